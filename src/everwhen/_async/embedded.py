@@ -1,0 +1,145 @@
+"""A backend around an embedded engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from everwhen._async.seam import Appender, Calls, Lock, acquire, caller, wait_for_news
+from everwhen.contract import (
+    Capabilities,
+    Checkpoint,
+    EncodedCommit,
+    Head,
+    Outcome,
+    Page,
+    Problem,
+    Snapshot,
+    StreamInfo,
+)
+from everwhen.engine import Engine, EngineTransaction
+from everwhen.errors import StoreClosedError, UnsupportedError
+from everwhen.query import Query
+
+_OTHER_PROCESSES: Final = 0.02
+
+
+class EmbeddedBackend:
+    """Speaks the store protocol for an engine in this process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._calls = Calls(engine)
+        self._appender = Appender(engine)
+        self._one_transaction = Lock()
+        self._owner: object = None
+        self._closed = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._engine.capabilities
+
+    async def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        self._refuse_within_transaction("an append")
+        return await self._appender.append(commits)
+
+    async def read(self, query: Query, events: int) -> Page:
+        return await self._calls.run(self._engine.read, query, events)
+
+    async def head(self) -> Head:
+        return await self._calls.run(self._engine.head)
+
+    async def position_at(self, recorded_at: int) -> int:
+        return await self._calls.run(self._engine.position_at, recorded_at)
+
+    async def stream(self, name: str) -> StreamInfo | None:
+        return await self._calls.run(self._engine.stream, name)
+
+    async def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
+        return await self._calls.run(self._engine.streams, category, after, limit)
+
+    async def wait(self, after: int, seconds: float) -> None:
+        """In this process news comes at once; for other processes' commits we look in between."""
+        deadline = time.monotonic() + seconds
+        step = _OTHER_PROCESSES if self._engine.capabilities.shared_by_processes else seconds
+        while not self._closed:
+            seen = self._engine.news.count
+            if (await self.head()).position > after:
+                return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            await wait_for_news(self._engine.news, seen, min(left, step))
+        raise StoreClosedError
+
+    async def checkpoint(self, name: str) -> Checkpoint | None:
+        return await self._calls.run(self._engine.checkpoint, name)
+
+    async def checkpoints(self) -> list[Checkpoint]:
+        return await self._calls.run(self._engine.checkpoints)
+
+    async def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
+        return await self._calls.run(self._engine.snapshots, subject, up_to, limit)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[EmbeddedTransaction]:
+        self._refuse_within_transaction("another transaction")
+        async with self._one_transaction:
+            await acquire(self._engine.lock)
+            self._owner = caller()
+            inner = self._engine.transaction()
+            try:
+                try:
+                    transaction = await self._calls.finish(inner.__enter__)
+                    yield EmbeddedTransaction(transaction, self._calls)
+                except BaseException as error:
+                    await self._calls.finish(
+                        inner.__exit__, type(error), error, error.__traceback__
+                    )
+                    raise
+                await self._calls.finish(inner.__exit__, None, None, None)
+            finally:
+                self._owner = None
+                self._engine.lock.release()
+                self._appender.hand_over()
+
+    def _refuse_within_transaction(self, what: str) -> None:
+        if self._owner is not None and self._owner == caller():
+            raise UnsupportedError(
+                f"{what} can't begin inside a transaction; do it before or after"
+            )
+
+    async def check(self) -> list[Problem]:
+        return await self._calls.run(lambda: list(self._engine.check()))
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await self._appender.close()
+            await self._calls.run(self._engine.close)
+            await self._calls.close()
+
+
+class EmbeddedTransaction:
+    """The engine's transaction, called in this flavour."""
+
+    def __init__(self, transaction: EngineTransaction, calls: Calls) -> None:
+        self._transaction = transaction
+        self._calls = calls
+
+    async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return await self._calls.finish(self._transaction.execute, sql, parameters)
+
+    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        await self._calls.finish(self._transaction.save_checkpoint, checkpoint)
+
+    async def delete_checkpoint(self, name: str) -> None:
+        await self._calls.finish(self._transaction.delete_checkpoint, name)
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        await self._calls.finish(self._transaction.save_snapshot, snapshot)
+
+    async def delete_snapshots(self, subject: str, positions: Sequence[int] | None = None) -> None:
+        await self._calls.finish(self._transaction.delete_snapshots, subject, positions)

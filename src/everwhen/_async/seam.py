@@ -1,0 +1,235 @@
+"""Waiting in an event loop: the one module that the two flavours don't share."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import queue
+import threading
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
+
+from everwhen.contract import EncodedCommit, Outcome
+from everwhen.engine import Engine
+from everwhen.errors import StoreClosedError
+from everwhen.news import News
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Closable(Protocol):
+    """Something that can be closed."""
+
+    async def close(self) -> None:
+        """Release everything."""
+        ...
+
+
+S = TypeVar("S", bound=Closable)
+
+FLAVOUR: Final = "async"
+Lock: TypeAlias = asyncio.Lock
+sleep = asyncio.sleep
+
+_GROUP: Final = 2_048
+
+
+def caller() -> object:
+    """Who is running: the task here, the thread in the other flavour."""
+    return asyncio.current_task()
+
+
+async def acquire(lock: threading.Lock) -> None:
+    """Take the lock without holding up the loop; if cancelled, it is not taken."""
+    if lock.acquire(blocking=False):
+        return
+    taking = asyncio.get_running_loop().run_in_executor(None, lock.acquire)
+    try:
+        await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        taking.add_done_callback(lambda _: lock.release())
+        raise
+
+
+class Opening(Generic[S]):
+    """An opening store: await it, or enter it with ``async with``."""
+
+    def __init__(self, opening: Coroutine[Any, Any, S]) -> None:
+        self._opening = opening
+        self._store: S | None = None
+
+    def __await__(self) -> Generator[Any, None, S]:
+        return self._opening.__await__()
+
+    async def __aenter__(self) -> S:
+        self._store = await self._opening
+        return self._store
+
+    async def __aexit__(self, *failure: object) -> None:
+        if self._store is not None:
+            await self._store.close()
+
+
+def opens(function: Callable[P, Coroutine[Any, Any, S]]) -> Callable[P, Opening[S]]:
+    """Makes what a coroutine function opens enterable at once."""
+
+    @functools.wraps(function)
+    def opening(*args: P.args, **kwargs: P.kwargs) -> Opening[S]:
+        return Opening(function(*args, **kwargs))
+
+    return opening
+
+
+class Calls:
+    """Runs an engine's blocking calls in a few threads of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._threads = (
+            ThreadPoolExecutor(4, thread_name_prefix="everwhen-read") if engine.blocking else None
+        )
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The call's result."""
+        if self._threads is None:
+            return call(*args, **kwargs)
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._threads, lambda: call(*args, **kwargs))
+        except RuntimeError as error:
+            if self._threads._shutdown:
+                raise StoreClosedError from error
+            raise
+
+    async def finish(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Like ``run``, but returns only when the call has ended, even if cancelled meanwhile."""
+        running = asyncio.ensure_future(self.run(call, *args, **kwargs))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait([running])
+            raise
+
+    async def close(self) -> None:
+        """Let the threads go."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+
+
+class _Ticket:
+    __slots__ = ("commits", "failure", "future", "loop", "outcomes")
+
+    def __init__(self, commits: Sequence[EncodedCommit], loop: asyncio.AbstractEventLoop) -> None:
+        self.commits = commits
+        self.loop = loop
+        self.future: asyncio.Future[list[Outcome]] = loop.create_future()
+        self.outcomes: list[Outcome] = []
+        self.failure: BaseException | None = None
+
+
+class Appender:
+    """Group commit: one writer thread takes what all tasks have submitted, in one transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._waiting: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="everwhen-write", daemon=True)
+        if engine.blocking:
+            self._thread.start()
+
+    async def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        """The outcomes, once they are durable. A task cancelled here leaves the outcome open."""
+        if not self._engine.blocking:
+            await acquire(self._engine.lock)
+            try:
+                return self._engine.write(commits)
+            finally:
+                self._engine.lock.release()
+        if self._closed:
+            raise StoreClosedError
+        ticket = _Ticket(commits, asyncio.get_running_loop())
+        self._waiting.put(ticket)
+        return await ticket.future
+
+    def hand_over(self) -> None:
+        """Nothing to do: the writer thread waits for the lock itself."""
+
+    async def close(self) -> None:
+        """Write what was submitted, then stop."""
+        if not self._closed:
+            self._closed = True
+            if self._engine.blocking:
+                self._waiting.put(None)
+                await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+
+    def _work(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            tickets = [first]
+            size = len(first.commits)
+            last = False
+            while size < _GROUP:
+                try:
+                    more = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    last = True
+                    break
+                tickets.append(more)
+                size += len(more.commits)
+            self._write(tickets)
+            if last:
+                return
+
+    def _write(self, tickets: list[_Ticket]) -> None:
+        try:
+            with self._engine.lock:
+                outcomes = self._engine.write([c for t in tickets for c in t.commits])
+        except BaseException as failure:  # goes to the callers, who wait for it
+            for ticket in tickets:
+                ticket.failure = failure
+        else:
+            start = 0
+            for ticket in tickets:
+                ticket.outcomes = outcomes[start : start + len(ticket.commits)]
+                start += len(ticket.commits)
+        for loop in {ticket.loop for ticket in tickets}:
+            mine = [ticket for ticket in tickets if ticket.loop is loop]
+            try:
+                loop.call_soon_threadsafe(_resolve, mine)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                continue
+
+
+def _resolve(tickets: list[_Ticket]) -> None:
+    for ticket in tickets:
+        if ticket.future.done():
+            continue
+        if ticket.failure is not None:
+            ticket.future.set_exception(ticket.failure)
+        else:
+            ticket.future.set_result(ticket.outcomes)
+
+
+async def wait_for_news(news: News, seen: int, seconds: float) -> None:
+    """Return when something was published since ``seen``, or after so many seconds."""
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+
+    def wake() -> None:
+        try:
+            loop.call_soon_threadsafe(woken.set)
+        except RuntimeError:  # the loop is closed
+            return
+
+    stop = news.listen(wake)
+    try:
+        if news.count == seen:
+            async with asyncio.timeout(seconds):
+                await woken.wait()
+    except TimeoutError:
+        return
+    finally:
+        stop()

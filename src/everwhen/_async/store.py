@@ -1,0 +1,258 @@
+"""The store as applications see it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from everwhen._async.backend import Backend, Transaction
+from everwhen._async.embedded import EmbeddedBackend
+from everwhen._async.seam import opens
+from everwhen._async.subscription import Subscription
+from everwhen.clock import Clock, system_clock
+from everwhen.codec import Codec, CodecStep, EventTypes
+from everwhen.commits import Commit, Write, encoded, new_commit_id, stored_query
+from everwhen.contract import (
+    ANY,
+    Capabilities,
+    Checkpoint,
+    Condition,
+    ExpectedVersion,
+    Head,
+    Problem,
+    Receipt,
+    Snapshot,
+    StreamInfo,
+    to_micros,
+)
+from everwhen.errors import BatchError, EverwhenError, InvalidQueryError
+from everwhen.events import EventType
+from everwhen.locations import engine_for
+from everwhen.metadata import CommitMetadata
+from everwhen.query import Query
+from everwhen.reading import PAGE_EVENTS, events_of_page, next_page
+from everwhen.recorded import RecordedEvent
+
+EVERYTHING: Final = Query()
+_NAMES_AT_ONCE: Final = 1_000
+
+
+@opens
+async def open_store(
+    location: str | os.PathLike[str],
+    *,
+    events: EventTypes | Iterable[type[Any] | EventType[Any]] = (),
+    steps: Sequence[CodecStep] = (),
+    clock: Clock = system_clock,
+    read_only: bool = False,
+    durable: bool = True,
+    busy_timeout: float = 30.0,
+) -> Store:
+    """Open a store, creating it where there is none.
+
+    ``location`` is a path or ``sqlite:PATH`` for a file, ``memory:`` for nothing but memory.
+    ``events`` declares the event types; others read as `UnknownEvent`. ``steps`` go between
+    events and bytes, see `CodecStep`. ``busy_timeout``, in seconds, is how long a write waits for
+    other processes. ``durable=False`` gives up the sync at each commit: many times faster for
+    single appends, and a power loss may take the newest ones.
+
+    Raises `NotAStoreError`, `NewerStoreError`, `CorruptStoreError`, or another `StorageError`.
+    """
+    types = events if isinstance(events, EventTypes) else EventTypes(*events)
+    engine = engine_for(
+        location, clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout
+    )
+    return Store(EmbeddedBackend(engine), events=types, steps=steps)
+
+
+class Store:
+    """An event store over any backend. Safe to share between threads and tasks.
+
+    Used as a context manager it closes itself.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        events: EventTypes,
+        steps: Sequence[CodecStep] = (),
+        new_id: Callable[[], UUID] = new_commit_id,
+    ) -> None:
+        self._backend = backend
+        self._codec = Codec(events, steps)
+        self._new_id = new_id
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the backend does beyond the contract."""
+        return self._backend.capabilities
+
+    @property
+    def event_types(self) -> EventTypes:
+        """The event types this store was opened with."""
+        return self._codec.types
+
+    async def append(
+        self,
+        stream: str,
+        events: Sequence[Any],
+        *,
+        expected: ExpectedVersion = ANY,
+        condition: Condition | None = None,
+        commit_id: UUID | None = None,
+        metadata: CommitMetadata | None = None,
+    ) -> Receipt:
+        """Append events to one stream, as one commit; see `commit`."""
+        return await self.commit(
+            Commit((Write(stream, events, expected),), condition, commit_id, metadata)
+        )
+
+    async def commit(self, commit: Commit) -> Receipt:
+        """Write a commit, all or nothing. When this returns it is durable.
+
+        Raises `ConflictError` where an expected version is wrong, `ConditionError` where the
+        condition no longer holds, `CommitIdError` where the id was used for something else,
+        `InvalidCommitError` and `InvalidEventError`: nothing was written. After a `StorageError`
+        the outcome is open; repeating the commit with the same id is safe.
+        """
+        (outcome,) = await self._backend.append((encoded(commit, self._codec, self._new_id),))
+        if isinstance(outcome, EverwhenError):
+            raise outcome
+        return outcome
+
+    async def commit_batch(self, commits: Iterable[Commit]) -> list[Receipt]:
+        """Write many commits, each on its own terms, made durable together.
+
+        Raises `BatchError` where some were refused, after all others have been written. An
+        invalid event or commit is found before anything is written.
+        """
+        batch = [encoded(commit, self._codec, self._new_id) for commit in commits]
+        if not batch:
+            return []
+        outcomes = await self._backend.append(batch)
+        receipts = [o for o in outcomes if isinstance(o, Receipt)]
+        if len(receipts) < len(outcomes):
+            raise BatchError(outcomes)
+        return receipts
+
+    async def read(self, query: Query | str = EVERYTHING) -> AsyncIterator[RecordedEvent[Any]]:
+        """The query's events, in order; a stream's name stands for all of that stream.
+
+        The store is read page by page: memory stays flat, and no lock is held in between. What is
+        committed while reading appears, in order, unless a bound excludes it.
+        """
+        async for events in self.read_pages(query):
+            for event in events:
+                yield event
+
+    async def read_pages(
+        self, query: Query | str = EVERYTHING
+    ) -> AsyncIterator[list[RecordedEvent[Any]]]:
+        """The query's events as non-empty lists of a page each: for folds that want speed."""
+        wanted = Query().stream(query) if isinstance(query, str) else query
+        left = wanted.max_events
+        asked = await self._resolved(stored_query(wanted, self._codec))
+        while left is None or left > 0:
+            page = await self._backend.read(asked, min(left or PAGE_EVENTS, PAGE_EVENTS))
+            events = events_of_page(page, asked, wanted, self._codec)
+            if left is not None:
+                events = events[:left]
+                left -= len(events)
+            if events:
+                yield events
+            if page.end:
+                return
+            asked = next_page(asked, page)
+
+    async def _resolved(self, query: Query) -> Query:
+        """The query with its recorded time turned into the position it means."""
+        if query.recorded_until is None:
+            return query
+        position = await self._backend.position_at(query.recorded_until)
+        bound = position if query.last_position is None else min(position, query.last_position)
+        return msgspec.structs.replace(query, last_position=bound, recorded_until=None)
+
+    def subscribe(self, query: Query | str = EVERYTHING, *, from_now: bool = False) -> Subscription:
+        """The query's events, each once and in order: first those there are, then as they come.
+
+        Begins behind the query's ``after`` position, or ``from_now`` behind the newest event.
+        Raises `InvalidQueryError` for a query that ends.
+        """
+        wanted = Query().stream(query) if isinstance(query, str) else query
+        asked = stored_query(wanted, self._codec)
+        return Subscription(self._backend, self._codec, wanted, asked, from_now=from_now)
+
+    async def head(self) -> Head:
+        """The newest event's position and time."""
+        return await self._backend.head()
+
+    async def position_at(self, moment: datetime) -> int:
+        """The last position recorded at or before the moment, 0 if there is none. O(log n)."""
+        try:
+            return await self._backend.position_at(to_micros(moment))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InvalidQueryError(
+                f"position_at({moment!r}): use a datetime with a time zone"
+            ) from error
+
+    async def stream(self, name: str) -> StreamInfo | None:
+        """Where a stream stands; None where it has no events."""
+        return await self._backend.stream(name)
+
+    async def version(self, stream: str) -> int:
+        """The stream's version; 0 where it has no events."""
+        info = await self._backend.stream(stream)
+        return info.version if info is not None else 0
+
+    async def streams(self, category: str | None = None) -> AsyncIterator[StreamInfo]:
+        """All streams, or a category's, in the order of their names."""
+        after = ""
+        while True:
+            found = await self._backend.streams(category, after, _NAMES_AT_ONCE)
+            for info in found:
+                yield info
+            if len(found) < _NAMES_AT_ONCE:
+                return
+            after = found[-1].name
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction for checkpoints, snapshots and, by SQL, read models beside the events.
+
+        It holds up appends while it is open, so keep it short.
+        """
+        return self._backend.transaction()
+
+    async def checkpoint(self, name: str) -> Checkpoint | None:
+        """The checkpoint of that name."""
+        return await self._backend.checkpoint(name)
+
+    async def checkpoints(self) -> list[Checkpoint]:
+        """All checkpoints, by name."""
+        return await self._backend.checkpoints()
+
+    async def snapshots(
+        self, subject: str, *, up_to: int | None = None, limit: int = 10
+    ) -> list[Snapshot]:
+        """A subject's snapshots, newest first, at or before the position ``up_to``."""
+        return await self._backend.snapshots(subject, up_to, limit)
+
+    async def check(self) -> list[Problem]:
+        """Read and judge everything that is stored; empty when all is well."""
+        return await self._backend.check()
+
+    async def close(self) -> None:
+        """Release everything; calling it again does nothing."""
+        await self._backend.close()
+
+    async def __aenter__(self) -> Store:
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self.close()

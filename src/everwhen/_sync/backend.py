@@ -1,0 +1,123 @@
+# Generated from src/everwhen/_async/backend.py by tools/unasync.py: edit that, then run `make sync`.
+"""The store protocol: the few calls that a backend or a wrapper has to offer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from everwhen.contract import (
+    Capabilities,
+    Checkpoint,
+    EncodedCommit,
+    Head,
+    Outcome,
+    Page,
+    Problem,
+    Snapshot,
+    StreamInfo,
+)
+from everwhen.query import Query
+
+
+class Transaction(Protocol):
+    """Checkpoints, snapshots and, where the backend has it, SQL: all take effect or none."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one SQL statement and return its rows, in the store's own database.
+
+        Raises `UnsupportedError` where the backend has no SQL.
+        """
+        ...
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Store or replace the checkpoint of that name."""
+        ...
+
+    def delete_checkpoint(self, name: str) -> None:
+        """Forget the checkpoint; nothing happens where there is none."""
+        ...
+
+    def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Store or replace the snapshot at that subject and position."""
+        ...
+
+    def delete_snapshots(self, subject: str, positions: Sequence[int] | None = None) -> None:
+        """Delete a subject's snapshots at these positions, or all of them."""
+        ...
+
+
+class Backend(Protocol):
+    """A backend, or a wrapper around one. `everwhen.testing` has the suite that it must pass.
+
+    Positions are ordered but not counted: they may have holes where ``capabilities`` says so.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it does beyond the contract, or differently."""
+        ...
+
+    def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        """Write the commits in order, each whole or not at all; one outcome for each.
+
+        When this returns, the written ones are durable. Raises `StorageError` if the medium
+        failed: nothing is then acknowledged, and repeating with the same commit ids is safe.
+        """
+        ...
+
+    def read(self, query: Query, events: int) -> Page:
+        """One page of about ``events`` events; a stateless request.
+
+        Types in the query are stored names. Every slice that may match is in the page or behind
+        its cursor; a page may be empty and not the end.
+        """
+        ...
+
+    def head(self) -> Head:
+        """The newest event's position and time."""
+        ...
+
+    def position_at(self, recorded_at: int) -> int:
+        """The last position recorded at or before the moment; 0 if there is none."""
+        ...
+
+    def stream(self, name: str) -> StreamInfo | None:
+        """Where a stream stands; None where it has no events."""
+        ...
+
+    def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
+        """Streams in the order of their names, behind the name ``after``."""
+        ...
+
+    def wait(self, after: int, seconds: float) -> None:
+        """Return soon after something is written behind the position, or after the seconds.
+
+        A hint: it may return early or late, and the caller reads to know.
+        """
+        ...
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        """The checkpoint of that name."""
+        ...
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All checkpoints, by name."""
+        ...
+
+    def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
+        """A subject's snapshots, newest first, at or before the position ``up_to``."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Commits when left normally, rolls back on an exception."""
+        ...
+
+    def check(self) -> list[Problem]:
+        """Every fault found in the stored data; empty when all is well."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; calling it again does nothing."""
+        ...

@@ -1,0 +1,144 @@
+# Generated from src/everwhen/_async/embedded.py by tools/unasync.py: edit that, then run `make sync`.
+"""A backend around an embedded engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from everwhen._sync.seam import Appender, Calls, Lock, acquire, caller, wait_for_news
+from everwhen.contract import (
+    Capabilities,
+    Checkpoint,
+    EncodedCommit,
+    Head,
+    Outcome,
+    Page,
+    Problem,
+    Snapshot,
+    StreamInfo,
+)
+from everwhen.engine import Engine, EngineTransaction
+from everwhen.errors import StoreClosedError, UnsupportedError
+from everwhen.query import Query
+
+_OTHER_PROCESSES: Final = 0.02
+
+
+class EmbeddedBackend:
+    """Speaks the store protocol for an engine in this process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._calls = Calls(engine)
+        self._appender = Appender(engine)
+        self._one_transaction = Lock()
+        self._owner: object = None
+        self._closed = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._engine.capabilities
+
+    def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        self._refuse_within_transaction("an append")
+        return self._appender.append(commits)
+
+    def read(self, query: Query, events: int) -> Page:
+        return self._calls.run(self._engine.read, query, events)
+
+    def head(self) -> Head:
+        return self._calls.run(self._engine.head)
+
+    def position_at(self, recorded_at: int) -> int:
+        return self._calls.run(self._engine.position_at, recorded_at)
+
+    def stream(self, name: str) -> StreamInfo | None:
+        return self._calls.run(self._engine.stream, name)
+
+    def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
+        return self._calls.run(self._engine.streams, category, after, limit)
+
+    def wait(self, after: int, seconds: float) -> None:
+        """In this process news comes at once; for other processes' commits we look in between."""
+        deadline = time.monotonic() + seconds
+        step = _OTHER_PROCESSES if self._engine.capabilities.shared_by_processes else seconds
+        while not self._closed:
+            seen = self._engine.news.count
+            if (self.head()).position > after:
+                return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            wait_for_news(self._engine.news, seen, min(left, step))
+        raise StoreClosedError
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        return self._calls.run(self._engine.checkpoint, name)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        return self._calls.run(self._engine.checkpoints)
+
+    def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
+        return self._calls.run(self._engine.snapshots, subject, up_to, limit)
+
+    @contextmanager
+    def transaction(self) -> Iterator[EmbeddedTransaction]:
+        self._refuse_within_transaction("another transaction")
+        with self._one_transaction:
+            acquire(self._engine.lock)
+            self._owner = caller()
+            inner = self._engine.transaction()
+            try:
+                try:
+                    transaction = self._calls.finish(inner.__enter__)
+                    yield EmbeddedTransaction(transaction, self._calls)
+                except BaseException as error:
+                    self._calls.finish(inner.__exit__, type(error), error, error.__traceback__)
+                    raise
+                self._calls.finish(inner.__exit__, None, None, None)
+            finally:
+                self._owner = None
+                self._engine.lock.release()
+                self._appender.hand_over()
+
+    def _refuse_within_transaction(self, what: str) -> None:
+        if self._owner is not None and self._owner == caller():
+            raise UnsupportedError(
+                f"{what} can't begin inside a transaction; do it before or after"
+            )
+
+    def check(self) -> list[Problem]:
+        return self._calls.run(lambda: list(self._engine.check()))
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._appender.close()
+            self._calls.run(self._engine.close)
+            self._calls.close()
+
+
+class EmbeddedTransaction:
+    """The engine's transaction, called in this flavour."""
+
+    def __init__(self, transaction: EngineTransaction, calls: Calls) -> None:
+        self._transaction = transaction
+        self._calls = calls
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._calls.finish(self._transaction.execute, sql, parameters)
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self._calls.finish(self._transaction.save_checkpoint, checkpoint)
+
+    def delete_checkpoint(self, name: str) -> None:
+        self._calls.finish(self._transaction.delete_checkpoint, name)
+
+    def save_snapshot(self, snapshot: Snapshot) -> None:
+        self._calls.finish(self._transaction.save_snapshot, snapshot)
+
+    def delete_snapshots(self, subject: str, positions: Sequence[int] | None = None) -> None:
+        self._calls.finish(self._transaction.delete_snapshots, subject, positions)

@@ -1,0 +1,149 @@
+"""Waiting in a thread: the one module that the two flavours don't share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, ParamSpec, TypeVar
+
+from everwhen.contract import EncodedCommit, Outcome
+from everwhen.engine import Engine
+from everwhen.news import News
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FLAVOUR: Final = "sync"
+Lock = threading.Lock
+sleep = time.sleep
+
+_GROUP: Final = 2_048
+
+
+def caller() -> object:
+    """Who is running: the thread here, the task in the other flavour."""
+    return threading.get_ident()
+
+
+def acquire(lock: threading.Lock) -> None:
+    """Take the lock."""
+    lock.acquire()
+
+
+def opens(function: Callable[P, T]) -> Callable[P, T]:
+    """Nothing to add: a store is enterable once it is open."""
+    return function
+
+
+class Calls:
+    """Runs an engine's calls right here: the caller's thread may wait."""
+
+    def __init__(self, engine: Engine) -> None:
+        del engine
+
+    def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The call's result."""
+        return call(*args, **kwargs)
+
+    finish = run
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Ticket:
+    __slots__ = ("commits", "done", "failure", "outcomes", "signal")
+
+    def __init__(self, commits: Sequence[EncodedCommit]) -> None:
+        self.commits = commits
+        self.done = False
+        self.outcomes: list[Outcome] = []
+        self.failure: BaseException | None = None
+        self.signal = threading.Lock()
+        self.signal.acquire()
+
+    def wake(self) -> None:
+        try:
+            self.signal.release()
+        except RuntimeError:  # woken already
+            return
+
+
+class Appender:
+    """Group commit without a thread of its own: whoever finds the lock free writes for all.
+
+    A lone caller pays for no hand-over between threads. Under load, the callers that come while
+    one is writing are written together by the next.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._waiting: deque[_Ticket] = deque()
+
+    def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        """The outcomes, once they are durable."""
+        ticket = _Ticket(commits)
+        self._waiting.append(ticket)
+        lock = self._engine.lock
+        while not ticket.done:
+            if lock.acquire(blocking=False):
+                try:
+                    self._write()
+                finally:
+                    lock.release()
+                    self.hand_over()
+            else:
+                self._wait(ticket)
+        if ticket.failure is not None:
+            raise ticket.failure
+        return ticket.outcomes
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def hand_over(self) -> None:
+        """Let the first of those who came too late for the last write lead the next one."""
+        try:
+            self._waiting[0].wake()
+        except IndexError:
+            return
+
+    def _wait(self, ticket: _Ticket) -> None:
+        try:
+            ticket.signal.acquire()
+        except BaseException:  # interrupted: don't leave a leader in the queue who won't lead
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+            self.hand_over()
+            raise
+
+    def _write(self) -> None:
+        tickets: list[_Ticket] = []
+        size = 0
+        while self._waiting and size < _GROUP:
+            ticket = self._waiting.popleft()
+            tickets.append(ticket)
+            size += len(ticket.commits)
+        try:
+            outcomes = self._engine.write([c for t in tickets for c in t.commits])
+        except BaseException as failure:  # goes to the callers, who wait for it
+            for ticket in tickets:
+                ticket.failure = failure
+            if not isinstance(failure, Exception):
+                raise
+        else:
+            start = 0
+            for ticket in tickets:
+                ticket.outcomes = outcomes[start : start + len(ticket.commits)]
+                start += len(ticket.commits)
+        finally:
+            for ticket in tickets:
+                ticket.done = True
+                ticket.wake()
+
+
+def wait_for_news(news: News, seen: int, seconds: float) -> None:
+    """Return when something was published since ``seen``, or after so many seconds."""
+    news.wait(seen, seconds)

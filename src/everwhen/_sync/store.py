@@ -1,0 +1,257 @@
+# Generated from src/everwhen/_async/store.py by tools/unasync.py: edit that, then run `make sync`.
+"""The store as applications see it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from everwhen._sync.backend import Backend, Transaction
+from everwhen._sync.embedded import EmbeddedBackend
+from everwhen._sync.seam import opens
+from everwhen._sync.subscription import Subscription
+from everwhen.clock import Clock, system_clock
+from everwhen.codec import Codec, CodecStep, EventTypes
+from everwhen.commits import Commit, Write, encoded, new_commit_id, stored_query
+from everwhen.contract import (
+    ANY,
+    Capabilities,
+    Checkpoint,
+    Condition,
+    ExpectedVersion,
+    Head,
+    Problem,
+    Receipt,
+    Snapshot,
+    StreamInfo,
+    to_micros,
+)
+from everwhen.errors import BatchError, EverwhenError, InvalidQueryError
+from everwhen.events import EventType
+from everwhen.locations import engine_for
+from everwhen.metadata import CommitMetadata
+from everwhen.query import Query
+from everwhen.reading import PAGE_EVENTS, events_of_page, next_page
+from everwhen.recorded import RecordedEvent
+
+EVERYTHING: Final = Query()
+_NAMES_AT_ONCE: Final = 1_000
+
+
+@opens
+def open_store(
+    location: str | os.PathLike[str],
+    *,
+    events: EventTypes | Iterable[type[Any] | EventType[Any]] = (),
+    steps: Sequence[CodecStep] = (),
+    clock: Clock = system_clock,
+    read_only: bool = False,
+    durable: bool = True,
+    busy_timeout: float = 30.0,
+) -> Store:
+    """Open a store, creating it where there is none.
+
+    ``location`` is a path or ``sqlite:PATH`` for a file, ``memory:`` for nothing but memory.
+    ``events`` declares the event types; others read as `UnknownEvent`. ``steps`` go between
+    events and bytes, see `CodecStep`. ``busy_timeout``, in seconds, is how long a write waits for
+    other processes. ``durable=False`` gives up the sync at each commit: many times faster for
+    single appends, and a power loss may take the newest ones.
+
+    Raises `NotAStoreError`, `NewerStoreError`, `CorruptStoreError`, or another `StorageError`.
+    """
+    types = events if isinstance(events, EventTypes) else EventTypes(*events)
+    engine = engine_for(
+        location, clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout
+    )
+    return Store(EmbeddedBackend(engine), events=types, steps=steps)
+
+
+class Store:
+    """An event store over any backend. Safe to share between threads and tasks.
+
+    Used as a context manager it closes itself.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        events: EventTypes,
+        steps: Sequence[CodecStep] = (),
+        new_id: Callable[[], UUID] = new_commit_id,
+    ) -> None:
+        self._backend = backend
+        self._codec = Codec(events, steps)
+        self._new_id = new_id
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the backend does beyond the contract."""
+        return self._backend.capabilities
+
+    @property
+    def event_types(self) -> EventTypes:
+        """The event types this store was opened with."""
+        return self._codec.types
+
+    def append(
+        self,
+        stream: str,
+        events: Sequence[Any],
+        *,
+        expected: ExpectedVersion = ANY,
+        condition: Condition | None = None,
+        commit_id: UUID | None = None,
+        metadata: CommitMetadata | None = None,
+    ) -> Receipt:
+        """Append events to one stream, as one commit; see `commit`."""
+        return self.commit(
+            Commit((Write(stream, events, expected),), condition, commit_id, metadata)
+        )
+
+    def commit(self, commit: Commit) -> Receipt:
+        """Write a commit, all or nothing. When this returns it is durable.
+
+        Raises `ConflictError` where an expected version is wrong, `ConditionError` where the
+        condition no longer holds, `CommitIdError` where the id was used for something else,
+        `InvalidCommitError` and `InvalidEventError`: nothing was written. After a `StorageError`
+        the outcome is open; repeating the commit with the same id is safe.
+        """
+        (outcome,) = self._backend.append((encoded(commit, self._codec, self._new_id),))
+        if isinstance(outcome, EverwhenError):
+            raise outcome
+        return outcome
+
+    def commit_batch(self, commits: Iterable[Commit]) -> list[Receipt]:
+        """Write many commits, each on its own terms, made durable together.
+
+        Raises `BatchError` where some were refused, after all others have been written. An
+        invalid event or commit is found before anything is written.
+        """
+        batch = [encoded(commit, self._codec, self._new_id) for commit in commits]
+        if not batch:
+            return []
+        outcomes = self._backend.append(batch)
+        receipts = [o for o in outcomes if isinstance(o, Receipt)]
+        if len(receipts) < len(outcomes):
+            raise BatchError(outcomes)
+        return receipts
+
+    def read(self, query: Query | str = EVERYTHING) -> Iterator[RecordedEvent[Any]]:
+        """The query's events, in order; a stream's name stands for all of that stream.
+
+        The store is read page by page: memory stays flat, and no lock is held in between. What is
+        committed while reading appears, in order, unless a bound excludes it.
+        """
+        for events in self.read_pages(query):
+            for event in events:
+                yield event
+
+    def read_pages(self, query: Query | str = EVERYTHING) -> Iterator[list[RecordedEvent[Any]]]:
+        """The query's events as non-empty lists of a page each: for folds that want speed."""
+        wanted = Query().stream(query) if isinstance(query, str) else query
+        left = wanted.max_events
+        asked = self._resolved(stored_query(wanted, self._codec))
+        while left is None or left > 0:
+            page = self._backend.read(asked, min(left or PAGE_EVENTS, PAGE_EVENTS))
+            events = events_of_page(page, asked, wanted, self._codec)
+            if left is not None:
+                events = events[:left]
+                left -= len(events)
+            if events:
+                yield events
+            if page.end:
+                return
+            asked = next_page(asked, page)
+
+    def _resolved(self, query: Query) -> Query:
+        """The query with its recorded time turned into the position it means."""
+        if query.recorded_until is None:
+            return query
+        position = self._backend.position_at(query.recorded_until)
+        bound = position if query.last_position is None else min(position, query.last_position)
+        return msgspec.structs.replace(query, last_position=bound, recorded_until=None)
+
+    def subscribe(self, query: Query | str = EVERYTHING, *, from_now: bool = False) -> Subscription:
+        """The query's events, each once and in order: first those there are, then as they come.
+
+        Begins behind the query's ``after`` position, or ``from_now`` behind the newest event.
+        Raises `InvalidQueryError` for a query that ends.
+        """
+        wanted = Query().stream(query) if isinstance(query, str) else query
+        asked = stored_query(wanted, self._codec)
+        return Subscription(self._backend, self._codec, wanted, asked, from_now=from_now)
+
+    def head(self) -> Head:
+        """The newest event's position and time."""
+        return self._backend.head()
+
+    def position_at(self, moment: datetime) -> int:
+        """The last position recorded at or before the moment, 0 if there is none. O(log n)."""
+        try:
+            return self._backend.position_at(to_micros(moment))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InvalidQueryError(
+                f"position_at({moment!r}): use a datetime with a time zone"
+            ) from error
+
+    def stream(self, name: str) -> StreamInfo | None:
+        """Where a stream stands; None where it has no events."""
+        return self._backend.stream(name)
+
+    def version(self, stream: str) -> int:
+        """The stream's version; 0 where it has no events."""
+        info = self._backend.stream(stream)
+        return info.version if info is not None else 0
+
+    def streams(self, category: str | None = None) -> Iterator[StreamInfo]:
+        """All streams, or a category's, in the order of their names."""
+        after = ""
+        while True:
+            found = self._backend.streams(category, after, _NAMES_AT_ONCE)
+            for info in found:
+                yield info
+            if len(found) < _NAMES_AT_ONCE:
+                return
+            after = found[-1].name
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """A transaction for checkpoints, snapshots and, by SQL, read models beside the events.
+
+        It holds up appends while it is open, so keep it short.
+        """
+        return self._backend.transaction()
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        """The checkpoint of that name."""
+        return self._backend.checkpoint(name)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All checkpoints, by name."""
+        return self._backend.checkpoints()
+
+    def snapshots(
+        self, subject: str, *, up_to: int | None = None, limit: int = 10
+    ) -> list[Snapshot]:
+        """A subject's snapshots, newest first, at or before the position ``up_to``."""
+        return self._backend.snapshots(subject, up_to, limit)
+
+    def check(self) -> list[Problem]:
+        """Read and judge everything that is stored; empty when all is well."""
+        return self._backend.check()
+
+    def close(self) -> None:
+        """Release everything; calling it again does nothing."""
+        self._backend.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()

@@ -1,0 +1,98 @@
+# Generated from src/everwhen/_async/subscription.py by tools/unasync.py: edit that, then run `make sync`.
+"""Following a query: what is there, then what comes, with no seam between."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from everwhen._sync.backend import Backend
+from everwhen.codec import Codec
+from everwhen.errors import InvalidQueryError, StoreClosedError
+from everwhen.query import Query
+from everwhen.reading import PAGE_EVENTS, events_of_page
+from everwhen.recorded import RecordedEvent
+
+_PATIENCE: Final = 0.25
+
+
+class Subscription:
+    """An endless iterator over a query's events, each once, in order.
+
+    It pulls a page at a time, so a slow reader costs the writers and the memory nothing.
+    ``position`` is how far it has come: every event at or before it that matches was delivered.
+    Iteration ends when it or the store is closed; leave it with ``close`` or as a context manager.
+    """
+
+    def __init__(
+        self, backend: Backend, codec: Codec, wanted: Query, asked: Query, *, from_now: bool
+    ) -> None:
+        ends = (
+            wanted.last_position,
+            wanted.recorded_until,
+            wanted.max_version,
+            wanted.max_events,
+            wanted.occurred_until,
+        )
+        if wanted.reverse or any(end is not None for end in ends):
+            raise InvalidQueryError(
+                "a subscription has no end: leave out backwards, limit, up_to, to_version, as_at "
+                "and as_of, or read() the query instead"
+            )
+        self._backend = backend
+        self._codec = codec
+        self._wanted = wanted
+        self._asked = asked
+        self._from_now = from_now
+        self._page: list[RecordedEvent[Any]] = []
+        self._next = 0
+        self._read_until = wanted.after_position
+        self._closed = False
+        self.position = wanted.after_position
+
+    def __iter__(self) -> Subscription:
+        return self
+
+    def __next__(self) -> RecordedEvent[Any]:
+        while not self._closed:
+            if self._next < len(self._page):
+                return self._deliver()
+            self.position = max(self.position, self._read_until)
+            try:
+                self._pull()
+            except StoreClosedError:
+                break
+        raise StopIteration
+
+    def _deliver(self) -> RecordedEvent[Any]:
+        event = self._page[self._next]
+        self._next += 1
+        more = self._page[self._next] if self._next < len(self._page) else None
+        split = more is not None and more.position == event.position
+        self.position = event.position - 1 if split else event.position
+        return event
+
+    def _pull(self) -> None:
+        """The next page; or, at the end, a while of waiting for news."""
+        if self._from_now:
+            head = self._backend.head()
+            self._read_until = max(self._read_until, head.position)
+            self._from_now = False
+        self._asked = msgspec.structs.replace(self._asked, after_position=self._read_until)
+        page = self._backend.read(self._asked, PAGE_EVENTS)
+        self._page = events_of_page(page, self._asked, self._wanted, self._codec)
+        self._next = 0
+        self._read_until = page.cursor
+        if page.end and not page.slices:
+            self._backend.wait(page.cursor, _PATIENCE)
+
+    def close(self) -> None:
+        """End the iteration, also one that is waiting in another thread or task."""
+        self._closed = True
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()

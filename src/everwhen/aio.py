@@ -1,0 +1,113 @@
+"""The async flavour: the same names as `everwhen`, to be awaited."""
+
+from everwhen._async.backend import Backend, Transaction
+from everwhen._async.store import Store, open_store
+from everwhen._async.subscription import Subscription
+from everwhen.clock import Clock, system_clock
+from everwhen.codec import CodecStep, EventTypes
+from everwhen.commits import Commit, Write
+from everwhen.contract import (
+    ANY,
+    EXISTS,
+    NO_STREAM,
+    Capabilities,
+    Checkpoint,
+    Condition,
+    Expected,
+    ExpectedVersion,
+    Head,
+    Problem,
+    Receipt,
+    Snapshot,
+    StreamInfo,
+)
+from everwhen.errors import (
+    BatchError,
+    BusyError,
+    CommitIdError,
+    ConditionError,
+    ConflictError,
+    CorruptStoreError,
+    DeclarationError,
+    DecodeError,
+    EverwhenError,
+    InvalidCommitError,
+    InvalidEventError,
+    InvalidQueryError,
+    NewerStoreError,
+    NotAStoreError,
+    ReadOnlyError,
+    RefusedError,
+    StorageError,
+    StorageFullError,
+    StoreClosedError,
+    UnsupportedError,
+)
+from everwhen.events import Event, EventType, NewEvent, UnknownEvent
+from everwhen.fold import Document, Fold, documents
+from everwhen.metadata import CommitMetadata, causation, context
+from everwhen.query import Query, Selector
+from everwhen.recorded import Metadata, RecordedEvent
+from everwhen.upcasting import Upcast
+
+__all__ = [
+    "ANY",
+    "Backend",
+    "BatchError",
+    "BusyError",
+    "Capabilities",
+    "Checkpoint",
+    "Clock",
+    "CodecStep",
+    "Commit",
+    "CommitIdError",
+    "CommitMetadata",
+    "Condition",
+    "ConditionError",
+    "ConflictError",
+    "CorruptStoreError",
+    "DeclarationError",
+    "DecodeError",
+    "Document",
+    "EXISTS",
+    "Event",
+    "EventType",
+    "EventTypes",
+    "EverwhenError",
+    "Expected",
+    "ExpectedVersion",
+    "Fold",
+    "Head",
+    "InvalidCommitError",
+    "InvalidEventError",
+    "InvalidQueryError",
+    "Metadata",
+    "NO_STREAM",
+    "NewEvent",
+    "NewerStoreError",
+    "NotAStoreError",
+    "Problem",
+    "Query",
+    "ReadOnlyError",
+    "Receipt",
+    "RecordedEvent",
+    "RefusedError",
+    "Selector",
+    "Snapshot",
+    "StorageError",
+    "StorageFullError",
+    "Store",
+    "StoreClosedError",
+    "StreamInfo",
+    "Subscription",
+    "Transaction",
+    "UnknownEvent",
+    "UnsupportedError",
+    "Upcast",
+    "Write",
+    "causation",
+    "context",
+    "documents",
+    "open_store",
+    "system_clock",
+]

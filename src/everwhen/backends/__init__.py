@@ -1,0 +1,1 @@
+"""The engines below a store: alternatives that never import each other."""

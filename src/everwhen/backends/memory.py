@@ -1,0 +1,248 @@
+"""Everything in memory: for tests, for trying out, and the model that other backends are held to."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from operator import attrgetter
+from typing import Any, Final
+
+from everwhen.clock import Clock, system_clock
+from everwhen.contract import (
+    Capabilities,
+    Checkpoint,
+    EncodedCommit,
+    Head,
+    Outcome,
+    Page,
+    Problem,
+    Receipt,
+    Snapshot,
+    StoredSlice,
+    StreamInfo,
+    category_of,
+    from_micros,
+    holds,
+)
+from everwhen.errors import ConflictError, RefusedError, StoreClosedError, UnsupportedError
+from everwhen.judging import check_condition, repeated, time_of_commit
+from everwhen.matching import reaches
+from everwhen.news import News
+from everwhen.query import Query
+
+_position: Final = attrgetter("position")
+
+
+class MemoryEngine:
+    """A list of slices under a lock."""
+
+    blocking = False
+    capabilities = Capabilities(
+        name="memory",
+        durable=False,
+        dense_positions=True,
+        shared_by_processes=False,
+        sql=False,
+        keeps_recorded_at=True,
+    )
+
+    def __init__(self, clock: Clock = system_clock) -> None:
+        self.lock = threading.Lock()
+        self.news = News()
+        self._visible = threading.Lock()
+        self._clock = clock
+        self._slices: list[StoredSlice] = []
+        self._streams: dict[str, list[StoredSlice]] = {}
+        self._commits: dict[bytes, list[StoredSlice]] = {}
+        self._checkpoints: dict[str, Checkpoint] = {}
+        self._snapshots: dict[tuple[str, int], Snapshot] = {}
+        self._closed = False
+
+    def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        self._check_open()
+        outcomes: list[Outcome] = []
+        for commit in commits:
+            try:
+                outcomes.append(self._write(commit))
+            except RefusedError as error:
+                outcomes.append(error)
+        self.news.publish()
+        return outcomes
+
+    def _write(self, commit: EncodedCommit) -> Receipt:
+        known = self._commits.get(commit.id.bytes)
+        if known is not None:
+            return repeated(commit, known)
+        for stream, expected in commit.expected:
+            actual = self._version(stream)
+            if not holds(expected, actual):
+                raise ConflictError(stream, expected, actual)
+        if commit.condition is not None:
+            check_condition(
+                commit.condition.query, commit.condition.after, self._from(commit.condition.after)
+            )
+        last = self._slices[-1].recorded_at if self._slices else 0
+        recorded_at = time_of_commit(commit, self._clock, last)
+        position = self._slices[-1].position if self._slices else 0
+        versions: dict[str, int] = {}
+        first_index = 0
+        stored: list[StoredSlice] = []
+        for part in commit.slices:
+            position += part.count
+            version = versions.get(part.stream) or self._version(part.stream)
+            versions[part.stream] = version + part.count
+            stored.append(
+                StoredSlice(
+                    position,
+                    part.stream,
+                    version + part.count,
+                    part.count,
+                    recorded_at,
+                    commit.id.bytes,
+                    first_index,
+                    commit.metadata,
+                    part.body,
+                )
+            )
+            first_index += part.count
+        with self._visible:
+            self._commits[commit.id.bytes] = stored
+            for one in stored:
+                self._streams.setdefault(one.stream, []).append(one)
+            self._slices.extend(stored)
+        return Receipt(commit.id, position, from_micros(recorded_at), versions)
+
+    def _version(self, stream: str) -> int:
+        slices = self._streams.get(stream)
+        return slices[-1].version if slices else 0
+
+    def _from(self, after: int) -> Iterable[StoredSlice]:
+        start = bisect.bisect_right(self._slices, after, key=_position)
+        return islice(self._slices, start, None)
+
+    def read(self, query: Query, events: int) -> Page:
+        self._check_open()
+        every = self._slices
+        end = len(every)
+        if not end:
+            return Page([], query.after_position, end=True)
+        low = bisect.bisect_right(every, query.after_position, 0, end, key=_position)
+        high = end
+        if query.last_position is not None:
+            high = min(end, bisect.bisect_left(every, query.last_position, key=_position) + 1)
+        order = range(high - 1, low - 1, -1) if query.reverse else range(low, high)
+        slices: list[StoredSlice] = []
+        cursor = 0
+        size = 0
+        for i in order:
+            stored = every[i]
+            cursor = stored.position - stored.count + 1 if query.reverse else stored.position
+            if reaches(query, stored):
+                slices.append(stored)
+                size += stored.count
+                if size >= events:
+                    return Page(slices, cursor, end=False)
+        return Page(slices, max(query.after_position, every[high - 1].position), end=True)
+
+    def head(self) -> Head:
+        self._check_open()
+        if not self._slices:
+            return Head(0, None)
+        last = self._slices[-1]
+        return Head(last.position, from_micros(last.recorded_at))
+
+    def position_at(self, recorded_at: int) -> int:
+        self._check_open()
+        index = bisect.bisect_right(self._slices, recorded_at, key=attrgetter("recorded_at"))
+        return self._slices[index - 1].position if index else 0
+
+    def stream(self, name: str) -> StreamInfo | None:
+        self._check_open()
+        with self._visible:
+            slices = self._streams.get(name)
+            if not slices:
+                return None
+            last = slices[-1]
+        return StreamInfo(name, last.version, last.position, from_micros(last.recorded_at))
+
+    def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
+        self._check_open()
+        with self._visible:
+            names = sorted(
+                name
+                for name in self._streams
+                if name > after and (category is None or category_of(name) == category)
+            )
+        found = (self.stream(name) for name in names[:limit])
+        return [info for info in found if info is not None]
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        self._check_open()
+        return self._checkpoints.get(name)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        self._check_open()
+        return [self._checkpoints[name] for name in sorted(self._checkpoints)]
+
+    def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
+        self._check_open()
+        found = [
+            s
+            for s in list(self._snapshots.values())
+            if s.subject == subject and (up_to is None or s.position <= up_to)
+        ]
+        return sorted(found, key=_position, reverse=True)[:limit]
+
+    @contextmanager
+    def transaction(self) -> Iterator[_MemoryTransaction]:
+        self._check_open()
+        transaction = _MemoryTransaction(dict(self._checkpoints), dict(self._snapshots))
+        yield transaction
+        self._checkpoints = transaction.checkpoints
+        self._snapshots = transaction.snapshots
+
+    def check(self) -> Iterator[Problem]:
+        self._check_open()
+        yield from ()
+
+    def close(self) -> None:
+        self._closed = True
+        self.news.publish()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosedError
+
+
+class _MemoryTransaction:
+    """Works on copies, which take the originals' place when all went well."""
+
+    def __init__(
+        self, checkpoints: dict[str, Checkpoint], snapshots: dict[tuple[str, int], Snapshot]
+    ) -> None:
+        self.checkpoints = checkpoints
+        self.snapshots = snapshots
+
+    def execute(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        raise UnsupportedError("the memory backend has no SQL; use a SQLite store for read models")
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self.checkpoints[checkpoint.name] = checkpoint
+
+    def delete_checkpoint(self, name: str) -> None:
+        self.checkpoints.pop(name, None)
+
+    def save_snapshot(self, snapshot: Snapshot) -> None:
+        self.snapshots[snapshot.subject, snapshot.position] = snapshot
+
+    def delete_snapshots(self, subject: str, positions: Sequence[int] | None) -> None:
+        gone = [
+            key
+            for key in self.snapshots
+            if key[0] == subject and (positions is None or key[1] in positions)
+        ]
+        for key in gone:
+            del self.snapshots[key]

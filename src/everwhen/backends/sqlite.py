@@ -1,0 +1,602 @@
+"""The embedded store: one SQLite file, written by many threads and processes.
+
+One connection writes, under a lock, the commits of all waiting callers in one transaction; since
+the transaction holds SQLite's write lock from its start, what it reads of other processes' work is
+settled. A few more connections read; in WAL mode neither side waits for the other.
+
+What the writer knows of the file (its end, the streams' versions) it remembers until SQLite says
+that another process has written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import apsw
+
+from everwhen.backends.sqlite_check import structural_problems
+from everwhen.backends.sqlite_file import open_connection, prepare, translated
+from everwhen.backends.sqlite_plan import (
+    CATEGORY,
+    TAG,
+    TYPE,
+    Window,
+    block_of,
+    candidates,
+)
+from everwhen.clock import Clock, system_clock
+from everwhen.contract import (
+    Capabilities,
+    Checkpoint,
+    EncodedCommit,
+    EncodedSlice,
+    Head,
+    Outcome,
+    Page,
+    Problem,
+    Receipt,
+    Snapshot,
+    StoredSlice,
+    StreamInfo,
+    category_of,
+    from_micros,
+    holds,
+)
+from everwhen.errors import (
+    ConflictError,
+    ReadOnlyError,
+    RefusedError,
+    StorageError,
+    StoreClosedError,
+)
+from everwhen.judging import check_condition, repeated, time_of_commit
+from everwhen.matching import reaches
+from everwhen.news import News
+from everwhen.query import Query
+
+_COLUMNS: Final = (
+    "position, stream, version, count, recorded_at, commit_id, first_index, metadata, body"
+)
+_REMEMBERED: Final = 100_000
+_READERS: Final = 8
+_PAGE_BYTES: Final = 4 << 20
+_LOOKED_AT: Final = 8_192
+_WAL_PAGES: Final = 4_096
+
+_Row: TypeAlias = tuple[int, int, int, int, int, bytes, int, bytes | None, bytes]
+
+
+class SqliteEngine:
+    """One store in one file. Safe from any thread; not to be taken through a fork.
+
+    ``busy_timeout`` is in seconds. ``durable=False`` skips the sync at each commit: a power loss
+    may then take the newest commits, a crash of the process never does. ``vfs`` names an SQLite
+    VFS to go through.
+    """
+
+    blocking = True
+    capabilities = Capabilities(
+        name="sqlite",
+        durable=True,
+        dense_positions=True,
+        shared_by_processes=True,
+        sql=True,
+        keeps_recorded_at=True,
+    )
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        clock: Clock = system_clock,
+        read_only: bool = False,
+        durable: bool = True,
+        busy_timeout: float = 30.0,
+        vfs: str | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.lock = threading.Lock()
+        self.news = News()
+        self._clock = clock
+        self._read_only = read_only
+        self._busy_timeout = busy_timeout
+        self._vfs = vfs
+        self._process = os.getpid()
+        self._closed = False
+        self._names: dict[int, str] = {}
+        if read_only and not self.path.exists():
+            raise StorageError(f"{self.path}: no such file; check the path")
+        with translated(self.path):
+            first = self._connect(read_only=read_only)
+            try:
+                prepare(first, self.path, read_only=read_only, durable=durable)
+            except BaseException:
+                first.close()
+                raise
+        self._writer = _Writer(first, clock)
+        self._readers: list[apsw.Connection] = []
+        if not read_only:
+            first.wal_autocheckpoint(_WAL_PAGES)
+            if not durable:
+                self.capabilities = _NOT_DURABLE
+
+    def _connect(self, *, read_only: bool) -> apsw.Connection:
+        return open_connection(
+            self.path, read_only=read_only, busy_timeout=self._busy_timeout, vfs=self._vfs
+        )
+
+    # Writing
+
+    def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        self._check_open()
+        if self._read_only:
+            raise ReadOnlyError(f"{self.path}: opened with read_only=True; open it for writing")
+        with translated(self.path):
+            outcomes = self._writer.write(commits)
+        self.news.publish()
+        return outcomes
+
+    @contextmanager
+    def transaction(self) -> Iterator[_SqliteTransaction]:
+        self._check_open()
+        if self._read_only:
+            raise ReadOnlyError(f"{self.path}: opened with read_only=True; open it for writing")
+        with translated(self.path), self._writer.transaction() as connection:
+            yield _SqliteTransaction(connection)
+
+    # Reading
+
+    @contextmanager
+    def _reading(self) -> Iterator[apsw.Connection]:
+        self._check_open()
+        with translated(self.path):
+            try:
+                connection = self._readers.pop()
+            except IndexError:
+                connection = self._connect(read_only=True)
+            try:
+                yield connection
+            except BaseException:
+                connection.close(True)
+                raise
+            if len(self._readers) < _READERS and not self._closed:
+                self._readers.append(connection)
+            else:
+                connection.close()
+
+    def read(self, query: Query, events: int) -> Page:
+        with self._reading() as connection:
+            window = self._window(connection, query)
+            if window is None:
+                return Page([], query.after_position, end=True)
+            return self._page(connection, query, window, events)
+
+    def _window(self, connection: apsw.Connection, query: Query) -> Window | None:
+        newest = connection.execute("SELECT max(position) FROM slices").get
+        if newest is None:
+            return None
+        last = newest
+        if query.last_position is not None and query.last_position < newest:
+            last = connection.execute(
+                "SELECT min(position) FROM slices WHERE position >= ?", (query.last_position,)
+            ).get
+        if query.after_position >= last:
+            return None
+        return Window(query.after_position, last, reverse=query.reverse)
+
+    def _page(self, connection: apsw.Connection, query: Query, window: Window, events: int) -> Page:
+        slices: list[StoredSlice] = []
+        cursor = looked_at = size = volume = 0
+        for row in _rows(connection, candidates(connection, query, window), window):
+            stored = self._stored(connection, row)
+            cursor = stored.position - stored.count + 1 if window.reverse else stored.position
+            looked_at += 1
+            if reaches(query, stored):
+                slices.append(stored)
+                size += stored.count
+                volume += len(stored.body)
+            if size >= events or volume >= _PAGE_BYTES or looked_at >= _LOOKED_AT:
+                return Page(slices, cursor, end=False)
+        return Page(slices, window.last, end=True)
+
+    def _stored(self, connection: apsw.Connection, row: _Row) -> StoredSlice:
+        stream = self._names.get(row[1])
+        if stream is None:
+            stream = connection.execute("SELECT name FROM streams WHERE id = ?", (row[1],)).get
+            if len(self._names) >= _REMEMBERED:
+                self._names.clear()
+            self._names[row[1]] = stream
+        return StoredSlice(row[0], stream, *row[2:])
+
+    def head(self) -> Head:
+        with self._reading() as connection:
+            found = connection.execute(
+                "SELECT position, recorded_at FROM slices ORDER BY position DESC LIMIT 1"
+            ).get
+        return Head(0, None) if found is None else Head(found[0], from_micros(found[1]))
+
+    def position_at(self, recorded_at: int) -> int:
+        sql = (
+            "SELECT position, count, recorded_at FROM slices WHERE position >= ? "
+            "ORDER BY position LIMIT 1"
+        )
+        with self._reading() as connection:
+            newest = connection.execute("SELECT max(position) FROM slices").get or 0
+            low, high = 0, newest
+            while low < high:
+                position, count, moment = connection.execute(sql, ((low + high) // 2 + 1,)).get
+                if moment <= recorded_at:
+                    low = position
+                else:
+                    high = position - count
+        return int(low)
+
+    def stream(self, name: str) -> StreamInfo | None:
+        with self._reading() as connection:
+            return next(_streams(connection, "name = ?", (name,)), None)
+
+    def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
+        where, bounds = "name > ?", [after]
+        if category is not None:
+            where += " AND (name = ? OR (name >= ? AND name < ?))"
+            bounds += [category, category + "-", category + "."]
+        with self._reading() as connection:
+            found = _streams(connection, f"{where} ORDER BY name LIMIT {int(limit)}", bounds)
+            return list(found)
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        with self._reading() as connection:
+            row = connection.execute(
+                "SELECT name, position, data FROM checkpoints WHERE name = ?", (name,)
+            ).get
+        return None if row is None else Checkpoint(*row)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        with self._reading() as connection:
+            rows = connection.execute("SELECT name, position, data FROM checkpoints ORDER BY name")
+            return [Checkpoint(*row) for row in rows]
+
+    def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT subject, position, fold, fold_version, state FROM snapshots "
+                "WHERE subject = ? AND position <= ? ORDER BY position DESC LIMIT ?",
+                (subject, _END if up_to is None else up_to, limit),
+            )
+            return [Snapshot(*row) for row in rows]
+
+    # Looking after it
+
+    def check(self) -> Iterator[Problem]:
+        """SQLite's integrity check, and our own of what the tables say together."""
+        self._check_open()
+        with translated(self.path), contextlib.closing(self._connect(read_only=True)) as connection:
+            yield from structural_problems(connection)
+
+    def close(self) -> None:
+        with self.lock:
+            if self._closed:
+                return
+            self._closed = True
+            while self._readers:
+                self._readers.pop().close()
+            with translated(self.path):
+                self._writer.connection.close()
+        self.news.publish()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosedError
+        if os.getpid() != self._process:
+            raise StorageError(
+                f"{self.path}: this store was opened by process {self._process}; SQLite "
+                f"connections don't survive a fork, open the store again in the child"
+            )
+
+
+_NOT_DURABLE: Final = Capabilities(
+    name="sqlite",
+    durable=False,
+    dense_positions=True,
+    shared_by_processes=True,
+    sql=True,
+    keeps_recorded_at=True,
+)
+_END: Final = (1 << 63) - 1
+
+
+def _rows(
+    connection: apsw.Connection, positions: Iterator[int] | None, window: Window
+) -> Iterator[_Row]:
+    """The slices at the candidate positions, or all of the window's."""
+    if positions is None:
+        yield from connection.execute(
+            f"SELECT {_COLUMNS} FROM slices WHERE position > ? AND position <= ? "
+            f"ORDER BY position {window.order}",
+            (window.after, window.last),
+        )
+    else:
+        sql = f"SELECT {_COLUMNS} FROM slices WHERE position = ?"
+        for position in positions:
+            yield from connection.execute(sql, (position,))
+
+
+def _streams(
+    connection: apsw.Connection, where: str, bounds: Sequence[Any]
+) -> Iterator[StreamInfo]:
+    rows = connection.execute(
+        "SELECT name, version, position, recorded_at FROM"
+        f" (SELECT id, name FROM streams WHERE {where}) AS stream"
+        " JOIN slices ON slices.stream = stream.id AND slices.version ="
+        " (SELECT max(version) FROM slices WHERE stream = stream.id) ORDER BY name",
+        bounds,
+    )
+    for name, version, position, recorded_at in rows:
+        yield StreamInfo(name, version, position, from_micros(recorded_at))
+
+
+class _SqliteTransaction:
+    """The writer's connection, inside a transaction."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return self._connection.execute(sql, tuple(parameters)).fetchall()
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self._connection.execute(
+            "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)",
+            (checkpoint.name, checkpoint.position, checkpoint.data),
+        )
+
+    def delete_checkpoint(self, name: str) -> None:
+        self._connection.execute("DELETE FROM checkpoints WHERE name = ?", (name,))
+
+    def save_snapshot(self, snapshot: Snapshot) -> None:
+        self._connection.execute(
+            "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)",
+            (
+                snapshot.subject,
+                snapshot.position,
+                snapshot.fold,
+                snapshot.fold_version,
+                snapshot.state,
+            ),
+        )
+
+    def delete_snapshots(self, subject: str, positions: Sequence[int] | None) -> None:
+        if positions is None:
+            self._connection.execute("DELETE FROM snapshots WHERE subject = ?", (subject,))
+        else:
+            self._connection.executemany(
+                "DELETE FROM snapshots WHERE subject = ? AND position = ?",
+                [(subject, position) for position in positions],
+            )
+
+
+class _Stream:
+    __slots__ = ("id", "version")
+
+    def __init__(self, id_: int, version: int) -> None:
+        self.id = id_
+        self.version = version
+
+
+class _Writer:
+    """The writing connection, and what it remembers of the file. Used under the engine's lock."""
+
+    def __init__(self, connection: apsw.Connection, clock: Clock) -> None:
+        self.connection = connection
+        self._clock = clock
+        self._data_version: int | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._data_version = None
+        self._position = self._recorded_at = 0
+        self._last_stream = self._last_term = 0
+        self._streams: dict[str, _Stream] = {}
+        self._terms: dict[tuple[int, str], int] = {}
+        self._marked: dict[int, int] = {}
+
+    @contextmanager
+    def transaction(self) -> Iterator[apsw.Connection]:
+        """A write transaction; whatever goes wrong in it leaves nothing behind."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.connection
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            self._forget()
+            raise
+
+    def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        with self.transaction() as connection:
+            self._catch_up()
+            staged = _Staged()
+            outcomes: list[Outcome] = []
+            for commit in commits:
+                try:
+                    outcomes.append(self._stage(commit, staged))
+                except RefusedError as error:
+                    outcomes.append(error)
+            staged.insert(connection)
+        return outcomes
+
+    def _catch_up(self) -> None:
+        """Take in what other processes have written."""
+        data_version = self.connection.pragma("data_version")
+        if data_version == self._data_version:
+            if len(self._streams) > _REMEMBERED:
+                self._streams.clear()
+            if len(self._terms) > _REMEMBERED:
+                self._terms.clear()
+                self._marked.clear()
+            return
+        self._forget()
+        get = self.connection.execute
+        newest = get("SELECT position, recorded_at FROM slices ORDER BY position DESC LIMIT 1").get
+        if newest is not None:
+            self._position, self._recorded_at = newest
+        self._last_stream = get("SELECT max(id) FROM streams").get or 0
+        self._last_term = get("SELECT max(id) FROM terms").get or 0
+        self._data_version = data_version
+
+    def _stage(self, commit: EncodedCommit, staged: _Staged) -> Receipt:
+        """Judge the commit as if all before it were written, and line its rows up."""
+        known = staged.commits.get(commit.id.bytes)
+        if known is None and not commit.is_fresh:
+            known = self._stored_commit(commit.id.bytes)
+        if known:
+            return repeated(commit, known)
+        for name, expected in commit.expected:
+            stream = self._stream(name)
+            actual = stream.version if stream is not None else 0
+            if not holds(expected, actual):
+                raise ConflictError(name, expected, actual)
+        if commit.condition is not None:
+            after = commit.condition.after
+            newer = self._newer(commit.condition.query, after, staged)
+            check_condition(commit.condition.query, after, newer)
+        self._recorded_at = time_of_commit(commit, self._clock, self._recorded_at)
+        rows = [self._line_up(part, commit, staged) for part in _with_index(commit.slices)]
+        staged.commits[commit.id.bytes] = rows
+        versions = {row.stream: row.version for row in rows}
+        return Receipt(commit.id, self._position, from_micros(self._recorded_at), versions)
+
+    def _line_up(
+        self, numbered: tuple[int, EncodedSlice], commit: EncodedCommit, staged: _Staged
+    ) -> StoredSlice:
+        first_index, part = numbered
+        stream = self._stream(part.stream) or self._new_stream(part.stream, staged)
+        self._position = position = self._position + part.count
+        stream.version += part.count
+        row = (
+            position,
+            stream.id,
+            stream.version,
+            part.count,
+            self._recorded_at,
+            commit.id.bytes,
+            first_index,
+            commit.metadata,
+            part.body,
+        )
+        staged.slices.append(row)
+        block = block_of(position)
+        self._mark(CATEGORY, category_of(part.stream), block, staged)
+        for name in part.types:
+            self._mark(TYPE, name, block, staged)
+        for tag in part.tags:
+            staged.marks.append((self._term(TAG, tag, staged), position))
+        return StoredSlice(position, part.stream, *row[2:])
+
+    def _mark(self, kind: int, name: str, block: int, staged: _Staged) -> None:
+        term = self._term(kind, name, staged)
+        if self._marked.get(term) != block:
+            self._marked[term] = block
+            staged.marks.append((term, block))
+
+    def _term(self, kind: int, name: str, staged: _Staged) -> int:
+        key = (kind, name)
+        term = self._terms.get(key)
+        if term is None:
+            term = self.connection.execute(
+                "SELECT id FROM terms WHERE kind = ? AND name = ?", key
+            ).get
+            if term is None:
+                self._last_term = term = self._last_term + 1
+                staged.terms.append((term, kind, name))
+            self._terms[key] = term
+        return term
+
+    def _stream(self, name: str) -> _Stream | None:
+        stream = self._streams.get(name)
+        if stream is None:
+            row = self.connection.execute(
+                "SELECT id, (SELECT max(version) FROM slices WHERE stream = streams.id)"
+                " FROM streams WHERE name = ?",
+                (name,),
+            ).get
+            if row is not None:
+                stream = self._streams[name] = _Stream(row[0], row[1])
+        return stream
+
+    def _new_stream(self, name: str, staged: _Staged) -> _Stream:
+        self._last_stream += 1
+        staged.streams.append((self._last_stream, name))
+        stream = self._streams[name] = _Stream(self._last_stream, 0)
+        return stream
+
+    def _stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
+        """The slices of a commit that is in the file; none where it isn't."""
+        found: list[StoredSlice] = []
+        start = self.connection.execute(
+            "SELECT position FROM slices WHERE commit_id = ? AND first_index = 0", (commit_id,)
+        ).get
+        if start is None:
+            return found
+        rows = self.connection.execute(
+            f"SELECT {_COLUMNS} FROM slices WHERE position >= ? ORDER BY position", (start,)
+        )
+        for row in rows:
+            if row[5] != commit_id:
+                break
+            found.append(self._named(row))
+        return found
+
+    def _newer(self, query: Query, after: int, staged: _Staged) -> Iterable[StoredSlice]:
+        """Every slice behind the position that may match, written or lined up."""
+        newest = self.connection.execute("SELECT max(position) FROM slices").get or 0
+        if newest > after:
+            window = Window(after, newest, reverse=False)
+            positions = candidates(self.connection, query, window)
+            for row in _rows(self.connection, positions, window):
+                yield self._named(row)
+        for rows in staged.commits.values():
+            yield from rows
+
+    def _named(self, row: _Row) -> StoredSlice:
+        name = self.connection.execute("SELECT name FROM streams WHERE id = ?", (row[1],)).get
+        return StoredSlice(row[0], name, *row[2:])
+
+
+def _with_index(slices: Sequence[EncodedSlice]) -> Iterator[tuple[int, EncodedSlice]]:
+    first_index = 0
+    for part in slices:
+        yield first_index, part
+        first_index += part.count
+
+
+class _Staged:
+    """Rows lined up by one transaction, inserted together at its end."""
+
+    __slots__ = ("commits", "marks", "slices", "streams", "terms")
+
+    def __init__(self) -> None:
+        self.commits: dict[bytes, list[StoredSlice]] = {}
+        self.slices: list[tuple[Any, ...]] = []
+        self.streams: list[tuple[int, str]] = []
+        self.terms: list[tuple[int, int, str]] = []
+        self.marks: list[tuple[int, int]] = []
+
+    def insert(self, connection: apsw.Connection) -> None:
+        """Write everything that was lined up."""
+        many = connection.executemany
+        if self.streams:
+            many("INSERT INTO streams VALUES (?, ?)", self.streams)
+        if self.terms:
+            many("INSERT INTO terms VALUES (?, ?, ?)", self.terms)
+        if self.slices:
+            many("INSERT INTO slices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self.slices)
+        if self.marks:
+            many("INSERT OR IGNORE INTO marks VALUES (?, ?)", self.marks)

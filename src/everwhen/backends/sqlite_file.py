@@ -1,0 +1,204 @@
+"""The file: opening it, telling what it is, bringing it up to date, and naming what went wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from everwhen.errors import (
+    BusyError,
+    CorruptStoreError,
+    EverwhenError,
+    NewerStoreError,
+    NotAStoreError,
+    ReadOnlyError,
+    StorageError,
+    StorageFullError,
+)
+
+APPLICATION_ID: Final = 0x45766572  # "Ever", the mark of our files in SQLite's header
+_MIGRATION: Final = re.compile(r"sqlite_(\d{4})_\w+\.sql")
+_SQLITE_MAGIC: Final = b"SQLite format 3\x00"
+
+
+def migrations() -> list[tuple[int, str]]:
+    """Every schema change as (version, SQL), in order; the last version is the current one."""
+    found = [
+        (int(match[1]), entry.read_text("utf-8"))
+        for entry in (resources.files("everwhen.backends") / "sql").iterdir()
+        if (match := _MIGRATION.fullmatch(entry.name))
+    ]
+    return sorted(found)
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors into ours, naming the file."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise _translate(error, path) from error
+
+
+def _translate(error: apsw.Error, path: Path) -> EverwhenError:
+    match error:
+        case apsw.BusyError() | apsw.LockedError():
+            return BusyError(
+                f"{path}: another process held the write lock for too long; find out who writes, "
+                f"or open the store with a larger busy_timeout"
+            )
+        case apsw.FullError():
+            return StorageFullError(
+                f"{path}: no space left to write; free some and try again, "
+                f"everything acknowledged before is safe"
+            )
+        case apsw.ReadOnlyError() | apsw.PermissionsError():
+            return ReadOnlyError(
+                f"{path}: can't be written to ({error}); check the permissions of the file and "
+                f"its folder, or open it with read_only=True"
+            )
+        case apsw.NotADBError():
+            return _not_a_store(path, "it is not a SQLite file")
+        case apsw.CorruptError():
+            return _corrupt(path, str(error))
+        case apsw.CantOpenError():
+            return StorageError(
+                f"{path}: can't be opened ({error}); check that the folder exists and may be used"
+            )
+        case _:
+            return StorageError(f"{path}: SQLite reports {type(error).__name__}: {error}")
+
+
+def _not_a_store(path: Path, why: str) -> NotAStoreError:
+    return NotAStoreError(f"{path}: not an Everwhen store, {why}; give another path")
+
+
+def _corrupt(path: Path, why: str) -> CorruptStoreError:
+    return CorruptStoreError(
+        f"{path}: the file is damaged ({why}); keep a copy of it, and restore it from a backup"
+    )
+
+
+def open_connection(
+    path: Path, *, read_only: bool, busy_timeout: float, vfs: str | None = None
+) -> apsw.Connection:
+    """A connection to an existing or, unless read-only, a new file."""
+    flags = apsw.SQLITE_OPEN_READONLY
+    if not read_only:
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    flags |= apsw.SQLITE_OPEN_NOMUTEX | apsw.SQLITE_OPEN_URI
+    name = path.resolve().as_uri()
+    if read_only and not os.access(path.parent, os.W_OK) and not _beside(path, "-wal").exists():
+        name += "?immutable=1"
+    connection = apsw.Connection(name, flags, vfs)
+    connection.set_busy_handler(_patience(busy_timeout))
+    return connection
+
+
+def _patience(seconds: float) -> Callable[[int], bool]:
+    """Waits for a lock with short sleeps: SQLite's own grow to 100 ms and starve many writers."""
+    began = 0.0
+
+    def wait(attempts: int) -> bool:
+        nonlocal began
+        now = time.monotonic()
+        if attempts == 0:
+            began = now
+        elif now - began > seconds:
+            return False
+        time.sleep(min(0.0002 * (attempts + 1), 0.005))
+        return True
+
+    return wait
+
+
+def prepare(connection: apsw.Connection, path: Path, *, read_only: bool, durable: bool) -> None:
+    """Checks that the file is a store and makes or migrates its schema.
+
+    Raises `NotAStoreError`, `NewerStoreError` or `CorruptStoreError`.
+    """
+    _check_header(path)
+    version = _schema_version(connection, path)
+    steps = migrations()
+    latest = steps[-1][0]
+    if version > latest:
+        raise NewerStoreError(
+            f"{path}: has schema version {version}, this Everwhen knows versions up to {latest}; "
+            f"upgrade Everwhen"
+        )
+    if read_only:
+        if version < latest:
+            raise NotAStoreError(
+                f"{path}: has schema version {version} and needs {latest}; "
+                f"open it once for writing to bring it up to date"
+            )
+        return
+    connection.execute("PRAGMA journal_mode = wal")
+    connection.execute(f"PRAGMA synchronous = {'full' if durable else 'normal'}")
+    if version < latest:
+        migrate(connection, steps)
+
+
+def migrate(connection: apsw.Connection, steps: list[tuple[int, str]]) -> None:
+    """Runs the steps that are still missing, all in one transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        present = connection.pragma("user_version")
+        for version, sql in steps:
+            if version > present:
+                connection.execute(sql)
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", steps[-1][0])
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _schema_version(connection: apsw.Connection, path: Path) -> int:
+    if connection.pragma("application_id") == APPLICATION_ID:
+        return int(connection.pragma("user_version"))
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    if tables or connection.pragma("application_id"):
+        raise _not_a_store(path, "but another program's SQLite file")
+    if connection.readonly("main"):
+        raise _not_a_store(path, "it is empty")
+    return 0
+
+
+def _check_header(path: Path) -> None:
+    """Tells a foreign or shortened file from a store before SQLite works with it."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            header = file.read(100)
+    except FileNotFoundError:
+        return
+    except PermissionError as error:
+        raise StorageError(f"{path}: may not be read; check its permissions") from error
+    if not header:
+        return
+    if not header.startswith(_SQLITE_MAGIC[: len(header)]):
+        raise _not_a_store(path, "it is not a SQLite file")
+    if len(header) < 100:
+        raise _corrupt(path, "it ends within its header")
+    page_size = int.from_bytes(header[16:18], "big")
+    page_size = 65536 if page_size == 1 else page_size
+    pages = int.from_bytes(header[28:32], "big")
+    wal = _beside(path, "-wal")
+    if size < pages * page_size and not (wal.exists() and wal.stat().st_size):
+        raise _corrupt(
+            path, f"it should hold {pages:,} pages of {page_size:,} bytes and has {size:,} bytes"
+        )
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)

@@ -1,0 +1,417 @@
+"""Typed events to stored bytes and back.
+
+A slice's body is a JSON array with one entry per event::
+
+    [type, schema version, data]                     the usual entry
+    [type, schema version, data, tags]               with tags
+    [type, schema version, data, tags, {"id": …, "occurred_at": …, "extras": …}]
+
+JSON because any tool can read it for as long as the file lives, and because it is as fast as
+anything here. What JSON can't carry is never altered: each event is decoded again while it is
+appended, and one that doesn't come back equal is refused.
+
+Between the typed event and the entry stand the codec's steps, each reversible, such as
+encryption. Reading runs them backwards, then upcasts, then builds the typed event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import msgspec
+
+from everwhen.contract import (
+    MAX_EVENT_BYTES,
+    MAX_SLICE_BYTES,
+    MAX_SLICE_EVENTS,
+    EncodedSlice,
+)
+from everwhen.errors import DeclarationError, DecodeError, InvalidEventError
+from everwhen.events import EventType, NewEvent, UnknownEvent
+from everwhen.upcasting import Upcast
+from everwhen.validation import check_occurred_at, check_tags, check_text, check_type_name
+
+_MAX_UPCASTS: Final = 1_000
+
+encode_json: Final = msgspec.json.Encoder().encode
+decode_json: Final = msgspec.json.decode
+_decode_data: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class EntryMetadata(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What one event carries beside its data and tags."""
+
+    id: str | None = None
+    occurred_at: datetime | None = None
+    extras: dict[str, Any] | None = None
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One event in a slice's body."""
+
+    type: str
+    schema_version: int
+    data: msgspec.Raw
+    tags: tuple[str, ...] = ()
+    metadata: EntryMetadata | None = None
+
+
+decode_entries: Final = msgspec.json.Decoder(list[Entry]).decode
+
+
+class CodecStep(Protocol):
+    """A reversible change to an event's data on its way to the store.
+
+    Both ways get the type, the schema version, the event id and the data as JSON, and return
+    JSON. ``decode`` undoes ``encode`` exactly, and ``encode`` gives the same bytes for the same
+    arguments, or a repeated commit could not be recognised.
+    """
+
+    def encode(self, type_name: str, schema_version: int, event_id: str, data: bytes) -> bytes:
+        """The data to store."""
+        ...
+
+    def decode(self, type_name: str, schema_version: int, event_id: str, data: bytes) -> bytes:
+        """The data as it was given to ``encode``."""
+        ...
+
+
+class _Declared:
+    """An event type, ready to encode and decode."""
+
+    __slots__ = ("decode", "name", "prefix", "tags", "version")
+
+    def __init__(self, declared: EventType[Any]) -> None:
+        self.name = declared.name
+        self.version = declared.version
+        self.tags: Callable[[Any], Iterable[str]] | None = declared.tags
+        self.prefix = b"[%s,%d," % (encode_json(declared.name), declared.version)
+        try:
+            self.decode = msgspec.json.Decoder(declared.cls).decode
+        except TypeError as error:
+            raise DeclarationError(f"{declared.name}: {error}") from error
+
+
+class EventTypes:
+    """The event types a program knows, and how to read their older versions.
+
+    Takes `Event` subclasses and `EventType` declarations. Raises `DeclarationError` where two
+    types share a name, or an older version of a type has no upcast.
+    """
+
+    def __init__(self, *types: type[Any] | EventType[Any], upcasts: Iterable[Upcast] = ()) -> None:
+        self._by_class: dict[type[Any], _Declared] = {}
+        self._by_name: dict[str, _Declared] = {}
+        for given in types:
+            declared = given if isinstance(given, EventType) else EventType(given)
+            check_type_name(declared.name, DeclarationError)
+            other = self._by_name.get(declared.name)
+            if other is not None:
+                raise DeclarationError(
+                    f"two event types are named {declared.name!r}; give one of them another name"
+                )
+            ready = _Declared(declared)
+            self._by_class[declared.cls] = ready
+            self._by_name[declared.name] = ready
+        self._upcasts: dict[tuple[str, int], Upcast] = {}
+        self._old_decoders: dict[tuple[str, int], Callable[[bytes], Any]] = {}
+        for upcast in upcasts:
+            self._add_upcast(upcast)
+        self._check_chains()
+
+    def _add_upcast(self, upcast: Upcast) -> None:
+        key = (upcast.type_name, upcast.version)
+        if key in self._upcasts:
+            raise DeclarationError(f"two upcasts start at {key[0]!r} version {key[1]}")
+        current = self._by_name.get(upcast.type_name)
+        if current is not None and current.version <= upcast.version:
+            raise DeclarationError(
+                f"the upcast of {key[0]!r} from version {key[1]} leads away from the current "
+                f"version {current.version}; raise the class's schema_version"
+            )
+        self._upcasts[key] = upcast
+        if upcast.old is not None:
+            old = _Declared(upcast.old)
+            self._old_decoders[key] = old.decode
+            self._by_class.setdefault(upcast.old.cls, old)
+
+    def _check_chains(self) -> None:
+        for name, declared in self._by_name.items():
+            for version in range(1, declared.version):
+                if (name, version) not in self._upcasts:
+                    raise DeclarationError(
+                        f"{name!r} is at schema version {declared.version}, but nothing upcasts "
+                        f"version {version}; declare Upcast({name!r}, {version}, …)"
+                    )
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The declared type names."""
+        return frozenset(self._by_name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    @property
+    def has_upcasts(self) -> bool:
+        """Whether any stored event may need one."""
+        return bool(self._upcasts)
+
+    def is_stale(self, type_name: str, version: int) -> bool:
+        """Whether an event stored so has to be upcast."""
+        return (type_name, version) in self._upcasts
+
+    def stored_names(self, names: frozenset[str]) -> frozenset[str]:
+        """The names under which events that read as one of ``names`` may be stored."""
+        found = set(names)
+        grown = True
+        while grown:
+            before = len(found)
+            found.update(u.type_name for u in self._upcasts.values() if u.into & found)
+            grown = len(found) > before
+        return frozenset(found)
+
+    def upcast(self, type_name: str, version: int, data: bytes) -> list[tuple[str, int, bytes]]:
+        """The current event or events that a stored one stands for, in order.
+
+        Raises `DecodeError` where a step fails or returns what it did not announce.
+        """
+        done: list[tuple[str, int, bytes]] = []
+        waiting = [(type_name, version, data)]
+        for _ in range(_MAX_UPCASTS):
+            if not waiting:
+                return done
+            item = waiting.pop()
+            upcast = self._upcasts.get(item[:2])
+            if upcast is None:
+                done.append(item)
+            else:
+                waiting.extend(reversed(self._step(upcast, item[2])))
+        raise DecodeError(f"upcasting {type_name!r} version {version} goes in a circle")
+
+    def _step(self, upcast: Upcast, data: bytes) -> list[tuple[str, int, bytes]]:
+        key = (upcast.type_name, upcast.version)
+        try:
+            if upcast.old is not None:
+                result = upcast.step(self._old_decoders[key](data))
+                events = result if isinstance(result, list | tuple) else [result]
+                out = [self._unpacked(event) for event in events]
+            else:
+                result = upcast.step(_decode_data(data))
+                if isinstance(result, Mapping):
+                    out = [(key[0], key[1] + 1, encode_json(result))]
+                else:
+                    out = [(e.type, e.schema_version, encode_json(e.data)) for e in result]
+        except Exception as error:
+            raise DecodeError(
+                f"the upcast of {key[0]!r} from version {key[1]} failed: {error!r}"
+            ) from error
+        wrong = [name for name, _, _ in out if name not in upcast.into]
+        if wrong or not out:
+            raise DecodeError(
+                f"the upcast of {key[0]!r} from version {key[1]} returned {wrong or 'nothing'}, "
+                f"but is declared to give {sorted(upcast.into)}; name all of them in into="
+            )
+        return out
+
+    def _unpacked(self, event: Any) -> tuple[str, int, bytes]:
+        declared = self._by_class.get(type(event))
+        if declared is None:
+            raise DeclarationError(f"{type(event).__name__} is not among the event types")
+        return declared.name, declared.version, encode_json(event)
+
+    def of(self, event: object) -> _Declared:
+        """How to encode this event. Raises `InvalidEventError` for an undeclared class."""
+        declared = self._by_class.get(type(event))
+        if declared is None or declared is not self._by_name.get(declared.name):
+            name = type(event).__name__
+            raise InvalidEventError(
+                f"{name} is not an event type of this store; open it with events=[…, {name}]"
+            )
+        return declared
+
+    def typed(self, type_name: str, version: int, data: bytes) -> Any:
+        """The event for current data; `UnknownEvent` where the type or version is unknown.
+
+        Raises `DecodeError` where the data doesn't fit the class.
+        """
+        declared = self._by_name.get(type_name)
+        if declared is None or declared.version != version:
+            return UnknownEvent(type=type_name, data=_decode_data(data), schema_version=version)
+        try:
+            return declared.decode(data)
+        except (msgspec.DecodeError, ValueError, TypeError) as error:
+            raise DecodeError(
+                f"the stored data of {type_name!r} version {version} doesn't fit its class: "
+                f"{error}; raise schema_version and declare an upcast from version {version}"
+            ) from error
+
+
+class Codec:
+    """Event types plus the steps between them and the store."""
+
+    def __init__(self, types: EventTypes, steps: Sequence[CodecStep] = ()) -> None:
+        self.types = types
+        self.steps = tuple(steps)
+        self.is_plain: Final = not steps and not types.has_upcasts
+
+    def encode(
+        self, stream: str, events: Iterable[Any], commit_id: UUID, first_index: int
+    ) -> list[EncodedSlice]:
+        """A stream's events as slices of bounded size.
+
+        Raises `InvalidEventError` for an event that would not come back unchanged.
+        """
+        slices: list[EncodedSlice] = []
+        entries: list[bytes] = []
+        size = 0
+        types: dict[str, None] = {}
+        tags: dict[str, None] = {}
+
+        def cut() -> None:
+            body = b"[" + b",".join(entries) + b"]"
+            slices.append(EncodedSlice(stream, len(entries), body, tuple(types), tuple(tags)))
+
+        by_class, named = self.types._by_class.get, self.types._by_name.get
+        for index, event in enumerate(events, first_index):
+            declared = by_class(type(event))
+            entry_tags: tuple[str, ...] = ()
+            if declared is not None and not self.steps and named(declared.name) is declared:
+                data = self._data(declared, event, stream, index)
+                if declared.tags is None:
+                    entry = declared.prefix + data + b"]"
+                else:
+                    entry_tags = check_tags(declared.tags(event), declared.name)
+                    entry = b"%s%s,%s]" % (declared.prefix, data, encode_json(entry_tags))
+                name = declared.name
+            else:
+                name, entry_tags, entry = self._entry(event, stream, commit_id, index)
+            if len(entry) > MAX_EVENT_BYTES:
+                raise InvalidEventError(
+                    f"event {index} ({name}, for {stream!r}) is {len(entry):,} bytes encoded; the "
+                    f"limit is {MAX_EVENT_BYTES:,}: keep large content elsewhere, and its hash here"
+                )
+            if entries and (
+                len(entries) >= MAX_SLICE_EVENTS or size + len(entry) > MAX_SLICE_BYTES
+            ):
+                cut()
+                entries, size, types, tags = [], 0, {}, {}
+            entries.append(entry)
+            size += len(entry)
+            types[name] = None
+            if entry_tags:
+                tags.update(dict.fromkeys(entry_tags))
+        if entries:
+            cut()
+        return slices
+
+    def _data(self, declared: _Declared, event: object, stream: str, index: int) -> bytes:
+        """The event's JSON, proven to read back as the same event."""
+        try:
+            data = encode_json(event)
+            back = declared.decode(data)
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+            raise InvalidEventError(
+                f"event {index} ({declared.name}, for {stream!r}) can't be stored: {error}"
+            ) from error
+        if back != event:
+            raise InvalidEventError(
+                f"event {index} ({declared.name}, for {stream!r}) would read back changed: "
+                f"{_first_difference(event, back)}; declare the field with its exact type"
+            )
+        return data
+
+    def _entry(
+        self, event: object, stream: str, commit_id: UUID, index: int
+    ) -> tuple[str, tuple[str, ...], bytes]:
+        """The general case: wrapped, plain or stepped events."""
+        new = event if isinstance(event, NewEvent) else NewEvent(event=event)
+        inner: Any = new.event
+        if isinstance(inner, UnknownEvent):
+            name, version = check_type_name(inner.type, InvalidEventError), inner.schema_version
+            data = self._plain_data(inner, stream, index)
+            own_tags: Iterable[str] = ()
+        else:
+            declared = self.types.of(inner)
+            name, version = declared.name, declared.version
+            data = self._data(declared, inner, stream, index)
+            own_tags = declared.tags(inner) if declared.tags is not None else ()
+        tags = check_tags(dict.fromkeys((*own_tags, *new.tags)), name)
+        event_id = new.event_id
+        if event_id is not None:
+            check_text(event_id, "event id")
+        for step in self.steps:
+            data = step.encode(name, version, event_id or f"{commit_id}/{index}", data)
+        metadata = EntryMetadata(
+            event_id,
+            check_occurred_at(new.occurred_at),
+            exact_extras(new.extras) or None,
+        )
+        entry: list[Any] = [name, version, msgspec.Raw(data)]
+        if metadata != _NO_METADATA:
+            entry += [tags, metadata]
+        elif tags:
+            entry.append(tags)
+        return name, tags, encode_json(entry)
+
+    def _plain_data(self, event: UnknownEvent, stream: str, index: int) -> bytes:
+        what = f"event {index} ({event.type}, for {stream!r})"
+        if isinstance(event.schema_version, bool) or not 0 < event.schema_version < 1 << 31:
+            raise InvalidEventError(f"{what}: schema version {event.schema_version!r}; use 1 …")
+        try:
+            data = encode_json(event.data)
+            back = _decode_data(data)
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+            raise InvalidEventError(f"{what} can't be stored: {error}") from error
+        if back != event.data:
+            raise InvalidEventError(
+                f"{what} would read back changed: {_first_difference(event.data, back)}; "
+                f"plain data is made of text, numbers, booleans, null, lists and objects"
+            )
+        if event.type in self.types and not self.types.is_stale(event.type, event.schema_version):
+            try:
+                self.types.typed(event.type, event.schema_version, data)
+            except DecodeError as error:
+                raise InvalidEventError(f"{what}: {error}") from error
+        return data
+
+    def decode_steps(self, entry: Entry, event_id: str) -> bytes:
+        """The entry's data with every step undone."""
+        data = bytes(entry.data)
+        for step in reversed(self.steps):
+            data = step.decode(entry.type, entry.schema_version, event_id, data)
+        return data
+
+
+_NO_METADATA: Final = EntryMetadata()
+
+
+def exact_extras(extras: Mapping[str, Any]) -> dict[str, Any]:
+    """The extras, proven to be JSON that reads back unchanged."""
+    try:
+        back = _decode_data(encode_json(extras))
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        raise InvalidEventError(f"metadata extras can't be stored: {error}") from error
+    if back != extras:
+        raise InvalidEventError(
+            f"metadata extras would read back changed: {_first_difference(extras, back)}"
+        )
+    return back
+
+
+def _first_difference(given: Any, back: Any) -> str:
+    """Where two values first differ, for people."""
+    if isinstance(given, Mapping) and isinstance(back, Mapping):
+        for key in given:
+            if key not in back:
+                return f"key {key!r} ({type(key).__name__}) becomes text"
+            if back[key] != given[key]:
+                return f"{key}: {_first_difference(given[key], back[key])}"
+    for name in getattr(given, "__match_args__", ()):
+        one, other = getattr(given, name), getattr(back, name, None)
+        if one != other:
+            return f"{name}: {_first_difference(one, other)}"
+    return f"{given!r} ({type(given).__name__}) becomes {back!r} ({type(back).__name__})"

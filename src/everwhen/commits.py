@@ -1,0 +1,148 @@
+"""What a writer hands to a store: writes to streams, joined in a commit."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from everwhen.codec import Codec, encode_json, exact_extras
+from everwhen.contract import (
+    ANY,
+    Condition,
+    EncodedCommit,
+    EncodedSlice,
+    ExpectedVersion,
+    to_micros,
+)
+from everwhen.errors import InvalidCommitError
+from everwhen.metadata import CommitMetadata, current_metadata, merged
+from everwhen.query import Query
+from everwhen.validation import check_expected, check_stream, check_text
+
+_EMPTY = CommitMetadata()
+
+
+class Write(msgspec.Struct, frozen=True):
+    """Events for one stream, and the version the writer believes it to be at.
+
+    ``events`` holds declared events, `UnknownEvent` for plain data, or `NewEvent` around either.
+    Without events it only guards: the commit is refused unless the belief holds.
+    """
+
+    stream: str
+    events: Sequence[Any]
+    expected: ExpectedVersion = ANY
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """Writes that take effect together or not at all.
+
+    ``id`` makes the commit idempotent: given again with the same events, it returns the first
+    receipt. ``metadata`` goes over what the context provides. ``recorded_at`` is for importing
+    history that has its own times, and may not lie before the store's newest event.
+    """
+
+    writes: Sequence[Write]
+    condition: Condition | None = None
+    id: UUID | None = None
+    metadata: CommitMetadata | None = None
+    recorded_at: datetime | None = None
+
+
+def new_commit_id() -> UUID:
+    """A fresh UUID version 7 (RFC 9562): ordered by time to the millisecond, else random."""
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF) << 80 | random
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+
+
+def encoded(commit: Commit, codec: Codec, new_id: Callable[[], UUID]) -> EncodedCommit:
+    """The commit for a backend, with every rule about its content checked.
+
+    Raises `InvalidCommitError` or `InvalidEventError`.
+    """
+    commit_id = commit.id if commit.id is not None else new_id()
+    if not isinstance(commit_id, UUID):
+        raise InvalidCommitError(f"commit id {commit_id!r}: use a uuid.UUID")
+    slices: list[EncodedSlice] = []
+    expected: dict[str, ExpectedVersion] = {}
+    index = 0
+    for write in commit.writes:
+        stream = check_stream(write.stream)
+        if stream in expected:
+            raise InvalidCommitError(
+                f"stream {stream!r} is written twice in one commit; put its events into one write"
+            )
+        expected[stream] = check_expected(write.expected, stream)
+        events = write.events
+        if isinstance(events, str | bytes) or not isinstance(events, Iterable):
+            raise InvalidCommitError(
+                f"stream {stream!r}: give the events as a list, not {events!r}"
+            )
+        own = codec.encode(stream, events, commit_id, index)
+        index += sum(part.count for part in own)
+        slices.extend(own)
+    if not slices:
+        raise InvalidCommitError("a commit needs at least one event; there is nothing to append")
+    return EncodedCommit(
+        commit_id,
+        tuple(slices),
+        tuple(item for item in expected.items() if item[1] is not ANY),
+        _stored_condition(commit.condition, codec),
+        _encoded_metadata(commit.metadata),
+        None if commit.recorded_at is None else _micros(commit.recorded_at),
+        commit.id is None,
+    )
+
+
+def _encoded_metadata(given: CommitMetadata | None) -> bytes | None:
+    metadata = merged(given, current_metadata())
+    if metadata == _EMPTY:
+        return None
+    for name in ("causation_id", "correlation_id", "user_id", "source"):
+        value = getattr(metadata, name)
+        if value is not None:
+            check_text(value, name)
+    exact_extras(metadata.extras)
+    return encode_json(metadata)
+
+
+def _stored_condition(condition: Condition | None, codec: Codec) -> Condition | None:
+    if condition is None:
+        return None
+    query = condition.query
+    if query != Query(query.selectors):
+        raise InvalidCommitError(
+            "a condition's query says which events matter (streams, categories, types, tags); "
+            "its bound is the condition's position, so leave bounds, limit and direction out"
+        )
+    if not isinstance(condition.after, int) or condition.after < 0:
+        raise InvalidCommitError(f"a condition's position is 0 or more, not {condition.after!r}")
+    return Condition(stored_query(query, codec), condition.after)
+
+
+def stored_query(query: Query, codec: Codec) -> Query:
+    """The query in terms of stored type names: with those that upcasts turn into wanted ones."""
+    if not codec.types.has_upcasts:
+        return query
+    selectors = tuple(
+        msgspec.structs.replace(s, types=codec.types.stored_names(s.types)) if s.types else s
+        for s in query.selectors
+    )
+    return msgspec.structs.replace(query, selectors=selectors)
+
+
+def _micros(moment: datetime) -> int:
+    try:
+        return to_micros(moment)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvalidCommitError(
+            f"recorded_at={moment!r}: use a datetime with a time zone"
+        ) from error

@@ -1,0 +1,222 @@
+"""What a store promises, as values: this module knows no backend and does no I/O.
+
+A *slice* is one stream's events in one commit. It is the unit that travels: the codec makes its
+body once, every backend and wrapper keeps those exact bytes, and readers decode them on demand.
+
+Times on this level are microseconds since 1970-01-01 UTC, as integers.
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from everwhen.errors import EverwhenError
+
+if TYPE_CHECKING:
+    from everwhen.query import Query
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+MAX_SLICE_EVENTS: Final = 1_000
+MAX_SLICE_BYTES: Final = 1 << 20
+MAX_EVENT_BYTES: Final = 16 << 20
+MAX_NAME_BYTES: Final = 512
+
+
+class Expected(enum.Enum):
+    """A writer's belief about a stream, where it is not a version."""
+
+    ANY = "any"
+    NO_STREAM = "no stream"
+    EXISTS = "exists"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+ANY: Final = Expected.ANY
+NO_STREAM: Final = Expected.NO_STREAM
+EXISTS: Final = Expected.EXISTS
+
+ExpectedVersion: TypeAlias = int | Expected
+
+
+def holds(expected: ExpectedVersion, actual: int) -> bool:
+    """Whether a stream at version ``actual`` is where the writer believes it to be."""
+    if expected is Expected.ANY:
+        return True
+    if expected is Expected.NO_STREAM:
+        return actual == 0
+    if expected is Expected.EXISTS:
+        return actual > 0
+    return expected == actual
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """A writer's belief about a query: nothing that matches was written after a position.
+
+    The dynamic consistency boundary: read the events a decision rests on, decide, and append
+    under the condition that no further such event has come since the position of that read.
+    """
+
+    query: Query
+    after: int
+
+
+class EncodedSlice(msgspec.Struct, frozen=True):
+    """One stream's events of a commit, encoded. ``body`` is a JSON array, see `everwhen.codec`.
+
+    ``types`` and ``tags`` are what is in the body, each once, for the backend's index.
+    """
+
+    stream: str
+    count: int
+    body: bytes
+    types: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+class EncodedCommit(msgspec.Struct, frozen=True):
+    """What a backend writes, all or nothing, in this order and at contiguous positions.
+
+    ``expected`` holds a belief per stream. A stream's slices follow one another.
+    ``recorded_at`` is None for the store's clock, or a time for an imported commit. ``is_fresh``
+    says that the id was made for this commit just now, so nobody can have used it before.
+    """
+
+    id: UUID
+    slices: tuple[EncodedSlice, ...]
+    expected: tuple[tuple[str, ExpectedVersion], ...]
+    condition: Condition | None = None
+    metadata: bytes | None = None
+    recorded_at: int | None = None
+    is_fresh: bool = False
+
+
+class StoredSlice(msgspec.Struct, frozen=True, gc=False):
+    """A slice as stored. ``position`` and ``version`` are those of its last event.
+
+    ``first_index`` counts the events of the same commit that stand before the slice.
+    """
+
+    position: int
+    stream: str
+    version: int
+    count: int
+    recorded_at: int
+    commit_id: bytes
+    first_index: int
+    metadata: bytes | None
+    body: bytes
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of a query: slices that may hold matches, and where the next page begins.
+
+    A page is whole slices, so the reader still picks the events (`everwhen.matching`). The next
+    page is the same query after (or, backwards, before) ``cursor``. ``end`` says that there is
+    none; forwards, ``cursor`` is then how far the store had come, so what follows it is new.
+    """
+
+    slices: list[StoredSlice]
+    cursor: int
+    end: bool
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What an append did. ``position`` is the last event's; ``versions`` the streams' new ones.
+
+    ``repeated`` is True where the commit id was known already and nothing was written.
+    """
+
+    commit_id: UUID
+    position: int
+    recorded_at: datetime
+    versions: dict[str, int]
+    repeated: bool = False
+
+
+Outcome: TypeAlias = Receipt | EverwhenError
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The newest event's position and time; position 0 for an empty store."""
+
+    position: int
+    recorded_at: datetime | None
+
+
+class StreamInfo(msgspec.Struct, frozen=True):
+    """A stream and where it stands; ``position`` is that of its last event."""
+
+    name: str
+    version: int
+    position: int
+    recorded_at: datetime
+
+    @property
+    def category(self) -> str:
+        """The part of the name before its first ``-``."""
+        return category_of(self.name)
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """How far a projection, subscriber or import has come, with a little state of its own."""
+
+    name: str
+    position: int
+    data: bytes = b""
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A fold's state at a position. Disposable: deleting it costs time, never data.
+
+    ``subject`` says of what (a stream, a projection), ``fold`` and ``fold_version`` by which code.
+    """
+
+    subject: str
+    position: int
+    fold: str
+    fold_version: int
+    state: bytes
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What a backend does beyond the contract, or differently; declared, never guessed."""
+
+    name: str
+    durable: bool
+    dense_positions: bool
+    shared_by_processes: bool
+    sql: bool
+    keeps_recorded_at: bool
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A fault that ``check()`` found: where it is, and what is wrong there."""
+
+    where: str
+    what: str
+
+
+def category_of(stream: str) -> str:
+    """The part of a stream's name before its first ``-``, or the whole name."""
+    return stream.partition("-")[0]
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970-01-01 UTC. Raises ``ValueError`` for a moment without a zone."""
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment.isoformat()} has no time zone; add one, such as +00:00")
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The moment, in UTC."""
+    return EPOCH + timedelta(microseconds=micros)

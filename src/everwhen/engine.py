@@ -1,0 +1,110 @@
+"""What an embedded engine offers: blocking calls that are safe from any thread.
+
+Memory and SQLite are engines. The flavours (sync, async) put their own waiting around them; a
+backend that talks over a network has no engine, and implements `Backend` in each flavour.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from everwhen.contract import (
+    Capabilities,
+    Checkpoint,
+    EncodedCommit,
+    Head,
+    Outcome,
+    Page,
+    Problem,
+    Snapshot,
+    StreamInfo,
+)
+from everwhen.news import News
+from everwhen.query import Query
+
+
+class EngineTransaction(Protocol):
+    """Checkpoints, snapshots and SQL that take effect together or not at all."""
+
+    def execute(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Run one SQL statement. Raises `UnsupportedError` where there is no SQL."""
+        ...
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Store or replace the checkpoint of that name."""
+        ...
+
+    def delete_checkpoint(self, name: str) -> None:
+        """Forget the checkpoint; nothing happens where there is none."""
+        ...
+
+    def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Store or replace the snapshot at that subject and position."""
+        ...
+
+    def delete_snapshots(self, subject: str, positions: Sequence[int] | None) -> None:
+        """Delete a subject's snapshots at these positions, or all of them."""
+        ...
+
+
+class Engine(Protocol):
+    """An embedded engine. ``blocking`` says whether its calls may wait for a disk.
+
+    ``lock`` guards the write side: hold it to call ``write`` or to use ``transaction``.
+    """
+
+    capabilities: Capabilities
+    blocking: bool
+    lock: threading.Lock
+    news: News
+
+    def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        """Write the commits, each whole or not at all, durably when this returns."""
+        ...
+
+    def read(self, query: Query, events: int) -> Page:
+        """One page of about so many events."""
+        ...
+
+    def head(self) -> Head:
+        """The newest event's place."""
+        ...
+
+    def position_at(self, recorded_at: int) -> int:
+        """The last position recorded at or before the moment; 0 if there is none."""
+        ...
+
+    def stream(self, name: str) -> StreamInfo | None:
+        """Where a stream stands; None where it has no events."""
+        ...
+
+    def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
+        """Streams in the order of their names, behind the name ``after``."""
+        ...
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        """The checkpoint of that name."""
+        ...
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All checkpoints, by name."""
+        ...
+
+    def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
+        """A subject's snapshots, newest first, at or before the position ``up_to``."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[EngineTransaction]:
+        """Commits when left normally, rolls back on an exception. Hold ``lock``."""
+        ...
+
+    def check(self) -> Iterator[Problem]:
+        """Every fault found in the stored data."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; calling it again does nothing."""
+        ...

@@ -1,0 +1,168 @@
+"""Every error that Everwhen raises on purpose.
+
+    EverwhenError
+    ├── RefusedError                nothing of the refused commit was written
+    │   ├── ConflictError           a stream is not where the writer believed
+    │   ├── ConditionError          something that matches the condition has been written since
+    │   ├── CommitIdError           the commit id was used before, for other content
+    │   ├── BatchError              some commits of a batch were refused
+    │   ├── InvalidEventError       an event that can't be stored and read back unchanged
+    │   └── InvalidCommitError      a commit, stream name, tag or metadata out of bounds
+    ├── InvalidQueryError           a query that contradicts itself
+    ├── DeclarationError            event types or upcasts that don't fit together
+    ├── DecodeError                 a stored event doesn't fit the class declared for it
+    ├── UnsupportedError            this backend can't do that (see ``Capabilities``)
+    ├── StoreClosedError            the store is closed
+    └── StorageError                the medium below failed
+        ├── BusyError               another process held the write lock for too long
+        ├── ReadOnlyError           the store, its file or its folder can't be written to
+        ├── StorageFullError        no space left
+        ├── NotAStoreError          the file is something else
+        ├── NewerStoreError         a newer Everwhen wrote the file
+        └── CorruptStoreError       the file is damaged or truncated
+
+Each error keeps what it knows in attributes, and its message ends with the mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from everwhen.contract import ExpectedVersion, Outcome
+
+
+class EverwhenError(Exception):
+    """The root of the tree: catch it to catch them all."""
+
+
+class RefusedError(EverwhenError):
+    """The write was refused as a whole; nothing of it is in the store."""
+
+
+class ConflictError(RefusedError):
+    """The stream's version is not what the writer expected."""
+
+    def __init__(self, stream: str, expected: ExpectedVersion, actual: int) -> None:
+        self.stream = stream
+        self.expected = expected
+        self.actual = actual
+        belief = f"version {expected}" if isinstance(expected, int) else expected.name
+        super().__init__(
+            f"stream {stream!r}: expected {belief}, but it is at version {actual}; "
+            f"read the stream again, decide again, and append with the version you read"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.stream, self.expected, self.actual)
+
+
+class ConditionError(RefusedError):
+    """An event that matches the condition's query stands after the condition's position."""
+
+    def __init__(self, after: int, position: int) -> None:
+        self.after = after
+        self.position = position
+        super().__init__(
+            f"the condition no longer holds: position {position} matches its query and comes after "
+            f"position {after}; read the query again, decide again, and append with the new position"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.after, self.position)
+
+
+class CommitIdError(RefusedError):
+    """The commit id names another commit: same id, other streams or events."""
+
+    def __init__(self, commit_id: UUID, position: int) -> None:
+        self.commit_id = commit_id
+        self.position = position
+        super().__init__(
+            f"commit id {commit_id} was used before, at position {position}, for other streams or "
+            f"events; repeat a commit with the very same content, or take a fresh id"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.commit_id, self.position)
+
+
+class InvalidEventError(RefusedError):
+    """An event whose value would not come back from the store as it went in."""
+
+
+class InvalidCommitError(RefusedError):
+    """A commit, stream name, tag or piece of metadata that breaks a rule or a limit."""
+
+
+class BatchError(RefusedError):
+    """Some commits of a batch were refused; the others are written.
+
+    ``outcomes`` has, in the order of the batch, a ``Receipt`` for each written commit
+    and the error for each refused one.
+    """
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        self.outcomes = outcomes
+        refused = [(i, o) for i, o in enumerate(outcomes) if isinstance(o, EverwhenError)]
+        index, first = refused[0]
+        super().__init__(
+            f"{len(refused)} of {len(outcomes)} commits were refused, the first is number {index}: "
+            f"{first}; all others are written (see .outcomes)"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.outcomes,)
+
+
+class InvalidQueryError(EverwhenError):
+    """A query that contradicts itself, or that can't be used in this place."""
+
+
+class DeclarationError(EverwhenError):
+    """Event types or upcasts that don't fit together, found when they are declared."""
+
+
+class DecodeError(EverwhenError):
+    """A stored event's data doesn't fit the class that is declared for its type."""
+
+
+class UnsupportedError(EverwhenError):
+    """This backend doesn't offer what was asked for."""
+
+
+class StoreClosedError(EverwhenError):
+    """The store was closed before the call."""
+
+    def __init__(self) -> None:
+        super().__init__("the store is closed; open it again with open_store()")
+
+
+class StorageError(EverwhenError):
+    """The medium below the store failed; the message says how."""
+
+
+class BusyError(StorageError):
+    """Another process held the write lock for longer than the time-out."""
+
+
+class ReadOnlyError(StorageError):
+    """The store was opened read-only, or its file or folder can't be written to."""
+
+
+class StorageFullError(StorageError):
+    """No space is left for the write; what was acknowledged before is safe."""
+
+
+class NotAStoreError(StorageError):
+    """The file exists and is not an Everwhen store."""
+
+
+class NewerStoreError(StorageError):
+    """The file was written by a newer Everwhen than this one."""
+
+
+class CorruptStoreError(StorageError):
+    """The file is damaged or truncated."""

@@ -1,0 +1,45 @@
+"""From a location, as users write it, to the engine behind it. Engines load on first use."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+
+from everwhen.clock import Clock
+from everwhen.engine import Engine
+from everwhen.errors import StorageError
+
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
+
+
+def engine_for(
+    location: str | os.PathLike[str],
+    *,
+    clock: Clock,
+    read_only: bool,
+    durable: bool,
+    busy_timeout: float,
+) -> Engine:
+    """The engine for ``memory:``, ``sqlite:PATH`` or a path. Raises `StorageError` for others."""
+    scheme, rest = "sqlite", os.fspath(location)
+    if isinstance(location, str) and (match := _SCHEME.fullmatch(location)):
+        scheme, rest = match[1].lower(), match[2]
+    match scheme:
+        case "memory":
+            from everwhen.backends.memory import MemoryEngine
+
+            return MemoryEngine(clock)
+        case "sqlite":
+            from everwhen.backends.sqlite import SqliteEngine
+
+            path = rest.removeprefix("//") if rest.startswith("///") else rest
+            if not path or path == ":memory:":
+                raise StorageError(f"{location!r} names no file; for a passing store use 'memory:'")
+            return SqliteEngine(
+                path, clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout
+            )
+        case _:
+            raise StorageError(
+                f"{location!r}: nothing here opens {scheme!r}; use a path, sqlite:PATH or memory:"
+            )

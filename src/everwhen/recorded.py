@@ -1,0 +1,267 @@
+"""Recorded events: what a reader gets, built from slices as late as possible.
+
+A slice's envelope is decoded at once, in one call; the typed event only on first touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Generic, TypeVar, cast
+from uuid import UUID
+
+import msgspec
+
+from everwhen.codec import Codec, Entry, EntryMetadata, decode_entries, decode_json
+from everwhen.contract import StoredSlice, from_micros
+from everwhen.errors import CorruptStoreError, DecodeError
+from everwhen.metadata import CommitMetadata
+
+E = TypeVar("E", covariant=True)
+
+_set = msgspec.structs.force_setattr
+_decode_commit_metadata = msgspec.json.Decoder(CommitMetadata).decode
+
+
+class Metadata(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything known about a recorded event beside its data."""
+
+    event_id: str
+    commit_id: UUID
+    schema_version: int
+    causation_id: str | None
+    correlation_id: str
+    user_id: str | None
+    source: str | None
+    occurred_at: datetime | None
+    extras: dict[str, Any]
+
+
+class _Untouched(msgspec.Struct, frozen=True):
+    """Stands for an event that nobody has looked at yet."""
+
+
+_UNTOUCHED = _Untouched()
+
+
+class RecordedEvent(msgspec.Struct, Generic[E], frozen=True, eq=False, gc=False):
+    """An event as stored, with its place in the store.
+
+    ``position`` is its global number and ``version`` its number in its stream. ``type`` is its
+    current type name. Where an upcast split one stored event into several, they share position
+    and version and ``part`` counts them from 0.
+    """
+
+    position: int
+    version: int
+    type: str
+    _entry: Entry
+    _slice: StoredSlice
+    _index: int
+    _codec: Codec
+    part: int = 0
+    _current: tuple[int, bytes] | None = None
+    _event: Any = _UNTOUCHED
+
+    @property
+    def event(self) -> E:
+        """The typed event, or `UnknownEvent`. Raises `DecodeError` if the data doesn't fit."""
+        event = self._event
+        if event is _UNTOUCHED:
+            codec = self._codec
+            try:
+                if codec.is_plain:
+                    entry = self._entry
+                    event = codec.types.typed(entry.type, entry.schema_version, entry.data)
+                else:
+                    event = codec.types.typed(self.type, self.schema_version, self._json())
+            except DecodeError as error:
+                raise DecodeError(
+                    f"position {self.position}, {self.stream!r} version {self.version}: {error}"
+                ) from error
+            _set(self, "_event", event)
+        return cast("E", event)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The event's data as plain JSON values, current by upcasting."""
+        return cast("dict[str, Any]", decode_json(self._json()))
+
+    @property
+    def json(self) -> bytes:
+        """The event's data as JSON text."""
+        return self._json()
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+        return self._slice.stream
+
+    @property
+    def schema_version(self) -> int:
+        """The schema version the event has now; see ``stored_as`` for what is on disk."""
+        return self._entry.schema_version if self._current is None else self._current[0]
+
+    @property
+    def stored_as(self) -> tuple[str, int]:
+        """The type name and schema version that the stored bytes have."""
+        return self._entry.type, self._entry.schema_version
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The event's tags."""
+        return self._entry.tags
+
+    @property
+    def recorded_at(self) -> datetime:
+        """When the store recorded it (system time), in UTC."""
+        return from_micros(self._slice.recorded_at)
+
+    @property
+    def occurred_at(self) -> datetime:
+        """When it happened (valid time), as the writer said; else when it was recorded."""
+        metadata = self._entry.metadata
+        if metadata is not None and metadata.occurred_at is not None:
+            return metadata.occurred_at
+        return self.recorded_at
+
+    @property
+    def event_id(self) -> str:
+        """The event's id: the writer's, or ``<commit id>/<index in the commit>``."""
+        return event_id(self._slice, self._entry, self._index) + (
+            f".{self.part}" if self.part else ""
+        )
+
+    @property
+    def commit_id(self) -> UUID:
+        """The id of the commit that wrote it."""
+        return UUID(bytes=self._slice.commit_id)
+
+    @property
+    def metadata(self) -> Metadata:
+        """Everything else that was recorded with it."""
+        commit = commit_metadata(self._slice)
+        own = self._entry.metadata or EntryMetadata()
+        commit_id = self.commit_id
+        return Metadata(
+            event_id=self.event_id,
+            commit_id=commit_id,
+            schema_version=self.schema_version,
+            causation_id=commit.causation_id,
+            correlation_id=(
+                commit.correlation_id if commit.correlation_id is not None else str(commit_id)
+            ),
+            user_id=commit.user_id,
+            source=commit.source,
+            occurred_at=own.occurred_at,
+            extras={**commit.extras, **(own.extras or {})},
+        )
+
+    def _json(self) -> bytes:
+        if self._current is not None:
+            return self._current[1]
+        if not self._codec.steps:
+            return bytes(self._entry.data)
+        return self._codec.decode_steps(
+            self._entry, event_id(self._slice, self._entry, self._index)
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RecordedEvent):
+            return NotImplemented
+        mine, theirs = self._slice, other._slice
+        return (
+            self.position == other.position
+            and self.part == other.part
+            and self.version == other.version
+            and mine.stream == theirs.stream
+            and mine.recorded_at == theirs.recorded_at
+            and mine.commit_id == theirs.commit_id
+            and mine.metadata == theirs.metadata
+            and self._entry == other._entry
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.position, self.part, self._slice.commit_id))
+
+    def __repr__(self) -> str:
+        data = bytes(self._entry.data).decode()
+        shown = data if len(data) <= 80 else data[:79] + "…"
+        return f"<{self.position} {self.stream}@{self.version} {self.type} {shown}>"
+
+
+def event_id(stored: StoredSlice, entry: Entry, index: int) -> str:
+    """A stored event's id, the writer's or the one that follows from its commit."""
+    if entry.metadata is not None and entry.metadata.id is not None:
+        return entry.metadata.id
+    return f"{UUID(bytes=stored.commit_id)}/{stored.first_index + index}"
+
+
+def commit_metadata(stored: StoredSlice) -> CommitMetadata:
+    """The metadata of the slice's commit."""
+    return _decode_commit_metadata(stored.metadata) if stored.metadata else CommitMetadata()
+
+
+def entries_of(stored: StoredSlice) -> list[Entry]:
+    """A slice's entries. Raises `CorruptStoreError` where the body is damaged."""
+    try:
+        entries = decode_entries(stored.body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptStoreError(
+            f"the slice at position {stored.position} ({stored.stream!r}) is damaged: {error}; "
+            f"run check(), and restore the file from a backup"
+        ) from error
+    if len(entries) != stored.count:
+        raise CorruptStoreError(
+            f"the slice at position {stored.position} ({stored.stream!r}) holds {len(entries)} "
+            f"events instead of {stored.count}; run check(), and restore the file from a backup"
+        )
+    return entries
+
+
+def recorded_events(
+    stored: StoredSlice, entries: list[Entry], indexes: Iterable[int] | None, codec: Codec
+) -> list[RecordedEvent[Any]]:
+    """The slice's events at ``indexes`` (None for all), upcast where they are stale."""
+    count = stored.count
+    before, base = stored.position - count + 1, stored.version - count + 1
+    if indexes is None and not codec.types.has_upcasts:
+        return [
+            RecordedEvent(before + i, base + i, entry.type, entry, stored, i, codec)
+            for i, entry in enumerate(entries)
+        ]
+    found: list[RecordedEvent[Any]] = []
+    for i in range(count) if indexes is None else indexes:
+        entry = entries[i]
+        event: RecordedEvent[Any] = RecordedEvent(
+            before + i, base + i, entry.type, entry, stored, i, codec
+        )
+        if codec.types.is_stale(entry.type, entry.schema_version):
+            found.extend(_upcast(event))
+        else:
+            found.append(event)
+    return found
+
+
+def _upcast(old: RecordedEvent[Any]) -> list[RecordedEvent[Any]]:
+    name, version = old.stored_as
+    try:
+        currents = old._codec.types.upcast(name, version, old._json())
+    except DecodeError as error:
+        raise DecodeError(
+            f"position {old.position}, {old.stream!r} version {old.version}: {error}"
+        ) from error
+    return [
+        RecordedEvent(
+            old.position,
+            old.version,
+            current_name,
+            old._entry,
+            old._slice,
+            old._index,
+            old._codec,
+            part,
+            (current_version, data),
+        )
+        for part, (current_name, current_version, data) in enumerate(currents)
+    ]

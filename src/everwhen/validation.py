@@ -1,0 +1,73 @@
+"""The rules for names, tags and times; each raises an error that says the mend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from everwhen.contract import MAX_NAME_BYTES, Expected, ExpectedVersion, to_micros
+from everwhen.errors import EverwhenError, InvalidCommitError, InvalidEventError
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def check_text(text: object, what: str, error: type[EverwhenError] = InvalidCommitError) -> str:
+    """Non-empty text of at most 512 UTF-8 bytes, without control characters."""
+    if not isinstance(text, str) or not text:
+        raise error(f"{what} {text!r}: use non-empty text")
+    bad = _CONTROL.search(text)
+    if bad is not None:
+        raise error(f"{what} {text!r}: the character {bad[0]!r} is not allowed in it")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as reason:
+        raise error(f"{what} {text!r}: it is not valid Unicode") from reason
+    if size > MAX_NAME_BYTES:
+        raise error(f"{what} {text[:40]!r}…: {size} bytes, the limit is {MAX_NAME_BYTES}")
+    return text
+
+
+def check_stream(name: object) -> str:
+    """A stream's name."""
+    return check_text(name, "stream name")
+
+
+def check_type_name(name: object, error: type[EverwhenError]) -> str:
+    """An event type's name."""
+    return check_text(name, "event type name", error)
+
+
+def check_tags(tags: Iterable[str], type_name: str) -> tuple[str, ...]:
+    """An event's tags, as a tuple without repeats."""
+    if isinstance(tags, str):
+        raise InvalidEventError(f"tags of {type_name}: {tags!r} is one text; give a tuple of texts")
+    unique = tuple(dict.fromkeys(tags))
+    for tag in unique:
+        check_text(tag, f"tag of {type_name}", InvalidEventError)
+    return unique
+
+
+def check_expected(expected: object, stream: str) -> ExpectedVersion:
+    """A version from 0, or one of ``ANY``, ``NO_STREAM`` and ``EXISTS``."""
+    if isinstance(expected, Expected):
+        return expected
+    if isinstance(expected, int) and not isinstance(expected, bool) and expected >= 0:
+        return expected
+    raise InvalidCommitError(
+        f"expected={expected!r} for stream {stream!r}: use a version (0, 1, 2 …), ANY, NO_STREAM "
+        f"or EXISTS"
+    )
+
+
+def check_occurred_at(moment: datetime | None) -> datetime | None:
+    """A moment with a time zone."""
+    if moment is not None:
+        try:
+            to_micros(moment)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InvalidEventError(
+                f"occurred_at={moment!r}: use a datetime with a time zone"
+            ) from error
+    return moment

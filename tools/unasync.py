@@ -1,0 +1,107 @@
+"""Generates the sync flavour from the async one; ``--check`` only says whether it is up to date.
+
+A token-wise translation: what the async flavour calls async, the sync one doesn't. Modules that
+are written by hand in both flavours are left alone.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+BY_HAND: Final = {"__init__.py", "seam.py"}
+DROPPED: Final = {"async", "await"}
+NAMES: Final = {
+    "__aenter__": "__enter__",
+    "__aexit__": "__exit__",
+    "__aiter__": "__iter__",
+    "__anext__": "__next__",
+    "AbstractAsyncContextManager": "AbstractContextManager",
+    "AsyncIterable": "Iterable",
+    "AsyncIterator": "Iterator",
+    "StopAsyncIteration": "StopIteration",
+    "asynccontextmanager": "contextmanager",
+    "aclosing": "closing",
+    "_async": "_sync",
+    "aio": "everwhen",
+}
+TREES: Final = (("src/everwhen/_async", "src/everwhen/_sync"), ("tests/_async", "tests/_sync"))
+HEADER: Final = "# Generated from {source} by tools/unasync.py: edit that, then run `make sync`.\n"
+
+
+def translated(source: str) -> str:
+    """The sync twin of an async module's text."""
+    out: list[str] = []
+    line, column = 1, 0
+    skip_space = False
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        (start_line, start_column), (end_line, end_column) = token.start, token.end
+        if start_line > line:
+            column = 0
+            line = start_line
+        if not skip_space:
+            out.append(token.line[column:start_column] if start_column > column else "")
+        skip_space = False
+        if token.type == tokenize.NAME and token.string in DROPPED:
+            skip_space = True
+        elif token.type == tokenize.NAME:
+            out.append(NAMES.get(token.string, token.string))
+        elif token.type == tokenize.STRING:
+            out.append(token.string.replace("_async", "_sync"))
+        else:
+            out.append(token.string)
+        line, column = end_line, end_column
+    return "".join(out)
+
+
+def formatted(source: str, path: Path) -> str:
+    """As ruff would leave it, so that the twin passes the same checks."""
+    for command in (
+        ["check", "--select", "I,UP", "--fix", "--exit-zero", "--quiet"],
+        ["format", "--quiet"],
+    ):
+        run = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(path), "-"],
+            input=source,
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+        )
+        source = run.stdout
+    return source
+
+
+def twins() -> dict[Path, str]:
+    """Every generated file and what it should hold."""
+    found: dict[Path, str] = {}
+    for source_tree, target_tree in TREES:
+        for path in sorted((ROOT / source_tree).glob("*.py")):
+            if path.name in BY_HAND:
+                continue
+            header = HEADER.format(source=path.relative_to(ROOT).as_posix())
+            target = ROOT / target_tree / path.name
+            found[target] = formatted(header + translated(path.read_text("utf-8")), target)
+    return found
+
+
+def main() -> int:
+    """Write the twins, or with ``--check`` compare them; 1 where some differ."""
+    stale = [p for p, text in twins().items() if not p.exists() or p.read_text("utf-8") != text]
+    if "--check" in sys.argv:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is not up to date; run `make sync`")
+        return bool(stale)
+    for path, text in twins().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
