@@ -16,9 +16,11 @@ encryption. Reading runs them backwards, then upcasts, then builds the typed eve
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 from uuid import UUID
 
 import msgspec
@@ -60,6 +62,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 decode_entries: Final = msgspec.json.Decoder(list[Entry]).decode
+decode_bodies: Final = msgspec.json.Decoder(list[list[Entry]]).decode
 
 
 class CodecStep(Protocol):
@@ -82,9 +85,10 @@ class CodecStep(Protocol):
 class _Declared:
     """An event type, ready to encode and decode."""
 
-    __slots__ = ("decode", "name", "prefix", "tags", "version")
+    __slots__ = ("cls", "decode", "name", "prefix", "tags", "version")
 
     def __init__(self, declared: EventType[Any]) -> None:
+        self.cls = declared.cls
         self.name = declared.name
         self.version = declared.version
         self.tags: Callable[[Any], Iterable[str]] | None = declared.tags
@@ -146,6 +150,31 @@ class EventTypes:
                         f"{name!r} is at schema version {declared.version}, but nothing upcasts "
                         f"version {version}; declare Upcast({name!r}, {version}, …)"
                     )
+
+    def entry_types(self) -> list[type[Any]]:
+        """For each event type, the class of a slice's entry with its data typed.
+
+        They form a tagged union: the type name, which comes first, says which class it is. Only
+        current schema versions fit.
+        """
+        return [
+            msgspec.defstruct(
+                f"{declared.cls.__name__}Entry",
+                [
+                    ("schema_version", Literal[declared.version]),
+                    ("data", declared.cls),
+                    ("tags", tuple[str, ...], ()),
+                    ("metadata", EntryMetadata | None, None),
+                ],
+                tag=name,
+                tag_field="type",
+                array_like=True,
+                frozen=True,
+                gc=False,
+                namespace={"type": name},
+            )
+            for name, declared in self._by_name.items()
+        ]
 
     @property
     def names(self) -> frozenset[str]:
@@ -257,9 +286,23 @@ class Codec:
         self.types = types
         self.steps = tuple(steps)
         self.is_plain: Final = not steps and not types.has_upcasts
+        self._typed_bodies: Callable[[bytes], list[list[Any]]] | None = None
+
+    def decode_typed_bodies(self, bodies: bytes) -> list[list[Any]]:
+        """A JSON array of slices' bodies, with the events typed.
+
+        Raises ``msgspec.DecodeError`` unless all of them are of declared types, in their current
+        versions, stored without steps.
+        """
+        if self._typed_bodies is None:
+            union: Any = functools.reduce(operator.or_, self.types.entry_types() or [Entry])
+            if self.steps:
+                union = Entry
+            self._typed_bodies = msgspec.json.Decoder(list[list[union]]).decode
+        return self._typed_bodies(bodies)
 
     def encode(
-        self, stream: str, events: Iterable[Any], commit_id: UUID, first_index: int
+        self, stream: str, events: Iterable[Any], commit_id: bytes, first_index: int
     ) -> list[EncodedSlice]:
         """A stream's events as slices of bounded size.
 
@@ -325,7 +368,7 @@ class Codec:
         return data
 
     def _entry(
-        self, event: object, stream: str, commit_id: UUID, index: int
+        self, event: object, stream: str, commit_id: bytes, index: int
     ) -> tuple[str, tuple[str, ...], bytes]:
         """The general case: wrapped, plain or stepped events."""
         new = event if isinstance(event, NewEvent) else NewEvent(event=event)
@@ -344,7 +387,7 @@ class Codec:
         if event_id is not None:
             check_text(event_id, "event id")
         for step in self.steps:
-            data = step.encode(name, version, event_id or f"{commit_id}/{index}", data)
+            data = step.encode(name, version, event_id or f"{UUID(bytes=commit_id)}/{index}", data)
         metadata = EntryMetadata(
             event_id,
             check_occurred_at(new.occurred_at),

@@ -21,11 +21,9 @@ from everwhen.contract import (
     to_micros,
 )
 from everwhen.errors import InvalidCommitError
-from everwhen.metadata import CommitMetadata, current_metadata, merged
+from everwhen.metadata import NO_METADATA, CommitMetadata, current_metadata, merged
 from everwhen.query import Query
 from everwhen.validation import check_expected, check_stream, check_text
-
-_EMPTY = CommitMetadata()
 
 
 class Write(msgspec.Struct, frozen=True):
@@ -55,22 +53,24 @@ class Commit(msgspec.Struct, frozen=True):
     recorded_at: datetime | None = None
 
 
-def new_commit_id() -> UUID:
-    """A fresh UUID version 7 (RFC 9562): ordered by time to the millisecond, else random."""
-    random = int.from_bytes(os.urandom(10), "big")
-    value = (time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF) << 80 | random
-    value = value & ~(0xF << 76) | 0x7 << 76
-    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+def new_commit_id() -> bytes:
+    """A fresh UUID version 7 (RFC 9562), as its 16 bytes: ordered by time, else random."""
+    random = os.urandom(10)
+    return b"%b%c%c%c%b" % (
+        (time.time_ns() // 1_000_000).to_bytes(6, "big"),
+        0x70 | random[0] & 0x0F,
+        random[1],
+        0x80 | random[2] & 0x3F,
+        random[3:],
+    )
 
 
-def encoded(commit: Commit, codec: Codec, new_id: Callable[[], UUID]) -> EncodedCommit:
+def encoded(commit: Commit, codec: Codec, new_id: Callable[[], bytes]) -> EncodedCommit:
     """The commit for a backend, with every rule about its content checked.
 
     Raises `InvalidCommitError` or `InvalidEventError`.
     """
-    commit_id = commit.id if commit.id is not None else new_id()
-    if not isinstance(commit_id, UUID):
-        raise InvalidCommitError(f"commit id {commit_id!r}: use a uuid.UUID")
+    commit_id = new_id() if commit.id is None else _given_id(commit.id)
     slices: list[EncodedSlice] = []
     expected: dict[str, ExpectedVersion] = {}
     index = 0
@@ -102,9 +102,18 @@ def encoded(commit: Commit, codec: Codec, new_id: Callable[[], UUID]) -> Encoded
     )
 
 
+def _given_id(commit_id: object) -> bytes:
+    if not isinstance(commit_id, UUID):
+        raise InvalidCommitError(f"commit id {commit_id!r}: use a uuid.UUID")
+    return commit_id.bytes
+
+
 def _encoded_metadata(given: CommitMetadata | None) -> bytes | None:
-    metadata = merged(given, current_metadata())
-    if metadata == _EMPTY:
+    flowing = current_metadata()
+    if given is None and flowing is NO_METADATA:
+        return None
+    metadata = merged(given, flowing)
+    if metadata == NO_METADATA:
         return None
     for name in ("causation_id", "correlation_id", "user_id", "source"):
         value = getattr(metadata, name)

@@ -90,7 +90,7 @@ class EncodedCommit(msgspec.Struct, frozen=True):
     says that the id was made for this commit just now, so nobody can have used it before.
     """
 
-    id: UUID
+    id: bytes
     slices: tuple[EncodedSlice, ...]
     expected: tuple[tuple[str, ExpectedVersion], ...]
     condition: Condition | None = None
@@ -129,17 +129,34 @@ class Page(msgspec.Struct, frozen=True):
     end: bool
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """What an append did. ``position`` is the last event's; ``versions`` the streams' new ones.
 
     ``repeated`` is True where the commit id was known already and nothing was written.
     """
 
-    commit_id: UUID
+    _commit_id: bytes
     position: int
-    recorded_at: datetime
+    _recorded_at: int
     versions: dict[str, int]
     repeated: bool = False
+
+    @property
+    def commit_id(self) -> UUID:
+        """The commit's id, given or made."""
+        return UUID(bytes=self._commit_id)
+
+    @property
+    def recorded_at(self) -> datetime:
+        """When the store recorded it, in UTC."""
+        return from_micros(self._recorded_at)
+
+    def __repr__(self) -> str:
+        return (
+            f"Receipt(commit_id={self.commit_id}, position={self.position}, "
+            f"recorded_at={self.recorded_at.isoformat()}, versions={self.versions}, "
+            f"repeated={self.repeated})"
+        )
 
 
 Outcome: TypeAlias = Receipt | EverwhenError

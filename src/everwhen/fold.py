@@ -62,6 +62,23 @@ class Fold(Generic[S]):
         self._otherwise = function
         return function
 
+    @property
+    def needs_records(self) -> bool:
+        """Whether some function wants events as recorded, not only the typed events."""
+        return self._otherwise is not None
+
+    def apply(self, state: S, events: Iterable[Any]) -> S:
+        """The state after typed events that need not come from a store.
+
+        Functions for everything else (``otherwise``) are not asked.
+        """
+        function_for = self._by_class.get
+        for event in events:
+            function = function_for(type(event))
+            if function is not None:
+                state = function(state, event)
+        return state
+
     def evolve(self, state: S, recorded: RecordedEvent[Any]) -> S:
         """The state after one more event."""
         return self.state_of((recorded,), state)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from uuid import UUID
 
 from everwhen.clock import Clock
 from everwhen.codec import decode_entries
 from everwhen.contract import EncodedCommit, Receipt, StoredSlice, from_micros, to_micros
 from everwhen.errors import CommitIdError, ConditionError, InvalidCommitError
-from everwhen.matching import picked, reaches
+from everwhen.matching import Matcher
 from everwhen.query import Query
 
 
@@ -20,19 +21,19 @@ def repeated(commit: EncodedCommit, stored: Sequence[StoredSlice]) -> Receipt:
     """
     given = [(part.stream, part.body) for part in commit.slices]
     if given != [(part.stream, part.body) for part in stored]:
-        raise CommitIdError(commit.id, stored[-1].position)
+        raise CommitIdError(UUID(bytes=commit.id), stored[-1].position)
     last = stored[-1]
     versions = {part.stream: part.version for part in stored}
-    return Receipt(commit.id, last.position, from_micros(last.recorded_at), versions, repeated=True)
+    return Receipt(commit.id, last.position, last.recorded_at, versions, repeated=True)
 
 
 def check_condition(query: Query, after: int, newer: Iterable[StoredSlice]) -> None:
     """Raises `ConditionError` if an event in the slices matches and stands behind ``after``."""
-    bounded = query.after(after)
+    matcher = Matcher(query.after(after))
     for stored in newer:
-        if not reaches(bounded, stored):
+        if not matcher.reaches(stored):
             continue
-        indexes = picked(bounded, stored, decode_entries(stored.body))
+        indexes = matcher.picked(stored, decode_entries(stored.body))
         if indexes is None or indexes:
             first = indexes[0] if indexes else 0
             raise ConditionError(after, stored.position - stored.count + 1 + first)
@@ -47,7 +48,7 @@ def time_of_commit(commit: EncodedCommit, clock: Clock, last: int) -> int:
         return max(to_micros(clock()), last)
     if commit.recorded_at < last:
         raise InvalidCommitError(
-            f"commit {commit.id}: recorded_at {from_micros(commit.recorded_at).isoformat()} lies "
+            f"commit {UUID(bytes=commit.id)}: recorded_at {from_micros(commit.recorded_at).isoformat()} lies "
             f"before the newest event's {from_micros(last).isoformat()}; keep such a time as the "
             f"events' occurred_at"
         )

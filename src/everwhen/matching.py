@@ -6,68 +6,108 @@ Backends only narrow down which slices can match, by whatever index they have.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from everwhen.codec import Entry
 from everwhen.contract import StoredSlice, to_micros
 from everwhen.query import Query, Selector
 
+_END: Final = (1 << 63) - 1
 
-def reaches(query: Query, stored: StoredSlice) -> bool:
-    """Whether the slice can hold a match, judged without looking into its body."""
-    first_position = stored.position - stored.count + 1
-    first_version = stored.version - stored.count + 1
-    return (
-        stored.position > query.after_position
-        and (query.last_position is None or first_position <= query.last_position)
-        and (query.recorded_until is None or stored.recorded_at <= query.recorded_until)
-        and (query.min_version is None or stored.version >= query.min_version)
-        and (query.max_version is None or first_version <= query.max_version)
-        and any(s.reaches(stored.stream) for s in query.selectors)
+
+class Matcher:
+    """A query, prepared for judging many slices."""
+
+    __slots__ = (
+        "_after",
+        "_first_version",
+        "_last",
+        "_last_version",
+        "_occurred_until",
+        "_recorded_until",
+        "_reached",
+        "_selectors",
+        "_whole_slices",
     )
 
+    def __init__(self, query: Query) -> None:
+        self._selectors = query.selectors
+        self._after = query.after_position
+        self._last = _END if query.last_position is None else query.last_position
+        self._first_version = query.min_version or 0
+        self._last_version = _END if query.max_version is None else query.max_version
+        self._recorded_until = _END if query.recorded_until is None else query.recorded_until
+        self._occurred_until = query.occurred_until
+        self._reached: dict[str, bool] = {}
+        self._whole_slices = (
+            query.occurred_until is None
+            and query.min_version is None
+            and query.max_version is None
+            and query.recorded_until is None
+            and not any(s.types or s.tags for s in query.selectors)
+        )
 
-def picked(query: Query, stored: StoredSlice, entries: Sequence[Entry]) -> list[int] | None:
-    """The indexes of the matching events in the slice, ascending; None for all of them."""
-    if not reaches(query, stored):
-        return []
-    selectors = [s for s in query.selectors if s.reaches(stored.stream)]
-    by_type_or_tag = all(s.types or s.tags for s in selectors)
-    first, last = _bounds(query, stored)
-    if not by_type_or_tag and query.occurred_until is None:
-        whole = first == 0 and last == stored.count - 1
-        return None if whole else list(range(first, last + 1))
-    return [
-        i
-        for i in range(first, last + 1)
-        if (not by_type_or_tag or any(_has(s, entries[i]) for s in selectors))
-        and _occurred_in_time(query.occurred_until, stored, entries[i])
-    ]
+    def reaches(self, stored: StoredSlice) -> bool:
+        """Whether the slice can hold a match, judged without looking into its body."""
+        position, count = stored.position, stored.count
+        if position <= self._after or position - count >= self._last:
+            return False
+        if not self._reaches_stream(stored.stream):
+            return False
+        return self._whole_slices or (
+            stored.version >= self._first_version
+            and stored.version - count < self._last_version
+            and stored.recorded_at <= self._recorded_until
+        )
 
+    def _reaches_stream(self, stream: str) -> bool:
+        reached = self._reached.get(stream)
+        if reached is None:
+            reached = any(s.reaches(stream) for s in self._selectors)
+            self._reached[stream] = reached
+        return reached
 
-def _bounds(query: Query, stored: StoredSlice) -> tuple[int, int]:
-    """The first and last index that the query's positions and versions leave."""
-    first_position = stored.position - stored.count + 1
-    first_version = stored.version - stored.count + 1
-    first, last = max(0, query.after_position + 1 - first_position), stored.count - 1
-    if query.min_version is not None:
-        first = max(first, query.min_version - first_version)
-    if query.last_position is not None:
-        last = min(last, query.last_position - first_position)
-    if query.max_version is not None:
-        last = min(last, query.max_version - first_version)
-    return first, last
+    def picked(self, stored: StoredSlice, entries: Sequence[Entry]) -> list[int] | None:
+        """The indexes of the matching events in the slice, ascending; None for all of them."""
+        if not self.reaches(stored):
+            return []
+        if (
+            self._whole_slices
+            and self._after <= stored.position - stored.count
+            and stored.position <= self._last
+        ):
+            return None
+        first, last = self._bounds(stored)
+        selectors = [s for s in self._selectors if s.reaches(stored.stream)]
+        by_type_or_tag = all(s.types or s.tags for s in selectors)
+        if not by_type_or_tag and self._occurred_until is None:
+            whole = first == 0 and last == stored.count - 1
+            return None if whole else list(range(first, last + 1))
+        return [
+            i
+            for i in range(first, last + 1)
+            if (not by_type_or_tag or any(_has(s, entries[i]) for s in selectors))
+            and self._occurred_in_time(stored, entries[i])
+        ]
+
+    def _bounds(self, stored: StoredSlice) -> tuple[int, int]:
+        """The first and last index that the query's positions and versions leave."""
+        before, base = stored.position - stored.count, stored.version - stored.count
+        first = max(0, self._after - before, self._first_version - base - 1)
+        last = min(stored.count, self._last - before, self._last_version - base) - 1
+        return first, last
+
+    def _occurred_in_time(self, stored: StoredSlice, entry: Entry) -> bool:
+        until = self._occurred_until
+        if until is None:
+            return True
+        metadata = entry.metadata
+        if metadata is None or metadata.occurred_at is None:
+            return stored.recorded_at <= until
+        return to_micros(metadata.occurred_at) <= until
 
 
 def _has(selector: Selector, entry: Entry) -> bool:
     return (not selector.types or entry.type in selector.types) and selector.tags.issubset(
         entry.tags
     )
-
-
-def _occurred_in_time(until: int | None, stored: StoredSlice, entry: Entry) -> bool:
-    if until is None:
-        return True
-    metadata = entry.metadata
-    if metadata is None or metadata.occurred_at is None:
-        return stored.recorded_at <= until
-    return to_micros(metadata.occurred_at) <= until

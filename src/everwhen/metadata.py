@@ -37,7 +37,8 @@ class CommitMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     extras: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
-_current: Final = ContextVar("everwhen_metadata", default=CommitMetadata())
+NO_METADATA: Final = CommitMetadata()
+_current: Final = ContextVar("everwhen_metadata", default=NO_METADATA)
 
 
 def current_metadata() -> CommitMetadata:

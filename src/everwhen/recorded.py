@@ -66,21 +66,23 @@ class RecordedEvent(msgspec.Struct, Generic[E], frozen=True, eq=False, gc=False)
     @property
     def event(self) -> E:
         """The typed event, or `UnknownEvent`. Raises `DecodeError` if the data doesn't fit."""
-        event = self._event
-        if event is _UNTOUCHED:
-            codec = self._codec
-            try:
-                if codec.is_plain:
-                    entry = self._entry
-                    event = codec.types.typed(entry.type, entry.schema_version, entry.data)
-                else:
-                    event = codec.types.typed(self.type, self.schema_version, self._json())
-            except DecodeError as error:
-                raise DecodeError(
-                    f"position {self.position}, {self.stream!r} version {self.version}: {error}"
-                ) from error
-            _set(self, "_event", event)
-        return cast("E", event)
+        entry = self._entry
+        if type(entry) is not Entry:
+            return cast("E", entry.data)
+        if self._event is _UNTOUCHED:
+            _set(self, "_event", self._typed())
+        return cast("E", self._event)
+
+    def _typed(self) -> object:
+        types = self._codec.types
+        try:
+            if self._codec.is_plain:
+                return types.typed(self.type, self._entry.schema_version, self._entry.data)
+            return types.typed(self.type, self.schema_version, self._json())
+        except DecodeError as error:
+            raise DecodeError(
+                f"position {self.position}, {self.stream!r} version {self.version}: {error}"
+            ) from error
 
     @property
     def data(self) -> dict[str, Any]:
@@ -160,11 +162,15 @@ class RecordedEvent(msgspec.Struct, Generic[E], frozen=True, eq=False, gc=False)
     def _json(self) -> bytes:
         if self._current is not None:
             return self._current[1]
+        entry = self._raw_entry()
         if not self._codec.steps:
-            return bytes(self._entry.data)
-        return self._codec.decode_steps(
-            self._entry, event_id(self._slice, self._entry, self._index)
-        )
+            return bytes(entry.data)
+        return self._codec.decode_steps(entry, event_id(self._slice, entry, self._index))
+
+    def _raw_entry(self) -> Entry:
+        """The entry with its data as stored, also where it was decoded typed."""
+        entry = self._entry
+        return entry if type(entry) is Entry else entries_of(self._slice)[self._index]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RecordedEvent):
@@ -178,14 +184,14 @@ class RecordedEvent(msgspec.Struct, Generic[E], frozen=True, eq=False, gc=False)
             and mine.recorded_at == theirs.recorded_at
             and mine.commit_id == theirs.commit_id
             and mine.metadata == theirs.metadata
-            and self._entry == other._entry
+            and self._raw_entry() == other._raw_entry()
         )
 
     def __hash__(self) -> int:
         return hash((self.position, self.part, self._slice.commit_id))
 
     def __repr__(self) -> str:
-        data = bytes(self._entry.data).decode()
+        data = bytes(self._raw_entry().data).decode()
         shown = data if len(data) <= 80 else data[:79] + "…"
         return f"<{self.position} {self.stream}@{self.version} {self.type} {shown}>"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from everwhen.contract import MAX_NAME_BYTES, Expected, ExpectedVersion, to_micros
@@ -31,6 +32,13 @@ def check_text(text: object, what: str, error: type[EverwhenError] = InvalidComm
 
 def check_stream(name: object) -> str:
     """A stream's name."""
+    if isinstance(name, str):
+        return _known_stream(name)
+    return check_text(name, "stream name")
+
+
+@lru_cache(4_096)
+def _known_stream(name: str) -> str:
     return check_text(name, "stream name")
 
 

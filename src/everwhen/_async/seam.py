@@ -93,6 +93,7 @@ class Calls:
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The call's result."""
         if self._threads is None:
+            await asyncio.sleep(0)
             return call(*args, **kwargs)
         loop = asyncio.get_running_loop()
         try:

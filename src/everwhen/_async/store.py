@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -25,6 +25,7 @@ from everwhen.contract import (
     Condition,
     ExpectedVersion,
     Head,
+    Page,
     Problem,
     Receipt,
     Snapshot,
@@ -33,11 +34,14 @@ from everwhen.contract import (
 )
 from everwhen.errors import BatchError, EverwhenError, InvalidQueryError
 from everwhen.events import EventType
+from everwhen.fold import Fold
 from everwhen.locations import engine_for
 from everwhen.metadata import CommitMetadata
 from everwhen.query import Query
-from everwhen.reading import PAGE_EVENTS, events_of_page, next_page
+from everwhen.reading import PAGE_EVENTS, events_of_page, folded_page, next_page
 from everwhen.recorded import RecordedEvent
+
+S = TypeVar("S")
 
 EVERYTHING: Final = Query()
 _NAMES_AT_ONCE: Final = 1_000
@@ -83,7 +87,7 @@ class Store:
         *,
         events: EventTypes,
         steps: Sequence[CodecStep] = (),
-        new_id: Callable[[], UUID] = new_commit_id,
+        new_id: Callable[[], bytes] = new_commit_id,
     ) -> None:
         self._backend = backend
         self._codec = Codec(events, steps)
@@ -155,18 +159,39 @@ class Store:
     async def read_pages(
         self, query: Query | str = EVERYTHING
     ) -> AsyncIterator[list[RecordedEvent[Any]]]:
-        """The query's events as non-empty lists of a page each: for folds that want speed."""
-        wanted = Query().stream(query) if isinstance(query, str) else query
-        left = wanted.max_events
-        asked = await self._resolved(stored_query(wanted, self._codec))
-        while left is None or left > 0:
-            page = await self._backend.read(asked, min(left or PAGE_EVENTS, PAGE_EVENTS))
+        """The query's events as non-empty lists of a page each: for those who want speed."""
+        left: int | None = None
+        async for page, asked, wanted in self._pages(query):
             events = events_of_page(page, asked, wanted, self._codec)
-            if left is not None:
-                events = events[:left]
-                left -= len(events)
+            if wanted.max_events is not None:
+                left = (wanted.max_events if left is None else left) - len(events)
+                if left <= 0:
+                    yield events[: len(events) + left]
+                    return
             if events:
                 yield events
+
+    async def fold(self, fold: Fold[S], query: Query | str = EVERYTHING) -> S:
+        """The fold's state after the query's events; a stream's name stands for all of it."""
+        state = fold.initial()
+        if isinstance(query, Query) and query.max_events is not None:
+            async for events in self.read_pages(query):
+                state = fold.state_of(events, state)
+            return state
+        async for page, asked, wanted in self._pages(query):
+            state = folded_page(page, asked, wanted, self._codec, fold, state)
+        return state
+
+    async def _pages(self, query: Query | str) -> AsyncIterator[tuple[Page, Query, Query]]:
+        """The backend's pages, each with the query it answers and the query that was meant."""
+        wanted = Query().stream(query) if isinstance(query, str) else query
+        asked = await self._resolved(stored_query(wanted, self._codec))
+        if wanted.max_events == 0:
+            return
+        size = min(wanted.max_events or PAGE_EVENTS, PAGE_EVENTS)
+        while True:
+            page = await self._backend.read(asked, size)
+            yield page, asked, wanted
             if page.end:
                 return
             asked = next_page(asked, page)

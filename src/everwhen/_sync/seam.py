@@ -84,6 +84,16 @@ class Appender:
 
     def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         """The outcomes, once they are durable."""
+        lock = self._engine.lock
+        if not self._waiting and lock.acquire(blocking=False):
+            try:
+                return self._engine.write(commits)
+            finally:
+                lock.release()
+                self.hand_over()
+        return self._append_together(commits)
+
+    def _append_together(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         ticket = _Ticket(commits)
         self._waiting.append(ticket)
         lock = self._engine.lock
@@ -105,10 +115,11 @@ class Appender:
 
     def hand_over(self) -> None:
         """Let the first of those who came too late for the last write lead the next one."""
-        try:
-            self._waiting[0].wake()
-        except IndexError:
-            return
+        if self._waiting:
+            try:
+                self._waiting[0].wake()
+            except IndexError:  # another took it in the meantime
+                return
 
     def _wait(self, ticket: _Ticket) -> None:
         try:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -26,6 +26,7 @@ from everwhen.contract import (
     Condition,
     ExpectedVersion,
     Head,
+    Page,
     Problem,
     Receipt,
     Snapshot,
@@ -34,11 +35,14 @@ from everwhen.contract import (
 )
 from everwhen.errors import BatchError, EverwhenError, InvalidQueryError
 from everwhen.events import EventType
+from everwhen.fold import Fold
 from everwhen.locations import engine_for
 from everwhen.metadata import CommitMetadata
 from everwhen.query import Query
-from everwhen.reading import PAGE_EVENTS, events_of_page, next_page
+from everwhen.reading import PAGE_EVENTS, events_of_page, folded_page, next_page
 from everwhen.recorded import RecordedEvent
+
+S = TypeVar("S")
 
 EVERYTHING: Final = Query()
 _NAMES_AT_ONCE: Final = 1_000
@@ -84,7 +88,7 @@ class Store:
         *,
         events: EventTypes,
         steps: Sequence[CodecStep] = (),
-        new_id: Callable[[], UUID] = new_commit_id,
+        new_id: Callable[[], bytes] = new_commit_id,
     ) -> None:
         self._backend = backend
         self._codec = Codec(events, steps)
@@ -154,18 +158,39 @@ class Store:
                 yield event
 
     def read_pages(self, query: Query | str = EVERYTHING) -> Iterator[list[RecordedEvent[Any]]]:
-        """The query's events as non-empty lists of a page each: for folds that want speed."""
-        wanted = Query().stream(query) if isinstance(query, str) else query
-        left = wanted.max_events
-        asked = self._resolved(stored_query(wanted, self._codec))
-        while left is None or left > 0:
-            page = self._backend.read(asked, min(left or PAGE_EVENTS, PAGE_EVENTS))
+        """The query's events as non-empty lists of a page each: for those who want speed."""
+        left: int | None = None
+        for page, asked, wanted in self._pages(query):
             events = events_of_page(page, asked, wanted, self._codec)
-            if left is not None:
-                events = events[:left]
-                left -= len(events)
+            if wanted.max_events is not None:
+                left = (wanted.max_events if left is None else left) - len(events)
+                if left <= 0:
+                    yield events[: len(events) + left]
+                    return
             if events:
                 yield events
+
+    def fold(self, fold: Fold[S], query: Query | str = EVERYTHING) -> S:
+        """The fold's state after the query's events; a stream's name stands for all of it."""
+        state = fold.initial()
+        if isinstance(query, Query) and query.max_events is not None:
+            for events in self.read_pages(query):
+                state = fold.state_of(events, state)
+            return state
+        for page, asked, wanted in self._pages(query):
+            state = folded_page(page, asked, wanted, self._codec, fold, state)
+        return state
+
+    def _pages(self, query: Query | str) -> Iterator[tuple[Page, Query, Query]]:
+        """The backend's pages, each with the query it answers and the query that was meant."""
+        wanted = Query().stream(query) if isinstance(query, str) else query
+        asked = self._resolved(stored_query(wanted, self._codec))
+        if wanted.max_events == 0:
+            return
+        size = min(wanted.max_events or PAGE_EVENTS, PAGE_EVENTS)
+        while True:
+            page = self._backend.read(asked, size)
+            yield page, asked, wanted
             if page.end:
                 return
             asked = next_page(asked, page)

@@ -29,7 +29,7 @@ from everwhen.contract import (
 )
 from everwhen.errors import ConflictError, RefusedError, StoreClosedError, UnsupportedError
 from everwhen.judging import check_condition, repeated, time_of_commit
-from everwhen.matching import reaches
+from everwhen.matching import Matcher
 from everwhen.news import News
 from everwhen.query import Query
 
@@ -73,7 +73,7 @@ class MemoryEngine:
         return outcomes
 
     def _write(self, commit: EncodedCommit) -> Receipt:
-        known = self._commits.get(commit.id.bytes)
+        known = self._commits.get(commit.id)
         if known is not None:
             return repeated(commit, known)
         for stream, expected in commit.expected:
@@ -101,7 +101,7 @@ class MemoryEngine:
                     version + part.count,
                     part.count,
                     recorded_at,
-                    commit.id.bytes,
+                    commit.id,
                     first_index,
                     commit.metadata,
                     part.body,
@@ -109,11 +109,11 @@ class MemoryEngine:
             )
             first_index += part.count
         with self._visible:
-            self._commits[commit.id.bytes] = stored
+            self._commits[commit.id] = stored
             for one in stored:
                 self._streams.setdefault(one.stream, []).append(one)
             self._slices.extend(stored)
-        return Receipt(commit.id, position, from_micros(recorded_at), versions)
+        return Receipt(commit.id, position, recorded_at, versions)
 
     def _version(self, stream: str) -> int:
         slices = self._streams.get(stream)
@@ -134,13 +134,14 @@ class MemoryEngine:
         if query.last_position is not None:
             high = min(end, bisect.bisect_left(every, query.last_position, key=_position) + 1)
         order = range(high - 1, low - 1, -1) if query.reverse else range(low, high)
+        matcher = Matcher(query)
         slices: list[StoredSlice] = []
         cursor = 0
         size = 0
         for i in order:
             stored = every[i]
             cursor = stored.position - stored.count + 1 if query.reverse else stored.position
-            if reaches(query, stored):
+            if matcher.reaches(stored):
                 slices.append(stored)
                 size += stored.count
                 if size >= events:

@@ -16,19 +16,21 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import apsw
 
 from everwhen.backends.sqlite_check import structural_problems
-from everwhen.backends.sqlite_file import open_connection, prepare, translated
+from everwhen.backends.sqlite_file import open_connection, prepare, translated, translation
 from everwhen.backends.sqlite_plan import (
     CATEGORY,
+    COLUMNS,
     TAG,
     TYPE,
+    Row,
     Window,
     block_of,
-    candidates,
+    rows_to_judge,
 )
 from everwhen.clock import Clock, system_clock
 from everwhen.contract import (
@@ -56,20 +58,15 @@ from everwhen.errors import (
     StoreClosedError,
 )
 from everwhen.judging import check_condition, repeated, time_of_commit
-from everwhen.matching import reaches
+from everwhen.matching import Matcher
 from everwhen.news import News
 from everwhen.query import Query
 
-_COLUMNS: Final = (
-    "position, stream, version, count, recorded_at, commit_id, first_index, metadata, body"
-)
 _REMEMBERED: Final = 100_000
 _READERS: Final = 8
 _PAGE_BYTES: Final = 4 << 20
 _LOOKED_AT: Final = 8_192
-_WAL_PAGES: Final = 4_096
-
-_Row: TypeAlias = tuple[int, int, int, int, int, bytes, int, bytes | None, bytes]
+_WAL_PAGES: Final = 1_000
 
 
 class SqliteEngine:
@@ -137,8 +134,10 @@ class SqliteEngine:
         self._check_open()
         if self._read_only:
             raise ReadOnlyError(f"{self.path}: opened with read_only=True; open it for writing")
-        with translated(self.path):
+        try:
             outcomes = self._writer.write(commits)
+        except apsw.Error as error:
+            raise translation(error, self.path) from error
         self.news.publish()
         return outcomes
 
@@ -191,28 +190,38 @@ class SqliteEngine:
         return Window(query.after_position, last, reverse=query.reverse)
 
     def _page(self, connection: apsw.Connection, query: Query, window: Window, events: int) -> Page:
+        matcher = Matcher(query)
+        reaches, names = matcher.reaches, self._names
         slices: list[StoredSlice] = []
-        cursor = looked_at = size = volume = 0
-        for row in _rows(connection, candidates(connection, query, window), window):
-            stored = self._stored(connection, row)
-            cursor = stored.position - stored.count + 1 if window.reverse else stored.position
+        looked_at = size = volume = 0
+        for row in rows_to_judge(connection, query, window):
+            stored = StoredSlice(
+                row[0],
+                names.get(row[1]) or self._name(connection, row[1]),
+                row[2],
+                row[3],
+                row[4],
+                row[5],
+                row[6],
+                row[7],
+                row[8],
+            )
             looked_at += 1
-            if reaches(query, stored):
+            if reaches(stored):
                 slices.append(stored)
                 size += stored.count
                 volume += len(stored.body)
             if size >= events or volume >= _PAGE_BYTES or looked_at >= _LOOKED_AT:
+                cursor = stored.position - stored.count + 1 if window.reverse else stored.position
                 return Page(slices, cursor, end=False)
         return Page(slices, window.last, end=True)
 
-    def _stored(self, connection: apsw.Connection, row: _Row) -> StoredSlice:
-        stream = self._names.get(row[1])
-        if stream is None:
-            stream = connection.execute("SELECT name FROM streams WHERE id = ?", (row[1],)).get
-            if len(self._names) >= _REMEMBERED:
-                self._names.clear()
-            self._names[row[1]] = stream
-        return StoredSlice(row[0], stream, *row[2:])
+    def _name(self, connection: apsw.Connection, stream: int) -> str:
+        if len(self._names) >= _REMEMBERED:
+            self._names.clear()
+        name = connection.execute("SELECT name FROM streams WHERE id = ?", (stream,)).get
+        self._names[stream] = name
+        return str(name)
 
     def head(self) -> Head:
         with self._reading() as connection:
@@ -311,22 +320,6 @@ _NOT_DURABLE: Final = Capabilities(
 _END: Final = (1 << 63) - 1
 
 
-def _rows(
-    connection: apsw.Connection, positions: Iterator[int] | None, window: Window
-) -> Iterator[_Row]:
-    """The slices at the candidate positions, or all of the window's."""
-    if positions is None:
-        yield from connection.execute(
-            f"SELECT {_COLUMNS} FROM slices WHERE position > ? AND position <= ? "
-            f"ORDER BY position {window.order}",
-            (window.after, window.last),
-        )
-    else:
-        sql = f"SELECT {_COLUMNS} FROM slices WHERE position = ?"
-        for position in positions:
-            yield from connection.execute(sql, (position,))
-
-
 def _streams(
     connection: apsw.Connection, where: str, bounds: Sequence[Any]
 ) -> Iterator[StreamInfo]:
@@ -414,13 +407,14 @@ class _Writer:
             yield self.connection
             self.connection.execute("COMMIT")
         except BaseException:
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-            self._forget()
+            self._give_up()
             raise
+        self._data_version = None
 
     def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
-        with self.transaction() as connection:
+        execute = self.connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
             self._catch_up()
             staged = _Staged()
             outcomes: list[Outcome] = []
@@ -429,12 +423,22 @@ class _Writer:
                     outcomes.append(self._stage(commit, staged))
                 except RefusedError as error:
                     outcomes.append(error)
-            staged.insert(connection)
+            staged.insert(self.connection)
+            execute("COMMIT")
+        except BaseException:
+            self._give_up()
+            raise
+        self._data_version = self.connection.data_version()
         return outcomes
+
+    def _give_up(self) -> None:
+        self._forget()
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
 
     def _catch_up(self) -> None:
         """Take in what other processes have written."""
-        data_version = self.connection.pragma("data_version")
+        data_version = self.connection.data_version()
         if data_version == self._data_version:
             if len(self._streams) > _REMEMBERED:
                 self._streams.clear()
@@ -449,13 +453,13 @@ class _Writer:
             self._position, self._recorded_at = newest
         self._last_stream = get("SELECT max(id) FROM streams").get or 0
         self._last_term = get("SELECT max(id) FROM terms").get or 0
-        self._data_version = data_version
 
     def _stage(self, commit: EncodedCommit, staged: _Staged) -> Receipt:
         """Judge the commit as if all before it were written, and line its rows up."""
-        known = staged.commits.get(commit.id.bytes)
-        if known is None and not commit.is_fresh:
-            known = self._stored_commit(commit.id.bytes)
+        commit_id = commit.id
+        known = staged.commit(commit_id)
+        if not known and not commit.is_fresh:
+            known = self._stored_commit(commit_id)
         if known:
             return repeated(commit, known)
         for name, expected in commit.expected:
@@ -467,44 +471,53 @@ class _Writer:
             after = commit.condition.after
             newer = self._newer(commit.condition.query, after, staged)
             check_condition(commit.condition.query, after, newer)
-        self._recorded_at = time_of_commit(commit, self._clock, self._recorded_at)
-        rows = [self._line_up(part, commit, staged) for part in _with_index(commit.slices)]
-        staged.commits[commit.id.bytes] = rows
-        versions = {row.stream: row.version for row in rows}
-        return Receipt(commit.id, self._position, from_micros(self._recorded_at), versions)
+        self._recorded_at = recorded_at = time_of_commit(commit, self._clock, self._recorded_at)
+        versions: dict[str, int] = {}
+        index = 0
+        start = len(staged.slices)
+        for part in commit.slices:
+            versions[part.stream] = self._line_up(part, commit, index, staged)
+            index += part.count
+        staged.commits[commit_id] = (start, len(staged.slices))
+        return Receipt(commit_id, self._position, recorded_at, versions)
 
     def _line_up(
-        self, numbered: tuple[int, EncodedSlice], commit: EncodedCommit, staged: _Staged
-    ) -> StoredSlice:
-        first_index, part = numbered
-        stream = self._stream(part.stream) or self._new_stream(part.stream, staged)
-        self._position = position = self._position + part.count
-        stream.version += part.count
-        row = (
-            position,
-            stream.id,
-            stream.version,
-            part.count,
-            self._recorded_at,
-            commit.id.bytes,
-            first_index,
-            commit.metadata,
-            part.body,
+        self, part: EncodedSlice, commit: EncodedCommit, index: int, staged: _Staged
+    ) -> int:
+        """Number the slice's events and add its rows; the stream's new version."""
+        name, count = part.stream, part.count
+        stream = self._stream(name) or self._new_stream(name, staged)
+        self._position = position = self._position + count
+        stream.version = version = stream.version + count
+        staged.slices.append(
+            (
+                position,
+                stream.id,
+                version,
+                count,
+                self._recorded_at,
+                commit.id,
+                index,
+                commit.metadata,
+                part.body,
+            )
         )
-        staged.slices.append(row)
+        staged.names.append(name)
         block = block_of(position)
-        self._mark(CATEGORY, category_of(part.stream), block, staged)
-        for name in part.types:
-            self._mark(TYPE, name, block, staged)
+        marked = self._marked
+        for term in self._terms_of(part, staged):
+            if marked.get(term) != block:
+                marked[term] = block
+                staged.marks.append((term, block))
         for tag in part.tags:
             staged.marks.append((self._term(TAG, tag, staged), position))
-        return StoredSlice(position, part.stream, *row[2:])
+        return version
 
-    def _mark(self, kind: int, name: str, block: int, staged: _Staged) -> None:
-        term = self._term(kind, name, staged)
-        if self._marked.get(term) != block:
-            self._marked[term] = block
-            staged.marks.append((term, block))
+    def _terms_of(self, part: EncodedSlice, staged: _Staged) -> list[int]:
+        """The terms of the slice's category and types."""
+        terms = [self._term(TYPE, name, staged) for name in part.types]
+        terms.append(self._term(CATEGORY, category_of(part.stream), staged))
+        return terms
 
     def _term(self, kind: int, name: str, staged: _Staged) -> int:
         key = (kind, name)
@@ -546,7 +559,7 @@ class _Writer:
         if start is None:
             return found
         rows = self.connection.execute(
-            f"SELECT {_COLUMNS} FROM slices WHERE position >= ? ORDER BY position", (start,)
+            f"SELECT {COLUMNS} FROM slices WHERE position >= ? ORDER BY position", (start,)
         )
         for row in rows:
             if row[5] != commit_id:
@@ -559,35 +572,38 @@ class _Writer:
         newest = self.connection.execute("SELECT max(position) FROM slices").get or 0
         if newest > after:
             window = Window(after, newest, reverse=False)
-            positions = candidates(self.connection, query, window)
-            for row in _rows(self.connection, positions, window):
+            for row in rows_to_judge(self.connection, query, window):
                 yield self._named(row)
-        for rows in staged.commits.values():
-            yield from rows
+        for index in range(len(staged.slices)):
+            yield staged.slice(index)
 
-    def _named(self, row: _Row) -> StoredSlice:
+    def _named(self, row: Row) -> StoredSlice:
         name = self.connection.execute("SELECT name FROM streams WHERE id = ?", (row[1],)).get
         return StoredSlice(row[0], name, *row[2:])
-
-
-def _with_index(slices: Sequence[EncodedSlice]) -> Iterator[tuple[int, EncodedSlice]]:
-    first_index = 0
-    for part in slices:
-        yield first_index, part
-        first_index += part.count
 
 
 class _Staged:
     """Rows lined up by one transaction, inserted together at its end."""
 
-    __slots__ = ("commits", "marks", "slices", "streams", "terms")
+    __slots__ = ("commits", "marks", "names", "slices", "streams", "terms")
 
     def __init__(self) -> None:
-        self.commits: dict[bytes, list[StoredSlice]] = {}
-        self.slices: list[tuple[Any, ...]] = []
+        self.commits: dict[bytes, tuple[int, int]] = {}
+        self.slices: list[Row] = []
+        self.names: list[str] = []
         self.streams: list[tuple[int, str]] = []
         self.terms: list[tuple[int, int, str]] = []
         self.marks: list[tuple[int, int]] = []
+
+    def slice(self, index: int) -> StoredSlice:
+        """A lined-up slice as it will be stored."""
+        row = self.slices[index]
+        return StoredSlice(row[0], self.names[index], *row[2:])
+
+    def commit(self, commit_id: bytes) -> list[StoredSlice]:
+        """The slices of a commit that is lined up; none where it isn't."""
+        span = self.commits.get(commit_id)
+        return [] if span is None else [self.slice(index) for index in range(*span)]
 
     def insert(self, connection: apsw.Connection) -> None:
         """Write everything that was lined up."""

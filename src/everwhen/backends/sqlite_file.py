@@ -45,10 +45,11 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except apsw.Error as error:
-        raise _translate(error, path) from error
+        raise translation(error, path) from error
 
 
-def _translate(error: apsw.Error, path: Path) -> EverwhenError:
+def translation(error: apsw.Error, path: Path) -> EverwhenError:
+    """SQLite's error as one of ours, naming the file and the mend."""
     match error:
         case apsw.BusyError() | apsw.LockedError():
             return BusyError(

@@ -1,14 +1,15 @@
 """Which slices a query has to look at: the cheapest index for each part of it.
 
-A plan gives ascending (or descending) slice positions lazily. It may give too many, never too
-few; `everwhen.matching` has the last word.
+A plan yields ranges of slice positions, disjoint and in the query's direction, lazily. It may take
+in too much, never too little; `everwhen.matching` has the last word.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
-from typing import Final, TypeAlias
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
 
 import apsw
 
@@ -19,10 +20,18 @@ TYPE: Final = 2
 CATEGORY: Final = 3
 BLOCK: Final = 256
 
+COLUMNS: Final = (
+    "position, stream, version, count, recorded_at, commit_id, first_index, metadata, body"
+)
 _MERGED_STREAMS: Final = 64
 _SHORT_SCAN: Final = 512
+_LONG_RANGE: Final = 16 * BLOCK
+_END: Final = (1 << 63) - 1
 
-Positions: TypeAlias = Iterator[int]
+Row: TypeAlias = tuple[int, int, int, int, int, bytes, int, bytes | None, bytes]
+Range: TypeAlias = tuple[int, int]
+"""The slices behind the first position, up to the second."""
+Ranges: TypeAlias = Iterator[Range]
 
 
 def block_of(position: int) -> int:
@@ -46,28 +55,56 @@ class Window:
         return "DESC" if self.reverse else "ASC"
 
 
-def candidates(connection: apsw.Connection, query: Query, window: Window) -> Positions | None:
-    """Positions of slices that may match; None where every slice has to be looked at."""
-    if window.last - window.after <= _SHORT_SCAN:
-        return None
-    plans: list[Positions] = []
+def rows_to_judge(connection: apsw.Connection, query: Query, window: Window) -> Iterator[Row]:
+    """Every slice in the window that may hold a match, in the query's direction."""
+    if window.last - window.after > _SHORT_SCAN:
+        if len(query.selectors) == 1 and len(query.selectors[0].streams) == 1:
+            (name,) = query.selectors[0].streams
+            return _rows_of_stream(connection, name, query, window)
+        ranges = _ranges(connection, query, window)
+        if ranges is not None:
+            return _rows_in(connection, _joined(ranges, window), window)
+    return _rows_in(connection, [(window.after, window.last)], window)
+
+
+def _rows_in(
+    connection: apsw.Connection, ranges: Iterator[Range] | Sequence[Range], window: Window
+) -> Iterator[Row]:
+    sql = (
+        f"SELECT {COLUMNS} FROM slices WHERE position > ? AND position <= ? "
+        f"ORDER BY position {window.order}"
+    )
+    for bounds in ranges:
+        yield from connection.execute(sql, bounds)
+
+
+def _rows_of_stream(
+    connection: apsw.Connection, name: str, query: Query, window: Window
+) -> Iterator[Row]:
+    stream = _id_of_stream(connection, name)
+    if stream is not None:
+        for row in _stream_rows(connection, COLUMNS, stream, query, window):
+            yield row
+
+
+def _ranges(connection: apsw.Connection, query: Query, window: Window) -> Ranges | None:
+    """Where matches may be; None where they may be anywhere."""
+    plans: list[Ranges] = []
     for selector in query.selectors:
-        plan = _selector_candidates(connection, selector, query, window)
+        plan = _selector_ranges(connection, selector, query, window)
         if plan is None:
             return None
         plans.append(plan)
-    if len(plans) == 1:
-        return plans[0]
-    return _distinct(heapq.merge(*plans, reverse=window.reverse))
+    return _merged(plans, window)
 
 
-def _selector_candidates(
+def _selector_ranges(
     connection: apsw.Connection, selector: Selector, query: Query, window: Window
-) -> Positions | None:
+) -> Ranges | None:
     if selector.streams and len(selector.streams) <= _MERGED_STREAMS:
         ids = [_id_of_stream(connection, name) for name in sorted(selector.streams)]
-        streams = [stream_positions(connection, i, query, window) for i in ids if i is not None]
-        return heapq.merge(*streams, reverse=window.reverse)
+        streams = [_stream_ranges(connection, i, query, window) for i in ids if i is not None]
+        return _merged(streams, window)
     if selector.tags:
         return _tagged(connection, selector.tags, window)
     if selector.types:
@@ -77,12 +114,33 @@ def _selector_candidates(
     return None
 
 
-def _distinct(positions: Positions) -> Positions:
-    before = None
-    for position in positions:
-        if position != before:
-            yield position
-        before = position
+def _merged(plans: list[Ranges], window: Window) -> Ranges:
+    if len(plans) == 1:
+        return plans[0]
+    if window.reverse:
+        return heapq.merge(*plans, key=itemgetter(1), reverse=True)
+    return heapq.merge(*plans, key=itemgetter(0))
+
+
+def _joined(ranges: Ranges, window: Window) -> Ranges:
+    """The same positions in fewer ranges: those that overlap or touch become one."""
+    current: Range | None = None
+    for low, high in ranges:
+        if current is None:
+            current = (low, high)
+        elif window.reverse and high >= current[0] and current[1] - current[0] < _LONG_RANGE:
+            current = (min(low, current[0]), current[1])
+        elif not window.reverse and low <= current[1] and current[1] - current[0] < _LONG_RANGE:
+            current = (current[0], max(high, current[1]))
+        else:
+            yield current
+            current = (
+                (low, min(high, current[0])) if window.reverse else (max(low, current[1]), high)
+            )
+            if current[0] >= current[1]:
+                current = None
+    if current is not None:
+        yield current
 
 
 def _id_of_stream(connection: apsw.Connection, name: str) -> int | None:
@@ -90,47 +148,45 @@ def _id_of_stream(connection: apsw.Connection, name: str) -> int | None:
     return None if found is None else int(found)
 
 
-def stream_positions(
-    connection: apsw.Connection, stream: int, query: Query, window: Window
-) -> Positions:
+def _stream_rows(
+    connection: apsw.Connection, columns: str, stream: int, query: Query, window: Window
+) -> Iterator[Any]:
     """One stream's slices; positions rise with versions, so both bounds become versions."""
     least = max(query.min_version or 0, first_version_after(connection, stream, window.after))
-    if window.reverse:
-        most = first_version_after(connection, stream, window.last - 1)
-        sql = (
-            "SELECT position FROM slices WHERE stream = ? AND version >= ? AND version <= ? "
-            "ORDER BY version DESC"
-        )
-        rows = connection.execute(sql, (stream, least, most or _END))
-    else:
-        sql = "SELECT position FROM slices WHERE stream = ? AND version >= ? ORDER BY version"
-        rows = connection.execute(sql, (stream, least))
-    for (position,) in rows:
-        if position <= window.last:
-            yield position
-        elif not window.reverse:
-            return
+    most = _END
+    if window.last < _newest_of(connection, stream)[1]:
+        most = first_version_after(connection, stream, window.last) - 1
+    return connection.execute(
+        f"SELECT {columns} FROM slices WHERE stream = ? AND version >= ? AND version <= ? "
+        f"ORDER BY version {window.order}",
+        (stream, least, most),
+    )
 
 
-_END: Final = (1 << 63) - 1
+def _stream_ranges(
+    connection: apsw.Connection, stream: int, query: Query, window: Window
+) -> Ranges:
+    for (position,) in _stream_rows(connection, "position", stream, query, window):
+        yield position - 1, position
 
 
-def first_version_after(connection: apsw.Connection, stream: int, position: int) -> int:
-    """The version of a stream's first slice behind the position, by bisection.
-
-    0 where the stream begins behind it, and past the last version where nothing follows.
-    """
-    if position <= 0:
-        return 0
-    newest = connection.execute(
+def _newest_of(connection: apsw.Connection, stream: int) -> tuple[int, int]:
+    """The version and position of the stream's last slice."""
+    found = connection.execute(
         "SELECT version, position FROM slices WHERE stream = ? ORDER BY version DESC LIMIT 1",
         (stream,),
     ).get
-    if newest is None:
+    return (0, 0) if found is None else (int(found[0]), int(found[1]))
+
+
+def first_version_after(connection: apsw.Connection, stream: int, position: int) -> int:
+    """The least version from which on a stream's slices lie behind the position, by bisection."""
+    if position <= 0:
         return 0
-    low, high = 1, newest[0] + 1
-    if newest[1] <= position:
-        return int(high)
+    newest, its_position = _newest_of(connection, stream)
+    if its_position <= position:
+        return newest + 1
+    low, high = 1, newest
     while low < high:
         middle = (low + high) // 2
         version, found = connection.execute(
@@ -145,7 +201,7 @@ def first_version_after(connection: apsw.Connection, stream: int, position: int)
     return low
 
 
-def _tagged(connection: apsw.Connection, tags: frozenset[str], window: Window) -> Positions:
+def _tagged(connection: apsw.Connection, tags: frozenset[str], window: Window) -> Ranges:
     terms = _term_ids(connection, TAG, tags)
     if len(terms) < len(tags):
         return
@@ -159,31 +215,24 @@ def _tagged(connection: apsw.Connection, tags: frozenset[str], window: Window) -
     )
     rows = connection.execute(sql, (*terms[1:], terms[0], window.after, window.last))
     for (position,) in rows:
-        yield position
+        yield position - 1, position
 
 
 def _in_blocks(
     connection: apsw.Connection, kind: int, names: frozenset[str], window: Window
-) -> Positions:
-    marks = [_blocks_of(connection, term, window) for term in _term_ids(connection, kind, names)]
-    sql = (
-        f"SELECT position FROM slices WHERE position > ? AND position <= ? "
-        f"ORDER BY position {window.order}"
-    )
-    for block in _distinct(heapq.merge(*marks, reverse=window.reverse)):
-        bounds = (max(block - BLOCK, window.after), min(block, window.last))
-        for (position,) in connection.execute(sql, bounds):
-            yield position
+) -> Ranges:
+    terms = _term_ids(connection, kind, names)
+    return _merged([_blocks_of(connection, term, window) for term in terms], window)
 
 
-def _blocks_of(connection: apsw.Connection, term: int, window: Window) -> Positions:
+def _blocks_of(connection: apsw.Connection, term: int, window: Window) -> Ranges:
     rows = connection.execute(
         f"SELECT position FROM marks WHERE term = ? AND position > ? AND position <= ? "
         f"ORDER BY position {window.order}",
         (term, window.after, block_of(window.last)),
     )
-    for (position,) in rows:
-        yield position
+    for (block,) in rows:
+        yield max(block - BLOCK, window.after), min(block, window.last)
 
 
 def _term_ids(connection: apsw.Connection, kind: int, names: frozenset[str]) -> list[int]:
