@@ -7,6 +7,7 @@ are written by hand in both flavours are left alone.
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 import tokenize
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-BY_HAND: Final = {"__init__.py", "seam.py"}
+BY_HAND: Final = {"__init__.py", "seam.py", "cancelling.py", "own.py"}
 DROPPED: Final = {"async", "await"}
 NAMES: Final = {
     "__aenter__": "__enter__",
@@ -27,10 +28,16 @@ NAMES: Final = {
     "StopAsyncIteration": "StopIteration",
     "asynccontextmanager": "contextmanager",
     "aclosing": "closing",
+    "anext": "next",
     "_async": "_sync",
-    "aio": "everwhen",
+    "_async_testing": "_sync_testing",
 }
-TREES: Final = (("src/everwhen/_async", "src/everwhen/_sync"), ("tests/_async", "tests/_sync"))
+TREES: Final = (
+    ("src/everwhen/_async", "src/everwhen/_sync"),
+    ("src/everwhen/_async_testing", "src/everwhen/_sync_testing"),
+    ("tests/_async", "tests/_sync"),
+)
+FLAVOUR_OF_MODULE: Final = re.compile(r"\.aio\b")  # everwhen.aio is async, everwhen sync
 HEADER: Final = "# Generated from {source} by tools/unasync.py: edit that, then run `make sync`.\n"
 
 
@@ -56,7 +63,7 @@ def translated(source: str) -> str:
         else:
             out.append(token.string)
         line, column = end_line, end_column
-    return "".join(out)
+    return FLAVOUR_OF_MODULE.sub("", "".join(out))
 
 
 def formatted(source: str, path: Path) -> str:

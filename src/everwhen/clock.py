@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+from everwhen.contract import to_micros
+
 Clock: TypeAlias = Callable[[], datetime]
 """Gives the present moment, with a time zone."""
+
+
+def micros_by(clock: Clock) -> Callable[[], int]:
+    """The clock in microseconds since 1970-01-01 UTC; the system's without detours."""
+    if clock is system_clock:
+        return lambda: time.time_ns() // 1_000
+    return lambda: to_micros(clock())
 
 
 def system_clock() -> datetime:

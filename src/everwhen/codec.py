@@ -151,6 +151,10 @@ class EventTypes:
                         f"version {version}; declare Upcast({name!r}, {version}, …)"
                     )
 
+    def current(self) -> dict[type[Any], _Declared]:
+        """The declared classes that new events may have."""
+        return {declared.cls: declared for declared in self._by_name.values()}
+
     def entry_types(self) -> list[type[Any]]:
         """For each event type, the class of a slice's entry with its data typed.
 
@@ -287,6 +291,7 @@ class Codec:
         self.steps = tuple(steps)
         self.is_plain: Final = not steps and not types.has_upcasts
         self._typed_bodies: Callable[[bytes], list[list[Any]]] | None = None
+        self._direct = {} if steps else types.current()
 
     def decode_typed_bodies(self, bodies: bytes) -> list[list[Any]]:
         """A JSON array of slices' bodies, with the events typed.
@@ -302,57 +307,50 @@ class Codec:
         return self._typed_bodies(bodies)
 
     def encode(
-        self, stream: str, events: Iterable[Any], commit_id: bytes, first_index: int
+        self, stream: str, events: Sequence[Any], commit_id: bytes, first_index: int
     ) -> list[EncodedSlice]:
         """A stream's events as slices of bounded size.
 
         Raises `InvalidEventError` for an event that would not come back unchanged.
         """
+        if len(events) == 1:
+            name, own, entry = self._entry(events[0], stream, commit_id, first_index)
+            return [EncodedSlice(stream, 1, b"[%b]" % entry, (name,), own)]
         slices: list[EncodedSlice] = []
         entries: list[bytes] = []
         size = 0
         types: dict[str, None] = {}
         tags: dict[str, None] = {}
-
-        def cut() -> None:
-            body = b"[" + b",".join(entries) + b"]"
-            slices.append(EncodedSlice(stream, len(entries), body, tuple(types), tuple(tags)))
-
-        by_class, named = self.types._by_class.get, self.types._by_name.get
         for index, event in enumerate(events, first_index):
-            declared = by_class(type(event))
-            entry_tags: tuple[str, ...] = ()
-            if declared is not None and not self.steps and named(declared.name) is declared:
-                data = self._data(declared, event, stream, index)
-                if declared.tags is None:
-                    entry = declared.prefix + data + b"]"
-                else:
-                    entry_tags = check_tags(declared.tags(event), declared.name)
-                    entry = b"%s%s,%s]" % (declared.prefix, data, encode_json(entry_tags))
-                name = declared.name
-            else:
-                name, entry_tags, entry = self._entry(event, stream, commit_id, index)
-            if len(entry) > MAX_EVENT_BYTES:
-                raise InvalidEventError(
-                    f"event {index} ({name}, for {stream!r}) is {len(entry):,} bytes encoded; the "
-                    f"limit is {MAX_EVENT_BYTES:,}: keep large content elsewhere, and its hash here"
-                )
+            name, own, entry = self._entry(event, stream, commit_id, index)
             if entries and (
                 len(entries) >= MAX_SLICE_EVENTS or size + len(entry) > MAX_SLICE_BYTES
             ):
-                cut()
+                slices.append(_slice(stream, entries, types, tags))
                 entries, size, types, tags = [], 0, {}, {}
             entries.append(entry)
             size += len(entry)
             types[name] = None
-            if entry_tags:
-                tags.update(dict.fromkeys(entry_tags))
+            if own:
+                tags.update(dict.fromkeys(own))
         if entries:
-            cut()
+            slices.append(_slice(stream, entries, types, tags))
         return slices
 
+    def _entry(
+        self, event: Any, stream: str, commit_id: bytes, index: int
+    ) -> tuple[str, tuple[str, ...], bytes]:
+        """The event's type name, tags and entry, proven to read back as the same event."""
+        declared = self._direct.get(type(event))
+        if declared is None:
+            return self._wrapped_entry(event, stream, commit_id, index)
+        data = self._data(declared, event, stream, index)
+        if declared.tags is None:
+            return declared.name, (), declared.prefix + data + b"]"
+        tags = check_tags(declared.tags(event), declared.name)
+        return declared.name, tags, b"%b%b,%b]" % (declared.prefix, data, encode_json(tags))
+
     def _data(self, declared: _Declared, event: object, stream: str, index: int) -> bytes:
-        """The event's JSON, proven to read back as the same event."""
         try:
             data = encode_json(event)
             back = declared.decode(data)
@@ -365,9 +363,13 @@ class Codec:
                 f"event {index} ({declared.name}, for {stream!r}) would read back changed: "
                 f"{_first_difference(event, back)}; declare the field with its exact type"
             )
+        if len(data) > MAX_EVENT_BYTES:
+            raise InvalidEventError(
+                f"event {index} ({declared.name}, for {stream!r}) {_too_large(data)}"
+            )
         return data
 
-    def _entry(
+    def _wrapped_entry(
         self, event: object, stream: str, commit_id: bytes, index: int
     ) -> tuple[str, tuple[str, ...], bytes]:
         """The general case: wrapped, plain or stepped events."""
@@ -382,14 +384,14 @@ class Codec:
             name, version = declared.name, declared.version
             data = self._data(declared, inner, stream, index)
             own_tags = declared.tags(inner) if declared.tags is not None else ()
-        tags = check_tags(dict.fromkeys((*own_tags, *new.tags)), name)
-        event_id = new.event_id
-        if event_id is not None:
-            check_text(event_id, "event id")
+        tags = check_tags((*own_tags, *check_tags(new.tags, name)), name)
+        if new.event_id is not None:
+            check_text(new.event_id, "event id", InvalidEventError)
         for step in self.steps:
-            data = step.encode(name, version, event_id or f"{UUID(bytes=commit_id)}/{index}", data)
+            event_id = new.event_id or f"{UUID(bytes=commit_id)}/{index}"
+            data = step.encode(name, version, event_id, data)
         metadata = EntryMetadata(
-            event_id,
+            new.event_id,
             check_occurred_at(new.occurred_at),
             exact_extras(new.extras) or None,
         )
@@ -409,6 +411,8 @@ class Codec:
             back = _decode_data(data)
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
             raise InvalidEventError(f"{what} can't be stored: {error}") from error
+        if len(data) > MAX_EVENT_BYTES:
+            raise InvalidEventError(f"{what} {_too_large(data)}")
         if back != event.data:
             raise InvalidEventError(
                 f"{what} would read back changed: {_first_difference(event.data, back)}; "
@@ -430,6 +434,20 @@ class Codec:
 
 
 _NO_METADATA: Final = EntryMetadata()
+
+
+def _slice(
+    stream: str, entries: list[bytes], types: Iterable[str], tags: Iterable[str]
+) -> EncodedSlice:
+    body = b"[%b]" % b",".join(entries)
+    return EncodedSlice(stream, len(entries), body, tuple(types), tuple(tags))
+
+
+def _too_large(data: bytes) -> str:
+    return (
+        f"is {len(data):,} bytes encoded; the limit is {MAX_EVENT_BYTES:,}: keep large content "
+        f"elsewhere, and its hash here"
+    )
 
 
 def exact_extras(extras: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -53,16 +54,19 @@ class Commit(msgspec.Struct, frozen=True):
     recorded_at: datetime | None = None
 
 
+_random: Final = random.Random(os.urandom(32))  # noqa: S311  unique, not secret
+os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(32)))
+
+
 def new_commit_id() -> bytes:
-    """A fresh UUID version 7 (RFC 9562), as its 16 bytes: ordered by time, else random."""
-    random = os.urandom(10)
-    return b"%b%c%c%c%b" % (
-        (time.time_ns() // 1_000_000).to_bytes(6, "big"),
-        0x70 | random[0] & 0x0F,
-        random[1],
-        0x80 | random[2] & 0x3F,
-        random[3:],
-    )
+    """A fresh UUID version 7 (RFC 9562), as its 16 bytes: ordered by time, else random.
+
+    The random bits come from a generator seeded by the system, once per process: asking the system
+    each time would give up the interpreter's lock, which is dear where many threads append.
+    """
+    bits = _random.getrandbits(74)
+    high = time.time_ns() // 1_000_000 << 16 | 0x7000 | bits >> 62
+    return (high << 64 | 0x2 << 62 | bits & 0x3FFF_FFFF_FFFF_FFFF).to_bytes(16, "big")
 
 
 def encoded(commit: Commit, codec: Codec, new_id: Callable[[], bytes]) -> EncodedCommit:
@@ -72,34 +76,42 @@ def encoded(commit: Commit, codec: Codec, new_id: Callable[[], bytes]) -> Encode
     """
     commit_id = new_id() if commit.id is None else _given_id(commit.id)
     slices: list[EncodedSlice] = []
-    expected: dict[str, ExpectedVersion] = {}
+    beliefs: list[tuple[str, ExpectedVersion]] = []
+    streams: set[str] = set()
     index = 0
     for write in commit.writes:
         stream = check_stream(write.stream)
-        if stream in expected:
+        if stream in streams:
             raise InvalidCommitError(
                 f"stream {stream!r} is written twice in one commit; put its events into one write"
             )
-        expected[stream] = check_expected(write.expected, stream)
-        events = write.events
-        if isinstance(events, str | bytes) or not isinstance(events, Iterable):
-            raise InvalidCommitError(
-                f"stream {stream!r}: give the events as a list, not {events!r}"
-            )
-        own = codec.encode(stream, events, commit_id, index)
-        index += sum(part.count for part in own)
-        slices.extend(own)
+        streams.add(stream)
+        expected, events = write.expected, write.events
+        if expected is not ANY:
+            beliefs.append((stream, check_expected(expected, stream)))
+        if type(events) is not list:
+            events = _listed(events, stream)
+        slices += codec.encode(stream, events, commit_id, index)
+        index += len(events)
     if not slices:
         raise InvalidCommitError("a commit needs at least one event; there is nothing to append")
     return EncodedCommit(
         commit_id,
         tuple(slices),
-        tuple(item for item in expected.items() if item[1] is not ANY),
-        _stored_condition(commit.condition, codec),
+        tuple(beliefs),
+        None if commit.condition is None else _stored_condition(commit.condition, codec),
         _encoded_metadata(commit.metadata),
         None if commit.recorded_at is None else _micros(commit.recorded_at),
         commit.id is None,
     )
+
+
+def _listed(events: object, stream: str) -> Sequence[Any]:
+    if isinstance(events, tuple):
+        return events
+    if isinstance(events, str | bytes | Mapping) or not isinstance(events, Iterable):
+        raise InvalidCommitError(f"stream {stream!r}: give the events as a list, not {events!r}")
+    return list(events)
 
 
 def _given_id(commit_id: object) -> bytes:
@@ -123,9 +135,7 @@ def _encoded_metadata(given: CommitMetadata | None) -> bytes | None:
     return encode_json(metadata)
 
 
-def _stored_condition(condition: Condition | None, codec: Codec) -> Condition | None:
-    if condition is None:
-        return None
+def _stored_condition(condition: Condition, codec: Codec) -> Condition:
     query = condition.query
     if query != Query(query.selectors):
         raise InvalidCommitError(

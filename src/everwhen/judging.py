@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
-from everwhen.clock import Clock
 from everwhen.codec import decode_entries
-from everwhen.contract import EncodedCommit, Receipt, StoredSlice, from_micros, to_micros
+from everwhen.contract import EncodedCommit, Receipt, StoredSlice, from_micros
 from everwhen.errors import CommitIdError, ConditionError, InvalidCommitError
 from everwhen.matching import Matcher
 from everwhen.query import Query
@@ -39,13 +38,14 @@ def check_condition(query: Query, after: int, newer: Iterable[StoredSlice]) -> N
             raise ConditionError(after, stored.position - stored.count + 1 + first)
 
 
-def time_of_commit(commit: EncodedCommit, clock: Clock, last: int) -> int:
+def time_of_commit(commit: EncodedCommit, now: Callable[[], int], last: int) -> int:
     """The commit's ``recorded_at``: its own, or the clock's, and never before ``last``.
 
     Raises `InvalidCommitError` where its own would step back.
     """
     if commit.recorded_at is None:
-        return max(to_micros(clock()), last)
+        moment = now()
+        return moment if moment > last else last
     if commit.recorded_at < last:
         raise InvalidCommitError(
             f"commit {UUID(bytes=commit.id)}: recorded_at {from_micros(commit.recorded_at).isoformat()} lies "

@@ -20,6 +20,7 @@ class Matcher:
 
     __slots__ = (
         "_after",
+        "_every_stream",
         "_first_version",
         "_last",
         "_last_version",
@@ -39,6 +40,7 @@ class Matcher:
         self._recorded_until = _END if query.recorded_until is None else query.recorded_until
         self._occurred_until = query.occurred_until
         self._reached: dict[str, bool] = {}
+        self._every_stream = any(not s.streams and not s.categories for s in query.selectors)
         self._whole_slices = (
             query.occurred_until is None
             and query.min_version is None
@@ -46,6 +48,18 @@ class Matcher:
             and query.recorded_until is None
             and not any(s.types or s.tags for s in query.selectors)
         )
+
+    def takes_whole(self, slices: Sequence[StoredSlice]) -> bool:
+        """Whether every event of these slices, which are in order, matches."""
+        if not self._whole_slices or not slices:
+            return False
+        one, other = slices[0], slices[-1]
+        low, high = (one, other) if one.position <= other.position else (other, one)
+        if low.position - low.count < self._after or high.position > self._last:
+            return False
+        if self._every_stream:
+            return True
+        return all(self._reaches_stream(name) for name in {s.stream for s in slices})
 
     def reaches(self, stored: StoredSlice) -> bool:
         """Whether the slice can hold a match, judged without looking into its body."""

@@ -44,7 +44,8 @@ _CLOCK: Final = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d{1,6})?)?")
 _EPOCH: Final = re.compile(r"@(-?\d{1,12}(?:\.\d{1,6})?)")
 _ISO: Final = re.compile(
     r"(\d{4}-\d{2}|\d{4}-\d{2}-\d{2}|\d{4}-W\d{2}(?:-\d)?)"
-    r"(?:[T ]\s*(\d{2}(?::?\d{2}(?::?\d{2}(?:[.,]\d{1,9})?)?)?)\s*(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?"
+    r"(?:[T ](\d{2}(?::?\d{2}(?::?\d{2}(?:[.,]\d{1,9})?)?)?)"
+    r" ?(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?"
 )
 _POSITION: Final = re.compile(r"\d+")
 _MAX_POSITION: Final = (1 << 63) - 1
@@ -94,7 +95,7 @@ def age_of(time: datetime, now: datetime) -> str:
     if abs(seconds) < 1:
         return "just now"
     size, unit = _in_one_unit(abs(seconds))
-    plural = "s" if size != 1 and len(unit) > 3 or unit == "day" and size != 1 else ""
+    plural = "s" if size != 1 and unit in {"day", "week", "month", "year"} else ""
     return f"{size} {unit}{plural} ago" if seconds > 0 else f"in {size} {unit}{plural}"
 
 

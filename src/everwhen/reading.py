@@ -32,13 +32,14 @@ def events_of_page(
     ``typed`` decodes the typed events along with their envelopes, for folds that need them all.
     """
     found: list[RecordedEvent[Any]] = []
-    picked = Matcher(asked).picked
+    matcher = Matcher(asked)
     upcasting = codec.types.has_upcasts
+    whole = not upcasting and matcher.takes_whole(page.slices)
     for start in range(0, len(page.slices), _JOINED):
         slices = page.slices[start : start + _JOINED]
-        for stored, entries in zip(slices, _decoded(slices, codec, typed=typed), strict=True):
-            indexes = picked(stored, entries)
-            if indexes is None and stored.count == 1 and not upcasting:
+        decoded = _decoded(slices, codec, typed=typed)
+        for stored, entries in zip(slices, decoded, strict=True):
+            if whole and stored.count == 1:
                 entry = entries[0]
                 found.append(
                     RecordedEvent(
@@ -46,6 +47,7 @@ def events_of_page(
                     )
                 )
                 continue
+            indexes = None if whole else matcher.picked(stored, entries)
             events = recorded_events(stored, entries, indexes, codec)
             if asked.reverse:
                 events.reverse()
@@ -64,12 +66,11 @@ def folded_page(
     """
     if fold.needs_records or codec.types.has_upcasts or codec.steps or asked.reverse:
         return fold.state_of(events_of_page(page, asked, wanted, codec, typed=True), state)
-    picked = Matcher(asked).picked
+    matcher = Matcher(asked)
     for start in range(0, len(page.slices), _JOINED):
         slices = page.slices[start : start + _JOINED]
         decoded = _decoded(slices, codec, typed=True)
-        chosen = [picked(*pair) for pair in zip(slices, decoded, strict=True)]
-        if any(indexes is not None for indexes in chosen) or type(decoded[0][0]) is Entry:
+        if type(decoded[0][0]) is Entry or not matcher.takes_whole(slices):
             part = Page(slices, page.cursor, page.end)
             state = fold.state_of(events_of_page(part, asked, wanted, codec, typed=True), state)
         else:

@@ -59,9 +59,9 @@ def check_tags(tags: Iterable[str], type_name: str) -> tuple[str, ...]:
 
 def check_expected(expected: object, stream: str) -> ExpectedVersion:
     """A version from 0, or one of ``ANY``, ``NO_STREAM`` and ``EXISTS``."""
-    if isinstance(expected, Expected):
+    if type(expected) is int and expected >= 0:  # neither a bool nor anything else
         return expected
-    if isinstance(expected, int) and not isinstance(expected, bool) and expected >= 0:
+    if isinstance(expected, Expected):
         return expected
     raise InvalidCommitError(
         f"expected={expected!r} for stream {stream!r}: use a version (0, 1, 2 …), ANY, NO_STREAM "

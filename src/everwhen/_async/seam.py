@@ -134,7 +134,8 @@ class Appender:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._waiting: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[list[_Ticket] | None] = queue.SimpleQueue()
+        self._gathering: dict[asyncio.AbstractEventLoop, list[_Ticket]] = {}
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="everwhen-write", daemon=True)
         if engine.blocking:
@@ -150,9 +151,22 @@ class Appender:
                 self._engine.lock.release()
         if self._closed:
             raise StoreClosedError
-        ticket = _Ticket(commits, asyncio.get_running_loop())
-        self._waiting.put(ticket)
+        loop = asyncio.get_running_loop()
+        ticket = _Ticket(commits, loop)
+        gathering = self._gathering.get(loop)
+        if gathering is None:
+            self._gathering[loop] = [ticket]
+            loop.call_soon(self._submit, loop)
+        else:
+            gathering.append(ticket)
         return await ticket.future
+
+    def _submit(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand over what the loop's tasks asked for in its last round, all together.
+
+        Waking the writer for each would only make it compete with the loop for the interpreter.
+        """
+        self._waiting.put(self._gathering.pop(loop))
 
     def hand_over(self) -> None:
         """Nothing to do: the writer thread waits for the lock itself."""
@@ -162,15 +176,14 @@ class Appender:
         if not self._closed:
             self._closed = True
             if self._engine.blocking:
+                await asyncio.sleep(0)  # what was gathered goes first
                 self._waiting.put(None)
                 await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
 
     def _work(self) -> None:
-        while (first := self._waiting.get()) is not None:
-            tickets = [first]
-            size = len(first.commits)
+        while (tickets := self._waiting.get()) is not None:
             last = False
-            while size < _GROUP:
+            while len(tickets) < _GROUP:
                 try:
                     more = self._waiting.get_nowait()
                 except queue.Empty:
@@ -178,8 +191,7 @@ class Appender:
                 if more is None:
                     last = True
                     break
-                tickets.append(more)
-                size += len(more.commits)
+                tickets += more
             self._write(tickets)
             if last:
                 return

@@ -10,7 +10,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, Final
 
-from everwhen.clock import Clock, system_clock
+from everwhen.clock import Clock, micros_by, system_clock
 from everwhen.contract import (
     Capabilities,
     Checkpoint,
@@ -53,7 +53,7 @@ class MemoryEngine:
         self.lock = threading.Lock()
         self.news = News()
         self._visible = threading.Lock()
-        self._clock = clock
+        self._now = micros_by(clock)
         self._slices: list[StoredSlice] = []
         self._streams: dict[str, list[StoredSlice]] = {}
         self._commits: dict[bytes, list[StoredSlice]] = {}
@@ -85,7 +85,7 @@ class MemoryEngine:
                 commit.condition.query, commit.condition.after, self._from(commit.condition.after)
             )
         last = self._slices[-1].recorded_at if self._slices else 0
-        recorded_at = time_of_commit(commit, self._clock, last)
+        recorded_at = time_of_commit(commit, self._now, last)
         position = self._slices[-1].position if self._slices else 0
         versions: dict[str, int] = {}
         first_index = 0

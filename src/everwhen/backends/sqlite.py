@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ from everwhen.backends.sqlite_plan import (
     block_of,
     rows_to_judge,
 )
-from everwhen.clock import Clock, system_clock
+from everwhen.clock import Clock, micros_by, system_clock
 from everwhen.contract import (
     Capabilities,
     Checkpoint,
@@ -100,7 +101,6 @@ class SqliteEngine:
         self.path = Path(path)
         self.lock = threading.Lock()
         self.news = News()
-        self._clock = clock
         self._read_only = read_only
         self._busy_timeout = busy_timeout
         self._vfs = vfs
@@ -190,30 +190,31 @@ class SqliteEngine:
         return Window(query.after_position, last, reverse=query.reverse)
 
     def _page(self, connection: apsw.Connection, query: Query, window: Window, events: int) -> Page:
-        matcher = Matcher(query)
-        reaches, names = matcher.reaches, self._names
+        reaches, names = Matcher(query).reaches, self._names
         slices: list[StoredSlice] = []
         looked_at = size = volume = 0
-        for row in rows_to_judge(connection, query, window):
+        for (
+            position,
+            stream,
+            version,
+            count,
+            moment,
+            commit_id,
+            index,
+            metadata,
+            body,
+        ) in rows_to_judge(connection, query, window):
+            name = names.get(stream) or self._name(connection, stream)
             stored = StoredSlice(
-                row[0],
-                names.get(row[1]) or self._name(connection, row[1]),
-                row[2],
-                row[3],
-                row[4],
-                row[5],
-                row[6],
-                row[7],
-                row[8],
+                position, name, version, count, moment, commit_id, index, metadata, body
             )
             looked_at += 1
             if reaches(stored):
                 slices.append(stored)
-                size += stored.count
-                volume += len(stored.body)
+                size += count
+                volume += len(body)
             if size >= events or volume >= _PAGE_BYTES or looked_at >= _LOOKED_AT:
-                cursor = stored.position - stored.count + 1 if window.reverse else stored.position
-                return Page(slices, cursor, end=False)
+                return Page(slices, position - count + 1 if window.reverse else position, end=False)
         return Page(slices, window.last, end=True)
 
     def _name(self, connection: apsw.Connection, stream: int) -> str:
@@ -375,10 +376,11 @@ class _SqliteTransaction:
 
 
 class _Stream:
-    __slots__ = ("id", "version")
+    __slots__ = ("category", "id", "version")
 
-    def __init__(self, id_: int, version: int) -> None:
+    def __init__(self, id_: int, name: str, version: int) -> None:
         self.id = id_
+        self.category = category_of(name)
         self.version = version
 
 
@@ -387,7 +389,7 @@ class _Writer:
 
     def __init__(self, connection: apsw.Connection, clock: Clock) -> None:
         self.connection = connection
-        self._clock = clock
+        self._now = micros_by(clock)
         self._data_version: int | None = None
         self._forget()
 
@@ -397,7 +399,7 @@ class _Writer:
         self._last_stream = self._last_term = 0
         self._streams: dict[str, _Stream] = {}
         self._terms: dict[tuple[int, str], int] = {}
-        self._marked: dict[int, int] = {}
+        self._noted: dict[tuple[str, tuple[str, ...]], int] = {}
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
@@ -444,7 +446,8 @@ class _Writer:
                 self._streams.clear()
             if len(self._terms) > _REMEMBERED:
                 self._terms.clear()
-                self._marked.clear()
+            if len(self._noted) > _REMEMBERED:
+                self._noted.clear()
             return
         self._forget()
         get = self.connection.execute
@@ -457,11 +460,10 @@ class _Writer:
     def _stage(self, commit: EncodedCommit, staged: _Staged) -> Receipt:
         """Judge the commit as if all before it were written, and line its rows up."""
         commit_id = commit.id
-        known = staged.commit(commit_id)
-        if not known and not commit.is_fresh:
-            known = self._stored_commit(commit_id)
-        if known:
-            return repeated(commit, known)
+        if not commit.is_fresh:
+            known = staged.commit(commit_id) or self._stored_commit(commit_id)
+            if known:
+                return repeated(commit, known)
         for name, expected in commit.expected:
             stream = self._stream(name)
             actual = stream.version if stream is not None else 0
@@ -471,7 +473,7 @@ class _Writer:
             after = commit.condition.after
             newer = self._newer(commit.condition.query, after, staged)
             check_condition(commit.condition.query, after, newer)
-        self._recorded_at = recorded_at = time_of_commit(commit, self._clock, self._recorded_at)
+        self._recorded_at = recorded_at = time_of_commit(commit, self._now, self._recorded_at)
         versions: dict[str, int] = {}
         index = 0
         start = len(staged.slices)
@@ -486,7 +488,7 @@ class _Writer:
     ) -> int:
         """Number the slice's events and add its rows; the stream's new version."""
         name, count = part.stream, part.count
-        stream = self._stream(name) or self._new_stream(name, staged)
+        stream = self._streams.get(name) or self._stream(name) or self._new_stream(name, staged)
         self._position = position = self._position + count
         stream.version = version = stream.version + count
         staged.slices.append(
@@ -504,20 +506,21 @@ class _Writer:
         )
         staged.names.append(name)
         block = block_of(position)
-        marked = self._marked
-        for term in self._terms_of(part, staged):
-            if marked.get(term) != block:
-                marked[term] = block
-                staged.marks.append((term, block))
+        contents = (stream.category, part.types)
+        if self._noted.get(contents) != block:
+            self._noted[contents] = block
+            self._mark_block(contents, block, staged)
         for tag in part.tags:
             staged.marks.append((self._term(TAG, tag, staged), position))
         return version
 
-    def _terms_of(self, part: EncodedSlice, staged: _Staged) -> list[int]:
-        """The terms of the slice's category and types."""
-        terms = [self._term(TYPE, name, staged) for name in part.types]
-        terms.append(self._term(CATEGORY, category_of(part.stream), staged))
-        return terms
+    def _mark_block(
+        self, contents: tuple[str, tuple[str, ...]], block: int, staged: _Staged
+    ) -> None:
+        """Note in the index that a category and types occur in the block."""
+        category, types = contents
+        staged.marks.append((self._term(CATEGORY, category, staged), block))
+        staged.marks.extend((self._term(TYPE, name, staged), block) for name in types)
 
     def _term(self, kind: int, name: str, staged: _Staged) -> int:
         key = (kind, name)
@@ -541,13 +544,13 @@ class _Writer:
                 (name,),
             ).get
             if row is not None:
-                stream = self._streams[name] = _Stream(row[0], row[1])
+                stream = self._streams[name] = _Stream(row[0], name, row[1])
         return stream
 
     def _new_stream(self, name: str, staged: _Staged) -> _Stream:
         self._last_stream += 1
         staged.streams.append((self._last_stream, name))
-        stream = self._streams[name] = _Stream(self._last_stream, 0)
+        stream = self._streams[name] = _Stream(self._last_stream, name, 0)
         return stream
 
     def _stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
@@ -607,12 +610,38 @@ class _Staged:
 
     def insert(self, connection: apsw.Connection) -> None:
         """Write everything that was lined up."""
-        many = connection.executemany
-        if self.streams:
-            many("INSERT INTO streams VALUES (?, ?)", self.streams)
-        if self.terms:
-            many("INSERT INTO terms VALUES (?, ?, ?)", self.terms)
-        if self.slices:
-            many("INSERT INTO slices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self.slices)
-        if self.marks:
-            many("INSERT OR IGNORE INTO marks VALUES (?, ?)", self.marks)
+        _insert(connection, _INTO_STREAMS, self.streams)
+        _insert(connection, _INTO_TERMS, self.terms)
+        _insert(connection, _INTO_SLICES, self.slices)
+        _insert(connection, _INTO_MARKS, self.marks)
+
+
+_AT_ONCE: Final = (64, 8, 1)
+
+
+def _inserts(table: str, columns: int) -> dict[int, str]:
+    """The statements that insert 64 rows, 8 rows, or one."""
+    row = f"({', '.join('?' * columns)})"
+    return {n: f"INSERT OR IGNORE INTO {table} VALUES {', '.join([row] * n)}" for n in _AT_ONCE}
+
+
+_INTO_STREAMS: Final = _inserts("streams", 2)
+_INTO_TERMS: Final = _inserts("terms", 3)
+_INTO_SLICES: Final = {n: sql.replace(" OR IGNORE", "") for n, sql in _inserts("slices", 9).items()}
+_INTO_MARKS: Final = _inserts("marks", 2)
+
+
+def _insert(
+    connection: apsw.Connection, statements: dict[int, str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Insert the rows, many with one statement.
+
+    Each step of a statement gives up the interpreter's lock, and takes it back in competition with
+    the threads whose commits these are.
+    """
+    start, left = 0, len(rows)
+    for size, sql in statements.items():
+        while left >= size:
+            connection.execute(sql, tuple(chain.from_iterable(rows[start : start + size])))
+            start += size
+            left -= size
