@@ -1,6 +1,8 @@
 """Everwhen: every state your data ever had. The sync flavour; `everwhen.aio` is the async one."""
 
 from everwhen._sync.backend import Backend, Transaction
+from everwhen._sync.exporting import export_events
+from everwhen._sync.importing import import_events
 from everwhen._sync.store import Store, open_store
 from everwhen._sync.subscription import Subscription
 from everwhen.clock import Clock, system_clock
@@ -108,6 +110,8 @@ __all__ = [
     "causation",
     "context",
     "documents",
+    "export_events",
+    "import_events",
     "open_store",
     "system_clock",
 ]

@@ -1,6 +1,8 @@
 """The async flavour: the same names as `everwhen`, to be awaited."""
 
 from everwhen._async.backend import Backend, Transaction
+from everwhen._async.exporting import export_events
+from everwhen._async.importing import import_events
 from everwhen._async.store import Store, open_store
 from everwhen._async.subscription import Subscription
 from everwhen.clock import Clock, system_clock
@@ -108,6 +110,8 @@ __all__ = [
     "causation",
     "context",
     "documents",
+    "export_events",
+    "import_events",
     "open_store",
     "system_clock",
 ]

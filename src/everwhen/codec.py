@@ -404,8 +404,9 @@ class Codec:
 
     def _plain_data(self, event: UnknownEvent, stream: str, index: int) -> bytes:
         what = f"event {index} ({event.type}, for {stream!r})"
-        if isinstance(event.schema_version, bool) or not 0 < event.schema_version < 1 << 31:
-            raise InvalidEventError(f"{what}: schema version {event.schema_version!r}; use 1 …")
+        version = event.schema_version
+        if type(version) is not int or not 0 < version < 1 << 31:
+            raise InvalidEventError(f"{what}: schema version {version!r}; versions are 1, 2, 3 …")
         try:
             data = encode_json(event.data)
             back = _decode_data(data)

@@ -124,6 +124,8 @@ def _encoded_metadata(given: CommitMetadata | None) -> bytes | None:
     flowing = current_metadata()
     if given is None and flowing is NO_METADATA:
         return None
+    if given is not None and not isinstance(given, CommitMetadata):
+        raise InvalidCommitError(f"metadata={given!r}: use a CommitMetadata")
     metadata = merged(given, flowing)
     if metadata == NO_METADATA:
         return None

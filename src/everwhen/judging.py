@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 from uuid import UUID
 
 from everwhen.codec import decode_entries
@@ -36,6 +37,10 @@ def check_condition(query: Query, after: int, newer: Iterable[StoredSlice]) -> N
         if indexes is None or indexes:
             first = indexes[0] if indexes else 0
             raise ConditionError(after, stored.position - stored.count + 1 + first)
+
+
+LONG_AGO: Final = -(1 << 62)
+"""Before every time there is: when an empty store's newest event was recorded."""
 
 
 def time_of_commit(commit: EncodedCommit, now: Callable[[], int], last: int) -> int:

@@ -12,13 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from everwhen.contract import category_of, to_micros
 from everwhen.errors import InvalidQueryError
 from everwhen.events import Event, EventType
+
+
+_BEYOND: Final = (1 << 63) - 1
+"""Larger than any position or version."""
 
 
 class Selector(msgspec.Struct, frozen=True):
@@ -152,7 +156,7 @@ def _type_name(event_type: str | type[Event] | EventType[Any]) -> str:
 def _whole(number: int, what: str) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise InvalidQueryError(f"{what}({number!r}): use a whole number, 0 or more")
-    return number
+    return min(number, _BEYOND)
 
 
 def _micros(moment: datetime, what: str) -> int:

@@ -52,7 +52,7 @@ def events_of_page(
             if asked.reverse:
                 events.reverse()
             found += events
-    if upcasting and asked.selectors != wanted.selectors:
+    if upcasting and any(selector.types for selector in wanted.selectors):
         return [event for event in found if _still_wanted(event, wanted)]
     return found
 

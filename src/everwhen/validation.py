@@ -8,7 +8,14 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
-from everwhen.contract import MAX_NAME_BYTES, Expected, ExpectedVersion, to_micros
+from everwhen.contract import (
+    MAX_NAME_BYTES,
+    Checkpoint,
+    Expected,
+    ExpectedVersion,
+    Snapshot,
+    to_micros,
+)
 from everwhen.errors import EverwhenError, InvalidCommitError, InvalidEventError
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -47,11 +54,38 @@ def check_type_name(name: object, error: type[EverwhenError]) -> str:
     return check_text(name, "event type name", error)
 
 
+def check_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint whose name, position and data can be stored."""
+    check_text(checkpoint.name, "checkpoint name")
+    _check_place(checkpoint.position, checkpoint.data, f"checkpoint {checkpoint.name!r}")
+    return checkpoint
+
+
+def check_snapshot(snapshot: Snapshot) -> Snapshot:
+    """A snapshot whose subject, fold, position and state can be stored."""
+    check_text(snapshot.subject, "snapshot subject")
+    check_text(snapshot.fold, "fold name")
+    what = f"snapshot of {snapshot.subject!r}"
+    _check_place(snapshot.position, snapshot.state, what)
+    _check_place(snapshot.fold_version, b"", f"{what}: fold version")
+    return snapshot
+
+
+def _check_place(position: object, data: object, what: str) -> None:
+    if type(position) is not int or not 0 <= position < 1 << 63:
+        raise InvalidCommitError(f"{what}: {position!r} is no position; use a whole number from 0")
+    if not isinstance(data, bytes):
+        raise InvalidCommitError(f"{what}: {type(data).__name__} can't be stored; encode to bytes")
+
+
 def check_tags(tags: Iterable[str], type_name: str) -> tuple[str, ...]:
     """An event's tags, as a tuple without repeats."""
     if isinstance(tags, str):
         raise InvalidEventError(f"tags of {type_name}: {tags!r} is one text; give a tuple of texts")
-    unique = tuple(dict.fromkeys(tags))
+    try:
+        unique = tuple(dict.fromkeys(tags))
+    except TypeError as error:
+        raise InvalidEventError(f"tags of {type_name}: {tags!r}; give a tuple of texts") from error
     for tag in unique:
         check_text(tag, f"tag of {type_name}", InvalidEventError)
     return unique

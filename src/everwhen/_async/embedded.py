@@ -22,6 +22,7 @@ from everwhen.contract import (
 from everwhen.engine import Engine, EngineTransaction
 from everwhen.errors import StoreClosedError, UnsupportedError
 from everwhen.query import Query
+from everwhen.validation import check_checkpoint, check_snapshot
 
 _OTHER_PROCESSES: Final = 0.02
 
@@ -92,8 +93,13 @@ class EmbeddedBackend:
             inner = self._engine.transaction()
             try:
                 try:
-                    transaction = await self._calls.finish(inner.__enter__)
-                    yield EmbeddedTransaction(transaction, self._calls)
+                    transaction = EmbeddedTransaction(
+                        await self._calls.finish(inner.__enter__), self._calls
+                    )
+                    try:
+                        yield transaction
+                    finally:
+                        transaction.is_over = True
                 except BaseException as error:
                     await self._calls.finish(
                         inner.__exit__, type(error), error, error.__traceback__
@@ -116,6 +122,7 @@ class EmbeddedBackend:
 
     async def close(self) -> None:
         if not self._closed:
+            self._refuse_within_transaction("closing the store")
             self._closed = True
             await self._appender.close()
             await self._calls.run(self._engine.close)
@@ -123,23 +130,29 @@ class EmbeddedBackend:
 
 
 class EmbeddedTransaction:
-    """The engine's transaction, called in this flavour."""
+    """The engine's transaction, called in this flavour, as long as it is open."""
 
     def __init__(self, transaction: EngineTransaction, calls: Calls) -> None:
         self._transaction = transaction
         self._calls = calls
+        self.is_over = False
 
     async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return await self._calls.finish(self._transaction.execute, sql, parameters)
+        return await self._calls.finish(self._open().execute, sql, parameters)
 
     async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        await self._calls.finish(self._transaction.save_checkpoint, checkpoint)
+        await self._calls.finish(self._open().save_checkpoint, check_checkpoint(checkpoint))
 
     async def delete_checkpoint(self, name: str) -> None:
-        await self._calls.finish(self._transaction.delete_checkpoint, name)
+        await self._calls.finish(self._open().delete_checkpoint, name)
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
-        await self._calls.finish(self._transaction.save_snapshot, snapshot)
+        await self._calls.finish(self._open().save_snapshot, check_snapshot(snapshot))
 
     async def delete_snapshots(self, subject: str, positions: Sequence[int] | None = None) -> None:
-        await self._calls.finish(self._transaction.delete_snapshots, subject, positions)
+        await self._calls.finish(self._open().delete_snapshots, subject, positions)
+
+    def _open(self) -> EngineTransaction:
+        if self.is_over:
+            raise UnsupportedError("this transaction is over; begin another one")
+        return self._transaction

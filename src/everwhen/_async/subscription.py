@@ -21,6 +21,7 @@ class Subscription:
 
     It pulls a page at a time, so a slow reader costs the writers and the memory nothing.
     ``position`` is how far it has come: every event at or before it that matches was delivered.
+    ``from_now`` means from when it is entered, or else from when it is first asked for an event.
     Iteration ends when it or the store is closed; leave it with ``close`` or as a context manager.
     """
 
@@ -72,12 +73,17 @@ class Subscription:
         self.position = event.position - 1 if split else event.position
         return event
 
-    async def _pull(self) -> None:
-        """The next page; or, at the end, a while of waiting for news."""
+    async def _settle(self) -> None:
+        """Where ``from_now`` begins: at the newest event when it is entered or first asked."""
         if self._from_now:
             head = await self._backend.head()
             self._read_until = max(self._read_until, head.position)
+            self.position = self._read_until
             self._from_now = False
+
+    async def _pull(self) -> None:
+        """The next page; or, at the end, a while of waiting for news."""
+        await self._settle()
         self._asked = msgspec.structs.replace(self._asked, after_position=self._read_until)
         page = await self._backend.read(self._asked, PAGE_EVENTS)
         self._page = events_of_page(page, self._asked, self._wanted, self._codec)
@@ -91,6 +97,7 @@ class Subscription:
         self._closed = True
 
     async def __aenter__(self) -> Subscription:
+        await self._settle()
         return self
 
     async def __aexit__(self, *failure: object) -> None:

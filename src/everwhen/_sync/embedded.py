@@ -23,6 +23,7 @@ from everwhen.contract import (
 from everwhen.engine import Engine, EngineTransaction
 from everwhen.errors import StoreClosedError, UnsupportedError
 from everwhen.query import Query
+from everwhen.validation import check_checkpoint, check_snapshot
 
 _OTHER_PROCESSES: Final = 0.02
 
@@ -93,8 +94,13 @@ class EmbeddedBackend:
             inner = self._engine.transaction()
             try:
                 try:
-                    transaction = self._calls.finish(inner.__enter__)
-                    yield EmbeddedTransaction(transaction, self._calls)
+                    transaction = EmbeddedTransaction(
+                        self._calls.finish(inner.__enter__), self._calls
+                    )
+                    try:
+                        yield transaction
+                    finally:
+                        transaction.is_over = True
                 except BaseException as error:
                     self._calls.finish(inner.__exit__, type(error), error, error.__traceback__)
                     raise
@@ -115,6 +121,7 @@ class EmbeddedBackend:
 
     def close(self) -> None:
         if not self._closed:
+            self._refuse_within_transaction("closing the store")
             self._closed = True
             self._appender.close()
             self._calls.run(self._engine.close)
@@ -122,23 +129,29 @@ class EmbeddedBackend:
 
 
 class EmbeddedTransaction:
-    """The engine's transaction, called in this flavour."""
+    """The engine's transaction, called in this flavour, as long as it is open."""
 
     def __init__(self, transaction: EngineTransaction, calls: Calls) -> None:
         self._transaction = transaction
         self._calls = calls
+        self.is_over = False
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._calls.finish(self._transaction.execute, sql, parameters)
+        return self._calls.finish(self._open().execute, sql, parameters)
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        self._calls.finish(self._transaction.save_checkpoint, checkpoint)
+        self._calls.finish(self._open().save_checkpoint, check_checkpoint(checkpoint))
 
     def delete_checkpoint(self, name: str) -> None:
-        self._calls.finish(self._transaction.delete_checkpoint, name)
+        self._calls.finish(self._open().delete_checkpoint, name)
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
-        self._calls.finish(self._transaction.save_snapshot, snapshot)
+        self._calls.finish(self._open().save_snapshot, check_snapshot(snapshot))
 
     def delete_snapshots(self, subject: str, positions: Sequence[int] | None = None) -> None:
-        self._calls.finish(self._transaction.delete_snapshots, subject, positions)
+        self._calls.finish(self._open().delete_snapshots, subject, positions)
+
+    def _open(self) -> EngineTransaction:
+        if self.is_over:
+            raise UnsupportedError("this transaction is over; begin another one")
+        return self._transaction

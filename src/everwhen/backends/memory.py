@@ -28,7 +28,7 @@ from everwhen.contract import (
     holds,
 )
 from everwhen.errors import ConflictError, RefusedError, StoreClosedError, UnsupportedError
-from everwhen.judging import check_condition, repeated, time_of_commit
+from everwhen.judging import LONG_AGO, check_condition, repeated, time_of_commit
 from everwhen.matching import Matcher
 from everwhen.news import News
 from everwhen.query import Query
@@ -84,7 +84,7 @@ class MemoryEngine:
             check_condition(
                 commit.condition.query, commit.condition.after, self._from(commit.condition.after)
             )
-        last = self._slices[-1].recorded_at if self._slices else 0
+        last = self._slices[-1].recorded_at if self._slices else LONG_AGO
         recorded_at = time_of_commit(commit, self._now, last)
         position = self._slices[-1].position if self._slices else 0
         versions: dict[str, int] = {}

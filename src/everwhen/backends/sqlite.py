@@ -32,6 +32,7 @@ from everwhen.backends.sqlite_plan import (
     Window,
     block_of,
     rows_to_judge,
+    searchable,
 )
 from everwhen.clock import Clock, micros_by, system_clock
 from everwhen.contract import (
@@ -58,7 +59,7 @@ from everwhen.errors import (
     StorageError,
     StoreClosedError,
 )
-from everwhen.judging import check_condition, repeated, time_of_commit
+from everwhen.judging import LONG_AGO, check_condition, repeated, time_of_commit
 from everwhen.matching import Matcher
 from everwhen.news import News
 from everwhen.query import Query
@@ -249,11 +250,14 @@ class SqliteEngine:
 
     def stream(self, name: str) -> StreamInfo | None:
         with self._reading() as connection:
-            return next(_streams(connection, "name = ?", (name,)), None)
+            return next(_streams(connection, "name = ?", (searchable(name),)), None)
 
     def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
-        where, bounds = "name > ?", [after]
+        where, bounds = "name > ?", [searchable(after)]
         if category is not None:
+            if category_of(category) != category:
+                return []
+            category = searchable(category)
             where += " AND (name = ? OR (name >= ? AND name < ?))"
             bounds += [category, category + "-", category + "."]
         with self._reading() as connection:
@@ -263,7 +267,8 @@ class SqliteEngine:
     def checkpoint(self, name: str) -> Checkpoint | None:
         with self._reading() as connection:
             row = connection.execute(
-                "SELECT name, position, data FROM checkpoints WHERE name = ?", (name,)
+                "SELECT name, position, data FROM checkpoints WHERE name = ?",
+                (searchable(name),),
             ).get
         return None if row is None else Checkpoint(*row)
 
@@ -277,7 +282,7 @@ class SqliteEngine:
             rows = connection.execute(
                 "SELECT subject, position, fold, fold_version, state FROM snapshots "
                 "WHERE subject = ? AND position <= ? ORDER BY position DESC LIMIT ?",
-                (subject, _END if up_to is None else up_to, limit),
+                (searchable(subject), _END if up_to is None else min(up_to, _END), limit),
             )
             return [Snapshot(*row) for row in rows]
 
@@ -342,7 +347,10 @@ class _SqliteTransaction:
         self._connection = connection
 
     def execute(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        return self._connection.execute(sql, tuple(parameters)).fetchall()
+        try:
+            return self._connection.execute(sql, tuple(parameters)).fetchall()
+        except (apsw.SQLError, apsw.BindingsError) as error:
+            raise StorageError(f"the statement failed: {error}; mend it: {sql}") from error
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         self._connection.execute(
@@ -351,7 +359,10 @@ class _SqliteTransaction:
         )
 
     def delete_checkpoint(self, name: str) -> None:
-        self._connection.execute("DELETE FROM checkpoints WHERE name = ?", (name,))
+        self._connection.execute(
+            "DELETE FROM checkpoints WHERE name = ?",
+            (searchable(name),),
+        )
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
         self._connection.execute(
@@ -395,7 +406,8 @@ class _Writer:
 
     def _forget(self) -> None:
         self._data_version = None
-        self._position = self._recorded_at = 0
+        self._position = 0
+        self._recorded_at = LONG_AGO
         self._last_stream = self._last_term = 0
         self._streams: dict[str, _Stream] = {}
         self._terms: dict[tuple[int, str], int] = {}
@@ -619,16 +631,16 @@ class _Staged:
 _AT_ONCE: Final = (64, 8, 1)
 
 
-def _inserts(table: str, columns: int) -> dict[int, str]:
+def _inserts(into: str, columns: int) -> dict[int, str]:
     """The statements that insert 64 rows, 8 rows, or one."""
     row = f"({', '.join('?' * columns)})"
-    return {n: f"INSERT OR IGNORE INTO {table} VALUES {', '.join([row] * n)}" for n in _AT_ONCE}
+    return {rows: f"{into} VALUES {', '.join([row] * rows)}" for rows in _AT_ONCE}
 
 
-_INTO_STREAMS: Final = _inserts("streams", 2)
-_INTO_TERMS: Final = _inserts("terms", 3)
-_INTO_SLICES: Final = {n: sql.replace(" OR IGNORE", "") for n, sql in _inserts("slices", 9).items()}
-_INTO_MARKS: Final = _inserts("marks", 2)
+_INTO_STREAMS: Final = _inserts("INSERT INTO streams", 2)
+_INTO_TERMS: Final = _inserts("INSERT INTO terms", 3)
+_INTO_SLICES: Final = _inserts("INSERT INTO slices", 9)
+_INTO_MARKS: Final = _inserts("INSERT OR IGNORE INTO marks", 2)
 
 
 def _insert(

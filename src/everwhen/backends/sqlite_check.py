@@ -14,6 +14,7 @@ import msgspec
 from everwhen.backends.sqlite_plan import CATEGORY, TAG, TYPE, block_of
 from everwhen.codec import decode_entries
 from everwhen.contract import Problem, category_of
+from everwhen.judging import LONG_AGO
 
 _SLICES: Final = (
     "SELECT slices.position, streams.name, slices.version, slices.count, slices.recorded_at,"
@@ -45,7 +46,8 @@ def structural_problems(connection: apsw.Connection) -> Iterator[Problem]:
 
 
 def _walk(connection: apsw.Connection) -> Iterator[Problem]:
-    position = recorded_at = expected_index = 0
+    position = expected_index = 0
+    recorded_at = LONG_AGO
     commit = b""
     for at, stream, _version, count, moment, commit_id, first_index, body in connection.execute(
         _SLICES

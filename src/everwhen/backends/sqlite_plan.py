@@ -39,6 +39,15 @@ def block_of(position: int) -> int:
     return position | (BLOCK - 1)
 
 
+def searchable(name: str) -> str:
+    """The name, or where it isn't valid Unicode one that no stored name can be."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "\x00"
+    return name
+
+
 class Window:
     """The slice positions a page may come from: behind ``after``, up to ``last``."""
 
@@ -144,7 +153,7 @@ def _joined(ranges: Ranges, window: Window) -> Ranges:
 
 
 def _id_of_stream(connection: apsw.Connection, name: str) -> int | None:
-    found = connection.execute("SELECT id FROM streams WHERE name = ?", (name,)).get
+    found = connection.execute("SELECT id FROM streams WHERE name = ?", (searchable(name),)).get
     return None if found is None else int(found)
 
 
@@ -238,6 +247,6 @@ def _blocks_of(connection: apsw.Connection, term: int, window: Window) -> Ranges
 def _term_ids(connection: apsw.Connection, kind: int, names: frozenset[str]) -> list[int]:
     found = [
         connection.execute("SELECT id FROM terms WHERE kind = ? AND name = ?", (kind, name)).get
-        for name in sorted(names)
+        for name in map(searchable, sorted(names))
     ]
     return [int(term) for term in found if term is not None]

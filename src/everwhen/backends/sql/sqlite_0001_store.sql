@@ -62,8 +62,8 @@ SELECT
     entry.value ->> 1                                        AS schema_version,
     entry.value -> 2                                         AS data,
     coalesce(entry.value -> 3, '[]')                         AS tags,
-    strftime('%Y-%m-%dT%H:%M:%S', slices.recorded_at / 1000000, 'unixepoch')
-        || printf('.%06dZ', slices.recorded_at % 1000000)    AS recorded_at,
+    strftime('%Y-%m-%dT%H:%M:%S', floor(slices.recorded_at / 1e6), 'unixepoch')
+        || printf('.%06dZ', (slices.recorded_at % 1000000 + 1000000) % 1000000) AS recorded_at,
     entry.value ->> '$[4].occurred_at'                       AS occurred_at,
     lower(hex(slices.commit_id))                             AS commit_id,
     CAST(slices.metadata AS TEXT)                            AS metadata,

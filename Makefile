@@ -1,0 +1,69 @@
+# Everything sets itself up: `make demo` and `make test` work on a fresh checkout with python3.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+FOUND := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PIP := $(PYTHON) -m pip --quiet --disable-pip-version-check
+TYPED := -p everwhen
+SCRIPTS := tools/*.py benchmarks/*.py
+
+.PHONY: help demo test check sync pins bench docs clean
+
+help:  ## Show what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(PYTHON):
+	@test -n "$(FOUND)" || { echo "Everwhen needs Python 3.11 or newer; install one as python3" >&2; exit 1; }
+	@$(FOUND) -m venv $(VENV)
+
+$(VENV)/installed-run: $(PYTHON) requirements/build.txt requirements/run.txt pyproject.toml
+	@$(PIP) install --require-hashes -r requirements/build.txt
+	@$(PIP) install --require-hashes -r requirements/run.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/installed-demo: $(VENV)/installed-run requirements/demo.txt
+	@$(PIP) install --no-deps --require-hashes -r requirements/demo.txt
+	@touch $@
+
+$(VENV)/installed-develop: $(VENV)/installed-run requirements/develop.txt
+	@$(PIP) install --require-hashes -r requirements/develop.txt
+	@touch $@
+
+$(VENV)/installed-bench: $(VENV)/installed-run requirements/bench.txt
+	@$(PIP) install --require-hashes -r requirements/bench.txt
+	@touch $@
+
+demo: $(VENV)/installed-demo  ## Import a real event log and travel in it (under a minute)
+	@$(VENV)/bin/everwhen demo
+
+test: $(VENV)/installed-develop  ## Run the tests
+	@$(PYTHON) -m pytest
+
+check: $(VENV)/installed-develop  ## Format, lint, types, import rules, generated code
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m mypy
+	@$(VENV)/bin/lint-imports --no-cache
+	@$(PYTHON) tools/unasync.py --check
+	@$(PYTHON) tools/cli_reference.py --check
+
+sync: $(VENV)/installed-develop  ## Generate the sync flavour and the command line's reference
+	@$(PYTHON) tools/unasync.py
+	@$(PYTHON) tools/cli_reference.py
+
+pins: $(VENV)/installed-develop  ## Pin the newest versions of what requirements/*.in name
+	@$(PYTHON) tools/pins.py
+
+bench: $(VENV)/installed-bench  ## Measure Everwhen beside its peers (some minutes)
+	@$(PYTHON) benchmarks/peers.py
+	@$(PYTHON) benchmarks/large.py
+
+docs: $(VENV)/installed-develop  ## Build the documentation into site/
+	@$(PYTHON) -m mkdocs build --strict --quiet
+
+clean:  ## Remove what was made
+	rm -rf $(VENV) site dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

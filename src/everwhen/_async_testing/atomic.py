@@ -1,0 +1,171 @@
+"""Guarantee 1: a commit is visible whole or not at all, over all its streams."""
+
+from __future__ import annotations
+
+from everwhen._async_testing.bench import Bench, events_of, typed
+from everwhen._async_testing.seam import Beside
+from everwhen.commits import Commit, Write
+from everwhen.contract import ANY, EXISTS, NO_STREAM, Condition
+from everwhen.errors import BatchError, ConditionError, ConflictError
+from everwhen.query import Query
+from everwhen.recorded import RecordedEvent
+from everwhen.testing.checks import equal, raises, true
+from everwhen.testing.promises import Guarantee, promise
+from everwhen.testing.specimens import Deposited, Noted, Withdrawn, notes
+
+
+@promise(Guarantee.ATOMIC)
+async def several_streams_are_written_in_one_commit(bench: Bench) -> None:
+    store = await bench.store()
+    receipt = await store.commit(
+        Commit(
+            (
+                Write("account-1", [Withdrawn(1, 5)], NO_STREAM),
+                Write("account-2", [Deposited(2, 5), Noted("thanks")]),
+            )
+        )
+    )
+    recorded = await events_of(store)
+    equal(
+        [(e.stream, e.version, e.event) for e in recorded],
+        [
+            ("account-1", 1, Withdrawn(1, 5)),
+            ("account-2", 1, Deposited(2, 5)),
+            ("account-2", 2, Noted("thanks")),
+        ],
+        "all events of a commit are there, in the order they were given",
+    )
+    equal(receipt.versions, {"account-1": 1, "account-2": 2}, "the receipt has the new versions")
+    equal(receipt.position, recorded[-1].position, "the receipt's position is the last event's")
+    equal({e.commit_id for e in recorded}, {receipt.commit_id}, "each event knows its commit")
+    equal({e.recorded_at for e in recorded}, {receipt.recorded_at}, "one commit, one time")
+
+
+@promise(Guarantee.ATOMIC)
+async def one_wrong_belief_refuses_all_streams(bench: Bench) -> None:
+    store = await bench.store()
+    await store.append("b", notes(1))
+    before = await store.head()
+    with raises(ConflictError, "a commit with one wrong belief") as caught:
+        await store.commit(
+            Commit((Write("a", notes(1)), Write("b", notes(1), NO_STREAM), Write("c", notes(1))))
+        )
+    equal(caught.error.stream, "b", "the error names the stream")
+    equal(await store.head(), before, "nothing of a refused commit is written")
+    equal(await store.version("a"), 0, "nothing of it on the streams before the wrong one")
+    equal(await store.version("c"), 0, "nothing of it on the streams behind the wrong one")
+
+
+@promise(Guarantee.ATOMIC)
+async def a_guard_without_events_refuses_the_commit(bench: Bench) -> None:
+    store = await bench.store()
+    await store.append("guard", notes(2))
+    with raises(ConflictError, "a guard that doesn't hold") as caught:
+        await store.commit(Commit((Write("guard", [], 1), Write("a", notes(1)))))
+    equal((caught.error.stream, caught.error.actual), ("guard", 2), "the error says what is")
+    equal(await store.version("a"), 0, "nothing is written")
+    receipt = await store.commit(Commit((Write("guard", [], 2), Write("a", notes(1)))))
+    equal(receipt.versions, {"a": 1}, "a guard that holds writes nothing to its own stream")
+    receipt = await store.commit(
+        Commit((Write("a", notes(1)), Write("guard", (), EXISTS), Write("none", (), NO_STREAM)))
+    )
+    equal(receipt.versions, {"a": 2}, "guards may stand anywhere in the commit")
+    equal(await store.version("guard"), 2, "a guard doesn't move its stream")
+    equal(await store.stream("none"), None, "a guard doesn't make a stream")
+
+
+@promise(Guarantee.ATOMIC)
+async def a_commit_larger_than_a_slice_stays_whole(bench: Bench) -> None:
+    store = await bench.store()
+    many = notes(2_345)
+    receipt = await store.commit(Commit((Write("big", many), Write("other", notes(3)))))
+    recorded = await events_of(store)
+    equal(len(recorded), 2_348, "every event of a big commit is there")
+    equal([e.event for e in recorded[:2_345]], many, "in order")
+    first = recorded[0].position
+    equal(
+        [e.position for e in recorded],
+        list(range(first, first + 2_348)),
+        "the events of one commit have contiguous positions",
+    )
+    equal([e.version for e in recorded[:2_345]], list(range(1, 2_346)), "and versions")
+    equal(len({e.event_id for e in recorded}), 2_348, "each event has an id of its own")
+    equal(receipt.versions, {"big": 2_345, "other": 3}, "the receipt counts all slices")
+
+
+@promise(Guarantee.ATOMIC)
+async def a_commit_of_several_megabytes_stays_whole(bench: Bench) -> None:
+    store = await bench.store()
+    texts = [f"{number}:" + chr(97 + number) * 300_000 for number in range(9)]
+    await store.append("heavy", [Noted(text) for text in texts])
+    equal([e.text for e in await typed(store)], texts, "large events come back as they went in")
+    backwards = await typed(store, Query().backwards().limit(3))
+    equal([e.text[0] for e in backwards], ["8", "7", "6"], "also from the end")
+
+
+@promise(Guarantee.ATOMIC)
+async def a_reader_never_sees_half_a_commit(bench: Bench) -> None:
+    store = await bench.store()
+    rounds = 30
+
+    async def write() -> None:
+        for number in range(rounds):
+            await store.commit(
+                Commit((Write("left", notes(3, number)), Write("right", notes(2, number))))
+            )
+
+    async def look() -> list[RecordedEvent[object]]:
+        while True:
+            seen = await events_of(store)
+            true(len(seen) % 5 == 0, f"{len(seen)} events are no whole number of commits")
+            if len(seen) == 5 * rounds:
+                return seen
+
+    writing, looking = Beside(write), Beside(look)
+    await writing.result()
+    equal(len(await looking.result()), 5 * rounds, "the reader sees all commits in the end")
+
+
+@promise(Guarantee.ATOMIC)
+async def a_batch_writes_each_commit_on_its_own_terms(bench: Bench) -> None:
+    store = await bench.store()
+    with raises(BatchError, "a batch with two commits that can't be written") as caught:
+        await store.commit_batch(
+            [
+                Commit((Write("a", notes(2), NO_STREAM),)),
+                Commit((Write("a", notes(1), NO_STREAM),)),
+                Commit((Write("a", notes(1), 2), Write("b", notes(1)))),
+                Commit((Write("c", notes(1)),), Condition(Query().stream("b"), 0)),
+                Commit((Write("c", notes(1), ANY),)),
+            ]
+        )
+    outcomes = caught.error.outcomes
+    kinds = [type(outcome).__name__ for outcome in outcomes]
+    equal(
+        kinds,
+        ["Receipt", "ConflictError", "Receipt", "ConditionError", "Receipt"],
+        "a batch says in order what became of each commit",
+    )
+    true(isinstance(outcomes[3], ConditionError), "conditions see earlier commits of the batch")
+    equal(
+        [(e.stream, e.version) for e in await events_of(store)],
+        [("a", 1), ("a", 2), ("a", 3), ("b", 1), ("c", 1)],
+        "the others are written, in the order of the batch",
+    )
+
+
+@promise(Guarantee.ATOMIC)
+async def a_batch_gives_a_receipt_for_each_commit(bench: Bench) -> None:
+    store = await bench.store()
+    equal(await store.commit_batch([]), [], "an empty batch does nothing")
+    receipts = await store.commit_batch(
+        Commit((Write(f"s-{number % 7}", notes(1 + number % 3)),)) for number in range(300)
+    )
+    recorded = await events_of(store)
+    equal(len(receipts), 300, "one receipt for each commit")
+    ends = {e.commit_id: e.position for e in recorded}
+    equal([ends[r.commit_id] for r in receipts], [r.position for r in receipts], "where it ends")
+    true(
+        all(a.position < b.position for a, b in zip(receipts, receipts[1:], strict=False)),
+        "commits of a batch keep their order",
+    )

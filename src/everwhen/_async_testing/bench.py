@@ -1,0 +1,88 @@
+"""The bench that a contract test works on: one place for events, and stores over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from everwhen._async.backend import Backend
+from everwhen._async.store import Store
+from everwhen._async_testing.observed import ObservedBackend
+from everwhen.clock import Clock
+from everwhen.codec import CodecStep, EventTypes
+from everwhen.contract import Capabilities
+from everwhen.query import Query
+from everwhen.recorded import RecordedEvent
+from everwhen.testing.clock import ManualClock
+from everwhen.testing.specimens import TYPES
+from everwhen.upcasting import Upcast
+
+
+class Opening(Protocol):
+    """Opens the backend under test, at one place that is empty at first.
+
+    Called again, it opens the same place again: where the backend is durable, after the first
+    was closed; where processes share it, also beside the first.
+    """
+
+    async def __call__(self, clock: Clock) -> Backend:
+        """The open backend, asking ``clock`` for ``recorded_at``."""
+        ...
+
+
+class Bench:
+    """Opens what a contract test asks for, and closes all of it in the end."""
+
+    def __init__(self, opening: Opening) -> None:
+        self.clock = ManualClock()
+        self._opening = opening
+        self._backends: list[ObservedBackend] = []
+
+    async def backend(self) -> ObservedBackend:
+        """The backend under test, opened once, with its calls counted."""
+        return self._backends[0] if self._backends else await self.another_backend()
+
+    async def another_backend(self) -> ObservedBackend:
+        """One more, on the same place, as another process would have it."""
+        backend = ObservedBackend(await self._opening(self.clock))
+        self._backends.append(backend)
+        return backend
+
+    async def store(
+        self,
+        types: Iterable[Any] = TYPES,
+        *,
+        upcasts: Iterable[Upcast] = (),
+        steps: Sequence[CodecStep] = (),
+        backend: Backend | None = None,
+    ) -> Store:
+        """A store that knows these event types, over the backend under test."""
+        return Store(
+            backend or await self.backend(),
+            events=EventTypes(*types, upcasts=upcasts),
+            steps=steps,
+        )
+
+    async def reopened(self) -> Store:
+        """A store over the same place, closed and opened again."""
+        await self.close()
+        return await self.store()
+
+    async def capabilities(self) -> Capabilities:
+        """Those of the backend under test."""
+        return (await self.backend()).capabilities
+
+    async def close(self) -> None:
+        """Close every backend that was opened."""
+        while self._backends:
+            await self._backends.pop().close()
+
+
+async def events_of(store: Store, query: Query | str | None = None) -> list[RecordedEvent[Any]]:
+    """Everything that the query gives, as a list."""
+    return [event async for event in store.read(Query() if query is None else query)]
+
+
+async def typed(store: Store, query: Query | str | None = None) -> list[Any]:
+    """The typed events that the query gives."""
+    return [recorded.event for recorded in await events_of(store, query)]

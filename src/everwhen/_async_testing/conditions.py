@@ -1,0 +1,163 @@
+"""Guarantee 4: a condition holds at the moment of the commit."""
+
+from __future__ import annotations
+
+from everwhen._async_testing.bench import Bench, events_of
+from everwhen._async_testing.seam import together
+from everwhen.commits import Commit, Write
+from everwhen.contract import NO_STREAM, Condition, Receipt
+from everwhen.errors import ConditionError, ConflictError, InvalidCommitError
+from everwhen.events import NewEvent
+from everwhen.query import Query
+from everwhen.testing.checks import equal, raises
+from everwhen.testing.promises import Guarantee, promise
+from everwhen.testing.specimens import Deposited, Noted, Withdrawn, notes
+
+_EVERY = Query()
+_BREAKING = (
+    _EVERY,
+    _EVERY.stream("account-1"),
+    _EVERY.stream("other", "account-1"),
+    _EVERY.category("account"),
+    _EVERY.types(Deposited),
+    _EVERY.types(Withdrawn, Deposited),
+    _EVERY.tags("account:1"),
+    _EVERY.tags("account:1", "vip"),
+    _EVERY.types(Deposited).tags("vip").category("account").stream("account-1"),
+    _EVERY.types(Withdrawn) | _EVERY.tags("vip"),
+    _EVERY.stream("none") | _EVERY.stream("nothing") | _EVERY.types(Deposited),
+)
+_HARMLESS = (
+    _EVERY.stream("account-2"),
+    _EVERY.category("acc"),
+    _EVERY.category("account-1"),
+    _EVERY.types(Withdrawn),
+    _EVERY.types("deposited"),
+    _EVERY.tags("account:2"),
+    _EVERY.tags("account:1", "gold"),
+    _EVERY.tags("account:11"),
+    _EVERY.types(Noted).tags("vip"),
+    _EVERY.types(Deposited).stream("account-2"),
+    _EVERY.types(Withdrawn) | _EVERY.tags("gold") | _EVERY.stream("account"),
+)
+
+
+@promise(Guarantee.CONDITIONS)
+async def a_condition_breaks_by_what_matches_its_query(bench: Bench) -> None:
+    store = await bench.store()
+    early = await store.append("account-1", [NewEvent(event=Deposited(1, 9), tags=("vip",))])
+    await store.commit_batch(  # so much that an index is worth its while
+        Commit((Write(f"filler-{number % 9}", notes(2)),)) for number in range(400)
+    )
+    receipt = await store.append("account-1", [NewEvent(event=Deposited(1, 5), tags=("vip",))])
+    before = await store.head()
+    for query in _BREAKING:
+        with raises(ConditionError, f"a condition on {query}") as caught:
+            await store.append("x", notes(1), condition=Condition(query, early.position))
+        first = early.position + 1 if query == _EVERY else receipt.position
+        equal(caught.error.position, first, "the error names the first event that matches")
+        equal(caught.error.after, early.position, "and the position of the belief")
+        equal(await store.head(), before, "nothing was written")
+    for query in _HARMLESS:
+        await store.append("x", notes(1), condition=Condition(query, early.position))
+
+
+@promise(Guarantee.CONDITIONS)
+async def only_what_comes_after_the_position_counts(bench: Bench) -> None:
+    store = await bench.store()
+    await store.append("a", notes(5))
+    receipt = await store.append("a", [Deposited(1, 1), Noted("x"), Noted("y")])
+    query = Query().tags("account:1")
+    place = receipt.position - 2
+    await store.append("b", notes(1), condition=Condition(query, place))
+    await store.append("b", notes(1), condition=Condition(query, place + 1))
+    await store.append("b", notes(1), condition=Condition(query, 1 << 80))
+    with raises(ConditionError, "a match at the very next position") as caught:
+        await store.append("b", notes(1), condition=Condition(query, place - 1))
+    equal(caught.error.position, place, "the position of the event inside its slice")
+
+
+@promise(Guarantee.CONDITIONS)
+async def an_empty_store_meets_every_condition(bench: Bench) -> None:
+    store = await bench.store()
+    receipt = await store.append("a", notes(1), condition=Condition(Query(), 0))
+    equal(receipt.versions, {"a": 1}, "nothing was there to break it")
+    with raises(ConditionError, "now there is something"):
+        await store.append("a", notes(1), condition=Condition(Query(), 0))
+
+
+@promise(Guarantee.CONDITIONS)
+async def a_commit_does_not_break_its_own_condition(bench: Bench) -> None:
+    store = await bench.store()
+    condition = Condition(Query().tags("account:1"), 0)
+    receipt = await store.append("a", [Deposited(1, 1), Deposited(1, 2)], condition=condition)
+    equal(receipt.versions, {"a": 2}, "its own events come after the judgement")
+
+
+@promise(Guarantee.CONDITIONS)
+async def conditions_and_versions_are_judged_together(bench: Bench) -> None:
+    store = await bench.store()
+    first = await store.append("a", [Deposited(1, 1)])
+    holding = Condition(Query().tags("account:1"), first.position)
+    broken = Condition(Query().tags("account:1"), 0)
+    with raises(ConflictError, "a condition that holds with a belief that doesn't"):
+        await store.append("a", notes(1), expected=NO_STREAM, condition=holding)
+    with raises(ConditionError, "a belief that holds with a condition that doesn't"):
+        await store.append("a", notes(1), expected=1, condition=broken)
+    receipt = await store.append("a", notes(1), expected=1, condition=holding)
+    equal(receipt.versions, {"a": 2}, "both hold")
+
+
+@promise(Guarantee.CONDITIONS)
+async def one_of_two_writers_who_break_each_others_condition_fails(bench: Bench) -> None:
+    store = await bench.store()
+    query = Query().tags("account:1").types(Withdrawn)
+    for number in range(5):
+        after = (await store.head()).position
+
+        async def withdraw(after: int = after, number: int = number) -> Receipt:
+            return await store.append(
+                f"w-{number}", [Withdrawn(1, 10)], condition=Condition(query, after)
+            )
+
+        outcomes = await together(*[withdraw] * 6)
+        won = [o for o in outcomes if isinstance(o, Receipt)]
+        lost = [o for o in outcomes if isinstance(o, ConditionError)]
+        equal((len(won), len(lost)), (1, 5), "one writer wins")
+    equal(len(await events_of(store, query)), 5, "one withdrawal in each round")
+
+
+@promise(Guarantee.CONDITIONS)
+async def a_condition_with_bounds_is_refused(bench: Bench) -> None:
+    store = await bench.store()
+    queries = (
+        Query().limit(1),
+        Query().backwards(),
+        Query().after(1),
+        Query().up_to(9),
+        Query().from_version(1),
+        Query().to_version(1),
+        Query().as_at(bench.clock()),
+        Query().as_of(bench.clock()),
+    )
+    for query in queries:
+        with raises(InvalidCommitError, f"a condition on {query}"):
+            await store.append("a", notes(1), condition=Condition(query, 0))
+    equal((await store.head()).position, 0, "nothing was written")
+
+
+@promise(Guarantee.CONDITIONS, "shared_by_processes")
+async def conditions_hold_between_processes(bench: Bench) -> None:
+    here = await bench.store()
+    there = await bench.store(backend=await bench.another_backend())
+    condition = Condition(Query().types(Deposited), 0)
+    await here.append("a", notes(1), condition=condition)
+    await there.append("b", [Deposited(1, 1)], condition=condition)
+    with raises(ConditionError, "a condition that another process broke"):
+        await here.append("a", notes(1), condition=condition)
+    with raises(ConflictError, "a stream that another process began"):
+        await here.append("b", notes(1), expected=NO_STREAM)
+    await here.commit(Commit((Write("b", notes(1), 1),)))
+    with raises(ConflictError, "a version that another process passed"):
+        await there.append("b", notes(1), expected=1)
+    equal([e.version for e in await events_of(there, "b")], [1, 2], "versions have no holes")

@@ -1,0 +1,171 @@
+"""Reading: every filter, bound, direction and limit, held against a plain list of facts."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+
+from everwhen._async_testing.bench import Bench, events_of
+from everwhen.commits import Commit, Write
+from everwhen.events import NewEvent
+from everwhen.metadata import CommitMetadata, causation, context
+from everwhen.query import Query
+from everwhen.recorded import RecordedEvent
+from everwhen.testing.checks import equal, true
+from everwhen.testing.facts import FILTERS, Bounds, Fact, wanted_facts, written_events
+from everwhen.testing.promises import Guarantee, promise
+from everwhen.testing.specimens import Deposited, Noted, notes
+
+
+async def _written(bench: Bench) -> list[Fact]:
+    """A store with long and short slices of several streams, and what is in it."""
+    store = await bench.store()
+    facts: list[Fact] = []
+    versions: dict[str, int] = {}
+    for batch in range(12):
+        bench.clock.advance(1)
+        commits = [
+            Commit([Write(stream, events) for stream, events in writes])
+            for writes in written_events(batch, bench.clock())
+        ]
+        receipts = await store.commit_batch(commits)
+        for commit, receipt in zip(commits, receipts, strict=True):
+            count = sum(len(write.events) for write in commit.writes)
+            position = receipt.position - count
+            for write in commit.writes:
+                for new in write.events:
+                    position += 1
+                    versions[write.stream] = versions.get(write.stream, 0) + 1
+                    version = versions[write.stream]
+                    facts.append(Fact.of(write.stream, version, position, receipt.recorded_at, new))
+    return facts
+
+
+def _place(event: RecordedEvent[object]) -> tuple[int, str, int]:
+    return event.position, event.stream, event.version
+
+
+@promise(Guarantee.ORDER)
+async def everything_comes_back_as_it_was_written(bench: Bench) -> None:
+    facts = await _written(bench)
+    recorded = await events_of(await bench.store())
+    equal([Fact.read(event) for event in recorded], facts, "each event, in order, unchanged")
+    backwards = await events_of(await bench.store(), Query().backwards())
+    equal(backwards, recorded[::-1], "backwards is the same in reverse")
+
+
+@promise(Guarantee.ORDER)
+async def every_filter_finds_exactly_its_events(bench: Bench) -> None:
+    facts = await _written(bench)
+    store = await bench.store()
+    for selection in FILTERS:
+        wanted = [fact.place for fact in facts if selection.takes(fact)]
+        found = [_place(e) for e in await events_of(store, selection.query)]
+        equal(found, wanted, f"{selection.query}")
+        found = [_place(e) for e in await events_of(store, selection.query.backwards())]
+        equal(found, wanted[::-1], f"backwards, {selection.query}")
+
+
+@promise(Guarantee.ORDER)
+async def bounds_cut_through_slices_exactly(bench: Bench) -> None:
+    facts = await _written(bench)
+    store = await bench.store()
+    last = facts[-1].position
+    places = (0, 1, facts[2].position, last // 3, last // 2 + 7, last - 1, last, last + 9, 1 << 80)
+    for selection in FILTERS[::2]:
+        for after, up_to in itertools.product(places[::2], places[1::2]):
+            bounds = Bounds(after=after, up_to=up_to)
+            await _compare(bench, facts, selection.query, bounds)
+        for least, most in itertools.product((0, 1, 2, 40, 1 << 80), (1, 3, 41, 1 << 80)):
+            bounds = Bounds(from_version=least, to_version=most)
+            await _compare(bench, facts, selection.query, bounds)
+    equal((await store.head()).position, last, "reading changes nothing")
+
+
+@promise(Guarantee.ORDER)
+async def limits_and_bounds_join_in_every_combination(bench: Bench) -> None:
+    facts = await _written(bench)
+    last = facts[-1].position
+    moment = facts[len(facts) // 2].recorded_at
+    for selection in FILTERS[1::3]:
+        for limit, after, version, as_at, as_of in itertools.product(
+            (1, 7, 2_500), (0, last // 2), (None, 5), (None, moment), (None, moment)
+        ):
+            bounds = Bounds(
+                after=after,
+                up_to=last - 3,
+                from_version=version,
+                as_at=as_at,
+                as_of=as_of - timedelta(hours=1) if as_of else None,
+                limit=limit,
+            )
+            await _compare(bench, facts, selection.query, bounds)
+
+
+async def _compare(bench: Bench, facts: list[Fact], query: Query, bounds: Bounds) -> None:
+    store = await bench.store()
+    selected = next(s for s in FILTERS if s.query == query)
+    for backwards in (False, True):
+        wanted = wanted_facts(facts, selected, bounds, backwards=backwards)
+        asked = bounds.applied(query.backwards() if backwards else query)
+        found = [_place(event) for event in await events_of(store, asked)]
+        equal(found, [fact.place for fact in wanted], f"{asked}")
+
+
+@promise(Guarantee.ORDER)
+async def pages_join_to_the_same_events(bench: Bench) -> None:
+    await _written(bench)
+    store = await bench.store()
+    for query in (Query(), Query().types(Noted), Query().category("a").backwards()):
+        pages = [page async for page in store.read_pages(query)]
+        true(all(pages), "no page is empty")
+        joined = [event for page in pages for event in page]
+        equal(joined, await events_of(store, query), "pages are the same events")
+
+
+@promise(Guarantee.ORDER)
+async def a_streams_name_stands_for_its_events(bench: Bench) -> None:
+    store = await bench.store()
+    await store.append("a-1", notes(2))
+    await store.append("a-10", notes(1))
+    equal([e.version for e in await events_of(store, "a-1")], [1, 2], "that stream")
+    equal(await events_of(store, "a"), [], "a category is no stream")
+    equal(await events_of(store, "none"), [], "an unknown stream has no events")
+    equal(await events_of(store, Query().limit(0)), [], "no events, if none are asked for")
+
+
+@promise(Guarantee.ORDER)
+async def an_empty_store_reads_as_empty(bench: Bench) -> None:
+    store = await bench.store()
+    queries = (
+        Query(), Query().backwards(), Query().stream("a"), Query().tags("t"), Query().up_to(0),
+        Query().after(5), Query().as_at(bench.clock()), Query().types("T").limit(3).backwards(),
+    )  # fmt: skip
+    for query in queries:
+        equal(await events_of(store, query), [], f"{query}")
+    equal([info async for info in store.streams()], [], "no streams")
+    equal(await store.check(), [], "no faults")
+
+
+@promise(Guarantee.ORDER)
+async def metadata_comes_back_with_the_event(bench: Bench) -> None:
+    store = await bench.store()
+    own = NewEvent(event=Noted("x"), event_id="mine/1", tags=("t", "ü"), extras={"k": [1, None]})
+    given = CommitMetadata(user_id="ann", source="web", extras={"k": "commit", "more": True})
+    receipt = await store.append("a", [own, Deposited(1, 2)], metadata=given)
+    first, second = await events_of(store)
+    equal((first.event_id, second.event_id), ("mine/1", f"{receipt.commit_id}/1"), "event ids")
+    equal((first.tags, second.tags), (("t", "ü"), ("account:1",)), "tags")
+    equal(first.metadata.extras, {"k": [1, None], "more": True}, "the event's extras go over")
+    equal(second.metadata.extras, {"k": "commit", "more": True}, "the commit's extras")
+    equal((first.metadata.user_id, first.metadata.source), ("ann", "web"), "who and from where")
+    equal(first.metadata.correlation_id, str(receipt.commit_id), "a conversation of its own")
+    equal(first.metadata.causation_id, None, "that nothing caused")
+    with causation(first), context(user_id="bob"):
+        await store.append("b", notes(1))
+    caused = (await events_of(store, "b"))[0].metadata
+    equal(
+        (caused.causation_id, caused.correlation_id, caused.user_id),
+        ("mine/1", str(receipt.commit_id), "bob"),
+        "cause, conversation and user flow by themselves",
+    )

@@ -1,0 +1,209 @@
+"""Guarantee 9: each event once, in order, from any start, catching up and then live."""
+
+from __future__ import annotations
+
+from everwhen._async.store import Store
+from everwhen._async.subscription import Subscription
+from everwhen._async_testing.bench import Bench
+from everwhen._async_testing.seam import Beside, pause, within
+from everwhen.commits import Commit, Write
+from everwhen.errors import InvalidQueryError
+from everwhen.query import Query
+from everwhen.recorded import RecordedEvent
+from everwhen.testing.checks import equal, raises, true
+from everwhen.testing.promises import Guarantee, promise
+from everwhen.testing.specimens import Deposited, notes
+
+
+async def _take(subscription: Subscription, count: int) -> list[int]:
+    """The positions of the next events."""
+
+    async def take() -> list[int]:
+        taken: list[int] = []
+        while len(taken) < count:
+            event: RecordedEvent[object] = await anext(subscription)
+            taken.append(event.position)
+        return taken
+
+    return await within(take)
+
+
+async def _drained(subscription: Subscription) -> list[int]:
+    """The positions of all events until it ends."""
+    return [event.position async for event in subscription]
+
+
+async def _positions(store: Store, query: Query) -> list[int]:
+    return [event.position async for event in store.read(query)]
+
+
+@promise(Guarantee.SUBSCRIPTIONS)
+async def what_is_there_comes_first_then_what_follows(bench: Bench) -> None:
+    store = await bench.store()
+    await store.append("a", notes(3))
+    async with store.subscribe() as subscription:
+        equal(await _take(subscription, 2), (await _positions(store, Query()))[:2], "catching up")
+        await store.append("b", notes(2))
+        seen = await _take(subscription, 3)
+        equal(seen, (await _positions(store, Query()))[2:], "then what came since")
+        await store.append("a", notes(1_001))
+        seen = await _take(subscription, 1_001)
+        equal(seen, (await _positions(store, Query()))[5:], "a commit of several slices")
+
+
+@promise(Guarantee.SUBSCRIPTIONS)
+async def there_is_no_seam_between_catching_up_and_live(bench: Bench) -> None:
+    store = await bench.store()
+    await store.commit_batch(Commit((Write("a", notes(7)),)) for _ in range(700))
+
+    async def write() -> None:
+        for number in range(40):
+            await store.append(f"b-{number % 3}", notes(1 + number % 4))
+
+    async with store.subscribe() as subscription:
+        writing = Beside(write)
+        seen = await _take(subscription, 4_900 + 100)
+        await writing.result()
+        equal(seen, await _positions(store, Query()), "each event once, in order")
+
+
+@promise(Guarantee.SUBSCRIPTIONS)
+async def it_begins_where_it_is_told(bench: Bench) -> None:
+    store = await bench.store()
+    await store.append("a", notes(5))
+    all_of_it = await _positions(store, Query())
+    async with store.subscribe(Query().after(all_of_it[2])) as subscription:
+        equal(subscription.position, all_of_it[2], "it stands where it was told to begin")
+        equal(await _take(subscription, 2), all_of_it[3:], "in the middle of a slice")
+        equal(subscription.position, all_of_it[-1], "and knows how far it has come")
+    far = all_of_it[-1] + 2
+    async with store.subscribe(Query().after(far)) as subscription:
+        await store.append("a", notes(5))
+        wanted = [p for p in await _positions(store, Query()) if p > far]
+        equal(await _take(subscription, len(wanted)), wanted, "also in the future")
+
+
+@promise(Guarantee.SUBSCRIPTIONS)
+async def from_now_begins_when_it_is_entered(bench: Bench) -> None:
+    store = await bench.store()
+    await store.append("a", notes(5))
+    async with store.subscribe(from_now=True) as subscription:
+        receipt = await store.append("a", notes(1))
+        equal(await _take(subscription, 1), [receipt.position], "what came after, and only that")
+
+
+@promise(Guarantee.SUBSCRIPTIONS)
+async def it_goes_on_from_its_position(bench: Bench) -> None:
+    store = await bench.store()
+    await store.commit_batch(Commit((Write(f"s-{n % 3}", notes(n % 5 + 1)),)) for n in range(30))
+    wanted = await _positions(store, Query().stream("s-1"))
+    seen: list[int] = []
+    position = 0
+    while len(seen) < len(wanted):
+        async with store.subscribe(Query().stream("s-1").after(position)) as subscription:
+            seen += await _take(subscription, min(4, len(wanted) - len(seen)))
+            position = subscription.position
+    equal(seen, wanted, "each event once, though the reader began anew every four events")
+
+
+@promise(Guarantee.SUBSCRIPTIONS)
+async def any_query_that_has_no_end_can_be_followed(bench: Bench) -> None:
+    store = await bench.store()
+    queries = (
+        Query().stream("a-1"),
+        Query().category("a"),
+        Query().types(Deposited),
+        Query().tags("account:2"),
+        Query().stream("a-1").from_version(4),
+        Query().category("b") | Query().tags("account:1"),
+    )
+    subscriptions = [store.subscribe(query) for query in queries]
+    for number in range(12):
+        await store.append(
+            f"{'ab'[number % 2]}-{number % 3}", [*notes(1), Deposited(number % 3, 1)]
+        )
+    for query, subscription in zip(queries, subscriptions, strict=True):
+        wanted = await _positions(store, query)
+        true(wanted, "the query has matches")
+        equal(await _take(subscription, len(wanted)), wanted, f"following {query}")
+        await subscription.close()
+
+
+@promise(Guarantee.SUBSCRIPTIONS)
+async def a_query_that_ends_is_refused(bench: Bench) -> None:
+    store = await bench.store()
+    queries = (
+        Query().backwards(),
+        Query().limit(3),
+        Query().up_to(3),
+        Query().to_version(3),
+        Query().as_at(bench.clock()),
+        Query().as_of(bench.clock()),
+    )
+    for query in queries:
+        with raises(InvalidQueryError, f"a subscription to {query}"):
+            store.subscribe(query)
+
+
+@promise(Guarantee.SUBSCRIPTIONS)
+async def rare_matches_cost_few_reads(bench: Bench) -> None:
+    backend = await bench.backend()
+    store = await bench.store()
+    await store.commit_batch(Commit((Write("noise", notes(10)),)) for _ in range(300))
+    async with store.subscribe(Query().types(Deposited)) as subscription:
+        waiting = Beside(lambda: _take(subscription, 1))
+        for _ in range(15):
+            await store.append("noise", notes(1))
+            await pause(0.01)
+        await pause(0.3)
+        true(backend.reads <= 60, f"{backend.reads} reads for 16 commits: it must not spin")
+        before = backend.reads
+        await pause(0.6)
+        true(backend.reads - before <= 8, f"{backend.reads - before} reads while nothing happened")
+        receipt = await store.append("rare", [Deposited(1, 1)])
+        equal(await waiting.result(), [receipt.position], "the match comes")
+
+
+@promise(Guarantee.SUBSCRIPTIONS)
+async def closing_it_from_elsewhere_ends_the_iteration(bench: Bench) -> None:
+    store = await bench.store()
+    receipt = await store.append("a", notes(1))
+    subscription = store.subscribe()
+    draining = Beside(lambda: _drained(subscription))
+    await pause(0.05)
+    await subscription.close()
+    equal(await draining.result(), [receipt.position], "it ends, with what it has delivered")
+    equal(await _drained(subscription), [], "and stays ended")
+
+
+@promise(Guarantee.SUBSCRIPTIONS)
+async def closing_the_store_ends_the_iteration(bench: Bench) -> None:
+    store = await bench.store()
+    await store.append("a", notes(2))
+    draining = Beside(lambda: _drained(store.subscribe()))
+    await pause(0.05)
+    await store.close()
+    equal(len(await draining.result()), 2, "it ends without an error")
+
+
+@promise(Guarantee.SUBSCRIPTIONS)
+async def several_subscribers_do_not_disturb_each_other(bench: Bench) -> None:
+    store = await bench.store()
+    subscriptions = [store.subscribe() for _ in range(4)]
+    taking = [Beside(lambda s=s: _take(s, 60)) for s in subscriptions]  # type: ignore[misc]
+    for _ in range(20):
+        await store.append("a", notes(3))
+    wanted = await _positions(store, Query())
+    for running in taking:
+        equal(await running.result(), wanted, "each gets everything")
+
+
+@promise(Guarantee.SUBSCRIPTIONS, "shared_by_processes")
+async def commits_of_other_processes_come_too(bench: Bench) -> None:
+    here = await bench.store()
+    there = await bench.store(backend=await bench.another_backend())
+    async with here.subscribe() as subscription:
+        taking = Beside(lambda: _take(subscription, 30))
+        for number in range(10):
+            await (here if number % 2 else there).append("a", notes(3))
+        equal(await taking.result(), await _positions(there, Query()), "none missing")

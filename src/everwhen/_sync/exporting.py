@@ -1,0 +1,131 @@
+# Generated from src/everwhen/_async/exporting.py by tools/unasync.py: edit that, then run `make sync`.
+"""Exporting a store's events into files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from everwhen._sync.store import Store
+from everwhen.codec import EventTypes
+from everwhen.exchange.cloudevents import CloudEvents
+from everwhen.exchange.formats import format_of
+from everwhen.exchange.records import ExportReport, Format, Progress
+from everwhen.exchange.sources import Location, Target
+from everwhen.exchange.xes import Xes
+from everwhen.exchange.xes_parsing import LOG_TYPE, TRACE_TYPE, stored_name
+from everwhen.exchange.xes_writing import CLOSING, loose, opening, trace, trace_numbers
+from everwhen.query import Query
+from everwhen.recorded import RecordedEvent
+
+_LAST: Final = 1 << 62
+
+
+def export_events(
+    store: Store,
+    target: Location,
+    format: Format | None = None,  # noqa: A002 (the user's word)
+    *,
+    query: Query | None = None,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> ExportReport:
+    """Export the query's events, or all, up to the newest one there is now.
+
+    ``target`` is a path, ``"-"`` for standard output, or an open binary file; a path appears once
+    the file is complete. The format follows from the name unless given. JSON Lines have events as
+    they are stored; the other formats as they read today, upcast.
+
+    Raises `ExchangeFileError` where the file exists, unless ``overwrite``, or can't be written.
+    """
+    chosen = format if format is not None else format_of(target)
+    opened = Target(target, overwrite=overwrite)
+    try:
+        exporting = _Export(store, opened, query, progress)
+        if isinstance(chosen, Xes):
+            exporting.log(chosen)
+        else:
+            exporting.text(chosen)
+        opened.finish()
+    finally:
+        opened.abandon()
+    return ExportReport(exporting.events, opened.bytes)
+
+
+class _Export:
+    """One export, under way."""
+
+    def __init__(
+        self,
+        store: Store,
+        target: Target,
+        query: Query | None,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._store = store
+        self._target = target
+        self._query = query if query is not None else Query()
+        self._progress = progress
+        self.events = 0
+
+    def text(self, chosen: Format) -> None:
+        """Into a format that takes events in the order of the query."""
+        query = self._query
+        whole = msgspec.structs.replace(query, recorded_until=None) == Query()
+        store = self._store
+        if isinstance(chosen, CloudEvents):
+            store = Store(store._backend, events=EventTypes())  # noqa: SLF001 (as stored)
+        text = chosen.text(part=not whole)
+        head = (store.head()).position
+        if query.last_position is None:
+            query = query.up_to(head)
+        for events in store.read_pages(query):
+            self._target.write(text.of(events))
+            self._count(len(events), head)
+        self._target.write(text.rest())
+
+    def log(self, chosen: Xes) -> None:
+        """Into an XES log: trace by trace, in the order that they had."""
+        head = (self._store.head()).position
+        own = [e for e in self._of(f"log-{chosen.category}", head) if e.type == LOG_TYPE]
+        self._target.write(opening(own[-1] if own else None))
+        for number, stream in self._traces(chosen.category, head):
+            events = [e for e in self._of(stream, head)]
+            mine = _of_trace(events, number)
+            if number == 0:
+                self._target.write(loose(mine))
+            else:
+                name = stream.partition("-")[2] or stream
+                self._target.write(trace(mine, name))
+            self._count(len(mine), head)
+        self._target.write(CLOSING)
+
+    def _of(self, stream: str, head: int) -> Iterator[RecordedEvent[Any]]:
+        return self._store.read(Query().stream(stored_name(stream)).up_to(head))
+
+    def _traces(self, category: str, head: int) -> list[tuple[int, str]]:
+        """Each trace's number and stream; streams that were never a trace come last."""
+        query = Query().category(category).types(TRACE_TYPE).up_to(head)
+        found = [(trace_numbers(e) or _LAST, e.stream) for e in self._store.read(query)]
+        known = {stream for _, stream in found}
+        for info in self._store.streams(category):
+            if info.name not in known:
+                found.append((0 if info.name == f"{category}-events" else _LAST, info.name))
+        return sorted(found, key=lambda item: item[0] or _LAST + 1)
+
+    def _count(self, events: int, head: int) -> None:
+        self.events += events
+        if self._progress is not None:
+            whole = self._query == Query()
+            self._progress(Progress("writing", self.events, head if whole else None, "events"))
+
+
+def _of_trace(events: list[RecordedEvent[Any]], number: int) -> list[RecordedEvent[Any]]:
+    """A stream's events of one trace: several traces of one name share a stream."""
+    numbers = {trace_numbers(e) for e in events if e.type == TRACE_TYPE} - {None}
+    if len(numbers) <= 1:
+        return events
+    first = min(n for n in numbers if n is not None)
+    return [e for e in events if (trace_numbers(e) or first) == number]

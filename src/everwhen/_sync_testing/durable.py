@@ -1,0 +1,77 @@
+# Generated from src/everwhen/_async_testing/durable.py by tools/unasync.py: edit that, then run `make sync`.
+"""Guarantee 2: what was acknowledged is there when the store is opened again."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from everwhen._sync_testing.bench import Bench, events_of
+from everwhen.commits import Commit, Write
+from everwhen.contract import Checkpoint, Condition, Snapshot
+from everwhen.errors import ConditionError, ConflictError
+from everwhen.metadata import CommitMetadata
+from everwhen.query import Query
+from everwhen.testing.checks import equal, raises, true
+from everwhen.testing.promises import Guarantee, promise
+from everwhen.testing.specimens import Deposited, Noted, notes
+
+
+@promise(Guarantee.DURABLE, "durable")
+def everything_is_there_after_reopening(bench: Bench) -> None:
+    store = bench.store()
+    store.append("a-1", [Deposited(1, 5), Noted("x")], metadata=CommitMetadata(user_id="u"))
+    bench.clock.advance(1)
+    store.append("a-2", notes(1_200))
+    with store.transaction() as transaction:
+        transaction.save_checkpoint(Checkpoint("reader", 7, b"state"))
+        transaction.save_snapshot(Snapshot("a-1", 2, "fold", 1, b"\x00\xff"))
+    before = events_of(store)
+    head = store.head()
+    streams = [info for info in store.streams()]
+    store = bench.reopened()
+    equal(events_of(store), before, "the same events")
+    equal(
+        [(e.event, e.metadata) for e in events_of(store, "a-1")],
+        [(e.event, e.metadata) for e in before[:2]],
+        "with the same content and metadata",
+    )
+    equal(store.head(), head, "the same head")
+    equal([info for info in store.streams()], streams, "the same streams")
+    equal(store.checkpoint("reader"), Checkpoint("reader", 7, b"state"), "checkpoints")
+    equal(store.snapshots("a-1"), [Snapshot("a-1", 2, "fold", 1, b"\x00\xff")], "snapshots")
+    equal(store.check(), [], "and no fault is found")
+
+
+@promise(Guarantee.DURABLE, "durable")
+def beliefs_hold_across_reopening(bench: Bench) -> None:
+    store = bench.store()
+    commit = Commit((Write("a", [Deposited(1, 1)], 0),), id=UUID(int=1))
+    first = store.commit(commit)
+    store = bench.reopened()
+    with raises(ConflictError, "a belief that was wrong before the store was opened"):
+        store.append("a", notes(1), expected=0)
+    with raises(ConditionError, "a condition broken before the store was opened"):
+        store.append("b", notes(1), condition=Condition(Query().tags("account:1"), 0))
+    again = store.commit(commit)
+    true(again.repeated, "a commit id is known after reopening")
+    equal(again.position, first.position, "with its first result")
+    receipt = store.append("a", notes(1), expected=1)
+    true(receipt.position > first.position, "positions go on where they were")
+
+
+@promise(Guarantee.DURABLE, "durable")
+def time_goes_on_after_reopening_with_a_clock_set_back(bench: Bench) -> None:
+    store = bench.store()
+    first = store.append("a", notes(1))
+    bench.clock.advance(-3_600)
+    store = bench.reopened()
+    second = store.append("a", notes(1))
+    true(second.recorded_at >= first.recorded_at, "recorded_at doesn't step back")
+
+
+@promise(Guarantee.DURABLE)
+def closing_twice_is_harmless(bench: Bench) -> None:
+    store = bench.store()
+    store.append("a", notes(1))
+    store.close()
+    store.close()

@@ -1,0 +1,196 @@
+# Generated from src/everwhen/_async_testing/places.py by tools/unasync.py: edit that, then run `make sync`.
+"""The transactional place for checkpoints, snapshots and read models."""
+
+from __future__ import annotations
+
+from everwhen._sync_testing.bench import Bench, events_of
+from everwhen._sync_testing.seam import Beside, pause
+from everwhen.contract import Checkpoint, Receipt, Snapshot
+from everwhen.errors import EverwhenError, StorageError, UnsupportedError
+from everwhen.testing.checks import equal, raises, true
+from everwhen.testing.promises import Guarantee, promise
+from everwhen.testing.specimens import notes
+
+
+@promise(Guarantee.ATOMIC)
+def checkpoints_are_kept_by_name(bench: Bench) -> None:
+    store = bench.store()
+    equal(store.checkpoint("none"), None, "an unknown checkpoint is none")
+    equal(store.checkpoints(), [], "at first there is none")
+    with store.transaction() as transaction:
+        for name in ("b", "a", "ü ' \" %"):
+            transaction.save_checkpoint(Checkpoint(name, 1))
+    with store.transaction() as transaction:
+        transaction.save_checkpoint(Checkpoint("a", 2, b"\x00state\xff"))
+        transaction.delete_checkpoint("b")
+        transaction.delete_checkpoint("never was")
+    equal(store.checkpoint("a"), Checkpoint("a", 2, b"\x00state\xff"), "replaced")
+    equal(store.checkpoint("b"), None, "deleted")
+    equal([c.name for c in store.checkpoints()], ["a", "ü ' \" %"], "listed by name")
+
+
+@promise(Guarantee.ATOMIC)
+def snapshots_are_kept_by_subject_and_position(bench: Bench) -> None:
+    store = bench.store()
+    made = [Snapshot("s", p, "fold", 1, b"%d" % p) for p in (5, 1, 9, 3)]
+    with store.transaction() as transaction:
+        for snapshot in [*made, Snapshot("other", 4, "fold", 2, b"")]:
+            transaction.save_snapshot(snapshot)
+    newest_first = sorted(made, key=lambda s: -s.position)
+    equal(store.snapshots("s"), newest_first, "newest first")
+    equal(store.snapshots("s", limit=2), newest_first[:2], "so many")
+    equal(store.snapshots("s", limit=0), [], "or none")
+    equal(store.snapshots("s", up_to=5), newest_first[1:], "at or before a position")
+    equal(store.snapshots("s", up_to=4, limit=1), [newest_first[2]], "the best one")
+    equal(store.snapshots("s", up_to=0), [], "before the first")
+    equal(store.snapshots("s", up_to=1 << 80), newest_first, "any bound will do")
+    equal(store.snapshots("none"), [], "an unknown subject has none")
+    with store.transaction() as transaction:
+        transaction.save_snapshot(Snapshot("s", 9, "new fold", 2, b"again"))
+        transaction.delete_snapshots("s", [1, 3, 77])
+        transaction.delete_snapshots("s", [])
+    equal(
+        store.snapshots("s"),
+        [Snapshot("s", 9, "new fold", 2, b"again"), newest_first[1]],
+        "replaced and deleted",
+    )
+    with store.transaction() as transaction:
+        transaction.delete_snapshots("s")
+    equal(store.snapshots("s"), [], "all of one subject")
+    equal(len(store.snapshots("other")), 1, "and only of that one")
+
+
+@promise(Guarantee.ATOMIC)
+def a_transaction_takes_effect_whole_or_not_at_all(bench: Bench) -> None:
+    store = bench.store()
+    with store.transaction() as transaction:
+        transaction.save_checkpoint(Checkpoint("a", 1))
+        transaction.save_snapshot(Snapshot("s", 1, "fold", 1, b"1"))
+    with raises(ZeroDivisionError, "an error inside a transaction comes out of it"):
+        with store.transaction() as transaction:
+            transaction.save_checkpoint(Checkpoint("a", 2))
+            transaction.save_checkpoint(Checkpoint("b", 2))
+            transaction.delete_snapshots("s")
+            raise ZeroDivisionError
+    equal(store.checkpoints(), [Checkpoint("a", 1)], "rolled back")
+    equal(len(store.snapshots("s")), 1, "all of it")
+    receipt = store.append("a", notes(1), expected=0)
+    equal(receipt.versions, {"a": 1}, "the store goes on")
+
+
+@promise(Guarantee.ATOMIC)
+def nothing_is_seen_before_the_transaction_ends(bench: Bench) -> None:
+    store = bench.store()
+    with store.transaction() as transaction:
+        transaction.save_checkpoint(Checkpoint("a", 1))
+        equal(store.checkpoint("a"), None, "a reader sees the state before it")
+    equal(store.checkpoint("a"), Checkpoint("a", 1), "and then the state after it")
+
+
+@promise(Guarantee.ATOMIC)
+def appends_wait_for_a_transaction(bench: Bench) -> None:
+    store = bench.store()
+
+    def append() -> Receipt:
+        return store.append("a", notes(1))
+
+    with store.transaction() as transaction:
+        appending = [Beside(append) for _ in range(3)]
+        pause(0.05)
+        equal(events_of(store), [], "nothing is written meanwhile")
+        transaction.save_checkpoint(Checkpoint("a", 1))
+    for running in appending:
+        running.result()
+    equal(store.version("a"), 3, "then everything is")
+
+
+@promise(Guarantee.ATOMIC)
+def what_would_wait_for_itself_is_refused(bench: Bench) -> None:
+    store = bench.store()
+    with store.transaction() as transaction:
+        with raises(UnsupportedError, "an append within a transaction of its own"):
+            store.append("a", notes(1))
+        with raises(UnsupportedError, "a transaction within a transaction"):
+            with store.transaction():
+                pass
+        with raises(UnsupportedError, "closing the store within a transaction"):
+            store.close()
+        transaction.save_checkpoint(Checkpoint("a", 1))
+    equal(store.checkpoint("a"), Checkpoint("a", 1), "the transaction itself goes on")
+    store.append("a", notes(1))
+
+
+@promise(Guarantee.ATOMIC)
+def a_transaction_that_is_over_is_over(bench: Bench) -> None:
+    store = bench.store()
+    with store.transaction() as transaction:
+        transaction.save_checkpoint(Checkpoint("a", 1))
+    with raises(EverwhenError, "a checkpoint saved after the transaction's end"):
+        transaction.save_checkpoint(Checkpoint("a", 2))
+    with raises(EverwhenError, "a snapshot saved after the transaction's end"):
+        transaction.save_snapshot(Snapshot("s", 1, "fold", 1, b""))
+    equal(store.checkpoint("a"), Checkpoint("a", 1), "nothing was written")
+    equal(store.snapshots("s"), [], "nothing was written")
+
+
+@promise(Guarantee.ATOMIC, "sql")
+def a_read_model_is_kept_with_its_checkpoint(bench: Bench) -> None:
+    store = bench.store()
+    with store.transaction() as transaction:
+        transaction.execute("CREATE TABLE balance (account TEXT PRIMARY KEY, amount INTEGER)")
+    for amount in (5, 7):
+        with store.transaction() as transaction:
+            transaction.execute(
+                "INSERT INTO balance VALUES ('a', ?) ON CONFLICT DO UPDATE "
+                "SET amount = amount + excluded.amount",
+                [amount],
+            )
+            transaction.save_checkpoint(Checkpoint("balance", amount))
+    with raises(ZeroDivisionError, "an error after the read model was changed"):
+        with store.transaction() as transaction:
+            transaction.execute("DELETE FROM balance")
+            transaction.save_checkpoint(Checkpoint("balance", 99))
+            raise ZeroDivisionError
+    with store.transaction() as transaction:
+        rows = transaction.execute("SELECT account, amount FROM balance")
+    equal(rows, [("a", 12)], "the read model")
+    equal(store.checkpoint("balance"), Checkpoint("balance", 7), "and its checkpoint")
+
+
+@promise(Guarantee.ATOMIC, "sql")
+def wrong_sql_is_a_storage_error_where_it_stands(bench: Bench) -> None:
+    store = bench.store()
+    with store.transaction() as transaction:
+        transaction.save_checkpoint(Checkpoint("a", 1))
+        with raises(StorageError, "SQL that doesn't parse"):
+            transaction.execute("SELEKT 1")
+    equal(store.checkpoint("a"), Checkpoint("a", 1), "caught, it does no harm")
+
+
+@promise(Guarantee.ATOMIC)
+def a_backend_without_sql_says_so(bench: Bench) -> None:
+    store = bench.store()
+    if (bench.capabilities()).sql:
+        return
+    with store.transaction() as transaction:
+        with raises(UnsupportedError, "SQL") as caught:
+            transaction.execute("SELECT 1")
+    true("SQL" in str(caught.error), "the error says what is missing")
+
+
+@promise(Guarantee.ATOMIC)
+def checkpoints_of_a_damaged_kind_are_refused(bench: Bench) -> None:
+    store = bench.store()
+    wrong = (
+        Checkpoint("", 1),
+        Checkpoint("a\nb", 1),
+        Checkpoint("a", -1),
+        Checkpoint("a", 1 << 63),
+        Checkpoint("a", 1.5),  # type: ignore[arg-type]
+        Checkpoint("a", 1, "text"),  # type: ignore[arg-type]
+    )
+    for checkpoint in wrong:
+        with store.transaction() as transaction:
+            with raises(EverwhenError, f"{checkpoint!r}"):
+                transaction.save_checkpoint(checkpoint)
+    equal(store.checkpoints(), [], "nothing was kept")

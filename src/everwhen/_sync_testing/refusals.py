@@ -1,0 +1,202 @@
+# Generated from src/everwhen/_async_testing/refusals.py by tools/unasync.py: edit that, then run `make sync`.
+"""Guarantee 11: bad input is refused before anything is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from everwhen._sync_testing.bench import Bench, events_of
+from everwhen.commits import Commit, Write
+from everwhen.contract import Condition
+from everwhen.errors import RefusedError, StoreClosedError
+from everwhen.events import Event, NewEvent, UnknownEvent
+from everwhen.metadata import CommitMetadata
+from everwhen.query import Query
+from everwhen.testing.checks import equal, raises, true
+from everwhen.testing.promises import Guarantee, promise
+from everwhen.testing.specimens import Deposited, Noted, notes, plain
+
+
+class _Stranger(Event):
+    text: str
+
+
+_HERE: Final = datetime(2024, 1, 1, tzinfo=UTC)
+_NAIVE: Final = datetime(2024, 1, 1)  # noqa: DTZ001 (that is the point)
+_GOOD: Final = Write("good", (Noted("x"),))
+
+_BAD_STREAMS: Final[tuple[Any, ...]] = (
+    "", "a\nb", "a\x00b", "\x7f", "line\u2028end", "\ud800", "x" * 513, "é" * 257,
+    None, 5, b"bytes", ["a"], ("a",),
+)  # fmt: skip
+
+_BAD_EVENTS: Final[dict[str, Any]] = {
+    "an undeclared class": _Stranger("x"),
+    "no event": None,
+    "a dict": {"text": "x"},
+    "a text": "x",
+    "a class": Noted,
+    "a wrong field type": Noted(5),  # type: ignore[arg-type]
+    "a boolean for a number": Deposited(1, 1.5),  # type: ignore[arg-type]
+    "a lone surrogate": Noted("\ud800"),
+    "too large": Noted("x" * (17 << 20)),
+    "a nested event": NewEvent(event=NewEvent(event=Noted("x"))),
+    "an empty tag": NewEvent(event=Noted("x"), tags=("",)),
+    "tags as one text": NewEvent(event=Noted("x"), tags="tag"),  # type: ignore[arg-type]
+    "a number as a tag": NewEvent(event=Noted("x"), tags=(5,)),  # type: ignore[arg-type]
+    "a number for tags": NewEvent(event=Noted("x"), tags=5),  # type: ignore[arg-type]
+    "a list as a tag": NewEvent(event=Noted("x"), tags=(["a"],)),  # type: ignore[arg-type]
+    "a tag with a line end": NewEvent(event=Noted("x"), tags=("a\n",)),
+    "a long tag": NewEvent(event=Noted("x"), tags=("x" * 513,)),
+    "an event id that is empty": NewEvent(event=Noted("x"), event_id=""),
+    "an event id with a line end": NewEvent(event=Noted("x"), event_id="a\nb"),
+    "an event id that is a number": NewEvent(event=Noted("x"), event_id=5),  # type: ignore[arg-type]
+    "occurred_at without a zone": NewEvent(event=Noted("x"), occurred_at=_NAIVE),
+    "occurred_at as text": NewEvent(event=Noted("x"), occurred_at="2024-01-01"),  # type: ignore[arg-type]
+    "extras that are a list": NewEvent(event=Noted("x"), extras=[1]),  # type: ignore[arg-type]
+    "extras with a number as key": NewEvent(event=Noted("x"), extras={1: 1}),  # type: ignore[dict-item]
+    "extras with a set": NewEvent(event=Noted("x"), extras={"a": {1}}),
+    "extras with a function": NewEvent(event=Noted("x"), extras={"a": print}),
+    "plain data that is no object": UnknownEvent("T", [1]),  # type: ignore[arg-type]
+    "plain NaN": plain("T", x=math.nan),
+    "plain infinity": plain("T", x=-math.inf),
+    "a plain Decimal": plain("T", x=Decimal("1.5")),
+    "a plain moment": plain("T", x=_HERE),
+    "a plain UUID": plain("T", x=UUID(int=1)),
+    "plain bytes": plain("T", x=b"bytes"),
+    "a plain tuple": plain("T", x=(1, 2)),
+    "a plain set": plain("T", x={1}),
+    "a plain object": plain("T", x=object()),
+    "a plain event": plain("T", x=Noted("x")),
+    "a plain number as key": plain("T", x={1: 2}),
+    "a plain lone surrogate": plain("T", x="\udfff"),
+    "plain data for a declared type": plain("Noted", colour="red"),
+    "plain type without a name": plain(""),
+    "plain type with a line end": plain("a\nb"),
+    "plain version 0": plain("T", 0),
+    "plain version True": plain("T", True),
+    "plain version as text": plain("T", "1"),  # type: ignore[arg-type]
+}
+
+_BAD_COMMITS: Final[dict[str, Commit]] = {
+    "nothing at all": Commit(()),
+    "no events": Commit((Write("a", ()),)),
+    "only a guard": Commit((Write("a", (), 0),)),
+    "a stream twice": Commit((_GOOD, Write("good", notes(1)))),
+    "one event instead of a list": Commit((Write("a", Noted("x")),)),  # type: ignore[arg-type]
+    "a text instead of a list": Commit((Write("a", "xyz"),)),
+    "nothing instead of a list": Commit((Write("a", None),)),  # type: ignore[arg-type]
+    "a belief below 0": Commit((_GOOD, Write("a", notes(1), -1))),
+    "a belief as text": Commit((Write("a", notes(1), "any"),)),  # type: ignore[arg-type]
+    "a belief that is True": Commit((Write("a", notes(1), True),)),
+    "no belief": Commit((Write("a", notes(1), None),)),  # type: ignore[arg-type]
+    "a commit id as text": Commit((_GOOD,), id=str(UUID(int=1))),  # type: ignore[arg-type]
+    "a condition below 0": Commit((_GOOD,), Condition(Query(), -1)),
+    "a condition without a place": Commit((_GOOD,), Condition(Query(), None)),  # type: ignore[arg-type]
+    "recorded_at without a zone": Commit((_GOOD,), recorded_at=_NAIVE),
+    "recorded_at as a number": Commit((_GOOD,), recorded_at=5),  # type: ignore[arg-type]
+    "an empty user": Commit((_GOOD,), metadata=CommitMetadata(user_id="")),
+    "a user that is a number": Commit((_GOOD,), metadata=CommitMetadata(user_id=5)),  # type: ignore[arg-type]
+    "a source with a line end": Commit((_GOOD,), metadata=CommitMetadata(source="a\n")),
+    "a long correlation": Commit((_GOOD,), metadata=CommitMetadata(correlation_id="x" * 513)),
+    "metadata as a dict": Commit((_GOOD,), metadata={"user_id": "x"}),  # type: ignore[arg-type]
+    "commit extras with a set": Commit((_GOOD,), metadata=CommitMetadata(extras={"a": {1}})),
+    "commit extras with NaN": Commit((_GOOD,), metadata=CommitMetadata(extras={"a": math.nan})),
+}
+
+
+@promise(Guarantee.REFUSAL)
+def bad_stream_names_are_refused(bench: Bench) -> None:
+    for name in _BAD_STREAMS:
+        _refused(bench, f"stream name {name!r}", Commit((_GOOD, Write(name, notes(1)))))
+
+
+@promise(Guarantee.REFUSAL)
+def bad_events_are_refused(bench: Bench) -> None:
+    for what, event in _BAD_EVENTS.items():
+        _refused(bench, what, Commit((_GOOD, Write("a", [Noted("x"), event]))))
+
+
+@promise(Guarantee.REFUSAL)
+def bad_commits_are_refused(bench: Bench) -> None:
+    for what, commit in _BAD_COMMITS.items():
+        _refused(bench, what, commit)
+
+
+def _refused(bench: Bench, what: str, commit: Commit) -> None:
+    store = bench.store()
+    with raises(RefusedError, what) as caught:
+        store.commit(commit)
+    true(len(str(caught.error)) > 20, f"{what}: the error explains itself")
+    with raises(RefusedError, f"{what}, in a batch"):
+        store.commit_batch([Commit((_GOOD,)), commit])
+    equal((store.head()).position, 0, f"{what}: nothing was written")
+
+
+@promise(Guarantee.REFUSAL)
+def the_store_goes_on_after_refusals(bench: Bench) -> None:
+    store = bench.store()
+    for event in list(_BAD_EVENTS.values())[:8]:
+        with raises(RefusedError, "a bad event"):
+            store.append("a", [event])
+    receipt = store.append("a", notes(1), expected=0)
+    equal(receipt.versions, {"a": 1}, "the first good one is version 1")
+    equal(len(events_of(store)), 1, "and alone")
+
+
+_CALLS: Final[dict[str, Callable[[Any], Any]]] = {
+    "append": lambda store: store.append("a", notes(1)),
+    "commit": lambda store: store.commit(Commit((_GOOD,))),
+    "commit_batch": lambda store: store.commit_batch([Commit((_GOOD,))]),
+    "read": events_of,
+    "head": lambda store: store.head(),
+    "position_at": lambda store: store.position_at(_HERE),
+    "stream": lambda store: store.stream("a"),
+    "version": lambda store: store.version("a"),
+    "checkpoint": lambda store: store.checkpoint("a"),
+    "checkpoints": lambda store: store.checkpoints(),
+    "snapshots": lambda store: store.snapshots("a"),
+    "check": lambda store: store.check(),
+}
+
+
+@promise(Guarantee.REFUSAL)
+def a_closed_store_says_so(bench: Bench) -> None:
+    store = bench.store()
+    store.append("a", notes(1))
+    store.close()
+    for name, call in _CALLS.items():
+        with raises(StoreClosedError, f"{name} on a closed store"):
+            call(store)
+    with raises(StoreClosedError, "listing streams of a closed store"):
+        _ = [info for info in store.streams()]
+    with raises(StoreClosedError, "a transaction on a closed store"):
+        with store.transaction():
+            pass
+    store.close()
+
+
+@promise(Guarantee.REFUSAL)
+def names_that_cannot_exist_are_simply_not_there(bench: Bench) -> None:
+    store = bench.store()
+    store.commit_batch(Commit((Write(f"s-{n}", notes(3)),)) for n in range(250))
+    for name in ("\ud800", "a\x00b", "x" * 5_000, "'; DROP TABLE slices; --"):
+        equal(store.stream(name), None, f"stream {name[:20]!r}")
+        equal(store.version(name), 0, f"version of {name[:20]!r}")
+        equal(store.checkpoint(name), None, f"checkpoint {name[:20]!r}")
+        equal(store.snapshots(name), [], f"snapshots of {name[:20]!r}")
+        equal([i for i in store.streams(name)], [], f"streams of {name[:20]!r}")
+        for query in (
+            Query().stream(name),
+            Query().category(name),
+            Query().types(name),
+            Query().tags(name),
+        ):
+            equal(events_of(store, query), [], f"events by {name[:20]!r}")
+            condition = Condition(query, 0)
+            store.append("a", notes(1), condition=condition)

@@ -1,0 +1,90 @@
+# Generated from src/everwhen/_async_testing/suite.py by tools/unasync.py: edit that, then run `make sync`.
+"""The contract suite: every promise of a store as a function that needs no test framework."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from everwhen._sync_testing import (
+    atomic,
+    conditions,
+    durable,
+    idempotency,
+    immutable,
+    order,
+    places,
+    reading,
+    refusals,
+    subscriptions,
+    times,
+    unknown,
+    versions,
+)
+from everwhen._sync_testing.bench import Bench, Opening
+from everwhen._sync_testing.own import OWN_GROUPS
+from everwhen.contract import Capabilities
+from everwhen.testing.promises import Guarantee, Promise, promise_of
+
+GROUPS = (
+    atomic,
+    durable,
+    versions,
+    conditions,
+    idempotency,
+    order,
+    reading,
+    times,
+    immutable,
+    subscriptions,
+    unknown,
+    refusals,
+    places,
+    *OWN_GROUPS,
+)
+
+
+class _Test(Protocol):
+    def __call__(self, bench: Bench) -> None: ...
+
+
+class ContractTest:
+    """One test of the suite. ``name`` says what it promises, ``str`` adds its group."""
+
+    def __init__(self, group: str, name: str, kept: Promise, test: _Test) -> None:
+        self.group = group
+        self.name = name
+        self.guarantee: Guarantee = kept.guarantee
+        self.needs: tuple[str, ...] = kept.needs
+        self._test = test
+
+    def run(self, opening: Opening) -> None:
+        """Run it on a backend. Raises ``AssertionError`` where the promise is broken.
+
+        ``opening`` must open a place of its own for each run, empty at first.
+        """
+        bench = Bench(opening)
+        try:
+            self._test(bench)
+        finally:
+            bench.close()
+
+    def __repr__(self) -> str:
+        return f"{self.group}-{self.name}"
+
+
+def contract_tests(capabilities: Capabilities) -> list[ContractTest]:
+    """The tests that a backend with these capabilities has to pass.
+
+    ::
+
+        for test in contract_tests(MyBackend.capabilities):
+            test.run(open_my_backend_at_a_new_place)
+    """
+    found: list[ContractTest] = []
+    for module in GROUPS:
+        group = module.__name__.rpartition(".")[2]
+        for name, function in vars(module).items():
+            kept = promise_of(function)
+            if kept is not None and kept.concerns(capabilities):
+                found.append(ContractTest(group, name, kept, function))
+    return found

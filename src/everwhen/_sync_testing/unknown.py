@@ -1,0 +1,80 @@
+# Generated from src/everwhen/_async_testing/unknown.py by tools/unasync.py: edit that, then run `make sync`.
+"""Guarantee 10: nothing unknown breaks a read."""
+
+from __future__ import annotations
+
+from everwhen._sync_testing.bench import Bench, events_of, typed
+from everwhen.errors import DecodeError
+from everwhen.events import Event, EventType, NewEvent, UnknownEvent
+from everwhen.query import Query
+from everwhen.testing.checks import equal, raises, true
+from everwhen.testing.promises import Guarantee, promise
+from everwhen.testing.specimens import Deposited, Noted, plain
+from everwhen.upcasting import Upcast
+
+
+class _NotedLater(Event):
+    type_name = "Noted"
+    schema_version = 2
+
+    text: str
+    colour: str
+
+
+_COLOURED = Upcast("Noted", 1, lambda data: {**data, "colour": "none"})
+
+
+class _NotedOtherwise(Event):
+    type_name = "Noted"
+
+    text: int
+
+
+@promise(Guarantee.UNKNOWN)
+def an_undeclared_type_reads_as_unknown(bench: Bench) -> None:
+    (bench.store()).append("a", [Deposited(1, 5), NewEvent(event=Noted("x"), tags=("t",))])
+    blind = bench.store([Noted])
+    unknown, known = events_of(blind)
+    equal(unknown.event, UnknownEvent("Deposited", {"account": 1, "amount": 5}), "its raw data")
+    equal(unknown.tags, ("account:1",), "its tags")
+    equal(unknown.data, {"account": 1, "amount": 5}, "its data")
+    equal(known.event, Noted("x"), "a known one beside it")
+    equal(len(events_of(blind, Query().types("Deposited"))), 1, "it can be asked for")
+    equal(len(events_of(blind, Query().tags("account:1"))), 1, "also by its tags")
+
+
+@promise(Guarantee.UNKNOWN)
+def a_newer_schema_version_reads_as_unknown(bench: Bench) -> None:
+    later = bench.store([EventType(_NotedLater)], upcasts=[_COLOURED])
+    later.append("a", [_NotedLater("x", "red")])
+    store = bench.store()
+    (event,) = typed(store)
+    equal(event, UnknownEvent("Noted", {"text": "x", "colour": "red"}, 2), "with its version")
+
+
+@promise(Guarantee.UNKNOWN)
+def plain_events_need_no_class(bench: Bench) -> None:
+    store = bench.store([])
+    events = [
+        plain("Ünknown type", 7, nested={"list": [1, 2.5, None, True, "ü"], "empty": {}}),
+        plain("Empty"),
+        plain("Text", text="\u0000\u2028\"'\\/ 🎲"),
+    ]
+    store.append("a", events)
+    equal(typed(store), events, "plain data under any type name")
+    store.append("a", [plain("Noted", text="x")])
+    knowing = bench.store()
+    equal((typed(knowing))[-1], Noted("x"), "and is typed where the class is known")
+
+
+@promise(Guarantee.UNKNOWN)
+def data_that_does_not_fit_its_class_breaks_only_its_own_event(bench: Bench) -> None:
+    store = bench.store()
+    store.append("a", [Noted("x"), Deposited(1, 2)])
+    wrong = bench.store([EventType(_NotedOtherwise), Deposited])
+    misfit, fine = events_of(wrong)
+    with raises(DecodeError, "text where a number is declared") as caught:
+        _ = misfit.event
+    true("'a'" in str(caught.error), "the error says where")
+    equal(misfit.data, {"text": "x"}, "its raw data can be read")
+    equal(fine.event, Deposited(1, 2), "the next event isn't touched by it")

@@ -1,0 +1,133 @@
+# Generated from src/everwhen/_async_testing/versions.py by tools/unasync.py: edit that, then run `make sync`.
+"""Guarantee 3: versions have no holes, and a wrong belief writes nothing."""
+
+from __future__ import annotations
+
+from everwhen._sync_testing.bench import Bench, events_of
+from everwhen._sync_testing.seam import together
+from everwhen.commits import Commit, Write
+from everwhen.contract import ANY, EXISTS, NO_STREAM, ExpectedVersion, Receipt, StreamInfo
+from everwhen.errors import ConflictError
+from everwhen.testing.checks import equal, raises
+from everwhen.testing.promises import Guarantee, promise
+from everwhen.testing.specimens import notes
+
+NAMES = (
+    "a", "a-", "a-1", "a-10", "a-2", "a-b", "a-b-c", "a.b-1", "ab", "ab-1", "b-1", "-1",
+    "it's", 'say "hi"', "100% _like_ [x]", "two words-1", "ünïcode-ß", "日本-東京", "🎲-7",
+    "semi;colon--", "back\\slash", "$.path[0]", "null", "A-1", "x" * 512, "é" * 256,
+)  # fmt: skip
+
+
+@promise(Guarantee.VERSIONS)
+def right_beliefs_are_accepted(bench: Bench) -> None:
+    store = bench.store()
+    beliefs: list[ExpectedVersion] = [NO_STREAM, 1, EXISTS, ANY, 4, EXISTS]
+    for number, belief in enumerate(beliefs):
+        receipt = store.append("a", notes(1), expected=belief)
+        equal(receipt.versions, {"a": number + 1}, f"{belief!r} at version {number} holds")
+    receipt = store.append("b", notes(2), expected=0)
+    equal(receipt.versions, {"b": 2}, "version 0 is a stream without events")
+    equal(
+        [e.version for e in events_of(store, "a")],
+        [1, 2, 3, 4, 5, 6],
+        "versions are 1, 2, 3 … without holes",
+    )
+
+
+@promise(Guarantee.VERSIONS)
+def wrong_beliefs_write_nothing(bench: Bench) -> None:
+    store = bench.store()
+    store.append("a", notes(3))
+    before = store.head()
+    for stream, belief, actual in (
+        ("a", NO_STREAM, 3),
+        ("a", 0, 3),
+        ("a", 2, 3),
+        ("a", 4, 3),
+        ("a", 1 << 80, 3),
+        ("new", EXISTS, 0),
+        ("new", 1, 0),
+    ):
+        wanted: ExpectedVersion = belief
+        with raises(ConflictError, f"{wanted!r} for a stream at version {actual}") as caught:
+            store.append(stream, notes(1), expected=wanted)
+        error = caught.error
+        equal(
+            (error.stream, error.expected, error.actual),
+            (stream, wanted, actual),
+            "the error carries the stream, the belief and the truth",
+        )
+        equal(store.head(), before, "nothing was written")
+    receipt = store.append("a", notes(1), expected=3)
+    equal(receipt.versions, {"a": 4}, "a refused append leaves no hole")
+
+
+@promise(Guarantee.VERSIONS)
+def one_of_many_writers_with_the_same_belief_wins(bench: Bench) -> None:
+    store = bench.store()
+    for version in range(5):
+
+        def append(belief: int = version) -> Receipt:
+            return store.append("a", notes(1), expected=belief)
+
+        outcomes = together(*[append] * 8)
+        won = [o for o in outcomes if isinstance(o, Receipt)]
+        lost = [o for o in outcomes if isinstance(o, ConflictError)]
+        equal((len(won), len(lost)), (1, 7), "one writer wins, the others get a conflict")
+        equal({error.actual for error in lost}, {version + 1}, "the losers learn the new version")
+    equal(store.version("a"), 5, "five rounds, five events")
+
+
+@promise(Guarantee.VERSIONS)
+def a_stream_says_where_it_stands(bench: Bench) -> None:
+    store = bench.store()
+    equal(store.stream("a-1"), None, "an unknown stream is none")
+    equal(store.version("a-1"), 0, "and has version 0")
+    store.append("a-1", notes(2))
+    bench.clock.advance(5)
+    receipt = store.append("a-1", notes(1_500))
+    store.append("a-2", notes(1))
+    info = store.stream("a-1")
+    wanted = StreamInfo("a-1", 1_502, receipt.position, receipt.recorded_at)
+    equal(info, wanted, "version, position and time of its last event")
+    equal(wanted.category, "a", "the category is what stands before the first -")
+
+
+@promise(Guarantee.VERSIONS)
+def streams_are_listed_by_name(bench: Bench) -> None:
+    store = bench.store()
+    for name in NAMES:
+        store.append(name, notes(1))
+    store.append("a-b", notes(2))
+    listed = [info for info in store.streams()]
+    equal([info.name for info in listed], sorted(NAMES), "every stream once, in order")
+    equal({i.name: i.version for i in listed}["a-b"], 3, "with its version")
+    for info in listed:
+        equal(info, store.stream(info.name), "a listing says what the stream itself says")
+        recorded = events_of(store, info.name)
+        equal([e.stream for e in recorded], [info.name] * info.version, "names come back exactly")
+
+
+@promise(Guarantee.VERSIONS)
+def streams_of_a_category_are_its_own(bench: Bench) -> None:
+    store = bench.store()
+    for name in NAMES:
+        store.append(name, notes(1))
+    for category in ("a", "ab", "a.b", "b", "日本", "two words", "A", "a-b", "a-", "none", "it's"):
+        equal(
+            [info.name for info in store.streams(category)],
+            sorted(name for name in NAMES if name.partition("-")[0] == category),
+            f"the streams of category {category!r}",
+        )
+
+
+@promise(Guarantee.VERSIONS)
+def more_streams_than_a_page_are_listed_once_each(bench: Bench) -> None:
+    store = bench.store()
+    names = [f"{'even' if number % 2 else 'odd'}-{number}" for number in range(2_500)]
+    store.commit_batch(Commit((Write(name, notes(1)),)) for name in names)
+    listed = [info.name for info in store.streams()]
+    equal(listed, sorted(names), "all streams, across pages")
+    even = [info.name for info in store.streams("even")]
+    equal(even, sorted(n for n in names if n.startswith("even")), "and of one category")

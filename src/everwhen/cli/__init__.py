@@ -1,0 +1,25 @@
+"""The command line ``everwhen``, with the extra ``everwhen[cli]``.
+
+Nothing here is imported by ``import everwhen``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; see `everwhen.cli.exits`."""
+    try:
+        import rich
+        import typer
+    except ImportError:
+        sys.stderr.write(
+            "everwhen: the command line needs typer and rich: pip install 'everwhen[cli]'\n"
+        )
+        return 2
+    del rich, typer
+    from everwhen.cli.program import run
+
+    return run(sys.argv[1:] if arguments is None else list(arguments))

@@ -1,0 +1,7 @@
+"""``python -m everwhen.cli``."""
+
+import sys
+
+from everwhen.cli import main
+
+sys.exit(main())

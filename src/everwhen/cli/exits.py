@@ -1,0 +1,87 @@
+"""How a command ends: its exit code, and one line on stderr where something is wrong.
+
+    0    done; also when the reader of a pipe has had enough
+    1    the answer is no: a refused append, faults found, nothing there at that moment
+    2    the command line is wrong
+    65   the data is wrong: malformed input, or events that don't fit their classes
+    66   there is no such store, or the file is something else
+    74   the medium failed: damaged, full, unreadable
+    75   another process is busy with it; try again
+    77   not allowed: read-only, or missing permissions
+    130  interrupted with Ctrl-C
+
+From 65 on they are those of sysexits.h, and 130 is the shells' own for an interrupt.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from everwhen.errors import (
+    BusyError,
+    DeclarationError,
+    DecodeError,
+    EverwhenError,
+    InvalidQueryError,
+    NewerStoreError,
+    NotAStoreError,
+    ReadOnlyError,
+    RefusedError,
+    StorageError,
+)
+
+OK: Final = 0
+NO: Final = 1
+USAGE: Final = 2
+BAD_DATA: Final = 65
+NO_INPUT: Final = 66
+MEDIUM: Final = 74
+BUSY: Final = 75
+NOT_ALLOWED: Final = 77
+INTERRUPTED: Final = 130
+
+_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
+    (RefusedError, NO),
+    (InvalidQueryError, USAGE),
+    (DeclarationError, USAGE),
+    (DecodeError, BAD_DATA),
+    (NotAStoreError, NO_INPUT),
+    (NewerStoreError, NO_INPUT),
+    (BusyError, BUSY),
+    (ReadOnlyError, NOT_ALLOWED),
+    (StorageError, MEDIUM),
+    (EverwhenError, NO),
+    (BrokenPipeError, OK),
+    (FileNotFoundError, NO_INPUT),
+    (PermissionError, NOT_ALLOWED),
+    (OSError, MEDIUM),
+)
+
+
+class Stop(Exception):  # noqa: N818 - it ends the command, which is not always an error
+    """Ends the command with a line on stderr and an exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def code_of(error: BaseException) -> int | None:
+    """The exit code for an error that users may meet; None for a fault in the program."""
+    if isinstance(error, Stop):
+        return error.code
+    return next((code for kind, code in _CODES if isinstance(error, kind)), None)
+
+
+def say(message: str) -> None:
+    """One line on stderr, after the name of the program."""
+    sys.stderr.write(f"everwhen: {' '.join(message.splitlines())}\n")
+
+
+def described(error: BaseException) -> str:
+    """The error in one line; the system's own errors with the file first."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror}"
+    return str(error)

@@ -1,0 +1,212 @@
+"""The commands that look a store over: ``info`` and ``check``."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+import typer
+
+from everwhen import Capabilities, CorruptStoreError, Head, Problem, Query, Store
+from everwhen.cli.exits import NO
+from everwhen.cli.opening import existing, path_of
+from everwhen.cli.options import JsonOption, StoreArgument
+from everwhen.cli.terminal import Output
+from everwhen.cli.views import ProblemView, utc
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_COUNTED: Final = 1_000_000
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(info)
+    app.command()(check)
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What there is to know about a store. Counts are None where it is too big to count."""
+
+    store: str
+    events: int | None
+    position: int
+    streams: int | None
+    first_recorded_at: datetime | None
+    last_recorded_at: datetime | None
+    bytes: int | None
+    schema_version: int | None
+    categories: dict[str, int] | None
+    types: dict[str, int] | None
+    capabilities: Capabilities
+
+    @property
+    def bytes_per_event(self) -> float | None:
+        """Size on disk by events."""
+        return self.bytes / self.events if self.bytes is not None and self.events else None
+
+
+def info(
+    store: StoreArgument,
+    *,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Count streams and types also beyond a million events."),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show what a store holds: events, streams, types, times and size.
+
+    Counts by category are of streams, counts by type of events.
+    """
+    with existing(store) as opened:
+        summary = _summary(opened, store, full=full)
+    out = Output(json=json)
+    if out.is_terminal:
+        out.console.print(_drawn(summary))
+        return
+    out.fields(
+        {
+            "store": summary.store,
+            "events": summary.events,
+            "position": summary.position,
+            "streams": summary.streams,
+            "first_recorded_at": _maybe(summary.first_recorded_at),
+            "last_recorded_at": _maybe(summary.last_recorded_at),
+            "bytes": summary.bytes,
+            "bytes_per_event": summary.bytes_per_event and round(summary.bytes_per_event, 1),
+            "schema_version": summary.schema_version,
+            "categories": summary.categories,
+            "types": summary.types,
+            "capabilities": summary.capabilities,
+        }
+    )
+
+
+def check(store: StoreArgument, *, json: JsonOption = False) -> None:
+    """Read and judge everything that is stored.
+
+    Runs the database's own integrity check, then compares what the tables say with one another.
+    Lists the faults it finds, if any, and ends with exit code 1.
+
+    Columns in a pipe: where, what. Nothing is written where all is well.
+    """
+    began = time.perf_counter()
+    out = Output(json=json)
+    try:
+        with existing(store) as opened:
+            head = opened.head()
+            problems = opened.check()
+    except CorruptStoreError as error:
+        head, problems = Head(0, None), [Problem(store, str(error))]
+    out.list(problems, ProblemView())
+    if problems:
+        raise typer.Exit(NO)
+    if out.is_terminal:
+        seconds = time.perf_counter() - began
+        out.console.print(
+            f"[bold green]✓[/] {head.position:,} events checked in {seconds:.1f} s: all is well",
+            markup=True,
+        )
+
+
+def _summary(store: Store, location: str, *, full: bool) -> Summary:
+    head = store.head()
+    path = path_of(location)
+    first = next(iter(store.read(Query().limit(1))), None)
+    counted = full or head.position <= _COUNTED
+    streams = types = events = None
+    if counted:
+        streams = Counter(info.category for info in store.streams())
+        types = Counter[str]()
+        for page in store.read_pages():
+            types.update(event.type for event in page)
+    if store.capabilities.dense_positions:
+        events = head.position
+    elif types is not None:
+        events = types.total()
+    return Summary(
+        store=location,
+        events=events,
+        position=head.position,
+        streams=None if streams is None else streams.total(),
+        first_recorded_at=None if first is None else first.recorded_at,
+        last_recorded_at=head.recorded_at,
+        bytes=None if path is None else _size(path),
+        schema_version=None if path is None else _schema_version(path),
+        categories=None if streams is None else dict(streams.most_common()),
+        types=None if types is None else dict(types.most_common()),
+        capabilities=store.capabilities,
+    )
+
+
+def _size(path: Path) -> int:
+    """The file and what SQLite keeps beside it."""
+    files = (path, path.with_name(f"{path.name}-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def _schema_version(path: Path) -> int:
+    from everwhen.backends.sqlite_file import open_connection
+
+    connection = open_connection(path, read_only=True, busy_timeout=1)
+    try:
+        return int(connection.pragma("user_version"))
+    finally:
+        connection.close()
+
+
+def _maybe(moment: datetime | None) -> str | None:
+    return None if moment is None else utc(moment)
+
+
+def _drawn(summary: Summary) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from everwhen.cli import looks
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column()
+    uncounted = Text("not counted, the store is big; --full does", "dim italic")
+
+    def counted(number: int | None) -> Text:
+        return uncounted if number is None else looks.number_look(number)
+
+    grid.add_row("events", counted(summary.events))
+    grid.add_row("streams", counted(summary.streams))
+    for name, moment in (
+        ("first", summary.first_recorded_at),
+        ("last", summary.last_recorded_at),
+    ):
+        if moment is not None:
+            grid.add_row(name, looks.time_look(moment))
+    if summary.bytes is not None:
+        size = Text(looks.bytes_look(summary.bytes))
+        if summary.bytes_per_event is not None:
+            size.append(f"  {summary.bytes_per_event:.0f} bytes an event", "dim")
+        grid.add_row("size", size)
+    grid.add_row("backend", _abilities(summary))
+    parts: list[RenderableType] = [Text(summary.store, "bold"), grid]
+    for title, counts, look in (
+        ("streams by category", summary.categories, looks.stream_look),
+        ("events by type", summary.types, looks.type_look),
+    ):
+        if counts:
+            parts += [Text(), Text(title, "bold dim"), looks.counts_look(counts, look)]
+    return Group(*parts)
+
+
+def _abilities(summary: Summary) -> str:
+    declared: Mapping[str, object] = msgspec.structs.asdict(summary.capabilities)
+    able = [name.replace("_", " ") for name, value in declared.items() if value is True]
+    version = "" if summary.schema_version is None else f" schema {summary.schema_version}"
+    return f"{summary.capabilities.name}{version}: {', '.join(able)}"

@@ -1,0 +1,40 @@
+"""From the STORE argument to an open store. Nothing here creates a file unasked."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from everwhen import EventTypes, Store, open_store
+from everwhen.cli.exits import NO_INPUT, USAGE, Stop
+
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
+
+
+def path_of(location: str) -> Path | None:
+    """The file of an embedded store; None for a location of another kind."""
+    match = _SCHEME.fullmatch(location)
+    if match is None:
+        return Path(location)
+    return Path(match[2]) if match[1].lower() == "sqlite" else None
+
+
+def existing(
+    location: str,
+    *,
+    write: bool = False,
+    create: bool = False,
+    events: EventTypes | None = None,
+) -> Store:
+    """The store at the location: read-only unless asked, and made only with ``create``.
+
+    Raises `Stop` where there is none, and what `open_store` raises.
+    """
+    if location.lower().startswith("memory:"):
+        raise Stop(f"{location} is empty and gone with the command; name a file", USAGE)
+    path = path_of(location)
+    if path is not None and not create and not path.exists():
+        mend = "create it with --create" if write else "check the path"
+        raise Stop(f"{path}: there is no such store; {mend}", NO_INPUT)
+    return open_store(location, read_only=not write, events=events or ())

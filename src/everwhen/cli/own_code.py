@@ -1,0 +1,73 @@
+"""A user's own code: event types and folds, named as ``module:name`` on the command line.
+
+Only what the user names is imported, and only from this machine; nothing in a store leads here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from everwhen import EventType, EventTypes, Fold
+from everwhen.cli.exits import USAGE, Stop
+
+
+def event_types(named: str | None) -> EventTypes | None:
+    """The event types that ``--events`` names: an `EventTypes`, a class, or several classes."""
+    if named is None:
+        return None
+    found = _imported(named, "--events")
+    if isinstance(found, EventTypes):
+        return found
+    if isinstance(found, type | EventType):
+        return EventTypes(found)
+    if isinstance(found, Iterable) and not isinstance(found, str | bytes):
+        classes = list(found)
+        if classes and all(isinstance(c, type | EventType) for c in classes):
+            return EventTypes(*classes)
+    raise Stop(
+        f"--events {named}: that is {_kind(found)}; name an EventTypes, an event class, or a list "
+        f"of event classes",
+        USAGE,
+    )
+
+
+def fold(named: str) -> Fold[Any]:
+    """The fold that ``--fold`` names."""
+    found = _imported(named, "--fold")
+    if not isinstance(found, Fold):
+        raise Stop(f"--fold {named}: that is {_kind(found)}; name an everwhen.Fold", USAGE)
+    return found
+
+
+def _imported(named: str, option: str) -> object:
+    module_name, colon, name = named.partition(":")
+    if not colon or not module_name or not name:
+        raise Stop(f"{option} {named}: write it as module:name, such as shop.orders:total", USAGE)
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: object = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise Stop(
+            f"{option} {named}: there is no module {error.name!r} in {here} or installed", USAGE
+        ) from error
+    except Exception as error:
+        raise Stop(
+            f"{option} {named}: importing {module_name} failed with {type(error).__name__}: "
+            f"{error}",
+            USAGE,
+        ) from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise Stop(f"{option} {named}: {module_name} has no {name!r}", USAGE)
+        found = getattr(found, part)
+    return found
+
+
+def _kind(found: object) -> str:
+    return f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"

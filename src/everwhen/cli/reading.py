@@ -1,0 +1,178 @@
+"""The commands that list what is there: ``read``, ``streams`` and ``tail``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import Annotated, Any
+
+import typer
+
+from everwhen import Query, RecordedEvent, Store
+from everwhen.cli import completion
+from everwhen.cli.exits import INTERRUPTED
+from everwhen.cli.here import given_moment
+from everwhen.cli.opening import existing
+from everwhen.cli.options import (
+    AfterOption,
+    CategoryOption,
+    EventsOption,
+    FromVersionOption,
+    JsonOption,
+    StoreArgument,
+    StreamOption,
+    TagOption,
+    ToVersionOption,
+    TypeOption,
+)
+from everwhen.cli.own_code import event_types
+from everwhen.cli.terminal import Output
+from everwhen.cli.views import EventView, StreamView
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(read)
+    app.command()(streams)
+    app.command()(tail)
+
+
+def read(  # noqa: PLR0913 - each option is a parameter
+    store: StoreArgument,
+    *,
+    stream: StreamOption = None,
+    category: CategoryOption = None,
+    type_: TypeOption = None,
+    tag: TagOption = None,
+    from_version: FromVersionOption = None,
+    to_version: ToVersionOption = None,
+    after: AfterOption = None,
+    up_to: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="POSITION", help="Only events at or before this position."),
+    ] = None,
+    as_at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only what had been recorded by then."),
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only what had happened by then, whenever recorded."),
+    ] = None,
+    backwards: Annotated[
+        bool, typer.Option("--backwards", "-r", help="From the newest event to the oldest.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many.")
+    ] = None,
+    events: EventsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List events, in the order they were recorded.
+
+    Columns in a pipe: position, recorded_at, stream, version, type, data.
+
+    A TIME is ISO 8601 (2013-05-01, '2013-05-01 14:00', 2013-05-01T12:00Z), or '2h ago',
+    '3 days ago', yesterday, now. Without a zone it is local time.
+    """
+    query = _filtered(stream, category, type_, tag)
+    if from_version is not None:
+        query = query.from_version(from_version)
+    if to_version is not None:
+        query = query.to_version(to_version)
+    if after is not None:
+        query = query.after(after)
+    if up_to is not None:
+        query = query.up_to(up_to)
+    if as_at is not None:
+        query = query.as_at(given_moment(as_at))
+    if as_of is not None:
+        query = query.as_of(given_moment(as_of))
+    if backwards:
+        query = query.backwards()
+    if limit is not None:
+        query = query.limit(limit)
+    with existing(store, events=event_types(events)) as opened:
+        Output(json=json).list(opened.read(query), EventView())
+
+
+def streams(
+    store: StoreArgument,
+    *,
+    category: Annotated[
+        str | None,
+        typer.Option(
+            "--category",
+            "-c",
+            metavar="NAME",
+            help="Only streams whose name up to the first - is this.",
+            autocompletion=completion.categories,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """List streams with their versions, by name.
+
+    Columns in a pipe: stream, version, position and recorded_at of its last event.
+    """
+    with existing(store) as opened:
+        Output(json=json).list(opened.streams(category), StreamView())
+
+
+def tail(  # noqa: PLR0913 - each option is a parameter
+    store: StoreArgument,
+    *,
+    stream: StreamOption = None,
+    category: CategoryOption = None,
+    type_: TypeOption = None,
+    tag: TagOption = None,
+    after: AfterOption = None,
+    last: Annotated[
+        int,
+        typer.Option(
+            "--last", "-n", min=0, metavar="N", help="Begin with the last N events there are."
+        ),
+    ] = 10,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="End after so many events.")
+    ] = None,
+    events: EventsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Follow events as they are written.
+
+    Shows what this and every other process appends, once each and in order. Begins with the
+    last 10, or behind a position with --after, and goes on until Ctrl-C, which ends it with exit
+    code 130, or until --limit. Columns are those of read.
+    """
+    query = _filtered(stream, category, type_, tag)
+    with existing(store, events=event_types(events)) as opened:
+        found = opened.subscribe(query.after(after)) if after is not None else None
+        followed = _followed(opened, query, last) if found is None else iter(found)
+        try:
+            Output(json=json).list(islice(followed, limit), EventView(), live=True)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _followed(store: Store, query: Query, last: int) -> Iterator[RecordedEvent[Any]]:
+    """The last few events up to now, then all that come behind them, without a seam."""
+    head = store.head().position
+    known = list(store.read(query.up_to(head).backwards().limit(last)))
+    return chain(reversed(known), store.subscribe(query.after(head)))
+
+
+def _filtered(
+    streams: list[str] | None,
+    categories: list[str] | None,
+    types: list[str] | None,
+    tags: list[str] | None,
+) -> Query:
+    query = Query()
+    if streams:
+        query = query.stream(*streams)
+    if categories:
+        query = query.category(*categories)
+    if types:
+        query = query.types(*types)
+    return query.tags(*tags) if tags else query

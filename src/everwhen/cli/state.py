@@ -1,0 +1,157 @@
+"""The command that travels: ``at``, the state at a moment."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from everwhen import Document, Query, Store, documents
+from everwhen.cli import completion
+from everwhen.cli.exits import NO, USAGE, Stop
+from everwhen.cli.here import given_place
+from everwhen.cli.opening import existing
+from everwhen.cli.options import EventsOption, JsonOption, StoreArgument
+from everwhen.cli.own_code import event_types, fold
+from everwhen.cli.terminal import Output
+from everwhen.cli.views import DocumentView, utc
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(at)
+
+
+def at(  # noqa: PLR0913 - each option is a parameter
+    store: StoreArgument,
+    moment: Annotated[
+        str,
+        typer.Argument(metavar="TIME|POSITION", help="A time, or a plain number as a position."),
+    ],
+    stream: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[STREAM]",
+            help="Only this stream's state; else that of all streams.",
+            autocompletion=completion.streams,
+        ),
+    ] = None,
+    *,
+    category: Annotated[
+        str | None,
+        typer.Option(
+            "--category",
+            "-c",
+            metavar="NAME",
+            help="Only streams whose name up to the first - is this.",
+            autocompletion=completion.categories,
+        ),
+    ] = None,
+    occurred: Annotated[
+        bool,
+        typer.Option("--occurred", help="Go by when events happened, not when they were recorded."),
+    ] = False,
+    fold_: Annotated[
+        str | None,
+        typer.Option("--fold", metavar="MODULE:NAME", help="Derive the state with your own fold."),
+    ] = None,
+    events: EventsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the state as it was at a moment.
+
+    Without code of yours, a stream's state is a document: the data of its events, each laid over
+    those before. With --fold it is what your fold makes of the events; --events gives their
+    classes.
+
+    A TIME is ISO 8601 (2013-05-01, '2013-05-01 14:00', 2013-05-01T12:00Z), or '2h ago',
+    '3 days ago', yesterday, now. Without a zone it is local time; a day alone is its first moment.
+
+    Columns in a pipe: stream, version, type and recorded_at of its last event, data. Exit code 1
+    says that the stream had no events yet.
+    """
+    query = _until(given_place(moment), occurred=occurred)
+    if category is not None:
+        query = query.category(category)
+    if stream is not None:
+        query = query.stream(stream)
+    out = Output(json=json)
+    own = None if fold_ is None else fold(fold_)
+    with existing(store, events=event_types(events)) as opened:
+        if own is not None:
+            _own_state(out, own.state_of(opened.read(query)))
+            return
+        states = documents.state_of(opened.read(query))
+        if stream is None:
+            out.list(sorted(states.items()), DocumentView())
+        elif stream in states:
+            _document(out, stream, states[stream])
+        else:
+            raise Stop(_absence(opened, stream, moment), NO)
+
+
+def _until(place: datetime | int, *, occurred: bool) -> Query:
+    if isinstance(place, int):
+        if occurred:
+            raise Stop("--occurred goes with a time, not with a position", USAGE)
+        return Query().up_to(place)
+    return Query().as_of(place) if occurred else Query().as_at(place)
+
+
+def _absence(store: Store, stream: str, moment: str) -> str:
+    first = next(iter(store.read(Query().stream(stream).limit(1))), None)
+    if first is None:
+        return f"there is no stream {stream!r}; 'everwhen streams' lists them"
+    return (
+        f"stream {stream!r} has no events at {moment}; its first one is at position "
+        f"{first.position}, recorded at {utc(first.recorded_at)}"
+    )
+
+
+def _document(out: Output, name: str, document: Document) -> None:
+    """One stream's document: its fields one under another."""
+    if out.json:
+        out.line(DocumentView().record((name, document)))
+    elif out.is_terminal:
+        _draw(out, name, document)
+    else:
+        fields: dict[str, object] = {
+            "stream": name,
+            "version": document.version,
+            "position": document.position,
+            "type": document.type,
+            "recorded_at": utc(document.recorded_at),
+        }
+        out.fields(fields | {f"data.{field}": value for field, value in document.data.items()})
+
+
+def _draw(out: Output, name: str, document: Document) -> None:
+    from rich.text import Text
+
+    from everwhen.cli import looks
+
+    recorded = looks.time_look(document.recorded_at)
+    out.console.print(
+        Text.assemble(
+            looks.stream_look(name),
+            f"  version {document.version:,}  ",
+            looks.type_look(document.type),
+            "  ",
+            recorded,
+        )
+    )
+    out.console.print(looks.fields_look(document.data))
+
+
+def _own_state(out: Output, state: Any) -> None:
+    """A fold's state: as JSON where it can be, which is easiest to read and to pass on."""
+    plain = msgspec.to_builtins(state, enc_hook=str, str_keys=True)
+    if out.is_terminal:
+        from everwhen.cli import looks
+
+        shown = looks.fields_look(plain) if isinstance(plain, dict) else looks.value_look(plain)
+        out.console.print(shown)
+    else:
+        out.line(plain)

@@ -1,0 +1,208 @@
+"""Where results go: JSON Lines, plain columns in a pipe, or a look made for a terminal.
+
+Lists are written as they are read, so a big store takes no more memory than a small one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from itertools import chain, islice
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+_SIZED_BY: Final = 200
+_GAP: Final = "  "
+_WIDEST: Final = 40
+_LEAST: Final = 12
+_LAST: Final = 24
+_WIDE: Final = 100
+
+
+def is_terminal(stream: IO[Any] | None) -> bool:
+    """Whether people look at it: a terminal, or a pipe under ``FORCE_COLOR``."""
+    return stream is not None and (bool(os.environ.get("FORCE_COLOR")) or stream.isatty())
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column of a list: its title, and whether its cells stand at the right.
+
+    A ``rigid`` one is never cut; an ``optional`` one is left out where the terminal is narrow.
+    """
+
+    title: str
+    right: bool = False
+    rigid: bool = False
+    optional: bool = False
+
+
+class View(Protocol[T_contra]):
+    """How one kind of thing is shown. ``cells`` has one for each column."""
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """The columns in a terminal."""
+        ...
+
+    def record(self, item: T_contra, /) -> object:
+        """The thing for ``--json``."""
+        ...
+
+    def plain(self, item: T_contra, /) -> Sequence[str]:
+        """The thing as columns for a pipe."""
+        ...
+
+    def cells(self, item: T_contra, /) -> Sequence[Text]:
+        """The thing as cells for a terminal."""
+        ...
+
+
+class Output:
+    """Standard output, in one of three manners."""
+
+    def __init__(self, *, json: bool) -> None:
+        self.json = json
+        self.is_terminal = not json and is_terminal(sys.stdout)
+
+    @cached_property
+    def console(self) -> Console:
+        """Standard output for people. Without colours under ``NO_COLOR`` or a dumb terminal."""
+        return _console(sys.stdout)
+
+    def list(self, items: Iterable[T], view: View[T], *, live: bool = False) -> int:
+        """Write the things as they come, and return how many. ``live`` hides none in buffers."""
+        count = 0
+        if self.is_terminal:
+            return self._table(items, view, live=live)
+        for item in items:
+            if self.json:
+                self.line(view.record(item))
+            else:
+                self.text("\t".join(view.plain(item)))
+            if live:
+                sys.stdout.flush()
+            count += 1
+        return count
+
+    def _table(self, items: Iterable[T], view: View[T], *, live: bool) -> int:
+        rows = iter(view.cells(item) for item in items)
+        first: list[Sequence[Text]] = [] if live else list(islice(rows, _SIZED_BY))
+        if not first and not live:
+            return 0
+        table = _StreamedTable(self.console, view.columns, first)
+        table.head()
+        count = 0
+        for row in chain(first, rows):
+            table.row(row)
+            count += 1
+        return count
+
+    def line(self, record: object) -> None:
+        """Write one JSON object on a line of its own."""
+        sys.stdout.buffer.write(msgspec.json.encode(record, enc_hook=str) + b"\n")
+
+    def text(self, line: str) -> None:
+        """Write one line as it is."""
+        sys.stdout.buffer.write(line.encode() + b"\n")
+
+    def fields(self, fields: Mapping[str, object]) -> None:
+        """Write one thing's fields: a JSON object, or for a pipe a name and value a line."""
+        if self.json:
+            self.line(fields)
+            return
+        for name, value in fields.items():
+            self.text(f"{name}\t{plain_value(value)}")
+
+
+def plain_value(value: object) -> str:
+    """A field's value for a pipe: text as it is, all else as JSON."""
+    if isinstance(value, str) and value.isprintable():
+        return value
+    return msgspec.json.encode(value, enc_hook=str).decode()
+
+
+def messages() -> Console:
+    """Standard error for people: progress, and nothing that belongs to a result."""
+    return _console(sys.stderr)
+
+
+def _console(file: IO[str]) -> Console:
+    from rich.console import Console
+
+    bare = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return Console(
+        file=file,
+        color_system=None if bare else "auto",
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=False,
+    )
+
+
+class _StreamedTable:
+    """A table whose columns are sized by its first rows, and grow where later ones need it."""
+
+    def __init__(
+        self, console: Console, columns: Sequence[Column], first: Sequence[Sequence[Text]]
+    ) -> None:
+        self._console = console
+        narrow = console.width < _WIDE
+        self._shown = [i for i, c in enumerate(columns) if not (narrow and c.optional)]
+        self._columns = [columns[i] for i in self._shown]
+        self._widths = [len(column.title) for column in self._columns[:-1]]
+        for row in first:
+            self._fit([row[i] for i in self._shown])
+
+    def _fit(self, row: Sequence[Text]) -> None:
+        for index, width in enumerate(self._widths):
+            self._widths[index] = max(width, min(row[index].cell_len, _WIDEST))
+
+    def head(self) -> None:
+        """Write the titles."""
+        from rich.text import Text
+
+        self._write([Text(column.title, "bold dim") for column in self._columns])
+
+    def row(self, row: Sequence[Text]) -> None:
+        """Write one row, cut to the terminal's width."""
+        shown = [row[i] for i in self._shown]
+        self._fit(shown)
+        self._write(shown)
+
+    def _write(self, row: Sequence[Text]) -> None:
+        from rich.text import Text
+
+        line = Text(no_wrap=True, overflow="ellipsis")
+        for cell, column, width in zip(row, self._columns, self._fitted_widths(), strict=False):
+            fitted = cell.copy()
+            fitted.truncate(width, overflow="ellipsis")
+            space = Text(" " * (width - fitted.cell_len))
+            line.append_text(space + fitted if column.right else fitted + space)
+            line.append(_GAP)
+        line.append_text(row[-1])
+        line.rstrip()
+        line.truncate(self._console.width, overflow="ellipsis")
+        self._console.print(line, overflow="ellipsis", no_wrap=True, crop=True)
+
+    def _fitted_widths(self) -> list[int]:
+        """The columns' widths, narrowed from the widest on where the last one gets too little."""
+        widths = list(self._widths)
+        soft = [i for i, c in enumerate(self._columns[:-1]) if not (c.rigid or c.right)]
+        room = self._console.width - len(_GAP) * len(widths) - _LAST
+        while soft and sum(widths) > room:
+            widest = max(soft, key=lambda index: widths[index])
+            if widths[widest] <= _LEAST:
+                break
+            widths[widest] -= 1
+        return widths

@@ -1,0 +1,188 @@
+"""How recorded events, streams and documents are shown: as JSON, in a pipe, in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from everwhen import Document, Problem, RecordedEvent, StreamInfo
+from everwhen.cli.terminal import Column
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+def utc(moment: datetime) -> str:
+    """ISO 8601 in UTC with microseconds: the same length for every time."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class EventView:
+    """Recorded events."""
+
+    columns = (
+        Column("POSITION", right=True),
+        Column("RECORDED", rigid=True),
+        Column("AGE", rigid=True, optional=True),
+        Column("STREAM"),
+        Column("VERSION", right=True),
+        Column("TYPE"),
+        Column("DATA"),
+    )
+
+    def record(self, event: RecordedEvent[Any]) -> object:
+        """Everything that is known of the event."""
+        metadata = event.metadata
+        occurred_at = metadata.occurred_at
+        return {
+            "position": event.position,
+            "stream": event.stream,
+            "version": event.version,
+            "type": event.type,
+            "schema_version": metadata.schema_version,
+            "recorded_at": utc(event.recorded_at),
+            "occurred_at": None if occurred_at is None else occurred_at.isoformat(),
+            "event_id": metadata.event_id,
+            "commit_id": str(metadata.commit_id),
+            "causation_id": metadata.causation_id,
+            "correlation_id": metadata.correlation_id,
+            "user_id": metadata.user_id,
+            "source": metadata.source,
+            "tags": event.tags,
+            "extras": metadata.extras,
+            "data": msgspec.Raw(event.json),
+        }
+
+    def plain(self, event: RecordedEvent[Any]) -> Sequence[str]:
+        """Position, time, stream, version, type and data."""
+        return (
+            str(event.position),
+            utc(event.recorded_at),
+            event.stream,
+            str(event.version),
+            event.type,
+            event.json.decode(),
+        )
+
+    def cells(self, event: RecordedEvent[Any]) -> Sequence[Text]:
+        """The same, for people."""
+        from everwhen.cli import looks
+
+        data = looks.data_look(event.data)
+        for tag in event.tags:
+            data.append(f" #{tag}", "blue")
+        return (
+            looks.number_look(event.position),
+            looks.stamp_look(event.recorded_at),
+            looks.age_look(event.recorded_at),
+            looks.stream_look(event.stream),
+            looks.number_look(event.version),
+            looks.type_look(event.type),
+            data,
+        )
+
+
+class StreamView:
+    """Streams and where they stand."""
+
+    columns = (
+        Column("STREAM"),
+        Column("VERSION", right=True),
+        Column("POSITION", right=True),
+        Column("LAST EVENT", rigid=True),
+        Column("AGE"),
+    )
+
+    def record(self, info: StreamInfo) -> object:
+        """Everything that is known of the stream."""
+        return {
+            "stream": info.name,
+            "category": info.category,
+            "version": info.version,
+            "position": info.position,
+            "recorded_at": utc(info.recorded_at),
+        }
+
+    def plain(self, info: StreamInfo) -> Sequence[str]:
+        """Name, version, position of the last event and its time."""
+        return info.name, str(info.version), str(info.position), utc(info.recorded_at)
+
+    def cells(self, info: StreamInfo) -> Sequence[Text]:
+        """The same, for people."""
+        from everwhen.cli import looks
+
+        return (
+            looks.stream_look(info.name),
+            looks.number_look(info.version),
+            looks.number_look(info.position),
+            looks.stamp_look(info.recorded_at),
+            looks.age_look(info.recorded_at),
+        )
+
+
+class DocumentView:
+    """Streams' documents at a moment, as pairs of name and document."""
+
+    columns = (
+        Column("STREAM"),
+        Column("VERSION", right=True),
+        Column("TYPE"),
+        Column("RECORDED", rigid=True),
+        Column("AGE", rigid=True, optional=True),
+        Column("DATA"),
+    )
+
+    def record(self, item: tuple[str, Document]) -> object:
+        """The document and its place."""
+        name, document = item
+        return {
+            "stream": name,
+            "version": document.version,
+            "position": document.position,
+            "type": document.type,
+            "recorded_at": utc(document.recorded_at),
+            "data": document.data,
+        }
+
+    def plain(self, item: tuple[str, Document]) -> Sequence[str]:
+        """Stream, version, type of the last event, its time, and the data."""
+        name, document = item
+        data = msgspec.json.encode(document.data).decode()
+        return name, str(document.version), document.type, utc(document.recorded_at), data
+
+    def cells(self, item: tuple[str, Document]) -> Sequence[Text]:
+        """The same, for people."""
+        from everwhen.cli import looks
+
+        name, document = item
+        return (
+            looks.stream_look(name),
+            looks.number_look(document.version),
+            looks.type_look(document.type),
+            looks.stamp_look(document.recorded_at),
+            looks.age_look(document.recorded_at),
+            looks.data_look(document.data),
+        )
+
+
+class ProblemView:
+    """Faults that a check found."""
+
+    columns = (Column("WHERE"), Column("WHAT"))
+
+    def record(self, problem: Problem) -> object:
+        """Where and what."""
+        return {"where": problem.where, "what": problem.what}
+
+    def plain(self, problem: Problem) -> Sequence[str]:
+        """Where and what."""
+        return problem.where, problem.what
+
+    def cells(self, problem: Problem) -> Sequence[Text]:
+        """Where and what, for people."""
+        from rich.text import Text
+
+        return Text(problem.where, "bold red"), Text(problem.what)

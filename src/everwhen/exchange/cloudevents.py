@@ -1,0 +1,178 @@
+"""JSON Lines of CloudEvents 1.0: the exchange format.
+
+A line of an export is a valid CloudEvent, and its extension attributes say everything else that
+the store knows, so that the import of an export is the same store again:
+
+| attribute                | what it holds                                                         |
+|--------------------------|-----------------------------------------------------------------------|
+| ``id``                   | the event id                                                          |
+| ``source``               | what was given for the export, ``urn:everwhen`` unless said otherwise |
+| ``type``, ``subject``    | the type name and the stream                                          |
+| ``time``                 | ``occurred_at``, which is ``recordedtime`` where nothing else is known |
+| ``data``                 | the stored JSON, of the stored schema version, with any codec steps   |
+| ``recordedtime``         | ``recorded_at``                                                       |
+| ``ewposition``, ``ewversion`` | position and version, as text (they may exceed 32 bits)          |
+| ``ewschema``             | the schema version                                                    |
+| ``ewcommit``, ``ewindex`` | the commit's id, and the event's index in it, from 0                 |
+| ``ewlast``               | true on a commit's last event                                         |
+| ``ewpart``               | true where the export was a selection: commits may lack events        |
+| ``ewownid``, ``ewowntime`` | true where ``id`` or ``time`` were given by the writer              |
+| ``ewtags``, ``ewextras`` | tags and extras, as JSON in a text                                    |
+| ``causationid``, ``correlationid``, ``ewuser``, ``ewsource``, ``ewcommitextras`` | the commit's metadata |
+
+Any other CloudEvent becomes an event of the stream ``subject``, or ``source`` where it has none.
+Data that is no JSON object is kept as ``{"value": …}``, binary data as ``{"base64": …}``, and
+attributes that Everwhen has no place for in the event's extras, as ``{"cloudevent": {…}}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import msgspec
+
+from everwhen.codec import EntryMetadata, encode_json
+from everwhen.exchange.moments import text_of
+from everwhen.exchange.records import Item, Text
+from everwhen.exchange.restoring import items_of
+from everwhen.recorded import RecordedEvent, commit_metadata, event_id
+
+_encode_lines: Final = msgspec.json.Encoder().encode_lines
+_NO_METADATA: Final = EntryMetadata()
+
+
+class CloudEvents(msgspec.Struct, frozen=True):
+    """JSON Lines of CloudEvents. ``source`` is the URI that exported events are said to be from."""
+
+    source: str = "urn:everwhen"
+
+    @property
+    def name(self) -> str:
+        """The format's name on the command line."""
+        return "cloudevents"
+
+    @property
+    def identity(self) -> bytes:
+        """Nothing can be chosen for reading."""
+        return b"cloudevents"
+
+    def text(self, *, part: bool) -> Text:
+        """Lines; ``part`` marks them as a selection of their commits."""
+        return CloudEventsText(self.source, part=part)
+
+    def read(self, chunks: Iterator[bytes]) -> Iterator[Item]:
+        """Records of foreign events, or the restored commits of an Everwhen export."""
+        return items_of(chunks)
+
+
+class _Line(msgspec.Struct, omit_defaults=True, gc=False, kw_only=True):
+    """One line of an export, in the order in which people like to read it."""
+
+    specversion: str = msgspec.field(default_factory=lambda: "1.0")
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    datacontenttype: Literal["application/json"]
+    data: msgspec.Raw
+    recordedtime: str
+    ewposition: str
+    ewversion: str
+    ewschema: int
+    ewcommit: str
+    ewindex: int
+    ewlast: bool = False
+    ewpart: bool = False
+    ewownid: bool = False
+    ewowntime: bool = False
+    ewtags: str = ""
+    ewextras: str = ""
+    causationid: str | None = None
+    correlationid: str | None = None
+    ewuser: str | None = None
+    ewsource: str | None = None
+    ewcommitextras: str = ""
+
+
+class CloudEventsText:
+    """Events, as stored, to lines. ``part`` says that they are a selection of their commits.
+
+    One event is held back until it is known whether it is its commit's last.
+    """
+
+    def __init__(self, source: str, *, part: bool) -> None:
+        self._source = source
+        self._part = part
+        self._held: _Line | None = None
+        self._slice: object = None
+        self._common: dict[str, Any] = {}
+
+    def of(self, events: Iterable[RecordedEvent[Any]]) -> bytes:
+        """The text of events that follow on those before."""
+        lines: list[_Line] = []
+        held = self._held
+        for event in events:
+            line = self._line(event)
+            if held is not None:
+                held.ewlast = not self._part and held.ewcommit != line.ewcommit
+                lines.append(held)
+            held = line
+        self._held = held
+        return _encode_lines(lines)
+
+    def rest(self) -> bytes:
+        """What was held back, at the end."""
+        held, self._held = self._held, None
+        if held is None:
+            return b""
+        held.ewlast = not self._part
+        return _encode_lines([held])
+
+    def _line(self, event: RecordedEvent[Any]) -> _Line:
+        stored, entry, index = event._slice, event._entry, event._index  # noqa: SLF001 (as stored)
+        if stored is not self._slice:
+            self._slice = stored
+            self._common = self._common_of(event)
+        common = self._common
+        own = entry.metadata or _NO_METADATA
+        recorded = common["recordedtime"]
+        return _Line(
+            id=event_id(stored, entry, index),
+            type=entry.type,
+            time=recorded if own.occurred_at is None else _text(own.occurred_at),
+            data=entry.data,
+            ewposition=str(event.position),
+            ewversion=str(event.version),
+            ewschema=entry.schema_version,
+            ewindex=stored.first_index + index,
+            ewownid=own.id is not None,
+            ewowntime=own.occurred_at is not None,
+            ewtags=encode_json(entry.tags).decode() if entry.tags else "",
+            ewextras="" if own.extras is None else encode_json(own.extras).decode(),
+            **common,
+        )
+
+    def _common_of(self, event: RecordedEvent[Any]) -> dict[str, Any]:
+        """What the events of a slice have in common."""
+        stored = event._slice  # noqa: SLF001 (as stored)
+        metadata = commit_metadata(stored)
+        return {
+            "source": self._source,
+            "subject": stored.stream,
+            "datacontenttype": "application/json",
+            "recordedtime": text_of(stored.recorded_at),
+            "ewcommit": str(UUID(bytes=stored.commit_id)),
+            "ewpart": self._part,
+            "causationid": metadata.causation_id,
+            "correlationid": metadata.correlation_id,
+            "ewuser": metadata.user_id,
+            "ewsource": metadata.source,
+            "ewcommitextras": encode_json(metadata.extras).decode() if metadata.extras else "",
+        }
+
+
+def _text(moment: object) -> str:
+    return encode_json(moment).decode()[1:-1]

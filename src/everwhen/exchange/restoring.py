@@ -1,0 +1,324 @@
+"""CloudEvents lines to records, or to the commits they were exported from.
+
+The first event decides: a file is either an Everwhen export, all of it, or somebody else's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import msgspec
+
+from everwhen.codec import decode_entries, decode_json, encode_json
+from everwhen.contract import MAX_EVENT_BYTES
+from everwhen.errors import EverwhenError, InvalidEventError
+from everwhen.exchange.entries import entry_of, slices_of, uuid8
+from everwhen.exchange.lines import lines
+from everwhen.exchange.moments import micros_of
+from everwhen.exchange.records import Invalid, Item, Record, RestoredCommit, RestoredEntry
+from everwhen.metadata import CommitMetadata
+from everwhen.validation import check_stream, check_tags, check_text, check_type_name
+
+MAX_COMMIT_BYTES: Final = 1 << 30
+_KNOWN: Final = {"specversion", "id", "type", "subject", "time", "data", "data_base64"}
+_JSON: Final = b'"application/json"'
+
+
+class _Line(msgspec.Struct, gc=False, kw_only=True):
+    """What a line may have; the rest of it is only looked at where it is a foreign event."""
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    type: str
+    subject: str | None = None
+    time: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"")
+    data_base64: str | None = None
+    recordedtime: str = ""
+    ewposition: str = ""
+    ewversion: str = ""
+    ewschema: int = 1
+    ewcommit: str | None = None
+    ewindex: int = 0
+    ewlast: bool = False
+    ewpart: bool = False
+    ewownid: bool = False
+    ewowntime: bool = False
+    ewtags: str = ""
+    ewextras: str = ""
+    causationid: Any = None
+    correlationid: Any = None
+    ewuser: str | None = None
+    ewsource: str | None = None
+    ewcommitextras: str = ""
+
+
+class _CommitMetadata(msgspec.Struct, omit_defaults=True):
+    """`CommitMetadata` with its extras in JSON already."""
+
+    causation_id: str | None = None
+    correlation_id: str | None = None
+    user_id: str | None = None
+    source: str | None = None
+    extras: msgspec.Raw | None = None
+
+
+_decode_line: Final = msgspec.json.Decoder(_Line).decode
+_decode_attributes: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_tags: Final = msgspec.json.Decoder(tuple[str, ...]).decode
+_decode_extras: Final = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_metadata: Final = msgspec.json.Decoder(CommitMetadata).decode
+_UNDECODABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+def items_of(chunks: Iterator[bytes]) -> Iterator[Item]:
+    """The records or commits of a file of CloudEvents lines."""
+    restoring: _Restoring | None = None
+    is_export: bool | None = None
+    ordinal = 0
+    for number, text in lines(chunks):
+        if text is None:
+            yield Invalid(number, "the line is too long for an event; leave it out")
+            continue
+        try:
+            line = _decode_line(text)
+        except _UNDECODABLE as error:
+            if text and not text.isspace():
+                yield Invalid(number, f"this is no CloudEvent: {error}; mend or leave out the line")
+            continue
+        if is_export is None:
+            is_export = line.ewcommit is not None
+            restoring = _Restoring() if is_export else None
+        if is_export != (line.ewcommit is not None):
+            yield Invalid(
+                number,
+                "an Everwhen export and other CloudEvents are mixed in one file; part them",
+            )
+        elif restoring is not None:
+            yield from restoring.take(number, line)
+        else:
+            yield _record(number, ordinal, line, text)
+        ordinal += 1
+    if restoring is not None:
+        yield from restoring.end()
+
+
+def _record(number: int, ordinal: int, line: _Line, text: bytes) -> Record | Invalid:
+    if line.time is None:
+        return Invalid(number, "the event has no time; add one, or leave it out")
+    try:
+        time = micros_of(line.time)
+        attributes = _decode_attributes(text)
+        data = _object(line)
+    except _UNDECODABLE as error:
+        return Invalid(number, f"{error}; mend or leave out the line")
+    stream = line.subject or line.source
+    kept = {name: value for name, value in attributes.items() if name not in _KNOWN}
+    if stream == line.source:
+        kept.pop("source", None)
+    if bytes(kept.get("datacontenttype", msgspec.Raw(_JSON))) == _JSON:
+        kept.pop("datacontenttype", None)
+    return Record(
+        time,
+        ordinal,
+        number,
+        stream,
+        line.type,
+        data,
+        event_id=line.id,
+        extras=encode_json({"cloudevent": kept}) if kept else None,
+    )
+
+
+def _object(line: _Line) -> bytes:
+    """The event's data as a JSON object, whatever it was."""
+    if line.data_base64 is not None:
+        return encode_json({"base64": line.data_base64})
+    raw = bytes(line.data)
+    if not raw:
+        return b"{}"
+    return raw if isinstance(decode_json(raw), dict) else b'{"value":%b}' % raw
+
+
+class _BrokenError(ValueError):
+    """A commit that can't be restored; says why and the mend."""
+
+
+class _Restoring:
+    """Gathers the lines of a commit, and gives the commit once it is whole."""
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[int, _Line]] = []
+        self._size = 0
+        self._broken: str | None = None
+        self._position = 0
+        self._recorded_at = -(1 << 62)
+        self._recorded_text = ""
+
+    def take(self, number: int, line: _Line) -> Iterator[Item]:
+        """One more line."""
+        if self._broken == line.ewcommit:
+            yield Invalid(number, "it belongs to a commit that has an invalid line; see above")
+            return
+        self._broken = None
+        if self._lines and self._lines[-1][1].ewcommit != line.ewcommit:
+            yield from self.end()
+        self._lines.append((number, line))
+        self._size += len(bytes(line.data)) + len(line.ewextras)
+        if self._size > MAX_COMMIT_BYTES:
+            yield from self._refused("the commit is larger than 1 GiB", line.ewcommit)
+        elif line.ewlast:
+            yield from self._finish()
+
+    def end(self) -> Iterator[Item]:
+        """No more lines for the commit that is being gathered."""
+        if self._lines and self._lines[-1][1].ewpart:
+            yield from self._finish()
+        elif self._lines:
+            yield from self._refused("the commit's last events are missing; export it again", None)
+
+    def _finish(self) -> Iterator[Item]:
+        try:
+            commit = self._commit()
+        except (EverwhenError, *_UNDECODABLE) as error:
+            yield from self._refused(str(error), self._lines[-1][1].ewcommit)
+        else:
+            self._lines, self._size = [], 0
+            self._position, self._recorded_at = commit.position, commit.recorded_at
+            yield commit
+
+    def _refused(self, reason: str, broken: str | None) -> Iterator[Invalid]:
+        self._broken = broken
+        gathered, self._lines, self._size = self._lines, [], 0
+        for number, _ in gathered:
+            yield Invalid(number, reason)
+
+    def _commit(self) -> RestoredCommit:
+        number, first = self._lines[0]
+        part = first.ewpart
+        own_id = UUID(first.ewcommit).bytes
+        recorded_at = self._time_of(first)
+        before: dict[str, int] = {}
+        versions: dict[str, int] = {}
+        entries: list[RestoredEntry] = []
+        position = _number(first.ewposition, "position") - 1
+        if position < self._position:
+            raise _BrokenError(f"position {first.ewposition} steps back; keep the lines' order")
+        index, stream = -1, None
+        for _, line in self._lines:
+            entry = _entry(line, part=part)
+            version = _number(line.ewversion, "version")
+            if line.recordedtime != first.recordedtime or line.ewpart != part:
+                raise _BrokenError("the commit's lines contradict each other; export it again")
+            if entry.stream != stream and entry.stream in before:
+                raise _BrokenError(f"stream {entry.stream!r} is torn apart within the commit")
+            stream = entry.stream
+            before.setdefault(stream, version - 1)
+            self._check_order(line, index + 1, versions.get(stream, version - 1) + 1, position + 1)
+            index, position, versions[stream] = line.ewindex, position + 1, version
+            entries.append(entry)
+        slices = slices_of((entry, entry_of(entry, entry.occurred_at)) for entry in entries)
+        for part_of in slices:
+            decode_entries(part_of.body)
+        return RestoredCommit(
+            number,
+            _part_id(own_id, [line.ewindex for _, line in self._lines]) if part else own_id,
+            recorded_at,
+            _metadata(first),
+            () if part else tuple(before.items()),
+            _number(self._lines[-1][1].ewposition, "position"),
+            slices,
+            entries,
+        )
+
+    def _time_of(self, first: _Line) -> int:
+        if first.recordedtime != self._recorded_text:
+            recorded_at = micros_of(first.recordedtime)
+            if recorded_at < self._recorded_at:
+                raise _BrokenError(
+                    f"recordedtime {first.recordedtime} steps back; keep the lines' order"
+                )
+            self._recorded_text = first.recordedtime
+            return recorded_at
+        return self._recorded_at
+
+    @staticmethod
+    def _check_order(line: _Line, index: int, version: int, position: int) -> None:
+        if line.ewpart:
+            if line.ewindex < index:
+                raise _BrokenError(f"ewindex {line.ewindex} steps back; keep the lines' order")
+            return
+        for name, found, due in (
+            ("ewindex", line.ewindex, index),
+            ("ewversion", int(line.ewversion), version),
+            ("ewposition", _number(line.ewposition, "position"), position),
+        ):
+            if found != due:
+                raise _BrokenError(
+                    f"{name} is {found} and should be {due}: the commit lacks lines, or they are "
+                    f"in the wrong order; export it again"
+                )
+
+
+def _entry(line: _Line, *, part: bool) -> RestoredEntry:
+    stream = check_stream(line.subject or "")
+    check_type_name(line.type, InvalidEventError)
+    if not 0 < line.ewschema < 1 << 31:
+        raise _BrokenError(f"ewschema {line.ewschema} is no schema version")
+    data = bytes(line.data)
+    decode_json(data)
+    tags: tuple[str, ...] = ()
+    if line.ewtags:
+        tags = _decode_tags(line.ewtags)
+        if check_tags(tags, line.type) != tags:
+            raise _BrokenError("a tag is repeated; export it again")
+    extras = None
+    if line.ewextras:
+        _decode_extras(line.ewextras)
+        extras = line.ewextras.encode()
+    if len(data) + len(line.ewextras) + len(line.ewtags) > MAX_EVENT_BYTES:
+        raise _BrokenError(f"the event is {len(data):,} bytes; the limit is {MAX_EVENT_BYTES:,}")
+    own_id = check_text(line.id, "event id") if line.ewownid or part else None
+    occurred_at = None
+    if line.ewowntime:
+        occurred_at = line.time or ""
+        micros_of(occurred_at)
+    return RestoredEntry(stream, line.type, line.ewschema, data, tags, own_id, occurred_at, extras)
+
+
+def _number(text: str, what: str) -> int:
+    if not (0 < len(text) < 20 and text.isascii() and text.isdigit()) or text == "0":
+        raise _BrokenError(f"{text[:40]!r} is no {what}; export it again")
+    return int(text)
+
+
+def _metadata(line: _Line) -> bytes | None:
+    extras = None
+    if line.ewcommitextras:
+        _decode_extras(line.ewcommitextras)
+        extras = msgspec.Raw(line.ewcommitextras.encode())
+    metadata = _CommitMetadata(
+        line.causationid, line.correlationid, line.ewuser, line.ewsource, extras
+    )
+    if metadata == _NO_METADATA:
+        return None
+    for name in ("causation_id", "correlation_id", "user_id", "source"):
+        value = getattr(metadata, name)
+        if value is not None:
+            check_text(value, name)
+    encoded = encode_json(metadata)
+    _decode_metadata(encoded)
+    return encoded
+
+
+_NO_METADATA: Final = _CommitMetadata()
+
+
+def _part_id(commit_id: bytes, indexes: list[int]) -> bytes:
+    """An id for a selection of a commit's events; a UUID version 8, the same each time."""
+    digest = hashlib.sha256(commit_id + encode_json(indexes)).digest()
+    return uuid8(digest).to_bytes(16, "big")

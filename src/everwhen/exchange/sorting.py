@@ -1,0 +1,104 @@
+"""Any number of records in the order of their times, in bounded memory.
+
+Records are collected up to a limit, sorted, and put into a temporary file; the files are merged
+at the end. Records of one time stay in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import heapq
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from operator import attrgetter
+from typing import IO, Final
+
+import msgspec
+
+from everwhen.exchange.records import UNTIMED, Record
+
+_RUN_RECORDS: Final = 100_000
+_RUN_BYTES: Final = 64 << 20
+_FRAME_RECORDS: Final = 500
+_FRAME_BYTES: Final = 256 << 10
+_RUNS: Final = 16
+
+_time: Final = attrgetter("time")
+_pack: Final = msgspec.msgpack.Encoder().encode
+_unpack: Final = msgspec.msgpack.Decoder(list[Record]).decode
+
+
+class Sorter:
+    """Takes records in, gives them out in time order. Close it to remove its files."""
+
+    def __init__(self, run_records: int = _RUN_RECORDS) -> None:
+        self.count = 0
+        self.earliest: int | None = None
+        self._run_records = run_records
+        self._records: list[Record] = []
+        self._size = 0
+        self._runs: list[IO[bytes]] = []
+
+    def add(self, record: Record) -> None:
+        """Take one record."""
+        self.count += 1
+        time = record.time
+        if time != UNTIMED and (self.earliest is None or time < self.earliest):
+            self.earliest = time
+        self._records.append(record)
+        self._size += len(record.data)
+        if len(self._records) >= self._run_records or self._size > _RUN_BYTES:
+            self._records.sort(key=_time)
+            self._spill(self._records)
+            self._records, self._size = [], 0
+
+    def _spill(self, records: Iterable[Record]) -> None:
+        if len(self._runs) == _RUNS:
+            merged = heapq.merge(*map(_read_back, self._runs), key=_time)
+            runs, self._runs = self._runs, []
+            try:
+                self._spill(merged)
+            finally:
+                for run in runs:
+                    run.close()
+        run = tempfile.TemporaryFile(prefix="everwhen-import-")  # noqa: SIM115 (closed by close)
+        self._runs.append(run)
+        for frame in _frames(records):
+            packed = _pack(frame)
+            run.write(len(packed).to_bytes(4, "big"))
+            run.write(packed)
+        run.flush()
+
+    def sorted(self) -> Iterator[Record]:
+        """All records, the untimed first. Add no more after this."""
+        self._records.sort(key=_time)
+        if not self._runs:
+            return iter(self._records)
+        return heapq.merge(*map(_read_back, self._runs), self._records, key=_time)
+
+    def close(self) -> None:
+        """Let everything go."""
+        self._records = []
+        for run in self._runs:
+            with suppress(OSError):
+                run.close()
+        self._runs = []
+
+
+def _frames(records: Iterable[Record]) -> Iterator[list[Record]]:
+    frame: list[Record] = []
+    size = 0
+    for record in records:
+        frame.append(record)
+        size += len(record.data)
+        if len(frame) >= _FRAME_RECORDS or size > _FRAME_BYTES:
+            yield frame
+            frame, size = [], 0
+    if frame:
+        yield frame
+
+
+def _read_back(run: IO[bytes]) -> Iterator[Record]:
+    run.seek(0)
+    while head := run.read(4):
+        yield from _unpack(run.read(int.from_bytes(head, "big")))

@@ -1,0 +1,398 @@
+"""CSV, with a mapping from columns to what an event has.
+
+Without any choice the mapping is that of our own export, so what was exported can be imported.
+For other files name the columns that hold the stream, the type and the time; all further columns
+become the event's data.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from everwhen.codec import encode_json
+from everwhen.contract import to_micros
+from everwhen.exchange.errors import DamagedInputError, ExchangeFileError
+from everwhen.exchange.lines import MAX_LINE_BYTES, lines
+from everwhen.exchange.moments import micros_of, reader_of, text_of, zone_named
+from everwhen.exchange.records import UNTIMED, Invalid, Item, Record, Text
+from everwhen.recorded import RecordedEvent
+
+COLUMNS: Final = (
+    "position",
+    "stream",
+    "version",
+    "type",
+    "schema_version",
+    "recorded_at",
+    "occurred_at",
+    "event_id",
+    "tags",
+    "data",
+)
+_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
+_BOOLEANS: Final = {
+    "true": True,
+    "false": False,
+    "yes": True,
+    "no": False,
+    "1": True,
+    "0": False,
+}
+
+
+class Csv(msgspec.Struct, frozen=True, kw_only=True):
+    """A CSV file and what its columns mean; fields are names of columns.
+
+    ``stream`` and ``type`` are required columns, unless ``constant_type`` gives every event's
+    type. ``category`` goes before the stream's cell, with a ``-``. ``time`` is a column with the
+    event's time, or None for a log without times; ``time_format`` says how it is written: ``iso``,
+    ``s`` or ``ms`` since 1970, or a strptime format. Times without a zone are of ``time_zone``.
+
+    ``occurred_at``, ``event_id``, ``schema_version``, ``tags_json`` and ``data_json`` are columns
+    of that role where the file has them. A column in ``tags`` tags its events ``column:cell``.
+    ``integers``, ``floats``, ``booleans`` and ``json`` are columns whose cells are no text.
+    ``ignored`` are left out, and so are empty cells unless ``empty_as_null``.
+
+    ``guard_formulas`` puts a ``'`` before exported cells that a spreadsheet would execute; such a
+    file is for reading by people, and doesn't import as it was.
+    """
+
+    stream: str = "stream"
+    type: str | None = "type"
+    time: str | None = "recorded_at"
+    category: str | None = None
+    constant_type: str | None = None
+    time_format: str = "iso"
+    time_zone: str | None = None
+    occurred_at: str | None = "occurred_at"
+    event_id: str | None = "event_id"
+    schema_version: str | None = "schema_version"
+    tags_json: str | None = "tags"
+    data_json: str | None = "data"
+    ignored: tuple[str, ...] = ("position", "version")
+    tags: tuple[str, ...] = ()
+    integers: tuple[str, ...] = ()
+    floats: tuple[str, ...] = ()
+    booleans: tuple[str, ...] = ()
+    json: tuple[str, ...] = ()
+    empty_as_null: bool = False
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    guard_formulas: bool = False
+
+    @property
+    def name(self) -> str:
+        """The format's name on the command line."""
+        return "csv"
+
+    @property
+    def identity(self) -> bytes:
+        """The whole mapping: read otherwise, the same file is another log."""
+        return b"csv" + msgspec.json.encode(self)
+
+    def text(self, *, part: bool) -> Text:
+        """Rows; a selection of a commit's events needs no mark."""
+        del part
+        return CsvText(self)
+
+    def read(self, chunks: Iterator[bytes]) -> Iterator[Item]:
+        """A record for each row, in the file's order."""
+        text = _Text(chunks, self.encoding)
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+        try:
+            reader = csv.reader(text, delimiter=self.delimiter, strict=True)
+        except (TypeError, ValueError) as error:
+            raise ExchangeFileError(self.delimiter, f"no delimiter: {error}") from error
+        try:
+            header = next(reader, None)
+            if header is None:
+                return
+            mapping = _Mapping(self, header)
+            ordinal = 0
+            while (row := text.row(reader)) is not None:
+                line, cells = row
+                if not cells:
+                    continue
+                try:
+                    yield mapping.record(cells, ordinal, line)
+                    ordinal += 1
+                except ValueError as error:
+                    yield Invalid(line, str(error))
+        except csv.Error as error:
+            raise DamagedInputError(f"{error}; mend the quoting", text.number) from error
+
+
+class _Text:
+    """Decoded lines for the csv reader, with a bound on how long a row may be."""
+
+    def __init__(self, chunks: Iterator[bytes], encoding: str) -> None:
+        try:
+            "".encode(encoding)
+        except LookupError as error:
+            raise ExchangeFileError(encoding, "no such encoding; use utf-8, or latin-1") from error
+        self._lines = lines(chunks)
+        self._encoding = encoding
+        self._size = 0
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self.number, line = next(self._lines)
+        self._size += len(line) if line is not None else MAX_LINE_BYTES + 1
+        if line is None or self._size > MAX_LINE_BYTES:
+            raise DamagedInputError("a row is too long; is a quote missing?", self.number)
+        return line.decode(self._encoding, "surrogateescape") + "\n"
+
+    def row(self, reader: Iterator[list[str]]) -> tuple[int, list[str]] | None:
+        """The next row and the line on which it begins; None at the end."""
+        self._size = 0
+        line = self.number + 1
+        cells = next(reader, None)
+        return None if cells is None else (line, cells)
+
+
+class _Mapping:
+    """The format's mapping, applied to one file's header."""
+
+    def __init__(self, chosen: Csv, header: list[str]) -> None:
+        self._chosen = chosen
+        self._header = header
+        if len(set(header)) < len(header):
+            twice = next(name for name in header if header.count(name) > 1)
+            raise DamagedInputError(f"two columns are named {twice!r}; rename one", 1)
+        self._stream = self._required(chosen.stream, "stream")
+        self._type = None
+        if chosen.constant_type is None:
+            self._type = self._required(chosen.type, "type")
+        self._time = None if chosen.time is None else self._required(chosen.time, "time")
+        self._micros = reader_of(
+            chosen.time_format, None if chosen.time_zone is None else zone_named(chosen.time_zone)
+        )
+        self._occurred_at = self._optional(chosen.occurred_at)
+        self._event_id = self._optional(chosen.event_id)
+        self._schema_version = self._optional(chosen.schema_version)
+        self._tags_json = self._optional(chosen.tags_json)
+        self._data_json = self._optional(chosen.data_json)
+        self._tags = [(name, self._required(name, "tags")) for name in chosen.tags]
+        self._data = self._data_columns()
+
+    def _required(self, column: str | None, role: str) -> int:
+        if column not in self._header:
+            raise DamagedInputError(
+                f"no column is named {column!r}, for the {role}; the file has "
+                f"{', '.join(map(repr, self._header))}: say which one it is",
+                1,
+            )
+        return self._header.index(column)
+
+    def _optional(self, column: str | None) -> int | None:
+        return self._header.index(column) if column in self._header else None
+
+    def _data_columns(self) -> list[tuple[int, str, Callable[[str], Any]]]:
+        chosen = self._chosen
+        readers: dict[str, Callable[[str], Any]] = {}
+        for names, reader in (
+            (chosen.integers, _integer),
+            (chosen.floats, _number),
+            (chosen.booleans, _boolean),
+            (chosen.json, _json),
+        ):
+            for name in names:
+                self._required(name, "data")
+                readers[name] = reader
+        roles = {
+            self._stream,
+            self._type,
+            self._time,
+            self._occurred_at,
+            self._event_id,
+            self._schema_version,
+            self._tags_json,
+            self._data_json,
+        }
+        return [
+            (i, name, readers.get(name, str))
+            for i, name in enumerate(self._header)
+            if i not in roles and name not in chosen.ignored
+        ]
+
+    def record(self, cells: list[str], ordinal: int, line: int) -> Record:
+        """The row's record. Raises ``ValueError`` saying what is wrong with it."""
+        if len(cells) != len(self._header):
+            raise ValueError(
+                f"the row has {len(cells)} cells and the header {len(self._header)}; mend the row"
+            )
+        chosen = self._chosen
+        stream = cells[self._stream]
+        if chosen.category is not None:
+            stream = f"{chosen.category}-{stream}"
+        return Record(
+            time=UNTIMED if self._time is None else self._micros(cells[self._time]),
+            ordinal=ordinal,
+            line=line,
+            stream=stream,
+            type=(chosen.constant_type or "") if self._type is None else cells[self._type],
+            data=self._data_of(cells),
+            tags=self._tags_of(cells),
+            event_id=self._cell(cells, self._event_id),
+            schema_version=_integer(self._cell(cells, self._schema_version) or "1"),
+            occurred_at=self._occurred(cells),
+        )
+
+    @staticmethod
+    def _cell(cells: list[str], column: int | None) -> str | None:
+        """An optional column's cell; None where it is empty."""
+        return (cells[column] or None) if column is not None else None
+
+    def _occurred(self, cells: list[str]) -> str | None:
+        cell = self._cell(cells, self._occurred_at)
+        if cell is not None:
+            micros_of(cell)
+        return cell
+
+    def _tags_of(self, cells: list[str]) -> tuple[str, ...]:
+        tags: list[str] = []
+        text = self._cell(cells, self._tags_json)
+        if text is not None:
+            try:
+                tags = msgspec.json.decode(text.encode(), type=list[str])
+            except (msgspec.DecodeError, UnicodeEncodeError) as error:
+                raise ValueError(f"the tags {text[:60]!r} are no JSON list of texts") from error
+        tags += [f"{name}:{cells[i]}" for name, i in self._tags if cells[i]]
+        return tuple(dict.fromkeys(tags))
+
+    def _data_of(self, cells: list[str]) -> bytes:
+        data: dict[str, Any] = {}
+        text = self._cell(cells, self._data_json)
+        if text is not None:
+            if not self._data:
+                return _checked_object(text)
+            data = _object(text)
+        for i, name, reader in self._data:
+            cell = cells[i]
+            if cell:
+                try:
+                    data[name] = reader(cell)
+                except ValueError as error:
+                    raise ValueError(f"column {name!r}: {error}") from error
+            elif self._chosen.empty_as_null:
+                data[name] = None
+        try:
+            return encode_json(data)
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"the text is not {self._chosen.encoding}; say which encoding it has"
+            ) from error
+
+
+def _checked_object(text: str) -> bytes:
+    """The text of a JSON object, left as it is but for its spaces."""
+    encoded = _encoded(text)
+    try:
+        msgspec.json.decode(encoded, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ValueError(f"the data {text[:60]!r} is no JSON object: {error}") from error
+    return msgspec.json.format(encoded, indent=-1)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(_encoded(text), type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ValueError(f"the data {text[:60]!r} is no JSON object: {error}") from error
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("the text is not valid in its encoding; say which one it has") from error
+
+
+def _integer(cell: str) -> int:
+    if len(cell) > 100:
+        raise ValueError(f"{cell[:20]!r}… is too long for a whole number")
+    try:
+        return int(cell)
+    except ValueError as error:
+        raise ValueError(f"{cell[:60]!r} is no whole number") from error
+
+
+def _number(cell: str) -> float:
+    try:
+        number = float(cell)
+    except ValueError as error:
+        raise ValueError(f"{cell[:60]!r} is no number") from error
+    if not math.isfinite(number):
+        raise ValueError(f"{cell[:60]!r} is not finite; leave the cell empty")
+    return number
+
+
+def _boolean(cell: str) -> bool:
+    try:
+        return _BOOLEANS[cell.strip().lower()]
+    except KeyError as error:
+        raise ValueError(f"{cell[:60]!r} is neither true nor false") from error
+
+
+def _json(cell: str) -> Any:
+    try:
+        return msgspec.json.decode(_encoded(cell))
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{cell[:60]!r} is no JSON: {error}") from error
+
+
+class CsvText:
+    """Events, as stored, to rows with the columns of `COLUMNS`."""
+
+    def __init__(self, format_: Csv) -> None:
+        self._format = format_
+        self._begun = False
+
+    def of(self, events: Iterable[RecordedEvent[Any]]) -> bytes:
+        """The text of events that follow on those before."""
+        out = io.StringIO()
+        writer = csv.writer(out, delimiter=self._format.delimiter, lineterminator="\n")
+        if not self._begun:
+            self._begun = True
+            writer.writerow(COLUMNS)
+        guard = _guarded if self._format.guard_formulas else _as_it_is
+        for event in events:
+            recorded_at, occurred_at = event.recorded_at, event.occurred_at
+            writer.writerow(
+                guard(cell)
+                for cell in (
+                    event.position,
+                    event.stream,
+                    event.version,
+                    event.type,
+                    event.schema_version,
+                    text_of(to_micros(recorded_at)),
+                    "" if occurred_at == recorded_at else occurred_at.isoformat(),
+                    event.event_id,
+                    json.dumps(event.tags, ensure_ascii=False) if event.tags else "",
+                    event.json.decode(),
+                )
+            )
+        return out.getvalue().encode()
+
+    def rest(self) -> bytes:
+        """A header at least, also where there were no events."""
+        return self.of(()) if not self._begun else b""
+
+
+def _as_it_is(cell: object) -> object:
+    return cell
+
+
+def _guarded(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULAS) else cell

@@ -1,0 +1,158 @@
+"""XES attributes as JSON and back, exactly.
+
+An XES attribute becomes the JSON value that a reader expects: a number for an ``int`` or ``float``,
+text for a ``string``, ``date`` or ``id``, an object for a ``container``, a list for a ``list``. An
+attribute that has others nested in it becomes ``{"value": …, "nested": {…}}``. What JSON can't say
+(that a text is a date, that a number was written ``1.50``) is noted beside the data, in the event's
+extras under ``xes``, only where it is needed to write the same XES again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from typing import Any, Final, TypeAlias
+
+from everwhen.exchange.moments import micros_of
+
+Node: TypeAlias = list[Any]
+"""``[tag, key, value]`` or ``[tag, key, value, children]``, all as in the file."""
+
+LEAVES: Final = frozenset({"string", "date", "int", "float", "boolean", "id"})
+GROUPS: Final = frozenset({"list", "container"})
+TIME: Final = "time:timestamp"
+NAME: Final = "concept:name"
+_EXACT_INT: Final = 1 << 63
+_BOOLEANS: Final = {"true": True, "false": False, "1": True, "0": False}
+
+
+class XesValueError(ValueError):
+    """A value that its type doesn't allow."""
+
+
+def natural(node: Node) -> Any:
+    """The node as a JSON value. Raises `XesValueError`."""
+    tag, key, text = node[0], node[1], node[2]
+    children: Sequence[Node] = node[3] if len(node) > 3 else ()
+    if tag == "list":
+        nested = [child for child in children if child[0] != "values"]
+        items = [natural(i) for child in children if child[0] == "values" for i in _children(child)]
+        return {"value": items, "nested": _object(nested)} if nested else items
+    if tag == "container":
+        return _object(children)
+    value = _leaf(tag, key, text)
+    return {"value": value, "nested": _object(children)} if children else value
+
+
+def _children(node: Node) -> Sequence[Node]:
+    return node[3] if len(node) > 3 else ()
+
+
+def _object(nodes: Sequence[Node]) -> dict[str, Any]:
+    return {node[1]: natural(node) for node in nodes}
+
+
+def _leaf(tag: str, key: str, text: str) -> Any:
+    try:
+        if tag == "int":
+            number = int(text) if len(text) < 100 else _EXACT_INT  # int() takes long for long texts
+            return number if -_EXACT_INT <= number < _EXACT_INT else text
+        if tag == "float":
+            value = float(text)
+            return value if math.isfinite(value) else None
+        if tag == "boolean":
+            return _BOOLEANS[text.lower()]
+        if tag == "date":
+            micros_of(text, UTC)
+    except (ValueError, KeyError) as error:
+        raise XesValueError(f"{key!r}: {text[:60]!r} is no {tag}; mend the value") from error
+    return text
+
+
+def attributes_of(nodes: Sequence[Node], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    """The nodes as data, and what has to be noted beside it. Raises `XesValueError`.
+
+    ``prefix`` goes before each key in the data.
+    """
+    data: dict[str, Any] = {}
+    types: dict[str, Any] = {}
+    for node in nodes:
+        key = node[1]
+        value = node[2] if node[0] == "string" and len(node) == 3 else natural(node)
+        data[prefix + key] = value
+        if node[0] == "string" and len(node) == 3 and key != TIME:
+            continue
+        if inferred(key, value) != node:
+            simple = len(node) == 3 and value == node[2]
+            types[key] = node[0] if simple else node
+    if len(data) < len(nodes):
+        return data, {"nodes": list(nodes)}
+    return data, {"types": types} if types else {}
+
+
+def nodes_of(data: Mapping[str, Any], notes: Mapping[str, Any], prefix: str = "") -> list[Node]:
+    """The attributes that the data stands for, exactly so where there are notes."""
+    exact = notes.get("nodes")
+    if isinstance(exact, list) and all(map(_is_node, exact)):
+        return exact
+    types = notes.get("types")
+    types = types if isinstance(types, dict) else {}
+    nodes: list[Node] = []
+    for name, value in data.items():
+        if not name.startswith(prefix):
+            continue
+        key = name[len(prefix) :]
+        noted = types.get(key)
+        if isinstance(noted, list) and _is_node(noted):
+            nodes.append(noted)
+        elif noted in LEAVES and isinstance(value, str):
+            nodes.append([noted, key, value])
+        elif (node := inferred(key, value)) is not None:
+            nodes.append(node)
+    return nodes
+
+
+def inferred(key: str, value: Any) -> Node | None:
+    """The attribute that a JSON value is by itself; None for null, which XES can't say."""
+    match value:
+        case str():
+            return ["date" if key == TIME and _is_time(value) else "string", key, value]
+        case bool():
+            return ["boolean", key, "true" if value else "false"]
+        case int():
+            return ["int", key, str(value)]
+        case float():
+            return ["float", key, repr(value)]
+        case dict():
+            nested = [inferred(str(k), v) for k, v in value.items()]
+            return ["container", key, None, [node for node in nested if node is not None]]
+        case list() | tuple():
+            items = [inferred(key, item) for item in value]
+            values = [node for node in items if node is not None]
+            return ["list", key, None, [["values", None, None, values]]]
+        case _:
+            return None
+
+
+def _is_time(text: str) -> bool:
+    try:
+        micros_of(text, UTC)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_node(node: Any) -> bool:
+    """Whether a note has the shape of an attribute; extras may come from anywhere."""
+    if not isinstance(node, list) or len(node) not in {3, 4} or not isinstance(node[0], str):
+        return False
+    tag, key, value = node[:3]
+    children = node[3] if len(node) == 4 else []
+    if not isinstance(children, list) or not all(map(_is_node, children)):
+        return False
+    if tag == "values":
+        return key is None
+    if not isinstance(key, str):
+        return False
+    return value is None if tag in GROUPS else tag in LEAVES and isinstance(value, str)

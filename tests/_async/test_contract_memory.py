@@ -1,0 +1,19 @@
+"""The contract suite on the memory backend."""
+
+from __future__ import annotations
+
+import pytest
+
+from everwhen._async.embedded import EmbeddedBackend
+from everwhen.backends.memory import MemoryEngine
+from everwhen.clock import Clock
+from everwhen.testing.aio import ContractTest, contract_tests
+
+
+async def _open(clock: Clock) -> EmbeddedBackend:
+    return EmbeddedBackend(MemoryEngine(clock))
+
+
+@pytest.mark.parametrize("test", contract_tests(MemoryEngine.capabilities), ids=repr)
+async def test_contract(test: ContractTest) -> None:
+    await test.run(_open)
