@@ -7,8 +7,7 @@ PYTHON := $(VENV)/bin/python
 FOUND := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP := $(PYTHON) -m pip --quiet --disable-pip-version-check
-TYPED := -p everwhen
-SCRIPTS := tools/*.py benchmarks/*.py
+LOG := ../shared/data/bpic2013_incidents.xes.gz
 
 .PHONY: help demo test check sync pins bench docs clean
 
@@ -38,7 +37,7 @@ $(VENV)/installed-bench: $(VENV)/installed-run requirements/bench.txt
 	@touch $@
 
 demo: $(VENV)/installed-demo  ## Import a real event log and travel in it (under a minute)
-	@$(VENV)/bin/everwhen demo
+	@$(VENV)/bin/everwhen demo $(if $(wildcard $(LOG)),--log $(LOG))
 
 test: $(VENV)/installed-develop  ## Run the tests
 	@$(PYTHON) -m pytest

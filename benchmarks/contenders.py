@@ -89,6 +89,7 @@ class Contender(ABC):
         """Bytes on disk, once everything is in its place."""
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of everything."""
 
@@ -205,9 +206,7 @@ class Eventsourcing(Contender):
             list(self._stored((s, version, [event(s)]) for s in range(streams)))
         )
 
-    def _stored(
-        self, writes: Iterable[tuple[int, int, list[BetPlaced]]]
-    ) -> Iterable[StoredEvent]:
+    def _stored(self, writes: Iterable[tuple[int, int, list[BetPlaced]]]) -> Iterable[StoredEvent]:
         for stream, version, events in writes:
             originator = self.ids.setdefault(stream, _id(stream))
             for number, one in enumerate(events, version + 1):
@@ -260,18 +259,16 @@ class UmaDB(Contender):
         tags = [f"game-{stream}"]
         return [umadb.Event("BetPlaced", encode(one), tags) for one in events]
 
-    def append(self, stream: int, version: int, events: list[BetPlaced]) -> None:
+    def append(self, stream: int, _version: int, events: list[BetPlaced]) -> None:
         query = umadb.Query([umadb.QueryItem(tags=[f"game-{stream}"])])
         condition = umadb.AppendCondition(query, self.positions.get(stream))
         self.positions[stream] = self.client.append(self._events(stream, events), condition)
 
-    def append_batch(self, streams: int, version: int) -> None:
+    def append_batch(self, streams: int, _version: int) -> None:
         self.client.append([e for s in range(streams) for e in self._events(s, [event(s)])])
 
     def read_all(self) -> int:
-        return sum(
-            s.position > 0 and s.event.event_type == "BetPlaced" for s in self.client.read()
-        )
+        return sum(s.position > 0 and s.event.event_type == "BetPlaced" for s in self.client.read())
 
     def read_stream(self, stream: int) -> int:
         query = umadb.Query([umadb.QueryItem(tags=[f"game-{stream}"])])

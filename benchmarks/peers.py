@@ -166,7 +166,7 @@ def sizes() -> Results:
     return found
 
 
-def lines(quick: bool) -> list[tuple[str, Line, list[type[Contender]]]]:
+def lines(*, quick: bool) -> list[tuple[str, Line, list[type[Contender]]]]:
     """What is measured, and whom it concerns."""
     k = 1 if quick else 4
     peers: list[type[Contender]] = [Eventsourcing, UmaDB]
@@ -203,7 +203,7 @@ def main() -> None:
     rounds = 1 if options.quick else 3
     print(f"Python {platform.python_version()}, payload {PAYLOAD} bytes, events/s, {rounds} rounds")
     results: Results = {}
-    for name, line, openers in lines(options.quick):
+    for name, line, openers in lines(quick=options.quick):
         if options.only in name:
             results[name] = measure(line, openers, rounds)
             show(name, results[name])

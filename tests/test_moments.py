@@ -138,7 +138,9 @@ def test_today_is_the_day_of_the_zone() -> None:
 moments = st.datetimes(
     min_value=datetime(2, 1, 1),
     max_value=datetime(9998, 12, 31),
-    timezones=st.builds(timezone, st.integers(-14 * 60, 14 * 60).map(lambda m: timedelta(minutes=m))),
+    timezones=st.builds(
+        timezone, st.integers(-14 * 60, 14 * 60).map(lambda m: timedelta(minutes=m))
+    ),
 )
 
 

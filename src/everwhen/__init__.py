@@ -54,6 +54,8 @@ from everwhen.upcasting import Upcast
 
 __all__ = [
     "ANY",
+    "EXISTS",
+    "NO_STREAM",
     "Backend",
     "BatchError",
     "BusyError",
@@ -71,7 +73,6 @@ __all__ = [
     "DeclarationError",
     "DecodeError",
     "Document",
-    "EXISTS",
     "Event",
     "EventType",
     "EventTypes",
@@ -84,7 +85,6 @@ __all__ = [
     "InvalidEventError",
     "InvalidQueryError",
     "Metadata",
-    "NO_STREAM",
     "NewEvent",
     "NewerStoreError",
     "NotAStoreError",

@@ -67,7 +67,7 @@ class ConditionError(RefusedError):
         self.position = position
         super().__init__(
             f"the condition no longer holds: position {position} matches its query and comes after "
-            f"position {after}; read the query again, decide again, and append with the new position"
+            f"position {after}; read again, decide again, and append with the new position"
         )
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -50,10 +50,11 @@ def time_of_commit(commit: EncodedCommit, now: Callable[[], int], last: int) -> 
     """
     if commit.recorded_at is None:
         moment = now()
-        return moment if moment > last else last
+        return max(last, moment)
     if commit.recorded_at < last:
+        own = from_micros(commit.recorded_at).isoformat()
         raise InvalidCommitError(
-            f"commit {UUID(bytes=commit.id)}: recorded_at {from_micros(commit.recorded_at).isoformat()} lies "
+            f"commit {UUID(bytes=commit.id)}: recorded_at {own} lies "
             f"before the newest event's {from_micros(last).isoformat()}; keep such a time as the "
             f"events' occurred_at"
         )

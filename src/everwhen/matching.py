@@ -25,8 +25,8 @@ class Matcher:
         "_last",
         "_last_version",
         "_occurred_until",
-        "_recorded_until",
         "_reached",
+        "_recorded_until",
         "_selectors",
         "_whole_slices",
     )

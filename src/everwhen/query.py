@@ -20,7 +20,6 @@ from everwhen.contract import category_of, to_micros
 from everwhen.errors import InvalidQueryError
 from everwhen.events import Event, EventType
 
-
 _BEYOND: Final = (1 << 63) - 1
 """Larger than any position or version."""
 

@@ -17,7 +17,7 @@ from everwhen.contract import StoredSlice, from_micros
 from everwhen.errors import CorruptStoreError, DecodeError
 from everwhen.metadata import CommitMetadata
 
-E = TypeVar("E", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
 
 _set = msgspec.structs.force_setattr
 _decode_commit_metadata = msgspec.json.Decoder(CommitMetadata).decode
@@ -44,7 +44,7 @@ class _Untouched(msgspec.Struct, frozen=True):
 _UNTOUCHED = _Untouched()
 
 
-class RecordedEvent(msgspec.Struct, Generic[E], frozen=True, eq=False, gc=False):
+class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=False):
     """An event as stored, with its place in the store.
 
     ``position`` is its global number and ``version`` its number in its stream. ``type`` is its
@@ -64,14 +64,14 @@ class RecordedEvent(msgspec.Struct, Generic[E], frozen=True, eq=False, gc=False)
     _event: Any = _UNTOUCHED
 
     @property
-    def event(self) -> E:
+    def event(self) -> E_co:
         """The typed event, or `UnknownEvent`. Raises `DecodeError` if the data doesn't fit."""
         entry = self._entry
         if type(entry) is not Entry:
-            return cast("E", entry.data)
+            return cast("E_co", entry.data)
         if self._event is _UNTOUCHED:
             _set(self, "_event", self._typed())
-        return cast("E", self._event)
+        return cast("E_co", self._event)
 
     def _typed(self) -> object:
         types = self._codec.types

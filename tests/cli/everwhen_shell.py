@@ -33,7 +33,7 @@ class Outcome:
 
     @property
     def fields(self) -> dict[str, str]:
-        return {name: value for name, value in self.rows}
+        return dict(self.rows)
 
     @property
     def records(self) -> list[dict[str, Any]]:

@@ -76,7 +76,9 @@ def test_filters(shell: Shell, shop: Path, filters: list[str], positions: list[i
 def test_as_at_finds_the_moment_between_two_events(shell: Shell, shop: Path) -> None:
     moments = [row[1] for row in shell("read", shop).rows]
     done = shell("read", shop, "--as-at", moments[2])
-    assert [row[0] for row in done.rows] == [str(i + 1) for i, m in enumerate(moments) if m <= moments[2]]
+    assert [row[0] for row in done.rows] == [
+        str(i + 1) for i, m in enumerate(moments) if m <= moments[2]
+    ]
 
 
 def test_a_time_without_zone_is_local_and_said_so(shell: Shell, shop: Path) -> None:
@@ -137,7 +139,9 @@ def test_streams(shell: Shell, shop: Path) -> None:
         ["player-7", "1", "5"],
     ]
     records = shell("streams", shop, "--category", "player", "--json").records
-    assert [(r["stream"], r["category"], r["version"]) for r in records] == [("player-7", "player", 1)]
+    assert [(r["stream"], r["category"], r["version"]) for r in records] == [
+        ("player-7", "player", 1)
+    ]
     assert shell("streams", shop, "-c", "nothing").out == ""
 
 

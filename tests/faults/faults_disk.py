@@ -39,7 +39,7 @@ class Recording(apsw.VFS):
     ) -> _RecordedFile:
         return _RecordedFile(self, name, flags)
 
-    def xDelete(self, name: str, sync_folder: bool) -> None:  # noqa: N802, FBT001
+    def xDelete(self, name: str, sync_folder: bool) -> None:  # noqa: N802
         super().xDelete(name, sync_folder)
         self.steps.append(Step("delete", Path(name).name))
 
@@ -168,7 +168,7 @@ def _variants(
         yield Loss(moment, variant, kept, list(acknowledged))
 
 
-def _kept(files: dict[str, _File], keep: Keep, torn: bool = False) -> dict[str, bytes]:  # noqa: FBT001, FBT002
+def _kept(files: dict[str, _File], keep: Keep, torn: bool = False) -> dict[str, bytes]:  # noqa: FBT002
     return {name: file.after_loss(keep, torn=torn) for name, file in files.items()}
 
 
@@ -190,9 +190,7 @@ class Faulty(apsw.VFS):
 
 
 class _FaultyFile(apsw.VFSFile):
-    def __init__(
-        self, disk: Faulty, name: str | apsw.URIFilename | None, flags: list[int]
-    ) -> None:
+    def __init__(self, disk: Faulty, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         super().__init__("", name, flags)
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
         self._disk = disk

@@ -72,7 +72,9 @@ def test_power_loss_at_every_sync(tmp_path: Path, disk: Recording) -> None:
     syncs = sum(step.what == "sync" for step in disk.steps)
     assert syncs > 40
     assert tried > 5 * syncs
-    assert any(s.what == "sync" and s.file == "store.db" for s in disk.steps[: len(disk.steps) // 2])
+    assert any(
+        s.what == "sync" and s.file == "store.db" for s in disk.steps[: len(disk.steps) // 2]
+    )
 
 
 def test_without_syncs_a_power_loss_takes_commits(tmp_path: Path, disk: Recording) -> None:

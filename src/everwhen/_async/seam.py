@@ -200,7 +200,7 @@ class Appender:
         try:
             with self._engine.lock:
                 outcomes = self._engine.write([c for t in tickets for c in t.commits])
-        except BaseException as failure:  # goes to the callers, who wait for it
+        except BaseException as failure:  # noqa: BLE001 (it goes to those who wait for it)
             for ticket in tickets:
                 ticket.failure = failure
         else:

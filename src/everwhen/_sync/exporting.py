@@ -76,7 +76,7 @@ class _Export:
         whole = msgspec.structs.replace(query, recorded_until=None) == Query()
         store = self._store
         if isinstance(chosen, CloudEvents):
-            store = Store(store._backend, events=EventTypes())  # noqa: SLF001 (as stored)
+            store = Store(store._backend, events=EventTypes())
         text = chosen.text(part=not whole)
         head = (store.head()).position
         if query.last_position is None:

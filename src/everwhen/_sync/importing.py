@@ -164,7 +164,7 @@ class _Import:
     # Somebody else's log
 
     def _take_in(self, items: Iterator[Record | RestoredCommit]) -> None:
-        entrance = Entrance(self._store._codec)  # noqa: SLF001 (one room of the house)
+        entrance = Entrance(self._store._codec)
         with closing(Sorter()) as sorter:
             while batch := list(islice(items, _READ_AT_ONCE)):
                 for record in batch:
@@ -283,7 +283,7 @@ class _Import:
             sleep(0)
 
     def _append(self, commits: Iterable[EncodedCommit]) -> list[Outcome]:
-        return list(self._store._backend.append(list(commits)))  # noqa: SLF001 (one room)
+        return list(self._store._backend.append(list(commits)))
 
     def _count(self, unit: Importable, outcome: Outcome) -> None:
         if isinstance(outcome, EverwhenError):

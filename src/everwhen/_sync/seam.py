@@ -139,7 +139,7 @@ class Appender:
             size += len(ticket.commits)
         try:
             outcomes = self._engine.write([c for t in tickets for c in t.commits])
-        except BaseException as failure:  # goes to the callers, who wait for it
+        except BaseException as failure:
             for ticket in tickets:
                 ticket.failure = failure
             if not isinstance(failure, Exception):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from everwhen._sync_testing.bench import Bench, events_of, typed
 from everwhen._sync_testing.seam import Beside
 from everwhen.commits import Commit, Write
@@ -167,6 +169,6 @@ def a_batch_gives_a_receipt_for_each_commit(bench: Bench) -> None:
     ends = {e.commit_id: e.position for e in recorded}
     equal([ends[r.commit_id] for r in receipts], [r.position for r in receipts], "where it ends")
     true(
-        all(a.position < b.position for a, b in zip(receipts, receipts[1:], strict=False)),
+        all(a.position < b.position for a, b in itertools.pairwise(receipts)),
         "commits of a batch keep their order",
     )

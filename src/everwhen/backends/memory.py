@@ -1,4 +1,4 @@
-"""Everything in memory: for tests, for trying out, and the model that other backends are held to."""
+"""Everything in memory: for tests, for trying out, and as the model for other backends."""
 
 from __future__ import annotations
 
@@ -228,6 +228,7 @@ class _MemoryTransaction:
         self.snapshots = snapshots
 
     def execute(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        del sql, parameters
         raise UnsupportedError("the memory backend has no SQL; use a SQLite store for read models")
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:

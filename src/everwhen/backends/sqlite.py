@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -193,23 +193,13 @@ class SqliteEngine:
     def _page(self, connection: apsw.Connection, query: Query, window: Window, events: int) -> Page:
         reaches, names = Matcher(query).reaches, self._names
         slices: list[StoredSlice] = []
-        looked_at = size = volume = 0
-        for (
-            position,
-            stream,
-            version,
-            count,
-            moment,
-            commit_id,
-            index,
-            metadata,
-            body,
-        ) in rows_to_judge(connection, query, window):
+        size = volume = 0
+        for looked_at, row in enumerate(rows_to_judge(connection, query, window), 1):
+            position, stream, version, count, moment, commit_id, index, metadata, body = row
             name = names.get(stream) or self._name(connection, stream)
             stored = StoredSlice(
                 position, name, version, count, moment, commit_id, index, metadata, body
             )
-            looked_at += 1
             if reaches(stored):
                 slices.append(stored)
                 size += count
@@ -483,8 +473,8 @@ class _Writer:
                 raise ConflictError(name, expected, actual)
         if commit.condition is not None:
             after = commit.condition.after
-            newer = self._newer(commit.condition.query, after, staged)
-            check_condition(commit.condition.query, after, newer)
+            with contextlib.closing(self._newer(commit.condition.query, after, staged)) as newer:
+                check_condition(commit.condition.query, after, newer)
         self._recorded_at = recorded_at = time_of_commit(commit, self._now, self._recorded_at)
         versions: dict[str, int] = {}
         index = 0
@@ -582,8 +572,14 @@ class _Writer:
             found.append(self._named(row))
         return found
 
-    def _newer(self, query: Query, after: int, staged: _Staged) -> Iterable[StoredSlice]:
-        """Every slice behind the position that may match, written or lined up."""
+    def _newer(
+        self, query: Query, after: int, staged: _Staged
+    ) -> Generator[StoredSlice, None, None]:
+        """Every slice behind the position that may match, written or lined up.
+
+        Close it, or a refusal's traceback keeps its statement open: the connection would stay on
+        an old snapshot, and the statement would be let go by whatever thread drops the error.
+        """
         newest = self.connection.execute("SELECT max(position) FROM slices").get or 0
         if newest > after:
             window = Window(after, newest, reverse=False)

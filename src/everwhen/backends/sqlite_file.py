@@ -126,7 +126,7 @@ def prepare(connection: apsw.Connection, path: Path, *, read_only: bool, durable
 
     Raises `NotAStoreError`, `NewerStoreError` or `CorruptStoreError`.
     """
-    _check_header(path)
+    _check_header(connection, path)
     version = _schema_version(connection, path)
     steps = migrations()
     latest = steps[-1][0]
@@ -175,18 +175,16 @@ def _schema_version(connection: apsw.Connection, path: Path) -> int:
     return 0
 
 
-def _check_header(path: Path) -> None:
-    """Tells a foreign or shortened file from a store before SQLite works with it."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            header = file.read(100)
-    except FileNotFoundError:
+def _check_header(connection: apsw.Connection, path: Path) -> None:
+    """Tells a foreign or shortened file from a store before SQLite works with it.
+
+    Reads through the connection: closing a file of our own would drop the locks that every other
+    connection of this process holds on it (POSIX).
+    """
+    size = path.stat().st_size
+    if not size:
         return
-    except PermissionError as error:
-        raise StorageError(f"{path}: may not be read; check its permissions") from error
-    if not header:
-        return
+    header = connection.read("main", 0, 0, 100)[1][:size]
     if not header.startswith(_SQLITE_MAGIC[: len(header)]):
         raise _not_a_store(path, "it is not a SQLite file")
     if len(header) < 100:

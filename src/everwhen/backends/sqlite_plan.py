@@ -92,8 +92,7 @@ def _rows_of_stream(
 ) -> Iterator[Row]:
     stream = _id_of_stream(connection, name)
     if stream is not None:
-        for row in _stream_rows(connection, COLUMNS, stream, query, window):
-            yield row
+        yield from _stream_rows(connection, COLUMNS, stream, query, window)
 
 
 def _ranges(connection: apsw.Connection, query: Query, window: Window) -> Ranges | None:

@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command()(append)
 
 
-def append(  # noqa: PLR0913 - each option is a parameter
+def append(
     store: StoreArgument,
     stream: Annotated[
         str,

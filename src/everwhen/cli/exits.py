@@ -30,6 +30,7 @@ from everwhen.errors import (
     RefusedError,
     StorageError,
 )
+from everwhen.exchange import ExchangeFileError, ImportFormatError
 
 OK: Final = 0
 NO: Final = 1
@@ -42,6 +43,8 @@ NOT_ALLOWED: Final = 77
 INTERRUPTED: Final = 130
 
 _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
+    (ImportFormatError, BAD_DATA),
+    (ExchangeFileError, NO_INPUT),
     (RefusedError, NO),
     (InvalidQueryError, USAGE),
     (DeclarationError, USAGE),

@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command()(tail)
 
 
-def read(  # noqa: PLR0913 - each option is a parameter
+def read(
     store: StoreArgument,
     *,
     stream: StreamOption = None,
@@ -75,7 +75,7 @@ def read(  # noqa: PLR0913 - each option is a parameter
     A TIME is ISO 8601 (2013-05-01, '2013-05-01 14:00', 2013-05-01T12:00Z), or '2h ago',
     '3 days ago', yesterday, now. Without a zone it is local time.
     """
-    query = _filtered(stream, category, type_, tag)
+    query = filtered(stream, category, type_, tag)
     if from_version is not None:
         query = query.from_version(from_version)
     if to_version is not None:
@@ -119,7 +119,7 @@ def streams(
         Output(json=json).list(opened.streams(category), StreamView())
 
 
-def tail(  # noqa: PLR0913 - each option is a parameter
+def tail(
     store: StoreArgument,
     *,
     stream: StreamOption = None,
@@ -145,7 +145,7 @@ def tail(  # noqa: PLR0913 - each option is a parameter
     last 10, or behind a position with --after, and goes on until Ctrl-C, which ends it with exit
     code 130, or until --limit. Columns are those of read.
     """
-    query = _filtered(stream, category, type_, tag)
+    query = filtered(stream, category, type_, tag)
     with existing(store, events=event_types(events)) as opened:
         found = opened.subscribe(query.after(after)) if after is not None else None
         followed = _followed(opened, query, last) if found is None else iter(found)
@@ -162,12 +162,13 @@ def _followed(store: Store, query: Query, last: int) -> Iterator[RecordedEvent[A
     return chain(reversed(known), store.subscribe(query.after(head)))
 
 
-def _filtered(
+def filtered(
     streams: list[str] | None,
     categories: list[str] | None,
     types: list[str] | None,
     tags: list[str] | None,
 ) -> Query:
+    """The query that the filters of several commands say together."""
     query = Query()
     if streams:
         query = query.stream(*streams)

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command()(at)
 
 
-def at(  # noqa: PLR0913 - each option is a parameter
+def at(
     store: StoreArgument,
     moment: Annotated[
         str,

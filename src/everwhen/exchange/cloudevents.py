@@ -8,7 +8,7 @@ the store knows, so that the import of an export is the same store again:
 | ``id``                   | the event id                                                          |
 | ``source``               | what was given for the export, ``urn:everwhen`` unless said otherwise |
 | ``type``, ``subject``    | the type name and the stream                                          |
-| ``time``                 | ``occurred_at``, which is ``recordedtime`` where nothing else is known |
+| ``time``                 | ``occurred_at``; where there is none, ``recordedtime`` |
 | ``data``                 | the stored JSON, of the stored schema version, with any codec steps   |
 | ``recordedtime``         | ``recorded_at``                                                       |
 | ``ewposition``, ``ewversion`` | position and version, as text (they may exceed 32 bits)          |
@@ -18,7 +18,8 @@ the store knows, so that the import of an export is the same store again:
 | ``ewpart``               | true where the export was a selection: commits may lack events        |
 | ``ewownid``, ``ewowntime`` | true where ``id`` or ``time`` were given by the writer              |
 | ``ewtags``, ``ewextras`` | tags and extras, as JSON in a text                                    |
-| ``causationid``, ``correlationid``, ``ewuser``, ``ewsource``, ``ewcommitextras`` | the commit's metadata |
+| ``causationid``, ``correlationid`` | the commit's metadata,                                     |
+| ``ewuser``, ``ewsource``, ``ewcommitextras`` | all of it                                        |
 
 Any other CloudEvent becomes an event of the stream ``subject``, or ``source`` where it has none.
 Data that is no JSON object is kept as ``{"value": …}``, binary data as ``{"base64": …}``, and
@@ -132,7 +133,7 @@ class CloudEventsText:
         return _encode_lines([held])
 
     def _line(self, event: RecordedEvent[Any]) -> _Line:
-        stored, entry, index = event._slice, event._entry, event._index  # noqa: SLF001 (as stored)
+        stored, entry, index = event._slice, event._entry, event._index
         if stored is not self._slice:
             self._slice = stored
             self._common = self._common_of(event)
@@ -157,7 +158,7 @@ class CloudEventsText:
 
     def _common_of(self, event: RecordedEvent[Any]) -> dict[str, Any]:
         """What the events of a slice have in common."""
-        stored = event._slice  # noqa: SLF001 (as stored)
+        stored = event._slice
         metadata = commit_metadata(stored)
         return {
             "source": self._source,

@@ -7,7 +7,7 @@ have come.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 E = TypeVar("E", bound=BaseException)
 
@@ -39,7 +39,7 @@ class raises(Generic[E]):  # noqa: N801 (reads as a word of the test, like pytes
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: Any, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> bool:
         if error is None:
             raise AssertionError(f"{self._promised}: wanted {self._wanted.__name__}, nothing came")
@@ -47,7 +47,7 @@ class raises(Generic[E]):  # noqa: N801 (reads as a word of the test, like pytes
             self.error = error
             return True
         if isinstance(error, Exception):
-            raise AssertionError(
+            raise AssertionError(  # noqa: TRY004 (of another kind than wanted)
                 f"{self._promised}: wanted {self._wanted.__name__}, got {error!r}"
             ) from error
         return False

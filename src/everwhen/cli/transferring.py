@@ -1,0 +1,225 @@
+"""The commands between files and stores: ``import`` and ``export``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+
+from everwhen import export_events, import_events
+from everwhen.cli.exits import USAGE, Stop
+from everwhen.cli.here import given_place
+from everwhen.cli.looks import bytes_look
+from everwhen.cli.opening import existing
+from everwhen.cli.options import (
+    AfterOption,
+    CategoryOption,
+    JsonOption,
+    StoreArgument,
+    StreamOption,
+    TagOption,
+    TypeOption,
+)
+from everwhen.cli.progress import shown
+from everwhen.cli.reading import filtered
+from everwhen.cli.terminal import Output
+from everwhen.exchange import Csv, Format, ImportReport, Xes, format_named, format_of
+
+_ROLES: Final = ("stream", "type", "time", "occurred_at", "event_id", "tags_json", "data_json")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command("import")(import_)
+    app.command()(export)
+
+
+FormatOption = Annotated[
+    str | None,
+    typer.Option("--format", "-f", metavar="NAME", help="jsonl, csv, tsv or xes; else by suffix."),
+]
+
+
+def import_(
+    store: StoreArgument,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file; - for standard input.")],
+    *,
+    format_: FormatOption = None,
+    category: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Category of the streams of an XES or CSV log."),
+    ] = None,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Leave invalid lines out, and count them.")
+    ] = False,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE=NAME",
+            help="CSV: the column that holds stream, type, time, occurred_at, event_id, tags_json "
+            "or data_json; 'time=' for a log without times. Repeat.",
+        ),
+    ] = None,
+    every_type: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="CSV: the type of every event.")
+    ] = None,
+    time_format: Annotated[
+        str,
+        typer.Option(metavar="FORMAT", help="CSV: iso, s or ms since 1970, or as for strptime."),
+    ] = "iso",
+    time_zone: Annotated[
+        str | None, typer.Option(metavar="ZONE", help="CSV: the zone of times without one.")
+    ] = None,
+    integer: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="CSV: holds whole numbers. Repeat.")
+    ] = None,
+    number: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="CSV: holds numbers. Repeat.")
+    ] = None,
+    boolean: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="CSV: true or false. Repeat.")
+    ] = None,
+    json_column: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="CSV: holds JSON. Repeat.")
+    ] = None,
+    tag_column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="CSV: tags events COLUMN:cell. Repeat."),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="CSV: leave it out. Repeat.")
+    ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(metavar="CHARACTER", help="CSV: between cells.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="CSV: the text's encoding.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Import a file's events; the store is created where there is none.
+
+    Formats are JSON Lines of CloudEvents (.jsonl), CSV (.csv) and IEEE XES (.xes), each also
+    compressed (.gz). A log keeps its own times where the store is empty or older than the log;
+    else they become the events' occurred_at.
+
+    An invalid line ends the import before anything is written, unless --skip-invalid. After an
+    interruption run the same command again: it goes on, and writes nothing twice.
+    """
+    chosen = _format(file, format_)
+    if isinstance(chosen, Xes) and category is not None:
+        chosen = Xes(category=category)
+    if isinstance(chosen, Csv):
+        given: dict[str, Any] = {
+            "category": category,
+            "constant_type": every_type,
+            "time_format": time_format,
+            "time_zone": time_zone,
+            "integers": tuple(integer or ()),
+            "floats": tuple(number or ()),
+            "booleans": tuple(boolean or ()),
+            "json": tuple(json_column or ()),
+            "tags": tuple(tag_column or ()),
+            "ignored": (*chosen.ignored, *(ignore or ())),
+            "delimiter": delimiter or chosen.delimiter,
+            "encoding": encoding or chosen.encoding,
+        }
+        chosen = msgspec.structs.replace(chosen, **given, **_roles(column or []))
+    with existing(store, write=True, create=True) as opened, shown(f"Importing {file}") as progress:
+        began = time.perf_counter()
+        report = import_events(opened, file, chosen, skip_invalid=skip_invalid, progress=progress)
+        seconds = time.perf_counter() - began
+    _report(Output(json=json), report, seconds)
+
+
+def _roles(columns: list[str]) -> dict[str, str | None]:
+    roles: dict[str, str | None] = {}
+    for column in columns:
+        role, sign, name = column.partition("=")
+        if not sign or role not in _ROLES:
+            raise Stop(
+                f"--column {column}: write it as ROLE=NAME, with a role of {', '.join(_ROLES)}",
+                USAGE,
+            )
+        roles[role] = name or None
+    return roles
+
+
+def _format(file: str, name: str | None) -> Format:
+    if name is not None:
+        return format_named(name)
+    if file == "-":
+        raise Stop("standard input and output have no suffix; add --format", USAGE)
+    return format_of(file)
+
+
+def _report(out: Output, report: ImportReport, seconds: float) -> None:
+    for reason in report.reasons:
+        sys.stderr.write(f"everwhen: line {reason.line}: {reason.reason}\n")
+    if out.is_terminal:
+        rate = f", {report.written / seconds:,.0f} events/s" if report.written else ""
+        already = f", {report.repeated:,} were there already" if report.repeated else ""
+        invalid = f", {report.invalid:,} invalid ones left out" if report.invalid else ""
+        when = "" if report.times == "recorded" else "; their own times are occurred_at"
+        out.console.print(
+            f"Imported {report.written:,} events in {seconds:.1f} s{rate}{already}{invalid}{when}."
+        )
+        return
+    out.fields(
+        {
+            "events": report.events,
+            "written": report.written,
+            "repeated": report.repeated,
+            "invalid": report.invalid,
+            "times": report.times,
+        }
+    )
+
+
+def export(
+    store: StoreArgument,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file; - for standard output.")],
+    *,
+    format_: FormatOption = None,
+    stream: StreamOption = None,
+    category: CategoryOption = None,
+    type_: TypeOption = None,
+    tag: TagOption = None,
+    after: AfterOption = None,
+    as_at: Annotated[
+        str | None,
+        typer.Option("--as-at", metavar="TIME", help="Only what was recorded until then."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Export events into a file: JSON Lines of CloudEvents, CSV or IEEE XES.
+
+    JSON Lines of a whole store import as the very same store: events, ids, versions, positions
+    and times. The file appears under its name only when it is complete. XES takes one --category.
+    """
+    chosen = _format(file, format_)
+    query = filtered(stream, category, type_, tag)
+    if after is not None:
+        query = query.after(after)
+    if as_at is not None:
+        place = given_place(as_at)
+        query = query.up_to(place) if isinstance(place, int) else query.as_at(place)
+    if isinstance(chosen, Xes):
+        if category is not None and len(category) > 1:
+            raise Stop("an XES log has one category; export each into a file of its own", USAGE)
+        chosen = Xes(category=category[0] if category else chosen.category)
+    with existing(store) as opened, shown(f"Exporting to {file}") as progress:
+        report = export_events(
+            opened, file, chosen, query=query, overwrite=overwrite, progress=progress
+        )
+    if file == "-":
+        return
+    out = Output(json=json)
+    if out.is_terminal:
+        out.console.print(f"Exported {report.events:,} events, {bytes_look(report.bytes)}.")
+    else:
+        out.fields({"events": report.events, "bytes": report.bytes})

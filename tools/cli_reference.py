@@ -1,0 +1,60 @@
+"""Writes docs/reference/cli.md from the commands' own help; ``--check`` only compares."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+TARGET: Final = ROOT / "docs" / "reference" / "cli.md"
+HEAD: Final = """# The command line
+
+Made from the commands' own `--help`. Exit codes: 0 done, 1 the answer is no (refused, faults found,
+nothing there), 2 wrong usage, 65 wrong data, 66 no such store, 74 the medium failed, 75 busy,
+77 not allowed, 130 interrupted.
+
+Shell completion, also of streams and types: `everwhen --install-completion`.
+"""
+
+
+def help_of(*command: str) -> str:
+    """What a command says of itself, as it would in a pipe 100 columns wide."""
+    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    run = subprocess.run(
+        [sys.executable, "-m", "everwhen.cli", *command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    return "\n".join(line.rstrip() for line in run.stdout.strip().splitlines())
+
+
+def reference() -> str:
+    """The page."""
+    program = help_of()
+    names = re.findall(r"^  (\w+)  ", program.partition("Commands:")[2], re.MULTILINE)
+    parts = [HEAD, f"```text\n{program}\n```\n"]
+    parts += [f"## everwhen {name}\n\n```text\n{help_of(name)}\n```\n" for name in names]
+    return "\n".join(parts)
+
+
+def main() -> int:
+    """Write the page, or compare it; 1 where it differs."""
+    page = reference()
+    if "--check" in sys.argv:
+        if not TARGET.exists() or TARGET.read_text("utf-8") != page:
+            print(f"{TARGET.relative_to(ROOT)} is not up to date; run `make sync`")
+            return 1
+        return 0
+    TARGET.parent.mkdir(parents=True, exist_ok=True)
+    TARGET.write_text(page, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
