@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.errors import EverwhenError
+from everwhen.errors import CorruptStoreError, EverwhenError
 
 if TYPE_CHECKING:
     from everwhen.query import Query
@@ -235,5 +235,10 @@ def to_micros(moment: datetime) -> int:
 
 
 def from_micros(micros: int) -> datetime:
-    """The moment, in UTC."""
-    return EPOCH + timedelta(microseconds=micros)
+    """The moment, in UTC. Raises `CorruptStoreError` for what is no time, as only damage makes."""
+    try:
+        return EPOCH + timedelta(microseconds=micros)
+    except (TypeError, OverflowError) as error:
+        raise CorruptStoreError(
+            f"a stored time is damaged ({error}); run check(), and restore the store from a backup"
+        ) from error

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
-from everwhen.codec import decode_entries
 from everwhen.contract import EncodedCommit, Receipt, StoredSlice, from_micros
 from everwhen.errors import CommitIdError, ConditionError, InvalidCommitError
 from everwhen.matching import Matcher
 from everwhen.query import Query
+from everwhen.recorded import entries_of
 
 
 def repeated(commit: EncodedCommit, stored: Sequence[StoredSlice]) -> Receipt:
@@ -33,7 +33,7 @@ def check_condition(query: Query, after: int, newer: Iterable[StoredSlice]) -> N
     for stored in newer:
         if not matcher.reaches(stored):
             continue
-        indexes = matcher.picked(stored, decode_entries(stored.body))
+        indexes = matcher.picked(stored, entries_of(stored))
         if indexes is None or indexes:
             first = indexes[0] if indexes else 0
             raise ConditionError(after, stored.position - stored.count + 1 + first)

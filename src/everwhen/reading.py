@@ -83,7 +83,7 @@ def _decoded(slices: list[StoredSlice], codec: Codec, *, typed: bool) -> list[li
     decode = codec.decode_typed_bodies if typed else decode_bodies
     try:
         decoded = decode(b"[%b]" % b",".join([stored.body for stored in slices]))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
         if typed:  # an unknown type, an old version, or data that doesn't fit: decode when touched
             return _decoded(slices, codec, typed=False)
         return [entries_of(stored) for stored in slices]

@@ -212,7 +212,7 @@ def entries_of(stored: StoredSlice) -> list[Entry]:
     """A slice's entries. Raises `CorruptStoreError` where the body is damaged."""
     try:
         entries = decode_entries(stored.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
         raise CorruptStoreError(
             f"the slice at position {stored.position} ({stored.stream!r}) is damaged: {error}; "
             f"run check(), and restore the file from a backup"

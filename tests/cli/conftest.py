@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from everwhen_shell import Shell
+from tests.cli.everwhen_shell import Shell
 
 from everwhen import Event, NewEvent, open_store
 

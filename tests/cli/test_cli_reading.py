@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from everwhen_shell import Shell
+from tests.cli.everwhen_shell import Shell
 
 from everwhen import open_store
 

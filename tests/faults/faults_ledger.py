@@ -99,6 +99,6 @@ def count_up(store: Store) -> int:
         transaction.execute(
             "INSERT INTO tally VALUES ('all', 1) ON CONFLICT (name) DO UPDATE SET n = n + 1"
         )
-        ((n,),) = transaction.execute("SELECT n FROM tally")
+        ((n,),) = transaction.execute("SELECT n FROM tally WHERE name = 'all'")
         transaction.save_checkpoint(Checkpoint(COUNTED, n))
     return int(n)

@@ -162,6 +162,9 @@ class SqliteEngine:
                 connection = self._connect(read_only=True)
             try:
                 yield connection
+            except (TypeError, ValueError, OverflowError) as error:
+                connection.close(True)
+                raise apsw.CorruptError(f"a stored value makes no sense: {error}") from error
             except BaseException:
                 connection.close(True)
                 raise
@@ -268,11 +271,12 @@ class SqliteEngine:
             return [Checkpoint(*row) for row in rows]
 
     def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
+        bounds = (searchable(subject), _END if up_to is None else min(up_to, _END), limit)
         with self._reading() as connection:
             rows = connection.execute(
                 "SELECT subject, position, fold, fold_version, state FROM snapshots "
                 "WHERE subject = ? AND position <= ? ORDER BY position DESC LIMIT ?",
-                (searchable(subject), _END if up_to is None else min(up_to, _END), limit),
+                bounds,
             )
             return [Snapshot(*row) for row in rows]
 
@@ -376,6 +380,13 @@ class _SqliteTransaction:
             )
 
 
+def _number(stored: object) -> int:
+    """The stored number; in a damaged file something else may have its place."""
+    if type(stored) is not int:
+        raise apsw.CorruptError(f"{stored!r:.40} is stored where a number belongs")
+    return stored
+
+
 class _Stream:
     __slots__ = ("category", "id", "version")
 
@@ -455,9 +466,9 @@ class _Writer:
         get = self.connection.execute
         newest = get("SELECT position, recorded_at FROM slices ORDER BY position DESC LIMIT 1").get
         if newest is not None:
-            self._position, self._recorded_at = newest
-        self._last_stream = get("SELECT max(id) FROM streams").get or 0
-        self._last_term = get("SELECT max(id) FROM terms").get or 0
+            self._position, self._recorded_at = map(_number, newest)
+        self._last_stream = _number(get("SELECT max(id) FROM streams").get or 0)
+        self._last_term = _number(get("SELECT max(id) FROM terms").get or 0)
 
     def _stage(self, commit: EncodedCommit, staged: _Staged) -> Receipt:
         """Judge the commit as if all before it were written, and line its rows up."""
@@ -546,7 +557,7 @@ class _Writer:
                 (name,),
             ).get
             if row is not None:
-                stream = self._streams[name] = _Stream(row[0], name, row[1])
+                stream = self._streams[name] = _Stream(row[0], name, _number(row[1]))
         return stream
 
     def _new_stream(self, name: str, staged: _Staged) -> _Stream:
@@ -590,6 +601,10 @@ class _Writer:
 
     def _named(self, row: Row) -> StoredSlice:
         name = self.connection.execute("SELECT name FROM streams WHERE id = ?", (row[1],)).get
+        if name is None:
+            raise apsw.CorruptError(f"stream {row[1]!r} has no name")
+        for number in row[2:5]:
+            _number(number)
         return StoredSlice(row[0], name, *row[2:])
 
 

@@ -62,10 +62,7 @@ def translation(error: apsw.Error, path: Path) -> EverwhenError:
                 f"everything acknowledged before is safe"
             )
         case apsw.ReadOnlyError() | apsw.PermissionsError():
-            return ReadOnlyError(
-                f"{path}: can't be written to ({error}); check the permissions of the file and "
-                f"its folder, or open it with read_only=True"
-            )
+            return _read_only(path, str(error))
         case apsw.NotADBError():
             return _not_a_store(path, "it is not a SQLite file")
         case apsw.CorruptError():
@@ -76,6 +73,13 @@ def translation(error: apsw.Error, path: Path) -> EverwhenError:
             )
         case _:
             return StorageError(f"{path}: SQLite reports {type(error).__name__}: {error}")
+
+
+def _read_only(path: Path, why: str) -> ReadOnlyError:
+    return ReadOnlyError(
+        f"{path}: can't be written to ({why}); check the permissions of the file and its folder, "
+        f"or open it with read_only=True"
+    )
 
 
 def _not_a_store(path: Path, why: str) -> NotAStoreError:
@@ -142,6 +146,8 @@ def prepare(connection: apsw.Connection, path: Path, *, read_only: bool, durable
                 f"open it once for writing to bring it up to date"
             )
         return
+    if connection.readonly("main"):  # SQLite falls back to this without a word
+        raise _read_only(path, "the file is read-only")
     connection.execute("PRAGMA journal_mode = wal")
     connection.execute(f"PRAGMA synchronous = {'full' if durable else 'normal'}")
     if version < latest:
@@ -157,18 +163,26 @@ def migrate(connection: apsw.Connection, steps: list[tuple[int, str]]) -> None:
             if version > present:
                 connection.execute(sql)
         connection.pragma("application_id", APPLICATION_ID)
-        connection.pragma("user_version", steps[-1][0])
+        connection.pragma("user_version", max(present, steps[-1][0]))
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def _schema_version(connection: apsw.Connection, path: Path) -> int:
-    if connection.pragma("application_id") == APPLICATION_ID:
-        return int(connection.pragma("user_version"))
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
-    if tables or connection.pragma("application_id"):
+    connection.execute("BEGIN")  # one snapshot: another process may be making the schema right now
+    try:
+        application = connection.pragma("application_id")
+        version = connection.pragma("user_version")
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    if application == APPLICATION_ID:
+        return int(version)
+    if tables or application:
         raise _not_a_store(path, "but another program's SQLite file")
     if connection.readonly("main"):
         raise _not_a_store(path, "it is empty")
@@ -181,10 +195,15 @@ def _check_header(connection: apsw.Connection, path: Path) -> None:
     Reads through the connection: closing a file of our own would drop the locks that every other
     connection of this process holds on it (POSIX).
     """
+    if path.is_dir():
+        raise _not_a_store(path, "it is a folder")
     size = path.stat().st_size
     if not size:
         return
     header = connection.read("main", 0, 0, 100)[1][:size]
+    wal = _beside(path, "-wal")
+    has_wal = wal.exists() and wal.stat().st_size > 0
+    size = path.stat().st_size  # last: a log that is gone by now has been taken over in full
     if not header.startswith(_SQLITE_MAGIC[: len(header)]):
         raise _not_a_store(path, "it is not a SQLite file")
     if len(header) < 100:
@@ -192,8 +211,7 @@ def _check_header(connection: apsw.Connection, path: Path) -> None:
     page_size = int.from_bytes(header[16:18], "big")
     page_size = 65536 if page_size == 1 else page_size
     pages = int.from_bytes(header[28:32], "big")
-    wal = _beside(path, "-wal")
-    if size < pages * page_size and not (wal.exists() and wal.stat().st_size):
+    if size < pages * page_size and not has_wal:
         raise _corrupt(
             path, f"it should hold {pages:,} pages of {page_size:,} bytes and has {size:,} bytes"
         )

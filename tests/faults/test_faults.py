@@ -1,0 +1,395 @@
+"""A disk that fills up or fails, a file that is locked or can't be written, a clock that jumps."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+from faults_disk import Faulty
+from faults_ledger import Entry, count_up, entries, faults_in
+
+from everwhen import (
+    BusyError,
+    Commit,
+    EventTypes,
+    EverwhenError,
+    ReadOnlyError,
+    StorageError,
+    StorageFullError,
+    Store,
+    Write,
+    aio,
+    open_store,
+)
+from everwhen._async.embedded import EmbeddedBackend as AsyncBackend
+from everwhen._sync.embedded import EmbeddedBackend
+from everwhen.backends.sqlite import SqliteEngine
+from everwhen.testing import ManualClock
+
+TYPES = EventTypes(Entry)
+
+
+@pytest.fixture
+def disk() -> Iterator[Faulty]:
+    disk = Faulty("everwhen-faulty")
+    yield disk
+    disk.unregister()
+
+
+def _store_on(disk: Faulty, path: Path) -> Store:
+    return Store(EmbeddedBackend(SqliteEngine(path, vfs=disk.name)), events=TYPES)
+
+
+def _full_after(budget: int) -> Callable[[str, str, int], None]:
+    """A disk with so many bytes left."""
+    left = budget
+
+    def fault(what: str, file: str, size: int) -> None:
+        nonlocal left
+        left -= size
+        if left < 0 and what == "write":
+            raise apsw.FullError("the disk is full")
+
+    return fault
+
+
+class _Failing:
+    """A disk whose operation number ``at``, or every one from there on, fails."""
+
+    def __init__(self, at: int, *, lasting: bool) -> None:
+        self._at = at
+        self._lasting = lasting
+        self.done = 0
+
+    def __call__(self, what: str, file: str, size: int) -> None:
+        self.done += 1
+        if self.done == self._at or (self._lasting and self.done > self._at):
+            raise apsw.IOError("the disk failed")
+
+    @property
+    def has_failed(self) -> bool:
+        return self.done >= self._at
+
+
+# A full disk
+
+
+@pytest.mark.parametrize("budget", [0, 100, 4_096, 9_000, 50_000])
+def test_full_disk(tmp_path: Path, disk: Faulty, budget: int) -> None:
+    path = tmp_path / "store.db"
+    with _store_on(disk, path) as store:
+        keys = ["before"]
+        store.append("a-1", entries("before", 3))
+        disk.fault = _full_after(budget)
+        with pytest.raises(StorageFullError, match="no space left"):
+            for i in range(100):
+                store.append(f"a-{i}", entries(f"k{i}", 2, 700))
+                keys.append(f"k{i}")
+        assert {e.event.commit for e in store.read()} >= set(keys), "reading goes on"
+        with pytest.raises(StorageFullError), store.transaction() as transaction:
+            for i in range(100):
+                transaction.execute(f"CREATE TABLE filler{i} AS SELECT zeroblob(9000)")
+        disk.fault = None
+        store.append("a-1", entries("after", 2))
+        assert faults_in(store, [*keys, "after"], count_up(store)) == []
+    with open_store(path, events=[Entry]) as store:
+        assert faults_in(store, [*keys, "after"], 1) == []
+
+
+async def test_full_disk_under_many_tasks(tmp_path: Path, disk: Faulty) -> None:
+    import asyncio
+
+    path = tmp_path / "store.db"
+    engine = SqliteEngine(path, vfs=disk.name)
+    async with aio.Store(AsyncBackend(engine), events=TYPES) as store:
+        disk.fault = _full_after(60_000)
+        outcomes = await asyncio.gather(
+            *(store.append(f"a-{i}", entries(f"k{i}", 1, 3_000)) for i in range(40)),
+            *(store.append(f"b-{i}", entries(f"m{i}", 1)) for i in range(40)),
+            return_exceptions=True,
+        )
+        refused = [o for o in outcomes if isinstance(o, BaseException)]
+        assert refused
+        assert {type(o) for o in refused} == {StorageFullError}
+        disk.fault = None
+        await store.append("a-1", entries("after", 2))
+    with open_store(path, events=[Entry]) as again:
+        assert faults_in(again, ["after"], 0) == []
+
+
+# A disk that fails
+
+# Closing has no caller to tell of a log that couldn't be taken over: it stays, and nothing is lost.
+failures_in_close = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def _small_workload(store: Store, acknowledged: list[str]) -> int:
+    """A bit of everything; what was acknowledged goes into the list. Returns the count."""
+    for i in range(2):
+        store.append("a-1", entries(f"single{i}", 2))
+        acknowledged.append(f"single{i}")
+    counted = count_up(store)
+    batch = [Commit([Write(f"b-{i}", entries(f"batch{i}", 3, 3_000))]) for i in range(3)]
+    store.commit_batch(batch)
+    acknowledged += [f"batch{i}" for i in range(3)]
+    return counted
+
+
+@failures_in_close
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
+def test_io_error_at_every_operation(tmp_path: Path, disk: Faulty, lasting: bool) -> None:
+    failed = 0
+    for at in range(1, 200):
+        path = tmp_path / f"store-{at}.db"
+        acknowledged: list[str] = []
+        counted = 0
+        disk.fault = failing = _Failing(at, lasting=lasting)
+        try:
+            with _store_on(disk, path) as store:
+                try:
+                    counted = _small_workload(store, acknowledged)
+                finally:
+                    disk.fault = None
+                    store.append("a-1", entries("after", 1))
+                    acknowledged.append("after")
+                    assert faults_in(store, acknowledged, counted) == []
+                    disk.fault = failing
+        except StorageError as error:
+            assert str(path) in str(error)
+            failed += 1
+        finally:
+            disk.fault = None
+        with open_store(path, events=[Entry]) as store:
+            assert faults_in(store, acknowledged, counted) == [], f"failed at operation {at}"
+        if not failing.has_failed:
+            break
+    else:
+        pytest.fail("the workload never came to its end")
+    assert failed > 10
+
+
+@failures_in_close
+async def test_io_error_at_every_operation_async(tmp_path: Path, disk: Faulty) -> None:
+    for at in range(1, 40, 2):
+        path = tmp_path / f"store-{at}.db"
+        acknowledged: list[str] = []
+        async with aio.Store(
+            AsyncBackend(SqliteEngine(path, vfs=disk.name)), events=TYPES
+        ) as store:
+            disk.fault = _Failing(at, lasting=False)
+            for i in range(4):
+                try:
+                    await store.append("a-1", entries(f"k{i}", 2))
+                    acknowledged.append(f"k{i}")
+                except StorageError as error:
+                    assert str(path) in str(error)
+        disk.fault = None
+        assert len(acknowledged) >= 3, "one failure costs one append"
+        with open_store(path, events=[Entry]) as again:
+            assert faults_in(again, acknowledged, 0) == []
+
+
+def test_repeating_a_commit_after_a_failed_sync_is_safe(tmp_path: Path, disk: Faulty) -> None:
+    """After a StorageError the outcome is open; the commit id settles it."""
+    from uuid import uuid4
+
+    with _store_on(disk, tmp_path / "store.db") as store:
+        store.append("a-1", entries("first", 1))
+        for at in range(1, 8):
+            commit = Commit([Write("a-1", entries(f"k{at}", 2))], id=uuid4())
+            disk.fault = _Failing(at, lasting=True)
+            try:
+                store.commit(commit)
+            except StorageError:
+                disk.fault = None
+                store.commit(commit)
+            disk.fault = None
+            assert store.commit(commit).repeated
+        assert store.version("a-1") == 15
+        assert store.check() == []
+
+
+# A file or folder that can't be written
+
+
+NOBODY = 65_534
+
+
+def _as_nobody(code: Callable[[], None]) -> None:
+    """Run it in a child without privileges, where this process has some."""
+    if os.geteuid():
+        code()
+        return
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            code()
+            status = 0
+        except BaseException as error:  # noqa: BLE001  shown, and told by the status
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.fixture
+def open_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder that anybody may enter and write to."""
+    changed = []
+    for folder in [tmp_path, *tmp_path.parents]:
+        if folder.stat().st_mode & 0o005 != 0o005 and folder.stat().st_uid == os.geteuid():
+            changed.append((folder, folder.stat().st_mode))
+            folder.chmod(folder.stat().st_mode | 0o005)
+    tmp_path.chmod(0o777)
+    yield tmp_path
+    tmp_path.chmod(0o700)
+    for folder, mode in changed:
+        folder.chmod(mode)
+
+
+def test_read_only_file(open_path: Path) -> None:
+    path = open_path / "store.db"
+    with open_store(path, events=[Entry]) as store:
+        store.append("a-1", entries("k", 1))
+    path.chmod(0o444)
+
+    def code() -> None:
+        with pytest.raises(ReadOnlyError, match="permissions"):
+            open_store(path)
+        with open_store(path, read_only=True, events=[Entry]) as store:
+            assert store.head().position == 1
+            with pytest.raises(ReadOnlyError, match="read_only"):
+                store.append("a-1", entries("k", 1))
+
+    _as_nobody(code)
+    path.chmod(0o644)
+
+
+def test_read_only_folder(open_path: Path) -> None:
+    path = open_path / "store.db"
+    with open_store(path, events=[Entry]) as store:
+        store.append("a-1", entries("k", 1))
+    path.chmod(0o666)
+    open_path.chmod(0o555)
+
+    def code() -> None:
+        with pytest.raises(StorageError, match="permissions|folder"):
+            open_store(path)
+        with pytest.raises(StorageError, match="folder"):
+            open_store(open_path / "new.db")
+        with open_store(path, read_only=True, events=[Entry]) as store:
+            assert [e.event.commit for e in store.read()] == ["k"]
+            assert store.check() == []
+
+    _as_nobody(code)
+
+
+def test_unreadable_file(open_path: Path) -> None:
+    path = open_path / "store.db"
+    open_store(path).close()
+    path.chmod(0)
+
+    def code() -> None:
+        for read_only in (False, True):
+            with pytest.raises(StorageError):
+                open_store(path, read_only=read_only)
+
+    _as_nobody(code)
+
+
+# A locked file
+
+
+def _locked(path: Path) -> apsw.Connection:
+    other = apsw.Connection(str(path))
+    other.execute("BEGIN IMMEDIATE")
+    return other
+
+
+def test_locked_file(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with open_store(path, events=[Entry], busy_timeout=0.1) as store:
+        store.append("a-1", entries("k", 1))
+        other = _locked(path)
+        with pytest.raises(BusyError, match="busy_timeout"):
+            store.append("a-1", entries("lost", 1))
+        with pytest.raises(BusyError), store.transaction():
+            pytest.fail("it can't begin")
+        assert store.version("a-1") == 1, "reading goes on"
+        other.execute("COMMIT")
+        other.close()
+        store.append("a-1", entries("after", 1))
+        assert faults_in(store, ["k", "after"], count_up(store)) == []
+
+
+async def test_locked_file_async(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with aio.open_store(path, events=[Entry], busy_timeout=0.1) as store:
+        other = _locked(path)
+        with pytest.raises(BusyError):
+            await store.append("a-1", entries("lost", 1))
+        other.execute("COMMIT")
+        other.close()
+        assert (await store.append("a-1", entries("k", 1))).position == 1
+
+
+def test_waits_for_a_lock_that_is_let_go(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with open_store(path, events=[Entry], busy_timeout=20) as store:
+        other = _locked(path)
+        timer = threading.Timer(0.2, lambda: other.execute("COMMIT"))
+        timer.start()
+        assert store.append("a-1", entries("k", 1)).position == 1
+        timer.join()
+        other.close()
+
+
+def test_a_second_store_in_the_process_leaves_the_locks_alone(tmp_path: Path) -> None:
+    """Closing any file descriptor of a file drops all of a process's POSIX locks on it."""
+    import subprocess
+
+    path = tmp_path / "store.db"
+    shared_bytes = (0x40000002, 510)
+    program = (
+        "import fcntl, sys; file = open(sys.argv[1], 'r+b');"
+        f"fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, {shared_bytes[1]}, {shared_bytes[0]})"
+    )
+    with open_store(path, events=[Entry]) as store:
+        store.append("a-1", entries("k", 1))
+        open_store(path).close()
+        done = subprocess.run(
+            [sys.executable, "-c", program, path], check=False, capture_output=True, text=True
+        )
+        assert "BlockingIOError" in done.stderr, "SQLite still holds its shared lock"
+
+
+# A clock that jumps
+
+
+def test_clock_that_jumps_back(tmp_path: Path) -> None:
+    clock = ManualClock()
+    path = tmp_path / "store.db"
+    with open_store(path, events=[Entry], clock=clock) as store:
+        first = store.append("a-1", entries("k0", 1)).recorded_at
+        clock.advance(-86_400)
+        assert store.append("a-1", entries("k1", 1)).recorded_at == first
+    clock.advance(-86_400)
+    with open_store(path, events=[Entry], clock=clock) as store:
+        assert store.append("a-1", entries("k2", 1)).recorded_at == first
+        clock.advance(3 * 86_400)
+        later = store.append("a-1", entries("k3", 1)).recorded_at
+        assert later > first
+        assert store.position_at(first) == 3
+        assert store.position_at(clock.advance(-86_400)) == 3
+        assert faults_in(store, ["k0", "k1", "k2", "k3"], count_up(store)) == []
+
+
