@@ -58,8 +58,8 @@ pins: $(VENV)/installed-develop  ## Pin the newest versions of what requirements
 	@$(PYTHON) tools/pins.py
 
 bench: $(VENV)/installed-bench  ## Measure Everwhen beside its peers (some minutes)
-	@$(PYTHON) benchmarks/peers.py
-	@$(PYTHON) benchmarks/large.py
+	@$(PYTHON) -m benchmarks.peers
+	@$(PYTHON) -m benchmarks.large
 
 docs: $(VENV)/installed-develop  ## Build the documentation into site/
 	@$(PYTHON) -m mkdocs build --strict --quiet

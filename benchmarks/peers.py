@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from contenders import (
+from benchmarks.contenders import (
     PAYLOAD,
     BareSqlite,
     Contender,

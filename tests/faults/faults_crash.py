@@ -1,4 +1,4 @@
-"""A program that kills its own children: python faults_crash.py FOLDER KILLS SEED.
+"""A program that kills its own children: python -m tests.faults.faults_crash FOLDER KILLS SEED.
 
 It imports everything and opens nothing, so a child is one fork away from working. A child first
 judges the file that its killed predecessor left behind, then appends, and acknowledges each commit
@@ -18,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 
-from faults_ledger import Entry, count_up, faults_in, some_commit
+from tests.faults.faults_ledger import Entry, count_up, faults_in, some_commit
 
 from everwhen import Store, open_store
 

@@ -164,7 +164,11 @@ def _variants(
 ) -> Iterator[Loss]:
     for variant in _VARIANTS:
         share = {"nothing": 0.0, "everything": 1.0, "most sectors": 0.9}.get(variant, 0.5)
-        kept = _kept(files, lambda _, share=share: chance.random() < share, "sectors" in variant)
+
+        def keep(_: int, share: float = share) -> bool:
+            return chance.random() < share
+
+        kept = _kept(files, keep, torn="sectors" in variant)
         yield Loss(moment, variant, kept, list(acknowledged))
 
 
@@ -185,8 +189,9 @@ class Faulty(apsw.VFS):
     ) -> _FaultyFile:
         return _FaultyFile(self, name, flags)
 
-    def excepthook(self, *failure: Any) -> None:
+    def excepthook(self, *failure: Any) -> bool:
         """The failures are ours, and reach SQLite as error codes: nothing to print."""
+        return True
 
 
 class _FaultyFile(apsw.VFSFile):
@@ -196,8 +201,9 @@ class _FaultyFile(apsw.VFSFile):
         self._disk = disk
         self._file = Path(path or "temporary").name
 
-    def excepthook(self, *failure: Any) -> None:
+    def excepthook(self, *failure: Any) -> bool:
         """See `Faulty.excepthook`."""
+        return True
 
     def _about_to(self, what: str, size: int) -> None:
         if self._disk.fault is not None:

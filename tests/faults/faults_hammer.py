@@ -261,4 +261,5 @@ def main(role: str, flavour: str, path: str, name: str, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5], float(sys.argv[5]))
+    role, flavour, path, name, seconds = sys.argv[1:]
+    main(role, flavour, path, name, float(seconds))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from faults_ledger import Entry, count_up, entries
+from tests.faults.faults_ledger import Entry, count_up, entries
 
 from everwhen import (
     CorruptStoreError,
@@ -43,7 +43,12 @@ def _used(path: Path) -> list[Problem]:
     """Do everything one does with a store; what it raises must be an EverwhenError."""
     with open_store(path, events=[Entry]) as store:
         problems = store.check()
-        for query in (Query(), Query().backwards(), Query().tags("commit:k3"), Query().stream("a-1")):
+        for query in (
+            Query(),
+            Query().backwards(),
+            Query().tags("commit:k3"),
+            Query().stream("a-1"),
+        ):
             try:
                 for recorded in store.read(query):
                     assert recorded.event
@@ -74,7 +79,9 @@ def test_flipped_bytes(healthy: Path, tmp_path: Path) -> None:
         content = bytearray(whole)
         for _ in range(chance.choice((1, 1, 3, 30))):
             start = 0 if chance.random() < 0.2 else chance.randrange(len(content))
-            content[min(start + chance.randrange(120), len(content) - 1)] ^= 1 << chance.randrange(8)
+            content[min(start + chance.randrange(120), len(content) - 1)] ^= 1 << chance.randrange(
+                8
+            )
         path = tmp_path / f"flipped-{number}.db"
         path.write_bytes(content)
         try:
@@ -181,13 +188,23 @@ def test_places_where_no_store_can_be(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_the_same_errors_from_async(healthy: Path, tmp_path: Path) -> None:
-    cut = tmp_path / "cut.db"
-    cut.write_bytes(healthy.read_bytes()[:5_000])
+@pytest.fixture
+def cut(healthy: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "cut.db"
+    path.write_bytes(healthy.read_bytes()[:5_000])
+    return path
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    path = tmp_path / "notes.txt"
+    path.write_text("hello")
+    return path
+
+
+async def test_the_same_errors_from_async(cut: Path, notes: Path, tmp_path: Path) -> None:
     with pytest.raises(CorruptStoreError):
         await aio.open_store(cut)
-    notes = tmp_path / "notes.txt"
-    notes.write_text("hello")
     with pytest.raises(NotAStoreError):
         async with aio.open_store(notes):
             pytest.fail("it can't open")

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from faults_hammer import EVENTS, Belief, Ended, Report, seen
+from tests.faults.faults_hammer import EVENTS, Belief, Ended, Report, seen
 
 from everwhen import RecordedEvent, Store, open_store
 

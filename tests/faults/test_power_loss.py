@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults_disk import Loss, Recording, losses
-from faults_ledger import Entry, count_up, faults_in, some_commit
+from tests.faults.faults_disk import Loss, Recording, losses
+from tests.faults.faults_ledger import Entry, count_up, faults_in, some_commit
 
 from everwhen import EventTypes, Store, open_store
 from everwhen._sync.embedded import EmbeddedBackend

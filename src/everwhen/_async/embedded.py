@@ -125,7 +125,10 @@ class EmbeddedBackend:
             self._refuse_within_transaction("closing the store")
             self._closed = True
             await self._appender.close()
-            await self._calls.run(self._engine.close)
+            try:
+                await self._calls.run(self._engine.close)
+            finally:
+                self._appender.hand_over()
             await self._calls.close()
 
 

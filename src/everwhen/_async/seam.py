@@ -167,6 +167,8 @@ class Appender:
         Waking the writer for each would only make it compete with the loop for the interpreter.
         """
         self._waiting.put(self._gathering.pop(loop))
+        if not self._thread.is_alive():
+            self._refuse_latecomers()
 
     def hand_over(self) -> None:
         """Nothing to do: the writer thread waits for the lock itself."""
@@ -179,6 +181,18 @@ class Appender:
                 await asyncio.sleep(0)  # what was gathered goes first
                 self._waiting.put(None)
                 await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+                self._refuse_latecomers()
+
+    def _refuse_latecomers(self) -> None:
+        """Tell those whom another loop handed over after the last write."""
+        while True:
+            try:
+                tickets = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            for ticket in tickets or ():
+                ticket.failure = StoreClosedError()
+            self._answer(tickets or [])
 
     def _work(self) -> None:
         while (tickets := self._waiting.get()) is not None:
@@ -208,6 +222,9 @@ class Appender:
             for ticket in tickets:
                 ticket.outcomes = outcomes[start : start + len(ticket.commits)]
                 start += len(ticket.commits)
+        self._answer(tickets)
+
+    def _answer(self, tickets: list[_Ticket]) -> None:
         for loop in {ticket.loop for ticket in tickets}:
             mine = [ticket for ticket in tickets if ticket.loop is loop]
             try:

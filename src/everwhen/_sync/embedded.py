@@ -124,7 +124,10 @@ class EmbeddedBackend:
             self._refuse_within_transaction("closing the store")
             self._closed = True
             self._appender.close()
-            self._calls.run(self._engine.close)
+            try:
+                self._calls.run(self._engine.close)
+            finally:
+                self._appender.hand_over()
             self._calls.close()
 
 

@@ -113,7 +113,13 @@ class SqliteEngine:
         with translated(self.path):
             first = self._connect(read_only=read_only)
             try:
-                prepare(first, self.path, read_only=read_only, durable=durable)
+                prepare(
+                    first,
+                    self.path,
+                    read_only=read_only,
+                    durable=durable,
+                    busy_timeout=busy_timeout,
+                )
             except BaseException:
                 first.close()
                 raise

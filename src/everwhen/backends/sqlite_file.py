@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import time
@@ -96,6 +97,8 @@ def open_connection(
     path: Path, *, read_only: bool, busy_timeout: float, vfs: str | None = None
 ) -> apsw.Connection:
     """A connection to an existing or, unless read-only, a new file."""
+    if path.is_dir():
+        raise _not_a_store(path, "it is a folder")
     flags = apsw.SQLITE_OPEN_READONLY
     if not read_only:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
@@ -125,7 +128,14 @@ def _patience(seconds: float) -> Callable[[int], bool]:
     return wait
 
 
-def prepare(connection: apsw.Connection, path: Path, *, read_only: bool, durable: bool) -> None:
+def prepare(
+    connection: apsw.Connection,
+    path: Path,
+    *,
+    read_only: bool,
+    durable: bool,
+    busy_timeout: float,
+) -> None:
     """Checks that the file is a store and makes or migrates its schema.
 
     Raises `NotAStoreError`, `NewerStoreError` or `CorruptStoreError`.
@@ -148,10 +158,23 @@ def prepare(connection: apsw.Connection, path: Path, *, read_only: bool, durable
         return
     if connection.readonly("main"):  # SQLite falls back to this without a word
         raise _read_only(path, "the file is read-only")
-    connection.execute("PRAGMA journal_mode = wal")
+    _use_wal(connection, busy_timeout)
     connection.execute(f"PRAGMA synchronous = {'full' if durable else 'normal'}")
     if version < latest:
         migrate(connection, steps)
+
+
+def _use_wal(connection: apsw.Connection, busy_timeout: float) -> None:
+    """Write-ahead logging; SQLite doesn't wait by itself while another opener switches it on."""
+    patience = _patience(busy_timeout)
+    for attempt in itertools.count():
+        try:
+            connection.execute("PRAGMA journal_mode = wal")
+        except apsw.BusyError:
+            if not patience(attempt):
+                raise
+        else:
+            return
 
 
 def migrate(connection: apsw.Connection, steps: list[tuple[int, str]]) -> None:
@@ -195,8 +218,6 @@ def _check_header(connection: apsw.Connection, path: Path) -> None:
     Reads through the connection: closing a file of our own would drop the locks that every other
     connection of this process holds on it (POSIX).
     """
-    if path.is_dir():
-        raise _not_a_store(path, "it is a folder")
     size = path.stat().st_size
     if not size:
         return

@@ -1,0 +1,206 @@
+"""Stores that are closed, cancelled, interrupted or forked in the middle of something."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import everwhen.aio
+from everwhen import (
+    Checkpoint,
+    Event,
+    EventTypes,
+    EverwhenError,
+    StorageError,
+    Store,
+    StoreClosedError,
+    UnsupportedError,
+    open_store,
+)
+from everwhen._sync.embedded import EmbeddedBackend
+from everwhen.backends.sqlite import SqliteEngine
+
+
+class Noted(Event):
+    text: str
+
+
+def test_closing_while_threads_are_busy(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "busy.db", events=[Noted])
+    store.append("a", [Noted("x")] * 500)
+    stray: list[BaseException] = []
+    acknowledged = [0] * 4
+
+    def append(index: int) -> None:
+        stream = f"s-{index}"
+        acknowledged[index] = store.append(stream, [Noted("x")]).versions[stream]
+
+    def busy(index: int) -> None:
+        try:
+            while True:
+                if index < 2:
+                    append(index)
+                else:
+                    assert list(store.read())
+        except StoreClosedError:
+            return
+        except BaseException as error:  # noqa: BLE001 (whatever it is, it is wrong)
+            stray.append(error)
+
+    def follow() -> None:
+        list(store.subscribe())
+
+    threads = [threading.Thread(target=busy, args=(i,)) for i in range(4)]
+    threads.append(threading.Thread(target=follow))
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    store.close()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert stray == []
+    with open_store(tmp_path / "busy.db", events=[Noted]) as store:
+        assert [store.version(f"s-{i}") for i in range(2)] == acknowledged[:2]
+
+
+def test_closing_wakes_those_who_wait_to_append(tmp_path: Path) -> None:
+    engine = SqliteEngine(tmp_path / "waiting.db")
+    store = Store(EmbeddedBackend(engine), events=EventTypes(Noted))
+
+    def refused() -> None:
+        with pytest.raises(StoreClosedError):
+            store.append("a", [Noted("x")])
+
+    engine.lock.acquire()
+    threads = [threading.Thread(target=store.close, daemon=True)]
+    threads[0].start()
+    time.sleep(0.05)  # the closer is first in the lock's queue
+    threads += [threading.Thread(target=refused, daemon=True) for _ in range(3)]
+    for thread in threads[1:]:
+        thread.start()
+    time.sleep(0.05)
+    engine.lock.release()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_sixty_four_threads_and_many_tasks(tmp_path: Path) -> None:
+    with open_store(tmp_path / "threads.db", events=[Noted]) as store:
+
+        def work(index: int) -> None:
+            for version in range(10):
+                store.append(f"t-{index}", [Noted("x")], expected=version)
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(64)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert {info.version for info in store.streams("t")} == {10}
+
+    async def tasks() -> None:
+        async with everwhen.aio.open_store(tmp_path / "threads.db", events=[Noted]) as store:
+
+            async def work(index: int) -> None:
+                for version in range(4):
+                    await store.append(f"u-{index}", [Noted("x")], expected=version)
+
+            await asyncio.gather(*(work(i) for i in range(256)))
+            assert {info.version async for info in store.streams("u")} == {4}
+            assert await store.check() == []
+
+    asyncio.run(tasks())
+
+
+@pytest.mark.parametrize("location", ["memory:", "file"])
+def test_cancelled_at_every_moment_nothing_hangs(tmp_path: Path, location: str) -> None:
+    """Tasks are cancelled after 0, 1, 2 … turns of the loop, in appends and in transactions."""
+    where = str(tmp_path / "cancelled.db") if location == "file" else location
+
+    async def run() -> None:
+        async with everwhen.aio.open_store(where, events=[Noted]) as store:
+
+            async def keep() -> None:
+                async with store.transaction() as transaction:
+                    await transaction.save_checkpoint(Checkpoint("a", 1))
+                    await transaction.save_checkpoint(Checkpoint("b", 2))
+
+            async def cancelled_after(turns: int, work: Coroutine[Any, Any, object]) -> None:
+                task = asyncio.ensure_future(work)
+                for _ in range(turns):
+                    await asyncio.sleep(0 if turns < 10 else 0.0002)
+                task.cancel()
+                await asyncio.wait([task])
+
+            for turns in range(30):
+                await cancelled_after(turns, store.append("a", [Noted("x")]))
+                await cancelled_after(turns, keep())
+                places = {c.name for c in await store.checkpoints()}
+                assert places in (set(), {"a", "b"}), "a transaction is whole or not at all"
+                async with store.transaction() as transaction:
+                    await transaction.delete_checkpoint("a")
+                    await transaction.delete_checkpoint("b")
+                before = await store.version("b")
+                await asyncio.wait_for(store.append("b", [Noted("x")], expected=before), 10)
+            assert await store.check() == []
+
+    asyncio.run(run())
+
+
+def test_waiting_for_oneself_is_refused(tmp_path: Path) -> None:
+    with (
+        open_store(tmp_path / "self.db", events=[Noted]) as store,
+        store.transaction(),
+        pytest.raises(UnsupportedError, match="inside a transaction"),
+    ):
+        store.append("a", [Noted("x")])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_store_is_not_taken_through_a_fork(tmp_path: Path) -> None:
+    with open_store(tmp_path / "fork.db", events=[Noted]) as store:
+        store.append("a", [Noted("x")])
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                store.append("a", [Noted("x")])
+            except StorageError as error:
+                code = 0 if "fork" in str(error) else 2
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        assert store.append("a", [Noted("x")]).position == 2
+
+
+def test_opening_and_closing_leaves_nothing_behind(tmp_path: Path) -> None:
+    def use() -> None:
+        with open_store(tmp_path / "often.db", events=[Noted]) as store:
+            store.append("a", [Noted("x")])
+            assert list(store.read("a"))
+
+    async def use_async() -> None:
+        async with everwhen.aio.open_store(tmp_path / "often.db", events=[Noted]) as store:
+            await store.append("a", [Noted("x")])
+
+    use()
+    asyncio.run(use_async())
+    files, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+    for _ in range(60):
+        use()
+    for _ in range(10):
+        asyncio.run(use_async())
+    with pytest.raises(EverwhenError):
+        open_store(__file__)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= files
+    assert threading.active_count() <= threads
