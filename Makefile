@@ -62,7 +62,7 @@ bench: $(VENV)/installed-bench  ## Measure Everwhen beside its peers (some minut
 	@$(PYTHON) -m benchmarks.large
 
 docs: $(VENV)/installed-develop  ## Build the documentation into site/
-	@$(PYTHON) -m mkdocs build --strict --quiet
+	@$(VENV)/bin/zensical build --strict --clean
 
 clean:  ## Remove what was made
 	rm -rf $(VENV) site dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 """Everwhen: every state your data ever had. The sync flavour; `everwhen.aio` is the async one."""
 
 from everwhen._sync.backend import Backend, Transaction
+from everwhen._sync.embedded import EmbeddedBackend
 from everwhen._sync.exporting import export_events
 from everwhen._sync.importing import import_events
 from everwhen._sync.store import Store, open_store
@@ -73,6 +74,7 @@ __all__ = [
     "DeclarationError",
     "DecodeError",
     "Document",
+    "EmbeddedBackend",
     "Event",
     "EventType",
     "EventTypes",

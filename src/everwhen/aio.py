@@ -1,6 +1,7 @@
 """The async flavour: the same names as `everwhen`, to be awaited."""
 
 from everwhen._async.backend import Backend, Transaction
+from everwhen._async.embedded import EmbeddedBackend
 from everwhen._async.exporting import export_events
 from everwhen._async.importing import import_events
 from everwhen._async.store import Store, open_store
@@ -73,6 +74,7 @@ __all__ = [
     "DeclarationError",
     "DecodeError",
     "Document",
+    "EmbeddedBackend",
     "Event",
     "EventType",
     "EventTypes",

@@ -1,0 +1,72 @@
+"""Runs every example of the README and the docs, so that none of them can lie."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+_CHECKER = doctest.OutputChecker()
+
+
+def _console(example: Example) -> None:
+    """Runs each line after ``$``; what stands below it must be its output, with … for any text."""
+    chunks = ("\n" + str(example.parsed)).split("\n$ ")[1:]
+    binaries = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", "COLUMNS": "100"}
+    for chunk in chunks:
+        command, _, wanted = chunk.partition("\n")
+        done = subprocess.run(
+            ["bash", "-c", command],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        if wanted.strip():
+            wanted, got = wanted.strip().replace("…", "...") + "\n", done.stdout.strip() + "\n"
+            flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+            assert _CHECKER.check_output(wanted, got, flags), f"{command}\n{done.stdout}"
+
+
+class _Folder:
+    """Each document runs in an empty folder of its own."""
+
+    def __init__(self) -> None:
+        self._patches = pytest.MonkeyPatch()
+
+    def enter(self, namespace: dict[str, Any]) -> None:
+        del namespace
+        self._folder = tempfile.TemporaryDirectory()
+        self._patches.chdir(self._folder.name)
+        self._patches.setenv("TZ", "UTC")
+        self._patches.syspath_prepend(self._folder.name)
+
+    def leave(self, namespace: dict[str, Any]) -> None:
+        del namespace
+        self._patches.undo()
+        self._folder.cleanup()
+
+
+_folder = _Folder()
+
+pytest_collect_file = Sybil(
+    parsers=[
+        PythonCodeBlockParser(),
+        CodeBlockParser(language="console", evaluator=_console),
+        SkipParser(),
+    ],
+    patterns=["README.md", "docs/*.md", "docs/*/*.md"],
+    setup=_folder.enter,
+    teardown=_folder.leave,
+).pytest()
