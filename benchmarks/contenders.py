@@ -81,9 +81,13 @@ class Contender(ABC):
         for thread in threads:
             thread.join()
 
-    def append_batch(self, streams: int, version: int) -> None:
-        """One event on each of so many streams, in one call if there is one."""
+    def append_over(self, streams: int, version: int) -> None:
+        """One event on each of so many streams, as one atomic commit."""
         raise NotImplementedError
+
+    def append_batch(self, streams: int, version: int) -> None:
+        """The same as commits of their own, in one call; peers have only the atomic one."""
+        self.append_over(streams, version)
 
     def size(self) -> int:
         """Bytes on disk, once everything is in its place."""
@@ -104,6 +108,13 @@ class Everwhen(Contender):
 
     def append(self, stream: int, version: int, events: list[BetPlaced]) -> None:
         self.store.append(f"game-{stream}", events, expected=version)
+
+    def append_over(self, streams: int, version: int) -> None:
+        self.store.commit(
+            everwhen.Commit(
+                [everwhen.Write(f"game-{s}", [event(s)], version) for s in range(streams)]
+            )
+        )
 
     def append_batch(self, streams: int, version: int) -> None:
         self.store.commit_batch(
@@ -201,7 +212,7 @@ class Eventsourcing(Contender):
     def append(self, stream: int, version: int, events: list[BetPlaced]) -> None:
         self.recorder.insert_events(list(self._stored([(stream, version, events)])))
 
-    def append_batch(self, streams: int, version: int) -> None:
+    def append_over(self, streams: int, version: int) -> None:
         self.recorder.insert_events(
             list(self._stored((s, version, [event(s)]) for s in range(streams)))
         )
@@ -264,7 +275,7 @@ class UmaDB(Contender):
         condition = umadb.AppendCondition(query, self.positions.get(stream))
         self.positions[stream] = self.client.append(self._events(stream, events), condition)
 
-    def append_batch(self, streams: int, _version: int) -> None:
+    def append_over(self, streams: int, _version: int) -> None:
         self.client.append([e for s in range(streams) for e in self._events(s, [event(s)])])
 
     def read_all(self) -> int:

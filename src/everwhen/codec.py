@@ -316,6 +316,9 @@ class Codec:
         if len(events) == 1:
             name, own, entry = self._entry(events[0], stream, commit_id, first_index)
             return [EncodedSlice(stream, 1, b"[%b]" % entry, (name,), own)]
+        together = self._encode_together(stream, events)
+        if together is not None:
+            return [together]
         slices: list[EncodedSlice] = []
         entries: list[bytes] = []
         size = 0
@@ -336,6 +339,37 @@ class Codec:
         if entries:
             slices.append(_slice(stream, entries, types, tags))
         return slices
+
+    def _encode_together(self, stream: str, events: Sequence[Any]) -> EncodedSlice | None:
+        """The same slice with one call each way for all events, several times as fast.
+
+        None where anything is out of the ordinary, for the way that looks at each event.
+        """
+        if not 1 < len(events) <= MAX_SLICE_EVENTS:
+            return None
+        direct = self._direct
+        types: dict[str, None] = {}
+        tags: dict[str, None] = {}
+        entries: list[tuple[object, ...]] = []
+        try:
+            for event in events:
+                declared = direct[type(event)]
+                types[declared.name] = None
+                if declared.tags is None:
+                    entries.append((declared.name, declared.version, event))
+                else:
+                    own = check_tags(declared.tags(event), declared.name)
+                    entries.append((declared.name, declared.version, event, own))
+                    tags.update(dict.fromkeys(own))
+            body = encode_json(entries)
+            if len(body) > MAX_SLICE_BYTES:
+                return None
+            (back,) = self.decode_typed_bodies(b"[%b]" % body)
+        except (KeyError, msgspec.MsgspecError, ValueError, TypeError, RecursionError):
+            return None
+        if [entry.data for entry in back] != list(events):
+            return None
+        return EncodedSlice(stream, len(entries), body, tuple(types), tuple(tags))
 
     def _entry(
         self, event: Any, stream: str, commit_id: bytes, index: int
