@@ -88,7 +88,11 @@ class _Export:
     async def log(self, chosen: Xes) -> None:
         """Into an XES log: trace by trace, in the order that they had."""
         head = (await self._store.head()).position
-        own = [e async for e in self._of(f"log-{chosen.category}", head) if e.type == LOG_TYPE]
+        own = [
+            e
+            async for e in self._of(stored_name(f"log-{chosen.category}"), head)
+            if e.type == LOG_TYPE
+        ]
         self._target.write(opening(own[-1] if own else None))
         for number, stream in await self._traces(chosen.category, head):
             events = [e async for e in self._of(stream, head)]
@@ -102,7 +106,7 @@ class _Export:
         self._target.write(CLOSING)
 
     def _of(self, stream: str, head: int) -> AsyncIterator[RecordedEvent[Any]]:
-        return self._store.read(Query().stream(stored_name(stream)).up_to(head))
+        return self._store.read(Query().stream(stream).up_to(head))
 
     async def _traces(self, category: str, head: int) -> list[tuple[int, str]]:
         """Each trace's number and stream; streams that were never a trace come last."""

@@ -89,7 +89,9 @@ class _Export:
     def log(self, chosen: Xes) -> None:
         """Into an XES log: trace by trace, in the order that they had."""
         head = (self._store.head()).position
-        own = [e for e in self._of(f"log-{chosen.category}", head) if e.type == LOG_TYPE]
+        own = [
+            e for e in self._of(stored_name(f"log-{chosen.category}"), head) if e.type == LOG_TYPE
+        ]
         self._target.write(opening(own[-1] if own else None))
         for number, stream in self._traces(chosen.category, head):
             events = [e for e in self._of(stream, head)]
@@ -103,7 +105,7 @@ class _Export:
         self._target.write(CLOSING)
 
     def _of(self, stream: str, head: int) -> Iterator[RecordedEvent[Any]]:
-        return self._store.read(Query().stream(stored_name(stream)).up_to(head))
+        return self._store.read(Query().stream(stream).up_to(head))
 
     def _traces(self, category: str, head: int) -> list[tuple[int, str]]:
         """Each trace's number and stream; streams that were never a trace come last."""

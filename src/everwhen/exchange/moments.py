@@ -53,12 +53,22 @@ def zone_named(name: str) -> tzinfo:
 
 
 def reader_of(time_format: str, zone: tzinfo | None) -> Callable[[str], int]:
-    """How to read times written as ``iso``, ``s`` or ``ms`` since 1970, or as strptime says."""
+    """How to read times written as ``iso``, ``s`` or ``ms`` since 1970, or as strptime says.
+
+    Raises ``ValueError`` for a format that strptime doesn't understand.
+    """
     if time_format == "iso":
         return lru_cache(4_096)(lambda text: micros_of(text, zone))
     if time_format in {"s", "ms"}:
         scale = 1_000_000 if time_format == "s" else 1_000
         return lambda text: _since_1970(text, scale)
+    try:
+        datetime.strptime(EPOCH.strftime(time_format), time_format)  # noqa: DTZ007 (only tried)
+    except (ValueError, re.error) as error:
+        raise ValueError(
+            f"the time format {time_format!r} isn't understood ({error}); use iso, s, ms or "
+            f"directives of Python's strptime"
+        ) from error
     return lambda text: _micros(datetime.strptime(text, time_format), text, zone)  # noqa: DTZ007 (the zone is added)
 
 

@@ -1,7 +1,7 @@
 """Any number of records in the order of their times, in bounded memory.
 
 Records are collected up to a limit, sorted, and put into a temporary file; the files are merged
-at the end. Records of one time stay in the order in which they came.
+at the end. Records of one time are in the order that they have in the file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FRAME_RECORDS: Final = 500
 _FRAME_BYTES: Final = 256 << 10
 _RUNS: Final = 16
 
-_time: Final = attrgetter("time")
+_place: Final = attrgetter("time", "ordinal")
 _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack: Final = msgspec.msgpack.Decoder(list[Record]).decode
 
@@ -48,13 +48,13 @@ class Sorter:
         self._records.append(record)
         self._size += len(record.data)
         if len(self._records) >= self._run_records or self._size > _RUN_BYTES:
-            self._records.sort(key=_time)
+            self._records.sort(key=_place)
             self._spill(self._records)
             self._records, self._size = [], 0
 
     def _spill(self, records: Iterable[Record]) -> None:
         if len(self._runs) == _RUNS:
-            merged = heapq.merge(*map(_read_back, self._runs), key=_time)
+            merged = heapq.merge(*map(_read_back, self._runs), key=_place)
             runs, self._runs = self._runs, []
             try:
                 self._spill(merged)
@@ -71,10 +71,10 @@ class Sorter:
 
     def sorted(self) -> Iterator[Record]:
         """All records, the untimed first. Add no more after this."""
-        self._records.sort(key=_time)
+        self._records.sort(key=_place)
         if not self._runs:
             return iter(self._records)
-        return heapq.merge(*map(_read_back, self._runs), self._records, key=_time)
+        return heapq.merge(*map(_read_back, self._runs), self._records, key=_place)
 
     def close(self) -> None:
         """Let everything go."""

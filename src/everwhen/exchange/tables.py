@@ -114,7 +114,10 @@ class Csv(msgspec.Struct, frozen=True, kw_only=True):
             header = next(reader, None)
             if header is None:
                 return
-            mapping = _Mapping(self, header)
+            try:
+                mapping = _Mapping(self, header)
+            except ValueError as error:
+                raise ExchangeFileError("the CSV mapping", str(error)) from error
             ordinal = 0
             while (row := text.row(reader)) is not None:
                 line, cells = row
