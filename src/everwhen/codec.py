@@ -42,6 +42,9 @@ encode_json: Final = msgspec.json.Encoder().encode
 decode_json: Final = msgspec.json.decode
 _decode_data: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
+_UNFIT: Final = (msgspec.MsgspecError, ValueError, TypeError, RecursionError, ArithmeticError)
+"""What encoding, decoding or comparing a value that can't be stored raises."""
+
 
 class EntryMetadata(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one event carries beside its data and tags."""
@@ -237,7 +240,7 @@ class EventTypes:
                 if isinstance(result, Mapping):
                     out = [(key[0], key[1] + 1, encode_json(result))]
                 else:
-                    out = [(e.type, e.schema_version, encode_json(e.data)) for e in result]
+                    out = [self._unpacked(event) for event in result]
         except Exception as error:
             raise DecodeError(
                 f"the upcast of {key[0]!r} from version {key[1]} failed: {error!r}"
@@ -251,6 +254,8 @@ class EventTypes:
         return out
 
     def _unpacked(self, event: Any) -> tuple[str, int, bytes]:
+        if isinstance(event, UnknownEvent):
+            return event.type, event.schema_version, encode_json(event.data)
         declared = self._by_class.get(type(event))
         if declared is None:
             raise DeclarationError(f"{type(event).__name__} is not among the event types")
@@ -365,9 +370,9 @@ class Codec:
             if len(body) > MAX_SLICE_BYTES:
                 return None
             (back,) = self.decode_typed_bodies(b"[%b]" % body)
-        except (KeyError, msgspec.MsgspecError, ValueError, TypeError, RecursionError):
-            return None
-        if [entry.data for entry in back] != list(events):
+            if [entry.data for entry in back] != list(events):
+                return None
+        except (KeyError, *_UNFIT):
             return None
         return EncodedSlice(stream, len(entries), body, tuple(types), tuple(tags))
 
@@ -388,11 +393,12 @@ class Codec:
         try:
             data = encode_json(event)
             back = declared.decode(data)
-        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+            is_same = back == event
+        except _UNFIT as error:
             raise InvalidEventError(
                 f"event {index} ({declared.name}, for {stream!r}) can't be stored: {error}"
             ) from error
-        if back != event:
+        if not is_same:
             raise InvalidEventError(
                 f"event {index} ({declared.name}, for {stream!r}) would read back changed: "
                 f"{_first_difference(event, back)}; declare the field with its exact type"
@@ -444,7 +450,7 @@ class Codec:
         try:
             data = encode_json(event.data)
             back = _decode_data(data)
-        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        except _UNFIT as error:
             raise InvalidEventError(f"{what} can't be stored: {error}") from error
         if len(data) > MAX_EVENT_BYTES:
             raise InvalidEventError(f"{what} {_too_large(data)}")
@@ -489,7 +495,7 @@ def exact_extras(extras: Mapping[str, Any]) -> dict[str, Any]:
     """The extras, proven to be JSON that reads back unchanged."""
     try:
         back = _decode_data(encode_json(extras))
-    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+    except _UNFIT as error:
         raise InvalidEventError(f"metadata extras can't be stored: {error}") from error
     if back != extras:
         raise InvalidEventError(

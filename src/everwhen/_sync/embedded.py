@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+from everwhen._sync.backend import Backend, Transaction
 from everwhen._sync.seam import Appender, Calls, Lock, acquire, caller, wait_for_news
 from everwhen.contract import (
     Capabilities,
@@ -28,7 +29,7 @@ from everwhen.validation import check_checkpoint, check_snapshot
 _OTHER_PROCESSES: Final = 0.02
 
 
-class EmbeddedBackend:
+class EmbeddedBackend(Backend):
     """Speaks the store protocol for an engine in this process."""
 
     def __init__(self, engine: Engine) -> None:
@@ -131,7 +132,7 @@ class EmbeddedBackend:
             self._calls.close()
 
 
-class EmbeddedTransaction:
+class EmbeddedTransaction(Transaction):
     """The engine's transaction, called in this flavour, as long as it is open."""
 
     def __init__(self, transaction: EngineTransaction, calls: Calls) -> None:

@@ -1,0 +1,122 @@
+"""What the package shows: one path for each public name, the same in both flavours."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import everwhen
+import everwhen.aio
+import everwhen.exchange
+import everwhen.testing
+import everwhen.testing.aio
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLIC = [everwhen, everwhen.aio, everwhen.exchange, everwhen.testing, everwhen.testing.aio]
+
+
+@pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
+def test_what_a_module_shows_is_what_it_lists(module: ModuleType) -> None:
+    assert sorted(module.__all__, key=lambda name: (not name.isupper(), name)) == module.__all__
+    shown = {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and not inspect.ismodule(value) and name != "annotations"
+    }
+    assert shown == set(module.__all__)
+
+
+@pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
+def test_every_public_thing_says_what_it_is(module: ModuleType) -> None:
+    for name in module.__all__:
+        value = getattr(module, name)
+        if inspect.isclass(value) or inspect.isroutine(value):
+            assert value.__doc__, f"{module.__name__}.{name}"
+            for member, method in vars(value).items() if inspect.isclass(value) else ():
+                if inspect.isfunction(method) and not member.startswith("_"):
+                    assert inspect.getdoc(getattr(value, member)), f"{name}.{member}"
+
+
+def test_both_flavours_have_the_same_names() -> None:
+    assert everwhen.aio.__all__ == everwhen.__all__
+    assert everwhen.testing.aio.__all__ == everwhen.testing.__all__
+    for name in everwhen.__all__:
+        mine, theirs = getattr(everwhen, name), getattr(everwhen.aio, name)
+        module = getattr(mine, "__module__", "")
+        if module.startswith("everwhen._sync"):
+            assert theirs.__module__ == module.replace("_sync", "_async")
+        else:
+            assert mine is theirs
+
+
+def test_a_public_name_has_one_path() -> None:
+    paths: dict[int, set[str]] = {}
+    for module in (everwhen, everwhen.exchange, everwhen.testing):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isclass(value) or inspect.isroutine(value):
+                paths.setdefault(id(value), set()).add(f"{module.__name__}.{name}")
+    assert [found for found in paths.values() if len(found) > 1] == []
+
+
+def test_every_module_says_what_it_holds() -> None:
+    for info in pkgutil.walk_packages(everwhen.__path__, "everwhen."):
+        if ".cli" not in info.name:
+            assert importlib.import_module(info.name).__doc__, info.name
+
+
+BLOCKED = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"rich", "typer", "click", "pytest", "hypothesis"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Block())
+"""
+
+
+def run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", BLOCKED + program, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_core_needs_no_extra(tmp_path: Path) -> None:
+    done = run(
+        "import everwhen, everwhen.aio, everwhen.testing, everwhen.exchange, sys\n"
+        "with everwhen.open_store(sys.argv[1]) as store:\n"
+        "    store.append('a', [everwhen.UnknownEvent('Noted', {})])\n"
+        "    print(store.head().position)\n",
+        str(tmp_path / "store.db"),
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)
+
+
+def test_the_command_without_its_extra_says_how_to_get_it() -> None:
+    done = run("import everwhen.cli, sys\nsys.exit(everwhen.cli.main())", "--help")
+    assert done.returncode != 0
+    assert "everwhen[cli]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_opening_memory_loads_no_database() -> None:
+    done = run(
+        "import everwhen, sys\neverwhen.open_store('memory:').close()\nprint('apsw' in sys.modules)"
+    )
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_the_generated_flavour_is_up_to_date_and_a_change_would_be_noticed() -> None:
+    check = [sys.executable, str(ROOT / "tools" / "unasync.py"), "--check"]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
