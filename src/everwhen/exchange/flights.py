@@ -34,9 +34,9 @@ _ON_THE_GROUND: Final = 15 * _MINUTE
 
 
 class Flights(msgspec.Struct, frozen=True):
-    """The table of flights. ``limit`` takes only so many; they are in the order of their dates."""
+    """The table of flights. ``every`` takes the first of each so many, all through the year."""
 
-    limit: int | None = None
+    every: int = 1
 
     @property
     def name(self) -> str:
@@ -46,7 +46,7 @@ class Flights(msgspec.Struct, frozen=True):
     @property
     def identity(self) -> bytes:
         """How much of the table is read."""
-        return b"flights" + encode_json(self.limit)
+        return b"flights" + encode_json(self.every)
 
     @staticmethod
     def data_file() -> Path | None:
@@ -67,8 +67,8 @@ class Flights(msgspec.Struct, frozen=True):
         text = ((line or b"").decode() + "\n" for _, line in lines(chunks))
         ordinal = 0
         for number, row in enumerate(csv.DictReader(text)):
-            if self.limit is not None and number >= self.limit:
-                return
+            if number % self.every:
+                continue
             try:
                 for record in _events(row, ordinal, number + 2):
                     yield record

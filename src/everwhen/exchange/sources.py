@@ -186,7 +186,9 @@ class Target:
         if self._path.is_dir():
             raise ExchangeFileError(self.name, "this is a folder; name a file in it")
         if self._path.exists() and not overwrite:
-            raise ExchangeFileError(self.name, "it exists already; allow it to be overwritten")
+            raise ExchangeFileError(
+                self.name, "it exists already; give another name, or --overwrite"
+            )
         if self.name.endswith(".gz"):
             self._packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
         if self._path.exists() and not self._path.is_file():  # a pipe or a device

@@ -20,6 +20,7 @@ from everwhen.exchange.moments import micros_of
 from everwhen.exchange.records import UNTIMED, Invalid, Record
 from everwhen.exchange.xes_values import (
     GROUPS,
+    HEADS,
     LEAVES,
     NAME,
     TIME,
@@ -39,7 +40,6 @@ _NODE_COST: Final = 64
 _FED: Final = 1 << 16
 _REMEMBERED: Final = 1_000_000
 _ATTRIBUTES: Final = LEAVES | GROUPS
-_HEADS: Final = frozenset({"extension", "global", "classifier"})
 _REFUSED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -202,7 +202,7 @@ class _Parsing:
             opened.append(self._log)
         elif tag == "values" and isinstance(parent, list) and parent[0] == "list":
             self._nest(["values", None, None, []], parent)
-        elif tag in _HEADS and parent is self._log and self._log is not None:
+        elif tag in HEADS and parent is self._log and self._log is not None:
             node: Node = [tag, attributes, None, []]
             self._log.nodes.append(node)
             self._log.size += _NODE_COST + sum(len(k) + len(v) for k, v in attributes.items())
@@ -333,7 +333,7 @@ class _Parsing:
         if log.fault is not None or log.size > _MAX_ELEMENT:
             self.out.append(Invalid(log.line, f"log: {log.fault or 'its header is too large'}"))
             return
-        attributes, _ = attributes_of([node for node in log.nodes if node[0] not in _HEADS])
+        attributes, _ = attributes_of([node for node in log.nodes if node[0] not in HEADS])
         data: dict[str, Any] = {
             "category": self._category,
             "attributes": attributes,

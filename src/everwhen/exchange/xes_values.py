@@ -21,6 +21,7 @@ Node: TypeAlias = list[Any]
 
 LEAVES: Final = frozenset({"string", "date", "int", "float", "boolean", "id"})
 GROUPS: Final = frozenset({"list", "container"})
+HEADS: Final = frozenset({"extension", "global", "classifier"})
 TIME: Final = "time:timestamp"
 NAME: Final = "concept:name"
 _EXACT_INT: Final = 1 << 63
@@ -94,7 +95,7 @@ def attributes_of(nodes: Sequence[Node], prefix: str = "") -> tuple[dict[str, An
 def nodes_of(data: Mapping[str, Any], notes: Mapping[str, Any], prefix: str = "") -> list[Node]:
     """The attributes that the data stands for, exactly so where there are notes."""
     exact = notes.get("nodes")
-    if isinstance(exact, list) and all(map(_is_node, exact)):
+    if isinstance(exact, list) and all(map(is_node, exact)):
         return exact
     types = notes.get("types")
     types = types if isinstance(types, dict) else {}
@@ -104,7 +105,7 @@ def nodes_of(data: Mapping[str, Any], notes: Mapping[str, Any], prefix: str = ""
             continue
         key = name[len(prefix) :]
         noted = types.get(key)
-        if isinstance(noted, list) and _is_node(noted):
+        if isinstance(noted, list) and is_node(noted):
             nodes.append(noted)
         elif noted in LEAVES and isinstance(value, str):
             nodes.append([noted, key, value])
@@ -143,16 +144,29 @@ def _is_time(text: str) -> bool:
     return True
 
 
-def _is_node(node: Any) -> bool:
+def is_node(node: Any) -> bool:
     """Whether a note has the shape of an attribute; extras may come from anywhere."""
     if not isinstance(node, list) or len(node) not in {3, 4} or not isinstance(node[0], str):
         return False
     tag, key, value = node[:3]
     children = node[3] if len(node) == 4 else []
-    if not isinstance(children, list) or not all(map(_is_node, children)):
+    if not isinstance(children, list) or not all(map(is_node, children)):
         return False
     if tag == "values":
         return key is None
     if not isinstance(key, str):
         return False
     return value is None if tag in GROUPS else tag in LEAVES and isinstance(value, str)
+
+
+def is_head(node: Any) -> bool:
+    """Whether a note has the shape of an extension, a global or a classifier."""
+    return (
+        isinstance(node, list)
+        and len(node) == 4
+        and node[0] in HEADS
+        and isinstance(node[1], dict)
+        and all(isinstance(value, str) for value in node[1].values())
+        and isinstance(node[3], list)
+        and all(map(is_node, node[3]))
+    )

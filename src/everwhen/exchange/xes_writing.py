@@ -5,16 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
-from xml.sax.saxutils import quoteattr
 
 from everwhen.contract import to_micros
 from everwhen.exchange.errors import ExchangeFileError
 from everwhen.exchange.moments import text_of
 from everwhen.exchange.xes_parsing import EVENT_TYPE, LOG_TYPE, TRACE_TYPE
-from everwhen.exchange.xes_values import NAME, TIME, Node, nodes_of
+from everwhen.exchange.xes_values import NAME, TIME, Node, is_head, is_node, nodes_of
 from everwhen.recorded import RecordedEvent
 
 _ROOT: Final = {"xes.version": "1.0", "xes.features": "nested-attributes"}
+_ESCAPES: Final = str.maketrans(
+    {
+        "&": "&amp;",
+        "<": "&lt;",
+        ">": "&gt;",
+        '"': "&quot;",
+        "\n": "&#10;",
+        "\r": "&#13;",
+        "\t": "&#9;",
+    }
+)
+_XML_NAME: Final = re.compile(r"[A-Za-z_:][\w:.-]*", re.ASCII)
 _NO_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
@@ -42,7 +53,8 @@ def opening(log: RecordedEvent[Any] | None) -> bytes:
     ]
     nodes = notes.get("nodes")
     for node in nodes if isinstance(nodes, list) else []:
-        lines += _node(node, 1)
+        if is_node(node) or is_head(node):  # extras may come from anywhere
+            lines += _node(node, 1)
     return "".join(lines).encode()
 
 
@@ -123,9 +135,13 @@ def _node(node: Node, depth: int) -> Iterator[str]:
 
 
 def _attributes(attributes: dict[str, str]) -> str:
-    for value in attributes.values():
+    for name, value in attributes.items():
+        if not _XML_NAME.fullmatch(name):
+            raise ExchangeFileError(repr(name)[:60], "XML takes no such name; export to JSON Lines")
         if bad := _NO_XML.search(str(value)):
             raise ExchangeFileError(
                 repr(value)[:60], f"XML can't hold the character {bad[0]!r}; export to JSON Lines"
             )
-    return "".join(f" {name}={quoteattr(str(value))}" for name, value in attributes.items())
+    return "".join(
+        f' {name}="{str(value).translate(_ESCAPES)}"' for name, value in attributes.items()
+    )

@@ -1,0 +1,168 @@
+"""append, import, export: what they write, and what they refuse."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from tests.cli.everwhen_shell import Shell
+from tests.exchange.test_xes import LOG
+
+from everwhen import Query, open_store
+
+
+def test_append_tells_what_it_wrote(shell: Shell) -> None:
+    done = shell("append", "--create", "s.db", "order-1", "Placed", '{"item": "lamp", "n": 2}')
+    assert (done.code, done.err) == (0, "")
+    assert done.fields["version"] == done.fields["position"] == "1"
+    again = shell(
+        "append", "s.db", "order-1", "Paid", '{"by": "ann"}', "--expected", "1", "--json",
+        "--tag", "vip", "--user", "ann", "--occurred-at", "2020-01-01T00:00Z",
+    )  # fmt: skip
+    assert again.records[0]["version"] == 2
+    with open_store(shell.folder / "s.db", read_only=True) as store:
+        first, second = store.read("order-1")
+        assert first.data == {"item": "lamp", "n": 2}
+        assert (second.tags, second.metadata.user_id) == (("vip",), "ann")
+        assert second.occurred_at.year == 2020
+
+
+def test_append_takes_data_from_a_pipe(shell: Shell) -> None:
+    done = shell.process("append", "--create", "s.db", "a", "T", "-", stdin='{"x": [1, "ü"]}')
+    assert (done.code, done.err) == (0, "")
+    with open_store(shell.folder / "s.db", read_only=True) as store:
+        assert next(store.read()).data == {"x": [1, "ü"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["shop.db", "game-1", "T", "{}", "--expected", "1"], 1, "at version 3"),
+        (["shop.db", "game-1", "T", "{}", "--expected", "none"], 1, "at version 3"),
+        (["shop.db", "new", "T", "{}", "--expected", "exists"], 1, "at version 0"),
+        (["shop.db", "game-1", "T", "{}", "--expected", "soon"], 2, "soon"),
+        (["shop.db", "game-1", "T", "{"], 65, "JSON"),
+        (["shop.db", "game-1", "T", "[]"], 65, "JSON object"),
+        (["shop.db", "game-1", "T", '{"a": NaN}'], 65, "JSON"),
+        (["shop.db", "a\nb", "T", "{}"], 1, "stream name"),
+        (["shop.db", "a", "", "{}"], 1, "type name"),
+        (["shop.db", "a", "T", "{}", "--tag", ""], 1, "tag"),
+        (["none.db", "a", "T", "{}"], 66, "--create"),
+        (["shop.db", "a", "T", "{}", "--occurred-at", "then"], 2, "then"),
+    ],
+)
+def test_append_refuses_kindly(
+    shell: Shell, shop: Path, words: list[str], code: int, says: str
+) -> None:
+    done = shell("append", *words)
+    assert done.code == code
+    assert says in done.err
+    assert done.err.count("\n") == 1
+    assert done.out == ""
+    assert not (shell.folder / "none.db").exists()
+    with open_store(shop, read_only=True) as store:
+        assert store.head().position == 5
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.gz", "out.csv", "out.csv.gz"])
+def test_out_and_in_again(shell: Shell, shop: Path, name: str) -> None:
+    assert shell("export", shop, name, "--category", "game").code == 0
+    done = shell("import", "copy.db", name)
+    assert (done.code, done.err) == (0, "")
+    assert done.fields["written"] == done.fields["events"] == "4"
+    with open_store(shop) as mine, open_store(shell.folder / "copy.db") as theirs:
+        games = mine.read(Query().category("game"))
+        expected = [(e.stream, e.type, e.data, e.recorded_at, e.event_id) for e in games]
+        found = [(e.stream, e.type, e.data, e.recorded_at, e.event_id) for e in theirs.read()]
+        assert found == expected
+    assert shell("import", "copy.db", name, "--json").records[0]["written"] == 0
+
+
+@pytest.mark.parametrize("name", ["log.xes", "log.xes.gz"])
+def test_a_log_in_and_out_again(shell: Shell, name: str) -> None:
+    (shell.folder / "first.xes").write_bytes(LOG)
+    assert shell("import", "first.db", "first.xes", "--category", "patient").code == 0
+    assert shell("export", "first.db", name, "--category", "patient").code == 0
+    assert shell("import", "second.db", name, "--category", "patient").code == 0
+    folder = shell.folder
+    with open_store(folder / "first.db") as mine, open_store(folder / "second.db") as theirs:
+        assert [(e.stream, e.type, e.data, e.recorded_at) for e in theirs.read()] == [
+            (e.stream, e.type, e.data, e.recorded_at) for e in mine.read()
+        ]
+
+
+def test_what_xml_can_not_hold_is_said(shell: Shell, shop: Path) -> None:
+    done = shell("export", shop, "out.xes", "--category", "game")
+    assert done.code == 66
+    assert "export to JSON Lines" in done.err
+    assert list(shell.folder.glob("*out*")) == []
+
+
+def test_pipes_all_the_way(shell: Shell, shop: Path) -> None:
+    out = shell.process("export", shop, "-", "--format", "jsonl")
+    assert len(out.out.splitlines()) == 5
+    assert out.err == ""
+    done = shell.process("import", "copy.db", "-", "--format", "jsonl", stdin=out.out)
+    assert done.code == 0, done.err
+    with open_store(shop) as mine, open_store(shell.folder / "copy.db") as theirs:
+        assert list(mine.read()) == list(theirs.read())
+
+
+def test_a_bad_line_is_named_or_left_out(shell: Shell) -> None:
+    path = shell.folder / "log.xes"
+    path.write_bytes(LOG.replace(b'"2026-01-03T12:00:00Z"', b'"someday"'))
+    done = shell("import", "new.db", path)
+    assert done.code == 65
+    assert "log.xes, line" in done.err
+    assert "someday" in done.err
+    kept = shell("import", "new.db", path, "--skip-invalid")
+    assert (kept.code, kept.fields["invalid"], kept.fields["written"]) == (0, "1", "5")
+    assert "line" in kept.err
+
+
+def test_a_csv_is_mapped_on_the_command_line(shell: Shell) -> None:
+    (shell.folder / "m.csv").write_text("id;when;kwh\n17;01.03.2026 08:00;1.5\n")
+    done = shell(
+        "import", "m.db", "m.csv", "--category", "meter", "--column", "stream=id",
+        "--column", "time=when", "--time-format", "%d.%m.%Y %H:%M", "--time-zone", "Europe/Berlin",
+        "--every-type", "Reading", "--number", "kwh", "--delimiter", ";",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    with open_store(shell.folder / "m.db", read_only=True) as store:
+        (event,) = store.read()
+        assert (event.stream, event.type, event.data) == ("meter-17", "Reading", {"kwh": 1.5})
+        assert event.recorded_at.isoformat() == "2026-03-01T07:00:00+00:00"
+
+
+def test_export_leaves_files_alone(shell: Shell, shop: Path) -> None:
+    target = shell.folder / "out.jsonl"
+    target.write_text("precious")
+    assert "exists already" in shell("export", shop, target).err
+    assert target.read_text() == "precious"
+    assert shell("export", shop, target, "--overwrite", "--type", "GameWon").code == 0
+    assert target.read_text().count("\n") == 2
+
+
+def test_an_import_that_is_interrupted_goes_on(shell: Shell) -> None:
+    rows = "".join(f"a{n % 9},{n},{n}\n" for n in range(120_000))
+    (shell.folder / "big.csv").write_text(f"stream,t,n\n{rows}")
+    words = ["import", "big.db", "big.csv", "--column", "time=t", "--time-format", "s", "--every-type", "Counted"]
+    child = shell.started(*words)
+    deadline = time.monotonic() + 20
+    path = shell.folder / "big.db"
+    written = 0
+    while written == 0 and time.monotonic() < deadline and child.poll() is None:
+        time.sleep(0.02)
+        if path.exists() and path.stat().st_size:
+            with open_store(path, read_only=True) as store:
+                written = store.head().position
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=20)
+    assert child.returncode in {0, 130}, err
+    assert b"Traceback" not in err
+    assert shell(*words).code == 0
+    with open_store(path, read_only=True) as store:
+        assert store.head().position == 120_000
+        assert store.check() == []
