@@ -148,7 +148,17 @@ def test_export_leaves_files_alone(shell: Shell, shop: Path) -> None:
 def test_an_import_that_is_interrupted_goes_on(shell: Shell) -> None:
     rows = "".join(f"a{n % 9},{n},{n}\n" for n in range(120_000))
     (shell.folder / "big.csv").write_text(f"stream,t,n\n{rows}")
-    words = ["import", "big.db", "big.csv", "--column", "time=t", "--time-format", "s", "--every-type", "Counted"]
+    words = [
+        "import",
+        "big.db",
+        "big.csv",
+        "--column",
+        "time=t",
+        "--time-format",
+        "s",
+        "--every-type",
+        "Counted",
+    ]
     child = shell.started(*words)
     deadline = time.monotonic() + 20
     path = shell.folder / "big.db"
