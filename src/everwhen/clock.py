@@ -8,16 +8,30 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from everwhen.contract import to_micros
+from everwhen.errors import DeclarationError
 
 Clock: TypeAlias = Callable[[], datetime]
 """Gives the present moment, with a time zone."""
 
 
 def micros_by(clock: Clock) -> Callable[[], int]:
-    """The clock in microseconds since 1970-01-01 UTC; the system's without detours."""
+    """The clock in microseconds since 1970-01-01 UTC; the system's without detours.
+
+    What it returns raises `DeclarationError` for a clock that gives anything but zoned moments.
+    """
     if clock is system_clock:
         return lambda: time.time_ns() // 1_000
-    return lambda: to_micros(clock())
+
+    def micros() -> int:
+        moment = clock()
+        try:
+            return to_micros(moment)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DeclarationError(
+                f"the clock gave {moment!r}; it must give a datetime with a time zone"
+            ) from error
+
+    return micros
 
 
 def system_clock() -> datetime:

@@ -288,6 +288,15 @@ class EventTypes:
             ) from error
 
 
+def declared(events: EventTypes | Iterable[Any]) -> EventTypes:
+    """The event types as given, or made of a list. Raises `DeclarationError`."""
+    if isinstance(events, EventTypes):
+        return events
+    if isinstance(events, str) or not isinstance(events, Iterable):
+        raise DeclarationError(f"events={events!r}: give a list of event classes, or an EventTypes")
+    return EventTypes(*events)
+
+
 class Codec:
     """Event types plus the steps between them and the store."""
 

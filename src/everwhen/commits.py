@@ -74,12 +74,16 @@ def encoded(commit: Commit, codec: Codec, new_id: Callable[[], bytes]) -> Encode
 
     Raises `InvalidCommitError` or `InvalidEventError`.
     """
+    if not isinstance(commit, Commit):
+        raise InvalidCommitError(f"{commit!r} is no commit; give a Commit")
     commit_id = new_id() if commit.id is None else _given_id(commit.id)
     slices: list[EncodedSlice] = []
     beliefs: list[tuple[str, ExpectedVersion]] = []
     streams: set[str] = set()
     index = 0
     for write in commit.writes:
+        if not isinstance(write, Write):
+            raise InvalidCommitError(f"{write!r} is no write; give a list of Write")
         stream = check_stream(write.stream)
         if stream in streams:
             raise InvalidCommitError(
@@ -138,6 +142,10 @@ def _encoded_metadata(given: CommitMetadata | None) -> bytes | None:
 
 
 def _stored_condition(condition: Condition, codec: Codec) -> Condition:
+    if not isinstance(condition, Condition) or not isinstance(condition.query, Query):
+        raise InvalidCommitError(
+            f"condition={condition!r}: use a Condition of a Query and a position"
+        )
     query = condition.query
     if query != Query(query.selectors):
         raise InvalidCommitError(

@@ -85,6 +85,8 @@ class EventType(Generic[E]):
         version: int | None = None,
         tags: Callable[[E], Iterable[str]] | None = None,
     ) -> None:
+        if not isinstance(cls, type):
+            raise DeclarationError(f"{cls!r} is no event class; give the class itself")
         self.cls = cls
         declared = vars(cls).get("type_name")
         self.name: str = name or (declared if isinstance(declared, str) else cls.__name__)

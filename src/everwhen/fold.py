@@ -36,6 +36,11 @@ class Fold(Generic[S]):
     """
 
     def __init__(self, name: str, initial: Callable[[], S], *, version: int = 1) -> None:
+        if not callable(initial):
+            raise DeclarationError(
+                f"fold {name!r}: {initial!r} can't be called; give a function that makes the "
+                f"initial state, such as {type(initial).__name__} or lambda: …"
+            )
         self.name = name
         self.version = version
         self.initial = initial

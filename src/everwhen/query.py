@@ -126,6 +126,22 @@ class Query(msgspec.Struct, frozen=True):
         )
 
 
+def query_of(asked: Query | str) -> Query:
+    """The query, or that for a stream given by name. Raises `InvalidQueryError` for all else."""
+    if isinstance(asked, Query):
+        return asked
+    if isinstance(asked, str):
+        return Query().stream(asked)
+    raise InvalidQueryError(f"{asked!r} is no query; give a Query or a stream's name")
+
+
+def name_of(asked: str, what: str) -> str:
+    """A name to look up. Raises `InvalidQueryError` for what is no text."""
+    if isinstance(asked, str):
+        return asked
+    raise InvalidQueryError(f"{what} {asked!r}: give its name, as text")
+
+
 def _narrowed(selector: Selector, part: str, wanted: frozenset[str]) -> Selector:
     """Tags add up (all of them); a second set of streams, categories or types intersects."""
     present: frozenset[str] = getattr(selector, part)

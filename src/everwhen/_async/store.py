@@ -16,7 +16,7 @@ from everwhen._async.embedded import EmbeddedBackend
 from everwhen._async.seam import opens
 from everwhen._async.subscription import Subscription
 from everwhen.clock import Clock, system_clock
-from everwhen.codec import Codec, CodecStep, EventTypes
+from everwhen.codec import Codec, CodecStep, EventTypes, declared
 from everwhen.commits import Commit, Write, encoded, new_commit_id, stored_query
 from everwhen.contract import (
     ANY,
@@ -32,12 +32,12 @@ from everwhen.contract import (
     StreamInfo,
     to_micros,
 )
-from everwhen.errors import BatchError, EverwhenError, InvalidQueryError
+from everwhen.errors import BatchError, DeclarationError, EverwhenError, InvalidQueryError
 from everwhen.events import EventType
 from everwhen.fold import Fold
 from everwhen.locations import engine_for
 from everwhen.metadata import CommitMetadata
-from everwhen.query import Query
+from everwhen.query import Query, name_of, query_of
 from everwhen.reading import PAGE_EVENTS, events_of_page, folded_page, next_page
 from everwhen.recorded import RecordedEvent
 
@@ -68,7 +68,7 @@ async def open_store(
 
     Raises `NotAStoreError`, `NewerStoreError`, `CorruptStoreError`, or another `StorageError`.
     """
-    types = events if isinstance(events, EventTypes) else EventTypes(*events)
+    types = declared(events)
     engine = engine_for(
         location, clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout
     )
@@ -173,6 +173,8 @@ class Store:
 
     async def fold(self, fold: Fold[S], query: Query | str = EVERYTHING) -> S:
         """The fold's state after the query's events; a stream's name stands for all of it."""
+        if not isinstance(fold, Fold):
+            raise DeclarationError(f"{fold!r} is no fold; give a Fold")
         state = fold.initial()
         if isinstance(query, Query) and query.max_events is not None:
             async for events in self.read_pages(query):
@@ -184,7 +186,7 @@ class Store:
 
     async def _pages(self, query: Query | str) -> AsyncIterator[tuple[Page, Query, Query]]:
         """The backend's pages, each with the query it answers and the query that was meant."""
-        wanted = Query().stream(query) if isinstance(query, str) else query
+        wanted = query_of(query)
         asked = await self._resolved(stored_query(wanted, self._codec))
         if wanted.max_events == 0:
             return
@@ -210,7 +212,7 @@ class Store:
         Begins behind the query's ``after`` position, or ``from_now`` behind the newest event.
         Raises `InvalidQueryError` for a query that ends.
         """
-        wanted = Query().stream(query) if isinstance(query, str) else query
+        wanted = query_of(query)
         asked = stored_query(wanted, self._codec)
         return Subscription(self._backend, self._codec, wanted, asked, from_now=from_now)
 
@@ -229,18 +231,19 @@ class Store:
 
     async def stream(self, name: str) -> StreamInfo | None:
         """Where a stream stands; None where it has no events."""
-        return await self._backend.stream(name)
+        return await self._backend.stream(name_of(name, "stream"))
 
     async def version(self, stream: str) -> int:
         """The stream's version; 0 where it has no events."""
-        info = await self._backend.stream(stream)
+        info = await self._backend.stream(name_of(stream, "stream"))
         return info.version if info is not None else 0
 
     async def streams(self, category: str | None = None) -> AsyncIterator[StreamInfo]:
         """All streams, or a category's, in the order of their names."""
         after = ""
+        wanted = None if category is None else name_of(category, "category")
         while True:
-            found = await self._backend.streams(category, after, _NAMES_AT_ONCE)
+            found = await self._backend.streams(wanted, after, _NAMES_AT_ONCE)
             for info in found:
                 yield info
             if len(found) < _NAMES_AT_ONCE:
@@ -256,7 +259,7 @@ class Store:
 
     async def checkpoint(self, name: str) -> Checkpoint | None:
         """The checkpoint of that name."""
-        return await self._backend.checkpoint(name)
+        return await self._backend.checkpoint(name_of(name, "checkpoint"))
 
     async def checkpoints(self) -> list[Checkpoint]:
         """All checkpoints, by name."""
@@ -266,7 +269,7 @@ class Store:
         self, subject: str, *, up_to: int | None = None, limit: int = 10
     ) -> list[Snapshot]:
         """A subject's snapshots, newest first, at or before the position ``up_to``."""
-        return await self._backend.snapshots(subject, up_to, limit)
+        return await self._backend.snapshots(name_of(subject, "subject"), up_to, limit)
 
     async def check(self) -> list[Problem]:
         """Read and judge everything that is stored; empty when all is well."""
