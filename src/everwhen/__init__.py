@@ -4,6 +4,7 @@ from everwhen._sync.backend import Backend, Transaction
 from everwhen._sync.embedded import EmbeddedBackend
 from everwhen._sync.exporting import export_events
 from everwhen._sync.importing import import_events
+from everwhen._sync.repository import Loaded, Repository
 from everwhen._sync.store import Store, open_store
 from everwhen._sync.subscription import Subscription
 from everwhen.clock import Clock, system_clock
@@ -34,6 +35,7 @@ from everwhen.errors import (
     DeclarationError,
     DecodeError,
     EverwhenError,
+    FoldError,
     InvalidCommitError,
     InvalidEventError,
     InvalidQueryError,
@@ -41,6 +43,7 @@ from everwhen.errors import (
     NotAStoreError,
     ReadOnlyError,
     RefusedError,
+    SnapshotError,
     StorageError,
     StorageFullError,
     StoreClosedError,
@@ -51,12 +54,23 @@ from everwhen.fold import Document, Fold, documents
 from everwhen.metadata import CommitMetadata, causation, context
 from everwhen.query import Query, Selector
 from everwhen.recorded import Metadata, RecordedEvent
+from everwhen.snapshots import (
+    Adaptive,
+    EveryEvents,
+    EveryPeriod,
+    Never,
+    Retention,
+    Since,
+    SnapshotStrategy,
+    WhenReplayTakes,
+)
 from everwhen.upcasting import Upcast
 
 __all__ = [
     "ANY",
     "EXISTS",
     "NO_STREAM",
+    "Adaptive",
     "Backend",
     "BatchError",
     "BusyError",
@@ -79,14 +93,19 @@ __all__ = [
     "EventType",
     "EventTypes",
     "EverwhenError",
+    "EveryEvents",
+    "EveryPeriod",
     "Expected",
     "ExpectedVersion",
     "Fold",
+    "FoldError",
     "Head",
     "InvalidCommitError",
     "InvalidEventError",
     "InvalidQueryError",
+    "Loaded",
     "Metadata",
+    "Never",
     "NewEvent",
     "NewerStoreError",
     "NotAStoreError",
@@ -96,8 +115,13 @@ __all__ = [
     "Receipt",
     "RecordedEvent",
     "RefusedError",
+    "Repository",
+    "Retention",
     "Selector",
+    "Since",
     "Snapshot",
+    "SnapshotError",
+    "SnapshotStrategy",
     "StorageError",
     "StorageFullError",
     "Store",
@@ -108,6 +132,7 @@ __all__ = [
     "UnknownEvent",
     "UnsupportedError",
     "Upcast",
+    "WhenReplayTakes",
     "Write",
     "causation",
     "context",

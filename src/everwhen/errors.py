@@ -10,6 +10,8 @@
     │   └── InvalidCommitError      a commit, stream name, tag or metadata out of bounds
     ├── InvalidQueryError           a query that contradicts itself
     ├── DeclarationError            event types or upcasts that don't fit together
+    ├── FoldError                   a fold met an event that it refuses
+    ├── SnapshotError               a state that can't be kept as a snapshot
     ├── DecodeError                 a stored event doesn't fit the class declared for it
     ├── UnsupportedError            this backend can't do that (see ``Capabilities``)
     ├── StoreClosedError            the store is closed
@@ -123,6 +125,27 @@ class InvalidQueryError(EverwhenError):
 
 class DeclarationError(EverwhenError):
     """Event types or upcasts that don't fit together, found when they are declared."""
+
+
+class FoldError(EverwhenError):
+    """A fold that refuses unknown events met one. ``position`` is None for one without a place."""
+
+    def __init__(self, fold: str, event_type: str, position: int | None) -> None:
+        self.fold = fold
+        self.event_type = event_type
+        self.position = position
+        where = "" if position is None else f" at position {position}"
+        super().__init__(
+            f"fold {fold!r} refuses unknown events, and has no function for {event_type!r}{where}; "
+            f"declare one with @fold.on, or let it ignore them"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.fold, self.event_type, self.position)
+
+
+class SnapshotError(EverwhenError):
+    """A state that can't be stored as a snapshot, or a snapshot that is not to be believed."""
 
 
 class DecodeError(EverwhenError):

@@ -10,19 +10,26 @@ A fold is an initial state and one function per event type::
 
     balance.state_of(store.read("account-7"))
 
-Events without a function leave the state as it is.
+Events without a function leave the state as it is, unless the fold refuses them.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections import abc
 from collections.abc import Callable, Iterable
-from datetime import datetime
-from typing import Any, Final, Generic, TypeVar
+from copy import deepcopy
+from datetime import date, datetime, time, timedelta, tzinfo
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final, Generic, Literal, TypeVar
+from uuid import UUID
 
 import msgspec
 
-from everwhen.errors import DeclarationError
+from everwhen.errors import DeclarationError, FoldError
 from everwhen.recorded import RecordedEvent
+from everwhen.validation import check_text
 
 S = TypeVar("S")
 E = TypeVar("E")
@@ -33,19 +40,51 @@ class Fold(Generic[S]):
 
     ``initial`` makes the state before any event. Raise ``version`` whenever a function changes
     what it does, so that state stored by older code is never mistaken for this one's.
+
+    ``unknown`` says what becomes of an event without a function: it is ignored, or refused with
+    a `FoldError`.
+
+    A state may be immutable, or be changed in place by the functions. In that case it is copied
+    wherever it comes in, so a state that was given out never changes: with ``copy``, or else with
+    ``copy.deepcopy`` unless its type shows that it is immutable.
+
+    ``state`` is the state's type, for storing it in snapshots; the initial state's unless given.
     """
 
-    def __init__(self, name: str, initial: Callable[[], S], *, version: int = 1) -> None:
+    def __init__(
+        self,
+        name: str,
+        initial: Callable[[], S],
+        *,
+        version: int = 1,
+        unknown: Literal["ignore", "refuse"] = "ignore",
+        copy: Callable[[S], S] | None = None,
+        state: Any = None,
+    ) -> None:
         if not callable(initial):
             raise DeclarationError(
                 f"fold {name!r}: {initial!r} can't be called; give a function that makes the "
                 f"initial state, such as {type(initial).__name__} or lambda: …"
             )
-        self.name = name
+        self.name = check_text(name, "fold name", DeclarationError)
+        if type(version) is not int or version < 1:
+            raise DeclarationError(f"fold {name!r}: version {version!r}; versions are 1, 2, 3 …")
         self.version = version
-        self.initial = initial
+        self._initial = initial
+        self._refuses = unknown == "refuse"
         self._by_class: dict[type[Any], Callable[[S, Any], S]] = {}
         self._otherwise: Callable[[S, RecordedEvent[Any]], S] | None = None
+        sample = initial()
+        self._copy = copy or (None if is_immutable(sample) else deepcopy)
+        self.state_type: Any = type(sample) if state is None else state
+
+    def initial(self) -> S:
+        """The state before any event; nobody else has it."""
+        return self.copied(self._initial())
+
+    def copied(self, state: S) -> S:
+        """The state, safe from what becomes of the original."""
+        return state if self._copy is None else self._copy(state)
 
     def on(self, event_type: type[E]) -> Callable[[Callable[[S, E], S]], Callable[[S, E], S]]:
         """Declare what an event of this class does to the state."""
@@ -75,22 +114,35 @@ class Fold(Generic[S]):
     def apply(self, state: S, events: Iterable[Any]) -> S:
         """The state after typed events that need not come from a store.
 
-        Functions for everything else (``otherwise``) are not asked.
+        Functions for everything else (``otherwise``) are not asked. Raises `FoldError` for an
+        event that is refused.
         """
-        function_for = self._by_class.get
-        for event in events:
-            function = function_for(type(event))
-            if function is not None:
-                state = function(state, event)
-        return state
+        return self._after_typed(self.copied(state), events)
 
     def evolve(self, state: S, recorded: RecordedEvent[Any]) -> S:
         """The state after one more event."""
         return self.state_of((recorded,), state)
 
     def state_of(self, events: Iterable[RecordedEvent[Any]], *start: S) -> S:
-        """The state after the events, from the initial state or a given one."""
-        state = start[0] if start else self.initial()
+        """The state after the events, from the initial state or a given one.
+
+        Raises `FoldError` for an event that is refused.
+        """
+        return self._after(self.copied(start[0]) if start else self.initial(), events)
+
+    def _after_typed(self, state: S, events: Iterable[Any]) -> S:
+        """`apply` to a state that may be changed in place."""
+        function_for = self._by_class.get
+        for event in events:
+            function = function_for(type(event))
+            if function is not None:
+                state = function(state, event)
+            elif self._refuses:
+                raise FoldError(self.name, type(event).__name__, None)
+        return state
+
+    def _after(self, state: S, events: Iterable[RecordedEvent[Any]]) -> S:
+        """`state_of` from a state that may be changed in place."""
         function_for = self._by_class.get
         otherwise = self._otherwise
         for recorded in events:
@@ -100,10 +152,41 @@ class Fold(Generic[S]):
                 state = function(state, event)
             elif otherwise is not None:
                 state = otherwise(state, recorded)
+            elif self._refuses:
+                raise FoldError(self.name, recorded.type, recorded.position)
         return state
 
     def __repr__(self) -> str:
         return f"Fold({self.name!r}, version={self.version})"
+
+
+_IMMUTABLE: Final = (
+    type(None), bool, int, float, complex, str, bytes, frozenset, Decimal, Enum, UUID, date, time,
+    timedelta, tzinfo,
+)  # fmt: skip
+
+
+def is_immutable(state: Any) -> bool:
+    """Whether the state's type shows that nothing can change it in place.
+
+    Frozen structs, dataclasses and attrs classes are taken at their word, and so are mappings,
+    sets and sequences that have no way to be changed, such as persistent maps.
+    """
+    cls = type(state)
+    if isinstance(state, _IMMUTABLE):
+        return True
+    if isinstance(state, tuple):
+        return all(map(is_immutable, state))
+    if isinstance(state, msgspec.Struct):
+        return bool(cls.__struct_config__.frozen)
+    if dataclasses.is_dataclass(cls):
+        return bool(vars(cls)["__dataclass_params__"].frozen)
+    props = vars(cls).get("__attrs_props__")
+    if props is not None:
+        return bool(props.is_frozen)
+    if isinstance(state, abc.MutableMapping | abc.MutableSet | abc.MutableSequence):
+        return False
+    return isinstance(state, abc.Mapping | abc.Set)
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -120,7 +203,9 @@ class Document(msgspec.Struct, frozen=True):
     recorded_at: datetime
 
 
-documents: Final[Fold[dict[str, Document]]] = Fold("documents", dict)
+documents: Final[Fold[dict[str, Document]]] = Fold(
+    "documents", dict, copy=dict.copy, state=dict[str, Document]
+)
 """The fold that needs no code: each stream's data, merged event by event, by stream name."""
 
 

@@ -16,6 +16,7 @@ from everwhen.fold import Fold
 from everwhen.matching import Matcher
 from everwhen.query import Query
 from everwhen.recorded import RecordedEvent, entries_of, recorded_events
+from everwhen.snapshots import Place
 
 S = TypeVar("S")
 
@@ -59,23 +60,46 @@ def events_of_page(
 
 def folded_page(
     page: Page, asked: Query, wanted: Query, codec: Codec, fold: Fold[S], state: S
-) -> S:
-    """The state after the page's matching events.
+) -> tuple[S, int]:
+    """The state after the page's matching events, and how many they were.
 
-    Where the fold needs nothing but typed events, nothing else is made of them.
+    The state given may be changed in place. Where the fold needs nothing but typed events,
+    nothing else is made of them.
     """
     if fold.needs_records or codec.types.has_upcasts or codec.steps or asked.reverse:
-        return fold.state_of(events_of_page(page, asked, wanted, codec, typed=True), state)
+        found = events_of_page(page, asked, wanted, codec, typed=True)
+        return fold._after(state, found), len(found)
     matcher = Matcher(asked)
+    count = 0
     for start in range(0, len(page.slices), _JOINED):
         slices = page.slices[start : start + _JOINED]
         decoded = _decoded(slices, codec, typed=True)
         if type(decoded[0][0]) is Entry or not matcher.takes_whole(slices):
             part = Page(slices, page.cursor, page.end)
-            state = fold.state_of(events_of_page(part, asked, wanted, codec, typed=True), state)
+            found = events_of_page(part, asked, wanted, codec, typed=True)
+            state = fold._after(state, found)
+            count += len(found)
         else:
-            state = fold.apply(state, [entry.data for entries in decoded for entry in entries])
-    return state
+            typed = [entry.data for entries in decoded for entry in entries]
+            state = fold._after_typed(state, typed)
+            count += len(typed)
+    return state, count
+
+
+def last_match(page: Page, asked: Query) -> Place | None:
+    """Where the page's last matching event stands; None where there is none."""
+    matcher = Matcher(asked)
+    for stored in reversed(page.slices):
+        picked = matcher.picked(stored, entries_of(stored))
+        if picked is None or picked:
+            behind = stored.count - 1 - (stored.count - 1 if picked is None else list(picked)[-1])
+            return Place(
+                stored.position - behind,
+                stored.version - behind,
+                stored.recorded_at,
+                stored.commit_id,
+            )
+    return None
 
 
 def _decoded(slices: list[StoredSlice], codec: Codec, *, typed: bool) -> list[list[Entry]]:

@@ -178,10 +178,10 @@ class Store:
         state = fold.initial()
         if isinstance(query, Query) and query.max_events is not None:
             async for events in self.read_pages(query):
-                state = fold.state_of(events, state)
+                state = fold._after(state, events)
             return state
         async for page, asked, wanted in self._pages(query):
-            state = folded_page(page, asked, wanted, self._codec, fold, state)
+            state, _ = folded_page(page, asked, wanted, self._codec, fold, state)
         return state
 
     async def _pages(self, query: Query | str) -> AsyncIterator[tuple[Page, Query, Query]]:

@@ -177,10 +177,10 @@ class Store:
         state = fold.initial()
         if isinstance(query, Query) and query.max_events is not None:
             for events in self.read_pages(query):
-                state = fold.state_of(events, state)
+                state = fold._after(state, events)
             return state
         for page, asked, wanted in self._pages(query):
-            state = folded_page(page, asked, wanted, self._codec, fold, state)
+            state, _ = folded_page(page, asked, wanted, self._codec, fold, state)
         return state
 
     def _pages(self, query: Query | str) -> Iterator[tuple[Page, Query, Query]]:

@@ -1,0 +1,187 @@
+"""States by snapshot and the events after it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import timedelta
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from everwhen._async.store import Store
+from everwhen.contract import Snapshot
+from everwhen.errors import SnapshotError
+from everwhen.fold import Fold
+from everwhen.query import Query, query_of
+from everwhen.reading import folded_page, last_match
+from everwhen.snapshots import (
+    START,
+    Adaptive,
+    Place,
+    Retention,
+    Since,
+    SnapshotStrategy,
+    opened,
+    sealed,
+    subject_of,
+)
+
+S = TypeVar("S")
+
+_LOG: Final = logging.getLogger("everwhen")
+_ALL: Final = 1 << 31
+_BY_DEFAULT: Final = Adaptive()
+_KEPT: Final = Retention()
+
+
+class Loaded(msgspec.Struct, Generic[S], frozen=True):
+    """A state as it was loaded, and where in history it stands.
+
+    ``version`` and ``position`` are those of the last event in it, 0 where there is none;
+    ``version`` counts in that event's stream. ``since`` says what was folded to get here: the
+    events behind the snapshot, if there was one.
+    """
+
+    state: S
+    version: int
+    position: int
+    since: Since
+    _place: Place
+    _subject: str | None
+
+
+class Repository(Generic[S]):
+    """A fold's states over a store: of a stream, or of whatever a query gives.
+
+    ``load`` takes the newest snapshot that can be believed and the events after it; one that is
+    damaged, of another version of the fold, or ahead of its log is ignored, with a warning in the
+    log named ``everwhen``. After a load that was dear by the strategy's measure, `snapshot_if_due`
+    takes the next one. ``retention`` says how many are kept.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        fold: Fold[S],
+        *,
+        strategy: SnapshotStrategy = _BY_DEFAULT,
+        retention: Retention = _KEPT,
+    ) -> None:
+        self.store = store
+        self.fold = fold
+        self.strategy = strategy
+        self.retention = retention
+
+    async def load(self, of: Query | str) -> Loaded[S]:
+        """The state of a stream, by its name, or of a query's events, up to its bounds.
+
+        Raises `InvalidQueryError` for a query that leaves out what came before.
+        """
+        query = await self.store._resolved(query_of(of))
+        subject = subject_of(self.fold, query)
+        if query.occurred_until is not None or not _bounded_by_place(query):
+            return await self._replayed(query, None, self.fold.initial(), START)
+        state, place = await self._from_snapshot(subject, query)
+        return await self._replayed(query, subject, state, place)
+
+    async def snapshot_if_due(self, loaded: Loaded[S]) -> bool:
+        """Take a snapshot if the strategy says so. A state that can't be stored is warned of."""
+        if loaded._subject is None or not self.strategy.is_due(loaded.since):
+            return False
+        try:
+            await self.snapshot(loaded)
+        except SnapshotError as error:
+            _LOG.warning("no snapshot of %s: %s", loaded._subject, error)
+            return False
+        return True
+
+    async def snapshot(self, loaded: Loaded[S]) -> None:
+        """Take a snapshot of a loaded state, and delete what is more than the retention allows.
+
+        Raises `SnapshotError` for a state that can't be stored, or that is not of a place in
+        history (as of an occurred time, or up to a version).
+        """
+        subject = loaded._subject
+        if subject is None or not loaded.position:
+            raise SnapshotError(
+                "there is no place in history that this state belongs to: load it up to a "
+                "position or a recorded time, and once there are events"
+            )
+        new = sealed(self.fold, subject, loaded.state, loaded._place)
+        stored = await self.store.snapshots(subject, limit=_ALL)
+        every = [new, *(s for s in stored if s.position != new.position)]
+        every.sort(key=_position, reverse=True)
+        async with self.store.transaction() as transaction:
+            await transaction.save_snapshot(new)
+            surplus = self.retention.surplus(every)
+            if surplus:
+                await transaction.delete_snapshots(subject, surplus)
+
+    async def delete_snapshots(self, of: Query | str) -> None:
+        """Delete every snapshot of a stream's or a query's state."""
+        subject = subject_of(self.fold, query_of(of))
+        async with self.store.transaction() as transaction:
+            await transaction.delete_snapshots(subject)
+
+    async def _from_snapshot(self, subject: str, query: Query) -> tuple[S, Place]:
+        """The newest snapshot that can be believed; the initial state where there is none."""
+        seen, limit = 0, 1
+        while True:
+            found = await self.store.snapshots(subject, up_to=query.last_position, limit=limit)
+            for snapshot in found[seen:]:
+                try:
+                    state, place = opened(self.fold, snapshot)
+                    if query.max_version is not None and place.version > query.max_version:
+                        continue
+                    await self._check_place(place)
+                except SnapshotError as error:
+                    _LOG.warning(
+                        "the snapshot of %s at %d is ignored: %s", subject, snapshot.position, error
+                    )
+                else:
+                    return state, place
+            if len(found) < limit:
+                return self.fold.initial(), START
+            seen, limit = limit, _ALL
+
+    async def _check_place(self, place: Place) -> None:
+        """Raises `SnapshotError` unless the event that the state ends with is in the store."""
+        at = Query().after(place.position - 1).up_to(place.position)
+        async for event in self.store.read(at):
+            stored = event._slice
+            if (stored.commit_id, event.version) == (place.commit_id, place.version):
+                return
+        raise SnapshotError("it is ahead of its log, or of another history")
+
+    async def _replayed(
+        self, query: Query, subject: str | None, state: S, start: Place
+    ) -> Loaded[S]:
+        """The state, and the events behind it folded in."""
+        began = time.perf_counter()
+        place, count = start, 0
+        since = start.recorded_at
+        codec = self.store._codec
+        async for page, asked, wanted in self.store._pages(query.after(start.position)):
+            if place is START and page.slices:
+                since = page.slices[0].recorded_at
+            state, more = folded_page(page, asked, wanted, codec, self.fold, state)
+            if more:
+                count += more
+                place = last_match(page, asked) or place
+        seconds = time.perf_counter() - began
+        age = timedelta(microseconds=place.recorded_at - since) if count else timedelta()
+        gathered = Since(count, seconds, age)
+        return Loaded(state, place.version, place.position, gathered, place, subject)
+
+
+def _position(snapshot: Snapshot) -> int:
+    return snapshot.position
+
+
+def _bounded_by_place(query: Query) -> bool:
+    """Whether the query's bounds cut its events at one place in their order, as snapshots do."""
+    if query.max_version is None:
+        return True
+    streams = query.selectors[0].streams
+    return len(streams) == 1 and query.selectors == Query().stream(*streams).selectors

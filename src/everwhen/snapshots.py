@@ -1,0 +1,228 @@
+"""Snapshots: a fold's state at a place in history, sealed so that a wrong one is never used.
+
+A snapshot saves the replay of what comes before it, and nothing else: deleting every one changes
+nothing but speed. It is believed only if its seal is whole, its fold is the present one in name
+and version, and the event that it ends with is still the one in the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+
+from everwhen.contract import MAX_NAME_BYTES, Snapshot
+from everwhen.errors import InvalidQueryError, SnapshotError
+from everwhen.fold import Fold
+from everwhen.query import Query
+
+S = TypeVar("S")
+
+_FORMAT: Final = 1
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class Since(msgspec.Struct, frozen=True):
+    """What has gathered since the newest snapshot, or since the beginning where there is none.
+
+    ``events`` counts them, ``seconds`` is what folding them takes, as measured, and ``age`` is how
+    much of the store's time lies between the snapshot and the newest of them.
+    """
+
+    events: int
+    seconds: float
+    age: timedelta
+
+
+class SnapshotStrategy(Protocol):
+    """When to take the next snapshot."""
+
+    def is_due(self, since: Since) -> bool:
+        """Whether it is time for one."""
+        ...
+
+
+class EveryEvents(msgspec.Struct, frozen=True):
+    """A snapshot every so many events."""
+
+    events: int
+
+    def is_due(self, since: Since) -> bool:
+        """Whether so many have gathered."""
+        return since.events >= self.events
+
+
+class EveryPeriod(msgspec.Struct, frozen=True):
+    """A snapshot for every period in which something happened, by the store's time."""
+
+    period: timedelta
+
+    def is_due(self, since: Since) -> bool:
+        """Whether the period is over."""
+        return since.events > 0 and since.age >= self.period
+
+
+class WhenReplayTakes(msgspec.Struct, frozen=True):
+    """A snapshot as soon as replaying what has gathered takes so many seconds, as measured."""
+
+    seconds: float
+
+    def is_due(self, since: Since) -> bool:
+        """Whether it takes that long."""
+        return since.events > 0 and since.seconds >= self.seconds
+
+
+class Adaptive(msgspec.Struct, frozen=True):
+    """A snapshot when replay takes so many seconds, but no sooner and no later than given.
+
+    Not before ``shortest`` events have gathered, however slow they are, and in any case once
+    there are ``longest``.
+    """
+
+    seconds: float = 0.005
+    shortest: int = 100
+    longest: int = 10_000
+
+    def is_due(self, since: Since) -> bool:
+        """Whether replay costs too much by now."""
+        if since.events >= self.longest:
+            return True
+        return since.events >= self.shortest and since.seconds >= self.seconds
+
+
+class Never(msgspec.Struct, frozen=True):
+    """No snapshots, but those that are asked for."""
+
+    def is_due(self, since: Since) -> bool:
+        """Never."""
+        del since
+        return False
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How many of a subject's snapshots are kept, and how many bytes; the newest always is."""
+
+    snapshots: int = 10
+    size: int = 64 << 20
+
+    def surplus(self, stored: list[Snapshot]) -> list[int]:
+        """Positions of those to delete, out of all of a subject's, newest first."""
+        kept = size = 0
+        gone: list[int] = []
+        for snapshot in stored:
+            size += len(snapshot.state)
+            if kept and (kept >= self.snapshots or size > self.size):
+                gone.append(snapshot.position)
+            else:
+                kept += 1
+        return gone
+
+
+class Place(msgspec.Struct, frozen=True):
+    """The event that a state ends with: where it stands, when, and in which commit.
+
+    ``version`` is that in its stream; ``recorded_at`` is in microseconds since 1970 UTC.
+    """
+
+    position: int
+    version: int
+    recorded_at: int
+    commit_id: bytes
+
+
+START: Final = Place(0, 0, 0, b"")
+"""Before every event."""
+
+
+class _Sealed(msgspec.Struct, array_like=True, frozen=True):
+    format: int
+    digest: bytes
+    content: bytes
+
+
+class _Content(msgspec.Struct, array_like=True, frozen=True):
+    version: int
+    recorded_at: int
+    commit_id: bytes
+    state: msgspec.Raw
+
+
+_decode_sealed: Final = msgspec.msgpack.Decoder(_Sealed).decode
+_decode_content: Final = msgspec.msgpack.Decoder(_Content).decode
+
+
+def subject_of(fold: Fold[Any], query: Query) -> str:
+    """What a snapshot is of: the fold, and the events it is given.
+
+    Raises `InvalidQueryError` for a query that leaves out what came before.
+    """
+    lacks = query.reverse or query.max_events is not None
+    if lacks or query.after_position or query.min_version is not None:
+        raise InvalidQueryError(
+            "a state rests on its whole history: leave out after, from_version, limit and backwards"
+        )
+    (selector, *more) = query.selectors
+    names = sorted(selector.streams)
+    whole = Query().stream(*names).selectors if names else ()
+    if not more and len(names) == 1 and query.selectors == whole:
+        name = f"{fold.name}/{names[0]}"
+    elif query.selectors == Query().selectors:
+        name = fold.name
+    else:
+        parts = sorted(msgspec.json.encode(s, order="deterministic") for s in query.selectors)
+        name = f"{fold.name}?{hashlib.sha256(b' '.join(parts)).hexdigest()}"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        name = f"{fold.name[:100]}#{hashlib.sha256(name.encode()).hexdigest()}"
+    return name
+
+
+def sealed(fold: Fold[S], subject: str, state: S, place: Place) -> Snapshot:
+    """The snapshot of a state. Raises `SnapshotError` for one that would not come back equal."""
+    try:
+        encoded = _encode(state)
+        back = msgspec.msgpack.decode(encoded, type=fold.state_type)
+        is_same = bool(back == state)
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError, ArithmeticError) as error:
+        raise SnapshotError(
+            f"a state of fold {fold.name!r} can't be stored: {error}; give the fold a state that "
+            f"msgspec can encode, and its type: Fold(…, state=…)"
+        ) from error
+    if not is_same:
+        raise SnapshotError(
+            f"a state of fold {fold.name!r} would come back changed; give the fold the state's "
+            f"exact type, such as Fold(…, state=dict[str, Account])"
+        )
+    content = _encode(
+        _Content(place.version, place.recorded_at, place.commit_id, msgspec.Raw(encoded))
+    )
+    digest = _digest(fold, subject, place.position, content)
+    body = _encode(_Sealed(_FORMAT, digest, content))
+    return Snapshot(subject, place.position, fold.name, fold.version, body)
+
+
+def opened(fold: Fold[S], snapshot: Snapshot) -> tuple[S, Place]:
+    """The state and its place. Raises `SnapshotError` where it is not to be believed."""
+    if (snapshot.fold, snapshot.fold_version) != (fold.name, fold.version):
+        raise SnapshotError(
+            f"it is of fold {snapshot.fold!r} version {snapshot.fold_version}, not of "
+            f"{fold.name!r} version {fold.version}"
+        )
+    try:
+        seal = _decode_sealed(snapshot.state)
+        if seal.format != _FORMAT:
+            raise SnapshotError(f"it has format {seal.format}, which this version doesn't know")
+        if seal.digest != _digest(fold, snapshot.subject, snapshot.position, seal.content):
+            raise SnapshotError("it is damaged: its digest doesn't fit its content")
+        content = _decode_content(seal.content)
+        state = msgspec.msgpack.decode(content.state, type=fold.state_type)
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        raise SnapshotError(f"it can't be read: {error}") from error
+    place = Place(snapshot.position, content.version, content.recorded_at, content.commit_id)
+    return state, place
+
+
+def _digest(fold: Fold[Any], subject: str, position: int, content: bytes) -> bytes:
+    bound = _encode([subject, position, fold.name, fold.version])
+    return hashlib.blake2b(bound + content, digest_size=16).digest()
