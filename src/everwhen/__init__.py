@@ -1,12 +1,21 @@
 """Everwhen: every state your data ever had. The sync flavour; `everwhen.aio` is the async one."""
 
-from everwhen._sync.backend import Backend, Transaction
+from everwhen._sync.backend import Backend, BackendWrapper, Transaction
+from everwhen._sync.commands import (
+    CommandBus,
+    CommandResult,
+    Envelope,
+    Middleware,
+    Proceed,
+)
 from everwhen._sync.embedded import EmbeddedBackend
 from everwhen._sync.exporting import export_events
 from everwhen._sync.importing import import_events
+from everwhen._sync.middleware import authorised, logged, traced
 from everwhen._sync.repository import Loaded, Repository
 from everwhen._sync.store import Store, open_store
 from everwhen._sync.subscription import Subscription
+from everwhen.aggregate import Aggregate
 from everwhen.clock import Clock, system_clock
 from everwhen.codec import CodecStep, EventTypes
 from everwhen.commits import Commit, Write
@@ -25,6 +34,7 @@ from everwhen.contract import (
     Snapshot,
     StreamInfo,
 )
+from everwhen.decisions import Decisions, RecordedCommand, StateOf, command_of
 from everwhen.errors import (
     BatchError,
     BusyError,
@@ -36,12 +46,15 @@ from everwhen.errors import (
     DecodeError,
     EverwhenError,
     FoldError,
+    InvalidCommandError,
     InvalidCommitError,
     InvalidEventError,
     InvalidQueryError,
     NewerStoreError,
+    NotAllowedError,
     NotAStoreError,
     ReadOnlyError,
+    Refusal,
     RefusedError,
     SnapshotError,
     StorageError,
@@ -71,13 +84,17 @@ __all__ = [
     "EXISTS",
     "NO_STREAM",
     "Adaptive",
+    "Aggregate",
     "Backend",
+    "BackendWrapper",
     "BatchError",
     "BusyError",
     "Capabilities",
     "Checkpoint",
     "Clock",
     "CodecStep",
+    "CommandBus",
+    "CommandResult",
     "Commit",
     "CommitIdError",
     "CommitMetadata",
@@ -85,10 +102,12 @@ __all__ = [
     "ConditionError",
     "ConflictError",
     "CorruptStoreError",
+    "Decisions",
     "DeclarationError",
     "DecodeError",
     "Document",
     "EmbeddedBackend",
+    "Envelope",
     "Event",
     "EventType",
     "EventTypes",
@@ -100,20 +119,26 @@ __all__ = [
     "Fold",
     "FoldError",
     "Head",
+    "InvalidCommandError",
     "InvalidCommitError",
     "InvalidEventError",
     "InvalidQueryError",
     "Loaded",
     "Metadata",
+    "Middleware",
     "Never",
     "NewEvent",
     "NewerStoreError",
     "NotAStoreError",
+    "NotAllowedError",
     "Problem",
+    "Proceed",
     "Query",
     "ReadOnlyError",
     "Receipt",
+    "RecordedCommand",
     "RecordedEvent",
+    "Refusal",
     "RefusedError",
     "Repository",
     "Retention",
@@ -122,6 +147,7 @@ __all__ = [
     "Snapshot",
     "SnapshotError",
     "SnapshotStrategy",
+    "StateOf",
     "StorageError",
     "StorageFullError",
     "Store",
@@ -134,11 +160,15 @@ __all__ = [
     "Upcast",
     "WhenReplayTakes",
     "Write",
+    "authorised",
     "causation",
+    "command_of",
     "context",
     "documents",
     "export_events",
     "import_events",
+    "logged",
     "open_store",
     "system_clock",
+    "traced",
 ]

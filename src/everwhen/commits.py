@@ -76,7 +76,7 @@ def encoded(commit: Commit, codec: Codec, new_id: Callable[[], bytes]) -> Encode
     """
     if not isinstance(commit, Commit):
         raise InvalidCommitError(f"{commit!r} is no commit; give a Commit")
-    commit_id = new_id() if commit.id is None else _given_id(commit.id)
+    commit_id = new_id() if commit.id is None else given_id(commit.id)
     slices: list[EncodedSlice] = []
     beliefs: list[tuple[str, ExpectedVersion]] = []
     streams: set[str] = set()
@@ -118,7 +118,8 @@ def _listed(events: object, stream: str) -> Sequence[Any]:
     return list(events)
 
 
-def _given_id(commit_id: object) -> bytes:
+def given_id(commit_id: object) -> bytes:
+    """The commit id's 16 bytes. Raises `InvalidCommitError` for what is no UUID."""
     if not isinstance(commit_id, UUID):
         raise InvalidCommitError(f"commit id {commit_id!r}: use a uuid.UUID")
     return commit_id.bytes

@@ -20,6 +20,7 @@ from everwhen.contract import (
     Page,
     Problem,
     Snapshot,
+    StoredSlice,
     StreamInfo,
 )
 from everwhen.news import News
@@ -67,6 +68,10 @@ class Engine(Protocol):
 
     def read(self, query: Query, events: int) -> Page:
         """One page of about so many events."""
+        ...
+
+    def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
+        """The slices of the commit of that id; none where it was never written."""
         ...
 
     def head(self) -> Head:

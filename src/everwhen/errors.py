@@ -7,7 +7,10 @@
     │   ├── CommitIdError           the commit id was used before, for other content
     │   ├── BatchError              some commits of a batch were refused
     │   ├── InvalidEventError       an event that can't be stored and read back unchanged
-    │   └── InvalidCommitError      a commit, stream name, tag or metadata out of bounds
+    │   ├── InvalidCommitError      a commit, stream name, tag or metadata out of bounds
+    │   ├── InvalidCommandError     a command out of its bounds, or that nobody decides on
+    │   ├── NotAllowedError         who sends the command may not
+    │   └── Refusal                 a decision's no: subclass it for each reason you have
     ├── InvalidQueryError           a query that contradicts itself
     ├── DeclarationError            event types or upcasts that don't fit together
     ├── FoldError                   a fold met an event that it refuses
@@ -97,6 +100,29 @@ class InvalidEventError(RefusedError):
 
 class InvalidCommitError(RefusedError):
     """A commit, stream name, tag or piece of metadata that breaks a rule or a limit."""
+
+
+class InvalidCommandError(RefusedError):
+    """A command that breaks a rule of its own type, or that no decision is declared for."""
+
+
+class NotAllowedError(RefusedError):
+    """The command's sender has no permission for it."""
+
+    def __init__(self, command: str, user_id: str | None) -> None:
+        self.command = command
+        self.user_id = user_id
+        super().__init__(
+            f"{user_id or 'nobody in particular'} may not send {command}; ask for the permission, "
+            f"or send it as a user who has it"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.command, self.user_id)
+
+
+class Refusal(RefusedError):  # noqa: N818 (a decision's word, not a failure)
+    """A decision's no. Subclass it for each reason, with the facts as attributes."""
 
 
 class BatchError(RefusedError):

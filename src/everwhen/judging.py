@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
+import msgspec
+
 from everwhen.contract import EncodedCommit, Receipt, StoredSlice, from_micros
 from everwhen.errors import CommitIdError, ConditionError, InvalidCommitError
 from everwhen.matching import Matcher
@@ -22,9 +24,14 @@ def repeated(commit: EncodedCommit, stored: Sequence[StoredSlice]) -> Receipt:
     given = [(part.stream, part.body) for part in commit.slices]
     if given != [(part.stream, part.body) for part in stored]:
         raise CommitIdError(UUID(bytes=commit.id), stored[-1].position)
+    return msgspec.structs.replace(receipt_of(stored), repeated=True)
+
+
+def receipt_of(stored: Sequence[StoredSlice]) -> Receipt:
+    """The receipt of a commit, out of its slices."""
     last = stored[-1]
     versions = {part.stream: part.version for part in stored}
-    return Receipt(commit.id, last.position, last.recorded_at, versions, repeated=True)
+    return Receipt(last.commit_id, last.position, last.recorded_at, versions)
 
 
 def check_condition(query: Query, after: int, newer: Iterable[StoredSlice]) -> None:

@@ -36,6 +36,10 @@ class Since(msgspec.Struct, frozen=True):
     age: timedelta
 
 
+NOTHING: Final = Since(0, 0.0, timedelta())
+"""Nothing since."""
+
+
 class SnapshotStrategy(Protocol):
     """When to take the next snapshot."""
 

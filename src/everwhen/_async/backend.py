@@ -15,6 +15,7 @@ from everwhen.contract import (
     Page,
     Problem,
     Snapshot,
+    StoredSlice,
     StreamInfo,
 )
 from everwhen.query import Query
@@ -74,6 +75,10 @@ class Backend(Protocol):
         """
         ...
 
+    async def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
+        """The slices of the commit of that id, in their order; none where it was never written."""
+        ...
+
     async def head(self) -> Head:
         """The newest event's position and time."""
         ...
@@ -120,3 +125,56 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Release everything; calling it again does nothing."""
         ...
+
+
+class BackendWrapper(Backend):
+    """Hands every call on to another backend: the beginning of a wrapper that changes some."""
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._inner.capabilities
+
+    async def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        return await self._inner.append(commits)
+
+    async def read(self, query: Query, events: int) -> Page:
+        return await self._inner.read(query, events)
+
+    async def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
+        return await self._inner.stored_commit(commit_id)
+
+    async def head(self) -> Head:
+        return await self._inner.head()
+
+    async def position_at(self, recorded_at: int) -> int:
+        return await self._inner.position_at(recorded_at)
+
+    async def stream(self, name: str) -> StreamInfo | None:
+        return await self._inner.stream(name)
+
+    async def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
+        return await self._inner.streams(category, after, limit)
+
+    async def wait(self, after: int, seconds: float) -> None:
+        await self._inner.wait(after, seconds)
+
+    async def checkpoint(self, name: str) -> Checkpoint | None:
+        return await self._inner.checkpoint(name)
+
+    async def checkpoints(self) -> list[Checkpoint]:
+        return await self._inner.checkpoints()
+
+    async def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
+        return await self._inner.snapshots(subject, up_to, limit)
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        return self._inner.transaction()
+
+    async def check(self) -> list[Problem]:
+        return await self._inner.check()
+
+    async def close(self) -> None:
+        await self._inner.close()

@@ -18,6 +18,7 @@ from everwhen.contract import (
     Page,
     Problem,
     Snapshot,
+    StoredSlice,
     StreamInfo,
 )
 from everwhen.engine import Engine, EngineTransaction
@@ -49,6 +50,9 @@ class EmbeddedBackend(Backend):
 
     async def read(self, query: Query, events: int) -> Page:
         return await self._calls.run(self._engine.read, query, events)
+
+    async def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
+        return await self._calls.run(self._engine.stored_commit, commit_id)
 
     async def head(self) -> Head:
         return await self._calls.run(self._engine.head)

@@ -39,13 +39,15 @@ class Loaded(msgspec.Struct, Generic[S], frozen=True):
     """A state as it was loaded, and where in history it stands.
 
     ``version`` and ``position`` are those of the last event in it, 0 where there is none;
-    ``version`` counts in that event's stream. ``since`` says what was folded to get here: the
-    events behind the snapshot, if there was one.
+    ``version`` counts in that event's stream. ``read_until`` is how far the store was read: none
+    of the events between ``position`` and there concern the state. ``since`` says what was folded
+    to get here: the events behind the snapshot, if there was one.
     """
 
     state: S
     version: int
     position: int
+    read_until: int
     since: Since
     _place: Place
     _subject: str | None
@@ -84,6 +86,24 @@ class Repository(Generic[S]):
             return await self._replayed(query, None, self.fold.initial(), START)
         state, place = await self._from_snapshot(subject, query)
         return await self._replayed(query, subject, state, place)
+
+    async def advance(self, loaded: Loaded[S], of: Query | str) -> Loaded[S]:
+        """The state that was loaded of the same query earlier, brought up to now.
+
+        What was loaded stays as it is.
+        """
+        state = self.fold.copied(loaded.state)
+        newer = await self._replayed(
+            query_of(of), loaded._subject, state, loaded._place, loaded.read_until
+        )
+        if not newer.since.events:
+            return msgspec.structs.replace(newer, since=loaded.since)
+        since = Since(
+            loaded.since.events + newer.since.events,
+            loaded.since.seconds + newer.since.seconds,
+            loaded.since.age + newer.since.age,
+        )
+        return msgspec.structs.replace(newer, since=since)
 
     async def snapshot_if_due(self, loaded: Loaded[S]) -> bool:
         """Take a snapshot if the strategy says so. A state that can't be stored is warned of."""
@@ -155,24 +175,26 @@ class Repository(Generic[S]):
         raise SnapshotError("it is ahead of its log, or of another history")
 
     async def _replayed(
-        self, query: Query, subject: str | None, state: S, start: Place
+        self, query: Query, subject: str | None, state: S, start: Place, read_until: int = 0
     ) -> Loaded[S]:
         """The state, and the events behind it folded in."""
         began = time.perf_counter()
         place, count = start, 0
         since = start.recorded_at
         codec = self.store._codec
-        async for page, asked, wanted in self.store._pages(query.after(start.position)):
+        cursor = max(start.position, read_until)
+        async for page, asked, wanted in self.store._pages(query.after(cursor)):
             if place is START and page.slices:
                 since = page.slices[0].recorded_at
             state, more = folded_page(page, asked, wanted, codec, self.fold, state)
             if more:
                 count += more
                 place = last_match(page, asked) or place
+            cursor = page.cursor
         seconds = time.perf_counter() - began
         age = timedelta(microseconds=place.recorded_at - since) if count else timedelta()
         gathered = Since(count, seconds, age)
-        return Loaded(state, place.version, place.position, gathered, place, subject)
+        return Loaded(state, place.version, place.position, cursor, gathered, place, subject)
 
 
 def _position(snapshot: Snapshot) -> int:

@@ -41,6 +41,11 @@ def caller() -> object:
     return asyncio.current_task()
 
 
+def home() -> object:
+    """Where a lock of this flavour can be shared: the event loop; anywhere in the other one."""
+    return asyncio.get_running_loop()
+
+
 async def acquire(lock: threading.Lock) -> None:
     """Take the lock without holding up the loop; if cancelled, it is not taken."""
     if lock.acquire(blocking=False):

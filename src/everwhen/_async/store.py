@@ -17,7 +17,7 @@ from everwhen._async.seam import opens
 from everwhen._async.subscription import Subscription
 from everwhen.clock import Clock, system_clock
 from everwhen.codec import Codec, CodecStep, EventTypes, declared
-from everwhen.commits import Commit, Write, encoded, new_commit_id, stored_query
+from everwhen.commits import Commit, Write, encoded, given_id, new_commit_id, stored_query
 from everwhen.contract import (
     ANY,
     Capabilities,
@@ -35,11 +35,12 @@ from everwhen.contract import (
 from everwhen.errors import BatchError, DeclarationError, EverwhenError, InvalidQueryError
 from everwhen.events import EventType
 from everwhen.fold import Fold
+from everwhen.judging import receipt_of
 from everwhen.locations import engine_for
 from everwhen.metadata import CommitMetadata
 from everwhen.query import Query, name_of, query_of
 from everwhen.reading import PAGE_EVENTS, events_of_page, folded_page, next_page
-from everwhen.recorded import RecordedEvent
+from everwhen.recorded import RecordedEvent, entries_of, recorded_events
 
 S = TypeVar("S")
 
@@ -215,6 +216,23 @@ class Store:
         wanted = query_of(query)
         asked = stored_query(wanted, self._codec)
         return Subscription(self._backend, self._codec, wanted, asked, from_now=from_now)
+
+    async def receipt(self, commit_id: UUID) -> Receipt | None:
+        """The receipt of the commit of that id, as it was given; None where there is none.
+
+        This settles an outcome that was left open, by a `StorageError` or a time-out.
+        """
+        stored = await self._backend.stored_commit(given_id(commit_id))
+        return receipt_of(stored) if stored else None
+
+    async def commit_events(self, commit_id: UUID) -> list[RecordedEvent[Any]]:
+        """What the commit of that id wrote, in order; nothing where there is none."""
+        stored = await self._backend.stored_commit(given_id(commit_id))
+        return [
+            event
+            for part in stored
+            for event in recorded_events(part, entries_of(part), None, self._codec)
+        ]
 
     async def head(self) -> Head:
         """The newest event's position and time."""

@@ -8,7 +8,7 @@ from everwhen._async_testing.bench import Bench, events_of
 from everwhen._async_testing.seam import together
 from everwhen.commits import Commit, Write
 from everwhen.contract import NO_STREAM, Condition, Receipt
-from everwhen.errors import BatchError, CommitIdError
+from everwhen.errors import BatchError, CommitIdError, ConflictError
 from everwhen.events import NewEvent
 from everwhen.metadata import CommitMetadata
 from everwhen.query import Query
@@ -150,3 +150,24 @@ async def fresh_ids_are_given_where_there_is_none(bench: Bench) -> None:
         [f"{r.commit_id}/0" for r in receipts],
         "event ids follow from the commit's",
     )
+
+
+@promise(Guarantee.IDEMPOTENT)
+async def a_commit_is_found_by_its_id(bench: Bench) -> None:
+    store = await bench.store()
+    await store.append("a", notes(1))
+    written = await store.commit(Commit((Write("a", notes(2)), Write("b", notes(1_001))), id=_ID))
+    await store.append("b", notes(1))
+    equal(await store.receipt(_ID), written, "its receipt, as it was given")
+    found = await store.commit_events(_ID)
+    equal(
+        [(e.stream, e.version) for e in found],
+        [("a", 2), ("a", 3), *(("b", version) for version in range(1, 1_002))],
+        "and all that it wrote, in order",
+    )
+    equal({e.commit_id for e in found}, {_ID}, "and nothing else")
+    equal(await store.receipt(UUID(int=9)), None, "no commit was written with this id")
+    equal(await store.commit_events(UUID(int=9)), [], "nor anything in it")
+    with raises(ConflictError, "a belief that is wrong"):
+        await store.append("a", notes(1), expected=NO_STREAM, commit_id=UUID(int=9))
+    equal(await store.receipt(UUID(int=9)), None, "a refused commit leaves nothing")

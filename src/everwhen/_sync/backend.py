@@ -16,6 +16,7 @@ from everwhen.contract import (
     Page,
     Problem,
     Snapshot,
+    StoredSlice,
     StreamInfo,
 )
 from everwhen.query import Query
@@ -75,6 +76,10 @@ class Backend(Protocol):
         """
         ...
 
+    def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
+        """The slices of the commit of that id, in their order; none where it was never written."""
+        ...
+
     def head(self) -> Head:
         """The newest event's position and time."""
         ...
@@ -121,3 +126,56 @@ class Backend(Protocol):
     def close(self) -> None:
         """Release everything; calling it again does nothing."""
         ...
+
+
+class BackendWrapper(Backend):
+    """Hands every call on to another backend: the beginning of a wrapper that changes some."""
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._inner.capabilities
+
+    def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        return self._inner.append(commits)
+
+    def read(self, query: Query, events: int) -> Page:
+        return self._inner.read(query, events)
+
+    def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
+        return self._inner.stored_commit(commit_id)
+
+    def head(self) -> Head:
+        return self._inner.head()
+
+    def position_at(self, recorded_at: int) -> int:
+        return self._inner.position_at(recorded_at)
+
+    def stream(self, name: str) -> StreamInfo | None:
+        return self._inner.stream(name)
+
+    def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
+        return self._inner.streams(category, after, limit)
+
+    def wait(self, after: int, seconds: float) -> None:
+        self._inner.wait(after, seconds)
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        return self._inner.checkpoint(name)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        return self._inner.checkpoints()
+
+    def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
+        return self._inner.snapshots(subject, up_to, limit)
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        return self._inner.transaction()
+
+    def check(self) -> list[Problem]:
+        return self._inner.check()
+
+    def close(self) -> None:
+        self._inner.close()

@@ -19,6 +19,7 @@ from everwhen.contract import (
     Page,
     Problem,
     Snapshot,
+    StoredSlice,
     StreamInfo,
 )
 from everwhen.engine import Engine, EngineTransaction
@@ -50,6 +51,9 @@ class EmbeddedBackend(Backend):
 
     def read(self, query: Query, events: int) -> Page:
         return self._calls.run(self._engine.read, query, events)
+
+    def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
+        return self._calls.run(self._engine.stored_commit, commit_id)
 
     def head(self) -> Head:
         return self._calls.run(self._engine.head)

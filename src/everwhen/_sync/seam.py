@@ -27,6 +27,11 @@ def caller() -> object:
     return threading.get_ident()
 
 
+def home() -> object:
+    """Where a lock of this flavour can be shared: anywhere; an event loop in the other one."""
+    return None
+
+
 def acquire(lock: threading.Lock) -> None:
     """Take the lock."""
     lock.acquire()

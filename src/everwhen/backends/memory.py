@@ -148,6 +148,11 @@ class MemoryEngine:
                     return Page(slices, cursor, end=False)
         return Page(slices, max(query.after_position, every[high - 1].position), end=True)
 
+    def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
+        self._check_open()
+        with self._visible:
+            return list(self._commits.get(commit_id, ()))
+
     def head(self) -> Head:
         self._check_open()
         if not self._slices:

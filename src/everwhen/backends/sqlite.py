@@ -11,11 +11,11 @@ that another process has written.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -224,6 +224,10 @@ class SqliteEngine:
         self._names[stream] = name
         return str(name)
 
+    def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
+        with self._reading() as connection:
+            return _stored_commit(connection, commit_id)
+
     def head(self) -> Head:
         with self._reading() as connection:
             found = connection.execute(
@@ -386,6 +390,30 @@ class _SqliteTransaction:
             )
 
 
+def _stored_commit(connection: apsw.Connection, commit_id: bytes) -> list[StoredSlice]:
+    """The slices of a commit that is in the file; none where it isn't."""
+    start = connection.execute(
+        "SELECT position FROM slices WHERE commit_id = ? AND first_index = 0", (commit_id,)
+    ).get
+    if start is None:
+        return []
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM slices WHERE position >= ? ORDER BY position", (start,)
+    )
+    with contextlib.closing(rows):
+        whole = itertools.takewhile(lambda row: row[5] == commit_id, rows)
+        return [_named(connection, row) for row in whole]
+
+
+def _named(connection: apsw.Connection, row: Row) -> StoredSlice:
+    name = connection.execute("SELECT name FROM streams WHERE id = ?", (row[1],)).get
+    if name is None:
+        raise apsw.CorruptError(f"stream {row[1]!r} has no name")
+    for number in row[2:5]:
+        _number(number)
+    return StoredSlice(row[0], name, *row[2:])
+
+
 def _number(stored: object) -> int:
     """The stored number; in a damaged file something else may have its place."""
     if type(stored) is not int:
@@ -480,7 +508,7 @@ class _Writer:
         """Judge the commit as if all before it were written, and line its rows up."""
         commit_id = commit.id
         if not commit.is_fresh:
-            known = staged.commit(commit_id) or self._stored_commit(commit_id)
+            known = staged.commit(commit_id) or _stored_commit(self.connection, commit_id)
             if known:
                 return repeated(commit, known)
         for name, expected in commit.expected:
@@ -572,23 +600,6 @@ class _Writer:
         stream = self._streams[name] = _Stream(self._last_stream, name, 0)
         return stream
 
-    def _stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
-        """The slices of a commit that is in the file; none where it isn't."""
-        found: list[StoredSlice] = []
-        start = self.connection.execute(
-            "SELECT position FROM slices WHERE commit_id = ? AND first_index = 0", (commit_id,)
-        ).get
-        if start is None:
-            return found
-        rows = self.connection.execute(
-            f"SELECT {COLUMNS} FROM slices WHERE position >= ? ORDER BY position", (start,)
-        )
-        for row in rows:
-            if row[5] != commit_id:
-                break
-            found.append(self._named(row))
-        return found
-
     def _newer(
         self, query: Query, after: int, staged: _Staged
     ) -> Generator[StoredSlice, None, None]:
@@ -601,17 +612,9 @@ class _Writer:
         if newest > after:
             window = Window(after, newest, reverse=False)
             for row in rows_to_judge(self.connection, query, window):
-                yield self._named(row)
+                yield _named(self.connection, row)
         for index in range(len(staged.slices)):
             yield staged.slice(index)
-
-    def _named(self, row: Row) -> StoredSlice:
-        name = self.connection.execute("SELECT name FROM streams WHERE id = ?", (row[1],)).get
-        if name is None:
-            raise apsw.CorruptError(f"stream {row[1]!r} has no name")
-        for number in row[2:5]:
-            _number(number)
-        return StoredSlice(row[0], name, *row[2:])
 
 
 class _Staged:
@@ -671,6 +674,8 @@ def _insert(
     start, left = 0, len(rows)
     for size, sql in statements.items():
         while left >= size:
-            connection.execute(sql, tuple(chain.from_iterable(rows[start : start + size])))
+            connection.execute(
+                sql, tuple(itertools.chain.from_iterable(rows[start : start + size]))
+            )
             start += size
             left -= size

@@ -1,0 +1,411 @@
+"""The command bus: from a command to the events that were decided on, written once."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any, Final, Protocol
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from everwhen._async.repository import Loaded, Repository
+from everwhen._async.seam import Lock, home, sleep
+from everwhen._async.store import Store
+from everwhen.aggregate import opened_for_changes
+from everwhen.commits import Commit, Write, given_id
+from everwhen.contract import Receipt
+from everwhen.decisions import (
+    Belief,
+    Decision,
+    Decisions,
+    RecordedCommand,
+    StateOf,
+    extras_with,
+    recorded_with,
+    writes_of,
+)
+from everwhen.errors import (
+    CommitIdError,
+    ConditionError,
+    ConflictError,
+    DeclarationError,
+    RefusedError,
+    StorageError,
+)
+from everwhen.events import NewEvent
+from everwhen.judging import receipt_of
+from everwhen.metadata import CommitMetadata, current_metadata
+from everwhen.query import Query
+from everwhen.recorded import entries_of, recorded_events
+from everwhen.snapshots import (
+    NOTHING,
+    Adaptive,
+    Place,
+    Retention,
+    Since,
+    SnapshotStrategy,
+)
+from everwhen.states import Remembered
+
+_LOG: Final = logging.getLogger("everwhen")
+_BY_DEFAULT: Final = Adaptive()
+_KEPT: Final = Retention()
+_SHORTEST_PAUSE: Final = 0.000_5
+_LONGEST_PAUSE: Final = 0.05
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """A command on its way, as middleware sees it.
+
+    ``id`` becomes the commit's id, and makes the command take effect once. ``metadata`` goes over
+    what the context provides.
+    """
+
+    command: Any
+    id: UUID | None = None
+    metadata: CommitMetadata | None = None
+
+    @property
+    def user_id(self) -> str | None:
+        """Who sends it, by its own metadata or the context's."""
+        own = self.metadata.user_id if self.metadata is not None else None
+        return own if own is not None else current_metadata().user_id
+
+
+class CommandResult(msgspec.Struct, frozen=True):
+    """What became of a command: the typed events, and the receipt of their commit.
+
+    Where it was decided that nothing needs to happen, there are no events and no receipt.
+    ``attempts`` counts how many times it was decided; 0 for a repeat that wrote nothing.
+    """
+
+    events: tuple[Any, ...]
+    receipt: Receipt | None
+    attempts: int
+
+    @property
+    def position(self) -> int:
+        """Where a read model must have come to show it: see `QueryBus.ask`."""
+        return self.receipt.position if self.receipt is not None else 0
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the command's id was known, and nothing was written."""
+        return self.receipt is not None and self.receipt.repeated
+
+
+class Proceed(Protocol):
+    """The way on, from a layer of middleware to what lies within."""
+
+    async def __call__(self, envelope: Envelope, /) -> CommandResult:
+        """Send the envelope on."""
+        ...
+
+
+class Middleware(Protocol):
+    """A layer around the handling of commands: a function, say."""
+
+    async def __call__(self, envelope: Envelope, proceed: Proceed, /) -> CommandResult:
+        """Do something before or after ``await proceed(envelope)``, or raise instead."""
+        ...
+
+
+class CommandBus:
+    """Loads, decides, appends; and where somebody else was faster, does it again.
+
+    States are kept at hand (``remembered`` of them at most), so that a command on a stream that
+    this bus wrote last needs no read: the append finds out whether the state was still the newest.
+    Where it wasn't, and before a refusal is believed, the state is read again. After ``attempts``
+    conflicts in a row, with growing random pauses in between, the last one is raised.
+
+    The command is recorded with its commit (`command_of`), and its id is the commit's id.
+    ``middleware`` is asked in order, the first one outermost. Safe to share between threads and
+    tasks.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        decisions: Decisions,
+        *,
+        middleware: Sequence[Middleware] = (),
+        strategy: SnapshotStrategy = _BY_DEFAULT,
+        retention: Retention = _KEPT,
+        attempts: int = 50,
+        remembered: int = 10_000,
+    ) -> None:
+        if attempts < 1:
+            raise DeclarationError(f"attempts={attempts}: a command is decided at least once")
+        self.store = store
+        self.decisions = decisions
+        self._attempts = attempts
+        self._repositories: dict[int, Repository[Any]] = {}
+        self._strategy = strategy
+        self._retention = retention
+        self._remembered: Remembered[Loaded[Any]] = Remembered(remembered)
+        self._locks: WeakValueDictionary[tuple[object, Query | str], Lock] = WeakValueDictionary()
+        self._proceed: Proceed = self._handle
+        for layer in reversed(middleware):
+            self._proceed = _around(self._proceed, layer)
+
+    async def send(
+        self,
+        command: Any,
+        *,
+        command_id: UUID | None = None,
+        metadata: CommitMetadata | None = None,
+    ) -> CommandResult:
+        """Decide on the command and write what was decided.
+
+        With a ``command_id`` it is safe to repeat: the second time returns the first result.
+
+        Raises `InvalidCommandError` for a command that is out of bounds, the `Refusal` that the
+        decision raised, `CommitIdError` where the id was used for another command, and
+        `ConflictError` or `ConditionError` where others were faster each time. After a
+        `StorageError` the outcome is open; sending it again with the same id is safe.
+        """
+        return await self._proceed(Envelope(command, command_id, metadata))
+
+    async def _handle(self, envelope: Envelope) -> CommandResult:
+        command = envelope.command
+        decision = self.decisions.for_command(command)
+        recorded = self.decisions.recorded(command)
+        if envelope.id is not None:
+            earlier = await self._earlier(envelope.id, recorded)
+            if earlier is not None:
+                return earlier
+        subjects = [_Subject(state, command) for state in decision.states]
+        held: list[Lock] = []
+        try:
+            for lock in self._locks_for(subjects):
+                await lock.acquire()
+                held.append(lock)
+            return await self._decide(decision, envelope, recorded, subjects)
+        finally:
+            for lock in held:
+                lock.release()
+
+    async def _decide(
+        self,
+        decision: Decision,
+        envelope: Envelope,
+        recorded: RecordedCommand,
+        subjects: Sequence[_Subject],
+    ) -> CommandResult:
+        """Attempt it until nobody else was faster."""
+        metadata = _with_command(envelope.metadata, recorded)
+        attempt = 1
+        while True:
+            try:
+                return await self._attempt(decision, envelope, metadata, subjects, attempt)
+            except (ConflictError, ConditionError):
+                self._forget(subjects)
+                if attempt == self._attempts:
+                    raise
+            except RefusedError:
+                if envelope.id is None:
+                    raise
+                earlier = await self._earlier(envelope.id, recorded)
+                if earlier is None:
+                    raise
+                return earlier
+            await sleep(_pause(attempt))
+            attempt += 1
+
+    async def _attempt(
+        self,
+        decision: Decision,
+        envelope: Envelope,
+        metadata: CommitMetadata,
+        subjects: Sequence[_Subject],
+        attempt: int,
+    ) -> CommandResult:
+        """Load, decide, append. Raises `ConflictError` for a no that rests on an old state."""
+        loaded = [await self._load(subject) for subject in subjects]
+        states = [_for_decision(s.fold, found) for s, found in zip(subjects, loaded, strict=True)]
+        try:
+            decided = decision.events(envelope.command, states)
+        except RefusedError:
+            await self._check_current(subjects, loaded)
+            raise
+        beliefs = [s.belief(found) for s, found in zip(subjects, loaded, strict=True)]
+        writes, condition = writes_of(decision, decided, beliefs)
+        if not any(write.events for write in writes):
+            await self._check_current(subjects, loaded)
+            return CommandResult((), None, attempt)
+        receipt = await self.store.commit(Commit(writes, condition, envelope.id, metadata))
+        if not receipt.repeated:
+            await self._go_on(subjects, loaded, writes, receipt)
+        events = tuple(_typed(event) for write in writes for event in write.events)
+        return CommandResult(events, receipt, attempt)
+
+    async def _load(self, subject: _Subject) -> Loaded[Any]:
+        repository = self._repository(subject.fold)
+        known = self._remembered.get(subject.name)
+        if known is not None:
+            if subject.stream is not None:
+                return known
+            loaded = await repository.advance(known, subject.of)
+        else:
+            loaded = await repository.load(subject.of)
+        self._remembered.keep(subject.name, loaded)
+        return loaded
+
+    async def _check_current(
+        self, subjects: Sequence[_Subject], loaded: Sequence[Loaded[Any]]
+    ) -> None:
+        """Raises `ConflictError` if a stream has gone on since its state was read."""
+        for subject, found in zip(subjects, loaded, strict=True):
+            if subject.stream is not None:
+                version = await self.store.version(subject.stream)
+                if version != found.version:
+                    raise ConflictError(subject.stream, found.version, version)
+
+    async def _go_on(
+        self,
+        subjects: Sequence[_Subject],
+        loaded: Sequence[Loaded[Any]],
+        writes: Sequence[Write],
+        receipt: Receipt,
+    ) -> None:
+        """Bring the states at hand up to what was just written, and snapshot them where due."""
+        written = {write.stream: write.events for write in writes}
+        for subject, before in zip(subjects, loaded, strict=True):
+            now = before
+            events = written.get(subject.stream or "")
+            if events and subject.fold.needs_records:
+                self._remembered.forget(subject.name)
+                continue
+            if events:
+                after = subject.fold.apply(before.state, map(_typed, events))
+                now = _gone_on(before, after, len(events), receipt)
+            if self._strategy.is_due(now.since):
+                now = await self._snapshot(subject) or now
+            self._remembered.keep(subject.name, now)
+
+    async def _snapshot(self, subject: _Subject) -> Loaded[Any] | None:
+        """A fresh load, kept as a snapshot; what was written stands, whatever becomes of this."""
+        repository = self._repository(subject.fold)
+        try:
+            loaded = await repository.load(subject.of)
+            if await repository.snapshot_if_due(loaded):
+                return msgspec.structs.replace(loaded, since=NOTHING)
+        except StorageError as error:
+            _LOG.warning("no snapshot of %s: %s", subject.of, error)
+            return None
+        return loaded
+
+    async def _earlier(self, commit_id: UUID, recorded: RecordedCommand) -> CommandResult | None:
+        """What became of the command when it was sent before; None if it wasn't, or was refused."""
+        stored = await self.store._backend.stored_commit(given_id(commit_id))
+        if not stored:
+            return None
+        receipt = msgspec.structs.replace(receipt_of(stored), repeated=True)
+        if recorded_with(stored[0]) != recorded:
+            raise CommitIdError(commit_id, receipt.position)
+        codec = self.store._codec
+        events = tuple(
+            event.event
+            for part in stored
+            for event in recorded_events(part, entries_of(part), None, codec)
+        )
+        return CommandResult(events, receipt, 0)
+
+    def _repository(self, fold: Any) -> Repository[Any]:
+        known = self._repositories.get(id(fold))
+        if known is None:
+            known = self._repositories[id(fold)] = Repository(
+                self.store, fold, strategy=self._strategy, retention=self._retention
+            )
+        return known
+
+    def _forget(self, subjects: Iterable[_Subject]) -> None:
+        for subject in subjects:
+            if subject.stream is not None:
+                self._remembered.forget(subject.name)
+
+    def _locks_for(self, subjects: Sequence[_Subject]) -> list[Lock]:
+        """Commands on the same states wait for each other here, rather than collide in the store.
+
+        Only a courtesy: other buses and processes don't wait, and the append finds out.
+        """
+        here = home()
+        names = {(here, subject.of) for subject in subjects}
+        ordered = sorted(names, key=repr) if len(names) > 1 else names
+        return [self._locks.get(name) or self._locks.setdefault(name, Lock()) for name in ordered]
+
+
+class _Subject:
+    """One of the states that a command's decision rests on."""
+
+    __slots__ = ("fold", "name", "of", "stream")
+
+    def __init__(self, state: StateOf[Any, Any], command: Any) -> None:
+        self.fold = state.fold
+        self.of = state.of(command)
+        self.stream = self.of if isinstance(self.of, str) else None
+        self.name = (id(state.fold), self.of)
+
+    def belief(self, loaded: Loaded[Any]) -> Belief:
+        if self.stream is not None:
+            return Belief(self.stream, loaded.version)
+        return Belief(self.of, loaded.read_until)
+
+
+def _around(proceed: Proceed, layer: Middleware) -> Proceed:
+    async def through(envelope: Envelope) -> CommandResult:
+        return await layer(envelope, proceed)
+
+    return through
+
+
+def _pause(attempt: int) -> float:
+    """Seconds to wait after so many conflicts: random, so that those who collided part."""
+    longest = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(attempt, 16))
+    return random.uniform(0, longest)  # noqa: S311 (no secret)
+
+
+def _with_command(given: CommitMetadata | None, recorded: RecordedCommand) -> CommitMetadata:
+    metadata = given if given is not None else CommitMetadata()
+    return msgspec.structs.replace(metadata, extras=extras_with(recorded, metadata.extras))
+
+
+def _for_decision(fold: Any, loaded: Loaded[Any]) -> Any:
+    """A state that a decision may do with as it likes."""
+    state = fold.copied(loaded.state)
+    opened_for_changes(
+        state, lambda aggregate, event: fold._after_typed(aggregate, (_typed(event),))
+    )
+    return state
+
+
+def _gone_on(before: Loaded[Any], state: Any, events: int, receipt: Receipt) -> Loaded[Any]:
+    """A stream's loaded state after a commit that went on from it.
+
+    Enough to decide on and to see that a snapshot is due; the snapshot is taken of a fresh load.
+    """
+    place, since = before._place, before.since
+    each = since.seconds / since.events if since.events else 0.0
+    age = timedelta(microseconds=max(0, receipt._recorded_at - place.recorded_at))
+    version = before.version + events
+    return Loaded(
+        state,
+        version,
+        receipt.position,
+        receipt.position,
+        Since(
+            since.events + events,
+            since.seconds + each * events,
+            since.age + age if before.position else since.age,
+        ),
+        Place(receipt.position, version, receipt._recorded_at, b""),
+        None,
+    )
+
+
+def _typed(event: Any) -> Any:
+    return event.event if isinstance(event, NewEvent) else event

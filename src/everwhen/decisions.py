@@ -1,0 +1,254 @@
+"""Decisions: from a command, and the states it rests on, to events. Pure.
+
+    decisions = Decisions()
+
+    @decisions.on(Withdraw, StateOf(account, lambda command: f"account-{command.account}"))
+    def withdraw(command: Withdraw, account: Account) -> list[Event]:
+        if account.balance < command.amount:
+            raise InsufficientBalance(account.balance)
+        return [Withdrawn(command.amount)]
+
+A command is a value of any class that msgspec can encode: a frozen struct or dataclass. What it
+demands of its own fields, it says in their types (``Annotated[int, Meta(gt=0)]``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar, overload
+
+import msgspec
+
+from everwhen.aggregate import Aggregate
+from everwhen.codec import decode_json, encode_json
+from everwhen.commits import Write
+from everwhen.contract import ANY, Condition, ExpectedVersion, StoredSlice
+from everwhen.errors import DeclarationError, InvalidCommandError
+from everwhen.fold import Fold
+from everwhen.query import Query
+from everwhen.recorded import RecordedEvent, commit_metadata
+
+C = TypeVar("C")
+S = TypeVar("S")
+S1 = TypeVar("S1")
+S2 = TypeVar("S2")
+S3 = TypeVar("S3")
+
+COMMAND_EXTRA: Final = "command"
+"""The key under which a commit's extras hold the command that it was decided on."""
+
+
+class StateOf(Generic[C, S]):
+    """What a decision rests on: a fold's state, of the stream or the query a command leads to.
+
+    Nothing may have changed it when the decision's events are written: a stream must still be at
+    the version that was read, and nothing more may match a query.
+    """
+
+    def __init__(self, fold: Fold[S], of: Callable[[C], Query | str]) -> None:
+        if not isinstance(fold, Fold):
+            raise DeclarationError(f"{fold!r} is no fold; give a Fold")
+        if not callable(of):
+            raise DeclarationError(
+                f"fold {fold.name!r}: {of!r} can't be called; give a function from the command to "
+                f"a stream's name or a query"
+            )
+        self.fold = fold
+        self.of = of
+
+
+class RecordedCommand(msgspec.Struct, frozen=True):
+    """A command as it is kept with what was decided on it: a type name and plain data."""
+
+    type: str
+    data: Any
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """How one type of command is decided on."""
+
+    command: type[Any]
+    name: str
+    states: tuple[StateOf[Any, Any], ...]
+    decide: Callable[..., Iterable[Any] | None]
+
+    def events(self, command: Any, states: Sequence[Any]) -> list[Any]:
+        """What is decided: events, or writes. Whatever the decision raises comes through."""
+        decided = self.decide(command, *states)
+        found = [] if decided is None else list(decided)
+        for state in states:
+            if isinstance(state, Aggregate):
+                found += state.recorded_events()
+        return found
+
+
+class Decisions:
+    """Which function decides on which type of command."""
+
+    def __init__(self) -> None:
+        self._by_class: dict[type[Any], Decision] = {}
+        self._by_name: dict[str, Decision] = {}
+
+    @overload
+    def on(
+        self, command: type[C], first: StateOf[C, S1], /
+    ) -> Callable[[Callable[[C, S1], Any]], Callable[[C, S1], Any]]: ...
+    @overload
+    def on(
+        self, command: type[C], first: StateOf[C, S1], second: StateOf[C, S2], /
+    ) -> Callable[[Callable[[C, S1, S2], Any]], Callable[[C, S1, S2], Any]]: ...
+    @overload
+    def on(
+        self,
+        command: type[C],
+        first: StateOf[C, S1],
+        second: StateOf[C, S2],
+        third: StateOf[C, S3],
+        /,
+    ) -> Callable[[Callable[[C, S1, S2, S3], Any]], Callable[[C, S1, S2, S3], Any]]: ...
+    @overload
+    def on(
+        self, command: type[C], /, *states: StateOf[C, Any]
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+
+    def on(
+        self, command: type[Any], /, *states: StateOf[Any, Any]
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Declare how a type of command is decided on, and the states that it rests on.
+
+        The function is given the command and those states. It returns events for the first
+        state's stream, or a `Write` where they belong to another, and raises a `Refusal` to say
+        no. It must be pure: it is called again when somebody else was faster.
+        """
+        declared = vars(command).get("type_name")
+        name = declared if isinstance(declared, str) else command.__name__
+        if name in self._by_name:
+            raise DeclarationError(f"there are two decisions on {name}; keep one")
+        for state in states:
+            if not isinstance(state, StateOf):
+                raise DeclarationError(f"decision on {name}: {state!r}; give a StateOf")
+
+        def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+            decision = Decision(command, name, states, function)
+            self._by_class[command] = self._by_name[name] = decision
+            return function
+
+        return declare
+
+    def include(self, others: Decisions) -> None:
+        """Take in another module's decisions."""
+        for name, decision in others._by_name.items():
+            if name in self._by_name:
+                raise DeclarationError(f"there are two decisions on {name}; keep one")
+            self._by_class[decision.command] = self._by_name[name] = decision
+
+    def for_command(self, command: Any) -> Decision:
+        """The decision on a command. Raises `InvalidCommandError` where there is none."""
+        decision = self._by_class.get(type(command))
+        if decision is None:
+            raise InvalidCommandError(
+                f"nothing decides on {type(command).__name__}; declare a function with "
+                f"@decisions.on({type(command).__name__}, …){self._known()}"
+            )
+        return decision
+
+    def recorded(self, command: Any) -> RecordedCommand:
+        """The command as plain data, proven valid.
+
+        Raises `InvalidCommandError` for one that breaks a rule of its type, that can't be stored,
+        or that would come back changed.
+        """
+        decision = self.for_command(command)
+        try:
+            data = decode_json(encode_json(command))
+            back = msgspec.convert(data, decision.command)
+        except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
+            raise InvalidCommandError(f"{decision.name}: {error}; got {command!r}") from error
+        if back != command:
+            raise InvalidCommandError(
+                f"{decision.name}: {command!r} would read back as {back!r}; give its fields the "
+                f"exact types"
+            )
+        return RecordedCommand(decision.name, data)
+
+    def restored(self, recorded: RecordedCommand) -> Any:
+        """The command that was recorded.
+
+        Raises `InvalidCommandError` for a type that nothing decides on, or data that doesn't fit.
+        """
+        decision = self._by_name.get(recorded.type)
+        if decision is None:
+            raise InvalidCommandError(f"nothing decides on {recorded.type!r}{self._known()}")
+        try:
+            return msgspec.convert(recorded.data, decision.command)
+        except msgspec.ValidationError as error:
+            raise InvalidCommandError(f"{recorded.type}: {error}") from error
+
+    def _known(self) -> str:
+        return f" (known: {', '.join(sorted(self._by_name))})" if self._by_name else ""
+
+
+def command_of(event: RecordedEvent[Any]) -> RecordedCommand | None:
+    """The command that an event was decided on; None for one that no command led to."""
+    return recorded_with(event._slice)
+
+
+def recorded_with(stored: StoredSlice) -> RecordedCommand | None:
+    """The command that was recorded with a slice's commit."""
+    extra = commit_metadata(stored).extras.get(COMMAND_EXTRA)
+    try:
+        return None if extra is None else msgspec.convert(extra, RecordedCommand)
+    except msgspec.ValidationError:
+        return None
+
+
+class Belief(msgspec.Struct, frozen=True):
+    """Where a state that a decision rests on was read: a stream's version, or a query's end."""
+
+    of: Query | str
+    at: int
+
+
+def writes_of(
+    decision: Decision, decided: Sequence[Any], beliefs: Sequence[Belief]
+) -> tuple[list[Write], Condition | None]:
+    """The writes and the condition of a commit for what was decided.
+
+    Raises `DeclarationError` for events that no stream is known for.
+    """
+    expected: dict[str, ExpectedVersion] = {}
+    for belief in sorted(beliefs, key=lambda b: b.at, reverse=True):
+        if isinstance(belief.of, str):  # of two folds over one stream, the older belief binds
+            expected[belief.of] = belief.at
+    events: dict[str, list[Any]] = {stream: [] for stream in expected}
+    first = beliefs[0].of if beliefs else None
+    for event in decided:
+        if isinstance(event, Write):
+            if event.expected is not ANY:
+                expected[event.stream] = event.expected
+            events.setdefault(event.stream, []).extend(event.events)
+        elif isinstance(first, str):
+            events[first].append(event)
+        else:
+            raise DeclarationError(
+                f"{decision.name}: no stream is known for {event!r}; return Write(stream, events), "
+                f"or let the first StateOf lead to a stream"
+            )
+    writes = [Write(stream, found, expected.get(stream, ANY)) for stream, found in events.items()]
+    return writes, _condition([b for b in beliefs if isinstance(b.of, Query)])
+
+
+def _condition(beliefs: Sequence[Belief]) -> Condition | None:
+    if not beliefs:
+        return None
+    selectors = tuple(s for b in beliefs if isinstance(b.of, Query) for s in b.of.selectors)
+    return Condition(Query(selectors), min(belief.at for belief in beliefs))
+
+
+def extras_with(recorded: RecordedCommand, extras: Mapping[str, Any]) -> dict[str, Any]:
+    """A commit's extras, with the command that it was decided on."""
+    if COMMAND_EXTRA in extras:
+        raise InvalidCommandError(
+            f"metadata extras: {COMMAND_EXTRA!r} is where the command is kept; name yours otherwise"
+        )
+    return {**extras, COMMAND_EXTRA: {"type": recorded.type, "data": recorded.data}}

@@ -1,0 +1,704 @@
+# Generated from tests/_async/test_commands.py by tools/unasync.py: edit that, then run `make sync`.
+"""The command bus: decided on the newest state, written once, tried again where others were faster."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+
+from everwhen import (
+    Aggregate,
+    BackendWrapper,
+    CommandBus,
+    CommandResult,
+    CommitIdError,
+    CommitMetadata,
+    ConditionError,
+    ConflictError,
+    Decisions,
+    DeclarationError,
+    EmbeddedBackend,
+    Envelope,
+    Event,
+    EventTypes,
+    EveryEvents,
+    Fold,
+    InvalidCommandError,
+    NewEvent,
+    NotAllowedError,
+    Proceed,
+    Query,
+    RecordedCommand,
+    Refusal,
+    RefusedError,
+    StateOf,
+    StorageError,
+    Store,
+    Write,
+    authorised,
+    command_of,
+    context,
+    logged,
+    open_store,
+    traced,
+)
+from everwhen._sync_testing.seam import together
+from everwhen.backends.memory import MemoryEngine
+from everwhen.contract import EncodedCommit, Outcome
+
+
+class Deposited(Event):
+    tag_fields = ("owner",)
+
+    owner: str
+    amount: int
+
+
+class Withdrawn(Event):
+    tag_fields = ("owner",)
+
+    owner: str
+    amount: int
+
+
+class Account(msgspec.Struct, frozen=True):
+    balance: int = 0
+    deposits: int = 0
+
+
+account = Fold("account", Account)
+
+
+@account.on(Deposited)
+def _deposited(state: Account, event: Deposited) -> Account:
+    return Account(state.balance + event.amount, state.deposits + 1)
+
+
+@account.on(Withdrawn)
+def _withdrawn(state: Account, event: Withdrawn) -> Account:
+    return Account(state.balance - event.amount, state.deposits)
+
+
+Amount = Annotated[int, msgspec.Meta(gt=0)]
+
+
+class Deposit(msgspec.Struct, frozen=True):
+    account: str
+    amount: Amount
+
+
+class Withdraw(msgspec.Struct, frozen=True):
+    account: str
+    amount: Amount
+
+
+class Transfer(msgspec.Struct, frozen=True):
+    source: str
+    target: str
+    amount: Amount
+
+
+class WithdrawAnywhere(msgspec.Struct, frozen=True):
+    """From what an owner has in all accounts together."""
+
+    account: str
+    amount: Amount
+
+
+class CloseOut(msgspec.Struct, frozen=True):
+    account: str
+
+
+class Insufficient(Refusal):
+    def __init__(self, balance: int) -> None:
+        self.balance = balance
+        super().__init__(f"the balance is {balance}")
+
+
+def stream_of(command: Any) -> str:
+    return f"account-{command.account}"
+
+
+def owned(command: WithdrawAnywhere) -> Query:
+    return Query().tags(f"owner:{command.account}")
+
+
+decisions = Decisions()
+
+
+@decisions.on(Deposit, StateOf(account, stream_of))
+def _deposit(command: Deposit, state: Account) -> list[Event]:
+    return [Deposited(command.account, command.amount)]
+
+
+@decisions.on(Withdraw, StateOf(account, stream_of))
+def _withdraw(command: Withdraw, state: Account) -> list[Event]:
+    if state.balance < command.amount:
+        raise Insufficient(state.balance)
+    return [Withdrawn(command.account, command.amount)]
+
+
+@decisions.on(
+    Transfer,
+    StateOf(account, lambda command: f"account-{command.source}"),
+    StateOf(account, lambda command: f"account-{command.target}"),
+)
+def _transfer(command: Transfer, source: Account, target: Account) -> list[Any]:
+    if source.balance < command.amount:
+        raise Insufficient(source.balance)
+    paid = Deposited(command.target, command.amount)
+    return [
+        Withdrawn(command.source, command.amount),
+        Write(f"account-{command.target}", [paid]),
+    ]
+
+
+@decisions.on(WithdrawAnywhere, StateOf(account, owned))
+def _withdraw_anywhere(command: WithdrawAnywhere, state: Account) -> list[Any]:
+    if state.balance < command.amount:
+        raise Insufficient(state.balance)
+    return [Write(f"payout-{uuid4()}", [Withdrawn(command.account, command.amount)])]
+
+
+@decisions.on(CloseOut, StateOf(account, stream_of))
+def _close_out(command: CloseOut, state: Account) -> list[Event]:
+    return [Withdrawn(command.account, state.balance)] if state.balance else []
+
+
+EVENTS = [Deposited, Withdrawn]
+
+
+def test_what_is_decided_is_written_with_the_command() -> None:
+    with open_store("memory:", events=EVENTS) as store:
+        bus = CommandBus(store, decisions)
+        with context(user_id="ann", extras={"shop": 3}):
+            result = bus.send(Deposit("a", 10), metadata=CommitMetadata(source="web"))
+        assert result.events == (Deposited("a", 10),)
+        assert result.receipt is not None
+        assert (result.position, result.attempts, result.repeated) == (1, 1, False)
+        [recorded] = [event for event in store.read("account-a")]
+        assert recorded.event == Deposited("a", 10)
+        assert (recorded.metadata.user_id, recorded.metadata.source) == ("ann", "web")
+        assert recorded.metadata.extras["shop"] == 3
+        kept = command_of(recorded)
+        assert kept == RecordedCommand("Deposit", {"account": "a", "amount": 10})
+        assert decisions.restored(kept) == Deposit("a", 10)
+
+
+def test_a_refusal_says_why_and_writes_nothing() -> None:
+    with open_store("memory:", events=EVENTS) as store:
+        bus = CommandBus(store, decisions)
+        bus.send(Deposit("a", 5))
+        with pytest.raises(Insufficient) as refused:
+            bus.send(Withdraw("a", 6))
+        assert refused.value.balance == 5
+        assert isinstance(refused.value, RefusedError)
+        assert (store.head()).position == 1
+
+
+def test_a_decision_that_nothing_happens_writes_nothing() -> None:
+    with open_store("memory:", events=EVENTS) as store:
+        result = CommandBus(store, decisions).send(CloseOut("a"))
+        assert (result.events, result.receipt, result.position) == ((), None, 0)
+
+
+def test_a_state_at_hand_is_found_out_when_others_have_written() -> None:
+    with open_store("memory:", events=EVENTS) as store:
+        one, other = CommandBus(store, decisions), CommandBus(store, decisions)
+        one.send(Deposit("a", 5))
+        other.send(Withdraw("a", 5))
+        with pytest.raises(Insufficient) as refused:
+            one.send(Withdraw("a", 5))
+        assert refused.value.balance == 0
+        other.send(Deposit("a", 7))
+        result = one.send(Deposit("a", 1))
+        assert result.attempts == 2
+        other.send(Deposit("a", 1))
+        closing = one.send(CloseOut("a"))
+        assert closing.events == (Withdrawn("a", 9),)
+        # a no, and a decision that there is nothing to do, rest on the newest state as well
+        other.send(Deposit("a", 2))
+        assert (one.send(CloseOut("a"))).events == (Withdrawn("a", 2),)
+
+
+def test_several_streams_in_one_commit() -> None:
+    with open_store("memory:", events=EVENTS) as store:
+        bus = CommandBus(store, decisions)
+        bus.send(Deposit("a", 10))
+        result = bus.send(Transfer("a", "b", 4))
+        assert result.receipt is not None
+        assert result.receipt.versions == {"account-a": 2, "account-b": 1}
+        assert store.fold(account, "account-b") == Account(4, 1)
+        CommandBus(store, decisions).send(Withdraw("a", 6))
+        with pytest.raises(Insufficient):
+            bus.send(Transfer("a", "b", 1))
+        assert (bus.send(Transfer("b", "a", 1))).attempts == 1
+
+
+def test_a_state_that_is_read_only_is_guarded_too() -> None:
+    class Copy(msgspec.Struct, frozen=True):
+        source: str
+        target: str
+
+    rules = Decisions()
+    read: list[Account] = []
+
+    @rules.on(
+        Copy,
+        StateOf(account, lambda command: f"account-{command.target}"),
+        StateOf(account, lambda command: f"account-{command.source}"),
+    )
+    def copy(command: Copy, target: Account, source: Account) -> list[Event]:
+        read.append(source)
+        return [Deposited(command.target, source.balance)]
+
+    with open_store("memory:", events=EVENTS) as store:
+        bus = CommandBus(store, rules)
+        store.append("account-a", [Deposited("a", 3)])
+        bus.send(Copy("a", "b"))
+        store.append("account-a", [Deposited("a", 4)])
+        result = bus.send(Copy("a", "b"))
+        assert result.events == (Deposited("b", 7),)
+        assert (result.attempts, [state.balance for state in read]) == (2, [3, 3, 7])
+
+
+def test_a_query_as_the_boundary_of_a_decision() -> None:
+    with open_store("memory:", events=EVENTS) as store:
+        bus = CommandBus(store, decisions)
+        store.append("account-1", [Deposited("ann", 5)])
+        store.append("account-2", [Deposited("ann", 6)])
+        store.append("account-3", [Deposited("ben", 9)])
+        bus.send(WithdrawAnywhere("ann", 11))
+        with pytest.raises(Insufficient):
+            bus.send(WithdrawAnywhere("ann", 1))
+        store.append("account-2", [Deposited("ann", 1)])
+        bus.send(WithdrawAnywhere("ann", 1))
+
+
+def test_a_boundary_holds_when_many_want_the_same() -> None:
+    with open_store("memory:", events=EVENTS) as store:
+        buses = [CommandBus(store, decisions) for _ in range(4)]
+        store.append("account-1", [Deposited("ann", 10)])
+
+        def withdraw_with(bus: CommandBus) -> CommandResult:
+            return bus.send(WithdrawAnywhere("ann", 1))
+
+        def task(bus: CommandBus) -> Any:
+            def run() -> CommandResult:
+                return withdraw_with(bus)
+
+            return run
+
+        outcomes = together(*[task(buses[i % 4]) for i in range(24)])
+        done = [outcome for outcome in outcomes if isinstance(outcome, CommandResult)]
+        assert len(done) == 10
+        assert sum(isinstance(outcome, Insufficient) for outcome in outcomes) == 14
+        assert store.fold(account, Query().tags("owner:ann")) == Account(0, 1)
+
+
+def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
+    with open_store(tmp_path / "bank.db", events=EVENTS, durable=False) as store:
+        buses = [CommandBus(store, decisions) for _ in range(3)]
+
+        def task(number: int) -> Any:
+            def run() -> int:
+                bus = buses[number % 3]
+                done = 0
+                for turn in range(5):
+                    bus.send(Deposit(str((number + turn) % 4), 1))
+                    done += 1
+                return done
+
+            return run
+
+        outcomes = together(*[task(number) for number in range(64)])
+        assert outcomes == [5] * 64
+        total = 0
+        for number in range(4):
+            state = store.fold(account, f"account-{number}")
+            assert state.balance == state.deposits == store.version(f"account-{number}")
+            total += state.deposits
+        assert total == 320
+
+
+def test_a_command_takes_effect_once() -> None:
+    with open_store("memory:", events=EVENTS) as store:
+        bus = CommandBus(store, decisions)
+        request = uuid4()
+        first = bus.send(Deposit("a", 5), command_id=request)
+        assert first.receipt is not None
+        assert first.receipt.commit_id == request
+        CommandBus(store, decisions).send(Withdraw("a", 5))
+        for again in (bus, CommandBus(store, decisions)):
+            repeat = again.send(Deposit("a", 5), command_id=request)
+            assert repeat.repeated
+            assert repeat.receipt is not None
+            assert (repeat.events, repeat.position, repeat.attempts) == (first.events, 1, 0)
+        with pytest.raises(CommitIdError):
+            bus.send(Deposit("a", 6), command_id=request)
+        assert store.version("account-a") == 2
+
+
+def test_the_same_command_at_the_same_time_takes_effect_once() -> None:
+    with open_store("memory:", events=EVENTS) as store:
+        buses = [CommandBus(store, decisions) for _ in range(4)]
+        store.append("account-a", [Deposited("a", 5)])
+        request = uuid4()
+
+        def task(bus: CommandBus) -> Any:
+            def run() -> CommandResult:
+                return bus.send(Withdraw("a", 5), command_id=request)
+
+            return run
+
+        outcomes = together(*[task(buses[number % 4]) for number in range(16)])
+        assert all(isinstance(outcome, CommandResult) for outcome in outcomes), outcomes
+        assert sum(not outcome.repeated for outcome in outcomes) == 1  # type: ignore[union-attr]
+        assert store.fold(account, "account-a") == Account(0, 1)
+
+
+def test_an_id_is_free_after_a_refusal() -> None:
+    with open_store("memory:", events=EVENTS) as store:
+        bus = CommandBus(store, decisions)
+        request = uuid4()
+        with pytest.raises(Insufficient):
+            bus.send(Withdraw("a", 5), command_id=request)
+        bus.send(Deposit("a", 5))
+        assert not (bus.send(Withdraw("a", 5), command_id=request)).repeated
+
+
+class Untiring(BackendWrapper):
+    """Somebody else is always faster."""
+
+    def append(self, commits: Any) -> list[Outcome]:
+        rival: list[EncodedCommit] = []
+        for commit in commits:
+            fresh = msgspec.structs.replace(
+                commit, id=uuid4().bytes, expected=(), condition=None, is_fresh=True
+            )
+            rival.append(fresh)
+        super().append(rival)
+        return super().append(commits)
+
+
+def test_conflicts_are_raised_in_the_end() -> None:
+    backend = Untiring(EmbeddedBackend(MemoryEngine()))
+    with Store(backend, events=EventTypes(*EVENTS)) as store:
+        bus = CommandBus(store, decisions, attempts=3)
+        with pytest.raises(ConflictError):
+            bus.send(Deposit("a", 1))
+        assert store.version("account-a") == 3
+        with pytest.raises(ConditionError):
+            bus.send(WithdrawAnywhere("a", 1))
+    with pytest.raises(DeclarationError, match="at least once"):
+        CommandBus(store, decisions, attempts=0)
+
+
+class Unsure(BackendWrapper):
+    """Writes, and then fails to say so, once."""
+
+    failing = True
+
+    def append(self, commits: Any) -> list[Outcome]:
+        outcomes = super().append(commits)
+        if self.failing:
+            self.failing = False
+            raise StorageError("the line went dead")
+        return outcomes
+
+
+def test_an_open_outcome_is_settled_by_sending_it_again() -> None:
+    backend = Unsure(EmbeddedBackend(MemoryEngine()))
+    with Store(backend, events=EventTypes(*EVENTS)) as store:
+        bus = CommandBus(store, decisions)
+        request = uuid4()
+        with pytest.raises(StorageError):
+            bus.send(Deposit("a", 1), command_id=request)
+        assert (bus.send(Deposit("a", 1), command_id=request)).repeated
+        assert store.fold(account, "account-a") == Account(1, 1)
+
+
+@pytest.mark.parametrize("remembered", [0, 1, 1000])
+def test_snapshots_are_taken_and_change_nothing(tmp_path: Path, remembered: int) -> None:
+    with open_store(tmp_path / "s.db", events=EVENTS, durable=False) as store:
+        bus = CommandBus(store, decisions, strategy=EveryEvents(10), remembered=remembered)
+        for number in range(64):
+            bus.send(Deposit(str(number % 2), 1))
+        for name in ("0", "1"):
+            kept = store.snapshots(f"account/account-{name}")
+            assert len(kept) == 3
+            fresh = CommandBus(store, decisions)
+            result = fresh.send(CloseOut(name))
+            assert result.events == (Withdrawn(name, 32),)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [Deposit("a", 0), Deposit("a", "5"), Deposit("a", 1.0), Deposit("a", float("nan"))],  # type: ignore[arg-type]
+)
+def test_commands_out_of_bounds_are_refused(command: Deposit) -> None:
+    with open_store("memory:", events=EVENTS) as store:
+        with pytest.raises(InvalidCommandError, match="Deposit"):
+            CommandBus(store, decisions).send(command)
+        assert (store.head()).position == 0
+
+
+def test_a_command_that_nobody_decides_on() -> None:
+    with open_store("memory:", events=EVENTS) as store:
+        bus = CommandBus(store, decisions)
+        with pytest.raises(InvalidCommandError, match=r"nothing decides on str.*CloseOut, Deposit"):
+            bus.send("deposit")
+        with pytest.raises(InvalidCommandError, match="nothing decides on 'Other'"):
+            decisions.restored(RecordedCommand("Other", {}))
+        with pytest.raises(InvalidCommandError, match="Deposit"):
+            decisions.restored(RecordedCommand("Deposit", {"account": 1}))
+
+
+def test_the_place_of_the_command_in_the_extras_is_taken() -> None:
+    with open_store("memory:", events=EVENTS) as store:
+        with pytest.raises(InvalidCommandError, match="extras"):
+            CommandBus(store, decisions).send(
+                Deposit("a", 1), metadata=CommitMetadata(extras={"command": 1})
+            )
+
+
+def test_declarations_that_make_no_sense() -> None:
+    rules = Decisions()
+
+    @rules.on(CloseOut)
+    def close(command: CloseOut) -> list[Event]:
+        return [Deposited("a", 1)]
+
+    with pytest.raises(DeclarationError, match="two decisions on CloseOut"):
+        rules.on(CloseOut)
+    with pytest.raises(DeclarationError, match="two decisions on CloseOut"):
+        decisions.include(rules)
+    with pytest.raises(DeclarationError, match="StateOf"):
+        rules.on(Deposit, account)  # type: ignore[call-overload]
+    with pytest.raises(DeclarationError, match="no fold"):
+        StateOf("account", stream_of)  # type: ignore[arg-type]
+    with pytest.raises(DeclarationError, match="can't be called"):
+        StateOf(account, "account-1")  # type: ignore[arg-type]
+
+
+def test_events_without_a_stream_are_refused() -> None:
+    rules = Decisions()
+
+    @rules.on(CloseOut)
+    def close(command: CloseOut) -> list[Event]:
+        return [Deposited("a", 1)]
+
+    with open_store("memory:", events=EVENTS) as store:
+        with pytest.raises(DeclarationError, match="no stream is known"):
+            CommandBus(store, rules).send(CloseOut("a"))
+
+
+@dataclass
+class Purse(Aggregate):
+    """The object style."""
+
+    coins: int = 0
+
+    def put(self, *amounts: int) -> None:
+        for amount in amounts:
+            self.record(Deposited("purse", amount))
+
+    def take(self, amount: int) -> None:
+        if amount > self.coins:
+            raise Insufficient(self.coins)
+        self.record(NewEvent(event=Withdrawn("purse", amount)))
+
+
+purse = Fold("purse", Purse)
+
+
+@purse.on(Deposited)
+def _put(self: Purse, event: Deposited) -> Purse:
+    self.coins += event.amount
+    return self
+
+
+@purse.on(Withdrawn)
+def _take(self: Purse, event: Withdrawn) -> Purse:
+    self.coins -= event.amount
+    return self
+
+
+def test_the_object_style() -> None:
+    rules = Decisions()
+
+    @rules.on(Deposit, StateOf(purse, stream_of))
+    def deposit(command: Deposit, state: Purse) -> None:
+        state.put(command.amount, command.amount)
+        state.take(1)
+        assert state.coins % 2 == 1
+
+    @rules.on(Withdraw, StateOf(purse, stream_of))
+    def withdraw(command: Withdraw, state: Purse) -> None:
+        state.take(1)
+        state.take(command.amount)
+
+    with open_store("memory:", events=EVENTS) as store:
+        bus = CommandBus(store, rules, strategy=EveryEvents(2))
+        result = bus.send(Deposit("p", 3))
+        assert result.events == (
+            Deposited("purse", 3),
+            Deposited("purse", 3),
+            Withdrawn("purse", 1),
+        )
+        with pytest.raises(Insufficient) as refused:
+            bus.send(Withdraw("p", 5))
+        assert (
+            refused.value.coins if hasattr(refused.value, "coins") else refused.value.balance == 4
+        )
+        assert (bus.send(Withdraw("p", 4))).events == (
+            Withdrawn("purse", 1),
+            Withdrawn("purse", 4),
+        )
+        assert store.fold(purse, "account-p") == Purse(0)
+    with pytest.raises(DeclarationError, match="not open for changes"):
+        Purse().put(1)
+
+
+def test_an_aggregate_that_its_fold_replaces_is_refused() -> None:
+    replacing = Fold("replacing", Purse)
+    replacing.on(Deposited)(lambda state, event: Purse(state.coins + event.amount))
+    rules = Decisions()
+
+    @rules.on(Deposit, StateOf(replacing, stream_of))
+    def deposit(command: Deposit, state: Purse) -> None:
+        state.put(command.amount)
+
+    with open_store("memory:", events=EVENTS) as store:
+        with pytest.raises(DeclarationError, match="change it in place"):
+            CommandBus(store, rules).send(Deposit("p", 3))
+
+
+def test_a_decision_may_spoil_the_mutable_state_it_is_given() -> None:
+    totals: Fold[dict[str, int]] = Fold("totals", dict)
+
+    @totals.on(Deposited)
+    def add(state: dict[str, int], event: Deposited) -> dict[str, int]:
+        state["sum"] = state.get("sum", 0) + event.amount
+        return state
+
+    rules = Decisions()
+
+    @rules.on(Deposit, StateOf(totals, stream_of))
+    def deposit(command: Deposit, state: dict[str, int]) -> list[Event]:
+        state["sum"] = state.get("sum", 0) + 1_000
+        if command.amount > 5:
+            raise Insufficient(state["sum"])
+        return [Deposited("a", command.amount)]
+
+    with open_store("memory:", events=EVENTS) as store:
+        bus = CommandBus(store, rules)
+        bus.send(Deposit("a", 1))
+        for _ in range(2):
+            with pytest.raises(Insufficient) as refused:
+                bus.send(Deposit("a", 6))
+            assert refused.value.balance == 1_001
+
+
+def test_middleware_is_asked_in_order() -> None:
+    asked: list[str] = []
+
+    def outer(envelope: Envelope, proceed: Proceed, /) -> CommandResult:
+        asked.append("outer")
+        result = proceed(envelope)
+        asked.append("after")
+        return result
+
+    def doubling(envelope: Envelope, proceed: Proceed, /) -> CommandResult:
+        asked.append("inner")
+        double = Deposit(envelope.command.account, envelope.command.amount * 2)
+        return proceed(msgspec.structs.replace(envelope, command=double))
+
+    with open_store("memory:", events=EVENTS) as store:
+        bus = CommandBus(store, decisions, middleware=[outer, doubling])
+        assert (bus.send(Deposit("a", 4))).events == (Deposited("a", 8),)
+        assert asked == ["outer", "inner", "after"]
+
+
+def test_authorisation() -> None:
+    def may(envelope: Envelope) -> bool:
+        return envelope.user_id == "ann" or not isinstance(envelope.command, Withdraw)
+
+    with open_store("memory:", events=EVENTS) as store:
+        bus = CommandBus(store, decisions, middleware=[authorised(may)])
+        bus.send(Deposit("a", 4))
+        with pytest.raises(NotAllowedError) as refused:
+            bus.send(Withdraw("a", 4))
+        assert (refused.value.command, refused.value.user_id) == ("Withdraw", None)
+        with pytest.raises(NotAllowedError, match="ben may not send Withdraw"):
+            bus.send(Withdraw("a", 4), metadata=CommitMetadata(user_id="ben"))
+        with context(user_id="ann"):
+            bus.send(Withdraw("a", 4))
+
+
+def test_the_log_has_every_command_and_no_data(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "everwhen.commands")
+    rules = Decisions()
+
+    @rules.on(CloseOut)
+    def close(command: CloseOut) -> list[Event]:
+        raise ZeroDivisionError
+
+    rules.include(Decisions())
+    with open_store("memory:", events=EVENTS) as store:
+        bus = CommandBus(store, decisions, middleware=[logged()])
+        with context(user_id="ann"):
+            bus.send(Deposit("secret", 4))
+        with pytest.raises(Insufficient):
+            bus.send(Withdraw("secret", 5))
+        with pytest.raises(ZeroDivisionError):
+            CommandBus(store, rules, middleware=[logged()]).send(CloseOut("secret"))
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0].startswith("Deposit by ann: 1 events, ")
+    assert lines[1:] == ["Withdraw by - refused: Insufficient", "CloseOut by - failed"]
+    assert "secret" not in "".join(lines)
+
+
+class Recorder:
+    """A tracer with the shape of OpenTelemetry's."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[str, dict[str, Any]]] = []
+
+    def start_as_current_span(self, name: str, *, attributes: Any = None) -> Any:
+        self.spans.append((name, dict(attributes or {})))
+        return self
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        return None
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        self.spans[-1][1][key] = value
+
+
+def test_traces() -> None:
+    tracer = Recorder()
+    with open_store("memory:", events=EVENTS) as store:
+        bus = CommandBus(store, decisions, middleware=[traced(tracer)])
+        result = bus.send(Deposit("a", 4), command_id=UUID(int=7))
+        bus.send(CloseOut("b"))
+    assert result.receipt is not None
+    (name, attributes), (other, nothing) = tracer.spans
+    assert (name, other) == ("command Deposit", "command CloseOut")
+    assert attributes == {
+        "everwhen.command.type": "Deposit",
+        "everwhen.commit.id": str(UUID(int=7)),
+        "everwhen.position": 1,
+        "everwhen.events": 1,
+        "everwhen.attempts": 1,
+    }
+    assert nothing["everwhen.events"] == 0
