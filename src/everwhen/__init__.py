@@ -12,7 +12,9 @@ from everwhen._sync.embedded import EmbeddedBackend
 from everwhen._sync.exporting import export_events
 from everwhen._sync.importing import import_events
 from everwhen._sync.middleware import authorised, logged, traced
-from everwhen._sync.repository import Loaded, Repository
+from everwhen._sync.queries import ProceedQuery, QueryBus, QueryMiddleware
+from everwhen._sync.repository import Repository
+from everwhen._sync.runner import ProjectionRunner
 from everwhen._sync.store import Store, open_store
 from everwhen._sync.subscription import Subscription
 from everwhen.aggregate import Aggregate
@@ -53,10 +55,13 @@ from everwhen.errors import (
     NewerStoreError,
     NotAllowedError,
     NotAStoreError,
+    ProjectionError,
     ReadOnlyError,
     Refusal,
     RefusedError,
     SnapshotError,
+    StaleError,
+    StatementError,
     StorageError,
     StorageFullError,
     StoreClosedError,
@@ -65,12 +70,22 @@ from everwhen.errors import (
 from everwhen.events import Event, EventType, NewEvent, UnknownEvent
 from everwhen.fold import Document, Fold, documents
 from everwhen.metadata import CommitMetadata, causation, context
+from everwhen.projections import (
+    OnError,
+    ParkedEvent,
+    Projection,
+    ProjectionStatus,
+    TableProjection,
+    Tables,
+)
+from everwhen.queries import Queries, QueryResult, Question
 from everwhen.query import Query, Selector
 from everwhen.recorded import Metadata, RecordedEvent
 from everwhen.snapshots import (
     Adaptive,
     EveryEvents,
     EveryPeriod,
+    Loaded,
     Never,
     Retention,
     Since,
@@ -131,9 +146,21 @@ __all__ = [
     "NewerStoreError",
     "NotAStoreError",
     "NotAllowedError",
+    "OnError",
+    "ParkedEvent",
     "Problem",
     "Proceed",
+    "ProceedQuery",
+    "Projection",
+    "ProjectionError",
+    "ProjectionRunner",
+    "ProjectionStatus",
+    "Queries",
     "Query",
+    "QueryBus",
+    "QueryMiddleware",
+    "QueryResult",
+    "Question",
     "ReadOnlyError",
     "Receipt",
     "RecordedCommand",
@@ -147,13 +174,17 @@ __all__ = [
     "Snapshot",
     "SnapshotError",
     "SnapshotStrategy",
+    "StaleError",
     "StateOf",
+    "StatementError",
     "StorageError",
     "StorageFullError",
     "Store",
     "StoreClosedError",
     "StreamInfo",
     "Subscription",
+    "TableProjection",
+    "Tables",
     "Transaction",
     "UnknownEvent",
     "UnsupportedError",

@@ -7,9 +7,9 @@ backend that talks over a network has no engine, and implements `Backend` in eac
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from everwhen.contract import (
     Capabilities,
@@ -27,12 +27,28 @@ from everwhen.news import News
 from everwhen.query import Query
 
 
-class EngineTransaction(Protocol):
-    """Checkpoints, snapshots and SQL that take effect together or not at all."""
+class EngineView(Protocol):
+    """A consistent look at checkpoints and, by SQL, read models."""
 
-    def execute(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run one SQL statement. Raises `UnsupportedError` where there is no SQL."""
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one SQL statement and return its rows.
+
+        Raises `UnsupportedError` where there is no SQL, and `StatementError` for a statement that
+        can't be run.
+        """
         ...
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        """The checkpoint of that name."""
+        ...
+
+    def read(self, query: Query, events: int) -> Page:
+        """One page of about so many events, with those that this transaction has written."""
+        ...
+
+
+class EngineTransaction(EngineView, Protocol):
+    """Checkpoints, snapshots and SQL that take effect together or not at all."""
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Store or replace the checkpoint of that name."""
@@ -46,21 +62,27 @@ class EngineTransaction(Protocol):
         """Store or replace the snapshot at that subject and position."""
         ...
 
-    def delete_snapshots(self, subject: str, positions: Sequence[int] | None) -> None:
+    def delete_snapshots(self, subject: str, positions: Sequence[int] | None = None) -> None:
         """Delete a subject's snapshots at these positions, or all of them."""
         ...
+
+
+Inline: TypeAlias = Callable[[EngineTransaction], None]
+"""What runs in each append's transaction, behind the events; an exception refuses the append."""
 
 
 class Engine(Protocol):
     """An embedded engine. ``blocking`` says whether its calls may wait for a disk.
 
-    ``lock`` guards the write side: hold it to call ``write`` or to use ``transaction``.
+    ``lock`` guards the write side: hold it to call ``write`` or to use ``transaction``, and to
+    change ``inline``.
     """
 
     capabilities: Capabilities
     blocking: bool
     lock: threading.Lock
     news: News
+    inline: list[Inline]
 
     def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         """Write the commits, each whole or not at all, durably when this returns."""
@@ -104,6 +126,10 @@ class Engine(Protocol):
 
     def transaction(self) -> AbstractContextManager[EngineTransaction]:
         """Commits when left normally, rolls back on an exception. Hold ``lock``."""
+        ...
+
+    def view(self) -> AbstractContextManager[EngineView]:
+        """A look at one moment's state of things."""
         ...
 
     def check(self) -> Iterator[Problem]:

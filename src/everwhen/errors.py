@@ -15,10 +15,13 @@
     ├── DeclarationError            event types or upcasts that don't fit together
     ├── FoldError                   a fold met an event that it refuses
     ├── SnapshotError               a state that can't be kept as a snapshot
+    ├── ProjectionError             a projection failed on an event
+    ├── StaleError                  a read model has not come as far as the query demands
     ├── DecodeError                 a stored event doesn't fit the class declared for it
     ├── UnsupportedError            this backend can't do that (see ``Capabilities``)
     ├── StoreClosedError            the store is closed
     └── StorageError                the medium below failed
+        ├── StatementError          an SQL statement of a read model can't be run
         ├── BusyError               another process held the write lock for too long
         ├── ReadOnlyError           the store, its file or its folder can't be written to
         ├── StorageFullError        no space left
@@ -174,6 +177,38 @@ class SnapshotError(EverwhenError):
     """A state that can't be stored as a snapshot, or a snapshot that is not to be believed."""
 
 
+class ProjectionError(EverwhenError):
+    """A projection failed on an event, and its error policy gave up. ``__cause__`` says why."""
+
+    def __init__(self, projection: str, position: int, why: str) -> None:
+        self.projection = projection
+        self.position = position
+        self.why = why
+        super().__init__(
+            f"projection {projection!r} failed at position {position}: {why}; mend its function "
+            f"and start it again, or choose another error policy (skip, park)"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.projection, self.position, self.why)
+
+
+class StaleError(EverwhenError):
+    """A read model has not come as far as was asked, within the time-out."""
+
+    def __init__(self, model: str, position: int, wanted: str) -> None:
+        self.model = model
+        self.position = position
+        self.wanted = wanted
+        super().__init__(
+            f"read model {model!r} is at position {position}, asked for {wanted}; see that its "
+            f"runner runs (everwhen projections), wait longer, or ask for less"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.model, self.position, self.wanted)
+
+
 class DecodeError(EverwhenError):
     """A stored event's data doesn't fit the class that is declared for its type."""
 
@@ -191,6 +226,10 @@ class StoreClosedError(EverwhenError):
 
 class StorageError(EverwhenError):
     """The medium below the store failed; the message says how."""
+
+
+class StatementError(StorageError):
+    """An SQL statement can't be run as it is: a mistake in it, or a constraint that it breaks."""
 
 
 class BusyError(StorageError):

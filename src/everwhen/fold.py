@@ -78,6 +78,11 @@ class Fold(Generic[S]):
         self._copy = copy or (None if is_immutable(sample) else deepcopy)
         self.state_type: Any = type(sample) if state is None else state
 
+    @property
+    def is_mutable(self) -> bool:
+        """Whether states may be changed in place, so that they are copied where they come in."""
+        return self._copy is not None
+
     def initial(self) -> S:
         """The state before any event; nobody else has it."""
         return self.copied(self._initial())

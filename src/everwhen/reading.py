@@ -6,6 +6,8 @@ joined and decoded in one call.
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -16,7 +18,7 @@ from everwhen.fold import Fold
 from everwhen.matching import Matcher
 from everwhen.query import Query
 from everwhen.recorded import RecordedEvent, entries_of, recorded_events
-from everwhen.snapshots import Place
+from everwhen.snapshots import START, Loaded, Place, Since
 
 S = TypeVar("S")
 
@@ -84,6 +86,29 @@ def folded_page(
             state = fold._after_typed(state, typed)
             count += len(typed)
     return state, count
+
+
+def with_page(
+    loaded: Loaded[S], page: Page, asked: Query, wanted: Query, codec: Codec, fold: Fold[S]
+) -> Loaded[S]:
+    """A loaded state, and the page's matching events folded in.
+
+    The state that was loaded may be changed in place.
+    """
+    began = time.perf_counter()
+    state, count = folded_page(page, asked, wanted, codec, fold, loaded.state)
+    until = max(loaded.read_until, page.cursor)
+    if not count:
+        return msgspec.structs.replace(loaded, state=state, read_until=until)
+    before, since = loaded._place, loaded.since
+    place = last_match(page, asked) or before
+    first = page.slices[0].recorded_at if before is START else before.recorded_at
+    gathered = Since(
+        since.events + count,
+        since.seconds + time.perf_counter() - began,
+        since.age + timedelta(microseconds=place.recorded_at - first),
+    )
+    return Loaded(state, place.version, place.position, until, gathered, place, loaded._subject)
 
 
 def last_match(page: Page, asked: Query) -> Place | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -138,6 +138,24 @@ class Place(msgspec.Struct, frozen=True):
 
 START: Final = Place(0, 0, 0, b"")
 """Before every event."""
+
+
+class Loaded(msgspec.Struct, Generic[S], frozen=True):
+    """A state as it was loaded, and where in history it stands.
+
+    ``version`` and ``position`` are those of the last event in it, 0 where there is none;
+    ``version`` counts in that event's stream. ``read_until`` is how far the store was read: none
+    of the events between ``position`` and there concern the state. ``since`` says what was folded
+    to get here: the events behind the snapshot, if there was one.
+    """
+
+    state: S
+    version: int
+    position: int
+    read_until: int
+    since: Since
+    _place: Place
+    _subject: str | None
 
 
 class _Sealed(msgspec.Struct, array_like=True, frozen=True):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from everwhen.contract import (
     Capabilities,
@@ -18,7 +18,10 @@ from everwhen.contract import (
     StoredSlice,
     StreamInfo,
 )
+from everwhen.engine import EngineTransaction, EngineView, Inline
 from everwhen.query import Query
+
+T = TypeVar("T")
 
 
 class Transaction(Protocol):
@@ -27,8 +30,13 @@ class Transaction(Protocol):
     async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one SQL statement and return its rows, in the store's own database.
 
-        Raises `UnsupportedError` where the backend has no SQL.
+        Raises `UnsupportedError` where the backend has no SQL, and `StatementError` for a
+        statement that can't be run.
         """
+        ...
+
+    async def checkpoint(self, name: str) -> Checkpoint | None:
+        """The checkpoint of that name."""
         ...
 
     async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -118,6 +126,29 @@ class Backend(Protocol):
         """Commits when left normally, rolls back on an exception."""
         ...
 
+    async def transact(self, work: Callable[[EngineTransaction], T]) -> T:
+        """Run a function in a transaction, and return what it returns.
+
+        It is called where waiting does no harm, and takes effect as a whole or, where it raises,
+        not at all.
+        """
+        ...
+
+    async def view(self, look: Callable[[EngineView], T]) -> T:
+        """Run a function over one moment's state of the database, and return what it returns."""
+        ...
+
+    async def attach(self, inline: Inline) -> None:
+        """From now on, run this in each append's transaction, behind the events.
+
+        Raises `UnsupportedError` where the backend has no SQL.
+        """
+        ...
+
+    async def detach(self, inline: Inline) -> None:
+        """Leave it out again."""
+        ...
+
     async def check(self) -> list[Problem]:
         """Every fault found in the stored data; empty when all is well."""
         ...
@@ -172,6 +203,18 @@ class BackendWrapper(Backend):
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         return self._inner.transaction()
+
+    async def transact(self, work: Callable[[EngineTransaction], T]) -> T:
+        return await self._inner.transact(work)
+
+    async def view(self, look: Callable[[EngineView], T]) -> T:
+        return await self._inner.view(look)
+
+    async def attach(self, inline: Inline) -> None:
+        await self._inner.attach(inline)
+
+    async def detach(self, inline: Inline) -> None:
+        await self._inner.detach(inline)
 
     async def check(self) -> list[Problem]:
         return await self._inner.check()

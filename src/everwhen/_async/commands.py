@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from everwhen._async.repository import Loaded, Repository
+from everwhen._async.repository import Repository
 from everwhen._async.seam import Lock, home, sleep
 from everwhen._async.store import Store
 from everwhen.aggregate import opened_for_changes
@@ -44,6 +44,7 @@ from everwhen.recorded import entries_of, recorded_events
 from everwhen.snapshots import (
     NOTHING,
     Adaptive,
+    Loaded,
     Place,
     Retention,
     Since,

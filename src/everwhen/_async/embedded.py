@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from everwhen._async.backend import Backend, Transaction
 from everwhen._async.seam import Appender, Calls, Lock, acquire, caller, wait_for_news
@@ -21,10 +21,12 @@ from everwhen.contract import (
     StoredSlice,
     StreamInfo,
 )
-from everwhen.engine import Engine, EngineTransaction
+from everwhen.engine import Engine, EngineTransaction, EngineView, Inline
 from everwhen.errors import StoreClosedError, UnsupportedError
 from everwhen.query import Query
 from everwhen.validation import check_checkpoint, check_snapshot
+
+T = TypeVar("T")
 
 _OTHER_PROCESSES: Final = 0.02
 
@@ -116,6 +118,45 @@ class EmbeddedBackend(Backend):
                 self._engine.lock.release()
                 self._appender.hand_over()
 
+    async def transact(self, work: Callable[[EngineTransaction], T]) -> T:
+        def run() -> T:
+            with self._engine.transaction() as transaction:
+                return work(transaction)
+
+        self._refuse_within_transaction("another transaction")
+        await acquire(self._engine.lock)
+        try:
+            return await self._calls.finish(run)
+        finally:
+            self._engine.lock.release()
+            self._appender.hand_over()
+
+    async def view(self, look: Callable[[EngineView], T]) -> T:
+        def run() -> T:
+            with self._engine.view() as view:
+                return look(view)
+
+        return await self._calls.run(run)
+
+    async def attach(self, inline: Inline) -> None:
+        if not self._engine.capabilities.sql:
+            raise UnsupportedError(
+                f"the {self._engine.capabilities.name} backend runs nothing inline; let a runner "
+                f"follow it instead"
+            )
+        await self._change_inline([*self._engine.inline, inline])
+
+    async def detach(self, inline: Inline) -> None:
+        await self._change_inline([other for other in self._engine.inline if other != inline])
+
+    async def _change_inline(self, inline: list[Inline]) -> None:
+        await acquire(self._engine.lock)
+        try:
+            self._engine.inline = inline
+        finally:
+            self._engine.lock.release()
+            self._appender.hand_over()
+
     def _refuse_within_transaction(self, what: str) -> None:
         if self._owner is not None and self._owner == caller():
             raise UnsupportedError(
@@ -147,6 +188,9 @@ class EmbeddedTransaction(Transaction):
 
     async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return await self._calls.finish(self._open().execute, sql, parameters)
+
+    async def checkpoint(self, name: str) -> Checkpoint | None:
+        return await self._calls.finish(self._open().checkpoint, name)
 
     async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         await self._calls.finish(self._open().save_checkpoint, check_checkpoint(checkpoint))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
-from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -14,10 +12,12 @@ from everwhen.contract import Snapshot
 from everwhen.errors import SnapshotError
 from everwhen.fold import Fold
 from everwhen.query import Query, query_of
-from everwhen.reading import folded_page, last_match
+from everwhen.reading import with_page
 from everwhen.snapshots import (
+    NOTHING,
     START,
     Adaptive,
+    Loaded,
     Place,
     Retention,
     Since,
@@ -33,24 +33,6 @@ _LOG: Final = logging.getLogger("everwhen")
 _ALL: Final = 1 << 31
 _BY_DEFAULT: Final = Adaptive()
 _KEPT: Final = Retention()
-
-
-class Loaded(msgspec.Struct, Generic[S], frozen=True):
-    """A state as it was loaded, and where in history it stands.
-
-    ``version`` and ``position`` are those of the last event in it, 0 where there is none;
-    ``version`` counts in that event's stream. ``read_until`` is how far the store was read: none
-    of the events between ``position`` and there concern the state. ``since`` says what was folded
-    to get here: the events behind the snapshot, if there was one.
-    """
-
-    state: S
-    version: int
-    position: int
-    read_until: int
-    since: Since
-    _place: Place
-    _subject: str | None
 
 
 class Repository(Generic[S]):
@@ -144,6 +126,12 @@ class Repository(Generic[S]):
         async with self.store.transaction() as transaction:
             await transaction.delete_snapshots(subject)
 
+    async def _newest_snapshot(self, of: Query) -> Loaded[S]:
+        """The state of the newest snapshot, without the events after it."""
+        subject = subject_of(self.fold, of)
+        state, place = await self._from_snapshot(subject, of)
+        return Loaded(state, place.version, place.position, place.position, NOTHING, place, subject)
+
     async def _from_snapshot(self, subject: str, query: Query) -> tuple[S, Place]:
         """The newest snapshot that can be believed; the initial state where there is none."""
         seen, limit = 0, 1
@@ -178,23 +166,12 @@ class Repository(Generic[S]):
         self, query: Query, subject: str | None, state: S, start: Place, read_until: int = 0
     ) -> Loaded[S]:
         """The state, and the events behind it folded in."""
-        began = time.perf_counter()
-        place, count = start, 0
-        since = start.recorded_at
+        until = max(start.position, read_until)
+        loaded = Loaded(state, start.version, start.position, until, NOTHING, start, subject)
         codec = self.store._codec
-        cursor = max(start.position, read_until)
-        async for page, asked, wanted in self.store._pages(query.after(cursor)):
-            if place is START and page.slices:
-                since = page.slices[0].recorded_at
-            state, more = folded_page(page, asked, wanted, codec, self.fold, state)
-            if more:
-                count += more
-                place = last_match(page, asked) or place
-            cursor = page.cursor
-        seconds = time.perf_counter() - began
-        age = timedelta(microseconds=place.recorded_at - since) if count else timedelta()
-        gathered = Since(count, seconds, age)
-        return Loaded(state, place.version, place.position, cursor, gathered, place, subject)
+        async for page, asked, wanted in self.store._pages(query.after(until)):
+            loaded = with_page(loaded, page, asked, wanted, codec, self.fold)
+        return loaded
 
 
 def _position(snapshot: Snapshot) -> int:

@@ -268,3 +268,14 @@ async def wait_for_news(news: News, seen: int, seconds: float) -> None:
         return
     finally:
         stop()
+
+
+class Background:
+    """A call that goes on beside its caller."""
+
+    def __init__(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._task = asyncio.create_task(call())
+
+    async def join(self) -> None:
+        """Wait for its end. Raises what it raised."""
+        await self._task

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from everwhen.contract import (
     Capabilities,
@@ -19,7 +19,10 @@ from everwhen.contract import (
     StoredSlice,
     StreamInfo,
 )
+from everwhen.engine import EngineTransaction, EngineView, Inline
 from everwhen.query import Query
+
+T = TypeVar("T")
 
 
 class Transaction(Protocol):
@@ -28,8 +31,13 @@ class Transaction(Protocol):
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one SQL statement and return its rows, in the store's own database.
 
-        Raises `UnsupportedError` where the backend has no SQL.
+        Raises `UnsupportedError` where the backend has no SQL, and `StatementError` for a
+        statement that can't be run.
         """
+        ...
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        """The checkpoint of that name."""
         ...
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -119,6 +127,29 @@ class Backend(Protocol):
         """Commits when left normally, rolls back on an exception."""
         ...
 
+    def transact(self, work: Callable[[EngineTransaction], T]) -> T:
+        """Run a function in a transaction, and return what it returns.
+
+        It is called where waiting does no harm, and takes effect as a whole or, where it raises,
+        not at all.
+        """
+        ...
+
+    def view(self, look: Callable[[EngineView], T]) -> T:
+        """Run a function over one moment's state of the database, and return what it returns."""
+        ...
+
+    def attach(self, inline: Inline) -> None:
+        """From now on, run this in each append's transaction, behind the events.
+
+        Raises `UnsupportedError` where the backend has no SQL.
+        """
+        ...
+
+    def detach(self, inline: Inline) -> None:
+        """Leave it out again."""
+        ...
+
     def check(self) -> list[Problem]:
         """Every fault found in the stored data; empty when all is well."""
         ...
@@ -173,6 +204,18 @@ class BackendWrapper(Backend):
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         return self._inner.transaction()
+
+    def transact(self, work: Callable[[EngineTransaction], T]) -> T:
+        return self._inner.transact(work)
+
+    def view(self, look: Callable[[EngineView], T]) -> T:
+        return self._inner.view(look)
+
+    def attach(self, inline: Inline) -> None:
+        self._inner.attach(inline)
+
+    def detach(self, inline: Inline) -> None:
+        self._inner.detach(inline)
 
     def check(self) -> list[Problem]:
         return self._inner.check()

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from everwhen._sync.repository import Loaded, Repository
+from everwhen._sync.repository import Repository
 from everwhen._sync.seam import Lock, home, sleep
 from everwhen._sync.store import Store
 from everwhen.aggregate import opened_for_changes
@@ -45,6 +45,7 @@ from everwhen.recorded import entries_of, recorded_events
 from everwhen.snapshots import (
     NOTHING,
     Adaptive,
+    Loaded,
     Place,
     Retention,
     Since,

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from everwhen._sync.backend import Backend, Transaction
 from everwhen._sync.seam import Appender, Calls, Lock, acquire, caller, wait_for_news
@@ -22,10 +22,12 @@ from everwhen.contract import (
     StoredSlice,
     StreamInfo,
 )
-from everwhen.engine import Engine, EngineTransaction
+from everwhen.engine import Engine, EngineTransaction, EngineView, Inline
 from everwhen.errors import StoreClosedError, UnsupportedError
 from everwhen.query import Query
 from everwhen.validation import check_checkpoint, check_snapshot
+
+T = TypeVar("T")
 
 _OTHER_PROCESSES: Final = 0.02
 
@@ -115,6 +117,45 @@ class EmbeddedBackend(Backend):
                 self._engine.lock.release()
                 self._appender.hand_over()
 
+    def transact(self, work: Callable[[EngineTransaction], T]) -> T:
+        def run() -> T:
+            with self._engine.transaction() as transaction:
+                return work(transaction)
+
+        self._refuse_within_transaction("another transaction")
+        acquire(self._engine.lock)
+        try:
+            return self._calls.finish(run)
+        finally:
+            self._engine.lock.release()
+            self._appender.hand_over()
+
+    def view(self, look: Callable[[EngineView], T]) -> T:
+        def run() -> T:
+            with self._engine.view() as view:
+                return look(view)
+
+        return self._calls.run(run)
+
+    def attach(self, inline: Inline) -> None:
+        if not self._engine.capabilities.sql:
+            raise UnsupportedError(
+                f"the {self._engine.capabilities.name} backend runs nothing inline; let a runner "
+                f"follow it instead"
+            )
+        self._change_inline([*self._engine.inline, inline])
+
+    def detach(self, inline: Inline) -> None:
+        self._change_inline([other for other in self._engine.inline if other != inline])
+
+    def _change_inline(self, inline: list[Inline]) -> None:
+        acquire(self._engine.lock)
+        try:
+            self._engine.inline = inline
+        finally:
+            self._engine.lock.release()
+            self._appender.hand_over()
+
     def _refuse_within_transaction(self, what: str) -> None:
         if self._owner is not None and self._owner == caller():
             raise UnsupportedError(
@@ -146,6 +187,9 @@ class EmbeddedTransaction(Transaction):
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._calls.finish(self._open().execute, sql, parameters)
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        return self._calls.finish(self._open().checkpoint, name)
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         self._calls.finish(self._open().save_checkpoint, check_checkpoint(checkpoint))

@@ -163,3 +163,25 @@ class Appender:
 def wait_for_news(news: News, seen: int, seconds: float) -> None:
     """Return when something was published since ``seen``, or after so many seconds."""
     news.wait(seen, seconds)
+
+
+class Background:
+    """A call that goes on beside its caller."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="everwhen-background", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._call()
+        except BaseException as failure:  # noqa: BLE001 (raised where it is joined)
+            self._failure = failure
+
+    def join(self) -> None:
+        """Wait for its end. Raises what it raised."""
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure

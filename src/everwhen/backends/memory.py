@@ -27,6 +27,7 @@ from everwhen.contract import (
     from_micros,
     holds,
 )
+from everwhen.engine import Inline
 from everwhen.errors import ConflictError, RefusedError, StoreClosedError, UnsupportedError
 from everwhen.judging import LONG_AGO, check_condition, repeated, time_of_commit
 from everwhen.matching import Matcher
@@ -52,6 +53,7 @@ class MemoryEngine:
     def __init__(self, clock: Clock = system_clock) -> None:
         self.lock = threading.Lock()
         self.news = News()
+        self.inline: list[Inline] = []
         self._visible = threading.Lock()
         self._now = micros_by(clock)
         self._slices: list[StoredSlice] = []
@@ -205,10 +207,15 @@ class MemoryEngine:
     @contextmanager
     def transaction(self) -> Iterator[_MemoryTransaction]:
         self._check_open()
-        transaction = _MemoryTransaction(dict(self._checkpoints), dict(self._snapshots))
+        transaction = _MemoryTransaction(self, dict(self._checkpoints), dict(self._snapshots))
         yield transaction
         self._checkpoints = transaction.checkpoints
         self._snapshots = transaction.snapshots
+
+    @contextmanager
+    def view(self) -> Iterator[_MemoryTransaction]:
+        self._check_open()
+        yield _MemoryTransaction(self, dict(self._checkpoints), {})
 
     def check(self) -> Iterator[Problem]:
         self._check_open()
@@ -227,14 +234,24 @@ class _MemoryTransaction:
     """Works on copies, which take the originals' place when all went well."""
 
     def __init__(
-        self, checkpoints: dict[str, Checkpoint], snapshots: dict[tuple[str, int], Snapshot]
+        self,
+        engine: MemoryEngine,
+        checkpoints: dict[str, Checkpoint],
+        snapshots: dict[tuple[str, int], Snapshot],
     ) -> None:
+        self._engine = engine
         self.checkpoints = checkpoints
         self.snapshots = snapshots
 
-    def execute(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         del sql, parameters
         raise UnsupportedError("the memory backend has no SQL; use a SQLite store for read models")
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        return self.checkpoints.get(name)
+
+    def read(self, query: Query, events: int) -> Page:
+        return self._engine.read(query, events)
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         self.checkpoints[checkpoint.name] = checkpoint
@@ -245,7 +262,7 @@ class _MemoryTransaction:
     def save_snapshot(self, snapshot: Snapshot) -> None:
         self.snapshots[snapshot.subject, snapshot.position] = snapshot
 
-    def delete_snapshots(self, subject: str, positions: Sequence[int] | None) -> None:
+    def delete_snapshots(self, subject: str, positions: Sequence[int] | None = None) -> None:
         gone = [
             key
             for key in self.snapshots

@@ -14,7 +14,7 @@ import contextlib
 import itertools
 import os
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -52,10 +52,13 @@ from everwhen.contract import (
     from_micros,
     holds,
 )
+from everwhen.engine import Inline
 from everwhen.errors import (
     ConflictError,
+    ProjectionError,
     ReadOnlyError,
     RefusedError,
+    StatementError,
     StorageError,
     StoreClosedError,
 )
@@ -102,6 +105,7 @@ class SqliteEngine:
         self.path = Path(path)
         self.lock = threading.Lock()
         self.news = News()
+        self.inline: list[Inline] = []
         self._read_only = read_only
         self._busy_timeout = busy_timeout
         self._vfs = vfs
@@ -142,7 +146,7 @@ class SqliteEngine:
         if self._read_only:
             raise ReadOnlyError(f"{self.path}: opened with read_only=True; open it for writing")
         try:
-            outcomes = self._writer.write(commits)
+            outcomes = self._writer.write(commits, self._run_inline if self.inline else None)
         except apsw.Error as error:
             raise translation(error, self.path) from error
         self.news.publish()
@@ -154,7 +158,12 @@ class SqliteEngine:
         if self._read_only:
             raise ReadOnlyError(f"{self.path}: opened with read_only=True; open it for writing")
         with translated(self.path), self._writer.transaction() as connection:
-            yield _SqliteTransaction(connection)
+            yield _SqliteTransaction(connection, self)
+
+    def _run_inline(self, connection: apsw.Connection) -> None:
+        transaction = _SqliteTransaction(connection, self)
+        for inline in self.inline:
+            inline(transaction)
 
     # Reading
 
@@ -179,12 +188,21 @@ class SqliteEngine:
             else:
                 connection.close()
 
+    @contextmanager
+    def view(self) -> Iterator[_SqliteView]:
+        with self._reading() as connection, connection:
+            yield _SqliteView(connection, self)
+
     def read(self, query: Query, events: int) -> Page:
         with self._reading() as connection:
-            window = self._window(connection, query)
-            if window is None:
-                return Page([], query.after_position, end=True)
-            return self._page(connection, query, window, events)
+            return self.page(connection, query, events)
+
+    def page(self, connection: apsw.Connection, query: Query, events: int) -> Page:
+        """What ``read`` gives, as this connection sees the file."""
+        window = self._window(connection, query)
+        if window is None:
+            return Page([], query.after_position, end=True)
+        return self._page(connection, query, window, events)
 
     def _window(self, connection: apsw.Connection, query: Query) -> Window | None:
         newest = connection.execute("SELECT max(position) FROM slices").get
@@ -269,11 +287,7 @@ class SqliteEngine:
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         with self._reading() as connection:
-            row = connection.execute(
-                "SELECT name, position, data FROM checkpoints WHERE name = ?",
-                (searchable(name),),
-            ).get
-        return None if row is None else Checkpoint(*row)
+            return _checkpoint(connection, name)
 
     def checkpoints(self) -> list[Checkpoint]:
         with self._reading() as connection:
@@ -344,17 +358,45 @@ def _streams(
         yield StreamInfo(name, version, position, from_micros(recorded_at))
 
 
-class _SqliteTransaction:
-    """The writer's connection, inside a transaction."""
+def _checkpoint(connection: apsw.Connection, name: str) -> Checkpoint | None:
+    row = connection.execute(
+        "SELECT name, position, data FROM checkpoints WHERE name = ?", (searchable(name),)
+    ).get
+    return None if row is None else Checkpoint(*row)
 
-    def __init__(self, connection: apsw.Connection) -> None:
+
+_MISTAKES: Final = (
+    apsw.SQLError,
+    apsw.BindingsError,
+    apsw.ConstraintError,
+    apsw.MismatchError,
+    apsw.TooBigError,
+    apsw.AuthError,
+)
+
+
+class _SqliteView:
+    """A connection inside a transaction."""
+
+    def __init__(self, connection: apsw.Connection, engine: SqliteEngine) -> None:
         self._connection = connection
+        self._engine = engine
 
-    def execute(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(sql, tuple(parameters)).fetchall()
-        except (apsw.SQLError, apsw.BindingsError) as error:
-            raise StorageError(f"the statement failed: {error}; mend it: {sql}") from error
+        except (*_MISTAKES, TypeError) as error:
+            raise StatementError(f"the statement failed: {error}; mend it: {sql}") from error
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        return _checkpoint(self._connection, name)
+
+    def read(self, query: Query, events: int) -> Page:
+        return self._engine.page(self._connection, query, events)
+
+
+class _SqliteTransaction(_SqliteView):
+    """The writer's connection, inside a transaction."""
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         self._connection.execute(
@@ -380,7 +422,7 @@ class _SqliteTransaction:
             ),
         )
 
-    def delete_snapshots(self, subject: str, positions: Sequence[int] | None) -> None:
+    def delete_snapshots(self, subject: str, positions: Sequence[int] | None = None) -> None:
         if positions is None:
             self._connection.execute("DELETE FROM snapshots WHERE subject = ?", (subject,))
         else:
@@ -458,9 +500,29 @@ class _Writer:
         except BaseException:
             self._give_up()
             raise
-        self._data_version = None
 
-    def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+    def write(
+        self,
+        commits: Sequence[EncodedCommit],
+        inline: Callable[[apsw.Connection], None] | None = None,
+    ) -> list[Outcome]:
+        """Write the commits, and run what is inline with them, in one transaction.
+
+        Where that refuses a commit, those that happened to be written together with it are written
+        one by one, so that it refuses none of them.
+        """
+        if inline is None:
+            return self._write(commits, None)
+        try:
+            return self._write(commits, inline)
+        except ProjectionError as error:
+            if len(commits) == 1:
+                return [error]
+        return [outcome for commit in commits for outcome in self.write((commit,), inline)]
+
+    def _write(
+        self, commits: Sequence[EncodedCommit], inline: Callable[[apsw.Connection], None] | None
+    ) -> list[Outcome]:
         execute = self.connection.execute
         execute("BEGIN IMMEDIATE")
         try:
@@ -473,6 +535,8 @@ class _Writer:
                 except RefusedError as error:
                     outcomes.append(error)
             staged.insert(self.connection)
+            if inline is not None:
+                inline(self.connection)
             execute("COMMIT")
         except BaseException:
             self._give_up()

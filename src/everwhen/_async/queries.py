@@ -1,0 +1,206 @@
+"""The query bus: from a question to an answer that is as fresh as it was asked to be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
+
+from everwhen._async.repository import Repository
+from everwhen._async.runner import ProjectionRunner
+from everwhen._async.seam import sleep
+from everwhen._async.store import Store
+from everwhen.clock import Clock, system_clock
+from everwhen.contract import Head
+from everwhen.decisions import StateOf
+from everwhen.engine import EngineView
+from everwhen.errors import InvalidQueryError, StaleError
+from everwhen.projections import (
+    Build,
+    Projection,
+    TableProjection,
+    Tables,
+    builds_of,
+    record_of,
+)
+from everwhen.queries import Answering, Queries, QueryResult, Question
+from everwhen.query import Query, query_of
+
+_SHORTEST_PAUSE: Final = 0.001
+_LONGEST_PAUSE: Final = 0.02
+
+
+class ProceedQuery(Protocol):
+    """The way on, from a layer of middleware to what lies within."""
+
+    async def __call__(self, question: Question, /) -> QueryResult[Any]:
+        """Send the question on."""
+        ...
+
+
+class QueryMiddleware(Protocol):
+    """A layer around the answering of queries: a function, say."""
+
+    async def __call__(self, question: Question, proceed: ProceedQuery, /) -> QueryResult[Any]:
+        """Do something before or after ``await proceed(question)``, or raise instead."""
+        ...
+
+
+class QueryBus:
+    """Answers queries from read models.
+
+    ``runner`` keeps the projections in memory that are asked; those in tables may be kept by any
+    runner, in this process or another. Safe to share between threads and tasks.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        queries: Queries,
+        *,
+        runner: ProjectionRunner | None = None,
+        middleware: Sequence[QueryMiddleware] = (),
+        clock: Clock = system_clock,
+    ) -> None:
+        self.store = store
+        self.queries = queries
+        self._runner = runner
+        self._clock = clock
+        self._live: dict[str, Build] = {}
+        self._proceed: ProceedQuery = self._answer
+        for layer in reversed(middleware):
+            self._proceed = _around(self._proceed, layer)
+
+    async def ask(
+        self,
+        query: Any,
+        *,
+        at_least: int = 0,
+        max_staleness: timedelta | None = None,
+        as_at: datetime | int | None = None,
+        timeout: float = 5.0,  # noqa: ASYNC109 (how long to wait for the model, not for the call)
+    ) -> QueryResult[Any]:
+        """Answer the query.
+
+        ``at_least`` is a position that the answer must take in: a command result's, to read one's
+        own writes. ``max_staleness`` is for how long an event may have been recorded and not yet
+        be in the answer. For either, the model is waited for, ``timeout`` seconds at most; then
+        `StaleError` is raised. ``as_at`` asks for a moment in the past instead, or for a position;
+        tables know only the present.
+
+        Raises `InvalidQueryError` for a query that nothing answers, or not about the past.
+        """
+        return await self._proceed(Question(query, at_least, max_staleness, as_at, timeout))
+
+    async def _answer(self, question: Question) -> QueryResult[Any]:
+        answering = self.queries.for_query(question.query)
+        if question.as_at is not None:
+            return await self._past(question, answering)
+        deadline = time.monotonic() + question.timeout
+        pause = _SHORTEST_PAUSE
+        while True:
+            try:
+                data, position = await self._now(question, answering)
+            except StaleError as stale:
+                lacking = stale
+            else:
+                head = await self.store.head()
+                result = await self._result(data, position, head)
+                wanted = await self._lacks(question, result)
+                if wanted is None:
+                    return result
+                lacking = StaleError(_name(answering), position, wanted)
+            if time.monotonic() + pause > deadline:
+                raise lacking
+            await sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _now(self, question: Question, answering: Answering) -> tuple[Any, int]:
+        """The answer as of now, and the position that it holds at. Raises `StaleError`."""
+        model, answer, query = answering.model, answering.answer, question.query
+        if isinstance(model, StateOf):
+            loaded = await Repository(self.store, model.fold).load(model.of(query))
+            return answer(query, loaded.state), loaded.read_until
+        if isinstance(model, TableProjection):
+            return await self._from_tables(model, answering, query)
+        if self._runner is None:
+            raise InvalidQueryError(
+                f"{model!r} is kept in memory by a runner; give it: QueryBus(…, runner=…)"
+            )
+        return await self._runner.ask(model, lambda state: answer(query, state))
+
+    async def _from_tables(
+        self, model: TableProjection, answering: Answering, query: Any
+    ) -> tuple[Any, int]:
+        def look(view: EngineView) -> tuple[Any, int] | None:
+            known = view.checkpoint(build.record)
+            if known is None or not record_of(known).is_live:
+                return None
+            tables = Tables(view, build.physical(model.tables))
+            return answering.answer(query, tables), known.position
+
+        build = self._live.get(model.name) or await self._live_build(model)
+        found = await self.store._backend.view(look)
+        if found is None:
+            build = await self._live_build(model)
+            found = await self.store._backend.view(look)
+        if found is None:
+            raise StaleError(model.name, 0, "its newest build")
+        return found
+
+    async def _live_build(self, model: TableProjection) -> Build:
+        """The build that readers see. Raises `StaleError` before there is one."""
+        builds = builds_of(await self.store.checkpoints(), model.name)
+        for build, known in builds.items():
+            if record_of(known).is_live:
+                self._live[model.name] = build
+                return build
+        raise StaleError(model.name, 0, "its first build")
+
+    async def _lacks(self, question: Question, result: QueryResult[Any]) -> str | None:
+        """What a result lacks of what was asked for; None where it lacks nothing."""
+        if result.position < question.at_least:
+            return f"position {question.at_least}"
+        longest = question.max_staleness
+        if longest is None or not result.is_stale:
+            return None
+        async for event in self.store.read(Query().after(result.position).limit(1)):
+            if self._clock() - event.recorded_at > longest:
+                return f"what was recorded {longest} ago"
+        return None
+
+    async def _past(self, question: Question, answering: Answering) -> QueryResult[Any]:
+        model, query = answering.model, question.query
+        if isinstance(model, TableProjection):
+            raise InvalidQueryError(
+                f"{model!r} keeps tables, which know only the present; answer "
+                f"{type(query).__name__} from a fold to ask about the past"
+            )
+        of = query_of(model.of(query)) if isinstance(model, StateOf) else model.of
+        moment = question.as_at
+        until = of.as_at(moment) if isinstance(moment, datetime) else of.up_to(moment or 0)
+        loaded = await Repository(self.store, model.fold).load(until)
+        data = answering.answer(query, loaded.state)
+        return await self._result(data, loaded.read_until, Head(0, None))
+
+    async def _result(self, data: Any, position: int, head: Head) -> QueryResult[Any]:
+        if position == head.position:
+            return QueryResult(data, position, head.recorded_at, is_stale=False, lag=0)
+        as_of: datetime | None = None
+        async for event in self.store.read(Query().up_to(position).backwards().limit(1)):
+            as_of = event.recorded_at
+        lag = max(0, head.position - position)
+        return QueryResult(data, position, as_of, is_stale=lag > 0, lag=lag)
+
+
+def _around(proceed: ProceedQuery, layer: QueryMiddleware) -> ProceedQuery:
+    async def through(question: Question, /) -> QueryResult[Any]:
+        return await layer(question, proceed)
+
+    return through
+
+
+def _name(answering: Answering) -> str:
+    model = answering.model
+    return model.fold.name if isinstance(model, StateOf | Projection) else model.name

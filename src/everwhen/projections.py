@@ -1,0 +1,408 @@
+"""Projections: read models that follow the events, in memory or in SQL tables.
+
+A `Projection` is a fold kept in memory. A `TableProjection` writes rows; they and its checkpoint
+change in one transaction, so each event takes effect exactly once, also through ``kill -9``::
+
+    sales = TableProjection("sales", ["CREATE TABLE {sales} (item TEXT PRIMARY KEY, pieces INT)"])
+
+    @sales.on(Sold)
+    def _(tables: Tables, sold: RecordedEvent[Sold]) -> None:
+        tables.execute(
+            "INSERT INTO {sales} VALUES (?, ?)"
+            " ON CONFLICT DO UPDATE SET pieces = pieces + excluded.pieces",
+            (sold.event.item, sold.event.pieces),
+        )
+
+A name in braces is a table of the projection. What readers see under that name is a view: while a
+new build catches up beside the old one, they go on with the old, and the switch is one transaction.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Generic, Literal, TypeVar
+
+import msgspec
+
+from everwhen.contract import Checkpoint
+from everwhen.engine import EngineTransaction, EngineView
+from everwhen.errors import DeclarationError, StorageError
+from everwhen.fold import Fold
+from everwhen.query import Query
+from everwhen.recorded import RecordedEvent
+from everwhen.snapshots import subject_of
+from everwhen.validation import check_text
+
+S = TypeVar("S")
+E = TypeVar("E")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_BRACED: Final = re.compile(r"\{(\w+)\}")
+_TABLE: Final = re.compile(r"[a-z][a-z0-9_]*\Z")
+_OURS: Final = frozenset(
+    {"slices", "streams", "terms", "marks", "checkpoints", "snapshots", "events"}
+)
+
+_FIND_TABLE: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+
+RECORD: Final = "projection/"
+PARKED: Final = "parked/"
+
+
+class OnError(msgspec.Struct, frozen=True):
+    """What becomes of an event that a projection's function fails on.
+
+    It is tried ``retries`` times more, after ``pause`` seconds, then twice as many, and so on.
+    Then: ``halt`` stops the projection there; ``skip`` leaves the event out; ``park`` leaves it
+    out too, and with it every later event of its stream, until they are retried, in order.
+    """
+
+    then: Literal["halt", "skip", "park"] = "halt"
+    retries: int = 3
+    pause: float = 0.05
+
+
+HALT: Final = OnError()
+
+
+class Projection(Generic[S]):
+    """A fold's state, kept in memory by a runner in each process that wants it.
+
+    ``of`` says which events it is given. It starts from its newest snapshot.
+    """
+
+    def __init__(self, fold: Fold[S], *, of: Query | None = None, on_error: OnError = HALT) -> None:
+        if not isinstance(fold, Fold):
+            raise DeclarationError(f"{fold!r} is no fold; give a Fold")
+        self.fold = fold
+        self.of = Query() if of is None else of
+        self.on_error = on_error
+        self.subject = subject_of(fold, self.of)
+
+    @property
+    def name(self) -> str:
+        """Its fold's name."""
+        return self.fold.name
+
+    @property
+    def version(self) -> int:
+        """Its fold's version."""
+        return self.fold.version
+
+    def __repr__(self) -> str:
+        return f"Projection({self.name!r}, version={self.version})"
+
+
+class Tables:
+    """A projection's tables, inside a transaction."""
+
+    __slots__ = ("_physical", "_view")
+
+    def __init__(self, view: EngineView, physical: Callable[[str], str]) -> None:
+        self._view = view
+        self._physical = physical
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one SQL statement and return its rows. Raises `StatementError`."""
+        return self._view.execute(self._physical(sql), parameters)
+
+
+class TableProjection:
+    """Rows in SQL tables, written by a function for each event type.
+
+    ``schema`` holds the statements that make the tables, each named in braces. Raise ``version``
+    whenever they or a function change: a new build then catches up beside the one that readers
+    see, and takes its place when it has.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        schema: Sequence[str],
+        *,
+        version: int = 1,
+        of: Query | None = None,
+        on_error: OnError = HALT,
+    ) -> None:
+        self.name = check_text(name, "projection name", DeclarationError)
+        if type(version) is not int or version < 1:
+            raise DeclarationError(f"projection {name!r}: version {version!r}; they are 1, 2, 3 …")
+        if "@" in name or "/" in name:
+            raise DeclarationError(f"projection {name!r}: a name has no @ and no /")
+        self.version = version
+        self.schema = tuple([schema] if isinstance(schema, str) else schema)
+        self.tables = tuple(dict.fromkeys(t for sql in self.schema for t in _BRACED.findall(sql)))
+        self.of = Query() if of is None else of
+        subject_of(Fold(name, int), self.of)
+        self.on_error = on_error
+        self._by_class: dict[type[Any], Callable[[Tables, RecordedEvent[Any]], Any]] = {}
+        self._otherwise: Callable[[Tables, RecordedEvent[Any]], Any] | None = None
+        if not self.tables:
+            raise DeclarationError(
+                f"projection {name!r} has no tables; name one in braces: CREATE TABLE {{sales}} (…)"
+            )
+        for table in self.tables:
+            if not _TABLE.match(table) or table in _OURS or "__" in table:
+                raise DeclarationError(
+                    f"projection {name!r}: table {table!r}; use small letters, digits and single "
+                    f"underscores, and none of the names that Everwhen uses itself"
+                )
+
+    def on(
+        self, event_type: type[E]
+    ) -> Callable[
+        [Callable[[Tables, RecordedEvent[E]], Any]], Callable[[Tables, RecordedEvent[E]], Any]
+    ]:
+        """Declare which rows an event of this class changes."""
+
+        def declare(
+            function: Callable[[Tables, RecordedEvent[E]], Any],
+        ) -> Callable[[Tables, RecordedEvent[E]], Any]:
+            if event_type in self._by_class:
+                raise DeclarationError(
+                    f"projection {self.name!r} has two functions for {event_type.__name__}; "
+                    f"keep one"
+                )
+            self._by_class[event_type] = function
+            return function
+
+        return declare
+
+    def otherwise(self, function: F) -> F:
+        """Declare which rows every other event changes."""
+        self._otherwise = function
+        return function
+
+    def apply(self, tables: Tables, recorded: RecordedEvent[Any]) -> None:
+        """Let an event take effect on the rows."""
+        function = self._by_class.get(type(recorded.event), self._otherwise)
+        if function is not None:
+            function(tables, recorded)
+
+    def __repr__(self) -> str:
+        return f"TableProjection({self.name!r}, version={self.version})"
+
+
+class Build(msgspec.Struct, frozen=True):
+    """One build of a projection's tables."""
+
+    projection: str
+    version: int
+    number: int
+
+    @property
+    def record(self) -> str:
+        """The name of the checkpoint that it is kept under."""
+        return f"{RECORD}{self.projection}@{self.version}.{self.number}"
+
+    @property
+    def parked(self) -> str:
+        """What the names of the checkpoints of its parked events begin with."""
+        return f"{PARKED}{self.projection}@{self.version}.{self.number}/"
+
+    def table(self, name: str) -> str:
+        """The name of the table itself, behind the view."""
+        return f"{name}__{self.version}_{self.number}"
+
+    def physical(self, tables: Sequence[str]) -> Callable[[str], str]:
+        """Turns statements with tables in braces into those on this build's tables."""
+        braced = re.compile("|".join(rf"\{{{table}\}}" for table in tables))
+        known: dict[str, str] = {}
+
+        def physical(sql: str) -> str:
+            found = known.get(sql)
+            if found is None:
+                found = braced.sub(lambda match: self.table(match[0][1:-1]), sql)
+                if len(known) < 1_000:
+                    known[sql] = found
+            return found
+
+        return physical
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is kept with a build's checkpoint.
+
+    ``owner`` is the runner that works on it, by a lease ``until`` that time, in microseconds since
+    1970 UTC; so is ``at``, when it was last heard of. ``rate`` is in events a second.
+    """
+
+    tables: tuple[str, ...]
+    is_live: bool = False
+    owner: str | None = None
+    until: int = 0
+    at: int = 0
+    rate: float = 0.0
+    skipped: int = 0
+    error: str | None = None
+
+    def is_free(self, owner: str, now: int) -> bool:
+        """Whether this runner may work on the build."""
+        return self.owner is None or self.owner == owner or self.until <= now
+
+
+class ProjectionStatus(msgspec.Struct, frozen=True):
+    """Where a projection stands. ``lag`` is how many positions it is behind the newest event.
+
+    ``state`` is ``live`` (what readers see), ``building`` (beside it, or for the first time),
+    ``halted`` (by ``error``) or ``memory``. ``parked`` and ``skipped`` count the events that were
+    left out.
+    """
+
+    name: str
+    version: int
+    build: int
+    state: Literal["live", "building", "halted", "memory"]
+    position: int
+    lag: int
+    rate: float
+    parked: int
+    skipped: int
+    error: str | None = None
+    owner: str | None = None
+    updated_at: int = 0
+
+
+class ParkedEvent(msgspec.Struct, frozen=True):
+    """An event that a projection left out, to be retried.
+
+    ``error`` is None for one that only waits behind an earlier one of its stream.
+    """
+
+    position: int
+    stream: str
+    type: str
+    error: str | None
+    at: int
+
+
+_decode_record: Final = msgspec.json.Decoder(Record).decode
+_decode_parked: Final = msgspec.json.Decoder(ParkedEvent).decode
+
+
+def build_of(checkpoint: Checkpoint) -> Build | None:
+    """The build that a checkpoint is of; None for another kind of checkpoint."""
+    if not checkpoint.name.startswith(RECORD):
+        return None
+    name, _, numbers = checkpoint.name.removeprefix(RECORD).rpartition("@")
+    version, _, number = numbers.partition(".")
+    if not (name and version.isdecimal() and number.isdecimal()):
+        return None
+    return Build(name, int(version), int(number))
+
+
+def record_of(checkpoint: Checkpoint) -> Record:
+    """What is kept with a build's checkpoint. Raises `StorageError` where it is damaged."""
+    try:
+        return _decode_record(checkpoint.data)
+    except msgspec.DecodeError as error:
+        raise StorageError(
+            f"checkpoint {checkpoint.name!r} is damaged ({error}); delete it, and the projection "
+            f"is built anew"
+        ) from error
+
+
+def builds_of(checkpoints: Iterable[Checkpoint], name: str) -> dict[Build, Checkpoint]:
+    """A projection's builds."""
+    found = ((build_of(checkpoint), checkpoint) for checkpoint in checkpoints)
+    return {build: kept for build, kept in found if build is not None and build.projection == name}
+
+
+def parked_of(checkpoints: Iterable[Checkpoint], build: Build) -> list[ParkedEvent]:
+    """A build's parked events, in order."""
+    found = [_decode_parked(c.data) for c in checkpoints if c.name.startswith(build.parked)]
+    return sorted(found, key=lambda parked: parked.position)
+
+
+def parked_checkpoint(build: Build, parked: ParkedEvent) -> Checkpoint:
+    """How a parked event is kept."""
+    name = f"{build.parked}{parked.position}"
+    return Checkpoint(name, parked.position, msgspec.json.encode(parked))
+
+
+def kept(build: Build, position: int, record: Record) -> Checkpoint:
+    """How a build is kept."""
+    return Checkpoint(build.record, position, msgspec.json.encode(record))
+
+
+def status_of(
+    build: Build, known: Checkpoint, checkpoints: Sequence[Checkpoint], head: int
+) -> ProjectionStatus:
+    """Where a build stands, out of all checkpoints."""
+    record = record_of(known)
+    state: Literal["live", "building"] = "live" if record.is_live else "building"
+    return ProjectionStatus(
+        build.projection,
+        build.version,
+        build.number,
+        "halted" if record.error else state,
+        known.position,
+        max(0, head - known.position),
+        record.rate,
+        sum(other.name.startswith(build.parked) for other in checkpoints),
+        record.skipped,
+        record.error,
+        record.owner,
+        record.at,
+    )
+
+
+def statuses_of(checkpoints: Sequence[Checkpoint], head: int) -> list[ProjectionStatus]:
+    """Where every projection that keeps tables stands."""
+    builds = ((build_of(checkpoint), checkpoint) for checkpoint in checkpoints)
+    return [status_of(b, known, checkpoints, head) for b, known in builds if b is not None]
+
+
+def check_names(projection: TableProjection, checkpoints: Iterable[Checkpoint]) -> None:
+    """Raises `DeclarationError` where another projection has a table of the same name."""
+    for checkpoint in checkpoints:
+        build = build_of(checkpoint)
+        if build is None or build.projection == projection.name:
+            continue
+        both = set(projection.tables).intersection(record_of(checkpoint).tables)
+        if both:
+            raise DeclarationError(
+                f"projection {projection.name!r}: table {min(both)!r} belongs to projection "
+                f"{build.projection!r}; name it otherwise"
+            )
+
+
+def create_tables(
+    transaction: EngineTransaction, projection: TableProjection, build: Build
+) -> None:
+    """Make a build's tables.
+
+    Raises `StatementError` where the schema can't be run, and `DeclarationError` where a name is
+    that of a table already.
+    """
+    for table in projection.tables:
+        if transaction.execute(_FIND_TABLE, (table,)):
+            raise DeclarationError(
+                f"projection {projection.name!r}: {table!r} is a table of its own in this file; "
+                f"name the projection's otherwise"
+            )
+    physical = build.physical(projection.tables)
+    for sql in projection.schema:
+        transaction.execute(physical(sql))
+
+
+def switch(transaction: EngineTransaction, build: Build, tables: Iterable[str]) -> None:
+    """Let readers see this build under the tables' names.
+
+    Raises `StatementError` where a name is taken by something else.
+    """
+    for table in tables:
+        transaction.execute(f"DROP VIEW IF EXISTS {table}")
+        transaction.execute(f"CREATE VIEW {table} AS SELECT * FROM {build.table(table)}")
+
+
+def retire(
+    transaction: EngineTransaction, build: Build, record: Record, staying: Iterable[str]
+) -> None:
+    """Drop what an old build leaves behind: its tables, and views that nobody takes over."""
+    for table in record.tables:
+        if record.is_live and table not in staying:
+            transaction.execute(f"DROP VIEW IF EXISTS {table}")
+        transaction.execute(f"DROP TABLE IF EXISTS {build.table(table)}")
+    transaction.delete_checkpoint(build.record)

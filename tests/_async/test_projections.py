@@ -1,0 +1,667 @@
+"""Projections: every event takes effect once, in order, whatever happens to the one who applies it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from everwhen import (
+    Checkpoint,
+    ConflictError,
+    DeclarationError,
+    Event,
+    EveryEvents,
+    Fold,
+    OnError,
+    Projection,
+    ProjectionError,
+    ProjectionStatus,
+    Query,
+    RecordedEvent,
+    StaleError,
+    StatementError,
+    TableProjection,
+    Tables,
+    UnsupportedError,
+)
+from everwhen._async.followers import StateFollower, TableFollower
+from everwhen._async_testing.seam import together
+from everwhen.aio import ProjectionRunner, Repository, Store, open_store
+
+
+class Sold(Event):
+    item: str
+    pieces: int
+
+
+class Returned(Event):
+    item: str
+    pieces: int
+
+
+EVENTS = [Sold, Returned]
+SCHEMA = [
+    "CREATE TABLE {sales} (item TEXT PRIMARY KEY, pieces INTEGER NOT NULL CHECK (pieces >= 0))",
+    "CREATE INDEX {sales}_by_pieces ON {sales} (pieces)",
+    "CREATE TABLE {log} (position INTEGER PRIMARY KEY, stream TEXT NOT NULL)",
+]
+
+
+def sales(
+    *,
+    version: int = 1,
+    of: Query | None = None,
+    on_error: OnError | None = None,
+    factor: int = 1,
+    fails: Callable[[RecordedEvent[Any]], bool] = lambda event: False,
+) -> TableProjection:
+    projection = TableProjection(
+        "sales", SCHEMA, version=version, of=of, on_error=on_error or OnError()
+    )
+
+    def add(tables: Tables, event: RecordedEvent[Any], pieces: int) -> None:
+        change = (pieces * factor, event.event.item)
+        tables.execute("INSERT OR IGNORE INTO {sales} VALUES (?, 0)", (event.event.item,))
+        tables.execute("UPDATE {sales} SET pieces = pieces + ? WHERE item = ?", change)
+        tables.execute("INSERT INTO {log} VALUES (?, ?)", (event.position, event.stream))
+        if fails(event):
+            raise ValueError(event.event.item)
+
+    @projection.on(Sold)
+    def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
+        add(tables, event, event.event.pieces)
+
+    @projection.on(Returned)
+    def _(tables: Tables, event: RecordedEvent[Returned]) -> None:
+        add(tables, event, -event.event.pieces)
+
+    return projection
+
+
+def pieces(*, version: int = 1, on_error: OnError | None = None) -> Projection[dict[str, int]]:
+    """In memory, with a state that is changed in place."""
+    fold: Fold[dict[str, int]] = Fold("pieces", dict, version=version, state=dict[str, int])
+
+    @fold.on(Sold)
+    def _(state: dict[str, int], event: Sold) -> dict[str, int]:
+        state[event.item] = state.get(event.item, 0) + event.pieces
+        if event.item == "poison":
+            raise ValueError(event.item)
+        return state
+
+    return Projection(fold, on_error=on_error or OnError())
+
+
+async def rows(store: Store, table: str = "sales") -> list[tuple[Any, ...]]:
+    return await store._backend.view(lambda view: view.execute(f"SELECT * FROM {table} ORDER BY 1"))
+
+
+def store_at(folder: Path) -> Any:
+    return open_store(folder / "shop.db", events=EVENTS, durable=False)
+
+
+def once(pause: float = 0.0, then: Any = "halt", retries: int = 0) -> OnError:
+    return OnError(then, retries=retries, pause=pause)
+
+
+async def test_rows_and_checkpoint_follow_the_events(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        await store.append("till-1", [Sold("lamp", 2), Sold("chair", 4)])
+        runner = ProjectionRunner(store, [sales(), pieces()])
+        await runner.catch_up()
+        assert await rows(store) == [("chair", 4), ("lamp", 2)]
+        await store.append("till-2", [Sold("lamp", 5), Returned("chair", 1)])
+        await runner.catch_up()
+        await runner.catch_up()
+        assert await rows(store) == [("chair", 3), ("lamp", 7)]
+        assert await rows(store, "log") == [
+            (1, "till-1"), (2, "till-1"), (3, "till-2"), (4, "till-2"),
+        ]  # fmt: skip
+        by_table, in_memory = await runner.status()
+        assert (by_table.state, by_table.position, by_table.lag) == ("live", 4, 0)
+        assert (in_memory.state, in_memory.position, in_memory.lag) == ("memory", 4, 0)
+        await runner.close()
+        # another one goes on where this one was
+        await store.append("till-2", [Sold("desk", 1)])
+        async with ProjectionRunner(store, [sales()]) as other:
+            await other.catch_up()
+        assert await rows(store) == [("chair", 3), ("desk", 1), ("lamp", 7)]
+
+
+async def test_it_follows_in_the_background(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        mine = pieces()
+        async with ProjectionRunner(store, [sales(), mine]) as runner:
+            for number in range(20):
+                await store.append("till-1", [Sold("lamp", 1)] * (number % 3 + 1))
+            await runner.catch_up()
+            assert await rows(store) == [("lamp", 39)]
+            assert await runner.ask(mine, lambda state: state["lamp"]) == (39, 39)
+
+
+async def test_a_query_and_what_does_not_concern_it(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        projection = sales(of=Query().category("till").types(Sold))
+        async with ProjectionRunner(store, [projection], lease=0.4) as runner:
+            await store.append("till-1", [Sold("lamp", 1), Returned("lamp", 1)])
+            await store.append("other-1", [Sold("lamp", 1)])
+            await runner.catch_up()
+            assert await rows(store) == [("lamp", 1)]
+            await store.append("other-1", [Sold("lamp", 1)] * 50)
+            for _ in range(400):  # it says how far it is though there was nothing to do
+                (status,) = await runner.status()
+                if status.position == 53:
+                    break
+                await store._backend.wait(1 << 40, 0.01)
+            assert status.lag == 0
+        assert await rows(store) == [("lamp", 1)]
+
+
+async def test_projections_at_different_places_join_each_other(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        await store.append("till-1", [Sold("lamp", 1)] * 5_000)
+        first = ProjectionRunner(store, [sales()])
+        await first.catch_up()
+        await first.close()
+        await store.append("till-1", [Sold("lamp", 1)] * 5_000)
+        mine = pieces()
+        runner = ProjectionRunner(store, [sales(), mine])
+        heard: list[tuple[int, int]] = []
+        await runner.catch_up(lambda at, goal: heard.append((at, goal)))
+        assert await rows(store) == [("lamp", 10_000)]
+        assert await runner.ask(mine, len) == (1, 10_000)
+        assert heard[-1] == (10_000, 10_000)
+        assert sorted(heard) == heard
+        await runner.close()
+
+
+@pytest.mark.parametrize("kind", ["sql", "check", "python", "event"])
+async def test_a_failure_halts_and_says_where(tmp_path: Path, kind: str) -> None:
+    async with store_at(tmp_path) as store:
+        projection = TableProjection("sales", SCHEMA, on_error=once(retries=1))
+
+        @projection.on(Sold)
+        def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
+            tables.execute("INSERT OR IGNORE INTO {sales} VALUES (?, 1)", (event.event.item,))
+            if event.event.item == "poison":
+                if kind == "sql":
+                    tables.execute("SELECT nothing FROM nowhere")
+                elif kind == "check":
+                    tables.execute("UPDATE {sales} SET pieces = -1")
+                else:
+                    raise ZeroDivisionError
+
+        await store.append("a", [Sold("lamp", 1)] * 3)
+        await store.append("a", [Sold("poison", 1), Sold("chair", 1)])
+        other = pieces(on_error=once(then="skip"))
+        runner = ProjectionRunner(store, [projection, other])
+        with pytest.raises(ProjectionError) as halted:
+            await runner.catch_up()
+        assert (halted.value.projection, halted.value.position) == ("sales", 4)
+        cause = StatementError if kind in ("sql", "check") else ZeroDivisionError
+        assert isinstance(halted.value.__cause__, cause)
+        table, memory = await runner.status()
+        assert (table.state, table.position, table.lag) == ("halted", 3, 2)
+        assert table.error is not None
+        while (memory := (await runner.status())[1]).lag:
+            async with runner._lock:
+                await runner._step()
+        assert (memory.position, memory.skipped) == (5, 1)
+        await runner.close()
+        # mended, it goes on where it halted
+        mended = ProjectionRunner(store, [sales()])
+        await mended.catch_up()
+        assert await rows(store) == [("chair", 1), ("lamp", 1), ("poison", 1)]
+        (status,) = await mended.status()
+        assert (status.state, status.error) == ("live", None)
+        await mended.close()
+
+
+async def test_a_runner_whose_projections_have_all_halted_ends(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("poison", 1)])
+        runner = ProjectionRunner(store, [sales(on_error=once(), fails=lambda event: True)])
+        with pytest.raises(ProjectionError, match="position 1: ValueError: poison"):
+            await runner.run()
+
+
+async def test_retries_with_growing_pauses(tmp_path: Path) -> None:
+    left = [2]
+
+    def fails(event: RecordedEvent[Any]) -> bool:
+        if event.event.item == "poison" and left[0]:
+            left[0] -= 1
+            return True
+        return False
+
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("lamp", 1), Sold("poison", 1), Sold("lamp", 1)])
+        runner = ProjectionRunner(store, [sales(on_error=once(retries=2), fails=fails)])
+        await runner.catch_up()
+        assert left == [0]
+        assert await rows(store) == [("lamp", 2), ("poison", 1)]
+        await runner.close()
+
+
+@pytest.mark.parametrize("page", [1, 7, 2_000])
+async def test_skipping_leaves_out_one_event(
+    tmp_path: Path, page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("everwhen._async.runner.PAGE_EVENTS", page)
+    async with store_at(tmp_path) as store:
+        for number in range(30):
+            item = "poison" if number in (0, 7, 8, 29) else "lamp"
+            await store.append(f"till-{number % 4}", [Sold(item, 1)])
+        mine = pieces(on_error=once(then="skip"))
+        projection = sales(
+            on_error=once(then="skip"), fails=lambda event: event.event.item == "poison"
+        )
+        runner = ProjectionRunner(store, [projection, mine])
+        await runner.catch_up()
+        assert await rows(store) == [("lamp", 26)]
+        assert len(await rows(store, "log")) == 26
+        assert await runner.ask(mine, dict) == ({"lamp": 26}, 30)
+        assert [(s.skipped, s.parked) for s in await runner.status()] == [(4, 0), (4, 0)]
+        await runner.close()
+        assert await store.snapshots("pieces") == []
+
+
+async def test_parked_events_hold_back_their_stream_and_can_be_retried(tmp_path: Path) -> None:
+    broken = [True]
+
+    def fails(event: RecordedEvent[Any]) -> bool:
+        return broken[0] and event.event.item == "poison"
+
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("lamp", 1)])
+        await store.append("a", [Sold("poison", 5), Returned("poison", 2), Sold("lamp", 1)])
+        await store.append("b", [Sold("lamp", 10)])
+        projection = sales(on_error=once(then="park"), fails=fails)
+        runner = ProjectionRunner(store, [projection])
+        await runner.catch_up()
+        assert await rows(store) == [("lamp", 11)]
+        parked = await runner.parked(projection)
+        assert [(p.position, p.stream, p.type) for p in parked] == [
+            (2, "a", "Sold"), (3, "a", "Returned"), (4, "a", "Sold"),
+        ]  # fmt: skip
+        assert [p.error for p in parked] == ["ValueError: poison", None, None]
+        assert (await runner.status())[0].parked == 3
+        assert await runner.retry_parked(projection) == 3
+        assert await rows(store) == [("lamp", 11)]
+        await runner.close()
+        # another runner knows of them
+        await store.append("a", [Sold("desk", 1)])
+        await store.append("b", [Sold("desk", 1)])
+        runner = ProjectionRunner(store, [projection])
+        await runner.catch_up()
+        assert await rows(store) == [("desk", 1), ("lamp", 11)]
+        broken[0] = False
+        assert await runner.retry_parked(projection) == 0
+        assert await rows(store) == [("desk", 2), ("lamp", 12), ("poison", 3)]
+        assert sorted(await rows(store, "log")) == [
+            (n, "b" if n in (5, 7) else "a") for n in range(1, 8)
+        ]
+        await store.append("a", [Sold("desk", 1)])
+        await runner.catch_up()
+        assert await runner.parked(projection) == []
+        assert await rows(store) == [("desk", 3), ("lamp", 12), ("poison", 3)]
+        await runner.close()
+
+
+async def test_parking_in_memory(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("poison", 5), Sold("lamp", 1)])
+        await store.append("b", [Sold("lamp", 10)])
+        mine = pieces(on_error=once(then="park"))
+        runner = ProjectionRunner(store, [mine])
+        await runner.catch_up()
+        assert await runner.ask(mine, dict) == ({"lamp": 10}, 3)
+        assert [p.position for p in await runner.parked(mine)] == [1, 2]
+        assert await runner.retry_parked(mine) == 2
+        mine.fold._by_class[Sold] = lambda state, event: (
+            state | {event.item: state.get(event.item, 0) + event.pieces}
+        )
+        assert await runner.retry_parked(mine) == 0
+        assert await runner.ask(mine, dict) == ({"lamp": 11, "poison": 5}, 3)
+        await runner.close()
+
+
+async def test_only_one_runner_works_on_a_projection(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store, store_at(tmp_path) as same:
+        one = TableFollower(store, sales(), lease=60)
+        other = TableFollower(same, sales(), lease=60)
+        assert await one.start()
+        assert not await other.start()
+        assert await one.start()
+        await one.stop()
+        assert await other.start()
+        assert not await one.start()
+
+
+async def test_a_lease_that_has_run_out_is_taken_over_and_the_late_one_writes_nothing(
+    tmp_path: Path,
+) -> None:
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("lamp", 1)] * 3)
+        dead = TableFollower(store, sales(), lease=0.0)
+        heir = TableFollower(store, sales(factor=100), lease=60)
+        assert await dead.start()
+        assert await heir.start()
+        page = await store._backend.read(Query(), 100)
+        await dead.take(page)
+        assert not dead.is_active
+        await heir.take(page)
+        await heir.stay(at_end=True)
+        assert await rows(store) == [("lamp", 300)]
+        await dead.stop()
+        assert heir.is_active
+        await heir.take(page)
+        assert await rows(store) == [("lamp", 300)]
+
+
+async def test_two_runners_fight_and_every_event_takes_effect_once(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store, store_at(tmp_path) as same:
+        runners = [ProjectionRunner(s, [sales()], lease=0.002) for s in (store, same)]
+
+        def work(runner: ProjectionRunner) -> Any:
+            async def run() -> None:
+                for _ in range(150):
+                    async with runner._lock:
+                        await runner._step()
+
+            return run
+
+        async def write() -> None:
+            for number in range(100):
+                await store.append(f"a-{number % 3}", [Sold("lamp", 1)] * 3)
+
+        outcomes = await together(*map(work, runners), write)
+        assert not any(isinstance(outcome, BaseException) for outcome in outcomes), outcomes
+        for runner in runners:
+            await runner.close()
+        last = ProjectionRunner(store, [sales()])
+        await last.catch_up()
+        await last.close()
+        assert await rows(store) == [("lamp", 300)]
+        assert len(await rows(store, "log")) == 300
+
+
+async def test_a_new_version_catches_up_beside_the_old_one(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("lamp", 1)] * 5_000)
+        old = ProjectionRunner(store, [sales()])
+        await old.catch_up()
+        new = ProjectionRunner(store, [sales(version=2, factor=2)])
+        async with new._lock:
+            await new._step()
+        states = {status.version: status.state for status in await new.status()}
+        assert states == {1: "live", 2: "building"}
+        assert await rows(store) == [("lamp", 5_000)]  # readers go on with the old one
+        await store.append("a", [Sold("lamp", 1)])
+        await old.catch_up()
+        assert await rows(store) == [("lamp", 5_001)]
+        await new.catch_up()
+        assert await rows(store) == [("lamp", 10_002)]
+        (status,) = await new.status()
+        assert (status.version, status.state) == (2, "live")
+        names = await store._backend.view(
+            lambda view: view.execute("SELECT name FROM sqlite_master WHERE name GLOB '*__1_*'")
+        )
+        assert names == []
+        # the old code finds that its time is over, and doesn't take it back
+        await store.append("a", [Sold("lamp", 1)])
+        async with old._lock:
+            for _ in range(3):
+                await old._step()
+        await new.catch_up()
+        assert await rows(store) == [("lamp", 10_004)]
+        await old.close()
+        await new.close()
+        back = TableFollower(store, sales(), lease=5)
+        assert not await back.start()
+
+
+async def test_tables_that_a_new_version_lacks_disappear(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("lamp", 1)])
+        runner = ProjectionRunner(store, [sales()])
+        await runner.catch_up()
+        await runner.close()
+        less = TableProjection("sales", "CREATE TABLE {sales} (total INTEGER)", version=2)
+        less.on(Sold)(
+            lambda tables, event: tables.execute(
+                "INSERT INTO {sales} VALUES (?)", [event.event.pieces]
+            )
+        )
+        runner = ProjectionRunner(store, [less])
+        await runner.catch_up()
+        await runner.close()
+        assert await rows(store) == [(1,)]
+        with pytest.raises(StatementError, match="no such table: log"):
+            await rows(store, "log")
+
+
+async def test_a_rebuild_under_load_while_readers_read(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("lamp", 1)] * 3_000)
+        projection = sales()
+        seen: list[int] = []
+        done: list[bool] = []
+
+        async def write() -> None:
+            while not done:
+                await store.append("a", [Sold("lamp", 1)] * 20)
+
+        async def read() -> None:
+            while not done:
+                ((_, lamps),) = await rows(store)
+                seen.append(lamps)
+
+        async with ProjectionRunner(store, [projection]) as runner:
+            await runner.catch_up()
+
+            async def rebuild() -> list[tuple[int, int]]:
+                heard: list[tuple[int, int]] = []
+                try:
+                    await runner.rebuild(projection, lambda at, head: heard.append((at, head)))
+                finally:
+                    done.append(True)
+                return heard
+
+            outcomes = await together(write, read, rebuild)
+            assert not any(isinstance(outcome, BaseException) for outcome in outcomes), outcomes
+            assert seen == sorted(seen)
+            assert seen[0] >= 3_000
+            await runner.catch_up()
+            head = (await store.head()).position
+            assert await rows(store) == [("lamp", head)]
+            (status,) = await runner.status()
+            assert (status.build, status.state, status.position) == (2, "live", head)
+
+
+async def test_an_interrupted_rebuild_goes_on(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("lamp", 1)] * 6_000)
+        projection = sales()
+        runner = ProjectionRunner(store, [projection])
+        await runner.catch_up()
+
+        class Interruption(Exception):  # noqa: N818
+            pass
+
+        def interrupt(at: int, head: int) -> None:
+            if at >= 2_000:
+                raise Interruption
+
+        with pytest.raises(Interruption):
+            await runner.rebuild(projection, interrupt)
+        await runner.close()
+        runner = ProjectionRunner(store, [projection])
+        heard: list[int] = []
+        await runner.rebuild(projection, lambda at, head: heard.append(at))
+        assert heard[0] > 2_000
+        assert await rows(store) == [("lamp", 6_000)]
+        (status,) = await runner.status()
+        assert status.build == 2
+        await runner.close()
+
+
+async def test_inline_rows_are_there_when_the_append_returns(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("lamp", 2)])
+        async with ProjectionRunner(store, [], inline=[sales()]) as runner:
+            await runner.catch_up()
+            while not runner._attached:
+                await store._backend.wait(1 << 40, 0.005)
+            for number in range(50):
+                await store.append("a", [Sold("lamp", 1)])
+                assert await rows(store) == [("lamp", number + 3)]
+            with pytest.raises(ProjectionError, match=r"position 52.*CHECK"):
+                await store.append("a", [Returned("lamp", 100)])
+            assert await rows(store) == [("lamp", 52)]
+            assert await store.version("a") == 51
+            outcomes = await together(
+                *[lambda n=n: store.append(f"b-{n}", [Returned("lamp", 10)]) for n in range(8)]
+            )
+            refused = [outcome for outcome in outcomes if isinstance(outcome, ProjectionError)]
+            assert len(refused) == 3
+            assert await rows(store) == [("lamp", 2)]
+            with pytest.raises(ConflictError):
+                await store.append("a", [Sold("lamp", 1)], expected=7)
+            (status,) = await runner.status()
+            assert (status.state, status.lag) == ("live", 0)
+        await store.append("a", [Sold("lamp", 1)])  # nobody keeps it inline any more
+        assert await rows(store) == [("lamp", 2)]
+        async with ProjectionRunner(store, [], inline=[sales()]) as runner:
+            await runner.catch_up()
+        assert await rows(store) == [("lamp", 3)]
+
+
+async def test_inline_takes_in_what_a_process_without_it_has_written(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
+        async with ProjectionRunner(store, [], inline=[sales()]) as runner:
+            await runner.catch_up()
+            while not runner._attached:
+                await store._backend.wait(1 << 40, 0.005)
+            await stranger.append("b", [Sold("lamp", 5)] * 3_000)
+            assert await rows(store) == []
+            await store.append("a", [Sold("lamp", 1)])
+            assert await rows(store) == [("lamp", 15_001)]
+
+
+async def test_a_state_in_memory_starts_from_its_snapshot(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        mine = pieces()
+        await store.append("a", [Sold("lamp", 1)] * 100)
+        follower = StateFollower(store, mine, EveryEvents(40))
+        assert await follower.start()
+        await follower.take(await store._backend.read(Query(), 60))
+        assert [s.position for s in await store.snapshots("pieces")] == [100]
+        again = StateFollower(store, mine)
+        assert await again.start()
+        assert again.position == 100
+        assert (await again.ask(dict)) == ({"lamp": 100}, 100)
+        assert (await Repository(store, mine.fold).load(Query())).since.events == 0
+        newer = StateFollower(store, pieces(version=2))
+        await newer.start()
+        assert newer.position == 0
+
+
+async def test_what_is_said_of_a_mutable_state_never_changes(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        mine = pieces()
+        await store.append("a", [Sold("lamp", 1)])
+        runner = ProjectionRunner(store, [mine])
+        with pytest.raises(StaleError):
+            await runner.ask(mine, dict)
+        await runner.catch_up()
+        said, _ = await runner.ask(mine, lambda state: state)
+        await store.append("a", [Sold("lamp", 1)])
+        await runner.catch_up()
+        assert said == {"lamp": 1}
+        said["lamp"] = 99
+        assert await runner.ask(mine, dict) == ({"lamp": 2}, 2)
+        await runner.close()
+
+
+async def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
+    for schema, reason in (
+        (["CREATE TABLE sales (x)"], "no tables"),
+        (["CREATE TABLE {slices} (x)"], "Everwhen uses itself"),
+        (["CREATE TABLE {a__b} (x)"], "small letters"),
+        (["CREATE TABLE {Sales} (x)"], "small letters"),
+    ):
+        with pytest.raises(DeclarationError, match=reason):
+            TableProjection("sales", schema)
+    with pytest.raises(DeclarationError, match="no @"):
+        TableProjection("sales@2", SCHEMA)
+    with pytest.raises(DeclarationError, match="they are 1"):
+        TableProjection("sales", SCHEMA, version=0)
+    with pytest.raises(DeclarationError, match="no fold"):
+        Projection("sales")  # type: ignore[arg-type]
+    twice = sales()
+    with pytest.raises(DeclarationError, match="two functions for Sold"):
+        twice.on(Sold)(lambda tables, event: None)
+    async with open_store("memory:", events=EVENTS) as store:
+        with pytest.raises(DeclarationError, match="memory backend has no SQL"):
+            ProjectionRunner(store, [sales()])
+        with pytest.raises(DeclarationError, match="two projections 'pieces'"):
+            ProjectionRunner(store, [pieces(), pieces()])
+        with pytest.raises(DeclarationError, match="give a Projection"):
+            ProjectionRunner(store, ["pieces"])  # type: ignore[list-item]
+        with pytest.raises(UnsupportedError, match="inline"):
+            await store._backend.attach(lambda transaction: None)
+        runner = ProjectionRunner(store, [])
+        with pytest.raises(DeclarationError, match="not among"):
+            await runner.ask(pieces(), len)
+        with pytest.raises(DeclarationError, match="not among"):
+            await runner.parked(pieces())
+        with pytest.raises(DeclarationError, match="not among"):
+            await runner.rebuild(sales())
+
+
+async def test_names_that_are_taken(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        runner = ProjectionRunner(store, [sales()])
+        await runner.catch_up()
+        await runner.close()
+        rival = TableProjection("rival", "CREATE TABLE {sales} (x)")
+        with pytest.raises(DeclarationError, match="belongs to projection 'sales'"):
+            await ProjectionRunner(store, [rival]).catch_up()
+        async with store.transaction() as transaction:
+            await transaction.execute("CREATE TABLE till (x)")
+        clumsy = TableProjection("clumsy", "CREATE TABLE {till} (x)")
+        with pytest.raises(DeclarationError, match="'till' is a table of its own"):
+            await ProjectionRunner(store, [clumsy]).catch_up()
+
+
+async def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        async with store.transaction() as transaction:
+            await transaction.save_checkpoint(Checkpoint("projection/sales@1.1", 0, b"{"))
+        with pytest.raises(Exception, match=r"projection/sales@1\.1.*is damaged"):
+            await ProjectionRunner(store, [sales()]).catch_up()
+
+
+async def test_many_pages_of_a_big_history_cost_flat_memory(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        for _ in range(10):
+            await store.append("a", [Sold("lamp", 1)] * 1_000)
+        runner = ProjectionRunner(store, [sales(), pieces()])
+        pages: list[int] = []
+        await runner.catch_up(lambda at, goal: pages.append(at))
+        assert len(pages) >= 5
+        assert max(b - a for a, b in pairwise(pages)) <= 3_000
+        await runner.close()
+
+
+def test_status_is_data() -> None:
+    status = ProjectionStatus("a", 1, 1, "live", 5, 0, 1.5, 0, 0)
+    assert msgspec.json.decode(msgspec.json.encode(status), type=ProjectionStatus) == status
+    assert threading.active_count() < 50

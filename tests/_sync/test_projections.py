@@ -1,0 +1,669 @@
+# Generated from tests/_async/test_projections.py by tools/unasync.py: edit that, then run `make sync`.
+"""Projections: every event takes effect once, in order, whatever happens to the one who applies it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from everwhen import (
+    Checkpoint,
+    ConflictError,
+    DeclarationError,
+    Event,
+    EveryEvents,
+    Fold,
+    OnError,
+    Projection,
+    ProjectionError,
+    ProjectionRunner,
+    ProjectionStatus,
+    Query,
+    RecordedEvent,
+    Repository,
+    StaleError,
+    StatementError,
+    Store,
+    TableProjection,
+    Tables,
+    UnsupportedError,
+    open_store,
+)
+from everwhen._sync.followers import StateFollower, TableFollower
+from everwhen._sync_testing.seam import together
+
+
+class Sold(Event):
+    item: str
+    pieces: int
+
+
+class Returned(Event):
+    item: str
+    pieces: int
+
+
+EVENTS = [Sold, Returned]
+SCHEMA = [
+    "CREATE TABLE {sales} (item TEXT PRIMARY KEY, pieces INTEGER NOT NULL CHECK (pieces >= 0))",
+    "CREATE INDEX {sales}_by_pieces ON {sales} (pieces)",
+    "CREATE TABLE {log} (position INTEGER PRIMARY KEY, stream TEXT NOT NULL)",
+]
+
+
+def sales(
+    *,
+    version: int = 1,
+    of: Query | None = None,
+    on_error: OnError | None = None,
+    factor: int = 1,
+    fails: Callable[[RecordedEvent[Any]], bool] = lambda event: False,
+) -> TableProjection:
+    projection = TableProjection(
+        "sales", SCHEMA, version=version, of=of, on_error=on_error or OnError()
+    )
+
+    def add(tables: Tables, event: RecordedEvent[Any], pieces: int) -> None:
+        change = (pieces * factor, event.event.item)
+        tables.execute("INSERT OR IGNORE INTO {sales} VALUES (?, 0)", (event.event.item,))
+        tables.execute("UPDATE {sales} SET pieces = pieces + ? WHERE item = ?", change)
+        tables.execute("INSERT INTO {log} VALUES (?, ?)", (event.position, event.stream))
+        if fails(event):
+            raise ValueError(event.event.item)
+
+    @projection.on(Sold)
+    def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
+        add(tables, event, event.event.pieces)
+
+    @projection.on(Returned)
+    def _(tables: Tables, event: RecordedEvent[Returned]) -> None:
+        add(tables, event, -event.event.pieces)
+
+    return projection
+
+
+def pieces(*, version: int = 1, on_error: OnError | None = None) -> Projection[dict[str, int]]:
+    """In memory, with a state that is changed in place."""
+    fold: Fold[dict[str, int]] = Fold("pieces", dict, version=version, state=dict[str, int])
+
+    @fold.on(Sold)
+    def _(state: dict[str, int], event: Sold) -> dict[str, int]:
+        state[event.item] = state.get(event.item, 0) + event.pieces
+        if event.item == "poison":
+            raise ValueError(event.item)
+        return state
+
+    return Projection(fold, on_error=on_error or OnError())
+
+
+def rows(store: Store, table: str = "sales") -> list[tuple[Any, ...]]:
+    return store._backend.view(lambda view: view.execute(f"SELECT * FROM {table} ORDER BY 1"))
+
+
+def store_at(folder: Path) -> Any:
+    return open_store(folder / "shop.db", events=EVENTS, durable=False)
+
+
+def once(pause: float = 0.0, then: Any = "halt", retries: int = 0) -> OnError:
+    return OnError(then, retries=retries, pause=pause)
+
+
+def test_rows_and_checkpoint_follow_the_events(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        store.append("till-1", [Sold("lamp", 2), Sold("chair", 4)])
+        runner = ProjectionRunner(store, [sales(), pieces()])
+        runner.catch_up()
+        assert rows(store) == [("chair", 4), ("lamp", 2)]
+        store.append("till-2", [Sold("lamp", 5), Returned("chair", 1)])
+        runner.catch_up()
+        runner.catch_up()
+        assert rows(store) == [("chair", 3), ("lamp", 7)]
+        assert rows(store, "log") == [
+            (1, "till-1"), (2, "till-1"), (3, "till-2"), (4, "till-2"),
+        ]  # fmt: skip
+        by_table, in_memory = runner.status()
+        assert (by_table.state, by_table.position, by_table.lag) == ("live", 4, 0)
+        assert (in_memory.state, in_memory.position, in_memory.lag) == ("memory", 4, 0)
+        runner.close()
+        # another one goes on where this one was
+        store.append("till-2", [Sold("desk", 1)])
+        with ProjectionRunner(store, [sales()]) as other:
+            other.catch_up()
+        assert rows(store) == [("chair", 3), ("desk", 1), ("lamp", 7)]
+
+
+def test_it_follows_in_the_background(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        mine = pieces()
+        with ProjectionRunner(store, [sales(), mine]) as runner:
+            for number in range(20):
+                store.append("till-1", [Sold("lamp", 1)] * (number % 3 + 1))
+            runner.catch_up()
+            assert rows(store) == [("lamp", 39)]
+            assert runner.ask(mine, lambda state: state["lamp"]) == (39, 39)
+
+
+def test_a_query_and_what_does_not_concern_it(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        projection = sales(of=Query().category("till").types(Sold))
+        with ProjectionRunner(store, [projection], lease=0.4) as runner:
+            store.append("till-1", [Sold("lamp", 1), Returned("lamp", 1)])
+            store.append("other-1", [Sold("lamp", 1)])
+            runner.catch_up()
+            assert rows(store) == [("lamp", 1)]
+            store.append("other-1", [Sold("lamp", 1)] * 50)
+            for _ in range(400):  # it says how far it is though there was nothing to do
+                (status,) = runner.status()
+                if status.position == 53:
+                    break
+                store._backend.wait(1 << 40, 0.01)
+            assert status.lag == 0
+        assert rows(store) == [("lamp", 1)]
+
+
+def test_projections_at_different_places_join_each_other(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        store.append("till-1", [Sold("lamp", 1)] * 5_000)
+        first = ProjectionRunner(store, [sales()])
+        first.catch_up()
+        first.close()
+        store.append("till-1", [Sold("lamp", 1)] * 5_000)
+        mine = pieces()
+        runner = ProjectionRunner(store, [sales(), mine])
+        heard: list[tuple[int, int]] = []
+        runner.catch_up(lambda at, goal: heard.append((at, goal)))
+        assert rows(store) == [("lamp", 10_000)]
+        assert runner.ask(mine, len) == (1, 10_000)
+        assert heard[-1] == (10_000, 10_000)
+        assert sorted(heard) == heard
+        runner.close()
+
+
+@pytest.mark.parametrize("kind", ["sql", "check", "python", "event"])
+def test_a_failure_halts_and_says_where(tmp_path: Path, kind: str) -> None:
+    with store_at(tmp_path) as store:
+        projection = TableProjection("sales", SCHEMA, on_error=once(retries=1))
+
+        @projection.on(Sold)
+        def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
+            tables.execute("INSERT OR IGNORE INTO {sales} VALUES (?, 1)", (event.event.item,))
+            if event.event.item == "poison":
+                if kind == "sql":
+                    tables.execute("SELECT nothing FROM nowhere")
+                elif kind == "check":
+                    tables.execute("UPDATE {sales} SET pieces = -1")
+                else:
+                    raise ZeroDivisionError
+
+        store.append("a", [Sold("lamp", 1)] * 3)
+        store.append("a", [Sold("poison", 1), Sold("chair", 1)])
+        other = pieces(on_error=once(then="skip"))
+        runner = ProjectionRunner(store, [projection, other])
+        with pytest.raises(ProjectionError) as halted:
+            runner.catch_up()
+        assert (halted.value.projection, halted.value.position) == ("sales", 4)
+        cause = StatementError if kind in ("sql", "check") else ZeroDivisionError
+        assert isinstance(halted.value.__cause__, cause)
+        table, memory = runner.status()
+        assert (table.state, table.position, table.lag) == ("halted", 3, 2)
+        assert table.error is not None
+        while (memory := (runner.status())[1]).lag:
+            with runner._lock:
+                runner._step()
+        assert (memory.position, memory.skipped) == (5, 1)
+        runner.close()
+        # mended, it goes on where it halted
+        mended = ProjectionRunner(store, [sales()])
+        mended.catch_up()
+        assert rows(store) == [("chair", 1), ("lamp", 1), ("poison", 1)]
+        (status,) = mended.status()
+        assert (status.state, status.error) == ("live", None)
+        mended.close()
+
+
+def test_a_runner_whose_projections_have_all_halted_ends(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("poison", 1)])
+        runner = ProjectionRunner(store, [sales(on_error=once(), fails=lambda event: True)])
+        with pytest.raises(ProjectionError, match="position 1: ValueError: poison"):
+            runner.run()
+
+
+def test_retries_with_growing_pauses(tmp_path: Path) -> None:
+    left = [2]
+
+    def fails(event: RecordedEvent[Any]) -> bool:
+        if event.event.item == "poison" and left[0]:
+            left[0] -= 1
+            return True
+        return False
+
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("lamp", 1), Sold("poison", 1), Sold("lamp", 1)])
+        runner = ProjectionRunner(store, [sales(on_error=once(retries=2), fails=fails)])
+        runner.catch_up()
+        assert left == [0]
+        assert rows(store) == [("lamp", 2), ("poison", 1)]
+        runner.close()
+
+
+@pytest.mark.parametrize("page", [1, 7, 2_000])
+def test_skipping_leaves_out_one_event(
+    tmp_path: Path, page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("everwhen._sync.runner.PAGE_EVENTS", page)
+    with store_at(tmp_path) as store:
+        for number in range(30):
+            item = "poison" if number in (0, 7, 8, 29) else "lamp"
+            store.append(f"till-{number % 4}", [Sold(item, 1)])
+        mine = pieces(on_error=once(then="skip"))
+        projection = sales(
+            on_error=once(then="skip"), fails=lambda event: event.event.item == "poison"
+        )
+        runner = ProjectionRunner(store, [projection, mine])
+        runner.catch_up()
+        assert rows(store) == [("lamp", 26)]
+        assert len(rows(store, "log")) == 26
+        assert runner.ask(mine, dict) == ({"lamp": 26}, 30)
+        assert [(s.skipped, s.parked) for s in runner.status()] == [(4, 0), (4, 0)]
+        runner.close()
+        assert store.snapshots("pieces") == []
+
+
+def test_parked_events_hold_back_their_stream_and_can_be_retried(tmp_path: Path) -> None:
+    broken = [True]
+
+    def fails(event: RecordedEvent[Any]) -> bool:
+        return broken[0] and event.event.item == "poison"
+
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("lamp", 1)])
+        store.append("a", [Sold("poison", 5), Returned("poison", 2), Sold("lamp", 1)])
+        store.append("b", [Sold("lamp", 10)])
+        projection = sales(on_error=once(then="park"), fails=fails)
+        runner = ProjectionRunner(store, [projection])
+        runner.catch_up()
+        assert rows(store) == [("lamp", 11)]
+        parked = runner.parked(projection)
+        assert [(p.position, p.stream, p.type) for p in parked] == [
+            (2, "a", "Sold"), (3, "a", "Returned"), (4, "a", "Sold"),
+        ]  # fmt: skip
+        assert [p.error for p in parked] == ["ValueError: poison", None, None]
+        assert (runner.status())[0].parked == 3
+        assert runner.retry_parked(projection) == 3
+        assert rows(store) == [("lamp", 11)]
+        runner.close()
+        # another runner knows of them
+        store.append("a", [Sold("desk", 1)])
+        store.append("b", [Sold("desk", 1)])
+        runner = ProjectionRunner(store, [projection])
+        runner.catch_up()
+        assert rows(store) == [("desk", 1), ("lamp", 11)]
+        broken[0] = False
+        assert runner.retry_parked(projection) == 0
+        assert rows(store) == [("desk", 2), ("lamp", 12), ("poison", 3)]
+        assert sorted(rows(store, "log")) == [(n, "b" if n in (5, 7) else "a") for n in range(1, 8)]
+        store.append("a", [Sold("desk", 1)])
+        runner.catch_up()
+        assert runner.parked(projection) == []
+        assert rows(store) == [("desk", 3), ("lamp", 12), ("poison", 3)]
+        runner.close()
+
+
+def test_parking_in_memory(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("poison", 5), Sold("lamp", 1)])
+        store.append("b", [Sold("lamp", 10)])
+        mine = pieces(on_error=once(then="park"))
+        runner = ProjectionRunner(store, [mine])
+        runner.catch_up()
+        assert runner.ask(mine, dict) == ({"lamp": 10}, 3)
+        assert [p.position for p in runner.parked(mine)] == [1, 2]
+        assert runner.retry_parked(mine) == 2
+        mine.fold._by_class[Sold] = lambda state, event: (
+            state | {event.item: state.get(event.item, 0) + event.pieces}
+        )
+        assert runner.retry_parked(mine) == 0
+        assert runner.ask(mine, dict) == ({"lamp": 11, "poison": 5}, 3)
+        runner.close()
+
+
+def test_only_one_runner_works_on_a_projection(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store, store_at(tmp_path) as same:
+        one = TableFollower(store, sales(), lease=60)
+        other = TableFollower(same, sales(), lease=60)
+        assert one.start()
+        assert not other.start()
+        assert one.start()
+        one.stop()
+        assert other.start()
+        assert not one.start()
+
+
+def test_a_lease_that_has_run_out_is_taken_over_and_the_late_one_writes_nothing(
+    tmp_path: Path,
+) -> None:
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("lamp", 1)] * 3)
+        dead = TableFollower(store, sales(), lease=0.0)
+        heir = TableFollower(store, sales(factor=100), lease=60)
+        assert dead.start()
+        assert heir.start()
+        page = store._backend.read(Query(), 100)
+        dead.take(page)
+        assert not dead.is_active
+        heir.take(page)
+        heir.stay(at_end=True)
+        assert rows(store) == [("lamp", 300)]
+        dead.stop()
+        assert heir.is_active
+        heir.take(page)
+        assert rows(store) == [("lamp", 300)]
+
+
+def test_two_runners_fight_and_every_event_takes_effect_once(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store, store_at(tmp_path) as same:
+        runners = [ProjectionRunner(s, [sales()], lease=0.002) for s in (store, same)]
+
+        def work(runner: ProjectionRunner) -> Any:
+            def run() -> None:
+                for _ in range(150):
+                    with runner._lock:
+                        runner._step()
+
+            return run
+
+        def write() -> None:
+            for number in range(100):
+                store.append(f"a-{number % 3}", [Sold("lamp", 1)] * 3)
+
+        outcomes = together(*map(work, runners), write)
+        assert not any(isinstance(outcome, BaseException) for outcome in outcomes), outcomes
+        for runner in runners:
+            runner.close()
+        last = ProjectionRunner(store, [sales()])
+        last.catch_up()
+        last.close()
+        assert rows(store) == [("lamp", 300)]
+        assert len(rows(store, "log")) == 300
+
+
+def test_a_new_version_catches_up_beside_the_old_one(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("lamp", 1)] * 5_000)
+        old = ProjectionRunner(store, [sales()])
+        old.catch_up()
+        new = ProjectionRunner(store, [sales(version=2, factor=2)])
+        with new._lock:
+            new._step()
+        states = {status.version: status.state for status in new.status()}
+        assert states == {1: "live", 2: "building"}
+        assert rows(store) == [("lamp", 5_000)]  # readers go on with the old one
+        store.append("a", [Sold("lamp", 1)])
+        old.catch_up()
+        assert rows(store) == [("lamp", 5_001)]
+        new.catch_up()
+        assert rows(store) == [("lamp", 10_002)]
+        (status,) = new.status()
+        assert (status.version, status.state) == (2, "live")
+        names = store._backend.view(
+            lambda view: view.execute("SELECT name FROM sqlite_master WHERE name GLOB '*__1_*'")
+        )
+        assert names == []
+        # the old code finds that its time is over, and doesn't take it back
+        store.append("a", [Sold("lamp", 1)])
+        with old._lock:
+            for _ in range(3):
+                old._step()
+        new.catch_up()
+        assert rows(store) == [("lamp", 10_004)]
+        old.close()
+        new.close()
+        back = TableFollower(store, sales(), lease=5)
+        assert not back.start()
+
+
+def test_tables_that_a_new_version_lacks_disappear(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("lamp", 1)])
+        runner = ProjectionRunner(store, [sales()])
+        runner.catch_up()
+        runner.close()
+        less = TableProjection("sales", "CREATE TABLE {sales} (total INTEGER)", version=2)
+        less.on(Sold)(
+            lambda tables, event: tables.execute(
+                "INSERT INTO {sales} VALUES (?)", [event.event.pieces]
+            )
+        )
+        runner = ProjectionRunner(store, [less])
+        runner.catch_up()
+        runner.close()
+        assert rows(store) == [(1,)]
+        with pytest.raises(StatementError, match="no such table: log"):
+            rows(store, "log")
+
+
+def test_a_rebuild_under_load_while_readers_read(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("lamp", 1)] * 3_000)
+        projection = sales()
+        seen: list[int] = []
+        done: list[bool] = []
+
+        def write() -> None:
+            while not done:
+                store.append("a", [Sold("lamp", 1)] * 20)
+
+        def read() -> None:
+            while not done:
+                ((_, lamps),) = rows(store)
+                seen.append(lamps)
+
+        with ProjectionRunner(store, [projection]) as runner:
+            runner.catch_up()
+
+            def rebuild() -> list[tuple[int, int]]:
+                heard: list[tuple[int, int]] = []
+                try:
+                    runner.rebuild(projection, lambda at, head: heard.append((at, head)))
+                finally:
+                    done.append(True)
+                return heard
+
+            outcomes = together(write, read, rebuild)
+            assert not any(isinstance(outcome, BaseException) for outcome in outcomes), outcomes
+            assert seen == sorted(seen)
+            assert seen[0] >= 3_000
+            runner.catch_up()
+            head = (store.head()).position
+            assert rows(store) == [("lamp", head)]
+            (status,) = runner.status()
+            assert (status.build, status.state, status.position) == (2, "live", head)
+
+
+def test_an_interrupted_rebuild_goes_on(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("lamp", 1)] * 6_000)
+        projection = sales()
+        runner = ProjectionRunner(store, [projection])
+        runner.catch_up()
+
+        class Interruption(Exception):  # noqa: N818
+            pass
+
+        def interrupt(at: int, head: int) -> None:
+            if at >= 2_000:
+                raise Interruption
+
+        with pytest.raises(Interruption):
+            runner.rebuild(projection, interrupt)
+        runner.close()
+        runner = ProjectionRunner(store, [projection])
+        heard: list[int] = []
+        runner.rebuild(projection, lambda at, head: heard.append(at))
+        assert heard[0] > 2_000
+        assert rows(store) == [("lamp", 6_000)]
+        (status,) = runner.status()
+        assert status.build == 2
+        runner.close()
+
+
+def test_inline_rows_are_there_when_the_append_returns(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("lamp", 2)])
+        with ProjectionRunner(store, [], inline=[sales()]) as runner:
+            runner.catch_up()
+            while not runner._attached:
+                store._backend.wait(1 << 40, 0.005)
+            for number in range(50):
+                store.append("a", [Sold("lamp", 1)])
+                assert rows(store) == [("lamp", number + 3)]
+            with pytest.raises(ProjectionError, match=r"position 52.*CHECK"):
+                store.append("a", [Returned("lamp", 100)])
+            assert rows(store) == [("lamp", 52)]
+            assert store.version("a") == 51
+            outcomes = together(
+                *[lambda n=n: store.append(f"b-{n}", [Returned("lamp", 10)]) for n in range(8)]
+            )
+            refused = [outcome for outcome in outcomes if isinstance(outcome, ProjectionError)]
+            assert len(refused) == 3
+            assert rows(store) == [("lamp", 2)]
+            with pytest.raises(ConflictError):
+                store.append("a", [Sold("lamp", 1)], expected=7)
+            (status,) = runner.status()
+            assert (status.state, status.lag) == ("live", 0)
+        store.append("a", [Sold("lamp", 1)])  # nobody keeps it inline any more
+        assert rows(store) == [("lamp", 2)]
+        with ProjectionRunner(store, [], inline=[sales()]) as runner:
+            runner.catch_up()
+        assert rows(store) == [("lamp", 3)]
+
+
+def test_inline_takes_in_what_a_process_without_it_has_written(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
+        with ProjectionRunner(store, [], inline=[sales()]) as runner:
+            runner.catch_up()
+            while not runner._attached:
+                store._backend.wait(1 << 40, 0.005)
+            stranger.append("b", [Sold("lamp", 5)] * 3_000)
+            assert rows(store) == []
+            store.append("a", [Sold("lamp", 1)])
+            assert rows(store) == [("lamp", 15_001)]
+
+
+def test_a_state_in_memory_starts_from_its_snapshot(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        mine = pieces()
+        store.append("a", [Sold("lamp", 1)] * 100)
+        follower = StateFollower(store, mine, EveryEvents(40))
+        assert follower.start()
+        follower.take(store._backend.read(Query(), 60))
+        assert [s.position for s in store.snapshots("pieces")] == [100]
+        again = StateFollower(store, mine)
+        assert again.start()
+        assert again.position == 100
+        assert (again.ask(dict)) == ({"lamp": 100}, 100)
+        assert (Repository(store, mine.fold).load(Query())).since.events == 0
+        newer = StateFollower(store, pieces(version=2))
+        newer.start()
+        assert newer.position == 0
+
+
+def test_what_is_said_of_a_mutable_state_never_changes(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        mine = pieces()
+        store.append("a", [Sold("lamp", 1)])
+        runner = ProjectionRunner(store, [mine])
+        with pytest.raises(StaleError):
+            runner.ask(mine, dict)
+        runner.catch_up()
+        said, _ = runner.ask(mine, lambda state: state)
+        store.append("a", [Sold("lamp", 1)])
+        runner.catch_up()
+        assert said == {"lamp": 1}
+        said["lamp"] = 99
+        assert runner.ask(mine, dict) == ({"lamp": 2}, 2)
+        runner.close()
+
+
+def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
+    for schema, reason in (
+        (["CREATE TABLE sales (x)"], "no tables"),
+        (["CREATE TABLE {slices} (x)"], "Everwhen uses itself"),
+        (["CREATE TABLE {a__b} (x)"], "small letters"),
+        (["CREATE TABLE {Sales} (x)"], "small letters"),
+    ):
+        with pytest.raises(DeclarationError, match=reason):
+            TableProjection("sales", schema)
+    with pytest.raises(DeclarationError, match="no @"):
+        TableProjection("sales@2", SCHEMA)
+    with pytest.raises(DeclarationError, match="they are 1"):
+        TableProjection("sales", SCHEMA, version=0)
+    with pytest.raises(DeclarationError, match="no fold"):
+        Projection("sales")  # type: ignore[arg-type]
+    twice = sales()
+    with pytest.raises(DeclarationError, match="two functions for Sold"):
+        twice.on(Sold)(lambda tables, event: None)
+    with open_store("memory:", events=EVENTS) as store:
+        with pytest.raises(DeclarationError, match="memory backend has no SQL"):
+            ProjectionRunner(store, [sales()])
+        with pytest.raises(DeclarationError, match="two projections 'pieces'"):
+            ProjectionRunner(store, [pieces(), pieces()])
+        with pytest.raises(DeclarationError, match="give a Projection"):
+            ProjectionRunner(store, ["pieces"])  # type: ignore[list-item]
+        with pytest.raises(UnsupportedError, match="inline"):
+            store._backend.attach(lambda transaction: None)
+        runner = ProjectionRunner(store, [])
+        with pytest.raises(DeclarationError, match="not among"):
+            runner.ask(pieces(), len)
+        with pytest.raises(DeclarationError, match="not among"):
+            runner.parked(pieces())
+        with pytest.raises(DeclarationError, match="not among"):
+            runner.rebuild(sales())
+
+
+def test_names_that_are_taken(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        runner = ProjectionRunner(store, [sales()])
+        runner.catch_up()
+        runner.close()
+        rival = TableProjection("rival", "CREATE TABLE {sales} (x)")
+        with pytest.raises(DeclarationError, match="belongs to projection 'sales'"):
+            ProjectionRunner(store, [rival]).catch_up()
+        with store.transaction() as transaction:
+            transaction.execute("CREATE TABLE till (x)")
+        clumsy = TableProjection("clumsy", "CREATE TABLE {till} (x)")
+        with pytest.raises(DeclarationError, match="'till' is a table of its own"):
+            ProjectionRunner(store, [clumsy]).catch_up()
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        with store.transaction() as transaction:
+            transaction.save_checkpoint(Checkpoint("projection/sales@1.1", 0, b"{"))
+        with pytest.raises(Exception, match=r"projection/sales@1\.1.*is damaged"):
+            ProjectionRunner(store, [sales()]).catch_up()
+
+
+def test_many_pages_of_a_big_history_cost_flat_memory(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        for _ in range(10):
+            store.append("a", [Sold("lamp", 1)] * 1_000)
+        runner = ProjectionRunner(store, [sales(), pieces()])
+        pages: list[int] = []
+        runner.catch_up(lambda at, goal: pages.append(at))
+        assert len(pages) >= 5
+        assert max(b - a for a, b in pairwise(pages)) <= 3_000
+        runner.close()
+
+
+def test_status_is_data() -> None:
+    status = ProjectionStatus("a", 1, 1, "live", 5, 0, 1.5, 0, 0)
+    assert msgspec.json.decode(msgspec.json.encode(status), type=ProjectionStatus) == status
+    assert threading.active_count() < 50
