@@ -97,7 +97,8 @@ def with_page(
     """
     began = time.perf_counter()
     state, count = folded_page(page, asked, wanted, codec, fold, loaded.state)
-    until = max(loaded.read_until, page.cursor)
+    bound = page.cursor if asked.last_position is None else asked.last_position
+    until = max(loaded.read_until, min(page.cursor, bound))
     if not count:
         return msgspec.structs.replace(loaded, state=state, read_until=until)
     before, since = loaded._place, loaded.since

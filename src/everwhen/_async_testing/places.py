@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from everwhen._async_testing.bench import Bench, events_of
-from everwhen._async_testing.seam import Beside, pause
+from everwhen._async_testing.seam import Beside, pause, together
 from everwhen.contract import Checkpoint, Receipt, Snapshot
-from everwhen.errors import EverwhenError, StorageError, UnsupportedError
+from everwhen.engine import EngineTransaction, EngineView
+from everwhen.errors import EverwhenError, ProjectionError, StorageError, UnsupportedError
+from everwhen.query import Query
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import notes
@@ -193,3 +195,106 @@ async def checkpoints_of_a_damaged_kind_are_refused(bench: Bench) -> None:
             with raises(EverwhenError, f"{checkpoint!r}"):
                 await transaction.save_checkpoint(checkpoint)
     equal(await store.checkpoints(), [], "nothing was kept")
+
+
+@promise(Guarantee.ATOMIC)
+async def a_function_is_run_in_a_transaction(bench: Bench) -> None:
+    store = await bench.store()
+    await store.append("a", notes(3))
+
+    def work(transaction: EngineTransaction) -> int:
+        before = transaction.checkpoint("c")
+        position = 0 if before is None else before.position
+        page = transaction.read(Query().after(position), 1)
+        transaction.save_checkpoint(Checkpoint("c", page.cursor))
+        return page.cursor - position
+
+    equal(await store._backend.transact(work), 3, "it returns what the function returns")
+    equal(await store.checkpoint("c"), Checkpoint("c", 3), "and takes effect")
+    equal(await store._backend.transact(work), 0, "it sees what is there")
+
+    def fail(transaction: EngineTransaction) -> None:
+        transaction.save_checkpoint(Checkpoint("c", 9))
+        transaction.save_snapshot(Snapshot("s", 9, "fold", 1, b""))
+        raise ZeroDivisionError
+
+    with raises(ZeroDivisionError, "an error in the function comes out of it"):
+        await store._backend.transact(fail)
+    equal(await store.checkpoints(), [Checkpoint("c", 3)], "and nothing of it takes effect")
+    equal(await store.snapshots("s"), [], "nothing at all")
+    await store.append("a", notes(1), expected=3)
+    with raises(UnsupportedError, "a transaction inside a transaction"):
+        async with store.transaction():
+            await store._backend.transact(work)
+
+
+@promise(Guarantee.ATOMIC)
+async def functions_in_transactions_lose_no_update(bench: Bench) -> None:
+    store = await bench.store()
+
+    def count_up(transaction: EngineTransaction) -> None:
+        known = transaction.checkpoint("count")
+        position = 0 if known is None else known.position
+        transaction.save_checkpoint(Checkpoint("count", position + 1))
+
+    async def count() -> None:
+        await store._backend.transact(count_up)
+
+    await together(*[count] * 20)
+    equal(await store.checkpoint("count"), Checkpoint("count", 20), "one after the other")
+
+
+@promise(Guarantee.ATOMIC)
+async def a_look_sees_one_moment(bench: Bench) -> None:
+    store = await bench.store()
+    async with store.transaction() as transaction:
+        await transaction.save_checkpoint(Checkpoint("c", 7))
+        equal(await transaction.checkpoint("c"), Checkpoint("c", 7), "seen from within")
+        equal(await transaction.checkpoint("d"), None, "an unknown one is none")
+    await store.append("a", notes(2))
+
+    def look(view: EngineView) -> tuple[object, ...]:
+        page = view.read(Query(), 10)
+        return view.checkpoint("c"), view.checkpoint("d"), page.cursor, len(page.slices)
+
+    equal(await store._backend.view(look), (Checkpoint("c", 7), None, 2, 1), "what there is")
+
+
+@promise(Guarantee.ATOMIC)
+async def what_is_inline_takes_effect_with_each_append(bench: Bench) -> None:
+    store = await bench.store()
+
+    def inline(transaction: EngineTransaction) -> None:
+        known = transaction.checkpoint("inline")
+        position = 0 if known is None else known.position
+        page = transaction.read(Query().after(position), 1_000)
+        if any(stored.stream == "bad" for stored in page.slices):
+            raise ProjectionError("inline", page.cursor, "a bad stream")
+        transaction.save_checkpoint(Checkpoint("inline", page.cursor))
+
+    if not store.capabilities.sql:
+        with raises(UnsupportedError, "nothing runs inline without SQL"):
+            await store._backend.attach(inline)
+        return
+    await store.append("a", notes(2))
+    await store._backend.attach(inline)
+    await store.append("a", notes(2))
+    equal(await store.checkpoint("inline"), Checkpoint("inline", 4), "from where it was")
+    with raises(ProjectionError, "what it can't take"):
+        await store.append("bad", notes(1))
+    equal(await store.version("bad"), 0, "is not written")
+
+    async def append_to(stream: str) -> Receipt:
+        return await store.append(stream, notes(1))
+
+    outcomes = await together(*[lambda s=s: append_to(s) for s in ("a", "bad", "b", "bad", "c")])
+    kinds = [type(outcome) for outcome in outcomes]
+    equal(
+        kinds,
+        [Receipt, ProjectionError, Receipt, ProjectionError, Receipt],
+        "those that came at the same time are written",
+    )
+    equal(await store.checkpoint("inline"), Checkpoint("inline", 7), "and taken in")
+    await store._backend.detach(inline)
+    await store.append("bad", notes(1))
+    equal(await store.checkpoint("inline"), Checkpoint("inline", 7), "until it is detached")

@@ -195,14 +195,19 @@ class SqliteEngine:
 
     def read(self, query: Query, events: int) -> Page:
         with self._reading() as connection:
-            return self.page(connection, query, events)
+            return self.page(connection, query, events, self._names)
 
-    def page(self, connection: apsw.Connection, query: Query, events: int) -> Page:
-        """What ``read`` gives, as this connection sees the file."""
+    def page(
+        self, connection: apsw.Connection, query: Query, events: int, names: dict[int, str]
+    ) -> Page:
+        """What ``read`` gives, as this connection sees the file. ``names`` of streams are kept.
+
+        Inside a transaction they are its own: what it makes may be rolled back.
+        """
         window = self._window(connection, query)
         if window is None:
             return Page([], query.after_position, end=True)
-        return self._page(connection, query, window, events)
+        return self._page(connection, query, window, events, names)
 
     def _window(self, connection: apsw.Connection, query: Query) -> Window | None:
         newest = connection.execute("SELECT max(position) FROM slices").get
@@ -217,13 +222,20 @@ class SqliteEngine:
             return None
         return Window(query.after_position, last, reverse=query.reverse)
 
-    def _page(self, connection: apsw.Connection, query: Query, window: Window, events: int) -> Page:
-        reaches, names = Matcher(query).reaches, self._names
+    def _page(
+        self,
+        connection: apsw.Connection,
+        query: Query,
+        window: Window,
+        events: int,
+        names: dict[int, str],
+    ) -> Page:
+        reaches = Matcher(query).reaches
         slices: list[StoredSlice] = []
         size = volume = 0
         for looked_at, row in enumerate(rows_to_judge(connection, query, window), 1):
             position, stream, version, count, moment, commit_id, index, metadata, body = row
-            name = names.get(stream) or self._name(connection, stream)
+            name = names.get(stream) or _name(connection, stream, names)
             stored = StoredSlice(
                 position, name, version, count, moment, commit_id, index, metadata, body
             )
@@ -234,13 +246,6 @@ class SqliteEngine:
             if size >= events or volume >= _PAGE_BYTES or looked_at >= _LOOKED_AT:
                 return Page(slices, position - count + 1 if window.reverse else position, end=False)
         return Page(slices, window.last, end=True)
-
-    def _name(self, connection: apsw.Connection, stream: int) -> str:
-        if len(self._names) >= _REMEMBERED:
-            self._names.clear()
-        name = connection.execute("SELECT name FROM streams WHERE id = ?", (stream,)).get
-        self._names[stream] = name
-        return str(name)
 
     def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
         with self._reading() as connection:
@@ -375,12 +380,21 @@ _MISTAKES: Final = (
 )
 
 
+def _name(connection: apsw.Connection, stream: int, names: dict[int, str]) -> str:
+    if len(names) >= _REMEMBERED:
+        names.clear()
+    name = connection.execute("SELECT name FROM streams WHERE id = ?", (stream,)).get
+    names[stream] = name
+    return str(name)
+
+
 class _SqliteView:
     """A connection inside a transaction."""
 
     def __init__(self, connection: apsw.Connection, engine: SqliteEngine) -> None:
         self._connection = connection
         self._engine = engine
+        self._names: dict[int, str] = {}
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -392,7 +406,7 @@ class _SqliteView:
         return _checkpoint(self._connection, name)
 
     def read(self, query: Query, events: int) -> Page:
-        return self._engine.page(self._connection, query, events)
+        return self._engine.page(self._connection, query, events, self._names)
 
 
 class _SqliteTransaction(_SqliteView):

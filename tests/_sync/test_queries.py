@@ -1,0 +1,251 @@
+# Generated from tests/_async/test_queries.py by tools/unasync.py: edit that, then run `make sync`.
+"""The query bus: answers that say how fresh they are, and that are as fresh as was asked."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from everwhen import (
+    DeclarationError,
+    Event,
+    Fold,
+    InvalidQueryError,
+    ProceedQuery,
+    Projection,
+    ProjectionRunner,
+    Queries,
+    QueryBus,
+    QueryResult,
+    Question,
+    RecordedEvent,
+    StaleError,
+    StateOf,
+    TableProjection,
+    Tables,
+    open_store,
+)
+from everwhen._sync_testing.seam import together
+from everwhen.testing import ManualClock
+
+
+class Sold(Event):
+    item: str
+    pieces: int
+
+
+class Pieces(msgspec.Struct, frozen=True):
+    item: str
+
+
+class Best(msgspec.Struct, frozen=True):
+    n: int
+
+
+class InTill(msgspec.Struct, frozen=True):
+    till: str
+
+
+counts: Fold[dict[str, int]] = Fold("counts", dict, state=dict[str, int])
+
+
+@counts.on(Sold)
+def _sold(state: dict[str, int], event: Sold) -> dict[str, int]:
+    state[event.item] = state.get(event.item, 0) + event.pieces
+    return state
+
+
+in_memory = Projection(counts)
+in_tables = TableProjection("sales", "CREATE TABLE {sales} (item TEXT PRIMARY KEY, pieces INT)")
+
+
+@in_tables.on(Sold)
+def _row(tables: Tables, sold: RecordedEvent[Sold]) -> None:
+    tables.execute(
+        "INSERT INTO {sales} VALUES (?, ?)"
+        " ON CONFLICT DO UPDATE SET pieces = pieces + excluded.pieces",
+        (sold.event.item, sold.event.pieces),
+    )
+
+
+queries = Queries()
+
+
+@queries.on(Pieces, in_memory)
+def _pieces(query: Pieces, state: dict[str, int]) -> int:
+    return state.get(query.item, 0)
+
+
+@queries.on(Best, in_tables)
+def _best(query: Best, tables: Tables) -> list[tuple[Any, ...]]:
+    return tables.execute("SELECT * FROM {sales} ORDER BY pieces DESC LIMIT ?", [query.n])
+
+
+@queries.on(InTill, StateOf(counts, lambda query: f"till-{query.till}"))
+def _in_till(query: InTill, state: dict[str, int]) -> int:
+    return sum(state.values())
+
+
+def store_at(folder: Path, clock: ManualClock | None = None) -> Any:
+    return open_store(
+        folder / "shop.db", events=[Sold], durable=False, clock=clock or ManualClock()
+    )
+
+
+def test_answers_say_how_fresh_they_are(tmp_path: Path) -> None:
+    clock = ManualClock()
+    with store_at(tmp_path, clock) as store:
+        runner = ProjectionRunner(store, [in_memory, in_tables])
+        bus = QueryBus(store, queries, runner=runner, clock=clock)
+        runner.catch_up()
+        assert bus.ask(Pieces("lamp")) == QueryResult(0, 0, None, is_stale=False, lag=0)
+        dawn = clock()
+        store.append("till-1", [Sold("lamp", 2), Sold("chair", 5)])
+        runner.catch_up()
+        clock.advance(60)
+        noon = clock()
+        store.append("till-2", [Sold("lamp", 1)])
+        for query, data in ((Pieces("lamp"), 2), (Best(1), [("chair", 5)])):
+            result = bus.ask(query)
+            assert result == QueryResult(data, 2, dawn, is_stale=True, lag=1)
+        # a state that is folded when it is asked for is never behind
+        assert bus.ask(InTill("2")) == QueryResult(1, 3, noon, is_stale=False, lag=0)
+        runner.catch_up()
+        for query, data in ((Pieces("lamp"), 3), (Best(1), [("chair", 5)])):
+            assert bus.ask(query) == QueryResult(data, 3, noon, is_stale=False, lag=0)
+        runner.close()
+
+
+@pytest.mark.parametrize("query", [Pieces("lamp"), Best(1)])
+def test_reading_ones_own_writes(tmp_path: Path, query: Any) -> None:
+    with store_at(tmp_path) as store:
+        with ProjectionRunner(store, [in_memory, in_tables]) as runner:
+            bus = QueryBus(store, queries, runner=runner)
+            for number in range(1, 30):
+                receipt = store.append("till-1", [Sold("lamp", 1)])
+                result = bus.ask(query, at_least=receipt.position)
+                assert result.position >= receipt.position
+                assert result.data in (number, [("lamp", number)])
+
+
+@pytest.mark.parametrize("query", [Pieces("lamp"), Best(1)])
+def test_waiting_has_an_end(tmp_path: Path, query: Any) -> None:
+    clock = ManualClock()
+    with store_at(tmp_path, clock) as store:
+        runner = ProjectionRunner(store, [in_memory, in_tables])
+        bus = QueryBus(store, queries, runner=runner, clock=clock)
+        with pytest.raises(StaleError, match="is at position 0"):
+            bus.ask(query, timeout=0.02)
+        runner.catch_up()
+        store.append("till-1", [Sold("lamp", 1)])
+        with pytest.raises(StaleError) as stale:
+            bus.ask(query, at_least=1, timeout=0.02)
+        assert (stale.value.position, stale.value.wanted) == (0, "position 1")
+        clock.advance(10)
+        minute = timedelta(minutes=1)
+        assert (bus.ask(query, max_staleness=minute, timeout=0.02)).is_stale
+        clock.advance(51)
+        with pytest.raises(StaleError, match="0:01:00 ago"):
+            bus.ask(query, max_staleness=minute, timeout=0.02)
+
+        def ask() -> QueryResult[Any]:
+            return bus.ask(query, max_staleness=minute)
+
+        fresh, _ = together(ask, runner.catch_up)
+        assert isinstance(fresh, QueryResult)
+        assert not fresh.is_stale
+        runner.close()
+
+
+def test_moments_of_the_past(tmp_path: Path) -> None:
+    clock = ManualClock()
+    with store_at(tmp_path, clock) as store:
+        runner = ProjectionRunner(store, [in_memory, in_tables])
+        bus = QueryBus(store, queries, runner=runner, clock=clock)
+        moments = []
+        for _ in range(5):
+            moments.append(clock.advance(10))
+            store.append("till-1", [Sold("lamp", 1), Sold("chair", 1)])
+        for number, moment in enumerate(moments, 1):
+            expected = (number, number * 2, moment, False, 0)
+            for result in (
+                bus.ask(Pieces("lamp"), as_at=moment + timedelta(seconds=1)),
+                bus.ask(Pieces("lamp"), as_at=number * 2),
+            ):
+                assert msgspec.structs.astuple(result) == expected
+            assert (bus.ask(InTill("1"), as_at=moment)).data == number * 2
+        before = bus.ask(Pieces("lamp"), as_at=0)
+        assert (before.data, before.position, before.as_of) == (0, 0, None)
+        with pytest.raises(InvalidQueryError, match="only the present"):
+            bus.ask(Best(1), as_at=moments[0])
+        runner.close()
+
+
+def test_tables_that_another_runner_keeps(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+        bus = QueryBus(elsewhere, queries)
+        with ProjectionRunner(store, [in_tables]) as runner:
+            receipt = store.append("till-1", [Sold("lamp", 1)])
+            assert (bus.ask(Best(1), at_least=receipt.position)).data == [("lamp", 1)]
+            runner.rebuild(in_tables)
+            assert (bus.ask(Best(1))).data == [("lamp", 1)]
+        with pytest.raises(InvalidQueryError, match="runner="):
+            bus.ask(Pieces("lamp"))
+
+
+def test_middleware_sees_who_asks_what(tmp_path: Path) -> None:
+    heard: list[Any] = []
+
+    def note(question: Question, proceed: ProceedQuery, /) -> QueryResult[Any]:
+        heard.append(question.query)
+        result = proceed(question)
+        heard.append(result.data)
+        return result
+
+    def refuse(question: Question, proceed: ProceedQuery, /) -> QueryResult[Any]:
+        if question.query == InTill("secret"):
+            raise PermissionError
+        return proceed(question)
+
+    with store_at(tmp_path) as store:
+        bus = QueryBus(store, queries, middleware=[note, refuse])
+        bus.ask(InTill("1"))
+        with pytest.raises(PermissionError):
+            bus.ask(InTill("secret"))
+        assert heard == [InTill("1"), 0, InTill("secret")]
+
+
+def test_tables_can_be_read_but_not_written(tmp_path: Path) -> None:
+    class Clear(msgspec.Struct, frozen=True):
+        pass
+
+    rules = Queries()
+
+    @rules.on(Clear, in_tables)
+    def clear(query: Clear, tables: Tables) -> list[tuple[Any, ...]]:
+        return tables.execute("DELETE FROM {sales}")
+
+    with store_at(tmp_path) as store:
+        store.append("till-1", [Sold("lamp", 1)])
+        runner = ProjectionRunner(store, [in_tables])
+        runner.catch_up()
+        with pytest.raises(Exception, match=r"readonly|written to"):
+            QueryBus(store, rules).ask(Clear())
+        assert (QueryBus(store, queries).ask(Best(1))).data == [("lamp", 1)]
+        runner.close()
+
+
+def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
+    rules = Queries()
+    with pytest.raises(DeclarationError, match="no read model"):
+        rules.on(Best, counts)  # type: ignore[call-overload]
+    rules.on(Best, in_tables)(lambda query, tables: None)
+    with pytest.raises(DeclarationError, match="two answers to Best"):
+        rules.on(Best, in_tables)
+    with store_at(tmp_path) as store:
+        with pytest.raises(InvalidQueryError, match=r"nothing answers Pieces.*known: Best"):
+            QueryBus(store, rules).ask(Pieces("lamp"))
