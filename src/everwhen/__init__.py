@@ -13,6 +13,7 @@ from everwhen._sync.exporting import export_events
 from everwhen._sync.importing import import_events
 from everwhen._sync.middleware import authorised, logged, traced
 from everwhen._sync.queries import ProceedQuery, QueryBus, QueryMiddleware
+from everwhen._sync.reactions import ReactionRunner
 from everwhen._sync.repository import Repository
 from everwhen._sync.runner import ProjectionRunner
 from everwhen._sync.store import Store, open_store
@@ -80,6 +81,7 @@ from everwhen.projections import (
 )
 from everwhen.queries import Queries, QueryResult, Question
 from everwhen.query import Query, Selector
+from everwhen.reactions import Cancel, Reaction, SetTimer, Timer
 from everwhen.recorded import Metadata, RecordedEvent
 from everwhen.snapshots import (
     Adaptive,
@@ -104,6 +106,7 @@ __all__ = [
     "BackendWrapper",
     "BatchError",
     "BusyError",
+    "Cancel",
     "Capabilities",
     "Checkpoint",
     "Clock",
@@ -161,6 +164,8 @@ __all__ = [
     "QueryMiddleware",
     "QueryResult",
     "Question",
+    "Reaction",
+    "ReactionRunner",
     "ReadOnlyError",
     "Receipt",
     "RecordedCommand",
@@ -170,6 +175,7 @@ __all__ = [
     "Repository",
     "Retention",
     "Selector",
+    "SetTimer",
     "Since",
     "Snapshot",
     "SnapshotError",
@@ -185,6 +191,7 @@ __all__ = [
     "Subscription",
     "TableProjection",
     "Tables",
+    "Timer",
     "Transaction",
     "UnknownEvent",
     "UnsupportedError",

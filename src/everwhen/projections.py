@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -40,14 +40,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _BRACED: Final = re.compile(r"\{(\w+)\}")
 _TABLE: Final = re.compile(r"[a-z][a-z0-9_]*\Z")
+_RECORD: Final = re.compile(
+    r"(?P<kind>projection|reaction)/(?P<name>[^@]+)@(?P<version>\d+)\.(?P<number>\d+)\Z"
+)
 _OURS: Final = frozenset(
     {"slices", "streams", "terms", "marks", "checkpoints", "snapshots", "events"}
 )
 
+_LONGEST_NAME: Final = 200
 _FIND_TABLE: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-
-RECORD: Final = "projection/"
-PARKED: Final = "parked/"
 
 
 class OnError(msgspec.Struct, frozen=True):
@@ -64,6 +65,14 @@ class OnError(msgspec.Struct, frozen=True):
 
 
 HALT: Final = OnError()
+
+
+def check_name(name: str, what: str) -> str:
+    """A projection's or reaction's name. Raises `DeclarationError` for one that can't be kept."""
+    check_text(name, f"{what} name", DeclarationError)
+    if "@" in name or "/" in name or len(name.encode()) > _LONGEST_NAME:
+        raise DeclarationError(f"{what} {name!r}: a short name, without @ and /, is needed")
+    return name
 
 
 class Projection(Generic[S]):
@@ -125,11 +134,9 @@ class TableProjection:
         of: Query | None = None,
         on_error: OnError = HALT,
     ) -> None:
-        self.name = check_text(name, "projection name", DeclarationError)
+        self.name = check_name(name, "projection")
         if type(version) is not int or version < 1:
             raise DeclarationError(f"projection {name!r}: version {version!r}; they are 1, 2, 3 …")
-        if "@" in name or "/" in name:
-            raise DeclarationError(f"projection {name!r}: a name has no @ and no /")
         self.version = version
         self.schema = tuple([schema] if isinstance(schema, str) else schema)
         self.tables = tuple(dict.fromkeys(t for sql in self.schema for t in _BRACED.findall(sql)))
@@ -184,22 +191,26 @@ class TableProjection:
         return f"TableProjection({self.name!r}, version={self.version})"
 
 
+Kind: TypeAlias = Literal["projection", "reaction"]
+
+
 class Build(msgspec.Struct, frozen=True):
-    """One build of a projection's tables."""
+    """One build of a projection's tables; or a reaction, which has but one."""
 
     projection: str
-    version: int
-    number: int
+    version: int = 1
+    number: int = 1
+    kind: Kind = "projection"
 
     @property
     def record(self) -> str:
         """The name of the checkpoint that it is kept under."""
-        return f"{RECORD}{self.projection}@{self.version}.{self.number}"
+        return f"{self.kind}/{self.projection}@{self.version}.{self.number}"
 
     @property
     def parked(self) -> str:
         """What the names of the checkpoints of its parked events begin with."""
-        return f"{PARKED}{self.projection}@{self.version}.{self.number}/"
+        return f"parked/{self.record}/"
 
     def table(self, name: str) -> str:
         """The name of the table itself, behind the view."""
@@ -262,6 +273,7 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
     error: str | None = None
     owner: str | None = None
     updated_at: int = 0
+    kind: Kind = "projection"
 
 
 class ParkedEvent(msgspec.Struct, frozen=True):
@@ -283,13 +295,11 @@ _decode_parked: Final = msgspec.json.Decoder(ParkedEvent).decode
 
 def build_of(checkpoint: Checkpoint) -> Build | None:
     """The build that a checkpoint is of; None for another kind of checkpoint."""
-    if not checkpoint.name.startswith(RECORD):
+    found = _RECORD.match(checkpoint.name)
+    if found is None:
         return None
-    name, _, numbers = checkpoint.name.removeprefix(RECORD).rpartition("@")
-    version, _, number = numbers.partition(".")
-    if not (name and version.isdecimal() and number.isdecimal()):
-        return None
-    return Build(name, int(version), int(number))
+    kind: Kind = "reaction" if found["kind"] == "reaction" else "projection"
+    return Build(found["name"], int(found["version"]), int(found["number"]), kind)
 
 
 def record_of(checkpoint: Checkpoint) -> Record:
@@ -306,7 +316,11 @@ def record_of(checkpoint: Checkpoint) -> Record:
 def builds_of(checkpoints: Iterable[Checkpoint], name: str) -> dict[Build, Checkpoint]:
     """A projection's builds."""
     found = ((build_of(checkpoint), checkpoint) for checkpoint in checkpoints)
-    return {build: kept for build, kept in found if build is not None and build.projection == name}
+    return {
+        build: kept
+        for build, kept in found
+        if build is not None and build.projection == name and build.kind == "projection"
+    }
 
 
 def parked_of(checkpoints: Iterable[Checkpoint], build: Build) -> list[ParkedEvent]:
@@ -345,11 +359,12 @@ def status_of(
         record.error,
         record.owner,
         record.at,
+        build.kind,
     )
 
 
 def statuses_of(checkpoints: Sequence[Checkpoint], head: int) -> list[ProjectionStatus]:
-    """Where every projection that keeps tables stands."""
+    """Where everything stands that has a checkpoint: projections that keep tables, reactions."""
     builds = ((build_of(checkpoint), checkpoint) for checkpoint in checkpoints)
     return [status_of(b, known, checkpoints, head) for b, known in builds if b is not None]
 
@@ -358,7 +373,7 @@ def check_names(projection: TableProjection, checkpoints: Iterable[Checkpoint]) 
     """Raises `DeclarationError` where another projection has a table of the same name."""
     for checkpoint in checkpoints:
         build = build_of(checkpoint)
-        if build is None or build.projection == projection.name:
+        if build is None or build.kind == "reaction" or build.projection == projection.name:
             continue
         both = set(projection.tables).intersection(record_of(checkpoint).tables)
         if both:

@@ -30,7 +30,8 @@ from everwhen import (
     Tables,
     UnsupportedError,
 )
-from everwhen._async.followers import StateFollower, TableFollower
+from everwhen._async.states import StateFollower
+from everwhen._async.tables import TableFollower
 from everwhen._async_testing.seam import together
 from everwhen.aio import ProjectionRunner, Repository, Store, open_store
 
@@ -253,7 +254,7 @@ async def test_retries_with_growing_pauses(tmp_path: Path) -> None:
 async def test_skipping_leaves_out_one_event(
     tmp_path: Path, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("everwhen._async.runner.PAGE_EVENTS", page)
+    monkeypatch.setattr("everwhen._async.following.PAGE_EVENTS", page)
     async with store_at(tmp_path) as store:
         for number in range(30):
             item = "poison" if number in (0, 7, 8, 29) else "lamp"
@@ -599,7 +600,7 @@ async def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
     ):
         with pytest.raises(DeclarationError, match=reason):
             TableProjection("sales", schema)
-    with pytest.raises(DeclarationError, match="no @"):
+    with pytest.raises(DeclarationError, match="without @"):
         TableProjection("sales@2", SCHEMA)
     with pytest.raises(DeclarationError, match="they are 1"):
         TableProjection("sales", SCHEMA, version=0)

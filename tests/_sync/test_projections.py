@@ -35,7 +35,8 @@ from everwhen import (
     UnsupportedError,
     open_store,
 )
-from everwhen._sync.followers import StateFollower, TableFollower
+from everwhen._sync.states import StateFollower
+from everwhen._sync.tables import TableFollower
 from everwhen._sync_testing.seam import together
 
 
@@ -257,7 +258,7 @@ def test_retries_with_growing_pauses(tmp_path: Path) -> None:
 def test_skipping_leaves_out_one_event(
     tmp_path: Path, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("everwhen._sync.runner.PAGE_EVENTS", page)
+    monkeypatch.setattr("everwhen._sync.following.PAGE_EVENTS", page)
     with store_at(tmp_path) as store:
         for number in range(30):
             item = "poison" if number in (0, 7, 8, 29) else "lamp"
@@ -601,7 +602,7 @@ def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
     ):
         with pytest.raises(DeclarationError, match=reason):
             TableProjection("sales", schema)
-    with pytest.raises(DeclarationError, match="no @"):
+    with pytest.raises(DeclarationError, match="without @"):
         TableProjection("sales@2", SCHEMA)
     with pytest.raises(DeclarationError, match="they are 1"):
         TableProjection("sales", SCHEMA, version=0)

@@ -215,6 +215,9 @@ class CommandBus:
                 if earlier is None:
                     raise
                 return earlier
+            except StorageError:
+                self._forget(subjects)  # it may have been written all the same
+                raise
             sleep(_pause(attempt))
             attempt += 1
 

@@ -1,0 +1,163 @@
+"""Following the log: one reader, and all that goes along with it, page by page."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from everwhen._async.followers import Follower
+from everwhen._async.seam import Background, Lock, sleep
+from everwhen._async.store import Store
+from everwhen.commits import stored_query
+from everwhen.contract import Page
+from everwhen.errors import EverwhenError, StorageError, StoreClosedError
+from everwhen.query import Query
+from everwhen.reading import PAGE_EVENTS
+
+_LOG: Final = logging.getLogger("everwhen")
+_PATIENCE: Final = 0.25
+_LOOK: Final = 0.005
+
+
+class Following:
+    """Runs followers: as a context manager in the background, or with ``run`` or ``catch_up``.
+
+    The log is read once for all that stand at the same place.
+    """
+
+    def __init__(self, store: Store, lease: float) -> None:
+        self.store = store
+        self._lease = lease
+        self._lock = Lock()
+        self._closed = False
+        self._background: Background | None = None
+        self._looked = 0.0
+
+    def _everyone(self) -> Sequence[Follower]:
+        """Who follows."""
+        raise NotImplementedError
+
+    async def _settle(self) -> None:
+        """What there is to do after each step."""
+
+    async def _lag_behind(self, goal: int) -> bool:
+        """Whether something of what was asked to follow has not come to the goal yet."""
+        return any(follower.position < goal for follower in self._everyone())
+
+    async def run(self) -> None:
+        """Follow until closed.
+
+        Raises `ProjectionError` once everything has halted, and what goes wrong for good.
+        While the store is busy or can't be read, it tries again.
+        """
+        pause = 0.0
+        try:
+            while not self._closed:
+                try:
+                    async with self._lock:
+                        moved = await self._step()
+                    pause = 0.0
+                    if not moved:
+                        await self._wait()
+                except StoreClosedError:
+                    return
+                except StorageError as error:
+                    pause = min(pause * 2 or 0.05, 2.0)
+                    _LOG.warning("what follows the log waits for the store: %s", error)
+                    await sleep(pause)
+        finally:
+            await self._stop()
+
+    async def catch_up(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Follow until everything that is in the store now has been taken.
+
+        ``progress`` is called with the position that the last one has come to, and the goal. What
+        another runner works on is waited for. Raises `ProjectionError` where one has halted.
+        """
+        goal = (await self.store.head()).position
+        while True:
+            async with self._lock:
+                moved = await self._step()
+            lags = await self._lag_behind(goal)
+            for follower in self._everyone():
+                if follower.error is not None:
+                    raise follower.error
+            if progress is not None:
+                progress(min([goal, *(f.position for f in self._everyone())]), goal)
+            if not lags:
+                return
+            if not moved:
+                await sleep(_LOOK)
+
+    async def _step(self) -> bool:
+        """Start who may start, let those who are furthest behind take a page; False at the end."""
+        await self._start()
+        active = [follower for follower in self._everyone() if follower.is_active]
+        if not active:
+            halted = [follower.error for follower in self._everyone() if follower.error]
+            if halted and len(halted) == len(self._everyone()):
+                raise halted[0]
+            return False
+        low = min(follower.position for follower in active)
+        behind = [follower for follower in active if follower.position == low]
+        ahead = min((f.position for f in active if f.position > low), default=None)
+        page = await self._page(behind, low, ahead)
+        for follower in behind:
+            await follower.take(page)
+        at_end = page.end and ahead is None
+        for follower in active:
+            if follower.is_active:
+                await follower.stay(at_end=at_end)
+        await self._settle()
+        return not at_end or page.cursor > low
+
+    async def _page(self, behind: Sequence[Follower], low: int, ahead: int | None) -> Page:
+        selectors = {selector for follower in behind for selector in follower.of.selectors}
+        whole = Query().selectors[0]
+        query = Query((whole,) if whole in selectors else tuple(selectors)).after(low)
+        if ahead is not None:
+            query = query.up_to(ahead)
+        asked = stored_query(query, self.store._codec)
+        return await self.store._backend.read(asked, PAGE_EVENTS)
+
+    async def _start(self) -> None:
+        """Start those who wait for a lease, every now and then."""
+        if time.monotonic() - self._looked < self._lease / 4:
+            return
+        self._looked = time.monotonic()
+        for follower in self._everyone():
+            if not follower.is_active and follower.error is None:
+                await follower.start()
+
+    async def _wait(self) -> None:
+        positions = [f.position for f in self._everyone() if f.is_active]
+        if positions:
+            await self.store._backend.wait(max(positions), min(_PATIENCE, self._lease / 4))
+        else:
+            await sleep(min(_PATIENCE, self._lease / 4))
+
+    async def close(self) -> None:
+        """Stop following, and give way to others."""
+        self._closed = True
+        if self._background is not None:
+            background, self._background = self._background, None
+            await background.join()
+        await self._stop()
+
+    async def _stop(self) -> None:
+        for follower in self._everyone():
+            try:
+                await follower.stop()
+            except EverwhenError as error:
+                _LOG.warning("%s did not stop properly: %s", follower.name, error)
+
+    async def _begin(self) -> None:
+        """Go on in the background."""
+        async with self._lock:
+            await self._start()
+        self._background = Background(self.run)
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self.close()

@@ -1,0 +1,306 @@
+"""Reactions at work: events are followed, commands sent, timers kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from everwhen._async.commands import CommandBus
+from everwhen._async.followers import Follower, LeasedFollower, Moved, reason
+from everwhen._async.following import Following
+from everwhen._async.repository import Repository
+from everwhen._async.seam import sleep
+from everwhen.clock import Clock, system_clock
+from everwhen.commits import stored_query
+from everwhen.contract import Page, to_micros
+from everwhen.decisions import StateOf
+from everwhen.engine import EngineTransaction
+from everwhen.errors import DeclarationError, NotAllowedError, Refusal, StaleError, StorageError
+from everwhen.metadata import CommitMetadata
+from everwhen.projections import (
+    Build,
+    ParkedEvent,
+    ProjectionStatus,
+    Record,
+    parked_checkpoint,
+    statuses_of,
+)
+from everwhen.query import Query, query_of
+from everwhen.reactions import (
+    Cancel,
+    Reaction,
+    SetTimer,
+    Timer,
+    set_timer,
+    timer_checkpoint,
+    timer_name,
+    timers_of,
+)
+from everwhen.reading import events_of_page
+from everwhen.recorded import RecordedEvent
+
+_LOG: Final = logging.getLogger("everwhen")
+
+
+class ReactionFollower(LeasedFollower):
+    """Sends what a reaction makes of each event, and what its timers have come due for."""
+
+    def __init__(self, bus: CommandBus, reaction: Reaction, *, lease: float, clock: Clock) -> None:
+        build = Build(reaction.name, kind="reaction")
+        super().__init__(bus.store, reaction.name, reaction.of, reaction.on_error, build, lease)
+        self.reaction = reaction
+        self.timers: dict[str, SetTimer] = {}
+        self._bus = bus
+        self._clock = clock
+        self._first = 0
+
+    async def start(self) -> bool:
+        """Take the lease, and take over the timers."""
+        if self.reaction.from_now:
+            self._first = (await self._store.head()).position
+        started = await self._take_lease()
+        if started:
+            self.timers = timers_of(await self._store.checkpoints(), self.name)
+        return started
+
+    def _create(self, transaction: EngineTransaction) -> None:
+        del transaction
+        self._record = Record((), is_live=True)
+        self.position = self._kept = self._first
+
+    async def take(self, page: Page) -> None:
+        wanted = self.of.after(self.position)
+        asked = stored_query(wanted, self._store._codec)
+        until = max(self.position, page.cursor)
+        try:
+            for event in events_of_page(page, asked, wanted, self._store._codec, typed=True):
+                await self._take_event(event)
+                if not self.is_active:
+                    return
+            self.position = until
+            await self._renew()
+        except Moved:
+            self._give_way()
+
+    async def _take_event(self, event: RecordedEvent[Any]) -> None:
+        if event.stream in self._parked:
+
+            def park(transaction: EngineTransaction) -> None:
+                self._check_lease(transaction)
+                self._park(transaction, event, None)
+
+            await self._backend.transact(park)
+            return
+        failure: Exception | None = None
+        for attempt in range(self.on_error.retries + 1):
+            if attempt:
+                await sleep(self._pause(attempt - 1))
+                await self._renew()
+            try:
+                await self._react(event)
+            except (StorageError, Moved):
+                raise
+            except Exception as error:  # noqa: BLE001 (user code)
+                failure = error
+            else:
+                self._pace.add(1)
+                return
+        if self.on_error.then == "halt":
+            self.position = event.position - 1
+            await self._halt(event.position, failure)
+        else:
+            await self._leave_out(event, failure)
+
+    async def _react(self, event: RecordedEvent[Any]) -> None:
+        """Send the commands that follow from an event, and keep its timers."""
+        reacting = self.reaction.to(event.event)
+        if reacting is None:
+            return
+        states = [await self._state(state, event) for state in reacting.states]
+        answers = reacting.react(event, *states)
+        changes: list[SetTimer | Cancel] = []
+        metadata = event.metadata
+        for index, answer in enumerate(() if answers is None else answers):
+            if isinstance(answer, Cancel):
+                changes.append(answer)
+            elif isinstance(answer, Timer):
+                command = self._bus.decisions.recorded(answer.command)
+                changes.append(set_timer(self.reaction, answer, event, index, command))
+            else:
+                await self._send(
+                    answer,
+                    self.reaction.command_id(event, index),
+                    metadata.event_id,
+                    metadata.correlation_id,
+                )
+        if changes:
+            await self._keep_timers(changes, event.position)
+
+    async def _state(self, state: StateOf[Any, Any], event: RecordedEvent[Any]) -> Any:
+        of = query_of(state.of(event)).up_to(event.position)
+        return (await Repository(self._store, state.fold).load(of)).state
+
+    async def _send(self, command: Any, command_id: Any, cause: str, correlation: str) -> None:
+        metadata = CommitMetadata(causation_id=cause, correlation_id=correlation)
+        try:
+            await self._bus.send(command, command_id=command_id, metadata=metadata)
+        except (Refusal, NotAllowedError) as refusal:
+            what = type(command).__name__
+            _LOG.info("reaction %s: %s was refused: %s", self.name, what, reason(refusal))
+
+    async def _keep_timers(self, changes: Sequence[SetTimer | Cancel], position: int) -> None:
+        def keep(transaction: EngineTransaction) -> None:
+            self._check_lease(transaction)
+            for change in changes:
+                if isinstance(change, Cancel):
+                    transaction.delete_checkpoint(timer_name(self.name, change.key))
+                else:
+                    transaction.save_checkpoint(timer_checkpoint(self.name, change, position))
+
+        await self._backend.transact(keep)
+        for change in changes:
+            if isinstance(change, Cancel):
+                self.timers.pop(change.key, None)
+            else:
+                self.timers[change.key] = change
+
+    async def stay(self, *, at_end: bool) -> None:
+        """Keep the lease; and once at the end, send what has come due."""
+        try:
+            if at_end and self.timers:
+                now = to_micros(self._clock())
+                due = [timer for timer in self.timers.values() if timer.due <= now]
+                for timer in sorted(due, key=lambda timer: timer.due):
+                    await self._fire(timer)
+        except Moved:
+            self._give_way()
+            return
+        await self._renew()
+
+    async def _fire(self, timer: SetTimer) -> None:
+        failure: Exception | None = None
+        for attempt in range(self.on_error.retries + 1):
+            if attempt:
+                await sleep(self._pause(attempt - 1))
+            try:
+                command = self._bus.decisions.restored(timer.command)
+                await self._send(
+                    command, timer.command_id, timer.causation_id, timer.correlation_id
+                )
+            except StorageError:
+                raise
+            except Exception as error:  # noqa: BLE001 (user code)
+                failure = error
+            else:
+                failure = None
+                break
+        if failure is not None and self.on_error.then == "halt":
+            await self._halt(self.position, failure)
+            return
+        if failure is not None:
+            _LOG.error("reaction %s drops timer %s: %s", self.name, timer.key, reason(failure))
+        await self._keep_timers([Cancel(timer.key)], self.position)
+
+    async def retry(self) -> int:
+        """React to the parked events, each stream's in order; how many are parked after that."""
+        failed: set[str] = set()
+        for parked in await self.parked():
+            if parked.stream in failed:
+                continue
+            at = Query().after(parked.position - 1).up_to(parked.position)
+            try:
+                async for event in self._store.read(at):
+                    await self._react(event)
+            except (StorageError, Moved):
+                raise
+            except Exception as error:  # noqa: BLE001 (user code)
+                failed.add(parked.stream)
+                again = ParkedEvent(
+                    parked.position, parked.stream, parked.type, reason(error), parked.at
+                )
+                async with self._store.transaction() as transaction:
+                    await transaction.save_checkpoint(parked_checkpoint(self._build, again))
+            else:
+                async with self._store.transaction() as transaction:
+                    await transaction.delete_checkpoint(f"{self._build.parked}{parked.position}")
+        left = await self.parked()
+        self._parked = {parked.stream for parked in left}
+        return len(left)
+
+
+class ReactionRunner(Following):
+    """Lets reactions send their commands: in the background, or with ``catch_up``.
+
+    A reaction is run by one runner at a time, over all processes, by a lease of ``lease`` seconds.
+    Its commands are sent at least once and, by their ids, take effect at most once. Timers are
+    kept in the store; what is due is sent when all events have been taken, by ``clock``'s time.
+    """
+
+    def __init__(
+        self,
+        bus: CommandBus,
+        reactions: Iterable[Reaction],
+        *,
+        lease: float = 5.0,
+        clock: Clock = system_clock,
+    ) -> None:
+        super().__init__(bus.store, lease)
+        self._followers: dict[str, ReactionFollower] = {}
+        for reaction in reactions:
+            if not isinstance(reaction, Reaction):
+                raise DeclarationError(f"{reaction!r}: give a Reaction")
+            if reaction.name in self._followers:
+                raise DeclarationError(f"there are two reactions {reaction.name!r}; keep one")
+            self._followers[reaction.name] = ReactionFollower(
+                bus, reaction, lease=lease, clock=clock
+            )
+
+    def _everyone(self) -> Sequence[Follower]:
+        return list(self._followers.values())
+
+    async def _lag_behind(self, goal: int) -> bool:
+        known = {s.name: s.position for s in await self._kept() if s.kind == "reaction"}
+        return any(
+            (f.position if f.is_active else known.get(f.name, 0)) < goal
+            for f in self._followers.values()
+        )
+
+    async def timers(self, reaction: Reaction) -> list[SetTimer]:
+        """A reaction's timers that are set, the one that is due first at the beginning."""
+        found = timers_of(await self.store.checkpoints(), reaction.name)
+        return sorted(found.values(), key=lambda timer: timer.due)
+
+    async def parked(self, reaction: Reaction) -> list[ParkedEvent]:
+        """The events that a reaction has left out for later, in order."""
+        return await self._known(reaction).parked()
+
+    async def retry_parked(self, reaction: Reaction) -> int:
+        """Try the parked events again, each stream's in order; how many are still parked then.
+
+        Raises `StaleError` where another runner works on the reaction.
+        """
+        follower = self._known(reaction)
+        async with self._lock:
+            if not follower.is_active and not await follower.start():
+                raise StaleError(reaction.name, 0, "its lease, which another runner has")
+            return await follower.retry()
+
+    def _known(self, reaction: Reaction) -> ReactionFollower:
+        follower = self._followers.get(reaction.name)
+        if follower is None:
+            raise DeclarationError(f"{reaction!r} is not among this runner's reactions")
+        return follower
+
+    async def _kept(self) -> list[ProjectionStatus]:
+        head = (await self.store.head()).position
+        return statuses_of(await self.store.checkpoints(), head)
+
+    async def status(self) -> list[ProjectionStatus]:
+        """Where each reaction of this runner stands."""
+        mine = [s for s in await self._kept() if s.kind == "reaction"]
+        return [status for status in mine if status.name in self._followers]
+
+    async def __aenter__(self) -> ReactionRunner:
+        await self._begin()
+        return self

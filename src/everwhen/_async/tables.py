@@ -1,0 +1,267 @@
+"""A projection's tables, written exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from everwhen._async.followers import LeasedFollower, Moved, now_micros, reason
+from everwhen._async.seam import sleep
+from everwhen._async.store import Store
+from everwhen.commits import stored_query
+from everwhen.contract import Checkpoint, Page
+from everwhen.engine import EngineTransaction
+from everwhen.errors import ProjectionError, StatementError, StorageError
+from everwhen.projections import (
+    Build,
+    Record,
+    TableProjection,
+    Tables,
+    builds_of,
+    check_names,
+    create_tables,
+    parked_checkpoint,
+    record_of,
+    retire,
+    switch,
+)
+from everwhen.query import Query
+from everwhen.reading import events_of_page
+from everwhen.recorded import RecordedEvent
+
+_PAGE_INLINE: Final = 2_000
+_UNKEPT: Final = 10_000
+
+
+class _Failed(Exception):  # noqa: N818 (carries the place of a failure out of a transaction)
+    """A function failed on the event at that index."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
+class TableFollower(LeasedFollower):
+    """Keeps one build of a projection's tables up to date."""
+
+    def __init__(
+        self, store: Store, projection: TableProjection, *, lease: float, fresh: bool = False
+    ) -> None:
+        build = Build(projection.name, projection.version, 0)
+        super().__init__(store, projection.name, projection.of, projection.on_error, build, lease)
+        self.projection = projection
+        self._fresh = fresh
+        self._physical = build.physical(projection.tables)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether readers see this build."""
+        return self._record.is_live
+
+    @property
+    def build(self) -> int:
+        """Its number."""
+        return self._build.number
+
+    async def start(self) -> bool:
+        """Take the lease of the newest build of this version, or begin one.
+
+        Raises `DeclarationError` for a table name that is taken.
+        """
+        checkpoints = await self._store.checkpoints()
+        builds = builds_of(checkpoints, self.name)
+        check_names(self.projection, checkpoints)
+        live = [build for build, kept in builds.items() if record_of(kept).is_live]
+        mine = sorted(b.number for b in builds if b.version == self.projection.version)
+        if any(build.version > self.projection.version for build in live):
+            return False
+        if self._build in builds:
+            number = self._build.number
+        elif self._fresh:
+            unfinished = [number for number in mine if all(b.number != number for b in live)]
+            number = unfinished[-1] if unfinished else (mine[-1] if mine else 0) + 1
+        else:
+            number = next((b.number for b in live if b.version == self.projection.version), 0)
+            number = number or (mine[-1] if mine else 1)
+        self._build = Build(self.name, self.projection.version, number)
+        self._physical = self._build.physical(self.projection.tables)
+        return await self._take_lease()
+
+    def _create(self, transaction: EngineTransaction) -> None:
+        create_tables(transaction, self.projection, self._build)
+        self._record = Record(self.projection.tables)
+        self.position = self._kept = 0
+
+    async def take(self, page: Page) -> None:
+        wanted = self.of.after(self.position)
+        asked = stored_query(wanted, self._store._codec)
+        events = events_of_page(page, asked, wanted, self._store._codec, typed=True)
+        until = max(self.position, page.cursor)
+        if not events and until - self._kept < _UNKEPT:
+            self.position = until  # nothing to do is not worth a transaction
+            return
+        try:
+            await self._take(events, until)
+        except Moved:
+            self._give_way()
+
+    async def _take(self, events: list[RecordedEvent[Any]], until: int) -> None:
+        while self.is_active:
+            before = self.position, self._kept
+            try:
+                await self._backend.transact(partial(self._apply, events=events, until=until))
+            except _Failed as failed:
+                self.position, self._kept = before
+                first, failure = _whole_position(events, failed.index), failed.__cause__
+                if first:
+                    await self._take(events[:first], events[first].position - 1)
+                events = await self._without(events[first:], failure)
+            except BaseException:
+                self.position, self._kept = before
+                raise
+            else:
+                self._pace.add(len(events))
+                return
+
+    def _apply(
+        self, transaction: EngineTransaction, events: list[RecordedEvent[Any]], until: int
+    ) -> None:
+        self._check_lease(transaction)
+        tables = Tables(transaction, self._physical)
+        apply, parked = self.projection.apply, self._parked
+        for index, event in enumerate(events):
+            if parked and event.stream in parked:
+                self._park(transaction, event, None)
+                continue
+            try:
+                apply(tables, event)
+            except Exception as error:
+                if isinstance(error, StorageError) and not isinstance(error, StatementError):
+                    raise
+                raise _Failed(index) from error
+        self.position = until
+        self._keep(transaction, rate=self._pace.rate)
+
+    async def _without(
+        self, events: list[RecordedEvent[Any]], failure: BaseException | None
+    ) -> list[RecordedEvent[Any]]:
+        """Try the first event's position again, and leave it out if the policy says so.
+
+        Returns the events behind it; nothing where the projection has halted.
+        """
+        position = events[0].position
+        these = [event for event in events if event.position == position]
+        for attempt in range(self.on_error.retries):
+            await sleep(self._pause(attempt))
+            try:
+                await self._backend.transact(partial(self._apply, events=these, until=position))
+            except _Failed as failed:
+                failure = failed.__cause__
+                await self._renew()
+            else:
+                return events[len(these) :]
+        if self.on_error.then == "halt":
+            await self._halt(position, failure)
+            return []
+        await self._leave_out(these[0], failure)
+        return events[len(these) :]
+
+    async def retry(self) -> int:
+        """Apply the parked events, each stream's in order; how many are parked after that."""
+        failed: set[str] = set()
+        for parked in await self.parked():
+            if parked.stream in failed:
+                continue
+            at = Query().after(parked.position - 1).up_to(parked.position)
+            events = [event async for event in self._store.read(at)]
+            try:
+                await self._backend.transact(partial(self._unpark, events=events))
+            except _Failed as failure:
+                failed.add(parked.stream)
+                why = reason(failure.__cause__)
+                again = msgspec.structs.replace(parked, error=why, at=now_micros())
+                async with self._store.transaction() as transaction:
+                    await transaction.save_checkpoint(parked_checkpoint(self._build, again))
+        left = await self.parked()
+        self._parked = {parked.stream for parked in left}
+        return len(left)
+
+    def _unpark(self, transaction: EngineTransaction, events: list[RecordedEvent[Any]]) -> None:
+        self._check_lease(transaction)
+        tables = Tables(transaction, self._physical)
+        for index, event in enumerate(events):
+            try:
+                self.projection.apply(tables, event)
+            except Exception as error:
+                raise _Failed(index) from error
+            transaction.delete_checkpoint(f"{self._build.parked}{event.position}")
+
+    async def stay(self, *, at_end: bool) -> None:
+        """Keep the lease; and once at the end, let readers see this build."""
+        if at_end and not self._record.is_live:
+            await self._go_live()
+        else:
+            await self._renew()
+
+    async def _go_live(self) -> None:
+        """Take the place of older builds, unless one has gone on meanwhile: never back in time."""
+        obsolete: list[tuple[Build, Record]] = []
+        names: list[str] = []
+        checkpoints = await self._store.checkpoints()
+        for build, known in builds_of(checkpoints, self.name).items():
+            if build == self._build or build.version > self._build.version:
+                continue
+            record = record_of(known)
+            if record.is_live and known.position > self.position:
+                return
+            obsolete.append((build, record))
+            names += [c.name for c in checkpoints if c.name.startswith(build.parked)]
+
+        def go_live(transaction: EngineTransaction) -> None:
+            self._check_lease(transaction)
+            switch(transaction, self._build, self.projection.tables)
+            for build, record in obsolete:
+                retire(transaction, build, record, self.projection.tables)
+            for name in names:
+                transaction.delete_checkpoint(name)
+            self._keep(transaction, is_live=True)
+
+        try:
+            await self._backend.transact(go_live)
+        except Moved:
+            self._give_way()
+
+    def inline(self, transaction: EngineTransaction) -> None:
+        """What is run in each append's transaction: come to its end, or refuse it.
+
+        Raises `ProjectionError`.
+        """
+        known = transaction.checkpoint(self._build.record)
+        if known is None:
+            return
+        codec, position = self._store._codec, known.position
+        tables = Tables(transaction, self._physical)
+        while True:
+            wanted = self.of.after(position)
+            asked = stored_query(wanted, codec)
+            page = transaction.read(asked, _PAGE_INLINE)
+            for event in events_of_page(page, asked, wanted, codec, typed=True):
+                try:
+                    self.projection.apply(tables, event)
+                except Exception as error:
+                    if isinstance(error, StorageError) and not isinstance(error, StatementError):
+                        raise
+                    raise ProjectionError(self.name, event.position, reason(error)) from error
+            position = page.cursor
+            if page.end:
+                break
+        transaction.save_checkpoint(Checkpoint(known.name, position, known.data))
+
+
+def _whole_position(events: Sequence[RecordedEvent[Any]], index: int) -> int:
+    """The first index with the position of the event at this one: an upcast may have split it."""
+    while index and events[index - 1].position == events[index].position:
+        index -= 1
+    return index

@@ -1,0 +1,164 @@
+# Generated from src/everwhen/_async/following.py by tools/unasync.py: edit that, then run `make sync`.
+"""Following the log: one reader, and all that goes along with it, page by page."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from everwhen._sync.followers import Follower
+from everwhen._sync.seam import Background, Lock, sleep
+from everwhen._sync.store import Store
+from everwhen.commits import stored_query
+from everwhen.contract import Page
+from everwhen.errors import EverwhenError, StorageError, StoreClosedError
+from everwhen.query import Query
+from everwhen.reading import PAGE_EVENTS
+
+_LOG: Final = logging.getLogger("everwhen")
+_PATIENCE: Final = 0.25
+_LOOK: Final = 0.005
+
+
+class Following:
+    """Runs followers: as a context manager in the background, or with ``run`` or ``catch_up``.
+
+    The log is read once for all that stand at the same place.
+    """
+
+    def __init__(self, store: Store, lease: float) -> None:
+        self.store = store
+        self._lease = lease
+        self._lock = Lock()
+        self._closed = False
+        self._background: Background | None = None
+        self._looked = 0.0
+
+    def _everyone(self) -> Sequence[Follower]:
+        """Who follows."""
+        raise NotImplementedError
+
+    def _settle(self) -> None:
+        """What there is to do after each step."""
+
+    def _lag_behind(self, goal: int) -> bool:
+        """Whether something of what was asked to follow has not come to the goal yet."""
+        return any(follower.position < goal for follower in self._everyone())
+
+    def run(self) -> None:
+        """Follow until closed.
+
+        Raises `ProjectionError` once everything has halted, and what goes wrong for good.
+        While the store is busy or can't be read, it tries again.
+        """
+        pause = 0.0
+        try:
+            while not self._closed:
+                try:
+                    with self._lock:
+                        moved = self._step()
+                    pause = 0.0
+                    if not moved:
+                        self._wait()
+                except StoreClosedError:
+                    return
+                except StorageError as error:
+                    pause = min(pause * 2 or 0.05, 2.0)
+                    _LOG.warning("what follows the log waits for the store: %s", error)
+                    sleep(pause)
+        finally:
+            self._stop()
+
+    def catch_up(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Follow until everything that is in the store now has been taken.
+
+        ``progress`` is called with the position that the last one has come to, and the goal. What
+        another runner works on is waited for. Raises `ProjectionError` where one has halted.
+        """
+        goal = (self.store.head()).position
+        while True:
+            with self._lock:
+                moved = self._step()
+            lags = self._lag_behind(goal)
+            for follower in self._everyone():
+                if follower.error is not None:
+                    raise follower.error
+            if progress is not None:
+                progress(min([goal, *(f.position for f in self._everyone())]), goal)
+            if not lags:
+                return
+            if not moved:
+                sleep(_LOOK)
+
+    def _step(self) -> bool:
+        """Start who may start, let those who are furthest behind take a page; False at the end."""
+        self._start()
+        active = [follower for follower in self._everyone() if follower.is_active]
+        if not active:
+            halted = [follower.error for follower in self._everyone() if follower.error]
+            if halted and len(halted) == len(self._everyone()):
+                raise halted[0]
+            return False
+        low = min(follower.position for follower in active)
+        behind = [follower for follower in active if follower.position == low]
+        ahead = min((f.position for f in active if f.position > low), default=None)
+        page = self._page(behind, low, ahead)
+        for follower in behind:
+            follower.take(page)
+        at_end = page.end and ahead is None
+        for follower in active:
+            if follower.is_active:
+                follower.stay(at_end=at_end)
+        self._settle()
+        return not at_end or page.cursor > low
+
+    def _page(self, behind: Sequence[Follower], low: int, ahead: int | None) -> Page:
+        selectors = {selector for follower in behind for selector in follower.of.selectors}
+        whole = Query().selectors[0]
+        query = Query((whole,) if whole in selectors else tuple(selectors)).after(low)
+        if ahead is not None:
+            query = query.up_to(ahead)
+        asked = stored_query(query, self.store._codec)
+        return self.store._backend.read(asked, PAGE_EVENTS)
+
+    def _start(self) -> None:
+        """Start those who wait for a lease, every now and then."""
+        if time.monotonic() - self._looked < self._lease / 4:
+            return
+        self._looked = time.monotonic()
+        for follower in self._everyone():
+            if not follower.is_active and follower.error is None:
+                follower.start()
+
+    def _wait(self) -> None:
+        positions = [f.position for f in self._everyone() if f.is_active]
+        if positions:
+            self.store._backend.wait(max(positions), min(_PATIENCE, self._lease / 4))
+        else:
+            sleep(min(_PATIENCE, self._lease / 4))
+
+    def close(self) -> None:
+        """Stop following, and give way to others."""
+        self._closed = True
+        if self._background is not None:
+            background, self._background = self._background, None
+            background.join()
+        self._stop()
+
+    def _stop(self) -> None:
+        for follower in self._everyone():
+            try:
+                follower.stop()
+            except EverwhenError as error:
+                _LOG.warning("%s did not stop properly: %s", follower.name, error)
+
+    def _begin(self) -> None:
+        """Go on in the background."""
+        with self._lock:
+            self._start()
+        self._background = Background(self.run)
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()

@@ -1,0 +1,51 @@
+# Generated from src/everwhen/_async_testing/faulty.py by tools/unasync.py: edit that, then run `make sync`.
+"""A store that fails on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from everwhen._sync.backend import Backend, BackendWrapper
+from everwhen._sync.store import Store
+from everwhen.contract import EncodedCommit, Outcome, Page, Receipt, StoredSlice
+from everwhen.engine import EngineTransaction
+from everwhen.query import Query
+from everwhen.testing.faults import Faults
+
+T = TypeVar("T")
+
+
+def faulty(store: Store, faults: Faults) -> Store:
+    """The same store, as it is when things go wrong: the failures that ``faults`` asks for.
+
+    Closing it closes the store.
+    """
+    codec = store._codec
+    backend = _FaultyBackend(store._backend, faults)
+    return Store(backend, events=codec.types, steps=codec.steps)
+
+
+class _FaultyBackend(BackendWrapper):
+    def __init__(self, inner: Backend, faults: Faults) -> None:
+        super().__init__(inner)
+        self._faults = faults
+
+    def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        self._faults.strike("append")
+        outcomes = super().append(commits)
+        if any(isinstance(outcome, Receipt) for outcome in outcomes):
+            self._faults.strike("acknowledge")
+        return outcomes
+
+    def read(self, query: Query, events: int) -> Page:
+        self._faults.strike("read")
+        return super().read(query, events)
+
+    def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
+        self._faults.strike("read")
+        return super().stored_commit(commit_id)
+
+    def transact(self, work: Callable[[EngineTransaction], T]) -> T:
+        self._faults.strike("transact")
+        return super().transact(work)

@@ -1,0 +1,229 @@
+"""Reactions: from events to commands, now or at a later time (a policy, or a process manager).
+
+    refunds = Reaction("refunds")
+
+    @refunds.on(BetPlaced)
+    def _(placed: RecordedEvent[BetPlaced]) -> list[Any]:
+        bet = placed.event.bet
+        return [Timer(f"bet-{bet}", RefundBet(bet), after=timedelta(hours=1))]
+
+    @refunds.on(BetSettled)
+    def _(settled: RecordedEvent[BetSettled]) -> list[Any]:
+        return [Cancel(f"bet-{settled.event.bet}")]
+
+What a function returns must follow from the event, and from the states that it is given: after a
+crash it is called again. The ids of the commands are derived from the event, so that a command
+that was sent before does nothing the second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar, overload
+from uuid import UUID, uuid5
+
+import msgspec
+
+from everwhen.contract import Checkpoint, from_micros, to_micros
+from everwhen.decisions import RecordedCommand, StateOf
+from everwhen.errors import DeclarationError, StorageError
+from everwhen.fold import Fold
+from everwhen.projections import HALT, OnError, check_name
+from everwhen.query import Query
+from everwhen.recorded import RecordedEvent
+from everwhen.snapshots import subject_of
+from everwhen.validation import check_text
+
+E = TypeVar("E")
+S1 = TypeVar("S1")
+S2 = TypeVar("S2")
+
+_NAMESPACE: Final = UUID("6f1c1d8e-0c5b-5a63-9b0e-3a0a5e8f2c11")
+
+
+class Timer(msgspec.Struct, frozen=True):
+    """A command to be sent later: ``after`` so much of the store's time, or ``at`` a moment.
+
+    Another timer with the same key takes its place.
+    """
+
+    key: str
+    command: Any
+    after: timedelta | None = None
+    at: datetime | None = None
+
+    def due(self, recorded: RecordedEvent[Any]) -> datetime:
+        """When it is due, if the event sets it. Raises `DeclarationError` for no clear time."""
+        if self.at is not None and self.after is None and self.at.tzinfo is not None:
+            return self.at
+        if self.after is not None and self.at is None:
+            return recorded.recorded_at + self.after
+        raise DeclarationError(
+            f"timer {self.key!r}: give either after=…, or at=… with a time zone; got {self!r}"
+        )
+
+
+class Cancel(msgspec.Struct, frozen=True):
+    """Drops the timer of that key, if it is still set."""
+
+    key: str
+
+
+class Reacting(msgspec.Struct, frozen=True):
+    """How one type of event is reacted to."""
+
+    states: tuple[StateOf[Any, Any], ...]
+    react: Callable[..., Any]
+
+
+class Reaction:
+    """A function for each event type that is reacted to, under a name that its position goes by.
+
+    ``from_now`` leaves out what happened before it is run for the first time. ``on_error`` says
+    what becomes of an event whose function or command fails; a refusal is no failure, it is the
+    answer that the command got.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        of: Query | None = None,
+        on_error: OnError = HALT,
+        from_now: bool = False,
+    ) -> None:
+        self.name = check_name(name, "reaction")
+        self.of = Query() if of is None else of
+        subject_of(Fold(name, int), self.of)
+        self.on_error = on_error
+        self.from_now = from_now
+        self._by_class: dict[type[Any], Reacting] = {}
+
+    @overload
+    def on(
+        self, event_type: type[E], /
+    ) -> Callable[[Callable[[RecordedEvent[E]], Any]], Callable[[RecordedEvent[E]], Any]]: ...
+    @overload
+    def on(
+        self, event_type: type[E], first: StateOf[RecordedEvent[E], S1], /
+    ) -> Callable[
+        [Callable[[RecordedEvent[E], S1], Any]], Callable[[RecordedEvent[E], S1], Any]
+    ]: ...
+    @overload
+    def on(
+        self,
+        event_type: type[E],
+        first: StateOf[RecordedEvent[E], S1],
+        second: StateOf[RecordedEvent[E], S2],
+        /,
+    ) -> Callable[
+        [Callable[[RecordedEvent[E], S1, S2], Any]], Callable[[RecordedEvent[E], S1, S2], Any]
+    ]: ...
+
+    def on(
+        self, event_type: type[Any], /, *states: StateOf[Any, Any]
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Declare what follows from an event of this class: commands, and timers set or cancelled.
+
+        The function is given the event as recorded, and the states as they were right after it.
+        """
+        for state in states:
+            if not isinstance(state, StateOf):
+                raise DeclarationError(f"reaction {self.name!r}: {state!r}; give a StateOf")
+
+        def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+            if event_type in self._by_class:
+                raise DeclarationError(
+                    f"reaction {self.name!r} has two functions for {event_type.__name__}; keep one"
+                )
+            self._by_class[event_type] = Reacting(states, function)
+            return function
+
+        return declare
+
+    def to(self, event: Any) -> Reacting | None:
+        """How an event is reacted to; None where it isn't."""
+        return self._by_class.get(type(event))
+
+    def command_id(self, event: RecordedEvent[Any], index: int) -> UUID:
+        """The id of the command at that place among an event's (RFC 9562 version 5)."""
+        place = f"{self.name}/{event.commit_id}/{event._index}.{event.part}/{index}"
+        return uuid5(_NAMESPACE, place)
+
+    def __repr__(self) -> str:
+        return f"Reaction({self.name!r})"
+
+
+class SetTimer(msgspec.Struct, frozen=True):
+    """A timer as it is kept, with the event that it goes back to.
+
+    ``due`` is in microseconds since 1970 UTC.
+    """
+
+    key: str
+    due: int
+    command: RecordedCommand
+    command_id: UUID
+    causation_id: str
+    correlation_id: str
+
+    @property
+    def due_at(self) -> datetime:
+        """When it is due, in UTC."""
+        return from_micros(self.due)
+
+
+def set_timer(
+    reaction: Reaction,
+    timer: Timer,
+    event: RecordedEvent[Any],
+    index: int,
+    command: RecordedCommand,
+) -> SetTimer:
+    """A timer as it is kept. Raises `DeclarationError` for one without a clear time or key."""
+    check_text(timer.key, f"reaction {reaction.name!r}: timer key", DeclarationError)
+    if len(timer.key.encode()) > _LONGEST_KEY:
+        raise DeclarationError(f"timer key {timer.key[:40]!r}…: {_LONGEST_KEY} bytes at most")
+    metadata = event.metadata
+    return SetTimer(
+        timer.key,
+        to_micros(timer.due(event)),
+        command,
+        reaction.command_id(event, index),
+        metadata.event_id,
+        metadata.correlation_id,
+    )
+
+
+_LONGEST_KEY: Final = 250
+
+
+def timer_name(reaction: str, key: str) -> str:
+    """The name of the checkpoint that a timer is kept under."""
+    return f"timer/{reaction}/{key}"
+
+
+def timer_checkpoint(reaction: str, timer: SetTimer, position: int) -> Checkpoint:
+    """How a timer is kept."""
+    return Checkpoint(timer_name(reaction, timer.key), position, msgspec.json.encode(timer))
+
+
+_decode_timer: Final = msgspec.json.Decoder(SetTimer).decode
+
+
+def timers_of(checkpoints: Sequence[Checkpoint], reaction: str) -> dict[str, SetTimer]:
+    """A reaction's timers, by key. Raises `StorageError` where one is damaged."""
+    prefix = timer_name(reaction, "")
+    found: dict[str, SetTimer] = {}
+    for checkpoint in checkpoints:
+        if checkpoint.name.startswith(prefix):
+            try:
+                timer = _decode_timer(checkpoint.data)
+            except msgspec.DecodeError as error:
+                raise StorageError(
+                    f"checkpoint {checkpoint.name!r} is damaged ({error}); delete it, and see to "
+                    f"its command by hand"
+                ) from error
+            found[timer.key] = timer
+    return found
