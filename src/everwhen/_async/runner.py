@@ -19,7 +19,6 @@ from everwhen.projections import (
     TableProjection,
     builds_of,
     record_of,
-    statuses_of,
 )
 
 S = TypeVar("S")
@@ -177,7 +176,7 @@ class ProjectionRunner(Following):
     async def status(self) -> list[ProjectionStatus]:
         """Where each projection of this runner stands, and each build of theirs."""
         head = (await self.store.head()).position
-        tables = statuses_of(await self.store.checkpoints(), head)
+        tables = [s for s in await self.store.projections() if s.kind == "projection"]
         found = [status for status in tables if status.name in self._followers]
         states = [f for f in self._followers.values() if isinstance(f, StateFollower)]
         return found + [await follower.status(head) for follower in states]

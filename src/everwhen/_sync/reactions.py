@@ -25,7 +25,6 @@ from everwhen.projections import (
     ProjectionStatus,
     Record,
     parked_checkpoint,
-    statuses_of,
 )
 from everwhen.query import Query, query_of
 from everwhen.reactions import (
@@ -259,7 +258,7 @@ class ReactionRunner(Following):
         return list(self._followers.values())
 
     def _lag_behind(self, goal: int) -> bool:
-        known = {s.name: s.position for s in self._kept() if s.kind == "reaction"}
+        known = {s.name: s.position for s in self.store.projections() if s.kind == "reaction"}
         return any(
             (f.position if f.is_active else known.get(f.name, 0)) < goal
             for f in self._followers.values()
@@ -291,13 +290,9 @@ class ReactionRunner(Following):
             raise DeclarationError(f"{reaction!r} is not among this runner's reactions")
         return follower
 
-    def _kept(self) -> list[ProjectionStatus]:
-        head = (self.store.head()).position
-        return statuses_of(self.store.checkpoints(), head)
-
     def status(self) -> list[ProjectionStatus]:
         """Where each reaction of this runner stands."""
-        mine = [s for s in self._kept() if s.kind == "reaction"]
+        mine = [s for s in self.store.projections() if s.kind == "reaction"]
         return [status for status in mine if status.name in self._followers]
 
     def __enter__(self) -> ReactionRunner:

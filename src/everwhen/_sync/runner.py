@@ -20,7 +20,6 @@ from everwhen.projections import (
     TableProjection,
     builds_of,
     record_of,
-    statuses_of,
 )
 
 S = TypeVar("S")
@@ -178,7 +177,7 @@ class ProjectionRunner(Following):
     def status(self) -> list[ProjectionStatus]:
         """Where each projection of this runner stands, and each build of theirs."""
         head = (self.store.head()).position
-        tables = statuses_of(self.store.checkpoints(), head)
+        tables = [s for s in self.store.projections() if s.kind == "projection"]
         found = [status for status in tables if status.name in self._followers]
         states = [f for f in self._followers.values() if isinstance(f, StateFollower)]
         return found + [follower.status(head) for follower in states]

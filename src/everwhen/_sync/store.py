@@ -39,6 +39,7 @@ from everwhen.fold import Fold
 from everwhen.judging import receipt_of
 from everwhen.locations import engine_for
 from everwhen.metadata import CommitMetadata
+from everwhen.projections import ParkedEvent, ProjectionStatus, build_of, parked_of, statuses_of
 from everwhen.query import Query, name_of, query_of
 from everwhen.reading import PAGE_EVENTS, events_of_page, folded_page, next_page
 from everwhen.recorded import RecordedEvent, entries_of, recorded_events
@@ -281,6 +282,19 @@ class Store:
     def checkpoints(self) -> list[Checkpoint]:
         """All checkpoints, by name."""
         return self._backend.checkpoints()
+
+    def projections(self) -> list[ProjectionStatus]:
+        """Where each projection and reaction stands that keeps its position in the store."""
+        head = self.head()
+        return statuses_of(self.checkpoints(), head.position)
+
+    def parked(self, projection: str) -> list[ParkedEvent]:
+        """The events that a projection or reaction of that name has left out, in order."""
+        name_of(projection, "projection")
+        checkpoints = self.checkpoints()
+        builds = [build for build in map(build_of, checkpoints) if build is not None]
+        mine = [build for build in builds if build.projection == projection]
+        return [parked for build in mine for parked in parked_of(checkpoints, build)]
 
     def snapshots(
         self, subject: str, *, up_to: int | None = None, limit: int = 10

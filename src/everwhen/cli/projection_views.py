@@ -1,0 +1,117 @@
+"""How projections and what they have left out are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from everwhen import ParkedEvent, ProjectionStatus
+from everwhen.cli.terminal import Column
+from everwhen.cli.views import utc
+from everwhen.contract import from_micros
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_COLOURS: Final = {"live": "bold green", "building": "yellow", "halted": "bold red"}
+
+
+class StatusView:
+    """Projections and reactions, and where they stand."""
+
+    columns = (
+        Column("NAME"),
+        Column("KIND", optional=True),
+        Column("VERSION", right=True),
+        Column("STATE", rigid=True),
+        Column("POSITION", right=True),
+        Column("LAG", right=True),
+        Column("RATE", right=True),
+        Column("PARKED", right=True),
+        Column("SKIPPED", right=True),
+        Column("HEARD", rigid=True),
+        Column("ERROR"),
+    )
+
+    def record(self, status: ProjectionStatus) -> object:
+        """Everything that is known of it."""
+        known = msgspec.to_builtins(status)
+        return {**known, "updated_at": utc(from_micros(status.updated_at))}
+
+    def plain(self, status: ProjectionStatus) -> Sequence[str]:
+        """The same, in columns."""
+        return (
+            status.name,
+            status.kind,
+            str(status.version),
+            str(status.build),
+            status.state,
+            str(status.position),
+            str(status.lag),
+            f"{status.rate:.1f}",
+            str(status.parked),
+            str(status.skipped),
+            utc(from_micros(status.updated_at)),
+            status.error or "",
+        )
+
+    def cells(self, status: ProjectionStatus) -> Sequence[Text]:
+        """The same, for people."""
+        from rich.text import Text
+
+        from everwhen.cli import looks
+
+        def alarming(count: int) -> Text:
+            return Text(f"{count:,}", "bold red" if count else "dim")
+
+        return (
+            Text(status.name, "bold"),
+            Text(status.kind, "dim"),
+            Text(f"{status.version}.{status.build}"),
+            Text(status.state, _COLOURS.get(status.state, "")),
+            looks.number_look(status.position),
+            Text(f"{status.lag:,}", "yellow" if status.lag else "green"),
+            Text(f"{status.rate:,.0f}/s", "dim"),
+            alarming(status.parked),
+            alarming(status.skipped),
+            looks.age_look(from_micros(status.updated_at)),
+            Text(status.error or "", "red"),
+        )
+
+
+class ParkedView:
+    """Events that a projection has left out for later."""
+
+    columns = (
+        Column("POSITION", right=True),
+        Column("STREAM"),
+        Column("TYPE"),
+        Column("PARKED", rigid=True),
+        Column("ERROR"),
+    )
+
+    def record(self, parked: ParkedEvent) -> object:
+        """Everything that is known of it."""
+        return {**msgspec.to_builtins(parked), "at": utc(from_micros(parked.at))}
+
+    def plain(self, parked: ParkedEvent) -> Sequence[str]:
+        """The same, in columns."""
+        at = utc(from_micros(parked.at))
+        return str(parked.position), parked.stream, parked.type, at, parked.error or ""
+
+    def cells(self, parked: ParkedEvent) -> Sequence[Text]:
+        """The same, for people."""
+        from rich.text import Text
+
+        from everwhen.cli import looks
+
+        behind = Text("waits behind an earlier one of its stream", "dim")
+        return (
+            looks.number_look(parked.position),
+            looks.stream_look(parked.stream),
+            looks.type_look(parked.type),
+            looks.age_look(from_micros(parked.at)),
+            Text(parked.error, "red") if parked.error else behind,
+        )
