@@ -59,6 +59,7 @@ pins: $(VENV)/installed-develop  ## Pin the newest versions of what requirements
 
 bench: $(VENV)/installed-bench  ## Measure Everwhen beside its peers (some minutes)
 	@$(PYTHON) -m benchmarks.peers
+	@$(PYTHON) -m benchmarks.states
 	@$(PYTHON) -m benchmarks.large
 
 docs: $(VENV)/installed-develop  ## Build the documentation into site/

@@ -157,9 +157,9 @@ class Repository(Generic[S]):
     def _check_place(self, place: Place) -> None:
         """Raises `SnapshotError` unless the event that the state ends with is in the store."""
         at = Query().after(place.position - 1).up_to(place.position)
-        for event in self.store.read(at):
-            stored = event._slice
-            if (stored.commit_id, event.version) == (place.commit_id, place.version):
+        for stored in (self.store._backend.read(at, 1)).slices:
+            version = stored.version - (stored.position - place.position)
+            if (stored.commit_id, version) == (place.commit_id, place.version):
                 return
         raise SnapshotError("it is ahead of its log, or of another history")
 
