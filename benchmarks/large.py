@@ -1,4 +1,4 @@
-"""A store of ten million events: opening it, finding moments, reading and folding all of it.
+"""A store of ten million events: opening it, moments, reading, folding and projecting it.
 
     python -m benchmarks.large [--events N] [--commit N] [--json FILE]
 
@@ -21,7 +21,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from everwhen import Commit, Event, Fold, Query, Store, Write, open_store
+from everwhen import (
+    Commit,
+    Event,
+    Fold,
+    Projection,
+    ProjectionRunner,
+    Query,
+    RecordedEvent,
+    Store,
+    TableProjection,
+    Tables,
+    Write,
+    open_store,
+)
 from everwhen.testing import ManualClock
 
 STREAMS = 100_000
@@ -108,6 +121,43 @@ def folding(path: Path) -> dict[str, float]:
     return {"typed fold, events/s": total / (time.perf_counter() - began)}
 
 
+def projecting(path: Path) -> dict[str, float]:
+    """Events per second through a runner with a state in memory, and then one with tables."""
+    staked = Fold("staked", int)
+    staked.on(BetPlaced)(lambda state, event: state + event.amount)
+    in_memory = Projection(staked)
+    in_tables = TableProjection(
+        "stakes", "CREATE TABLE {stakes} (stream TEXT PRIMARY KEY, staked INTEGER) WITHOUT ROWID"
+    )
+
+    @in_tables.on(BetPlaced)
+    def stake(tables: Tables, placed: RecordedEvent[BetPlaced]) -> None:
+        tables.execute(
+            "INSERT INTO {stakes} VALUES (?, ?)"
+            " ON CONFLICT DO UPDATE SET staked = staked + excluded.staked",
+            (placed.stream, placed.event.amount),
+        )
+
+    figures: dict[str, float] = {}
+    with open_store(path, events=[BetPlaced]) as store:
+        total = store.head().position
+        for name, projection in (("in memory", in_memory), ("in tables", in_tables)):
+            runner = ProjectionRunner(store, [projection])
+            began = time.perf_counter()
+            early: list[int] = []
+
+            def progress(at: int, goal: int, early: list[int] = early) -> None:
+                if at > goal // 20 and not early:
+                    early.append(_peak())
+
+            runner.catch_up(progress)
+            figures[f"projection {name}, events/s"] = total / (time.perf_counter() - began)
+            figures[f"memory after 5 % of it, {name}, MB"] = early[0] / 1e6
+            figures[f"memory after all of it, {name}, MB"] = _peak() / 1e6
+            runner.close()
+    return figures
+
+
 def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
@@ -130,7 +180,7 @@ def main() -> None:
         figures = {"events": float(options.events), "events in a commit": float(options.commit)}
         figures |= {"write in batches, not durable, events/s": rate}
         figures |= {"on disk, MB": path.stat().st_size / 1e6}
-        for work in (opening, reading, folding):
+        for work in (opening, reading, folding, projecting):
             figures |= in_its_own_process(work, path)
     for name, figure in figures.items():
         print(f"{name:44s} {figure:,.{3 if figure < 100 else 0}f}")

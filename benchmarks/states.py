@@ -363,11 +363,11 @@ def lines(*, quick: bool) -> list[tuple[str, str, dict[str, Measure], dict[str, 
     found: list[tuple[str, str, dict[str, Measure], dict[str, Measure], float]] = []
     for clients, accounts, wanted in ((1, 64, 0.0), (64, 64, 5.0), (64, 8, 5.0)):
         commands = each * 20 if clients == 1 else each
-        ours = {
+        ours: dict[str, Measure] = {
             way: partial(run, clients=clients, accounts=accounts, each=commands)
             for way, run in (("threads", everwhen_commands), ("tasks", everwhen_tasks))
         }
-        theirs = {
+        theirs: dict[str, Measure] = {
             "cached" if cached else "plain": partial(
                 peer_commands, clients=clients, accounts=accounts, each=commands, cached=cached
             )

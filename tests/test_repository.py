@@ -323,3 +323,16 @@ def test_unknown_events_may_be_refused(store: Store) -> None:
     with pytest.raises(FoldError, match="'Odd' at position 2") as caught:
         store.fold(strict)
     assert (caught.value.event_type, caught.value.position) == ("Odd", 2)
+
+
+def test_a_store_that_is_read_only_gets_no_snapshots(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_store(tmp_path / "s.db", events=[Added]) as store:
+        store.append("a", [Added("k", 1)])
+    with open_store(tmp_path / "s.db", events=[Added], read_only=True) as store:
+        repository = Repository(store, frozen(), strategy=EveryEvents(1))
+        loaded = repository.load("a")
+        assert loaded.state.total == 1
+        assert not repository.snapshot_if_due(loaded)
+    assert "no snapshot of ledger/a" in caplog.text

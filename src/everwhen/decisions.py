@@ -75,7 +75,15 @@ class Decision(msgspec.Struct, frozen=True):
     def events(self, command: Any, states: Sequence[Any]) -> list[Any]:
         """What is decided: events, or writes. Whatever the decision raises comes through."""
         decided = self.decide(command, *states)
-        found = [] if decided is None else list(decided)
+        if decided is None:
+            found = []
+        elif isinstance(decided, Iterable) and not isinstance(decided, str | bytes | Mapping):
+            found = list(decided)
+        else:
+            raise DeclarationError(
+                f"the decision on {self.name} returned {decided!r}; let it return a list of "
+                f"events, from a plain function"
+            )
         for state in states:
             if isinstance(state, Aggregate):
                 found += state.recorded_events()

@@ -500,6 +500,19 @@ async def test_events_without_a_stream_are_refused() -> None:
             await CommandBus(store, rules).send(CloseOut("a"))
 
 
+@pytest.mark.parametrize("returned", [Deposited("a", 1), "text", {"a": 1}, 5])
+async def test_decisions_return_lists(returned: Any) -> None:
+    rules = Decisions()
+
+    @rules.on(CloseOut, StateOf(account, stream_of))
+    def close_out(command: CloseOut, state: Account) -> Any:
+        return returned
+
+    async with open_store("memory:", events=EVENTS) as store:
+        with pytest.raises(DeclarationError, match="decision on CloseOut returned"):
+            await CommandBus(store, rules).send(CloseOut("a"))
+
+
 @dataclass
 class Purse(Aggregate):
     """The object style."""

@@ -23,6 +23,7 @@ from everwhen import (
     ProjectionError,
     ProjectionStatus,
     Query,
+    ReadOnlyError,
     RecordedEvent,
     StaleError,
     StatementError,
@@ -640,6 +641,30 @@ async def test_names_that_are_taken(tmp_path: Path) -> None:
         clumsy = TableProjection("clumsy", "CREATE TABLE {till} (x)")
         with pytest.raises(DeclarationError, match="'till' is a table of its own"):
             await ProjectionRunner(store, [clumsy]).catch_up()
+
+
+@pytest.mark.parametrize("way", ["run", "catch_up"])
+async def test_a_schema_that_can_not_be_run_ends_the_runner(
+    tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with store_at(tmp_path) as store:
+        wrong = TableProjection("wrong", "CREATE TABLE {wrong} (a, a)")
+        with pytest.raises(StatementError, match="duplicate column name"):
+            await getattr(ProjectionRunner(store, [wrong]), way)()
+        assert await store.checkpoints() == []
+        assert ("following the log has ended" in caplog.text) == (way == "run")
+
+
+async def test_a_store_that_is_read_only_ends_the_runner(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("lamp", 1)])
+    async with open_store(tmp_path / "shop.db", events=EVENTS, read_only=True) as store:
+        with pytest.raises(ReadOnlyError):
+            await ProjectionRunner(store, [sales()]).run()
+        mine = pieces()
+        runner = ProjectionRunner(store, [mine])
+        await runner.catch_up()
+        assert await runner.ask(mine, dict) == ({"lamp": 1}, 1)
 
 
 async def test_a_damaged_record_is_named(tmp_path: Path) -> None:

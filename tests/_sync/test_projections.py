@@ -25,6 +25,7 @@ from everwhen import (
     ProjectionRunner,
     ProjectionStatus,
     Query,
+    ReadOnlyError,
     RecordedEvent,
     Repository,
     StaleError,
@@ -642,6 +643,30 @@ def test_names_that_are_taken(tmp_path: Path) -> None:
         clumsy = TableProjection("clumsy", "CREATE TABLE {till} (x)")
         with pytest.raises(DeclarationError, match="'till' is a table of its own"):
             ProjectionRunner(store, [clumsy]).catch_up()
+
+
+@pytest.mark.parametrize("way", ["run", "catch_up"])
+def test_a_schema_that_can_not_be_run_ends_the_runner(
+    tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with store_at(tmp_path) as store:
+        wrong = TableProjection("wrong", "CREATE TABLE {wrong} (a, a)")
+        with pytest.raises(StatementError, match="duplicate column name"):
+            getattr(ProjectionRunner(store, [wrong]), way)()
+        assert store.checkpoints() == []
+        assert ("following the log has ended" in caplog.text) == (way == "run")
+
+
+def test_a_store_that_is_read_only_ends_the_runner(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("lamp", 1)])
+    with open_store(tmp_path / "shop.db", events=EVENTS, read_only=True) as store:
+        with pytest.raises(ReadOnlyError):
+            ProjectionRunner(store, [sales()]).run()
+        mine = pieces()
+        runner = ProjectionRunner(store, [mine])
+        runner.catch_up()
+        assert runner.ask(mine, dict) == ({"lamp": 1}, 1)
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,14 @@ from everwhen._sync.seam import Background, Lock, sleep
 from everwhen._sync.store import Store
 from everwhen.commits import stored_query
 from everwhen.contract import Page
-from everwhen.errors import EverwhenError, StorageError, StoreClosedError
+from everwhen.errors import (
+    CorruptStoreError,
+    EverwhenError,
+    ReadOnlyError,
+    StatementError,
+    StorageError,
+    StoreClosedError,
+)
 from everwhen.query import Query
 from everwhen.reading import PAGE_EVENTS
 
@@ -64,10 +71,15 @@ class Following:
                         self._wait()
                 except StoreClosedError:
                     return
+                except (StatementError, ReadOnlyError, CorruptStoreError):
+                    raise
                 except StorageError as error:
                     pause = min(pause * 2 or 0.05, 2.0)
                     _LOG.warning("what follows the log waits for the store: %s", error)
                     sleep(pause)
+        except Exception as error:
+            _LOG.error("following the log has ended: %s", error)
+            raise
         finally:
             self._stop()
 

@@ -10,7 +10,7 @@ import msgspec
 
 from everwhen._sync.store import Store
 from everwhen.contract import Snapshot
-from everwhen.errors import SnapshotError
+from everwhen.errors import SnapshotError, StorageError
 from everwhen.fold import Fold
 from everwhen.query import Query, query_of
 from everwhen.reading import with_page
@@ -89,12 +89,15 @@ class Repository(Generic[S]):
         return msgspec.structs.replace(newer, since=since)
 
     def snapshot_if_due(self, loaded: Loaded[S]) -> bool:
-        """Take a snapshot if the strategy says so. A state that can't be stored is warned of."""
+        """Take a snapshot if the strategy says so; whether it was taken.
+
+        One that can't be taken is warned of: it costs speed, and nothing else.
+        """
         if loaded._subject is None or not self.strategy.is_due(loaded.since):
             return False
         try:
             self.snapshot(loaded)
-        except SnapshotError as error:
+        except (SnapshotError, StorageError) as error:
             _LOG.warning("no snapshot of %s: %s", loaded._subject, error)
             return False
         return True
