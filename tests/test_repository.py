@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import immutables
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -336,3 +337,43 @@ def test_a_store_that_is_read_only_gets_no_snapshots(
         assert loaded.state.total == 1
         assert not repository.snapshot_if_due(loaded)
     assert "no snapshot of ledger/a" in caplog.text
+
+
+class Line(msgspec.Struct, frozen=True):
+    amounts: immutables.Map[int, int] = immutables.Map()
+
+
+class Book(msgspec.Struct, frozen=True):
+    lines: immutables.Map[str, Line] = immutables.Map()
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_persistent_maps(tmp_path: Path, exact: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Nested in a struct or alone, they come back as they are; if their type is known."""
+    books = Fold("books", Book)
+    maps: Fold[immutables.Map[str, int]] = Fold(
+        "maps", immutables.Map, state=immutables.Map[str, int] if exact else None
+    )
+
+    @books.on(Added)
+    def book(state: Book, event: Added) -> Book:
+        line = state.lines.get(event.key, Line())
+        amounts = line.amounts.set(len(line.amounts), event.amount)
+        return Book(state.lines.set(event.key, Line(amounts)))
+
+    @maps.on(Added)
+    def add(state: immutables.Map[str, int], event: Added) -> immutables.Map[str, int]:
+        return state.set(event.key, state.get(event.key, 0) + event.amount)
+
+    assert not books.is_mutable
+    assert not maps.is_mutable
+    with open_store(tmp_path / "s.db", events=[Added]) as store:
+        store.append("a", [Added(key, n) for n, key in enumerate("abcab")])
+        for fold in (books, maps):
+            repository = Repository[Any](store, fold, strategy=EveryEvents(2))
+            loaded = repository.load("a")
+            assert repository.snapshot_if_due(loaded)
+            again = repository.load("a")
+            assert (again.state, type(again.state)) == (loaded.state, type(loaded.state))
+            assert again.since.events == 0
+    assert caplog.text == ""

@@ -8,8 +8,9 @@ and version, and the event that it ends with is still the one in the store.
 from __future__ import annotations
 
 import hashlib
+from collections import abc
 from datetime import timedelta
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -21,7 +22,36 @@ from everwhen.query import Query
 S = TypeVar("S")
 
 _FORMAT: Final = 1
-_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+def _plain(value: Any) -> Any:
+    """Collections that msgspec doesn't know, such as persistent maps, as those that it does."""
+    if isinstance(value, abc.Mapping):
+        return dict(value)
+    if isinstance(value, abc.Set | abc.Sequence):
+        return list(value)
+    raise NotImplementedError
+
+
+def _restored(wanted: Any, value: Any) -> Any:
+    """The collection of a type that msgspec doesn't know."""
+    collection, parts = get_origin(wanted) or wanted, get_args(wanted)
+    if not (isinstance(collection, type) and issubclass(collection, abc.Collection)):
+        raise NotImplementedError
+    known: Any = dict if issubclass(collection, abc.Mapping) else list
+    back = msgspec.convert(value, known[parts] if parts else known, dec_hook=_restored)
+    return collection(back)  # type: ignore[call-arg]
+
+
+_UNFIT: Final = (
+    msgspec.MsgspecError,
+    NotImplementedError,
+    ValueError,
+    TypeError,
+    RecursionError,
+    ArithmeticError,
+)
+_encode: Final = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 
 
 class Since(msgspec.Struct, frozen=True):
@@ -204,9 +234,9 @@ def sealed(fold: Fold[S], subject: str, state: S, place: Place) -> Snapshot:
     """The snapshot of a state. Raises `SnapshotError` for one that would not come back equal."""
     try:
         encoded = _encode(state)
-        back = msgspec.msgpack.decode(encoded, type=fold.state_type)
+        back = msgspec.msgpack.decode(encoded, type=fold.state_type, dec_hook=_restored)
         is_same = bool(back == state)
-    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError, ArithmeticError) as error:
+    except _UNFIT as error:
         raise SnapshotError(
             f"a state of fold {fold.name!r} can't be stored: {error}; give the fold a state that "
             f"msgspec can encode, and its type: Fold(…, state=…)"
@@ -238,8 +268,8 @@ def opened(fold: Fold[S], snapshot: Snapshot) -> tuple[S, Place]:
         if seal.digest != _digest(fold, snapshot.subject, snapshot.position, seal.content):
             raise SnapshotError("it is damaged: its digest doesn't fit its content")
         content = _decode_content(seal.content)
-        state = msgspec.msgpack.decode(content.state, type=fold.state_type)
-    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        state = msgspec.msgpack.decode(content.state, type=fold.state_type, dec_hook=_restored)
+    except _UNFIT as error:
         raise SnapshotError(f"it can't be read: {error}") from error
     place = Place(snapshot.position, content.version, content.recorded_at, content.commit_id)
     return state, place

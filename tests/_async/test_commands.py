@@ -10,6 +10,10 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from everwhen import (
     CommitIdError,
@@ -679,40 +683,27 @@ async def test_the_log_has_every_command_and_no_data(caplog: pytest.LogCaptureFi
     assert "secret" not in "".join(lines)
 
 
-class Recorder:
-    """A tracer with the shape of OpenTelemetry's."""
-
-    def __init__(self) -> None:
-        self.spans: list[tuple[str, dict[str, Any]]] = []
-
-    def start_as_current_span(self, name: str, *, attributes: Any = None) -> Any:
-        self.spans.append((name, dict(attributes or {})))
-        return self
-
-    def __enter__(self) -> Recorder:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        return None
-
-    def set_attribute(self, key: str, value: Any) -> None:
-        self.spans[-1][1][key] = value
-
-
 async def test_traces() -> None:
-    tracer = Recorder()
+    seen = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(seen))
     async with open_store("memory:", events=EVENTS) as store:
-        bus = CommandBus(store, decisions, middleware=[traced(tracer)])
-        result = await bus.send(Deposit("a", 4), command_id=UUID(int=7))
+        bus = CommandBus(store, decisions, middleware=[traced(provider.get_tracer("test"))])
+        with context(user_id="ann"):
+            await bus.send(Deposit("a", 4), command_id=UUID(int=7))
         await bus.send(CloseOut("b"))
-    assert result.receipt is not None
-    (name, attributes), (other, nothing) = tracer.spans
-    assert (name, other) == ("command Deposit", "command CloseOut")
-    assert attributes == {
+        with pytest.raises(Insufficient):
+            await bus.send(Withdraw("a", 5))
+    deposit, close_out, withdraw = seen.get_finished_spans()
+    assert (deposit.name, close_out.name) == ("command Deposit", "command CloseOut")
+    assert dict(deposit.attributes or {}) == {
         "everwhen.command.type": "Deposit",
+        "enduser.id": "ann",
         "everwhen.commit.id": str(UUID(int=7)),
         "everwhen.position": 1,
         "everwhen.events": 1,
         "everwhen.attempts": 1,
     }
-    assert nothing["everwhen.events"] == 0
+    assert (close_out.attributes or {})["everwhen.events"] == 0
+    assert withdraw.status.status_code is StatusCode.ERROR
+    assert [event.name for event in withdraw.events] == ["exception"]
