@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -120,3 +121,22 @@ def test_the_generated_flavour_is_up_to_date_and_a_change_would_be_noticed() -> 
     check = [sys.executable, str(ROOT / "tools" / "unasync.py"), "--check"]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_use_public_names_only(path: Path) -> None:
+    public = {module.__name__ for module in PUBLIC}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("everwhen"):
+            assert node.module in public, f"line {node.lineno}"
+            exported = sys.modules[node.module].__all__
+            assert {alias.name for alias in node.names} <= set(exported), f"line {node.lineno}"
+        elif isinstance(node, ast.Import):
+            used = {a.name for a in node.names if a.name.startswith("everwhen")}
+            assert used <= public, f"line {node.lineno}"
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            own = isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}
+            assert own or node.attr.startswith("__"), f"line {node.lineno}: {node.attr}"
