@@ -71,6 +71,7 @@ class Decision(msgspec.Struct, frozen=True):
     name: str
     states: tuple[StateOf[Any, Any], ...]
     decide: Callable[..., Iterable[Any] | None]
+    into: Callable[[Any], str] | None = None
 
     def events(self, command: Any, states: Sequence[Any]) -> list[Any]:
         """What is decided: events, or writes. Whatever the decision raises comes through."""
@@ -99,11 +100,22 @@ class Decisions:
 
     @overload
     def on(
-        self, command: type[C], first: StateOf[C, S1], /
+        self,
+        command: type[C],
+        first: StateOf[C, S1],
+        /,
+        *,
+        into: Callable[[C], str] | None = None,
     ) -> Callable[[Callable[[C, S1], Any]], Callable[[C, S1], Any]]: ...
     @overload
     def on(
-        self, command: type[C], first: StateOf[C, S1], second: StateOf[C, S2], /
+        self,
+        command: type[C],
+        first: StateOf[C, S1],
+        second: StateOf[C, S2],
+        /,
+        *,
+        into: Callable[[C], str] | None = None,
     ) -> Callable[[Callable[[C, S1, S2], Any]], Callable[[C, S1, S2], Any]]: ...
     @overload
     def on(
@@ -113,20 +125,32 @@ class Decisions:
         second: StateOf[C, S2],
         third: StateOf[C, S3],
         /,
+        *,
+        into: Callable[[C], str] | None = None,
     ) -> Callable[[Callable[[C, S1, S2, S3], Any]], Callable[[C, S1, S2, S3], Any]]: ...
     @overload
     def on(
-        self, command: type[C], /, *states: StateOf[C, Any]
+        self,
+        command: type[C],
+        /,
+        *states: StateOf[C, Any],
+        into: Callable[[C], str] | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
 
     def on(
-        self, command: type[Any], /, *states: StateOf[Any, Any]
+        self,
+        command: type[Any],
+        /,
+        *states: StateOf[Any, Any],
+        into: Callable[[Any], str] | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Declare how a type of command is decided on, and the states that it rests on.
 
-        The function is given the command and those states. It returns events for the first
-        state's stream, or a `Write` where they belong to another, and raises a `Refusal` to say
-        no. It must be pure: it is called again when somebody else was faster.
+        The function is given the command and those states. It returns events, and raises a
+        `Refusal` to say no. It must be pure: it is called again when somebody else was faster.
+
+        The events are written to the stream that ``into`` names for the command; unless given,
+        to the first state's stream. A `Write` in their place says its own.
         """
         declared = vars(command).get("type_name")
         name = declared if isinstance(declared, str) else command.__name__
@@ -137,7 +161,7 @@ class Decisions:
                 raise DeclarationError(f"decision on {name}: {state!r}; give a StateOf")
 
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
-            decision = Decision(command, name, states, function)
+            decision = Decision(command, name, states, function, into)
             self._by_class[command] = self._by_name[name] = decision
             return function
 
@@ -218,7 +242,7 @@ class Belief(msgspec.Struct, frozen=True):
 
 
 def writes_of(
-    decision: Decision, decided: Sequence[Any], beliefs: Sequence[Belief]
+    decision: Decision, command: Any, decided: Sequence[Any], beliefs: Sequence[Belief]
 ) -> tuple[list[Write], Condition | None]:
     """The writes and the condition of a commit for what was decided.
 
@@ -229,18 +253,20 @@ def writes_of(
         if isinstance(belief.of, str):  # of two folds over one stream, the older belief binds
             expected[belief.of] = belief.at
     events: dict[str, list[Any]] = {stream: [] for stream in expected}
-    first = beliefs[0].of if beliefs else None
+    into = beliefs[0].of if beliefs else None
+    if decision.into is not None:
+        into = decision.into(command)
     for event in decided:
         if isinstance(event, Write):
             if event.expected is not ANY:
                 expected[event.stream] = event.expected
             events.setdefault(event.stream, []).extend(event.events)
-        elif isinstance(first, str):
-            events[first].append(event)
+        elif isinstance(into, str):
+            events.setdefault(into, []).append(event)
         else:
             raise DeclarationError(
-                f"{decision.name}: no stream is known for {event!r}; return Write(stream, events), "
-                f"or let the first StateOf lead to a stream"
+                f"{decision.name}: no stream is known for {event!r}; say it by into=…, let the "
+                f"first StateOf lead to one, or return Write(stream, events)"
             )
     writes = [Write(stream, found, expected.get(stream, ANY)) for stream, found in events.items()]
     return writes, _condition([b for b in beliefs if isinstance(b.of, Query)])

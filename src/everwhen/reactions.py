@@ -156,7 +156,7 @@ class Reaction:
 
 
 class SetTimer(msgspec.Struct, frozen=True):
-    """A timer as it is kept, with the event that it goes back to.
+    """A timer as it is kept, with the event that it goes back to, at ``position``.
 
     ``due`` is in microseconds since 1970 UTC.
     """
@@ -167,6 +167,7 @@ class SetTimer(msgspec.Struct, frozen=True):
     command_id: UUID
     causation_id: str
     correlation_id: str
+    position: int
 
     @property
     def due_at(self) -> datetime:
@@ -193,6 +194,7 @@ def set_timer(
         reaction.command_id(event, index),
         metadata.event_id,
         metadata.correlation_id,
+        event.position,
     )
 
 
@@ -204,9 +206,9 @@ def timer_name(reaction: str, key: str) -> str:
     return f"timer/{reaction}/{key}"
 
 
-def timer_checkpoint(reaction: str, timer: SetTimer, position: int) -> Checkpoint:
+def timer_checkpoint(reaction: str, timer: SetTimer) -> Checkpoint:
     """How a timer is kept."""
-    return Checkpoint(timer_name(reaction, timer.key), position, msgspec.json.encode(timer))
+    return Checkpoint(timer_name(reaction, timer.key), timer.position, msgspec.json.encode(timer))
 
 
 _decode_timer: Final = msgspec.json.Decoder(SetTimer).decode

@@ -492,6 +492,25 @@ def test_declarations_that_make_no_sense() -> None:
         StateOf(account, "account-1")  # type: ignore[arg-type]
 
 
+async def test_where_events_go() -> None:
+    rules = Decisions()
+
+    @rules.on(WithdrawAnywhere, StateOf(account, owned), into=lambda c: f"payouts-{c.account}")
+    def withdraw(command: WithdrawAnywhere, state: Account) -> list[Any]:
+        if state.balance < command.amount:
+            raise Insufficient(state.balance)
+        audit = Write("audit", [Deposited("audit", 1)])
+        return [Withdrawn(command.account, 1), audit, Withdrawn(command.account, 2)]
+
+    async with open_store("memory:", events=EVENTS) as store:
+        await store.append("account-a", [Deposited("a", 5)])
+        result = await CommandBus(store, rules).send(WithdrawAnywhere("a", 3))
+        assert result.receipt is not None
+        assert result.receipt.versions == {"payouts-a": 2, "audit": 1}
+        with pytest.raises(Insufficient):
+            await CommandBus(store, rules).send(WithdrawAnywhere("a", 3))
+
+
 async def test_events_without_a_stream_are_refused() -> None:
     rules = Decisions()
 

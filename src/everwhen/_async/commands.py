@@ -237,7 +237,7 @@ class CommandBus:
             await self._check_current(subjects, loaded)
             raise
         beliefs = [s.belief(found) for s, found in zip(subjects, loaded, strict=True)]
-        writes, condition = writes_of(decision, decided, beliefs)
+        writes, condition = writes_of(decision, envelope.command, decided, beliefs)
         if not any(write.events for write in writes):
             await self._check_current(subjects, loaded)
             return CommandResult((), None, attempt)

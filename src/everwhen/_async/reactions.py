@@ -53,6 +53,7 @@ class ReactionFollower(LeasedFollower):
         self._bus = bus
         self._clock = clock
         self._first = 0
+        self._changes: list[SetTimer | Cancel] = []
 
     async def start(self) -> bool:
         """Take the lease, and take over the timers."""
@@ -72,13 +73,14 @@ class ReactionFollower(LeasedFollower):
         wanted = self.of.after(self.position)
         asked = stored_query(wanted, self._store._codec)
         until = max(self.position, page.cursor)
+        self._changes = []
         try:
             for event in events_of_page(page, asked, wanted, self._store._codec, typed=True):
                 await self._take_event(event)
                 if not self.is_active:
                     return
             self.position = until
-            await self._renew()
+            await (self._keep_changes() if self._changes else self._renew())
         except Moved:
             self._give_way()
 
@@ -105,14 +107,15 @@ class ReactionFollower(LeasedFollower):
             else:
                 self._pace.add(1)
                 return
+        self.position = event.position - 1
+        await self._keep_changes()
         if self.on_error.then == "halt":
-            self.position = event.position - 1
             await self._halt(event.position, failure)
         else:
             await self._leave_out(event, failure)
 
     async def _react(self, event: RecordedEvent[Any]) -> None:
-        """Send the commands that follow from an event, and keep its timers."""
+        """Send the commands that follow from an event, and note what becomes of timers."""
         reacting = self.reaction.to(event.event)
         if reacting is None:
             return
@@ -133,8 +136,7 @@ class ReactionFollower(LeasedFollower):
                     metadata.event_id,
                     metadata.correlation_id,
                 )
-        if changes:
-            await self._keep_timers(changes, event.position)
+        self._changes += changes
 
     async def _state(self, state: StateOf[Any, Any], event: RecordedEvent[Any]) -> Any:
         of = query_of(state.of(event)).up_to(event.position)
@@ -148,14 +150,18 @@ class ReactionFollower(LeasedFollower):
             what = type(command).__name__
             _LOG.info("reaction %s: %s was refused: %s", self.name, what, reason(refusal))
 
-    async def _keep_timers(self, changes: Sequence[SetTimer | Cancel], position: int) -> None:
+    async def _keep_changes(self) -> None:
+        """Keep the timers and the position that belong together."""
+        changes, self._changes = self._changes, []
+
         def keep(transaction: EngineTransaction) -> None:
             self._check_lease(transaction)
             for change in changes:
                 if isinstance(change, Cancel):
                     transaction.delete_checkpoint(timer_name(self.name, change.key))
                 else:
-                    transaction.save_checkpoint(timer_checkpoint(self.name, change, position))
+                    transaction.save_checkpoint(timer_checkpoint(self.name, change))
+            self._keep(transaction)
 
         await self._backend.transact(keep)
         for change in changes:
@@ -199,7 +205,8 @@ class ReactionFollower(LeasedFollower):
             return
         if failure is not None:
             _LOG.error("reaction %s drops timer %s: %s", self.name, timer.key, reason(failure))
-        await self._keep_timers([Cancel(timer.key)], self.position)
+        self._changes = [Cancel(timer.key)]
+        await self._keep_changes()
 
     async def retry(self) -> int:
         """React to the parked events, each stream's in order; how many are parked after that."""
@@ -211,6 +218,7 @@ class ReactionFollower(LeasedFollower):
             try:
                 async for event in self._store.read(at):
                     await self._react(event)
+                await self._keep_changes()
             except (StorageError, Moved):
                 raise
             except Exception as error:  # noqa: BLE001 (user code)
