@@ -1,7 +1,7 @@
 """A program that kills projection runners: python -m tests.faults.faults_runner FILE KILLS SEED.
 
-A child appends without pause; two more at a time follow one table projection, and are killed at
-random. In between and at the end the rows are held against a fresh fold over the events up to the
+A child appends without pause; two more at a time follow one table projection, and are killed, or
+stopped for longer than their lease, at random. In between and at the end the rows are held against a fresh fold over the events up to the
 checkpoint. Exits with 1 and the finding on stderr.
 """
 
@@ -164,6 +164,11 @@ def main(path: Path, kills: int, seed: int) -> None:
     for kill in range(kills):
         time.sleep(chance.random() * 0.06)
         victim = chance.randrange(2)
+        if chance.random() < 0.3:  # believed dead, it comes back when the other has the lease
+            os.kill(runners[victim], signal.SIGSTOP)
+            time.sleep(0.1 + chance.random() * 0.1)
+            os.kill(runners[victim], signal.SIGCONT)
+            continue
         os.kill(runners[victim], signal.SIGKILL)
         good = good and ended_well(runners[victim])
         if kill % 5 == 0:
