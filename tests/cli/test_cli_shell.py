@@ -13,7 +13,19 @@ from tests.exchange.test_xes import LOG
 
 from everwhen import UnknownEvent, open_store
 
-COMMANDS = ["import", "export", "append", "read", "streams", "tail", "at", "info", "check", "demo"]
+COMMANDS = [
+    "import",
+    "export",
+    "append",
+    "read",
+    "streams",
+    "tail",
+    "at",
+    "info",
+    "check",
+    "projections",
+    "demo",
+]
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
