@@ -25,6 +25,7 @@ COLUMNS: Final = (
 )
 _MERGED_STREAMS: Final = 64
 _SHORT_SCAN: Final = 512
+_EXACT: Final = 64  # an index that leads to the very slices is worth its lookups so much sooner
 _LONG_RANGE: Final = 16 * BLOCK
 _END: Final = (1 << 63) - 1
 
@@ -66,7 +67,8 @@ class Window:
 
 def rows_to_judge(connection: apsw.Connection, query: Query, window: Window) -> Iterator[Row]:
     """Every slice in the window that may hold a match, in the query's direction."""
-    if window.last - window.after > _SHORT_SCAN:
+    exact = all(selector.streams or selector.tags for selector in query.selectors)
+    if window.last - window.after > _SHORT_SCAN // (_EXACT if exact else 1):
         if len(query.selectors) == 1 and len(query.selectors[0].streams) == 1:
             (name,) = query.selectors[0].streams
             return _rows_of_stream(connection, name, query, window)
