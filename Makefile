@@ -36,8 +36,9 @@ $(VENV)/installed-bench: $(VENV)/installed-run requirements/bench.txt
 	@$(PIP) install --require-hashes -r requirements/bench.txt
 	@touch $@
 
-demo: $(VENV)/installed-demo  ## Import a real event log and travel in it (under a minute)
+demo: $(VENV)/installed-demo  ## Travel in a real event log, and in a night at a casino (a minute)
 	@$(VENV)/bin/everwhen demo $(if $(wildcard $(LOG)),--log $(LOG))
+	@PYTHONPATH=examples $(PYTHON) -m bitcraps casino.db --seconds 6
 
 test: $(VENV)/installed-develop  ## Run the tests
 	@$(PYTHON) -m pytest

@@ -1,8 +1,14 @@
 """BitCraps, a craps casino: the reference application of Everwhen.
 
+    PYTHONPATH=examples python -m bitcraps night.db
+
 Read it in this order: `dice` and `bets` are the game itself and know nothing of events; `events`
 and `commands` are its language; `accounts`, `game`, `betting` and `dealing` decide; `ledger`,
-`projections`, `players` and `audit` look back.
+`projections`, `players` and `audit` look back. All of these are pure: no store, no clock, no
+randomness. Amounts of money are whole units.
 
-All of this is pure: no store, no clock, no randomness. Amounts of money are whole units.
+Then it runs: `casino` wires decisions, read models and a reaction to a store; `standings` keeps a
+table in SQL, `questions` asks. `habits` and `people` are who plays, a `table` plays hand after
+hand, a `night` has many tables. `inspection` believes nothing, `live` and `summary` show it, and
+`travel` goes back in time.
 """

@@ -29,6 +29,7 @@ from everwhen.query import Query
 from everwhen.recorded import RecordedEvent, commit_metadata
 
 C = TypeVar("C")
+C_contra = TypeVar("C_contra", contravariant=True)
 S = TypeVar("S")
 S1 = TypeVar("S1")
 S2 = TypeVar("S2")
@@ -38,14 +39,15 @@ COMMAND_EXTRA: Final = "command"
 """The key under which a commit's extras hold the command that it was decided on."""
 
 
-class StateOf(Generic[C, S]):
+class StateOf(Generic[C_contra, S]):
     """What a decision rests on: a fold's state, of the stream or the query a command leads to.
 
     Nothing may have changed it when the decision's events are written: a stream must still be at
-    the version that was read, and nothing more may match a query.
+    the version that was read, and nothing more may match a query. One serves many commands:
+    ``StateOf[Deposit | Withdraw, Account]``, say, where both name the account.
     """
 
-    def __init__(self, fold: Fold[S], of: Callable[[C], Query | str]) -> None:
+    def __init__(self, fold: Fold[S], of: Callable[[C_contra], Query | str]) -> None:
         if not isinstance(fold, Fold):
             raise DeclarationError(f"{fold!r} is no fold; give a Fold")
         if not callable(of):
@@ -244,15 +246,16 @@ class Belief(msgspec.Struct, frozen=True):
 def writes_of(
     decision: Decision, command: Any, decided: Sequence[Any], beliefs: Sequence[Belief]
 ) -> tuple[list[Write], Condition | None]:
-    """The writes and the condition of a commit for what was decided.
+    """The writes and the condition of a commit for what was decided, in the order it came.
 
     Raises `DeclarationError` for events that no stream is known for.
     """
-    expected: dict[str, ExpectedVersion] = {}
-    for belief in sorted(beliefs, key=lambda b: b.at, reverse=True):
+    versions: dict[str, int] = {}
+    for belief in beliefs:
         if isinstance(belief.of, str):  # of two folds over one stream, the older belief binds
-            expected[belief.of] = belief.at
-    events: dict[str, list[Any]] = {stream: [] for stream in expected}
+            versions[belief.of] = min(belief.at, versions.get(belief.of, belief.at))
+    expected: dict[str, ExpectedVersion] = dict(versions)
+    events: dict[str, list[Any]] = {}
     into = beliefs[0].of if beliefs else None
     if decision.into is not None:
         into = decision.into(command)
@@ -268,6 +271,8 @@ def writes_of(
                 f"{decision.name}: no stream is known for {event!r}; say it by into=…, let the "
                 f"first StateOf lead to one, or return Write(stream, events)"
             )
+    for guarded in expected:
+        events.setdefault(guarded, [])
     writes = [Write(stream, found, expected.get(stream, ANY)) for stream, found in events.items()]
     return writes, _condition([b for b in beliefs if isinstance(b.of, Query)])
 

@@ -42,6 +42,10 @@ class EngineView(Protocol):
         """The checkpoint of that name."""
         ...
 
+    def checkpoints(self, prefix: str) -> list[Checkpoint]:
+        """Those checkpoints whose names begin so, by name."""
+        ...
+
     def read(self, query: Query, events: int) -> Page:
         """One page of about so many events, with those that this transaction has written."""
         ...
@@ -68,7 +72,7 @@ class EngineTransaction(EngineView, Protocol):
 
 
 Inline: TypeAlias = Callable[[EngineTransaction], None]
-"""What runs in each append's transaction, behind the events; an exception refuses the append."""
+"""What runs in each append's transaction, behind the events. It raises `InlineError` to refuse."""
 
 
 class Engine(Protocol):

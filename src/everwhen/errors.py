@@ -9,6 +9,7 @@
     │   ├── InvalidEventError       an event that can't be stored and read back unchanged
     │   ├── InvalidCommitError      a commit, stream name, tag or metadata out of bounds
     │   ├── InvalidCommandError     a command out of its bounds, or that nobody decides on
+    │   ├── InlineError             an inline projection can't take an event of the commit
     │   ├── NotAllowedError         who sends the command may not
     │   └── Refusal                 a decision's no: subclass it for each reason you have
     ├── InvalidQueryError           a query that contradicts itself
@@ -107,6 +108,26 @@ class InvalidCommitError(RefusedError):
 
 class InvalidCommandError(RefusedError):
     """A command that breaks a rule of its own type, or that no decision is declared for."""
+
+
+class InlineError(RefusedError):
+    """A projection that is kept inline failed on an event. ``__cause__`` says why.
+
+    The event is at ``position``, or would be; it is the commit's own, or one that a process
+    without the projection has written before.
+    """
+
+    def __init__(self, projection: str, position: int, why: str) -> None:
+        self.projection = projection
+        self.position = position
+        self.why = why
+        super().__init__(
+            f"inline projection {projection!r} can't take the event at position {position}: {why}; "
+            f"nothing was written, mend the event or the projection"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.projection, self.position, self.why)
 
 
 class NotAllowedError(RefusedError):

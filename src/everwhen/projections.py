@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from everwhen.contract import Checkpoint
+from everwhen.contract import Checkpoint, from_micros
 from everwhen.engine import EngineTransaction, EngineView
 from everwhen.errors import DeclarationError, StorageError
 from everwhen.fold import Fold
@@ -40,6 +41,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _BRACED: Final = re.compile(r"\{(\w+)\}")
 _TABLE: Final = re.compile(r"[a-z][a-z0-9_]*\Z")
+RECORDS: Final = "projection/"
+"""What the names of checkpoints of projections' builds begin with."""
+
 _RECORD: Final = re.compile(
     r"(?P<kind>projection|reaction)/(?P<name>[^@]+)@(?P<version>\d+)\.(?P<number>\d+)\Z"
 )
@@ -78,21 +82,25 @@ def check_name(name: str, what: str) -> str:
 class Projection(Generic[S]):
     """A fold's state, kept in memory by a runner in each process that wants it.
 
-    ``of`` says which events it is given. It starts from its newest snapshot.
+    ``of`` says which events it is given. It starts from its newest snapshot. Its name is the
+    fold's unless given.
     """
 
-    def __init__(self, fold: Fold[S], *, of: Query | None = None, on_error: OnError = HALT) -> None:
+    def __init__(
+        self,
+        fold: Fold[S],
+        *,
+        name: str | None = None,
+        of: Query | None = None,
+        on_error: OnError = HALT,
+    ) -> None:
         if not isinstance(fold, Fold):
             raise DeclarationError(f"{fold!r} is no fold; give a Fold")
         self.fold = fold
+        self.name = fold.name if name is None else check_name(name, "projection")
         self.of = Query() if of is None else of
         self.on_error = on_error
         self.subject = subject_of(fold, self.of)
-
-    @property
-    def name(self) -> str:
-        """Its fold's name."""
-        return self.fold.name
 
     @property
     def version(self) -> int:
@@ -258,7 +266,7 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
 
     ``state`` is ``live`` (what readers see), ``building`` (beside it, or for the first time),
     ``halted`` (by ``error``) or ``memory``. ``parked`` and ``skipped`` count the events that were
-    left out.
+    left out. ``updated_at`` is when its runner was last heard of.
     """
 
     name: str
@@ -272,21 +280,22 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
     skipped: int
     error: str | None = None
     owner: str | None = None
-    updated_at: int = 0
+    updated_at: datetime | None = None
     kind: Kind = "projection"
 
 
 class ParkedEvent(msgspec.Struct, frozen=True):
     """An event that a projection left out, to be retried.
 
-    ``error`` is None for one that only waits behind an earlier one of its stream.
+    ``error`` is None for one that only waits behind an earlier one of its stream. ``at`` is when it
+    was left out, or tried the last time.
     """
 
     position: int
     stream: str
     type: str
     error: str | None
-    at: int
+    at: datetime
 
 
 _decode_record: Final = msgspec.json.Decoder(Record).decode
@@ -358,7 +367,7 @@ def status_of(
         record.skipped,
         record.error,
         record.owner,
-        record.at,
+        from_micros(record.at),
         build.kind,
     )
 
@@ -415,9 +424,10 @@ def switch(transaction: EngineTransaction, build: Build, tables: Iterable[str]) 
 def retire(
     transaction: EngineTransaction, build: Build, record: Record, staying: Iterable[str]
 ) -> None:
-    """Drop what an old build leaves behind: its tables, and views that nobody takes over."""
+    """Drop what an old build leaves behind: tables, parked events, views that nobody takes over."""
     for table in record.tables:
         if record.is_live and table not in staying:
             transaction.execute(f"DROP VIEW IF EXISTS {table}")
         transaction.execute(f"DROP TABLE IF EXISTS {build.table(table)}")
-    transaction.delete_checkpoint(build.record)
+    for left in (build.record, *(c.name for c in transaction.checkpoints(build.parked))):
+        transaction.delete_checkpoint(left)

@@ -1,14 +1,16 @@
 """Queries: questions to read models, and what comes back. Pure.
 
-queries = Queries()
+    queries = Queries()
 
-@queries.on(BestSellers, sales)                 # a TableProjection: asked by SQL
-def best_sellers(query: BestSellers, tables: Tables) -> list[tuple[str, int]]:
-return tables.execute("SELECT item, pieces FROM {sales} ORDER BY 2 DESC LIMIT ?", [query.n])
+    @queries.on(BestSellers, sales)
+    def best_sellers(query: BestSellers, tables: Tables) -> list[tuple[str, int]]:
+        return tables.execute("SELECT * FROM {sales} ORDER BY pieces DESC LIMIT ?", [query.n])
 
-@queries.on(Balance, StateOf(account, lambda query: f"account-{query.account}"))
-def balance(query: Balance, state: Account) -> int:
-return state.balance
+    @queries.on(Balance, StateOf(account, lambda query: f"account-{query.account}"))
+    def balance(query: Balance, state: Account) -> int:
+        return state.balance
+
+A `TableProjection` is asked by SQL; from all other read models the function gets the state.
 """
 
 from __future__ import annotations

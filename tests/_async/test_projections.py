@@ -18,6 +18,7 @@ from everwhen import (
     Event,
     EveryEvents,
     Fold,
+    InlineError,
     OnError,
     Projection,
     ProjectionError,
@@ -519,19 +520,18 @@ async def test_inline_rows_are_there_when_the_append_returns(tmp_path: Path) -> 
         await store.append("a", [Sold("lamp", 2)])
         async with ProjectionRunner(store, [], inline=[sales()]) as runner:
             await runner.catch_up()
-            while not runner._attached:
-                await store._backend.wait(1 << 40, 0.005)
+            assert runner._attached
             for number in range(50):
                 await store.append("a", [Sold("lamp", 1)])
                 assert await rows(store) == [("lamp", number + 3)]
-            with pytest.raises(ProjectionError, match=r"position 52.*CHECK"):
+            with pytest.raises(InlineError, match=r"position 52.*CHECK"):
                 await store.append("a", [Returned("lamp", 100)])
             assert await rows(store) == [("lamp", 52)]
             assert await store.version("a") == 51
             outcomes = await together(
                 *[lambda n=n: store.append(f"b-{n}", [Returned("lamp", 10)]) for n in range(8)]
             )
-            refused = [outcome for outcome in outcomes if isinstance(outcome, ProjectionError)]
+            refused = [outcome for outcome in outcomes if isinstance(outcome, InlineError)]
             assert len(refused) == 3
             assert await rows(store) == [("lamp", 2)]
             with pytest.raises(ConflictError):
@@ -549,12 +549,110 @@ async def test_inline_takes_in_what_a_process_without_it_has_written(tmp_path: P
     async with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
         async with ProjectionRunner(store, [], inline=[sales()]) as runner:
             await runner.catch_up()
-            while not runner._attached:
-                await store._backend.wait(1 << 40, 0.005)
+            assert runner._attached
             await stranger.append("b", [Sold("lamp", 5)] * 3_000)
             assert await rows(store) == []
             await store.append("a", [Sold("lamp", 1)])
             assert await rows(store) == [("lamp", 15_001)]
+
+
+@pytest.mark.parametrize("then", ["skip", "park"])
+async def test_inline_leaves_out_what_it_is_told_to(tmp_path: Path, then: Any) -> None:
+    projection = sales(on_error=once(then=then), fails=lambda event: event.event.item == "poison")
+    async with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
+        await store.append("a", [Sold("poison", 1), Sold("lamp", 1)])
+        async with ProjectionRunner(store, [], inline=[projection]) as runner:
+            await runner.catch_up()
+            await stranger.append("b", [Sold("poison", 1), Sold("lamp", 1)])
+            await store.append("a", [Sold("lamp", 1)])
+            await store.append("c", [Sold("lamp", 1), Sold("poison", 5), Sold("lamp", 1)])
+            (status,) = await runner.status()
+            parked = [event.position for event in await store.parked("sales")]
+            if then == "skip":
+                assert await rows(store) == [("lamp", 5)]
+                assert (status.skipped, parked) == (3, [])
+            else:
+                assert await rows(store) == [("lamp", 1)]
+                assert parked == [1, 2, 3, 4, 5, 7, 8]
+            assert (status.position, status.lag) == (8, 0)
+
+
+async def test_inline_goes_on_with_a_build_that_was_made_elsewhere(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+        await store.append("a", [Sold("lamp", 1)])
+        async with ProjectionRunner(store, [], inline=[sales()]) as runner:
+            await runner.catch_up()
+            other = ProjectionRunner(elsewhere, [sales()])
+            await other.rebuild(sales())
+            await other.close()
+            await store.append("a", [Sold("lamp", 1)])
+            assert await rows(store) == [("lamp", 2)]
+            newer = ProjectionRunner(elsewhere, [sales(version=2, factor=2)])
+            await newer.catch_up()
+            await newer.close()
+            await store.append("a", [Sold("lamp", 1)])
+            assert await rows(store) == [("lamp", 4)]  # what is newer is not ours to keep
+        with pytest.raises(StaleError, match="newer version"):
+            await ProjectionRunner(store, [sales()]).rebuild(sales())
+
+
+async def test_a_switch_never_goes_back_in_time(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("lamp", 1)])
+        old = ProjectionRunner(store, [sales()])
+        await old.catch_up()
+        new = TableFollower(store, sales(), lease=5, fresh=True)
+        assert await new.start()
+        await new.take(await store._backend.read(Query(), 100))
+        await store.append("a", [Sold("lamp", 1)])
+        await old.catch_up()
+        await new.stay(at_end=True)
+        assert [s.state for s in await store.projections()] == ["live", "building"]
+        assert await rows(store) == [("lamp", 2)]
+        await new.take(await store._backend.read(Query().after(1), 100))
+        await new.stay(at_end=True)
+        assert [s.build for s in await store.projections()] == [2]
+        assert await rows(store) == [("lamp", 2)]
+        await old.close()
+        await new.stop()
+
+
+async def test_what_had_halted_is_tried_again(tmp_path: Path) -> None:
+    broken = [True]
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("lamp", 1)])
+        runner = ProjectionRunner(store, [sales(on_error=once(), fails=lambda event: broken[0])])
+        for _ in range(2):
+            with pytest.raises(ProjectionError):
+                await runner.catch_up()
+        broken[0] = False
+        await runner.catch_up()
+        assert await rows(store) == [("lamp", 1)]
+        await runner.close()
+
+
+async def test_a_state_can_be_asked_after_its_runner_was_closed(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("lamp", 1)])
+        mine = pieces()
+        runner = ProjectionRunner(store, [mine])
+        await runner.catch_up()
+        await runner.close()
+        assert await runner.ask(mine, dict) == ({"lamp": 1}, 1)
+
+
+async def test_a_fold_under_two_names(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        fold = pieces().fold
+        every = Projection(fold)
+        some = Projection(fold, name="of till a", of=Query().stream("a"))
+        await store.append("a", [Sold("lamp", 1)])
+        await store.append("b", [Sold("lamp", 1)])
+        runner = ProjectionRunner(store, [every, some])
+        await runner.catch_up()
+        assert await runner.ask(every, dict) == ({"lamp": 2}, 2)
+        assert await runner.ask(some, dict) == ({"lamp": 1}, 2)
+        await runner.close()
 
 
 async def test_a_state_in_memory_starts_from_its_snapshot(tmp_path: Path) -> None:

@@ -243,6 +243,10 @@ def test_several_streams_in_one_commit() -> None:
         with pytest.raises(Insufficient):
             bus.send(Transfer("a", "b", 1))
         assert (bus.send(Transfer("b", "a", 1))).attempts == 1
+        # what was decided first is written first, whatever the streams' versions are
+        store.append("account-c", [Deposited("c", 1)] * 9)
+        result = bus.send(Transfer("b", "c", 1))
+        assert result.events == (Withdrawn("b", 1), Deposited("c", 1))
 
 
 def test_a_state_that_is_read_only_is_guarded_too() -> None:

@@ -19,6 +19,7 @@ from everwhen import (
     Event,
     EveryEvents,
     Fold,
+    InlineError,
     OnError,
     Projection,
     ProjectionError,
@@ -521,19 +522,18 @@ def test_inline_rows_are_there_when_the_append_returns(tmp_path: Path) -> None:
         store.append("a", [Sold("lamp", 2)])
         with ProjectionRunner(store, [], inline=[sales()]) as runner:
             runner.catch_up()
-            while not runner._attached:
-                store._backend.wait(1 << 40, 0.005)
+            assert runner._attached
             for number in range(50):
                 store.append("a", [Sold("lamp", 1)])
                 assert rows(store) == [("lamp", number + 3)]
-            with pytest.raises(ProjectionError, match=r"position 52.*CHECK"):
+            with pytest.raises(InlineError, match=r"position 52.*CHECK"):
                 store.append("a", [Returned("lamp", 100)])
             assert rows(store) == [("lamp", 52)]
             assert store.version("a") == 51
             outcomes = together(
                 *[lambda n=n: store.append(f"b-{n}", [Returned("lamp", 10)]) for n in range(8)]
             )
-            refused = [outcome for outcome in outcomes if isinstance(outcome, ProjectionError)]
+            refused = [outcome for outcome in outcomes if isinstance(outcome, InlineError)]
             assert len(refused) == 3
             assert rows(store) == [("lamp", 2)]
             with pytest.raises(ConflictError):
@@ -551,12 +551,110 @@ def test_inline_takes_in_what_a_process_without_it_has_written(tmp_path: Path) -
     with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
         with ProjectionRunner(store, [], inline=[sales()]) as runner:
             runner.catch_up()
-            while not runner._attached:
-                store._backend.wait(1 << 40, 0.005)
+            assert runner._attached
             stranger.append("b", [Sold("lamp", 5)] * 3_000)
             assert rows(store) == []
             store.append("a", [Sold("lamp", 1)])
             assert rows(store) == [("lamp", 15_001)]
+
+
+@pytest.mark.parametrize("then", ["skip", "park"])
+def test_inline_leaves_out_what_it_is_told_to(tmp_path: Path, then: Any) -> None:
+    projection = sales(on_error=once(then=then), fails=lambda event: event.event.item == "poison")
+    with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
+        store.append("a", [Sold("poison", 1), Sold("lamp", 1)])
+        with ProjectionRunner(store, [], inline=[projection]) as runner:
+            runner.catch_up()
+            stranger.append("b", [Sold("poison", 1), Sold("lamp", 1)])
+            store.append("a", [Sold("lamp", 1)])
+            store.append("c", [Sold("lamp", 1), Sold("poison", 5), Sold("lamp", 1)])
+            (status,) = runner.status()
+            parked = [event.position for event in store.parked("sales")]
+            if then == "skip":
+                assert rows(store) == [("lamp", 5)]
+                assert (status.skipped, parked) == (3, [])
+            else:
+                assert rows(store) == [("lamp", 1)]
+                assert parked == [1, 2, 3, 4, 5, 7, 8]
+            assert (status.position, status.lag) == (8, 0)
+
+
+def test_inline_goes_on_with_a_build_that_was_made_elsewhere(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+        store.append("a", [Sold("lamp", 1)])
+        with ProjectionRunner(store, [], inline=[sales()]) as runner:
+            runner.catch_up()
+            other = ProjectionRunner(elsewhere, [sales()])
+            other.rebuild(sales())
+            other.close()
+            store.append("a", [Sold("lamp", 1)])
+            assert rows(store) == [("lamp", 2)]
+            newer = ProjectionRunner(elsewhere, [sales(version=2, factor=2)])
+            newer.catch_up()
+            newer.close()
+            store.append("a", [Sold("lamp", 1)])
+            assert rows(store) == [("lamp", 4)]  # what is newer is not ours to keep
+        with pytest.raises(StaleError, match="newer version"):
+            ProjectionRunner(store, [sales()]).rebuild(sales())
+
+
+def test_a_switch_never_goes_back_in_time(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("lamp", 1)])
+        old = ProjectionRunner(store, [sales()])
+        old.catch_up()
+        new = TableFollower(store, sales(), lease=5, fresh=True)
+        assert new.start()
+        new.take(store._backend.read(Query(), 100))
+        store.append("a", [Sold("lamp", 1)])
+        old.catch_up()
+        new.stay(at_end=True)
+        assert [s.state for s in store.projections()] == ["live", "building"]
+        assert rows(store) == [("lamp", 2)]
+        new.take(store._backend.read(Query().after(1), 100))
+        new.stay(at_end=True)
+        assert [s.build for s in store.projections()] == [2]
+        assert rows(store) == [("lamp", 2)]
+        old.close()
+        new.stop()
+
+
+def test_what_had_halted_is_tried_again(tmp_path: Path) -> None:
+    broken = [True]
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("lamp", 1)])
+        runner = ProjectionRunner(store, [sales(on_error=once(), fails=lambda event: broken[0])])
+        for _ in range(2):
+            with pytest.raises(ProjectionError):
+                runner.catch_up()
+        broken[0] = False
+        runner.catch_up()
+        assert rows(store) == [("lamp", 1)]
+        runner.close()
+
+
+def test_a_state_can_be_asked_after_its_runner_was_closed(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("lamp", 1)])
+        mine = pieces()
+        runner = ProjectionRunner(store, [mine])
+        runner.catch_up()
+        runner.close()
+        assert runner.ask(mine, dict) == ({"lamp": 1}, 1)
+
+
+def test_a_fold_under_two_names(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        fold = pieces().fold
+        every = Projection(fold)
+        some = Projection(fold, name="of till a", of=Query().stream("a"))
+        store.append("a", [Sold("lamp", 1)])
+        store.append("b", [Sold("lamp", 1)])
+        runner = ProjectionRunner(store, [every, some])
+        runner.catch_up()
+        assert runner.ask(every, dict) == ({"lamp": 2}, 2)
+        assert runner.ask(some, dict) == ({"lamp": 1}, 2)
+        runner.close()
 
 
 def test_a_state_in_memory_starts_from_its_snapshot(tmp_path: Path) -> None:

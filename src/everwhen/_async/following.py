@@ -86,9 +86,14 @@ class Following:
         """Follow until everything that is in the store now has been taken.
 
         ``progress`` is called with the position that the last one has come to, and the goal. What
-        another runner works on is waited for. Raises `ProjectionError` where one has halted.
+        another runner works on is waited for. What had halted is tried again. Raises
+        `ProjectionError` where one halts.
         """
         goal = (await self.store.head()).position
+        if self._background is None:
+            self._looked = 0.0
+            for follower in self._everyone():
+                follower.error = None
         while True:
             async with self._lock:
                 moved = await self._step()

@@ -18,7 +18,6 @@ from everwhen.engine import EngineView
 from everwhen.errors import InvalidQueryError, StaleError
 from everwhen.projections import (
     Build,
-    Projection,
     TableProjection,
     Tables,
     builds_of,
@@ -203,4 +202,4 @@ def _around(proceed: ProceedQuery, layer: QueryMiddleware) -> ProceedQuery:
 
 def _name(answering: Answering) -> str:
     model = answering.model
-    return model.fold.name if isinstance(model, StateOf | Projection) else model.name
+    return model.fold.name if isinstance(model, StateOf) else model.name

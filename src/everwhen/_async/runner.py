@@ -34,8 +34,9 @@ class ProjectionRunner(Following):
     own. Those in tables are kept by one runner at a time, over all processes: the others stand by,
     and one takes over when the lease of ``lease`` seconds has run out (at once, where the runner
     was closed). ``inline`` names table projections that are kept in each append's own transaction
-    instead, as long as this runner is entered: they are never behind what this process writes,
-    and an event that they fail on is refused.
+    instead, once this runner has caught up and until it is closed: they are never behind what this
+    process writes. An event that they fail on is refused with `InlineError`, unless ``on_error``
+    says to skip or to park it.
 
     A version of a table projection that readers don't see yet catches up beside the one they see.
     """
@@ -117,8 +118,6 @@ class ProjectionRunner(Following):
         follower = self._followers.get(projection.name)
         if not isinstance(follower, StateFollower) or follower.projection is not projection:
             raise DeclarationError(f"{projection!r} is not among this runner's projections")
-        if not follower.is_active and follower.error is None:
-            raise StaleError(projection.name, 0, "its state, which is not loaded yet")
         return await follower.ask(question)
 
     async def rebuild(
@@ -129,7 +128,8 @@ class ProjectionRunner(Following):
         """Build a table projection anew beside what readers see, and switch when it has caught up.
 
         A rebuild that was interrupted goes on where it was. ``progress`` is called with the
-        position it has come to and the newest one. Raises `ProjectionError` where it halts.
+        position it has come to and the newest one. Raises `ProjectionError` where it halts, and
+        `StaleError` where another runner builds it, or readers see a newer version already.
         """
         if projection.name not in self._followers:
             raise DeclarationError(f"{projection!r} is not among this runner's projections")
@@ -137,7 +137,10 @@ class ProjectionRunner(Following):
             raise DeclarationError(f"{projection!r} is inline; rebuild it by a runner that follows")
         built = TableFollower(self.store, projection, lease=self._lease, fresh=True)
         async with self._lock:
-            await built.start()
+            if not await built.start():
+                raise StaleError(
+                    projection.name, 0, "a build of its own; a newer version, or a runner, has it"
+                )
             self._beside.append(built)
         while not built.is_live:
             if built.error is not None:

@@ -14,8 +14,8 @@ from everwhen._async.repository import Repository
 from everwhen._async.seam import Lock, sleep
 from everwhen._async.store import Store
 from everwhen.commits import stored_query
-from everwhen.contract import Page
-from everwhen.errors import ProjectionError, StorageError
+from everwhen.contract import Page, from_micros
+from everwhen.errors import ProjectionError, StaleError, StorageError
 from everwhen.fold import is_immutable
 from everwhen.projections import ParkedEvent, Projection, ProjectionStatus
 from everwhen.query import Query
@@ -70,7 +70,7 @@ class StateFollower(Generic[S]):
     @property
     def _started(self) -> Loaded[S]:
         if self._loaded is None:
-            raise AssertionError("a follower is started before anything else")
+            raise StaleError(self.name, 0, "its state, which is not loaded yet")
         return self._loaded
 
     async def take(self, page: Page) -> None:
@@ -152,7 +152,8 @@ class StateFollower(Generic[S]):
         return state
 
     def _leave_out(self, event: RecordedEvent[Any], why: str | None) -> None:
-        left_out = ParkedEvent(event.position, event.stream, event.type, why, now_micros())
+        now = from_micros(now_micros())
+        left_out = ParkedEvent(event.position, event.stream, event.type, why, now)
         self._left_out[event.position] = left_out
 
     async def parked(self) -> list[ParkedEvent]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -12,10 +14,11 @@ from everwhen._async.followers import LeasedFollower, Moved, now_micros, reason
 from everwhen._async.seam import sleep
 from everwhen._async.store import Store
 from everwhen.commits import stored_query
-from everwhen.contract import Checkpoint, Page
+from everwhen.contract import Checkpoint, Page, from_micros
 from everwhen.engine import EngineTransaction
-from everwhen.errors import ProjectionError, StatementError, StorageError
+from everwhen.errors import InlineError, StatementError, StorageError
 from everwhen.projections import (
+    RECORDS,
     Build,
     Record,
     TableProjection,
@@ -23,7 +26,9 @@ from everwhen.projections import (
     builds_of,
     check_names,
     create_tables,
+    kept,
     parked_checkpoint,
+    parked_of,
     record_of,
     retire,
     switch,
@@ -181,7 +186,7 @@ class TableFollower(LeasedFollower):
             except _Failed as failure:
                 failed.add(parked.stream)
                 why = reason(failure.__cause__)
-                again = msgspec.structs.replace(parked, error=why, at=now_micros())
+                again = msgspec.structs.replace(parked, error=why, at=from_micros(now_micros()))
                 async with self._store.transaction() as transaction:
                     await transaction.save_checkpoint(parked_checkpoint(self._build, again))
         left = await self.parked()
@@ -207,57 +212,92 @@ class TableFollower(LeasedFollower):
 
     async def _go_live(self) -> None:
         """Take the place of older builds, unless one has gone on meanwhile: never back in time."""
-        obsolete: list[tuple[Build, Record]] = []
-        names: list[str] = []
-        checkpoints = await self._store.checkpoints()
-        for build, known in builds_of(checkpoints, self.name).items():
-            if build == self._build or build.version > self._build.version:
-                continue
-            record = record_of(known)
-            if record.is_live and known.position > self.position:
-                return
-            obsolete.append((build, record))
-            names += [c.name for c in checkpoints if c.name.startswith(build.parked)]
-
-        def go_live(transaction: EngineTransaction) -> None:
-            self._check_lease(transaction)
-            switch(transaction, self._build, self.projection.tables)
-            for build, record in obsolete:
-                retire(transaction, build, record, self.projection.tables)
-            for name in names:
-                transaction.delete_checkpoint(name)
-            self._keep(transaction, is_live=True)
-
         try:
-            await self._backend.transact(go_live)
+            await self._backend.transact(self._replace)
         except Moved:
             self._give_way()
+
+    def _replace(self, transaction: EngineTransaction) -> None:
+        self._check_lease(transaction)
+        older = {
+            build: known
+            for build, known in builds_of(transaction.checkpoints(RECORDS), self.name).items()
+            if build != self._build and build.version <= self._build.version
+        }
+        for known in older.values():
+            if record_of(known).is_live and known.position > self.position:
+                return
+        switch(transaction, self._build, self.projection.tables)
+        for build, known in older.items():
+            retire(transaction, build, record_of(known), self.projection.tables)
+        self._keep(transaction, is_live=True)
 
     def inline(self, transaction: EngineTransaction) -> None:
         """What is run in each append's transaction: come to its end, or refuse it.
 
-        Raises `ProjectionError`.
+        Raises `InlineError`.
         """
-        known = transaction.checkpoint(self._build.record)
+        known = transaction.checkpoint(self._build.record) or self._live(transaction)
         if known is None:
             return
-        codec, position = self._store._codec, known.position
-        tables = Tables(transaction, self._physical)
+        record, position = record_of(known), known.position
+        if self._parked:  # they may have been retried elsewhere
+            parked = parked_of(transaction.checkpoints(self._build.parked), self._build)
+            self._parked = {event.stream for event in parked}
         while True:
             wanted = self.of.after(position)
-            asked = stored_query(wanted, codec)
+            asked = stored_query(wanted, self._store._codec)
             page = transaction.read(asked, _PAGE_INLINE)
-            for event in events_of_page(page, asked, wanted, codec, typed=True):
-                try:
-                    self.projection.apply(tables, event)
-                except Exception as error:
-                    if isinstance(error, StorageError) and not isinstance(error, StatementError):
-                        raise
-                    raise ProjectionError(self.name, event.position, reason(error)) from error
+            events = events_of_page(page, asked, wanted, self._store._codec, typed=True)
+            for these in _by_position(events):
+                if not self._take_inline(transaction, these):
+                    record = msgspec.structs.replace(record, skipped=record.skipped + 1)
             position = page.cursor
             if page.end:
                 break
-        transaction.save_checkpoint(Checkpoint(known.name, position, known.data))
+        transaction.save_checkpoint(kept(self._build, position, record))
+
+    def _live(self, transaction: EngineTransaction) -> Checkpoint | None:
+        """The build that took the place of this one, elsewhere; None where its code is newer."""
+        for build, known in builds_of(transaction.checkpoints(RECORDS), self.name).items():
+            if record_of(known).is_live and build.version == self._build.version:
+                self._build = build
+                self._physical = build.physical(self.projection.tables)
+                return known
+        return None
+
+    def _take_inline(
+        self, transaction: EngineTransaction, these: Sequence[RecordedEvent[Any]]
+    ) -> bool:
+        """Apply the events of one position, all or none; False where they are skipped."""
+        event = these[0]
+        if event.stream in self._parked:
+            self._park(transaction, event, None)
+            return True
+        tables = Tables(transaction, self._physical)
+        transaction.execute("SAVEPOINT everwhen_inline")
+        try:
+            for one in these:
+                self.projection.apply(tables, one)
+        except Exception as error:
+            if isinstance(error, StorageError) and not isinstance(error, StatementError):
+                raise
+            if self.on_error.then == "halt":
+                raise InlineError(self.name, event.position, reason(error)) from error
+            transaction.execute("ROLLBACK TO everwhen_inline")
+            if self.on_error.then == "skip":
+                return False
+            self._park(transaction, event, reason(error))
+            self._parked.add(event.stream)
+        finally:
+            transaction.execute("RELEASE everwhen_inline")
+        return True
+
+
+def _by_position(events: Sequence[RecordedEvent[Any]]) -> Iterator[list[RecordedEvent[Any]]]:
+    """The events that an upcast made of one, together."""
+    for _, these in groupby(events, key=attrgetter("position")):
+        yield list(these)
 
 
 def _whole_position(events: Sequence[RecordedEvent[Any]], index: int) -> int:

@@ -6,7 +6,7 @@ from everwhen._async_testing.bench import Bench, events_of
 from everwhen._async_testing.seam import Beside, pause, together
 from everwhen.contract import Checkpoint, Receipt, Snapshot
 from everwhen.engine import EngineTransaction, EngineView
-from everwhen.errors import EverwhenError, ProjectionError, StorageError, UnsupportedError
+from everwhen.errors import EverwhenError, InlineError, StorageError, UnsupportedError
 from everwhen.query import Query
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
@@ -255,9 +255,14 @@ async def a_look_sees_one_moment(bench: Bench) -> None:
 
     def look(view: EngineView) -> tuple[object, ...]:
         page = view.read(Query(), 10)
-        return view.checkpoint("c"), view.checkpoint("d"), page.cursor, len(page.slices)
+        names = [checkpoint.name for checkpoint in view.checkpoints("c%")]
+        return view.checkpoint("c"), view.checkpoint("d"), names, page.cursor, len(page.slices)
 
-    equal(await store._backend.view(look), (Checkpoint("c", 7), None, 2, 1), "what there is")
+    async with store.transaction() as transaction:
+        for name in ("c%1", "c%2", "cd", "C%", "d%"):
+            await transaction.save_checkpoint(Checkpoint(name, 1))
+    wanted = (Checkpoint("c", 7), None, ["c%1", "c%2"], 2, 1)
+    equal(await store._backend.view(look), wanted, "what there is, also by the names' beginning")
 
 
 @promise(Guarantee.ATOMIC)
@@ -269,7 +274,7 @@ async def what_is_inline_takes_effect_with_each_append(bench: Bench) -> None:
         position = 0 if known is None else known.position
         page = transaction.read(Query().after(position), 1_000)
         if any(stored.stream == "bad" for stored in page.slices):
-            raise ProjectionError("inline", page.cursor, "a bad stream")
+            raise InlineError("inline", page.cursor, "a bad stream")
         transaction.save_checkpoint(Checkpoint("inline", page.cursor))
 
     if not store.capabilities.sql:
@@ -280,7 +285,7 @@ async def what_is_inline_takes_effect_with_each_append(bench: Bench) -> None:
     await store._backend.attach(inline)
     await store.append("a", notes(2))
     equal(await store.checkpoint("inline"), Checkpoint("inline", 4), "from where it was")
-    with raises(ProjectionError, "what it can't take"):
+    with raises(InlineError, "what it can't take"):
         await store.append("bad", notes(1))
     equal(await store.version("bad"), 0, "is not written")
 
@@ -291,7 +296,7 @@ async def what_is_inline_takes_effect_with_each_append(bench: Bench) -> None:
     kinds = [type(outcome) for outcome in outcomes]
     equal(
         kinds,
-        [Receipt, ProjectionError, Receipt, ProjectionError, Receipt],
+        [Receipt, InlineError, Receipt, InlineError, Receipt],
         "those that came at the same time are written",
     )
     equal(await store.checkpoint("inline"), Checkpoint("inline", 7), "and taken in")

@@ -11,7 +11,7 @@ from uuid import uuid4
 import msgspec
 
 from everwhen._sync.store import Store
-from everwhen.contract import Page
+from everwhen.contract import Page, from_micros
 from everwhen.engine import EngineTransaction, EngineView
 from everwhen.errors import ProjectionError, StorageError
 from everwhen.projections import (
@@ -194,7 +194,9 @@ class LeasedFollower:
     def _park(
         self, transaction: EngineTransaction, event: RecordedEvent[Any], why: str | None
     ) -> None:
-        parked = ParkedEvent(event.position, event.stream, event.type, why, now_micros())
+        parked = ParkedEvent(
+            event.position, event.stream, event.type, why, from_micros(now_micros())
+        )
         transaction.save_checkpoint(parked_checkpoint(self._build, parked))
 
     def parked(self) -> list[ParkedEvent]:

@@ -55,6 +55,7 @@ class ReactionFollower(LeasedFollower):
         self._clock = clock
         self._first = 0
         self._changes: list[SetTimer | Cancel] = []
+        self._failed_timers: set[str] = set()
 
     def start(self) -> bool:
         """Take the lease, and take over the timers."""
@@ -63,6 +64,7 @@ class ReactionFollower(LeasedFollower):
         started = self._take_lease()
         if started:
             self.timers = timers_of(self._store.checkpoints(), self.name)
+            self._failed_timers.clear()
         return started
 
     def _create(self, transaction: EngineTransaction) -> None:
@@ -153,7 +155,9 @@ class ReactionFollower(LeasedFollower):
 
     def _keep_changes(self) -> None:
         """Keep the timers and the position that belong together."""
-        changes, self._changes = self._changes, []
+        last = {change.key: change for change in self._changes}
+        changes = [c for c in last.values() if isinstance(c, SetTimer) or c.key in self.timers]
+        self._changes = []
 
         def keep(transaction: EngineTransaction) -> None:
             self._check_lease(transaction)
@@ -176,7 +180,11 @@ class ReactionFollower(LeasedFollower):
         try:
             if at_end and self.timers:
                 now = to_micros(self._clock())
-                due = [timer for timer in self.timers.values() if timer.due <= now]
+                due = [
+                    timer
+                    for timer in self.timers.values()
+                    if timer.due <= now and timer.key not in self._failed_timers
+                ]
                 for timer in sorted(due, key=lambda timer: timer.due):
                     self._fire(timer)
         except Moved:
@@ -203,7 +211,12 @@ class ReactionFollower(LeasedFollower):
             self._halt(self.position, failure)
             return
         if failure is not None:
-            _LOG.error("reaction %s drops timer %s: %s", self.name, timer.key, reason(failure))
+            dropped = self.on_error.then == "skip"
+            what = "drops" if dropped else "leaves, until it is started again,"
+            _LOG.error("reaction %s %s timer %s: %s", self.name, what, timer.key, reason(failure))
+            if not dropped:
+                self._failed_timers.add(timer.key)
+                return
         self._changes = [Cancel(timer.key)]
         self._keep_changes()
 

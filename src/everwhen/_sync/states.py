@@ -15,8 +15,8 @@ from everwhen._sync.repository import Repository
 from everwhen._sync.seam import Lock, sleep
 from everwhen._sync.store import Store
 from everwhen.commits import stored_query
-from everwhen.contract import Page
-from everwhen.errors import ProjectionError, StorageError
+from everwhen.contract import Page, from_micros
+from everwhen.errors import ProjectionError, StaleError, StorageError
 from everwhen.fold import is_immutable
 from everwhen.projections import ParkedEvent, Projection, ProjectionStatus
 from everwhen.query import Query
@@ -71,7 +71,7 @@ class StateFollower(Generic[S]):
     @property
     def _started(self) -> Loaded[S]:
         if self._loaded is None:
-            raise AssertionError("a follower is started before anything else")
+            raise StaleError(self.name, 0, "its state, which is not loaded yet")
         return self._loaded
 
     def take(self, page: Page) -> None:
@@ -153,7 +153,8 @@ class StateFollower(Generic[S]):
         return state
 
     def _leave_out(self, event: RecordedEvent[Any], why: str | None) -> None:
-        left_out = ParkedEvent(event.position, event.stream, event.type, why, now_micros())
+        now = from_micros(now_micros())
+        left_out = ParkedEvent(event.position, event.stream, event.type, why, now)
         self._left_out[event.position] = left_out
 
     def parked(self) -> list[ParkedEvent]:

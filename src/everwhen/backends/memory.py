@@ -209,7 +209,7 @@ class MemoryEngine:
         self._check_open()
         transaction = _MemoryTransaction(self, dict(self._checkpoints), dict(self._snapshots))
         yield transaction
-        self._checkpoints = transaction.checkpoints
+        self._checkpoints = transaction.kept
         self._snapshots = transaction.snapshots
 
     @contextmanager
@@ -240,7 +240,7 @@ class _MemoryTransaction:
         snapshots: dict[tuple[str, int], Snapshot],
     ) -> None:
         self._engine = engine
-        self.checkpoints = checkpoints
+        self.kept = checkpoints
         self.snapshots = snapshots
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -248,16 +248,19 @@ class _MemoryTransaction:
         raise UnsupportedError("the memory backend has no SQL; use a SQLite store for read models")
 
     def checkpoint(self, name: str) -> Checkpoint | None:
-        return self.checkpoints.get(name)
+        return self.kept.get(name)
+
+    def checkpoints(self, prefix: str) -> list[Checkpoint]:
+        return [self.kept[name] for name in sorted(self.kept) if name.startswith(prefix)]
 
     def read(self, query: Query, events: int) -> Page:
         return self._engine.read(query, events)
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        self.checkpoints[checkpoint.name] = checkpoint
+        self.kept[checkpoint.name] = checkpoint
 
     def delete_checkpoint(self, name: str) -> None:
-        self.checkpoints.pop(name, None)
+        self.kept.pop(name, None)
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
         self.snapshots[snapshot.subject, snapshot.position] = snapshot

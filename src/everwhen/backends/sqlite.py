@@ -55,7 +55,7 @@ from everwhen.contract import (
 from everwhen.engine import Inline
 from everwhen.errors import (
     ConflictError,
-    ProjectionError,
+    InlineError,
     ReadOnlyError,
     RefusedError,
     StatementError,
@@ -405,6 +405,14 @@ class _SqliteView:
     def checkpoint(self, name: str) -> Checkpoint | None:
         return _checkpoint(self._connection, name)
 
+    def checkpoints(self, prefix: str) -> list[Checkpoint]:
+        rows = self._connection.execute(
+            "SELECT name, position, data FROM checkpoints WHERE substr(name, 1, ?) = ?"
+            " ORDER BY name",
+            (len(prefix), searchable(prefix)),
+        )
+        return [Checkpoint(*row) for row in rows]
+
     def read(self, query: Query, events: int) -> Page:
         return self._engine.page(self._connection, query, events, self._names)
 
@@ -529,7 +537,7 @@ class _Writer:
             return self._write(commits, None)
         try:
             return self._write(commits, inline)
-        except ProjectionError as error:
+        except InlineError as error:
             if len(commits) == 1:
                 return [error]
         return [outcome for commit in commits for outcome in self.write((commit,), inline)]

@@ -10,12 +10,15 @@ import msgspec
 from everwhen import ParkedEvent, ProjectionStatus
 from everwhen.cli.terminal import Column
 from everwhen.cli.views import utc
-from everwhen.contract import from_micros
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 _COLOURS: Final = {"live": "bold green", "building": "yellow", "halted": "bold red"}
+
+
+def _heard(status: ProjectionStatus) -> str:
+    return utc(status.updated_at) if status.updated_at is not None else ""
 
 
 class StatusView:
@@ -37,8 +40,7 @@ class StatusView:
 
     def record(self, status: ProjectionStatus) -> object:
         """Everything that is known of it."""
-        known = msgspec.to_builtins(status)
-        return {**known, "updated_at": utc(from_micros(status.updated_at))}
+        return {**msgspec.structs.asdict(status), "updated_at": _heard(status)}
 
     def plain(self, status: ProjectionStatus) -> Sequence[str]:
         """The same, in columns."""
@@ -53,7 +55,7 @@ class StatusView:
             f"{status.rate:.1f}",
             str(status.parked),
             str(status.skipped),
-            utc(from_micros(status.updated_at)),
+            _heard(status),
             status.error or "",
         )
 
@@ -76,7 +78,7 @@ class StatusView:
             Text(f"{status.rate:,.0f}/s", "dim"),
             alarming(status.parked),
             alarming(status.skipped),
-            looks.age_look(from_micros(status.updated_at)),
+            looks.age_look(status.updated_at) if status.updated_at else Text(""),
             Text(status.error or "", "red"),
         )
 
@@ -94,11 +96,11 @@ class ParkedView:
 
     def record(self, parked: ParkedEvent) -> object:
         """Everything that is known of it."""
-        return {**msgspec.to_builtins(parked), "at": utc(from_micros(parked.at))}
+        return {**msgspec.structs.asdict(parked), "at": utc(parked.at)}
 
     def plain(self, parked: ParkedEvent) -> Sequence[str]:
         """The same, in columns."""
-        at = utc(from_micros(parked.at))
+        at = utc(parked.at)
         return str(parked.position), parked.stream, parked.type, at, parked.error or ""
 
     def cells(self, parked: ParkedEvent) -> Sequence[Text]:
@@ -112,6 +114,6 @@ class ParkedView:
             looks.number_look(parked.position),
             looks.stream_look(parked.stream),
             looks.type_look(parked.type),
-            looks.age_look(from_micros(parked.at)),
+            looks.age_look(parked.at),
             Text(parked.error, "red") if parked.error else behind,
         )

@@ -1,0 +1,110 @@
+"""A night at the casino: many tables at once, each one a task of its own.
+
+What is reproducible: with the same plan, on an empty store, every stream holds the same events.
+For that, each player stays at one table, and has a randomness of their own. How the tables'
+events fall between one another is up to the machine, and so are times and ids; and where a night
+ends by the clock, how many hands were played.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from bitcraps.casino import Casino
+from bitcraps.dice import House
+from bitcraps.people import person
+from bitcraps.table import Table
+from everwhen import CommitMetadata, Refusal
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What kind of night it is to be.
+
+    Each table rolls ``rolls`` times, and then plays its hand to the end. After ``seconds``, hands
+    are played to the end as well; None leaves that out.
+    """
+
+    tables: int = 16
+    players: int = 96
+    rolls: int | None = 40
+    seconds: float | None = None
+    seed: int = 7
+
+
+class Night:
+    """One night, from the first deposit to the last roll."""
+
+    def __init__(self, casino: Casino, plan: Plan) -> None:
+        self.casino = casino
+        self.plan = plan
+        self.number = 0
+        self.first_position = 0
+        self.last_position = 0
+        self.commands = 0
+        self.refusals: Counter[str] = Counter()
+        self.tables: list[Table] = []
+        self.seconds = 0.0
+        self.is_closing = False
+        self._began = time.perf_counter()
+
+    def close(self) -> None:
+        """Let every table finish its hand, and begin no other."""
+        self.is_closing = True
+
+    @property
+    def elapsed(self) -> float:
+        """For how many seconds it has been going on, or went."""
+        return self.seconds or time.perf_counter() - self._began
+
+    def is_over(self, rolls: int) -> bool:
+        """Whether a table that has rolled so many times begins no other hand."""
+        plan = self.plan
+        late = plan.seconds is not None and self.elapsed >= plan.seconds
+        return self.is_closing or late or (plan.rolls is not None and rolls >= plan.rolls)
+
+    async def play(self) -> None:
+        """Play it, all tables at once."""
+        store = self.casino.store
+        self.first_position = (await store.head()).position
+        self.number = await self._number()
+        self.tables = self._tables()
+        self._began = time.perf_counter()
+        async with asyncio.TaskGroup() as tasks:
+            for table in self.tables:
+                tasks.create_task(table.play(), name=table.id)
+        self.seconds = time.perf_counter() - self._began
+        self.last_position = (await store.head()).position
+
+    async def send(self, command: Any) -> tuple[Any, ...]:
+        """Send a player's or the house's command. Raises its `Refusal`, having counted it."""
+        self.commands += 1
+        sender = CommitMetadata(user_id=getattr(command, "player", None))
+        try:
+            return (await self.casino.bus.send(command, metadata=sender)).events
+        except Refusal as refusal:
+            self.refusals[type(refusal).__name__] += 1
+            raise
+
+    async def _number(self) -> int:
+        """The number of this night in this store, from 1."""
+        numbers = [0]
+        async for info in self.casino.store.streams("game"):
+            first = info.name.removeprefix("game-").partition(".")[0]
+            numbers.append(int(first) if first.isdecimal() else 0)
+        return max(numbers) + 1
+
+    def _tables(self) -> list[Table]:
+        """The tables, and who sits where; everybody comes in, however few the tables are."""
+        plan = self.plan
+        people = [person(index, plan.seed, self.number) for index in range(plan.players)]
+        house = House(hashlib.sha256(f"the house, {plan.seed}".encode()).digest())
+        return [
+            Table(self, house, number, people[number - 1 :: plan.tables])
+            for number in range(1, plan.tables + 1)
+        ]
