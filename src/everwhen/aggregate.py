@@ -40,8 +40,8 @@ class Aggregate:
         """
         if self._apply is None or self._recorded is None:
             raise DeclarationError(
-                f"this {type(self).__name__} is not open for changes; record events in a decision, "
-                f"or in what repository.change() calls"
+                f"this {type(self).__name__} is not open for changes; record events in a "
+                f"decision, on the state that it is given"
             )
         self._apply(event)
         self._recorded.append(event)

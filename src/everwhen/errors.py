@@ -13,11 +13,12 @@
     │   ├── NotAllowedError         who sends the command may not
     │   └── Refusal                 a decision's no: subclass it for each reason you have
     ├── InvalidQueryError           a query that contradicts itself
-    ├── DeclarationError            event types or upcasts that don't fit together
+    ├── DeclarationError            declarations that make no sense, or don't fit together
     ├── FoldError                   a fold met an event that it refuses
     ├── SnapshotError               a state that can't be kept as a snapshot
     ├── ProjectionError             a projection failed on an event
     ├── StaleError                  a read model has not come as far as the query demands
+    ├── LeaseError                  another runner works on that
     ├── DecodeError                 a stored event doesn't fit the class declared for it
     ├── UnsupportedError            this backend can't do that (see ``Capabilities``)
     ├── StoreClosedError            the store is closed
@@ -174,7 +175,10 @@ class InvalidQueryError(EverwhenError):
 
 
 class DeclarationError(EverwhenError):
-    """Event types or upcasts that don't fit together, found when they are declared."""
+    """Declarations that make no sense or don't fit together, found as early as can be.
+
+    Event types, upcasts, folds, decisions, projections, queries and reactions are declared.
+    """
 
 
 class FoldError(EverwhenError):
@@ -199,15 +203,15 @@ class SnapshotError(EverwhenError):
 
 
 class ProjectionError(EverwhenError):
-    """A projection failed on an event, and its error policy gave up. ``__cause__`` says why."""
+    """A projection or reaction failed, and its error policy gave up. ``__cause__`` says why."""
 
     def __init__(self, projection: str, position: int, why: str) -> None:
         self.projection = projection
         self.position = position
         self.why = why
         super().__init__(
-            f"projection {projection!r} failed at position {position}: {why}; mend its function "
-            f"and start it again, or choose another error policy (skip, park)"
+            f"{projection!r} failed at position {position}: {why}; mend its function and start it "
+            f"again, or choose another error policy (skip, park)"
         )
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -228,6 +232,20 @@ class StaleError(EverwhenError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.model, self.position, self.wanted)
+
+
+class LeaseError(EverwhenError):
+    """Another runner works on the projection or reaction, or a newer version of it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"another runner works on {name!r}, or readers see a newer version of it already; do "
+            f"it there, or stop that one first"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.name,)
 
 
 class DecodeError(EverwhenError):

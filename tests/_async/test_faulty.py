@@ -101,14 +101,15 @@ async def test_a_runner_outlives_failures(tmp_path: Path) -> None:
     async with faulty(inner, faults) as store:
         faults.fail("transact", 3, after=2)
         faults.fail("read", 4, after=1)
+        faults.fail("transact", 1)
         async with ProjectionRunner(store, [rows], lease=1) as runner:
             for number in range(50):
                 await store.append("a", [Counted(number)])
             for _ in range(400):
                 now = [(status.state, status.position) for status in await runner.status()]
-                if now == [("live", 50)] and faults.struck == 7:
+                if now == [("live", 50)] and faults.struck == 8:
                     break
                 await store._backend.wait(1 << 40, 0.02)
             found = await store._backend.view(lambda view: view.execute("SELECT * FROM rows"))
             assert found == [(position,) for position in range(1, 51)]
-            assert faults.struck == 7
+            assert faults.struck == 8

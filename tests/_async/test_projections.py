@@ -19,6 +19,7 @@ from everwhen import (
     EveryEvents,
     Fold,
     InlineError,
+    LeaseError,
     OnError,
     Projection,
     ProjectionError,
@@ -545,6 +546,23 @@ async def test_inline_rows_are_there_when_the_append_returns(tmp_path: Path) -> 
         assert await rows(store) == [("lamp", 3)]
 
 
+async def test_inline_needs_no_lease(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+        await store.append("a", [Sold("lamp", 1)])
+        other = ProjectionRunner(elsewhere, [sales()], lease=60)
+        await other.catch_up()
+        async with ProjectionRunner(store, [], inline=[sales()]) as runner:
+            await runner.catch_up()
+            await store.append("a", [Sold("lamp", 1)])
+            assert await rows(store) == [("lamp", 2)]
+            async with other._lock:
+                await other._step()
+            assert await rows(store) == [("lamp", 2)]
+            with pytest.raises(LeaseError):
+                await ProjectionRunner(elsewhere, [sales()]).retry_parked(sales())
+        await other.close()
+
+
 async def test_inline_takes_in_what_a_process_without_it_has_written(tmp_path: Path) -> None:
     async with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
         async with ProjectionRunner(store, [], inline=[sales()]) as runner:
@@ -592,7 +610,7 @@ async def test_inline_goes_on_with_a_build_that_was_made_elsewhere(tmp_path: Pat
             await newer.close()
             await store.append("a", [Sold("lamp", 1)])
             assert await rows(store) == [("lamp", 4)]  # what is newer is not ours to keep
-        with pytest.raises(StaleError, match="newer version"):
+        with pytest.raises(LeaseError, match="newer version"):
             await ProjectionRunner(store, [sales()]).rebuild(sales())
 
 

@@ -101,7 +101,7 @@ async def test_answers_say_how_fresh_they_are(tmp_path: Path) -> None:
     clock = ManualClock()
     async with store_at(tmp_path, clock) as store:
         runner = ProjectionRunner(store, [in_memory, in_tables])
-        bus = QueryBus(store, queries, runner=runner, clock=clock)
+        bus = QueryBus(store, queries, runner=runner)
         await runner.catch_up()
         assert await bus.ask(Pieces("lamp")) == QueryResult(0, 0, None, is_stale=False, lag=0)
         dawn = clock()
@@ -138,7 +138,7 @@ async def test_waiting_has_an_end(tmp_path: Path, query: Any) -> None:
     clock = ManualClock()
     async with store_at(tmp_path, clock) as store:
         runner = ProjectionRunner(store, [in_memory, in_tables])
-        bus = QueryBus(store, queries, runner=runner, clock=clock)
+        bus = QueryBus(store, queries, runner=runner)
         with pytest.raises(StaleError, match="is at position 0"):
             await bus.ask(query, timeout=0.02)
         await runner.catch_up()
@@ -166,7 +166,7 @@ async def test_moments_of_the_past(tmp_path: Path) -> None:
     clock = ManualClock()
     async with store_at(tmp_path, clock) as store:
         runner = ProjectionRunner(store, [in_memory, in_tables])
-        bus = QueryBus(store, queries, runner=runner, clock=clock)
+        bus = QueryBus(store, queries, runner=runner)
         moments = []
         for _ in range(5):
             moments.append(clock.advance(10))
@@ -181,6 +181,8 @@ async def test_moments_of_the_past(tmp_path: Path) -> None:
             assert (await bus.ask(InTill("1"), as_at=moment)).data == number * 2
         before = await bus.ask(Pieces("lamp"), as_at=0)
         assert (before.data, before.position, before.as_of) == (0, 0, None)
+        with pytest.raises(InvalidQueryError, match="about the present"):
+            await bus.ask(Pieces("lamp"), as_at=moments[0], at_least=1)
         with pytest.raises(InvalidQueryError, match="only the present"):
             await bus.ask(Best(1), as_at=moments[0])
         await runner.close()

@@ -103,14 +103,15 @@ def test_a_runner_outlives_failures(tmp_path: Path) -> None:
     with faulty(inner, faults) as store:
         faults.fail("transact", 3, after=2)
         faults.fail("read", 4, after=1)
+        faults.fail("transact", 1)
         with ProjectionRunner(store, [rows], lease=1) as runner:
             for number in range(50):
                 store.append("a", [Counted(number)])
             for _ in range(400):
                 now = [(status.state, status.position) for status in runner.status()]
-                if now == [("live", 50)] and faults.struck == 7:
+                if now == [("live", 50)] and faults.struck == 8:
                     break
                 store._backend.wait(1 << 40, 0.02)
             found = store._backend.view(lambda view: view.execute("SELECT * FROM rows"))
             assert found == [(position,) for position in range(1, 51)]
-            assert faults.struck == 7
+            assert faults.struck == 8

@@ -20,6 +20,7 @@ from everwhen import (
     EveryEvents,
     Fold,
     InlineError,
+    LeaseError,
     OnError,
     Projection,
     ProjectionError,
@@ -547,6 +548,23 @@ def test_inline_rows_are_there_when_the_append_returns(tmp_path: Path) -> None:
         assert rows(store) == [("lamp", 3)]
 
 
+def test_inline_needs_no_lease(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+        store.append("a", [Sold("lamp", 1)])
+        other = ProjectionRunner(elsewhere, [sales()], lease=60)
+        other.catch_up()
+        with ProjectionRunner(store, [], inline=[sales()]) as runner:
+            runner.catch_up()
+            store.append("a", [Sold("lamp", 1)])
+            assert rows(store) == [("lamp", 2)]
+            with other._lock:
+                other._step()
+            assert rows(store) == [("lamp", 2)]
+            with pytest.raises(LeaseError):
+                ProjectionRunner(elsewhere, [sales()]).retry_parked(sales())
+        other.close()
+
+
 def test_inline_takes_in_what_a_process_without_it_has_written(tmp_path: Path) -> None:
     with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
         with ProjectionRunner(store, [], inline=[sales()]) as runner:
@@ -594,7 +612,7 @@ def test_inline_goes_on_with_a_build_that_was_made_elsewhere(tmp_path: Path) -> 
             newer.close()
             store.append("a", [Sold("lamp", 1)])
             assert rows(store) == [("lamp", 4)]  # what is newer is not ours to keep
-        with pytest.raises(StaleError, match="newer version"):
+        with pytest.raises(LeaseError, match="newer version"):
             ProjectionRunner(store, [sales()]).rebuild(sales())
 
 

@@ -100,7 +100,7 @@ def test_answers_say_how_fresh_they_are(tmp_path: Path) -> None:
     clock = ManualClock()
     with store_at(tmp_path, clock) as store:
         runner = ProjectionRunner(store, [in_memory, in_tables])
-        bus = QueryBus(store, queries, runner=runner, clock=clock)
+        bus = QueryBus(store, queries, runner=runner)
         runner.catch_up()
         assert bus.ask(Pieces("lamp")) == QueryResult(0, 0, None, is_stale=False, lag=0)
         dawn = clock()
@@ -137,7 +137,7 @@ def test_waiting_has_an_end(tmp_path: Path, query: Any) -> None:
     clock = ManualClock()
     with store_at(tmp_path, clock) as store:
         runner = ProjectionRunner(store, [in_memory, in_tables])
-        bus = QueryBus(store, queries, runner=runner, clock=clock)
+        bus = QueryBus(store, queries, runner=runner)
         with pytest.raises(StaleError, match="is at position 0"):
             bus.ask(query, timeout=0.02)
         runner.catch_up()
@@ -165,7 +165,7 @@ def test_moments_of_the_past(tmp_path: Path) -> None:
     clock = ManualClock()
     with store_at(tmp_path, clock) as store:
         runner = ProjectionRunner(store, [in_memory, in_tables])
-        bus = QueryBus(store, queries, runner=runner, clock=clock)
+        bus = QueryBus(store, queries, runner=runner)
         moments = []
         for _ in range(5):
             moments.append(clock.advance(10))
@@ -180,6 +180,8 @@ def test_moments_of_the_past(tmp_path: Path) -> None:
             assert (bus.ask(InTill("1"), as_at=moment)).data == number * 2
         before = bus.ask(Pieces("lamp"), as_at=0)
         assert (before.data, before.position, before.as_of) == (0, 0, None)
+        with pytest.raises(InvalidQueryError, match="about the present"):
+            bus.ask(Pieces("lamp"), as_at=moments[0], at_least=1)
         with pytest.raises(InvalidQueryError, match="only the present"):
             bus.ask(Best(1), as_at=moments[0])
         runner.close()

@@ -390,7 +390,9 @@ def test_a_timer_whose_command_is_unknown_halts(tmp_path: Path) -> None:
         runner = ReactionRunner(
             CommandBus(store, Decisions()), [refunds(on_error=policy("halt"))], clock=clock
         )
-        with pytest.raises(ProjectionError, match="nothing decides on 'Refund'"):
+        with pytest.raises(
+            ProjectionError, match=r"position 1: timer 'bet-1'.*nothing decides on 'Refund'"
+        ):
             runner.catch_up()
         assert len(runner.timers(refunds())) == 1
         runner.close()

@@ -159,9 +159,9 @@ class LeasedFollower:
             raise Moved
         self._record = record_of(known)
 
-    async def _halt(self, position: int, failure: BaseException | None) -> None:
+    async def _halt(self, position: int, failure: BaseException | None, what: str = "") -> None:
         """Stop here, and say why, until it is started again."""
-        why = reason(failure)
+        why = what + reason(failure)
         self.error = ProjectionError(self.name, position, why)
         self.error.__cause__ = failure
         _LOG.error("%s", self.error)

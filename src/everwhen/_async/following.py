@@ -26,6 +26,7 @@ from everwhen.reading import PAGE_EVENTS
 _LOG: Final = logging.getLogger("everwhen")
 _PATIENCE: Final = 0.25
 _LOOK: Final = 0.005
+_FOR_GOOD: Final = (StatementError, ReadOnlyError, CorruptStoreError)
 
 
 class Following:
@@ -70,7 +71,7 @@ class Following:
                         await self._wait()
                 except StoreClosedError:
                     return
-                except (StatementError, ReadOnlyError, CorruptStoreError):
+                except _FOR_GOOD:
                     raise
                 except StorageError as error:
                     pause = min(pause * 2 or 0.05, 2.0)
@@ -86,8 +87,8 @@ class Following:
         """Follow until everything that is in the store now has been taken.
 
         ``progress`` is called with the position that the last one has come to, and the goal. What
-        another runner works on is waited for. What had halted is tried again. Raises
-        `ProjectionError` where one halts.
+        another runner works on is waited for. What had halted is tried again, unless
+        this runs in the background. Raises `ProjectionError` where one halts.
         """
         goal = (await self.store.head()).position
         if self._background is None:
@@ -116,6 +117,7 @@ class Following:
             halted = [follower.error for follower in self._everyone() if follower.error]
             if halted and len(halted) == len(self._everyone()):
                 raise halted[0]
+            await self._settle()
             return False
         low = min(follower.position for follower in active)
         behind = [follower for follower in active if follower.position == low]
@@ -172,8 +174,13 @@ class Following:
 
     async def _begin(self) -> None:
         """Go on in the background."""
-        async with self._lock:
-            await self._start()
+        try:
+            async with self._lock:
+                await self._start()
+        except _FOR_GOOD:
+            raise
+        except StorageError as error:
+            _LOG.warning("what follows the log waits for the store: %s", error)
         self._background = Background(self.run)
 
     async def __aexit__(self, *failure: object) -> None:

@@ -11,7 +11,7 @@ from everwhen._async.repository import Repository
 from everwhen._async.runner import ProjectionRunner
 from everwhen._async.seam import sleep
 from everwhen._async.store import Store
-from everwhen.clock import Clock, system_clock
+from everwhen.clock import Clock
 from everwhen.contract import Head
 from everwhen.decisions import StateOf
 from everwhen.engine import EngineView
@@ -50,7 +50,8 @@ class QueryBus:
     """Answers queries from read models.
 
     ``runner`` keeps the projections in memory that are asked; those in tables may be kept by any
-    runner, in this process or another. Safe to share between threads and tasks.
+    runner, in this process or another. Staleness is judged by the store's clock, unless ``clock``
+    is given. Safe to share between threads and tasks.
     """
 
     def __init__(
@@ -60,12 +61,12 @@ class QueryBus:
         *,
         runner: ProjectionRunner | None = None,
         middleware: Sequence[QueryMiddleware] = (),
-        clock: Clock = system_clock,
+        clock: Clock | None = None,
     ) -> None:
         self.store = store
         self.queries = queries
         self._runner = runner
-        self._clock = clock
+        self._clock = clock or store.clock
         self._live: dict[str, Build] = {}
         self._proceed: ProceedQuery = self._answer
         for layer in reversed(middleware):
@@ -171,6 +172,10 @@ class QueryBus:
 
     async def _past(self, question: Question, answering: Answering) -> QueryResult[Any]:
         model, query = answering.model, question.query
+        if question.at_least or question.max_staleness is not None:
+            raise InvalidQueryError(
+                "at_least and max_staleness are about the present; leave them out with as_at"
+            )
         if isinstance(model, TableProjection):
             raise InvalidQueryError(
                 f"{model!r} keeps tables, which know only the present; answer "

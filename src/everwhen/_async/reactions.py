@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from everwhen._async.commands import CommandBus
@@ -11,12 +12,12 @@ from everwhen._async.followers import Follower, LeasedFollower, Moved, reason
 from everwhen._async.following import Following
 from everwhen._async.repository import Repository
 from everwhen._async.seam import sleep
-from everwhen.clock import Clock, system_clock
+from everwhen.clock import Clock
 from everwhen.commits import stored_query
 from everwhen.contract import Page, to_micros
 from everwhen.decisions import StateOf
 from everwhen.engine import EngineTransaction
-from everwhen.errors import DeclarationError, NotAllowedError, Refusal, StaleError, StorageError
+from everwhen.errors import DeclarationError, LeaseError, NotAllowedError, Refusal, StorageError
 from everwhen.metadata import CommitMetadata
 from everwhen.projections import (
     Build,
@@ -186,6 +187,8 @@ class ReactionFollower(LeasedFollower):
                 ]
                 for timer in sorted(due, key=lambda timer: timer.due):
                     await self._fire(timer)
+                    if not self.is_active:
+                        return
         except Moved:
             self._give_way()
             return
@@ -209,7 +212,7 @@ class ReactionFollower(LeasedFollower):
                 failure = None
                 break
         if failure is not None and self.on_error.then == "halt":
-            await self._halt(self.position, failure)
+            await self._halt(timer.position, failure, f"timer {timer.key!r}: ")
             return
         if failure is not None:
             dropped = self.on_error.then == "skip"
@@ -239,14 +242,23 @@ class ReactionFollower(LeasedFollower):
                 again = ParkedEvent(
                     parked.position, parked.stream, parked.type, reason(error), parked.at
                 )
-                async with self._store.transaction() as transaction:
-                    await transaction.save_checkpoint(parked_checkpoint(self._build, again))
+                await self._backend.transact(partial(self._set_parked, parked=again))
             else:
-                async with self._store.transaction() as transaction:
-                    await transaction.delete_checkpoint(f"{self._build.parked}{parked.position}")
+                gone = partial(self._set_parked, parked=parked, is_gone=True)
+                await self._backend.transact(gone)
         left = await self.parked()
         self._parked = {parked.stream for parked in left}
         return len(left)
+
+    def _set_parked(
+        self, transaction: EngineTransaction, parked: ParkedEvent, *, is_gone: bool = False
+    ) -> None:
+        self._check_lease(transaction)
+        checkpoint = parked_checkpoint(self._build, parked)
+        if is_gone:
+            transaction.delete_checkpoint(checkpoint.name)
+        else:
+            transaction.save_checkpoint(checkpoint)
 
 
 class ReactionRunner(Following):
@@ -254,7 +266,8 @@ class ReactionRunner(Following):
 
     A reaction is run by one runner at a time, over all processes, by a lease of ``lease`` seconds.
     Its commands are sent at least once and, by their ids, take effect at most once. Timers are
-    kept in the store; what is due is sent when all events have been taken, by ``clock``'s time.
+    kept in the store; what is due is sent when all events have been taken, by the store's clock
+    unless ``clock`` is given.
     """
 
     def __init__(
@@ -263,7 +276,7 @@ class ReactionRunner(Following):
         reactions: Iterable[Reaction],
         *,
         lease: float = 5.0,
-        clock: Clock = system_clock,
+        clock: Clock | None = None,
     ) -> None:
         super().__init__(bus.store, lease)
         self._followers: dict[str, ReactionFollower] = {}
@@ -273,7 +286,7 @@ class ReactionRunner(Following):
             if reaction.name in self._followers:
                 raise DeclarationError(f"there are two reactions {reaction.name!r}; keep one")
             self._followers[reaction.name] = ReactionFollower(
-                bus, reaction, lease=lease, clock=clock
+                bus, reaction, lease=lease, clock=clock or bus.store.clock
             )
 
     def _everyone(self) -> Sequence[Follower]:
@@ -298,12 +311,12 @@ class ReactionRunner(Following):
     async def retry_parked(self, reaction: Reaction) -> int:
         """Try the parked events again, each stream's in order; how many are still parked then.
 
-        Raises `StaleError` where another runner works on the reaction.
+        Raises `LeaseError` where another runner works on the reaction.
         """
         follower = self._known(reaction)
         async with self._lock:
             if not follower.is_active and not await follower.start():
-                raise StaleError(reaction.name, 0, "its lease, which another runner has")
+                raise LeaseError(reaction.name)
             return await follower.retry()
 
     def _known(self, reaction: Reaction) -> ReactionFollower:

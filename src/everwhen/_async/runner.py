@@ -11,7 +11,7 @@ from everwhen._async.seam import sleep
 from everwhen._async.states import StateFollower
 from everwhen._async.store import Store
 from everwhen._async.tables import TableFollower
-from everwhen.errors import DeclarationError, StaleError
+from everwhen.errors import DeclarationError, LeaseError
 from everwhen.projections import (
     ParkedEvent,
     Projection,
@@ -75,6 +75,8 @@ class ProjectionRunner(Following):
         raise DeclarationError(f"{projection!r}: give a Projection or a TableProjection")
 
     async def _lag_behind(self, goal: int) -> bool:
+        if len(self._attached) < len(self._inline):
+            return True
         return min([await self._position(name) for name in self._followers], default=goal) < goal
 
     async def _position(self, name: str) -> int:
@@ -105,7 +107,8 @@ class ProjectionRunner(Following):
             follower = self._followers[projection.name]
             if not isinstance(follower, TableFollower) or follower in self._attached:
                 continue
-            if follower.is_active and follower.is_live:
+            ready = follower.is_live if follower.is_active else await follower.adopt()
+            if ready:
                 await self.store._backend.attach(follower.inline)
                 self._attached.append(follower)
                 await follower.stop()
@@ -129,7 +132,7 @@ class ProjectionRunner(Following):
 
         A rebuild that was interrupted goes on where it was. ``progress`` is called with the
         position it has come to and the newest one. Raises `ProjectionError` where it halts, and
-        `StaleError` where another runner builds it, or readers see a newer version already.
+        `LeaseError` where another runner builds it, or readers see a newer version already.
         """
         if projection.name not in self._followers:
             raise DeclarationError(f"{projection!r} is not among this runner's projections")
@@ -138,9 +141,7 @@ class ProjectionRunner(Following):
         built = TableFollower(self.store, projection, lease=self._lease, fresh=True)
         async with self._lock:
             if not await built.start():
-                raise StaleError(
-                    projection.name, 0, "a build of its own; a newer version, or a runner, has it"
-                )
+                raise LeaseError(projection.name)
             self._beside.append(built)
         while not built.is_live:
             if built.error is not None:
@@ -160,12 +161,12 @@ class ProjectionRunner(Following):
     async def retry_parked(self, projection: Projection[Any] | TableProjection) -> int:
         """Try the parked events again, each stream's in order; how many are still parked then.
 
-        Raises `StaleError` where another runner works on the projection.
+        Raises `LeaseError` where another runner works on the projection.
         """
         follower = self._known(projection)
         async with self._lock:
             if not follower.is_active and not await follower.start():
-                raise StaleError(projection.name, 0, "its lease, which another runner has")
+                raise LeaseError(projection.name)
             return await follower.retry()
 
     def _known(

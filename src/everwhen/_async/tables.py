@@ -20,6 +20,7 @@ from everwhen.errors import InlineError, StatementError, StorageError
 from everwhen.projections import (
     RECORDS,
     Build,
+    ParkedEvent,
     Record,
     TableProjection,
     Tables,
@@ -187,8 +188,7 @@ class TableFollower(LeasedFollower):
                 failed.add(parked.stream)
                 why = reason(failure.__cause__)
                 again = msgspec.structs.replace(parked, error=why, at=from_micros(now_micros()))
-                async with self._store.transaction() as transaction:
-                    await transaction.save_checkpoint(parked_checkpoint(self._build, again))
+                await self._backend.transact(partial(self._park_again, parked=again))
         left = await self.parked()
         self._parked = {parked.stream for parked in left}
         return len(left)
@@ -202,6 +202,10 @@ class TableFollower(LeasedFollower):
             except Exception as error:
                 raise _Failed(index) from error
             transaction.delete_checkpoint(f"{self._build.parked}{event.position}")
+
+    def _park_again(self, transaction: EngineTransaction, parked: ParkedEvent) -> None:
+        self._check_lease(transaction)
+        transaction.save_checkpoint(parked_checkpoint(self._build, parked))
 
     async def stay(self, *, at_end: bool) -> None:
         """Keep the lease; and once at the end, let readers see this build."""
@@ -256,6 +260,10 @@ class TableFollower(LeasedFollower):
             if page.end:
                 break
         transaction.save_checkpoint(kept(self._build, position, record))
+
+    async def adopt(self) -> bool:
+        """Find the build that readers see, whoever works on it; False where there is none yet."""
+        return await self._backend.transact(self._live) is not None
 
     def _live(self, transaction: EngineTransaction) -> Checkpoint | None:
         """The build that took the place of this one, elsewhere; None where its code is newer."""

@@ -22,7 +22,7 @@ def faulty(store: Store, faults: Faults) -> Store:
     """
     codec = store._codec
     backend = _FaultyBackend(store._backend, faults)
-    return Store(backend, events=codec.types, steps=codec.steps)
+    return Store(backend, events=codec.types, steps=codec.steps, clock=store.clock)
 
 
 class _FaultyBackend(BackendWrapper):

@@ -82,7 +82,7 @@ class CommandResult(msgspec.Struct, frozen=True):
     """What became of a command: the typed events, and the receipt of their commit.
 
     Where it was decided that nothing needs to happen, there are no events and no receipt.
-    ``attempts`` counts how many times it was decided; 0 for a repeat that wrote nothing.
+    ``attempts`` counts how many times it was decided; 0 for a repeat that was known before that.
     """
 
     events: tuple[Any, ...]

@@ -27,6 +27,7 @@ from everwhen.reading import PAGE_EVENTS
 _LOG: Final = logging.getLogger("everwhen")
 _PATIENCE: Final = 0.25
 _LOOK: Final = 0.005
+_FOR_GOOD: Final = (StatementError, ReadOnlyError, CorruptStoreError)
 
 
 class Following:
@@ -71,7 +72,7 @@ class Following:
                         self._wait()
                 except StoreClosedError:
                     return
-                except (StatementError, ReadOnlyError, CorruptStoreError):
+                except _FOR_GOOD:
                     raise
                 except StorageError as error:
                     pause = min(pause * 2 or 0.05, 2.0)
@@ -87,8 +88,8 @@ class Following:
         """Follow until everything that is in the store now has been taken.
 
         ``progress`` is called with the position that the last one has come to, and the goal. What
-        another runner works on is waited for. What had halted is tried again. Raises
-        `ProjectionError` where one halts.
+        another runner works on is waited for. What had halted is tried again, unless
+        this runs in the background. Raises `ProjectionError` where one halts.
         """
         goal = (self.store.head()).position
         if self._background is None:
@@ -117,6 +118,7 @@ class Following:
             halted = [follower.error for follower in self._everyone() if follower.error]
             if halted and len(halted) == len(self._everyone()):
                 raise halted[0]
+            self._settle()
             return False
         low = min(follower.position for follower in active)
         behind = [follower for follower in active if follower.position == low]
@@ -173,8 +175,13 @@ class Following:
 
     def _begin(self) -> None:
         """Go on in the background."""
-        with self._lock:
-            self._start()
+        try:
+            with self._lock:
+                self._start()
+        except _FOR_GOOD:
+            raise
+        except StorageError as error:
+            _LOG.warning("what follows the log waits for the store: %s", error)
         self._background = Background(self.run)
 
     def __exit__(self, *failure: object) -> None:

@@ -12,7 +12,7 @@ from everwhen._sync.repository import Repository
 from everwhen._sync.runner import ProjectionRunner
 from everwhen._sync.seam import sleep
 from everwhen._sync.store import Store
-from everwhen.clock import Clock, system_clock
+from everwhen.clock import Clock
 from everwhen.contract import Head
 from everwhen.decisions import StateOf
 from everwhen.engine import EngineView
@@ -51,7 +51,8 @@ class QueryBus:
     """Answers queries from read models.
 
     ``runner`` keeps the projections in memory that are asked; those in tables may be kept by any
-    runner, in this process or another. Safe to share between threads and tasks.
+    runner, in this process or another. Staleness is judged by the store's clock, unless ``clock``
+    is given. Safe to share between threads and tasks.
     """
 
     def __init__(
@@ -61,12 +62,12 @@ class QueryBus:
         *,
         runner: ProjectionRunner | None = None,
         middleware: Sequence[QueryMiddleware] = (),
-        clock: Clock = system_clock,
+        clock: Clock | None = None,
     ) -> None:
         self.store = store
         self.queries = queries
         self._runner = runner
-        self._clock = clock
+        self._clock = clock or store.clock
         self._live: dict[str, Build] = {}
         self._proceed: ProceedQuery = self._answer
         for layer in reversed(middleware):
@@ -172,6 +173,10 @@ class QueryBus:
 
     def _past(self, question: Question, answering: Answering) -> QueryResult[Any]:
         model, query = answering.model, question.query
+        if question.at_least or question.max_staleness is not None:
+            raise InvalidQueryError(
+                "at_least and max_staleness are about the present; leave them out with as_at"
+            )
         if isinstance(model, TableProjection):
             raise InvalidQueryError(
                 f"{model!r} keeps tables, which know only the present; answer "

@@ -12,7 +12,7 @@ from everwhen._sync.seam import sleep
 from everwhen._sync.states import StateFollower
 from everwhen._sync.store import Store
 from everwhen._sync.tables import TableFollower
-from everwhen.errors import DeclarationError, StaleError
+from everwhen.errors import DeclarationError, LeaseError
 from everwhen.projections import (
     ParkedEvent,
     Projection,
@@ -76,6 +76,8 @@ class ProjectionRunner(Following):
         raise DeclarationError(f"{projection!r}: give a Projection or a TableProjection")
 
     def _lag_behind(self, goal: int) -> bool:
+        if len(self._attached) < len(self._inline):
+            return True
         return min([self._position(name) for name in self._followers], default=goal) < goal
 
     def _position(self, name: str) -> int:
@@ -106,7 +108,8 @@ class ProjectionRunner(Following):
             follower = self._followers[projection.name]
             if not isinstance(follower, TableFollower) or follower in self._attached:
                 continue
-            if follower.is_active and follower.is_live:
+            ready = follower.is_live if follower.is_active else follower.adopt()
+            if ready:
                 self.store._backend.attach(follower.inline)
                 self._attached.append(follower)
                 follower.stop()
@@ -130,7 +133,7 @@ class ProjectionRunner(Following):
 
         A rebuild that was interrupted goes on where it was. ``progress`` is called with the
         position it has come to and the newest one. Raises `ProjectionError` where it halts, and
-        `StaleError` where another runner builds it, or readers see a newer version already.
+        `LeaseError` where another runner builds it, or readers see a newer version already.
         """
         if projection.name not in self._followers:
             raise DeclarationError(f"{projection!r} is not among this runner's projections")
@@ -139,9 +142,7 @@ class ProjectionRunner(Following):
         built = TableFollower(self.store, projection, lease=self._lease, fresh=True)
         with self._lock:
             if not built.start():
-                raise StaleError(
-                    projection.name, 0, "a build of its own; a newer version, or a runner, has it"
-                )
+                raise LeaseError(projection.name)
             self._beside.append(built)
         while not built.is_live:
             if built.error is not None:
@@ -161,12 +162,12 @@ class ProjectionRunner(Following):
     def retry_parked(self, projection: Projection[Any] | TableProjection) -> int:
         """Try the parked events again, each stream's in order; how many are still parked then.
 
-        Raises `StaleError` where another runner works on the projection.
+        Raises `LeaseError` where another runner works on the projection.
         """
         follower = self._known(projection)
         with self._lock:
             if not follower.is_active and not follower.start():
-                raise StaleError(projection.name, 0, "its lease, which another runner has")
+                raise LeaseError(projection.name)
             return follower.retry()
 
     def _known(

@@ -75,7 +75,7 @@ def open_store(
     engine = engine_for(
         location, clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout
     )
-    return Store(EmbeddedBackend(engine), events=types, steps=steps)
+    return Store(EmbeddedBackend(engine), events=types, steps=steps, clock=clock)
 
 
 class Store:
@@ -90,11 +90,13 @@ class Store:
         *,
         events: EventTypes,
         steps: Sequence[CodecStep] = (),
+        clock: Clock = system_clock,
         new_id: Callable[[], bytes] = new_commit_id,
     ) -> None:
         self._backend = backend
         self._codec = Codec(events, steps)
         self._new_id = new_id
+        self.clock = clock
 
     @property
     def capabilities(self) -> Capabilities:
