@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from everwhen import (
+    Decisions,
     DeclarationError,
     Event,
     EventType,
@@ -20,9 +21,14 @@ from everwhen import (
     Fold,
     InvalidEventError,
     InvalidQueryError,
+    Projection,
+    Queries,
     Query,
+    Reaction,
+    TableProjection,
     UnknownEvent,
     Upcast,
+    authorised,
     documents,
     open_store,
 )
@@ -117,6 +123,28 @@ def test_an_event_of_an_undeclared_class_is_refused_with_the_mend() -> None:
         store.append("a", [Child(1)])
 
 
+def test_functions_that_would_have_to_be_awaited_are_refused() -> None:
+    async def later(*_: Any) -> Any:
+        """Would never be awaited."""
+
+    class Noted(Event):
+        text: str
+
+    declarations: list[Callable[[Any], Any]] = [
+        Fold("fold", int).on(Noted),
+        Fold("fold", int).otherwise,
+        TableProjection("table", "CREATE TABLE {t} (n)").on(Noted),
+        TableProjection("table", "CREATE TABLE {t} (n)").otherwise,
+        Reaction("reaction").on(Noted),
+        Decisions().on(Noted),
+        Queries().on(Noted, Projection(Fold("fold", int))),
+        authorised,
+    ]
+    for declare in declarations:
+        with pytest.raises(DeclarationError, match="plain function"):
+            declare(later)
+
+
 def test_renaming_again_and_again_ends() -> None:
     types = EventTypes(
         upcasts=[
@@ -127,7 +155,7 @@ def test_renaming_again_and_again_ends() -> None:
     with open_store("memory:", events=types) as store:
         store.append("s", [UnknownEvent("A", {})])
         with pytest.raises(EverwhenError, match="A"):
-            list(store.read())
+            _ = [event.event for event in store.read()]
 
 
 def test_an_upcast_may_use_the_old_class_or_the_data() -> None:

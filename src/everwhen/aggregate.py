@@ -66,5 +66,11 @@ def opened_for_changes(aggregate: Any, evolve: Callable[[Any, Any], Any]) -> Non
                 f"{type(event).__name__}; change it in place and return it"
             )
 
-    aggregate._apply = apply
-    aggregate._recorded = []
+    try:
+        aggregate._apply = apply
+        aggregate._recorded = []
+    except AttributeError as error:
+        raise DeclarationError(
+            f"{type(aggregate).__name__} can't be changed ({error}); an aggregate that records "
+            f"events is mutable and has no slots"
+        ) from error

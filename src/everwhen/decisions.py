@@ -22,11 +22,17 @@ import msgspec
 from everwhen.aggregate import Aggregate
 from everwhen.codec import decode_json, encode_json
 from everwhen.commits import Write
-from everwhen.contract import ANY, Condition, ExpectedVersion, StoredSlice
-from everwhen.errors import DeclarationError, InvalidCommandError
+from everwhen.contract import ANY, Condition, ExpectedVersion, StoredSlice, holds
+from everwhen.errors import (
+    ConflictError,
+    DeclarationError,
+    InvalidCommandError,
+    InvalidQueryError,
+)
 from everwhen.fold import Fold
 from everwhen.query import Query
 from everwhen.recorded import RecordedEvent, commit_metadata
+from everwhen.validation import check_plain
 
 C = TypeVar("C")
 C_contra = TypeVar("C_contra", contravariant=True)
@@ -57,6 +63,16 @@ class StateOf(Generic[C_contra, S]):
             )
         self.fold = fold
         self.of = of
+
+    def where(self, command: C_contra) -> Query | str:
+        """Where the state of a command lies. Raises `InvalidQueryError` for a query with bounds."""
+        of = self.of(command)
+        if isinstance(of, str) or (isinstance(of, Query) and of == Query(of.selectors)):
+            return of
+        raise InvalidQueryError(
+            f"the state of fold {self.fold.name!r} is that of a stream, by its name, or of a query "
+            f"without bounds, limit and direction; got {of!r}"
+        )
 
 
 class RecordedCommand(msgspec.Struct, frozen=True):
@@ -154,6 +170,8 @@ class Decisions:
         The events are written to the stream that ``into`` names for the command; unless given,
         to the first state's stream. A `Write` in their place says its own.
         """
+        if not isinstance(command, type):
+            raise DeclarationError(f"{command!r} is no class of commands")
         declared = vars(command).get("type_name")
         name = declared if isinstance(declared, str) else command.__name__
         if name in self._by_name:
@@ -163,6 +181,7 @@ class Decisions:
                 raise DeclarationError(f"decision on {name}: {state!r}; give a StateOf")
 
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+            check_plain(function, f"decision on {name}")
             decision = Decision(command, name, states, function, into)
             self._by_class[command] = self._by_name[name] = decision
             return function
@@ -195,7 +214,7 @@ class Decisions:
         decision = self.for_command(command)
         try:
             data = decode_json(encode_json(command))
-            back = msgspec.convert(data, decision.command)
+            back = msgspec.convert(data, decision.command, str_keys=True)
         except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
             raise InvalidCommandError(f"{decision.name}: {error}; got {command!r}") from error
         if back != command:
@@ -214,7 +233,7 @@ class Decisions:
         if decision is None:
             raise InvalidCommandError(f"nothing decides on {recorded.type!r}{self._known()}")
         try:
-            return msgspec.convert(recorded.data, decision.command)
+            return msgspec.convert(recorded.data, decision.command, str_keys=True)
         except msgspec.ValidationError as error:
             raise InvalidCommandError(f"{recorded.type}: {error}") from error
 
@@ -261,8 +280,9 @@ def writes_of(
         into = decision.into(command)
     for event in decided:
         if isinstance(event, Write):
-            if event.expected is not ANY:
-                expected[event.stream] = event.expected
+            _believe(expected, versions, event)
+            if not isinstance(event.events, Sequence) or isinstance(event.events, str | bytes):
+                raise DeclarationError(f"{decision.name}: {event!r}; give its events as a list")
             events.setdefault(event.stream, []).extend(event.events)
         elif isinstance(into, str):
             events.setdefault(into, []).append(event)
@@ -275,6 +295,25 @@ def writes_of(
         events.setdefault(guarded, [])
     writes = [Write(stream, found, expected.get(stream, ANY)) for stream, found in events.items()]
     return writes, _condition([b for b in beliefs if isinstance(b.of, Query)])
+
+
+def _believe(
+    expected: dict[str, ExpectedVersion], versions: Mapping[str, int], write: Write
+) -> None:
+    """Take in what a decision itself expects of a stream, beside where its state was read.
+
+    Raises `ConflictError` where it can't be, and `DeclarationError` for two beliefs about one.
+    """
+    stream, belief = write.stream, write.expected
+    if belief is ANY:
+        return
+    if stream in versions:
+        if not holds(belief, versions[stream]):
+            raise ConflictError(stream, belief, versions[stream])
+    elif expected.setdefault(stream, belief) != belief:
+        raise DeclarationError(
+            f"stream {stream!r} is expected to be at {expected[stream]} and at {belief}; keep one"
+        )
 
 
 def _condition(beliefs: Sequence[Belief]) -> Condition | None:

@@ -7,7 +7,7 @@ backend that talks over a network has no engine, and implements `Backend` in eac
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
@@ -30,8 +30,10 @@ from everwhen.query import Query
 class EngineView(Protocol):
     """A consistent look at checkpoints and, by SQL, read models."""
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one SQL statement and return its rows.
+    def execute(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Run one SQL statement and return its rows; parameters go by place or by name.
 
         Raises `UnsupportedError` where there is no SQL, and `StatementError` for a statement that
         can't be run.

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import abc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from copy import deepcopy
 from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
@@ -29,7 +29,7 @@ import msgspec
 
 from everwhen.errors import DeclarationError, FoldError
 from everwhen.recorded import RecordedEvent
-from everwhen.validation import check_text
+from everwhen.validation import check_plain, check_text
 
 S = TypeVar("S")
 E = TypeVar("E")
@@ -74,14 +74,11 @@ class Fold(Generic[S]):
         self._refuses = unknown == "refuse"
         self._by_class: dict[type[Any], Callable[[S, Any], S]] = {}
         self._otherwise: Callable[[S, RecordedEvent[Any]], S] | None = None
+        if unknown not in ("ignore", "refuse"):
+            raise DeclarationError(f"fold {name!r}: unknown={unknown!r}; use 'ignore' or 'refuse'")
         sample = initial()
-        self._copy = copy or (None if is_immutable(sample) else deepcopy)
+        self._copy = copy
         self.state_type: Any = type(sample) if state is None else state
-
-    @property
-    def is_mutable(self) -> bool:
-        """Whether states may be changed in place, so that they are copied where they come in."""
-        return self._copy is not None
 
     def initial(self) -> S:
         """The state before any event; nobody else has it."""
@@ -89,12 +86,17 @@ class Fold(Generic[S]):
 
     def copied(self, state: S) -> S:
         """The state, safe from what becomes of the original."""
-        return state if self._copy is None else self._copy(state)
+        if self._copy is not None:
+            return self._copy(state)
+        return state if is_immutable(state) else deepcopy(state)
 
     def on(self, event_type: type[E]) -> Callable[[Callable[[S, E], S]], Callable[[S, E], S]]:
         """Declare what an event of this class does to the state."""
+        if not isinstance(event_type, type):
+            raise DeclarationError(f"fold {self.name!r}: {event_type!r} is no class of events")
 
         def declare(function: Callable[[S, E], S]) -> Callable[[S, E], S]:
+            check_plain(function, f"fold {self.name!r}")
             if event_type in self._by_class:
                 raise DeclarationError(
                     f"fold {self.name!r} has two functions for {event_type.__name__}; keep one"
@@ -108,8 +110,14 @@ class Fold(Generic[S]):
         self, function: Callable[[S, RecordedEvent[Any]], S]
     ) -> Callable[[S, RecordedEvent[Any]], S]:
         """Declare what every other event does, given as recorded."""
+        check_plain(function, f"fold {self.name!r}")
         self._otherwise = function
         return function
+
+    @property
+    def event_classes(self) -> Collection[type[Any]]:
+        """The classes of events that functions are declared for."""
+        return self._by_class.keys()
 
     @property
     def needs_records(self) -> bool:
@@ -185,7 +193,8 @@ def is_immutable(state: Any) -> bool:
     if isinstance(state, msgspec.Struct):
         return bool(cls.__struct_config__.frozen)
     if dataclasses.is_dataclass(cls):
-        return bool(vars(cls)["__dataclass_params__"].frozen)
+        params = vars(cls).get("__dataclass_params__")
+        return params is not None and bool(params.frozen)
     props = vars(cls).get("__attrs_props__")
     if props is not None:
         return bool(props.is_frozen)

@@ -20,7 +20,7 @@ new build catches up beside the old one, they go on with the old, and the switch
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
@@ -28,12 +28,12 @@ import msgspec
 
 from everwhen.contract import Checkpoint, from_micros
 from everwhen.engine import EngineTransaction, EngineView
-from everwhen.errors import DeclarationError, StorageError
+from everwhen.errors import DeclarationError, StatementError, StorageError
 from everwhen.fold import Fold
 from everwhen.query import Query
 from everwhen.recorded import RecordedEvent
 from everwhen.snapshots import subject_of
-from everwhen.validation import check_text
+from everwhen.validation import check_plain, check_text
 
 S = TypeVar("S")
 E = TypeVar("E")
@@ -51,8 +51,14 @@ _OURS: Final = frozenset(
     {"slices", "streams", "terms", "marks", "checkpoints", "snapshots", "events"}
 )
 
+_NOT_ALLOWED: Final = re.compile(
+    r"(\A|;)\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|ATTACH|DETACH|PRAGMA|VACUUM)\b"
+    r"|\A\s*END\b|\bOR\s+ROLLBACK\b",
+    re.IGNORECASE,
+)
+_COMMENT: Final = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _LONGEST_NAME: Final = 200
-_FIND_TABLE: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+_FIND: Final = "SELECT type FROM sqlite_master WHERE name = ?"
 
 
 class OnError(msgspec.Struct, frozen=True):
@@ -67,6 +73,12 @@ class OnError(msgspec.Struct, frozen=True):
     retries: int = 3
     pause: float = 0.05
 
+    def __post_init__(self) -> None:
+        if self.then not in ("halt", "skip", "park"):
+            raise DeclarationError(f"OnError({self.then!r}): use 'halt', 'skip' or 'park'")
+        if type(self.retries) is not int or self.retries < 0 or not self.pause >= 0:
+            raise DeclarationError(f"{self!r}: retries and pause are 0 or more")
+
 
 HALT: Final = OnError()
 
@@ -77,6 +89,17 @@ def check_name(name: str, what: str) -> str:
     if "@" in name or "/" in name or len(name.encode()) > _LONGEST_NAME:
         raise DeclarationError(f"{what} {name!r}: a short name, without @ and /, is needed")
     return name
+
+
+def check_endless(of: Query | None, what: str) -> Query:
+    """What is followed. Raises `DeclarationError` for what is no query, or one with bounds."""
+    if of is None:
+        return Query()
+    if not isinstance(of, Query) or of != Query(of.selectors):
+        raise DeclarationError(
+            f"{what} follows a query without bounds, limit and direction; got of={of!r}"
+        )
+    return of
 
 
 class Projection(Generic[S]):
@@ -98,7 +121,7 @@ class Projection(Generic[S]):
             raise DeclarationError(f"{fold!r} is no fold; give a Fold")
         self.fold = fold
         self.name = fold.name if name is None else check_name(name, "projection")
-        self.of = Query() if of is None else of
+        self.of = check_endless(of, f"projection {self.name!r}")
         self.on_error = on_error
         self.subject = subject_of(fold, self.of)
 
@@ -112,17 +135,30 @@ class Projection(Generic[S]):
 
 
 class Tables:
-    """A projection's tables, inside a transaction."""
+    """A projection's tables, inside a transaction: of no use before and after it."""
 
     __slots__ = ("_physical", "_view")
 
     def __init__(self, view: EngineView, physical: Callable[[str], str]) -> None:
-        self._view = view
+        self._view: EngineView | None = view
         self._physical = physical
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one SQL statement and return its rows. Raises `StatementError`."""
+    def execute(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Run one SQL statement and return its rows; parameters go by place or by name.
+
+        Raises `StatementError`, also for what would end the transaction or leave the tables.
+        """
+        if self._view is None:
+            raise StatementError("these tables' transaction is over; don't keep them")
         return self._view.execute(self._physical(sql), parameters)
+
+    def __enter__(self) -> Tables:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._view = None
 
 
 class TableProjection:
@@ -148,8 +184,7 @@ class TableProjection:
         self.version = version
         self.schema = tuple([schema] if isinstance(schema, str) else schema)
         self.tables = tuple(dict.fromkeys(t for sql in self.schema for t in _BRACED.findall(sql)))
-        self.of = Query() if of is None else of
-        subject_of(Fold(name, int), self.of)
+        self.of = check_endless(of, f"projection {name!r}")
         self.on_error = on_error
         self._by_class: dict[type[Any], Callable[[Tables, RecordedEvent[Any]], Any]] = {}
         self._otherwise: Callable[[Tables, RecordedEvent[Any]], Any] | None = None
@@ -179,6 +214,7 @@ class TableProjection:
                     f"projection {self.name!r} has two functions for {event_type.__name__}; "
                     f"keep one"
                 )
+            check_plain(function, f"projection {self.name!r}")
             self._by_class[event_type] = function
             return function
 
@@ -186,6 +222,7 @@ class TableProjection:
 
     def otherwise(self, function: F) -> F:
         """Declare which rows every other event changes."""
+        check_plain(function, f"projection {self.name!r}")
         self._otherwise = function
         return function
 
@@ -232,6 +269,11 @@ class Build(msgspec.Struct, frozen=True):
         def physical(sql: str) -> str:
             found = known.get(sql)
             if found is None:
+                if _NOT_ALLOWED.search(_COMMENT.sub(" ", sql)):
+                    raise StatementError(
+                        f"a projection's statement runs inside a transaction that is not its own; "
+                        f"leave this to the runner: {sql}"
+                    )
                 found = braced.sub(lambda match: self.table(match[0][1:-1]), sql)
                 if len(known) < 1_000:
                     known[sql] = found
@@ -315,7 +357,7 @@ def record_of(checkpoint: Checkpoint) -> Record:
     """What is kept with a build's checkpoint. Raises `StorageError` where it is damaged."""
     try:
         return _decode_record(checkpoint.data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StorageError(
             f"checkpoint {checkpoint.name!r} is damaged ({error}); delete it, and the projection "
             f"is built anew"
@@ -334,7 +376,16 @@ def builds_of(checkpoints: Iterable[Checkpoint], name: str) -> dict[Build, Check
 
 def parked_of(checkpoints: Iterable[Checkpoint], build: Build) -> list[ParkedEvent]:
     """A build's parked events, in order."""
-    found = [_decode_parked(c.data) for c in checkpoints if c.name.startswith(build.parked)]
+    found: list[ParkedEvent] = []
+    for checkpoint in checkpoints:
+        if checkpoint.name.startswith(build.parked):
+            try:
+                found.append(_decode_parked(checkpoint.data))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise StorageError(
+                    f"checkpoint {checkpoint.name!r} is damaged ({error}); delete it, and rebuild "
+                    f"the projection"
+                ) from error
     return sorted(found, key=lambda parked: parked.position)
 
 
@@ -400,12 +451,15 @@ def create_tables(
     Raises `StatementError` where the schema can't be run, and `DeclarationError` where a name is
     that of a table already.
     """
+    builds = builds_of(transaction.checkpoints(RECORDS), projection.name)
+    ours = {table for known in builds.values() for table in record_of(known).tables}
     for table in projection.tables:
-        if transaction.execute(_FIND_TABLE, (table,)):
-            raise DeclarationError(
-                f"projection {projection.name!r}: {table!r} is a table of its own in this file; "
-                f"name the projection's otherwise"
-            )
+        for (kind,) in transaction.execute(_FIND, (table,)):
+            if kind == "table" or table not in ours:
+                raise DeclarationError(
+                    f"projection {projection.name!r}: {table!r} is a {kind} of its own in this "
+                    f"file; name the projection's otherwise"
+                )
     physical = build.physical(projection.tables)
     for sql in projection.schema:
         transaction.execute(physical(sql))
@@ -417,17 +471,21 @@ def switch(transaction: EngineTransaction, build: Build, tables: Iterable[str]) 
     Raises `StatementError` where a name is taken by something else.
     """
     for table in tables:
-        transaction.execute(f"DROP VIEW IF EXISTS {table}")
-        transaction.execute(f"CREATE VIEW {table} AS SELECT * FROM {build.table(table)}")
+        transaction.execute(f'DROP VIEW IF EXISTS "{table}"')
+        transaction.execute(f'CREATE VIEW "{table}" AS SELECT * FROM {build.table(table)}')
 
 
 def retire(
     transaction: EngineTransaction, build: Build, record: Record, staying: Iterable[str]
 ) -> None:
     """Drop what an old build leaves behind: tables, parked events, views that nobody takes over."""
+    found: list[tuple[str, str]] = []
     for table in record.tables:
         if record.is_live and table not in staying:
-            transaction.execute(f"DROP VIEW IF EXISTS {table}")
-        transaction.execute(f"DROP TABLE IF EXISTS {build.table(table)}")
+            transaction.execute(f'DROP VIEW IF EXISTS "{table}"')
+        physical = build.table(table)
+        found += [(kind, physical) for (kind,) in transaction.execute(_FIND, (physical,))]
+    for kind, physical in sorted(found, reverse=True):  # views first, then what they look at
+        transaction.execute(f"DROP {kind.upper()} IF EXISTS {physical}")
     for left in (build.record, *(c.name for c in transaction.checkpoints(build.parked))):
         transaction.delete_checkpoint(left)

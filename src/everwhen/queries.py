@@ -24,6 +24,7 @@ import msgspec
 from everwhen.decisions import StateOf
 from everwhen.errors import DeclarationError, InvalidQueryError
 from everwhen.projections import Projection, TableProjection, Tables
+from everwhen.validation import check_plain
 
 Q = TypeVar("Q")
 S = TypeVar("S")
@@ -98,6 +99,7 @@ class Queries:
             raise DeclarationError(f"there are two answers to {query.__name__}; keep one")
 
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+            check_plain(function, f"query {query.__name__}")
             self._by_class[query] = Answering(model, function)
             return function
 

@@ -19,7 +19,7 @@ that was sent before does nothing the second time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar, overload
 from uuid import UUID, uuid5
 
@@ -28,12 +28,10 @@ import msgspec
 from everwhen.contract import Checkpoint, from_micros, to_micros
 from everwhen.decisions import RecordedCommand, StateOf
 from everwhen.errors import DeclarationError, StorageError
-from everwhen.fold import Fold
-from everwhen.projections import HALT, OnError, check_name
+from everwhen.projections import HALT, OnError, check_endless, check_name
 from everwhen.query import Query
 from everwhen.recorded import RecordedEvent
-from everwhen.snapshots import subject_of
-from everwhen.validation import check_text
+from everwhen.validation import check_plain, check_text
 
 E = TypeVar("E")
 S1 = TypeVar("S1")
@@ -55,10 +53,13 @@ class Timer(msgspec.Struct, frozen=True):
 
     def due(self, recorded: RecordedEvent[Any]) -> datetime:
         """When it is due, if the event sets it. Raises `DeclarationError` for no clear time."""
-        if self.at is not None and self.after is None and self.at.tzinfo is not None:
-            return self.at
-        if self.after is not None and self.at is None:
-            return recorded.recorded_at + self.after
+        try:
+            if self.at is not None and self.after is None and self.at.tzinfo is not None:
+                return self.at.astimezone(UTC)
+            if self.after is not None and self.at is None:
+                return recorded.recorded_at + self.after
+        except (OverflowError, TypeError, AttributeError) as error:
+            raise DeclarationError(f"timer {self.key!r}: {self!r} is out of bounds") from error
         raise DeclarationError(
             f"timer {self.key!r}: give either after=…, or at=… with a time zone; got {self!r}"
         )
@@ -94,8 +95,7 @@ class Reaction:
         from_now: bool = False,
     ) -> None:
         self.name = check_name(name, "reaction")
-        self.of = Query() if of is None else of
-        subject_of(Fold(name, int), self.of)
+        self.of = check_endless(of, f"reaction {name!r}")
         self.on_error = on_error
         self.from_now = from_now
         self._by_class: dict[type[Any], Reacting] = {}
@@ -137,6 +137,7 @@ class Reaction:
                 raise DeclarationError(
                     f"reaction {self.name!r} has two functions for {event_type.__name__}; keep one"
                 )
+            check_plain(function, f"reaction {self.name!r}")
             self._by_class[event_type] = Reacting(states, function)
             return function
 
@@ -186,10 +187,15 @@ def set_timer(
     check_text(timer.key, f"reaction {reaction.name!r}: timer key", DeclarationError)
     if len(timer.key.encode()) > _LONGEST_KEY:
         raise DeclarationError(f"timer key {timer.key[:40]!r}…: {_LONGEST_KEY} bytes at most")
+    due = to_micros(timer.due(event))
+    try:
+        from_micros(due)
+    except (OverflowError, ValueError) as error:
+        raise DeclarationError(f"timer {timer.key!r} is due out of bounds, in UTC") from error
     metadata = event.metadata
     return SetTimer(
         timer.key,
-        to_micros(timer.due(event)),
+        due,
         command,
         reaction.command_id(event, index),
         metadata.event_id,
@@ -222,7 +228,7 @@ def timers_of(checkpoints: Sequence[Checkpoint], reaction: str) -> dict[str, Set
         if checkpoint.name.startswith(prefix):
             try:
                 timer = _decode_timer(checkpoint.data)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise StorageError(
                     f"checkpoint {checkpoint.name!r} is damaged ({error}); delete it, and see to "
                     f"its command by hand"

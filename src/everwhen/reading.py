@@ -7,7 +7,10 @@ joined and decoded in one call.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -112,6 +115,12 @@ def with_page(
     return Loaded(state, place.version, place.position, until, gathered, place, loaded._subject)
 
 
+def by_position(events: Iterable[RecordedEvent[Any]]) -> Iterator[list[RecordedEvent[Any]]]:
+    """The events that an upcast made of one, together."""
+    for _, these in groupby(events, key=attrgetter("position")):
+        yield list(these)
+
+
 def last_match(page: Page, asked: Query) -> Place | None:
     """Where the page's last matching event stands; None where there is none."""
     matcher = Matcher(asked)
@@ -143,9 +152,9 @@ def _decoded(slices: list[StoredSlice], codec: Codec, *, typed: bool) -> list[li
 
 
 def _still_wanted(event: RecordedEvent[Any], wanted: Query) -> bool:
-    """Whether an event, once upcast, is of a type that was asked for."""
+    """Whether an event, once upcast, is of a type that was asked for, or may be."""
     return any(
-        (not s.types or event.type in s.types)
+        (not s.types or event.type in s.types or isinstance(event._current, str))
         and s.tags.issubset(event.tags)
         and s.reaches(event.stream)
         for s in wanted.selectors

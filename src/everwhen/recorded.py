@@ -60,12 +60,15 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
     _index: int
     _codec: Codec
     part: int = 0
-    _current: tuple[int, bytes] | None = None
+    _current: tuple[int, bytes] | str | None = None  # a text says why it can't be upcast
     _event: Any = _UNTOUCHED
 
     @property
     def event(self) -> E_co:
-        """The typed event, or `UnknownEvent`. Raises `DecodeError` if the data doesn't fit."""
+        """The typed event, or `UnknownEvent`.
+
+        Raises `DecodeError` if the data doesn't fit, or can't be upcast.
+        """
         entry = self._entry
         if type(entry) is not Entry:
             return cast("E_co", entry.data)
@@ -75,6 +78,8 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
 
     def _typed(self) -> object:
         types = self._codec.types
+        if isinstance(self._current, str):
+            raise DecodeError(self._current)
         try:
             if self._codec.is_plain:
                 return types.typed(self.type, self._entry.schema_version, self._entry.data)
@@ -102,7 +107,8 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
     @property
     def schema_version(self) -> int:
         """The schema version the event has now; see ``stored_as`` for what is on disk."""
-        return self._entry.schema_version if self._current is None else self._current[0]
+        current = self._current
+        return current[0] if isinstance(current, tuple) else self._entry.schema_version
 
     @property
     def stored_as(self) -> tuple[str, int]:
@@ -160,6 +166,8 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
         )
 
     def _json(self) -> bytes:
+        if isinstance(self._current, str):
+            raise DecodeError(self._current)
         if self._current is not None:
             return self._current[1]
         entry = self._raw_entry()
@@ -254,9 +262,8 @@ def _upcast(old: RecordedEvent[Any]) -> list[RecordedEvent[Any]]:
     try:
         currents = old._codec.types.upcast(name, version, old._json())
     except DecodeError as error:
-        raise DecodeError(
-            f"position {old.position}, {old.stream!r} version {old.version}: {error}"
-        ) from error
+        why = f"position {old.position}, {old.stream!r} version {old.version}: {error}"
+        return [msgspec.structs.replace(old, _current=why)]
     return [
         RecordedEvent(
             old.position,

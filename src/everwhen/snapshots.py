@@ -7,9 +7,12 @@ and version, and the event that it ends with is still the one in the store.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import abc
+from collections.abc import Collection
 from datetime import timedelta
+from enum import Enum
 from typing import Any, Final, Generic, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
@@ -51,6 +54,7 @@ _UNFIT: Final = (
     RecursionError,
     ArithmeticError,
 )
+_LEAVES: Final = (int, str, bytes, float, bool, type(None), Enum)
 _encode: Final = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 
 
@@ -230,12 +234,41 @@ def subject_of(fold: Fold[Any], query: Query) -> str:
     return name
 
 
-def sealed(fold: Fold[S], subject: str, state: S, place: Place) -> Snapshot:
-    """The snapshot of a state. Raises `SnapshotError` for one that would not come back equal."""
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, and of the same types all the way down."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, _LEAVES):
+        return bool(one == other)
+    if isinstance(one, abc.Mapping):
+        return (
+            len(one) == len(other)
+            and all(key in other and _is_same(value, other[key]) for key, value in one.items())
+            and set(map(type, one)) == set(map(type, other))
+        )
+    if isinstance(one, abc.Set):
+        return bool(one == other) and set(map(type, one)) == set(map(type, other))
+    if isinstance(one, abc.Sequence):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    names = getattr(one, "__struct_fields__", None)
+    if names is None and dataclasses.is_dataclass(one):
+        names = [field.name for field in dataclasses.fields(one)]
+    if names is None:
+        return bool(one == other)
+    return all(_is_same(getattr(one, name), getattr(other, name)) for name in names)
+
+
+def sealed(
+    fold: Fold[S], subject: str, state: S, place: Place, known: Collection[type[Any]]
+) -> Snapshot:
+    """The snapshot of a state that was folded where those classes of events were ``known``.
+
+    Raises `SnapshotError` for a state that would not come back equal.
+    """
     try:
         encoded = _encode(state)
         back = msgspec.msgpack.decode(encoded, type=fold.state_type, dec_hook=_restored)
-        is_same = bool(back == state)
+        is_same = _is_same(back, state)
     except _UNFIT as error:
         raise SnapshotError(
             f"a state of fold {fold.name!r} can't be stored: {error}; give the fold a state that "
@@ -249,12 +282,12 @@ def sealed(fold: Fold[S], subject: str, state: S, place: Place) -> Snapshot:
     content = _encode(
         _Content(place.version, place.recorded_at, place.commit_id, msgspec.Raw(encoded))
     )
-    digest = _digest(fold, subject, place.position, content)
+    digest = _digest(fold, subject, place.position, content, known)
     body = _encode(_Sealed(_FORMAT, digest, content))
     return Snapshot(subject, place.position, fold.name, fold.version, body)
 
 
-def opened(fold: Fold[S], snapshot: Snapshot) -> tuple[S, Place]:
+def opened(fold: Fold[S], snapshot: Snapshot, known: Collection[type[Any]]) -> tuple[S, Place]:
     """The state and its place. Raises `SnapshotError` where it is not to be believed."""
     if (snapshot.fold, snapshot.fold_version) != (fold.name, fold.version):
         raise SnapshotError(
@@ -265,8 +298,11 @@ def opened(fold: Fold[S], snapshot: Snapshot) -> tuple[S, Place]:
         seal = _decode_sealed(snapshot.state)
         if seal.format != _FORMAT:
             raise SnapshotError(f"it has format {seal.format}, which this version doesn't know")
-        if seal.digest != _digest(fold, snapshot.subject, snapshot.position, seal.content):
-            raise SnapshotError("it is damaged: its digest doesn't fit its content")
+        if seal.digest != _digest(fold, snapshot.subject, snapshot.position, seal.content, known):
+            raise SnapshotError(
+                "it is damaged, or was taken where other event types were declared: its digest "
+                "doesn't fit"
+            )
         content = _decode_content(seal.content)
         state = msgspec.msgpack.decode(content.state, type=fold.state_type, dec_hook=_restored)
     except _UNFIT as error:
@@ -275,6 +311,10 @@ def opened(fold: Fold[S], snapshot: Snapshot) -> tuple[S, Place]:
     return state, place
 
 
-def _digest(fold: Fold[Any], subject: str, position: int, content: bytes) -> bytes:
-    bound = _encode([subject, position, fold.name, fold.version])
+def _digest(
+    fold: Fold[Any], subject: str, position: int, content: bytes, known: Collection[type[Any]]
+) -> bytes:
+    """Over the content and all that it is bound to; also to which of its events the fold saw."""
+    seen = sorted(cls.__name__ for cls in fold.event_classes if cls in known)
+    bound = _encode([subject, position, fold.name, fold.version, seen])
     return hashlib.blake2b(bound + content, digest_size=16).digest()

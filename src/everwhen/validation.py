@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from everwhen.contract import (
     MAX_NAME_BYTES,
@@ -16,7 +17,12 @@ from everwhen.contract import (
     Snapshot,
     to_micros,
 )
-from everwhen.errors import EverwhenError, InvalidCommitError, InvalidEventError
+from everwhen.errors import (
+    DeclarationError,
+    EverwhenError,
+    InvalidCommitError,
+    InvalidEventError,
+)
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -113,3 +119,13 @@ def check_occurred_at(moment: datetime | None) -> datetime | None:
                 f"occurred_at={moment!r}: use a datetime with a time zone"
             ) from error
     return moment
+
+
+def check_plain(function: Any, what: str) -> None:
+    """A function that is called and has then done its work, and no coroutine or generator."""
+    wrong = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    if not callable(function) or wrong:
+        raise DeclarationError(
+            f"{what}: {function!r} is no plain function; declare it with def, and let what has to "
+            f"be awaited be done before or after"
+        )

@@ -16,6 +16,7 @@ from everwhen import (
     ConflictError,
     DeclarationError,
     Event,
+    EventTypes,
     EveryEvents,
     Fold,
     InlineError,
@@ -31,7 +32,9 @@ from everwhen import (
     StatementError,
     TableProjection,
     Tables,
+    UnknownEvent,
     UnsupportedError,
+    Upcast,
 )
 from everwhen._async.states import StateFollower
 from everwhen._async.tables import TableFollower
@@ -801,6 +804,327 @@ async def test_many_pages_of_a_big_history_cost_flat_memory(tmp_path: Path) -> N
         assert len(pages) >= 5
         assert max(b - a for a, b in pairwise(pages)) <= 3_000
         await runner.close()
+
+
+async def test_catching_up_takes_what_others_wrote_into_an_inline_projection(
+    tmp_path: Path,
+) -> None:
+    poison = sales(fails=lambda event: event.event.item == "poison")
+    async with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
+        await store.append("a", [Sold("lamp", 1)])
+        async with ProjectionRunner(store, [], inline=[poison]) as runner:
+            await runner.catch_up()
+            await stranger.append("b", [Sold("lamp", 5)])
+            await runner.catch_up()
+            assert await rows(store) == [("lamp", 6)]
+            await stranger.append("b", [Sold("poison", 5)])
+            with pytest.raises(InlineError, match="position 3"):
+                await runner.catch_up()
+
+
+async def test_two_stores_inline_know_of_each_others_parked_streams(tmp_path: Path) -> None:
+    def parking() -> TableProjection:
+        return sales(on_error=once(then="park"), fails=lambda e: e.event.item == "poison")
+
+    async with store_at(tmp_path) as store, store_at(tmp_path) as other:
+        async with (
+            ProjectionRunner(store, [], inline=[parking()]) as one,
+            ProjectionRunner(other, [], inline=[parking()]) as two,
+        ):
+            await one.catch_up()
+            await two.catch_up()
+            await store.append("a", [Sold("poison", 1)])
+            await other.append("a", [Sold("lamp", 1)])
+            await store.append("a", [Sold("lamp", 1)])
+            assert await rows(store) == []
+            assert [parked.position for parked in await store.parked("sales")] == [1, 2, 3]
+
+
+async def test_a_version_older_than_what_readers_see_has_nothing_to_catch_up(
+    tmp_path: Path,
+) -> None:
+    async with store_at(tmp_path) as store:
+        newer = ProjectionRunner(store, [sales(version=2)])
+        await newer.catch_up()
+        await newer.close()
+        await store.append("a", [Sold("lamp", 1)])
+        with pytest.raises(LeaseError, match="newer version"):
+            await ProjectionRunner(store, [sales()]).catch_up()
+        with pytest.raises(LeaseError, match="newer version"):
+            await ProjectionRunner(store, [], inline=[sales()]).catch_up()
+
+
+async def test_a_rebuild_that_ends_badly_can_be_begun_again(tmp_path: Path) -> None:
+    broken = [False]
+
+    def progress(_: int, __: int) -> None:
+        raise RuntimeError("enough")
+
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("lamp", 1)])
+        mine = sales(on_error=once(), fails=lambda event: broken[0])
+        runner = ProjectionRunner(store, [mine])
+        await runner.catch_up()
+        broken[0] = True
+        with pytest.raises(ProjectionError):
+            await runner.rebuild(mine)
+        broken[0] = False
+        for _ in range(2):
+            await store.append("a", [Sold("lamp", 1)])
+            with pytest.raises(RuntimeError):
+                await runner.rebuild(mine, progress)
+            await runner.rebuild(mine)
+        assert await rows(store) == [("lamp", 3)]
+        assert [status.state for status in await store.projections()] == ["live"]
+        await runner.close()
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, SystemExit])
+async def test_a_state_in_memory_survives_being_cut_off(
+    tmp_path: Path, failure: type[BaseException]
+) -> None:
+    once_only = [failure]
+    fold: Fold[dict[str, int]] = Fold("pieces", dict, state=dict[str, int])
+
+    @fold.on(Sold)
+    def _(state: dict[str, int], event: Sold) -> dict[str, int]:
+        if event.pieces == 4 and once_only:
+            raise once_only.pop()
+        state[event.item] = state.get(event.item, 0) + event.pieces
+        return state
+
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("lamp", pieces) for pieces in range(1, 6)])
+        mine = Projection(fold)
+        runner = ProjectionRunner(store, [mine])
+        with pytest.raises(failure):
+            await runner.catch_up()
+        await runner.catch_up()
+        assert await runner.ask(mine, dict) == ({"lamp": 15}, 5)
+        await runner.close()
+
+
+class Won(Event):
+    n: int
+
+
+class Over(Event):
+    n: int
+
+
+def _split(data: dict[str, Any]) -> list[UnknownEvent]:
+    if data["n"] == 13:
+        raise ValueError(13)
+    return [UnknownEvent("Won", data), UnknownEvent("Over", data)]
+
+
+SPLIT = EventTypes(Won, Over, Sold, upcasts=[Upcast("GameOver", 1, _split, into=("Won", "Over"))])
+
+
+def game(fails_at: int, then: Any, healed: list[bool]) -> tuple[Any, TableProjection, Any]:
+    """Three projections of split events, one in memory, that fail on the second part of one."""
+    fold: Fold[tuple[int, ...]] = Fold("memory", tuple, state=tuple[int, ...])
+
+    def check(event: Any) -> None:
+        if event.n == fails_at and isinstance(event, Over) and not healed:
+            raise ValueError(event.n)
+
+    @fold.on(Won)
+    def _(state: tuple[int, ...], event: Won) -> tuple[int, ...]:
+        return (*state, event.n)
+
+    @fold.on(Over)
+    def _(state: tuple[int, ...], event: Over) -> tuple[int, ...]:
+        check(event)
+        return (*state, event.n)
+
+    def table(name: str) -> TableProjection:
+        made = TableProjection(name, f"CREATE TABLE {{{name}}} (n)", on_error=once(then=then))
+
+        @made.otherwise
+        def _(tables: Tables, event: RecordedEvent[Any]) -> None:
+            tables.execute(f"INSERT INTO {{{name}}} VALUES (?)", [event.event.n])
+            check(event.event)
+
+        return made
+
+    return Projection(fold, on_error=once(then=then)), table("won"), table("beside")
+
+
+async def column(store: Store, table: str) -> list[int]:
+    return [value for (value,) in await rows(store, table)]
+
+
+@pytest.mark.parametrize("then", ["skip", "park"])
+@pytest.mark.parametrize("fails_at", [12, 13])
+async def test_a_split_event_takes_effect_as_a_whole_or_not(
+    tmp_path: Path, then: Any, fails_at: int
+) -> None:
+    """13 fails in its upcast, 12 in the functions, at the second part."""
+    healed: list[bool] = []
+    memory, table, beside = game(fails_at, then, healed)
+    due = [1, 1, 2, 2]
+    async with open_store(tmp_path / "s.db", events=SPLIT, durable=False) as store:
+        async with ProjectionRunner(store, [], inline=[beside]) as inline:
+            await inline.catch_up()
+            for n in (1, fails_at, 2):
+                await store.append(f"game-{n}", [UnknownEvent("GameOver", {"n": n})])
+            assert await column(store, "beside") == due
+        runner = ProjectionRunner(store, [table, memory])
+        await runner.catch_up()
+        assert await column(store, "won") == due
+        assert await runner.ask(memory, list) == (due, 3)
+        healed.append(True)
+        left = 1 if then == "park" and fails_at == 13 else 0
+        assert await runner.retry_parked(table) == left
+        assert await runner.retry_parked(memory) == left
+        if then == "park" and fails_at == 12:
+            due = [1, 1, 12, 12, 2, 2]
+        assert await column(store, "won") == sorted(due)
+        assert (await runner.ask(memory, list))[0] == due
+        await runner.close()
+
+
+@pytest.mark.parametrize("fails_at", [12, 13])
+async def test_a_split_event_that_fails_halts(tmp_path: Path, fails_at: int) -> None:
+    memory, table, beside = game(fails_at, "halt", [])
+    poison = UnknownEvent("GameOver", {"n": fails_at})
+    async with open_store(tmp_path / "s.db", events=SPLIT, durable=False) as store:
+        async with ProjectionRunner(store, [], inline=[beside]) as inline:
+            await inline.catch_up()
+            await store.append("game-1", [UnknownEvent("GameOver", {"n": 1})])
+            with pytest.raises(InlineError):
+                await store.append("game-2", [poison])
+            assert await column(store, "beside") == [1, 1]
+        await store.append("game-2", [poison])
+        runner = ProjectionRunner(store, [table, memory])
+        with pytest.raises(ProjectionError, match="position 2"):
+            await runner.catch_up()
+        assert await column(store, "won__1_1") == [1, 1]
+        assert await runner.ask(memory, list) == ([1, 1], 1)
+        await runner.close()
+
+
+async def test_a_retry_applies_only_what_is_followed(tmp_path: Path) -> None:
+    healed: list[bool] = []
+    won = Query().types("Won")
+    table = TableProjection("won", "CREATE TABLE {won} (type)", of=won, on_error=once(then="park"))
+
+    @table.otherwise
+    def _(tables: Tables, event: RecordedEvent[Any]) -> None:
+        if not healed:
+            raise ValueError(event.type)
+        tables.execute("INSERT INTO {won} VALUES (?)", [event.type])
+
+    async with open_store(tmp_path / "s.db", events=SPLIT, durable=False) as store:
+        await store.append("game", [UnknownEvent("GameOver", {"n": 1})])
+        runner = ProjectionRunner(store, [table])
+        await runner.catch_up()
+        healed.append(True)
+        assert await runner.retry_parked(table) == 0
+        assert await rows(store, "won") == [("Won",)]
+        await runner.close()
+
+
+async def test_a_retry_behind_anothers_back_says_so(tmp_path: Path) -> None:
+    def parking() -> TableProjection:
+        return sales(on_error=once(then="park"), fails=lambda e: e.event.item == "poison")
+
+    mine = parking()
+    async with store_at(tmp_path) as store, store_at(tmp_path) as other:
+        await store.append("a", [Sold("poison", 1)])
+        async with ProjectionRunner(other, [], inline=[parking()]) as inline:
+            await inline.catch_up()
+            runner = ProjectionRunner(store, [mine])
+            await runner.catch_up()
+            await other.append("b", [Sold("lamp", 1)])  # inline: the build moves on
+            with pytest.raises(LeaseError):
+                await runner.retry_parked(mine)
+            await runner.close()
+
+
+async def test_answers_are_the_askers_own(tmp_path: Path) -> None:
+    class View(msgspec.Struct, frozen=True):
+        items: dict[str, int]
+
+    async with store_at(tmp_path) as store:
+        mine = pieces()
+        await store.append("a", [Sold("lamp", 1)])
+        runner = ProjectionRunner(store, [mine])
+        await runner.catch_up()
+        view, _ = await runner.ask(mine, View)
+        await store.append("a", [Sold("lamp", 1)])
+        await runner.catch_up()
+        assert view == View({"lamp": 1})
+        with pytest.raises(DeclarationError, match="can't be copied"):
+            await runner.ask(mine, lambda state: state.keys())
+        await runner.close()
+
+
+async def test_functions_can_not_end_the_transaction_or_keep_the_tables(tmp_path: Path) -> None:
+    sql, kept = ["COMMIT"], []
+    projection = TableProjection("t", "CREATE TABLE {t} (n)", on_error=once(then="skip"))
+
+    @projection.on(Sold)
+    def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
+        kept.append(tables)
+        tables.execute("INSERT INTO {t} VALUES (?)", [event.event.pieces])
+        if event.event.item == "poison":
+            tables.execute(sql[0])
+
+    statements = ("COMMIT", "SELECT 1; COMMIT", "INSERT OR ROLLBACK INTO {t} VALUES (1)", "/**/end")
+    async with store_at(tmp_path) as store:
+        runner = ProjectionRunner(store, [projection])
+        for place, statement in enumerate(statements):
+            sql[0] = statement
+            await store.append("a", [Sold("poison", 9), Sold("lamp", place)])
+            await runner.catch_up()
+        assert await rows(store, "t") == [(0,), (1,), (2,), (3,)]
+        with pytest.raises(StatementError, match="is over"):
+            kept[0].execute("INSERT INTO {t} VALUES (7)")
+        await runner.close()
+
+
+async def test_a_schema_with_views_and_key_words(tmp_path: Path) -> None:
+    def made(version: int) -> TableProjection:
+        schema = [
+            "CREATE TABLE {sales} (item TEXT)",
+            "CREATE VIEW {order} AS SELECT item FROM {sales}",
+        ]
+        projection = TableProjection("sales", schema, version=version)
+
+        @projection.on(Sold)
+        def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
+            row = {"item": event.event.item, "pieces": event.event.pieces}
+            tables.execute("INSERT INTO {sales} VALUES (:item)", row)
+
+        return projection
+
+    async with store_at(tmp_path) as store:
+        await store.append("a", [Sold("lamp", 1)])
+        for version in (1, 2, 3):
+            runner = ProjectionRunner(store, [made(version)])
+            await runner.catch_up()
+            await runner.close()
+            assert await rows(store, '"order"') == [("lamp",)]
+        assert [s.version for s in await store.projections()] == [3]
+        async with store.transaction() as transaction:
+            await transaction.execute("CREATE VIEW mine AS SELECT 1")
+        taken = TableProjection("other", "CREATE TABLE {mine} (x)")
+        with pytest.raises(DeclarationError, match="view of its own"):
+            await ProjectionRunner(store, [taken]).catch_up()
+
+
+async def test_leases_and_policies_out_of_bounds(tmp_path: Path) -> None:
+    async with store_at(tmp_path) as store:
+        wrong: list[Any] = [0, -1, float("nan"), float("inf"), "5", True]
+        for lease in wrong:
+            with pytest.raises(DeclarationError, match="lease="):
+                ProjectionRunner(store, [sales()], lease=lease)
+    policies: list[dict[str, Any]] = [{"then": "stop"}, {"retries": -1}, {"pause": float("nan")}]
+    for policy in policies:
+        with pytest.raises(DeclarationError, match="OnError"):
+            OnError(**policy)
 
 
 def test_status_is_data() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -403,9 +404,12 @@ async def test_a_timer_whose_command_is_unknown_halts(tmp_path: Path) -> None:
         Timer("", Refund(1), after=HOUR),
         Timer("x" * 300, Refund(1), after=HOUR),
         Timer("t", Refund("?"), after=HOUR),  # type: ignore[arg-type]
+        Timer("t", Refund(1), at=datetime.max.replace(tzinfo=timezone(-HOUR))),
+        Cancel(""),
+        Cancel(["timer"]),  # type: ignore[arg-type]
     ],
 )
-async def test_timers_that_make_no_sense(tmp_path: Path, timer: Timer) -> None:
+async def test_timers_that_make_no_sense(tmp_path: Path, timer: Timer | Cancel) -> None:
     reaction = Reaction("wrong", on_error=policy("halt"))
     reaction.on(Placed)(lambda event: [timer])
     async with opened(tmp_path) as store:
@@ -414,6 +418,31 @@ async def test_timers_that_make_no_sense(tmp_path: Path, timer: Timer) -> None:
         with pytest.raises(ProjectionError, match=r"timer|Refund"):
             await runner.catch_up()
         await runner.close()
+
+
+async def test_a_page_that_takes_longer_than_the_lease_is_got_through_once(tmp_path: Path) -> None:
+    counted: list[int] = []
+
+    def slow() -> Reaction:
+        reaction = Reaction("slow")
+
+        @reaction.on(Placed)
+        def placed(event: RecordedEvent[Placed]) -> list[Any]:
+            counted.append(event.event.bet)
+            time.sleep(0.004)
+            return [Timer(f"bet-{event.event.bet}", Refund(event.event.bet), after=HOUR)]
+
+        return reaction
+
+    async with opened(tmp_path) as store, opened(tmp_path) as elsewhere:
+        await store.append("bets", [Placed(n, 1) for n in range(200)])
+        one = ReactionRunner(CommandBus(store, decisions), [slow()], lease=0.2)
+        two = ReactionRunner(CommandBus(elsewhere, decisions), [slow()], lease=0.2)
+        assert await together(one.catch_up, two.catch_up) == [None, None]
+        assert len(counted) < 300, "each begins where the other ended"
+        assert len(await one.timers(slow())) == 200
+        await one.close()
+        await two.close()
 
 
 async def test_declarations_that_make_no_sense(tmp_path: Path) -> None:

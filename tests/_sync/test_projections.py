@@ -17,6 +17,7 @@ from everwhen import (
     ConflictError,
     DeclarationError,
     Event,
+    EventTypes,
     EveryEvents,
     Fold,
     InlineError,
@@ -35,7 +36,9 @@ from everwhen import (
     Store,
     TableProjection,
     Tables,
+    UnknownEvent,
     UnsupportedError,
+    Upcast,
     open_store,
 )
 from everwhen._sync.states import StateFollower
@@ -803,6 +806,327 @@ def test_many_pages_of_a_big_history_cost_flat_memory(tmp_path: Path) -> None:
         assert len(pages) >= 5
         assert max(b - a for a, b in pairwise(pages)) <= 3_000
         runner.close()
+
+
+def test_catching_up_takes_what_others_wrote_into_an_inline_projection(
+    tmp_path: Path,
+) -> None:
+    poison = sales(fails=lambda event: event.event.item == "poison")
+    with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
+        store.append("a", [Sold("lamp", 1)])
+        with ProjectionRunner(store, [], inline=[poison]) as runner:
+            runner.catch_up()
+            stranger.append("b", [Sold("lamp", 5)])
+            runner.catch_up()
+            assert rows(store) == [("lamp", 6)]
+            stranger.append("b", [Sold("poison", 5)])
+            with pytest.raises(InlineError, match="position 3"):
+                runner.catch_up()
+
+
+def test_two_stores_inline_know_of_each_others_parked_streams(tmp_path: Path) -> None:
+    def parking() -> TableProjection:
+        return sales(on_error=once(then="park"), fails=lambda e: e.event.item == "poison")
+
+    with store_at(tmp_path) as store, store_at(tmp_path) as other:
+        with (
+            ProjectionRunner(store, [], inline=[parking()]) as one,
+            ProjectionRunner(other, [], inline=[parking()]) as two,
+        ):
+            one.catch_up()
+            two.catch_up()
+            store.append("a", [Sold("poison", 1)])
+            other.append("a", [Sold("lamp", 1)])
+            store.append("a", [Sold("lamp", 1)])
+            assert rows(store) == []
+            assert [parked.position for parked in store.parked("sales")] == [1, 2, 3]
+
+
+def test_a_version_older_than_what_readers_see_has_nothing_to_catch_up(
+    tmp_path: Path,
+) -> None:
+    with store_at(tmp_path) as store:
+        newer = ProjectionRunner(store, [sales(version=2)])
+        newer.catch_up()
+        newer.close()
+        store.append("a", [Sold("lamp", 1)])
+        with pytest.raises(LeaseError, match="newer version"):
+            ProjectionRunner(store, [sales()]).catch_up()
+        with pytest.raises(LeaseError, match="newer version"):
+            ProjectionRunner(store, [], inline=[sales()]).catch_up()
+
+
+def test_a_rebuild_that_ends_badly_can_be_begun_again(tmp_path: Path) -> None:
+    broken = [False]
+
+    def progress(_: int, __: int) -> None:
+        raise RuntimeError("enough")
+
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("lamp", 1)])
+        mine = sales(on_error=once(), fails=lambda event: broken[0])
+        runner = ProjectionRunner(store, [mine])
+        runner.catch_up()
+        broken[0] = True
+        with pytest.raises(ProjectionError):
+            runner.rebuild(mine)
+        broken[0] = False
+        for _ in range(2):
+            store.append("a", [Sold("lamp", 1)])
+            with pytest.raises(RuntimeError):
+                runner.rebuild(mine, progress)
+            runner.rebuild(mine)
+        assert rows(store) == [("lamp", 3)]
+        assert [status.state for status in store.projections()] == ["live"]
+        runner.close()
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, SystemExit])
+def test_a_state_in_memory_survives_being_cut_off(
+    tmp_path: Path, failure: type[BaseException]
+) -> None:
+    once_only = [failure]
+    fold: Fold[dict[str, int]] = Fold("pieces", dict, state=dict[str, int])
+
+    @fold.on(Sold)
+    def _(state: dict[str, int], event: Sold) -> dict[str, int]:
+        if event.pieces == 4 and once_only:
+            raise once_only.pop()
+        state[event.item] = state.get(event.item, 0) + event.pieces
+        return state
+
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("lamp", pieces) for pieces in range(1, 6)])
+        mine = Projection(fold)
+        runner = ProjectionRunner(store, [mine])
+        with pytest.raises(failure):
+            runner.catch_up()
+        runner.catch_up()
+        assert runner.ask(mine, dict) == ({"lamp": 15}, 5)
+        runner.close()
+
+
+class Won(Event):
+    n: int
+
+
+class Over(Event):
+    n: int
+
+
+def _split(data: dict[str, Any]) -> list[UnknownEvent]:
+    if data["n"] == 13:
+        raise ValueError(13)
+    return [UnknownEvent("Won", data), UnknownEvent("Over", data)]
+
+
+SPLIT = EventTypes(Won, Over, Sold, upcasts=[Upcast("GameOver", 1, _split, into=("Won", "Over"))])
+
+
+def game(fails_at: int, then: Any, healed: list[bool]) -> tuple[Any, TableProjection, Any]:
+    """Three projections of split events, one in memory, that fail on the second part of one."""
+    fold: Fold[tuple[int, ...]] = Fold("memory", tuple, state=tuple[int, ...])
+
+    def check(event: Any) -> None:
+        if event.n == fails_at and isinstance(event, Over) and not healed:
+            raise ValueError(event.n)
+
+    @fold.on(Won)
+    def _(state: tuple[int, ...], event: Won) -> tuple[int, ...]:
+        return (*state, event.n)
+
+    @fold.on(Over)
+    def _(state: tuple[int, ...], event: Over) -> tuple[int, ...]:
+        check(event)
+        return (*state, event.n)
+
+    def table(name: str) -> TableProjection:
+        made = TableProjection(name, f"CREATE TABLE {{{name}}} (n)", on_error=once(then=then))
+
+        @made.otherwise
+        def _(tables: Tables, event: RecordedEvent[Any]) -> None:
+            tables.execute(f"INSERT INTO {{{name}}} VALUES (?)", [event.event.n])
+            check(event.event)
+
+        return made
+
+    return Projection(fold, on_error=once(then=then)), table("won"), table("beside")
+
+
+def column(store: Store, table: str) -> list[int]:
+    return [value for (value,) in rows(store, table)]
+
+
+@pytest.mark.parametrize("then", ["skip", "park"])
+@pytest.mark.parametrize("fails_at", [12, 13])
+def test_a_split_event_takes_effect_as_a_whole_or_not(
+    tmp_path: Path, then: Any, fails_at: int
+) -> None:
+    """13 fails in its upcast, 12 in the functions, at the second part."""
+    healed: list[bool] = []
+    memory, table, beside = game(fails_at, then, healed)
+    due = [1, 1, 2, 2]
+    with open_store(tmp_path / "s.db", events=SPLIT, durable=False) as store:
+        with ProjectionRunner(store, [], inline=[beside]) as inline:
+            inline.catch_up()
+            for n in (1, fails_at, 2):
+                store.append(f"game-{n}", [UnknownEvent("GameOver", {"n": n})])
+            assert column(store, "beside") == due
+        runner = ProjectionRunner(store, [table, memory])
+        runner.catch_up()
+        assert column(store, "won") == due
+        assert runner.ask(memory, list) == (due, 3)
+        healed.append(True)
+        left = 1 if then == "park" and fails_at == 13 else 0
+        assert runner.retry_parked(table) == left
+        assert runner.retry_parked(memory) == left
+        if then == "park" and fails_at == 12:
+            due = [1, 1, 12, 12, 2, 2]
+        assert column(store, "won") == sorted(due)
+        assert (runner.ask(memory, list))[0] == due
+        runner.close()
+
+
+@pytest.mark.parametrize("fails_at", [12, 13])
+def test_a_split_event_that_fails_halts(tmp_path: Path, fails_at: int) -> None:
+    memory, table, beside = game(fails_at, "halt", [])
+    poison = UnknownEvent("GameOver", {"n": fails_at})
+    with open_store(tmp_path / "s.db", events=SPLIT, durable=False) as store:
+        with ProjectionRunner(store, [], inline=[beside]) as inline:
+            inline.catch_up()
+            store.append("game-1", [UnknownEvent("GameOver", {"n": 1})])
+            with pytest.raises(InlineError):
+                store.append("game-2", [poison])
+            assert column(store, "beside") == [1, 1]
+        store.append("game-2", [poison])
+        runner = ProjectionRunner(store, [table, memory])
+        with pytest.raises(ProjectionError, match="position 2"):
+            runner.catch_up()
+        assert column(store, "won__1_1") == [1, 1]
+        assert runner.ask(memory, list) == ([1, 1], 1)
+        runner.close()
+
+
+def test_a_retry_applies_only_what_is_followed(tmp_path: Path) -> None:
+    healed: list[bool] = []
+    won = Query().types("Won")
+    table = TableProjection("won", "CREATE TABLE {won} (type)", of=won, on_error=once(then="park"))
+
+    @table.otherwise
+    def _(tables: Tables, event: RecordedEvent[Any]) -> None:
+        if not healed:
+            raise ValueError(event.type)
+        tables.execute("INSERT INTO {won} VALUES (?)", [event.type])
+
+    with open_store(tmp_path / "s.db", events=SPLIT, durable=False) as store:
+        store.append("game", [UnknownEvent("GameOver", {"n": 1})])
+        runner = ProjectionRunner(store, [table])
+        runner.catch_up()
+        healed.append(True)
+        assert runner.retry_parked(table) == 0
+        assert rows(store, "won") == [("Won",)]
+        runner.close()
+
+
+def test_a_retry_behind_anothers_back_says_so(tmp_path: Path) -> None:
+    def parking() -> TableProjection:
+        return sales(on_error=once(then="park"), fails=lambda e: e.event.item == "poison")
+
+    mine = parking()
+    with store_at(tmp_path) as store, store_at(tmp_path) as other:
+        store.append("a", [Sold("poison", 1)])
+        with ProjectionRunner(other, [], inline=[parking()]) as inline:
+            inline.catch_up()
+            runner = ProjectionRunner(store, [mine])
+            runner.catch_up()
+            other.append("b", [Sold("lamp", 1)])  # inline: the build moves on
+            with pytest.raises(LeaseError):
+                runner.retry_parked(mine)
+            runner.close()
+
+
+def test_answers_are_the_askers_own(tmp_path: Path) -> None:
+    class View(msgspec.Struct, frozen=True):
+        items: dict[str, int]
+
+    with store_at(tmp_path) as store:
+        mine = pieces()
+        store.append("a", [Sold("lamp", 1)])
+        runner = ProjectionRunner(store, [mine])
+        runner.catch_up()
+        view, _ = runner.ask(mine, View)
+        store.append("a", [Sold("lamp", 1)])
+        runner.catch_up()
+        assert view == View({"lamp": 1})
+        with pytest.raises(DeclarationError, match="can't be copied"):
+            runner.ask(mine, lambda state: state.keys())
+        runner.close()
+
+
+def test_functions_can_not_end_the_transaction_or_keep_the_tables(tmp_path: Path) -> None:
+    sql, kept = ["COMMIT"], []
+    projection = TableProjection("t", "CREATE TABLE {t} (n)", on_error=once(then="skip"))
+
+    @projection.on(Sold)
+    def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
+        kept.append(tables)
+        tables.execute("INSERT INTO {t} VALUES (?)", [event.event.pieces])
+        if event.event.item == "poison":
+            tables.execute(sql[0])
+
+    statements = ("COMMIT", "SELECT 1; COMMIT", "INSERT OR ROLLBACK INTO {t} VALUES (1)", "/**/end")
+    with store_at(tmp_path) as store:
+        runner = ProjectionRunner(store, [projection])
+        for place, statement in enumerate(statements):
+            sql[0] = statement
+            store.append("a", [Sold("poison", 9), Sold("lamp", place)])
+            runner.catch_up()
+        assert rows(store, "t") == [(0,), (1,), (2,), (3,)]
+        with pytest.raises(StatementError, match="is over"):
+            kept[0].execute("INSERT INTO {t} VALUES (7)")
+        runner.close()
+
+
+def test_a_schema_with_views_and_key_words(tmp_path: Path) -> None:
+    def made(version: int) -> TableProjection:
+        schema = [
+            "CREATE TABLE {sales} (item TEXT)",
+            "CREATE VIEW {order} AS SELECT item FROM {sales}",
+        ]
+        projection = TableProjection("sales", schema, version=version)
+
+        @projection.on(Sold)
+        def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
+            row = {"item": event.event.item, "pieces": event.event.pieces}
+            tables.execute("INSERT INTO {sales} VALUES (:item)", row)
+
+        return projection
+
+    with store_at(tmp_path) as store:
+        store.append("a", [Sold("lamp", 1)])
+        for version in (1, 2, 3):
+            runner = ProjectionRunner(store, [made(version)])
+            runner.catch_up()
+            runner.close()
+            assert rows(store, '"order"') == [("lamp",)]
+        assert [s.version for s in store.projections()] == [3]
+        with store.transaction() as transaction:
+            transaction.execute("CREATE VIEW mine AS SELECT 1")
+        taken = TableProjection("other", "CREATE TABLE {mine} (x)")
+        with pytest.raises(DeclarationError, match="view of its own"):
+            ProjectionRunner(store, [taken]).catch_up()
+
+
+def test_leases_and_policies_out_of_bounds(tmp_path: Path) -> None:
+    with store_at(tmp_path) as store:
+        wrong: list[Any] = [0, -1, float("nan"), float("inf"), "5", True]
+        for lease in wrong:
+            with pytest.raises(DeclarationError, match="lease="):
+                ProjectionRunner(store, [sales()], lease=lease)
+    policies: list[dict[str, Any]] = [{"then": "stop"}, {"retries": -1}, {"pause": float("nan")}]
+    for policy in policies:
+        with pytest.raises(DeclarationError, match="OnError"):
+            OnError(**policy)
 
 
 def test_status_is_data() -> None:

@@ -241,6 +241,42 @@ def test_tables_can_be_read_but_not_written(tmp_path: Path) -> None:
         runner.close()
 
 
+def test_what_an_answer_raises_comes_through_and_lazy_ones_are_refused(
+    tmp_path: Path,
+) -> None:
+    class Count(msgspec.Struct, frozen=True):
+        pass
+
+    class Lazy(msgspec.Struct, frozen=True):
+        pass
+
+    rules = Queries()
+
+    @rules.on(Count, in_tables)
+    def count(query: Count, tables: Tables) -> int:
+        return int("abc")
+
+    @rules.on(Lazy, in_tables)
+    def lazy(query: Lazy, tables: Tables) -> Any:
+        yield tables.execute("SELECT * FROM {sales}")
+
+    with store_at(tmp_path) as store:
+        store.append("till-1", [Sold("lamp", 1)])
+        runner = ProjectionRunner(store, [in_tables])
+        runner.catch_up()
+        bus = QueryBus(store, rules)
+        with pytest.raises(ValueError, match="'abc'"):
+            bus.ask(Count())
+        with pytest.raises(DeclarationError, match="return a list"):
+            bus.ask(Lazy())
+        newer = TableProjection("sales", "CREATE TABLE {sales} (n)", version=2)
+        later = Queries()
+        later.on(Count, newer)(lambda query, tables: tables.execute("SELECT n FROM {sales}"))
+        with pytest.raises(StaleError, match="version 2"):
+            QueryBus(store, later).ask(Count(), timeout=0)
+        runner.close()
+
+
 def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
     rules = Queries()
     with pytest.raises(DeclarationError, match="no read model"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -27,7 +27,9 @@ T = TypeVar("T")
 class Transaction(Protocol):
     """Checkpoints, snapshots and, where the backend has it, SQL: all take effect or none."""
 
-    async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    async def execute(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[tuple[Any, ...]]:
         """Run one SQL statement and return its rows, in the store's own database.
 
         Raises `UnsupportedError` where the backend has no SQL, and `StatementError` for a

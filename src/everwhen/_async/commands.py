@@ -33,10 +33,11 @@ from everwhen.errors import (
     ConditionError,
     ConflictError,
     DeclarationError,
+    InvalidCommandError,
     RefusedError,
     StorageError,
 )
-from everwhen.events import NewEvent
+from everwhen.events import NewEvent, UnknownEvent
 from everwhen.judging import receipt_of
 from everwhen.metadata import CommitMetadata, current_metadata
 from everwhen.query import Query
@@ -198,11 +199,10 @@ class CommandBus:
         subjects: Sequence[_Subject],
     ) -> CommandResult:
         """Attempt it until nobody else was faster."""
-        metadata = _with_command(envelope.metadata, recorded)
         attempt = 1
         while True:
             try:
-                return await self._attempt(decision, envelope, metadata, subjects, attempt)
+                return await self._attempt(decision, envelope, recorded, subjects, attempt)
             except (ConflictError, ConditionError):
                 self._forget(subjects)
                 if attempt == self._attempts:
@@ -224,7 +224,7 @@ class CommandBus:
         self,
         decision: Decision,
         envelope: Envelope,
-        metadata: CommitMetadata,
+        recorded: RecordedCommand,
         subjects: Sequence[_Subject],
         attempt: int,
     ) -> CommandResult:
@@ -240,7 +240,9 @@ class CommandBus:
         writes, condition = writes_of(decision, envelope.command, decided, beliefs)
         if not any(write.events for write in writes):
             await self._check_current(subjects, loaded)
-            return CommandResult((), None, attempt)
+            earlier = envelope.id and await self._earlier(envelope.id, recorded)
+            return earlier or CommandResult((), None, attempt)
+        metadata = _with_command(envelope.metadata, recorded)
         receipt = await self.store.commit(Commit(writes, condition, envelope.id, metadata))
         if not receipt.repeated:
             await self._go_on(subjects, loaded, writes, receipt)
@@ -281,27 +283,31 @@ class CommandBus:
         for subject, before in zip(subjects, loaded, strict=True):
             now = before
             events = written.get(subject.stream or "")
-            if events and subject.fold.needs_records:
+            typed = [_typed(event) for event in events or ()]
+            unknown = any(isinstance(event, UnknownEvent) for event in typed)
+            if typed and (subject.fold.needs_records or unknown):
                 self._remembered.forget(subject.name)
                 continue
-            if events:
-                after = subject.fold.apply(before.state, map(_typed, events))
-                now = _gone_on(before, after, len(events), receipt)
-            if self._strategy.is_due(now.since):
-                now = await self._snapshot(subject) or now
-            self._remembered.keep(subject.name, now)
+            try:
+                if typed:
+                    after = subject.fold.apply(before.state, typed)
+                    now = _gone_on(before, after, len(typed), receipt)
+                if self._strategy.is_due(now.since):
+                    now = await self._snapshot(subject)
+            except Exception as error:  # noqa: BLE001 (user code; what was written stands)
+                _LOG.warning("the state of %s is read again: %r", subject.of, error)
+                self._remembered.forget(subject.name)
+            else:
+                self._remembered.keep(subject.name, now)
 
-    async def _snapshot(self, subject: _Subject) -> Loaded[Any] | None:
-        """A fresh load, kept as a snapshot; what was written stands, whatever becomes of this."""
+    async def _snapshot(self, subject: _Subject) -> Loaded[Any]:
+        """A fresh load, kept as a snapshot if it is due by what was measured."""
         repository = self._repository(subject.fold)
-        try:
-            loaded = await repository.load(subject.of)
-            if await repository.snapshot_if_due(loaded):
-                return msgspec.structs.replace(loaded, since=NOTHING)
-        except StorageError as error:
-            _LOG.warning("no snapshot of %s: %s", subject.of, error)
-            return None
-        return loaded
+        loaded = await repository.load(subject.of)
+        if not self._strategy.is_due(loaded.since):
+            return loaded
+        await repository.snapshot_if_due(loaded)  # if it fails, it is tried when due once more
+        return msgspec.structs.replace(loaded, since=NOTHING)
 
     async def _earlier(self, commit_id: UUID, recorded: RecordedCommand) -> CommandResult | None:
         """What became of the command when it was sent before; None if it wasn't, or was refused."""
@@ -309,7 +315,7 @@ class CommandBus:
         if not stored:
             return None
         receipt = msgspec.structs.replace(receipt_of(stored), repeated=True)
-        if recorded_with(stored[0]) != recorded:
+        if not self._is_same(recorded_with(stored[0]), recorded):
             raise CommitIdError(commit_id, receipt.position)
         codec = self.store._codec
         events = tuple(
@@ -318,6 +324,15 @@ class CommandBus:
             for event in recorded_events(part, entries_of(part), None, codec)
         )
         return CommandResult(events, receipt, 0)
+
+    def _is_same(self, one: RecordedCommand | None, other: RecordedCommand) -> bool:
+        """Whether two records are of equal commands; a set's order, say, makes no difference."""
+        if one is None or one == other:
+            return one == other
+        try:
+            return bool(self.decisions.restored(one) == self.decisions.restored(other))
+        except InvalidCommandError:
+            return False
 
     def _repository(self, fold: Any) -> Repository[Any]:
         known = self._repositories.get(id(fold))
@@ -339,8 +354,8 @@ class CommandBus:
         """
         here = home()
         names = {(here, subject.of) for subject in subjects}
-        ordered = sorted(names, key=repr) if len(names) > 1 else names
-        return [self._locks.get(name) or self._locks.setdefault(name, Lock()) for name in ordered]
+        locks = {self._locks.get(name) or self._locks.setdefault(name, Lock()) for name in names}
+        return sorted(locks, key=id)  # everybody takes them in the same order
 
 
 class _Subject:
@@ -350,7 +365,7 @@ class _Subject:
 
     def __init__(self, state: StateOf[Any, Any], command: Any) -> None:
         self.fold = state.fold
-        self.of = state.of(command)
+        self.of = state.where(command)
         self.stream = self.of if isinstance(self.of, str) else None
         self.name = (id(state.fold), self.of)
 
@@ -375,6 +390,8 @@ def _pause(attempt: int) -> float:
 
 def _with_command(given: CommitMetadata | None, recorded: RecordedCommand) -> CommitMetadata:
     metadata = given if given is not None else CommitMetadata()
+    if not isinstance(metadata, CommitMetadata):
+        raise InvalidCommandError(f"metadata={given!r}: use a CommitMetadata")
     return msgspec.structs.replace(metadata, extras=extras_with(recorded, metadata.extras))
 
 

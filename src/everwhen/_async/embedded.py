@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -134,7 +134,11 @@ class EmbeddedBackend(Backend):
     async def view(self, look: Callable[[EngineView], T]) -> T:
         def run() -> T:
             with self._engine.view() as view:
-                return look(view)
+                try:
+                    return look(view)
+                except Exception as error:  # noqa: BLE001 (not the engine's, so not its to explain)
+                    failure = error
+            raise failure
 
         return await self._calls.run(run)
 
@@ -186,7 +190,9 @@ class EmbeddedTransaction(Transaction):
         self._calls = calls
         self.is_over = False
 
-    async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    async def execute(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[tuple[Any, ...]]:
         return await self._calls.finish(self._open().execute, sql, parameters)
 
     async def checkpoint(self, name: str) -> Checkpoint | None:

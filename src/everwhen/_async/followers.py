@@ -202,10 +202,15 @@ class LeasedFollower:
         """The events that wait to be retried, in order."""
         return parked_of(await self._store.checkpoints(), self._build)
 
+    @property
+    def _is_half_over(self) -> bool:
+        """Whether it is time to renew the lease."""
+        return self._record.until - now_micros() <= self._lease // 2
+
     async def _renew(self) -> None:
         """Renew the lease before it runs out, and keep a position that has gone on."""
         unkept = self.position != self._kept and now_micros() - self._record.at > _UNKEPT_MICROS
-        if not unkept and self._record.until - now_micros() > self._lease // 2:
+        if not unkept and not self._is_half_over:
             return
 
         def renew(transaction: EngineTransaction) -> None:

@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
 from everwhen._async.commands import CommandResult, Envelope, Middleware, Proceed
-from everwhen.errors import NotAllowedError, RefusedError
+from everwhen.errors import DeclarationError, NotAllowedError, RefusedError
+from everwhen.validation import check_plain
 
 _LOG: Final = logging.getLogger("everwhen.commands")
 
@@ -41,9 +42,15 @@ def logged(logger: logging.Logger = _LOG) -> Middleware:
 
 def authorised(may: Callable[[Envelope], bool]) -> Middleware:
     """Let a command through only if ``may`` says so; raises `NotAllowedError` otherwise."""
+    check_plain(may, "authorised")
 
     async def authorise(envelope: Envelope, proceed: Proceed, /) -> CommandResult:
-        if not may(envelope):
+        allowed = may(envelope)
+        if not isinstance(allowed, bool):
+            raise DeclarationError(
+                f"may={may!r} answered {allowed!r}; it must return True or False"
+            )
+        if not allowed:
             raise NotAllowedError(type(envelope.command).__name__, envelope.user_id)
         return await proceed(envelope)
 

@@ -26,7 +26,7 @@ from everwhen.projections import (
     Record,
     parked_checkpoint,
 )
-from everwhen.query import Query, query_of
+from everwhen.query import query_of
 from everwhen.reactions import (
     Cancel,
     Reaction,
@@ -39,6 +39,7 @@ from everwhen.reactions import (
 )
 from everwhen.reading import events_of_page
 from everwhen.recorded import RecordedEvent
+from everwhen.validation import check_text
 
 _LOG: Final = logging.getLogger("everwhen")
 
@@ -76,9 +77,11 @@ class ReactionFollower(LeasedFollower):
         wanted = self.of.after(self.position)
         asked = stored_query(wanted, self._store._codec)
         until = max(self.position, page.cursor)
-        self._changes = []
         try:
             for event in events_of_page(page, asked, wanted, self._store._codec, typed=True):
+                if self._is_half_over:
+                    self.position = event.position - 1
+                    await self._keep_changes()
                 await self._take_event(event)
                 if not self.is_active:
                     return
@@ -86,6 +89,9 @@ class ReactionFollower(LeasedFollower):
             await (self._keep_changes() if self._changes else self._renew())
         except Moved:
             self._give_way()
+        except BaseException:
+            self.position, self._changes = self._kept, []
+            raise
 
     async def _take_event(self, event: RecordedEvent[Any]) -> None:
         if event.stream in self._parked:
@@ -128,6 +134,7 @@ class ReactionFollower(LeasedFollower):
         metadata = event.metadata
         for index, answer in enumerate(() if answers is None else answers):
             if isinstance(answer, Cancel):
+                check_text(answer.key, "timer key", DeclarationError)
                 changes.append(answer)
             elif isinstance(answer, Timer):
                 command = self._bus.decisions.recorded(answer.command)
@@ -142,7 +149,7 @@ class ReactionFollower(LeasedFollower):
         self._changes += changes
 
     async def _state(self, state: StateOf[Any, Any], event: RecordedEvent[Any]) -> Any:
-        of = query_of(state.of(event)).up_to(event.position)
+        of = query_of(state.where(event)).up_to(event.position)
         return (await Repository(self._store, state.fold).load(of)).state
 
     async def _send(self, command: Any, command_id: Any, cause: str, correlation: str) -> None:
@@ -199,6 +206,7 @@ class ReactionFollower(LeasedFollower):
         for attempt in range(self.on_error.retries + 1):
             if attempt:
                 await sleep(self._pause(attempt - 1))
+                await self._renew()
             try:
                 command = self._bus.decisions.restored(timer.command)
                 await self._send(
@@ -230,7 +238,7 @@ class ReactionFollower(LeasedFollower):
         for parked in await self.parked():
             if parked.stream in failed:
                 continue
-            at = Query().after(parked.position - 1).up_to(parked.position)
+            at = self.of.after(parked.position - 1).up_to(parked.position)
             try:
                 async for event in self._store.read(at):
                     await self._react(event)
@@ -317,7 +325,11 @@ class ReactionRunner(Following):
         async with self._lock:
             if not follower.is_active and not await follower.start():
                 raise LeaseError(reaction.name)
-            return await follower.retry()
+            try:
+                return await follower.retry()
+            except Moved:
+                follower._give_way()
+                raise LeaseError(reaction.name) from None
 
     def _known(self, reaction: Reaction) -> ReactionFollower:
         follower = self._followers.get(reaction.name)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import Final, Generic, TypeVar
+from collections.abc import Collection
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from everwhen._async.store import Store
 from everwhen.contract import Snapshot
-from everwhen.errors import SnapshotError, StorageError
+from everwhen.engine import EngineTransaction
+from everwhen.errors import DeclarationError, SnapshotError, StorageError
 from everwhen.fold import Fold
 from everwhen.query import Query, query_of
 from everwhen.reading import with_page
@@ -52,10 +54,17 @@ class Repository(Generic[S]):
         strategy: SnapshotStrategy = _BY_DEFAULT,
         retention: Retention = _KEPT,
     ) -> None:
+        if not isinstance(fold, Fold):
+            raise DeclarationError(f"{fold!r} is no fold; give a Fold")
         self.store = store
         self.fold = fold
         self.strategy = strategy
         self.retention = retention
+
+    @property
+    def _known(self) -> Collection[type[Any]]:
+        """The classes of events that the store was opened with."""
+        return self.store.event_types.current()
 
     async def load(self, of: Query | str) -> Loaded[S]:
         """The state of a stream, by its name, or of a query's events, up to its bounds.
@@ -113,15 +122,18 @@ class Repository(Generic[S]):
                 "there is no place in history that this state belongs to: load it up to a "
                 "position or a recorded time, and once there are events"
             )
-        new = sealed(self.fold, subject, loaded.state, loaded._place)
+        new = sealed(self.fold, subject, loaded.state, loaded._place, self._known)
         stored = await self.store.snapshots(subject, limit=_ALL)
         every = [new, *(s for s in stored if s.position != new.position)]
         every.sort(key=_position, reverse=True)
-        async with self.store.transaction() as transaction:
-            await transaction.save_snapshot(new)
-            surplus = self.retention.surplus(every)
+        surplus = self.retention.surplus(every)
+
+        def save(transaction: EngineTransaction) -> None:
+            transaction.save_snapshot(new)
             if surplus:
-                await transaction.delete_snapshots(subject, surplus)
+                transaction.delete_snapshots(subject, surplus)
+
+        await self.store._backend.transact(save)
 
     async def delete_snapshots(self, of: Query | str) -> None:
         """Delete every snapshot of a stream's or a query's state."""
@@ -142,7 +154,7 @@ class Repository(Generic[S]):
             found = await self.store.snapshots(subject, up_to=query.last_position, limit=limit)
             for snapshot in found[seen:]:
                 try:
-                    state, place = opened(self.fold, snapshot)
+                    state, place = opened(self.fold, snapshot, self._known)
                     if query.max_version is not None and place.version > query.max_version:
                         continue
                     await self._check_place(place)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from everwhen._async.followers import Follower
+from everwhen._async.followers import Follower, Moved
 from everwhen._async.following import Following
 from everwhen._async.seam import sleep
 from everwhen._async.states import StateFollower
 from everwhen._async.store import Store
 from everwhen._async.tables import TableFollower
-from everwhen.errors import DeclarationError, LeaseError
+from everwhen.errors import DeclarationError, InlineError, LeaseError
 from everwhen.projections import (
     ParkedEvent,
     Projection,
@@ -24,7 +26,9 @@ from everwhen.projections import (
 S = TypeVar("S")
 T = TypeVar("T")
 
+_LOG: Final = logging.getLogger("everwhen")
 _LOOK: Final = 0.005
+_PATIENCE: Final = 0.25
 
 
 class ProjectionRunner(Following):
@@ -54,6 +58,7 @@ class ProjectionRunner(Following):
         self._attached: list[TableFollower] = []
         self._followers: dict[str, StateFollower[Any] | TableFollower] = {}
         self._beside: list[TableFollower] = []
+        self._brought = 0.0
         for projection in [*projections, *self._inline]:
             follower = self._follower(projection)
             if follower.name in self._followers:
@@ -75,24 +80,35 @@ class ProjectionRunner(Following):
         raise DeclarationError(f"{projection!r}: give a Projection or a TableProjection")
 
     async def _lag_behind(self, goal: int) -> bool:
-        if len(self._attached) < len(self._inline):
-            return True
-        return min([await self._position(name) for name in self._followers], default=goal) < goal
+        if self._attached:
+            await self._bring_up()
+        behind = min([await self._position(name) for name in self._followers], default=goal)
+        return behind < goal or len(self._attached) < len(self._inline)
+
+    async def _bring_up(self) -> None:
+        """Let inline projections take what other processes wrote. Raises `InlineError`."""
+        self._brought = time.monotonic()
+        head = (await self.store.head()).position
+        for follower in self._attached:
+            if await self._position(follower.name) < head:
+                await self.store._backend.transact(follower.inline)
 
     async def _position(self, name: str) -> int:
-        """How far a projection is, whoever works on it; 0 where readers don't see it yet."""
+        """How far a projection is, whoever works on it; 0 where readers don't see it yet.
+
+        Raises `LeaseError` where readers see a newer version.
+        """
         follower = self._followers[name]
         if isinstance(follower, StateFollower):
             return follower.position if follower.is_active else 0
         if follower.is_active and follower.is_live:
             return follower.position
         builds = builds_of(await self.store.checkpoints(), name)
-        current = [
-            checkpoint.position
-            for build, checkpoint in builds.items()
-            if build.version >= follower.projection.version and record_of(checkpoint).is_live
-        ]
-        return max(current, default=0)
+        live = {b.version: kept for b, kept in builds.items() if record_of(kept).is_live}
+        if max(live, default=0) > follower.projection.version:
+            raise LeaseError(name)
+        mine = live.get(follower.projection.version)
+        return 0 if mine is None else mine.position
 
     def _everyone(self) -> Sequence[Follower]:
         return [f for f in self._followers.values() if f not in self._attached] + [*self._beside]
@@ -112,6 +128,13 @@ class ProjectionRunner(Following):
                 await self.store._backend.attach(follower.inline)
                 self._attached.append(follower)
                 await follower.stop()
+        if self._attached and time.monotonic() - self._brought > _PATIENCE:
+            try:
+                await self._bring_up()
+            except InlineError as error:
+                _LOG.error("%s", error)
+            except LeaseError as error:
+                _LOG.info("%s", error)
 
     async def ask(self, projection: Projection[S], question: Callable[[S], T]) -> tuple[T, int]:
         """What a function says of a state in memory, and the position that it holds at.
@@ -143,16 +166,20 @@ class ProjectionRunner(Following):
             if not await built.start():
                 raise LeaseError(projection.name)
             self._beside.append(built)
-        while not built.is_live:
-            if built.error is not None:
+        try:
+            while not built.is_live and built.error is None:
+                async with self._lock:
+                    moved = await self._step()
+                if progress is not None:
+                    progress(built.position, (await self.store.head()).position)
+                if not moved:
+                    await sleep(_LOOK)
+        finally:
+            if built in self._beside:
                 self._beside.remove(built)
-                raise built.error
-            async with self._lock:
-                moved = await self._step()
-            if progress is not None:
-                progress(built.position, (await self.store.head()).position)
-            if not moved:
-                await sleep(_LOOK)
+                await built.stop()
+        if built.error is not None:
+            raise built.error
 
     async def parked(self, projection: Projection[Any] | TableProjection) -> list[ParkedEvent]:
         """The events that a projection has left out for later, in order."""
@@ -167,7 +194,11 @@ class ProjectionRunner(Following):
         async with self._lock:
             if not follower.is_active and not await follower.start():
                 raise LeaseError(projection.name)
-            return await follower.retry()
+            try:
+                return await follower.retry()
+            except Moved:
+                await follower.stop()
+                raise LeaseError(projection.name) from None
 
     def _known(
         self, projection: Projection[Any] | TableProjection

@@ -15,11 +15,11 @@ from everwhen._async.seam import Lock, sleep
 from everwhen._async.store import Store
 from everwhen.commits import stored_query
 from everwhen.contract import Page, from_micros
-from everwhen.errors import ProjectionError, StaleError, StorageError
+from everwhen.errors import DeclarationError, ProjectionError, StaleError, StorageError
 from everwhen.fold import is_immutable
 from everwhen.projections import ParkedEvent, Projection, ProjectionStatus
 from everwhen.query import Query
-from everwhen.reading import events_of_page, with_page
+from everwhen.reading import by_position, events_of_page, last_match, with_page
 from everwhen.recorded import RecordedEvent
 from everwhen.snapshots import NOTHING, Adaptive, Loaded, SnapshotStrategy
 
@@ -48,12 +48,17 @@ class StateFollower(Generic[S]):
         self._lock = Lock()
         self._left_out: dict[int, ParkedEvent] = {}
         self._parked: set[str] = set()
+        self._spoiled = False
         self._pace = Pace()
 
     async def start(self) -> bool:
         """Load the newest snapshot; what comes after it is followed like all the rest."""
         self._loaded = await self._repository._newest_snapshot(self.of)
         self.position = self._loaded.position
+        self.error = None
+        self._spoiled = False
+        self._left_out.clear()
+        self._parked.clear()
         self.is_active = True
         return True
 
@@ -61,11 +66,21 @@ class StateFollower(Generic[S]):
         """What a function says of the state, and the position that it holds at.
 
         Where the state is mutable the answer is a copy, so that it never changes afterwards.
+        Raises `DeclarationError` for an answer that can't be copied.
         """
         async with self._lock:
-            answer = question(self._started.state)
-            mutable = self.projection.fold.is_mutable and not is_immutable(answer)
-            return (deepcopy(answer) if mutable else answer), self.position
+            state = self._started.state
+            answer = question(state)
+            if is_immutable(state):
+                return answer, self.position
+            try:
+                return deepcopy(answer), self.position
+            except Exception as error:
+                raise DeclarationError(
+                    f"projection {self.name}: the answer {type(answer).__name__} can't be copied "
+                    f"({error}), and the state behind it changes; return a value of its own, such "
+                    f"as a list"
+                ) from error
 
     @property
     def _started(self) -> Loaded[S]:
@@ -75,18 +90,35 @@ class StateFollower(Generic[S]):
 
     async def take(self, page: Page) -> None:
         async with self._lock:
-            before = self._started
-            wanted = self.of.after(self.position)
-            asked = stored_query(wanted, self._store._codec)
-            loaded = None if self._left_out else self._with_page(page, asked, wanted)
-            if loaded is None:
-                await self._take_one_by_one(page, asked, wanted)
-                return
-            self._pace.add(loaded.since.events - before.since.events)
-            self._loaded = loaded
-            self.position = max(self.position, page.cursor)
+            loaded = await self._take(page)
         if await self._repository.snapshot_if_due(loaded):
             self._loaded = msgspec.structs.replace(loaded, since=NOTHING)
+
+    async def _take(self, page: Page) -> Loaded[S]:
+        """The state with the page, all of it or none: what is cut off is loaded anew."""
+        before, position = self._started, self.position
+        wanted = self.of.after(position)
+        asked = stored_query(wanted, self._store._codec)
+        try:
+            loaded = None if self._parked else self._with_page(page, asked, wanted)
+            if loaded is None:
+                events = events_of_page(page, asked, wanted, self._store._codec)
+                state, position = await self._one_by_one(events)
+                place = last_match(page, asked) or before._place
+                until = max(before.read_until, position)
+                subject = None if self._left_out or self.error else before._subject
+                loaded = Loaded(
+                    state, place.version, place.position, until, before.since, place, subject
+                )
+                self._pace.add(len(events))
+            else:
+                self._pace.add(loaded.since.events - before.since.events)
+        except BaseException:
+            self.is_active, self._loaded = False, None
+            raise
+        self._loaded = loaded
+        self.position = position if self.error else max(position, page.cursor)
+        return loaded
 
     def _with_page(self, page: Page, asked: Query, wanted: Query) -> Loaded[S] | None:
         """The page in one go; None where the fold fails on it."""
@@ -96,46 +128,46 @@ class StateFollower(Generic[S]):
         except StorageError:
             raise
         except Exception:  # noqa: BLE001 (user code: it is found again, event by event)
+            self._spoiled = not is_immutable(self._started.state)
             return None
 
-    async def _take_one_by_one(self, page: Page, asked: Query, wanted: Query) -> None:
-        """The page event by event, to find the one that the fold fails on."""
-        state = await self._reloaded()
-        for event in events_of_page(page, asked, wanted, self._store._codec):
-            if event.stream in self._parked:
-                self._leave_out(event, None)
-            elif event.position not in self._left_out:
-                state = await self._tried(state, event)
+    async def _one_by_one(self, events: list[RecordedEvent[Any]]) -> tuple[S, int]:
+        """The state after the events, without those left out, and how far it has come."""
+        state, position = self._started.state, self.position
+        if self._spoiled:
+            state = await self._reloaded(position)
+        for these in by_position(events):
+            if these[0].stream in self._parked:
+                self._leave_out(these[0], None)
+            else:
+                state = await self._tried(state, these, position)
                 if self.error is not None:
                     break
-            self._pace.add(1)
-            self.position = event.position
-        else:
-            self.position = max(self.position, page.cursor)
-        self._loaded = msgspec.structs.replace(
-            self._started, state=state, read_until=self.position, _subject=None
-        )
+            position = these[0].position
+        return state, position
 
-    async def _reloaded(self) -> S:
-        """The state at ``position`` again, without what was left out."""
-        whole = min(self._left_out, default=self.position + 1) - 1
-        loaded = await self._repository.load(self.of.up_to(min(whole, self.position)))
+    async def _reloaded(self, until: int) -> S:
+        """The state at a position again, without what was left out."""
+        self._spoiled = False
+        whole = min(self._left_out, default=until + 1) - 1
+        loaded = await self._repository.load(self.of.up_to(min(whole, until)))
         state = loaded.state
-        rest = self.of.after(loaded.read_until).up_to(self.position)
+        rest = self.of.after(loaded.read_until).up_to(until)
         async for events in self._store.read_pages(rest):
             kept = [event for event in events if event.position not in self._left_out]
             state = self.projection.fold._after(state, kept)
         return state
 
-    async def _tried(self, state: S, event: RecordedEvent[Any]) -> S:
-        """The state after the event; without it where it was left out, or the projection halted."""
-        policy = self.projection.on_error
+    async def _tried(self, state: S, these: list[RecordedEvent[Any]], position: int) -> S:
+        """The state after the events; without them where they were left out, or it has halted."""
+        policy, event = self.projection.on_error, these[0]
         for attempt in range(policy.retries + 1):
             try:
-                return self.projection.fold._after(state, (event,))
+                return self.projection.fold._after(state, these)
             except Exception as error:  # noqa: BLE001 (user code)
                 failure = error
-                state = await self._reloaded()
+            if not is_immutable(state):
+                state = await self._reloaded(position)
             if attempt < policy.retries:
                 await sleep(policy.pause * 2**attempt)
         why = reason(failure)
@@ -162,17 +194,11 @@ class StateFollower(Generic[S]):
 
     async def retry(self) -> int:
         """Fold the parked events in where they belong; how many are parked after that."""
-        parked = await self.parked()
-        if not parked:
-            return 0
-        async with self._lock:
-            until, self.position = self.position, parked[0].position - 1
-            for event in parked:
-                del self._left_out[event.position]
-            self._parked.clear()
-            again = self.of.after(self.position).up_to(until)
-            async for page, asked, wanted in self._store._pages(again):
-                await self._take_one_by_one(page, asked, wanted)
+        if self._parked:
+            async with self._lock:
+                await self.start()
+                async for page, _, _ in self._store._pages(self.of.after(self.position)):
+                    await self._take(page)
         return len(await self.parked())
 
     async def stay(self, *, at_end: bool) -> None:

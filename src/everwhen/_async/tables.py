@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from itertools import groupby
-from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -34,8 +32,7 @@ from everwhen.projections import (
     retire,
     switch,
 )
-from everwhen.query import Query
-from everwhen.reading import events_of_page
+from everwhen.reading import by_position, events_of_page
 from everwhen.recorded import RecordedEvent
 
 _PAGE_INLINE: Final = 2_000
@@ -135,18 +132,18 @@ class TableFollower(LeasedFollower):
         self, transaction: EngineTransaction, events: list[RecordedEvent[Any]], until: int
     ) -> None:
         self._check_lease(transaction)
-        tables = Tables(transaction, self._physical)
         apply, parked = self.projection.apply, self._parked
-        for index, event in enumerate(events):
-            if parked and event.stream in parked:
-                self._park(transaction, event, None)
-                continue
-            try:
-                apply(tables, event)
-            except Exception as error:
-                if isinstance(error, StorageError) and not isinstance(error, StatementError):
-                    raise
-                raise _Failed(index) from error
+        with Tables(transaction, self._physical) as tables:
+            for index, event in enumerate(events):
+                if parked and event.stream in parked:
+                    self._park(transaction, event, None)
+                    continue
+                try:
+                    apply(tables, event)
+                except Exception as error:
+                    if isinstance(error, StorageError) and not isinstance(error, StatementError):
+                        raise
+                    raise _Failed(index) from error
         self.position = until
         self._keep(transaction, rate=self._pace.rate)
 
@@ -180,10 +177,11 @@ class TableFollower(LeasedFollower):
         for parked in await self.parked():
             if parked.stream in failed:
                 continue
-            at = Query().after(parked.position - 1).up_to(parked.position)
+            at = self.of.after(parked.position - 1).up_to(parked.position)
             events = [event async for event in self._store.read(at)]
             try:
-                await self._backend.transact(partial(self._unpark, events=events))
+                unpark = partial(self._unpark, events=events, position=parked.position)
+                await self._backend.transact(unpark)
             except _Failed as failure:
                 failed.add(parked.stream)
                 why = reason(failure.__cause__)
@@ -193,15 +191,19 @@ class TableFollower(LeasedFollower):
         self._parked = {parked.stream for parked in left}
         return len(left)
 
-    def _unpark(self, transaction: EngineTransaction, events: list[RecordedEvent[Any]]) -> None:
+    def _unpark(
+        self, transaction: EngineTransaction, events: list[RecordedEvent[Any]], position: int
+    ) -> None:
         self._check_lease(transaction)
-        tables = Tables(transaction, self._physical)
-        for index, event in enumerate(events):
-            try:
-                self.projection.apply(tables, event)
-            except Exception as error:
-                raise _Failed(index) from error
-            transaction.delete_checkpoint(f"{self._build.parked}{event.position}")
+        with Tables(transaction, self._physical) as tables:
+            for index, event in enumerate(events):
+                try:
+                    self.projection.apply(tables, event)
+                except Exception as error:
+                    if isinstance(error, StorageError) and not isinstance(error, StatementError):
+                        raise
+                    raise _Failed(index) from error
+        transaction.delete_checkpoint(f"{self._build.parked}{position}")
 
     def _park_again(self, transaction: EngineTransaction, parked: ParkedEvent) -> None:
         self._check_lease(transaction)
@@ -245,7 +247,7 @@ class TableFollower(LeasedFollower):
         if known is None:
             return
         record, position = record_of(known), known.position
-        if self._parked:  # they may have been retried elsewhere
+        if self.on_error.then == "park":  # others may have parked and retried meanwhile
             parked = parked_of(transaction.checkpoints(self._build.parked), self._build)
             self._parked = {event.stream for event in parked}
         while True:
@@ -253,7 +255,7 @@ class TableFollower(LeasedFollower):
             asked = stored_query(wanted, self._store._codec)
             page = transaction.read(asked, _PAGE_INLINE)
             events = events_of_page(page, asked, wanted, self._store._codec, typed=True)
-            for these in _by_position(events):
+            for these in by_position(events):
                 if not self._take_inline(transaction, these):
                     record = msgspec.structs.replace(record, skipped=record.skipped + 1)
             position = page.cursor
@@ -282,11 +284,11 @@ class TableFollower(LeasedFollower):
         if event.stream in self._parked:
             self._park(transaction, event, None)
             return True
-        tables = Tables(transaction, self._physical)
         transaction.execute("SAVEPOINT everwhen_inline")
         try:
-            for one in these:
-                self.projection.apply(tables, one)
+            with Tables(transaction, self._physical) as tables:
+                for one in these:
+                    self.projection.apply(tables, one)
         except Exception as error:
             if isinstance(error, StorageError) and not isinstance(error, StatementError):
                 raise
@@ -300,12 +302,6 @@ class TableFollower(LeasedFollower):
         finally:
             transaction.execute("RELEASE everwhen_inline")
         return True
-
-
-def _by_position(events: Sequence[RecordedEvent[Any]]) -> Iterator[list[RecordedEvent[Any]]]:
-    """The events that an upcast made of one, together."""
-    for _, these in groupby(events, key=attrgetter("position")):
-        yield list(these)
 
 
 def _whole_position(events: Sequence[RecordedEvent[Any]], index: int) -> int:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
@@ -133,7 +133,11 @@ class EmbeddedBackend(Backend):
     def view(self, look: Callable[[EngineView], T]) -> T:
         def run() -> T:
             with self._engine.view() as view:
-                return look(view)
+                try:
+                    return look(view)
+                except Exception as error:  # noqa: BLE001 (not the engine's, so not its to explain)
+                    failure = error
+            raise failure
 
         return self._calls.run(run)
 
@@ -185,7 +189,9 @@ class EmbeddedTransaction(Transaction):
         self._calls = calls
         self.is_over = False
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def execute(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[tuple[Any, ...]]:
         return self._calls.finish(self._open().execute, sql, parameters)
 
     def checkpoint(self, name: str) -> Checkpoint | None:

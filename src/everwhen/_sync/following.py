@@ -15,6 +15,7 @@ from everwhen.commits import stored_query
 from everwhen.contract import Page
 from everwhen.errors import (
     CorruptStoreError,
+    DeclarationError,
     EverwhenError,
     ReadOnlyError,
     StatementError,
@@ -27,6 +28,7 @@ from everwhen.reading import PAGE_EVENTS
 _LOG: Final = logging.getLogger("everwhen")
 _PATIENCE: Final = 0.25
 _LOOK: Final = 0.005
+_LONGEST_LEASE: Final = 86_400.0
 _FOR_GOOD: Final = (StatementError, ReadOnlyError, CorruptStoreError)
 
 
@@ -37,6 +39,10 @@ class Following:
     """
 
     def __init__(self, store: Store, lease: float) -> None:
+        if type(lease) not in (int, float) or not 0 < lease < _LONGEST_LEASE:
+            raise DeclarationError(
+                f"lease={lease!r}: use a number of seconds above 0, such as 5; a day at most"
+            )
         self.store = store
         self._lease = lease
         self._lock = Lock()
@@ -89,7 +95,9 @@ class Following:
 
         ``progress`` is called with the position that the last one has come to, and the goal. What
         another runner works on is waited for. What had halted is tried again, unless
-        this runs in the background. Raises `ProjectionError` where one halts.
+        this runs in the background. Raises `ProjectionError` where one halts, `InlineError` where
+        one that is inline can't take what another process wrote, and `LeaseError` where readers see
+        a newer version already.
         """
         goal = (self.store.head()).position
         if self._background is None:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Protocol
 
 from everwhen._sync.repository import Repository
@@ -16,7 +17,7 @@ from everwhen.clock import Clock
 from everwhen.contract import Head
 from everwhen.decisions import StateOf
 from everwhen.engine import EngineView
-from everwhen.errors import InvalidQueryError, StaleError
+from everwhen.errors import DeclarationError, InvalidQueryError, StaleError
 from everwhen.projections import (
     Build,
     TableProjection,
@@ -121,7 +122,7 @@ class QueryBus:
         """The answer as of now, and the position that it holds at. Raises `StaleError`."""
         model, answer, query = answering.model, answering.answer, question.query
         if isinstance(model, StateOf):
-            loaded = Repository(self.store, model.fold).load(model.of(query))
+            loaded = Repository(self.store, model.fold).load(model.where(query))
             return answer(query, loaded.state), loaded.read_until
         if isinstance(model, TableProjection):
             return self._from_tables(model, answering, query)
@@ -134,18 +135,26 @@ class QueryBus:
     def _from_tables(
         self, model: TableProjection, answering: Answering, query: Any
     ) -> tuple[Any, int]:
-        def look(view: EngineView) -> tuple[Any, int] | None:
+        def look(view: EngineView, build: Build) -> tuple[Any, int] | None:
             known = view.checkpoint(build.record)
             if known is None or not record_of(known).is_live:
                 return None
-            tables = Tables(view, build.physical(model.tables))
-            return answering.answer(query, tables), known.position
+            with Tables(view, build.physical(model.tables)) as tables:
+                answer = answering.answer(query, tables)
+            if isinstance(answer, Iterator):
+                raise DeclarationError(
+                    f"the answer to {type(query).__name__} is {answer!r}, which would run when the "
+                    f"tables are out of reach; return a list"
+                )
+            return answer, known.position
 
-        build = self._live.get(model.name) or self._live_build(model)
-        found = self.store._backend.view(look)
+        build = self._live.get(model.name)
+        if build is None or build.version != model.version:
+            build = self._live_build(model)
+        found = self.store._backend.view(partial(look, build=build))
         if found is None:
             build = self._live_build(model)
-            found = self.store._backend.view(look)
+            found = self.store._backend.view(partial(look, build=build))
         if found is None:
             raise StaleError(model.name, 0, "its newest build")
         return found
@@ -154,10 +163,10 @@ class QueryBus:
         """The build that readers see. Raises `StaleError` before there is one."""
         builds = builds_of(self.store.checkpoints(), model.name)
         for build, known in builds.items():
-            if record_of(known).is_live:
+            if record_of(known).is_live and build.version == model.version:
                 self._live[model.name] = build
                 return build
-        raise StaleError(model.name, 0, "its first build")
+        raise StaleError(model.name, 0, f"a build of version {model.version}")
 
     def _lacks(self, question: Question, result: QueryResult[Any]) -> str | None:
         """What a result lacks of what was asked for; None where it lacks nothing."""
@@ -182,7 +191,7 @@ class QueryBus:
                 f"{model!r} keeps tables, which know only the present; answer "
                 f"{type(query).__name__} from a fold to ask about the past"
             )
-        of = query_of(model.of(query)) if isinstance(model, StateOf) else model.of
+        of = query_of(model.where(query)) if isinstance(model, StateOf) else model.of
         moment = question.as_at
         until = of.as_at(moment) if isinstance(moment, datetime) else of.up_to(moment or 0)
         loaded = Repository(self.store, model.fold).load(until)

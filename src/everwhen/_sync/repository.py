@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import logging
-from typing import Final, Generic, TypeVar
+from collections.abc import Collection
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from everwhen._sync.store import Store
 from everwhen.contract import Snapshot
-from everwhen.errors import SnapshotError, StorageError
+from everwhen.engine import EngineTransaction
+from everwhen.errors import DeclarationError, SnapshotError, StorageError
 from everwhen.fold import Fold
 from everwhen.query import Query, query_of
 from everwhen.reading import with_page
@@ -53,10 +55,17 @@ class Repository(Generic[S]):
         strategy: SnapshotStrategy = _BY_DEFAULT,
         retention: Retention = _KEPT,
     ) -> None:
+        if not isinstance(fold, Fold):
+            raise DeclarationError(f"{fold!r} is no fold; give a Fold")
         self.store = store
         self.fold = fold
         self.strategy = strategy
         self.retention = retention
+
+    @property
+    def _known(self) -> Collection[type[Any]]:
+        """The classes of events that the store was opened with."""
+        return self.store.event_types.current()
 
     def load(self, of: Query | str) -> Loaded[S]:
         """The state of a stream, by its name, or of a query's events, up to its bounds.
@@ -114,15 +123,18 @@ class Repository(Generic[S]):
                 "there is no place in history that this state belongs to: load it up to a "
                 "position or a recorded time, and once there are events"
             )
-        new = sealed(self.fold, subject, loaded.state, loaded._place)
+        new = sealed(self.fold, subject, loaded.state, loaded._place, self._known)
         stored = self.store.snapshots(subject, limit=_ALL)
         every = [new, *(s for s in stored if s.position != new.position)]
         every.sort(key=_position, reverse=True)
-        with self.store.transaction() as transaction:
+        surplus = self.retention.surplus(every)
+
+        def save(transaction: EngineTransaction) -> None:
             transaction.save_snapshot(new)
-            surplus = self.retention.surplus(every)
             if surplus:
                 transaction.delete_snapshots(subject, surplus)
+
+        self.store._backend.transact(save)
 
     def delete_snapshots(self, of: Query | str) -> None:
         """Delete every snapshot of a stream's or a query's state."""
@@ -143,7 +155,7 @@ class Repository(Generic[S]):
             found = self.store.snapshots(subject, up_to=query.last_position, limit=limit)
             for snapshot in found[seen:]:
                 try:
-                    state, place = opened(self.fold, snapshot)
+                    state, place = opened(self.fold, snapshot, self._known)
                     if query.max_version is not None and place.version > query.max_version:
                         continue
                     self._check_place(place)

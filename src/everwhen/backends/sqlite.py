@@ -14,7 +14,7 @@ import contextlib
 import itertools
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -377,6 +377,10 @@ _MISTAKES: Final = (
     apsw.MismatchError,
     apsw.TooBigError,
     apsw.AuthError,
+    apsw.ReadOnlyError,
+    TypeError,
+    ValueError,
+    OverflowError,
 )
 
 
@@ -396,11 +400,16 @@ class _SqliteView:
         self._engine = engine
         self._names: dict[int, str] = {}
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def execute(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        bound = parameters if isinstance(parameters, Mapping) else tuple(parameters)
         try:
-            return self._connection.execute(sql, tuple(parameters)).fetchall()
-        except (*_MISTAKES, TypeError) as error:
+            return self._connection.execute(sql, bound).fetchall()
+        except _MISTAKES as error:
             raise StatementError(f"the statement failed: {error}; mend it: {sql}") from error
+        except apsw.Error as error:
+            raise translation(error, self._engine.path) from error
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         return _checkpoint(self._connection, name)
