@@ -38,6 +38,7 @@ from everwhen.contract import (
     StreamInfo,
 )
 from everwhen.decisions import Decisions, RecordedCommand, StateOf, command_of
+from everwhen.diff import Change, Diff, diff
 from everwhen.errors import (
     BatchError,
     BusyError,
@@ -53,6 +54,7 @@ from everwhen.errors import (
     InvalidCommandError,
     InvalidCommitError,
     InvalidEventError,
+    InvalidPathError,
     InvalidQueryError,
     LeaseError,
     NewerStoreError,
@@ -73,6 +75,7 @@ from everwhen.errors import (
 from everwhen.events import Event, EventType, NewEvent, UnknownEvent
 from everwhen.fold import Document, Fold, documents
 from everwhen.metadata import CommitMetadata, causation, context
+from everwhen.paths import MISSING, plain
 from everwhen.projections import (
     OnError,
     ParkedEvent,
@@ -101,6 +104,7 @@ from everwhen.upcasting import Upcast
 __all__ = [
     "ANY",
     "EXISTS",
+    "MISSING",
     "NO_STREAM",
     "Adaptive",
     "Aggregate",
@@ -110,6 +114,7 @@ __all__ = [
     "BusyError",
     "Cancel",
     "Capabilities",
+    "Change",
     "Checkpoint",
     "Clock",
     "CodecStep",
@@ -125,6 +130,7 @@ __all__ = [
     "Decisions",
     "DeclarationError",
     "DecodeError",
+    "Diff",
     "Document",
     "EmbeddedBackend",
     "Envelope",
@@ -143,6 +149,7 @@ __all__ = [
     "InvalidCommandError",
     "InvalidCommitError",
     "InvalidEventError",
+    "InvalidPathError",
     "InvalidQueryError",
     "LeaseError",
     "Loaded",
@@ -206,11 +213,13 @@ __all__ = [
     "causation",
     "command_of",
     "context",
+    "diff",
     "documents",
     "export_events",
     "import_events",
     "logged",
     "open_store",
+    "plain",
     "system_clock",
     "traced",
 ]

@@ -13,6 +13,7 @@
     │   ├── NotAllowedError         who sends the command may not
     │   └── Refusal                 a decision's no: subclass it for each reason you have
     ├── InvalidQueryError           a query that contradicts itself
+    ├── InvalidPathError            a path into a state that can't be read
     ├── DeclarationError            declarations that make no sense, or don't fit together
     ├── FoldError                   a fold met an event that it refuses
     ├── SnapshotError               a state that can't be kept as a snapshot
@@ -172,6 +173,10 @@ class BatchError(RefusedError):
 
 class InvalidQueryError(EverwhenError):
     """A query that contradicts itself, or that can't be used in this place."""
+
+
+class InvalidPathError(EverwhenError):
+    """A path into a state that can't be read."""
 
 
 class DeclarationError(EverwhenError):

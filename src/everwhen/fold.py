@@ -173,7 +173,7 @@ class Fold(Generic[S]):
         return f"Fold({self.name!r}, version={self.version})"
 
 
-_IMMUTABLE: Final = (
+IMMUTABLE: Final = (
     type(None), bool, int, float, complex, str, bytes, frozenset, Decimal, Enum, UUID, date, time,
     timedelta, tzinfo,
 )  # fmt: skip
@@ -186,7 +186,7 @@ def is_immutable(state: Any) -> bool:
     sets and sequences that have no way to be changed, such as persistent maps.
     """
     cls = type(state)
-    if isinstance(state, _IMMUTABLE):
+    if isinstance(state, IMMUTABLE):
         return True
     if isinstance(state, tuple):
         return all(map(is_immutable, state))
