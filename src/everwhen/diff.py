@@ -2,7 +2,7 @@
 
 Values that are the same object are skipped at once, so comparing two states that share structure
 costs what changed between them, and a glance at each entry of the mappings on the way. Values
-that are equal are unchanged, as Python has it. A set is compared as a whole.
+that are equal and of one type are unchanged. A set is compared as a whole.
 """
 
 from __future__ import annotations
@@ -154,6 +154,8 @@ def _changes(path: Path, before: Any, after: Any) -> Iterator[Change]:
 
 
 def _are_equal(before: Any, after: Any) -> bool:
+    if type(before) is not type(after):
+        return False
     is_nan = before != before and after != after  # noqa: PLR0124
     return bool(before == after or is_nan)
 
