@@ -191,16 +191,21 @@ class Store:
     async def _pages(self, query: Query | str) -> AsyncIterator[tuple[Page, Query, Query]]:
         """The backend's pages, each with the query it answers and the query that was meant."""
         wanted = query_of(query)
-        asked = await self._resolved(stored_query(wanted, self._codec))
         if wanted.max_events == 0:
             return
         size = min(wanted.max_events or PAGE_EVENTS, PAGE_EVENTS)
+        page, asked, _ = await self._one_page(wanted, size)
         while True:
-            page = await self._backend.read(asked, size)
             yield page, asked, wanted
             if page.end:
                 return
             asked = next_page(asked, page)
+            page = await self._backend.read(asked, size)
+
+    async def _one_page(self, query: Query, size: int) -> tuple[Page, Query, Query]:
+        """The first page of about so many events, with the query it answers and what was meant."""
+        asked = await self._resolved(stored_query(query, self._codec))
+        return await self._backend.read(asked, size), asked, query
 
     async def _resolved(self, query: Query) -> Query:
         """The query with its recorded time turned into the position it means."""

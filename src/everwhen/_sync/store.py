@@ -190,16 +190,21 @@ class Store:
     def _pages(self, query: Query | str) -> Iterator[tuple[Page, Query, Query]]:
         """The backend's pages, each with the query it answers and the query that was meant."""
         wanted = query_of(query)
-        asked = self._resolved(stored_query(wanted, self._codec))
         if wanted.max_events == 0:
             return
         size = min(wanted.max_events or PAGE_EVENTS, PAGE_EVENTS)
+        page, asked, _ = self._one_page(wanted, size)
         while True:
-            page = self._backend.read(asked, size)
             yield page, asked, wanted
             if page.end:
                 return
             asked = next_page(asked, page)
+            page = self._backend.read(asked, size)
+
+    def _one_page(self, query: Query, size: int) -> tuple[Page, Query, Query]:
+        """The first page of about so many events, with the query it answers and what was meant."""
+        asked = self._resolved(stored_query(query, self._codec))
+        return self._backend.read(asked, size), asked, query
 
     def _resolved(self, query: Query) -> Query:
         """The query with its recorded time turned into the position it means."""
