@@ -1,5 +1,6 @@
 """The async flavour: the same names as `everwhen`, to be awaited."""
 
+from everwhen._async.altering import AlteredHistory
 from everwhen._async.backend import Backend, BackendWrapper, Transaction
 from everwhen._async.commands import (
     CommandBus,
@@ -18,7 +19,9 @@ from everwhen._async.repository import Repository
 from everwhen._async.runner import ProjectionRunner
 from everwhen._async.store import Store, open_store
 from everwhen._async.subscription import Subscription
+from everwhen._async.timemachine import TimeMachine
 from everwhen.aggregate import Aggregate
+from everwhen.alterations import Alteration, Supposed, Where
 from everwhen.clock import Clock, system_clock
 from everwhen.codec import CodecStep, EventTypes
 from everwhen.commits import Commit, Write
@@ -99,21 +102,45 @@ from everwhen.snapshots import (
     SnapshotStrategy,
     WhenReplayTakes,
 )
+from everwhen.travel import (
+    HEAD,
+    AsOf,
+    Back,
+    Before,
+    Bookmark,
+    Cause,
+    Explanation,
+    Parting,
+    Step,
+    Transition,
+    Version,
+    Visit,
+    Written,
+    moment_from,
+)
 from everwhen.upcasting import Upcast
 
 __all__ = [
     "ANY",
     "EXISTS",
+    "HEAD",
     "MISSING",
     "NO_STREAM",
     "Adaptive",
     "Aggregate",
+    "Alteration",
+    "AlteredHistory",
+    "AsOf",
+    "Back",
     "Backend",
     "BackendWrapper",
     "BatchError",
+    "Before",
+    "Bookmark",
     "BusyError",
     "Cancel",
     "Capabilities",
+    "Cause",
     "Change",
     "Checkpoint",
     "Clock",
@@ -142,6 +169,7 @@ __all__ = [
     "EveryPeriod",
     "Expected",
     "ExpectedVersion",
+    "Explanation",
     "Fold",
     "FoldError",
     "Head",
@@ -162,6 +190,7 @@ __all__ = [
     "NotAllowedError",
     "OnError",
     "ParkedEvent",
+    "Parting",
     "Problem",
     "Proceed",
     "ProceedQuery",
@@ -194,21 +223,29 @@ __all__ = [
     "StaleError",
     "StateOf",
     "StatementError",
+    "Step",
     "StorageError",
     "StorageFullError",
     "Store",
     "StoreClosedError",
     "StreamInfo",
     "Subscription",
+    "Supposed",
     "TableProjection",
     "Tables",
+    "TimeMachine",
     "Timer",
     "Transaction",
+    "Transition",
     "UnknownEvent",
     "UnsupportedError",
     "Upcast",
+    "Version",
+    "Visit",
     "WhenReplayTakes",
+    "Where",
     "Write",
+    "Written",
     "authorised",
     "causation",
     "command_of",
@@ -218,6 +255,7 @@ __all__ = [
     "export_events",
     "import_events",
     "logged",
+    "moment_from",
     "open_store",
     "plain",
     "system_clock",

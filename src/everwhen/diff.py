@@ -133,6 +133,18 @@ def diff(before: Any, after: Any) -> Diff:
     return Diff(before, after)
 
 
+def are_alike(one: Diff, other: Diff) -> bool:
+    """Whether two diffs lead to the same values at the same paths, as plain data."""
+    if len(one) != len(other):
+        return False
+    return all(
+        mine.path == theirs.path
+        and (mine.after is MISSING) is (theirs.after is MISSING)
+        and (mine.after is MISSING or plain(mine.after) == plain(theirs.after))
+        for mine, theirs in zip(one, other, strict=True)
+    )
+
+
 def _changes(path: Path, before: Any, after: Any) -> Iterator[Change]:
     if before is after:
         return

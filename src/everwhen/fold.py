@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import abc
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import deepcopy
 from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
@@ -168,6 +168,34 @@ class Fold(Generic[S]):
             elif self._refuses:
                 raise FoldError(self.name, recorded.type, recorded.position)
         return state
+
+    def _until(
+        self, state: S, events: Sequence[Any], start: int, noticed: Callable[[S], bool]
+    ) -> tuple[S, int]:
+        """The state after the first event, from index ``start`` on, that is noticed in it.
+
+        Beside it the event's index; the number of events where there is none. The events are typed
+        ones, or lists of events as recorded at one position. The state may be changed in place.
+        """
+        function_for = self._by_class.get
+        in_place = not is_immutable(state)
+        for index in range(start, len(events)):
+            event = events[index]
+            function = function_for(type(event))
+            if function is not None:
+                after = function(state, event)
+            elif type(event) is list:
+                after = self._after(state, event)
+            elif self._refuses:
+                raise FoldError(self.name, type(event).__name__, None)
+            else:
+                continue
+            if after is state and not in_place:
+                continue
+            state = after
+            if noticed(state):
+                return state, index
+        return state, len(events)
 
     def __repr__(self) -> str:
         return f"Fold({self.name!r}, version={self.version})"

@@ -12,6 +12,7 @@ The empty text and the empty tuple are the state itself.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import enum
 import re
 from collections import abc
@@ -276,6 +277,21 @@ def _plain(value: Any) -> Any:
             return {name: plain(getattr(value, name)) for name in names_in(value)}
         case _:
             return str(value)
+
+
+def existing_path(state: Any, path: Path) -> Path:
+    """The path, for a part that is there. Raises `InvalidPathError` that names what is."""
+    if value_at(state, path) is not MISSING:
+        return path
+    here, known = nearest(state, path)
+    wrong = key_text(path[len(here)])
+    close = difflib.get_close_matches(wrong, known, 3)
+    names = ", ".join(close or known[:10]) + ("" if close or len(known) <= 10 else " …")
+    where = text_of(here) or "the state"
+    raise InvalidPathError(
+        f"{where} has no {wrong!r}"
+        + (f"; did you mean {names}?" if close else f"; it has {names or 'no parts'}")
+    )
 
 
 def nearest(state: Any, path: Path) -> tuple[Path, list[str]]:

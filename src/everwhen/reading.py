@@ -7,9 +7,11 @@ joined and decoded in one call.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from itertools import groupby
+from functools import partial
+from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
@@ -89,6 +91,40 @@ def folded_page(
             state = fold._after_typed(state, typed)
             count += len(typed)
     return state, count
+
+
+def foldable_page(
+    page: Page, asked: Query, wanted: Query, codec: Codec, fold: Fold[Any]
+) -> tuple[list[Any], Callable[[int], Place]]:
+    """The page's matching events as `Fold._until` takes them, and where each stands."""
+    plain = not (fold.needs_records or codec.types.has_upcasts or codec.steps)
+    if plain and page.slices and Matcher(asked).takes_whole(page.slices):
+        typed: list[Any] = []
+        for start in range(0, len(page.slices), _JOINED):
+            decoded = _decoded(page.slices[start : start + _JOINED], codec, typed=True)
+            if type(decoded[0][0]) is Entry:
+                break
+            typed += [entry.data for entries in decoded for entry in entries]
+        else:
+            ends = list(accumulate(stored.count for stored in page.slices))
+            return typed, partial(_place_in, page, ends)
+    groups = list(by_position(events_of_page(page, asked, wanted, codec, typed=True)))
+    return groups, lambda index: place_of_event(groups[index][0])
+
+
+def _place_in(page: Page, ends: list[int], index: int) -> Place:
+    """Where the event stands that so many others of the page's slices precede."""
+    at = bisect_right(ends, index)
+    stored, behind = page.slices[at], ends[at] - 1 - index
+    return Place(
+        stored.position - behind, stored.version - behind, stored.recorded_at, stored.commit_id
+    )
+
+
+def place_of_event(event: RecordedEvent[Any]) -> Place:
+    """Where an event stands."""
+    stored = event._slice
+    return Place(event.position, event.version, stored.recorded_at, stored.commit_id)
 
 
 def with_page(

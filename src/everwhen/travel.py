@@ -15,22 +15,18 @@ those that people type::
 
 from __future__ import annotations
 
-import hashlib
 import re
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from everwhen.contract import MAX_NAME_BYTES, from_micros
 from everwhen.diff import Diff, diff
 from everwhen.errors import InvalidQueryError
-from everwhen.fold import Fold, is_immutable
 from everwhen.moments import moment_of, place_of
+from everwhen.paths import plain
 from everwhen.recorded import RecordedEvent
-from everwhen.snapshots import Loaded, Place
 
 S = TypeVar("S")
 
@@ -116,6 +112,13 @@ class Visit(msgspec.Struct, Generic[S], frozen=True):
     until: int
 
 
+class Transition(msgspec.Struct, Generic[S], frozen=True):
+    """A moment at which a condition began to hold, or ceased to."""
+
+    visit: Visit[S]
+    holds: bool
+
+
 class Step(msgspec.Struct, Generic[S], frozen=True):
     """One event, and what it did: the state before and after it.
 
@@ -142,108 +145,6 @@ class Step(msgspec.Struct, Generic[S], frozen=True):
         return diff(self.before, self.after)
 
 
-class Stretch(Generic[S]):
-    """A piece of history held in memory: a state, and the events that follow it.
-
-    It reaches from ``start`` to ``until``: every event between the two that concerns the state is
-    here, and the ``stops`` are their positions. States between them are folded when they are asked
-    for, and remembered; what is given out never changes.
-    """
-
-    def __init__(
-        self, fold: Fold[S], base: Loaded[S], events: list[RecordedEvent[Any]], until: int
-    ) -> None:
-        self.base = base
-        self.events = events
-        self.until = until
-        self.positions = [event.position for event in events]
-        self.stops = sorted(set(self.positions))
-        self._fold = fold
-        self._at = [0]
-        self._states = {0: fold.copied(base.state)}
-        self._apart = 1 if is_immutable(base.state) else max(1, len(events) // 16)
-
-    @property
-    def start(self) -> int:
-        """The position up to which the base state has everything."""
-        return self.base.read_until
-
-    def count_at(self, position: int) -> int:
-        """How many of the events lie at or before the position."""
-        return bisect_right(self.positions, position)
-
-    def count_before(self, position: int) -> int:
-        """How many of the events lie before the position."""
-        return bisect_left(self.positions, position)
-
-    def state(self, count: int) -> S:
-        """The state after so many of the events. Raises what the fold raises."""
-        known = self._at[bisect_right(self._at, count) - 1]
-        state = self._fold.copied(self._states[known])
-        for done in range(known, count):
-            state = self._next(state, self.events[done])
-            if (done + 1) % self._apart == 0:
-                self._states[done + 1] = self._fold.copied(state)
-                insort(self._at, done + 1)
-        return state
-
-    def _next(self, state: S, event: RecordedEvent[Any]) -> S:
-        try:
-            return self._fold._after(state, (event,))
-        except Exception as error:
-            error.add_note(f"fold {self._fold.name!r}, at {event!r}")
-            raise
-
-    def visit(self, position: int) -> Visit[S]:
-        """The state at a position that is covered."""
-        count = self.count_at(position)
-        place = self.place(count)
-        recorded = from_micros(place.recorded_at) if place.position else None
-        return Visit(self.state(count), place.position, place.version, recorded, position)
-
-    def place(self, count: int) -> Place:
-        """Where the last of so many events stands."""
-        if not count:
-            return self.base._place
-        event = self.events[count - 1]
-        stored = event._slice
-        return Place(event.position, event.version, stored.recorded_at, stored.commit_id)
-
-    def step(self, position: int) -> Step[S]:
-        """The step at an event's position."""
-        first, last = self.count_before(position), self.count_at(position)
-        return Step(self.events[first:last], self.state(first), self.state(last))
-
-
-class Waypoints(Generic[S]):
-    """States at places in history, in memory: evenly thinned when they become too many."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._places: list[int] = []
-        self._loaded: dict[int, Loaded[S]] = {}
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def add(self, loaded: Loaded[S]) -> None:
-        """Remember a state; nobody may change it any more."""
-        position = loaded.read_until
-        if position in self._loaded:
-            return
-        if len(self._places) >= self._limit:
-            for gone in self._places[::2]:
-                del self._loaded[gone]
-            self._places = self._places[1::2]
-        insort(self._places, position)
-        self._loaded[position] = loaded
-
-    def newest(self, up_to: int) -> Loaded[S] | None:
-        """The last state that has nothing behind the position."""
-        index = bisect_right(self._places, up_to)
-        return self._loaded[self._places[index - 1]] if index else None
-
-
 def given_moment(moment: object) -> Moment:
     """The moment, checked. Raises `InvalidQueryError` for what is none."""
     if isinstance(moment, bool) or not isinstance(
@@ -258,9 +159,55 @@ def given_moment(moment: object) -> Moment:
     return moment
 
 
-def travel_subject(subject: str) -> str:
-    """The name that waypoints are kept under, apart from the snapshots of the same state."""
-    name = f"travel/{subject}"
-    if len(name.encode()) <= MAX_NAME_BYTES:
-        return name
-    return f"travel#{hashlib.sha256(subject.encode()).hexdigest()}"
+class Written(msgspec.Struct, frozen=True):
+    """A part of the state that an event wrote: `MISSING` stands for a part that wasn't there."""
+
+    event: RecordedEvent[Any]
+    before: Any
+    after: Any
+
+    @property
+    def position(self) -> int:
+        """The event's position."""
+        return self.event.position
+
+
+class Parting(msgspec.Struct, Generic[S], frozen=True):
+    """Where two folds come to different states: after the event, or before any if it is None.
+
+    ``mine`` and ``theirs`` are the states there, ``changes`` lead from the one to the other.
+    """
+
+    event: RecordedEvent[Any] | None
+    mine: S
+    theirs: Any
+
+    @property
+    def changes(self) -> Diff:
+        """What would have to change in the one state to become the other."""
+        return diff(plain(self.mine), plain(self.theirs))
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """What led to an event: the id that was recorded, and its event where it is in this store."""
+
+    id: str
+    event: RecordedEvent[Any] | None
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """How an event came about, and what it led to.
+
+    ``causes`` go from its own cause back to the first. ``correlated`` are the events of the same
+    conversation in order, itself among them; ``is_whole`` is False where there are more of them.
+    """
+
+    event: RecordedEvent[Any]
+    causes: Sequence[Cause]
+    correlated: Sequence[RecordedEvent[Any]]
+    is_whole: bool
+
+    @property
+    def effects(self) -> list[RecordedEvent[Any]]:
+        """The events of the conversation that it led to at once."""
+        return [e for e in self.correlated if e.metadata.causation_id == self.event.event_id]

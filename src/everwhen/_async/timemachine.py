@@ -2,52 +2,47 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from bisect import bisect_right
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-import msgspec
-
-from everwhen._async.repository import Repository
-from everwhen._async.seam import Lock
+from everwhen._async.altering import AlteredHistory
+from everwhen._async.finding import Finder
+from everwhen._async.histories import blamed, explained
+from everwhen._async.past import Past, Progress
 from everwhen._async.store import EVERYTHING, Store
-from everwhen.contract import Checkpoint, Page, Snapshot
-from everwhen.diff import Diff, diff
-from everwhen.engine import EngineTransaction
-from everwhen.errors import InvalidQueryError, ReadOnlyError, SnapshotError, StorageError
-from everwhen.fold import Fold, is_immutable
-from everwhen.query import Query, query_of
-from everwhen.reading import PAGE_EVENTS, events_of_page, with_page
-from everwhen.snapshots import NOTHING, START, Loaded, sealed, subject_of
+from everwhen.alterations import Alteration, Where
+from everwhen.commits import Write
+from everwhen.contract import Checkpoint
+from everwhen.diff import Diff, are_alike, diff
+from everwhen.errors import InvalidQueryError
+from everwhen.fold import Fold
+from everwhen.paths import Path, existing_path, path_of, plain
+from everwhen.query import Query
+from everwhen.reading import by_position
+from everwhen.recorded import RecordedEvent
+from everwhen.tracking import Condition, Read
 from everwhen.travel import (
     HEAD,
     AsOf,
     Back,
     Before,
     Bookmark,
+    Explanation,
     Moment,
+    Parting,
     Step,
-    Stretch,
+    Transition,
     Version,
     Visit,
-    Waypoints,
+    Written,
     given_moment,
-    travel_subject,
 )
 from everwhen.validation import check_text
 
 S = TypeVar("S")
+T = TypeVar("T")
 
-_LOG: Final = logging.getLogger("everwhen")
-_APART: Final = 0.003
-_AT_ONCE: Final = 32
-_STRETCHES: Final = 8
-_IN_MEMORY: Final = 256
-_SMALLEST: Final = 16
 _BOOKMARK: Final = "bookmark/"
 
 
@@ -66,25 +61,18 @@ class TimeMachine(Generic[S]):
     def __init__(
         self, store: Store, fold: Fold[S], of: Query | str = EVERYTHING, *, keep: bool = True
     ) -> None:
+        self._past = Past(store, fold, of, keep=keep)
+        self._finder = Finder(self._past)
         self.store = store
         self.fold = fold
-        self.of = query_of(of)
-        self._repository = Repository(store, fold)
-        if self.of != Query(self.of.selectors):
-            raise InvalidQueryError(
-                "a time machine travels through a query's whole history: leave out its bounds, "
-                "limit and direction, and give moments to travel_to()"
-            )
-        self._subject = subject_of(fold, self.of)
-        self._kept_as = travel_subject(self._subject)
-        self._keep = keep
-        self._is_immutable = is_immutable(fold.initial())
-        self._waypoints: Waypoints[S] = Waypoints(_IN_MEMORY)
-        self._stretches: deque[Stretch[S]] = deque(maxlen=_STRETCHES)
-        self._unsaved: list[Snapshot] = []
-        self._apart = _APART
-        self._seconds_per_event = 1e-5
-        self._lock = Lock()
+        self.of = self._past.of
+
+    async def prepare(self, progress: Progress | None = None) -> None:
+        """Leave waypoints all along history, so that every later journey is short.
+
+        ``progress`` is told the position it has come to, and the last one.
+        """
+        await self._past.prepare(progress)
 
     async def travel_to(self, moment: Moment, *, here: int | None = None) -> Visit[S]:
         """The state at a moment.
@@ -96,14 +84,7 @@ class TimeMachine(Generic[S]):
         """
         if isinstance(moment, AsOf):
             return await self._as_of(moment)
-        return await self.visit(await self.position_of(moment, here=here))
-
-    async def visit(self, position: int) -> Visit[S]:
-        """The state at a position."""
-        if position <= 0:
-            return Visit(self.fold.initial(), 0, 0, None, 0)
-        async with self._lock:
-            return (await self._stretch_at(position)).visit(position)
+        return await self._past.visit(await self.position_of(moment, here=here))
 
     async def position_of(self, moment: Moment, *, here: int | None = None) -> int:
         """The position that a moment means; see `travel_to`."""
@@ -118,10 +99,10 @@ class TimeMachine(Generic[S]):
                 return await self._bookmarked(name)
             case Back(events):
                 start = await self._existing(HEAD if here is None else here)
-                return await self.moved(start, -events)
+                return await self._past.moved(start, -events)
             case Before(span):
                 start = await self._existing(HEAD if here is None else here)
-                recorded_at = (await self.visit(start)).recorded_at
+                recorded_at = (await self._past.visit(start)).recorded_at
                 if recorded_at is None:
                     return 0
                 return await self.store.position_at(recorded_at - span)
@@ -130,67 +111,201 @@ class TimeMachine(Generic[S]):
                     "an occurred time is no place in the order of recording; travel_to() goes there"
                 )
 
+    async def step_at(self, position: int) -> Step[S]:
+        """The step at an event's position. Raises `InvalidQueryError` where there is none."""
+        return await self._past.step_at(position)
+
     async def moved(self, position: int, steps: int) -> int:
         """Where so many steps lead from a position, backwards if negative, as far as there are.
 
         A step is an event that concerns the state; before the first one the position is 0.
         """
-        async with self._lock:
-            if steps < 0:
-                return await self._moved_back(position, -steps)
-            return await self._moved_on(position, steps)
-
-    async def step_at(self, position: int) -> Step[S]:
-        """The step at an event's position. Raises `InvalidQueryError` where there is none."""
-        async with self._lock:
-            if 0 < position <= (await self.store.head()).position:
-                stretch = await self._stretch_at(position)
-                if stretch.count_before(position) < stretch.count_at(position):
-                    return stretch.step(position)
-            near = await self._moved_back(min(position, await self._existing(HEAD)) + 1, 1)
-            near = near or await self._moved_on(0, 1)
-        raise InvalidQueryError(
-            f"no event of {self._subject} stands at position {position}"
-            + (f"; there is one at {near}" if near else "; there is none at all")
-        )
+        return await self._past.moved(position, steps)
 
     async def replay(self, start: Moment = 0, end: Moment = HEAD) -> AsyncIterator[Step[S]]:
         """Each step behind the moment ``start``, up to and with the moment ``end``."""
-        position = await self.position_of(start)
-        last = await self.position_of(end, here=position)
-        stretch: Stretch[S] | None = None
-        while position < last:
-            async with self._lock:
-                if stretch is None:
-                    stretch = await self._stretch_at(position + 1)
-                else:
-                    stretch = await self._following(stretch)
-            for stop in stretch.stops[bisect_right(stretch.stops, position) :]:
-                if stop > last:
-                    return
-                yield stretch.step(stop)
-            position = stretch.until
+        first, until = await self._between(start, end)
+        async for step in self._past.steps(first, until):
+            yield step
 
     async def diff(self, before: Moment, after: Moment) -> Diff:
-        """What differs between the states at two moments; a relative ``after`` is from the first."""
+        """What differs between the states at two moments; a relative ``after`` is from there."""
         first = await self.travel_to(before)
         second = await self.travel_to(after, here=first.until)
         return diff(first.state, second.state)
 
-    async def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Leave waypoints all along history, so that every later journey is short.
+    async def find_when(
+        self,
+        condition: Condition,
+        *,
+        last: bool = False,
+        monotone: bool = False,
+        tracked: bool = True,
+        start: Moment = 0,
+        end: Moment = HEAD,
+        progress: Progress | None = None,
+    ) -> Visit[S] | None:
+        """The first moment at which a condition on the state holds, or the ``last``; else None.
 
+        What the condition looks up in vain (`LookupError`) makes it not hold. ``monotone`` says
+        that once it holds it never ceases to: then it is bisected. Otherwise it is asked again
+        where the parts of the state that it looked at were written; with ``tracked=False``, say
+        for a condition that asks for ``type(…)``, after each event that changes the state.
         ``progress`` is told the position it has come to, and the last one.
         """
-        last = (await self.store.head()).position
-        loaded = await self._base(last)
-        async with self._lock:
-            while loaded.read_until < last:
-                page, asked, wanted = await self._page(loaded)
-                loaded = await self._past(loaded, page, asked, wanted)
-                if progress is not None:
-                    progress(min(loaded.read_until, last), last)
-            await self._save()
+        first, until = await self._between(start, end)
+        if last:
+            return await self._finder.last(condition, first, until)
+        if monotone:
+            return await self._finder.bisected(condition, first, until)
+        return await self._finder.first(condition, first, until, tracked=tracked, progress=progress)
+
+    async def transitions(
+        self,
+        condition: Condition,
+        *,
+        tracked: bool = True,
+        start: Moment = 0,
+        end: Moment = HEAD,
+        progress: Progress | None = None,
+    ) -> AsyncIterator[Transition[S]]:
+        """Whether a condition holds at the start, and each moment at which that changes."""
+        first, until = await self._between(start, end)
+        async for transition in self._finder.transitions(
+            condition, first, until, tracked=tracked, progress=progress
+        ):
+            yield transition
+
+    async def find_all(
+        self,
+        condition: Condition,
+        *,
+        tracked: bool = True,
+        start: Moment = 0,
+        end: Moment = HEAD,
+        progress: Progress | None = None,
+    ) -> AsyncIterator[Visit[S]]:
+        """Every moment at which a condition holds: a state for each event while it does."""
+        began: Visit[S] | None = None
+        _, until = await self._between(start, end)
+        async for transition in self.transitions(
+            condition, tracked=tracked, start=start, end=end, progress=progress
+        ):
+            if began is not None:
+                async for visit in self._visits(began, transition.visit.position - 1):
+                    yield visit
+            began = transition.visit if transition.holds else None
+        if began is not None:
+            async for visit in self._visits(began, until):
+                yield visit
+
+    async def history(
+        self, path: str | Path, *, start: Moment = 0, end: Moment = HEAD
+    ) -> AsyncIterator[Written]:
+        """Each value that a part of the state has had, with the event that wrote it."""
+        first, until = await self._between(start, end)
+        read = Read(path_of(path))
+        async for position, before, after in self._finder.writes(read, first, until):
+            yield Written(await self._event_at(position), before, after)
+
+    async def last_write(self, path: str | Path, until: Moment = HEAD) -> Step[S] | None:
+        """The last step, up to a moment, that changed a part of the state."""
+        position = await self.position_of(until)
+        found = await self._finder.last_write(Read(path_of(path)), position)
+        return None if found is None else await self._past.step_at(found)
+
+    async def next_write(self, path: str | Path, after: Moment = 0) -> Step[S] | None:
+        """The next step behind a moment that changes a part of the state."""
+        position, until = await self._between(after, HEAD)
+        found = await self._finder.next_write(Read(path_of(path)), position, until)
+        return None if found is None else await self._past.step_at(found)
+
+    async def blame(
+        self, path: str | Path = (), moment: Moment = HEAD
+    ) -> dict[Path, RecordedEvent[Any] | None]:
+        """For each leaf in a part of the state, the event that last wrote it.
+
+        None stands for what no event wrote. Raises `InvalidPathError` for a part that isn't there.
+        """
+        visit = await self.travel_to(moment)
+        return await blamed(self._past, visit.until, existing_path(visit.state, path_of(path)))
+
+    async def explain(self, event: RecordedEvent[Any] | int) -> Explanation:
+        """The causes of an event, given itself or by its position, and its whole conversation."""
+        if isinstance(event, int):
+            event = await self._event_at(event)
+        return await explained(self.store, event)
+
+    def altered(
+        self,
+        *,
+        only: Where | None = None,
+        without: Where | None = None,
+        edited: Mapping[int, Sequence[Any]] | None = None,
+        inserted: Mapping[int, Sequence[Write]] | None = None,
+    ) -> AlteredHistory[S]:
+        """The history as it would be with some events only, without some, or with others.
+
+        ``edited`` gives the events that stand at a position in place of its own, ``inserted`` the
+        writes that follow a position.
+        """
+        alteration = Alteration(
+            only=only, without=without, edited=edited or {}, inserted=inserted or {}
+        )
+        return AlteredHistory(self, self._past, alteration)
+
+    async def compare(self, other: Fold[Any], *, end: Moment = HEAD) -> Parting[S] | None:
+        """Where another fold, say a new version, first comes to another state; None if nowhere.
+
+        States are compared as plain data, so that they may be of different classes.
+        """
+        until = await self.position_of(end)
+        mine, theirs = self.fold.initial(), other.initial()
+        if diff(plain(mine), plain(theirs)):
+            return Parting(None, mine, theirs)
+        async for page in self.store.read_pages(self.of.up_to(until)):
+            for events in by_position(page):
+                after, others = self.fold.state_of(events, mine), other.state_of(events, theirs)
+                if not are_alike(diff(mine, after), diff(theirs, others)):
+                    return Parting(events[0], after, others)
+                mine, theirs = after, others
+        return None
+
+    async def probe(
+        self,
+        look: Callable[[Step[S]], T],
+        at: Where,
+        *,
+        start: Moment = 0,
+        end: Moment = HEAD,
+    ) -> AsyncIterator[tuple[Step[S], T]]:
+        """What a function says of each step at which such an event stands, over all the past."""
+        async for step in self.replay(start, end):
+            if at.fits(step.event):
+                yield step, look(step)
+
+    async def _between(self, start: Moment, end: Moment) -> tuple[int, int]:
+        first = await self.position_of(start)
+        until = await self.position_of(end, here=first)
+        if first > until:
+            raise InvalidQueryError(f"the start, {first}, lies behind the end, {until}")
+        return first, until
+
+    async def _visits(self, first: Visit[S], last: int) -> AsyncIterator[Visit[S]]:
+        """The visit, and one at each event behind it up to a position."""
+        yield first
+        async for step in self._past.steps(first.until, last):
+            event = step.events[-1]
+            yield Visit(
+                step.after, event.position, event.version, event.recorded_at, event.position
+            )
+
+    async def _event_at(self, position: int) -> RecordedEvent[Any]:
+        if position > 0:
+            query = self.of.after(position - 1).up_to(position)
+            async for event in self.store.read(query):
+                return event
+        raise InvalidQueryError(f"no event of {self._past.subject} stands at position {position}")
 
     async def set_bookmark(self, name: str, moment: Moment) -> int:
         """Give a name to a place in history, for everyone who travels in this store."""
@@ -216,8 +331,8 @@ class TimeMachine(Generic[S]):
             await transaction.delete_checkpoint(_BOOKMARK + name)
 
     async def _as_of(self, moment: AsOf) -> Visit[S]:
-        loaded = await self._repository.load(self.of.as_of(moment.time))
-        stands = await self.visit(loaded.position)
+        loaded = await self._past.repository.load(self.of.as_of(moment.time))
+        stands = await self._past.visit(loaded.position)
         return Visit(
             loaded.state, loaded.position, loaded.version, stands.recorded_at, loaded.read_until
         )
@@ -255,144 +370,3 @@ class TimeMachine(Generic[S]):
         known = sorted(await self.bookmarks())
         among = f" among {', '.join(known)}" if known else "; none is set in this store"
         raise InvalidQueryError(f"there is no bookmark {name!r}{among}")
-
-    async def _moved_on(self, position: int, steps: int) -> int:
-        head, reached = (await self.store.head()).position, position
-        stretch: Stretch[S] | None = None
-        while steps and position < head:
-            stretch = (
-                await self._stretch_at(position + 1)
-                if stretch is None
-                else await self._following(stretch)
-            )
-            ahead = stretch.stops[bisect_right(stretch.stops, position) :]
-            if ahead:
-                reached = ahead[min(steps, len(ahead)) - 1]
-            steps -= min(steps, len(ahead))
-            position = stretch.until
-        return reached
-
-    async def _moved_back(self, position: int, steps: int) -> int:
-        position = min(position, (await self.store.head()).position + 1)
-        while position > 0:
-            stretch = await self._stretch_at(position)
-            index = bisect_right(stretch.stops, position) - steps
-            if index > 0:
-                return stretch.stops[index - 1]
-            if index == 0:
-                return stretch.base.position
-            steps, position = -index, stretch.start
-        return 0
-
-    async def _stretch_at(self, position: int) -> Stretch[S]:
-        """The piece of history that a position lies in: ``start < position <= until``."""
-        for stretch in self._stretches:
-            if stretch.start < position <= stretch.until:
-                return stretch
-        loaded = await self._base(position - 1)
-        while True:
-            page, asked, wanted = await self._page(loaded)
-            if page.end or page.cursor >= position:
-                await self._save()
-                return self._stretch(loaded, page, asked, wanted, position)
-            loaded = await self._past(loaded, page, asked, wanted)
-
-    async def _following(self, stretch: Stretch[S]) -> Stretch[S]:
-        """The piece of history behind another one."""
-        began = time.perf_counter()
-        state = stretch.state(len(stretch.events))
-        spent = stretch.base.since.seconds + time.perf_counter() - began
-        place = stretch.place(len(stretch.events))
-        since = msgspec.structs.replace(stretch.base.since, seconds=spent)
-        loaded = Loaded(
-            state, place.version, place.position, stretch.until, since, place, self._subject
-        )
-        loaded = await self._leave(loaded)
-        page, asked, wanted = await self._page(loaded)
-        return self._stretch(loaded, page, asked, wanted, page.cursor)
-
-    def _stretch(
-        self, loaded: Loaded[S], page: Page, asked: Query, wanted: Query, at_least: int
-    ) -> Stretch[S]:
-        events = events_of_page(page, asked, wanted, self.store._codec, typed=True)
-        stretch = Stretch(self.fold, loaded, events, max(page.cursor, at_least))
-        self._stretches.appendleft(stretch)
-        return stretch
-
-    async def _page(self, loaded: Loaded[S]) -> tuple[Page, Query, Query]:
-        """The next page behind a state, no larger than is folded in a moment."""
-        fits = int(self._apart / self._seconds_per_event)
-        wanted = self.of.after(loaded.read_until)
-        size = min(PAGE_EVENTS, max(_SMALLEST, fits))
-        return await self.store._one_page(wanted, size)
-
-    async def _past(self, loaded: Loaded[S], page: Page, asked: Query, wanted: Query) -> Loaded[S]:
-        """The state behind the page, with a waypoint left there if one is due."""
-        before, codec = loaded.since, self.store._codec
-        loaded = with_page(loaded, page, asked, wanted, codec, self.fold)
-        loaded = msgspec.structs.replace(loaded, read_until=page.cursor)
-        events = loaded.since.events - before.events
-        if events:
-            spent = (loaded.since.seconds - before.seconds) / events
-            self._seconds_per_event += 0.3 * (spent - self._seconds_per_event)
-        return await self._leave(loaded)
-
-    async def _leave(self, loaded: Loaded[S]) -> Loaded[S]:
-        """Leave a waypoint if one is due."""
-        if self._is_immutable:
-            self._waypoints.add(loaded)
-        if loaded.since.seconds < self._apart or loaded._place is START:
-            return loaded
-        loaded = msgspec.structs.replace(loaded, since=NOTHING)
-        if not self._is_immutable:
-            copied = self.fold.copied(loaded.state)
-            self._waypoints.add(msgspec.structs.replace(loaded, state=copied))
-        if self._keep:
-            await self._seal(loaded)
-        return loaded
-
-    async def _seal(self, loaded: Loaded[S]) -> None:
-        began = time.perf_counter()
-        known = self.store.event_types.current()
-        try:
-            self._unsaved.append(
-                sealed(self.fold, self._kept_as, loaded.state, loaded._place, known)
-            )
-        except SnapshotError as error:
-            self._keep = False
-            _LOG.warning("travel keeps its waypoints in memory only: %s", error)
-            return
-        self._apart = max(_APART, time.perf_counter() - began)
-        if len(self._unsaved) >= _AT_ONCE or not self._waypoints:
-            await self._save()
-
-    async def _save(self) -> None:
-        """Write the waypoints that were left. They cost speed where they can't be, nothing else."""
-        unsaved, self._unsaved = self._unsaved, []
-        if not unsaved:
-            return
-
-        def save(transaction: EngineTransaction) -> None:
-            for snapshot in unsaved:
-                transaction.save_snapshot(snapshot)
-
-        try:
-            await self.store._backend.transact(save)
-        except ReadOnlyError:
-            self._keep = False
-        except StorageError as error:
-            self._keep = False
-            _LOG.warning("travel keeps its waypoints in memory only: %s", error)
-
-    async def _base(self, position: int) -> Loaded[S]:
-        """The nearest state at or before a position; whoever asked may change it."""
-        remembered = self._waypoints.newest(position)
-        query = self.of.up_to(position)
-        state, place = await self._repository._from_snapshot(self._kept_as, query)
-        if place is START and remembered is None:
-            state, place = await self._repository._from_snapshot(self._subject, query)
-        if remembered is not None and remembered.read_until >= place.position:
-            copied = self.fold.copied(remembered.state)
-            return msgspec.structs.replace(remembered, state=copied)
-        at = place.position
-        return Loaded(state, place.version, at, at, NOTHING, place, self._subject)

@@ -1,0 +1,277 @@
+"""A fold's past: any of its states at a bounded cost, however long history gets."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Final, Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from everwhen._async.repository import Repository
+from everwhen._async.seam import Lock
+from everwhen._async.store import Store
+from everwhen.contract import Page, Snapshot
+from everwhen.engine import EngineTransaction
+from everwhen.errors import InvalidQueryError, ReadOnlyError, SnapshotError, StorageError
+from everwhen.fold import Fold, is_immutable
+from everwhen.query import Query, query_of
+from everwhen.reading import PAGE_EVENTS, events_of_page, with_page
+from everwhen.snapshots import NOTHING, START, Loaded, sealed, subject_of
+from everwhen.stretches import Stretch, Waypoints, travel_subject
+from everwhen.travel import Step, Visit
+
+S = TypeVar("S")
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Is told the position that was reached, and the one where it ends."""
+
+_LOG: Final = logging.getLogger("everwhen")
+_APART: Final = 0.003
+_AT_ONCE: Final = 32
+_STRETCHES: Final = 8
+_IN_MEMORY: Final = 256
+_SMALLEST: Final = 16
+
+
+class Past(Generic[S]):
+    """The states of a fold over a query's events, at every position.
+
+    States are found from waypoints, which are left behind wherever replay has become dear: in
+    memory and, with ``keep``, in the store among its snapshots. Safe to share.
+    """
+
+    def __init__(self, store: Store, fold: Fold[S], of: Query | str, *, keep: bool) -> None:
+        self.store = store
+        self.fold = fold
+        self.of = query_of(of)
+        self.repository = Repository(store, fold)
+        if self.of != Query(self.of.selectors):
+            raise InvalidQueryError(
+                "a time machine travels through a query's whole history: leave out its bounds, "
+                "limit and direction, and give moments to travel_to()"
+            )
+        self.subject = subject_of(fold, self.of)
+        self._kept_as = travel_subject(self.subject)
+        self._keep = keep
+        self._is_immutable = is_immutable(fold.initial())
+        self._waypoints: Waypoints[S] = Waypoints(_IN_MEMORY)
+        self._stretches: deque[Stretch[S]] = deque(maxlen=_STRETCHES)
+        self._unsaved: list[Snapshot] = []
+        self._apart = _APART
+        self._seconds_per_event = 1e-5
+        self._lock = Lock()
+
+    async def visit(self, position: int) -> Visit[S]:
+        """The state at a position."""
+        if position <= 0:
+            return Visit(self.fold.initial(), 0, 0, None, 0)
+        async with self._lock:
+            return (await self._stretch_at(position)).visit(position)
+
+    async def moved(self, position: int, steps: int) -> int:
+        """Where so many steps lead from a position, backwards if negative, as far as there are.
+
+        A step is an event that concerns the state; before the first one the position is 0.
+        """
+        async with self._lock:
+            if steps < 0:
+                return await self._moved_back(position, -steps)
+            return await self._moved_on(position, steps)
+
+    async def step_at(self, position: int) -> Step[S]:
+        """The step at an event's position. Raises `InvalidQueryError` where there is none."""
+        async with self._lock:
+            if 0 < position <= (await self.store.head()).position:
+                stretch = await self._stretch_at(position)
+                if stretch.count_before(position) < stretch.count_at(position):
+                    return stretch.step(position)
+            near = await self._moved_back(position + 1, 1)
+            near = near or await self._moved_on(0, 1)
+        raise InvalidQueryError(
+            f"no event of {self.subject} stands at position {position}"
+            + (f"; there is one at {near}" if near else "; there is none at all")
+        )
+
+    async def steps(self, position: int, last: int) -> AsyncIterator[Step[S]]:
+        """Each step behind a position, up to and with another one."""
+        stretch: Stretch[S] | None = None
+        while position < last:
+            async with self._lock:
+                if stretch is None:
+                    stretch = await self._stretch_at(position + 1)
+                else:
+                    stretch = await self._following(stretch)
+            for stop in stretch.stops[stretch.stops_at(position) :]:
+                if stop > last:
+                    return
+                yield stretch.step(stop)
+            position = stretch.until
+
+    async def stretch_at(self, position: int) -> Stretch[S]:
+        """The piece of history that a position lies in: ``start < position <= until``."""
+        async with self._lock:
+            return await self._stretch_at(position)
+
+    async def waypoint(self, position: int) -> Loaded[S]:
+        """The nearest state at or before a position that is at hand; the caller's own."""
+        async with self._lock:
+            return await self._base(position)
+
+    async def prepare(self, progress: Progress | None = None) -> None:
+        """Leave waypoints all along history, so that every later journey is short.
+
+        ``progress`` is told the position it has come to, and the last one.
+        """
+        last = (await self.store.head()).position
+        async with self._lock:
+            loaded = await self._base(last)
+            while loaded.read_until < last:
+                page, asked, wanted = await self._page(loaded)
+                loaded = await self._past(loaded, page, asked, wanted)
+                if progress is not None:
+                    progress(min(loaded.read_until, last), last)
+            await self._save()
+
+    async def _moved_on(self, position: int, steps: int) -> int:
+        head, reached = (await self.store.head()).position, position
+        stretch: Stretch[S] | None = None
+        while steps and position < head:
+            stretch = (
+                await self._stretch_at(position + 1)
+                if stretch is None
+                else await self._following(stretch)
+            )
+            ahead = stretch.stops[stretch.stops_at(position) :]
+            if ahead:
+                reached = ahead[min(steps, len(ahead)) - 1]
+            steps -= min(steps, len(ahead))
+            position = stretch.until
+        return reached
+
+    async def _moved_back(self, position: int, steps: int) -> int:
+        position = min(position, (await self.store.head()).position + 1)
+        while position > 0:
+            stretch = await self._stretch_at(position)
+            index = stretch.stops_at(position) - steps
+            if index > 0:
+                return stretch.stops[index - 1]
+            if index == 0:
+                return stretch.base.position
+            steps, position = -index, stretch.start
+        return 0
+
+    async def _stretch_at(self, position: int) -> Stretch[S]:
+        """The piece of history that a position lies in: ``start < position <= until``."""
+        for stretch in self._stretches:
+            if stretch.start < position <= stretch.until:
+                return stretch
+        loaded = await self._base(position - 1)
+        while True:
+            page, asked, wanted = await self._page(loaded)
+            if page.end or page.cursor >= position:
+                await self._save()
+                return self._stretch(loaded, page, asked, wanted, position)
+            loaded = await self._past(loaded, page, asked, wanted)
+
+    async def _following(self, stretch: Stretch[S]) -> Stretch[S]:
+        """The piece of history behind another one."""
+        began = time.perf_counter()
+        state = stretch.state(len(stretch.events))
+        spent = stretch.base.since.seconds + time.perf_counter() - began
+        place = stretch.place(len(stretch.events))
+        since = msgspec.structs.replace(stretch.base.since, seconds=spent)
+        loaded = Loaded(
+            state, place.version, place.position, stretch.until, since, place, self.subject
+        )
+        loaded = await self._leave(loaded)
+        page, asked, wanted = await self._page(loaded)
+        return self._stretch(loaded, page, asked, wanted, page.cursor)
+
+    def _stretch(
+        self, loaded: Loaded[S], page: Page, asked: Query, wanted: Query, at_least: int
+    ) -> Stretch[S]:
+        events = events_of_page(page, asked, wanted, self.store._codec, typed=True)
+        stretch = Stretch(self.fold, loaded, events, max(page.cursor, at_least))
+        self._stretches.appendleft(stretch)
+        return stretch
+
+    async def _page(self, loaded: Loaded[S]) -> tuple[Page, Query, Query]:
+        """The next page behind a state, no larger than is folded in a moment."""
+        fits = int(self._apart / self._seconds_per_event)
+        wanted = self.of.after(loaded.read_until)
+        size = min(PAGE_EVENTS, max(_SMALLEST, fits))
+        return await self.store._one_page(wanted, size)
+
+    async def _past(self, loaded: Loaded[S], page: Page, asked: Query, wanted: Query) -> Loaded[S]:
+        """The state behind the page, with a waypoint left there if one is due."""
+        before, codec = loaded.since, self.store._codec
+        loaded = with_page(loaded, page, asked, wanted, codec, self.fold)
+        loaded = msgspec.structs.replace(loaded, read_until=page.cursor)
+        events = loaded.since.events - before.events
+        if events:
+            spent = (loaded.since.seconds - before.seconds) / events
+            self._seconds_per_event += 0.3 * (spent - self._seconds_per_event)
+        return await self._leave(loaded)
+
+    async def _leave(self, loaded: Loaded[S]) -> Loaded[S]:
+        """Leave a waypoint if one is due."""
+        if self._is_immutable:
+            self._waypoints.add(loaded)
+        if loaded.since.seconds < self._apart or loaded._place is START:
+            return loaded
+        loaded = msgspec.structs.replace(loaded, since=NOTHING)
+        if not self._is_immutable:
+            copied = self.fold.copied(loaded.state)
+            self._waypoints.add(msgspec.structs.replace(loaded, state=copied))
+        if self._keep:
+            await self._seal(loaded)
+        return loaded
+
+    async def _seal(self, loaded: Loaded[S]) -> None:
+        began = time.perf_counter()
+        known = self.store.event_types.current()
+        try:
+            self._unsaved.append(
+                sealed(self.fold, self._kept_as, loaded.state, loaded._place, known)
+            )
+        except SnapshotError as error:
+            self._keep = False
+            _LOG.warning("travel keeps its waypoints in memory only: %s", error)
+            return
+        self._apart = max(_APART, time.perf_counter() - began)
+        if len(self._unsaved) >= _AT_ONCE or not self._waypoints:
+            await self._save()
+
+    async def _save(self) -> None:
+        """Write the waypoints that were left. They cost speed where they can't be, nothing else."""
+        unsaved, self._unsaved = self._unsaved, []
+        if not unsaved:
+            return
+
+        def save(transaction: EngineTransaction) -> None:
+            for snapshot in unsaved:
+                transaction.save_snapshot(snapshot)
+
+        try:
+            await self.store._backend.transact(save)
+        except ReadOnlyError:
+            self._keep = False
+        except StorageError as error:
+            self._keep = False
+            _LOG.warning("travel keeps its waypoints in memory only: %s", error)
+
+    async def _base(self, position: int) -> Loaded[S]:
+        """The nearest state at or before a position; whoever asked may change it."""
+        remembered = self._waypoints.newest(position)
+        query = self.of.up_to(position)
+        state, place = await self.repository._from_snapshot(self._kept_as, query)
+        if place is START and remembered is None:
+            state, place = await self.repository._from_snapshot(self.subject, query)
+        if remembered is not None and remembered.read_until >= place.position:
+            copied = self.fold.copied(remembered.state)
+            return msgspec.structs.replace(remembered, state=copied)
+        at = place.position
+        return Loaded(state, place.version, at, at, NOTHING, place, self.subject)

@@ -1,0 +1,141 @@
+# Generated from src/everwhen/_async/altering.py by tools/unasync.py: edit that, then run `make sync`.
+"""Histories that never happened: replayed without some events, or with others in their place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from everwhen._sync.past import Past
+from everwhen.alterations import Alteration, Supposed
+from everwhen.commits import Write
+from everwhen.contract import StoredSlice
+from everwhen.diff import Diff, diff
+from everwhen.errors import InvalidQueryError
+from everwhen.reading import by_position
+from everwhen.recorded import RecordedEvent, entries_of, recorded_events
+from everwhen.travel import HEAD, Moment, Step
+
+if TYPE_CHECKING:
+    from everwhen._sync.timemachine import TimeMachine
+
+S = TypeVar("S")
+
+_NEVER_COMMITTED: Final = bytes(16)
+
+
+class AlteredHistory(Generic[S]):
+    """A history that never happened, to be travelled like the true one.
+
+    Its states come as `Supposed`, never as `Visit`, and no snapshot is ever taken of them. Events
+    that were inserted or edited have the nil UUID as the id of their commit.
+    """
+
+    def __init__(self, machine: TimeMachine[S], past: Past[S], alteration: Alteration) -> None:
+        self.alteration = alteration
+        self._machine = machine
+        self._past = past
+
+    def travel_to(self, moment: Moment = HEAD) -> Supposed[S]:
+        """The state as it would be at a moment."""
+        last = self._machine.position_of(moment)
+        counts = _Counts()
+        fold = self._past.fold
+        state = (self._past.visit(min(self.alteration.begins, last))).state
+        for events in self._events(last, counts):
+            state = _after(fold, state, events)
+        return Supposed(state, last, dict(counts.left_out), counts.edited, counts.inserted)
+
+    def replay(self, end: Moment = HEAD) -> Iterator[Step[S]]:
+        """Each step from where it begins to differ from the true history, up to a moment."""
+        last = self._machine.position_of(end)
+        fold = self._past.fold
+        state = (self._past.visit(min(self.alteration.begins, last))).state
+        for events in self._events(last, _Counts()):
+            after = _after(fold, fold.copied(state), events)
+            yield Step(events, state, after)
+            state = after
+
+    def diff(self, moment: Moment = HEAD) -> Diff:
+        """What would be different from the true state at a moment."""
+        true = self._machine.travel_to(moment)
+        supposed = self.travel_to(true.until)
+        return diff(true.state, supposed.state)
+
+    def _events(self, last: int, counts: _Counts) -> Iterator[Sequence[RecordedEvent[Any]]]:
+        """What is folded behind where the alteration begins, step by step."""
+        alteration, past = self.alteration, self._past
+        unused = {p for p in (*alteration.edited, *alteration.inserted) if 0 < p <= last}
+        begins = min(alteration.begins, last)
+        for events in self._inserted(0, counts) if 0 in alteration.inserted else ():
+            yield events
+        for page in past.store.read_pages(past.of.after(begins).up_to(last)):
+            for events in by_position(page):
+                position = events[0].position
+                unused.discard(position)
+                if not alteration.keeps(events[0]):
+                    counts.left_out[events[0].type] += 1
+                elif position in alteration.edited:
+                    counts.edited += 1
+                    write = Write(events[0].stream, list(alteration.edited[position]))
+                    for edited in self._made(write, events[0]):
+                        yield [edited]
+                else:
+                    yield events
+                for inserted in self._inserted(position, counts, events[0]):
+                    yield inserted
+        if unused:
+            raise InvalidQueryError(
+                f"no event of this history stands at position {min(unused)}, where one is to be "
+                f"edited or inserted behind"
+            )
+
+    def _inserted(
+        self, position: int, counts: _Counts, beside: RecordedEvent[Any] | None = None
+    ) -> list[list[RecordedEvent[Any]]]:
+        made = [
+            [event]
+            for write in self.alteration.inserted.get(position, ())
+            for event in self._made(write, beside)
+        ]
+        counts.inserted += len(made)
+        return made
+
+    def _made(self, write: Write, beside: RecordedEvent[Any] | None) -> list[RecordedEvent[Any]]:
+        """Events as if they had been recorded beside another one. Checked as on appending."""
+        codec = self._past.store._codec
+        made: list[RecordedEvent[Any]] = []
+        if not write.events:
+            return made
+        for encoded in codec.encode(write.stream, list(write.events), _NEVER_COMMITTED, 0):
+            stored = StoredSlice(
+                beside.position if beside else 0,
+                write.stream,
+                beside.version if beside and beside.stream == write.stream else 0,
+                encoded.count,
+                beside._slice.recorded_at if beside else 0,
+                _NEVER_COMMITTED,
+                0,
+                None,
+                encoded.body,
+            )
+            made += recorded_events(stored, entries_of(stored), None, codec)
+        return made
+
+
+class _Counts:
+    """What became of the events on the way."""
+
+    def __init__(self) -> None:
+        self.left_out: Counter[str] = Counter()
+        self.edited = 0
+        self.inserted = 0
+
+
+def _after(fold: Any, state: Any, events: Sequence[RecordedEvent[Any]]) -> Any:
+    try:
+        return fold._after(state, events)
+    except Exception as error:
+        error.add_note(f"in an altered history, fold {fold.name!r}, at {events[0]!r}")
+        raise

@@ -1,0 +1,132 @@
+# Generated from src/everwhen/_async/histories.py by tools/unasync.py: edit that, then run `make sync`.
+"""How a state came about: who wrote each part of it last, and what led to an event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from everwhen._sync.past import Past
+from everwhen._sync.store import EVERYTHING, Store
+from everwhen.codec import encode_json
+from everwhen.diff import Change
+from everwhen.paths import MISSING, Path, keys_of, part_of, value_at
+from everwhen.reading import PAGE_EVENTS, events_of_page, next_page
+from everwhen.recorded import RecordedEvent
+from everwhen.stretches import Stretch
+from everwhen.travel import Cause, Explanation
+
+_MOST: Final = 1_000
+
+
+def blamed(past: Past[Any], position: int, path: Path) -> dict[Path, RecordedEvent[Any] | None]:
+    """The event that last wrote each leaf of a part; None for what no event wrote."""
+    state = (past.visit(position)).state
+    found: dict[Path, RecordedEvent[Any] | None] = dict.fromkeys(
+        leaves_of(value_at(state, path), path)
+    )
+    unexplained = set(found)
+    while unexplained and position > 0:
+        stretch = past.stretch_at(position)
+        if not _is_untouched(stretch, unexplained, position):
+            for stop in reversed(stretch.stops[: stretch.stops_at(position)]):
+                step = stretch.step(stop)
+                for change in step.changes:
+                    for leaf in _written(change, unexplained):
+                        found[leaf] = step.event
+                        unexplained.discard(leaf)
+                if not unexplained:
+                    break
+        position = stretch.start
+    return found
+
+
+def leaves_of(value: Any, path: Path = ()) -> Iterator[Path]:
+    """The paths of all that has no parts in a value; of the value itself, if it has none."""
+    keys = [] if value is MISSING else keys_of(value)
+    if not keys:
+        yield path
+    for key in keys:
+        yield from leaves_of(part_of(value, key), (*path, key))
+
+
+def _is_untouched(stretch: Stretch[Any], leaves: Iterable[Path], position: int) -> bool:
+    """Whether the leaves' records are the same objects all along, so that nothing wrote them."""
+    before, after = stretch.state(0), stretch.state(stretch.count_at(position))
+    records = {leaf[:-1] for leaf in leaves}
+    return all(value_at(before, path) is value_at(after, path) for path in records)
+
+
+def _written(change: Change, leaves: set[Path]) -> list[Path]:
+    """Which of the leaves a change has written."""
+    path = change.path
+    found = [path[:n] for n in range(len(path) + 1) if path[:n] in leaves]
+    return found or [leaf for leaf in leaves_of(change.after, path) if leaf in leaves]
+
+
+def explained(store: Store, event: RecordedEvent[Any]) -> Explanation:
+    """The chain of causes of an event, and all that belongs to the same correlation."""
+    causes: list[Cause] = []
+    seen = {event.event_id}
+    cause_id = event.metadata.causation_id
+    while cause_id is not None and cause_id not in seen and len(causes) < _MOST:
+        seen.add(cause_id)
+        cause = event_of_id(store, cause_id)
+        causes.append(Cause(cause_id, cause))
+        cause_id = None if cause is None else cause.metadata.causation_id
+    known = [event, *(cause.event for cause in causes if cause.event is not None)]
+    first = min(one.position for one in known)
+    related: list[RecordedEvent[Any]] = []
+    for one in correlated(store, event.metadata.correlation_id, after=first - 1):
+        if len(related) == _MOST:
+            return Explanation(event, causes, related, is_whole=False)
+        related.append(one)
+    return Explanation(event, causes, related, is_whole=True)
+
+
+def event_of_id(store: Store, event_id: str) -> RecordedEvent[Any] | None:
+    """The event of an id that a commit gave it, or the first of a commit's; None for others."""
+    name, _, index = event_id.partition("/")
+    try:
+        commit_id = UUID(name)
+        number = int(index.partition(".")[0] or 0)
+    except ValueError:
+        return None
+    events = store.commit_events(commit_id)
+    matching = [one for one in events if one.event_id == event_id]
+    if matching or index:
+        return matching[0] if matching else None
+    return events[number] if events else None
+
+
+def correlated(
+    store: Store, correlation_id: str, *, after: int = 0
+) -> Iterator[RecordedEvent[Any]]:
+    """The events of a conversation, in order.
+
+    Metadata has no index: every slice behind the position is looked at, but only those that may
+    belong to it are decoded.
+    """
+    needle = encode_json(correlation_id)[1:-1]
+    try:
+        commit_id = UUID(correlation_id).bytes
+    except ValueError:
+        commit_id = b""
+    query = EVERYTHING.after(after)
+    while True:
+        page, asked, wanted = store._one_page(query, PAGE_EVENTS)
+        likely = [
+            stored
+            for stored in page.slices
+            if stored.commit_id == commit_id or (stored.metadata and needle in stored.metadata)
+        ]
+        part = msgspec.structs.replace(page, slices=likely)
+        for event in events_of_page(part, asked, wanted, store._codec):
+            if event.metadata.correlation_id == correlation_id:
+                yield event
+        if page.end:
+            return
+        query = next_page(query, page)

@@ -1,0 +1,111 @@
+"""What is different in a history that never happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from everwhen.commits import Write
+from everwhen.contract import category_of
+from everwhen.errors import InvalidQueryError
+from everwhen.recorded import RecordedEvent
+
+S = TypeVar("S")
+
+
+class Where(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events are meant: those that fit in every way that is given.
+
+    ``users`` and ``correlations`` are those of the metadata; an event fits ``tags`` if it carries
+    all of them, and any other way if it is one of those that are named.
+    """
+
+    types: frozenset[str] = frozenset()
+    streams: frozenset[str] = frozenset()
+    categories: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+    users: frozenset[str] = frozenset()
+    correlations: frozenset[str] = frozenset()
+    positions: frozenset[int] = frozenset()
+    predicate: Callable[[RecordedEvent[Any]], Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__[:-1]:
+            given = getattr(self, name)
+            if isinstance(given, str | bytes) or not isinstance(given, Collection):
+                raise InvalidQueryError(f"Where: {name}={given!r}; give a set of them")
+            msgspec.structs.force_setattr(self, name, frozenset(given))
+        if self.predicate is None and not any(getattr(self, n) for n in self.__struct_fields__):
+            raise InvalidQueryError("Where(): say which events are meant, in one way at least")
+
+    def fits(self, event: RecordedEvent[Any]) -> bool:
+        """Whether the event is meant."""
+        if self.types and event.type not in self.types:
+            return False
+        if self.streams and event.stream not in self.streams:
+            return False
+        if self.categories and category_of(event.stream) not in self.categories:
+            return False
+        if not self.tags.issubset(event.tags):
+            return False
+        if self.positions and event.position not in self.positions:
+            return False
+        if self.users or self.correlations:
+            metadata = event.metadata
+            if self.users and metadata.user_id not in self.users:
+                return False
+            if self.correlations and metadata.correlation_id not in self.correlations:
+                return False
+        return self.predicate is None or bool(self.predicate(event))
+
+
+class Alteration(msgspec.Struct, frozen=True, kw_only=True):
+    """What is different in a history that never happened.
+
+    ``only`` and ``without`` filter its events. ``edited`` has what stands at a position instead of
+    its event, ``inserted`` what follows the event at a position: writes to streams, whose beliefs
+    about versions don't matter.
+    """
+
+    only: Where | None = None
+    without: Where | None = None
+    edited: Mapping[int, Sequence[Any]] = msgspec.field(default_factory=dict)
+    inserted: Mapping[int, Sequence[Write]] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (self.only or self.without or self.edited or self.inserted):
+            raise InvalidQueryError(
+                "nothing is altered; give only=, without=, edited= or inserted="
+            )
+
+    @property
+    def begins(self) -> int:
+        """The last position up to which everything is as it was."""
+        if self.only is not None:
+            return 0
+        places = [position - 1 for position in self.edited] + list(self.inserted)
+        if self.without is not None:
+            places.append(min(self.without.positions, default=1) - 1)
+        return max(0, min(places))
+
+    def keeps(self, event: RecordedEvent[Any]) -> bool:
+        """Whether the event is in it, edited or not."""
+        if self.only is not None and not self.only.fits(event):
+            return False
+        return self.without is None or not self.without.fits(event)
+
+
+class Supposed(msgspec.Struct, Generic[S], frozen=True):
+    """A state that never was: what a filtered or altered history would have led to.
+
+    ``left_out`` counts the events that were left out of it by their type; ``edited`` and
+    ``inserted`` count the others. It holds up to the position ``until``.
+    """
+
+    state: S
+    until: int
+    left_out: Mapping[str, int]
+    edited: int
+    inserted: int
