@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -22,13 +23,13 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     all of them, and any other way if it is one of those that are named.
     """
 
-    types: frozenset[str] = frozenset()
-    streams: frozenset[str] = frozenset()
-    categories: frozenset[str] = frozenset()
-    tags: frozenset[str] = frozenset()
-    users: frozenset[str] = frozenset()
-    correlations: frozenset[str] = frozenset()
-    positions: frozenset[int] = frozenset()
+    types: AbstractSet[str] = frozenset()
+    streams: AbstractSet[str] = frozenset()
+    categories: AbstractSet[str] = frozenset()
+    tags: AbstractSet[str] = frozenset()
+    users: AbstractSet[str] = frozenset()
+    correlations: AbstractSet[str] = frozenset()
+    positions: AbstractSet[int] = frozenset()
     predicate: Callable[[RecordedEvent[Any]], Any] | None = None
 
     def __post_init__(self) -> None:
@@ -48,7 +49,7 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
             return False
         if self.categories and category_of(event.stream) not in self.categories:
             return False
-        if not self.tags.issubset(event.tags):
+        if not self.tags <= set(event.tags):
             return False
         if self.positions and event.position not in self.positions:
             return False

@@ -88,7 +88,7 @@ class Past(Generic[S]):
                 stretch = await self._stretch_at(position)
                 if stretch.count_before(position) < stretch.count_at(position):
                     return stretch.step(position)
-            near = await self._moved_back(position + 1, 1)
+            near = await self._moved_back(position, 0)
             near = near or await self._moved_on(0, 1)
         raise InvalidQueryError(
             f"no event of {self.subject} stands at position {position}"
@@ -152,7 +152,7 @@ class Past(Generic[S]):
         return reached
 
     async def _moved_back(self, position: int, steps: int) -> int:
-        position = min(position, (await self.store.head()).position + 1)
+        position = min(position, (await self.store.head()).position)
         while position > 0:
             stretch = await self._stretch_at(position)
             index = stretch.stops_at(position) - steps

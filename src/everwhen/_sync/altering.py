@@ -66,7 +66,9 @@ class AlteredHistory(Generic[S]):
     def _events(self, last: int, counts: _Counts) -> Iterator[Sequence[RecordedEvent[Any]]]:
         """What is folded behind where the alteration begins, step by step."""
         alteration, past = self.alteration, self._past
-        unused = {p for p in (*alteration.edited, *alteration.inserted) if 0 < p <= last}
+        head = (past.store.head()).position
+        places = (*alteration.edited, *alteration.inserted)
+        unused = {p for p in places if 0 < p <= last or p > head}
         begins = min(alteration.begins, last)
         for events in self._inserted(0, counts) if 0 in alteration.inserted else ():
             yield events

@@ -89,7 +89,7 @@ class Past(Generic[S]):
                 stretch = self._stretch_at(position)
                 if stretch.count_before(position) < stretch.count_at(position):
                     return stretch.step(position)
-            near = self._moved_back(position + 1, 1)
+            near = self._moved_back(position, 0)
             near = near or self._moved_on(0, 1)
         raise InvalidQueryError(
             f"no event of {self.subject} stands at position {position}"
@@ -151,7 +151,7 @@ class Past(Generic[S]):
         return reached
 
     def _moved_back(self, position: int, steps: int) -> int:
-        position = min(position, (self.store.head()).position + 1)
+        position = min(position, (self.store.head()).position)
         while position > 0:
             stretch = self._stretch_at(position)
             index = stretch.stops_at(position) - steps
