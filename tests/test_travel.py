@@ -249,9 +249,10 @@ def _matched(state: Any) -> bool:
     return False
 
 
-@settings(max_examples=200)
-@given(COMMITS, st.sampled_from(range(len(CONDITIONS))), OF, SEEDS)
-def test_when_a_condition_held(history: Histories, number: int, of: Query, seed: int) -> None:
+@pytest.mark.parametrize("number", range(len(CONDITIONS)))
+@settings(max_examples=40)
+@given(history=COMMITS, of=OF, seed=SEEDS)
+def test_when_a_condition_held(number: int, history: Histories, of: Query, seed: int) -> None:
     with written(history) as store:
         fold, rng = persistent(), random.Random(seed)
         condition = CONDITIONS[number]

@@ -32,6 +32,7 @@ from everwhen.travel import Transition, Visit
 
 S = TypeVar("S")
 
+_WHOLE: Final = Read(())
 _TRACKED: Final = 16
 _REMEMBERED: Final = 2_000_000
 _FIRST_CHUNK: Final = 4_096
@@ -190,7 +191,7 @@ class Finder(Generic[S]):
         """Asks again where the parts that it looked at have changed, as long as that is known."""
         held = holds(condition, now.state)
         position, chunk = now.until, _CHUNK
-        while position < last and len(reads) <= _TRACKED and all(read.path for read in reads):
+        while position < last and len(reads) <= _TRACKED and _WHOLE not in reads:
             until = min(last, position + chunk)
             parts = self._parts_of(reads, until, last, progress)
             if parts is None:
