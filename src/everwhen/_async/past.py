@@ -29,11 +29,14 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Is told the position that was reached, and the one where it ends."""
 
 _LOG: Final = logging.getLogger("everwhen")
-_APART: Final = 0.003
+_APART: Final = 0.002
+_PATIENCE: Final = 3
 _AT_ONCE: Final = 32
 _STRETCHES: Final = 8
 _IN_MEMORY: Final = 256
 _SMALLEST: Final = 16
+_SPAN: Final = 512
+_LEAD: Final = 128
 
 
 class Past(Generic[S]):
@@ -129,8 +132,8 @@ class Past(Generic[S]):
         async with self._lock:
             loaded = await self._base(last)
             while loaded.read_until < last:
-                page, asked, wanted = await self._page(loaded)
-                loaded = await self._past(loaded, page, asked, wanted)
+                page, asked, wanted = await self._page(loaded, PAGE_EVENTS)
+                loaded = await self._past(loaded, page, asked, wanted, self._apart)
                 if progress is not None:
                     progress(min(loaded.read_until, last), last)
             await self._save()
@@ -170,11 +173,13 @@ class Past(Generic[S]):
                 return stretch
         loaded = await self._base(position - 1)
         while True:
-            page, asked, wanted = await self._page(loaded)
+            gap = position - loaded.read_until
+            size = gap - _LEAD if gap > 2 * _LEAD else _SPAN
+            page, asked, wanted = await self._page(loaded, size)
             if page.end or page.cursor >= position:
                 await self._save()
                 return self._stretch(loaded, page, asked, wanted, position)
-            loaded = await self._past(loaded, page, asked, wanted)
+            loaded = await self._past(loaded, page, asked, wanted, self._apart * _PATIENCE)
 
     async def _following(self, stretch: Stretch[S]) -> Stretch[S]:
         """The piece of history behind another one."""
@@ -186,8 +191,8 @@ class Past(Generic[S]):
         loaded = Loaded(
             state, place.version, place.position, stretch.until, since, place, self.subject
         )
-        loaded = await self._leave(loaded)
-        page, asked, wanted = await self._page(loaded)
+        loaded = await self._leave(loaded, self._apart * _PATIENCE)
+        page, asked, wanted = await self._page(loaded, _SPAN)
         return self._stretch(loaded, page, asked, wanted, page.cursor)
 
     def _stretch(
@@ -198,14 +203,16 @@ class Past(Generic[S]):
         self._stretches.appendleft(stretch)
         return stretch
 
-    async def _page(self, loaded: Loaded[S]) -> tuple[Page, Query, Query]:
-        """The next page behind a state, no larger than is folded in a moment."""
+    async def _page(self, loaded: Loaded[S], size: int) -> tuple[Page, Query, Query]:
+        """The next page of so many events behind a state, or of what is folded in a moment."""
         fits = int(self._apart / self._seconds_per_event)
         wanted = self.of.after(loaded.read_until)
-        size = min(PAGE_EVENTS, max(_SMALLEST, fits))
+        size = min(PAGE_EVENTS, size, max(_SMALLEST, fits))
         return await self.store._one_page(wanted, size)
 
-    async def _past(self, loaded: Loaded[S], page: Page, asked: Query, wanted: Query) -> Loaded[S]:
+    async def _past(
+        self, loaded: Loaded[S], page: Page, asked: Query, wanted: Query, apart: float
+    ) -> Loaded[S]:
         """The state behind the page, with a waypoint left there if one is due."""
         before, codec = loaded.since, self.store._codec
         loaded = with_page(loaded, page, asked, wanted, codec, self.fold)
@@ -214,13 +221,13 @@ class Past(Generic[S]):
         if events:
             spent = (loaded.since.seconds - before.seconds) / events
             self._seconds_per_event += 0.3 * (spent - self._seconds_per_event)
-        return await self._leave(loaded)
+        return await self._leave(loaded, apart)
 
-    async def _leave(self, loaded: Loaded[S]) -> Loaded[S]:
-        """Leave a waypoint if one is due."""
+    async def _leave(self, loaded: Loaded[S], apart: float) -> Loaded[S]:
+        """Leave a waypoint if the last one is so many seconds of replay away."""
         if self._is_immutable:
             self._waypoints.add(loaded)
-        if loaded.since.seconds < self._apart or loaded._place is START:
+        if loaded.since.seconds < apart or loaded._place is START:
             return loaded
         loaded = msgspec.structs.replace(loaded, since=NOTHING)
         if not self._is_immutable:

@@ -34,36 +34,34 @@ S = TypeVar("S")
 
 _WHOLE: Final = Read(())
 _TRACKED: Final = 16
-_REMEMBERED: Final = 2_000_000
+_MANY: Final = 1_000
+_RARE: Final = 16
 _FIRST_CHUNK: Final = 4_096
-_CHUNK: Final = 65_536
+_CHUNK: Final = 16_384
 
 
 class PartHistory:
-    """What a read saw at every place where it changed, from the beginning to ``until``."""
+    """What a read saw at every place where it changed, from the beginning to ``until``.
+
+    It ``is_busy`` where that isn't worth remembering: it changes with so many events that asking
+    after each of them is as fast, or in place, which doesn't show.
+    """
 
     def __init__(self, read: Read, state: Any) -> None:
         self.look = looked_at(read)
         self.until = 0
         self.positions = array("q")
-        self.values = [_kept(self.look(state))]
+        self.values = [self.look(state)]
+        self.is_busy = not _is_fixed(self.values[0])
 
-    @property
-    def is_too_busy(self) -> bool:
-        """Whether it changes more often than is worth remembering."""
-        return len(self.positions) >= _REMEMBERED
-
-    def note(self, position: int, state: Any) -> None:
-        """Remember what is there now, if it is another value."""
-        if position > self.until and self.has_changed(state):
-            self.positions.append(position)
-            self.values.append(_kept(self.look(state)))
-            self.until = position
-
-    def has_changed(self, state: Any) -> bool:
-        """Whether the part may be another than the last one that was noted."""
-        value, last = self.look(state), self.values[-1]
-        return value is not last and (type(value) is not type(last) or value != last)
+    def note(self, position: int, value: Any) -> None:
+        """Remember what is there from a position on, if it is another value."""
+        if position <= self.until or _is_same(value, self.values[-1]):
+            return
+        self.positions.append(position)
+        self.values.append(value)
+        count = len(self.positions)
+        self.is_busy = count > _MANY + position // _RARE or not _is_fixed(value)
 
     def at(self, position: int) -> Any:
         """What was there at a position."""
@@ -97,8 +95,34 @@ def _stops(parts: Iterable[PartHistory], after: int, until: int) -> Iterator[int
         yield stop
 
 
-def _kept(value: Any) -> Any:
-    return value if value is MISSING or is_immutable(value) else deepcopy(value)
+def _is_same(value: Any, other: Any) -> bool:
+    return value is other or (type(value) is type(other) and bool(value == other))
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether a value that was seen stays as it is."""
+    return value is MISSING or isinstance(value, type) or is_immutable(value)
+
+
+class Watched:
+    """A part of a state, and the last value that it was seen with."""
+
+    def __init__(self, read: Read, state: Any) -> None:
+        self._look = looked_at(read)
+        self.value = self._kept(state)
+
+    def has_changed(self, state: Any) -> bool:
+        """Whether it is another value now."""
+        return not _is_same(self._look(state), self.value)
+
+    def update(self, state: Any) -> tuple[Any, Any]:
+        """See it anew; the value before, and now."""
+        before, self.value = self.value, self._kept(state)
+        return before, self.value
+
+    def _kept(self, state: Any) -> Any:
+        value = self._look(state)
+        return value if _is_fixed(value) else deepcopy(value)
 
 
 class Finder(Generic[S]):
@@ -235,34 +259,28 @@ class Finder(Generic[S]):
         progress: Progress | None = None,
     ) -> Iterator[tuple[S, Place]]:
         """Each state behind ``start`` in which something is noticed, and where it is."""
-        past = self._past
-        fold, codec = past.fold, past.store._codec
-        until = start
-        while until < last:
-            wanted = past.of.after(until).up_to(last)
-            page, asked, wanted = past.store._one_page(wanted, PAGE_EVENTS)
-            events, place = foldable_page(page, asked, wanted, codec, fold)
+        fold = self._past.fold
+        for events, place, reached in self._pages(start, last):
             state, index = fold._until(state, events, 0, noticed)
             while index < len(events):
                 yield state, place(index)
                 state, index = fold._until(state, events, index + 1, noticed)
-            until = last if page.end else min(page.cursor, last)
             if progress is not None:
-                progress(until, last)
+                progress(reached, last)
 
     def _parts_of(
         self, reads: Reads, until: int, last: int, progress: Progress | None
     ) -> dict[Read, PartHistory] | None:
-        """The histories of the parts up to a position; None where they change too often."""
+        """The histories of the parts up to a position; None where that isn't worth the while."""
         with self._lock:
             initial = self._past.fold.initial()
             parts = {
                 read: self._parts.setdefault(read, PartHistory(read, initial)) for read in reads
             }
             behind = [part for part in parts.values() if part.until < until]
-            if behind:
+            if behind and not any(part.is_busy for part in behind):
                 self._extend(behind, until, last, progress)
-        return None if any(part.is_too_busy for part in behind) else parts
+        return None if any(part.is_busy for part in behind) else parts
 
     def _extend(
         self, parts: list[PartHistory], until: int, last: int, progress: Progress | None
@@ -270,22 +288,29 @@ class Finder(Generic[S]):
         """Bring the histories of parts up to a position, all in one go."""
         start = min(part.until for part in parts)
         state = (self._past.visit(start)).state
-
-        def changed(state: S) -> bool:
-            return any(part.has_changed(state) for part in parts)
-
-        def told(position: int, _: int) -> None:
-            if progress is not None:
-                progress(position, last)
-
-        noticed = parts[0].has_changed if len(parts) == 1 else changed
-        for now, place in self._noticed(noticed, state, start, until, told):
-            for part in parts:
-                part.note(place.position, now)
-            if any(part.is_too_busy for part in parts):
+        looks = [part.look for part in parts]
+        seen = [look(state) for look in looks]
+        for events, place, reached in self._pages(start, until):
+            state, found = self._past.fold._seen(state, events, looks, seen)
+            for index, number, value in found:
+                parts[number].note(place(index).position, value)
+            if any(part.is_busy for part in parts):
                 return
+            if progress is not None:
+                progress(reached, last)
         for part in parts:
             part.until = max(part.until, until)
+
+    def _pages(
+        self, start: int, last: int
+    ) -> Iterator[tuple[list[Any], Callable[[int], Place], int]]:
+        """The events in ``(start, last]`` as folds take them, and how far each page reaches."""
+        past, codec = self._past, self._past.store._codec
+        while start < last:
+            wanted = past.of.after(start).up_to(last)
+            page, asked, wanted = past.store._one_page(wanted, PAGE_EVENTS)
+            start = last if page.end else min(page.cursor, last)
+            yield (*foldable_page(page, asked, wanted, codec, past.fold), start)
 
     def writes(
         self, read: Read, start: int, last: int, progress: Progress | None = None
@@ -298,11 +323,9 @@ class Finder(Generic[S]):
                 yield stop, part.at(stop - 1), part.at(stop)
             return
         state = (self._past.visit(start)).state
-        part = PartHistory(read, state)
-        for now, place in self._noticed(part.has_changed, state, start, last, progress):
-            before = part.values[-1]
-            part = PartHistory(read, now)
-            yield place.position, before, part.values[-1]
+        seen = Watched(read, state)
+        for now, place in self._noticed(seen.has_changed, state, start, last, progress):
+            yield place.position, *seen.update(now)
 
     def last_write(self, read: Read, until: int) -> int | None:
         """The last place up to a position at which a part changed."""
@@ -313,10 +336,10 @@ class Finder(Generic[S]):
         while upper > 0:
             lower = max(0, upper - size)
             state = (self._past.visit(lower)).state
-            part, found_at = PartHistory(read, state), None
+            part, found_at = Watched(read, state), None
             for now, place in self._noticed(part.has_changed, state, lower, upper):
                 found_at = place.position
-                part.note(found_at, now)
+                part.update(now)
             if found_at is not None:
                 return found_at
             upper, size = lower, size * 2
@@ -325,7 +348,7 @@ class Finder(Generic[S]):
     def next_write(self, read: Read, after: int, last: int) -> int | None:
         """The first place behind a position at which a part changes."""
         state = (self._past.visit(after)).state
-        part = PartHistory(read, state)
+        part = Watched(read, state)
         if self._knows(frozenset({read}), last):
             return next(_stops([self._parts[read]], after, last), None)
         for _, place in self._noticed(part.has_changed, state, after, last):
