@@ -30,11 +30,14 @@ E = TypeVar("E")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """Base class for events: an immutable, fast, typed record.
 
     Class attributes, all optional: ``type_name`` (the class's name), ``schema_version`` (1) and
     ``tag_fields``, the names of fields whose values tag the event as ``field:value``.
+
+    Events are no concern of the garbage collector: nothing immutable leads back to itself, and
+    history read by the million would set it off again and again.
     """
 
     type_name: ClassVar[str]
