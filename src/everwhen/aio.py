@@ -76,7 +76,7 @@ from everwhen.errors import (
     UnsupportedError,
 )
 from everwhen.events import Event, EventType, NewEvent, UnknownEvent
-from everwhen.fold import Document, Fold, documents
+from everwhen.fold import Document, Fold, document, documents
 from everwhen.metadata import CommitMetadata, causation, context
 from everwhen.paths import MISSING, plain
 from everwhen.projections import (
@@ -110,6 +110,7 @@ from everwhen.travel import (
     Bookmark,
     Cause,
     Explanation,
+    Moment,
     Parting,
     Step,
     Transition,
@@ -183,6 +184,7 @@ __all__ = [
     "Loaded",
     "Metadata",
     "Middleware",
+    "Moment",
     "Never",
     "NewEvent",
     "NewerStoreError",
@@ -251,6 +253,7 @@ __all__ = [
     "command_of",
     "context",
     "diff",
+    "document",
     "documents",
     "export_events",
     "import_events",

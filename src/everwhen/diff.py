@@ -140,7 +140,10 @@ def are_alike(one: Diff, other: Diff) -> bool:
     return all(
         mine.path == theirs.path
         and (mine.after is MISSING) is (theirs.after is MISSING)
-        and (mine.after is MISSING or plain(mine.after) == plain(theirs.after))
+        and (
+            mine.after is MISSING
+            or plain(mine.after, ordered=True) == plain(theirs.after, ordered=True)
+        )
         for mine, theirs in zip(one, other, strict=True)
     )
 
@@ -239,10 +242,10 @@ def _stored_name(value: Any, key: Any) -> Any:
 def _operation(path: Path, change: Change) -> dict[str, Any]:
     pointer = pointer_of(path)
     if change.before is MISSING:
-        return {"op": "add", "path": pointer, "value": plain(change.after)}
+        return {"op": "add", "path": pointer, "value": plain(change.after, ordered=True)}
     if change.after is MISSING:
         return {"op": "remove", "path": pointer}
-    return {"op": "replace", "path": pointer, "value": plain(change.after)}
+    return {"op": "replace", "path": pointer, "value": plain(change.after, ordered=True)}
 
 
 def _shown(value: Any, width: int = 60) -> str:

@@ -263,6 +263,15 @@ def is_immutable(state: Any) -> bool:
     return isinstance(state, abc.Mapping | abc.Set)
 
 
+document: Final[Fold[dict[str, Any]]] = Fold("document", dict, copy=dict.copy, state=dict[str, Any])
+"""What one stream's events say together: the newest value of each field of their data."""
+
+
+@document.otherwise
+def _laid_over(state: dict[str, Any], recorded: RecordedEvent[Any]) -> dict[str, Any]:
+    return {**state, **recorded.data}
+
+
 class Document(msgspec.Struct, frozen=True):
     """What a stream's events say together, without knowing their classes.
 

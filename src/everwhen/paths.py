@@ -247,10 +247,14 @@ def key_text(key: Any) -> str:
     return str(text)
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON has it: dicts with text keys, lists or tuples, text, numbers, None."""
+def plain(value: Any, *, ordered: bool = False) -> Any:
+    """A value as JSON has it: dicts with text keys, lists or tuples, text, numbers, None.
+
+    With ``ordered``, equal values come out the same: a set's members and a dict's keys are sorted.
+    """
+    order: Any = "deterministic" if ordered else None
     try:
-        return msgspec.to_builtins(value, str_keys=True, order="deterministic", enc_hook=_parts)
+        return msgspec.to_builtins(value, str_keys=True, order=order, enc_hook=_parts)
     except TypeError:  # a key that msgspec has no text for
         return _plain(value)
 

@@ -185,7 +185,7 @@ class Parting(msgspec.Struct, Generic[S], frozen=True):
     @property
     def changes(self) -> Diff:
         """What would have to change in the one state to become the other."""
-        return diff(plain(self.mine), plain(self.theirs))
+        return diff(plain(self.mine, ordered=True), plain(self.theirs, ordered=True))
 
 
 class Cause(msgspec.Struct, frozen=True):

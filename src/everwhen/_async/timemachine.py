@@ -261,7 +261,7 @@ class TimeMachine(Generic[S]):
         """
         until = await self.position_of(end)
         mine, theirs = self.fold.initial(), other.initial()
-        if diff(plain(mine), plain(theirs)):
+        if diff(plain(mine, ordered=True), plain(theirs, ordered=True)):
             return Parting(None, mine, theirs)
         async for page in self.store.read_pages(self.of.up_to(until)):
             for events in by_position(page):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
 
+from everwhen import Moment, moment_from
 from everwhen.cli.exits import say
-from everwhen.moments import Moment, moment_of, place_of
+from everwhen.moments import Moment as PointInTime
+from everwhen.moments import moment_of, place_of
 
 
 class LocalZone(tzinfo):
@@ -42,7 +44,13 @@ def given_place(text: str) -> datetime | int:
     return place if isinstance(place, int) else _announced(place, text)
 
 
-def _announced(moment: Moment, text: str) -> datetime:
+def given_moment_of(text: str) -> Moment:
+    """The moment, in any form that travel knows, that an argument says."""
+    found = moment_from(text, now=datetime.now(UTC), zone=LocalZone())
+    return given_moment(text) if isinstance(found, datetime) else found
+
+
+def _announced(moment: PointInTime, text: str) -> datetime:
     if moment.zone_assumed:
         meant = moment.time.isoformat(timespec="auto")
         say(f"{text!r} names no time zone, so it is taken as local time: {meant}")

@@ -66,6 +66,28 @@ AfterOption: TypeAlias = Annotated[
     int | None,
     typer.Option(min=0, metavar="POSITION", help="Only events behind this position."),
 ]
+OneStreamArgument: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[STREAM]",
+        help="Only this stream's state; else that of all streams.",
+        autocompletion=completion.streams,
+    ),
+]
+OneCategoryOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--category",
+        "-c",
+        metavar="NAME",
+        help="Only streams whose name up to the first - is this.",
+        autocompletion=completion.categories,
+    ),
+]
+FoldOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--fold", metavar="MODULE:NAME", help="Derive the state with your own fold."),
+]
 EventsOption: TypeAlias = Annotated[
     str | None,
     typer.Option(

@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from everwhen.cli import appending, demo, looking, projecting, reading, state, transferring
+from everwhen.cli import (
+    appending,
+    demo,
+    looking,
+    projecting,
+    reading,
+    state,
+    transferring,
+    travelling,
+)
 from everwhen.cli.exits import INTERRUPTED, OK, USAGE, code_of, described, say
 from everwhen.cli.terminal import is_terminal
 
@@ -33,7 +42,7 @@ def program(*, rich_help: bool) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback(invoke_without_command=True)(_start)
-    for module in (transferring, reading, state, looking, projecting, appending, demo):
+    for module in (transferring, reading, state, travelling, looking, projecting, appending, demo):
         module.register(app)
     return app
 

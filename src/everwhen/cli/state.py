@@ -8,12 +8,18 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from everwhen import Document, Query, Store, documents
-from everwhen.cli import completion
+from everwhen import AsOf, Document, Moment, Query, Store, TimeMachine, document, documents
 from everwhen.cli.exits import NO, USAGE, Stop
-from everwhen.cli.here import given_place
+from everwhen.cli.here import given_moment_of
 from everwhen.cli.opening import existing
-from everwhen.cli.options import EventsOption, JsonOption, StoreArgument
+from everwhen.cli.options import (
+    EventsOption,
+    FoldOption,
+    JsonOption,
+    OneCategoryOption,
+    OneStreamArgument,
+    StoreArgument,
+)
 from everwhen.cli.own_code import event_types, fold
 from everwhen.cli.terminal import Output
 from everwhen.cli.views import DocumentView, utc
@@ -28,35 +34,16 @@ def at(
     store: StoreArgument,
     moment: Annotated[
         str,
-        typer.Argument(metavar="TIME|POSITION", help="A time, or a plain number as a position."),
+        typer.Argument(metavar="MOMENT", help="A time, a position, a version, a bookmark …"),
     ],
-    stream: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[STREAM]",
-            help="Only this stream's state; else that of all streams.",
-            autocompletion=completion.streams,
-        ),
-    ] = None,
+    stream: OneStreamArgument = None,
     *,
-    category: Annotated[
-        str | None,
-        typer.Option(
-            "--category",
-            "-c",
-            metavar="NAME",
-            help="Only streams whose name up to the first - is this.",
-            autocompletion=completion.categories,
-        ),
-    ] = None,
+    category: OneCategoryOption = None,
     occurred: Annotated[
         bool,
         typer.Option("--occurred", help="Go by when events happened, not when they were recorded."),
     ] = False,
-    fold_: Annotated[
-        str | None,
-        typer.Option("--fold", metavar="MODULE:NAME", help="Derive the state with your own fold."),
-    ] = None,
+    fold_: FoldOption = None,
     events: EventsOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -66,20 +53,22 @@ def at(
     those before. With --fold it is what your fold makes of the events; --events gives their
     classes.
 
-    A TIME is ISO 8601 (2013-05-01, '2013-05-01 14:00', 2013-05-01T12:00Z), or '2h ago',
+    A MOMENT is a time in ISO 8601 (2013-05-01, '2013-05-01 14:00', 2013-05-01T12:00Z), or '2h ago',
     '3 days ago', yesterday, now. Without a zone it is local time; a day alone is its first moment.
+    It can also be a position (5877), a version of the STREAM (v12), a bookmark (@lunch), start or
+    head; or, counted from the newest event, '5 back' or '2h before'.
 
     Columns in a pipe: stream, version, type and recorded_at of its last event, data. Exit code 1
     says that the stream had no events yet.
     """
-    query = _until(given_place(moment), occurred=occurred)
-    if category is not None:
-        query = query.category(category)
-    if stream is not None:
-        query = query.stream(stream)
     out = Output(json=json)
     own = None if fold_ is None else fold(fold_)
     with existing(store, events=event_types(events)) as opened:
+        query = _until(opened, stream, given_moment_of(moment), occurred=occurred)
+        if category is not None:
+            query = query.category(category)
+        if stream is not None:
+            query = query.stream(stream)
         if own is not None:
             _own_state(out, opened.fold(own, query))
             return
@@ -92,12 +81,17 @@ def at(
             raise Stop(_absence(opened, stream, moment), NO)
 
 
-def _until(place: datetime | int, *, occurred: bool) -> Query:
-    if isinstance(place, int):
-        if occurred:
-            raise Stop("--occurred goes with a time, not with a position", USAGE)
-        return Query().up_to(place)
-    return Query().as_of(place) if occurred else Query().as_at(place)
+def _until(store: Store, stream: str | None, moment: Moment, *, occurred: bool) -> Query:
+    if isinstance(moment, AsOf):
+        return Query().as_of(moment.time)
+    if isinstance(moment, datetime):
+        return Query().as_of(moment) if occurred else Query().as_at(moment)
+    if occurred:
+        raise Stop("--occurred goes with a time, and with nothing else", USAGE)
+    if isinstance(moment, int):
+        return Query().up_to(moment)
+    machine = TimeMachine(store, document, Query() if stream is None else stream, keep=False)
+    return Query().up_to(machine.position_of(moment))
 
 
 def _absence(store: Store, stream: str, moment: str) -> str:

@@ -1,0 +1,294 @@
+"""How steps, changes and writes are shown: as JSON, in a pipe, in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from everwhen import MISSING, Change, RecordedEvent, Step, Visit, Written, command_of, plain
+from everwhen.cli.terminal import Column, plain_value
+from everwhen.cli.views import EventView, utc
+from everwhen.paths import Path, text_of
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_MOST = 6
+
+
+class BlameEntry(msgspec.Struct, frozen=True):
+    """A leaf of a state, its value, and the event that wrote it."""
+
+    path: Path
+    value: Any
+    event: RecordedEvent[Any] | None
+
+
+class ChangeView:
+    """What differs between two states."""
+
+    columns = (Column("PATH"), Column("CHANGE"))
+
+    def record(self, change: Change) -> object:
+        """The path, and both values where they are there."""
+        found: dict[str, object] = {"path": text_of(change.path), "kind": change.kind}
+        if change.before is not MISSING:
+            found["before"] = plain(change.before)
+        if change.after is not MISSING:
+            found["after"] = plain(change.after)
+        return found
+
+    def plain(self, change: Change) -> Sequence[str]:
+        """Path, kind, value before and after."""
+        return text_of(change.path), change.kind, _plain(change.before), _plain(change.after)
+
+    def cells(self, change: Change) -> Sequence[Text]:
+        """Path, and the values before and after."""
+        from rich.text import Text
+
+        return Text(text_of(change.path) or "state"), change_look(change)
+
+
+class StepView:
+    """Events, and what each did to a state."""
+
+    columns = (
+        Column("POSITION", right=True),
+        Column("RECORDED", rigid=True, optional=True),
+        Column("STREAM"),
+        Column("TYPE"),
+        Column("CHANGES"),
+    )
+
+    def record(self, step: Step[Any]) -> object:
+        """The event, and the changes as JSON Patch."""
+        event = step.event
+        return {
+            "position": event.position,
+            "stream": event.stream,
+            "version": event.version,
+            "type": event.type,
+            "recorded_at": utc(event.recorded_at),
+            "data": msgspec.Raw(event.json),
+            "changes": [ChangeView().record(change) for change in step.changes],
+        }
+
+    def plain(self, step: Step[Any]) -> Sequence[str]:
+        """Position, time, stream, version, type, and the changes as JSON Patch."""
+        event = step.event
+        return (
+            str(event.position),
+            utc(event.recorded_at),
+            event.stream,
+            str(event.version),
+            event.type,
+            plain_value(step.changes.patch()),
+        )
+
+    def cells(self, step: Step[Any]) -> Sequence[Text]:
+        """The event, and the first changes in one line."""
+        from everwhen.cli import looks
+
+        event = step.event
+        return (
+            looks.number_look(event.position),
+            looks.stamp_look(event.recorded_at),
+            looks.stream_look(event.stream),
+            looks.type_look(event.type),
+            changes_look(step.changes),
+        )
+
+
+class VisitView:
+    """Moments, with a state's place."""
+
+    columns = (
+        Column("POSITION", right=True),
+        Column("RECORDED", rigid=True),
+        Column("AGE", rigid=True),
+        Column("EVENT"),
+    )
+
+    def record(self, item: tuple[Visit[Any], RecordedEvent[Any] | None]) -> object:
+        """The place, and the event that stands there; the state is what led there."""
+        visit, event = item
+        return {
+            "position": visit.position,
+            "recorded_at": None if visit.recorded_at is None else utc(visit.recorded_at),
+            "event": None if event is None else EventView().record(event),
+            "state": plain(visit.state),
+        }
+
+    def plain(self, item: tuple[Visit[Any], RecordedEvent[Any] | None]) -> Sequence[str]:
+        """Position, time, stream and type of the event."""
+        visit, event = item
+        recorded = "" if visit.recorded_at is None else utc(visit.recorded_at)
+        named = ("", "") if event is None else (event.stream, event.type)
+        return str(visit.position), recorded, *named
+
+    def cells(self, item: tuple[Visit[Any], RecordedEvent[Any] | None]) -> Sequence[Text]:
+        """The same, for people."""
+        from rich.text import Text
+
+        from everwhen.cli import looks
+
+        visit, event = item
+        if visit.recorded_at is None or event is None:
+            return looks.number_look(visit.position), Text("from the start"), Text(), Text()
+        named = Text.assemble(looks.stream_look(event.stream), "  ", looks.type_look(event.type))
+        stamp, age = looks.stamp_look(visit.recorded_at), looks.age_look(visit.recorded_at)
+        return looks.number_look(visit.position), stamp, age, named
+
+
+class WrittenView:
+    """The values that a part of a state has had, each with the event that wrote it."""
+
+    columns = (
+        Column("POSITION", right=True),
+        Column("RECORDED", rigid=True),
+        Column("STREAM"),
+        Column("TYPE"),
+        Column("BY"),
+        Column("VALUE"),
+    )
+
+    def record(self, written: Written) -> object:
+        """The values, and the event."""
+        found: dict[str, object] = {"position": written.position}
+        if written.before is not MISSING:
+            found["before"] = plain(written.before)
+        if written.after is not MISSING:
+            found["after"] = plain(written.after)
+        return found | {"event": EventView().record(written.event)}
+
+    def plain(self, written: Written) -> Sequence[str]:
+        """Position, time, stream, type, user, value before and after."""
+        event = written.event
+        return (
+            str(event.position),
+            utc(event.recorded_at),
+            event.stream,
+            event.type,
+            event.metadata.user_id or "",
+            _plain(written.before),
+            _plain(written.after),
+        )
+
+    def cells(self, written: Written) -> Sequence[Text]:
+        """The same, for people."""
+        from everwhen.cli import looks
+
+        event = written.event
+        return (
+            looks.number_look(event.position),
+            looks.stamp_look(event.recorded_at),
+            looks.stream_look(event.stream),
+            looks.type_look(event.type),
+            by_look(event),
+            change_look(Change((), written.before, written.after)),
+        )
+
+
+class BlameView:
+    """A state's leaves, each with its value and who wrote it last."""
+
+    columns = (
+        Column("PATH"),
+        Column("VALUE"),
+        Column("POSITION", right=True),
+        Column("RECORDED", rigid=True),
+        Column("TYPE"),
+        Column("BY"),
+    )
+
+    def record(self, entry: BlameEntry) -> object:
+        """The leaf, its value, the event, and the command that it was decided on."""
+        command = None if entry.event is None else command_of(entry.event)
+        return {
+            "path": text_of(entry.path),
+            "value": plain(entry.value),
+            "event": None if entry.event is None else EventView().record(entry.event),
+            "command": command,
+        }
+
+    def plain(self, entry: BlameEntry) -> Sequence[str]:
+        """Path, value, position, time, type, user, command."""
+        event = entry.event
+        path, value = text_of(entry.path), _plain(entry.value)
+        if event is None:
+            return path, value, "", "", "", "", ""
+        command = command_of(event)
+        return (
+            path,
+            value,
+            str(event.position),
+            utc(event.recorded_at),
+            event.type,
+            event.metadata.user_id or "",
+            "" if command is None else command.type,
+        )
+
+    def cells(self, entry: BlameEntry) -> Sequence[Text]:
+        """The same, for people."""
+        from rich.text import Text
+
+        from everwhen.cli import looks
+
+        event = entry.event
+        first = (Text(text_of(entry.path) or "state"), looks.value_look(plain(entry.value)))
+        if event is None:
+            return *first, Text(), Text("from the start", "dim"), Text(), Text()
+        return (
+            *first,
+            looks.number_look(event.position),
+            looks.stamp_look(event.recorded_at),
+            looks.type_look(event.type),
+            by_look(event),
+        )
+
+
+def by_look(event: RecordedEvent[Any]) -> Text:
+    """Who did it, by what command, from where: as far as that is known."""
+    from rich.text import Text
+
+    metadata, command = event.metadata, command_of(event)
+    said = [metadata.user_id or "", "" if command is None else command.type, metadata.source or ""]
+    return Text(" · ".join(part for part in said if part))
+
+
+def change_look(change: Change) -> Text:
+    """One change: what came in green, what went in red."""
+    from rich.text import Text
+
+    from everwhen.cli import looks
+
+    if change.before is MISSING:
+        return Text.assemble(("+ ", "green"), looks.value_look(plain(change.after)))
+    if change.after is MISSING:
+        return Text.assemble(("- ", "red"), (looks.value_look(plain(change.before)).plain, "red"))
+    return Text.assemble(
+        (looks.value_look(plain(change.before)).plain, "red"),
+        (" → ", "dim"),
+        (looks.value_look(plain(change.after)).plain, "green"),
+    )
+
+
+def changes_look(changes: Sequence[Change]) -> Text:
+    """The first few changes in one line."""
+    from rich.text import Text
+
+    line = Text("" if changes else "nothing", "" if changes else "dim")
+    for number, change in enumerate(changes):
+        if number == _MOST:
+            return line.append(f"  and {len(changes) - _MOST:,} more", "dim")
+        if number:
+            line.append("  ")
+        line.append((text_of(change.path) or "state") + " ", "dim")
+        line.append_text(change_look(change))
+    return line
+
+
+def _plain(value: object) -> str:
+    return "" if value is MISSING else plain_value(plain(value))

@@ -1,0 +1,245 @@
+"""The commands that travel between moments: ``diff``, ``history``, ``blame`` and ``replay``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+
+from everwhen import (
+    HEAD,
+    Query,
+    Supposed,
+    TimeMachine,
+    Where,
+    document,
+    documents,
+    plain,
+)
+from everwhen.cli.exits import NO, USAGE, Stop, say
+from everwhen.cli.here import given_moment_of
+from everwhen.cli.opening import existing
+from everwhen.cli.options import (
+    EventsOption,
+    FoldOption,
+    JsonOption,
+    OneCategoryOption,
+    OneStreamArgument,
+    StoreArgument,
+    TypeOption,
+)
+from everwhen.cli.own_code import event_types, fold
+from everwhen.cli.terminal import Output
+from everwhen.cli.travel_views import BlameEntry, BlameView, ChangeView, StepView, WrittenView
+from everwhen.paths import value_at
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(diff)
+    app.command()(history)
+    app.command()(blame)
+    app.command()(replay)
+
+
+def diff(
+    store: StoreArgument,
+    before: Annotated[str, typer.Argument(metavar="FROM", help="A moment.")],
+    after: Annotated[
+        str, typer.Argument(metavar="TO", help="Another one; '5 on' counts from the first.")
+    ] = "head",
+    stream: OneStreamArgument = None,
+    *,
+    category: OneCategoryOption = None,
+    fold_: FoldOption = None,
+    events: EventsOption = None,
+    patch: Annotated[
+        bool, typer.Option("--patch", help="Write one JSON Patch (RFC 6902) instead.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show what differs between the states at two moments.
+
+    A moment is a position (5877), a time ('2013-05-01 14:00', '2h ago', yesterday), a version of
+    the STREAM (v12), a bookmark (@lunch), start, head, or relative: '5 back', '2h before'.
+
+    Columns in a pipe: path, kind (added, removed, changed), the value before and after. Exit
+    code 1 says that nothing differs.
+    """
+    with machine_over(store, stream, category, fold_, events) as machine:
+        changes = machine.diff(given_moment_of(before), given_moment_of(after))
+        out = Output(json=json)
+        if patch:
+            out.line(changes.patch())
+        else:
+            out.list(changes, ChangeView())
+        if not changes:
+            raise typer.Exit(NO)
+
+
+def history(
+    store: StoreArgument,
+    path: Annotated[
+        str,
+        typer.Argument(metavar="PATH", help="A part of the state: players.hedy.balance, bets[0]."),
+    ],
+    stream: OneStreamArgument = None,
+    *,
+    start: Annotated[
+        str, typer.Option("--from", metavar="MOMENT", help="Only what was written behind it.")
+    ] = "start",
+    end: Annotated[str, typer.Option("--to", metavar="MOMENT", help="Only up to it.")] = "head",
+    category: OneCategoryOption = None,
+    fold_: FoldOption = None,
+    events: EventsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List each value that a part of the state has had, with the event that wrote it.
+
+    Columns in a pipe: position, recorded_at, stream, type, user, the value before and after. Exit
+    code 1 says that nothing ever wrote it.
+    """
+    with machine_over(store, stream, category, fold_, events) as machine:
+        writes = machine.history(path, start=given_moment_of(start), end=given_moment_of(end))
+        if not Output(json=json).list(writes, WrittenView()):
+            state = machine.travel_to(HEAD).state
+            raise Stop(f"nothing wrote {path}{_there_is(state)}", NO)
+
+
+def blame(
+    store: StoreArgument,
+    path: Annotated[
+        str, typer.Argument(metavar="[PATH]", help="Only this part of the state.")
+    ] = "",
+    stream: OneStreamArgument = None,
+    *,
+    moment: Annotated[
+        str, typer.Option("--at", metavar="MOMENT", help="The state as it was then.")
+    ] = "head",
+    category: OneCategoryOption = None,
+    fold_: FoldOption = None,
+    events: EventsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show who last wrote each field of the state: by which event, when, on which command.
+
+    Columns in a pipe: path, value, position, recorded_at, type, user, command.
+    """
+    with machine_over(store, stream, category, fold_, events) as machine:
+        visit = machine.travel_to(given_moment_of(moment))
+        found = machine.blame(path, visit.until)
+        entries = (
+            BlameEntry(leaf, value_at(visit.state, leaf), event) for leaf, event in found.items()
+        )
+        Output(json=json).list(entries, BlameView())
+
+
+def replay(
+    store: StoreArgument,
+    stream: OneStreamArgument = None,
+    *,
+    start: Annotated[
+        str, typer.Option("--from", metavar="MOMENT", help="Begin behind this moment.")
+    ] = "start",
+    end: Annotated[str, typer.Option("--to", metavar="MOMENT", help="End with it.")] = "head",
+    type_: TypeOption = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="Only events with this tag. Repeat for all of."),
+    ] = None,
+    user: Annotated[
+        list[str] | None, typer.Option("--user", metavar="ID", help="Only what this user did.")
+    ] = None,
+    correlation: Annotated[
+        list[str] | None,
+        typer.Option("--correlation", metavar="ID", help="Only events of this correlation."),
+    ] = None,
+    without: Annotated[
+        bool, typer.Option("--without", help="Replay all but the events that are meant.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many steps.")
+    ] = None,
+    category: OneCategoryOption = None,
+    fold_: FoldOption = None,
+    events: EventsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Replay history step by step: each event, and what it changed in the state.
+
+    With --type, --tag, --user or --correlation the replay is filtered: it tells the state as it
+    would be if only those events had happened (or, with --without, all the others), and says what
+    was left out.
+
+    Columns in a pipe: position, recorded_at, stream, version, type, changes as JSON Patch.
+    """
+    where = _where(type_, tag, user, correlation)
+    if where is None and without:
+        raise Stop("--without goes with --type, --tag, --user or --correlation", USAGE)
+    with machine_over(store, stream, category, fold_, events) as machine:
+        out = Output(json=json)
+        first, last = given_moment_of(start), given_moment_of(end)
+        if where is None:
+            out.list(islice(machine.replay(first, last), limit), StepView())
+            return
+        altered = machine.altered(without=where) if without else machine.altered(only=where)
+        begins = machine.position_of(first)
+        steps = (step for step in altered.replay(last) if step.position > begins)
+        out.list(islice(steps, limit), StepView())
+        if limit is None:
+            _say_left_out(altered.travel_to(last))
+
+
+def _say_left_out(supposed: Supposed[Any]) -> None:
+    left_out = supposed.left_out
+    kinds = ", ".join(f"{count:,} {name}" for name, count in sorted(left_out.items()))
+    say(
+        f"this is not what happened: {sum(left_out.values()):,} events were left out"
+        + (f" ({kinds})" if kinds else "")
+    )
+
+
+def _where(
+    types: list[str] | None,
+    tags: list[str] | None,
+    users: list[str] | None,
+    correlations: list[str] | None,
+) -> Where | None:
+    if not (types or tags or users or correlations):
+        return None
+    return Where(
+        types=frozenset(types or ()),
+        tags=frozenset(tags or ()),
+        users=frozenset(users or ()),
+        correlations=frozenset(correlations or ()),
+    )
+
+
+@contextmanager
+def machine_over(
+    store: str, stream: str | None, category: str | None, named: str | None, events: str | None
+) -> Iterator[TimeMachine[Any]]:
+    """A time machine over what the arguments say, with the user's fold or one that needs none.
+
+    Nothing is written; what it leaves to travel faster stays in memory.
+    """
+    if stream is not None and category is not None:
+        raise Stop("name a stream or a --category, not both", USAGE)
+    of = Query() if category is None else Query().category(category)
+    if stream is not None:
+        of = Query().stream(stream)
+    with existing(store, events=event_types(events)) as opened:
+        if stream is not None and opened.stream(stream) is None:
+            raise Stop(f"there is no stream {stream!r}; 'everwhen streams' lists them", NO)
+        own: Any = fold(named) if named is not None else document if stream else documents
+        yield TimeMachine(opened, own, of, keep=False)
+
+
+def _there_is(state: Any) -> str:
+    data = plain(state)
+    if not isinstance(data, dict) or not data:
+        return ""
+    return f"; the state now has {', '.join(list(data)[:8])}" + (" …" if len(data) > 8 else "")

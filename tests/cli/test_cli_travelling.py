@@ -1,0 +1,158 @@
+"""diff, history, blame, replay: travelling from the command line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jsonpatch
+import pytest
+from tests.cli.everwhen_shell import Shell
+
+from everwhen import Bookmark, CommitMetadata, TimeMachine, UnknownEvent, documents, open_store
+from everwhen.testing import ManualClock
+
+CODE = """
+from everwhen import Event, Fold
+
+class Moved(Event):
+    who: str
+    by: int
+
+events = [Moved]
+places = Fold("places", dict)
+
+@places.on(Moved)
+def _(state, event):
+    return {**state, event.who: {"x": state.get(event.who, {"x": 0})["x"] + event.by}}
+"""
+
+
+@pytest.fixture
+def trip(tmp_path: Path) -> Path:
+    """Five moves of two, a day each; the last two by eve."""
+    clock = ManualClock()
+    (tmp_path / "trip.py").write_text(CODE)
+    with open_store(tmp_path / "trip.db", clock=clock) as store:
+        for day, who in enumerate(("ada", "bob", "ada", "bob", "ada"), start=1):
+            clock.set(datetime(2025, 1, day, 12, tzinfo=UTC))
+            event = UnknownEvent("Moved", {"who": who, "by": day})
+            by = CommitMetadata(user_id="eve" if day > 3 else None)
+            store.append(f"walk-{who}", [event], metadata=by)
+        TimeMachine(store, documents).set_bookmark("lunch", 2)
+    return tmp_path / "trip.db"
+
+
+FOLD = ("--fold", "trip:places", "--events", "trip:events")
+
+
+@pytest.mark.parametrize(
+    ("moment", "by"),
+    [("3", 3), ("@lunch", 1), ("v2", 3), ("head", 5), ("start", None), ("1 back", 3),
+     ("24h before", 3), ("2025-01-01T12:00Z", 1), ("of 2025-01-03T12:00Z", 3)],
+)  # fmt: skip
+def test_every_form_of_moment(shell: Shell, trip: Path, moment: str, by: int | None) -> None:
+    done = shell("at", trip, moment, "walk-ada", "--json")
+    if by is None:
+        assert done.code == 1
+    else:
+        assert done.code == 0, done.err
+        assert done.records[0]["data"]["by"] == by
+
+
+def test_diff(shell: Shell, trip: Path) -> None:
+    done = shell.process("diff", trip, "1", "3", *FOLD)
+    assert (done.code, done.rows) == (
+        0,
+        [["ada.x", "changed", "1", "4"], ["bob", "added", "", '{"x":2}']],
+    )
+    same = shell.process("diff", trip, "2025-01-02T12:00Z", "@lunch", *FOLD)
+    assert (same.code, same.out) == (1, "")
+    told = shell.process("diff", trip, "4", "1 on", *FOLD, "--json").records
+    assert told == [{"path": "ada.x", "kind": "changed", "before": 4, "after": 9}]
+    before = shell.process("at", trip, "1", *FOLD, "--json").records[0]
+    after = shell.process("at", trip, "head", *FOLD, "--json").records[0]
+    patch = shell.process("diff", trip, "1", *FOLD, "--patch").out
+    assert jsonpatch.apply_patch(before, patch) == after
+    plain = shell("diff", trip, "start", "1", "walk-ada")
+    assert plain.rows == [["who", "added", "", "ada"], ["by", "added", "", "1"]]
+
+
+def test_history_and_blame(shell: Shell, trip: Path) -> None:
+    done = shell("history", trip, "by", "walk-ada")
+    assert [(row[0], row[5], row[6]) for row in done.rows] == [
+        ("1", "", "1"),
+        ("3", "1", "3"),
+        ("5", "3", "5"),
+    ]
+    late = shell("history", trip, "by", "walk-ada", "--from", "1", "--to", "4", "--json")
+    assert [(r["position"], r["before"], r["after"]) for r in late.records] == [(3, 1, 3)]
+    never = shell("history", trip, "byy", "walk-ada")
+    assert never.code == 1
+    assert "nothing wrote byy; the state now has who, by" in never.err
+    blamed = shell("blame", trip, "", "walk-ada")
+    assert [row[:3] + row[5:6] for row in blamed.rows] == [
+        ["who", "ada", "1", ""],
+        ["by", "5", "5", "eve"],
+    ]
+    early = shell.process("blame", trip, "ada", "--at", "@lunch", *FOLD, "--json")
+    assert [(r["path"], r["value"], r["event"]["position"]) for r in early.records] == [
+        ("ada.x", 1, 1)
+    ]
+    wrong = shell("blame", trip, "bye", "walk-ada")
+    assert wrong.code == 2
+    assert "did you mean by?" in wrong.err
+
+
+def test_replay(shell: Shell, trip: Path) -> None:
+    done = shell.process("replay", trip, "--from", "2", "-n", "2", *FOLD, "--json")
+    assert [(r["position"], r["changes"][0]["after"]) for r in done.records] == [(3, 4), (4, 6)]
+    assert shell("replay", trip, "walk-bob").rows[0][5] == (
+        '[{"op":"add","path":"/who","value":"bob"},{"op":"add","path":"/by","value":2}]'
+    )
+    eves = shell.process("replay", trip, "--user", "eve", *FOLD, "--json")
+    assert [(r["position"], r["changes"][0]["after"]) for r in eves.records] == [
+        (4, {"x": 4}),
+        (5, {"x": 5}),
+    ]
+    assert "not what happened: 3 events were left out (3 Moved)" in eves.err
+    others = shell.process("replay", trip, "--user", "eve", "--without", *FOLD, "--json")
+    assert [r["position"] for r in others.records] == [1, 2, 3]
+    assert "2 events were left out" in others.err
+    assert shell("replay", trip, "--without").code == 2
+
+
+def test_wrong_words(shell: Shell, trip: Path) -> None:
+    for words, code, says in (
+        (("diff", trip, "9"), 2, "position 9 lies ahead of the store's newest event, 5"),
+        (("diff", trip, "@dinner"), 2, "no bookmark 'dinner' among lunch"),
+        (("diff", trip, "soon"), 2, "isn't understood"),
+        (("diff", trip, "v1"), 2, "versions count the events of one stream"),
+        (("history", trip, "a..b"), 2, "column 2"),
+        (("replay", trip, "walk-eve"), 1, "no stream 'walk-eve'"),
+        (("blame", trip, "", "walk-ada", "-c", "walk"), 2, "not both"),
+        (("replay", trip, "--from", "4", "--to", "2"), 2, "lies behind the end"),
+    ):
+        done = shell(*words)
+        assert (done.code, says in done.err) == (code, True), done
+        assert "Traceback" not in done.err
+
+
+def test_looks_in_a_terminal(shell: Shell, trip: Path) -> None:
+    for words in (
+        ("diff", trip, "1", "3"),
+        ("history", trip, "by", "walk-ada"),
+        ("blame", trip, "", "walk-ada"),
+        ("replay", trip, "--user", "eve"),
+    ):
+        look = shell.terminal(*words, columns=70)
+        assert look.code == 0, look
+        assert "\x1b[" in look.out
+
+
+def test_a_journey_writes_nothing(shell: Shell, trip: Path) -> None:
+    before = trip.read_bytes()
+    assert shell("replay", trip).code == 0
+    assert trip.read_bytes() == before
+    with open_store(trip) as store:
+        assert TimeMachine(store, documents).position_of(Bookmark("lunch")) == 2
