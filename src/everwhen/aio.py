@@ -22,6 +22,7 @@ from everwhen._async.subscription import Subscription
 from everwhen._async.timemachine import TimeMachine
 from everwhen.aggregate import Aggregate
 from everwhen.alterations import Alteration, Supposed, Where
+from everwhen.branching import BranchInfo
 from everwhen.clock import Clock, system_clock
 from everwhen.codec import CodecStep, EventTypes
 from everwhen.commits import Commit, Write
@@ -44,6 +45,7 @@ from everwhen.decisions import Decisions, RecordedCommand, StateOf, command_of
 from everwhen.diff import Change, Diff, diff
 from everwhen.errors import (
     BatchError,
+    BranchError,
     BusyError,
     CommitIdError,
     ConditionError,
@@ -73,6 +75,7 @@ from everwhen.errors import (
     StorageError,
     StorageFullError,
     StoreClosedError,
+    UnknownBranchError,
     UnsupportedError,
 )
 from everwhen.events import Event, EventType, NewEvent, UnknownEvent
@@ -138,6 +141,8 @@ __all__ = [
     "BatchError",
     "Before",
     "Bookmark",
+    "BranchError",
+    "BranchInfo",
     "BusyError",
     "Cancel",
     "Capabilities",
@@ -239,6 +244,7 @@ __all__ = [
     "Timer",
     "Transaction",
     "Transition",
+    "UnknownBranchError",
     "UnknownEvent",
     "UnsupportedError",
     "Upcast",

@@ -34,6 +34,19 @@ def micros_by(clock: Clock) -> Callable[[], int]:
     return micros
 
 
+def clock_from(moment: datetime | None, clock: Clock) -> Clock:
+    """The clock, which stands still at the moment as long as it would be earlier."""
+    if moment is None:
+        return clock
+
+    def later() -> datetime:
+        now = clock()
+        is_earlier = isinstance(now, datetime) and now.tzinfo is not None and now < moment
+        return moment if is_earlier else now
+
+    return later
+
+
 def system_clock() -> datetime:
     """The machine's clock, in UTC."""
     return datetime.now(UTC)

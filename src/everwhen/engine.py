@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 
 from everwhen.contract import (
@@ -136,6 +137,21 @@ class Engine(Protocol):
 
     def view(self) -> AbstractContextManager[EngineView]:
         """A look at one moment's state of things."""
+        ...
+
+    def has_log(self, log: str) -> bool:
+        """Whether there is another log of that id beside this one."""
+        ...
+
+    def open_log(self, log: str, not_before: datetime | None) -> Engine:
+        """The log of that id beside this one, made where there is none: a store of its own.
+
+        It records nothing before ``not_before``. Raises `ReadOnlyError` where it can't be made.
+        """
+        ...
+
+    def drop_log(self, log: str) -> None:
+        """Delete the log of that id; nothing happens where there is none."""
         ...
 
     def check(self) -> Iterator[Problem]:

@@ -12,6 +12,8 @@
     │   ├── InlineError             an inline projection can't take an event of the commit
     │   ├── NotAllowedError         who sends the command may not
     │   └── Refusal                 a decision's no: subclass it for each reason you have
+    ├── BranchError                 a branch can't be made, renamed or deleted as asked
+    │   └── UnknownBranchError      there is no branch of that name
     ├── InvalidQueryError           a query that contradicts itself
     ├── InvalidPathError            a path into a state that can't be read
     ├── DeclarationError            declarations that make no sense, or don't fit together
@@ -169,6 +171,30 @@ class BatchError(RefusedError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.outcomes,)
+
+
+class BranchError(EverwhenError):
+    """A branch that can't be made, opened, renamed, deleted or used as asked."""
+
+    def __init__(self, branch: str, why: str) -> None:
+        self.branch = branch
+        self.why = why
+        super().__init__(f"branch {branch!r}: {why}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.branch, self.why)
+
+
+class UnknownBranchError(BranchError):
+    """There is no branch of that name. ``known`` has the names that there are."""
+
+    def __init__(self, branch: str, known: Sequence[str]) -> None:
+        names = ", ".join(known[:20]) + (" …" if len(known) > 20 else "")
+        super().__init__(branch, f"there is none of that name; there are: {names or 'none at all'}")
+        self.known = tuple(known)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.branch, self.known)
 
 
 class InvalidQueryError(EverwhenError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from everwhen.contract import (
@@ -151,6 +152,27 @@ class Backend(Protocol):
         """Leave it out again."""
         ...
 
+    def read_here(self, query: Query, events: int) -> Page:
+        """What ``read`` gives, waited for on the spot: for functions inside transactions."""
+        ...
+
+    async def has_log(self, log: str) -> bool:
+        """Whether there is another log of that id beside this one. Quick."""
+        ...
+
+    async def open_log(self, log: str, not_before: datetime | None) -> Backend:
+        """The log of that id beside this one, made where there is none: a store of its own.
+
+        It records nothing before ``not_before``. An id is 32 hexadecimal digits. What is written
+        to one log never shows in another, read models included. It can be opened more than once.
+        Raises `ReadOnlyError` where it can't be made.
+        """
+        ...
+
+    async def drop_log(self, log: str) -> None:
+        """Delete the log of that id; nothing happens where there is none."""
+        ...
+
     async def check(self) -> list[Problem]:
         """Every fault found in the stored data; empty when all is well."""
         ...
@@ -217,6 +239,18 @@ class BackendWrapper(Backend):
 
     async def detach(self, inline: Inline) -> None:
         await self._inner.detach(inline)
+
+    def read_here(self, query: Query, events: int) -> Page:
+        return self._inner.read_here(query, events)
+
+    async def has_log(self, log: str) -> bool:
+        return await self._inner.has_log(log)
+
+    async def open_log(self, log: str, not_before: datetime | None) -> Backend:
+        return await self._inner.open_log(log, not_before)
+
+    async def drop_log(self, log: str) -> None:
+        await self._inner.drop_log(log)
 
     async def check(self) -> list[Problem]:
         return await self._inner.check()

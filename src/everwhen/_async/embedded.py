@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from everwhen._async.backend import Backend, Transaction
@@ -166,6 +167,18 @@ class EmbeddedBackend(Backend):
             raise UnsupportedError(
                 f"{what} can't begin inside a transaction; do it before or after"
             )
+
+    def read_here(self, query: Query, events: int) -> Page:
+        return self._engine.read(query, events)
+
+    async def has_log(self, log: str) -> bool:
+        return self._engine.has_log(log)
+
+    async def open_log(self, log: str, not_before: datetime | None) -> EmbeddedBackend:
+        return EmbeddedBackend(self._engine.open_log(log, not_before))
+
+    async def drop_log(self, log: str) -> None:
+        await self._calls.finish(self._engine.drop_log, log)
 
     async def check(self) -> list[Problem]:
         return await self._calls.run(lambda: list(self._engine.check()))

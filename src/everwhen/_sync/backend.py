@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from everwhen.contract import (
@@ -152,6 +153,27 @@ class Backend(Protocol):
         """Leave it out again."""
         ...
 
+    def read_here(self, query: Query, events: int) -> Page:
+        """What ``read`` gives, waited for on the spot: for functions inside transactions."""
+        ...
+
+    def has_log(self, log: str) -> bool:
+        """Whether there is another log of that id beside this one. Quick."""
+        ...
+
+    def open_log(self, log: str, not_before: datetime | None) -> Backend:
+        """The log of that id beside this one, made where there is none: a store of its own.
+
+        It records nothing before ``not_before``. An id is 32 hexadecimal digits. What is written
+        to one log never shows in another, read models included. It can be opened more than once.
+        Raises `ReadOnlyError` where it can't be made.
+        """
+        ...
+
+    def drop_log(self, log: str) -> None:
+        """Delete the log of that id; nothing happens where there is none."""
+        ...
+
     def check(self) -> list[Problem]:
         """Every fault found in the stored data; empty when all is well."""
         ...
@@ -218,6 +240,18 @@ class BackendWrapper(Backend):
 
     def detach(self, inline: Inline) -> None:
         self._inner.detach(inline)
+
+    def read_here(self, query: Query, events: int) -> Page:
+        return self._inner.read_here(query, events)
+
+    def has_log(self, log: str) -> bool:
+        return self._inner.has_log(log)
+
+    def open_log(self, log: str, not_before: datetime | None) -> Backend:
+        return self._inner.open_log(log, not_before)
+
+    def drop_log(self, log: str) -> None:
+        self._inner.drop_log(log)
 
     def check(self) -> list[Problem]:
         return self._inner.check()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from everwhen._sync.backend import Backend, Transaction
@@ -165,6 +166,18 @@ class EmbeddedBackend(Backend):
             raise UnsupportedError(
                 f"{what} can't begin inside a transaction; do it before or after"
             )
+
+    def read_here(self, query: Query, events: int) -> Page:
+        return self._engine.read(query, events)
+
+    def has_log(self, log: str) -> bool:
+        return self._engine.has_log(log)
+
+    def open_log(self, log: str, not_before: datetime | None) -> EmbeddedBackend:
+        return EmbeddedBackend(self._engine.open_log(log, not_before))
+
+    def drop_log(self, log: str) -> None:
+        self._calls.finish(self._engine.drop_log, log)
 
     def check(self) -> list[Problem]:
         return self._calls.run(lambda: list(self._engine.check()))

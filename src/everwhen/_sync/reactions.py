@@ -18,7 +18,14 @@ from everwhen.commits import stored_query
 from everwhen.contract import Page, to_micros
 from everwhen.decisions import StateOf
 from everwhen.engine import EngineTransaction
-from everwhen.errors import DeclarationError, LeaseError, NotAllowedError, Refusal, StorageError
+from everwhen.errors import (
+    BranchError,
+    DeclarationError,
+    LeaseError,
+    NotAllowedError,
+    Refusal,
+    StorageError,
+)
 from everwhen.metadata import CommitMetadata
 from everwhen.projections import (
     Build,
@@ -275,6 +282,10 @@ class ReactionRunner(Following):
     Its commands are sent at least once and, by their ids, take effect at most once. Timers are
     kept in the store; what is due is sent when all events have been taken, by the store's clock
     unless ``clock`` is given.
+
+    A branch is for trying things out, so nothing reacts to it unless ``on_branches`` says so:
+    raises `BranchError`. A reaction then begins anew on the branch, with its history; commands
+    that had been sent before the fork are known there, and don't take effect twice.
     """
 
     def __init__(
@@ -284,8 +295,15 @@ class ReactionRunner(Following):
         *,
         lease: float = 5.0,
         clock: Clock | None = None,
+        on_branches: bool = False,
     ) -> None:
         super().__init__(bus.store, lease)
+        if bus.store.branch_info is not None and not on_branches:
+            raise BranchError(
+                bus.store.name,
+                "reactions are off on branches, since what they send has effects; to let them "
+                "run here all the same, give on_branches=True",
+            )
         self._followers: dict[str, ReactionFollower] = {}
         for reaction in reactions:
             if not isinstance(reaction, Reaction):

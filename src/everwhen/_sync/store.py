@@ -13,9 +13,11 @@ from uuid import UUID
 import msgspec
 
 from everwhen._sync.backend import Backend, Transaction
+from everwhen._sync.branches import Branches
 from everwhen._sync.embedded import EmbeddedBackend
 from everwhen._sync.seam import opens
 from everwhen._sync.subscription import Subscription
+from everwhen.branching import MAIN, BranchInfo
 from everwhen.clock import Clock, system_clock
 from everwhen.codec import Codec, CodecStep, EventTypes, declared
 from everwhen.commits import Commit, Write, encoded, given_id, new_commit_id, stored_query
@@ -95,13 +97,26 @@ class Store:
     ) -> None:
         self._backend = backend
         self._codec = Codec(events, steps)
+        self._steps = steps
         self._new_id = new_id
+        self._branches = Branches(backend)
+        self._branch: BranchInfo | None = None
         self.clock = clock
 
     @property
     def capabilities(self) -> Capabilities:
         """What the backend does beyond the contract."""
         return self._backend.capabilities
+
+    @property
+    def name(self) -> str:
+        """The branch's name; ``main`` for the store itself."""
+        return MAIN if self._branch is None else self._branch.name
+
+    @property
+    def branch_info(self) -> BranchInfo | None:
+        """The branch that this is, as it stood when it was opened; None for the store itself."""
+        return self._branch
 
     @property
     def event_types(self) -> EventTypes:
@@ -309,13 +324,66 @@ class Store:
         """A subject's snapshots, newest first, at or before the position ``up_to``."""
         return self._backend.snapshots(name_of(subject, "subject"), up_to, limit)
 
+    @opens
+    def create_branch(self, name: str, at: int | datetime | None = None) -> Store:
+        """A new branch of this store or branch, opened: a store that begins with what is here.
+
+        It begins with what is here now, up to a position, or as at a moment. What is
+        written on it never shows here, and what is written here from now on not there. It costs
+        the same at any size. Reactions don't run on it, unless they are told to.
+
+        Raises `BranchError` where the name can't be had, or where the position is none that a
+        commit ends at: a commit is on a branch as a whole or not at all.
+        """
+        fork = self._branches.fork_at(self._backend, name, at)
+        self._branches.create(name, self._branch, fork, to_micros(self.clock()))
+        return self.branch(name)
+
+    @opens
+    def branch(self, name: str) -> Store:
+        """The branch of that name, opened. Close it when you are done with it.
+
+        Closing the store itself closes its branches too. Raises `UnknownBranchError`.
+        """
+        info, backend = self._branches.open(name)
+        store = Store(
+            backend,
+            events=self.event_types,
+            steps=self._steps,
+            clock=self.clock,
+            new_id=self._new_id,
+        )
+        store._branches, store._branch = self._branches, info
+        return store
+
+    def branches(self) -> list[BranchInfo]:
+        """Every branch of the store, the oldest first, and where it stands."""
+        return self._branches.list()
+
+    def rename_branch(self, name: str, new_name: str) -> None:
+        """Give a branch another name. Stores that are open on it go on.
+
+        Raises `UnknownBranchError`, and `BranchError` where the name can't be had.
+        """
+        self._branches.rename(name, new_name)
+
+    def delete_branch(self, name: str, *, with_children: bool = False) -> None:
+        """Delete a branch and all that was written on it; its parent stays as it is.
+
+        A store that is open on it can't write any more. Raises `UnknownBranchError`, and
+        `BranchError` while it has branches of its own, unless they are to go with it.
+        """
+        self._branches.delete(name, with_children=with_children)
+
     def check(self) -> list[Problem]:
         """Read and judge everything that is stored; empty when all is well."""
         return self._backend.check()
 
     def close(self) -> None:
-        """Release everything; calling it again does nothing."""
+        """Release everything, its branches too; calling it again does nothing."""
         self._backend.close()
+        if self._branch is None:
+            self._branches.close()
 
     def __enter__(self) -> Store:
         return self

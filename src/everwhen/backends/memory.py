@@ -6,11 +6,12 @@ import bisect
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from itertools import islice
 from operator import attrgetter
 from typing import Any, Final
 
-from everwhen.clock import Clock, micros_by, system_clock
+from everwhen.clock import Clock, clock_from, micros_by, system_clock
 from everwhen.contract import (
     Capabilities,
     Checkpoint,
@@ -37,6 +38,21 @@ from everwhen.query import Query
 _position: Final = attrgetter("position")
 
 
+class _Log:
+    """What is written, for all engines that are open on it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.visible = threading.Lock()
+        self.news = News()
+        self.slices: list[StoredSlice] = []
+        self.streams: dict[str, list[StoredSlice]] = {}
+        self.commits: dict[bytes, list[StoredSlice]] = {}
+        self.checkpoints: dict[str, Checkpoint] = {}
+        self.snapshots: dict[tuple[str, int], Snapshot] = {}
+        self.beside: dict[str, _Log] = {}
+
+
 class MemoryEngine:
     """A list of slices under a lock."""
 
@@ -50,17 +66,17 @@ class MemoryEngine:
         keeps_recorded_at=True,
     )
 
-    def __init__(self, clock: Clock = system_clock) -> None:
-        self.lock = threading.Lock()
-        self.news = News()
+    def __init__(self, clock: Clock = system_clock, *, log: _Log | None = None) -> None:
+        self._log = log = log or _Log()
+        self.lock = log.lock
+        self.news = log.news
         self.inline: list[Inline] = []
-        self._visible = threading.Lock()
+        self._clock = clock
         self._now = micros_by(clock)
-        self._slices: list[StoredSlice] = []
-        self._streams: dict[str, list[StoredSlice]] = {}
-        self._commits: dict[bytes, list[StoredSlice]] = {}
-        self._checkpoints: dict[str, Checkpoint] = {}
-        self._snapshots: dict[tuple[str, int], Snapshot] = {}
+        self._visible = log.visible
+        self._slices = log.slices
+        self._streams = log.streams
+        self._commits = log.commits
         self._closed = False
 
     def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
@@ -189,17 +205,18 @@ class MemoryEngine:
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         self._check_open()
-        return self._checkpoints.get(name)
+        return self._log.checkpoints.get(name)
 
     def checkpoints(self) -> list[Checkpoint]:
         self._check_open()
-        return [self._checkpoints[name] for name in sorted(self._checkpoints)]
+        known = self._log.checkpoints
+        return [known[name] for name in sorted(known)]
 
     def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
         self._check_open()
         found = [
             s
-            for s in list(self._snapshots.values())
+            for s in list(self._log.snapshots.values())
             if s.subject == subject and (up_to is None or s.position <= up_to)
         ]
         return sorted(found, key=_position, reverse=True)[:limit]
@@ -207,15 +224,29 @@ class MemoryEngine:
     @contextmanager
     def transaction(self) -> Iterator[_MemoryTransaction]:
         self._check_open()
-        transaction = _MemoryTransaction(self, dict(self._checkpoints), dict(self._snapshots))
+        log = self._log
+        transaction = _MemoryTransaction(self, dict(log.checkpoints), dict(log.snapshots))
         yield transaction
-        self._checkpoints = transaction.kept
-        self._snapshots = transaction.snapshots
+        log.checkpoints = transaction.kept
+        log.snapshots = transaction.snapshots
 
     @contextmanager
     def view(self) -> Iterator[_MemoryTransaction]:
         self._check_open()
-        yield _MemoryTransaction(self, dict(self._checkpoints), {})
+        yield _MemoryTransaction(self, dict(self._log.checkpoints), {})
+
+    def has_log(self, log: str) -> bool:
+        self._check_open()
+        return log in self._log.beside
+
+    def open_log(self, log: str, not_before: datetime | None) -> MemoryEngine:
+        self._check_open()
+        found = self._log.beside.setdefault(log, _Log())
+        return MemoryEngine(clock_from(not_before, self._clock), log=found)
+
+    def drop_log(self, log: str) -> None:
+        self._check_open()
+        self._log.beside.pop(log, None)
 
     def check(self) -> Iterator[Problem]:
         self._check_open()

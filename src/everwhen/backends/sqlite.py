@@ -16,13 +16,21 @@ import os
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import apsw
 
 from everwhen.backends.sqlite_check import structural_problems
-from everwhen.backends.sqlite_file import open_connection, prepare, translated, translation
+from everwhen.backends.sqlite_file import (
+    make_folder,
+    open_connection,
+    prepare,
+    remove,
+    translated,
+    translation,
+)
 from everwhen.backends.sqlite_plan import (
     CATEGORY,
     COLUMNS,
@@ -34,7 +42,7 @@ from everwhen.backends.sqlite_plan import (
     rows_to_judge,
     searchable,
 )
-from everwhen.clock import Clock, micros_by, system_clock
+from everwhen.clock import Clock, clock_from, micros_by, system_clock
 from everwhen.contract import (
     Capabilities,
     Checkpoint,
@@ -106,7 +114,9 @@ class SqliteEngine:
         self.lock = threading.Lock()
         self.news = News()
         self.inline: list[Inline] = []
+        self._clock = clock
         self._read_only = read_only
+        self._durable = durable
         self._busy_timeout = busy_timeout
         self._vfs = vfs
         self._process = os.getpid()
@@ -127,6 +137,8 @@ class SqliteEngine:
             except BaseException:
                 first.close()
                 raise
+        real = self.path.resolve()
+        self._beside = real.with_name(f"{real.name}-branches")
         self._writer = _Writer(first, clock)
         self._readers: list[apsw.Connection] = []
         if not read_only:
@@ -143,8 +155,7 @@ class SqliteEngine:
 
     def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         self._check_open()
-        if self._read_only:
-            raise ReadOnlyError(f"{self.path}: opened with read_only=True; open it for writing")
+        self._check_writable()
         try:
             outcomes = self._writer.write(commits, self._run_inline if self.inline else None)
         except apsw.Error as error:
@@ -155,8 +166,7 @@ class SqliteEngine:
     @contextmanager
     def transaction(self) -> Iterator[_SqliteTransaction]:
         self._check_open()
-        if self._read_only:
-            raise ReadOnlyError(f"{self.path}: opened with read_only=True; open it for writing")
+        self._check_writable()
         with translated(self.path), self._writer.transaction() as connection:
             yield _SqliteTransaction(connection, self)
 
@@ -309,6 +319,35 @@ class SqliteEngine:
             )
             return [Snapshot(*row) for row in rows]
 
+    # Other logs beside it, each in a file of its own
+
+    def has_log(self, log: str) -> bool:
+        self._check_open()
+        return self._file_of(log).exists()
+
+    def open_log(self, log: str, not_before: datetime | None) -> SqliteEngine:
+        self._check_open()
+        file = self._file_of(log)
+        if not file.exists():
+            self._check_writable()
+            make_folder(file.parent)
+        return SqliteEngine(
+            file,
+            clock=clock_from(not_before, self._clock),
+            read_only=self._read_only,
+            durable=self._durable,
+            busy_timeout=self._busy_timeout,
+            vfs=self._vfs,
+        )
+
+    def drop_log(self, log: str) -> None:
+        self._check_open()
+        self._check_writable()
+        remove(self._file_of(log))
+
+    def _file_of(self, log: str) -> Path:
+        return self._beside / f"{log}.db"
+
     # Looking after it
 
     def check(self) -> Iterator[Problem]:
@@ -327,6 +366,10 @@ class SqliteEngine:
             with translated(self.path):
                 self._writer.connection.close()
         self.news.publish()
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise ReadOnlyError(f"{self.path}: opened with read_only=True; open it for writing")
 
     def _check_open(self) -> None:
         if self._closed:

@@ -238,5 +238,34 @@ def _check_header(connection: apsw.Connection, path: Path) -> None:
         )
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder, so that it is there after a power loss too. Raises `StorageError`."""
+    try:
+        folder.mkdir(exist_ok=True)
+        if os.name == "posix":
+            descriptor = os.open(folder.parent, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    except PermissionError as error:
+        raise _read_only(folder, str(error)) from error
+    except OSError as error:
+        raise StorageError(
+            f"{folder}: can't be made ({error}); see that nothing else has that name"
+        ) from error
+
+
+def remove(path: Path) -> None:
+    """Delete the file and what SQLite keeps beside it. Raises `StorageError`."""
+    try:
+        for suffix in ("", "-wal", "-shm"):
+            _beside(path, suffix).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: can't be deleted ({error}); delete it by hand, nothing refers to it any more"
+        ) from error
+
+
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)

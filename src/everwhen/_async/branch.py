@@ -1,0 +1,589 @@
+"""A branch's backend: its parent's history up to the fork, and a log of its own behind that."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from everwhen._async.backend import Backend, Transaction
+from everwhen._async.seam import acquire, sleep, wait_for_news
+from everwhen.branching import (
+    EVERY,
+    Fork,
+    OfOwn,
+    OfParent,
+    Read,
+    Steps,
+    branches_in,
+    deleted,
+    joined,
+    merged,
+    outcome_of,
+    own_commit,
+    page_of,
+    shifted,
+    streams_at,
+    streams_of,
+    versions_of,
+)
+from everwhen.contract import (
+    Capabilities,
+    Checkpoint,
+    Condition,
+    EncodedCommit,
+    Head,
+    Outcome,
+    Page,
+    Problem,
+    Receipt,
+    Snapshot,
+    StoredSlice,
+    StreamInfo,
+    from_micros,
+    holds,
+)
+from everwhen.engine import EngineTransaction, EngineView, Inline
+from everwhen.errors import (
+    ConflictError,
+    NotAStoreError,
+    ReadOnlyError,
+    RefusedError,
+    StatementError,
+    StoreClosedError,
+    UnknownBranchError,
+)
+from everwhen.judging import check_condition, repeated, time_of_commit
+from everwhen.news import News
+from everwhen.query import Query
+from everwhen.reading import next_page
+
+T = TypeVar("T")
+
+_REMEMBERED: Final = 100_000
+_OTHER_PROCESSES: Final = 0.02
+_PAGE_EVENTS: Final = 2_000
+
+
+class OwnLog:
+    """The log that holds what is written on a branch: made at the first write, opened when needed.
+
+    ``name`` is the branch's, for errors. ``news`` is published when it is opened or closed.
+    """
+
+    def __init__(self, root: Backend, name: str, log: str, fork: Fork) -> None:
+        self.name = name
+        self.news = News()
+        self.opened: Backend | None = None
+        self._root = root
+        self._log = log
+        self._not_before = fork.not_before
+        self._opening = threading.Lock()
+        self._closed = False
+
+    def check_open(self) -> None:
+        """Raises `StoreClosedError` once the branch is closed."""
+        if self._closed:
+            raise StoreClosedError
+
+    async def existing(self) -> Backend | None:
+        """The log, or None as long as nothing has been written."""
+        self.check_open()
+        if self.opened is None and await self._root.has_log(self._log):
+            with contextlib.suppress(NotAStoreError, ReadOnlyError):  # half made, or just deleted
+                await self._open()
+        if self.opened is None:
+            await sleep(0)  # nothing else may need waiting for, and others want their turn
+        return self.opened
+
+    async def made(self) -> Backend:
+        """The log, to write to. Raises `UnknownBranchError` where the branch has been deleted."""
+        self.check_open()
+        opened = self.opened
+        if not await self._root.has_log(self._log):
+            known = await self._root.view(branches_in)
+            if opened is not None or all(branch.id != self._log for branch in known.values()):
+                raise UnknownBranchError(self.name, sorted(known))
+        return opened or await self._open()
+
+    async def _open(self) -> Backend:
+        await acquire(self._opening)
+        try:
+            self.check_open()
+            if self.opened is None:
+                self.opened = await self._root.open_log(self._log, self._not_before)
+                self.news.publish()
+            return self.opened
+        finally:
+            self._opening.release()
+
+    async def close(self) -> None:
+        """Close it, if it was opened. Nothing can be asked of it afterwards."""
+        await acquire(self._opening)
+        try:
+            if self.opened is not None:
+                await self.opened.close()
+            self._closed = True
+        finally:
+            self._opening.release()
+        self.news.publish()
+
+
+class BranchBackend(Backend):
+    """Shows the parent up to the fork and the own log behind it, and writes to the own one only.
+
+    ``fork`` is where a commit of the parent's ends. With ``closes_parent`` the parent belongs to
+    this branch, and is closed with it.
+    """
+
+    def __init__(
+        self, parent: Backend, own: OwnLog, fork: Fork, *, closes_parent: bool = False
+    ) -> None:
+        self._parent = parent
+        self.parent_here: Read = parent.read_here
+        self._own = own
+        self.fork = fork
+        self._closes_parent = closes_parent
+        self._known: dict[str, StreamInfo | None] = {}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._parent.capabilities
+
+    # Writing
+
+    async def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        outcomes: list[Outcome | None] = [None] * len(commits)
+        ready: list[tuple[int, EncodedCommit]] = []
+        for index, commit in enumerate(commits):
+            judged = await self._judged(commit)
+            if isinstance(judged, EncodedCommit):
+                ready.append((index, judged))
+            elif isinstance(judged, Receipt):
+                outcomes[index] = judged
+            else:
+                await self._write(commits, ready, outcomes)
+                ready = []
+                outcomes[index] = await self._refused(commit, judged)
+        await self._write(commits, ready, outcomes)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    async def _write(
+        self,
+        commits: Sequence[EncodedCommit],
+        ready: Sequence[tuple[int, EncodedCommit]],
+        outcomes: list[Outcome | None],
+    ) -> None:
+        if not ready:
+            return
+        own = await self._own.made()
+        written = await own.append([commit for _, commit in ready])
+        for (index, _), outcome in zip(ready, written, strict=True):
+            outcomes[index] = await self._outcome(commits[index], outcome)
+
+    async def _outcome(self, commit: EncodedCommit, outcome: Outcome) -> Outcome:
+        if not self.fork.position:
+            return outcome
+        bases = await self._versions(streams_of(commit))
+        return outcome_of(outcome, commit, self.fork, bases)
+
+    async def _judged(self, commit: EncodedCommit) -> EncodedCommit | Outcome:
+        """The commit for the own log, once nothing before the fork speaks against it.
+
+        That part never changes, so what was found there holds when the commit is written.
+        """
+        if not self.fork.position:
+            return commit
+        if not commit.is_fresh:
+            stored = await self._parents_commit(commit.id)
+            if stored:
+                try:
+                    return repeated(commit, stored)
+                except RefusedError as error:
+                    return error
+        own = own_commit(commit, self.fork, await self._versions(streams_of(commit)))
+        if isinstance(own, EncodedCommit):
+            try:
+                if commit.condition is not None:
+                    await self._check_condition(commit.condition)
+                time_of_commit(commit, lambda: self.fork.recorded_at, self.fork.recorded_at)
+            except RefusedError as error:
+                return error
+        return own
+
+    async def _check_condition(self, condition: Condition) -> None:
+        """Raises `ConditionError` where something before the fork breaks it."""
+        query = condition.query.after(condition.after)
+        asked = query.up_to(self.fork.position)
+        while condition.after < self.fork.position:
+            page = await self._parent.read(asked, _PAGE_EVENTS)
+            check_condition(query, condition.after, page.slices)
+            if page.end:
+                return
+            asked = next_page(asked, page)
+
+    async def _refused(self, commit: EncodedCommit, refusal: Outcome) -> Outcome:
+        """What is to be said of a commit that can't be: what a store says first, comes first."""
+        own = await self._own.existing()
+        if own is not None and not commit.is_fresh:
+            stored = await own.stored_commit(commit.id)
+            if stored:
+                try:
+                    return await self._outcome(commit, repeated(commit, stored))
+                except RefusedError as error:
+                    return await self._outcome(commit, error)
+        for stream, expected in commit.expected:
+            info = await self.stream(stream)
+            actual = 0 if info is None else info.version
+            if not holds(expected, actual):
+                return ConflictError(stream, expected, actual)
+        return refusal
+
+    # What stood where at the fork
+
+    async def _streams_at_fork(self, names: Collection[str]) -> dict[str, StreamInfo | None]:
+        if not self.fork.position:
+            return dict.fromkeys(names)
+        unknown = [name for name in names if name not in self._known]
+        if unknown:
+            position = self.fork.position
+            self._learn(
+                await self._parent.view(lambda view: streams_at(view.read, unknown, position))
+            )
+        return await self._remembered(names)
+
+    async def _remembered(self, names: Collection[str]) -> dict[str, StreamInfo | None]:
+        known = self._known
+        try:
+            return {name: known[name] for name in names}
+        except KeyError:  # forgotten by another thread meanwhile
+            return await self._streams_at_fork(names)
+
+    def _learn(self, found: Mapping[str, StreamInfo | None]) -> None:
+        if len(self._known) > _REMEMBERED:
+            self._known = {}
+        self._known.update(found)
+
+    async def _versions(self, names: Collection[str]) -> dict[str, int]:
+        return versions_of(await self._streams_at_fork(names))
+
+    def _versions_here(self, parent: Read, names: Collection[str]) -> dict[str, int]:
+        """The same, looked up on the spot."""
+        known = self._known
+        found = streams_at(parent, [n for n in names if n not in known], self.fork.position)
+        self._learn(found)
+        return versions_of({n: found[n] if n in found else known[n] for n in names})
+
+    # Reading
+
+    async def read(self, query: Query, events: int) -> Page:
+        own = await self._own.existing()
+        steps = page_of(self.fork, query, events, has_own=own is not None)
+        answer: Any = None
+        while True:
+            try:
+                asked = steps.send(answer)
+            except StopIteration as done:
+                page: Page = done.value
+                return page
+            if isinstance(asked, OfParent):
+                answer = await self._parent.read(asked.query, asked.events)
+            elif not isinstance(asked, OfOwn):
+                answer = await self._versions(asked.streams)
+            elif own is not None:
+                answer = await own.read(asked.query, asked.events)
+
+    def read_here(self, query: Query, events: int) -> Page:
+        self._own.check_open()
+        own = self._own.opened
+        return self.page(query, events, self.parent_here, None if own is None else own.read_here)
+
+    def page(self, query: Query, events: int, parent: Read, own: Read | None) -> Page:
+        """A page, by calls that block."""
+        steps: Steps = page_of(self.fork, query, events, has_own=own is not None)
+        answer: Any = None
+        while True:
+            try:
+                asked = steps.send(answer)
+            except StopIteration as done:
+                page: Page = done.value
+                return page
+            if isinstance(asked, OfParent):
+                answer = parent(asked.query, asked.events)
+            elif not isinstance(asked, OfOwn):
+                answer = self._versions_here(parent, asked.streams)
+            elif own is not None:
+                answer = own(asked.query, asked.events)
+
+    async def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
+        own = await self._own.existing()
+        stored = [] if own is None else await own.stored_commit(commit_id)
+        if not stored:
+            return await self._parents_commit(commit_id)
+        bases = await self._versions({part.stream for part in stored})
+        return shifted(stored, self.fork.position, bases)
+
+    async def _parents_commit(self, commit_id: bytes) -> list[StoredSlice]:
+        if not self.fork.position:
+            return []
+        stored = await self._parent.stored_commit(commit_id)
+        return stored if stored and stored[-1].position <= self.fork.position else []
+
+    async def head(self) -> Head:
+        own = await self._own.existing()
+        head = Head(0, None) if own is None else await own.head()
+        position = self.fork.position
+        if head.position or not position:
+            return msgspec.structs.replace(head, position=head.position + position)
+        return Head(position, from_micros(self.fork.recorded_at))
+
+    async def position_at(self, recorded_at: int) -> int:
+        own = await self._own.existing()
+        position = self.fork.position
+        if position and recorded_at < self.fork.recorded_at:
+            return min(await self._parent.position_at(recorded_at), position)
+        return position + (0 if own is None else await own.position_at(recorded_at))
+
+    async def stream(self, name: str) -> StreamInfo | None:
+        own = await self._own.existing()
+        info = None if own is None else await own.stream(name)
+        before = (await self._streams_at_fork([name]))[name]
+        return before if info is None else self._shifted(info, before)
+
+    async def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
+        own = await self._own.existing()
+        mine = [] if own is None else await own.streams(category, after, limit)
+        theirs = await self._parents_streams(category, after, limit)
+        before = await self._streams_at_fork([info.name for info in mine])
+        return merged(theirs, [self._shifted(info, before[info.name]) for info in mine], limit)
+
+    async def _parents_streams(
+        self, category: str | None, after: str, limit: int
+    ) -> list[StreamInfo]:
+        """The parent's streams as they stood at the fork."""
+        found: list[StreamInfo] = []
+        position = self.fork.position
+        while position and len(found) < limit:
+            page = await self._parent.streams(category, after, limit)
+            newer = [info.name for info in page if info.position > position]
+            before = await self._streams_at_fork(newer)
+            then = [before.get(info.name) if info.name in before else info for info in page]
+            found += [info for info in then if info is not None]
+            if len(page) < limit:
+                break
+            after = page[-1].name
+        return found
+
+    def _shifted(self, info: StreamInfo, before: StreamInfo | None) -> StreamInfo:
+        return msgspec.structs.replace(
+            info,
+            version=info.version + (0 if before is None else before.version),
+            position=info.position + self.fork.position,
+        )
+
+    async def wait(self, after: int, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        position = self.fork.position
+        while True:
+            seen = self._own.news.count
+            own = await self._own.existing()
+            left = deadline - time.monotonic()
+            if after < position or left <= 0:
+                return
+            if own is not None:
+                await own.wait(after - position, left)
+                return
+            await wait_for_news(self._own.news, seen, min(left, _OTHER_PROCESSES))
+
+    # Checkpoints, snapshots and read models: the branch's own
+
+    async def checkpoint(self, name: str) -> Checkpoint | None:
+        own = await self._own.existing()
+        return None if own is None else await own.checkpoint(name)
+
+    async def checkpoints(self) -> list[Checkpoint]:
+        own = await self._own.existing()
+        return [] if own is None else await own.checkpoints()
+
+    async def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
+        """The branch's own, and the parent's up to the fork: those are of shared history."""
+        own = await self._own.existing()
+        position = self.fork.position
+        if own is not None and not position:
+            return await own.snapshots(subject, up_to, limit)
+        bound = position if up_to is None else min(up_to, position)
+        if own is None:
+            return await self._parent.snapshots(subject, bound, limit) if position else []
+        newest = await own.snapshots(subject, None, 1)
+        without_parents = bool(newest) and newest[0].position == EVERY
+        count = limit + 1
+        while True:
+            mine = await own.snapshots(subject, up_to, count)
+            theirs: list[Snapshot] = []
+            if not without_parents:
+                theirs = await self._parent.snapshots(subject, bound, count)
+            found = joined(mine, theirs, count)
+            if len(found) >= limit or max(len(mine), len(theirs)) < count:
+                return found[:limit]
+            count *= 2
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        own = await self._own.made()
+        async with own.transaction() as transaction:
+            yield BranchTransaction(transaction, self.fork.position)
+
+    async def transact(self, work: Callable[[EngineTransaction], T]) -> T:
+        own = await self._own.made()
+        return await own.transact(lambda transaction: work(_Transaction(self, transaction)))
+
+    async def view(self, look: Callable[[EngineView], T]) -> T:
+        own = await self._own.existing()
+        if own is None:
+            return await self._parent.view(lambda view: look(_Unwritten(self, view)))
+        return await own.view(lambda view: look(_View(self, view)))
+
+    async def attach(self, inline: Inline) -> None:
+        own = await self._own.made()
+        await own.attach(_OnBranch(self, inline))
+
+    async def detach(self, inline: Inline) -> None:
+        own = await self._own.existing()
+        if own is not None:
+            await own.detach(_OnBranch(self, inline))
+
+    # Other logs are the root's business
+
+    async def has_log(self, log: str) -> bool:
+        return await self._parent.has_log(log)
+
+    async def open_log(self, log: str, not_before: datetime | None) -> Backend:
+        return await self._parent.open_log(log, not_before)
+
+    async def drop_log(self, log: str) -> None:
+        await self._parent.drop_log(log)
+
+    async def check(self) -> list[Problem]:
+        own = await self._own.existing()
+        problems = [] if own is None else await own.check()
+        mine = [Problem(f"branch {self._own.name!r}: {p.where}", p.what) for p in problems]
+        return [*await self._parent.check(), *mine]
+
+    async def close(self) -> None:
+        await self._own.close()
+        if self._closes_parent:
+            await self._parent.close()
+
+
+class BranchTransaction(Transaction):
+    """A transaction of the own log; what it deletes of the parent's snapshots is gone from here."""
+
+    def __init__(self, transaction: Transaction, fork: int) -> None:
+        self._transaction = transaction
+        self._fork = fork
+
+    async def execute(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        return await self._transaction.execute(sql, parameters)
+
+    async def checkpoint(self, name: str) -> Checkpoint | None:
+        return await self._transaction.checkpoint(name)
+
+    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        await self._transaction.save_checkpoint(checkpoint)
+
+    async def delete_checkpoint(self, name: str) -> None:
+        await self._transaction.delete_checkpoint(name)
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        await self._transaction.save_snapshot(snapshot)
+
+    async def delete_snapshots(self, subject: str, positions: Sequence[int] | None = None) -> None:
+        await self._transaction.delete_snapshots(subject, positions)
+        for gone in deleted(subject, positions, self._fork):
+            await self._transaction.save_snapshot(gone)
+
+
+class _View(EngineView):
+    """A look at the own log, which shows the branch's events."""
+
+    def __init__(self, branch: BranchBackend, view: EngineView) -> None:
+        self._branch = branch
+        self._view = view
+
+    def execute(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        return self._view.execute(sql, parameters)
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        return self._view.checkpoint(name)
+
+    def checkpoints(self, prefix: str) -> list[Checkpoint]:
+        return self._view.checkpoints(prefix)
+
+    def read(self, query: Query, events: int) -> Page:
+        return self._branch.page(query, events, self._branch.parent_here, self._view.read)
+
+
+class _Unwritten(_View):
+    """A look at a branch that nothing has been written on, by one at its parent."""
+
+    def execute(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        if not self._branch.capabilities.sql:
+            return self._view.execute(sql, parameters)  # which says so
+        raise StatementError(
+            f"the branch has no read models yet; let a runner make them first: {sql}"
+        )
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        del name
+        return None
+
+    def checkpoints(self, prefix: str) -> list[Checkpoint]:
+        del prefix
+        return []
+
+    def read(self, query: Query, events: int) -> Page:
+        return self._branch.page(query, events, self._view.read, None)
+
+
+class _Transaction(_View, EngineTransaction):
+    """A transaction of the own log, which shows the branch's events."""
+
+    def __init__(self, branch: BranchBackend, transaction: EngineTransaction) -> None:
+        super().__init__(branch, transaction)
+        self._transaction = transaction
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self._transaction.save_checkpoint(checkpoint)
+
+    def delete_checkpoint(self, name: str) -> None:
+        self._transaction.delete_checkpoint(name)
+
+    def save_snapshot(self, snapshot: Snapshot) -> None:
+        self._transaction.save_snapshot(snapshot)
+
+    def delete_snapshots(self, subject: str, positions: Sequence[int] | None = None) -> None:
+        self._transaction.delete_snapshots(subject, positions)
+        for gone in deleted(subject, positions, self._branch.fork.position):
+            self._transaction.save_snapshot(gone)
+
+
+class _OnBranch(msgspec.Struct, frozen=True):
+    """What runs in each append's transaction on the own log. Equal to another of the same."""
+
+    branch: BranchBackend
+    inline: Inline
+
+    def __call__(self, transaction: EngineTransaction) -> None:
+        self.inline(_Transaction(self.branch, transaction))

@@ -1,0 +1,230 @@
+# Generated from src/everwhen/_async/branches.py by tools/unasync.py: edit that, then run `make sync`.
+"""A store's branches: registered in the store itself, and opened from there.
+
+A branch is a checkpoint in the root store, and from its first write on a log beside it. So making
+one is one small write, and the registration decides what there is: a log that nothing refers to,
+left behind by a crash, does no harm.
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import threading
+import weakref
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from everwhen._sync.backend import Backend
+from everwhen._sync.branch import BranchBackend, OwnLog
+from everwhen.branching import (
+    MAIN,
+    PREFIX,
+    BranchInfo,
+    Fork,
+    Registered,
+    branches_in,
+    check_name,
+    children_of,
+    new_name,
+    registered,
+    registration,
+)
+from everwhen.commits import new_commit_id
+from everwhen.contract import StoredSlice, from_micros, to_micros
+from everwhen.engine import EngineTransaction
+from everwhen.errors import (
+    BranchError,
+    CorruptStoreError,
+    StorageError,
+    UnknownBranchError,
+)
+from everwhen.query import Query
+
+_LOG: Final = logging.getLogger("everwhen")
+
+
+class Branches:
+    """The branches of a root store, over its backend. ``close`` closes those that are open."""
+
+    def __init__(self, root: Backend) -> None:
+        self._root = root
+        self._open: weakref.WeakSet[BranchBackend] = weakref.WeakSet()
+        self._guard = threading.Lock()
+
+    def fork_at(self, backend: Backend, name: str, at: int | datetime | None) -> Fork:
+        """Where a branch of the backend begins. Raises `BranchError` for no such place."""
+        new_name(name)
+        head = backend.head()
+        position = head.position
+        if isinstance(at, datetime):
+            try:
+                position = backend.position_at(to_micros(at))
+            except ValueError as error:
+                raise BranchError(name, f"{at!r}: give a moment with a time zone") from error
+        elif at is not None:
+            if type(at) is not int or not 0 <= at <= head.position:
+                raise BranchError(
+                    name,
+                    f"it can't begin at {at!r}; give a moment, or a position from 0 to "
+                    f"{head.position}",
+                )
+            position = at
+        if position == 0:
+            return Fork()
+        if position == head.position and head.recorded_at is not None:
+            return Fork(position, to_micros(head.recorded_at))
+        stored = _first_slice(backend, position - 1)
+        if stored is None or stored.position - stored.count >= position:
+            raise BranchError(name, f"there is no event at position {position}; give that of one")
+        following = _first_slice(backend, position)
+        if following is not None and following.commit_id == stored.commit_id:
+            commit = backend.stored_commit(stored.commit_id)
+            before, end = commit[0].position - commit[0].count, commit[-1].position
+            raise BranchError(
+                name,
+                f"position {position} is inside commit {UUID(bytes=stored.commit_id)}, and a "
+                f"commit is on a branch as a whole or not at all; begin at {end} with it, or at "
+                f"{before} without it",
+            )
+        return Fork(position, stored.recorded_at)
+
+    def create(self, name: str, parent: BranchInfo | None, fork: Fork, created_at: int) -> None:
+        """Register a branch of that parent. Raises `BranchError` where the name is taken."""
+        new_name(name)
+
+        def register(transaction: EngineTransaction) -> None:
+            if transaction.checkpoint(PREFIX + name) is not None:
+                raise BranchError(name, "there is one of that name; take another name")
+            parent_id = ""
+            if parent is not None:
+                known = branches_in(transaction)
+                parent_id = parent.id
+                if all(branch.id != parent_id for branch in known.values()):
+                    raise UnknownBranchError(parent.name, sorted(known))
+            branch = Registered(name, new_commit_id().hex(), parent_id, fork, created_at)
+            transaction.save_checkpoint(registration(branch))
+
+        self._root.transact(register)
+
+    def open(self, name: str) -> tuple[BranchInfo, BranchBackend]:
+        """The branch of that name, and its backend. Raises `UnknownBranchError`."""
+        if check_name(name) == MAIN:
+            raise BranchError(MAIN, "that is the store itself, and it is open")
+        known = self._root.view(branches_in)
+        if name not in known:
+            raise UnknownBranchError(name, sorted(known))
+        by_id = {branch.id: branch for branch in known.values()}
+        backend = self._backend(known[name], by_id)
+        head = backend.head()
+        with self._guard:
+            self._open.add(backend)
+        return _info(known[name], by_id, head.position), backend
+
+    def _backend(self, branch: Registered, by_id: dict[str, Registered]) -> BranchBackend:
+        """The branch over those of its ancestors that it shows something of."""
+        above = _parent(branch, by_id)
+        while above is not None and branch.fork.position <= above.fork.position:
+            above = _parent(above, by_id)
+        parent = self._root if above is None else self._backend(above, by_id)
+        own = OwnLog(self._root, branch.name, branch.id, branch.fork)
+        own.existing()
+        return BranchBackend(parent, own, branch.fork, closes_parent=above is not None)
+
+    def list(self) -> builtins.list[BranchInfo]:
+        """Every branch, the oldest first."""
+        known = self._root.view(branches_in)
+        by_id = {branch.id: branch for branch in known.values()}
+        found: builtins.list[BranchInfo] = []
+        for branch in sorted(known.values(), key=lambda branch: (branch.created_at, branch.id)):
+            own = OwnLog(self._root, branch.name, branch.id, branch.fork)
+            log = own.existing()
+            written = 0 if log is None else (log.head()).position
+            own.close()
+            found.append(_info(branch, by_id, branch.fork.position + written))
+        return found
+
+    def rename(self, name: str, new: str) -> None:
+        """Register a branch under another name."""
+        new_name(new)
+
+        def move(transaction: EngineTransaction) -> None:
+            known = transaction.checkpoint(PREFIX + check_name(name))
+            if known is None:
+                raise UnknownBranchError(name, sorted(branches_in(transaction)))
+            if new == name:
+                return
+            if transaction.checkpoint(PREFIX + new) is not None:
+                raise BranchError(new, "there is one of that name; take another name")
+            branch = registered(known)
+            transaction.delete_checkpoint(PREFIX + name)
+            moved = Registered(new, branch.id, branch.parent, branch.fork, branch.created_at)
+            transaction.save_checkpoint(registration(moved))
+
+        self._root.transact(move)
+
+    def delete(self, name: str, *, with_children: bool) -> None:
+        """Forget a branch, then delete its log."""
+        check_name(name)
+
+        def forget(transaction: EngineTransaction) -> builtins.list[Registered]:
+            known = branches_in(transaction)
+            if name not in known:
+                raise UnknownBranchError(name, sorted(known))
+            children = children_of(known[name].id, known.values())
+            if children and not with_children:
+                names = ", ".join(branch.name for branch in children)
+                raise BranchError(
+                    name, f"other branches rest on it ({names}); delete them first, or with it"
+                )
+            gone = [*reversed(children), known[name]]
+            for branch in gone:
+                transaction.delete_checkpoint(PREFIX + branch.name)
+            return gone
+
+        for branch in self._root.transact(forget):
+            try:
+                self._root.drop_log(branch.id)
+            except StorageError as error:
+                _LOG.warning("branch %s is deleted, but its log is still there: %s", name, error)
+
+    def close(self) -> None:
+        """Close every branch that is open."""
+        with self._guard:
+            opened = [*self._open]
+            self._open.clear()
+        for backend in opened:
+            backend.close()
+
+
+def _parent(branch: Registered, by_id: dict[str, Registered]) -> Registered | None:
+    if not branch.parent:
+        return None
+    if branch.parent not in by_id:
+        raise CorruptStoreError(
+            f"branch {branch.name!r} rests on one that is gone; restore the store from a backup"
+        )
+    return by_id[branch.parent]
+
+
+def _info(branch: Registered, by_id: dict[str, Registered], head: int) -> BranchInfo:
+    above = _parent(branch, by_id)
+    return BranchInfo(
+        branch.name,
+        MAIN if above is None else above.name,
+        branch.fork.position,
+        head,
+        from_micros(branch.created_at),
+        branch.id,
+    )
+
+
+def _first_slice(backend: Backend, after: int) -> StoredSlice | None:
+    """The first slice with events behind the position."""
+    query = Query().after(after)
+    while True:
+        page = backend.read(query, 1)
+        if page.slices or page.end:
+            return page.slices[0] if page.slices else None
+        query = query.after(page.cursor)

@@ -1,0 +1,388 @@
+"""What a branch is made of, without I/O: its place, its registration, and how two logs read as one.
+
+A branch shows its parent's events up to the fork, then its own. Its own ones are in a log of their
+own, where positions and versions begin at 1: a position there is shifted by the fork's, a version
+by that of the stream at the fork. What stands before the fork never changes, so whatever was
+looked up there once stays right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from everwhen.contract import (
+    ANY,
+    Checkpoint,
+    EncodedCommit,
+    Expected,
+    ExpectedVersion,
+    Outcome,
+    Page,
+    Receipt,
+    Snapshot,
+    StoredSlice,
+    StreamInfo,
+    from_micros,
+)
+from everwhen.engine import EngineView
+from everwhen.errors import (
+    BranchError,
+    CommitIdError,
+    ConditionError,
+    ConflictError,
+    CorruptStoreError,
+)
+from everwhen.judging import LONG_AGO
+from everwhen.query import Query, Selector
+from everwhen.reading import next_page
+from everwhen.validation import check_text
+
+MAIN: Final = "main"
+"""The name of the store itself, as the root of its branches."""
+PREFIX: Final = "branch/"
+"""What the names of the checkpoints begin with that register branches."""
+LONGEST_NAME: Final = 200
+DELETED: Final = "everwhen:deleted"
+"""The fold of a snapshot that says that there is none: the parent's stay where they are."""
+EVERY: Final = (1 << 63) - 1
+"""The position at which that is said of every snapshot of the parent's."""
+_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+Read: TypeAlias = Callable[[Query, int], Page]
+
+
+class Fork(msgspec.Struct, frozen=True):
+    """The last position that a branch shares with its parent, and when that was recorded."""
+
+    position: int = 0
+    recorded_at: int = LONG_AGO
+
+    @property
+    def not_before(self) -> datetime | None:
+        """The moment that nothing on the branch is recorded before."""
+        return from_micros(self.recorded_at) if self.position else None
+
+
+class BranchInfo(msgspec.Struct, frozen=True):
+    """A branch: its name, that of its parent, and where it forks off.
+
+    ``position`` is the last one that it shares with its parent, ``head`` its newest: what lies
+    between them was written on the branch itself. ``id`` stays the same under every name.
+    """
+
+    name: str
+    parent: str
+    position: int
+    head: int
+    created_at: datetime
+    id: str
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """A branch as the root store knows it. ``parent`` is its id, empty for the root."""
+
+    name: str
+    id: str
+    parent: str
+    fork: Fork
+    created_at: int
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    id: str
+    parent: str
+    recorded_at: int
+    created_at: int
+
+
+_kept: Final = msgspec.json.Decoder(_Kept).decode
+
+
+def registration(branch: Registered) -> Checkpoint:
+    """How the root store keeps a branch."""
+    kept = _Kept(branch.id, branch.parent, branch.fork.recorded_at, branch.created_at)
+    return Checkpoint(PREFIX + branch.name, branch.fork.position, msgspec.json.encode(kept))
+
+
+def registered(checkpoint: Checkpoint) -> Registered:
+    """The branch that a checkpoint registers. Raises `CorruptStoreError`."""
+    name = checkpoint.name.removeprefix(PREFIX)
+    try:
+        kept = _kept(checkpoint.data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _damaged(name, str(error)) from error
+    if _ID.fullmatch(kept.id) is None:
+        raise _damaged(name, f"{kept.id!r} is no id")
+    fork = Fork(checkpoint.position, kept.recorded_at)
+    return Registered(name, kept.id, kept.parent, fork, kept.created_at)
+
+
+def _damaged(name: str, why: str) -> CorruptStoreError:
+    return CorruptStoreError(
+        f"the registration of branch {name!r} is damaged ({why}); delete the checkpoint "
+        f"{PREFIX + name!r}, or restore the store from a backup"
+    )
+
+
+def branches_in(view: EngineView) -> dict[str, Registered]:
+    """Every branch by its name, as a transaction or a look sees them."""
+    found = map(registered, view.checkpoints(PREFIX))
+    return {branch.name: branch for branch in found}
+
+
+def children_of(parent: str, known: Iterable[Registered]) -> list[Registered]:
+    """The branches that fork off the one of that id, and those that fork off them, and so on."""
+    children: dict[str, list[Registered]] = {}
+    for branch in known:
+        children.setdefault(branch.parent, []).append(branch)
+    found: list[Registered] = []
+    waiting = [parent]
+    while waiting:
+        mine = children.pop(waiting.pop(), [])
+        found += mine
+        waiting += [branch.id for branch in mine]
+    return found
+
+
+def check_name(name: object) -> str:
+    """A name that a branch can have. Raises `BranchError`."""
+    if not isinstance(name, str):
+        raise BranchError(repr(name), "is no name; give text")
+    try:
+        check_text(name, "its name")
+    except Exception as error:
+        raise BranchError(name[:40], str(error)) from error
+    if len(name.encode()) > LONGEST_NAME:
+        raise BranchError(name[:40] + "…", f"its name is longer than {LONGEST_NAME} bytes")
+    if "/" in name or "\\" in name:
+        raise BranchError(name, "its name has a slash in it; use a dash")
+    if name[0] in ".-" or name != name.strip():
+        raise BranchError(name, "a name begins with no dot, dash or space, and ends with no space")
+    return name
+
+
+def new_name(name: object) -> str:
+    """A name for a new branch. Raises `BranchError`."""
+    if check_name(name) == MAIN:
+        raise BranchError(MAIN, "that is the store itself; take another name")
+    return str(name)
+
+
+class OfParent(msgspec.Struct, frozen=True):
+    """A page of the parent is needed."""
+
+    query: Query
+    events: int
+
+
+class OfOwn(msgspec.Struct, frozen=True):
+    """A page of the branch's own log is needed, in that log's own terms."""
+
+    query: Query
+    events: int
+
+
+class Versions(msgspec.Struct, frozen=True):
+    """The versions that streams had at the fork are needed."""
+
+    streams: frozenset[str]
+
+
+Steps: TypeAlias = Generator[OfParent | OfOwn | Versions, Any, Page]
+
+
+def page_of(fork: Fork, query: Query, events: int, *, has_own: bool) -> Steps:
+    """A page of the branch, by asking for what it takes."""
+    return (_backwards if query.reverse else _forwards)(fork, query, events, has_own)
+
+
+def _forwards(fork: Fork, query: Query, events: int, has_own: bool) -> Steps:  # noqa: FBT001
+    after, last, position = query.after_position, query.last_position, fork.position
+    if after < position:
+        is_within = last is not None and last <= position
+        bounded = query if is_within else msgspec.structs.replace(query, last_position=position)
+        page: Page = yield OfParent(bounded, events)
+        if is_within or not page.end:
+            return page
+        if page.slices or not has_own:
+            return Page(page.slices, position, end=not has_own)
+    if not has_own or (last is not None and last <= max(after, position)):
+        return Page([], max(after, position), end=True)
+    return (yield from _own_page(fork, query, events))
+
+
+def _backwards(fork: Fork, query: Query, events: int, has_own: bool) -> Steps:  # noqa: FBT001
+    after, last, position = query.after_position, query.last_position, fork.position
+    if has_own and (last is None or last > position):
+        page = yield from _own_page(fork, query, events)
+        if after >= position or not page.end:
+            return page
+        if page.slices:
+            return Page(page.slices, position + 1, end=False)
+    if after >= position:
+        return Page([], after, end=True)
+    bound = position if last is None else min(last, position)
+    rest: Page = yield OfParent(msgspec.structs.replace(query, last_position=bound), events)
+    return rest
+
+
+def _own_page(fork: Fork, query: Query, events: int) -> Steps:
+    """A page of the own log, in the branch's terms.
+
+    Bounds on versions are only understood there where they are of one stream; the reader knows
+    them anyway.
+    """
+    position = fork.position
+    least, most = query.min_version, query.max_version
+    if position and (least is not None or most is not None):
+        streams = query.selectors[0].streams if len(query.selectors) == 1 else frozenset()
+        if len(streams) == 1:
+            bases: Mapping[str, int] = yield Versions(streams)
+            (base,) = bases.values()
+            least = None if least is None else max(0, least - base)
+            most = None if most is None else max(0, most - base)
+        else:
+            least = most = None
+    last = query.last_position
+    asked = msgspec.structs.replace(
+        query,
+        min_version=least,
+        max_version=most,
+        after_position=max(0, query.after_position - position),
+        last_position=None if last is None else last - position,
+    )
+    page: Page = yield OfOwn(asked, events)
+    if not position:
+        return page
+    streams = frozenset([stored.stream for stored in page.slices])
+    bases = (yield Versions(streams)) if streams else {}
+    return Page(shifted(page.slices, position, bases), page.cursor + position, page.end)
+
+
+def shifted(
+    slices: Iterable[StoredSlice], position: int, bases: Mapping[str, int]
+) -> list[StoredSlice]:
+    """Slices of the own log, in the branch's terms."""
+    return [
+        StoredSlice(
+            stored.position + position,
+            stored.stream,
+            stored.version + bases[stored.stream],
+            stored.count,
+            stored.recorded_at,
+            stored.commit_id,
+            stored.first_index,
+            stored.metadata,
+            stored.body,
+        )
+        for stored in slices
+    ]
+
+
+def streams_at(read: Read, names: Collection[str], position: int) -> dict[str, StreamInfo | None]:
+    """Where streams stood at a position, a commit's last; None for one that had no events yet."""
+    return {name: _stream_at(read, name, position) for name in names}
+
+
+def _stream_at(read: Read, name: str, position: int) -> StreamInfo | None:
+    query = Query((Selector(streams=frozenset({name})),), last_position=position, reverse=True)
+    while True:
+        page = read(query, 1)
+        for stored in page.slices:
+            moment = from_micros(stored.recorded_at)
+            return StreamInfo(name, stored.version, stored.position, moment)
+        if page.end:
+            return None
+        query = next_page(query, page)
+
+
+def streams_of(commit: EncodedCommit) -> frozenset[str]:
+    """The streams that a commit writes to, or has a belief about."""
+    written = [part.stream for part in commit.slices]
+    return frozenset([*written, *(stream for stream, _ in commit.expected)])
+
+
+def own_belief(expected: ExpectedVersion, base: int) -> ExpectedVersion | None:
+    """A belief in the own log's terms; None where it can't come true."""
+    if isinstance(expected, Expected):
+        if not base or expected is ANY:
+            return expected
+        return ANY if expected is Expected.EXISTS else None
+    return expected - base if expected >= base else None
+
+
+def own_commit(
+    commit: EncodedCommit, fork: Fork, bases: Mapping[str, int]
+) -> EncodedCommit | ConflictError:
+    """The commit in the own log's terms; or why it is refused, whatever that log says."""
+    beliefs: list[tuple[str, ExpectedVersion]] = []
+    for stream, expected in commit.expected:
+        belief = own_belief(expected, bases[stream])
+        if belief is None:
+            return ConflictError(stream, expected, bases[stream])
+        beliefs.append((stream, belief))
+    condition = commit.condition
+    if condition is not None:
+        after = max(0, condition.after - fork.position)
+        condition = msgspec.structs.replace(condition, after=after)
+    return msgspec.structs.replace(commit, expected=tuple(beliefs), condition=condition)
+
+
+def outcome_of(
+    outcome: Outcome, commit: EncodedCommit, fork: Fork, bases: Mapping[str, int]
+) -> Outcome:
+    """What the own log said to a commit, in the branch's terms."""
+    position = fork.position
+    match outcome:
+        case Receipt():
+            versions = {stream: n + bases[stream] for stream, n in outcome.versions.items()}
+            return msgspec.structs.replace(
+                outcome, position=outcome.position + position, versions=versions
+            )
+        case ConflictError(stream=stream, actual=actual):
+            expected = next(belief for name, belief in commit.expected if name == stream)
+            return ConflictError(stream, expected, actual + bases[stream])
+        case ConditionError() if commit.condition is not None:
+            return ConditionError(commit.condition.after, outcome.position + position)
+        case CommitIdError():
+            return CommitIdError(outcome.commit_id, outcome.position + position)
+        case _:
+            return outcome
+
+
+def versions_of(streams: Mapping[str, StreamInfo | None]) -> dict[str, int]:
+    """The streams' versions, 0 for those that had no events yet."""
+    return {name: 0 if info is None else info.version for name, info in streams.items()}
+
+
+def joined(mine: Sequence[Snapshot], theirs: Sequence[Snapshot], count: int) -> list[Snapshot]:
+    """Newest first, the branch's and the parent's snapshots as far down as both are known.
+
+    Of each at most ``count`` were asked for. Where both have one, the branch's counts.
+    """
+    known_from = max((s[-1].position for s in (mine, theirs) if len(s) >= count), default=0)
+    both = {s.position: s for s in theirs} | {s.position: s for s in mine}
+    return [
+        both[position]
+        for position in sorted(both, reverse=True)
+        if position >= known_from and both[position].fold != DELETED
+    ]
+
+
+def deleted(subject: str, positions: Sequence[int] | None, fork: int) -> list[Snapshot]:
+    """Those that say that the parent's, at these positions or all, are none of the branch's."""
+    gone = [EVERY] if positions is None else [p for p in positions if 0 <= p <= fork]
+    return [Snapshot(subject, position, DELETED, 0, b"") for position in gone if fork]
+
+
+def merged(
+    theirs: Iterable[StreamInfo], mine: Iterable[StreamInfo], limit: int
+) -> list[StreamInfo]:
+    """The parent's streams and the branch's by name; the branch's own word on one counts."""
+    both = {info.name: info for info in theirs} | {info.name: info for info in mine}
+    return [both[name] for name in sorted(both)[:limit]]

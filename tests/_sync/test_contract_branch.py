@@ -1,0 +1,152 @@
+# Generated from tests/_async/test_contract_branch.py by tools/unasync.py: edit that, then run `make sync`.
+"""The contract suite on branches: of an empty store, of one with a history, and of a branch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+import pytest
+
+from everwhen._sync.backend import Backend, BackendWrapper
+from everwhen._sync.embedded import EmbeddedBackend
+from everwhen._sync.store import Store
+from everwhen.backends.memory import MemoryEngine
+from everwhen.backends.sqlite import SqliteEngine
+from everwhen.clock import Clock
+from everwhen.codec import EventTypes
+from everwhen.contract import Capabilities, Checkpoint, Snapshot
+from everwhen.engine import Engine
+from everwhen.errors import UnknownBranchError
+from everwhen.events import UnknownEvent
+from everwhen.testing import ContractTest, Opening, contract_tests
+from everwhen.testing.specimens import TYPES, Deposited, notes, plain
+
+
+class Whole(BackendWrapper):
+    """A branch's backend that closes the store below it too."""
+
+    def __init__(self, inner: Backend, root: Store) -> None:
+        super().__init__(inner)
+        self._root = root
+
+    def close(self) -> None:
+        super().close()
+        self._root.close()
+
+
+def branch_of_empty(store: Store) -> Store:
+    return store.create_branch("b")
+
+
+def branch_before_history(store: Store) -> Store:
+    """Nothing of what follows on the parent may show: the same streams, ids, tags and places."""
+    branch = store.create_branch("b", 0)
+    with_history(store)
+    return branch
+
+
+def nested(store: Store) -> Store:
+    with_history(store)
+    one = store.create_branch("one", 0)
+    with_history(one)
+    two = one.create_branch("two", 0)
+    with_history(two)
+    branch = two.create_branch("b", 0)
+    two.close()
+    one.close()
+    return branch
+
+
+def behind_history(store: Store) -> Store:
+    """What is shared is of other streams, so that the suite finds its own as it expects them."""
+    for number in range(5):
+        store.append(f"zz-{number}", plain_events(3))
+    one = store.create_branch("one")
+    one.append("zz-1", plain_events(2))
+    branch = one.create_branch("b")
+    for parent in (store, one):
+        parent.append("a", plain_events(3))
+        parent.append("zz-2", plain_events(3))
+    one.close()
+    return branch
+
+
+def plain_events(count: int) -> list[UnknownEvent]:
+    return [plain("Old", number=number) for number in range(count)]
+
+
+def with_history(store: Store) -> None:
+    for number in range(1, 8):
+        store.append("a", notes(2), commit_id=UUID(int=number))
+        store.append(f"a-{number}", [Deposited(number, 1)])
+        store.append(f"b-{number}", notes(1))
+    with store.transaction() as transaction:
+        transaction.save_checkpoint(Checkpoint("a", 5))
+        transaction.save_snapshot(Snapshot("s", 3, "fold", 1, b""))
+
+
+class Preparing(Protocol):
+    def __call__(self, store: Store) -> Store: ...
+
+
+def opening(engine: Callable[[Clock], Engine], preparing: Preparing) -> Opening:
+    """Opens the branch, which is made at the first time."""
+
+    def open_branch(clock: Clock) -> Backend:
+        root = Store(EmbeddedBackend(engine(clock)), events=EventTypes(*TYPES))
+        try:
+            branch = root.branch("b")
+        except UnknownBranchError:
+            branch = preparing(root)
+        return Whole(branch._backend, root)
+
+    return open_branch
+
+
+KINDS: list[Preparing] = [branch_of_empty, branch_before_history, nested]
+NEED_EMPTY_PLACE = {
+    "everything_is_there_after_reopening",
+    "streams_are_listed_by_name",
+    "more_streams_than_a_page_are_listed_once_each",
+    "an_empty_store_meets_every_condition",
+    "a_condition_with_bounds_is_refused",
+    "metadata_beliefs_and_times_may_differ_in_a_repetition",
+    "fresh_ids_are_given_where_there_is_none",
+    "appends_wait_for_a_transaction",
+    "a_function_is_run_in_a_transaction",
+    "a_look_sees_one_moment",
+    "what_is_inline_takes_effect_with_each_append",
+}
+GROUPS = {"versions", "conditions", "idempotency", "durable", "places", "cancelling"}
+
+
+def cases(capabilities: Capabilities) -> list[Any]:
+    """Every test on branches that show nothing; on one with a history, what can bear that."""
+    tests = contract_tests(capabilities)
+    whole = [pytest.param(t, k, id=f"{t!r}-{name_of(k)}") for t in tests for k in KINDS]
+    some = [
+        pytest.param(t, behind_history, id=f"{t!r}-behind_history")
+        for t in tests
+        if t.group in GROUPS and t.name not in NEED_EMPTY_PLACE
+    ]
+    return whole + some
+
+
+def name_of(kind: Preparing) -> str:
+    return str(getattr(kind, "__name__", kind))
+
+
+@pytest.mark.parametrize(("test", "kind"), cases(MemoryEngine.capabilities))
+def test_memory(test: ContractTest, kind: Preparing) -> None:
+    test.run(opening(MemoryEngine, kind))
+
+
+@pytest.mark.parametrize(("test", "kind"), cases(SqliteEngine.capabilities))
+def test_sqlite(test: ContractTest, kind: Preparing, tmp_path: Path) -> None:
+    def engine(clock: Clock) -> Engine:
+        return SqliteEngine(tmp_path / "store.db", clock=clock)
+
+    test.run(opening(engine, kind))
