@@ -94,9 +94,15 @@ class OwnLog:
             raise StoreClosedError
 
     def existing(self) -> Backend | None:
-        """The log, or None as long as nothing has been written."""
+        """The log, or None as long as nothing has been written.
+
+        Raises `UnknownBranchError` where it is gone, with its branch.
+        """
         self.check_open()
-        if self.opened is None and self._root.has_log(self._log):
+        opened, is_there = self.opened, self._root.has_log(self._log)
+        if opened is not None and not is_there:
+            raise UnknownBranchError(self.name, sorted(self._root.view(branches_in)))
+        if opened is None and is_there:
             with contextlib.suppress(NotAStoreError, ReadOnlyError):  # half made, or just deleted
                 self._open()
         if self.opened is None:

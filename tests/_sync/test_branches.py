@@ -1,0 +1,575 @@
+# Generated from tests/_async/test_branches.py by tools/unasync.py: edit that, then run `make sync`.
+"""Branches: made at once, apart from their parent for good, and gone when they are deleted."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from everwhen import (
+    EXISTS,
+    NO_STREAM,
+    BranchError,
+    Checkpoint,
+    CommandBus,
+    Commit,
+    CommitIdError,
+    Condition,
+    ConditionError,
+    ConflictError,
+    CorruptStoreError,
+    Decisions,
+    Event,
+    EverwhenError,
+    Fold,
+    InlineError,
+    InvalidCommitError,
+    Never,
+    ProjectionRunner,
+    Query,
+    Reaction,
+    ReactionRunner,
+    ReadOnlyError,
+    RecordedEvent,
+    Repository,
+    StatementError,
+    Store,
+    StoreClosedError,
+    TableProjection,
+    Tables,
+    UnknownBranchError,
+    Write,
+    open_store,
+)
+from everwhen._sync_testing.seam import Beside, together
+from everwhen.testing import ManualClock
+
+
+class Moved(Event):
+    tag_fields = ("account",)
+
+    account: int
+    amount: int
+
+
+class Welcomed(Event):
+    account: int
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    account: int
+
+
+PLACES = ["memory:", "store.db"]
+balance = Fold("balance", lambda: 0)
+balance.on(Moved)(lambda state, event: state + event.amount)
+
+
+def opened(where: str, folder: Path, clock: ManualClock | None = None, **options: Any) -> Any:
+    location = where if where == "memory:" else folder / where
+    if clock is not None:
+        options["clock"] = clock
+    return open_store(location, events=[Moved, Welcomed], **options)
+
+
+def files(folder: Path) -> list[Path]:
+    """What the store has beside its own file."""
+    return list(folder.glob("*-branches/*"))
+
+
+def shown(store: Store, query: Query | str = "a-1") -> list[int]:
+    return [event.event.amount for event in store.read(query)]
+
+
+def refusal(call: Callable[[], Any], kind: type[Exception] = BranchError) -> str:
+    with pytest.raises(kind) as caught:
+        call()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_neither_side_sees_what_the_other_writes(where: str, tmp_path: Path) -> None:
+    with opened(where, tmp_path) as store:
+        store.append("a-1", [Moved(1, 1), Moved(1, 2)])
+        with store.create_branch("what-if") as branch:
+            store.append("a-1", [Moved(1, 3)])
+            store.append("a-2", [Moved(2, 30)])
+            receipt = branch.append("a-1", [Moved(1, 4)], expected=2)
+            assert (receipt.position, receipt.versions) == (3, {"a-1": 3})
+            branch.append("a-3", [Moved(3, 40)], expected=NO_STREAM)
+            assert shown(store) == [1, 2, 3]
+            assert shown(branch) == [1, 2, 4]
+            assert [s.name for s in store.streams()] == ["a-1", "a-2"]
+            assert [s.name for s in branch.streams()] == ["a-1", "a-3"]
+            assert branch.version("a-2") == 0
+            assert branch.fold(balance, "a-1") == 7
+            assert store.receipt(receipt.commit_id) is None
+            assert (branch.head()).position == 4
+            assert branch.check() == store.check() == []
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_branch_begins_now_or_at_a_position_or_a_moment(where: str, tmp_path: Path) -> None:
+    clock = ManualClock()
+    with opened(where, tmp_path, clock) as store:
+        for amount in range(1, 6):
+            store.append("a-1", [Moved(1, amount)])
+            clock.advance(60)
+        two_minutes = clock() - timedelta(minutes=3, seconds=30)
+        for name, at, wanted in (
+            ("now", None, 5),
+            ("place", 3, 3),
+            ("moment", two_minutes, 2),
+            ("dawn", clock() - timedelta(days=1), 0),
+            ("nothing", 0, 0),
+        ):
+            with store.create_branch(name, at) as branch:
+                assert shown(branch) == list(range(1, wanted + 1))
+                assert branch.name == name
+                assert branch.branch_info is not None
+                assert (branch.branch_info.parent, branch.branch_info.position) == ("main", wanted)
+                assert branch.branch_info.created_at == clock()
+        assert (store.name, store.branch_info) == ("main", None)
+
+
+def test_no_place_to_begin_at(tmp_path: Path) -> None:
+    with opened("memory:", tmp_path) as store:
+        store.commit(Commit([Write("a-1", [Moved(1, 1)] * 2), Write("a-2", [Moved(2, 1)])]))
+        store.append("a-1", [Moved(1, 1)] * 1_500)
+        for at in (-1, 1_504, True, 1.5, "head", clockless()):
+            text = refusal(lambda at=at: store.create_branch("b", at))  # type: ignore[misc]
+            assert "give a moment" in text
+        for at, before, end in ((1, 0, 3), (2, 0, 3), (4, 3, 1_503), (1_003, 3, 1_503)):
+            text = refusal(lambda at=at: store.create_branch("b", at))  # type: ignore[misc]
+            assert f"begin at {end} with it, or at {before} without it" in text
+        assert store.branches() == []
+
+
+def clockless() -> Any:
+    return ManualClock()().replace(tzinfo=None)
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_names(where: str, tmp_path: Path) -> None:
+    with opened(where, tmp_path) as store:
+        bad = (
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a\\b",
+            "../a",
+            "-a",
+            ".a",
+            " a",
+            "a ",
+            "a\nb",
+            "a\x00",
+            "\x7f",
+        )
+        for name in (*bad, "x" * 201, "ü" * 101, "\ud800", None, 7, "main"):
+            refusal(lambda name=name: store.create_branch(name))  # type: ignore[misc]
+            refusal(lambda name=name: store.branch(name))  # type: ignore[misc]
+        for name in ("ü ' \" %", "b", "B", "x" * 200, "a.b-c", "日本"):
+            (store.create_branch(name)).close()
+            assert "of that name" in refusal(lambda name=name: store.create_branch(name))  # type: ignore[misc]
+        names = [info.name for info in store.branches()]
+        assert names == ["ü ' \" %", "b", "B", "x" * 200, "a.b-c", "日本"]
+        text = refusal(lambda: store.branch("c"), UnknownBranchError)
+        assert "a.b-c, b, x" in text
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_branches_of_branches(where: str, tmp_path: Path) -> None:
+    with opened(where, tmp_path) as store:
+        store.append("a-1", [Moved(1, 1)])
+        one = store.create_branch("one")
+        one.append("a-1", [Moved(1, 2)])
+        two = one.create_branch("two")
+        one.append("a-1", [Moved(1, 3)])
+        two.append("a-1", [Moved(1, 4)])
+        three = two.create_branch("three", 2)
+        three.append("a-1", [Moved(1, 5)])
+        early = two.create_branch("early", 1)
+        early.append("a-1", [Moved(1, 6)], expected=1)
+        one.close()  # those that rest on it go on
+        for branch, amounts in ((two, [1, 2, 4]), (three, [1, 2, 5]), (early, [1, 6])):
+            assert shown(branch) == amounts
+            assert shown(branch, Query().backwards()) == amounts[::-1]
+            branch.close()
+        found = {info.name: (info.parent, info.position, info.head) for info in store.branches()}
+        assert found == {
+            "one": ("main", 1, 3),
+            "two": ("one", 2, 3),
+            "three": ("two", 2, 3),
+            "early": ("two", 1, 2),
+        }
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_renaming_and_deleting(where: str, tmp_path: Path) -> None:
+    with opened(where, tmp_path) as store:
+        one = store.create_branch("one")
+        one.append("a-1", [Moved(1, 1)])
+        two = one.create_branch("two")
+        two.append("a-1", [Moved(1, 2)])
+        other = store.create_branch("other")
+        store.rename_branch("one", "first")
+        one.append("a-1", [Moved(1, 3)])
+        assert shown(store.branch("first")) == [1, 3]
+        assert [i.parent for i in store.branches()] == ["main", "first", "main"]
+        refusal(lambda: store.rename_branch("one", "again"), UnknownBranchError)
+        refusal(lambda: store.rename_branch("first", "other"))
+        refusal(lambda: store.rename_branch("first", "main"))
+        refusal(lambda: store.delete_branch("one"), UnknownBranchError)
+        assert "(two)" in refusal(lambda: store.delete_branch("first"))
+        assert len(store.branches()) == 3
+        two.delete_branch("first", with_children=True)
+        assert [info.name for info in store.branches()] == ["other"]
+        for gone in (one, two):
+            refusal(lambda gone=gone: gone.append("a-1", [Moved(1, 9)]), UnknownBranchError)  # type: ignore[misc]
+            refusal(lambda gone=gone: gone.create_branch("x"), UnknownBranchError)  # type: ignore[misc]
+        store.delete_branch("other")
+        refusal(lambda: other.append("a-1", [Moved(1, 9)]), UnknownBranchError)
+        assert files(tmp_path) == []
+        with store.create_branch("one") as again:
+            assert shown(again) == []
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_closing(where: str, tmp_path: Path) -> None:
+    store = opened(where, tmp_path)
+    first, second = store.create_branch("first"), store.create_branch("second")
+    first.append("a-1", [Moved(1, 1)])
+    first.close()
+    first.close()
+    refusal(lambda: first.append("a-1", [Moved(1, 1)]), StoreClosedError)
+    second.append("a-1", [Moved(1, 1)])
+    nested = second.create_branch("nested")
+
+    def follow() -> list[int]:
+        return [event.position for event in nested.subscribe()]
+
+    following = Beside(follow)
+    assert shown(nested) == [1]
+    store.close()
+    assert following.result() in ([], [1])
+    for closed in (second, nested):
+        refusal(closed.head, StoreClosedError)
+        refusal(lambda closed=closed: closed.append("a-1", [Moved(1, 1)]), StoreClosedError)  # type: ignore[misc]
+        closed.close()
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_beliefs_rest_on_both_sides_of_the_fork(where: str, tmp_path: Path) -> None:
+    clock = ManualClock()
+    with opened(where, tmp_path, clock) as store:
+        mine = Commit([Write("a-1", [Moved(1, 1)])], id=UUID(int=1))
+        first = store.commit(mine)
+        store.append("a-1", [Moved(1, 2)])
+        branch = store.create_branch("b")
+        theirs = Commit([Write("a-1", [Moved(1, 3)])], id=UUID(int=2))
+        store.commit(theirs)
+        again = branch.commit(mine)
+        assert again.repeated
+        assert (again.position, again.recorded_at) == (first.position, first.recorded_at)
+        other = Commit([Write("a-1", [Moved(1, 9)])], id=UUID(int=1))
+        refusal(lambda: branch.commit(other), CommitIdError)
+        assert not (branch.commit(theirs)).repeated
+        for expected in (0, 1, 2, 4, NO_STREAM):
+            with pytest.raises(ConflictError) as caught:
+                branch.append("a-1", [Moved(1, 1)], expected=expected)
+            assert (caught.value.expected, caught.value.actual) == (expected, 3)
+        branch.append("a-1", [Moved(1, 1)], expected=EXISTS)
+        of = Query().tags("account:1")
+        for after, position in ((0, 1), (1, 2), (2, 3), (3, 4)):
+            with pytest.raises(ConditionError) as failed:
+                branch.append("x", [Moved(1, 1)], condition=Condition(of, after))
+            assert (failed.value.after, failed.value.position) == (after, position)
+        branch.append("x", [Moved(2, 1)], condition=Condition(of, 4), expected=0)
+        early = clock() - timedelta(seconds=1)
+        late = Commit([Write("x", [Moved(1, 1)])], recorded_at=early)
+        refusal(lambda: branch.commit(late), InvalidCommitError)
+        clock.advance(-3_600)
+        with store.create_branch("c") as behind:
+            receipt = behind.append("y", [Moved(1, 1)])
+            assert receipt.recorded_at == first.recorded_at
+
+
+def test_subscriptions_stay_on_their_side(tmp_path: Path) -> None:
+    for where in PLACES:
+        with opened(where, tmp_path) as store:
+            store.append("a-1", [Moved(1, 1)])
+            branch = store.create_branch("b")
+            followed, parents = branch.subscribe(), store.subscribe()
+
+            def take(subscription: Any, count: int) -> list[int]:
+                return [(next(subscription)).event.amount for _ in range(count)]
+
+            waiting = Beside(lambda take=take, followed=followed: take(followed, 3))  # type: ignore[misc]
+            store.append("a-1", [Moved(1, 2)])
+            branch.append("a-1", [Moved(1, 3)])
+            store.append("a-1", [Moved(1, 4)])
+            branch.append("a-1", [Moved(1, 5)])
+            assert waiting.result() == [1, 3, 5]
+            assert take(parents, 3) == [1, 2, 4]
+
+
+def sums(fails_at: int = -1) -> TableProjection:
+    projection = TableProjection("sums", "CREATE TABLE {sums} (account INTEGER, amount INTEGER)")
+
+    @projection.on(Moved)
+    def moved(tables: Tables, event: RecordedEvent[Moved]) -> None:
+        if event.event.amount == fails_at:
+            raise ValueError("no")
+        row = (event.event.account, event.event.amount)
+        tables.execute("INSERT INTO {sums} VALUES (?, ?)", row)
+
+    return projection
+
+
+def rows(store: Store) -> list[int]:
+    found = store._backend.view(lambda view: view.execute("SELECT amount FROM sums"))
+    return [row[0] for row in found]
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_read_models_are_each_sides_own(inline: bool, tmp_path: Path) -> None:
+    with opened("store.db", tmp_path) as store:
+        store.append("a-1", [Moved(1, 1), Moved(1, 2)])
+        with ProjectionRunner(store, [sums()]) as runner:
+            store.append("a-1", [Moved(1, 3)])
+            branch = store.create_branch("b", 2)
+            deeper = branch.create_branch("c")
+            refusal(lambda: rows(branch), StatementError)
+            assert branch.checkpoints() == []
+            for one, amount in ((branch, 10), (deeper, 20)):
+                if inline:
+                    mine = ProjectionRunner(one, [], inline=[sums(fails_at=99)])
+                else:
+                    mine = ProjectionRunner(one, [sums()])
+                with mine:
+                    mine.catch_up()
+                    one.append("a-1", [Moved(1, amount)])
+                    if inline:
+                        with pytest.raises(InlineError):
+                            one.append("a-1", [Moved(1, 99)])
+                    else:
+                        mine.catch_up()
+                    assert rows(one) == [1, 2, amount]
+                    (status,) = one.projections()
+                    assert (status.position, status.lag) == (3, 0)
+            store.append("a-1", [Moved(1, 4)])
+            runner.catch_up()
+            assert rows(store) == [1, 2, 3, 4]
+            assert rows(branch) == [1, 2, 10]
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_snapshots_and_checkpoints(where: str, tmp_path: Path) -> None:
+    with opened(where, tmp_path) as store:
+        store.append("a-1", [Moved(1, 1)] * 10)
+        shared = Repository(store, balance, strategy=Never())
+        shared.snapshot(shared.load("a-1"))
+        branch = store.create_branch("b")
+        with store.transaction() as transaction:
+            transaction.save_checkpoint(Checkpoint("reader", 5))
+        assert branch.checkpoint("reader") is None
+        branch.append("a-1", [Moved(1, 2)])
+        store.append("a-1", [Moved(1, 3)])
+        shared.snapshot(shared.load("a-1"))
+        mine = Repository(branch, balance, strategy=Never())
+        loaded = mine.load("a-1")
+        assert (loaded.state, loaded.since.events) == (12, 1)  # from the shared snapshot
+        mine.snapshot(loaded)
+        loaded = mine.load("a-1")
+        assert (loaded.state, loaded.since.events) == (12, 0)
+        assert (shared.load("a-1")).state == 13
+        mine.delete_snapshots("a-1")
+        assert (mine.load("a-1")).since.events == 11
+        assert len(store.snapshots("balance/a-1")) == 2
+        with branch.transaction() as transaction:
+            transaction.save_checkpoint(Checkpoint("reader", 1))
+        assert store.checkpoint("reader") == Checkpoint("reader", 5)
+
+
+def test_nothing_reacts_unless_asked(tmp_path: Path) -> None:
+    decisions = Decisions()
+
+    @decisions.on(Welcome, into=lambda command: f"welcome-{command.account}")
+    def welcome(command: Welcome) -> list[Event]:
+        return [Welcomed(command.account)]
+
+    reaction = Reaction("welcomes")
+
+    @reaction.on(Moved)
+    def moved(event: RecordedEvent[Moved]) -> list[Any]:
+        return [Welcome(event.event.account)]
+
+    with opened("store.db", tmp_path) as store:
+        store.append("a-1", [Moved(1, 1)])
+        ReactionRunner(CommandBus(store, decisions), [reaction]).catch_up()
+        branch = store.create_branch("b")
+        branch.append("a-2", [Moved(2, 1)])
+        bus = CommandBus(branch, decisions)
+        with pytest.raises(BranchError, match="on_branches=True"):
+            ReactionRunner(bus, [reaction])
+        ReactionRunner(bus, [reaction], on_branches=True).catch_up()
+        welcomed = Query().types(Welcomed)
+        assert [e.event.account for e in branch.read(welcomed)] == [1, 2]
+        assert [e.event.account for e in store.read(welcomed)] == [1]
+
+
+def test_a_read_only_store_has_read_only_branches(tmp_path: Path) -> None:
+    with opened("store.db", tmp_path) as store:
+        store.append("a-1", [Moved(1, 1)])
+        with store.create_branch("written") as branch:
+            branch.append("a-1", [Moved(1, 2)])
+        (store.create_branch("fresh")).close()
+    with opened("store.db", tmp_path, read_only=True) as store:
+        refusal(lambda: store.create_branch("x"), ReadOnlyError)
+        refusal(lambda: store.delete_branch("fresh"), ReadOnlyError)
+        for name, amounts in (("written", [1, 2]), ("fresh", [1])):
+            with store.branch(name) as branch:
+                assert shown(branch) == amounts
+                with pytest.raises(ReadOnlyError):
+                    branch.append("a", [Moved(1, 1)])
+        assert [info.head for info in store.branches()] == [2, 1]
+    assert [path.suffix for path in files(tmp_path)].count(".db") == 1
+
+
+def test_two_openers_share_a_branch(tmp_path: Path) -> None:
+    with opened("store.db", tmp_path) as here, opened("store.db", tmp_path) as there:
+        here.append("a-1", [Moved(1, 1)])
+        mine = here.create_branch("b")
+        theirs = there.branch("b")
+        assert shown(theirs) == [1]
+        following = theirs.subscribe()
+        first = Beside(lambda: next(following))
+        assert (first.result()).event.amount == 1
+        second = Beside(lambda: next(following))
+        mine.append("a-1", [Moved(1, 2)], expected=1)
+        assert (second.result()).event.amount == 2
+        refusal(lambda: theirs.append("a-1", [Moved(1, 3)], expected=1), ConflictError)
+        theirs.append("a-1", [Moved(1, 3)], expected=2)
+        assert shown(mine) == [1, 2, 3]
+        here.delete_branch("b")
+        refusal(lambda: theirs.append("a-1", [Moved(1, 3)]), UnknownBranchError)
+        unwritten = there.create_branch("c")
+        here.delete_branch("c")
+        refusal(lambda: unwritten.append("a-1", [Moved(1, 3)]), UnknownBranchError)
+        assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_one_of_many_who_want_a_name_gets_it(where: str, tmp_path: Path) -> None:
+    with opened(where, tmp_path) as store:
+
+        def create() -> Store:
+            branch: Store = store.create_branch("b")
+            return branch
+
+        outcomes = together(*[create] * 8)
+        assert sum(isinstance(o, Store) for o in outcomes) == 1
+        assert sum(isinstance(o, BranchError) for o in outcomes) == 7
+
+        branch = store.branch("b")
+        others = [store.branch("b") for _ in range(4)]
+
+        def write(number: int) -> None:
+            others[number % 4].append("a-1", [Moved(1, number)])
+
+        together(*[lambda n=n: write(n) for n in range(16)])
+        assert sorted(shown(branch)) == list(range(16))
+
+
+def test_a_damaged_registration_says_so(tmp_path: Path) -> None:
+    with opened("store.db", tmp_path) as store:
+        (store.create_branch("b")).close()
+    with sqlite3.connect(tmp_path / "store.db") as connection:
+        for data in (
+            b"nonsense",
+            b'{"id": "../../x", "parent": "", "recorded_at": 1, "created_at": 1}',
+        ):
+            connection.execute("UPDATE checkpoints SET data = ? WHERE name = 'branch/b'", (data,))
+            connection.commit()
+            with opened("store.db", tmp_path) as store:
+                text = refusal(lambda store=store: store.branch("b"), CorruptStoreError)  # type: ignore[misc]
+                assert "'branch/b'" in text
+    connection.close()
+
+
+CUT_OFF = """
+import os, sys
+from everwhen import UnknownEvent, open_store
+store = open_store(sys.argv[1])
+branch = store.create_branch("b")
+for number in range(1000000):
+    branch.append("a", [UnknownEvent("Noted", {"n": number})])
+    os.write(1, b"%d\\n" % number)
+"""
+
+
+def acknowledged_before_a_kill(path: Path) -> int:
+    process = subprocess.Popen(
+        [sys.executable, "-c", CUT_OFF, str(path)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        for _ in range(20):
+            process.stdout.readline()
+        process.kill()
+        acknowledged = 20 + len(process.stdout.read().splitlines())
+    process.wait()
+    return acknowledged
+
+
+def test_what_a_branch_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    acknowledged = acknowledged_before_a_kill(path)
+    with open_store(path) as store:
+        assert (store.head()).position == 0
+        with store.branch("b") as branch:
+            assert (branch.head()).position in (acknowledged, acknowledged + 1)
+            assert branch.check() == []
+
+
+def test_a_file_that_nobody_knows_does_no_harm(tmp_path: Path) -> None:
+    with opened("store.db", tmp_path) as store:
+        with store.create_branch("b") as branch:
+            branch.append("a-1", [Moved(1, 1)])
+        with store.transaction() as transaction:  # as after a kill between the two steps
+            transaction.delete_checkpoint("branch/b")
+        assert store.branches() == []
+        with store.create_branch("b") as branch:
+            assert shown(branch) == []
+
+
+def test_a_store_behind_a_link_finds_its_branches(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    with opened("real/store.db", tmp_path) as store:
+        with store.create_branch("b") as branch:
+            branch.append("a-1", [Moved(1, 1)])
+    (tmp_path / "link.db").symlink_to(tmp_path / "real" / "store.db")
+    with opened("link.db", tmp_path) as store, store.branch("b") as branch:
+        assert shown(branch) == [1]
+
+
+def test_errors_survive_pickling() -> None:
+    import pickle
+
+    for error in (BranchError("b", "why"), UnknownBranchError("b", ["a", "c"])):
+        again: EverwhenError = pickle.loads(pickle.dumps(error))  # noqa: S301
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
