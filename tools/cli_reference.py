@@ -37,10 +37,21 @@ def help_of(*command: str) -> str:
 def reference() -> str:
     """The page."""
     program = help_of()
-    names = re.findall(r"^  (\w+)  ", program.partition("Commands:")[2], re.MULTILINE)
+    names = _names(program)
     parts = [HEAD, f"```text\n{program}\n```\n"]
-    parts += [f"## everwhen {name}\n\n```text\n{help_of(name)}\n```\n" for name in names]
+    for name in names:
+        page = help_of(name)
+        parts.append(f"## everwhen {name}\n\n```text\n{page}\n```\n")
+        parts += [
+            f"### everwhen {name} {part}\n\n```text\n{help_of(name, part)}\n```\n"
+            for part in _names(page)
+        ]
     return "\n".join(parts)
+
+
+def _names(page: str) -> list[str]:
+    """The commands that a help lists."""
+    return re.findall(r"^  (\w+)  ", page.partition("Commands:")[2], re.MULTILINE)
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ from everwhen.cli import completion
 from everwhen.cli.exits import BAD_DATA, USAGE, Stop
 from everwhen.cli.here import given_moment
 from everwhen.cli.opening import existing
-from everwhen.cli.options import EventsOption, JsonOption, StoreArgument
+from everwhen.cli.options import BranchOption, EventsOption, JsonOption, StoreArgument
 from everwhen.cli.own_code import event_types
 from everwhen.cli.terminal import Output
 from everwhen.cli.views import utc
@@ -82,6 +82,7 @@ def append(
     create: Annotated[
         bool, typer.Option("--create", help="Create the store if there is none.")
     ] = False,
+    branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Append one event to a stream.
@@ -96,7 +97,7 @@ def append(
     )
     belief = _belief(expected)
     types = event_types(events)
-    with existing(store, write=True, create=create, events=types) as opened:
+    with existing(store, branch=branch, write=True, create=create, events=types) as opened:
         receipt = opened.append(
             stream,
             [event],

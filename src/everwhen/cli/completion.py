@@ -35,6 +35,11 @@ def types(context: typer.Context, incomplete: str) -> list[str]:
     return _offered(context, incomplete, lambda store: (event.type for event in store.read(newest)))
 
 
+def branches(context: typer.Context, incomplete: str) -> list[str]:
+    """The store's branches."""
+    return _offered(context, incomplete, lambda store: (info.name for info in store.branches()))
+
+
 def _names(store: Store, category: str | None) -> Iterator[str]:
     return (info.name for info in store.streams(category))
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 
-from everwhen import Capabilities, CorruptStoreError, Head, Problem, Query, Store
+from everwhen import BranchInfo, Capabilities, CorruptStoreError, Head, Problem, Query, Store
 from everwhen.cli.exits import NO
 from everwhen.cli.opening import existing, path_of
-from everwhen.cli.options import JsonOption, StoreArgument
+from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.terminal import Output
 from everwhen.cli.views import ProblemView, utc
 
@@ -45,6 +45,7 @@ class Summary(msgspec.Struct, frozen=True):
     categories: dict[str, int] | None
     types: dict[str, int] | None
     capabilities: Capabilities
+    branch: BranchInfo | None
 
     @property
     def bytes_per_event(self) -> float | None:
@@ -59,13 +60,14 @@ def info(
         bool,
         typer.Option("--full", help="Count streams and types also beyond a million events."),
     ] = False,
+    branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show what a store holds: events, streams, types, times and size.
 
     Counts by category are of streams, counts by type of events.
     """
-    with existing(store) as opened:
+    with existing(store, branch=branch) as opened:
         summary = _summary(opened, store, full=full)
     out = Output(json=json)
     if out.is_terminal:
@@ -85,11 +87,12 @@ def info(
             "categories": summary.categories,
             "types": summary.types,
             "capabilities": summary.capabilities,
+            "branch": summary.branch,
         }
     )
 
 
-def check(store: StoreArgument, *, json: JsonOption = False) -> None:
+def check(store: StoreArgument, *, branch: BranchOption = None, json: JsonOption = False) -> None:
     """Read and judge everything that is stored.
 
     Runs the database's own integrity check, then compares what the tables say with one another.
@@ -100,7 +103,7 @@ def check(store: StoreArgument, *, json: JsonOption = False) -> None:
     began = time.perf_counter()
     out = Output(json=json)
     try:
-        with existing(store) as opened:
+        with existing(store, branch=branch) as opened:
             head = opened.head()
             problems = opened.check()
     except CorruptStoreError as error:
@@ -118,7 +121,7 @@ def check(store: StoreArgument, *, json: JsonOption = False) -> None:
 
 def _summary(store: Store, location: str, *, full: bool) -> Summary:
     head = store.head()
-    path = path_of(location)
+    path = path_of(location) if store.branch_info is None else None
     first = next(iter(store.read(Query().limit(1))), None)
     counted = full or head.position <= _COUNTED
     streams = types = events = None
@@ -143,6 +146,7 @@ def _summary(store: Store, location: str, *, full: bool) -> Summary:
         categories=None if streams is None else dict(streams.most_common()),
         types=None if types is None else dict(types.most_common()),
         capabilities=store.capabilities,
+        branch=store.branch_info,
     )
 
 
@@ -181,6 +185,9 @@ def _drawn(summary: Summary) -> RenderableType:
     def counted(number: int | None) -> Text:
         return uncounted if number is None else looks.number_look(number)
 
+    if summary.branch is not None:
+        forked = f"{summary.branch.name}  behind position {summary.branch.position:,} of"
+        grid.add_row("branch", Text(f"{forked} {summary.branch.parent}"))
     grid.add_row("events", counted(summary.events))
     grid.add_row("streams", counted(summary.streams))
     for name, moment in (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -20,16 +22,19 @@ def path_of(location: str) -> Path | None:
     return Path(match[2]) if match[1].lower() == "sqlite" else None
 
 
+@contextmanager
 def existing(
     location: str,
     *,
+    branch: str | None = None,
     write: bool = False,
     create: bool = False,
     events: EventTypes | None = None,
-) -> Store:
+) -> Iterator[Store]:
     """The store at the location: read-only unless asked, and made only with ``create``.
 
-    Raises `Stop` where there is none, and what `open_store` raises.
+    With ``branch`` that branch of it. Raises `Stop` where there is no store,
+    `UnknownBranchError`, and what `open_store` raises.
     """
     if location.lower().startswith("memory:"):
         raise Stop(f"{location} is empty and gone with the command; name a file", USAGE)
@@ -37,4 +42,9 @@ def existing(
     if path is not None and not create and not path.exists():
         mend = "create it with --create" if write else "check the path"
         raise Stop(f"{path}: there is no such store; {mend}", NO_INPUT)
-    return open_store(location, read_only=not write, events=events or ())
+    with open_store(location, read_only=not write, events=events or ()) as store:
+        if branch is None or branch == store.name:
+            yield store
+        else:
+            with store.branch(branch) as opened:
+                yield opened

@@ -11,6 +11,15 @@ from everwhen.cli import completion
 StoreArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="STORE", help="The store: a file, such as shop.db.")
 ]
+BranchOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--branch",
+        metavar="NAME",
+        help="On this branch of the store.",
+        autocompletion=completion.branches,
+    ),
+]
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Write JSON, one object a line.")
 ]

@@ -11,6 +11,7 @@ import typer
 
 from everwhen.cli import (
     appending,
+    branching,
     demo,
     looking,
     projecting,
@@ -42,7 +43,17 @@ def program(*, rich_help: bool) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback(invoke_without_command=True)(_start)
-    for module in (transferring, reading, state, travelling, looking, projecting, appending, demo):
+    for module in (
+        transferring,
+        reading,
+        state,
+        travelling,
+        looking,
+        projecting,
+        appending,
+        branching,
+        demo,
+    ):
         module.register(app)
     return app
 

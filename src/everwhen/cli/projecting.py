@@ -8,7 +8,7 @@ import typer
 
 from everwhen.cli.exits import NO, Stop
 from everwhen.cli.opening import existing
-from everwhen.cli.options import JsonOption, StoreArgument
+from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.projection_views import ParkedView, StatusView
 from everwhen.cli.terminal import Output
 
@@ -27,6 +27,7 @@ def projections(
             "--parked", metavar="NAME", help="List the events that this projection has left out."
         ),
     ] = None,
+    branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show how far projections and reactions have come, and what went wrong.
@@ -39,7 +40,7 @@ def projections(
     one has halted, or that there is none of that name.
     """
     out = Output(json=json)
-    with existing(store) as opened:
+    with existing(store, branch=branch) as opened:
         found = opened.projections()
         if parked is not None:
             if parked not in {status.name for status in found}:

@@ -15,6 +15,7 @@ from everwhen.cli.here import given_moment
 from everwhen.cli.opening import existing
 from everwhen.cli.options import (
     AfterOption,
+    BranchOption,
     CategoryOption,
     EventsOption,
     FromVersionOption,
@@ -66,6 +67,7 @@ def read(
         int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many.")
     ] = None,
     events: EventsOption = None,
+    branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """List events, in the order they were recorded.
@@ -92,7 +94,7 @@ def read(
         query = query.backwards()
     if limit is not None:
         query = query.limit(limit)
-    with existing(store, events=event_types(events)) as opened:
+    with existing(store, branch=branch, events=event_types(events)) as opened:
         Output(json=json).list(opened.read(query), EventView())
 
 
@@ -109,13 +111,14 @@ def streams(
             autocompletion=completion.categories,
         ),
     ] = None,
+    branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """List streams with their versions, by name.
 
     Columns in a pipe: stream, version, position and recorded_at of its last event.
     """
-    with existing(store) as opened:
+    with existing(store, branch=branch) as opened:
         Output(json=json).list(opened.streams(category), StreamView())
 
 
@@ -137,6 +140,7 @@ def tail(
         int | None, typer.Option(min=1, metavar="N", help="End after so many events.")
     ] = None,
     events: EventsOption = None,
+    branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Follow events as they are written.
@@ -146,7 +150,7 @@ def tail(
     code 130, or until --limit. Columns are those of read.
     """
     query = filtered(stream, category, type_, tag)
-    with existing(store, events=event_types(events)) as opened:
+    with existing(store, branch=branch, events=event_types(events)) as opened:
         found = opened.subscribe(query.after(after)) if after is not None else None
         followed = _followed(opened, query, last) if found is None else iter(found)
         try:

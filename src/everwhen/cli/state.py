@@ -13,6 +13,7 @@ from everwhen.cli.exits import NO, USAGE, Stop
 from everwhen.cli.here import given_moment_of
 from everwhen.cli.opening import existing
 from everwhen.cli.options import (
+    BranchOption,
     EventsOption,
     FoldOption,
     JsonOption,
@@ -45,6 +46,7 @@ def at(
     ] = False,
     fold_: FoldOption = None,
     events: EventsOption = None,
+    branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show the state as it was at a moment.
@@ -63,7 +65,7 @@ def at(
     """
     out = Output(json=json)
     own = None if fold_ is None else fold(fold_)
-    with existing(store, events=event_types(events)) as opened:
+    with existing(store, branch=branch, events=event_types(events)) as opened:
         query = _until(opened, stream, given_moment_of(moment), occurred=occurred)
         if category is not None:
             query = query.category(category)

@@ -16,6 +16,7 @@ from everwhen.cli.looks import bytes_look
 from everwhen.cli.opening import existing
 from everwhen.cli.options import (
     AfterOption,
+    BranchOption,
     CategoryOption,
     JsonOption,
     StoreArgument,
@@ -98,6 +99,7 @@ def import_(
     encoding: Annotated[
         str | None, typer.Option(metavar="NAME", help="CSV: the text's encoding.")
     ] = None,
+    branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Import a file's events; the store is created where there is none.
@@ -128,7 +130,10 @@ def import_(
             "encoding": encoding or chosen.encoding,
         }
         chosen = msgspec.structs.replace(chosen, **given, **_roles(column or []))
-    with existing(store, write=True, create=True) as opened, shown(f"Importing {file}") as progress:
+    with (
+        existing(store, branch=branch, write=True, create=True) as opened,
+        shown(f"Importing {file}") as progress,
+    ):
         began = time.perf_counter()
         report = import_events(opened, file, chosen, skip_invalid=skip_invalid, progress=progress)
         seconds = time.perf_counter() - began
@@ -194,6 +199,7 @@ def export(
         typer.Option("--as-at", metavar="TIME", help="Only what was recorded until then."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Export events into a file: JSON Lines of CloudEvents, CSV or IEEE XES.
@@ -212,7 +218,7 @@ def export(
         if category is not None and len(category) > 1:
             raise Stop("an XES log has one category; export each into a file of its own", USAGE)
         chosen = Xes(category=category[0] if category else chosen.category)
-    with existing(store) as opened, shown(f"Exporting to {file}") as progress:
+    with existing(store, branch=branch) as opened, shown(f"Exporting to {file}") as progress:
         report = export_events(
             opened, file, chosen, query=query, overwrite=overwrite, progress=progress
         )

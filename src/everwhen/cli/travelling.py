@@ -23,6 +23,7 @@ from everwhen.cli.exits import NO, USAGE, Stop, say
 from everwhen.cli.here import given_moment_of
 from everwhen.cli.opening import existing
 from everwhen.cli.options import (
+    BranchOption,
     EventsOption,
     FoldOption,
     JsonOption,
@@ -56,6 +57,7 @@ def diff(
     category: OneCategoryOption = None,
     fold_: FoldOption = None,
     events: EventsOption = None,
+    branch: BranchOption = None,
     patch: Annotated[
         bool, typer.Option("--patch", help="Write one JSON Patch (RFC 6902) instead.")
     ] = False,
@@ -69,7 +71,7 @@ def diff(
     Columns in a pipe: path, kind (added, removed, changed), the value before and after. Exit
     code 1 says that nothing differs.
     """
-    with machine_over(store, stream, category, fold_, events) as machine:
+    with machine_over(store, stream, category, fold_, events, branch) as machine:
         changes = machine.diff(given_moment_of(before), given_moment_of(after))
         out = Output(json=json)
         if patch:
@@ -95,6 +97,7 @@ def history(
     category: OneCategoryOption = None,
     fold_: FoldOption = None,
     events: EventsOption = None,
+    branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """List each value that a part of the state has had, with the event that wrote it.
@@ -102,7 +105,7 @@ def history(
     Columns in a pipe: position, recorded_at, stream, type, user, the value before and after. Exit
     code 1 says that nothing ever wrote it.
     """
-    with machine_over(store, stream, category, fold_, events) as machine:
+    with machine_over(store, stream, category, fold_, events, branch) as machine:
         writes = machine.history(path, start=given_moment_of(start), end=given_moment_of(end))
         if not Output(json=json).list(writes, WrittenView()):
             state = machine.travel_to(HEAD).state
@@ -122,13 +125,14 @@ def blame(
     category: OneCategoryOption = None,
     fold_: FoldOption = None,
     events: EventsOption = None,
+    branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show who last wrote each field of the state: by which event, when, on which command.
 
     Columns in a pipe: path, value, position, recorded_at, type, user, command.
     """
-    with machine_over(store, stream, category, fold_, events) as machine:
+    with machine_over(store, stream, category, fold_, events, branch) as machine:
         visit = machine.travel_to(given_moment_of(moment))
         found = machine.blame(path, visit.until)
         entries = (
@@ -166,6 +170,7 @@ def replay(
     category: OneCategoryOption = None,
     fold_: FoldOption = None,
     events: EventsOption = None,
+    branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Replay history step by step: each event, and what it changed in the state.
@@ -179,7 +184,7 @@ def replay(
     where = _where(type_, tag, user, correlation)
     if where is None and without:
         raise Stop("--without goes with --type, --tag, --user or --correlation", USAGE)
-    with machine_over(store, stream, category, fold_, events) as machine:
+    with machine_over(store, stream, category, fold_, events, branch) as machine:
         out = Output(json=json)
         first, last = given_moment_of(start), given_moment_of(end)
         if where is None:
@@ -220,7 +225,12 @@ def _where(
 
 @contextmanager
 def machine_over(
-    store: str, stream: str | None, category: str | None, named: str | None, events: str | None
+    store: str,
+    stream: str | None,
+    category: str | None,
+    named: str | None,
+    events: str | None,
+    branch: str | None,
 ) -> Iterator[TimeMachine[Any]]:
     """A time machine over what the arguments say, with the user's fold or one that needs none.
 
@@ -231,7 +241,7 @@ def machine_over(
     of = Query() if category is None else Query().category(category)
     if stream is not None:
         of = Query().stream(stream)
-    with existing(store, events=event_types(events)) as opened:
+    with existing(store, branch=branch, events=event_types(events)) as opened:
         if stream is not None and opened.stream(stream) is None:
             raise Stop(f"there is no stream {stream!r}; 'everwhen streams' lists them", NO)
         own: Any = fold(named) if named is not None else document if stream else documents
