@@ -12,6 +12,7 @@ from everwhen._sync.commands import (
 from everwhen._sync.embedded import EmbeddedBackend
 from everwhen._sync.exporting import export_events
 from everwhen._sync.importing import import_events
+from everwhen._sync.merging import Merging
 from everwhen._sync.middleware import authorised, logged, traced
 from everwhen._sync.queries import ProceedQuery, QueryBus, QueryMiddleware
 from everwhen._sync.reactions import ReactionRunner
@@ -62,6 +63,7 @@ from everwhen.errors import (
     InvalidPathError,
     InvalidQueryError,
     LeaseError,
+    MergeError,
     NewerStoreError,
     NotAllowedError,
     NotAStoreError,
@@ -80,6 +82,7 @@ from everwhen.errors import (
 )
 from everwhen.events import Event, EventType, NewEvent, UnknownEvent
 from everwhen.fold import Document, Fold, document, documents
+from everwhen.merges import Invariant, MergeItem, MergePlan, MergeRecord, PathConflict
 from everwhen.metadata import CommitMetadata, causation, context
 from everwhen.paths import MISSING, plain
 from everwhen.projections import (
@@ -185,8 +188,14 @@ __all__ = [
     "InvalidEventError",
     "InvalidPathError",
     "InvalidQueryError",
+    "Invariant",
     "LeaseError",
     "Loaded",
+    "MergeError",
+    "MergeItem",
+    "MergePlan",
+    "MergeRecord",
+    "Merging",
     "Metadata",
     "Middleware",
     "Moment",
@@ -198,6 +207,7 @@ __all__ = [
     "OnError",
     "ParkedEvent",
     "Parting",
+    "PathConflict",
     "Problem",
     "Proceed",
     "ProceedQuery",

@@ -13,7 +13,8 @@
     │   ├── NotAllowedError         who sends the command may not
     │   └── Refusal                 a decision's no: subclass it for each reason you have
     ├── BranchError                 a branch can't be made, renamed or deleted as asked
-    │   └── UnknownBranchError      there is no branch of that name
+    │   ├── UnknownBranchError      there is no branch of that name
+    │   └── MergeError              a merge that has to be settled by a person
     ├── InvalidQueryError           a query that contradicts itself
     ├── InvalidPathError            a path into a state that can't be read
     ├── DeclarationError            declarations that make no sense, or don't fit together
@@ -45,6 +46,7 @@ from uuid import UUID
 
 if TYPE_CHECKING:
     from everwhen.contract import ExpectedVersion, Outcome
+    from everwhen.merges import MergePlan
 
 
 class EverwhenError(Exception):
@@ -195,6 +197,27 @@ class UnknownBranchError(BranchError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.branch, self.known)
+
+
+class MergeError(BranchError):
+    """A merge in which something is unsettled; nothing was written. ``plan`` says what."""
+
+    def __init__(self, branch: str, target: str, plan: MergePlan) -> None:
+        unsettled = plan.unsettled
+        first = unsettled[0]
+        about = first.command or ", ".join(dict.fromkeys(event.type for event in first.events))
+        why = f"position {first.position} ({about}): {first.reason}"
+        more = f", and {len(unsettled) - 1} more" if len(unsettled) > 1 else ""
+        super().__init__(
+            branch,
+            f"{len(unsettled)} of {len(plan.items)} commits can't be merged into {target!r} just "
+            f"so; {why}{more}. Look at the plan, and choose a strategy or a resolver",
+        )
+        self.target = target
+        self.plan = plan
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.branch, self.target, self.plan)
 
 
 class InvalidQueryError(EverwhenError):

@@ -231,7 +231,7 @@ class CommandBus:
     ) -> CommandResult:
         """Load, decide, append. Raises `ConflictError` for a no that rests on an old state."""
         loaded = [self._load(subject) for subject in subjects]
-        states = [_for_decision(s.fold, found) for s, found in zip(subjects, loaded, strict=True)]
+        states = [for_decision(s.fold, found) for s, found in zip(subjects, loaded, strict=True)]
         try:
             decided = decision.events(envelope.command, states)
         except RefusedError:
@@ -394,7 +394,7 @@ def _with_command(given: CommitMetadata | None, recorded: RecordedCommand) -> Co
     return msgspec.structs.replace(metadata, extras=extras_with(recorded, metadata.extras))
 
 
-def _for_decision(fold: Any, loaded: Loaded[Any]) -> Any:
+def for_decision(fold: Any, loaded: Loaded[Any]) -> Any:
     """A state that a decision may do with as it likes."""
     state = fold.copied(loaded.state)
     opened_for_changes(
