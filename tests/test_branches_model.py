@@ -57,8 +57,9 @@ class World:
 class BranchesMachine(RuleBasedStateMachine):
     location = "memory:"
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(starts=st.lists(st.lists(WRITES, max_size=6), min_size=1, max_size=3))
+    def begin(self, starts: list[list[list[Write]]]) -> None:
+        """Some nested branches to start with, and something on each."""
         self.folder = tempfile.TemporaryDirectory(prefix="everwhen-test-")
         self.clock = ManualClock()
         self.ids = 0
@@ -66,6 +67,11 @@ class BranchesMachine(RuleBasedStateMachine):
         location = self.location.replace("FOLDER", self.folder.name)
         root = open_store(location, events=TYPES, clock=self.clock, durable=False)
         self.worlds = [World("main", root, self.model(), root.subscribe())]
+        for level, start in enumerate(starts):
+            if level:
+                self.fork(level - 1, back=0, by_time=False)
+            for writes in start:
+                self.append(level, [Write(w.stream, w.events) for w in writes])
 
     def model(self) -> Store:
         return open_store("memory:", events=TYPES, clock=self.clock)
@@ -202,6 +208,11 @@ class BranchesMachine(RuleBasedStateMachine):
     def read(self, which: int, query: Query) -> None:
         self.both(which, lambda store: list(store.read(query)))
 
+    @rule(which=st.integers(0, 5), query=queries(), stream=st.sampled_from(STREAMS))
+    def read_a_stream(self, which: int, query: Query, stream: str) -> None:
+        asked = msgspec.structs.replace(query, selectors=Query().stream(stream).selectors)
+        self.both(which, lambda store: list(store.read(asked)))
+
     @rule(which=st.integers(0, 5), query=queries(), back=st.integers(0, 20))
     def read_about_the_newest(self, which: int, query: Query, back: int) -> None:
         after = max(0, self.world(which).model.head().position - back)
@@ -232,6 +243,23 @@ class BranchesMachine(RuleBasedStateMachine):
         assert world.store._backend.view(positions) == wanted
         if world.name != "main" or wanted:
             assert world.store._backend.transact(positions) == wanted
+
+    @rule(which=st.integers(0, 5), query=queries(), stream=st.none() | st.sampled_from(STREAMS))
+    def pages_end_where_the_query_does(self, which: int, query: Query, stream: str | None) -> None:
+        """Those who follow go on from there; they must not stand still."""
+        world = self.world(which)
+        if stream is not None:
+            query = msgspec.structs.replace(query, selectors=Query().stream(stream).selectors)
+        query = msgspec.structs.replace(world.store._resolved(query), reverse=False)
+        head, after = world.model.head().position, query.after_position
+        bound = head if query.last_position is None else min(head, query.last_position)
+        while True:
+            page = world.store._backend.read(query.after(after), 50)
+            if page.end:
+                break
+            assert page.cursor > after
+            after = page.cursor
+        assert max(bound, query.after_position) <= page.cursor <= max(head, query.after_position)
 
     @rule(which=st.integers(0, 5), seconds=st.integers(-30, 60))
     def find_a_moment(self, which: int, seconds: int) -> None:

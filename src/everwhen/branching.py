@@ -187,13 +187,14 @@ class OfOwn(msgspec.Struct, frozen=True):
     events: int
 
 
-class Versions(msgspec.Struct, frozen=True):
-    """The versions that streams had at the fork are needed."""
+class AtFork(msgspec.Struct, frozen=True):
+    """Where streams stood at the fork is needed."""
 
     streams: frozenset[str]
 
 
-Steps: TypeAlias = Generator[OfParent | OfOwn | Versions, Any, Page]
+Ask: TypeAlias = OfParent | OfOwn | AtFork
+Steps: TypeAlias = Generator[Ask, Any, Page]
 
 
 def page_of(fork: Fork, query: Query, events: int, *, has_own: bool) -> Steps:
@@ -204,13 +205,15 @@ def page_of(fork: Fork, query: Query, events: int, *, has_own: bool) -> Steps:
 def _forwards(fork: Fork, query: Query, events: int, has_own: bool) -> Steps:  # noqa: FBT001
     after, last, position = query.after_position, query.last_position, fork.position
     if after < position:
-        is_within = last is not None and last <= position
-        bounded = query if is_within else msgspec.structs.replace(query, last_position=position)
-        page: Page = yield OfParent(bounded, events)
-        if is_within or not page.end:
+        page = yield from _parents_page(fork, query, events)
+        if not page.end or (last is not None and last <= position):
             return page
-        if page.slices or not has_own:
+        size = sum([stored.count for stored in page.slices])
+        if size >= events or not has_own:
             return Page(page.slices, position, end=not has_own)
+        behind = msgspec.structs.replace(query, after_position=position)
+        rest = yield from _own_page(fork, behind, events - size)
+        return Page(page.slices + rest.slices, rest.cursor, rest.end)
     if not has_own or (last is not None and last <= max(after, position)):
         return Page([], max(after, position), end=True)
     return (yield from _own_page(fork, query, events))
@@ -218,17 +221,44 @@ def _forwards(fork: Fork, query: Query, events: int, has_own: bool) -> Steps:  #
 
 def _backwards(fork: Fork, query: Query, events: int, has_own: bool) -> Steps:  # noqa: FBT001
     after, last, position = query.after_position, query.last_position, fork.position
+    slices: list[StoredSlice] = []
     if has_own and (last is None or last > position):
         page = yield from _own_page(fork, query, events)
+        slices = page.slices
         if after >= position or not page.end:
             return page
-        if page.slices:
-            return Page(page.slices, position + 1, end=False)
+        events -= sum([stored.count for stored in slices])
+        if events <= 0:
+            return Page(slices, position + 1, end=False)
     if after >= position:
-        return Page([], after, end=True)
-    bound = position if last is None else min(last, position)
-    rest: Page = yield OfParent(msgspec.structs.replace(query, last_position=bound), events)
-    return rest
+        return Page(slices, after, end=True)
+    rest = yield from _parents_page(fork, query, events)
+    return Page(slices + rest.slices, rest.cursor, rest.end) if slices else rest
+
+
+def _parents_page(fork: Fork, query: Query, events: int) -> Steps:
+    """A page of the parent, up to the fork.
+
+    Where it is of one stream, its last event there is the bound: where streams stood is remembered,
+    so logs that have nothing of this one need not be asked again.
+    """
+    end = fork.position if query.last_position is None else query.last_position
+    bound = end = min(end, fork.position)
+    name = _only_stream(query)
+    if name is not None:
+        known: Mapping[str, StreamInfo | None] = yield AtFork(frozenset({name}))
+        info = known[name]
+        bound = 0 if info is None else min(bound, info.position)
+        if bound <= query.after_position:
+            return Page([], max(end, query.after_position), end=True)
+    page: Page = yield OfParent(msgspec.structs.replace(query, last_position=bound), events)
+    return Page(page.slices, max(end, page.cursor), end=True) if page.end else page
+
+
+def _only_stream(query: Query) -> str | None:
+    """The one stream that the query is of; None for any other."""
+    streams = query.selectors[0].streams if len(query.selectors) == 1 else frozenset()
+    return next(iter(streams)) if len(streams) == 1 else None
 
 
 def _own_page(fork: Fork, query: Query, events: int) -> Steps:
@@ -240,10 +270,9 @@ def _own_page(fork: Fork, query: Query, events: int) -> Steps:
     position = fork.position
     least, most = query.min_version, query.max_version
     if position and (least is not None or most is not None):
-        streams = query.selectors[0].streams if len(query.selectors) == 1 else frozenset()
-        if len(streams) == 1:
-            bases: Mapping[str, int] = yield Versions(streams)
-            (base,) = bases.values()
+        name = _only_stream(query)
+        if name is not None:
+            base = versions_of((yield AtFork(frozenset({name}))))[name]
             least = None if least is None else max(0, least - base)
             most = None if most is None else max(0, most - base)
         else:
@@ -260,7 +289,7 @@ def _own_page(fork: Fork, query: Query, events: int) -> Steps:
     if not position:
         return page
     streams = frozenset([stored.stream for stored in page.slices])
-    bases = (yield Versions(streams)) if streams else {}
+    bases = versions_of((yield AtFork(streams))) if streams else {}
     return Page(shifted(page.slices, position, bases), page.cursor + position, page.end)
 
 

@@ -328,6 +328,25 @@ async def test_subscriptions_stay_on_their_side(tmp_path: Path) -> None:
             assert await take(parents, 3) == [1, 2, 4]
 
 
+@pytest.mark.parametrize("where", PLACES)
+async def test_a_page_ends_where_its_bound_is(where: str, tmp_path: Path) -> None:
+    """Also where the stream that it is of has ended long before: who follows goes on from there."""
+    async with opened(where, tmp_path) as store:
+        await store.append("a-1", [Moved(1, 1)])
+        for _ in range(20):
+            await store.append("a-2", [Moved(1, 1)])
+        branch = await store.create_branch("b")
+        await branch.append("a-2", [Moved(1, 1)])
+        nested = await branch.create_branch("c")
+        for one in (store, branch, nested):
+            for name in ("a-1", "none"):
+                query = Query().stream(name)
+                for bound in (3, 12, 21):
+                    for after in (0, 2):
+                        page = await one._backend.read(query.after(after).up_to(bound), 50)
+                        assert (page.end, page.cursor) == (True, bound)
+
+
 def sums(fails_at: int = -1) -> TableProjection:
     projection = TableProjection("sums", "CREATE TABLE {sums} (account INTEGER, amount INTEGER)")
 

@@ -52,6 +52,7 @@ from everwhen.contract import (
 )
 from everwhen.engine import EngineTransaction, EngineView, Inline
 from everwhen.errors import (
+    CommitIdError,
     ConflictError,
     NotAStoreError,
     ReadOnlyError,
@@ -172,7 +173,7 @@ class BranchBackend(Backend):
             judged = self._judged(commit)
             if isinstance(judged, EncodedCommit):
                 ready.append((index, judged))
-            elif isinstance(judged, Receipt):
+            elif isinstance(judged, Receipt | CommitIdError):  # known before the fork
                 outcomes[index] = judged
             else:
                 self._write(commits, ready, outcomes)
@@ -278,12 +279,12 @@ class BranchBackend(Backend):
     def _versions(self, names: Collection[str]) -> dict[str, int]:
         return versions_of(self._streams_at_fork(names))
 
-    def _versions_here(self, parent: Read, names: Collection[str]) -> dict[str, int]:
-        """The same, looked up on the spot."""
+    def _streams_here(self, parent: Read, names: Collection[str]) -> dict[str, StreamInfo | None]:
+        """Where they stood, looked up on the spot."""
         known = self._known
         found = streams_at(parent, [n for n in names if n not in known], self.fork.position)
         self._learn(found)
-        return versions_of({n: found[n] if n in found else known[n] for n in names})
+        return {name: found[name] if name in found else known[name] for name in names}
 
     # Reading
 
@@ -300,7 +301,7 @@ class BranchBackend(Backend):
             if isinstance(asked, OfParent):
                 answer = self._parent.read(asked.query, asked.events)
             elif not isinstance(asked, OfOwn):
-                answer = self._versions(asked.streams)
+                answer = self._streams_at_fork(asked.streams)
             elif own is not None:
                 answer = own.read(asked.query, asked.events)
 
@@ -322,7 +323,7 @@ class BranchBackend(Backend):
             if isinstance(asked, OfParent):
                 answer = parent(asked.query, asked.events)
             elif not isinstance(asked, OfOwn):
-                answer = self._versions_here(parent, asked.streams)
+                answer = self._streams_here(parent, asked.streams)
             elif own is not None:
                 answer = own(asked.query, asked.events)
 
