@@ -21,12 +21,14 @@ from everwhen._sync.runner import ProjectionRunner
 from everwhen._sync.store import Store, open_store
 from everwhen._sync.subscription import Subscription
 from everwhen._sync.timemachine import TimeMachine
+from everwhen._sync.undo import Undo
 from everwhen.aggregate import Aggregate
 from everwhen.alterations import Alteration, Supposed, Where
 from everwhen.branching import BranchInfo
 from everwhen.clock import Clock, system_clock
 from everwhen.codec import CodecStep, EventTypes
 from everwhen.commits import Commit, Write
+from everwhen.compensation import Compensations
 from everwhen.contract import (
     ANY,
     EXISTS,
@@ -43,6 +45,7 @@ from everwhen.contract import (
     StreamInfo,
 )
 from everwhen.decisions import Decisions, RecordedCommand, StateOf, command_of
+from everwhen.dependents import Dependent
 from everwhen.diff import Change, Diff, diff
 from everwhen.errors import (
     BatchError,
@@ -77,6 +80,7 @@ from everwhen.errors import (
     StorageError,
     StorageFullError,
     StoreClosedError,
+    UndoError,
     UnknownBranchError,
     UnsupportedError,
 )
@@ -125,6 +129,8 @@ from everwhen.travel import (
     Written,
     moment_from,
 )
+from everwhen.undo_targets import Correlation, Positions, UndoTarget
+from everwhen.undoing import ByDifference, Uncompensated, UndoPlan
 from everwhen.upcasting import Upcast
 
 __all__ = [
@@ -147,6 +153,7 @@ __all__ = [
     "BranchError",
     "BranchInfo",
     "BusyError",
+    "ByDifference",
     "Cancel",
     "Capabilities",
     "Cause",
@@ -159,13 +166,16 @@ __all__ = [
     "Commit",
     "CommitIdError",
     "CommitMetadata",
+    "Compensations",
     "Condition",
     "ConditionError",
     "ConflictError",
+    "Correlation",
     "CorruptStoreError",
     "Decisions",
     "DeclarationError",
     "DecodeError",
+    "Dependent",
     "Diff",
     "Document",
     "EmbeddedBackend",
@@ -208,6 +218,7 @@ __all__ = [
     "ParkedEvent",
     "Parting",
     "PathConflict",
+    "Positions",
     "Problem",
     "Proceed",
     "ProceedQuery",
@@ -254,6 +265,11 @@ __all__ = [
     "Timer",
     "Transaction",
     "Transition",
+    "Uncompensated",
+    "Undo",
+    "UndoError",
+    "UndoPlan",
+    "UndoTarget",
     "UnknownBranchError",
     "UnknownEvent",
     "UnsupportedError",

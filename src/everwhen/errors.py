@@ -11,6 +11,7 @@
     │   ├── InvalidCommandError     a command out of its bounds, or that nobody decides on
     │   ├── InlineError             an inline projection can't take an event of the commit
     │   ├── NotAllowedError         who sends the command may not
+    │   ├── UndoError               it can't be undone, or not any more as it was planned
     │   └── Refusal                 a decision's no: subclass it for each reason you have
     ├── BranchError                 a branch can't be made, renamed or deleted as asked
     │   ├── UnknownBranchError      there is no branch of that name
@@ -149,6 +150,18 @@ class NotAllowedError(RefusedError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.command, self.user_id)
+
+
+class UndoError(RefusedError):
+    """What was to be undone, or done again, can't be, or no longer the way it was planned."""
+
+    def __init__(self, why: str, mend: str) -> None:
+        self.why = why
+        self.mend = mend
+        super().__init__(f"{why}; {mend}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.why, self.mend)
 
 
 class Refusal(RefusedError):  # noqa: N818 (a decision's word, not a failure)

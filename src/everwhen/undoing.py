@@ -1,0 +1,146 @@
+"""The plan of an undo: a value, to be looked at before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from everwhen.commits import Commit, Write
+from everwhen.contract import Condition
+from everwhen.dependents import Dependent
+from everwhen.diff import Change
+from everwhen.errors import DeclarationError, UndoError
+from everwhen.fold import Fold
+from everwhen.metadata import CommitMetadata, merged
+from everwhen.query import Query
+from everwhen.recorded import RecordedEvent
+from everwhen.validation import check_plain
+
+S = TypeVar("S")
+
+_MOST_RANGES: Final = 100
+
+
+class ByDifference(Generic[S]):
+    """Undoing events without a compensation, by the difference that they made to a state.
+
+    The fold's state before and after an event is compared, that of the event's stream or of what
+    ``of`` leads to. Where each value that the event changed is still what the event made of it,
+    ``restore`` is asked for the events that put it back: it is given the changes, from the value
+    now to the value to restore, and the event as recorded. That they do put it back is proven
+    with the fold before they are written.
+    """
+
+    def __init__(
+        self,
+        fold: Fold[S],
+        restore: Callable[[Sequence[Change], RecordedEvent[Any]], Any],
+        *,
+        of: Callable[[Any], Query | str] | None = None,
+    ) -> None:
+        if not isinstance(fold, Fold):
+            raise DeclarationError(f"{fold!r} is no fold; give a Fold")
+        check_plain(restore, f"restoring by fold {fold.name!r}")
+        self.fold = fold
+        self.restore = restore
+        self.of = of
+
+    def where(self, recorded: RecordedEvent[Any]) -> Query | str:
+        """Whose state the event changed."""
+        return recorded.stream if self.of is None else self.of(recorded.event)
+
+
+class Uncompensated(msgspec.Struct, frozen=True):
+    """An event that can't be undone, or done again, and why."""
+
+    event: RecordedEvent[Any]
+    reason: str
+
+
+class UndoPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What an undo or a redo would do, as things stood at ``position``.
+
+    ``undone`` and ``redone`` are the events that it undoes and does again, in that order;
+    ``appended`` what it writes to each stream, and at which version it expects it. ``already``
+    are events of the target that are as wanted without it. ``dependents`` are the first of
+    ``dependent_count`` events that came since and may rest on what is undone.
+
+    ``commit_id`` follows from what is undone and how often that was undone or redone before, so
+    that the same undo sent twice is written once.
+    """
+
+    what: str
+    position: int
+    commit_id: UUID
+    undone: tuple[RecordedEvent[Any], ...] = ()
+    redone: tuple[RecordedEvent[Any], ...] = ()
+    appended: tuple[Write, ...] = ()
+    uncompensated: tuple[Uncompensated, ...] = ()
+    already: tuple[RecordedEvent[Any], ...] = ()
+    dependents: tuple[Dependent, ...] = ()
+    dependent_count: int = 0
+    metadata: CommitMetadata = CommitMetadata()
+    guards: tuple[Write, ...] = ()
+    condition: Condition | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing of the target is left out."""
+        return not self.uncompensated
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not self.appended
+
+    def check(self, *, allow_partial: bool) -> None:
+        """Raises `UndoError` where there is nothing to do, or something would be left out."""
+        if self.uncompensated and not (allow_partial and self.appended):
+            first = self.uncompensated[0]
+            more = len(self.uncompensated) - 1
+            raise UndoError(
+                f"{self.what}: position {first.event.position} ({first.event.type}) can't be: "
+                f"{first.reason}" + (f" (and {more} more)" if more else ""),
+                "look at the plan, and allow a partial one to leave out what can't be"
+                if self.appended
+                else "declare a compensation for it, or undo by difference",
+            )
+        if self.appended:
+            return
+        if self.undone or self.redone:
+            raise UndoError(
+                f"{self.what}: nothing needs to be appended for it", "leave it as it is"
+            )
+        if self.already:
+            raise UndoError(
+                f"{self.what}: it was done before, position {self.already[0].position} is so "
+                f"already",
+                "to go back, redo what was undone, or undo what was done again",
+            )
+        raise UndoError(f"{self.what}: there are no such events", "look for them with a read")
+
+    def commit(self, metadata: CommitMetadata | None = None) -> Commit:
+        """The one commit that does it all. The plan's own metadata goes over what is given."""
+        return Commit(
+            (*self.appended, *self.guards),
+            self.condition,
+            self.commit_id,
+            merged(self.metadata, metadata) if metadata is not None else self.metadata,
+        )
+
+
+def ranges_of(positions: Iterable[int]) -> dict[str, Any]:
+    """Positions in a few words, for a commit's extras: how many, and where they lie."""
+    ordered = sorted(positions)
+    ranges: list[list[int]] = []
+    for position in ordered:
+        if ranges and position == ranges[-1][1] + 1:
+            ranges[-1][1] = position
+        else:
+            ranges.append([position, position])
+    if len(ranges) > _MOST_RANGES:
+        ranges = [*ranges[: _MOST_RANGES - 1], [ranges[_MOST_RANGES - 1][0], ordered[-1]]]
+    return {"events": len(ordered), "positions": ranges}
