@@ -17,6 +17,7 @@ from bitcraps.events import (
     BetRefunded,
     BetWon,
     Deposited,
+    PayoutTakenBack,
     Withdrawn,
 )
 from bitcraps.refusals import AccountExists, InsufficientBalance, NoSuchAccount
@@ -68,6 +69,11 @@ def _(state: Account, event: BetLost) -> Account:
 @account.on(BetPushed)
 def _(state: Account, event: BetPushed) -> Account:
     return _moved(state, balance=event.stake, at_stake=-event.stake)
+
+
+@account.on(PayoutTakenBack)
+def _(state: Account, event: PayoutTakenBack) -> Account:
+    return _moved(state, balance=-event.payout)
 
 
 def _returned(state: Account, event: BetCancelled | BetRefunded) -> Account:

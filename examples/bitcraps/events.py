@@ -176,6 +176,21 @@ class BetRefunded(BetEvent):
     amount: int
 
 
+class PayoutTakenBack(Event):
+    """A payout that should not have been made went from the player's account back to the house.
+
+    The stake stays with the player, and what the game has made of it stands.
+    """
+
+    tag_fields = ("player",)
+
+    game: str
+    player: str
+    bet: int
+    kind: BetKind
+    payout: int
+
+
 EVENTS: Final[tuple[type[Event], ...]] = (
     AccountOpened,
     Deposited,
@@ -194,5 +209,6 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     BetLost,
     BetPushed,
     BetRefunded,
+    PayoutTakenBack,
 )
 """All of them, for `everwhen.open_store`."""

@@ -14,6 +14,7 @@ from bitcraps.events import (
     BetRefunded,
     BetWon,
     Deposited,
+    PayoutTakenBack,
     Withdrawn,
 )
 from everwhen import Fold
@@ -69,6 +70,11 @@ def _(state: Ledger, event: BetLost) -> Ledger:
 @ledger.on(BetPushed)
 def _(state: Ledger, event: BetPushed) -> Ledger:
     return _entry(state, accounts=event.stake, at_stake=-event.stake)
+
+
+@ledger.on(PayoutTakenBack)
+def _(state: Ledger, event: PayoutTakenBack) -> Ledger:
+    return _entry(state, accounts=-event.payout, house=event.payout)
 
 
 def _returned(state: Ledger, event: BetCancelled | BetRefunded) -> Ledger:

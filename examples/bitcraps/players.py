@@ -16,6 +16,7 @@ from bitcraps.events import (
     GameCompleted,
     GameStarted,
     GameWon,
+    PayoutTakenBack,
     PlayerJoined,
 )
 from everwhen import Fold
@@ -85,6 +86,11 @@ def _(state: Statistics, event: BetPlaced) -> Statistics:
 @statistics.on(BetWon)
 def _(state: Statistics, event: BetWon) -> Statistics:
     return _counted(state, event.player, total_won=event.payout)
+
+
+@statistics.on(PayoutTakenBack)
+def _(state: Statistics, event: PayoutTakenBack) -> Statistics:
+    return _counted(state, event.player, total_won=-event.payout)
 
 
 def _taken_back(state: Statistics, event: BetCancelled | BetRefunded) -> Statistics:

@@ -24,6 +24,7 @@ from bitcraps.events import (
     GameCompleted,
     GameStarted,
     GameWon,
+    PayoutTakenBack,
     PlayerJoined,
     PointEstablished,
 )
@@ -128,6 +129,12 @@ def _(net: Leaderboard, event: BetWon) -> Leaderboard:
     return net
 
 
+@leaderboard.on(PayoutTakenBack)
+def _(net: Leaderboard, event: PayoutTakenBack) -> Leaderboard:
+    net[event.player] = net.get(event.player, 0) - event.payout
+    return net
+
+
 @leaderboard.on(BetLost)
 def _(net: Leaderboard, event: BetLost) -> Leaderboard:
     net[event.player] = net.get(event.player, 0) - event.stake
@@ -159,6 +166,11 @@ house_edge: Final[Fold[HouseEdge]] = Fold("house-edge", dict, copy=dict.copy, st
 @house_edge.on(BetWon)
 def _(takings: HouseEdge, event: BetWon) -> HouseEdge:
     return _taken(takings, event.kind, event.stake, -event.payout)
+
+
+@house_edge.on(PayoutTakenBack)
+def _(takings: HouseEdge, event: PayoutTakenBack) -> HouseEdge:
+    return _taken(takings, event.kind, 0, event.payout)
 
 
 @house_edge.on(BetLost)

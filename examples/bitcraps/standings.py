@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bitcraps.events import AccountOpened, BetLost, BetPushed, BetWon, PlayerJoined
+from bitcraps.events import AccountOpened, BetLost, BetPushed, BetWon, PayoutTakenBack, PlayerJoined
 from everwhen import RecordedEvent, TableProjection, Tables
 
 standings: Final = TableProjection(
@@ -44,6 +44,12 @@ def _(tables: Tables, recorded: RecordedEvent[PlayerJoined]) -> None:
 def _(tables: Tables, recorded: RecordedEvent[BetWon]) -> None:
     won = recorded.event
     _count(tables, won.player, net=won.payout, wagered=won.stake, won=won.payout)
+
+
+@standings.on(PayoutTakenBack)
+def _(tables: Tables, recorded: RecordedEvent[PayoutTakenBack]) -> None:
+    payout = recorded.event.payout
+    _count(tables, recorded.event.player, net=-payout, won=-payout)
 
 
 @standings.on(BetLost)

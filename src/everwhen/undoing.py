@@ -106,7 +106,7 @@ class UndoPlan(msgspec.Struct, frozen=True, kw_only=True):
                 f"{first.reason}" + (f" (and {more} more)" if more else ""),
                 "look at the plan, and allow a partial one to leave out what can't be"
                 if self.appended
-                else "declare a compensation for it, or undo by difference",
+                else "declare a compensation, undo by difference, or correct it by hand",
             )
         if self.appended:
             return
