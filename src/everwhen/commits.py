@@ -40,7 +40,10 @@ class Write(msgspec.Struct, frozen=True):
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """Writes that take effect together or not at all.
+    """Writes that take effect together or not at all, in this order.
+
+    A stream may be written to in turns with others; its first write says where it is believed to
+    be before all of them.
 
     ``id`` makes the commit idempotent: given again with the same events, it returns the first
     receipt. ``metadata`` goes over what the context provides. ``recorded_at`` is for importing
@@ -85,12 +88,13 @@ def encoded(commit: Commit, codec: Codec, new_id: Callable[[], bytes]) -> Encode
         if not isinstance(write, Write):
             raise InvalidCommitError(f"{write!r} is no write; give a list of Write")
         stream = check_stream(write.stream)
-        if stream in streams:
+        expected, events = write.expected, write.events
+        if stream in streams and expected is not ANY:
             raise InvalidCommitError(
-                f"stream {stream!r} is written twice in one commit; put its events into one write"
+                f"stream {stream!r} is written again in one commit; say what you believe of its "
+                f"version with its first write only"
             )
         streams.add(stream)
-        expected, events = write.expected, write.events
         if expected is not ANY:
             beliefs.append((stream, check_expected(expected, stream)))
         if type(events) is not list:

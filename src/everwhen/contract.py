@@ -85,7 +85,7 @@ class EncodedSlice(msgspec.Struct, frozen=True):
 class EncodedCommit(msgspec.Struct, frozen=True):
     """What a backend writes, all or nothing, in this order and at contiguous positions.
 
-    ``expected`` holds a belief per stream. A stream's slices follow one another.
+    ``expected`` holds a belief per stream, about its version before all of the slices.
     ``recorded_at`` is None for the store's clock, or a time for an imported commit. ``is_fresh``
     says that the id was made for this commit just now, so nobody can have used it before.
     """

@@ -126,12 +126,8 @@ class MergePlan(msgspec.Struct, frozen=True):
 
     @property
     def writes(self) -> list[Write]:
-        """What is written to each stream, in order."""
-        by_stream: dict[str, list[Any]] = {}
-        for item in self.items:
-            for write in item.writes:
-                by_stream.setdefault(write.stream, []).extend(write.events)
-        return [Write(stream, events) for stream, events in by_stream.items()]
+        """What is written, in the order in which it happened on the branch."""
+        return [write for item in self.items for write in item.writes if write.events]
 
     @property
     def counts(self) -> dict[str, int]:

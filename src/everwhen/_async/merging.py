@@ -290,11 +290,10 @@ class _Planning:
 
     def commit(self, plan: MergePlan, metadata: CommitMetadata | None) -> Commit:
         """What is written: it takes effect only if all that it rests on is still as it was."""
-        versions = self._versions
         streams = {belief for belief in self._beliefs if isinstance(belief, str)}
-        writes = [Write(w.stream, w.events, versions[w.stream]) for w in plan.writes]
-        written = {write.stream for write in writes}
-        writes += [Write(name, (), versions[name]) for name in sorted(streams - written)]
+        streams.update(write.stream for write in plan.writes)
+        guards = [Write(name, (), self._versions[name]) for name in sorted(streams)]
+        writes = [*guards, *(Write(write.stream, write.events) for write in plan.writes)]
         selectors = [s for q in self._beliefs if isinstance(q, Query) for s in q.selectors]
         condition = (
             Condition(Query(tuple(dict.fromkeys(selectors))), plan.on) if selectors else None
@@ -449,10 +448,7 @@ class _Planning:
     async def _apply(self, writes: Sequence[Write]) -> None:
         """Write to the scratch branch."""
         await self._know([write.stream for write in writes])
-        by_stream: dict[str, list[Any]] = {}
-        for write in writes:
-            by_stream.setdefault(write.stream, []).extend(write.events)
-        await self._scratch.commit(Commit([Write(name, made) for name, made in by_stream.items()]))
+        await self._scratch.commit(Commit([Write(write.stream, write.events) for write in writes]))
 
     async def _know(self, streams: Sequence[str] | set[str]) -> None:
         """Remember at what version the target's streams stand, before the merge."""

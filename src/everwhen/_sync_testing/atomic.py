@@ -45,6 +45,38 @@ def several_streams_are_written_in_one_commit(bench: Bench) -> None:
 
 
 @promise(Guarantee.ATOMIC)
+def streams_may_be_written_in_turns(bench: Bench) -> None:
+    store = bench.store()
+    store.append("a", notes(2))
+    receipt = store.commit(
+        Commit(
+            (
+                Write("a", [Noted("3")], 2),
+                Write("b", [Noted("1"), Noted("2")], NO_STREAM),
+                Write("a", [Noted("4")]),
+                Write("b", [Noted("3")]),
+            )
+        )
+    )
+    equal(
+        [(e.stream, e.version) for e in events_of(store, Query().after(2))],
+        [("a", 3), ("b", 1), ("b", 2), ("a", 4), ("b", 3)],
+        "the events of a commit are in the order they were given, whatever their streams",
+    )
+    equal(receipt.versions, {"a": 4, "b": 3}, "the receipt has the last versions")
+    equal(
+        [e.version for e in events_of(store, Query().stream("a"))],
+        [1, 2, 3, 4],
+        "a stream has no holes",
+    )
+    equal(
+        [e.event_id for e in store.commit_events(receipt.commit_id)],
+        [f"{receipt.commit_id}/{n}" for n in range(5)],
+        "each event has an id of its own",
+    )
+
+
+@promise(Guarantee.ATOMIC)
 def one_wrong_belief_refuses_all_streams(bench: Bench) -> None:
     store = bench.store()
     store.append("b", notes(1))

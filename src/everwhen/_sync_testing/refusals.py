@@ -87,7 +87,7 @@ _BAD_COMMITS: Final[dict[str, Commit]] = {
     "nothing at all": Commit(()),
     "no events": Commit((Write("a", ()),)),
     "only a guard": Commit((Write("a", (), 0),)),
-    "a stream twice": Commit((_GOOD, Write("good", notes(1)))),
+    "a belief in the middle": Commit((_GOOD, Write("good", notes(1), 1))),
     "one event instead of a list": Commit((Write("a", Noted("x")),)),  # type: ignore[arg-type]
     "a text instead of a list": Commit((Write("a", "xyz"),)),
     "nothing instead of a list": Commit((Write("a", None),)),  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from everwhen import EventType, EventTypes, Fold
+from everwhen import Decisions, EventType, EventTypes, Fold, Invariant
 from everwhen.cli.exits import USAGE, Stop
 
 
@@ -41,6 +41,28 @@ def fold(named: str) -> Fold[Any]:
     if not isinstance(found, Fold):
         raise Stop(f"--fold {named}: that is {_kind(found)}; name an everwhen.Fold", USAGE)
     return found
+
+
+def decisions(named: str) -> Decisions:
+    """The decisions that ``--decisions`` names."""
+    found = _imported(named, "--decisions")
+    if not isinstance(found, Decisions):
+        raise Stop(
+            f"--decisions {named}: that is {_kind(found)}; name an everwhen.Decisions", USAGE
+        )
+    return found
+
+
+def invariants(named: str) -> list[Invariant[Any]]:
+    """The invariants that ``--invariants`` names: one, or several."""
+    found = _imported(named, "--invariants")
+    if isinstance(found, Invariant):
+        return [found]
+    if isinstance(found, Iterable) and not isinstance(found, str | bytes):
+        several = list(found)
+        if several and all(isinstance(one, Invariant) for one in several):
+            return several
+    raise Stop(f"--invariants {named}: that is {_kind(found)}; name an everwhen.Invariant", USAGE)
 
 
 def _imported(named: str, option: str) -> object:

@@ -14,6 +14,7 @@ from everwhen.cli import (
     branching,
     demo,
     looking,
+    merging,
     projecting,
     reading,
     state,
@@ -52,6 +53,7 @@ def program(*, rich_help: bool) -> typer.Typer:
         projecting,
         appending,
         branching,
+        merging,
         demo,
     ):
         module.register(app)

@@ -1,0 +1,267 @@
+"""The command that joins branches: ``merge``, a plan until it is told to apply it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from uuid import UUID
+
+import typer
+
+from everwhen import (
+    CommitMetadata,
+    MergeItem,
+    MergePlan,
+    Merging,
+    NewEvent,
+    Receipt,
+    UnknownEvent,
+    Write,
+    plain,
+)
+from everwhen.cli import completion
+from everwhen.cli.exits import NO, USAGE, Stop
+from everwhen.cli.opening import existing
+from everwhen.cli.options import EventsOption, JsonOption, StoreArgument
+from everwhen.cli.own_code import decisions, event_types, invariants
+from everwhen.cli.terminal import Column, Output, plain_value
+from everwhen.cli.views import utc
+from everwhen.paths import text_of
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_STRATEGIES: Final = ("fail", "ours", "theirs", "redecide")
+_LOOKS: Final = {
+    "same": "green",
+    "redecided": "yellow",
+    "rejected": "magenta",
+    "conflict": "bold red",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(merge)
+
+
+def merge(
+    store: StoreArgument,
+    branch: Annotated[
+        str,
+        typer.Argument(
+            metavar="BRANCH", help="The branch to merge.", autocompletion=completion.branches
+        ),
+    ],
+    *,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BRANCH",
+            help="Merge into this branch, not into the store itself.",
+            autocompletion=completion.branches,
+        ),
+    ] = None,
+    decisions_: Annotated[
+        str | None,
+        typer.Option(
+            "--decisions",
+            metavar="MODULE:NAME",
+            help="Your Decisions: commands are decided again by them.",
+        ),
+    ] = None,
+    invariants_: Annotated[
+        str | None,
+        typer.Option(
+            "--invariants",
+            metavar="MODULE:NAME",
+            help="An Invariant of yours, or a list of them: what must hold after each commit.",
+        ),
+    ] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW",
+            help="What to do with what doesn't come out the same: fail, ours (leave it out), "
+            "theirs (take it as it was), redecide (take what its command leads to now).",
+        ),
+    ] = "fail",
+    commit: Annotated[
+        list[str] | None,
+        typer.Option("--commit", metavar="ID", help="Pick only this commit. Repeat for several."),
+    ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Do it. Without this, only the plan is shown.")
+    ] = False,
+    user: Annotated[str | None, typer.Option(metavar="ID", help="Who does it.")] = None,
+    events: EventsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what merging a branch would do, and with --apply do it.
+
+    The branch's commits are taken over in one commit of their own. Each comes out as *same*, as
+    *redecided* where its command leads to other events by now, as *rejected* where it is refused,
+    or as *conflict* where facts contradict what is there or an invariant would break.
+
+    Columns in a pipe: outcome, position on the branch, command, what is written, and why. Exit
+    code 1 says that something has to be settled first; nothing is written then.
+    """
+    if strategy not in _STRATEGIES:
+        raise Stop(f"--strategy {strategy}: use {', '.join(_STRATEGIES)}", USAGE)
+    picked = None if commit is None else [_id(one) for one in commit]
+    own = None if decisions_ is None else decisions(decisions_)
+    held = () if invariants_ is None else invariants(invariants_)
+    out = Output(json=json)
+    with (
+        existing(store, write=apply, events=event_types(events)) as root,
+        root.branch(branch) as source,
+    ):
+        target = root if into is None else root.branch(into)
+        merging = Merging(target, own, invariants=held)
+        plan = merging.plan(source, strategy=strategy, commits=picked)  # type: ignore[arg-type]
+        names = {cls: known.name for cls, known in root.event_types.current().items()}
+        _show(out, plan, ItemView(names), applied=apply)
+        if plan.unsettled:
+            raise typer.Exit(NO)
+        if apply:
+            receipt = merging.merge(
+                source,
+                strategy=strategy,  # type: ignore[arg-type]
+                commits=picked,
+                metadata=CommitMetadata(user_id=user),
+            )
+            if receipt is None:
+                _say(out, "there is nothing to merge")
+            elif out.json:
+                out.line(_told(receipt))
+            else:
+                again = " before" if receipt.repeated else ""
+                _say(out, f"merged{again}, up to position {receipt.position:,}")
+
+
+class ItemView:
+    """What becomes of each commit of a branch."""
+
+    columns = (
+        Column("OUTCOME", rigid=True),
+        Column("POSITION", right=True),
+        Column("COMMAND"),
+        Column("WRITTEN"),
+        Column("WHY"),
+    )
+
+    def __init__(self, names: Mapping[type[Any], str]) -> None:
+        self._names = names
+
+    def record(self, item: MergeItem) -> object:
+        """All of it."""
+        return {
+            "outcome": item.outcome,
+            "is_settled": item.is_settled,
+            "position": item.position,
+            "commit_id": str(item.commit_id),
+            "command": item.command,
+            "reason": item.reason,
+            "conflicts": [
+                {
+                    "path": text_of(conflict.path),
+                    "base": plain(conflict.base),
+                    "ours": plain(conflict.ours),
+                    "theirs": plain(conflict.theirs),
+                }
+                for conflict in item.conflicts
+            ],
+            "writes": [
+                {"stream": write.stream, "type": self._type(new), "data": _data(new)}
+                for write in item.writes
+                for new in write.events
+            ],
+        }
+
+    def plain(self, item: MergeItem) -> Sequence[str]:
+        """Outcome, position, command, what is written, and why."""
+        return (
+            item.outcome,
+            str(item.position),
+            item.command or "",
+            self._written(item.writes),
+            item.reason,
+        )
+
+    def cells(self, item: MergeItem) -> Sequence[Text]:
+        """The same, for people."""
+        from rich.text import Text
+
+        from everwhen.cli import looks
+
+        outcome = Text(item.outcome, _LOOKS[item.outcome])
+        if not item.is_settled:
+            outcome.append(" ?", "bold red")
+        return (
+            outcome,
+            looks.number_look(item.position),
+            Text(item.command or "facts", "" if item.command else "dim"),
+            Text(self._written(item.writes)),
+            Text(item.reason, "dim"),
+        )
+
+    def _written(self, writes: Sequence[Write]) -> str:
+        made = [f"{self._type(new)} {write.stream}" for write in writes for new in write.events]
+        return ", ".join(made[:3]) + (f" and {len(made) - 3} more" if len(made) > 3 else "")
+
+    def _type(self, new: Any) -> str:
+        event = new.event if isinstance(new, NewEvent) else new
+        if isinstance(event, UnknownEvent):
+            return event.type
+        return self._names.get(type(event), type(event).__name__)
+
+
+def _data(new: Any) -> object:
+    event = new.event if isinstance(new, NewEvent) else new
+    return event.data if isinstance(event, UnknownEvent) else plain(event)
+
+
+def _show(out: Output, plan: MergePlan, view: ItemView, *, applied: bool) -> None:
+    out.list(plan.items, view)
+    if not out.is_terminal:
+        return
+    from rich.text import Text
+
+    counted = ", ".join(f"{count:,} {outcome}" for outcome, count in plan.counts.items())
+    line = Text.assemble(
+        ("\n", ""),
+        (plan.source, "bold"),
+        (" → ", "dim"),
+        (plan.target, "bold"),
+        f"  {len(plan.items):,} commits" + (f": {counted}" if counted else ""),
+    )
+    if plan.unsettled:
+        line.append(
+            f"\n{len(plan.unsettled):,} have to be settled: choose a --strategy", "bold red"
+        )
+    elif plan.items and not applied:
+        line.append("\nNothing is written yet; do it with --apply", "dim")
+    out.console.print(line)
+
+
+def _told(receipt: Receipt) -> dict[str, object]:
+    return {
+        "commit_id": str(receipt.commit_id),
+        "position": receipt.position,
+        "recorded_at": utc(receipt.recorded_at),
+        "repeated": receipt.repeated,
+    }
+
+
+def _say(out: Output, text: str) -> None:
+    if out.is_terminal:
+        out.console.print(f"[bold green]✓[/] {text}", markup=True)
+    elif not out.json:
+        out.text(plain_value(text))
+
+
+def _id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise Stop(f"--commit {text}: that is no commit's id", USAGE) from error
