@@ -77,7 +77,7 @@ BLOCKED = """
 import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"rich", "typer", "click", "pytest", "hypothesis"}:
+        if name.partition(".")[0] in {"rich", "typer", "click", "pytest", "hypothesis", "cel_expr_python"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Block())
 """

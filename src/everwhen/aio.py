@@ -58,6 +58,7 @@ from everwhen.errors import (
     DeclarationError,
     DecodeError,
     EverwhenError,
+    ExpressionError,
     FoldError,
     InlineError,
     InvalidCommandError,
@@ -67,6 +68,7 @@ from everwhen.errors import (
     InvalidQueryError,
     LeaseError,
     MergeError,
+    MissingPartError,
     NewerStoreError,
     NotAllowedError,
     NotAStoreError,
@@ -85,6 +87,7 @@ from everwhen.errors import (
     UnsupportedError,
 )
 from everwhen.events import Event, EventType, NewEvent, UnknownEvent
+from everwhen.expressions import Expression, Variables
 from everwhen.fold import Document, Fold, document, documents
 from everwhen.merges import Invariant, MergeItem, MergePlan, MergeRecord, PathConflict
 from everwhen.metadata import CommitMetadata, causation, context
@@ -189,6 +192,8 @@ __all__ = [
     "Expected",
     "ExpectedVersion",
     "Explanation",
+    "Expression",
+    "ExpressionError",
     "Fold",
     "FoldError",
     "Head",
@@ -208,6 +213,7 @@ __all__ = [
     "Merging",
     "Metadata",
     "Middleware",
+    "MissingPartError",
     "Moment",
     "Never",
     "NewEvent",
@@ -274,6 +280,7 @@ __all__ = [
     "UnknownEvent",
     "UnsupportedError",
     "Upcast",
+    "Variables",
     "Version",
     "Visit",
     "WhenReplayTakes",

@@ -18,6 +18,8 @@
     │   └── MergeError              a merge that has to be settled by a person
     ├── InvalidQueryError           a query that contradicts itself
     ├── InvalidPathError            a path into a state that can't be read
+    ├── ExpressionError             an expression that can't be read, or has no value
+    │   └── MissingPartError        it looked up what isn't there (also a LookupError)
     ├── DeclarationError            declarations that make no sense, or don't fit together
     ├── FoldError                   a fold met an event that it refuses
     ├── SnapshotError               a state that can't be kept as a snapshot
@@ -239,6 +241,42 @@ class InvalidQueryError(EverwhenError):
 
 class InvalidPathError(EverwhenError):
     """A path into a state that can't be read."""
+
+
+class ExpressionError(EverwhenError):
+    """An expression that can't be read, has no value, or takes too much work.
+
+    ``column`` is the place in ``text``, counted from 1; None where it has none.
+    """
+
+    def __init__(self, reason: str, text: str, column: int | None = None) -> None:
+        self.reason = reason
+        self.text = text
+        self.column = column
+        where = "" if column is None else f"column {column}: "
+        super().__init__(f"{where}{reason}\n{_pointed_out(text, column)}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.reason, self.text, self.column)
+
+
+class MissingPartError(ExpressionError, LookupError):
+    """An expression looked up a key, or an index, that isn't there."""
+
+
+def _pointed_out(text: str, column: int | None) -> str:
+    """The line of the text that the column is in, and a caret below it."""
+    if column is None:
+        column, caret = 1, ""
+    else:
+        caret = "^"
+    start = text.rfind("\n", 0, column - 1) + 1
+    line = text[start:].split("\n", maxsplit=1)[0]
+    before = column - 1 - start
+    cut = max(0, before - 60)
+    shown = line[cut : cut + 90]
+    blank = "".join("\t" if character == "\t" else " " for character in line[cut:before])
+    return f"    {shown}\n    {blank}{caret}".rstrip()
 
 
 class DeclarationError(EverwhenError):

@@ -86,6 +86,40 @@ def looked_at(read: Read) -> Callable[[Any], Any]:
     return look
 
 
+def meant_by(value: Any, key: Any) -> Any:
+    """The part that a key from outside means, as `part_of` has it; of a stand-in, noted as read."""
+    if isinstance(type(value), _StandInType):
+        return object.__getattribute__(value, "_source").meant(key)
+    return part_of(value, key)
+
+
+def keys_to_scan(value: Any) -> int:
+    """How many keys of a mapping `meant_by` may have to look at. This is no read."""
+    if isinstance(type(value), _StandInType):
+        value = getattr(object.__getattribute__(value, "_source"), "value", ())
+    return 0 if not value or isinstance(next(iter(value)), str) else len(value)
+
+
+def is_stand_in(value: Any) -> bool:
+    """Whether looking at the value leaves a trace, or may be in vain."""
+    return isinstance(type(value), _StandInType)
+
+
+def itself(value: Any) -> Any:
+    """The real value behind a stand-in, which is a read of all of it."""
+    return _itself(value)
+
+
+def watched(value: Any, path: Path, trace: set[Read]) -> Any:
+    """A stand-in for a part of the state, or the part itself, leaving a trace."""
+    return _seen(value, path, trace)
+
+
+def widest(trace: set[Read]) -> Reads:
+    """The reads of a trace, without the parts of parts that were read as a whole."""
+    return _widest(trace)
+
+
 def _part(value: Any, key: Any) -> Any:
     """The part that code finds under exactly this key."""
     if type(value) is dict:
@@ -137,6 +171,14 @@ class _Watched:
             return MISSING
         return _seen(found, path, self.trace)
 
+    def meant(self, key: Any) -> Any:
+        """The part that a key from outside means, or `MISSING`."""
+        path, found = (*self.path, key), part_of(self.value, key)
+        if found is MISSING:
+            self.trace.add(Read(path))
+            return MISSING
+        return _seen(found, path, self.trace)
+
     def whole(self) -> Any:
         """The value itself."""
         self.trace.add(Read(self.path))
@@ -152,6 +194,8 @@ class _Known:
     def part(self, key: Any) -> Any:
         """The part under a key, or `MISSING`."""
         return _known((*self.path, key), self.values)
+
+    meant = part
 
     def whole(self) -> Any:
         """The value itself, which nobody knows."""

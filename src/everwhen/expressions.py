@@ -1,0 +1,187 @@
+"""Expressions: what people type to ask something of a state, in a small and safe language.
+
+The language is the Common Expression Language (CEL)::
+
+    richer = Expression('players["hedy"].balance > 1000 && has(players.george)')
+    richer.condition(variables(state))
+
+An expression reads data and nothing else: no methods, no attributes that aren't fields, nothing
+that starts with an underscore. It looks at values where they stand, however large the state is,
+and its work is bounded: its text, its depth, its steps, and the size of what it makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from everwhen.cel.compiler import Compiler
+from everwhen.cel.faults import MAX_DEPTH, MAX_SIZE, Exhausted, Fault, Run
+from everwhen.cel.syntax import UInt, parse
+from everwhen.cel.values import MadeList, MadeMap, Type, find, type_of
+from everwhen.errors import ExpressionError, MissingPartError
+from everwhen.events import UnknownEvent
+from everwhen.paths import MISSING, keys_of
+from everwhen.recorded import RecordedEvent
+from everwhen.tracking import Read, Reads, is_stand_in, itself, watched, widest
+
+STEPS: Final = 10_000_000
+"""How many steps an evaluation may take, unless the expression is given another number."""
+
+_ABSENT: Final[Any] = object()
+
+
+class Expression:
+    """An expression, read once and evaluated as often as wanted. Safe from any thread.
+
+    ``steps`` bounds the work of an evaluation: about one for each operator, for each item that
+    a macro goes through; the same state always takes the same number.
+
+    Raises `ExpressionError` for a text that can't be read, with its column and the mend.
+    """
+
+    __slots__ = ("_evaluate", "_slots", "names", "steps", "text")
+
+    def __init__(self, text: str, *, steps: int = STEPS) -> None:
+        compiler = Compiler()
+        try:
+            self._evaluate, _ = compiler.compile(parse(text))
+        except Fault as fault:
+            raise _error(text, fault) from None
+        self._slots = compiler.slots
+        self.text = text
+        self.steps = steps
+        self.names = frozenset(compiler.names)
+
+    def __call__(self, variables: Mapping[str, Any]) -> Any:
+        """The value, in Python: what is part of a variable is given out as it is.
+
+        Raises `ExpressionError` where it has none: for a name or field that isn't known, types
+        that don't go together, and too much work; `MissingPartError` for a key that isn't there.
+        """
+        run = Run(variables, self._slots, self.steps)
+        try:
+            value = self._evaluate(run)
+            return value if value.__class__ is bool else _given_out(value, run)
+        except Fault as fault:
+            raise _error(self.text, fault) from None
+        except Exhausted as exhausted:
+            raise ExpressionError(str(exhausted), self.text) from None
+
+    def condition(self, variables: Mapping[str, Any]) -> bool:
+        """Whether it holds. Raises `ExpressionError` like a call, and if it is no condition."""
+        value = self(variables)
+        if value is True or value is False:
+            return bool(value)
+        raise ExpressionError(
+            f"no condition: its value is of type {type(value).__name__}, not true or false; "
+            f"compare it with something",
+            self.text,
+        )
+
+    def holds_for(self, state: Any) -> bool:
+        """`condition` of the state's `variables`: a condition for a time machine's journeys."""
+        return self.condition(Variables(state))
+
+    def evaluate_tracked(self, state: Any) -> tuple[Any, Reads]:
+        """The value for the state's `variables`, and the parts of the state that it rests on.
+
+        As long as what was read stays as it is, so does the value. Going through a container,
+        its size, and comparing it, are reads of all of it.
+        """
+        trace: set[Read] = set()
+        value = self(Variables(watched(state, (), trace)))
+        return value, widest(trace)
+
+    def __repr__(self) -> str:
+        return f"Expression({self.text!r})"
+
+
+class Variables(Mapping[str, Any]):
+    """What names mean in an expression about a state.
+
+    ``state`` is the state, ``before`` the state before the event, ``event`` the event's data, and
+    ``recorded`` what was recorded with it: ``type``, ``stream``, ``version``, ``position``,
+    ``time``, ``occurred``, ``user``, ``tags``, ``correlation``, ``causation``, ``extras``. Every
+    other name is a field, or a key, of the state. What isn't given has no name.
+    """
+
+    __slots__ = ("_given", "_recorded", "_state")
+
+    def __init__(
+        self, state: Any, *, event: RecordedEvent[Any] | None = None, before: Any = _ABSENT
+    ) -> None:
+        self._state = state
+        self._recorded = event
+        self._given: dict[str, Any] = {"state": state}
+        if before is not _ABSENT:
+            self._given["before"] = before
+
+    def __getitem__(self, name: str) -> Any:
+        found = self._given.get(name, _ABSENT)
+        if found is not _ABSENT:
+            return found
+        if self._recorded is not None and name in ("event", "recorded"):
+            found = _data(self._recorded) if name == "event" else _envelope(self._recorded)
+            self._given[name] = found
+            return found
+        if name in ("event", "recorded", "before") or type_of(self._state) != "map":
+            raise KeyError(name)
+        found = find(Run(self, 0, STEPS), self._state, name)
+        if found is MISSING:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._given
+        if self._recorded is not None:
+            yield from {"event", "recorded"} - self._given.keys()
+        if type_of(self._state) == "map" and not is_stand_in(self._state):
+            yield from (key for key in keys_of(self._state) if isinstance(key, str))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _data(recorded: RecordedEvent[Any]) -> Any:
+    event = recorded.event
+    return recorded.data if isinstance(event, UnknownEvent) else event
+
+
+def _envelope(recorded: RecordedEvent[Any]) -> dict[str, Any]:
+    metadata = recorded.metadata
+    return {
+        "type": recorded.type,
+        "stream": recorded.stream,
+        "version": recorded.version,
+        "position": recorded.position,
+        "time": recorded.recorded_at,
+        "occurred": recorded.occurred_at,
+        "user": metadata.user_id,
+        "tags": recorded.tags,
+        "correlation": metadata.correlation_id,
+        "causation": metadata.causation_id,
+        "extras": metadata.extras,
+    }
+
+
+def _error(text: str, fault: Fault) -> ExpressionError:
+    kind = MissingPartError if fault.missing else ExpressionError
+    return kind(fault.reason, text, None if fault.at is None else fault.at + 1)
+
+
+def _given_out(value: Any, run: Run, depth: int = 0) -> Any:
+    """A value as Python has it. What the expression made is bounded, each time it occurs."""
+    cls = type(value)
+    if cls is UInt:
+        return int(value)
+    if cls is Type:
+        return value.name
+    if cls is not MadeList and cls is not MadeMap:
+        return itself(value)
+    if depth > MAX_DEPTH:
+        raise Exhausted(f"the value is nested more than {MAX_DEPTH} levels deep")
+    run.spend(len(value) * max(1, STEPS // MAX_SIZE))
+    if cls is MadeList:
+        return [_given_out(item, run, depth + 1) for item in value]
+    return {key: _given_out(item, run, depth + 1) for key, item in value.items()}
