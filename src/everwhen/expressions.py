@@ -15,13 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from everwhen.cel.compiler import Compiler
-from everwhen.cel.faults import MAX_DEPTH, MAX_SIZE, Exhausted, Fault, Run
+from everwhen.cel.faults import MAX_DEPTH, MAX_SIZE, Exhausted, Fault, NotThereError, Run
 from everwhen.cel.syntax import UInt, parse
 from everwhen.cel.values import MadeList, MadeMap, Type, find, type_of
 from everwhen.errors import ExpressionError, MissingPartError
 from everwhen.events import UnknownEvent
-from everwhen.paths import MISSING, keys_of
+from everwhen.paths import MISSING, Kind, field_names, keys_of, kind_of
 from everwhen.recorded import RecordedEvent
 from everwhen.tracking import Read, Reads, is_stand_in, itself, watched, widest
 
@@ -29,6 +31,7 @@ STEPS: Final = 10_000_000
 """How many steps an evaluation may take, unless the expression is given another number."""
 
 _ABSENT: Final[Any] = object()
+_GIVEN: Final = frozenset({"state", "before", "event", "recorded"})
 
 
 class Expression:
@@ -106,12 +109,13 @@ class Variables(Mapping[str, Any]):
     other name is a field, or a key, of the state. What isn't given has no name.
     """
 
-    __slots__ = ("_given", "_recorded", "_state")
+    __slots__ = ("_fields", "_given", "_recorded", "_state")
 
     def __init__(
         self, state: Any, *, event: RecordedEvent[Any] | None = None, before: Any = _ABSENT
     ) -> None:
         self._state = state
+        self._fields = field_names(state.__class__)
         self._recorded = event
         self._given: dict[str, Any] = {"state": state}
         if before is not _ABSENT:
@@ -125,11 +129,14 @@ class Variables(Mapping[str, Any]):
             found = _data(self._recorded) if name == "event" else _envelope(self._recorded)
             self._given[name] = found
             return found
-        if name in ("event", "recorded", "before") or type_of(self._state) != "map":
+        if name in _GIVEN or name.startswith("_") or type_of(self._state) != "map":
             raise KeyError(name)
-        found = find(Run(self, 0, STEPS), self._state, name)
+        found = getattr(self._state, name, MISSING) if name in self._fields else MISSING
+        if found is MISSING or found is msgspec.UNSET:
+            found = find(Run(self, 0, STEPS), self._state, name)
         if found is MISSING:
-            raise KeyError(name)
+            is_mapping = kind_of(self._state.__class__) is Kind.MAPPING
+            raise (NotThereError if is_mapping else KeyError)(name)
         return found
 
     def __iter__(self) -> Iterator[str]:

@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Context, Decimal, DivisionByZero, InvalidOperation
 from typing import Any, Final
 
 from everwhen.cel.faults import Fault, Run, check_size
@@ -41,7 +41,7 @@ def add(run: Run, left: Any, right: Any) -> Any:
     kinds = type_of(left), type_of(right)
     match kinds:
         case ("string", "string") | ("bytes", "bytes"):
-            run.spend((len(left) + len(right)) >> 6)
+            run.spend((len(left) + len(right)) >> 4)
             check_size(len(left) + len(right))
             return left + right
         case ("list", "list"):
@@ -84,8 +84,10 @@ def negate(_run: Run, value: Any) -> Any:
     match type_of(value):
         case "int":
             return whole(-value)
-        case "double" | "decimal":
+        case "double":
             return -value
+        case "decimal":
+            return value.copy_negate()
         case _:
             raise Fault(f"{shown(value)} can't be negated")
 
@@ -158,11 +160,13 @@ def _ratio(left: float, right: float) -> float:
 
 
 def _of_decimals(sign: str, left: Any, right: Any) -> Decimal:
-    if sign in "/%" and right == 0:
-        raise Fault("division by zero")
     try:
         result: Decimal = _EXACT[sign](Decimal(left), Decimal(right))
-    except (InvalidOperation, ArithmeticError):
+    except DivisionByZero:
+        raise Fault("division by zero") from None
+    except InvalidOperation:
+        raise Fault("division by zero, or no number") from None
+    except ArithmeticError:
         raise Fault("the decimal number is too large, or none") from None
     return result
 

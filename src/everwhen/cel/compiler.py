@@ -1,8 +1,7 @@
 """From a tree to a function: each node becomes a closure over those of its parts.
 
-What is common is done in place: two ints, texts or floats are compared at once, and a field or a
-key is fetched from a dict or record without a call. Everything else goes through `values`,
-`arithmetic` and `functions`, where all cases are.
+A field or a key of a plain dict or record is fetched in place; everything else goes through
+`values`, where all cases are.
 
 The number of nodes bounds the work of an expression without macros. A macro pays a step for each
 node of its body, for each item; operations on large values pay for their size.
@@ -10,36 +9,37 @@ node of its body, for each item; operations on large values pay for their size.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final
 
-import msgspec
-
-from everwhen.cel import arithmetic
-from everwhen.cel.faults import Fault, Run, check_size
-from everwhen.cel.functions import FUNCTIONS, MACROS, METHODS, is_in
+from everwhen.cel.closures import (
+    ARITHMETIC,
+    LOOPS,
+    ORDERS,
+    UNSET,
+    Evaluate,
+    applied,
+    at_place,
+    both,
+    comparison,
+    conditional,
+    equality,
+    going_through,
+    negated,
+    put,
+)
+from everwhen.cel.faults import Fault, NotThereError, Run
+from everwhen.cel.functions import FUNCTIONS, MACROS, METHODS
 from everwhen.cel.syntax import Call, Constant, Entries, Items, Macro, Name, Node, Select
 from everwhen.cel.values import (
     MadeList,
     MadeMap,
     Type,
-    equal,
     find,
-    hashable,
-    items_in,
-    order,
-    pairs_in,
     part,
-    scalar,
-    shown,
     suggestion,
-    type_of,
 )
 from everwhen.paths import MISSING, field_names
-
-Evaluate: TypeAlias = Callable[[Run], Any]
-"""What a node became: from an evaluation to a value. Raises `Fault` or `Exhausted`."""
 
 _TYPES: Final = {
     name: Type(name)
@@ -49,7 +49,6 @@ _TYPES: Final = {
     )
 }  # fmt: skip
 _INDEX: Final = "_[_]"
-_UNSET: Final = type(msgspec.UNSET)
 
 
 class Compiler:
@@ -93,11 +92,12 @@ class Compiler:
         def look_up(run: Run) -> Any:
             try:
                 return run.variables[name]
-            except KeyError:
+            except KeyError as error:
                 if meant is not MISSING:
                     return meant
-                known = run.variables
-            raise Fault(lambda: f"nothing is called {name!r} here" + suggestion(name, known), at)
+                missing, known = isinstance(error, NotThereError), run.variables
+            said = f"nothing is called {name!r} here"
+            raise Fault(lambda: said + suggestion(name, known), at, missing=missing)
 
         return look_up
 
@@ -112,7 +112,7 @@ class Compiler:
 
             def has(run: Run) -> bool:
                 value = operand(run)
-                return _placed(find, at, run, value, field) is not MISSING
+                return at_place(find, at, run, value, field) is not MISSING
 
             return has, weight + 1
 
@@ -127,9 +127,9 @@ class Compiler:
                     return found
             elif not private and field in field_names(cls):
                 found = getattr(value, field, MISSING)
-                if found is not MISSING and found.__class__ is not _UNSET:
+                if found is not MISSING and found.__class__ is not UNSET:
                     return found
-            return _placed(part, at, run, value, field)
+            return at_place(part, at, run, value, field)
 
         return select, weight + 1
 
@@ -141,7 +141,7 @@ class Compiler:
                 found = value.get(wanted, MISSING)
                 if found is not MISSING:
                     return found
-            return _placed(part, at, run, value, wanted)
+            return at_place(part, at, run, value, wanted)
 
         return index
 
@@ -157,7 +157,7 @@ class Compiler:
         if len(given) not in counts:
             raise Fault(f"{name}() with {len(node.args)} values between its brackets", at)
         parts = self._all(given, scope)
-        return _applied(function, at, [part for part, _ in parts]), _weight(parts)
+        return applied(function, at, [part for part, _ in parts]), _weight(parts)
 
     def _operator(self, node: Call, scope: Mapping[str, int]) -> tuple[Evaluate, int]:
         at, sign = node.at, node.function
@@ -165,23 +165,23 @@ class Compiler:
         given, weight = [part for part, _ in parts], _weight(parts)
         match sign:
             case "_&&_":
-                return _both(at, *given, decisive=False), weight
+                return both(at, *given, decisive=False), weight
             case "_||_":
-                return _both(at, *given, decisive=True), weight
+                return both(at, *given, decisive=True), weight
             case "_?_:_":
-                return _conditional(at, *given), weight
+                return conditional(at, *given), weight
             case "!_":
-                return _negated(at, *given), weight
+                return negated(at, *given), weight
             case "_==_":
-                return _equality(at, *given, wanted=True), weight
+                return equality(at, *given, wanted=True), weight
             case "_!=_":
-                return _equality(at, *given, wanted=False), weight
+                return equality(at, *given, wanted=False), weight
             case _ if sign == _INDEX:
                 return self._index(at, *given), weight
-            case _ if sign in _ORDERS:
-                return _comparison(at, given[0], given[1], sign), weight
-            case _ if sign in _ARITHMETIC:
-                return _applied(_ARITHMETIC[sign], at, given), weight
+            case _ if sign in ORDERS:
+                return comparison(at, given[0], given[1], sign), weight
+            case _ if sign in ARITHMETIC:
+                return applied(ARITHMETIC[sign], at, given), weight
             case _:
                 raise Fault(_unknown(sign, is_method=False), at)
 
@@ -198,7 +198,7 @@ class Compiler:
         def make(run: Run) -> MadeMap:
             made = MadeMap()
             for key, value in pairs:
-                _put(made, key(run), value(run), at)
+                put(run, made, key(run), value(run), at)
             return made
 
         return make, _weight(keys) + _weight(values)
@@ -214,8 +214,8 @@ class Compiler:
         if node.where is not None:
             where, more = self.compile(node.where, inner)
             size += more
-        each = _items(node.at, items, size + 1, [inner[name] for name in node.variables])
-        return _LOOPS[node.kind](node.at, each, where, body), weight + size + 1
+        each = going_through(node.at, items, size + 1, [inner[name] for name in node.variables])
+        return LOOPS[node.kind](node.at, each, where, body), weight + size + 1
 
 
 def _weight(parts: list[tuple[Evaluate, int]]) -> int:
@@ -241,197 +241,3 @@ def _unknown(name: str, *, is_method: bool) -> str:
             f"as {name}(value)" if is_method else f"on a value: value.{name}(…)"
         )
     return f"there is no function {name[:60]!r}" + suggestion(name, [*known, *MACROS])
-
-
-def _placed(function: Callable[..., Any], at: int, run: Run, *values: Any) -> Any:
-    """What the function gives; its faults are at this place."""
-    try:
-        return function(run, *values)
-    except Fault as fault:
-        if fault.at is None:
-            fault.at = at
-        raise
-
-
-def _applied(function: Callable[..., Any], at: int, parts: list[Evaluate]) -> Evaluate:
-    match parts:
-        case [only]:
-            return lambda run: _placed(function, at, run, only(run))
-        case [left, right]:
-            return lambda run: _placed(function, at, run, left(run), right(run))
-        case _:
-            return lambda run: _placed(function, at, run, *[part(run) for part in parts])
-
-
-def _truth(value: Any, at: int) -> bool:
-    if value is True or value is False:
-        return bool(value)
-    raise Fault(f"{shown(value)} where true or false is needed; compare it with something", at)
-
-
-def _both(at: int, left: Evaluate, right: Evaluate, *, decisive: bool) -> Evaluate:
-    """``&&`` or ``||``: a side that decides makes up for a fault of the other."""
-
-    def evaluate(run: Run) -> bool:
-        try:
-            first = _truth(left(run), at)
-        except Fault:
-            if _truth(right(run), at) is decisive:
-                return decisive
-            raise
-        if first is decisive:
-            return decisive
-        return _truth(right(run), at)
-
-    return evaluate
-
-
-def _conditional(at: int, test: Evaluate, yes: Evaluate, no: Evaluate) -> Evaluate:
-    return lambda run: yes(run) if _truth(test(run), at) else no(run)
-
-
-def _negated(at: int, operand: Evaluate) -> Evaluate:
-    return lambda run: not _truth(operand(run), at)
-
-
-def _equality(at: int, left: Evaluate, right: Evaluate, *, wanted: bool) -> Evaluate:
-    def evaluate(run: Run) -> bool:
-        one, other = left(run), right(run)
-        cls = one.__class__
-        if cls is other.__class__ and (cls is int or cls is float or cls is bool):
-            return (one == other) is wanted
-        if cls is str and other.__class__ is str and len(one) < 256:
-            return (one == other) is wanted
-        same: bool = _placed(equal, at, run, one, other)
-        return same is wanted
-
-    return evaluate
-
-
-def _comparison(at: int, left: Evaluate, right: Evaluate, sign: str) -> Evaluate:
-    apply, fits = _ORDERS[sign]
-
-    def evaluate(run: Run) -> bool:
-        one, other = left(run), right(run)
-        cls = one.__class__
-        if cls is other.__class__ and (cls is int or cls is float):
-            return apply(one, other)
-        return _placed(order, at, run, one, other) in fits
-
-    return evaluate
-
-
-_ORDERS: Final[dict[str, tuple[Callable[[Any, Any], bool], set[int]]]] = {
-    "_<_": (operator.lt, {-1}),
-    "_<=_": (operator.le, {-1, 0}),
-    "_>_": (operator.gt, {1}),
-    "_>=_": (operator.ge, {0, 1}),
-}
-_ARITHMETIC: Final[dict[str, Callable[..., Any]]] = {
-    "_+_": arithmetic.add,
-    "_-_": arithmetic.subtract,
-    "_*_": arithmetic.multiply,
-    "_/_": arithmetic.divide,
-    "_%_": arithmetic.remainder,
-    "-_": arithmetic.negate,
-    "@in": is_in,
-}
-
-
-def _put(made: MadeMap, key: Any, value: Any, at: int) -> None:
-    key = hashable(key)
-    if type_of(scalar(key)) not in ("bool", "int", "uint", "string", "map", "list"):
-        raise Fault(f"a map's key can't be {shown(key)}; take a text, a whole number or a bool", at)
-    try:
-        if key in made:
-            raise Fault(f"the key {key!r:.60} twice", at)
-        made[key] = value
-    except TypeError:
-        raise Fault(f"a map's key can't be {shown(key)}", at) from None
-
-
-Each: TypeAlias = Callable[[Run], Iterator[Any]]
-
-
-def _items(at: int, items: Evaluate, price: int, slots: list[int]) -> Each:
-    """Goes through a range: sets the local names to each item, and pays for it, before it is given.
-
-    What is given is the first of the names: a list's item or index, a map's key.
-    """
-    first, *others = slots
-
-    def each(run: Run) -> Iterator[Any]:
-        value, local = items(run), run.local
-        if others:
-            for key, item in _placed(pairs_in, at, run, value):
-                run.spend(price)
-                local[first], local[others[0]] = key, item
-                yield key
-            return
-        for item in _placed(items_in, at, run, value):
-            run.spend(price)
-            local[first] = item
-            yield item
-
-    return each
-
-
-def _all_or_any(at: int, each: Each, body: Evaluate, *, decisive: bool) -> Evaluate:
-    def evaluate(run: Run) -> bool:
-        fault: Fault | None = None
-        for _ in each(run):
-            try:
-                if _truth(body(run), at) is decisive:
-                    return decisive
-            except Fault as found:
-                fault = fault or found
-        if fault is not None:
-            raise fault
-        return not decisive
-
-    return evaluate
-
-
-def _all(at: int, each: Each, _where: Evaluate | None, body: Evaluate) -> Evaluate:
-    return _all_or_any(at, each, body, decisive=False)
-
-
-def _exists(at: int, each: Each, _where: Evaluate | None, body: Evaluate) -> Evaluate:
-    return _all_or_any(at, each, body, decisive=True)
-
-
-def _exists_one(at: int, each: Each, _where: Evaluate | None, body: Evaluate) -> Evaluate:
-    return lambda run: sum(_truth(body(run), at) for _ in each(run)) == 1
-
-
-def _mapped(at: int, each: Each, where: Evaluate | None, body: Evaluate) -> Evaluate:
-    def evaluate(run: Run) -> MadeList:
-        made = MadeList()
-        for _ in each(run):
-            if where is None or _truth(where(run), at):
-                check_size(len(made) + 1)
-                made.append(body(run))
-        return made
-
-    return evaluate
-
-
-def _map_made(at: int, each: Each, where: Evaluate | None, body: Evaluate) -> Evaluate:
-    def evaluate(run: Run) -> MadeMap:
-        made = MadeMap()
-        for key in each(run):
-            if where is None or _truth(where(run), at):
-                check_size(len(made) + 1)
-                _put(made, key, body(run), at)
-        return made
-
-    return evaluate
-
-
-_LOOPS: Final[dict[str, Callable[[int, Each, Evaluate | None, Evaluate], Evaluate]]] = {
-    "all": _all,
-    "exists": _exists,
-    "exists_one": _exists_one,
-    "map": _mapped,
-    "transformMap": _map_made,
-}

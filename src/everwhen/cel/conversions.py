@@ -34,7 +34,9 @@ def to_int(_run: Run, value: Any) -> int:
     match type_of(value):
         case "int" | "uint":
             return whole(int(value))
-        case "double" | "decimal" if math.isfinite(value) and MIN_INT <= value <= MAX_INT:
+        case "bool":
+            return int(value)
+        case "double" | "decimal" if _is_finite(value) and MIN_INT <= value <= MAX_INT:
             return int(value)
         case "double" | "decimal":
             raise Fault("the number needs more than 64 bits, or is none")
@@ -52,7 +54,7 @@ def to_uint(_run: Run, value: Any) -> UInt:
     match type_of(value):
         case "int" | "uint":
             return unsigned(int(value))
-        case "double" | "decimal" if math.isfinite(value) and 0 <= value <= MAX_UINT:
+        case "double" | "decimal" if _is_finite(value) and 0 <= value <= MAX_UINT:
             return unsigned(int(value))
         case "double" | "decimal":
             raise Fault("the number is below 0 or needs more than 64 bits, so it is no uint")
@@ -70,8 +72,8 @@ def to_double(_run: Run, value: Any) -> float:
         case "int" | "uint" | "double" | "decimal":
             try:
                 return float(value)
-            except OverflowError:
-                raise Fault("the number is too large for a double") from None
+            except (OverflowError, ValueError):
+                raise Fault("the number is too large for a double, or none") from None
         case "string" if len(value) <= 1_000 and re.fullmatch(number, value):
             return float(value)
         case _:
@@ -113,7 +115,7 @@ def to_bytes(run: Run, value: Any) -> bytes:
         return value
     if not isinstance(value, str):
         raise _refused("bytes", value)
-    run.spend(len(value) >> 6)
+    run.spend(len(value) >> 4)
     try:
         return value.encode()
     except UnicodeEncodeError:
@@ -147,7 +149,7 @@ def to_string(run: Run, value: Any) -> str:
 
 
 def _decoded(run: Run, value: bytes) -> str:
-    run.spend(len(value) >> 6)
+    run.spend(len(value) >> 4)
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -208,6 +210,10 @@ def to_duration(_run: Run, value: Any) -> timedelta:
 def type_value(_run: Run, value: Any) -> Type:
     """``type(value)``."""
     return Type(type_of(scalar(value)))
+
+
+def _is_finite(value: float | Decimal) -> bool:
+    return value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)
 
 
 def _aware(value: datetime) -> datetime:

@@ -33,6 +33,10 @@ class Exhausted(Exception):  # noqa: N818 (likewise)
     """The expression takes more work, or makes more, than it may. No operator hides it."""
 
 
+class NotThereError(KeyError):
+    """A name that stands for nothing now, and may at another time."""
+
+
 class Run:
     """One evaluation: what names stand for, and how many steps are left."""
 

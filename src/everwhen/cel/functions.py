@@ -121,7 +121,10 @@ def _of_time(name: str, read: Callable[[datetime], int]) -> Function:
             raise Fault(f"{name}() is asked of a timestamp, not of {shown(value)}")
         if moment.tzinfo is None and zone == "UTC":
             return read(moment)
-        return read(moment.astimezone(_zone(_text(zone, name)[:100])))
+        try:
+            return read(moment.astimezone(_zone(_text(zone, name)[:100])))
+        except OverflowError:
+            raise Fault("the time is before the year 1 or after 9999 there") from None
 
     return function
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
 from itertools import islice
-from types import NoneType
+from types import ModuleType, NoneType
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,10 +27,19 @@ from everwhen.paths import MISSING, Kind, field_names, key_text, keys_of, kind_o
 from everwhen.tracking import is_stand_in, keys_to_scan, meant_by
 
 
-class Type(msgspec.Struct, frozen=True):
+class Type:
     """A type, as a value."""
 
-    name: str
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Type) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
 
 class MadeList(list[Any]):
@@ -102,7 +111,7 @@ def _type_of_class(cls: type[Any]) -> str:
         case Kind.SEQUENCE:
             return "list"
         case _:
-            return cls.__name__
+            return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def type_of(value: Any) -> str:
@@ -147,10 +156,9 @@ def _same_number(left: Any, right: Any) -> bool:
 
 
 def _same_map(run: Run, left: Any, right: Any, depth: int) -> bool:
-    keys = keys_in(left)
-    if len(keys) != size(right):
+    if size(left) != size(right):
         return False
-    for key in keys:
+    for key in keys_in(left):
         run.spend(1)
         other = find(run, right, key)
         if other is MISSING or not equal(run, find(run, left, key), other, depth):
@@ -189,15 +197,16 @@ def size(value: Any) -> int:
     if kind not in ("string", "bytes", "list", "map", "set"):
         raise Fault(f"{shown(value)} has no size")
     if kind == "map" and kind_of(value.__class__) is not Kind.MAPPING:
-        return len(keys_in(value))
+        return len(list(keys_in(value)))
     return len(value)
 
 
-def keys_in(value: Any) -> list[Any]:
-    """The keys of a map, or the names of a record's fields."""
+def keys_in(value: Any) -> Iterable[Any]:
+    """The keys of a map, one by one, or the names of a record's fields."""
     match kind_of(value.__class__):
         case Kind.MAPPING:
-            return list(value)
+            keys: Iterable[Any] = value
+            return keys
         case Kind.RECORD:
             names = field_names(value.__class__)
             return [n for n in names if n[0] != "_" and _is_set(getattr(value, n, MISSING))]
@@ -238,7 +247,7 @@ def find(run: Run, value: Any, key: Any) -> Any:
             found = _in_mapping(run, value, key)
         case Kind.SEQUENCE:
             found = _in_sequence(value, key)
-        case Kind.RECORD | Kind.OBJECT:
+        case Kind.RECORD | Kind.OBJECT if not isinstance(value, ModuleType):
             found = _in_record(value, key)
         case _:
             raise Fault(f"{shown(value)} has no parts, so none under {key!r:.60}")
@@ -249,7 +258,7 @@ def _in_mapping(run: Run, value: Any, key: Any) -> Any:
     if key.__class__ is bool:
         run.spend(len(value))
         return next((value[k] for k in value if k is key), MISSING)
-    key = hashable(key)
+    key = hashable(run, key)
     try:
         found = value.get(key, MISSING)
     except TypeError:
@@ -264,13 +273,14 @@ def _in_mapping(run: Run, value: Any, key: Any) -> Any:
     return meant_by(value, key)
 
 
-def hashable(key: Any, depth: int = 0) -> Any:
+def hashable(run: Run, key: Any, depth: int = 0) -> Any:
     """A key as a mapping can have it: a tuple for a list."""
+    if not isinstance(key, MadeList):
+        return key
     if depth > MAX_DEPTH:
         raise Exhausted(f"a key is nested more than {MAX_DEPTH} levels deep")
-    if isinstance(key, MadeList):
-        return tuple(hashable(item, depth + 1) for item in key)
-    return key
+    run.spend(len(key))
+    return tuple(hashable(run, item, depth + 1) for item in key)
 
 
 def _uuid(text: str) -> UUID | None:
@@ -288,9 +298,11 @@ def _in_sequence(value: Any, key: Any) -> Any:
         if index not in names:
             raise Fault(f"a list has no part {index[:60]!r}; give the index, a whole number from 0")
         index = names.index(index)
-    if type_of(index) not in NUMBERS or index != index // 1:
+    if type(index) is float and index.is_integer():
+        index = int(index)
+    if type_of(index) not in ("int", "uint"):
         raise Fault(f"a list has no part {index!r:.60}; give the index, a whole number from 0")
-    return value[int(index)] if 0 <= index < len(value) else MISSING
+    return value[index] if 0 <= index < len(value) else MISSING
 
 
 def _in_record(value: Any, key: Any) -> Any:
