@@ -19,8 +19,10 @@ import msgspec
 
 from everwhen.cel.compiler import Compiler
 from everwhen.cel.faults import MAX_DEPTH, MAX_SIZE, Exhausted, Fault, NotThereError, Run
-from everwhen.cel.syntax import UInt, parse
-from everwhen.cel.values import MadeList, MadeMap, Type, find, type_of
+from everwhen.cel.parts import find
+from everwhen.cel.syntax import parse
+from everwhen.cel.tree import UInt
+from everwhen.cel.values import MadeList, MadeMap, Type, type_of
 from everwhen.errors import ExpressionError, MissingPartError
 from everwhen.events import UnknownEvent
 from everwhen.paths import MISSING, Kind, field_names, keys_of, kind_of

@@ -10,7 +10,7 @@ from decimal import Context, Decimal, DivisionByZero, InvalidOperation
 from typing import Any, Final
 
 from everwhen.cel.faults import Fault, Run, check_size
-from everwhen.cel.syntax import UInt
+from everwhen.cel.tree import UInt
 from everwhen.cel.values import MadeList, scalar, shown, type_of
 
 MIN_INT: Final = -(1 << 63)

@@ -30,15 +30,9 @@ from everwhen.cel.closures import (
 )
 from everwhen.cel.faults import Fault, NotThereError, Run
 from everwhen.cel.functions import FUNCTIONS, MACROS, METHODS
-from everwhen.cel.syntax import Call, Constant, Entries, Items, Macro, Name, Node, Select
-from everwhen.cel.values import (
-    MadeList,
-    MadeMap,
-    Type,
-    find,
-    part,
-    suggestion,
-)
+from everwhen.cel.parts import find, part, suggestion
+from everwhen.cel.tree import Call, Constant, Entries, Items, Macro, Name, Node, Select
+from everwhen.cel.values import MadeList, MadeMap, Type
 from everwhen.paths import MISSING, field_names
 
 _TYPES: Final = {

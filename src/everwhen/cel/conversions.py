@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from everwhen.cel.arithmetic import MAX_INT, MAX_UINT, MIN_INT, unsigned, whole
 from everwhen.cel.faults import Fault, Run
-from everwhen.cel.syntax import UInt
+from everwhen.cel.tree import UInt
 from everwhen.cel.values import Type, scalar, shown, type_of
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")

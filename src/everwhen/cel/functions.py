@@ -11,8 +11,10 @@ from zoneinfo import ZoneInfo
 
 from everwhen.cel import conversions, syntax
 from everwhen.cel.arithmetic import add
+from everwhen.cel.comparing import equal, order
 from everwhen.cel.faults import Fault, Run
-from everwhen.cel.values import equal, find, items_in, order, scalar, shown, size, type_of
+from everwhen.cel.parts import find, items_in, size
+from everwhen.cel.values import scalar, shown, type_of
 from everwhen.paths import MISSING
 
 Function: TypeAlias = Callable[..., Any]

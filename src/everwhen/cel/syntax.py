@@ -11,81 +11,24 @@ import re
 import struct
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, Final, Literal, TypeAlias
-
-import msgspec
+from typing import Any, Final
 
 from everwhen.cel.faults import Fault
+from everwhen.cel.tree import (
+    Constant,
+    Entries,
+    Items,
+    Name,
+    Node,
+    Select,
+    UInt,
+    call,
+    macro,
+)
 from everwhen.errors import UnsupportedError
 
 MAX_TEXT: Final = 10_000
 """The most characters that an expression may have."""
-
-
-class UInt(int):
-    """An unsigned integer of CEL, written ``7u``."""
-
-    __slots__ = ()
-
-
-class Constant(msgspec.Struct, frozen=True):
-    """A value that stands in the text."""
-
-    at: int
-    value: Any
-
-
-class Name(msgspec.Struct, frozen=True):
-    """A variable, by its name."""
-
-    at: int
-    name: str
-
-
-class Select(msgspec.Struct, frozen=True):
-    """``operand.field``, or ``has(operand.field)`` for ``test``."""
-
-    at: int
-    operand: Node
-    field: str
-    test: bool
-
-
-class Call(msgspec.Struct, frozen=True):
-    """A function or an operator, and the value it is called on, if any."""
-
-    at: int
-    target: Node | None
-    function: str
-    args: list[Node]
-
-
-class Items(msgspec.Struct, frozen=True):
-    """A list."""
-
-    at: int
-    items: list[Node]
-
-
-class Entries(msgspec.Struct, frozen=True):
-    """A map."""
-
-    at: int
-    entries: list[tuple[Node, Node]]
-
-
-class Macro(msgspec.Struct, frozen=True):
-    """A loop over a range: ``range.kind(variables, where, body)``."""
-
-    at: int
-    kind: Literal["all", "exists", "exists_one", "map", "transformMap"]
-    variables: tuple[str, ...]
-    range: Node
-    where: Node | None
-    body: Node
-
-
-Node: TypeAlias = Constant | Name | Select | Call | Items | Entries | Macro
 
 
 def parse(text: str) -> Node:
@@ -236,7 +179,7 @@ class _Reader:
                 parts = list(_fields(body))
                 target = next((self.node(value) for number, value in parts if number == 1), None)
                 args = [self.node(value) for number, value in parts if number == 3]
-                return _call(at, target, _only(body, 2).decode(), args)
+                return call(at, target, _only(body, 2).decode(), args)
             case 7:
                 return Items(at, [self.node(value) for n, value in _fields(body) if n == 1])
             case 8:
@@ -244,7 +187,7 @@ class _Reader:
             case _:
                 loop = dict(_fields(body))
                 variable, items = loop[1].decode(), self.node(loop[2])
-                return _macro(at, variable, items, self.node(loop[4]), self.node(loop[6]))
+                return macro(at, variable, items, self.node(loop[4]), self.node(loop[6]))
 
     def _map(self, at: int, body: bytes) -> Node:
         entries: list[tuple[Node, Node]] = []
@@ -254,45 +197,6 @@ class _Reader:
             entry = dict(_fields(value))
             entries.append((self.node(entry[3]), self.node(entry[4])))
         return Entries(at, entries)
-
-
-def _macro(at: int, variable: str, items: Node, start: Node, step: Any) -> Macro:
-    """The macro that a loop was written as, by what it starts with and how it goes on."""
-    match start:
-        case Constant(value=True):
-            return Macro(at, "all", (variable,), items, None, step.args[1])
-        case Constant(value=False):
-            return Macro(at, "exists", (variable,), items, None, step.args[1])
-        case Constant():
-            return Macro(at, "exists_one", (variable,), items, None, step.args[0])
-    where = None
-    if step.function == "_?_:_":
-        where, step = step.args[0], step.args[1]
-    return Macro(at, "map", (variable,), items, where, step.args[1].items[0])
-
-
-_PAIRED: Final[dict[tuple[str, int], Any]] = {
-    ("all", 3): "all",
-    ("exists", 3): "exists",
-    ("exists_one", 3): "exists_one",
-    ("existsOne", 3): "exists_one",
-    ("transformList", 3): "map",
-    ("transformList", 4): "map",
-    ("transformMap", 3): "transformMap",
-    ("transformMap", 4): "transformMap",
-}
-
-
-def _call(at: int, target: Node | None, function: str, args: list[Node]) -> Node:
-    """A call, or a macro over keys and values, which the parser takes for one."""
-    kind = _PAIRED.get((function, len(args)))
-    if target is None or kind is None:
-        return Call(at, target, function, args)
-    match args:
-        case [Name(name=key), Name(name=value), *where, body] if key != value:
-            return Macro(at, kind, (key, value), target, where[0] if where else None, body)
-        case _:
-            raise Fault(f"{function}() takes two different names first, of a key and a value", at)
 
 
 def _constant(body: bytes) -> Any:
