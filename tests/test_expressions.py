@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -462,6 +463,19 @@ def test_a_condition_is_true_or_false() -> None:
     assert Expression("game.round > 3").condition(STATE) is True
     with pytest.raises(ExpressionError, match="no condition: its value is of type int"):
         Expression("game.round").condition(STATE)
+
+
+def test_without_the_parser_the_error_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['cel_expr_python'] = None\n"
+        "from everwhen import Expression, UnsupportedError\n"
+        "try: Expression('1')\n"
+        "except UnsupportedError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "pip install 'everwhen[cli]'" in done.stdout
 
 
 def test_names_are_the_free_ones() -> None:
