@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -135,7 +136,8 @@ def test_what_only_looks_creates_nothing(shell: Shell, command: str) -> None:
 def test_tail_follows_other_processes_until_it_is_interrupted(shell: Shell, shop: Path) -> None:
     child = shell.started("tail", shop, "--json", "--category", "game")
     assert child.stdout is not None
-    with child:
+    with child, contextlib.ExitStack() as ending:
+        ending.callback(child.kill)  # or a failed assertion would wait for it for ever
         seen = [child.stdout.readline() for _ in range(4)]
         assert all(b'"stream":"game-' in line for line in seen)
         with open_store(shop) as store:
