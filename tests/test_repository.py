@@ -101,7 +101,7 @@ QUERIES: list[Query] = [
 def harmed(store: Store, harm: int, subject: str) -> None:
     """Damage, move, age or delete a subject's newest snapshot."""
     found = store.snapshots(subject, limit=1)
-    if not found:
+    if not found or not found[0].state:  # none, or nothing left of it to harm
         return
     (newest,) = found
     replace = msgspec.structs.replace

@@ -156,3 +156,48 @@ def test_a_journey_writes_nothing(shell: Shell, trip: Path) -> None:
     assert trip.read_bytes() == before
     with open_store(trip) as store:
         assert TimeMachine(store, documents).position_of(Bookmark("lunch")) == 2
+
+
+def test_when(shell: Shell, trip: Path) -> None:
+    words = ("--fold", "trip:places", "--events", "trip:events")
+    first = shell.process("when", trip, "ada.x > 3", *words)
+    assert (first.code, first.rows) == (
+        0,
+        [["3", "2025-01-03T12:00:00.000000Z", "walk-ada", "Moved"]],
+    )
+    (told,) = shell.process("when", trip, "ada.x < 9", "--last", *words, "--json").records
+    assert (told["position"], told["state"]["ada"]) == (4, {"x": 4})
+    every = shell("when", trip, "by > 1", "walk-ada", "--all")
+    assert [row[0] for row in every.rows] == ["3", "5"]
+    changes = shell("when", trip, "by == 3", "walk-ada", "--changes")
+    assert [(row[0], row[4]) for row in changes.rows] == [
+        ("0", "false"),
+        ("3", "true"),
+        ("5", "false"),
+    ]
+    some = shell("when", trip, "by > 0", "walk-ada", "--all", "-n", "1", "--from", "2", "--to", "5")
+    assert len(some.rows) == 1
+    never = shell("when", trip, "by > 99", "walk-ada")
+    assert (never.code, never.out) == (1, "")
+    assert "never held" in never.err
+    for words_, says in (
+        (("by >", "walk-ada"), "column 5 of 'by >'"),
+        (("by > 1", "--last", "--all"), "choose one"),
+        (("event.by > 1",), "for the debugger"),
+        (("by + 'x' == 'y'", "walk-ada"), "of"),
+    ):
+        wrong = shell("when", trip, *words_)
+        assert (wrong.code, says in wrong.err) == (2, True), wrong
+        assert wrong.err.count("\n") == 1
+    look = shell.terminal("when", trip, "by == 3", "walk-ada", "--changes")
+    assert look.code == 0
+    assert "holds" in look.out
+
+
+def test_bookmarks(shell: Shell, trip: Path) -> None:
+    assert shell("bookmark", trip).rows == [["lunch", "2"]]
+    assert shell("bookmark", trip, "tea", "1 back").rows == [["tea", "4"]]
+    assert shell("bookmark", trip, "--json").records[-1] == {"name": "tea", "position": 4}
+    assert shell("at", trip, "@tea", "walk-bob", "--json").records[0]["data"]["by"] == 4
+    assert shell("bookmark", trip, "tea", "--delete").code == 0
+    assert shell("bookmark", trip, "tea", "--delete").code == 2

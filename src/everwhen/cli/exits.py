@@ -23,6 +23,7 @@ from everwhen.errors import (
     DeclarationError,
     DecodeError,
     EverwhenError,
+    ExpressionError,
     InvalidPathError,
     InvalidQueryError,
     NewerStoreError,
@@ -49,6 +50,7 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (RefusedError, NO),
     (InvalidPathError, USAGE),
     (InvalidQueryError, USAGE),
+    (ExpressionError, USAGE),
     (DeclarationError, USAGE),
     (DecodeError, BAD_DATA),
     (NotAStoreError, NO_INPUT),
@@ -89,4 +91,7 @@ def described(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"{where}{error.strerror}"
+    if isinstance(error, ExpressionError):
+        place = "" if error.column is None else f"column {error.column} of "
+        return f"{place}{error.text!r}: {error.reason}"
     return str(error)

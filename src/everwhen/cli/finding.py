@@ -1,0 +1,179 @@
+"""The command that finds moments: ``when``. Also ``bookmark``, which gives them names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+
+from everwhen import (
+    EventTypes,
+    Expression,
+    Query,
+    RecordedEvent,
+    TimeMachine,
+    Visit,
+    document,
+)
+from everwhen.cli.exits import NO, USAGE, Stop
+from everwhen.cli.here import given_moment_of
+from everwhen.cli.opening import existing
+from everwhen.cli.options import (
+    BranchOption,
+    EventsOption,
+    FoldOption,
+    JsonOption,
+    OneCategoryOption,
+    OneStreamArgument,
+    StoreArgument,
+)
+from everwhen.cli.progress import shown
+from everwhen.cli.terminal import Output
+from everwhen.cli.travel_views import VisitView
+from everwhen.cli.travelling import machine_over
+from everwhen.exchange import Progress
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(when)
+    app.command()(bookmark)
+
+
+def when(
+    store: StoreArgument,
+    condition: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONDITION",
+            help="A condition on the state, such as 'players.hedy.balance > 1000'.",
+        ),
+    ],
+    stream: OneStreamArgument = None,
+    *,
+    last: Annotated[
+        bool, typer.Option("--last", help="The last moment at which it held, not the first.")
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every moment at which it held: one for each event.")
+    ] = False,
+    changes: Annotated[
+        bool, typer.Option("--changes", help="Each moment at which it began or ceased to hold.")
+    ] = False,
+    start: Annotated[
+        str, typer.Option("--from", metavar="MOMENT", help="Search from this moment on.")
+    ] = "start",
+    end: Annotated[
+        str, typer.Option("--to", metavar="MOMENT", help="Search up to this moment.")
+    ] = "head",
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many.")
+    ] = None,
+    category: OneCategoryOption = None,
+    fold_: FoldOption = None,
+    events: EventsOption = None,
+    branch: BranchOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Find when a condition on the state held: the first moment, or all of them.
+
+    The condition is written in CEL, the Common Expression Language: the fields of the state by
+    their names, 'total > 100 && "hedy" in players'. What it looks up in vain makes it not hold.
+
+    Columns in a pipe: position, recorded_at, stream and type of the event; with --changes also
+    true or false. Exit code 1 says that it never held.
+    """
+    if last + every + changes > 1:
+        raise Stop("choose one of --last, --all and --changes", USAGE)
+    expression = Expression(condition)
+    if {"event", "recorded", "before"} & set(expression.names):
+        raise Stop(
+            "a condition is on the state; event, recorded and before are for the debugger", USAGE
+        )
+    out = Output(json=json)
+    with (
+        machine_over(store, stream, category, fold_, events, branch) as machine,
+        shown("Searching") as tell,
+    ):
+        progress = None if tell is None else _told_as_events(tell)
+        between = {"start": given_moment_of(start), "end": given_moment_of(end)}
+        holds = expression.holds_for
+        if changes:
+            found = machine.transitions(holds, **between, progress=progress)  # type: ignore[arg-type]
+            count = 0
+            for transition in islice(found, limit):
+                _changed(out, machine, transition.visit, holds=transition.holds)
+                count += transition.holds
+        elif every:
+            visits = machine.find_all(holds, **between, progress=progress)  # type: ignore[arg-type]
+            count = out.list(_with_events(machine, islice(visits, limit)), VisitView())
+        else:
+            one = machine.find_when(holds, last=last, **between, progress=progress)  # type: ignore[arg-type]
+            count = out.list(_with_events(machine, [] if one is None else [one]), VisitView())
+    if not count:
+        raise Stop(f"it never held: {condition}", NO)
+
+
+def bookmark(
+    store: StoreArgument,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The bookmark; without it, list all.")
+    ] = None,
+    moment: Annotated[
+        str, typer.Argument(metavar="[MOMENT]", help="What it stands for; the newest event.")
+    ] = "head",
+    *,
+    delete: Annotated[bool, typer.Option("--delete", help="Forget it.")] = False,
+    branch: BranchOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Give a moment a name, which then stands for it as @NAME; or list the names.
+
+    Columns in a pipe: name, position.
+    """
+    out = Output(json=json)
+    with existing(store, write=name is not None, branch=branch, events=EventTypes()) as opened:
+        machine = TimeMachine(opened, document, Query(), keep=False)
+        if name is None:
+            marks = sorted(machine.bookmarks().items(), key=lambda item: item[1])
+        elif delete:
+            machine.delete_bookmark(name)
+            return
+        else:
+            marks = [(name, machine.set_bookmark(name, given_moment_of(moment)))]
+    for mark, position in marks:
+        if json:
+            out.line({"name": mark, "position": position})
+        else:
+            out.text(f"{mark}\t{position}")
+
+
+def _told_as_events(tell: Callable[[Progress], None]) -> Callable[[int, int], None]:
+    return lambda position, last: tell(Progress("reading", position, last, "events"))
+
+
+def _with_events(
+    machine: TimeMachine[Any], visits: Iterable[Visit[Any]]
+) -> Iterator[tuple[Visit[Any], RecordedEvent[Any] | None]]:
+    for visit in visits:
+        yield visit, machine.step_at(visit.position).event if visit.position else None
+
+
+def _changed(out: Output, machine: TimeMachine[Any], visit: Visit[Any], *, holds: bool) -> None:
+    """One moment at which it began or ceased to hold."""
+    view = VisitView()
+    ((_, event),) = _with_events(machine, [visit])
+    if out.json:
+        record: Any = view.record((visit, event))
+        out.line({"holds": holds, **record})
+    elif out.is_terminal:
+        from rich.text import Text
+
+        line = Text("holds  " if holds else "ceases ", "green" if holds else "red")
+        for cell in view.cells((visit, event)):
+            line.append_text(cell).append("  ")
+        out.console.print(line)
+    else:
+        out.text("\t".join((*view.plain((visit, event)), "true" if holds else "false")))
