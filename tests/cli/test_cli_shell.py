@@ -24,6 +24,7 @@ COMMANDS = [
     "info",
     "check",
     "projections",
+    "undo",
     "demo",
 ]
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from everwhen import Decisions, EventType, EventTypes, Fold, Invariant
+from everwhen import Compensations, Decisions, EventType, EventTypes, Fold, Invariant
 from everwhen.cli.exits import USAGE, Stop
 
 
@@ -40,6 +40,17 @@ def fold(named: str) -> Fold[Any]:
     found = _imported(named, "--fold")
     if not isinstance(found, Fold):
         raise Stop(f"--fold {named}: that is {_kind(found)}; name an everwhen.Fold", USAGE)
+    return found
+
+
+def compensations(named: str) -> Compensations:
+    """The compensations that ``--compensations`` names."""
+    found = _imported(named, "--compensations")
+    if not isinstance(found, Compensations):
+        raise Stop(
+            f"--compensations {named}: that is {_kind(found)}; name an everwhen.Compensations",
+            USAGE,
+        )
     return found
 
 

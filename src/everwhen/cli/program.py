@@ -21,6 +21,7 @@ from everwhen.cli import (
     state,
     transferring,
     travelling,
+    undoing,
 )
 from everwhen.cli.exits import INTERRUPTED, OK, USAGE, code_of, described, say
 from everwhen.cli.terminal import is_terminal
@@ -54,6 +55,7 @@ def program(*, rich_help: bool) -> typer.Typer:
         looking,
         projecting,
         appending,
+        undoing,
         branching,
         merging,
         demo,

@@ -1,0 +1,161 @@
+"""The command that takes back: ``undo``, a plan until it is told to apply it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import typer
+
+from everwhen import (
+    CommitMetadata,
+    Correlation,
+    NewEvent,
+    Positions,
+    Receipt,
+    Undo,
+    UndoPlan,
+    UndoTarget,
+    UnknownEvent,
+)
+from everwhen.cli.exits import USAGE, Stop
+from everwhen.cli.opening import existing
+from everwhen.cli.options import EventsOption, JsonOption, StoreArgument
+from everwhen.cli.own_code import compensations, event_types
+from everwhen.cli.terminal import Output
+from everwhen.cli.undo_views import drawn, record, rows
+from everwhen.cli.views import utc
+
+_RANGE: Final = re.compile(r"(\d+)(?:-|\.\.)(\d*)", re.ASCII)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(undo)
+
+
+def undo(
+    store: StoreArgument,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="A position (7), a range of them (7-12, or 7- to the end), a commit's id, an "
+            "event's id, or correlation:ID.",
+        ),
+    ],
+    compensations_: Annotated[
+        str,
+        typer.Option(
+            "--compensations",
+            metavar="MODULE:NAME",
+            help="Your Compensations: which event undoes which.",
+        ),
+    ],
+    *,
+    events: EventsOption = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="USER", help="Of a range, only what this user did."),
+    ] = None,
+    redo: Annotated[
+        bool, typer.Option("--redo", help="Do again what was undone, instead of undoing.")
+    ] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Do it. Without this, only the plan is shown.")
+    ] = False,
+    allow_partial: Annotated[
+        bool,
+        typer.Option("--allow-partial", help="Leave out what can't be undone, and do the rest."),
+    ] = False,
+    dependents: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="List so many events that may depend on it."),
+    ] = 10,
+    user: Annotated[str | None, typer.Option(metavar="ID", help="Who does it.")] = None,
+    source: Annotated[str | None, typer.Option(metavar="NAME", help="From where.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what undoing something would do, and with --apply do it.
+
+    Nothing is taken out of the store: what compensates the events is appended, in one commit that
+    names them. What is undone already can't be undone again; --redo does it again, and so does
+    undoing the undo.
+
+    In a pipe each line of the plan says what it is about (undone, redone, append, cannot, already,
+    dependent), then position, stream, type and the data or the reason. Exit code 1 says that it
+    can't be done, or not as a whole.
+    """
+    out = Output(json=json)
+    meant = _target(target, by)
+    types, own = event_types(events), compensations(compensations_)
+    with existing(store, write=apply, events=types) as opened:
+        undoing = Undo(opened, own)
+        make = undoing.plan_redo if redo else undoing.plan
+        plan = make(meant, dependents=dependents)
+        names = {cls: declared.name for cls, declared in opened.event_types.current().items()}
+        _show(out, plan, names, applied=apply)
+        plan.check(allow_partial=allow_partial)
+        if apply:
+            receipt = undoing.undo(
+                plan,
+                allow_partial=allow_partial,
+                metadata=CommitMetadata(user_id=user, source=source),
+            )
+            _report(out, receipt)
+
+
+def _target(text: str, by: str | None) -> UndoTarget:
+    found = _RANGE.fullmatch(text)
+    if found is not None:
+        return Positions(int(found[1]), int(found[2]) if found[2] else None, by)
+    if by is not None:
+        raise Stop("--by goes with a range of positions, such as 1- for all of them", USAGE)
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    kind, colon, id_ = text.partition(":")
+    if colon and kind == "correlation":
+        return Correlation(id_)
+    try:
+        return UUID(text)
+    except ValueError:
+        return text
+
+
+def _show(out: Output, plan: UndoPlan, names: dict[type[Any], str], *, applied: bool) -> None:
+    def type_of(new: NewEvent[Any]) -> str:
+        event = new.event
+        return event.type if isinstance(event, UnknownEvent) else names[type(event)]
+
+    if out.json:
+        out.line(record(plan, type_of))
+    elif out.is_terminal:
+        for part in drawn(plan, type_of, applied=applied):
+            out.console.print(part, no_wrap=True, overflow="ellipsis")
+    else:
+        for row in rows(plan, type_of):
+            out.text("\t".join(row))
+
+
+def _report(out: Output, receipt: Receipt) -> None:
+    if not out.is_terminal:
+        out.fields(
+            {
+                "commit_id": str(receipt.commit_id),
+                "position": receipt.position,
+                "recorded_at": utc(receipt.recorded_at),
+                "repeated": receipt.repeated,
+            }
+        )
+        return
+    from rich.text import Text
+
+    deed = "was done already" if receipt.repeated else "done"
+    out.console.print(
+        Text.assemble(
+            ("✓ ", "bold green"),
+            f"{deed}, up to position {receipt.position:,}",
+            (f"\n  commit {receipt.commit_id}; undo that to go back", "dim"),
+        )
+    )
