@@ -15,6 +15,7 @@ from uuid import UUID
 
 import msgspec
 
+from everwhen.query import Query, Selector
 from everwhen.recorded import RecordedEvent
 
 UNDO_TAG: Final = "undo"
@@ -35,6 +36,12 @@ def place_in(ref: str) -> tuple[UUID, int]:
 def naming_tag(ref: str, *, redo: bool) -> str:
     """The tag of what undoes the event of that name, or does it again."""
     return f"{'redoes' if redo else 'undoes'}:{ref}"
+
+
+def naming(refs: Iterable[str]) -> Query:
+    """The query for all that undoes one of the events of these names, or does it again."""
+    tags = (naming_tag(ref, redo=redo) for ref in refs for redo in (False, True))
+    return Query(tuple(Selector(tags=frozenset((tag,))) for tag in tags))
 
 
 def named_in(tags: Iterable[str]) -> list[tuple[bool, str]]:

@@ -24,7 +24,7 @@ from everwhen.metadata import CommitMetadata
 from everwhen.paths import MISSING, text_of, value_at
 from everwhen.query import Query, Selector
 from everwhen.recorded import RecordedEvent
-from everwhen.standings import UNDO_TAG, naming_tag, own_tags
+from everwhen.standings import UNDO_TAG, naming, naming_tag, own_tags
 from everwhen.undoing import ByDifference, Uncompensated, UndoPlan, ranges_of
 
 _NAMESPACE: Final = UUID("6e0b5dc4-3f5f-5f0c-9d6b-0b8f1c1f5a3e")
@@ -299,11 +299,7 @@ class Planner:
         if len(self._quiet) > _MOST_SELECTORS:
             selectors.append(Selector(tags=frozenset((UNDO_TAG,))))
         else:
-            selectors += [
-                Selector(tags=frozenset((naming_tag(item.ref, redo=redo),)))
-                for item in self._quiet
-                for redo in (False, True)
-            ]
+            selectors += naming(item.ref for item in self._quiet).selectors
         unique = tuple(dict.fromkeys(selectors))
         return Condition(Query(unique), position) if unique else None
 

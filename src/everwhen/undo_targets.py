@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.contract import Receipt
+from everwhen.contract import Receipt, StoredSlice
 from everwhen.errors import InvalidQueryError
 from everwhen.query import Query
 from everwhen.recorded import RecordedEvent
@@ -40,6 +40,7 @@ a correlation; a range of positions; or the events of a query."""
 
 def described(target: object) -> str:
     """The target, in words. Raises `InvalidQueryError` for what is none."""
+    _check(target)
     match target:
         case bool():
             pass
@@ -88,19 +89,55 @@ def where_to_look(target: UndoTarget, head: int) -> Query | UUID:
             return Query().up_to(head)
 
 
-def is_meant(target: UndoTarget, event: RecordedEvent[Any]) -> bool:
-    """Whether an event that was found there is of the target."""
+class Meant:
+    """Which of the events that were found there are of the target."""
+
+    def __init__(self, target: UndoTarget) -> None:
+        self._target = target
+        self._of_commit = isinstance(target, Correlation) or (
+            isinstance(target, Positions) and target.user_id is not None
+        )
+        self._slice: StoredSlice | None = None
+        self._is_commit_meant = False
+
+    def has(self, event: RecordedEvent[Any]) -> bool:
+        """Whether the event is one of them."""
+        if self._of_commit:
+            if event._slice is not self._slice:
+                self._slice = event._slice
+                self._is_commit_meant = self._means_commit(event)
+            return self._is_commit_meant
+        match self._target:
+            case str(event_id):
+                return event.event_id == event_id
+            case RecordedEvent(commit_id=commit_id):
+                return event.commit_id == commit_id
+            case _:
+                return True
+
+    def _means_commit(self, event: RecordedEvent[Any]) -> bool:
+        match self._target:
+            case Correlation(id=correlation_id):
+                return event.metadata.correlation_id == correlation_id
+            case Positions(user_id=user_id):
+                return event.metadata.user_id == user_id
+            case _:
+                return True
+
+
+def _check(target: object) -> None:
+    """Raises `InvalidQueryError` for a correlation or a range of what can't be one."""
     match target:
-        case str():
-            return event.event_id == target
-        case RecordedEvent(commit_id=commit_id):
-            return event.commit_id == commit_id
-        case Correlation(id=correlation_id):
-            return event.metadata.correlation_id == correlation_id
-        case Positions(user_id=str(user_id)):
-            return event.metadata.user_id == user_id
+        case Correlation(id=str()):
+            return
+        case Positions(first=int(), last=int() | None, user_id=str() | None):
+            return
+        case Correlation() | Positions():
+            raise InvalidQueryError(
+                f"{target!r}: positions are whole numbers, and ids of users and correlations texts"
+            )
         case _:
-            return True
+            return
 
 
 def _between(first: int, last: int, head: int) -> Query:

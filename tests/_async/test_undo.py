@@ -250,6 +250,7 @@ async def test_targets(location: Any) -> None:
         assert await positions(third.event_id) == [5]
         assert await positions(third.commit_id) == [5, 6]
         assert await positions(Correlation("talk-2")) == [5, 6, 11, 12]
+        assert await positions(Correlation(str(events[0].commit_id))) == []
         assert await positions(Positions(2, 7)) == [2, 3, 4, 5, 6, 7]
         assert await positions(Positions(3, user_id="ann")) == [3, 4, 7, 8, 11, 12]
         assert await positions(Query().types(Deposited).category("account").up_to(5)) == [1, 3, 5]
@@ -259,6 +260,14 @@ async def test_targets(location: Any) -> None:
             assert await positions(nothing) == []
             with pytest.raises(UndoError, match="no such events"):
                 await undo.undo(nothing)
+        ill: list[Any] = [
+            Positions(1, user_id=7),  # type: ignore[arg-type]
+            Positions("1"),  # type: ignore[arg-type]
+            Correlation(None),  # type: ignore[arg-type]
+        ]
+        for wrong in ill:
+            with pytest.raises(InvalidQueryError, match="whole numbers"):
+                await undo.plan(wrong)
         wrongs: list[Any] = [None, 1.5, True, [1], b"x"]
         for wrong in wrongs:
             with pytest.raises(InvalidQueryError, match="nothing to undo"):

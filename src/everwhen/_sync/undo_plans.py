@@ -18,12 +18,13 @@ from everwhen.errors import EverwhenError, InvalidQueryError, StorageError, Undo
 from everwhen.query import Query
 from everwhen.reading import by_position
 from everwhen.recorded import RecordedEvent, entries_of, recorded_events
-from everwhen.standings import UNDO_TAG, Standings, named_in, place_in, ref_of
+from everwhen.standings import UNDO_TAG, Standings, named_in, naming, place_in, ref_of
 from everwhen.undo_planning import Item, Planner, Scope, States
-from everwhen.undo_targets import UndoTarget, described, is_meant, where_to_look
+from everwhen.undo_targets import Meant, UndoTarget, described, where_to_look
 from everwhen.undoing import ByDifference, UndoPlan
 
 _ITEMS_AT_ONCE: Final = 200
+_FEW: Final = 20
 
 
 class Planning:
@@ -57,7 +58,7 @@ class Planning:
             self._take(these[0], redo=redo)
         self._find_originals()
         versions = self._versions()
-        standings = self._standings()
+        standings = self._standings(every=dependents > 0)
         items = self._items(standings)
         if self._by_difference is not None:
             items = self._with_differences(items, self._by_difference)
@@ -90,15 +91,15 @@ class Planning:
         return sorted(found, key=lambda event: event.position)
 
     def _matching(self, head: int) -> Iterator[RecordedEvent[Any]]:
-        where = where_to_look(self._target, head)
+        where, meant = where_to_look(self._target, head), Meant(self._target)
         if isinstance(where, UUID):
             for event in self._store.commit_events(where):
-                if is_meant(self._target, event):
+                if meant.has(event):
                     yield event
             return
         for events in self._store.read_pages(where):
             for event in events:
-                if is_meant(self._target, event):
+                if meant.has(event):
                     yield event
             sleep(0)
 
@@ -136,11 +137,13 @@ class Planning:
         streams = {parts[0].stream for parts in self._originals.values()}
         return {stream: self._store.version(stream) for stream in sorted(streams)}
 
-    def _standings(self) -> Standings:
+    def _standings(self, *, every: bool) -> Standings:
+        """How the events stand, and with ``every`` all those that came after them too."""
         standings = Standings(self._originals)
         if self._originals:
             first = min(parts[0].position for parts in self._originals.values())
-            query = Query().tags(UNDO_TAG).after(first)
+            few = not every and len(self._originals) <= _FEW
+            query = (naming(self._originals) if few else Query().tags(UNDO_TAG)).after(first)
             for events in self._store.read_pages(query):
                 for event in events:
                     standings.take(event)
