@@ -692,3 +692,24 @@ def test_declarations_that_make_no_sense() -> None:
         own.on(Withdrawn, of=lambda event: "x")  # type: ignore[call-overload]
     with pytest.raises(DeclarationError, match="two"):
         own.include(compensations)
+
+
+async def test_a_branch_undoes_for_itself(location: Any) -> None:
+    async with store_at(location) as store:
+        await store.append("account-1", [Deposited(5)])
+        await store.append("account-1", [Deposited(70)])
+        await store.create_branch("what-if")
+        async with store.branch("what-if") as branch:
+            undo = Undo(branch, compensations)
+            done = await undo.undo(2)
+            assert await balance(branch) == 5
+            assert await balance(store) == 75
+            with pytest.raises(UndoError, match="done before"):
+                await undo.undo(2)
+            mine = await Undo(store, compensations).undo(2)
+            assert mine.commit_id == done.commit_id, "the same undo, in a log of its own"
+            await Undo(store, compensations).redo(2)
+            assert await balance(store) == 75
+            assert await balance(branch) == 5
+            await undo.undo(done)
+            assert await balance(branch) == 75

@@ -692,3 +692,24 @@ def test_declarations_that_make_no_sense() -> None:
         own.on(Withdrawn, of=lambda event: "x")  # type: ignore[call-overload]
     with pytest.raises(DeclarationError, match="two"):
         own.include(compensations)
+
+
+def test_a_branch_undoes_for_itself(location: Any) -> None:
+    with store_at(location) as store:
+        store.append("account-1", [Deposited(5)])
+        store.append("account-1", [Deposited(70)])
+        store.create_branch("what-if")
+        with store.branch("what-if") as branch:
+            undo = Undo(branch, compensations)
+            done = undo.undo(2)
+            assert balance(branch) == 5
+            assert balance(store) == 75
+            with pytest.raises(UndoError, match="done before"):
+                undo.undo(2)
+            mine = Undo(store, compensations).undo(2)
+            assert mine.commit_id == done.commit_id, "the same undo, in a log of its own"
+            Undo(store, compensations).redo(2)
+            assert balance(store) == 75
+            assert balance(branch) == 5
+            undo.undo(done)
+            assert balance(branch) == 75

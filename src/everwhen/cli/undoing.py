@@ -21,7 +21,7 @@ from everwhen import (
 )
 from everwhen.cli.exits import USAGE, Stop
 from everwhen.cli.opening import existing
-from everwhen.cli.options import EventsOption, JsonOption, StoreArgument
+from everwhen.cli.options import BranchOption, EventsOption, JsonOption, StoreArgument
 from everwhen.cli.own_code import compensations, event_types
 from everwhen.cli.terminal import Output
 from everwhen.cli.undo_views import drawn, record, rows
@@ -73,6 +73,7 @@ def undo(
         int,
         typer.Option(min=0, metavar="N", help="List so many events that may depend on it."),
     ] = 10,
+    branch: BranchOption = None,
     user: Annotated[str | None, typer.Option(metavar="ID", help="Who does it.")] = None,
     source: Annotated[str | None, typer.Option(metavar="NAME", help="From where.")] = None,
     json: JsonOption = False,
@@ -90,7 +91,7 @@ def undo(
     out = Output(json=json)
     meant = _target(target, by)
     types, own = event_types(events), compensations(compensations_)
-    with existing(store, write=apply, events=types) as opened:
+    with existing(store, branch=branch, write=apply, events=types) as opened:
         undoing = Undo(opened, own)
         make = undoing.plan_redo if redo else undoing.plan
         plan = make(meant, dependents=dependents)
