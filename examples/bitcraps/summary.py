@@ -57,11 +57,15 @@ def print_invitation(console: Console, night: Night, player: str, location: str)
     """What to try next on the store."""
     store = shlex.quote(location)
     middle = (night.first_position + night.last_position) // 2
-    code = "--fold bitcraps.ledger:ledger --events bitcraps.events:EVENTS"
+    events = "--events bitcraps.events:EVENTS"
+    code = f"--fold bitcraps.ledger:ledger {events}"
+    nets = f"--fold bitcraps.projections:leaderboard {events}"
     commands = (
         f"everwhen info {store}",
         f"everwhen read {store} --tag player:{player} --backwards --limit 10",
         f"PYTHONPATH=examples everwhen at {store} {middle} {code}",
+        f"PYTHONPATH=examples everwhen when {store} 'state[\"{player}\"] > 100' {nets}",
+        f"PYTHONPATH=examples everwhen blame {store} {nets}",
     )
     heading(console, "Try next")
     for command in commands:

@@ -1,4 +1,4 @@
-"""Back through the night: the same folds, up to other positions."""
+"""Back through the night with a time machine, and what might have been."""
 
 from __future__ import annotations
 
@@ -9,30 +9,41 @@ from rich.console import Console
 from rich.text import Text
 
 from bitcraps.accounts import account
+from bitcraps.casino import decisions
+from bitcraps.commands import Deposit
 from bitcraps.events import BetWon
 from bitcraps.game import Game, game
+from bitcraps.invariants import invariants
+from bitcraps.ledger import ledger
 from bitcraps.night import Night
 from bitcraps.projections import leaderboard, top
 from bitcraps.summary import heading, money, plain_table
-from everwhen import Query, RecordedEvent
-from everwhen.aio import Repository, Store
+from everwhen import HEAD, Query, Step, Where
+from everwhen.aio import CommandBus, Merging, Store, TimeMachine
+
+BRANCH = "a-gift"
+GIFT = 100
 
 
 async def print_travels(console: Console, night: Night) -> str:
-    """Print three journeys. Returns the player who won most."""
+    """Print the journeys. Returns the player who won most."""
     store = night.casino.store
     middle = (night.first_position + night.last_position) // 2
     winner = await _half_time(console, store, middle, night.last_position)
-    await _peak(console, store, winner)
+    if winner:
+        await _peak(console, store, winner)
     await _big_roll(console, store, night.first_position)
+    if winner:
+        await _without(console, store, winner)
+        await _gift(console, store, winner, middle)
     return winner
 
 
 async def _half_time(console: Console, store: Store, middle: int, end: int) -> str:
     """The leaderboard as it was then, beside the one at the end."""
-    nets = Repository(store, leaderboard)
-    then = (await nets.load(Query().up_to(middle))).state
-    now = (await nets.load(Query().up_to(end))).state
+    machine = TimeMachine(store, leaderboard)
+    then = (await machine.travel_to(middle)).state
+    now = (await machine.travel_to(end)).state
     order = {player: place for place, (player, _) in enumerate(top(then, len(then)), 1)}
     heading(console, f"At half time, as at position {middle:,} of {end:,}")
     table = plain_table("player", "then", "place", "at the end", "place")
@@ -44,19 +55,15 @@ async def _half_time(console: Console, store: Store, middle: int, end: int) -> s
 
 
 async def _peak(console: Console, store: Store, winner: str) -> None:
-    """When the winner was richest: a fold, looked at after every event."""
-    state, best, peak = account.initial(), 0, None
-    async for recorded in store.read(Query().tags(f"player:{winner}")):
-        state = account.evolve(state, recorded)
-        if state.balance > best:
-            best, peak = state.balance, recorded
-    if peak is None:
-        return
+    """When the winner was richest: the history of one part of the state."""
+    machine = TimeMachine(store, account, Query().tags(f"player:{winner}"))
+    written = [one async for one in machine.history("balance")]
+    peak = max(written, key=lambda one: one.after)
     heading(console, f"When {winner} was richest")
-    ended = (await Repository(store, account).load(Query().tags(f"player:{winner}"))).state
     console.print(
-        f"  {best:,} at {peak.recorded_at:%H:%M:%S.%f} UTC, position {peak.position:,}: "
-        f"{peak.type} {_said(peak.event)}\n  {ended.balance:,} at the end"
+        f"  {peak.after:,} at {peak.event.recorded_at:%H:%M:%S.%f} UTC, "
+        f"position {peak.position:,}: {peak.event.type} {_said(peak.event.event)}\n"
+        f"  {written[-1].after:,} at the end"
     )
 
 
@@ -69,18 +76,49 @@ async def _big_roll(console: Console, store: Store, after: int) -> None:
         return
     commit_id = max(paid, key=lambda one: paid[one])
     events = await store.commit_events(commit_id)
-    first = events[0]
-    before = Query().stream(first.stream).to_version(first.version - 1)
-    state = (await Repository(store, game).load(before)).state
+    first, last = events[0], events[-1]
     heading(console, f"The roll that paid most, {paid[commit_id]:,}, step by step: {first.stream}")
-    for recorded in events:
-        changed = game.evolve(state, recorded)
-        console.print(_step(recorded, state, changed), no_wrap=True, overflow="ellipsis")
-        state = changed
+    machine = TimeMachine(store, game, first.stream)
+    async for step in machine.replay(first.position - 1, last.position):
+        console.print(_step(step), no_wrap=True, overflow="ellipsis")
 
 
-def _step(recorded: RecordedEvent[Any], before: Game, after: Game) -> Text:
+async def _without(console: Console, store: Store, winner: str) -> None:
+    """The night as it would have been without the winner."""
+    machine = TimeMachine(store, ledger)
+    true = (await machine.travel_to(HEAD)).state
+    supposed = await machine.altered(without=Where(tags={f"player:{winner}"})).travel_to()
+    heading(console, f"If {winner} had stayed at home")
+    console.print(
+        f"  the house would have {money(supposed.state.house)} instead of {money(true.house)}, "
+        f"with {sum(supposed.left_out.values()):,} events left out"
+    )
+
+
+async def _gift(console: Console, store: Store, winner: str, middle: int) -> None:
+    """A branch from half time on which the winner is given something, and merged."""
+    if any(info.name == BRANCH for info in await store.branches()):
+        await store.delete_branch(BRANCH)
+    moment = (await TimeMachine(store, ledger).travel_to(middle)).recorded_at
+    of_winner = Query().tags(f"player:{winner}")
+    async with store.create_branch(BRANCH, at=moment) as branch:
+        await CommandBus(branch, decisions).send(Deposit(winner, GIFT))
+        there = (await branch.fold(account, of_winner)).balance
+        merging = Merging(store, decisions, invariants=invariants)
+        plan = await merging.plan(branch)
+        before = (await store.fold(account, of_winner)).balance
+        await merging.merge(branch)
+    now = (await store.fold(account, of_winner)).balance
+    heading(console, f"A gift of {GIFT} to {winner} at half time, on a branch, and merged")
+    console.print(
+        f"  on the branch {winner} has {there:,}; decided again in the present it comes out "
+        f"{', '.join(plan.counts)}: {before:,} → {now:,}, and money is conserved"
+    )
+
+
+def _step(step: Step[Game]) -> Text:
     """An event, and what it changed in the game."""
+    recorded, before, after = step.event, step.before, step.after
     line = Text.assemble(
         (f"  {recorded.position:>7,}  ", "dim"),
         (f"{recorded.type:<17}", "cyan"),
