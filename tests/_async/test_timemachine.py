@@ -267,6 +267,68 @@ async def test_finding_tells_how_far_it_is_and_can_be_left() -> None:
         assert found.position == 7_000
 
 
+class EnoughError(Exception):
+    """Somebody has seen enough."""
+
+
+async def test_a_search_that_is_cut_off_leaves_nothing_wrong_behind() -> None:
+    async with opened() as store:
+        rare = 39_000
+        for start in range(0, 40_000, 8_000):
+            names = ["ann" if n % 900 == 0 or n == rare else "bob" for n in range(8_000)]
+            await store.append(f"bank-{start}", [Deposited(name, 1) for name in names])
+        machine = TimeMachine(store, bank)
+        written = [w.position async for w in TimeMachine(store, bank).history("owners.ann")]
+        asked: list[int] = []
+
+        def enough(position: int, _: int) -> None:
+            asked.append(position)
+            if len(asked) % 3 == 0:
+                raise EnoughError
+
+        for _ in range(4):
+            with pytest.raises(EnoughError):
+                await machine.last_write("owners.eve", progress=enough)
+            with pytest.raises(EnoughError):
+                async for _ in machine.transitions(lambda s: s.owners["ann"] > 40, progress=enough):
+                    pass
+        assert [w.position async for w in machine.history("owners.ann")] == written
+        found, position = [], 0
+        while (step := await machine.next_write("owners.ann", position)) is not None:
+            position = step.position
+            found.append(position)
+        assert found == written
+        found, position = [], 40_005
+        while (step := await machine.last_write("owners.ann", position)) is not None:
+            found.append(step.position)
+            position = step.position - 1
+        assert found[::-1] == written
+
+
+async def test_writes_far_away_and_those_that_came_since() -> None:
+    async with opened() as store:
+        await store.append("bank-1", [Deposited("ann", 1), Deposited("eve", 1)])
+        for _ in range(5):
+            await store.append("bank-2", [Deposited("bob", 1)] * 8_000)
+        machine = TimeMachine(store, bank)
+        for _ in range(2):
+            step = await machine.last_write("owners.eve")
+            assert step is not None
+            assert step.position == 7
+            assert await machine.next_write("owners.eve", 7) is None
+            step = await machine.next_write("owners.eve", 6)
+            assert step is not None
+            assert step.position == 7
+        await store.append("bank-3", [Deposited("bob", 1), Deposited("eve", 1)])
+        step = await machine.next_write("owners.eve", 7)
+        assert step is not None
+        assert step.position == 40_009
+        step = await machine.last_write("owners.eve")
+        assert step is not None
+        assert (step.position, step.before.owners["eve"]) == (40_009, 1)
+        assert await machine.last_write("owners.nobody") is None
+
+
 async def test_a_condition_that_is_wrong_says_so() -> None:
     async with opened() as store:
         machine = TimeMachine(store, bank)

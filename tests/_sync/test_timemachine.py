@@ -271,6 +271,68 @@ def test_finding_tells_how_far_it_is_and_can_be_left() -> None:
         assert found.position == 7_000
 
 
+class EnoughError(Exception):
+    """Somebody has seen enough."""
+
+
+def test_a_search_that_is_cut_off_leaves_nothing_wrong_behind() -> None:
+    with opened() as store:
+        rare = 39_000
+        for start in range(0, 40_000, 8_000):
+            names = ["ann" if n % 900 == 0 or n == rare else "bob" for n in range(8_000)]
+            store.append(f"bank-{start}", [Deposited(name, 1) for name in names])
+        machine = TimeMachine(store, bank)
+        written = [w.position for w in TimeMachine(store, bank).history("owners.ann")]
+        asked: list[int] = []
+
+        def enough(position: int, _: int) -> None:
+            asked.append(position)
+            if len(asked) % 3 == 0:
+                raise EnoughError
+
+        for _ in range(4):
+            with pytest.raises(EnoughError):
+                machine.last_write("owners.eve", progress=enough)
+            with pytest.raises(EnoughError):
+                for _ in machine.transitions(lambda s: s.owners["ann"] > 40, progress=enough):
+                    pass
+        assert [w.position for w in machine.history("owners.ann")] == written
+        found, position = [], 0
+        while (step := machine.next_write("owners.ann", position)) is not None:
+            position = step.position
+            found.append(position)
+        assert found == written
+        found, position = [], 40_005
+        while (step := machine.last_write("owners.ann", position)) is not None:
+            found.append(step.position)
+            position = step.position - 1
+        assert found[::-1] == written
+
+
+def test_writes_far_away_and_those_that_came_since() -> None:
+    with opened() as store:
+        store.append("bank-1", [Deposited("ann", 1), Deposited("eve", 1)])
+        for _ in range(5):
+            store.append("bank-2", [Deposited("bob", 1)] * 8_000)
+        machine = TimeMachine(store, bank)
+        for _ in range(2):
+            step = machine.last_write("owners.eve")
+            assert step is not None
+            assert step.position == 7
+            assert machine.next_write("owners.eve", 7) is None
+            step = machine.next_write("owners.eve", 6)
+            assert step is not None
+            assert step.position == 7
+        store.append("bank-3", [Deposited("bob", 1), Deposited("eve", 1)])
+        step = machine.next_write("owners.eve", 7)
+        assert step is not None
+        assert step.position == 40_009
+        step = machine.last_write("owners.eve")
+        assert step is not None
+        assert (step.position, step.before.owners["eve"]) == (40_009, 1)
+        assert machine.last_write("owners.nobody") is None
+
+
 def test_a_condition_that_is_wrong_says_so() -> None:
     with opened() as store:
         machine = TimeMachine(store, bank)

@@ -37,6 +37,7 @@ _MANY: Final = 1_000
 _RARE: Final = 16
 _FIRST_CHUNK: Final = 4_096
 _CHUNK: Final = 16_384
+_NEAR: Final = 32_768
 
 
 class PartHistory:
@@ -55,7 +56,8 @@ class PartHistory:
 
     def note(self, position: int, value: Any) -> None:
         """Remember what is there from a position on, if it is another value."""
-        if position <= self.until or _is_same(value, self.values[-1]):
+        known = self.positions[-1] if self.positions else self.until
+        if position <= known or _is_same(value, self.values[-1]):
             return
         self.positions.append(position)
         self.values.append(value)
@@ -65,6 +67,16 @@ class PartHistory:
     def at(self, position: int) -> Any:
         """What was there at a position."""
         return self.values[bisect_right(self.positions, position)]
+
+    def changed_behind(self, position: int) -> int | None:
+        """The first place behind a position at which it changed."""
+        index = bisect_right(self.positions, position)
+        return self.positions[index] if index < len(self.positions) else None
+
+    def changed_by(self, position: int) -> int | None:
+        """The last place up to a position at which it changed."""
+        index = bisect_right(self.positions, position)
+        return self.positions[index - 1] if index else None
 
 
 def _next_stop(
@@ -293,12 +305,12 @@ class Finder(Generic[S]):
             state, found = self._past.fold._seen(state, events, looks, seen)
             for index, number, value in found:
                 parts[number].note(place(index).position, value)
+            for part in parts:  # here, so that being cut off in between leaves them as they are
+                part.until = max(part.until, reached)
             if any(part.is_busy for part in parts):
                 return
             if progress is not None:
                 progress(reached, last)
-        for part in parts:
-            part.until = max(part.until, until)
 
     async def _pages(
         self, start: int, last: int
@@ -326,17 +338,23 @@ class Finder(Generic[S]):
         async for now, place in self._noticed(seen.has_changed, state, start, last, progress):
             yield place.position, *seen.update(now)
 
-    async def last_write(self, read: Read, until: int) -> int | None:
-        """The last place up to a position at which a part changed."""
-        if self._knows(frozenset({read}), until):
-            found = list(_stops([self._parts[read]], 0, until))
-            return found[-1] if found else None
+    async def last_write(
+        self, read: Read, until: int, progress: Progress | None = None
+    ) -> int | None:
+        """The last place up to a position at which a part changed.
+
+        What lies near is looked through; for what lies farther the part's history is made.
+        """
         upper, size = until, _FIRST_CHUNK
         while upper > 0:
+            if until - upper >= _NEAR or self._begun(read) is not None:
+                parts = await self._parts_of(frozenset({read}), until, until, progress)
+                if parts is not None:
+                    return parts[read].changed_by(until)
             lower = max(0, upper - size)
             state = (await self._past.visit(lower)).state
             part, found_at = Watched(read, state), None
-            async for now, place in self._noticed(part.has_changed, state, lower, upper):
+            async for now, place in self._noticed(part.has_changed, state, lower, upper, progress):
                 found_at = place.position
                 part.update(now)
             if found_at is not None:
@@ -344,15 +362,40 @@ class Finder(Generic[S]):
             upper, size = lower, size * 2
         return None
 
-    async def next_write(self, read: Read, after: int, last: int) -> int | None:
-        """The first place behind a position at which a part changes."""
-        state = (await self._past.visit(after)).state
+    async def next_write(
+        self, read: Read, after: int, last: int, progress: Progress | None = None
+    ) -> int | None:
+        """The first place behind a position at which a part changes; near and far as before it."""
+        begun = self._begun(read)
+        if begun is not None and begun.until > after:
+            found = begun.changed_behind(after)
+            if found is not None:
+                return found if found <= last else None
+            after = min(begun.until, last)
+        near = min(last, after + _NEAR)
+        found = await self._changed_in(read, after, near, progress)
+        if found is not None or near == last:
+            return found
+        parts = await self._parts_of(frozenset({read}), last, last, progress)
+        if parts is None:
+            return await self._changed_in(read, near, last, progress)
+        found = parts[read].changed_behind(near)
+        return found if found is not None and found <= last else None
+
+    async def _changed_in(
+        self, read: Read, start: int, last: int, progress: Progress | None
+    ) -> int | None:
+        """The first place in ``(start, last]`` at which a part changed."""
+        state = (await self._past.visit(start)).state
         part = Watched(read, state)
-        if self._knows(frozenset({read}), last):
-            return next(_stops([self._parts[read]], after, last), None)
-        async for _, place in self._noticed(part.has_changed, state, after, last):
+        async for _, place in self._noticed(part.has_changed, state, start, last, progress):
             return place.position
         return None
+
+    def _begun(self, read: Read) -> PartHistory | None:
+        """The part's history, where it has been begun and is worth going on with."""
+        part = self._parts.get(read)
+        return None if part is None or part.is_busy or not part.until else part
 
     def _knows(self, reads: Reads, until: int) -> bool:
         """Whether the histories of all the parts reach that far."""

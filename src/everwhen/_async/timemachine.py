@@ -208,16 +208,23 @@ class TimeMachine(Generic[S]):
         async for position, before, after in self._finder.writes(read, first, until):
             yield Written(await self._event_at(position), before, after)
 
-    async def last_write(self, path: str | Path, until: Moment = HEAD) -> Step[S] | None:
-        """The last step, up to a moment, that changed a part of the state."""
+    async def last_write(
+        self, path: str | Path, until: Moment = HEAD, *, progress: Progress | None = None
+    ) -> Step[S] | None:
+        """The last step, up to a moment, that changed a part of the state.
+
+        ``progress`` is told the position it has come to, and the last one, here and below.
+        """
         position = await self.position_of(until)
-        found = await self._finder.last_write(Read(path_of(path)), position)
+        found = await self._finder.last_write(Read(path_of(path)), position, progress)
         return None if found is None else await self._past.step_at(found)
 
-    async def next_write(self, path: str | Path, after: Moment = 0) -> Step[S] | None:
+    async def next_write(
+        self, path: str | Path, after: Moment = 0, *, progress: Progress | None = None
+    ) -> Step[S] | None:
         """The next step behind a moment that changes a part of the state."""
         position, until = await self._between(after, HEAD)
-        found = await self._finder.next_write(Read(path_of(path)), position, until)
+        found = await self._finder.next_write(Read(path_of(path)), position, until, progress)
         return None if found is None else await self._past.step_at(found)
 
     async def blame(

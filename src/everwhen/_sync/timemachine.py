@@ -209,16 +209,23 @@ class TimeMachine(Generic[S]):
         for position, before, after in self._finder.writes(read, first, until):
             yield Written(self._event_at(position), before, after)
 
-    def last_write(self, path: str | Path, until: Moment = HEAD) -> Step[S] | None:
-        """The last step, up to a moment, that changed a part of the state."""
+    def last_write(
+        self, path: str | Path, until: Moment = HEAD, *, progress: Progress | None = None
+    ) -> Step[S] | None:
+        """The last step, up to a moment, that changed a part of the state.
+
+        ``progress`` is told the position it has come to, and the last one, here and below.
+        """
         position = self.position_of(until)
-        found = self._finder.last_write(Read(path_of(path)), position)
+        found = self._finder.last_write(Read(path_of(path)), position, progress)
         return None if found is None else self._past.step_at(found)
 
-    def next_write(self, path: str | Path, after: Moment = 0) -> Step[S] | None:
+    def next_write(
+        self, path: str | Path, after: Moment = 0, *, progress: Progress | None = None
+    ) -> Step[S] | None:
         """The next step behind a moment that changes a part of the state."""
         position, until = self._between(after, HEAD)
-        found = self._finder.next_write(Read(path_of(path)), position, until)
+        found = self._finder.next_write(Read(path_of(path)), position, until, progress)
         return None if found is None else self._past.step_at(found)
 
     def blame(
