@@ -331,6 +331,8 @@ def test_writes_far_away_and_those_that_came_since() -> None:
         assert step is not None
         assert (step.position, step.before.owners["eve"]) == (40_009, 1)
         assert machine.last_write("owners.nobody") is None
+        assert machine.last_write("owners.eve", 40_008, start=7) is None
+        assert machine.next_write("owners.eve", 7, end=40_008) is None
 
 
 def test_a_condition_that_is_wrong_says_so() -> None:

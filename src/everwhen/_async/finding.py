@@ -339,19 +339,20 @@ class Finder(Generic[S]):
             yield place.position, *seen.update(now)
 
     async def last_write(
-        self, read: Read, until: int, progress: Progress | None = None
+        self, read: Read, start: int, until: int, progress: Progress | None = None
     ) -> int | None:
-        """The last place up to a position at which a part changed.
+        """The last place in ``(start, until]`` at which a part changed.
 
         What lies near is looked through; for what lies farther the part's history is made.
         """
         upper, size = until, _FIRST_CHUNK
-        while upper > 0:
+        while upper > start:
             if until - upper >= _NEAR or self._begun(read) is not None:
                 parts = await self._parts_of(frozenset({read}), until, until, progress)
                 if parts is not None:
-                    return parts[read].changed_by(until)
-            lower = max(0, upper - size)
+                    found = parts[read].changed_by(until)
+                    return found if found is not None and found > start else None
+            lower = max(start, upper - size)
             state = (await self._past.visit(lower)).state
             part, found_at = Watched(read, state), None
             async for now, place in self._noticed(part.has_changed, state, lower, upper, progress):
@@ -365,7 +366,7 @@ class Finder(Generic[S]):
     async def next_write(
         self, read: Read, after: int, last: int, progress: Progress | None = None
     ) -> int | None:
-        """The first place behind a position at which a part changes; near and far as before it."""
+        """The first place in ``(after, last]`` at which a part changes; near and far as above."""
         begun = self._begun(read)
         if begun is not None and begun.until > after:
             found = begun.changed_behind(after)

@@ -209,21 +209,34 @@ class TimeMachine(Generic[S]):
             yield Written(await self._event_at(position), before, after)
 
     async def last_write(
-        self, path: str | Path, until: Moment = HEAD, *, progress: Progress | None = None
+        self,
+        path: str | Path,
+        until: Moment = HEAD,
+        *,
+        start: Moment = 0,
+        progress: Progress | None = None,
     ) -> Step[S] | None:
-        """The last step, up to a moment, that changed a part of the state.
+        """The last step up to a moment, and behind ``start``, that changed a part of the state.
 
-        ``progress`` is told the position it has come to, and the last one, here and below.
+        ``progress`` is told the position it has come to, and the last one.
         """
-        position = await self.position_of(until)
-        found = await self._finder.last_write(Read(path_of(path)), position, progress)
+        first, position = await self._between(start, until)
+        found = await self._finder.last_write(Read(path_of(path)), first, position, progress)
         return None if found is None else await self._past.step_at(found)
 
     async def next_write(
-        self, path: str | Path, after: Moment = 0, *, progress: Progress | None = None
+        self,
+        path: str | Path,
+        after: Moment = 0,
+        *,
+        end: Moment = HEAD,
+        progress: Progress | None = None,
     ) -> Step[S] | None:
-        """The next step behind a moment that changes a part of the state."""
-        position, until = await self._between(after, HEAD)
+        """The next step behind a moment, and up to ``end``, that changes a part of the state.
+
+        ``progress`` is told the position it has come to, and the last one.
+        """
+        position, until = await self._between(after, end)
         found = await self._finder.next_write(Read(path_of(path)), position, until, progress)
         return None if found is None else await self._past.step_at(found)
 

@@ -339,18 +339,21 @@ class Finder(Generic[S]):
         for now, place in self._noticed(seen.has_changed, state, start, last, progress):
             yield place.position, *seen.update(now)
 
-    def last_write(self, read: Read, until: int, progress: Progress | None = None) -> int | None:
-        """The last place up to a position at which a part changed.
+    def last_write(
+        self, read: Read, start: int, until: int, progress: Progress | None = None
+    ) -> int | None:
+        """The last place in ``(start, until]`` at which a part changed.
 
         What lies near is looked through; for what lies farther the part's history is made.
         """
         upper, size = until, _FIRST_CHUNK
-        while upper > 0:
+        while upper > start:
             if until - upper >= _NEAR or self._begun(read) is not None:
                 parts = self._parts_of(frozenset({read}), until, until, progress)
                 if parts is not None:
-                    return parts[read].changed_by(until)
-            lower = max(0, upper - size)
+                    found = parts[read].changed_by(until)
+                    return found if found is not None and found > start else None
+            lower = max(start, upper - size)
             state = (self._past.visit(lower)).state
             part, found_at = Watched(read, state), None
             for now, place in self._noticed(part.has_changed, state, lower, upper, progress):
@@ -364,7 +367,7 @@ class Finder(Generic[S]):
     def next_write(
         self, read: Read, after: int, last: int, progress: Progress | None = None
     ) -> int | None:
-        """The first place behind a position at which a part changes; near and far as before it."""
+        """The first place in ``(after, last]`` at which a part changes; near and far as above."""
         begun = self._begun(read)
         if begun is not None and begun.until > after:
             found = begun.changed_behind(after)
