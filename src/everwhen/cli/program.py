@@ -12,6 +12,7 @@ import typer
 from everwhen.cli import (
     appending,
     branching,
+    debugging,
     demo,
     finding,
     looking,
@@ -52,6 +53,7 @@ def program(*, rich_help: bool) -> typer.Typer:
         state,
         travelling,
         finding,
+        debugging,
         looking,
         projecting,
         appending,

@@ -1,0 +1,432 @@
+"""What can be typed at ``(timedb)``: each command, its short names, and what it does."""
+
+from __future__ import annotations
+
+import shlex
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from everwhen import (
+    Expression,
+    ExpressionError,
+    InvalidQueryError,
+    Moment,
+)
+from everwhen.cli.debug_views import AroundView, Drawing
+from everwhen.cli.here import given_moment_of
+from everwhen.cli.travel_views import BlameEntry, BlameView, WrittenView
+from everwhen.debugging import Session, Stop, break_of, watch_of
+from everwhen.debugging.session import Which
+from everwhen.paths import value_at
+
+_WRITES: Final = 30
+_AROUND: Final = 5
+_MOST: Final = 1_000_000
+_WHICH: Final[dict[str, Which]] = {
+    "first": "first",
+    "last": "last",
+    "next": "next",
+    "previous": "previous",
+    "prev": "previous",
+}
+
+
+class QuitError(Exception):
+    """The session is over."""
+
+
+class NothingFoundError(Exception):
+    """What was looked for is nowhere."""
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A command: its name, short names, what follows it, and what it does."""
+
+    name: str
+    short: tuple[str, ...]
+    follows: str
+    run: Callable[[Commands, str], None]
+    completes: str = ""
+    moves: bool = False
+
+    @property
+    def help(self) -> str:
+        """What it does."""
+        return " ".join((self.run.__doc__ or "").split())
+
+
+class Commands:
+    """Runs what people type on a session, and draws what comes of it."""
+
+    def __init__(self, session: Session, drawing: Drawing, about: dict[str, object]) -> None:
+        self.session = session
+        self.drawing = drawing
+        self.about = about
+        self.last_movement = ""
+
+    def run(self, line: str) -> None:
+        """Run one line; an empty one repeats the last movement.
+
+        Raises `QuitError`, `NothingFoundError`, and what the session raises.
+        """
+        words = line.strip() or self.last_movement
+        if not words or words.startswith("#"):
+            return
+        name, _, rest = words.partition(" ")
+        if "/" in name:  # as in x/FMT: of no use here
+            name = name.partition("/")[0]
+        command = command_of(name)
+        if command.moves:
+            self.last_movement = words
+        command.run(self, rest.strip())
+
+    def begin(self, moment: Moment) -> None:
+        """Go where the session begins, and show it."""
+        self.arrive(self.session.start(moment))
+
+    def arrive(self, stop: Stop | None, missing: str = "") -> None:
+        """Show where a movement ended. Raises `NothingFoundError` where it found nothing."""
+        if stop is None:
+            raise NothingFoundError(missing)
+        for line in stop.logs:
+            self.drawing.say(f"  {line.position}  {line.text}", "dim")
+        self.drawing.stop(stop, self.session.event)
+        step = self.session.step_here
+        if step is not None and stop.reason != "entry":
+            self.drawing.changes(step.changes)
+
+    def step(self, rest: str) -> None:
+        """Go one event on, or N."""
+        self.arrive(self.session.step(_count(rest)))
+
+    def back(self, rest: str) -> None:
+        """Go one event back, or N."""
+        self.arrive(self.session.back(_count(rest)))
+
+    def goto(self, rest: str) -> None:
+        """Go to a moment.
+
+        That is a position, a time, v12, @bookmark, start, head, '5 back', '2h before' …
+        """
+        self.arrive(self.session.goto(self._moment(rest, "goto")))
+
+    def resume(self, rest: str) -> None:
+        """Go on to the next breakpoint or watch, or else to the newest event."""
+        _nothing(rest, "continue")
+        self.arrive(self.session.resume())
+
+    def reverse(self, rest: str) -> None:
+        """Go back to the last breakpoint or watch before here, or else to the start."""
+        _nothing(rest, "rcontinue")
+        self.arrive(self.session.reverse())
+
+    def break_(self, rest: str) -> None:
+        """Stop at events or states, or list the breakpoints.
+
+        As in 'break BetPlaced', 'break game-7', 'break BetPlaced if event.amount > 5', 'break if
+        total > 100', 'break unless total >= 0'. A condition on the state alone stops where it
+        begins to hold. break list, delete, disable and enable take numbers.
+        """
+        word, _, more = rest.partition(" ")
+        if not rest or rest == "list":
+            self._list_breakpoints()
+        elif word in ("delete", "disable", "enable"):
+            _BY_NAME[word].run(self, more)
+        else:
+            added = self.session.breakpoints.add(break_of(rest, self.session.machine))
+            self.drawing.say(f"breakpoint {added.number}: {added}")
+
+    def watch(self, rest: str) -> None:
+        """Stop where a part of the state changes, or the value of an expression over it."""
+        added = self.session.breakpoints.add(watch_of(_given(rest, "watch PATH or EXPRESSION")))
+        self.drawing.say(f"watch {added.number}: {added}")
+
+    def delete(self, rest: str) -> None:
+        """Forget breakpoints and watches by number; all of them without one."""
+        if not rest:
+            self.session.breakpoints.clear()
+        for number in self._numbers(rest):
+            self.session.breakpoints.delete(number)
+
+    def disable(self, rest: str) -> None:
+        """Pass over breakpoints by number, or over all, until they are enabled again."""
+        self._enable(rest, is_enabled=False)
+
+    def enable(self, rest: str) -> None:
+        """Stop again at breakpoints that were disabled."""
+        self._enable(rest, is_enabled=True)
+
+    def last(self, rest: str) -> None:
+        """Go back to the event that last changed a part of the state before here."""
+        path = _given(rest, "last PATH")
+        self.arrive(self.session.last_write(path), f"nothing before here changed {path}")
+
+    def next(self, rest: str) -> None:
+        """Go on to the next event that changes a part of the state; without one, to the next."""
+        if not rest:
+            self.arrive(self.session.step())
+        else:
+            self.arrive(self.session.next_write(rest), f"nothing behind here changes {rest}")
+
+    def find(self, rest: str) -> None:
+        """Go to the first moment at which a condition holds.
+
+        As in 'find total > 100'; find last, find next and find previous go to others. A condition
+        about events, such as 'find event.amount > 50', is looked for among them.
+        """
+        which, text = _which(_given(rest, "find CONDITION"))
+        stop = self.session.find(Expression(text), which)
+        self.arrive(stop, f"there is no such moment: {text}")
+
+    def print_(self, rest: str) -> None:
+        """Show the state here, a part of it, or the value of an expression.
+
+        A part is given by its path. An expression also sees before, event and recorded.
+        """
+        self.drawing.value(self.session.evaluate(rest))
+
+    def diff(self, rest: str) -> None:
+        """Show what the event here changed, or what differs between moments.
+
+        With one moment, between it and here; with two, as in 'diff 10 20', 'diff "2h ago" head' or
+        'diff 2h ago .. head', between them.
+        """
+        if not rest:
+            step = self.session.step_here
+            self.drawing.changes(step.changes if step is not None else (), most=_MOST)
+            return
+        moments = _moments(rest)
+        found = self.session.diff(*(self._moment(moment, "diff") for moment in moments))
+        self.drawing.changes(found, most=_MOST)
+
+    def event(self, rest: str) -> None:
+        """Show the event here with its metadata."""
+        _nothing(rest, "event")
+        event = self.session.event
+        if event is None:
+            raise NothingFoundError("there is no event here; step to the first one")
+        self.drawing.event(event)
+
+    def why(self, rest: str) -> None:
+        """Show what led to the event here, and what it led to."""
+        _nothing(rest, "why")
+        explanation = self.session.explain()
+        if explanation is None:
+            raise NothingFoundError("there is no event here; step to the first one")
+        self.drawing.explanation(explanation)
+
+    def list_(self, rest: str) -> None:
+        """List the events around here, N to each side."""
+        number = _count(rest, _AROUND)
+        events, _ = self.session.around(number, number)
+        self.drawing.out.list(events, AroundView(self.session.position))
+
+    def blame(self, rest: str) -> None:
+        """Show for each field of the state here, or of a part of it, which event last wrote it."""
+        state = self.session.state
+        found = self.session.blame(rest)
+        entries = (BlameEntry(leaf, value_at(state, leaf), event) for leaf, event in found.items())
+        self.drawing.out.list(entries, BlameView())
+
+    def history(self, rest: str) -> None:
+        """List the values that a part of the state has had up to here, the latest at the end."""
+        path = _given(rest, "history PATH")
+        count, latest = 0, deque[Any](maxlen=_WRITES)
+        for written in self.session.history(path):
+            if written.position > self.session.position:
+                break
+            count += 1
+            latest.append(written)
+        if not count:
+            raise NothingFoundError(f"nothing up to here wrote {path}")
+        if count > _WRITES:
+            self.drawing.say(f"  … {count - _WRITES:,} earlier ones", "dim")
+        self.drawing.out.list(latest, WrittenView())
+
+    def undo(self, rest: str) -> None:
+        """Show what undoing the event here would do.
+
+        That is what it would append, and what would be different now if it had not happened.
+        Nothing is written.
+        """
+        _nothing(rest, "undo")
+        if self.session.event is None:
+            raise NothingFoundError("there is no event here to undo; step to one")
+        if self.session.compensations is not None:
+            self.drawing.say("undoing it would append, as things stand now:")
+            self.drawing.plan(self.session.undo_plan())
+        else:
+            self.drawing.say("no --compensations are given, so there is no plan to append", "dim")
+        self.drawing.say("without it, the state would now be different:")
+        if_not = self.session.what_if()
+        self.drawing.changes(if_not.changes if if_not is not None else ())
+
+    def branch(self, rest: str) -> None:
+        """Fork a branch that begins with what is here; without a name, list the branches."""
+        if not rest:
+            for info in self.session.store.branches():
+                self.drawing.say(f"  {info.name}  behind {info.position:,} of {info.parent}")
+            return
+        info = self.session.create_branch(rest)
+        self.drawing.say(f"branch {info.name} begins behind position {info.position:,}")
+
+    def bookmark(self, rest: str) -> None:
+        """Give the place here a name, for goto @NAME; without one, list them; delete NAME."""
+        word, _, more = rest.partition(" ")
+        if not rest:
+            for name, position in sorted(self.session.machine.bookmarks().items()):
+                self.drawing.say(f"  @{name}  {position:,}")
+        elif word == "delete" and more:
+            self.session.delete_bookmark(more.strip().removeprefix("@"))
+        else:
+            name = rest.removeprefix("@")
+            self.drawing.say(f"@{name} is position {self.session.set_bookmark(name):,}")
+
+    def info(self, rest: str) -> None:
+        """Show what is looked at, where one is, and the breakpoints."""
+        _nothing(rest, "info")
+        session = self.session
+        head = session.head
+        shown = self.about | {
+            "fold": session.machine.fold.name,
+            "position": f"{session.position:,} of {head:,}",
+            "breakpoints": len(session.breakpoints),
+        }
+        for name, value in shown.items():
+            self.drawing.say(f"  {name:<12}{value}")
+        self.drawing.breakpoints(session.breakpoints)
+
+    def help(self, rest: str) -> None:
+        """Explain the commands, or one of them."""
+        for command in (command_of(rest),) if rest else COMMANDS:
+            names = ", ".join((command.name, *command.short))
+            if rest:
+                self.drawing.say(f"{names} {command.follows}".rstrip(), "bold")
+                self.drawing.say(f"  {command.help}")
+            else:
+                first = (command.run.__doc__ or "").partition("\n")[0]
+                self.drawing.say(f"  {names:<16}{command.follows:<20}{first}")
+
+    def quit(self, rest: str) -> None:
+        """Leave."""
+        _nothing(rest, "quit")
+        raise QuitError
+
+    def _list_breakpoints(self) -> None:
+        if not len(self.session.breakpoints):
+            self.drawing.say("there are no breakpoints; break TYPE sets one", "dim")
+        self.drawing.breakpoints(self.session.breakpoints)
+
+    def _moment(self, text: str, command: str) -> Moment:
+        return given_moment_of(_given(text, f"{command} MOMENT"))
+
+    def _numbers(self, rest: str) -> list[int]:
+        found = []
+        for word in rest.replace(",", " ").split():
+            if not word.isdecimal():
+                raise InvalidQueryError(f"{word!r} is no breakpoint's number; see break list")
+            found.append(self.session.breakpoints[int(word)].number)
+        return found
+
+    def _enable(self, rest: str, *, is_enabled: bool) -> None:
+        numbers = self._numbers(rest) if rest else [one.number for one in self.session.breakpoints]
+        for number in numbers:
+            self.session.breakpoints[number].is_enabled = is_enabled
+
+
+COMMANDS: Final = (
+    Command("step", ("s",), "[N]", Commands.step, moves=True),
+    Command("back", ("b",), "[N]", Commands.back, moves=True),
+    Command("goto", ("g",), "MOMENT", Commands.goto, "moment"),
+    Command("continue", ("c",), "", Commands.resume, moves=True),
+    Command("rcontinue", ("rc",), "", Commands.reverse, moves=True),
+    Command("break", ("br",), "[EVENTS] [if CONDITION]", Commands.break_, "break"),
+    Command("watch", ("w",), "PATH|EXPRESSION", Commands.watch, "path"),
+    Command("delete", (), "[NUMBER…]", Commands.delete, "number"),
+    Command("disable", (), "[NUMBER…]", Commands.disable, "number"),
+    Command("enable", (), "[NUMBER…]", Commands.enable, "number"),
+    Command("last", (), "PATH", Commands.last, "path", moves=True),
+    Command("next", ("n",), "[PATH]", Commands.next, "path", moves=True),
+    Command("find", ("f",), "[last|next|previous] CONDITION", Commands.find, "path"),
+    Command("print", ("p",), "[PATH|EXPRESSION]", Commands.print_, "path"),
+    Command("diff", ("d",), "[MOMENT [MOMENT]]", Commands.diff, "moment"),
+    Command("event", ("e",), "", Commands.event),
+    Command("why", (), "", Commands.why),
+    Command("list", ("l",), "[N]", Commands.list_),
+    Command("blame", (), "[PATH]", Commands.blame, "path"),
+    Command("history", (), "PATH", Commands.history, "path"),
+    Command("undo", (), "", Commands.undo),
+    Command("branch", (), "[NAME]", Commands.branch),
+    Command("bookmark", (), "[[delete] NAME]", Commands.bookmark, "bookmark"),
+    Command("info", ("i",), "", Commands.info),
+    Command("help", ("h", "?"), "[COMMAND]", Commands.help, "command"),
+    Command("quit", ("q", "exit"), "", Commands.quit),
+)
+_BY_NAME: Final = {name: one for one in COMMANDS for name in (one.name, *one.short)}
+
+
+def command_of(name: str) -> Command:
+    """The command of that name, short name, or unambiguous beginning of a name."""
+    found = _BY_NAME.get(name)
+    if found is not None:
+        return found
+    beginning = [one for one in COMMANDS if one.name.startswith(name)] if name else []
+    if len(beginning) == 1:
+        return beginning[0]
+    if beginning:
+        names = ", ".join(one.name for one in beginning)
+        raise InvalidQueryError(f"{name!r} may be {names}; type more of it")
+    raise InvalidQueryError(f"there is no command {name!r}; help lists them")
+
+
+def _count(rest: str, default: int = 1) -> int:
+    if not rest:
+        return default
+    if not rest.isdecimal() or len(rest) > 18:
+        raise InvalidQueryError(f"{rest!r} is no number of events; give one such as 10")
+    return int(rest)
+
+
+def _given(rest: str, usage: str) -> str:
+    if not rest:
+        raise InvalidQueryError(f"something is missing: {usage}")
+    return rest
+
+
+def _nothing(rest: str, command: str) -> None:
+    if rest:
+        raise InvalidQueryError(f"nothing follows {command}; what is {rest!r}?")
+
+
+def _which(rest: str) -> tuple[Which, str]:
+    word, _, text = rest.partition(" ")
+    if word in _WHICH and text.strip():
+        try:
+            Expression(text)
+        except ExpressionError:
+            return "first", rest
+        return _WHICH[word], text
+    return "first", rest
+
+
+def _moments(rest: str) -> list[str]:
+    """One or two moments: between dots, in quotes, or a word each; else all of it is one."""
+    if ".." in rest:
+        first, _, second = rest.partition("..")
+        return [first.strip(), second.strip() or "head"]
+    try:
+        words = shlex.split(rest)
+    except ValueError as error:
+        raise InvalidQueryError(f"{rest}: a quote isn't closed") from error
+    return words if len(words) <= 2 and not _is_moment(rest) else [rest]
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        given_moment_of(text)
+    except InvalidQueryError:
+        return False
+    return True

@@ -1,0 +1,254 @@
+"""How the debugger draws: the stop line, changes as a tree, parts of a state, causes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from everwhen import MISSING, Change, Explanation, RecordedEvent, UndoPlan, plain
+from everwhen.cli import looks
+from everwhen.cli.terminal import Column, Output
+from everwhen.cli.views import EventView, utc
+from everwhen.debugging import Breakpoint, Stop, sketch
+from everwhen.debugging.sketches import size_of
+from everwhen.paths import Path, keys_of, part_of, text_of
+
+_MOST: Final = 12
+_PARTS: Final = 40
+_VALUE: Final = 48
+_EFFECTS: Final = 10
+
+
+class AroundView(EventView):
+    """Events around the place where one is, which is marked."""
+
+    columns = (Column(" "), *EventView.columns)  # type: ignore[assignment]
+
+    def __init__(self, here: int) -> None:
+        self._here = here
+
+    def plain(self, event: RecordedEvent[Any]) -> Sequence[str]:
+        """A mark, and the event."""
+        return ("*" if event.position == self._here else " ", *super().plain(event))
+
+    def cells(self, event: RecordedEvent[Any]) -> Sequence[Text]:
+        """The same, for people."""
+        mark = Text("▶" if event.position == self._here else " ", "bold green")
+        return (mark, *super().cells(event))
+
+
+class Drawing:
+    """Draws on standard output: in colours where people look, else as plain lines."""
+
+    def __init__(self, out: Output) -> None:
+        self.out = out
+        self._console = out.console
+        if not out.is_terminal:
+            self._console.width = 160
+
+    def show(self, *lines: Text | Tree | Table) -> None:
+        """Write them, one under another."""
+        for line in lines:
+            drawn = Padding(line, (0, 0, 0, 2)) if isinstance(line, Tree) else line
+            self._console.print(drawn, soft_wrap=not self.out.is_terminal)
+
+    def say(self, text: str, style: str = "") -> None:
+        """Write a line of ours."""
+        self.show(Text(text, style))
+
+    def event_line(self, event: RecordedEvent[Any]) -> Text:
+        """Position, time, stream and version, type."""
+        time = event.recorded_at
+        return Text.assemble(
+            (f"{event.position:,}" if self.out.is_terminal else str(event.position), "bold"),
+            "  ",
+            looks.stamp_look(time) if self.out.is_terminal else utc(time),
+            "  ",
+            looks.stream_look(event.stream),
+            (f"@{event.version}", "dim"),
+            "  ",
+            looks.type_look(event.type),
+        )
+
+    def stop(self, stop: Stop, event: RecordedEvent[Any] | None) -> None:
+        """Where one is, and why."""
+        why = _why(stop)
+        if event is None:
+            self.show(Text.assemble(("○ ", "bold green"), ("before the first event", "bold"), why))
+            return
+        mark, style = ("✗ ", "bold red") if stop.error else ("● ", "bold green")
+        line = Text.assemble((mark, style), self.event_line(event), why)
+        self.show(line)
+        if stop.error is not None:
+            said = f"  the fold raised {type(stop.error).__name__}: {stop.error}"
+            self.say(looks.shown_name(" ".join(said.split("\n"))), "red")
+
+    def changes(self, changes: Sequence[Change], *, most: int = _MOST) -> None:
+        """What changed, as a tree; in a pipe a line for each."""
+        if not changes:
+            self.say("  nothing changed", "dim")
+        elif self.out.is_terminal:
+            self.show(*_tree(changes, most))
+        else:
+            for change in islice(changes, most):
+                self.show(
+                    Text.assemble("  ", text_of(change.path) or "state", " ", _change(change))
+                )
+            if len(changes) > most:
+                self.say(f"  … {len(changes) - most:,} more changes")
+
+    def value(self, value: Any) -> None:
+        """A value: all of a small one, the parts of a large one in a line each."""
+        keys = keys_of(value)
+        if not keys:
+            self.show(looks.value_look(plain(value)))
+            return
+        width = max(_VALUE, self._console.width - 40)
+        noun = "part" if size_of(value) == 1 else "parts"
+        self.say(f"{type(value).__name__}  {size_of(value):,} {noun}", "dim")
+        self._fields({text_of((k,)): Text(sketch(part_of(value, k), width)) for k in keys[:_PARTS]})
+        if len(keys) > _PARTS:
+            self.say(f"  … {len(keys) - _PARTS:,} more; print PATH shows one", "dim")
+
+    def event(self, event: RecordedEvent[Any]) -> None:
+        """The event with all that is known about it."""
+        self.show(self.event_line(event))
+        metadata = event.metadata
+        known = {
+            "event_id": metadata.event_id,
+            "commit_id": str(metadata.commit_id),
+            "occurred_at": utc(event.occurred_at),
+            "causation_id": metadata.causation_id,
+            "correlation_id": metadata.correlation_id,
+            "user_id": metadata.user_id,
+            "source": metadata.source,
+            "tags": ", ".join(event.tags) or None,
+            "schema_version": metadata.schema_version,
+            **{f"extras.{name}": value for name, value in metadata.extras.items()},
+        }
+        self._fields({name: looks.value_look(value) for name, value in event.data.items()})
+        self.say("  ─", "dim")
+        self._fields({k: looks.value_look(v) for k, v in known.items() if v is not None})
+
+    def explanation(self, explanation: Explanation) -> None:
+        """The chain of causes from the first to the event, and what it led to."""
+        depth = 0
+        for cause in reversed(explanation.causes):
+            said = Text(f"{cause.id}: not in this store", "dim")
+            self._branch(depth, said if cause.event is None else self.event_line(cause.event))
+            depth += 1
+        here = self.event_line(explanation.event)
+        self._branch(depth, Text.assemble(("▶ ", "bold green"), here))
+        effects = explanation.effects
+        for effect in effects[:_EFFECTS]:
+            self._branch(depth + 1, self.event_line(effect))
+        if len(effects) > _EFFECTS:
+            self._branch(depth + 1, Text(f"… {len(effects) - _EFFECTS:,} more", "dim"))
+        whole = "" if explanation.is_whole else " or more"
+        command = explanation.event.metadata.correlation_id
+        count = len(explanation.correlated)
+        self.say(f"  {count:,}{whole} events belong to the correlation {command}", "dim")
+
+    def breakpoints(self, breakpoints: Iterable[Breakpoint]) -> None:
+        """The breakpoints, one a line."""
+        for one in breakpoints:
+            state = "" if one.is_enabled else "  (disabled)"
+            hits = f"  {one.hits:,} hit{'s' if one.hits != 1 else ''}" if one.hits else ""
+            style = "" if one.is_enabled else "dim"
+            self.show(
+                Text.assemble((f"{one.number:>3}", "bold"), f"  {one}", hits, state, style=style)
+            )
+
+    def plan(self, plan: UndoPlan) -> None:
+        """What an undo would append."""
+        for write in plan.appended:
+            for new in write.events:
+                event = getattr(new, "event", new)
+                said = f"  + {type(event).__name__}  {sketch(event)}"
+                self.show(Text.assemble(looks.stream_look(write.stream), (said, "green")))
+        for left in plan.uncompensated:
+            self.say(f"  {left.event.position} can't be undone: {left.reason}", "red")
+        if plan.dependent_count:
+            self.say(f"  {plan.dependent_count:,} later events may rest on it", "yellow")
+
+    def _fields(self, fields: dict[str, Text]) -> None:
+        """Names in one column and values in the next."""
+        if not self.out.is_terminal:
+            for name, value in fields.items():
+                self.show(Text.assemble(f"  {looks.shown_name(name)}  ", value))
+            return
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in fields.items():
+            table.add_row(f"  {looks.shown_name(name)}", value)
+        self.show(table)
+
+    def _branch(self, depth: int, line: Text) -> None:
+        self.show(Text.assemble((f"{'   ' * (depth - 1)}└─ " if depth else "", "dim"), line))
+
+
+def _why(stop: Stop) -> Text:
+    numbers = ", ".join(str(one.number) for one in stop.hits)
+    said = {
+        "breakpoint": f"breakpoint {numbers}: {'; '.join(map(str, stop.hits))}",
+        "end": "the newest event",
+        "start": "" if stop.position == 0 else "the first event",
+    }.get(stop.reason, "")
+    return Text(f"   {said}" if said else "", "yellow")
+
+
+def _tree(changes: Sequence[Change], most: int) -> Iterator[Tree | Text]:
+    """The changes below the parts that they are in; parts with a single one share its line."""
+    nested: dict[Any, Any] = {}
+    for change in islice(changes, most):
+        if not change.path:
+            yield Text.assemble("  state  ", _change(change))
+            continue
+        node = nested
+        for key in change.path[:-1]:
+            node = node.setdefault(key, {})
+        node[change.path[-1]] = change
+    for label, node in _collapsed(nested):
+        yield _grown(label, node)
+    if len(changes) > most:
+        yield Text(f"  … {len(changes) - most:,} more changes", "dim")
+
+
+def _collapsed(nested: dict[Any, Any]) -> Iterator[tuple[Text, Any]]:
+    for key, below in nested.items():
+        path: Path = (key,)
+        node = below
+        while isinstance(node, dict) and len(node) == 1:
+            ((last, node),) = node.items()
+            path = (*path, last)
+        label = Text(looks.shown_name(text_of(path)))
+        if isinstance(node, Change):
+            yield Text.assemble(label, "  ", _change(node)), None
+        else:
+            yield label, node
+
+
+def _grown(label: Text, node: Any) -> Tree:
+    tree = Tree(label, guide_style="dim")
+    for part, below in _collapsed(node or {}):
+        tree.children.append(_grown(part, below))
+    return tree
+
+
+def _change(change: Change) -> Text:
+    if change.before is MISSING:
+        return Text.assemble(("+ ", "green"), (sketch(change.after, _VALUE), "green"))
+    if change.after is MISSING:
+        return Text.assemble(("- ", "red"), (sketch(change.before, _VALUE), "red"))
+    return Text.assemble(
+        (sketch(change.before, _VALUE), "red"),
+        (" → ", "dim"),
+        (sketch(change.after, _VALUE), "green"),
+    )

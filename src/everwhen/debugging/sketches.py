@@ -1,0 +1,117 @@
+"""Values in a few characters, however large they are: what is left out is counted."""
+
+from __future__ import annotations
+
+from collections import abc
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+
+from everwhen.paths import MISSING, Kind, key_text, kind_of, names_in
+
+_LEAST: Final = 8
+_DEEP: Final = 4
+
+
+def sketch(value: Any, width: int = 60) -> str:
+    """A value as text of about so many characters; large values are cut, with counts.
+
+    The cost is that of what is shown, not that of the value.
+    """
+    return _sketched(value, width, 0)
+
+
+def size_of(value: Any) -> int:
+    """How many parts a value has."""
+    match kind_of(type(value)):
+        case Kind.RECORD | Kind.OBJECT:
+            return len(names_in(value))
+        case Kind.MAPPING | Kind.SEQUENCE:
+            return len(value)
+        case _:
+            return 0
+
+
+def _sketched(value: Any, width: int, depth: int) -> str:
+    kind = kind_of(type(value))
+    if kind is Kind.LEAF:
+        return _leaf(value, width)
+    size = size_of(value)
+    opens, closes = _BRACKETS[kind]
+    if kind in (Kind.RECORD, Kind.OBJECT):
+        opens = f"{type(value).__name__}("
+    if depth >= _DEEP and size:
+        return f"{opens}{size:,}…{closes}"
+    found: list[str] = []
+    room = width - len(opens) - len(closes)
+    for shown, (name, part) in enumerate(_parts(value, kind)):
+        left = size - shown
+        if room < _LEAST and left:
+            found.append(f"… {left:,} more" if found else f"{left:,} …")
+            break
+        text = f"{name}{_sketched(part, max(_LEAST, room - len(name)), depth + 1)}"
+        if len(text) > room and found:
+            found.append(f"… {left:,} more")
+            break
+        found.append(text)
+        room -= len(text) + 2
+    return f"{opens}{', '.join(found)}{closes}"
+
+
+def _parts(value: Any, kind: Kind) -> Iterator[tuple[str, Any]]:
+    if kind is Kind.SEQUENCE:
+        yield from (("", part) for part in value)
+    elif kind is Kind.MAPPING:
+        for key in value:
+            yield f"{_key(key)}: ", value[key]
+    else:
+        for name in names_in(value):
+            yield f"{name}=", getattr(value, name)
+
+
+def _key(key: Any) -> str:
+    text = key_text(key)
+    return _quoted(text) if not text.isprintable() or not text else text
+
+
+def _leaf(value: Any, width: int) -> str:
+    if value is MISSING:
+        return "nothing"
+    if isinstance(value, str):
+        cut = value[: width + 1]
+        text = cut if cut and cut.isprintable() and " " not in cut else _quoted(cut)
+    elif isinstance(value, bytes | bytearray | memoryview):
+        text = f"{len(value):,} bytes"
+    elif isinstance(value, abc.Set):
+        few = ", ".join(sorted(sketch(item, _LEAST) for item in islice(value, 5)))
+        text = f"{{{few}{f', … {len(value) - 5:,} more' if len(value) > 5 else ''}}}"
+    else:
+        text = _encoded(value)
+    return text if len(text) <= width else f"{text[: max(1, width - 1)]}…"
+
+
+def _encoded(value: Any) -> str:
+    plain: Callable[[Any], Any] = str
+    try:
+        text = msgspec.to_builtins(value, enc_hook=plain)
+    except (TypeError, ValueError):
+        text = str(value)
+    if text is None:
+        return "null"
+    text = str(text).lower() if isinstance(text, bool) else str(text)
+    return text if text.isprintable() else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    found = msgspec.json.encode(text.encode("utf-8", "replace").decode()).decode()
+    return found if found.isprintable() else ascii(text)
+
+
+_BRACKETS: Final = {
+    Kind.MAPPING: ("{", "}"),
+    Kind.SEQUENCE: ("[", "]"),
+    Kind.RECORD: ("(", ")"),
+    Kind.OBJECT: ("(", ")"),
+}

@@ -1,0 +1,316 @@
+"""debug: the time-travel debugger at a real terminal, in scripts and in pipes."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+from tests.cli.everwhen_shell import PROGRAM, Shell, environment
+
+from everwhen import UnknownEvent, open_store
+
+CODE = """
+from everwhen import Compensations, Event, Fold
+
+class BetPlaced(Event):
+    player: int
+    amount: int
+
+class GameWon(Event):
+    player: int
+    note: str
+
+events = [BetPlaced, GameWon]
+staked = Fold("staked", dict)
+undoing = Compensations()
+
+@staked.on(BetPlaced)
+def _(state, event):
+    return {**state, event.player: state.get(event.player, 0) + event.amount}
+
+@staked.on(GameWon)
+def _(state, event):
+    if event.note == "ü":
+        raise ValueError("no umlauts here")
+    return state
+
+@undoing.on(BetPlaced)
+def _(event):
+    return BetPlaced(event.player, -event.amount)
+"""
+PROMPT = "(timedb) "
+COLOUR = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+class Timedb:
+    """A debugger in a terminal of its own."""
+
+    def __init__(self, folder: Path, *arguments: object) -> None:
+        words = [*PROGRAM[1:], "debug", *map(str, arguments)]
+        changes = {"XDG_STATE_HOME": str(folder / "state"), "PROMPT_TOOLKIT_NO_CPR": "1"}
+        self.process = pexpect.spawn(
+            sys.executable,
+            words,
+            cwd=str(folder),
+            env=environment(**changes),
+            encoding="utf-8",
+            timeout=30,
+            dimensions=(40, 120),
+        )
+        self.began = self._until_prompt()
+
+    def _until_prompt(self) -> str:
+        """What is written up to the next prompt that takes input."""
+        self.process.expect_exact("\x1b[?2004h")
+        written = str(self.process.before)
+        self.process.expect_exact(PROMPT)
+        return written
+
+    def __call__(self, line: str) -> str:
+        """What a line answers, without colours."""
+        self.begin(line)
+        return COLOUR.sub("", self._until_prompt())
+
+    def begin(self, line: str) -> None:
+        self.process.send(f"{line}\r")
+        self.process.expect_exact("\x1b[?2004l")
+
+    def end(self) -> str:
+        return COLOUR.sub("", self._until_prompt())
+
+    def offered(self, line: str) -> str:
+        """What Tab makes of a line; the line is given up."""
+        self.process.send(f"{line}\t")
+        time.sleep(0.5)
+        self.process.send("\x03")
+        self.process.expect_exact("\x1b[?2004l")
+        offered = str(self.process.before)
+        self._until_prompt()
+        return COLOUR.sub("", offered)
+
+    def leave(self) -> int:
+        self.process.expect(pexpect.EOF)
+        self.process.close()
+        return int(self.process.exitstatus)
+
+
+@pytest.fixture
+def timedb(tmp_path: Path, shop: Path) -> Iterator[Timedb]:
+    (tmp_path / "casino.py").write_text(CODE)
+    found = Timedb(tmp_path, shop, "--events", "casino:events")
+    yield found
+    found.process.close(force=True)
+
+
+def test_walking_in_a_terminal(timedb: Timedb) -> None:
+    assert "player-7" in COLOUR.sub("", timedb.began)
+    assert "\x1b[" in timedb.began, "in colours"
+    answer = timedb("back")
+    assert "game-1@3" in answer
+    assert "GameWon" in answer
+    assert "BetPlaced → GameWon" in answer
+    assert "game-1@2" in timedb("b 2")
+    assert "before the first event" in timedb(""), "an empty line repeats: 2 back again"
+    assert "before the first event" in timedb("back 5")
+    assert "game-1@1" in timedb("s")
+    assert "game-1@2" in timedb("n")
+    assert "game-2@1" in timedb("goto 3")
+    assert "amount" in timedb("print game-2.data")
+    assert "commit_id" in timedb("event")
+    listed = timedb("list 1")
+    assert "▶" in listed
+    assert listed.count("game-") == 3
+    assert "game-1@1" in timedb("goto 2 back")
+    timedb.process.send("quit\r")
+    assert timedb.leave() == 0
+
+
+def test_stopping_in_a_terminal(timedb: Timedb) -> None:
+    assert "breakpoint 1: GameWon" in timedb("break GameWon")
+    assert "breakpoint 2" in timedb("break if 'game-2' in state")
+    assert "watch 3" in timedb("watch game-1.data.amount")
+    timedb("g start")
+    assert "game-1@1" in timedb("c")
+    assert "game-1@2" in timedb("")
+    assert "game-2@1" in timedb("")
+    assert "GameWon" in timedb("cont")
+    assert "player-7@1" in timedb("c")
+    assert "GameWon" in timedb("rc")
+    listed = timedb("break")
+    assert "2 hits" in listed
+    timedb("disable 1")
+    assert "(disabled)" in timedb("br list")
+    assert "game-2@1" in timedb("rcontinue")
+    timedb("enable 1")
+    timedb("break delete 2")
+    timedb("delete 3")
+    assert "game-1@3" in timedb("c")
+    timedb("delete")
+    assert "no breakpoints" in timedb("break")
+    assert "the newest event" in timedb("c")
+    assert "before the first event" in timedb("rc")
+
+
+def test_asking_in_a_terminal(timedb: Timedb) -> None:
+    assert "game-1@2" in timedb("find event.amount > 1000")
+    assert "no such moment" in timedb("find event.amount > 100000")
+    assert "player-7@1" in timedb("find last 'game-1' in state")
+    assert "game-1@3" in timedb("last game-1")
+    assert "game-1@2" in timedb("last game-1.data.amount")
+    assert "game-1@3" in timedb("next game-1")
+    assert "nothing behind here" in timedb("next game-1.data")
+    assert "50000" in timedb("print state['game-1'].data.amount")
+    assert "true" in timedb("p 1 + 1 == 2")
+    assert "50000" in timedb("history game-1.data.amount")
+    assert "BetPlaced" in timedb("blame game-1.data.amount")
+    assert "game-2" in timedb("diff 2 3")
+    assert "player-7" in timedb("diff head")
+    assert "nothing changed" in timedb("diff 2 back .. 2")
+    assert "▶" in timedb("why")
+    assert "BetPlaced" in timedb("undo"), "what its type would be"
+    assert "is position 4" in timedb("bookmark lunch")
+    timedb("goto head")
+    assert "game-1@3" in timedb("goto @lunch")
+    assert "@lunch" in timedb("bookmark")
+    assert "begins behind position 4" in timedb("branch what-if")
+    assert "what-if" in timedb("branch")
+    timedb("bookmark delete lunch")
+    assert "no bookmark" in timedb("goto @lunch")
+    assert "4 of 5" in timedb("info")
+    assert "rcontinue, rc" in timedb("help")
+    assert "begins to hold" in timedb("help break")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("frobnicate", "no command"),
+        ("b x", "no number"),
+        ("goto", "missing"),
+        ("goto nowhere", "isn't understood"),
+        ("goto 99", "ahead of"),
+        ("goto v3", "one stream"),
+        ("break GameWom", "did you mean GameWon"),
+        ("break if (", "ends"),
+        ("watch event.x + 1", "break if"),
+        ("delete 7", "no breakpoint 7"),
+        ("disable x", "number"),
+        ("print game-9", "did you mean game-"),
+        ("print 1 / 0", "zero"),
+        ("find", "missing"),
+        ("find event.amount >", "ends"),
+        ('diff "1', "quote"),
+        ("co", "game"),
+        ("b", ""),
+        ("d e f g", "isn't understood"),
+        ("quit now", "nothing follows"),
+        ("di", "may be disable, diff"),
+        ("\x1b[31m", ""),
+        ("branch main", "main"),
+    ],
+)
+def test_what_is_wrong_is_said_and_the_session_goes_on(
+    shell: Shell, shop: Path, line: str, says: str
+) -> None:
+    done = shell("debug", shop, "-c", line)
+    if says and says != "game":
+        assert done.code == 1
+        assert says in done.err
+        assert "Traceback" not in done.err
+
+
+def test_wrong_lines_leave_the_terminal_session_alive(timedb: Timedb) -> None:
+    assert "no command" in timedb("frobnicate")
+    assert "ends where" in timedb("p (")
+    assert "game-1@3" in timedb("back")
+
+
+def test_completion(timedb: Timedb) -> None:
+    assert "rcontinue" in timedb.offered("rc")
+    assert "game-2" in timedb.offered("print game")
+    assert "game-1.data" in timedb.offered("print game-1.d")
+    assert "game-1.data.amount" in timedb.offered("watch game-1.data.am")
+    assert "GameWon" in timedb.offered("break Ga")
+    assert "player-7" in timedb.offered("br pl")
+    assert "head" in timedb.offered("goto h")
+    assert "history" in timedb.offered("help hi")
+
+
+def test_a_fold_of_ones_own_its_failures_and_plans(tmp_path: Path, shop: Path) -> None:
+    (tmp_path / "casino.py").write_text(CODE)
+    own = ("--fold", "casino:staked", "--events", "casino:events")
+    timedb = Timedb(tmp_path, shop, *own, "--compensations", "casino:undoing")
+    try:
+        assert "the fold raised ValueError: no umlauts here" in timedb.began
+        assert "the fold raised" in timedb("s")
+        assert "nothing changed" in timedb("back")
+        answer = timedb("b 2")
+        assert "50000" in answer
+        answer = timedb("undo")
+        assert "would append" in answer
+        assert "-50000" in answer
+        assert "ValueError: no umlauts here" in answer, "there is no present state to compare with"
+        assert "the fold raised" in timedb("continue")
+    finally:
+        timedb.process.close(force=True)
+
+
+def test_scripts_from_options_and_pipes(shell: Shell, shop: Path) -> None:
+    done = shell("debug", shop, "-c", "goto 2", "-c", "print event.amount", "--command", "s")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("● 2  ")
+    assert "50000" in lines
+    assert "game-2@1" in done.out
+    assert "\x1b" not in done.out
+    piped = shell.process("debug", shop, stdin="goto 2\n\n# a comment\nprint event.amount\ns\n")
+    assert (piped.code, piped.err) == (0, "")
+    assert "50000" in piped.out.splitlines()
+    assert "timedb" not in piped.out
+    assert "\x1b" not in piped.out
+    failed = shell.process("debug", shop, stdin="goto 2\nprint nothing\ns\n")
+    assert failed.code == 1
+    assert "print nothing" in failed.err
+    assert "game-2" not in failed.out, "what follows a failure isn't run"
+    assert shell("debug", shop, "-c", "find event.amount > 100000").code == 1
+    assert shell("debug", shop, "-c", "quit", "-c", "frobnicate").code == 0
+    of_one = shell("debug", shop, "--stream", "game-1", "-c", "goto v2", "-c", "print amount")
+    assert of_one.out.splitlines()[-1] == "50000"
+    assert shell("debug", shop, "--stream", "game-9", "-c", "s").code == 1
+    assert shell("debug", shop, "--stream", "game-1", "--category", "game").code == 2
+    assert shell("debug", "none.db", "-c", "s").code == 66
+
+
+def test_control_c_ends_a_search_and_not_the_session(tmp_path: Path) -> None:
+    path = tmp_path / "long.db"
+    with open_store(path, durable=False) as store:
+        for start in range(30):
+            events = [UnknownEvent("Counted", {"n": start * 10_000 + n}) for n in range(10_000)]
+            store.append(f"s-{start}", events)
+    timedb = Timedb(tmp_path, path)
+    try:
+        assert "s-29@10000" in COLOUR.sub("", timedb.began)
+        timedb("break if event.n < 0 && size(state) > 0")
+        for line in ("rc", "find state['s-0'].data.n == -1", "find previous event.n == -1"):
+            timedb.begin(line)
+            time.sleep(1)
+            timedb.process.send("\x03")
+            assert "interrupted; still at position 300000" in timedb.end(), line
+        assert "s-29@9999" in timedb("back")
+        timedb.process.send("\x04")
+        assert timedb.leave() == 0
+    finally:
+        timedb.process.close(force=True)
+
+
+def test_debugging_a_branch(shell: Shell, shop: Path) -> None:
+    with open_store(shop) as store, store.create_branch("if", 2) as branch:
+        branch.append("game-9", [UnknownEvent("GameLost", {})])
+    done = shell("debug", shop, "--branch", "if", "-c", "back", "-c", "s")
+    assert done.code == 0
+    assert "game-9@1" in done.out
