@@ -76,16 +76,6 @@ def invariants(named: str) -> list[Invariant[Any]]:
     raise Stop(f"--invariants {named}: that is {_kind(found)}; name an everwhen.Invariant", USAGE)
 
 
-def compensations(named: str) -> Compensations:
-    """The compensations that ``--compensations`` names."""
-    found = _imported(named, "--compensations")
-    if not isinstance(found, Compensations):
-        raise Stop(
-            f"--compensations {named}: that is {_kind(found)}; name everwhen.Compensations", USAGE
-        )
-    return found
-
-
 def _imported(named: str, option: str) -> object:
     module_name, colon, name = named.partition(":")
     if not colon or not module_name or not name:
