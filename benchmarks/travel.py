@@ -149,7 +149,7 @@ def _searched(machine: TimeMachine[Any], sums: TimeMachine[Counted], head: int) 
     return {
         "find, monotone, ms": timed(lambda: sums.find_when(lambda s: s.won >= mid, monotone=True)),
         "find, by reads, index built, ms": timed(
-            lambda: machine.find_when(lambda s: s(hero) < -9e9)
+            lambda: machine.find_when(lambda s: s[hero] < -9e9)
         ),
         "find, event by event, events/s": head
         / timed(lambda: sums.find_when(lambda s: s.won > total, tracked=False))
