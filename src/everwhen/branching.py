@@ -83,6 +83,40 @@ class BranchInfo(msgspec.Struct, frozen=True):
     id: str
 
 
+def base_of(
+    source: BranchInfo | None, target: BranchInfo | None, every: Sequence[BranchInfo]
+) -> int:
+    """The last position that two branches share; None stands for the store itself.
+
+    Raises `BranchError` where they are the same, or where one is of another store.
+    """
+    by_name = {info.name: info for info in every}
+    for info in (source, target):
+        if info is not None and all(info.id != known.id for known in every):
+            raise BranchError(info.name, "it is no branch of this store")
+    mine, theirs = _lineage(source, by_name), _lineage(target, by_name)
+    if mine[-1][0] == theirs[-1][0]:
+        raise BranchError(mine[-1][0], "it is the same branch; name two")
+    shared = 0
+    for (name, position), (other, also) in zip(mine, theirs, strict=False):
+        if name != other:
+            break
+        shared = min(position, also)
+    return shared
+
+
+def _lineage(info: BranchInfo | None, by_name: Mapping[str, BranchInfo]) -> list[tuple[str, int]]:
+    """The branches from the root to this one, each with the last position that it contributes."""
+    chain: list[tuple[str, int]] = []
+    until = (1 << 63) - 1
+    while info is not None:
+        chain.append((info.name, until))
+        until = min(until, info.position)
+        info = by_name.get(info.parent)
+    chain.append((MAIN, until))
+    return chain[::-1]
+
+
 class Registered(msgspec.Struct, frozen=True):
     """A branch as the root store knows it. ``parent`` is its id, empty for the root."""
 

@@ -8,16 +8,15 @@ on the parts of the state that it touches. All that is found is told before anyt
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 from uuid import UUID, uuid5
 
 import msgspec
 
-from everwhen.branching import MAIN, BranchInfo
 from everwhen.commits import Write
 from everwhen.contract import StoredSlice
-from everwhen.errors import BranchError, DeclarationError
+from everwhen.errors import DeclarationError
 from everwhen.events import NewEvent, UnknownEvent
 from everwhen.fold import Fold
 from everwhen.paths import Path, text_of
@@ -203,37 +202,3 @@ def came_from(event: RecordedEvent[Any]) -> str | None:
     origin = event.metadata.extras.get(MERGED_EXTRA)
     commit = origin.get("commit") if isinstance(origin, dict) else None
     return commit if isinstance(commit, str) and _UUID.fullmatch(commit) else None
-
-
-def base_of(
-    source: BranchInfo | None, target: BranchInfo | None, every: Sequence[BranchInfo]
-) -> int:
-    """The last position that two branches share; None stands for the store itself.
-
-    Raises `BranchError` where they are the same, or where one is of another store.
-    """
-    by_name = {info.name: info for info in every}
-    for info in (source, target):
-        if info is not None and all(info.id != known.id for known in every):
-            raise BranchError(info.name, "it is no branch of this store")
-    mine, theirs = _lineage(source, by_name), _lineage(target, by_name)
-    if mine[-1][0] == theirs[-1][0]:
-        raise BranchError(mine[-1][0], "it can't be merged into itself")
-    shared = 0
-    for (name, position), (other, also) in zip(mine, theirs, strict=False):
-        if name != other:
-            break
-        shared = min(position, also)
-    return shared
-
-
-def _lineage(info: BranchInfo | None, by_name: Mapping[str, BranchInfo]) -> list[tuple[str, int]]:
-    """The branches from the root to this one, each with the last position that it contributes."""
-    chain: list[tuple[str, int]] = []
-    until = (1 << 63) - 1
-    while info is not None:
-        chain.append((info.name, until))
-        until = min(until, info.position)
-        info = by_name.get(info.parent)
-    chain.append((MAIN, until))
-    return chain[::-1]

@@ -91,3 +91,23 @@ def test_renaming_and_deleting(shell: Shell, forked: Path) -> None:
     gone = shell("read", forked, "--branch", "uno")
     assert (gone.code, gone.out) == (1, "")
     assert "none at all" in gone.err
+
+
+def test_what_branches_have_that_others_have_not(shell: Shell, forked: Path) -> None:
+    shell("append", forked, "b-1", "Noted", '{"n": 9}', "--branch", "two")
+    assert [(row[0], row[1], row[6]) for row in shell("branch", "diff", forked, "two").rows] == [
+        ("main", "2", '{"n":2}'),
+        ("two", "2", '{"n":3}'),
+        ("two", "3", '{"n":9}'),
+    ]
+    (only,) = shell("branch", "diff", forked, "two", "one", "--json").records
+    assert (only["branch"], only["position"], only["data"]) == ("two", 3, {"n": 9})
+    states = shell("branch", "diff", forked, "two", "main", "--state").rows
+    assert ["a-1.data.n", "changed", "2", "3"] in states
+    assert ["b-1", "added"] in [row[:2] for row in states]
+    shell("branch", "create", forked, "three")
+    same = shell("branch", "diff", forked, "three")
+    assert (same.code, same.out) == (1, "")
+    assert "the same branch" in shell("branch", "diff", forked, "one", "one").err
+    assert shell("branch", "diff", forked, "four").code != 0
+    assert "two" in shell.terminal("branch", "diff", forked, "two").out

@@ -43,7 +43,6 @@ from everwhen.merges import (
     PathConflict,
     Resolver,
     Strategy,
-    base_of,
     came_from,
     contents,
     merge_id,
@@ -185,8 +184,7 @@ class Merging:
     ) -> _Planning:
         if strategy not in _STRATEGIES:
             raise BranchError(source.name, f"strategy={strategy!r}; use {', '.join(_STRATEGIES)}")
-        every = await self.target.branches()
-        base = base_of(source.branch_info, self.target.branch_info, every)
+        base = await self.target.shared_with(source)
         head = (await source.head()).position
         up_to, known = await self._merged_before(source, base)
         after = base if commits is not None else up_to

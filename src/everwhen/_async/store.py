@@ -16,7 +16,7 @@ from everwhen._async.branches import Branches
 from everwhen._async.embedded import EmbeddedBackend
 from everwhen._async.seam import opens
 from everwhen._async.subscription import Subscription
-from everwhen.branching import MAIN, BranchInfo
+from everwhen.branching import MAIN, BranchInfo, base_of
 from everwhen.clock import Clock, system_clock
 from everwhen.codec import Codec, CodecStep, EventTypes, declared
 from everwhen.commits import Commit, Write, encoded, given_id, new_commit_id, stored_query
@@ -360,6 +360,14 @@ class Store:
     async def branches(self) -> list[BranchInfo]:
         """Every branch of the store, the oldest first, and where it stands."""
         return await self._branches.list()
+
+    async def shared_with(self, other: Store) -> int:
+        """The last position up to which this and another branch of the same store are the same.
+
+        What each of them has behind it is what differs. Raises `BranchError` for the same branch,
+        or one of another store.
+        """
+        return base_of(self.branch_info, other.branch_info, await self.branches())
 
     async def rename_branch(self, name: str, new_name: str) -> None:
         """Give a branch another name. Stores that are open on it go on.

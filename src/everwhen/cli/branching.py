@@ -1,21 +1,26 @@
-"""The commands of ``branch``: ``list``, ``create``, ``rename`` and ``delete``."""
+"""The commands of ``branch``: ``list``, ``create``, ``diff``, ``rename`` and ``delete``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from everwhen import BranchInfo
+from everwhen import BranchInfo, Query, RecordedEvent, documents
+from everwhen import diff as differing
 from everwhen.cli import completion
+from everwhen.cli.exits import NO
 from everwhen.cli.here import given_place
-from everwhen.cli.opening import existing
-from everwhen.cli.options import JsonOption, StoreArgument
-from everwhen.cli.terminal import Output
-from everwhen.cli.views import utc
+from everwhen.cli.opening import existing, existing_branch
+from everwhen.cli.options import EventsOption, FoldOption, JsonOption, StoreArgument
+from everwhen.cli.own_code import event_types, fold
+from everwhen.cli.terminal import Column, Output
+from everwhen.cli.travel_views import ChangeView
+from everwhen.cli.views import EventView, utc
 
 if TYPE_CHECKING:
+    from rich.text import Text
     from rich.tree import Tree
 
 _HELP = """Make, list, rename and delete branches: alternative histories of the store.
@@ -29,6 +34,7 @@ def register(app: typer.Typer) -> None:
     branch = typer.Typer(help=_HELP, no_args_is_help=True)
     branch.command("list")(list_)
     branch.command()(create)
+    branch.command()(diff)
     branch.command()(rename)
     branch.command()(delete)
     app.add_typer(branch, name="branch")
@@ -98,6 +104,72 @@ def create(
         )
     else:
         out.fields(_record(info))
+
+
+def diff(
+    store: StoreArgument,
+    name: _Name,
+    other: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[OTHER]",
+            help="Compare with this branch; else with the store itself.",
+            autocompletion=completion.branches,
+        ),
+    ] = None,
+    *,
+    state: Annotated[
+        bool, typer.Option("--state", help="Compare the states, not the events.")
+    ] = False,
+    fold_: FoldOption = None,
+    events: EventsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what a branch has that another one hasn't, and the other way round.
+
+    By events: columns in a pipe are the branch that has the event, then those of read. With
+    --state: path, kind, the value on OTHER and that on NAME. Exit code 1 says that nothing
+    differs.
+    """
+    out = Output(json=json)
+    own: Any = documents if fold_ is None else fold(fold_)
+    types = event_types(events)
+    with existing(store, events=types) as root, existing_branch(root, other) as theirs:
+        with existing_branch(root, name) as mine:
+            shared = mine.shared_with(theirs)
+            if state or fold_ is not None:
+                before, after = theirs.fold(own), mine.fold(own)
+                count = out.list(differing(before, after), ChangeView())
+            else:
+                behind = Query().after(shared)
+                found = ((one.name, event) for one in (theirs, mine) for event in one.read(behind))
+                count = out.list(found, SideView())
+    if not count:
+        raise typer.Exit(NO)
+
+
+class SideView:
+    """Events that only one of two branches has, as pairs of the branch's name and the event."""
+
+    columns = (Column("BRANCH"), *EventView.columns)
+
+    def record(self, item: tuple[str, RecordedEvent[Any]]) -> object:
+        """The branch, and all that is known of the event."""
+        name, event = item
+        record: Any = EventView().record(event)
+        return {"branch": name, **record}
+
+    def plain(self, item: tuple[str, RecordedEvent[Any]]) -> Sequence[str]:
+        """The branch, and the event's columns."""
+        name, event = item
+        return name, *EventView().plain(event)
+
+    def cells(self, item: tuple[str, RecordedEvent[Any]]) -> Sequence[Text]:
+        """The same, for people."""
+        from rich.text import Text
+
+        name, event = item
+        return Text(name, "bold cyan"), *EventView().cells(event)
 
 
 def rename(

@@ -43,8 +43,15 @@ def existing(
         mend = "create it with --create" if write else "check the path"
         raise Stop(f"{path}: there is no such store; {mend}", NO_INPUT)
     with open_store(location, read_only=not write, events=events or ()) as store:
-        if branch is None or branch == store.name:
-            yield store
-        else:
-            with store.branch(branch) as opened:
-                yield opened
+        with existing_branch(store, branch) as opened:
+            yield opened
+
+
+@contextmanager
+def existing_branch(store: Store, name: str | None) -> Iterator[Store]:
+    """The store's branch of that name, or the store itself. Raises `UnknownBranchError`."""
+    if name is None or name == store.name:
+        yield store
+    else:
+        with store.branch(name) as opened:
+            yield opened
