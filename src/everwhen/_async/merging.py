@@ -242,6 +242,7 @@ class _Planning:
         self._items: list[MergeItem] = []
         self._invariants: list[tuple[Invariant[Any], Any]] = []
         self._beliefs: list[Query | str] = []
+        self._states: dict[tuple[Fold[Any], Query | str], Loaded[Any]] = {}
         self._here: Loaded[Any] | None = None
         self._there: Loaded[Any] | None = None
         self._versions: dict[str, int] = {}
@@ -351,7 +352,9 @@ class _Planning:
         beliefs: list[Belief] = []
         for needed in decision.states:
             of = needed.where(command)
-            loaded = await Repository(self._scratch, needed.fold).load(of)
+            known = self._states.get((needed.fold, of))
+            loaded = await _gone_on(self._scratch, needed.fold, known, of)
+            self._states[needed.fold, of] = loaded
             states.append(for_decision(needed.fold, loaded))
             at = loaded.version if isinstance(of, str) else loaded.read_until
             beliefs.append(Belief(of, at))
@@ -397,7 +400,7 @@ class _Planning:
             return await self._scratch.fold(fold, Query().stream(*streams))
         if self._here is None:
             self._beliefs.append(Query())
-        self._here = await _gone_on(self._scratch, fold, self._here, None)
+        self._here = await _gone_on(self._scratch, fold, self._here, Query())
         return self._here.state
 
     async def _changes_there(self, events: list[RecordedEvent[Any]]) -> list[Change]:
@@ -407,7 +410,8 @@ class _Planning:
             streams = {event.stream for event in events}
             before = await self._source.fold(fold, Query().stream(*streams).up_to(start))
         else:
-            self._there = await _gone_on(self._source, fold, self._there, start)
+            until = Query().up_to(start)
+            self._there = await _gone_on(self._source, fold, self._there, until)
             before = self._there.state
         return list(diff(before, fold.state_of(events, before)))
 
@@ -456,10 +460,9 @@ class _Planning:
 
 
 async def _gone_on(
-    store: Store, fold: Fold[Any], loaded: Loaded[Any] | None, until: int | None
+    store: Store, fold: Fold[Any], loaded: Loaded[Any] | None, of: Query | str
 ) -> Loaded[Any]:
-    """A state of the whole store, brought up to a position from where it was."""
-    of = Query() if until is None else Query().up_to(until)
+    """A state that was loaded before, if it was, brought up to now."""
     repository = Repository(store, fold)
     return await (repository.load(of) if loaded is None else repository.advance(loaded, of))
 

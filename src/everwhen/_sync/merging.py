@@ -243,6 +243,7 @@ class _Planning:
         self._items: list[MergeItem] = []
         self._invariants: list[tuple[Invariant[Any], Any]] = []
         self._beliefs: list[Query | str] = []
+        self._states: dict[tuple[Fold[Any], Query | str], Loaded[Any]] = {}
         self._here: Loaded[Any] | None = None
         self._there: Loaded[Any] | None = None
         self._versions: dict[str, int] = {}
@@ -352,7 +353,9 @@ class _Planning:
         beliefs: list[Belief] = []
         for needed in decision.states:
             of = needed.where(command)
-            loaded = Repository(self._scratch, needed.fold).load(of)
+            known = self._states.get((needed.fold, of))
+            loaded = _gone_on(self._scratch, needed.fold, known, of)
+            self._states[needed.fold, of] = loaded
             states.append(for_decision(needed.fold, loaded))
             at = loaded.version if isinstance(of, str) else loaded.read_until
             beliefs.append(Belief(of, at))
@@ -398,7 +401,7 @@ class _Planning:
             return self._scratch.fold(fold, Query().stream(*streams))
         if self._here is None:
             self._beliefs.append(Query())
-        self._here = _gone_on(self._scratch, fold, self._here, None)
+        self._here = _gone_on(self._scratch, fold, self._here, Query())
         return self._here.state
 
     def _changes_there(self, events: list[RecordedEvent[Any]]) -> list[Change]:
@@ -408,7 +411,8 @@ class _Planning:
             streams = {event.stream for event in events}
             before = self._source.fold(fold, Query().stream(*streams).up_to(start))
         else:
-            self._there = _gone_on(self._source, fold, self._there, start)
+            until = Query().up_to(start)
+            self._there = _gone_on(self._source, fold, self._there, until)
             before = self._there.state
         return list(diff(before, fold.state_of(events, before)))
 
@@ -457,10 +461,9 @@ class _Planning:
 
 
 def _gone_on(
-    store: Store, fold: Fold[Any], loaded: Loaded[Any] | None, until: int | None
+    store: Store, fold: Fold[Any], loaded: Loaded[Any] | None, of: Query | str
 ) -> Loaded[Any]:
-    """A state of the whole store, brought up to a position from where it was."""
-    of = Query() if until is None else Query().up_to(until)
+    """A state that was loaded before, if it was, brought up to now."""
     repository = Repository(store, fold)
     return repository.load(of) if loaded is None else repository.advance(loaded, of)
 
