@@ -64,7 +64,7 @@ class Sitting:
         self.send(RollDice("g", casino.game.shooter, seed.hex(), commitment(following)))
 
 
-@settings(max_examples=25)
+@settings(max_examples=40)
 @given(
     secret=st.binary(min_size=32, max_size=32),
     random=st.randoms(use_true_random=True),

@@ -316,7 +316,7 @@ class _Planning:
         if item is None:
             item = self._compared(events, None if recorded is None else recorded.type)
         item = self._settled(item)
-        broken = self._broken(item.writes)
+        broken = self._impossible(item.writes) or self._broken(item.writes)
         if broken:
             reason = f"{item.reason}; " if item.reason else ""
             item = msgspec.structs.replace(
@@ -435,14 +435,32 @@ class _Planning:
             writes = _original(item.events) if chosen == "theirs" else ()
         return msgspec.structs.replace(item, writes=writes, is_settled=settled)
 
+    def _impossible(self, writes: Sequence[Write]) -> str:
+        """Which state, of those that decisions rest on, can't take the writes; empty for none."""
+        by_stream: dict[str, list[Any]] = {}
+        for write in writes:
+            by_stream.setdefault(write.stream, []).extend(map(_typed, write.events))
+        for (fold, of), known in list(self._states.items()):
+            if isinstance(of, str) and of in by_stream and not fold.needs_records:
+                loaded = self._states[fold, of] = _gone_on(self._scratch, fold, known, of)
+                try:
+                    fold.apply(loaded.state, by_stream[of])
+                except Exception as error:  # noqa: BLE001 (user code)
+                    return f"the state of {of!r} can't take them: {error!r}"
+        return ""
+
     def _broken(self, writes: Sequence[Write]) -> str:
         """Which invariant the writes would break; empty where they break none."""
         typed = [(w.stream, _typed(event)) for w in writes for event in w.events]
         after: list[tuple[Invariant[Any], Any]] = []
         for invariant, state in self._invariants:
             mine = [e for name, e in typed if any(s.reaches(name) for s in invariant.of.selectors)]
-            new = invariant.fold.apply(state, mine)
-            if not invariant.holds(new):
+            try:
+                new = invariant.fold.apply(state, mine)
+                is_kept = invariant.holds(new)
+            except Exception as error:  # noqa: BLE001 (user code: what it can't take is no merge)
+                return f"whether {invariant.name} can't be told: {error!r}"
+            if not is_kept:
                 return f"{invariant.name} would no longer hold"
             after.append((invariant, new))
         self._invariants = after
