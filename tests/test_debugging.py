@@ -410,6 +410,7 @@ def test_a_search_is_interrupted_from_another_thread(store: Store) -> None:
         with pytest.raises(InterruptedSearchError, match="still at position 7"):
             session.resume()
         assert session.position == 7
+        session.forget_interrupt()
     session.progress = None
     assert session.resume() == Stop("end", session.head)
 

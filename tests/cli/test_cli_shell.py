@@ -25,6 +25,7 @@ COMMANDS = [
     "check",
     "projections",
     "undo",
+    "debug",
     "demo",
 ]
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")

@@ -108,6 +108,7 @@ def _interruptible(commands: Commands) -> Iterator[None]:
         asked = True
         commands.session.interrupt()
 
+    commands.session.forget_interrupt()
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield

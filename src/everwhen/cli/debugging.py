@@ -5,19 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 
-from everwhen import Query, Store, TimeMachine, document, documents
+from everwhen import Moment, Query, Store, TimeMachine, document, documents
 from everwhen.cli import completion
-from everwhen.cli.exits import NO, OK, USAGE, Stop
+from everwhen.cli.exits import BAD_DATA, NO, OK, USAGE, Stop, say
 from everwhen.cli.here import given_moment_of
 from everwhen.cli.opening import existing
-from everwhen.cli.options import BranchOption, EventsOption, FoldOption, StoreArgument
+from everwhen.cli.options import BranchOption, EventsOption, FoldOption
 from everwhen.cli.own_code import compensations, event_types, fold
 from everwhen.cli.terminal import Output
+from everwhen.dap import LaunchArguments, serve_socket, serve_stdio
+from everwhen.dap.serving import LOCAL
 from everwhen.debugging import Session
+
+_ON_TRUST: Final = frozenset({"store", "fold", "events", "compensations"})
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +31,13 @@ def register(app: typer.Typer) -> None:
 
 
 def debug(
-    store: StoreArgument,
+    store: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="STORE",
+            help="The store: a file, such as shop.db. With --dap the editor may name it.",
+        ),
+    ] = None,
     *,
     stream: Annotated[
         str | None,
@@ -62,6 +73,16 @@ def debug(
             "--command", "-c", metavar="COMMAND", help="Run this and end. Repeat for several."
         ),
     ] = None,
+    dap: Annotated[
+        bool,
+        typer.Option("--dap", help="Talk the Debug Adapter Protocol with an editor, on stdio."),
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65_535, metavar="N", help="With --dap: on this local port; 0 for a free one."
+        ),
+    ] = None,
 ) -> None:
     """Walk through history: step, search, watch and ask, forwards and backwards.
 
@@ -71,14 +92,23 @@ def debug(
 
     Commands may also come with --command, or from a pipe. The first one that fails ends the
     script, with exit code 1; so does a search that finds nothing.
+
+    With --dap an editor is the face. It may say in its launch configuration what the options
+    here say; over a port only --stream, --category, --branch and --at, as anyone on this machine
+    may connect.
     """
-    if stream is not None and category is not None:
-        raise Stop("name a --stream or a --category, not both", USAGE)
+    given = LaunchArguments(store, fold_, events, compensations_, stream, category, branch, at)
+    if dap:
+        raise typer.Exit(_serve(given, port))
+    if port is not None:
+        raise Stop("--port goes with --dap", USAGE)
+    if store is None:
+        raise Stop("name a STORE", USAGE)
     from everwhen.cli.debug_commands import Commands
     from everwhen.cli.debug_prompt import interact, run_script
     from everwhen.cli.debug_views import Drawing
 
-    with _session(store, stream, category, fold_, events, compensations_, branch) as session:
+    with _session(given) as session:
         about: dict[str, object] = {"store": store, "branch": session.store.name}
         about |= {"of": stream or category or "everything"}
         commands = Commands(session, Drawing(Output(json=False)), about)
@@ -90,28 +120,56 @@ def debug(
         interact(commands, moment)
 
 
+def _serve(given: LaunchArguments, port: int | None) -> int:
+    """Talk with an editor until the end; the exit code."""
+
+    @contextmanager
+    def opener(asked: LaunchArguments) -> Iterator[tuple[Session, Moment]]:
+        merged = _merged(given, asked, is_trusted=port is None)
+        with _session(merged) as session:
+            yield session, given_moment_of(merged.at)
+
+    if port is None:
+        return OK if serve_stdio(opener) else BAD_DATA
+    if given.store is None:
+        raise Stop("over a port the STORE is named here, not by whoever connects", USAGE)
+    served = serve_socket(opener, port, lambda port: say(f"listening on {LOCAL}:{port}"))
+    return OK if served else BAD_DATA
+
+
+def _merged(given: LaunchArguments, asked: LaunchArguments, *, is_trusted: bool) -> LaunchArguments:
+    """What the editor asks goes over what was given; code and files only if it is trusted."""
+    names = [
+        name
+        for name, value in msgspec.structs.asdict(asked).items()
+        if value is not None and not (name == "at" and value == "head")
+    ]
+    refused = _ON_TRUST.intersection(names)
+    if refused and not is_trusted:
+        raise Stop(f"{', '.join(sorted(refused))}: over a port the command line says that", USAGE)
+    return msgspec.structs.replace(given, **{name: getattr(asked, name) for name in names})
+
+
 @contextmanager
-def _session(
-    location: str,
-    stream: str | None,
-    category: str | None,
-    named: str | None,
-    events: str | None,
-    undoing: str | None,
-    branch: str | None,
-) -> Iterator[Session]:
-    of = Query() if category is None else Query().category(category)
+def _session(asked: LaunchArguments) -> Iterator[Session]:
+    location, stream = asked.store, asked.stream
+    if location is None:
+        raise Stop("name a store", USAGE)
+    if stream is not None and asked.category is not None:
+        raise Stop("name a stream or a category, not both", USAGE)
+    of = Query() if asked.category is None else Query().category(asked.category)
     if stream is not None:
         of = Query().stream(stream)
-    types = event_types(events)
-    undo = None if undoing is None else compensations(undoing)
+    types = event_types(asked.events)
+    undo = None if asked.compensations is None else compensations(asked.compensations)
 
     def writable() -> AbstractContextManager[Store]:
-        return existing(location, branch=branch, events=types, write=True)
+        return existing(location, branch=asked.branch, events=types, write=True)
 
-    with existing(location, branch=branch, events=types) as opened:
+    with existing(location, branch=asked.branch, events=types) as opened:
         if stream is not None and opened.stream(stream) is None:
             raise Stop(f"there is no stream {stream!r}; 'everwhen streams' lists them", NO)
-        own: Any = fold(named) if named is not None else document if stream else documents
+        own: Any = document if stream else documents
+        own = fold(asked.fold) if asked.fold is not None else own
         machine = TimeMachine(opened, own, of, keep=False)
         yield Session(machine, writable=writable, compensations=undo)

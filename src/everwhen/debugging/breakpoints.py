@@ -19,13 +19,15 @@ OF_EVENTS: Final = frozenset({"event", "recorded", "before"})
 class EventTrigger(msgspec.Struct, frozen=True):
     """Events of any of the types, on any of the streams, for which a condition holds.
 
-    What isn't given asks nothing. The condition sees the event, and the states around it.
+    What isn't given asks nothing; a ``position`` is that of the one event. The condition sees the
+    event, and the states around it.
     """
 
     types: frozenset[str] = frozenset()
     streams: frozenset[str] = frozenset()
     categories: frozenset[str] = frozenset()
     condition: Expression | None = None
+    position: int | None = None
 
     def query(self, of: Query) -> Query | None:
         """Which events are to be looked at, of those that a query gives; None for none at all."""
@@ -38,6 +40,7 @@ class EventTrigger(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         said = [
+            f"position {self.position}" if self.position is not None else "",
             ", ".join(sorted(self.types)),
             f"on {', '.join(sorted(self.streams))}" if self.streams else "",
             f"in {', '.join(sorted(self.categories))}" if self.categories else "",

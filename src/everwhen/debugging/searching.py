@@ -105,6 +105,8 @@ class Searcher:
     def _event(
         self, trigger: EventTrigger, first: int, last: int, *, backwards: bool
     ) -> int | None:
+        if trigger.position is not None:
+            first, last = max(first, trigger.position - 1), min(last, trigger.position)
         query = trigger.query(self._machine.of)
         if query is None or first >= last:
             return None

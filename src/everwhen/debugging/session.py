@@ -85,7 +85,7 @@ class Session:
     """One who walks through a time machine's history, event by event or from stop to stop.
 
     The position is that of an event, whose effect the state has; before the first one it is 0.
-    Movements may be cut short from another thread or a signal handler, by `interrupt`: then the
+    Searches may be cut short from another thread or a signal handler, by `interrupt`: then the
     position stays what it was. Otherwise a session is for one thread at a time.
 
     ``writable`` is needed to set bookmarks and to branch.
@@ -140,8 +140,15 @@ class Session:
         return self.machine.step_at(self.position)
 
     def interrupt(self) -> None:
-        """Cut the search that is going on short. From any thread, or a signal handler."""
+        """Cut short the search that is going on, and those to come until `forget_interrupt`.
+
+        From any thread, or a signal handler.
+        """
         self._interrupted.set()
+
+    def forget_interrupt(self) -> None:
+        """Let searches go on again."""
+        self._interrupted.clear()
 
     def renew(self) -> None:
         """Begin anew at the same place, after something was broken off anywhere at all."""
@@ -164,7 +171,6 @@ class Session:
 
     def goto(self, moment: Moment) -> Stop:
         """To a moment; a relative one counts from here."""
-        self._interrupted.clear()
         until = self.machine.position_of(moment, here=self.position)
         try:
             position = self.machine.travel_to(until).position
@@ -174,7 +180,6 @@ class Session:
 
     def resume(self) -> Stop:
         """On to the next breakpoint, or else to the newest event."""
-        self._interrupted.clear()
         here, head = self.position, self.head
         stop = self._stopped(self._found(here, head), head, "end")
         logs = self._logs(here, stop.position - (stop.error is not None))
@@ -182,7 +187,6 @@ class Session:
 
     def reverse(self) -> Stop:
         """Back to the last breakpoint before here, or else to before the first event."""
-        self._interrupted.clear()
         here = self.position
         stop = self._stopped(self._nearest_before(here), 0, "start")
         logs = self._logs(max(0, stop.position - 1), here - 1) if here else []
@@ -194,7 +198,6 @@ class Session:
         None where there is none. What is next or previous is where it begins to hold; a
         condition about events is looked for among them.
         """
-        self._interrupted.clear()
         trigger = condition_of(expression, self.machine)
         if isinstance(trigger, EventTrigger) or which in ("next", "previous"):
             if which in ("first", "next"):
@@ -212,13 +215,11 @@ class Session:
 
     def next_write(self, path: str | Path) -> Stop | None:
         """To the next event that changes a part of the state; None where there is none."""
-        self._interrupted.clear()
         step = self.machine.next_write(path, self.position, progress=self._told)
         return None if step is None else self._arrived(step.position, "goto")
 
     def last_write(self, path: str | Path) -> Stop | None:
         """To the last event before here that changed a part of the state; None for none."""
-        self._interrupted.clear()
         if self.position <= 1:
             return None
         step = self.machine.last_write(path, self.position - 1, progress=self._told)
@@ -325,7 +326,6 @@ class Session:
         return self._writable()
 
     def _moved(self, events: int, at_end: Literal["start", "end"]) -> Stop:
-        self._interrupted.clear()
         if self.error is not None and events > 0:
             return Stop("exception", self.position, error=self.error)
         try:

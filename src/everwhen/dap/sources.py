@@ -1,0 +1,55 @@
+"""Events as lines of text: history in pages of a thousand positions, each page a source.
+
+Line n of a page stands for its n-th position, so a place never moves, and any of ten million is
+found without asking. Positions at which the history that is looked at has no event are empty lines.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from everwhen._sync.store import Store
+from everwhen.dap.messages import Source
+from everwhen.query import Query
+from everwhen.recorded import RecordedEvent
+
+LINES: Final = 1_000
+_DATA: Final = 160
+
+
+def place_of(position: int) -> tuple[int, int]:
+    """The source's reference and the line of a position."""
+    page, line = divmod(max(0, position - 1), LINES)
+    return page + 1, line + 1
+
+
+def position_of(reference: int, line: int) -> int:
+    """The position of a line of a source."""
+    return (reference - 1) * LINES + max(1, min(line, LINES))
+
+
+def source_of(store: Store, position: int) -> Source:
+    """The source that a position is in."""
+    reference, _ = place_of(position)
+    first = (reference - 1) * LINES + 1
+    name = f"{store.name} {first:,} - {first + LINES - 1:,}.events"
+    return Source(name, reference, origin="history")
+
+
+def text_of(store: Store, of: Query, reference: int) -> str:
+    """A source's text."""
+    first = (reference - 1) * LINES + 1
+    last = min(first + LINES - 1, store.head().position)
+    lines = [""] * max(0, last - first + 1)
+    if lines:
+        for event in store.read(of.after(first - 1).up_to(last)):
+            lines[event.position - first] = line_of(event)
+    return "\n".join(lines)
+
+
+def line_of(event: RecordedEvent[Any]) -> str:
+    """An event in one line."""
+    time = event.recorded_at.isoformat(" ", "milliseconds").partition("+")[0]
+    data = " ".join(event.json.decode("utf-8", "replace").split())
+    data = data if len(data) <= _DATA else f"{data[: _DATA - 1]}…"
+    return f"{event.position:>8}  {time}  {event.stream}@{event.version}  {event.type}  {data}"

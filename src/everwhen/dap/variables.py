@@ -1,0 +1,134 @@
+"""Values as an editor shows them: each part only when it is opened, large ones in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+
+from everwhen.debugging.sketches import size_of, sketch
+from everwhen.diff import Change
+from everwhen.paths import MISSING, Kind, Path, keys_of, kind_of, part_of, text_of
+
+_AT_ONCE: Final = 1_000
+_MOST: Final = 100_000
+_WIDTH: Final = 120
+
+
+class Node(msgspec.Struct, frozen=True):
+    """A value that can be opened. ``path`` leads to it from the state here; None for others."""
+
+    value: Any
+    path: Path | None = None
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Some of the parts of a large value."""
+
+    node: Node
+    start: int
+    stop: int
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What an event changed."""
+
+    changes: Sequence[Change]
+
+
+class Later(msgspec.Struct, frozen=True):
+    """A scope whose value is found when it is opened."""
+
+    find: Callable[[], Node | Changes]
+
+
+class Handles:
+    """What the editor may ask the parts of, by number; forgotten with each movement."""
+
+    def __init__(self) -> None:
+        self._items: list[Node | Group | Changes | Later] = []
+
+    def clear(self) -> None:
+        """Forget them all."""
+        self._items.clear()
+
+    def add(self, item: Node | Group | Changes | Later) -> int:
+        """A number for something to be opened."""
+        if len(self._items) >= _MOST:
+            return 0
+        self._items.append(item)
+        return len(self._items)
+
+    def get(self, reference: int) -> Node | Group | Changes | None:
+        """What has that number, None for nothing."""
+        if not 0 < reference <= len(self._items):
+            return None
+        item = self._items[reference - 1]
+        return item.find() if isinstance(item, Later) else item
+
+    def parts(self, reference: int, start: int, count: int) -> list[dict[str, Any]] | None:
+        """The parts of what has that number; None for no such number."""
+        item = self.get(reference)
+        if item is None:
+            return None
+        if isinstance(item, Changes):
+            some = item.changes[start : start + (count or _AT_ONCE)]
+            return [self._change(change) for change in some]
+        if isinstance(item, Group):
+            return self._of(item.node, item.start, item.stop)
+        size = size_of(item.value)
+        if count or start:
+            return self._of(item, start, min(size, start + min(count or _AT_ONCE, _AT_ONCE)))
+        return self._of(item, 0, size)
+
+    def shown(self, name: str, value: Any, path: Path | None) -> dict[str, Any]:
+        """A value as a variable."""
+        found: dict[str, Any] = {
+            "name": name,
+            "value": sketch(value, _WIDTH),
+            "type": type(value).__name__,
+            "variablesReference": 0,
+        }
+        size = size_of(value)
+        if size:
+            found["variablesReference"] = self.add(Node(value, path))
+            is_sequence = kind_of(type(value)) is Kind.SEQUENCE
+            found["indexedVariables" if is_sequence else "namedVariables"] = size
+        if path is not None:
+            found["evaluateName"] = text_of(path)
+        return found
+
+    def _of(self, node: Node, start: int, stop: int) -> list[dict[str, Any]]:
+        count = stop - start
+        if count > _AT_ONCE:
+            size = _AT_ONCE
+            while count / size > _AT_ONCE:
+                size *= _AT_ONCE
+            return [
+                self._group(node, first, min(first + size, stop))
+                for first in range(start, stop, size)
+            ]
+        found = []
+        for key in islice(keys_of(node.value), start, stop):
+            path = None if node.path is None else (*node.path, key)
+            part = part_of(node.value, key)
+            if part is not MISSING:
+                found.append(self.shown(text_of((key,)), part, path))
+        return found
+
+    def _group(self, node: Node, start: int, stop: int) -> dict[str, Any]:
+        return {
+            "name": f"[{start:,} … {stop - 1:,}]",
+            "value": f"{stop - start:,} of {size_of(node.value):,}",
+            "variablesReference": self.add(Group(node, start, stop)),
+            "presentationHint": {"kind": "virtual"},
+        }
+
+    def _change(self, change: Change) -> dict[str, Any]:
+        after = change.after if change.after is not MISSING else change.before
+        found = self.shown(text_of(change.path) or "state", after, change.path)
+        before, now = (sketch(v, _WIDTH // 2) for v in (change.before, change.after))
+        signs = {"added": f"+ {now}", "removed": f"- {before}", "changed": f"{before} → {now}"}
+        return found | {"value": signs[change.kind]}
