@@ -62,6 +62,8 @@ bench: $(VENV)/installed-bench  ## Measure Everwhen beside its peers (some minut
 	@$(PYTHON) -m benchmarks.peers
 	@$(PYTHON) -m benchmarks.states
 	@$(PYTHON) -m benchmarks.large
+	@$(PYTHON) -m benchmarks.branches
+	@PYTHONPATH=examples $(PYTHON) -m benchmarks.travel
 
 docs: $(VENV)/installed-develop  ## Build the documentation into site/
 	@$(VENV)/bin/zensical build --strict --clean
