@@ -35,8 +35,7 @@ class Stretch(Generic[S]):
         self.positions = [event.position for event in events]
         self.stops = sorted(set(self.positions))
         self._fold = fold
-        self._at = [0]
-        self._states = [fold.copied(base.state)]
+        self._known = [(0, fold.copied(base.state))]
         self._is_immutable = is_immutable(base.state)
         self._apart = 1 if self._is_immutable else max(1, len(events) // _COPIES)
 
@@ -59,13 +58,12 @@ class Stretch(Generic[S]):
 
     def state(self, count: int) -> S:
         """The state after so many of the events. Raises what the fold raises."""
-        index = bisect_right(self._at, count) - 1
-        known, state = self._at[index], self._given(self._states[index])
+        known, state = self._known[bisect_right(self._known, count, key=_count) - 1]
+        state = self._given(state)
         for done in range(known, count):
             state = self._next(state, self.events[done])
-            if done + 1 == self._at[-1] + self._apart:
-                self._at.append(done + 1)
-                self._states.append(self._given(state))
+            if done + 1 == self._known[-1][0] + self._apart:
+                self._known.append((done + 1, self._given(state)))
         return state
 
     def _given(self, state: S) -> S:
@@ -95,6 +93,10 @@ class Stretch(Generic[S]):
         """The step at an event's position."""
         first, last = self.count_before(position), self.count_at(position)
         return Step(self.events[first:last], self.state(first), self.state(last))
+
+
+def _count(known: tuple[int, object]) -> int:
+    return known[0]
 
 
 class Waypoints(Generic[S]):
