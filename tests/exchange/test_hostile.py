@@ -152,18 +152,22 @@ def test_gzip_that_is_cut_or_damaged(tmp_path: Path) -> None:
         assert exported(store, CloudEvents()) == SHOP
 
 
+# A process begins with its parent's peak as its own ru_maxrss, and the tests' is high; VmHWM is
+# counted from the start of the program.
 PROGRAM = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from everwhen import EverwhenError, import_events, open_store
 with open_store("memory:") as store:
     try:
         import_events(store, sys.argv[1], skip_invalid=True)
     except EverwhenError as error:
         print(error, file=sys.stderr)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read in /proc")
 def test_a_small_file_that_unpacks_to_a_huge_one_takes_no_memory(tmp_path: Path) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     out = io.BytesIO()
