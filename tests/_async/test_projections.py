@@ -598,6 +598,43 @@ async def test_inline_leaves_out_what_it_is_told_to(tmp_path: Path, then: Any) -
             assert (status.position, status.lag) == (8, 0)
 
 
+async def test_what_inline_has_parked_is_retried_while_others_append(tmp_path: Path) -> None:
+    broken = {"poison"}
+    projection = sales(on_error=once(then="park"), fails=lambda event: event.event.item in broken)
+    async with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+        async with ProjectionRunner(store, [], inline=[projection]) as runner:
+            await runner.catch_up()
+            for number in range(10):
+                await store.append(f"a-{number}", [Sold("poison", 1), Sold("lamp", 1)])
+            assert await runner.retry_parked(projection) == 20
+            broken.clear()
+            appended = [0]
+
+            async def retry() -> int:
+                return await runner.retry_parked(projection)
+
+            async def append() -> int:
+                for _ in range(20):
+                    await store.append("b", [Sold("lamp", 1)])
+                    appended[0] += 1
+                return 0
+
+            assert await together(retry, append) == [0, 0]
+            assert await rows(store) == [("lamp", 10 + appended[0]), ("poison", 10)]
+            await elsewhere.append("a-1", [Sold("lamp", 1)])
+            await runner.catch_up()
+            assert await rows(store) == [("lamp", 11 + appended[0]), ("poison", 10)]
+            broken.add("poison")
+            await store.append("a-1", [Sold("poison", 1)])
+            other = ProjectionRunner(elsewhere, [projection])
+            await other.catch_up()
+            with pytest.raises(LeaseError):
+                await runner.retry_parked(projection)
+            await other.close()
+            assert await runner.retry_parked(projection) == 1
+        assert await runner.retry_parked(projection) == 1
+
+
 async def test_inline_goes_on_with_a_build_that_was_made_elsewhere(tmp_path: Path) -> None:
     async with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
         await store.append("a", [Sold("lamp", 1)])

@@ -600,6 +600,43 @@ def test_inline_leaves_out_what_it_is_told_to(tmp_path: Path, then: Any) -> None
             assert (status.position, status.lag) == (8, 0)
 
 
+def test_what_inline_has_parked_is_retried_while_others_append(tmp_path: Path) -> None:
+    broken = {"poison"}
+    projection = sales(on_error=once(then="park"), fails=lambda event: event.event.item in broken)
+    with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+        with ProjectionRunner(store, [], inline=[projection]) as runner:
+            runner.catch_up()
+            for number in range(10):
+                store.append(f"a-{number}", [Sold("poison", 1), Sold("lamp", 1)])
+            assert runner.retry_parked(projection) == 20
+            broken.clear()
+            appended = [0]
+
+            def retry() -> int:
+                return runner.retry_parked(projection)
+
+            def append() -> int:
+                for _ in range(20):
+                    store.append("b", [Sold("lamp", 1)])
+                    appended[0] += 1
+                return 0
+
+            assert together(retry, append) == [0, 0]
+            assert rows(store) == [("lamp", 10 + appended[0]), ("poison", 10)]
+            elsewhere.append("a-1", [Sold("lamp", 1)])
+            runner.catch_up()
+            assert rows(store) == [("lamp", 11 + appended[0]), ("poison", 10)]
+            broken.add("poison")
+            store.append("a-1", [Sold("poison", 1)])
+            other = ProjectionRunner(elsewhere, [projection])
+            other.catch_up()
+            with pytest.raises(LeaseError):
+                runner.retry_parked(projection)
+            other.close()
+            assert runner.retry_parked(projection) == 1
+        assert runner.retry_parked(projection) == 1
+
+
 def test_inline_goes_on_with_a_build_that_was_made_elsewhere(tmp_path: Path) -> None:
     with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
         store.append("a", [Sold("lamp", 1)])

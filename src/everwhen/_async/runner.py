@@ -128,6 +128,7 @@ class ProjectionRunner(Following):
                 await self.store._backend.attach(follower.inline)
                 self._attached.append(follower)
                 await follower.stop()
+                follower.is_inline = True
         if self._attached and time.monotonic() - self._brought > _PATIENCE:
             try:
                 await self._bring_up()
@@ -192,7 +193,8 @@ class ProjectionRunner(Following):
         """
         follower = self._known(projection)
         async with self._lock:
-            if not follower.is_active and not await follower.start():
+            is_ready = follower.is_active or follower in self._attached
+            if not is_ready and not await follower.start():
                 raise LeaseError(projection.name)
             try:
                 return await follower.retry()
@@ -219,6 +221,7 @@ class ProjectionRunner(Following):
     async def _stop(self) -> None:
         for attached in self._attached:
             await self.store._backend.detach(attached.inline)
+            attached.is_inline = False
         self._attached.clear()
         await super()._stop()
 

@@ -129,6 +129,7 @@ class ProjectionRunner(Following):
                 self.store._backend.attach(follower.inline)
                 self._attached.append(follower)
                 follower.stop()
+                follower.is_inline = True
         if self._attached and time.monotonic() - self._brought > _PATIENCE:
             try:
                 self._bring_up()
@@ -193,7 +194,8 @@ class ProjectionRunner(Following):
         """
         follower = self._known(projection)
         with self._lock:
-            if not follower.is_active and not follower.start():
+            is_ready = follower.is_active or follower in self._attached
+            if not is_ready and not follower.start():
                 raise LeaseError(projection.name)
             try:
                 return follower.retry()
@@ -220,6 +222,7 @@ class ProjectionRunner(Following):
     def _stop(self) -> None:
         for attached in self._attached:
             self.store._backend.detach(attached.inline)
+            attached.is_inline = False
         self._attached.clear()
         super()._stop()
 

@@ -14,7 +14,7 @@ from everwhen._sync.seam import sleep
 from everwhen._sync.store import Store
 from everwhen.commits import stored_query
 from everwhen.contract import Checkpoint, Page, from_micros
-from everwhen.engine import EngineTransaction
+from everwhen.engine import EngineTransaction, EngineView
 from everwhen.errors import InlineError, StatementError, StorageError
 from everwhen.projections import (
     RECORDS,
@@ -56,6 +56,7 @@ class TableFollower(LeasedFollower):
         build = Build(projection.name, projection.version, 0)
         super().__init__(store, projection.name, projection.of, projection.on_error, build, lease)
         self.projection = projection
+        self.is_inline = False
         self._fresh = fresh
         self._physical = build.physical(projection.tables)
 
@@ -172,6 +173,15 @@ class TableFollower(LeasedFollower):
         self._leave_out(these[0], failure)
         return events[len(these) :]
 
+    def _check_lease(self, transaction: EngineView) -> None:
+        """Inline, appends move the position, and no lease is held: nobody else's may be, either."""
+        if not self.is_inline:
+            super()._check_lease(transaction)
+            return
+        known = transaction.checkpoint(self._build.record)
+        if known is None or not record_of(known).is_free(self.owner, now_micros()):
+            raise Moved
+
     def retry(self) -> int:
         """Apply the parked events, each stream's in order; how many are parked after that."""
         failed: set[str] = set()
@@ -189,7 +199,8 @@ class TableFollower(LeasedFollower):
                 again = msgspec.structs.replace(parked, error=why, at=from_micros(now_micros()))
                 self._backend.transact(partial(self._park_again, parked=again))
         left = self.parked()
-        self._parked = {parked.stream for parked in left}
+        if not self.is_inline:  # there, each append looks for itself
+            self._parked = {parked.stream for parked in left}
         return len(left)
 
     def _unpark(
