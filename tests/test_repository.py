@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from everwhen import (
     Adaptive,
+    DeclarationError,
     Event,
     EveryEvents,
     EveryPeriod,
@@ -292,6 +293,26 @@ def test_what_can_not_be_a_snapshot_says_so(store: Store, caplog: pytest.LogCapt
     for query in (Query().after(1), Query().limit(1), Query().backwards(), Query().from_version(2)):
         with pytest.raises(InvalidQueryError, match="whole history"):
             repository.load(query)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: EveryEvents(0),
+        lambda: EveryEvents("ten"),  # type: ignore[arg-type]
+        lambda: EveryPeriod(timedelta()),
+        lambda: EveryPeriod(5),  # type: ignore[arg-type]
+        lambda: WhenReplayTakes(-0.1),
+        lambda: WhenReplayTakes(float("nan")),
+        lambda: Adaptive(seconds=timedelta(seconds=1)),  # type: ignore[arg-type]
+        lambda: Adaptive(shortest=100, longest=10),
+        lambda: Retention(snapshots=-1),
+        lambda: Retention(size=1e9),  # type: ignore[arg-type]
+    ],
+)
+def test_strategies_that_make_no_sense(make: Callable[[], Any]) -> None:
+    with pytest.raises(DeclarationError, match="use"):
+        make()
 
 
 def test_loading_while_others_write(store: Store) -> None:

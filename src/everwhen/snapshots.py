@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, get_args, get_origin
 import msgspec
 
 from everwhen.contract import MAX_NAME_BYTES, Snapshot
-from everwhen.errors import InvalidQueryError, SnapshotError
+from everwhen.errors import DeclarationError, InvalidQueryError, SnapshotError
 from everwhen.fold import Fold
 from everwhen.query import Query
 
@@ -74,6 +74,15 @@ NOTHING: Final = Since(0, 0.0, timedelta())
 """Nothing since."""
 
 
+def _check(given: msgspec.Struct, mend: str, *, is_sound: bool) -> None:
+    if not is_sound:
+        raise DeclarationError(f"{given!r}: {mend}")
+
+
+def _is_seconds(value: Any) -> bool:
+    return type(value) in (int, float) and value >= 0
+
+
 class SnapshotStrategy(Protocol):
     """When to take the next snapshot."""
 
@@ -87,6 +96,10 @@ class EveryEvents(msgspec.Struct, frozen=True):
 
     events: int
 
+    def __post_init__(self) -> None:
+        is_sound = type(self.events) is int and self.events > 0
+        _check(self, "use a whole number from 1", is_sound=is_sound)
+
     def is_due(self, since: Since) -> bool:
         """Whether so many have gathered."""
         return since.events >= self.events
@@ -97,6 +110,10 @@ class EveryPeriod(msgspec.Struct, frozen=True):
 
     period: timedelta
 
+    def __post_init__(self) -> None:
+        is_sound = isinstance(self.period, timedelta) and self.period > timedelta()
+        _check(self, "use a timedelta above 0", is_sound=is_sound)
+
     def is_due(self, since: Since) -> bool:
         """Whether the period is over."""
         return since.events > 0 and since.age >= self.period
@@ -106,6 +123,9 @@ class WhenReplayTakes(msgspec.Struct, frozen=True):
     """A snapshot as soon as replaying what has gathered takes so many seconds, as measured."""
 
     seconds: float
+
+    def __post_init__(self) -> None:
+        _check(self, "use a number of seconds, 0 or more", is_sound=_is_seconds(self.seconds))
 
     def is_due(self, since: Since) -> bool:
         """Whether it takes that long."""
@@ -122,6 +142,14 @@ class Adaptive(msgspec.Struct, frozen=True):
     seconds: float = 0.005
     shortest: int = 100
     longest: int = 10_000
+
+    def __post_init__(self) -> None:
+        _check(self, "use a number of seconds, 0 or more", is_sound=_is_seconds(self.seconds))
+        numbers = (self.shortest, self.longest)
+        is_sound = all(type(n) is int and n > 0 for n in numbers) and self.shortest <= self.longest
+        _check(
+            self, "use whole numbers of events from 1, the shortest one first", is_sound=is_sound
+        )
 
     def is_due(self, since: Since) -> bool:
         """Whether replay costs too much by now."""
@@ -144,6 +172,10 @@ class Retention(msgspec.Struct, frozen=True):
 
     snapshots: int = 10
     size: int = 64 << 20
+
+    def __post_init__(self) -> None:
+        is_sound = all(type(n) is int and n >= 0 for n in (self.snapshots, self.size))
+        _check(self, "use whole numbers, 0 or more", is_sound=is_sound)
 
     def surplus(self, stored: list[Snapshot]) -> list[int]:
         """Positions of those to delete, out of all of a subject's, newest first."""
