@@ -32,7 +32,7 @@ from everwhen.errors import DeclarationError, StatementError, StorageError
 from everwhen.fold import Fold
 from everwhen.query import Query
 from everwhen.recorded import RecordedEvent
-from everwhen.snapshots import subject_of
+from everwhen.snapshots import Adaptive, Retention, SnapshotStrategy, subject_of
 from everwhen.validation import check_plain, check_text
 
 S = TypeVar("S")
@@ -81,6 +81,8 @@ class OnError(msgspec.Struct, frozen=True):
 
 
 HALT: Final = OnError()
+SELDOM: Final = Adaptive(seconds=0.5, shortest=10_000, longest=1_000_000)
+_KEPT: Final = Retention()
 
 
 def check_name(name: str, what: str) -> str:
@@ -105,8 +107,9 @@ def check_endless(of: Query | None, what: str) -> Query:
 class Projection(Generic[S]):
     """A fold's state, kept in memory by a runner in each process that wants it.
 
-    ``of`` says which events it is given. It starts from its newest snapshot. Its name is the
-    fold's unless given.
+    ``of`` says which events it is given. It starts from its newest snapshot: ``strategy`` says when
+    the next one is taken, seldom unless given, and ``retention`` how many are kept. Its name is
+    the fold's unless given.
     """
 
     def __init__(
@@ -116,6 +119,8 @@ class Projection(Generic[S]):
         name: str | None = None,
         of: Query | None = None,
         on_error: OnError = HALT,
+        strategy: SnapshotStrategy = SELDOM,
+        retention: Retention = _KEPT,
     ) -> None:
         if not isinstance(fold, Fold):
             raise DeclarationError(f"{fold!r} is no fold; give a Fold")
@@ -123,6 +128,8 @@ class Projection(Generic[S]):
         self.name = fold.name if name is None else check_name(name, "projection")
         self.of = check_endless(of, f"projection {self.name!r}")
         self.on_error = on_error
+        self.strategy = strategy
+        self.retention = retention
         self.subject = subject_of(fold, self.of)
 
     @property

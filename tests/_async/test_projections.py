@@ -28,6 +28,7 @@ from everwhen import (
     Query,
     ReadOnlyError,
     RecordedEvent,
+    Retention,
     StaleError,
     StatementError,
     TableProjection,
@@ -91,7 +92,9 @@ def sales(
     return projection
 
 
-def pieces(*, version: int = 1, on_error: OnError | None = None) -> Projection[dict[str, int]]:
+def pieces(
+    *, version: int = 1, on_error: OnError | None = None, **kept: Any
+) -> Projection[dict[str, int]]:
     """In memory, with a state that is changed in place."""
     fold: Fold[dict[str, int]] = Fold("pieces", dict, version=version, state=dict[str, int])
 
@@ -102,7 +105,7 @@ def pieces(*, version: int = 1, on_error: OnError | None = None) -> Projection[d
             raise ValueError(event.item)
         return state
 
-    return Projection(fold, on_error=on_error or OnError())
+    return Projection(fold, on_error=on_error or OnError(), **kept)
 
 
 async def rows(store: Store, table: str = "sales") -> list[tuple[Any, ...]]:
@@ -715,9 +718,9 @@ async def test_a_fold_under_two_names(tmp_path: Path) -> None:
 
 async def test_a_state_in_memory_starts_from_its_snapshot(tmp_path: Path) -> None:
     async with store_at(tmp_path) as store:
-        mine = pieces()
+        mine = pieces(strategy=EveryEvents(40))
         await store.append("a", [Sold("lamp", 1)] * 100)
-        follower = StateFollower(store, mine, EveryEvents(40))
+        follower = StateFollower(store, mine)
         assert await follower.start()
         await follower.take(await store._backend.read(Query(), 60))
         assert [s.position for s in await store.snapshots("pieces")] == [100]
@@ -729,6 +732,23 @@ async def test_a_state_in_memory_starts_from_its_snapshot(tmp_path: Path) -> Non
         newer = StateFollower(store, pieces(version=2))
         await newer.start()
         assert newer.position == 0
+
+
+async def test_a_projection_says_when_it_is_snapshotted_and_how_many_are_kept(
+    tmp_path: Path,
+) -> None:
+    async with store_at(tmp_path) as store:
+        mine = pieces(strategy=EveryEvents(3), retention=Retention(snapshots=2))
+        runner = ProjectionRunner(store, [mine])
+        for _ in range(10):
+            await store.append("a", [Sold("lamp", 1)])
+            await runner.catch_up()
+        assert [s.position for s in await store.snapshots("pieces", limit=10)] == [9, 6]
+        await runner.close()
+        again = ProjectionRunner(store, [mine])
+        await again.catch_up()
+        assert await again.ask(mine, dict) == ({"lamp": 10}, 10)
+        await again.close()
 
 
 async def test_what_is_said_of_a_mutable_state_never_changes(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from everwhen import (
     ReadOnlyError,
     RecordedEvent,
     Repository,
+    Retention,
     StaleError,
     StatementError,
     Store,
@@ -95,7 +96,9 @@ def sales(
     return projection
 
 
-def pieces(*, version: int = 1, on_error: OnError | None = None) -> Projection[dict[str, int]]:
+def pieces(
+    *, version: int = 1, on_error: OnError | None = None, **kept: Any
+) -> Projection[dict[str, int]]:
     """In memory, with a state that is changed in place."""
     fold: Fold[dict[str, int]] = Fold("pieces", dict, version=version, state=dict[str, int])
 
@@ -106,7 +109,7 @@ def pieces(*, version: int = 1, on_error: OnError | None = None) -> Projection[d
             raise ValueError(event.item)
         return state
 
-    return Projection(fold, on_error=on_error or OnError())
+    return Projection(fold, on_error=on_error or OnError(), **kept)
 
 
 def rows(store: Store, table: str = "sales") -> list[tuple[Any, ...]]:
@@ -717,9 +720,9 @@ def test_a_fold_under_two_names(tmp_path: Path) -> None:
 
 def test_a_state_in_memory_starts_from_its_snapshot(tmp_path: Path) -> None:
     with store_at(tmp_path) as store:
-        mine = pieces()
+        mine = pieces(strategy=EveryEvents(40))
         store.append("a", [Sold("lamp", 1)] * 100)
-        follower = StateFollower(store, mine, EveryEvents(40))
+        follower = StateFollower(store, mine)
         assert follower.start()
         follower.take(store._backend.read(Query(), 60))
         assert [s.position for s in store.snapshots("pieces")] == [100]
@@ -731,6 +734,23 @@ def test_a_state_in_memory_starts_from_its_snapshot(tmp_path: Path) -> None:
         newer = StateFollower(store, pieces(version=2))
         newer.start()
         assert newer.position == 0
+
+
+def test_a_projection_says_when_it_is_snapshotted_and_how_many_are_kept(
+    tmp_path: Path,
+) -> None:
+    with store_at(tmp_path) as store:
+        mine = pieces(strategy=EveryEvents(3), retention=Retention(snapshots=2))
+        runner = ProjectionRunner(store, [mine])
+        for _ in range(10):
+            store.append("a", [Sold("lamp", 1)])
+            runner.catch_up()
+        assert [s.position for s in store.snapshots("pieces", limit=10)] == [9, 6]
+        runner.close()
+        again = ProjectionRunner(store, [mine])
+        again.catch_up()
+        assert again.ask(mine, dict) == ({"lamp": 10}, 10)
+        again.close()
 
 
 def test_what_is_said_of_a_mutable_state_never_changes(tmp_path: Path) -> None:

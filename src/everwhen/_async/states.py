@@ -21,21 +21,18 @@ from everwhen.projections import ParkedEvent, Projection, ProjectionStatus
 from everwhen.query import Query
 from everwhen.reading import by_position, events_of_page, last_match, with_page
 from everwhen.recorded import RecordedEvent
-from everwhen.snapshots import NOTHING, Adaptive, Loaded, SnapshotStrategy
+from everwhen.snapshots import NOTHING, Loaded
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 _LOG: Final = logging.getLogger("everwhen")
-_SELDOM: Final = Adaptive(seconds=0.5, shortest=10_000, longest=1_000_000)
 
 
 class StateFollower(Generic[S]):
     """Keeps a fold's state in memory up to date."""
 
-    def __init__(
-        self, store: Store, projection: Projection[S], strategy: SnapshotStrategy = _SELDOM
-    ) -> None:
+    def __init__(self, store: Store, projection: Projection[S]) -> None:
         self.projection = projection
         self.name = projection.name
         self.of = projection.of
@@ -43,7 +40,12 @@ class StateFollower(Generic[S]):
         self.is_active = False
         self.error: ProjectionError | None = None
         self._store = store
-        self._repository = Repository(store, projection.fold, strategy=strategy)
+        self._repository = Repository(
+            store,
+            projection.fold,
+            strategy=projection.strategy,
+            retention=projection.retention,
+        )
         self._loaded: Loaded[S] | None = None
         self._lock = Lock()
         self._left_out: dict[int, ParkedEvent] = {}
