@@ -51,7 +51,8 @@ _NUMBERS: Final[Mapping[BetKind, frozenset[int]]] = {
 def place_bet(command: PlaceBet, game: Game, account: Account) -> list[Event]:
     """A bet on the table, if the rules, the table's limits and the account allow it.
 
-    Odds have limits of their own: a multiple of the bet that they stand behind.
+    The maximum is for all that a player has on the same bet. Odds have limits of their own: a
+    multiple of the bet that they stand behind.
     """
     _check_open(command.game, game)
     check_seated(command.player, game)
@@ -119,7 +120,10 @@ def _number(command: PlaceBet, game: Game) -> int | None:
 def _limits(bet: Bet, game: Game) -> tuple[int, int]:
     """The least and the most that this bet's amount may be."""
     if bet.kind not in BEHIND:
-        return game.minimum, game.maximum
+        room = game.maximum - _staked(bet, game)
+        if room < game.minimum:
+            raise BetNotAllowed(f"the {bet.kind} bet is at the table's limit, {game.maximum}")
+        return game.minimum, room
     times = MOST_LAID if bet.kind in _LAID_BEHIND.values() else MOST_TAKEN[bet.number]
     most = times * _in_front(bet, game) - _staked(bet, game)
     if most <= 0:

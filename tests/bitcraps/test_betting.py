@@ -74,6 +74,17 @@ def test_a_bet_keeps_within_the_limits() -> None:
         assert (refused.minimum, refused.maximum, refused.amount) == (5, 100, amount)
 
 
+def test_the_maximum_is_for_all_that_lies_on_the_same_bet() -> None:
+    state = seated(bet(1, BetKind.PLACE, 60, 6), bet(2, BetKind.PLACE, 80, 8, "bob"))
+    assert placed(state, BetKind.PLACE, 40, 6)
+    with pytest.raises(BetOutOfLimits, match="from 5 to 40"):
+        placed(state, BetKind.PLACE, 41, 6)
+    assert placed(state, BetKind.PLACE, 100, 8)
+    full = seated(bet(1, BetKind.FIELD, 96))
+    with pytest.raises(BetNotAllowed, match="at the table's limit, 100"):
+        placed(full, BetKind.FIELD, 5)
+
+
 def test_the_account_covers_the_bet() -> None:
     command = PlaceBet("g", "ann", BetKind.FIELD, 10)
     assert place_bet(command, seated(), Account(exists=True, balance=10))
