@@ -318,11 +318,14 @@ class ReactionRunner(Following):
         return list(self._followers.values())
 
     def _lag_behind(self, goal: int) -> bool:
+        everyone = self._followers.values()
+        if any(follower.is_active and follower.position < goal for follower in everyone):
+            return True
+        others = [follower.name for follower in everyone if not follower.is_active]
+        if not others:
+            return False  # without a look at the store, where each timer is a checkpoint
         known = {s.name: s.position for s in self.store.projections() if s.kind == "reaction"}
-        return any(
-            (f.position if f.is_active else known.get(f.name, 0)) < goal
-            for f in self._followers.values()
-        )
+        return any(known.get(name, 0) < goal for name in others)
 
     def timers(self, reaction: Reaction) -> list[SetTimer]:
         """A reaction's timers that are set, the one that is due first at the beginning."""
