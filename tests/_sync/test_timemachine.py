@@ -271,6 +271,24 @@ def test_finding_tells_how_far_it_is_and_can_be_left() -> None:
         assert found.position == 7_000
 
 
+@pytest.mark.parametrize("way", [{"last": True}, {"monotone": True}, {"last": True, "start": 9}])
+def test_any_search_can_be_left(way: dict[str, Any]) -> None:
+    with opened() as store:
+        for _ in range(20):
+            store.append("account-ada", [Deposited("ada", 1) for _ in range(1000)])
+        told: list[tuple[int, int]] = []
+
+        def leave(*at: int) -> None:
+            told.append((at[0], at[1]))
+            if len(told) == 3:
+                raise EnoughError
+
+        machine = TimeMachine(store, bank)
+        with pytest.raises(EnoughError):
+            machine.find_when(lambda s: s.total < 0, progress=leave, **way)
+        assert all(position <= last <= 20_005 for position, last in told)
+
+
 class EnoughError(Exception):
     """Somebody has seen enough."""
 

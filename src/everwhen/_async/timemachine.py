@@ -155,9 +155,11 @@ class TimeMachine(Generic[S]):
         """
         first, until = await self._between(start, end)
         if last:
-            return await self._finder.last(condition, first, until)
+            return await self._finder.last(
+                condition, first, until, tracked=tracked, progress=progress
+            )
         if monotone:
-            return await self._finder.bisected(condition, first, until)
+            return await self._finder.bisected(condition, first, until, progress)
         return await self._finder.first(condition, first, until, tracked=tracked, progress=progress)
 
     async def transitions(

@@ -161,11 +161,15 @@ class Finder(Generic[S]):
                 return transition.visit
         return None
 
-    def bisected(self, condition: Condition, start: int, last: int) -> Visit[S] | None:
+    def bisected(
+        self, condition: Condition, start: int, last: int, progress: Progress | None = None
+    ) -> Visit[S] | None:
         """The first moment at which a condition holds that, once it does, never ceases to."""
         past = self._past
         low, nothing_up_to, high = start, start, last
         while high - nothing_up_to > 1:
+            if progress is not None:
+                progress(low, last)
             middle = (nothing_up_to + high) // 2
             waypoint = past.waypoint(middle)
             if waypoint.read_until <= low:
@@ -175,20 +179,30 @@ class Finder(Generic[S]):
             else:
                 low = nothing_up_to = waypoint.read_until
                 nothing_up_to = max(middle, low)
-        return self.first(condition, low, high, tracked=False)
+        return self.first(condition, low, high, tracked=False, progress=progress)
 
-    def last(self, condition: Condition, start: int, last: int) -> Visit[S] | None:
+    def last(
+        self,
+        condition: Condition,
+        start: int,
+        last: int,
+        *,
+        tracked: bool = True,
+        progress: Progress | None = None,
+    ) -> Visit[S] | None:
         """The last moment in ``start … last`` at which the condition holds."""
         past = self._past
         present = past.visit(last)
         if holds(condition, present.state):
             return present
-        known = self._knows(reads_of(condition, present.state), last)
+        known = tracked and self._knows(reads_of(condition, present.state), last)
         upper, size = last, _FIRST_CHUNK
         while upper > start:
             lower = max(start, upper - size)
             ended: Transition[S] | None = None
-            for transition in self.transitions(condition, lower, upper, tracked=known):
+            for transition in self.transitions(
+                condition, lower, upper, tracked=known, progress=progress
+            ):
                 if not transition.holds:
                     ended = transition
             if ended is not None and ended.visit.position > lower:

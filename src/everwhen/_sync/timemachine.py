@@ -156,9 +156,9 @@ class TimeMachine(Generic[S]):
         """
         first, until = self._between(start, end)
         if last:
-            return self._finder.last(condition, first, until)
+            return self._finder.last(condition, first, until, tracked=tracked, progress=progress)
         if monotone:
-            return self._finder.bisected(condition, first, until)
+            return self._finder.bisected(condition, first, until, progress)
         return self._finder.first(condition, first, until, tracked=tracked, progress=progress)
 
     def transitions(
