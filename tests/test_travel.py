@@ -25,6 +25,7 @@ from everwhen import (
     NewEvent,
     Query,
     RecordedEvent,
+    Step,
     Store,
     TimeMachine,
     UnknownEvent,
@@ -367,9 +368,15 @@ def test_an_altered_history(history: Histories, make: Callable[[], Fold[Any]], s
             assert supposed.state == fold.apply(fold.initial(), rest)
             assert supposed.state == altered.travel_to(until).state
         assert sum(supposed.left_out.values()) == len({p for p in without if p <= until})
-        steps = list(altered.replay(until))
+        steps = list(altered.replay(end=until))
         if steps:
             assert steps[-1].after == supposed.state
+            assert steps[-1].left_out <= sum(supposed.left_out.values())
+        assert not any(isinstance(step, Step) for step in steps)
+        first = rng.randint(0, until)
+        assert list(altered.replay(first, until)) == [
+            step for step in steps if step.position > first or not first
+        ]
         assert machine.travel_to(until).state == store.fold(fold, Query().up_to(until))
         assert not diff(altered.travel_to(0).state, fold.initial())
 

@@ -23,7 +23,7 @@ from everwhen._sync.subscription import Subscription
 from everwhen._sync.timemachine import TimeMachine
 from everwhen._sync.undo import Undo
 from everwhen.aggregate import Aggregate
-from everwhen.alterations import Alteration, Supposed, Where
+from everwhen.alterations import Alteration, Supposed, SupposedStep, Where
 from everwhen.branching import BranchInfo
 from everwhen.clock import Clock, system_clock
 from everwhen.codec import CodecStep, EventTypes
@@ -265,6 +265,7 @@ __all__ = [
     "StreamInfo",
     "Subscription",
     "Supposed",
+    "SupposedStep",
     "TableProjection",
     "Tables",
     "TimeMachine",

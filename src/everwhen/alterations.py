@@ -10,6 +10,7 @@ import msgspec
 
 from everwhen.commits import Write
 from everwhen.contract import category_of
+from everwhen.diff import Diff, diff
 from everwhen.errors import InvalidQueryError
 from everwhen.recorded import RecordedEvent
 
@@ -110,3 +111,30 @@ class Supposed(msgspec.Struct, Generic[S], frozen=True):
     left_out: Mapping[str, int]
     edited: int
     inserted: int
+
+
+class SupposedStep(msgspec.Struct, Generic[S], frozen=True):
+    """One event of a history that never happened, and the states before and after it.
+
+    ``left_out`` is how many events were left out on the way there.
+    """
+
+    events: Sequence[RecordedEvent[Any]]
+    before: S
+    after: S
+    left_out: int
+
+    @property
+    def event(self) -> RecordedEvent[Any]:
+        """What is supposed to have happened."""
+        return self.events[0]
+
+    @property
+    def position(self) -> int:
+        """The event's position; of one that was inserted that of the event before it."""
+        return self.event.position
+
+    @property
+    def changes(self) -> Diff:
+        """What the event would have changed."""
+        return diff(self.before, self.after)

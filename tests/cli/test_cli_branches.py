@@ -82,11 +82,14 @@ def test_creating(shell: Shell, forked: Path) -> None:
 
 
 def test_renaming_and_deleting(shell: Shell, forked: Path) -> None:
-    assert shell("branch", "rename", forked, "one", "uno").code == 0
+    assert shell("branch", "rename", forked, "one", "eins").out == ""
+    (new,) = shell("branch", "rename", forked, "eins", "uno", "--json").records
+    assert (new["name"], new["parent"]) == ("uno", "main")
     refused = shell("branch", "delete", forked, "uno")
     assert refused.code == 1
     assert "(two)" in refused.err
-    assert shell("branch", "delete", forked, "uno", "--with-children").code == 0
+    told = shell("branch", "delete", forked, "uno", "--with-children", "--json")
+    assert sorted(record["name"] for record in told.records) == ["two", "uno"]
     assert shell("branch", "list", forked).out == ""
     gone = shell("read", forked, "--branch", "uno")
     assert (gone.code, gone.out) == (1, "")

@@ -115,7 +115,13 @@ def test_replay(shell: Shell, trip: Path) -> None:
         (4, {"x": 4}),
         (5, {"x": 5}),
     ]
+    assert [r["left_out"] for r in eves.records] == [3, 3]
     assert "not what happened: 3 events were left out (3 Moved)" in eves.err
+    one = shell.process("replay", trip, "--where", "event.by > 3 || event.nix", "-n", 1, *FOLD)
+    assert one.rows[0][0] == "4"
+    assert "not what happened: 3 events were left out (3 Moved)" in one.err
+    none = shell.process("replay", trip, "--user", "eve", "-n", 0, "--from", 2, *FOLD)
+    assert (none.out, "2 events were left out" in none.err) == ("", True)
     others = shell.process("replay", trip, "--user", "eve", "--without", *FOLD, "--json")
     assert [r["position"] for r in others.records] == [1, 2, 3]
     assert "2 events were left out" in others.err
@@ -132,6 +138,9 @@ def test_wrong_words(shell: Shell, trip: Path) -> None:
         (("replay", trip, "walk-eve"), 1, "no stream 'walk-eve'"),
         (("blame", trip, "", "walk-ada", "-c", "walk"), 2, "not both"),
         (("replay", trip, "--from", "4", "--to", "2"), 2, "lies behind the end"),
+        (("replay", trip, "--user", "eve", "--from", "4", "--to", "2"), 2, "lies behind the end"),
+        (("replay", trip, "--where", "total > 2"), 2, "event and recorded, not total"),
+        (("replay", trip, "--where", "event.by >"), 2, "still to come"),
     ):
         done = shell(*words)
         assert (done.code, says in done.err) == (code, True), done

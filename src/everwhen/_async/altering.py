@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from everwhen._async.past import Past
-from everwhen.alterations import Alteration, Supposed
+from everwhen.alterations import Alteration, Supposed, SupposedStep
 from everwhen.commits import Write
 from everwhen.contract import StoredSlice
 from everwhen.diff import Diff, diff
 from everwhen.errors import InvalidQueryError
 from everwhen.reading import by_position
 from everwhen.recorded import RecordedEvent, entries_of, recorded_events
-from everwhen.travel import HEAD, Moment, Step
+from everwhen.travel import HEAD, Moment
 
 if TYPE_CHECKING:
     from everwhen._async.timemachine import TimeMachine
@@ -27,8 +27,9 @@ _NEVER_COMMITTED: Final = bytes(16)
 class AlteredHistory(Generic[S]):
     """A history that never happened, to be travelled like the true one.
 
-    Its states come as `Supposed`, never as `Visit`, and no snapshot is ever taken of them. Events
-    that were inserted or edited have the nil UUID as the id of their commit.
+    Its states come as `Supposed` and `SupposedStep`, never as `Visit` and `Step`, and no snapshot
+    is ever taken of them. Events that were inserted or edited have the nil UUID as the id of their
+    commit.
     """
 
     def __init__(self, machine: TimeMachine[S], past: Past[S], alteration: Alteration) -> None:
@@ -46,14 +47,18 @@ class AlteredHistory(Generic[S]):
             state = _after(fold, state, events)
         return Supposed(state, last, dict(counts.left_out), counts.edited, counts.inserted)
 
-    async def replay(self, end: Moment = HEAD) -> AsyncIterator[Step[S]]:
-        """Each step from where it begins to differ from the true history, up to a moment."""
-        last = await self._machine.position_of(end)
-        fold = self._past.fold
+    async def replay(self, start: Moment = 0, end: Moment = HEAD) -> AsyncIterator[SupposedStep[S]]:
+        """Each step behind the moment ``start``, up to and with the moment ``end``.
+
+        It begins where this history differs from the true one, if that is later.
+        """
+        first, last = await self._machine.between(start, end)
+        counts, fold = _Counts(), self._past.fold
         state = (await self._past.visit(min(self.alteration.begins, last))).state
-        async for events in self._events(last, _Counts()):
+        async for events in self._events(last, counts):
             after = _after(fold, fold.copied(state), events)
-            yield Step(events, state, after)
+            if events[0].position > first or not first:
+                yield SupposedStep(events, state, after, counts.left_out.total())
             state = after
 
     async def diff(self, moment: Moment = HEAD) -> Diff:

@@ -111,6 +111,17 @@ class TimeMachine(Generic[S]):
                     "an occurred time is no place in the order of recording; travel_to() goes there"
                 )
 
+    async def between(self, start: Moment, end: Moment) -> tuple[int, int]:
+        """The positions that two moments mean; a relative ``end`` counts from the start.
+
+        Raises `InvalidQueryError` where the start lies behind the end.
+        """
+        first = await self.position_of(start)
+        until = await self.position_of(end, here=first)
+        if first > until:
+            raise InvalidQueryError(f"the start, {first}, lies behind the end, {until}")
+        return first, until
+
     async def step_at(self, position: int) -> Step[S]:
         """The step at an event's position. Raises `InvalidQueryError` where there is none."""
         return await self._past.step_at(position)
@@ -124,7 +135,7 @@ class TimeMachine(Generic[S]):
 
     async def replay(self, start: Moment = 0, end: Moment = HEAD) -> AsyncIterator[Step[S]]:
         """Each step behind the moment ``start``, up to and with the moment ``end``."""
-        first, until = await self._between(start, end)
+        first, until = await self.between(start, end)
         async for step in self._past.steps(first, until):
             yield step
 
@@ -153,7 +164,7 @@ class TimeMachine(Generic[S]):
         for a condition that asks for ``type(…)``, after each event that changes the state.
         ``progress`` is told the position it has come to, and the last one.
         """
-        first, until = await self._between(start, end)
+        first, until = await self.between(start, end)
         if last:
             return await self._finder.last(
                 condition, first, until, tracked=tracked, progress=progress
@@ -172,7 +183,7 @@ class TimeMachine(Generic[S]):
         progress: Progress | None = None,
     ) -> AsyncIterator[Transition[S]]:
         """Whether a condition holds at the start, and each moment at which that changes."""
-        first, until = await self._between(start, end)
+        first, until = await self.between(start, end)
         async for transition in self._finder.transitions(
             condition, first, until, tracked=tracked, progress=progress
         ):
@@ -189,7 +200,7 @@ class TimeMachine(Generic[S]):
     ) -> AsyncIterator[Visit[S]]:
         """Every moment at which a condition holds: a state for each event while it does."""
         began: Visit[S] | None = None
-        _, until = await self._between(start, end)
+        _, until = await self.between(start, end)
         async for transition in self.transitions(
             condition, tracked=tracked, start=start, end=end, progress=progress
         ):
@@ -205,7 +216,7 @@ class TimeMachine(Generic[S]):
         self, path: str | Path, *, start: Moment = 0, end: Moment = HEAD
     ) -> AsyncIterator[Written]:
         """Each value that a part of the state has had, with the event that wrote it."""
-        first, until = await self._between(start, end)
+        first, until = await self.between(start, end)
         read = Read(path_of(path))
         async for position, before, after in self._finder.writes(read, first, until):
             yield Written(await self._event_at(position), before, after)
@@ -222,7 +233,7 @@ class TimeMachine(Generic[S]):
 
         ``progress`` is told the position it has come to, and the last one.
         """
-        first, position = await self._between(start, until)
+        first, position = await self.between(start, until)
         found = await self._finder.last_write(Read(path_of(path)), first, position, progress)
         return None if found is None else await self._past.step_at(found)
 
@@ -238,7 +249,7 @@ class TimeMachine(Generic[S]):
 
         ``progress`` is told the position it has come to, and the last one.
         """
-        position, until = await self._between(after, end)
+        position, until = await self.between(after, end)
         found = await self._finder.next_write(Read(path_of(path)), position, until, progress)
         return None if found is None else await self._past.step_at(found)
 
@@ -305,13 +316,6 @@ class TimeMachine(Generic[S]):
         async for step in self.replay(start, end):
             if at.fits(step.event):
                 yield step, look(step)
-
-    async def _between(self, start: Moment, end: Moment) -> tuple[int, int]:
-        first = await self.position_of(start)
-        until = await self.position_of(end, here=first)
-        if first > until:
-            raise InvalidQueryError(f"the start, {first}, lies behind the end, {until}")
-        return first, until
 
     async def _visits(self, first: Visit[S], last: int) -> AsyncIterator[Visit[S]]:
         """The visit, and one at each event behind it up to a position."""

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from everwhen._sync.past import Past
-from everwhen.alterations import Alteration, Supposed
+from everwhen.alterations import Alteration, Supposed, SupposedStep
 from everwhen.commits import Write
 from everwhen.contract import StoredSlice
 from everwhen.diff import Diff, diff
 from everwhen.errors import InvalidQueryError
 from everwhen.reading import by_position
 from everwhen.recorded import RecordedEvent, entries_of, recorded_events
-from everwhen.travel import HEAD, Moment, Step
+from everwhen.travel import HEAD, Moment
 
 if TYPE_CHECKING:
     from everwhen._sync.timemachine import TimeMachine
@@ -28,8 +28,9 @@ _NEVER_COMMITTED: Final = bytes(16)
 class AlteredHistory(Generic[S]):
     """A history that never happened, to be travelled like the true one.
 
-    Its states come as `Supposed`, never as `Visit`, and no snapshot is ever taken of them. Events
-    that were inserted or edited have the nil UUID as the id of their commit.
+    Its states come as `Supposed` and `SupposedStep`, never as `Visit` and `Step`, and no snapshot
+    is ever taken of them. Events that were inserted or edited have the nil UUID as the id of their
+    commit.
     """
 
     def __init__(self, machine: TimeMachine[S], past: Past[S], alteration: Alteration) -> None:
@@ -47,14 +48,18 @@ class AlteredHistory(Generic[S]):
             state = _after(fold, state, events)
         return Supposed(state, last, dict(counts.left_out), counts.edited, counts.inserted)
 
-    def replay(self, end: Moment = HEAD) -> Iterator[Step[S]]:
-        """Each step from where it begins to differ from the true history, up to a moment."""
-        last = self._machine.position_of(end)
-        fold = self._past.fold
+    def replay(self, start: Moment = 0, end: Moment = HEAD) -> Iterator[SupposedStep[S]]:
+        """Each step behind the moment ``start``, up to and with the moment ``end``.
+
+        It begins where this history differs from the true one, if that is later.
+        """
+        first, last = self._machine.between(start, end)
+        counts, fold = _Counts(), self._past.fold
         state = (self._past.visit(min(self.alteration.begins, last))).state
-        for events in self._events(last, _Counts()):
+        for events in self._events(last, counts):
             after = _after(fold, fold.copied(state), events)
-            yield Step(events, state, after)
+            if events[0].position > first or not first:
+                yield SupposedStep(events, state, after, counts.left_out.total())
             state = after
 
     def diff(self, moment: Moment = HEAD) -> Diff:

@@ -112,6 +112,17 @@ class TimeMachine(Generic[S]):
                     "an occurred time is no place in the order of recording; travel_to() goes there"
                 )
 
+    def between(self, start: Moment, end: Moment) -> tuple[int, int]:
+        """The positions that two moments mean; a relative ``end`` counts from the start.
+
+        Raises `InvalidQueryError` where the start lies behind the end.
+        """
+        first = self.position_of(start)
+        until = self.position_of(end, here=first)
+        if first > until:
+            raise InvalidQueryError(f"the start, {first}, lies behind the end, {until}")
+        return first, until
+
     def step_at(self, position: int) -> Step[S]:
         """The step at an event's position. Raises `InvalidQueryError` where there is none."""
         return self._past.step_at(position)
@@ -125,7 +136,7 @@ class TimeMachine(Generic[S]):
 
     def replay(self, start: Moment = 0, end: Moment = HEAD) -> Iterator[Step[S]]:
         """Each step behind the moment ``start``, up to and with the moment ``end``."""
-        first, until = self._between(start, end)
+        first, until = self.between(start, end)
         for step in self._past.steps(first, until):
             yield step
 
@@ -154,7 +165,7 @@ class TimeMachine(Generic[S]):
         for a condition that asks for ``type(…)``, after each event that changes the state.
         ``progress`` is told the position it has come to, and the last one.
         """
-        first, until = self._between(start, end)
+        first, until = self.between(start, end)
         if last:
             return self._finder.last(condition, first, until, tracked=tracked, progress=progress)
         if monotone:
@@ -171,7 +182,7 @@ class TimeMachine(Generic[S]):
         progress: Progress | None = None,
     ) -> Iterator[Transition[S]]:
         """Whether a condition holds at the start, and each moment at which that changes."""
-        first, until = self._between(start, end)
+        first, until = self.between(start, end)
         for transition in self._finder.transitions(
             condition, first, until, tracked=tracked, progress=progress
         ):
@@ -188,7 +199,7 @@ class TimeMachine(Generic[S]):
     ) -> Iterator[Visit[S]]:
         """Every moment at which a condition holds: a state for each event while it does."""
         began: Visit[S] | None = None
-        _, until = self._between(start, end)
+        _, until = self.between(start, end)
         for transition in self.transitions(
             condition, tracked=tracked, start=start, end=end, progress=progress
         ):
@@ -204,7 +215,7 @@ class TimeMachine(Generic[S]):
         self, path: str | Path, *, start: Moment = 0, end: Moment = HEAD
     ) -> Iterator[Written]:
         """Each value that a part of the state has had, with the event that wrote it."""
-        first, until = self._between(start, end)
+        first, until = self.between(start, end)
         read = Read(path_of(path))
         for position, before, after in self._finder.writes(read, first, until):
             yield Written(self._event_at(position), before, after)
@@ -221,7 +232,7 @@ class TimeMachine(Generic[S]):
 
         ``progress`` is told the position it has come to, and the last one.
         """
-        first, position = self._between(start, until)
+        first, position = self.between(start, until)
         found = self._finder.last_write(Read(path_of(path)), first, position, progress)
         return None if found is None else self._past.step_at(found)
 
@@ -237,7 +248,7 @@ class TimeMachine(Generic[S]):
 
         ``progress`` is told the position it has come to, and the last one.
         """
-        position, until = self._between(after, end)
+        position, until = self.between(after, end)
         found = self._finder.next_write(Read(path_of(path)), position, until, progress)
         return None if found is None else self._past.step_at(found)
 
@@ -304,13 +315,6 @@ class TimeMachine(Generic[S]):
         for step in self.replay(start, end):
             if at.fits(step.event):
                 yield step, look(step)
-
-    def _between(self, start: Moment, end: Moment) -> tuple[int, int]:
-        first = self.position_of(start)
-        until = self.position_of(end, here=first)
-        if first > until:
-            raise InvalidQueryError(f"the start, {first}, lies behind the end, {until}")
-        return first, until
 
     def _visits(self, first: Visit[S], last: int) -> Iterator[Visit[S]]:
         """The visit, and one at each event behind it up to a position."""

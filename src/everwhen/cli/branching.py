@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -176,10 +176,14 @@ def rename(
     store: StoreArgument,
     name: _Name,
     new_name: Annotated[str, typer.Argument(metavar="NEW", help="The name that it gets.")],
+    *,
+    json: JsonOption = False,
 ) -> None:
-    """Rename a branch."""
+    """Rename a branch. Silent where all is well; --json tells the branch as it is then."""
     with existing(store, write=True) as opened:
         opened.rename_branch(name, new_name)
+        if json:
+            _tell(info for info in opened.branches() if info.name == new_name)
 
 
 def delete(
@@ -189,13 +193,25 @@ def delete(
     with_children: Annotated[
         bool, typer.Option("--with-children", help="And all that fork off it, if any.")
     ] = False,
+    json: JsonOption = False,
 ) -> None:
     """Delete a branch and all that was written on it.
 
-    Refused, with exit code 1, while other branches fork off it.
+    Refused, with exit code 1, while other branches fork off it. Silent where all is well; --json
+    tells what is gone, a branch a line.
     """
     with existing(store, write=True) as opened:
+        before = opened.branches()
         opened.delete_branch(name, with_children=with_children)
+        left = {info.id for info in opened.branches()}
+    if json:
+        _tell(info for info in before if info.id not in left)
+
+
+def _tell(branches: Iterable[BranchInfo]) -> None:
+    out = Output(json=True)
+    for info in branches:
+        out.line(_record(info))
 
 
 def _record(info: BranchInfo) -> dict[str, object]:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from everwhen import MISSING, Change, RecordedEvent, Step, Visit, Written, command_of, plain
+from everwhen import (
+    MISSING,
+    Change,
+    RecordedEvent,
+    Step,
+    SupposedStep,
+    Visit,
+    Written,
+    command_of,
+    plain,
+)
 from everwhen.cli.terminal import Column, plain_value
 from everwhen.cli.views import EventView, utc
 from everwhen.paths import Path, text_of
@@ -16,6 +26,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _MOST = 6
+
+AnyStep: TypeAlias = Step[Any] | SupposedStep[Any]
 
 
 class BlameEntry(msgspec.Struct, frozen=True):
@@ -62,9 +74,10 @@ class StepView:
         Column("CHANGES"),
     )
 
-    def record(self, step: Step[Any]) -> object:
+    def record(self, step: AnyStep) -> object:
         """The event, and the changes as JSON Patch."""
         event = step.event
+        supposed = {"left_out": step.left_out} if isinstance(step, SupposedStep) else {}
         return {
             "position": event.position,
             "stream": event.stream,
@@ -73,9 +86,10 @@ class StepView:
             "recorded_at": utc(event.recorded_at),
             "data": msgspec.Raw(event.json),
             "changes": [ChangeView().record(change) for change in step.changes],
+            **supposed,
         }
 
-    def plain(self, step: Step[Any]) -> Sequence[str]:
+    def plain(self, step: AnyStep) -> Sequence[str]:
         """Position, time, stream, version, type, and the changes as JSON Patch."""
         event = step.event
         return (
@@ -87,7 +101,7 @@ class StepView:
             plain_value(step.changes.patch()),
         )
 
-    def cells(self, step: Step[Any]) -> Sequence[Text]:
+    def cells(self, step: AnyStep) -> Sequence[Text]:
         """The event, and the first changes in one line."""
         from everwhen.cli import looks
 

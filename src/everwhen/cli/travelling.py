@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Annotated, Any
@@ -11,7 +11,11 @@ import typer
 
 from everwhen import (
     HEAD,
+    DecodeError,
+    Expression,
+    ExpressionError,
     Query,
+    RecordedEvent,
     Supposed,
     TimeMachine,
     Where,
@@ -35,6 +39,7 @@ from everwhen.cli.options import (
 from everwhen.cli.own_code import event_types, fold
 from everwhen.cli.terminal import Output
 from everwhen.cli.travel_views import BlameEntry, BlameView, ChangeView, StepView, WrittenView
+from everwhen.expressions import Variables
 from everwhen.paths import value_at
 
 
@@ -161,6 +166,14 @@ def replay(
         list[str] | None,
         typer.Option("--correlation", metavar="ID", help="Only events of this correlation."),
     ] = None,
+    which: Annotated[
+        str | None,
+        typer.Option(
+            "--where",
+            metavar="CONDITION",
+            help="Only events for which this holds, such as 'event.amount > 50'.",
+        ),
+    ] = None,
     without: Annotated[
         bool, typer.Option("--without", help="Replay all but the events that are meant.")
     ] = False,
@@ -175,15 +188,16 @@ def replay(
 ) -> None:
     """Replay history step by step: each event, and what it changed in the state.
 
-    With --type, --tag, --user or --correlation the replay is filtered: it tells the state as it
-    would be if only those events had happened (or, with --without, all the others), and says what
-    was left out.
+    With --type, --tag, --user, --correlation or --where the replay is filtered: it tells the state
+    as it would be if only those events had happened (or, with --without, all the others), and says
+    what was left out. The condition of --where sees event and recorded.
 
-    Columns in a pipe: position, recorded_at, stream, version, type, changes as JSON Patch.
+    Columns in a pipe: position, recorded_at, stream, version, type, changes as JSON Patch. With
+    --json each step of a filtered replay says how many events were left_out before it.
     """
-    where = _where(type_, tag, user, correlation)
+    where = _where(type_, tag, user, correlation, which)
     if where is None and without:
-        raise Stop("--without goes with --type, --tag, --user or --correlation", USAGE)
+        raise Stop("--without goes with --type, --tag, --user, --correlation or --where", USAGE)
     with machine_over(store, stream, category, fold_, events, branch) as machine:
         out = Output(json=json)
         first, last = given_moment_of(start), given_moment_of(end)
@@ -191,11 +205,13 @@ def replay(
             out.list(islice(machine.replay(first, last), limit), StepView())
             return
         altered = machine.altered(without=where) if without else machine.altered(only=where)
-        begins = machine.position_of(first)
-        steps = (step for step in altered.replay(last) if step.position > begins)
-        out.list(islice(steps, limit), StepView())
-        if limit is None:
-            _say_left_out(altered.travel_to(last))
+        steps = altered.replay(first, last)
+        if limit is not None:
+            shown = list(islice(steps, limit))
+            last = shown[-1].position if shown else first
+            steps = iter(shown)
+        out.list(steps, StepView())
+        _say_left_out(altered.travel_to(last))
 
 
 def _say_left_out(supposed: Supposed[Any]) -> None:
@@ -212,15 +228,36 @@ def _where(
     tags: list[str] | None,
     users: list[str] | None,
     correlations: list[str] | None,
+    which: str | None,
 ) -> Where | None:
-    if not (types or tags or users or correlations):
+    if not (types or tags or users or correlations or which):
         return None
     return Where(
         types=frozenset(types or ()),
         tags=frozenset(tags or ()),
         users=frozenset(users or ()),
         correlations=frozenset(correlations or ()),
+        predicate=_predicate(which) if which else None,
     )
+
+
+def _predicate(text: str) -> Callable[[RecordedEvent[Any]], bool]:
+    """Whether a condition holds for an event. Where it can't be evaluated it doesn't."""
+    condition = Expression(text)
+    others = condition.names - {"event", "recorded"}
+    if others:
+        raise Stop(
+            f"--where is asked of events: event and recorded, not {', '.join(sorted(others))}",
+            USAGE,
+        )
+
+    def holds(event: RecordedEvent[Any]) -> bool:
+        try:
+            return condition.condition(Variables(None, event=event))
+        except (ExpressionError, DecodeError):
+            return False
+
+    return holds
 
 
 @contextmanager
