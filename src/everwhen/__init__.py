@@ -91,6 +91,7 @@ from everwhen.expressions import Expression, Variables
 from everwhen.fold import Document, Fold, document, documents
 from everwhen.merges import Invariant, MergeItem, MergePlan, MergeRecord, PathConflict
 from everwhen.metadata import CommitMetadata, causation, context
+from everwhen.parallel import Processes
 from everwhen.paths import MISSING, plain
 from everwhen.projections import (
     OnError,
@@ -228,6 +229,7 @@ __all__ = [
     "Problem",
     "Proceed",
     "ProceedQuery",
+    "Processes",
     "Projection",
     "ProjectionError",
     "ProjectionRunner",

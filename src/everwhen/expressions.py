@@ -98,8 +98,16 @@ class Expression:
         value = self(Variables(watched(state, (), trace)))
         return value, widest(trace)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _read_again, (self.text, self.steps)
+
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
+
+
+def _read_again(text: str, steps: int) -> Expression:
+    """An expression that comes from another process."""
+    return Expression(text, steps=steps)
 
 
 class Variables(Mapping[str, Any]):

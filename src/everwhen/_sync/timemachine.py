@@ -11,6 +11,7 @@ from everwhen._sync.altering import AlteredHistory
 from everwhen._sync.finding import Finder
 from everwhen._sync.histories import blamed, explained
 from everwhen._sync.past import Past, Progress
+from everwhen._sync.seam import sleep
 from everwhen._sync.store import EVERYTHING, Store
 from everwhen.alterations import Alteration, Where
 from everwhen.commits import Write
@@ -18,6 +19,7 @@ from everwhen.contract import Checkpoint
 from everwhen.diff import Diff, are_alike, diff
 from everwhen.errors import InvalidQueryError
 from everwhen.fold import Fold
+from everwhen.parallel import Processes, searching
 from everwhen.paths import Path, existing_path, path_of, plain
 from everwhen.query import Query
 from everwhen.reading import by_position
@@ -45,6 +47,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 _BOOKMARK: Final = "bookmark/"
+_APART: Final = 0.02
 
 
 class TimeMachine(Generic[S]):
@@ -156,6 +159,7 @@ class TimeMachine(Generic[S]):
         start: Moment = 0,
         end: Moment = HEAD,
         progress: Progress | None = None,
+        processes: Processes | None = None,
     ) -> Visit[S] | None:
         """The first moment at which a condition on the state holds, or the ``last``; else None.
 
@@ -163,9 +167,15 @@ class TimeMachine(Generic[S]):
         that once it holds it never ceases to: then it is bisected. Otherwise it is asked again
         where the parts of the state that it looked at were written; with ``tracked=False``, say
         for a condition that asks for ``type(…)``, after each event that changes the state.
-        ``progress`` is told the position it has come to, and the last one.
+        ``progress`` is told the position it has come to, and the last one; what it raises ends
+        the search. With ``processes`` several of them ask after each event, each in its own piece
+        of history; they begin at once where `prepare` has left waypoints.
         """
         first, until = self.between(start, end)
+        if processes is not None:
+            if monotone:
+                raise InvalidQueryError("a bisection needs no processes; leave one of them out")
+            return self._found_by(processes, condition, first, until, progress, last=last)
         if last:
             return self._finder.last(condition, first, until, tracked=tracked, progress=progress)
         if monotone:
@@ -315,6 +325,37 @@ class TimeMachine(Generic[S]):
         for step in self.replay(start, end):
             if at.fits(step.event):
                 yield step, look(step)
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """The fold and what it is of, and the store or branch: what must agree elsewhere."""
+        return f"{self._past.subject} (version {self.fold.version})", self.store.name
+
+    def _found_by(
+        self,
+        processes: Processes,
+        condition: Condition,
+        first: int,
+        until: int,
+        progress: Progress | None,
+        *,
+        last: bool,
+    ) -> Visit[S] | None:
+        of = self.identity
+        with searching(processes, condition, first, until, of=of, last=last) as search:
+            try:
+                while not search.is_over:
+                    if progress is not None:
+                        progress(min(first + search.looked_through, until), until)
+                    sleep(_APART)
+                found = search.found
+            finally:
+                while not search.stop():
+                    sleep(_APART)
+        if found is None:
+            return None
+        at_an_end = found.until in (first, until)
+        return self._past.visit(found.until if at_an_end else found.position)
 
     def _visits(self, first: Visit[S], last: int) -> Iterator[Visit[S]]:
         """The visit, and one at each event behind it up to a position."""
