@@ -40,11 +40,12 @@ FIRST: Final = bytes(HASH_SIZE)
 MAX_ENTRY: Final = 0xFFFF
 
 _HEAD: Final = Struct(f">{len(PREFIX)}sQ{HASH_SIZE}sq16sB")
-_HEAD_AND_METADATA: Final = Struct(_HEAD.format + "I")
 _SLICE: Final = Struct(">QQIH")
 _LENGTH: Final = Struct(">I")
 _NO_METADATA: Final = 0xFFFFFFFF
 _INLINE, _HASHED = 0, 1
+_pack_head = Struct(_HEAD.format + "I").pack
+_pack_slice, _pack_length = _SLICE.pack, _LENGTH.pack
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -126,41 +127,38 @@ def entry_of(index: int, previous: bytes, slices: Sequence[LoggedSlice]) -> byte
 
     What belongs to the whole commit is taken from the first slice.
     """
-    head = _entry(index, previous, slices)
-    return head if len(head) <= MAX_ENTRY else _hashed(head)
+    data = _entry(b"", index, previous, slices)
+    return data if len(data) <= MAX_ENTRY else _hashed(data)
 
 
 def leaf_of(index: int, previous: bytes, slices: Sequence[LoggedSlice]) -> bytes:
     """The leaf hash of `entry_of`, which is the next entry's ``previous``."""
-    return sha256(b"\x00" + entry_of(index, previous, slices)).digest()
+    data = _entry(b"\x00", index, previous, slices)
+    if len(data) > MAX_ENTRY + 1:
+        data = b"\x00" + _hashed(data[1:])
+    return sha256(data).digest()
 
 
 def content_of(slices: Sequence[LoggedSlice]) -> bytes:
     """The content of a commit alone: what an entry with a hash in its place leaves out."""
-    return _entry(0, FIRST, slices)[_HEAD.size :]
+    return _entry(b"", 0, FIRST, slices)[_HEAD.size :]
 
 
-def _entry(index: int, previous: bytes, slices: Sequence[LoggedSlice]) -> bytes:
+def _entry(lead: bytes, index: int, previous: bytes, slices: Sequence[LoggedSlice]) -> bytes:
+    """The entry with its content, however long, behind ``lead``. Every commit comes by here."""
     first = slices[0]
-    metadata = first.metadata
-    stream, body = first.stream.encode(), first.body
-    parts = (
-        _HEAD_AND_METADATA.pack(
-            PREFIX,
-            index,
-            previous,
-            first.recorded_at,
-            first.commit_id,
-            _INLINE,
-            _NO_METADATA if metadata is None else len(metadata),
-        ),
+    metadata, stream, body = first.metadata, first.stream.encode(), first.body
+    length = _NO_METADATA if metadata is None else len(metadata)
+    data = b"%b%b%b%b%b%b%b" % (
+        lead,
+        _pack_head(PREFIX, index, previous, first.recorded_at, first.commit_id, _INLINE, length),
         metadata or b"",
-        _SLICE.pack(first.position, first.version, first.count, len(stream)),
+        _pack_slice(first.position, first.version, first.count, len(stream)),
         stream,
-        _LENGTH.pack(len(body)),
+        _pack_length(len(body)),
         body,
     )
-    return b"".join(parts) if len(slices) == 1 else b"".join((*parts, *_others(slices)))
+    return data if len(slices) == 1 else data + b"".join(_others(slices))
 
 
 def _others(slices: Sequence[LoggedSlice]) -> list[bytes]:
@@ -168,9 +166,9 @@ def _others(slices: Sequence[LoggedSlice]) -> list[bytes]:
     for other in slices[1:]:
         stream = other.stream.encode()
         parts += (
-            _SLICE.pack(other.position, other.version, other.count, len(stream)),
+            _pack_slice(other.position, other.version, other.count, len(stream)),
             stream,
-            _LENGTH.pack(len(other.body)),
+            _pack_length(len(other.body)),
             other.body,
         )
     return parts
