@@ -30,7 +30,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from everwhen_verify.errors import MalformedError
-from everwhen_verify.merkle import HASH_SIZE
+from everwhen_verify.merkle import HASH_SIZE, leaf_hash
 
 PREFIX: Final = b"everwhen-commit/v1\n"
 CONTENT_PREFIX: Final = b"everwhen-content/v1\n"
@@ -139,6 +139,12 @@ def leaf_of(index: int, previous: bytes, slices: Sequence[LoggedSlice]) -> bytes
     return sha256(data).digest()
 
 
+def evidence_of(index: int, previous: bytes, slices: Sequence[LoggedSlice]) -> bytes:
+    """The entry with all that it speaks of: where it has only its content's hash, both."""
+    data = _entry(b"", index, previous, slices)
+    return data if len(data) <= MAX_ENTRY else _hashed(data) + data[_HEAD.size :]
+
+
 def content_of(slices: Sequence[LoggedSlice]) -> bytes:
     """The content of a commit alone: what an entry with a hash in its place leaves out."""
     return _entry(b"", 0, FIRST, slices)[_HEAD.size :]
@@ -210,6 +216,17 @@ def parse_entry(data: bytes, content: bytes | None = None) -> Entry:
         raise MalformedError("entry", f"form {form} with {len(rest):,} bytes is unknown")
     metadata, slices = (None, None) if content is None else _read_content(content)
     return Entry(index, previous, recorded_at, commit_id, content_hash, metadata, slices)
+
+
+def parse_evidence(data: bytes) -> tuple[bytes, Entry]:
+    """An entry's leaf hash, and the entry, from what `evidence_of` gives or the entry alone.
+
+    Raises `MalformedError` for anything else.
+    """
+    whole = data[: _HEAD.size + HASH_SIZE]
+    if len(data) > len(whole) and data[_HEAD.size - 1] == _HASHED:
+        return leaf_hash(whole), parse_entry(whole, data[len(whole) :])
+    return leaf_hash(data), parse_entry(data)
 
 
 def _read_content(content: bytes) -> tuple[bytes | None, tuple[EntrySlice, ...]]:

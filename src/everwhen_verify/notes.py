@@ -33,6 +33,7 @@ _TIME: Final = Struct(">Q")
 _MAX_TIME: Final = (1 << 63) - 1
 _KEY_SIZE: Final = 32
 _CONTROL: Final = re.compile("[\x00-\x09\x0b-\x1f]")
+_NOT_IN_NAMES: Final = re.compile("[\\s\x00-\x1f\ud800-\udfff]")
 
 
 class Kind(enum.IntEnum):
@@ -308,7 +309,7 @@ def _check_text(text: str) -> None:
 
 
 def _check_name(name: str, what: str) -> None:
-    if not name or "+" in name or any(c.isspace() or c < " " for c in name):
+    if not name or "+" in name or _NOT_IN_NAMES.search(name):
         raise MalformedError(what, f"{name[:60]!r} can't be a key's name")
 
 

@@ -1,0 +1,271 @@
+"""Whose signatures make a checkpoint count, as in C2SP tlog-policy.
+
+A policy is a text, such as::
+
+    log shop.example/log+4d1a7b2c+AY…
+    witness bank witness.bank.example+0c66a1b7+BC…
+    witness club witness.club.example+9f1e5a44+BD…
+    group both all bank club
+    quorum both
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from everwhen_verify.checkpoints import Checkpoint, parse_checkpoint
+from everwhen_verify.errors import MalformedError, PolicyError, SignatureError
+from everwhen_verify.merkle import EMPTY_ROOT
+from everwhen_verify.notes import Kind, Note, OpenedNote, Verifier, open_note
+from everwhen_verify.rollover import Rollover
+
+NOBODY: Final = "none"
+MAX_POLICY: Final = 1_000_000
+"""How many bytes a policy may have."""
+
+_REFUSED: Final = re.compile(rb"[^\t\n\x20-\x7e\x80-\xff]")
+_FIELDS: Final = {"log": (2, 3), "witness": (3, 4), "group": (4, 1_000), "quorum": (2, 2)}
+_THRESHOLD: Final = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
+_CLOCKS_DIFFER: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class LogKey:
+    """A log's key, and the sizes of tree that it signs: others are by its other keys."""
+
+    verifier: Verifier
+    url: str | None = None
+    first: int = 0
+    last: int | None = None
+
+    def signs(self, size: int) -> bool:
+        """Whether a tree of this size is this key's to sign."""
+        return self.first <= size and (self.last is None or size <= self.last)
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessKey:
+    """A witness's key, under the name that the policy has for it."""
+
+    name: str
+    verifier: Verifier
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Members of which so many have to have witnessed: names of witnesses and earlier groups."""
+
+    name: str
+    threshold: int
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Endorsement:
+    """A checkpoint that satisfies a policy: by which log's key, and which witnesses when.
+
+    The times are in seconds since 1970, as the witnesses say.
+    """
+
+    checkpoint: Checkpoint
+    log: Verifier
+    cosigned: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The logs that are trusted, the witnesses that are known, and which of them it takes."""
+
+    logs: tuple[LogKey, ...]
+    witnesses: tuple[WitnessKey, ...] = ()
+    groups: tuple[Group, ...] = ()
+    quorum: str = NOBODY
+
+    @classmethod
+    def parse(cls, data: bytes) -> Policy:
+        """Read a policy. Raises `PolicyError` that names the line."""
+        return _Reading().policy(data)
+
+    def with_rollovers(self, rollovers: Iterable[Rollover]) -> Policy:
+        """The policy with the keys that its logs' keys have handed over to, in order.
+
+        A key that was handed over signs no tree that is larger than the one it was handed over
+        at. Raises `PolicyError` for a rollover from a key that is not a log's.
+        """
+        logs = list(self.logs)
+        for rollover in rollovers:
+            at = next((i for i, log in enumerate(logs) if log.verifier == rollover.old), None)
+            if at is None or not logs[at].signs(rollover.size) or logs[at].last is not None:
+                raise PolicyError(
+                    f"the rollover at {rollover.size:,} entries is from a key that isn't "
+                    f"the log's then: {rollover.old.vkey}"
+                )
+            logs[at] = replace(logs[at], last=rollover.size)
+            logs.append(LogKey(rollover.new, logs[at].url, rollover.size))
+        return replace(self, logs=tuple(logs))
+
+    def check(self, note: bytes | Note, now: int | None = None) -> Endorsement:
+        """Whether a signed checkpoint counts.
+
+        With ``now``, in seconds since 1970, cosignatures of the future don't. Raises
+        `MalformedError` for what is no checkpoint, `SignatureError` for a wrong signature of a
+        key that is known, or none by the log, and `PolicyError` where witnesses are missing.
+        """
+        keys = [log.verifier for log in self.logs] + [one.verifier for one in self.witnesses]
+        opened = open_note(note, keys)
+        checkpoint = parse_checkpoint(opened.text)
+        if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
+            raise MalformedError("checkpoint", "the root of no entries is another one")
+        log = self._log_of(opened, checkpoint)
+        cosigned = self._cosigned(opened, now)
+        if self.quorum != NOBODY and self.quorum not in self._witnessed(set(cosigned)):
+            raise PolicyError(self._missing(set(cosigned)))
+        return Endorsement(checkpoint, log, cosigned)
+
+    def _log_of(self, opened: OpenedNote, checkpoint: Checkpoint) -> Verifier:
+        signed = {one.verifier for one in opened.verified}
+        ours = [log for log in self.logs if log.verifier in signed]
+        for log in ours:
+            if log.verifier.name == checkpoint.origin and log.signs(checkpoint.size):
+                return log.verifier
+        strangers = tuple(one.name for one in opened.unverified)
+        if not ours:
+            why = f"no log that the policy knows has signed {checkpoint.origin!r}"
+        elif ours[0].verifier.name != checkpoint.origin:
+            why = f"{ours[0].verifier.name!r} has signed for another log, {checkpoint.origin!r}"
+        else:
+            why = (
+                f"a tree of {checkpoint.size:,} entries is not this key's to sign any more, or yet"
+            )
+        raise SignatureError(why, strangers=strangers)
+
+    def _cosigned(self, opened: OpenedNote, now: int | None) -> dict[str, int]:
+        times = {one.verifier: one.time for one in opened.verified}
+        cosigned: dict[str, int] = {}
+        for witness in self.witnesses:
+            time = times.get(witness.verifier)
+            if time is not None and (now is None or time <= now + _CLOCKS_DIFFER):
+                cosigned[witness.name] = time
+        return cosigned
+
+    def _witnessed(self, names: set[str]) -> set[str]:
+        """The witnesses and groups that have witnessed, where these witnesses have cosigned."""
+        found = set(names)
+        for group in self.groups:
+            if sum(member in found for member in group.members) >= group.threshold:
+                found.add(group.name)
+        return found
+
+    def _missing(self, cosigned: set[str]) -> str:
+        witnessed = self._witnessed(cosigned)
+        group = next((group for group in self.groups if group.name == self.quorum), None)
+        if group is None:
+            return f"witness {self.quorum!r} has not cosigned it"
+        there = [member for member in group.members if member in witnessed]
+        lacking = [member for member in group.members if member not in witnessed]
+        return (
+            f"quorum {self.quorum!r} takes {group.threshold} of {len(group.members)}; it has "
+            f"{', '.join(there) or 'none'}, and not {', '.join(lacking)}"
+        )
+
+
+@dataclass
+class _Reading:
+    """Collects a policy line by line, each of which may only speak of what stands before it."""
+
+    logs: list[LogKey] = field(default_factory=list)
+    witnesses: list[WitnessKey] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    grouped: set[str] = field(default_factory=set)
+    quorum: str | None = None
+
+    def policy(self, data: bytes) -> Policy:
+        reads: dict[str, Callable[[list[str]], None]] = {
+            "log": self._log,
+            "witness": self._witness,
+            "group": self._group,
+            "quorum": self._quorum,
+        }
+        for number, fields in _lines(data):
+            least, most = _FIELDS.get(fields[0], (0, 0))
+            if not least <= len(fields) <= most:
+                raise PolicyError(f"{' '.join(fields)[:80]!r} is no line of a policy", number)
+            try:
+                reads[fields[0]](fields[1:])
+            except (PolicyError, MalformedError) as error:
+                raise PolicyError(str(error), number) from None
+        if self.quorum is None:
+            raise PolicyError("it has no quorum line; without witnesses write 'quorum none'")
+        return Policy(tuple(self.logs), tuple(self.witnesses), tuple(self.groups), self.quorum)
+
+    def _log(self, fields: list[str]) -> None:
+        vkey, *url = fields
+        known = [log.verifier for log in self.logs]
+        self.logs.append(LogKey(_key(vkey, Kind.ED25519, known), url[0] if url else None))
+
+    def _witness(self, fields: list[str]) -> None:
+        name, vkey, *url = fields
+        self._define(name)
+        known = [witness.verifier for witness in self.witnesses]
+        key = _key(vkey, Kind.COSIGNATURE, known)
+        self.witnesses.append(WitnessKey(name, key, url[0] if url else None))
+
+    def _group(self, fields: list[str]) -> None:
+        name, threshold, *members = fields
+        for member in members:
+            if member not in self.names:
+                raise PolicyError(f"{member!r} is not defined above")
+            if member in self.grouped:
+                raise PolicyError(f"{member!r} is in a group already")
+            self.grouped.add(member)
+        self._define(name)
+        count = {"any": 1, "all": len(members)}.get(threshold)
+        if count is None and _THRESHOLD.fullmatch(threshold):
+            count = int(threshold)
+        if count is None or count > len(members):
+            raise PolicyError(f"{threshold!r} of {len(members)}: write all, any, or a number")
+        self.groups.append(Group(name, count, tuple(members)))
+
+    def _quorum(self, fields: list[str]) -> None:
+        (name,) = fields
+        if self.quorum is not None:
+            raise PolicyError("there is a quorum already")
+        if name != NOBODY and name not in self.names:
+            raise PolicyError(f"{name!r} is not defined above")
+        self.quorum = name
+
+    def _define(self, name: str) -> None:
+        if name == NOBODY or name in self.names:
+            raise PolicyError(f"the name {name!r} is taken")
+        self.names.add(name)
+
+
+def _lines(data: bytes) -> Iterator[tuple[int, list[str]]]:
+    """The lines that say something, with their numbers, cut into fields.
+
+    Bytes beyond ASCII are opaque: names are equal where their bytes are.
+    """
+    if len(data) > MAX_POLICY:
+        raise PolicyError(f"{len(data):,} bytes are more than {MAX_POLICY:,}")
+    if data and not data.endswith(b"\n"):
+        raise PolicyError("it doesn't end with a newline: is it cut short?")
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if _REFUSED.search(line):
+            raise PolicyError("it has control characters", number)
+        text = line.strip(b" \t").decode(errors="surrogateescape")
+        if text and not text.startswith("#"):
+            yield number, re.split("[ \t]+", text)
+
+
+def _key(vkey: str, kind: Kind, known: Iterable[Verifier]) -> Verifier:
+    verifier = Verifier.parse(vkey)
+    if verifier.kind is not kind:
+        raise PolicyError(f"{verifier.name!r} is a key of another kind than {kind.name.lower()}")
+    if any(other.public_key == verifier.public_key for other in known):
+        raise PolicyError(f"the key of {verifier.name!r} is there already")
+    return verifier
