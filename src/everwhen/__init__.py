@@ -47,6 +47,7 @@ from everwhen.contract import (
 from everwhen.decisions import Decisions, RecordedCommand, StateOf, command_of
 from everwhen.dependents import Dependent
 from everwhen.diff import Change, Diff, diff
+from everwhen.erasures import Erasure, SubjectErased
 from everwhen.errors import (
     BatchError,
     BranchError,
@@ -57,7 +58,9 @@ from everwhen.errors import (
     CorruptStoreError,
     DeclarationError,
     DecodeError,
+    ErasedSubjectError,
     EverwhenError,
+    ExpiredKeyError,
     ExpressionError,
     FoldError,
     InlineError,
@@ -68,6 +71,7 @@ from everwhen.errors import (
     InvalidQueryError,
     LeaseError,
     MergeError,
+    MissingKeyError,
     MissingPartError,
     NewerStoreError,
     NotAllowedError,
@@ -76,6 +80,7 @@ from everwhen.errors import (
     ReadOnlyError,
     Refusal,
     RefusedError,
+    SealedError,
     SnapshotError,
     StaleError,
     StatementError,
@@ -85,14 +90,18 @@ from everwhen.errors import (
     UndoError,
     UnknownBranchError,
     UnsupportedError,
+    VaultError,
+    WrongKeyError,
 )
 from everwhen.events import Event, EventType, NewEvent, UnknownEvent
 from everwhen.expressions import Expression, Variables
 from everwhen.fold import Document, Fold, document, documents
+from everwhen.keys import KeyFile, KeyFromEnvironment, KeyProvider, Wrapped
 from everwhen.merges import Invariant, MergeItem, MergePlan, MergeRecord, PathConflict
 from everwhen.metadata import CommitMetadata, causation, context
 from everwhen.parallel import Processes
 from everwhen.paths import MISSING, plain
+from everwhen.personal import PLAINTEXT, Erased, Personal
 from everwhen.projections import (
     OnError,
     ParkedEvent,
@@ -136,6 +145,7 @@ from everwhen.travel import (
 from everwhen.undo_targets import Correlation, Positions, UndoTarget
 from everwhen.undoing import ByDifference, Uncompensated, UndoPlan
 from everwhen.upcasting import Upcast
+from everwhen.vault import Forgotten, Vault
 
 __all__ = [
     "ANY",
@@ -143,6 +153,7 @@ __all__ = [
     "HEAD",
     "MISSING",
     "NO_STREAM",
+    "PLAINTEXT",
     "Adaptive",
     "Aggregate",
     "Alteration",
@@ -184,6 +195,9 @@ __all__ = [
     "Document",
     "EmbeddedBackend",
     "Envelope",
+    "Erased",
+    "ErasedSubjectError",
+    "Erasure",
     "Event",
     "EventType",
     "EventTypes",
@@ -192,11 +206,13 @@ __all__ = [
     "EveryPeriod",
     "Expected",
     "ExpectedVersion",
+    "ExpiredKeyError",
     "Explanation",
     "Expression",
     "ExpressionError",
     "Fold",
     "FoldError",
+    "Forgotten",
     "Head",
     "InlineError",
     "InvalidCommandError",
@@ -205,6 +221,9 @@ __all__ = [
     "InvalidPathError",
     "InvalidQueryError",
     "Invariant",
+    "KeyFile",
+    "KeyFromEnvironment",
+    "KeyProvider",
     "LeaseError",
     "Loaded",
     "MergeError",
@@ -214,6 +233,7 @@ __all__ = [
     "Merging",
     "Metadata",
     "Middleware",
+    "MissingKeyError",
     "MissingPartError",
     "Moment",
     "Never",
@@ -225,6 +245,7 @@ __all__ = [
     "ParkedEvent",
     "Parting",
     "PathConflict",
+    "Personal",
     "Positions",
     "Problem",
     "Proceed",
@@ -250,6 +271,7 @@ __all__ = [
     "RefusedError",
     "Repository",
     "Retention",
+    "SealedError",
     "Selector",
     "SetTimer",
     "Since",
@@ -265,6 +287,7 @@ __all__ = [
     "Store",
     "StoreClosedError",
     "StreamInfo",
+    "SubjectErased",
     "Subscription",
     "Supposed",
     "SupposedStep",
@@ -284,12 +307,16 @@ __all__ = [
     "UnsupportedError",
     "Upcast",
     "Variables",
+    "Vault",
+    "VaultError",
     "Version",
     "Visit",
     "WhenReplayTakes",
     "Where",
+    "Wrapped",
     "Write",
     "Written",
+    "WrongKeyError",
     "authorised",
     "causation",
     "command_of",

@@ -11,7 +11,8 @@ anything here. What JSON can't carry is never altered: each event is decoded aga
 appended, and one that doesn't come back equal is refused.
 
 Between the typed event and the entry stand the codec's steps, each reversible, such as
-encryption. Reading runs them backwards, then upcasts, then builds the typed event.
+compression, and with a vault the sealing of personal fields. Reading runs them backwards, then
+upcasts, then builds the typed event.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from everwhen.contract import (
 )
 from everwhen.errors import DeclarationError, DecodeError, InvalidEventError
 from everwhen.events import EventType, NewEvent, UnknownEvent
+from everwhen.personal import Fields, personal_fields
+from everwhen.sealing import SEALED, Sealing, personal_values, refuse_marks
 from everwhen.upcasting import Upcast
 from everwhen.validation import check_occurred_at, check_tags, check_text, check_type_name
 
@@ -88,7 +91,7 @@ class CodecStep(Protocol):
 class _Declared:
     """An event type, ready to encode and decode."""
 
-    __slots__ = ("cls", "decode", "name", "prefix", "tags", "version")
+    __slots__ = ("cls", "decode", "name", "personal", "prefix", "tags", "version")
 
     def __init__(self, declared: EventType[Any]) -> None:
         self.cls = declared.cls
@@ -96,6 +99,7 @@ class _Declared:
         self.version = declared.version
         self.tags: Callable[[Any], Iterable[str]] | None = declared.tags
         self.prefix = b"[%s,%d," % (encode_json(declared.name), declared.version)
+        self.personal: Fields | None = personal_fields(declared.cls)
         try:
             self.decode = msgspec.json.Decoder(declared.cls).decode
         except TypeError as error:
@@ -125,6 +129,7 @@ class EventTypes:
             self._by_name[declared.name] = ready
         self._upcasts: dict[tuple[str, int], Upcast] = {}
         self._old_decoders: dict[tuple[str, int], Callable[[bytes], Any]] = {}
+        self._personal = {(d.name, d.version): d.personal for d in self._by_name.values()}
         for upcast in upcasts:
             self._add_upcast(upcast)
         self._check_chains()
@@ -143,6 +148,7 @@ class EventTypes:
         if upcast.old is not None:
             old = _Declared(upcast.old)
             self._old_decoders[key] = old.decode
+            self._personal[key] = old.personal
             self._by_class.setdefault(upcast.old.cls, old)
 
     def _check_chains(self) -> None:
@@ -158,18 +164,34 @@ class EventTypes:
         """The declared classes that new events may have."""
         return {declared.cls: declared for declared in self._by_name.values()}
 
-    def entry_types(self) -> list[type[Any]]:
+    @property
+    def with_personal_data(self) -> list[str]:
+        """The names of the types, current and old, that have personal fields."""
+        return sorted({name for (name, _), fields in self._personal.items() if fields is not None})
+
+    def personal(self, type_name: str, version: int) -> Fields | None:
+        """Where events of a declared class hold personal data."""
+        return self._personal.get((type_name, version))
+
+    def is_known(self, type_name: str, version: int) -> bool:
+        """Whether events stored so are read typed, by their class or by upcasting."""
+        declared = self._by_name.get(type_name)
+        is_current = declared is not None and declared.version == version
+        return is_current or (type_name, version) in self._upcasts
+
+    def entry_types(self, *, sealed: bool = False) -> dict[type[Any], _Declared]:
         """For each event type, the class of a slice's entry with its data typed.
 
         They form a tagged union: the type name, which comes first, says which class it is. Only
-        current schema versions fit.
+        current schema versions fit. With ``sealed``, the data of types with personal fields is
+        left as it is.
         """
-        return [
+        return {
             msgspec.defstruct(
                 f"{declared.cls.__name__}Entry",
                 [
                     ("schema_version", Literal[declared.version]),
-                    ("data", declared.cls),
+                    ("data", msgspec.Raw if sealed and declared.personal else declared.cls),
                     ("tags", tuple[str, ...], ()),
                     ("metadata", EntryMetadata | None, None),
                 ],
@@ -179,9 +201,9 @@ class EventTypes:
                 frozen=True,
                 gc=False,
                 namespace={"type": name},
-            )
+            ): declared
             for name, declared in self._by_name.items()
-        ]
+        }
 
     @property
     def names(self) -> frozenset[str]:
@@ -300,23 +322,36 @@ def declared(events: EventTypes | Iterable[Any]) -> EventTypes:
 class Codec:
     """Event types plus the steps between them and the store."""
 
-    def __init__(self, types: EventTypes, steps: Sequence[CodecStep] = ()) -> None:
+    def __init__(
+        self,
+        types: EventTypes,
+        steps: Sequence[CodecStep] = (),
+        sealing: Sealing | None = None,
+    ) -> None:
         self.types = types
         self.steps = tuple(steps)
-        self.is_plain: Final = not steps and not types.has_upcasts
+        self.sealing = sealing
+        self.is_raw: Final = not steps and sealing is None
+        self.is_plain: Final = self.is_raw and not types.has_upcasts
         self._typed_bodies: Callable[[bytes], list[list[Any]]] | None = None
-        self._direct = {} if steps else types.current()
+        self.sealed_entries: dict[type[Any], _Declared] = {}
+        current = {} if steps else types.current()
+        self._direct = {c: d for c, d in current.items() if sealing is None or d.personal is None}
+        self._sealed = {c: d for c, d in current.items() if c not in self._direct}
 
     def decode_typed_bodies(self, bodies: bytes) -> list[list[Any]]:
         """A JSON array of slices' bodies, with the events typed.
 
         Raises ``msgspec.DecodeError`` unless all of them are of declared types, in their current
-        versions, stored without steps.
+        versions, stored without steps. The data of ``sealed_entries`` is still to be opened.
         """
         if self._typed_bodies is None:
-            union: Any = functools.reduce(operator.or_, self.types.entry_types() or [Entry])
+            known = self.types.entry_types(sealed=self.sealing is not None)
+            union: Any = functools.reduce(operator.or_, known or [Entry])
             if self.steps:
                 union = Entry
+            elif self.sealing is not None:
+                self.sealed_entries = {c: d for c, d in known.items() if d.personal is not None}
             self._typed_bodies = msgspec.json.Decoder(list[list[union]]).decode
         return self._typed_bodies(bodies)
 
@@ -376,7 +411,7 @@ class Codec:
                     entries.append((declared.name, declared.version, event, own))
                     tags.update(dict.fromkeys(own))
             body = encode_json(entries)
-            if len(body) > MAX_SLICE_BYTES:
+            if len(body) > MAX_SLICE_BYTES or (self.sealing is not None and SEALED in body):
                 return None
             (back,) = self.decode_typed_bodies(b"[%b]" % body)
             if [entry.data for entry in back] != list(events):
@@ -389,13 +424,16 @@ class Codec:
         self, event: Any, stream: str, commit_id: bytes, index: int
     ) -> tuple[str, tuple[str, ...], bytes]:
         """The event's type name, tags and entry, proven to read back as the same event."""
-        declared = self._direct.get(type(event))
+        declared = self._direct.get(type(event)) or self._sealed.get(type(event))
         if declared is None:
             return self._wrapped_entry(event, stream, commit_id, index)
         data = self._data(declared, event, stream, index)
-        if declared.tags is None:
+        tags = check_tags(declared.tags(event), declared.name) if declared.tags is not None else ()
+        if self.sealing is not None:
+            event_id = f"{UUID(bytes=commit_id)}/{index}"
+            data = self._stepped(declared.name, declared.version, event_id, data, tags)
+        if not tags:
             return declared.name, (), declared.prefix + data + b"]"
-        tags = check_tags(declared.tags(event), declared.name)
         return declared.name, tags, b"%b%b,%b]" % (declared.prefix, data, encode_json(tags))
 
     def _data(self, declared: _Declared, event: object, stream: str, index: int) -> bytes:
@@ -408,9 +446,10 @@ class Codec:
                 f"event {index} ({declared.name}, for {stream!r}) can't be stored: {error}"
             ) from error
         if not is_same:
+            where = _first_difference(event, back) if declared.personal is None else "(not shown)"
             raise InvalidEventError(
                 f"event {index} ({declared.name}, for {stream!r}) would read back changed: "
-                f"{_first_difference(event, back)}; declare the field with its exact type"
+                f"{where}; declare the field with its exact type"
             )
         if len(data) > MAX_EVENT_BYTES:
             raise InvalidEventError(
@@ -436,9 +475,9 @@ class Codec:
         tags = check_tags((*own_tags, *check_tags(new.tags, name)), name)
         if new.event_id is not None:
             check_text(new.event_id, "event id", InvalidEventError)
-        for step in self.steps:
+        if not self.is_raw:
             event_id = new.event_id or f"{UUID(bytes=commit_id)}/{index}"
-            data = step.encode(name, version, event_id, data)
+            data = self._stepped(name, version, event_id, data, tags)
         metadata = EntryMetadata(
             new.event_id,
             check_occurred_at(new.occurred_at),
@@ -475,11 +514,31 @@ class Codec:
                 raise InvalidEventError(f"{what}: {error}") from error
         return data
 
+    def _stepped(
+        self, name: str, version: int, event_id: str, data: bytes, tags: tuple[str, ...]
+    ) -> bytes:
+        """The data as it is stored: sealed, and with every step done."""
+        if self.sealing is not None:
+            personal = self.types.personal(name, version)
+            if personal is not None:
+                _check_not_in_tags(tags, data, personal, name)
+                data = self.sealing.seal(name, version, event_id, data, personal)
+            elif not self.types.is_known(name, version):
+                data = self.sealing.seal_plain(name, version, event_id, data)
+            else:
+                refuse_marks(data, name)
+        for step in self.steps:
+            data = step.encode(name, version, event_id, data)
+        return data
+
     def decode_steps(self, entry: Entry, event_id: str) -> bytes:
-        """The entry's data with every step undone."""
-        data = bytes(entry.data)
+        """The entry's data with every step undone. Raises `SealedError`."""
+        name, version, data = entry.type, entry.schema_version, bytes(entry.data)
         for step in reversed(self.steps):
-            data = step.decode(entry.type, entry.schema_version, event_id, data)
+            data = step.decode(name, version, event_id, data)
+        if self.sealing is not None:
+            marked = not self.types.is_known(name, version)
+            data = self.sealing.open(name, version, event_id, data, marked=marked)
         return data
 
 
@@ -491,6 +550,20 @@ def _slice(
 ) -> EncodedSlice:
     body = b"[%b]" % b",".join(entries)
     return EncodedSlice(stream, len(entries), body, tuple(types), tuple(tags))
+
+
+def _check_not_in_tags(tags: tuple[str, ...], data: bytes, personal: Fields, name: str) -> None:
+    """Tags are not encrypted: what is personal may not be in them."""
+    for value in personal_values(data, personal) if tags else ():
+        for tag in tags:
+            if value in (tag, tag.partition(":")[2]) or (len(value) >= _TELLING and value in tag):
+                raise InvalidEventError(
+                    f"a tag of {name} holds the value of one of its personal fields, and tags are "
+                    f"not encrypted; tag it with an id"
+                )
+
+
+_TELLING: Final = 4
 
 
 def _too_large(data: bytes) -> str:

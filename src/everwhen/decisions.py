@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar, overload
+from uuid import UUID
 
 import msgspec
 
@@ -30,8 +31,10 @@ from everwhen.errors import (
     InvalidQueryError,
 )
 from everwhen.fold import Fold
+from everwhen.personal import Fields, personal_fields
 from everwhen.query import Query
 from everwhen.recorded import RecordedEvent, commit_metadata
+from everwhen.sealing import Sealing
 from everwhen.validation import check_plain
 
 C = TypeVar("C")
@@ -90,6 +93,7 @@ class Decision(msgspec.Struct, frozen=True):
     states: tuple[StateOf[Any, Any], ...]
     decide: Callable[..., Iterable[Any] | None]
     into: Callable[[Any], str] | None = None
+    personal: Fields | None = None
 
     def events(self, command: Any, states: Sequence[Any]) -> list[Any]:
         """What is decided: events, or writes. Whatever the decision raises comes through."""
@@ -182,7 +186,8 @@ class Decisions:
 
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
             check_plain(function, f"decision on {name}")
-            decision = Decision(command, name, states, function, into)
+            personal = personal_fields(command)
+            decision = Decision(command, name, states, function, into, personal)
             self._by_class[command] = self._by_name[name] = decision
             return function
 
@@ -216,11 +221,14 @@ class Decisions:
             data = decode_json(encode_json(command))
             back = msgspec.convert(data, decision.command, str_keys=True)
         except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
-            raise InvalidCommandError(f"{decision.name}: {error}; got {command!r}") from error
+            shown = repr(command) if decision.personal is None else "what is not shown here"
+            raise InvalidCommandError(f"{decision.name}: {error}; got {shown}") from error
         if back != command:
+            changed = f"{command!r} would read back as {back!r}"
+            if decision.personal is not None:
+                changed = "it would read back changed"
             raise InvalidCommandError(
-                f"{decision.name}: {command!r} would read back as {back!r}; give its fields the "
-                f"exact types"
+                f"{decision.name}: {changed}; give its fields the exact types"
             )
         return RecordedCommand(decision.name, data)
 
@@ -237,22 +245,78 @@ class Decisions:
         except msgspec.ValidationError as error:
             raise InvalidCommandError(f"{recorded.type}: {error}") from error
 
+    def with_personal_data(self) -> list[str]:
+        """The names of the commands that have personal fields."""
+        return sorted(name for name, d in self._by_name.items() if d.personal is not None)
+
+    def sealed(self, recorded: RecordedCommand, own_id: str, sealing: Sealing) -> RecordedCommand:
+        """A recorded command as it is kept, its personal fields sealed for the place of that id.
+
+        Raises `ErasedSubjectError`.
+        """
+        personal = self._by_name[recorded.type].personal
+        if personal is None:
+            return recorded
+        data = encode_json(recorded.data)
+        sealed = sealing.seal(recorded.type, _COMMAND, own_id, data, personal)
+        return RecordedCommand(recorded.type, decode_json(sealed))
+
     def _known(self) -> str:
         return f" (known: {', '.join(sorted(self._by_name))})" if self._by_name else ""
 
 
 def command_of(event: RecordedEvent[Any]) -> RecordedCommand | None:
-    """The command that an event was decided on; None for one that no command led to."""
-    return recorded_with(event._slice)
+    """The command that an event was decided on; None for one that no command led to.
+
+    Raises `SealedError` where personal data in it can't be opened.
+    """
+    return recorded_with(event._slice, event._codec.sealing)
 
 
-def recorded_with(stored: StoredSlice) -> RecordedCommand | None:
+def recorded_with(stored: StoredSlice, sealing: Sealing | None) -> RecordedCommand | None:
     """The command that was recorded with a slice's commit."""
     extra = commit_metadata(stored).extras.get(COMMAND_EXTRA)
     try:
-        return None if extra is None else msgspec.convert(extra, RecordedCommand)
+        recorded = None if extra is None else msgspec.convert(extra, RecordedCommand)
     except msgspec.ValidationError:
         return None
+    if recorded is None or sealing is None:
+        return recorded
+    return opened_command(recorded, command_place(UUID(bytes=stored.commit_id)), sealing)
+
+
+def opened_command(
+    recorded: RecordedCommand, own_id: str, sealing: Sealing, *, marked: bool = False
+) -> RecordedCommand:
+    """A command that was kept in the place of that id, with its personal fields opened."""
+    data = encode_json(recorded.data)
+    opened = sealing.open(recorded.type, _COMMAND, own_id, data, marked=marked)
+    return recorded if opened is data else RecordedCommand(recorded.type, decode_json(opened))
+
+
+def command_place(commit_id: UUID) -> str:
+    """What a commit's command is known by where it is sealed."""
+    return f"{commit_id}/command"
+
+
+def moved_command(
+    extras: Mapping[str, Any], old_id: UUID, new_id: UUID, sealing: Sealing
+) -> dict[str, Any]:
+    """A commit's extras for another commit, with the command in them sealed for its new place."""
+    extra = extras.get(COMMAND_EXTRA)
+    try:
+        recorded = msgspec.convert(extra, RecordedCommand)
+    except msgspec.ValidationError:
+        return dict(extras)
+    opened = opened_command(recorded, command_place(old_id), sealing, marked=True)
+    data = sealing.seal_plain(
+        opened.type, _COMMAND, command_place(new_id), encode_json(opened.data)
+    )
+    return {**extras, COMMAND_EXTRA: {"type": opened.type, "data": decode_json(data)}}
+
+
+_COMMAND: Final = 0
+"""The schema version under which commands are sealed: events' begin at 1."""
 
 
 class Belief(msgspec.Struct, frozen=True):

@@ -154,6 +154,10 @@ class Engine(Protocol):
         """Delete the log of that id; nothing happens where there is none."""
         ...
 
+    def purge(self) -> None:
+        """Delete every snapshot, and leave no trace of what was ever deleted. Hold ``lock``."""
+        ...
+
     def check(self) -> Iterator[Problem]:
         """Every fault found in the stored data."""
         ...

@@ -9,6 +9,7 @@
     │   ├── InvalidEventError       an event that can't be stored and read back unchanged
     │   ├── InvalidCommitError      a commit, stream name, tag or metadata out of bounds
     │   ├── InvalidCommandError     a command out of its bounds, or that nobody decides on
+    │   ├── ErasedSubjectError      personal data of someone who has been forgotten
     │   ├── InlineError             an inline projection can't take an event of the commit
     │   ├── NotAllowedError         who sends the command may not
     │   ├── UndoError               it can't be undone, or not any more as it was planned
@@ -27,6 +28,11 @@
     ├── StaleError                  a read model has not come as far as the query demands
     ├── LeaseError                  another runner works on that
     ├── DecodeError                 a stored event doesn't fit the class declared for it
+    │   └── SealedError             its personal data can't be opened
+    ├── VaultError                  a vault, or its keys, can't be used
+    │   ├── MissingKeyError         a key isn't there
+    │   ├── WrongKeyError           a key doesn't open what it should
+    │   └── ExpiredKeyError         a key's time is over
     ├── UnsupportedError            this backend can't do that (see ``Capabilities``)
     ├── StoreClosedError            the store is closed
     └── StorageError                the medium below failed
@@ -137,6 +143,20 @@ class InlineError(RefusedError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.projection, self.position, self.why)
+
+
+class ErasedSubjectError(RefusedError):
+    """Personal data of a subject that has been forgotten: it may not come back."""
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        super().__init__(
+            f"subject {subject!r} has been forgotten, and nothing personal of theirs is written "
+            f"any more; a person who comes back gets a new id"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.subject,)
 
 
 class NotAllowedError(RefusedError):
@@ -355,6 +375,36 @@ class LeaseError(EverwhenError):
 
 class DecodeError(EverwhenError):
     """A stored event's data doesn't fit the class that is declared for its type."""
+
+
+class SealedError(DecodeError):
+    """Personal data that can't be opened here: of ``subject``, in ``event_id``'s ``path``."""
+
+    def __init__(self, subject: str, event_id: str, path: str, why: str) -> None:
+        self.subject = subject
+        self.event_id = event_id
+        self.path = path
+        self.why = why
+        super().__init__(f"event {event_id}, {path}: personal data of {subject!r}: {why}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.subject, self.event_id, self.path, self.why)
+
+
+class VaultError(EverwhenError):
+    """A vault or its keys can't be used; no data was lost."""
+
+
+class MissingKeyError(VaultError):
+    """A key that is needed isn't there."""
+
+
+class WrongKeyError(VaultError):
+    """A key doesn't open what was wrapped with it."""
+
+
+class ExpiredKeyError(VaultError):
+    """A key-encryption key's time is over; it still unwraps, but wraps no more."""
 
 
 class UnsupportedError(EverwhenError):

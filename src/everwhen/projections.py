@@ -293,7 +293,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is kept with a build's checkpoint.
 
     ``owner`` is the runner that works on it, by a lease ``until`` that time, in microseconds since
-    1970 UTC; so is ``at``, when it was last heard of. ``rate`` is in events a second.
+    1970 UTC; so is ``at``, when it was last heard of. ``rate`` is in events a second. ``erasures``
+    is how many data subjects had been forgotten when the build began.
     """
 
     tables: tuple[str, ...]
@@ -304,6 +305,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     rate: float = 0.0
     skipped: int = 0
     error: str | None = None
+    erasures: int = 0
 
     def is_free(self, owner: str, now: int) -> bool:
         """Whether this runner may work on the build."""

@@ -19,10 +19,11 @@ import msgspec
 
 from everwhen.codec import Codec, Entry, decode_bodies
 from everwhen.contract import Page, StoredSlice
+from everwhen.errors import DecodeError
 from everwhen.fold import Fold
 from everwhen.matching import Matcher
 from everwhen.query import Query
-from everwhen.recorded import RecordedEvent, entries_of, recorded_events
+from everwhen.recorded import RecordedEvent, entries_of, event_id, recorded_events
 from everwhen.snapshots import START, Loaded, Place, Since
 
 S = TypeVar("S")
@@ -148,7 +149,8 @@ def with_page(
         since.seconds + time.perf_counter() - began,
         since.age + timedelta(microseconds=place.recorded_at - first),
     )
-    return Loaded(state, place.version, place.position, until, gathered, place, loaded._subject)
+    subject, erasures = loaded._subject, loaded._erasures
+    return Loaded(state, place.version, place.position, until, gathered, place, subject, erasures)
 
 
 def by_position(events: Iterable[RecordedEvent[Any]]) -> Iterator[list[RecordedEvent[Any]]]:
@@ -184,13 +186,30 @@ def _decoded(slices: list[StoredSlice], codec: Codec, *, typed: bool) -> list[li
         return [entries_of(stored) for stored in slices]
     if [len(entries) for entries in decoded] != [stored.count for stored in slices]:
         return [entries_of(stored) for stored in slices]
+    if typed and codec.sealed_entries:
+        try:
+            _open(slices, decoded, codec)
+        except DecodeError:  # whoever touches the event is told
+            return _decoded(slices, codec, typed=False)
     return decoded
+
+
+def _open(slices: list[StoredSlice], decoded: list[list[Any]], codec: Codec) -> None:
+    """Open the typed entries that have personal data. Raises `DecodeError`."""
+    sealed = codec.sealed_entries
+    for stored, entries in zip(slices, decoded, strict=True):
+        for index, entry in enumerate(entries):
+            declared = sealed.get(type(entry))
+            if declared is not None:
+                data = codec.decode_steps(entry, event_id(stored, entry, index))
+                event = codec.types.typed(declared.name, declared.version, data)
+                msgspec.structs.force_setattr(entry, "data", event)
 
 
 def _still_wanted(event: RecordedEvent[Any], wanted: Query) -> bool:
     """Whether an event, once upcast, is of a type that was asked for, or may be."""
     return any(
-        (not s.types or event.type in s.types or isinstance(event._current, str))
+        (not s.types or event.type in s.types or isinstance(event._current, DecodeError))
         and s.tags.issubset(event.tags)
         and s.reaches(event.stream)
         for s in wanted.selectors

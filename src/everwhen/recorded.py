@@ -5,7 +5,7 @@ A slice's envelope is decoded at once, in one call; the typed event only on firs
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
@@ -13,9 +13,10 @@ from uuid import UUID
 import msgspec
 
 from everwhen.codec import Codec, Entry, EntryMetadata, decode_entries, decode_json
-from everwhen.contract import StoredSlice, from_micros
-from everwhen.errors import CorruptStoreError, DecodeError
+from everwhen.contract import EncodedCommit, StoredSlice, from_micros
+from everwhen.errors import CorruptStoreError, DecodeError, SealedError
 from everwhen.metadata import CommitMetadata
+from everwhen.sealing import SEALED
 
 E_co = TypeVar("E_co", covariant=True)
 
@@ -60,7 +61,7 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
     _index: int
     _codec: Codec
     part: int = 0
-    _current: tuple[int, bytes] | str | None = None  # a text says why it can't be upcast
+    _current: tuple[int, bytes] | DecodeError | None = None  # an error says why it can't be upcast
     _event: Any = _UNTOUCHED
 
     @property
@@ -78,13 +79,18 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
 
     def _typed(self) -> object:
         types = self._codec.types
-        if isinstance(self._current, str):
-            raise DecodeError(self._current)
+        if isinstance(self._current, DecodeError):
+            raise self._current
         try:
             if self._codec.is_plain:
                 return types.typed(self.type, self._entry.schema_version, self._entry.data)
             return types.typed(self.type, self.schema_version, self._json())
+        except SealedError:
+            raise
         except DecodeError as error:
+            if self._codec.sealing is None and SEALED in bytes(self._entry.data):
+                why = "the store was opened without its vault: open_store(…, vault=…)"
+                raise SealedError("somebody", self.event_id, self.type, why) from error
             raise DecodeError(
                 f"position {self.position}, {self.stream!r} version {self.version}: {error}"
             ) from error
@@ -166,12 +172,12 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
         )
 
     def _json(self) -> bytes:
-        if isinstance(self._current, str):
-            raise DecodeError(self._current)
+        if isinstance(self._current, DecodeError):
+            raise self._current
         if self._current is not None:
             return self._current[1]
         entry = self._raw_entry()
-        if not self._codec.steps:
+        if self._codec.is_raw:
             return bytes(entry.data)
         return self._codec.decode_steps(entry, event_id(self._slice, entry, self._index))
 
@@ -214,6 +220,34 @@ def event_id(stored: StoredSlice, entry: Entry, index: int) -> str:
 def commit_metadata(stored: StoredSlice) -> CommitMetadata:
     """The metadata of the slice's commit."""
     return _decode_commit_metadata(stored.metadata) if stored.metadata else CommitMetadata()
+
+
+def is_same(commit: EncodedCommit, stored: Sequence[StoredSlice], codec: Codec) -> bool:
+    """Whether a commit holds what is stored, once it is decrypted: keys may have changed.
+
+    False where what is stored can't be opened any more.
+    """
+    given: list[tuple[object, ...]] = []
+    for part in commit.slices:
+        first = len(given)
+        for index, entry in enumerate(decode_entries(part.body), first):
+            own_id = f"{UUID(bytes=commit.id)}/{index}"
+            if entry.metadata is not None and entry.metadata.id is not None:
+                own_id = entry.metadata.id
+            given.append(_content(part.stream, entry, own_id, codec))
+    try:
+        return given == [
+            _content(part.stream, entry, event_id(part, entry, index), codec)
+            for part in stored
+            for index, entry in enumerate(entries_of(part))
+        ]
+    except SealedError:
+        return False
+
+
+def _content(stream: str, entry: Entry, own_id: str, codec: Codec) -> tuple[object, ...]:
+    data = codec.decode_steps(entry, own_id)
+    return stream, entry.type, entry.schema_version, data, entry.tags, entry.metadata
 
 
 def entries_of(stored: StoredSlice) -> list[Entry]:
@@ -261,9 +295,11 @@ def _upcast(old: RecordedEvent[Any]) -> list[RecordedEvent[Any]]:
     name, version = old.stored_as
     try:
         currents = old._codec.types.upcast(name, version, old._json())
+    except SealedError as error:
+        return [msgspec.structs.replace(old, _current=error)]
     except DecodeError as error:
         why = f"position {old.position}, {old.stream!r} version {old.version}: {error}"
-        return [msgspec.structs.replace(old, _current=why)]
+        return [msgspec.structs.replace(old, _current=DecodeError(why))]
     return [
         RecordedEvent(
             old.position,

@@ -222,6 +222,7 @@ class Loaded(msgspec.Struct, Generic[S], frozen=True):
     since: Since
     _place: Place
     _subject: str | None
+    _erasures: int = 0
 
 
 class _Sealed(msgspec.Struct, array_like=True, frozen=True):

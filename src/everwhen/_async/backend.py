@@ -173,6 +173,13 @@ class Backend(Protocol):
         """Delete the log of that id; nothing happens where there is none."""
         ...
 
+    async def purge(self) -> None:
+        """Delete every snapshot, and leave no trace of what was ever deleted in any file.
+
+        Takes its time: it may write the whole store anew.
+        """
+        ...
+
     async def check(self) -> list[Problem]:
         """Every fault found in the stored data; empty when all is well."""
         ...
@@ -251,6 +258,9 @@ class BackendWrapper(Backend):
 
     async def drop_log(self, log: str) -> None:
         await self._inner.drop_log(log)
+
+    async def purge(self) -> None:
+        await self._inner.purge()
 
     async def check(self) -> list[Problem]:
         return await self._inner.check()

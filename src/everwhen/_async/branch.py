@@ -476,6 +476,13 @@ class BranchBackend(Backend):
     async def drop_log(self, log: str) -> None:
         await self._parent.drop_log(log)
 
+    async def purge(self) -> None:
+        """The branch's own, and the parent's, whose snapshots show through."""
+        own = await self._own.existing()
+        if own is not None:
+            await own.purge()
+        await self._parent.purge()
+
     async def check(self) -> list[Problem]:
         own = await self._own.existing()
         problems = [] if own is None else await own.check()

@@ -190,6 +190,16 @@ class Branches:
             except StorageError as error:
                 _LOG.warning("branch %s is deleted, but its log is still there: %s", name, error)
 
+    async def purge(self) -> None:
+        """Leave no trace of what was deleted, in the root store and in every branch."""
+        await self._root.purge()
+        for branch in (await self._root.view(branches_in)).values():
+            own = OwnLog(self._root, branch.name, branch.id, branch.fork)
+            log = await own.existing()
+            if log is not None:
+                await log.purge()
+            await own.close()
+
     async def close(self) -> None:
         """Close every branch that is open."""
         with self._guard:

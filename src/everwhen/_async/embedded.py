@@ -180,6 +180,15 @@ class EmbeddedBackend(Backend):
     async def drop_log(self, log: str) -> None:
         await self._calls.finish(self._engine.drop_log, log)
 
+    async def purge(self) -> None:
+        self._refuse_within_transaction("purging")
+        await acquire(self._engine.lock)
+        try:
+            await self._calls.finish(self._engine.purge)
+        finally:
+            self._engine.lock.release()
+            self._appender.hand_over()
+
     async def check(self) -> list[Problem]:
         return await self._calls.run(lambda: list(self._engine.check()))
 

@@ -142,6 +142,7 @@ class Finder(Generic[S]):
     def __init__(self, past: Past[S]) -> None:
         self._past = past
         self._parts: dict[Read, PartHistory] = {}
+        self._erasures = past.store._erasures
         self._lock = Lock()
 
     async def first(
@@ -299,6 +300,9 @@ class Finder(Generic[S]):
         """The histories of the parts up to a position; None where that isn't worth the while."""
         async with self._lock:
             initial = self._past.fold.initial()
+            if self._erasures != self._past.store._erasures:
+                self._erasures = self._past.store._erasures
+                self._parts.clear()
             parts = {
                 read: self._parts.setdefault(read, PartHistory(read, initial)) for read in reads
             }
@@ -409,11 +413,15 @@ class Finder(Generic[S]):
 
     def _begun(self, read: Read) -> PartHistory | None:
         """The part's history, where it has been begun and is worth going on with."""
+        if self._erasures != self._past.store._erasures:
+            return None
         part = self._parts.get(read)
         return None if part is None or part.is_busy or not part.until else part
 
     def _knows(self, reads: Reads, until: int) -> bool:
         """Whether the histories of all the parts reach that far."""
+        if self._erasures != self._past.store._erasures:
+            return False
         parts = [self._parts.get(read) for read in reads]
         return all(part is not None and part.until >= until for part in parts)
 

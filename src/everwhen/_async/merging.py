@@ -19,7 +19,14 @@ from everwhen.backends.memory import MemoryEngine
 from everwhen.branching import MAIN, Fork
 from everwhen.commits import Commit, Write
 from everwhen.contract import Condition, Receipt, to_micros
-from everwhen.decisions import Belief, Decisions, RecordedCommand, command_of, writes_of
+from everwhen.decisions import (
+    Belief,
+    Decisions,
+    RecordedCommand,
+    command_of,
+    moved_command,
+    writes_of,
+)
 from everwhen.diff import Change, diff
 from everwhen.errors import (
     BranchError,
@@ -170,7 +177,9 @@ class Merging:
         async with target.create_branch(making, plan.on) as made:
             for item in plan.items:
                 if any(write.events for write in item.writes):
-                    await made.commit(Commit(item.writes, None, None, _metadata_of(item.events[0])))
+                    commit_id = UUID(bytes=made._new_id())
+                    metadata = _metadata_of(item.events[0], commit_id)
+                    await made.commit(Commit(item.writes, None, commit_id, metadata))
         await target.rename_branch(name, f"{name}.until-{plan.up_to}")
         await target.rename_branch(making, name)
         return await target.branch(name)
@@ -485,9 +494,13 @@ async def _gone_on(
     return await (repository.load(of) if loaded is None else repository.advance(loaded, of))
 
 
-def _metadata_of(event: RecordedEvent[Any]) -> CommitMetadata:
-    """A commit's metadata, to be written again."""
-    return commit_metadata(event._slice)
+def _metadata_of(event: RecordedEvent[Any], commit_id: UUID) -> CommitMetadata:
+    """A commit's metadata, to be written again with another id."""
+    metadata, sealing = commit_metadata(event._slice), event._codec.sealing
+    if sealing is None:
+        return metadata
+    extras = moved_command(metadata.extras, event.commit_id, commit_id, sealing)
+    return msgspec.structs.replace(metadata, extras=extras)
 
 
 async def _version_at(store: Store, stream: str, position: int) -> int:
@@ -506,7 +519,13 @@ async def _scratch_of(target: Store) -> Store:
     own = _InMemory(target._backend, "scratch", "", fork)
     own.opened = EmbeddedBackend(MemoryEngine(clock=target.clock))
     backend = BranchBackend(target._backend, own, fork)
-    return Store(backend, events=target.event_types, steps=target._steps, clock=target.clock)
+    return Store(
+        backend,
+        events=target.event_types,
+        steps=target._steps,
+        vault=target._vault,
+        clock=target.clock,
+    )
 
 
 class _InMemory(OwnLog):

@@ -71,21 +71,30 @@ class Repository(Generic[S]):
 
         Raises `InvalidQueryError` for a query that leaves out what came before.
         """
+        erasures = self.store._erasures
         query = await self.store._resolved(query_of(of))
         subject = subject_of(self.fold, query)
         if query.occurred_until is not None or not _bounded_by_place(query):
-            return await self._replayed(query, None, self.fold.initial(), START)
+            initial = self.fold.initial()
+            return await self._replayed(query, None, initial, START, erasures=erasures)
         state, place = await self._from_snapshot(subject, query)
-        return await self._replayed(query, subject, state, place)
+        return await self._replayed(query, subject, state, place, erasures=erasures)
 
     async def advance(self, loaded: Loaded[S], of: Query | str) -> Loaded[S]:
         """The state that was loaded of the same query earlier, brought up to now.
 
-        What was loaded stays as it is.
+        What was loaded stays as it is. It is loaded anew where somebody has been forgotten since.
         """
+        if loaded._erasures != self.store._erasures:
+            return await self.load(of)
         state = self.fold.copied(loaded.state)
         newer = await self._replayed(
-            query_of(of), loaded._subject, state, loaded._place, loaded.read_until
+            query_of(of),
+            loaded._subject,
+            state,
+            loaded._place,
+            loaded.read_until,
+            loaded._erasures,
         )
         if not newer.since.events:
             return msgspec.structs.replace(newer, since=loaded.since)
@@ -122,7 +131,11 @@ class Repository(Generic[S]):
                 "there is no place in history that this state belongs to: load it up to a "
                 "position or a recorded time, and once there are events"
             )
-        new = sealed(self.fold, subject, loaded.state, loaded._place, self._known)
+        if loaded._erasures != self.store._erasures:
+            raise SnapshotError("somebody has been forgotten since this state was loaded")
+        new = self.store._sealed(
+            sealed(self.fold, subject, loaded.state, loaded._place, self._known)
+        )
         stored = await self.store.snapshots(subject, limit=_ALL)
         every = [new, *(s for s in stored if s.position != new.position)]
         every.sort(key=_position, reverse=True)
@@ -143,9 +156,11 @@ class Repository(Generic[S]):
 
     async def _newest_snapshot(self, of: Query) -> Loaded[S]:
         """The state of the newest snapshot, without the events after it."""
+        erasures = self.store._erasures
         subject = subject_of(self.fold, of)
         state, place = await self._from_snapshot(subject, of)
-        return Loaded(state, place.version, place.position, place.position, NOTHING, place, subject)
+        at = place.position
+        return Loaded(state, place.version, at, at, NOTHING, place, subject, erasures)
 
     async def _from_snapshot(self, subject: str, query: Query) -> tuple[S, Place]:
         """The newest snapshot that can be believed; the initial state where there is none."""
@@ -154,6 +169,7 @@ class Repository(Generic[S]):
             found = await self.store.snapshots(subject, up_to=query.last_position, limit=limit)
             for snapshot in found[seen:]:
                 try:
+                    snapshot = self.store._opened(snapshot)  # noqa: PLW2901
                     state, place = opened(self.fold, snapshot, self._known)
                     if query.max_version is not None and place.version > query.max_version:
                         continue
@@ -178,11 +194,19 @@ class Repository(Generic[S]):
         raise SnapshotError("it is ahead of its log, or of another history")
 
     async def _replayed(
-        self, query: Query, subject: str | None, state: S, start: Place, read_until: int = 0
+        self,
+        query: Query,
+        subject: str | None,
+        state: S,
+        start: Place,
+        read_until: int = 0,
+        erasures: int = 0,
     ) -> Loaded[S]:
         """The state, and the events behind it folded in."""
         until = max(start.position, read_until)
-        loaded = Loaded(state, start.version, start.position, until, NOTHING, start, subject)
+        loaded = Loaded(
+            state, start.version, start.position, until, NOTHING, start, subject, erasures
+        )
         codec = self.store._codec
         async for page, asked, wanted in self.store._pages(query.after(until)):
             loaded = with_page(loaded, page, asked, wanted, codec, self.fold)

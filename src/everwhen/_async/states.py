@@ -71,6 +71,7 @@ class StateFollower(Generic[S]):
         Raises `DeclarationError` for an answer that can't be copied.
         """
         async with self._lock:
+            await self._forget_erased()
             state = self._started.state
             answer = question(state)
             if is_immutable(state):
@@ -84,6 +85,13 @@ class StateFollower(Generic[S]):
                     f"as a list"
                 ) from error
 
+    async def _forget_erased(self) -> None:
+        """Derive the state anew where somebody has been forgotten since it was derived."""
+        loaded, erasures = self._started, self._store._erasures
+        if loaded._erasures != erasures:
+            state = await self._reloaded(self.position)
+            self._loaded = msgspec.structs.replace(loaded, state=state, _erasures=erasures)
+
     @property
     def _started(self) -> Loaded[S]:
         if self._loaded is None:
@@ -92,6 +100,7 @@ class StateFollower(Generic[S]):
 
     async def take(self, page: Page) -> None:
         async with self._lock:
+            await self._forget_erased()
             loaded = await self._take(page)
         if await self._repository.snapshot_if_due(loaded):
             self._loaded = msgspec.structs.replace(loaded, since=NOTHING)
@@ -110,7 +119,14 @@ class StateFollower(Generic[S]):
                 until = max(before.read_until, position)
                 subject = None if self._left_out or self.error else before._subject
                 loaded = Loaded(
-                    state, place.version, place.position, until, before.since, place, subject
+                    state,
+                    place.version,
+                    place.position,
+                    until,
+                    before.since,
+                    place,
+                    subject,
+                    before._erasures,
                 )
                 self._pace.add(len(events))
             else:

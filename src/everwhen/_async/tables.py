@@ -65,12 +65,19 @@ class TableFollower(LeasedFollower):
         return self._record.is_live
 
     @property
+    def is_outdated(self) -> bool:
+        """Whether somebody has been forgotten since the build was begun."""
+        return self._record.erasures < self._store._erasures
+
+    @property
     def build(self) -> int:
         """Its number."""
         return self._build.number
 
     async def start(self) -> bool:
         """Take the lease of the newest build of this version, or begin one.
+
+        One that readers don't see yet is left where somebody has been forgotten since.
 
         Raises `DeclarationError` for a table name that is taken.
         """
@@ -81,21 +88,28 @@ class TableFollower(LeasedFollower):
         mine = sorted(b.number for b in builds if b.version == self.projection.version)
         if any(build.version > self.projection.version for build in live):
             return False
-        if self._build in builds:
+        erasures, following = self._store._erasures, (mine[-1] if mine else 0) + 1
+        seen = [b.number for b in live if b.version == self.projection.version]
+        unfinished = [
+            number
+            for number in mine
+            if number not in seen
+            and record_of(builds[Build(self.name, self.projection.version, number)]).erasures
+            >= erasures
+        ]
+        if self._build.number in seen or self._build.number in unfinished:
             number = self._build.number
-        elif self._fresh:
-            unfinished = [number for number in mine if all(b.number != number for b in live)]
-            number = unfinished[-1] if unfinished else (mine[-1] if mine else 0) + 1
+        elif self._fresh or not seen:
+            number = unfinished[-1] if unfinished else following
         else:
-            number = next((b.number for b in live if b.version == self.projection.version), 0)
-            number = number or (mine[-1] if mine else 1)
+            number = seen[0]
         self._build = Build(self.name, self.projection.version, number)
         self._physical = self._build.physical(self.projection.tables)
         return await self._take_lease()
 
     def _create(self, transaction: EngineTransaction) -> None:
         create_tables(transaction, self.projection, self._build)
-        self._record = Record(self.projection.tables)
+        self._record = Record(self.projection.tables, erasures=self._store._erasures)
         self.position = self._kept = 0
 
     async def take(self, page: Page) -> None:
@@ -222,7 +236,9 @@ class TableFollower(LeasedFollower):
 
     async def stay(self, *, at_end: bool) -> None:
         """Keep the lease; and once at the end, let readers see this build."""
-        if at_end and not self._record.is_live:
+        if self.is_outdated and not self._record.is_live:
+            await self.stop()  # to begin anew
+        elif at_end and not self._record.is_live:
             await self._go_live()
         else:
             await self._renew()
@@ -230,11 +246,15 @@ class TableFollower(LeasedFollower):
     async def _go_live(self) -> None:
         """Take the place of older builds, unless one has gone on meanwhile: never back in time."""
         try:
-            await self._backend.transact(self._replace)
+            purges = await self._backend.transact(self._replace)
         except Moved:
             self._give_way()
+            return
+        if purges:
+            await self._backend.purge()
 
-    def _replace(self, transaction: EngineTransaction) -> None:
+    def _replace(self, transaction: EngineTransaction) -> bool:
+        """Whether the older builds knew somebody who has been forgotten."""
         self._check_lease(transaction)
         older = {
             build: known
@@ -243,11 +263,13 @@ class TableFollower(LeasedFollower):
         }
         for known in older.values():
             if record_of(known).is_live and known.position > self.position:
-                return
+                return False
         switch(transaction, self._build, self.projection.tables)
         for build, known in older.items():
             retire(transaction, build, record_of(known), self.projection.tables)
         self._keep(transaction, is_live=True)
+        mine = self._record.erasures
+        return any(record_of(known).erasures < mine for known in older.values())
 
     def inline(self, transaction: EngineTransaction) -> None:
         """What is run in each append's transaction: come to its end, or refuse it.
@@ -282,7 +304,7 @@ class TableFollower(LeasedFollower):
         """The build that took the place of this one, elsewhere; None where its code is newer."""
         for build, known in builds_of(transaction.checkpoints(RECORDS), self.name).items():
             if record_of(known).is_live and build.version == self._build.version:
-                self._build = build
+                self._build, self._record = build, record_of(known)
                 self._physical = build.physical(self.projection.tables)
                 return known
         return None

@@ -22,7 +22,9 @@ def faulty(store: Store, faults: Faults) -> Store:
     """
     codec = store._codec
     backend = _FaultyBackend(store._backend, faults)
-    faulty = Store(backend, events=codec.types, steps=codec.steps, clock=store.clock)
+    faulty = Store(
+        backend, events=codec.types, steps=codec.steps, vault=store._vault, clock=store.clock
+    )
     if store._branch is not None:
         faulty._branches, faulty._branch = store._branches, store._branch
     return faulty

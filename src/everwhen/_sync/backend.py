@@ -174,6 +174,13 @@ class Backend(Protocol):
         """Delete the log of that id; nothing happens where there is none."""
         ...
 
+    def purge(self) -> None:
+        """Delete every snapshot, and leave no trace of what was ever deleted in any file.
+
+        Takes its time: it may write the whole store anew.
+        """
+        ...
+
     def check(self) -> list[Problem]:
         """Every fault found in the stored data; empty when all is well."""
         ...
@@ -252,6 +259,9 @@ class BackendWrapper(Backend):
 
     def drop_log(self, log: str) -> None:
         self._inner.drop_log(log)
+
+    def purge(self) -> None:
+        self._inner.purge()
 
     def check(self) -> list[Problem]:
         return self._inner.check()

@@ -473,6 +473,13 @@ class BranchBackend(Backend):
     def drop_log(self, log: str) -> None:
         self._parent.drop_log(log)
 
+    def purge(self) -> None:
+        """The branch's own, and the parent's, whose snapshots show through."""
+        own = self._own.existing()
+        if own is not None:
+            own.purge()
+        self._parent.purge()
+
     def check(self) -> list[Problem]:
         own = self._own.existing()
         problems = [] if own is None else own.check()

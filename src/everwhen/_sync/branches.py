@@ -189,6 +189,16 @@ class Branches:
             except StorageError as error:
                 _LOG.warning("branch %s is deleted, but its log is still there: %s", name, error)
 
+    def purge(self) -> None:
+        """Leave no trace of what was deleted, in the root store and in every branch."""
+        self._root.purge()
+        for branch in (self._root.view(branches_in)).values():
+            own = OwnLog(self._root, branch.name, branch.id, branch.fork)
+            log = own.existing()
+            if log is not None:
+                log.purge()
+            own.close()
+
     def close(self) -> None:
         """Close every branch that is open."""
         with self._guard:

@@ -25,6 +25,7 @@ from everwhen.decisions import (
     Decisions,
     RecordedCommand,
     StateOf,
+    command_place,
     extras_with,
     recorded_with,
     writes_of,
@@ -143,6 +144,12 @@ class CommandBus:
     ) -> None:
         if attempts < 1:
             raise DeclarationError(f"attempts={attempts}: a command is decided at least once")
+        unguarded = decisions.with_personal_data() if store._lacks_vault else []
+        if unguarded:
+            raise DeclarationError(
+                f"command {unguarded[0]} has personal fields, and the store no vault to encrypt "
+                f"them by; open it with vault=Vault(…), or vault=PLAINTEXT"
+            )
         self.store = store
         self.decisions = decisions
         self._attempts = attempts
@@ -243,8 +250,12 @@ class CommandBus:
             self._check_current(subjects, loaded)
             earlier = envelope.id and self._earlier(envelope.id, recorded)
             return earlier or CommandResult((), None, attempt)
+        commit_id, sealing = envelope.id, self.store._codec.sealing
+        if sealing is not None and decision.personal is not None:
+            commit_id = commit_id or UUID(bytes=self.store._new_id())
+            recorded = self.decisions.sealed(recorded, command_place(commit_id), sealing)
         metadata = _with_command(envelope.metadata, recorded)
-        receipt = self.store.commit(Commit(writes, condition, envelope.id, metadata))
+        receipt = self.store.commit(Commit(writes, condition, commit_id, metadata))
         if not receipt.repeated:
             self._go_on(subjects, loaded, writes, receipt)
         events = tuple(_typed(event) for write in writes for event in write.events)
@@ -253,7 +264,7 @@ class CommandBus:
     def _load(self, subject: _Subject) -> Loaded[Any]:
         repository = self._repository(subject.fold)
         known = self._remembered.get(subject.name)
-        if known is not None:
+        if known is not None and known._erasures == self.store._erasures:
             if subject.stream is not None:
                 return known
             loaded = repository.advance(known, subject.of)
@@ -314,7 +325,7 @@ class CommandBus:
         if not stored:
             return None
         receipt = msgspec.structs.replace(receipt_of(stored), repeated=True)
-        if not self._is_same(recorded_with(stored[0]), recorded):
+        if not self._is_same(recorded_with(stored[0], self.store._codec.sealing), recorded):
             raise CommitIdError(commit_id, receipt.position)
         codec = self.store._codec
         events = tuple(
@@ -424,6 +435,7 @@ def _gone_on(before: Loaded[Any], state: Any, events: int, receipt: Receipt) -> 
         ),
         Place(receipt.position, version, receipt._recorded_at, b""),
         None,
+        before._erasures,
     )
 
 

@@ -179,6 +179,15 @@ class EmbeddedBackend(Backend):
     def drop_log(self, log: str) -> None:
         self._calls.finish(self._engine.drop_log, log)
 
+    def purge(self) -> None:
+        self._refuse_within_transaction("purging")
+        acquire(self._engine.lock)
+        try:
+            self._calls.finish(self._engine.purge)
+        finally:
+            self._engine.lock.release()
+            self._appender.hand_over()
+
     def check(self) -> list[Problem]:
         return self._calls.run(lambda: list(self._engine.check()))
 

@@ -20,7 +20,14 @@ from everwhen.backends.memory import MemoryEngine
 from everwhen.branching import MAIN, Fork
 from everwhen.commits import Commit, Write
 from everwhen.contract import Condition, Receipt, to_micros
-from everwhen.decisions import Belief, Decisions, RecordedCommand, command_of, writes_of
+from everwhen.decisions import (
+    Belief,
+    Decisions,
+    RecordedCommand,
+    command_of,
+    moved_command,
+    writes_of,
+)
 from everwhen.diff import Change, diff
 from everwhen.errors import (
     BranchError,
@@ -171,7 +178,9 @@ class Merging:
         with target.create_branch(making, plan.on) as made:
             for item in plan.items:
                 if any(write.events for write in item.writes):
-                    made.commit(Commit(item.writes, None, None, _metadata_of(item.events[0])))
+                    commit_id = UUID(bytes=made._new_id())
+                    metadata = _metadata_of(item.events[0], commit_id)
+                    made.commit(Commit(item.writes, None, commit_id, metadata))
         target.rename_branch(name, f"{name}.until-{plan.up_to}")
         target.rename_branch(making, name)
         return target.branch(name)
@@ -486,9 +495,13 @@ def _gone_on(
     return repository.load(of) if loaded is None else repository.advance(loaded, of)
 
 
-def _metadata_of(event: RecordedEvent[Any]) -> CommitMetadata:
-    """A commit's metadata, to be written again."""
-    return commit_metadata(event._slice)
+def _metadata_of(event: RecordedEvent[Any], commit_id: UUID) -> CommitMetadata:
+    """A commit's metadata, to be written again with another id."""
+    metadata, sealing = commit_metadata(event._slice), event._codec.sealing
+    if sealing is None:
+        return metadata
+    extras = moved_command(metadata.extras, event.commit_id, commit_id, sealing)
+    return msgspec.structs.replace(metadata, extras=extras)
 
 
 def _version_at(store: Store, stream: str, position: int) -> int:
@@ -507,7 +520,13 @@ def _scratch_of(target: Store) -> Store:
     own = _InMemory(target._backend, "scratch", "", fork)
     own.opened = EmbeddedBackend(MemoryEngine(clock=target.clock))
     backend = BranchBackend(target._backend, own, fork)
-    return Store(backend, events=target.event_types, steps=target._steps, clock=target.clock)
+    return Store(
+        backend,
+        events=target.event_types,
+        steps=target._steps,
+        vault=target._vault,
+        clock=target.clock,
+    )
 
 
 class _InMemory(OwnLog):

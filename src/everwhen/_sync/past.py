@@ -67,6 +67,16 @@ class Past(Generic[S]):
         self._apart = _APART
         self._seconds_per_event = 1e-5
         self._lock = Lock()
+        self._erasures = store._erasures
+
+    def _forget_erased(self) -> None:
+        """Drop every state that was derived before somebody was forgotten."""
+        erasures = self.store._erasures
+        if erasures != self._erasures:
+            self._erasures = erasures
+            self._waypoints = Waypoints(_IN_MEMORY)
+            self._stretches.clear()
+            self._unsaved.clear()
 
     def visit(self, position: int) -> Visit[S]:
         """The state at a position."""
@@ -167,6 +177,7 @@ class Past(Generic[S]):
 
     def _stretch_at(self, position: int) -> Stretch[S]:
         """The piece of history that a position lies in: ``start < position <= until``."""
+        self._forget_erased()
         for stretch in self._stretches:
             if stretch.start < position <= stretch.until:
                 return stretch
@@ -188,7 +199,14 @@ class Past(Generic[S]):
         place = stretch.place(len(stretch.events))
         since = msgspec.structs.replace(stretch.base.since, seconds=spent)
         loaded = Loaded(
-            state, place.version, place.position, stretch.until, since, place, self.subject
+            state,
+            place.version,
+            place.position,
+            stretch.until,
+            since,
+            place,
+            self.subject,
+            stretch.base._erasures,
         )
         loaded = self._leave(loaded, self._apart * _PATIENCE)
         page, asked, wanted = self._page(loaded, _SPAN)
@@ -199,7 +217,8 @@ class Past(Generic[S]):
     ) -> Stretch[S]:
         events = events_of_page(page, asked, wanted, self.store._codec, typed=True)
         stretch = Stretch(self.fold, loaded, events, max(page.cursor, at_least))
-        self._stretches.appendleft(stretch)
+        if loaded._erasures == self._erasures:
+            self._stretches.appendleft(stretch)
         return stretch
 
     def _page(self, loaded: Loaded[S], size: int) -> tuple[Page, Query, Query]:
@@ -224,6 +243,9 @@ class Past(Generic[S]):
 
     def _leave(self, loaded: Loaded[S], apart: float) -> Loaded[S]:
         """Leave a waypoint if the last one is so many seconds of replay away."""
+        self._forget_erased()
+        if loaded._erasures != self._erasures:
+            return loaded
         if self._is_immutable:
             self._waypoints.add(loaded)
         if loaded.since.seconds < apart or loaded._place is START:
@@ -241,7 +263,9 @@ class Past(Generic[S]):
         known = self.store.event_types.current()
         try:
             self._unsaved.append(
-                sealed(self.fold, self._kept_as, loaded.state, loaded._place, known)
+                self.store._sealed(
+                    sealed(self.fold, self._kept_as, loaded.state, loaded._place, known)
+                )
             )
         except SnapshotError as error:
             self._keep = False
@@ -271,6 +295,8 @@ class Past(Generic[S]):
 
     def _base(self, position: int) -> Loaded[S]:
         """The nearest state at or before a position; whoever asked may change it."""
+        self._forget_erased()
+        erasures = self._erasures
         remembered = self._waypoints.newest(position)
         query = self.of.up_to(position)
         state, place = self.repository._from_snapshot(self._kept_as, query)
@@ -280,4 +306,4 @@ class Past(Generic[S]):
             copied = self.fold.copied(remembered.state)
             return msgspec.structs.replace(remembered, state=copied)
         at = place.position
-        return Loaded(state, place.version, at, at, NOTHING, place, self.subject)
+        return Loaded(state, place.version, at, at, NOTHING, place, self.subject, erasures)

@@ -16,11 +16,12 @@ from everwhen._sync.seam import sleep
 from everwhen.clock import Clock
 from everwhen.commits import stored_query
 from everwhen.contract import Page, to_micros
-from everwhen.decisions import StateOf
+from everwhen.decisions import StateOf, opened_command
 from everwhen.engine import EngineTransaction
 from everwhen.errors import (
     BranchError,
     DeclarationError,
+    ErasedSubjectError,
     LeaseError,
     NotAllowedError,
     Refusal,
@@ -61,6 +62,7 @@ class ReactionFollower(LeasedFollower):
         self.reaction = reaction
         self.timers: dict[str, SetTimer] = {}
         self._bus = bus
+        self._sealing = bus.store._codec.sealing
         self._clock = clock
         self._first = 0
         self._changes: list[SetTimer | Cancel] = []
@@ -146,6 +148,9 @@ class ReactionFollower(LeasedFollower):
                 changes.append(answer)
             elif isinstance(answer, Timer):
                 command = self._bus.decisions.recorded(answer.command)
+                if self._sealing is not None:
+                    place = f"{self.reaction.command_id(event, index)}/timer"
+                    command = self._bus.decisions.sealed(command, place, self._sealing)
                 changes.append(set_timer(self.reaction, answer, event, index, command))
             else:
                 self._send(
@@ -164,7 +169,7 @@ class ReactionFollower(LeasedFollower):
         metadata = CommitMetadata(causation_id=cause, correlation_id=correlation)
         try:
             self._bus.send(command, command_id=command_id, metadata=metadata)
-        except (Refusal, NotAllowedError) as refusal:
+        except (Refusal, NotAllowedError, ErasedSubjectError) as refusal:
             what = type(command).__name__
             _LOG.info("reaction %s: %s was refused: %s", self.name, what, reason(refusal))
 
@@ -216,7 +221,10 @@ class ReactionFollower(LeasedFollower):
                 sleep(self._pause(attempt - 1))
                 self._renew()
             try:
-                command = self._bus.decisions.restored(timer.command)
+                kept = timer.command
+                if self._sealing is not None:
+                    kept = opened_command(kept, f"{timer.command_id}/timer", self._sealing)
+                command = self._bus.decisions.restored(kept)
                 self._send(command, timer.command_id, timer.causation_id, timer.correlation_id)
             except StorageError:
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from everwhen._sync.followers import Follower, Moved
@@ -83,6 +83,8 @@ class ProjectionRunner(Following):
     def _lag_behind(self, goal: int) -> bool:
         if self._attached:
             self._bring_up()
+        if any(True for _ in self._outdated()):
+            return True
         behind = min([self._position(name) for name in self._followers], default=goal)
         return behind < goal or len(self._attached) < len(self._inline)
 
@@ -116,10 +118,7 @@ class ProjectionRunner(Following):
 
     def _settle(self) -> None:
         """Put builds that have become live in their place, and attach what is kept inline."""
-        for built in [follower for follower in self._beside if follower.is_live]:
-            self._beside.remove(built)
-            self._followers[built.name].stop()
-            self._followers[built.name] = built
+        self._settle_builds()
         for projection in self._inline:
             follower = self._followers[projection.name]
             if not isinstance(follower, TableFollower) or follower in self._attached:
@@ -137,6 +136,30 @@ class ProjectionRunner(Following):
                 _LOG.error("%s", error)
             except LeaseError as error:
                 _LOG.info("%s", error)
+
+    def _settle_builds(self) -> None:
+        """Put builds that have become live in their place; begin those that erasures ask for."""
+        for built in [follower for follower in self._beside if follower.is_live]:
+            self._beside.remove(built)
+            before = self._followers[built.name]
+            if isinstance(before, TableFollower) and before in self._attached:
+                self.store._backend.detach(before.inline)
+                self._attached.remove(before)
+            before.stop()
+            self._followers[built.name] = built
+        for known in [*self._outdated()]:
+            if all(built.name != known.name for built in self._beside):
+                built = TableFollower(self.store, known.projection, lease=self._lease, fresh=True)
+                if built.start():
+                    self._beside.append(built)
+
+    def _outdated(self) -> Iterator[TableFollower]:
+        """Those whose readers see what was known of somebody before they were forgotten."""
+        for follower in self._followers.values():
+            if not isinstance(follower, TableFollower) or not follower.is_live:
+                continue
+            if follower.is_outdated and (follower.is_active or follower in self._attached):
+                yield follower
 
     def ask(self, projection: Projection[S], question: Callable[[S], T]) -> tuple[T, int]:
         """What a function says of a state in memory, and the position that it holds at.

@@ -72,6 +72,7 @@ class StateFollower(Generic[S]):
         Raises `DeclarationError` for an answer that can't be copied.
         """
         with self._lock:
+            self._forget_erased()
             state = self._started.state
             answer = question(state)
             if is_immutable(state):
@@ -85,6 +86,13 @@ class StateFollower(Generic[S]):
                     f"as a list"
                 ) from error
 
+    def _forget_erased(self) -> None:
+        """Derive the state anew where somebody has been forgotten since it was derived."""
+        loaded, erasures = self._started, self._store._erasures
+        if loaded._erasures != erasures:
+            state = self._reloaded(self.position)
+            self._loaded = msgspec.structs.replace(loaded, state=state, _erasures=erasures)
+
     @property
     def _started(self) -> Loaded[S]:
         if self._loaded is None:
@@ -93,6 +101,7 @@ class StateFollower(Generic[S]):
 
     def take(self, page: Page) -> None:
         with self._lock:
+            self._forget_erased()
             loaded = self._take(page)
         if self._repository.snapshot_if_due(loaded):
             self._loaded = msgspec.structs.replace(loaded, since=NOTHING)
@@ -111,7 +120,14 @@ class StateFollower(Generic[S]):
                 until = max(before.read_until, position)
                 subject = None if self._left_out or self.error else before._subject
                 loaded = Loaded(
-                    state, place.version, place.position, until, before.since, place, subject
+                    state,
+                    place.version,
+                    place.position,
+                    until,
+                    before.since,
+                    place,
+                    subject,
+                    before._erasures,
                 )
                 self._pace.add(len(events))
             else:

@@ -26,8 +26,10 @@ from everwhen.contract import (
     Capabilities,
     Checkpoint,
     Condition,
+    EncodedCommit,
     ExpectedVersion,
     Head,
+    Outcome,
     Page,
     Problem,
     Receipt,
@@ -35,16 +37,27 @@ from everwhen.contract import (
     StreamInfo,
     to_micros,
 )
-from everwhen.errors import BatchError, DeclarationError, EverwhenError, InvalidQueryError
+from everwhen.erasures import SUBJECT_ERASED, Erasure, bound_to, erasure_commit, outdated
+from everwhen.errors import (
+    BatchError,
+    CommitIdError,
+    DeclarationError,
+    EverwhenError,
+    InvalidQueryError,
+    SnapshotError,
+)
 from everwhen.events import EventType
 from everwhen.fold import Fold
 from everwhen.judging import receipt_of
 from everwhen.locations import engine_for
 from everwhen.metadata import CommitMetadata
+from everwhen.personal import PLAINTEXT, Plaintext
 from everwhen.projections import ParkedEvent, ProjectionStatus, build_of, parked_of, statuses_of
 from everwhen.query import Query, name_of, query_of
 from everwhen.reading import PAGE_EVENTS, events_of_page, folded_page, next_page
-from everwhen.recorded import RecordedEvent, entries_of, recorded_events
+from everwhen.recorded import RecordedEvent, entries_of, is_same, recorded_events
+from everwhen.sealing import Sealing
+from everwhen.vault import Vault
 
 S = TypeVar("S")
 
@@ -58,6 +71,7 @@ def open_store(
     *,
     events: EventTypes | Iterable[type[Any] | EventType[Any]] = (),
     steps: Sequence[CodecStep] = (),
+    vault: Vault | Plaintext | None = None,
     clock: Clock = system_clock,
     read_only: bool = False,
     durable: bool = True,
@@ -67,17 +81,31 @@ def open_store(
 
     ``location`` is a path or ``sqlite:PATH`` for a file, ``memory:`` for nothing but memory.
     ``events`` declares the event types; others read as `UnknownEvent`. ``steps`` go between
-    events and bytes, see `CodecStep`. ``busy_timeout``, in seconds, is how long a write waits for
-    other processes. ``durable=False`` gives up the sync at each commit: many times faster for
+    events and bytes, see `CodecStep`. ``vault`` has the keys that personal fields are encrypted
+    with; event types that have such fields need one, or the explicit ``PLAINTEXT``. It is the
+    caller's, to be closed after the store. ``busy_timeout``, in seconds, is how long a write waits
+    for other processes. ``durable=False`` gives up the sync at each commit: many times faster for
     single appends, and a power loss may take the newest ones.
 
     Raises `NotAStoreError`, `NewerStoreError`, `CorruptStoreError`, or another `StorageError`.
     """
     types = declared(events)
+    _check_vault(types, vault)
     engine = engine_for(
         location, clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout
     )
-    return Store(EmbeddedBackend(engine), events=types, steps=steps, clock=clock)
+    return Store(EmbeddedBackend(engine), events=types, steps=steps, vault=vault, clock=clock)
+
+
+def _check_vault(types: EventTypes, vault: Vault | Plaintext | None) -> None:
+    personal = types.with_personal_data
+    if vault is None and personal:
+        raise DeclarationError(
+            f"{personal[0]} has personal fields, and the store no vault to encrypt them by; open "
+            f"it with vault=Vault(…), or vault=PLAINTEXT to keep them as they are for good"
+        )
+    if vault is not None and not isinstance(vault, Vault | Plaintext):
+        raise DeclarationError(f"vault={vault!r}: give a Vault, or PLAINTEXT")
 
 
 class Store:
@@ -92,11 +120,15 @@ class Store:
         *,
         events: EventTypes,
         steps: Sequence[CodecStep] = (),
+        vault: Vault | Plaintext | None = None,
         clock: Clock = system_clock,
         new_id: Callable[[], bytes] = new_commit_id,
     ) -> None:
         self._backend = backend
-        self._codec = Codec(events, steps)
+        _check_vault(events, vault)
+        self.vault = None if isinstance(vault, Plaintext) else vault
+        self._lacks_vault = vault is None
+        self._codec = Codec(events, steps, None if self.vault is None else Sealing(self.vault))
         self._steps = steps
         self._new_id = new_id
         self._branches = Branches(backend)
@@ -146,10 +178,22 @@ class Store:
         `InvalidCommitError` and `InvalidEventError`: nothing was written. After a `StorageError`
         the outcome is open; repeating the commit with the same id is safe.
         """
-        (outcome,) = self._backend.append((encoded(commit, self._codec, self._new_id),))
+        written = encoded(commit, self._codec, self._new_id)
+        (outcome,) = self._backend.append((written,))
+        if isinstance(outcome, CommitIdError):
+            outcome = self._judged_again(written, outcome)
         if isinstance(outcome, EverwhenError):
             raise outcome
         return outcome
+
+    def _judged_again(self, commit: EncodedCommit, refusal: CommitIdError) -> Outcome:
+        """A repeat may be encrypted with newer keys than the commit that is stored."""
+        if self.vault is None:
+            return refusal
+        stored = self._backend.stored_commit(commit.id)
+        if stored and is_same(commit, stored, self._codec):
+            return msgspec.structs.replace(receipt_of(stored), repeated=True)
+        return refusal
 
     def commit_batch(self, commits: Iterable[Commit]) -> list[Receipt]:
         """Write many commits, each on its own terms, made durable together.
@@ -161,6 +205,9 @@ class Store:
         if not batch:
             return []
         outcomes = self._backend.append(batch)
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, CommitIdError):
+                outcomes[index] = self._judged_again(batch[index], outcome)
         receipts = [o for o in outcomes if isinstance(o, Receipt)]
         if len(receipts) < len(outcomes):
             raise BatchError(outcomes)
@@ -324,6 +371,60 @@ class Store:
         """A subject's snapshots, newest first, at or before the position ``up_to``."""
         return self._backend.snapshots(name_of(subject, "subject"), up_to, limit)
 
+    @property
+    def _erasures(self) -> int:
+        """How many subjects have been forgotten: a state from before may hold what is gone."""
+        return 0 if self.vault is None else self.vault.erasures
+
+    @property
+    def _vault(self) -> Vault | Plaintext | None:
+        return None if self._lacks_vault else self.vault or PLAINTEXT
+
+    def _sealed(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot as it is stored: with a vault, encrypted until somebody is forgotten."""
+        if self.vault is None:
+            return snapshot
+        state = self.vault.seal_snapshot(snapshot.state, bound_to(snapshot))
+        return msgspec.structs.replace(snapshot, state=state)
+
+    def _opened(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot as it was. Raises `SnapshotError` where its key is gone."""
+        if self.vault is None:
+            return snapshot
+        state = self.vault.open_snapshot(snapshot.state, bound_to(snapshot))
+        if state is None:
+            raise SnapshotError("its key is gone since somebody was forgotten, or it was altered")
+        return msgspec.structs.replace(snapshot, state=state)
+
+    def forget(self, subject: str) -> Erasure:
+        """Erase a data subject, and those whose ids lie below it (``ann/…``), for good.
+
+        Their keys are destroyed, so that what was encrypted with them reads as `Erased` from now
+        on, wherever it was copied to. An event in the stream ``everwhen-erasures`` records it.
+        Snapshots are deleted, on branches too, and the files purged. Table projections are built
+        anew by their runners; states in memory are derived anew when they are next asked for.
+
+        Safe to repeat, also after it was cut off. Raises `DeclarationError` without a vault.
+        """
+        if self.vault is None:
+            raise DeclarationError(
+                "this store has no vault, and nobody's data can be erased; open it with "
+                "vault=Vault(…)"
+            )
+        forgotten = self.vault.forget(subject)
+        root = Store(self._branches._root, events=SUBJECT_ERASED, clock=self.clock)
+        receipt = root.commit(erasure_commit(forgotten))
+        checkpoints = root.checkpoints()
+        self._branches.purge()
+        return Erasure(
+            subject,
+            forgotten.number,
+            forgotten.subjects,
+            receipt.position,
+            outdated(checkpoints, forgotten.number),
+            forgotten.repeated,
+        )
+
     @opens
     def create_branch(self, name: str, at: int | datetime | None = None) -> Store:
         """A new branch of this store or branch, opened: a store that begins with what is here.
@@ -350,6 +451,7 @@ class Store:
             backend,
             events=self.event_types,
             steps=self._steps,
+            vault=self._vault,
             clock=self.clock,
             new_id=self._new_id,
         )

@@ -248,6 +248,10 @@ class MemoryEngine:
         self._check_open()
         self._log.beside.pop(log, None)
 
+    def purge(self) -> None:
+        self._check_open()
+        self._log.snapshots = {}
+
     def check(self) -> Iterator[Problem]:
         self._check_open()
         yield from ()

@@ -350,6 +350,13 @@ class SqliteEngine:
 
     # Looking after it
 
+    def purge(self) -> None:
+        """The file is written anew, without its gaps, and the log of changes emptied."""
+        self._check_open()
+        self._check_writable()
+        with translated(self.path):
+            self._writer.purge()
+
     def check(self) -> Iterator[Problem]:
         """SQLite's integrity check, and our own of what the tables say together."""
         self._check_open()
@@ -617,6 +624,16 @@ class _Writer:
             raise
         self._data_version = self.connection.data_version()
         return outcomes
+
+    def purge(self) -> None:
+        """Raises ``apsw.BusyError`` where a reader of old data doesn't come to its end."""
+        execute = self.connection.execute
+        self._forget()
+        execute("DELETE FROM snapshots")
+        execute("VACUUM")
+        (busy, _, _), *_ = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if busy:
+            raise apsw.BusyError("somebody still reads what is to be purged")
 
     def _give_up(self) -> None:
         self._forget()

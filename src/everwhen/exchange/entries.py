@@ -155,7 +155,7 @@ class Entrance:
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
         self._direct = (
-            not codec.steps
+            codec.is_raw
             and not codec.types.has_upcasts
             and not codec.types.names
             and current_metadata() is NO_METADATA

@@ -1,0 +1,446 @@
+"""The vault: a data key for each subject, and what has been forgotten.
+
+A file of its own, apart from the store, so that a backup of the store alone brings nobody back.
+In it each subject has a data key, in versions, wrapped with a key-encryption key that is
+elsewhere again (`everwhen.keys`). To forget a subject is to destroy its keys: whatever was
+encrypted with them, wherever it was copied, can't be read any more. A stone is left in their
+place, so that the absence of a key is never mistaken for a loss.
+
+All processes share the file. What another one has forgotten is noticed within a moment.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import apsw
+import msgspec
+
+from everwhen.clock import Clock, micros_by, system_clock
+from everwhen.errors import ErasedSubjectError, InvalidEventError, MissingKeyError, VaultError
+from everwhen.keys import Cipher, KeyProvider, Wrapped, cipher
+from everwhen.validation import check_text
+
+T = TypeVar("T")
+
+_APPLICATION_ID: Final = 0x4576654B  # "EveK"
+_FORMAT: Final = 1
+_KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_LOOK: Final = 0.02
+_REMEMBERED: Final = 100_000
+_SNAPSHOTS: Final = "/snapshots"
+_SCHEMA: Final = """
+CREATE TABLE keys (
+    subject TEXT NOT NULL, version INTEGER NOT NULL, key_id TEXT NOT NULL,
+    wrapped BLOB NOT NULL, made_at INTEGER NOT NULL, PRIMARY KEY (subject, version)
+) WITHOUT ROWID;
+CREATE TABLE stones (
+    subject TEXT PRIMARY KEY, number INTEGER NOT NULL, erased_at INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+class SubjectKey(msgspec.Struct, frozen=True):
+    """A subject's data key as the vault knows it; the key itself is not in it."""
+
+    subject: str
+    version: int
+    key_id: str
+
+
+class Forgotten(msgspec.Struct, frozen=True):
+    """What forgetting a subject destroyed. ``number`` counts the vault's erasures from 1.
+
+    ``subjects`` are those whose keys went with it; ``repeated`` says that it had been forgotten
+    before.
+    """
+
+    subject: str
+    number: int
+    subjects: tuple[str, ...]
+    repeated: bool = False
+
+
+class Vault:
+    """The keys of personal data, in a file. Safe to share between stores, threads and tasks.
+
+    ``keys`` wraps and unwraps them. The file is made where there is none, unless ``create`` is
+    False. ``:memory:`` is a vault that is gone with the process. Close it when the stores that use
+    it are closed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        keys: KeyProvider,
+        *,
+        create: bool = True,
+        clock: Clock = system_clock,
+        busy_timeout: float = 30.0,
+    ) -> None:
+        self.path = Path(path)
+        self.keys = keys
+        self._now = micros_by(clock)
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._closed = False
+        self._newest: dict[str, tuple[int, Cipher]] = {}
+        self._ciphers: dict[tuple[str, int], Cipher | None] = {}
+        self._looked = 0.0
+        self._seen = -1
+        self._erasures = 0
+        with self._translated():
+            self._connection = self._connect(create=create, busy_timeout=busy_timeout)
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+        self._look()
+
+    # What encrypts and decrypts
+
+    def newest(self, subject: str) -> tuple[int, Cipher]:
+        """The version and cipher that a subject's data is encrypted with, made where there is none.
+
+        Raises `ErasedSubjectError` for one that has been forgotten.
+        """
+        self._look_in_time()
+        return self._newest.get(subject) or self._made(subject)
+
+    def cipher(self, subject: str, version: int) -> Cipher | None:
+        """A version's cipher; None once the subject has been forgotten.
+
+        Raises `MissingKeyError` where the key should be there, and isn't.
+        """
+        self._look_in_time()
+        try:
+            return self._ciphers[subject, version]
+        except KeyError:
+            return self._found(subject, version)
+
+    @property
+    def erasures(self) -> int:
+        """How many subjects have been forgotten: what was made of events before may be stale."""
+        self._look_in_time()
+        return self._erasures
+
+    def seal_snapshot(self, state: bytes, bound: bytes) -> bytes:
+        """A snapshot's state, encrypted until the next subject is forgotten."""
+        version, encrypt = self.newest(_SNAPSHOTS)
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return version.to_bytes(4, "big") + nonce + encrypt.encrypt(nonce, state, bound)
+
+    def open_snapshot(self, sealed: bytes, bound: bytes) -> bytes | None:
+        """The state again; None where its key is gone, or it was altered."""
+        from cryptography.exceptions import InvalidTag
+
+        version, rest = int.from_bytes(sealed[:4], "big"), sealed[4:]
+        try:
+            found = self.cipher(_SNAPSHOTS, version)
+            if found is None:
+                return None
+            return bytes(found.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], bound))
+        except (MissingKeyError, InvalidTag, ValueError):
+            return None
+
+    # What is done with keys
+
+    def subjects(self, under: str | None = None) -> list[str]:
+        """The subjects that have keys; with ``under`` that one, and those below it."""
+        return sorted({key.subject for key in self.subject_keys(under)})
+
+    def subject_keys(self, under: str | None = None) -> list[SubjectKey]:
+        """The data keys, by subject and version."""
+        where, bounds = _below(under)
+        rows = self._run(
+            f"SELECT subject, version, key_id FROM keys WHERE {where} AND subject <> ? "
+            "ORDER BY subject, version",
+            (*bounds, _SNAPSHOTS),
+        )
+        return [SubjectKey(*row) for row in rows]
+
+    def is_forgotten(self, subject: str) -> bool:
+        """Whether a subject, or one that it lies below, has been forgotten."""
+        with self._lock, self._translated():
+            return self._stone(subject) is not None
+
+    def forget(self, subject: str) -> Forgotten:
+        """Destroy a subject's keys and those of all subjects below it, for good.
+
+        What was encrypted with them can't be read any more. Safe to repeat. To have it take effect
+        in snapshots and read models too, use the store's ``forget``.
+        """
+        check_subject(subject)
+
+        def forget() -> Forgotten:
+            known = self._stone(subject)
+            if known is not None:
+                return Forgotten(subject, known, (), repeated=True)
+            where, bounds = _below(subject)
+            rows = self._connection.execute(
+                f"SELECT DISTINCT subject FROM keys WHERE {where} ORDER BY subject", bounds
+            ).fetchall()
+            number = self._count() + 1
+            self._connection.execute(f"DELETE FROM keys WHERE {where}", bounds)
+            self._connection.execute("DELETE FROM keys WHERE subject = ?", (_SNAPSHOTS,))
+            self._connection.execute(
+                "INSERT INTO stones VALUES (?, ?, ?)", (subject, number, self._now())
+            )
+            self._add_key(_SNAPSHOTS, number + 1)
+            return Forgotten(subject, number, tuple(str(row[0]) for row in rows))
+
+        forgotten = self._transact(forget)
+        self._run("VACUUM")
+        return forgotten
+
+    def rotate(self, subject: str) -> int:
+        """Give a subject a new data key for what is written from now on; returns its version.
+
+        What was written before stays as it is, and readable by the older version.
+        """
+        check_subject(subject)
+
+        def rotate() -> int:
+            self._check_not_forgotten(subject)
+            return self._add_key(subject, self._last_version(subject) + 1)
+
+        return self._transact(rotate)
+
+    def rewrap(self) -> int:
+        """Wrap every data key with the present key-encryption key; returns how many it was.
+
+        The data keys stay the same, and so does all that they have encrypted.
+        """
+
+        def rewrap() -> int:
+            rows: list[Any] = self._connection.execute(
+                "SELECT subject, version, key_id, wrapped FROM keys"
+            ).fetchall()
+            for subject, version, key_id, wrapped in rows:
+                bound = _bound(subject, version)
+                key = self.keys.unwrap(Wrapped(key_id, wrapped), bound)
+                new = self.keys.wrap(key, bound)
+                self._connection.execute(
+                    "UPDATE keys SET key_id = ?, wrapped = ? WHERE subject = ? AND version = ?",
+                    (new.key_id, new.content, subject, version),
+                )
+            return len(rows)
+
+        count = self._transact(rewrap)
+        self._run("VACUUM")
+        return count
+
+    def wrapped_with(self) -> dict[str, int]:
+        """How many data keys are wrapped with each key-encryption key, by its id."""
+        rows = self._run("SELECT key_id, count(*) FROM keys GROUP BY key_id")
+        return dict(rows)
+
+    def close(self) -> None:
+        """Release the file; calling it again does nothing."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._newest.clear()
+                self._ciphers.clear()
+                self._connection.close()
+
+    def __enter__(self) -> Vault:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    # Within
+
+    def _look_in_time(self) -> None:
+        if time.monotonic() - self._looked > _LOOK:
+            self._look()
+
+    def _look(self) -> None:
+        """Drop what is remembered if the file has changed."""
+        with self._lock, self._translated():
+            seen = self._connection.pragma("data_version")
+            if seen != self._seen:
+                self._newest.clear()
+                self._ciphers.clear()
+                self._erasures = self._count()
+                self._seen = seen
+            self._looked = time.monotonic()
+
+    def _made(self, subject: str) -> tuple[int, Cipher]:
+        def made() -> int:
+            self._check_not_forgotten(subject)
+            return self._last_version(subject) or self._add_key(subject, 1)
+
+        with self._lock:
+            with self._translated():
+                self._check_not_forgotten(subject)
+                version = self._last_version(subject)
+            if not version:
+                check_subject(subject)
+                version = self._transact(made, changes_known=False)
+            found = self._found(subject, version)
+            if found is None:
+                raise ErasedSubjectError(subject)
+            self._newest[subject] = version, found
+            return version, found
+
+    def _found(self, subject: str, version: int) -> Cipher | None:
+        with self._lock, self._translated():
+            row = self._connection.execute(
+                "SELECT key_id, wrapped FROM keys WHERE subject = ? AND version = ?",
+                (subject, version),
+            ).get
+            found: Cipher | None = None
+            if row is not None:
+                key = self.keys.unwrap(Wrapped(*row), _bound(subject, version))
+                found = cipher(key)
+            elif self._stone(subject) is None:
+                raise MissingKeyError(
+                    f"{self.path} has no key version {version} of subject {subject!r}, and no "
+                    f"record that it was forgotten; restore the vault from its newest backup"
+                )
+            if len(self._ciphers) >= _REMEMBERED:
+                self._ciphers.clear()
+                self._newest.clear()
+            self._ciphers[subject, version] = found
+            return found
+
+    def _add_key(self, subject: str, version: int) -> int:
+        wrapped = self.keys.wrap(secrets.token_bytes(_KEY_BYTES), _bound(subject, version))
+        self._connection.execute(
+            "INSERT INTO keys VALUES (?, ?, ?, ?, ?)",
+            (subject, version, wrapped.key_id, wrapped.content, self._now()),
+        )
+        return version
+
+    def _last_version(self, subject: str) -> int:
+        last = self._connection.execute(
+            "SELECT max(version) FROM keys WHERE subject = ?", (subject,)
+        ).get
+        return int(last or 0)
+
+    def _count(self) -> int:
+        return int(self._connection.execute("SELECT max(number) FROM stones").get or 0)
+
+    def _stone(self, subject: str) -> int | None:
+        """The number under which the subject, or one above it, was forgotten."""
+        parts = subject.split("/")
+        for end in range(1, len(parts) + 1):
+            number = self._connection.execute(
+                "SELECT number FROM stones WHERE subject = ?", ("/".join(parts[:end]),)
+            ).get
+            if number is not None:
+                return int(number)
+        return None
+
+    def _check_not_forgotten(self, subject: str) -> None:
+        if self._stone(subject) is not None:
+            raise ErasedSubjectError(subject)
+
+    def _run(self, sql: str, bounds: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        with self._lock, self._translated():
+            return self._connection.execute(sql, bounds).fetchall()
+
+    def _transact(self, work: Callable[[], T], *, changes_known: bool = True) -> T:
+        """Run it in one durable transaction. ``changes_known``: what is remembered may be stale."""
+        with self._lock, self._translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work()
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+            if changes_known:
+                self._newest.clear()
+                self._ciphers.clear()
+                self._erasures = self._count()
+            return result
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        if self._closed:
+            raise VaultError(f"{self.path}: the vault is closed; open it again")
+        if os.getpid() != self._process:
+            raise VaultError(
+                f"{self.path}: this vault was opened by process {self._process}; open it again in "
+                f"the child"
+            )
+        try:
+            yield
+        except apsw.Error as error:
+            raise VaultError(f"{self.path}: the vault can't be used: {error}") from error
+
+    def _connect(self, *, create: bool, busy_timeout: float) -> apsw.Connection:
+        name = str(self.path)
+        flags = apsw.SQLITE_OPEN_READWRITE
+        if name == ":memory:":
+            flags |= apsw.SQLITE_OPEN_CREATE
+        elif not self.path.exists():
+            if not create:
+                raise MissingKeyError(f"{name}: there is no such vault; check the path")
+            flags |= apsw.SQLITE_OPEN_CREATE
+            try:
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            except FileExistsError:
+                pass
+            except OSError as error:
+                raise VaultError(f"{name}: no vault can be made there: {error}") from error
+        connection = apsw.Connection(name, flags=flags)
+        connection.set_busy_timeout(int(busy_timeout * 1_000))
+        return connection
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA synchronous = EXTRA")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        self._transact(self._make, changes_known=False)
+        if connection.pragma("application_id") != _APPLICATION_ID:
+            raise VaultError(f"{self.path}: that is no vault; check the path")
+        if connection.pragma("user_version") > _FORMAT:
+            raise VaultError(f"{self.path}: a newer Everwhen made this vault; use that one")
+
+    def _make(self) -> None:
+        """What a vault begins with, in an empty file."""
+        connection = self._connection
+        if connection.execute("SELECT count(*) FROM sqlite_master").get:
+            return
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {_FORMAT}")
+        connection.execute(_SCHEMA)
+        self._add_key(_SNAPSHOTS, 1)
+
+
+def check_subject(subject: object) -> str:
+    """A subject: a path of non-empty parts. Raises `InvalidEventError`."""
+    text = check_text(subject, "data subject", InvalidEventError)
+    if not all(text.split("/")):
+        raise InvalidEventError(f"data subject {text!r}: a path's parts are not empty")
+    return text
+
+
+def _below(subject: str | None) -> tuple[str, tuple[str, ...]]:
+    """The condition for a subject and all below it."""
+    if subject is None:
+        return "TRUE", ()
+    return "(subject = ? OR subject >= ? AND subject < ?)", (
+        subject,
+        f"{subject}/",
+        f"{subject}0",  # the character behind the slash
+    )
+
+
+def _bound(subject: str, version: int) -> bytes:
+    """What a wrapped key is bound to."""
+    return f"everwhen-vault/v1\n{subject}\n{version}".encode()

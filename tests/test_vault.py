@@ -1,0 +1,420 @@
+"""Keys, the vault, and the sealing of fields."""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+from cryptography.exceptions import InvalidTag
+from hypothesis import given
+from hypothesis import strategies as st
+
+from everwhen import (
+    DeclarationError,
+    Erased,
+    ErasedSubjectError,
+    Event,
+    EventTypes,
+    ExpiredKeyError,
+    InvalidEventError,
+    KeyFile,
+    KeyFromEnvironment,
+    MissingKeyError,
+    Personal,
+    SealedError,
+    UnknownEvent,
+    Vault,
+    VaultError,
+    Wrapped,
+    WrongKeyError,
+)
+from everwhen.codec import Codec, decode_entries
+from everwhen.keys import cipher, keys_in
+from everwhen.personal import personal_fields
+from everwhen.sealing import Sealing
+
+NOW = datetime(2026, 11, 27, 6, 30, tzinfo=UTC)
+
+# RFC 8452, appendix C.2: key, nonce, plaintext, associated data, result.
+VECTORS = [
+    ("", "", "07f5f4169bbf55a8400cd47ea6fd400f"),
+    ("0100000000000000", "", "c2ef328e5c71c83b843122130f7364b761e0b97427e3df28"),
+    ("010000000000000000000000", "", "9aab2aeb3faa0a34aea8e2b18ca50da9ae6559e48fd10f6e5c9ca17e"),
+    (
+        "01000000000000000000000000000000",
+        "",
+        "85a01b63025ba19b7fd3ddfc033b3e76c9eac6fa700942702e90862383c6c366",
+    ),
+    ("0200000000000000", "01", "1de22967237a813291213f267e3b452f02d01ae33e4ec854"),
+]
+KEY, NONCE = b"\x01" + bytes(31), b"\x03" + bytes(11)
+
+
+class Address(msgspec.Struct, frozen=True):
+    city: Personal[str]
+    country: str
+
+
+class Contact(msgspec.Struct, frozen=True):
+    data_subject: ClassVar[str] = "who"
+
+    who: str
+    phone: Personal[str]
+
+
+class Registered(Event):
+    data_subject: ClassVar[str] = "player"
+
+    player: str
+    name: Personal[str]
+    email: Personal[str] | None = None
+    nicknames: Personal[list[str]] = msgspec.field(default_factory=list)
+    address: Address | None = None
+    contacts: list[Contact] = msgspec.field(default_factory=list)
+    notes: dict[str, Personal[str]] = msgspec.field(default_factory=dict)
+    points: int = 0
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyFile:
+    return KeyFile.create(tmp_path / "keys")
+
+
+@pytest.fixture
+def vault(tmp_path: Path, keys: KeyFile) -> Any:
+    with Vault(tmp_path / "vault", keys) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(("plain", "bound", "result"), VECTORS)
+def test_the_cipher_gives_the_published_results(plain: str, bound: str, result: str) -> None:
+    aad, data = bytes.fromhex(bound), bytes.fromhex(plain)
+    assert cipher(KEY).encrypt(NONCE, data, aad).hex() == result
+    assert cipher(KEY).decrypt(NONCE, bytes.fromhex(result), aad) == data
+    with pytest.raises(InvalidTag):
+        cipher(KEY).decrypt(NONCE, bytes.fromhex(result), aad + b"x")
+
+
+# Declarations
+
+
+def test_where_personal_data_lies_is_found_by_the_declaration() -> None:
+    found = personal_fields(Registered)
+    assert found is not None
+    assert found.subject == "player"
+    assert set(found.fields) == {"name", "email", "nicknames", "address", "contacts", "notes"}
+    assert personal_fields(UnknownEvent) is None
+
+
+def test_declarations_that_can_not_work_are_refused_with_the_mend() -> None:
+    class NoSubject(Event):
+        name: Personal[str]
+
+    class PersonalSubject(Event):
+        data_subject = "name"
+        name: Personal[str]
+
+    class NoSuchSubject(Event):
+        data_subject = "who"
+        name: Personal[str]
+
+    class Tagged(Event):
+        data_subject = "player"
+        tag_fields = ("name",)
+        player: str
+        name: Personal[str]
+
+    class OfAStruct(Event):
+        data_subject = "player"
+        player: str
+        address: Personal[Address]
+
+    for cls, mend in (
+        (NoSubject, "data_subject"),
+        (PersonalSubject, "let it be an id"),
+        (NoSuchSubject, "not one of its fields"),
+        (Tagged, "take it out of tag_fields"),
+        (OfAStruct, "mark the fields"),
+    ):
+        with pytest.raises(DeclarationError, match=mend):
+            EventTypes(cls)
+
+
+# Sealing
+
+
+def _codec(vault: Vault) -> Codec:
+    return Codec(EventTypes(Registered), (), Sealing(vault))
+
+
+def _stored(codec: Codec, *events: Any) -> list[Any]:
+    return [
+        entry
+        for part in codec.encode("player-1", list(events), bytes(16), 0)
+        for entry in decode_entries(part.body)
+    ]
+
+
+_texts = st.text(max_size=30)
+
+
+@given(
+    st.builds(
+        Registered,
+        player=st.sampled_from(["ann", "bob", "7"]),
+        name=_texts,
+        email=st.none() | _texts,
+        nicknames=st.lists(_texts, max_size=3),
+        address=st.none() | st.builds(Address, city=_texts, country=_texts),
+        contacts=st.lists(
+            st.builds(Contact, who=st.sampled_from(["ann", "eve"]), phone=_texts), max_size=2
+        ),
+        notes=st.dictionaries(_texts, _texts, max_size=3),
+        points=st.integers(-(1 << 62), 1 << 62),
+    )
+)
+def test_what_is_sealed_comes_back_as_it_was(event: Registered) -> None:
+    with Vault(":memory:", _Plain()) as vault:
+        codec = _codec(vault)
+        (entry,) = _stored(codec, event)
+        (again,) = _stored(codec, event)
+        assert bytes(entry.data) == bytes(again.data)
+        back = codec.decode_steps(entry, f"{'00000000-0000-0000-0000-000000000000'}/0")
+        assert codec.types.typed("Registered", 1, back) == event
+
+
+class _Plain:
+    """Wraps nothing: a provider for tests."""
+
+    def wrap(self, key: bytes, context: bytes) -> Wrapped:
+        return Wrapped("plain", key)
+
+    def unwrap(self, wrapped: Wrapped, context: bytes) -> bytes:
+        return wrapped.content
+
+
+EVENT = Registered(
+    "ann",
+    "Ann Lovelace",
+    "ann@example.org",
+    ["Annie", "Lovey"],
+    Address("Paris", "FR"),
+    [Contact("eve", "555-1234")],
+    {"shoe": "size 38"},
+)
+PERSONAL = ("Lovelace", "example.org", "Annie", "Paris", "555", "size")
+EVENT_ID = "00000000-0000-0000-0000-000000000000/0"
+
+
+def test_no_plaintext_is_stored_of_personal_fields(vault: Vault) -> None:
+    (entry,) = _stored(_codec(vault), EVENT)
+    data = bytes(entry.data).decode()
+    assert not any(text in data for text in PERSONAL)
+    assert '"FR"' in data
+    assert vault.subjects() == ["ann", "eve"]
+
+
+def test_a_nested_struct_may_belong_to_somebody_else(vault: Vault) -> None:
+    codec = _codec(vault)
+    (entry,) = _stored(codec, EVENT)
+    vault.forget("eve")
+    back = codec.types.typed("Registered", 1, codec.decode_steps(entry, EVENT_ID))
+    assert back.name == "Ann Lovelace"
+    assert back.contacts[0].phone == Erased("eve")
+
+
+def test_a_ciphertext_that_was_moved_does_not_open(vault: Vault) -> None:
+    codec, sealing = _codec(vault), Sealing(vault)
+    (entry,) = _stored(codec, EVENT)
+    data = bytes(entry.data)
+    vault.rotate("ann")
+    vault.newest("bob")
+    fields = msgspec.json.decode(data)
+    swapped = msgspec.json.encode({**fields, "email": fields["name"]})
+    other_subject = msgspec.json.encode({**fields, "name": {**fields["name"], "subject": "bob"}})
+    raw = bytearray(base64.urlsafe_b64decode(fields["name"]["$sealed"]))
+    raw[4] = 2
+    other_key = {**fields["name"], "$sealed": base64.urlsafe_b64encode(raw).decode()}
+    raw[4], raw[-1] = 1, raw[-1] ^ 1
+    altered = {**fields["name"], "$sealed": base64.urlsafe_b64encode(raw).decode()}
+    moved = [
+        ("Registered", 1, "00000000-0000-0000-0000-000000000000/1", data),
+        ("Other", 1, EVENT_ID, data),
+        ("Registered", 2, EVENT_ID, data),
+        ("Registered", 1, EVENT_ID, swapped),
+        ("Registered", 1, EVENT_ID, other_subject),
+        ("Registered", 1, EVENT_ID, msgspec.json.encode({**fields, "name": other_key})),
+        ("Registered", 1, EVENT_ID, msgspec.json.encode({**fields, "name": altered})),
+    ]
+    assert b"Ann Lovelace" in sealing.open("Registered", 1, EVENT_ID, data, marked=False)
+    for type_name, version, event_id, content in moved:
+        with pytest.raises(SealedError) as caught:
+            sealing.open(type_name, version, event_id, content, marked=False)
+        assert "moved here" in str(caught.value)
+        assert not any(text in str(caught.value) for text in PERSONAL)
+
+
+def test_a_tag_with_a_personal_value_is_refused_without_showing_it(vault: Vault) -> None:
+    class Tagging(Event):
+        data_subject: ClassVar[str] = "player"
+        player: str
+        name: Personal[str]
+
+    from everwhen import NewEvent
+
+    codec = Codec(EventTypes(Tagging), (), Sealing(vault))
+    for tag in ("name:Ann", "Ann"):
+        with pytest.raises(InvalidEventError, match="tag it with an id") as caught:
+            codec.encode("s", [NewEvent(event=Tagging("1", "Ann"), tags=(tag,))], bytes(16), 0)
+        assert "Ann" not in str(caught.value)
+    codec.encode("s", [NewEvent(event=Tagging("1", "Ann"), tags=("Annapolis",))], bytes(16), 0)
+
+
+def test_what_looks_sealed_is_refused(vault: Vault) -> None:
+    codec = _codec(vault)
+    with pytest.raises(InvalidEventError, match="name yours otherwise"):
+        codec.encode("s", [UnknownEvent("X", {"a": [{"$sealed": "x"}]})], bytes(16), 0)
+    codec.encode("s", [UnknownEvent("X", {"a": "$sealed"})], bytes(16), 0)
+
+
+def test_plain_data_is_sealed_where_it_is_marked_and_read_so(vault: Vault) -> None:
+    codec = _codec(vault)
+    marked = {"who": {"$personal": "Ann Lovelace", "subject": "ann"}, "n": 1}
+    (entry,) = _stored(codec, UnknownEvent("X", marked))
+    assert b"Lovelace" not in bytes(entry.data)
+    assert msgspec.json.decode(codec.decode_steps(entry, EVENT_ID)) == marked
+    vault.forget("ann")
+    assert msgspec.json.decode(codec.decode_steps(entry, EVENT_ID)) == {
+        "who": {"$erased": "ann"},
+        "n": 1,
+    }
+
+
+# The vault
+
+
+def test_forgetting_takes_what_lies_below_along_and_nothing_else(vault: Vault) -> None:
+    for subject in ("ann", "ann/audit/2026-11", "anna", "ann.b", "bob/ann"):
+        vault.newest(subject)
+    forgotten = vault.forget("ann")
+    assert forgotten.subjects == ("ann", "ann/audit/2026-11")
+    assert vault.subjects() == ["ann.b", "anna", "bob/ann"]
+    assert vault.forget("ann").repeated
+    for subject in ("ann", "ann/other"):
+        with pytest.raises(ErasedSubjectError):
+            vault.newest(subject)
+    assert vault.cipher("ann/audit/2026-11", 1) is None
+    assert vault.erasures == 1
+
+
+def test_the_keys_of_the_forgotten_are_in_no_byte_of_the_file(
+    tmp_path: Path, keys: KeyFile
+) -> None:
+    with Vault(tmp_path / "v", keys) as vault:
+        vault.newest("ann")
+        (wrapped,) = (
+            row[0] for row in vault._run("SELECT wrapped FROM keys WHERE subject = 'ann'")
+        )
+        assert wrapped in (tmp_path / "v").read_bytes()
+        vault.forget("ann")
+        assert wrapped not in (tmp_path / "v").read_bytes()
+    assert os.stat(tmp_path / "v").st_mode & 0o777 == 0o600  # noqa: PTH116
+    assert not (tmp_path / "v-journal").exists()
+
+
+def test_another_process_sees_what_was_forgotten(tmp_path: Path, keys: KeyFile) -> None:
+    with Vault(tmp_path / "v", keys) as here, Vault(tmp_path / "v", keys) as there:
+        here.newest("ann")
+        assert there.cipher("ann", 1) is not None
+        here.forget("ann")
+        deadline = threading.Event()
+        deadline.wait(0.05)
+        assert there.cipher("ann", 1) is None
+        assert there.erasures == 1
+
+
+def test_keys_rotate_and_what_was_encrypted_stays_readable(vault: Vault, keys: KeyFile) -> None:
+    codec = _codec(vault)
+    (entry,) = _stored(codec, EVENT)
+    first = keys.keys()[0].id
+    new = keys.add()
+    assert vault.rewrap() == 3
+    assert vault.wrapped_with() == {new.id: 3}
+    keys.keep_only(new.id)
+    assert vault.rotate("ann") == 2
+    with Vault(vault.path, keys) as again:
+        back = Sealing(again).open("Registered", 1, EVENT_ID, bytes(entry.data), marked=False)
+        assert b"Ann Lovelace" in back
+        assert again.newest("ann")[0] == 2
+    assert first != new.id
+
+
+def test_wrong_missing_and_expired_keys_say_what_is_wrong(tmp_path: Path) -> None:
+    keys = KeyFile.create(tmp_path / "k", clock=lambda: NOW, expires_at=NOW + timedelta(days=1))
+    with Vault(tmp_path / "v", keys) as vault:
+        vault.newest("ann")
+    KeyFile.create(tmp_path / "other")
+    with Vault(tmp_path / "v", KeyFile(tmp_path / "other")) as vault:
+        with pytest.raises(MissingKeyError, match="doesn't have key"):
+            vault.newest("ann")
+    right = keys.keys()[0]
+    wrong = keys_in((tmp_path / "other").read_text(), "x")[0]
+    forged = msgspec.structs.replace(wrong, id=right.id)
+    (tmp_path / "other").write_text(forged.line)
+    with Vault(tmp_path / "v", KeyFile(tmp_path / "other")) as vault:
+        with pytest.raises(WrongKeyError):
+            vault.newest("ann")
+    late = KeyFile(tmp_path / "k", clock=lambda: NOW + timedelta(days=2))
+    with Vault(tmp_path / "v", late) as vault:
+        assert vault.newest("ann")[0] == 1
+        with pytest.raises(ExpiredKeyError, match="stays readable"):
+            vault.newest("bob")
+        late.add()
+        assert vault.newest("bob")[0] == 1
+    with pytest.raises(MissingKeyError):
+        Vault(tmp_path / "nothing", keys, create=False)
+    with pytest.raises(MissingKeyError):
+        KeyFile(tmp_path / "none").keys()
+    (tmp_path / "k").chmod(0o644)
+    with pytest.raises(VaultError, match="chmod 600"):
+        keys.keys()
+    (tmp_path / "text").write_text("not a vault " * 100)
+    with pytest.raises(VaultError):
+        Vault(tmp_path / "text", _Plain())
+
+
+def test_a_lost_key_is_never_taken_for_an_erasure(vault: Vault) -> None:
+    codec = _codec(vault)
+    (entry,) = _stored(codec, EVENT)
+    vault._run("DELETE FROM keys WHERE subject = 'ann'")
+    vault._ciphers.clear()
+    with pytest.raises(SealedError, match="no record that it was forgotten"):
+        codec.decode_steps(entry, EVENT_ID)
+
+
+def test_keys_come_from_the_environment_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: KeyFile
+) -> None:
+    monkeypatch.setenv("PEOPLE_KEY", (tmp_path / "keys").read_text())
+    with Vault(tmp_path / "v", keys) as vault:
+        vault.newest("ann")
+    with Vault(tmp_path / "v", KeyFromEnvironment("PEOPLE_KEY")) as vault:
+        assert vault.cipher("ann", 1) is not None
+    monkeypatch.delenv("PEOPLE_KEY")
+    with pytest.raises(MissingKeyError, match="isn't set"):
+        KeyFromEnvironment("PEOPLE_KEY").keys()
+
+
+def test_secrets_show_in_no_text(keys: KeyFile) -> None:
+    (key,) = keys.keys()
+    assert base64.b64encode(key.secret).decode() not in repr(key)
+    (Path(keys.path)).write_text(f"everwhen-key/v1 x y z {base64.b64encode(key.secret).decode()}")
+    with pytest.raises(VaultError) as caught:
+        keys.keys()
+    assert base64.b64encode(key.secret).decode() not in str(caught.value)
