@@ -18,9 +18,17 @@ import everwhen.aio
 import everwhen.exchange
 import everwhen.testing
 import everwhen.testing.aio
+import everwhen.witness
 
 ROOT = Path(__file__).resolve().parent.parent
-PUBLIC = [everwhen, everwhen.aio, everwhen.exchange, everwhen.testing, everwhen.testing.aio]
+PUBLIC = [
+    everwhen,
+    everwhen.aio,
+    everwhen.exchange,
+    everwhen.testing,
+    everwhen.testing.aio,
+    everwhen.witness,
+]
 
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
@@ -59,7 +67,7 @@ def test_both_flavours_have_the_same_names() -> None:
 
 def test_a_public_name_has_one_path() -> None:
     paths: dict[int, set[str]] = {}
-    for module in (everwhen, everwhen.exchange, everwhen.testing):
+    for module in (everwhen, everwhen.exchange, everwhen.testing, everwhen.witness):
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.isclass(value) or inspect.isroutine(value):

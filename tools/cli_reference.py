@@ -51,7 +51,7 @@ def reference() -> str:
 
 def _names(page: str) -> list[str]:
     """The commands that a help lists."""
-    return re.findall(r"^  (\w+)  ", page.partition("Commands:")[2], re.MULTILINE)
+    return re.findall(r"^  ([\w-]+)  ", page.partition("Commands:")[2], re.MULTILINE)
 
 
 def main() -> int:

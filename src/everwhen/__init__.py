@@ -91,6 +91,8 @@ from everwhen.errors import (
     UnknownBranchError,
     UnsupportedError,
     VaultError,
+    WitnessError,
+    WitnessRefusedError,
     WrongKeyError,
 )
 from everwhen.events import Event, EventType, NewEvent, UnknownEvent
@@ -313,6 +315,8 @@ __all__ = [
     "Visit",
     "WhenReplayTakes",
     "Where",
+    "WitnessError",
+    "WitnessRefusedError",
     "Wrapped",
     "Write",
     "Written",

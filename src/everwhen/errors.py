@@ -33,6 +33,8 @@
     │   ├── MissingKeyError         a key isn't there
     │   ├── WrongKeyError           a key doesn't open what it should
     │   └── ExpiredKeyError         a key's time is over
+    ├── WitnessError                a witness gave no cosignature
+    │   └── WitnessRefusedError     it said no
     ├── UnsupportedError            this backend can't do that (see ``Capabilities``)
     ├── StoreClosedError            the store is closed
     └── StorageError                the medium below failed
@@ -405,6 +407,35 @@ class WrongKeyError(VaultError):
 
 class ExpiredKeyError(VaultError):
     """A key-encryption key's time is over; it still unwraps, but wraps no more."""
+
+
+class WitnessError(EverwhenError):
+    """A witness can't be reached, or what it answers is of no use."""
+
+    def __init__(self, witness: str, why: str) -> None:
+        self.witness = witness
+        self.why = why
+        super().__init__(f"witness {witness}: {why}; try again later, or do without its signature")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.witness, self.why)
+
+
+class WitnessRefusedError(WitnessError):
+    """A witness doesn't cosign the checkpoint.
+
+    ``status`` is HTTP's: 400 can't be read, 403 not signed by a key that the witness knows for
+    the log, 404 the log is unknown to it, 409 it has seen a larger tree, 422 the log has not just
+    grown since: history was rewritten, or there are two of it.
+    """
+
+    def __init__(self, witness: str, status: int, why: str) -> None:
+        self.status = status
+        super().__init__(witness, f"it refuses with status {status}, {why or 'without a word'}")
+        self.said = why
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.witness, self.status, self.said)
 
 
 class UnsupportedError(EverwhenError):

@@ -23,6 +23,7 @@ from everwhen.cli import (
     transferring,
     travelling,
     undoing,
+    witnessing,
 )
 from everwhen.cli.exits import INTERRUPTED, OK, USAGE, code_of, described, say
 from everwhen.cli.terminal import is_terminal
@@ -60,6 +61,7 @@ def program(*, rich_help: bool) -> typer.Typer:
         undoing,
         branching,
         merging,
+        witnessing,
         demo,
     ):
         module.register(app)

@@ -1,0 +1,125 @@
+"""Asks a witness for its cosignature."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from everwhen.errors import DeclarationError, WitnessError, WitnessRefusedError
+from everwhen.witness.messages import MAX_REPLY, TEXT_TYPE, AddCheckpoint
+from everwhen_verify.checkpoints import parse_checkpoint, parse_number
+from everwhen_verify.errors import VerifyError
+from everwhen_verify.notes import Kind, Note, Signature, Verifier, open_note, parse_note
+from everwhen_verify.notes import parse_signatures as read_signatures
+
+_TRIES: Final = 3
+
+
+class Witness:
+    """A witness at an address, ``http://`` or ``https://``, whose cosignatures a key checks.
+
+    No answer may take longer than ``timeout`` seconds, all in all. Threads may share one.
+    """
+
+    def __init__(self, url: str, verifier: Verifier, *, timeout: float = 10.0) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
+            raise DeclarationError(
+                f"witness {url!r}: write an address such as https://witness.example/prefix"
+            )
+        if verifier.kind is not Kind.COSIGNATURE:
+            raise DeclarationError(f"witness {url!r}: {verifier.name!r} is no witness's key")
+        self.url = url.rstrip("/")
+        self.verifier = verifier
+        self._timeout = timeout
+        self._secure = parts.scheme == "https"
+        self._address = parts.netloc.rpartition("@")[2]
+        self._path = parts.path.rstrip("/")
+        self._seen: dict[str, int] = {}
+
+    def cosign(
+        self, note: bytes, consistency: Callable[[int, int], Sequence[bytes]]
+    ) -> tuple[Signature, ...]:
+        """Have a signed checkpoint cosigned; the cosignatures are checked.
+
+        ``consistency`` gives the proof from one size to another. The witness says which tree it
+        has seen last; a log that has since become smaller is refused here already. Raises
+        `WitnessError`, `WitnessRefusedError` with the status that the witness answers.
+        """
+        signed = parse_note(note)
+        checkpoint = parse_checkpoint(signed.text)
+        old = self._seen.get(checkpoint.origin, 0)
+        if old > checkpoint.size:
+            old = 0
+        for _ in range(_TRIES):
+            request = AddCheckpoint(old, tuple(consistency(old, checkpoint.size)), note)
+            status, body = self._post(request.encode())
+            if status == http.client.OK:
+                signatures = self._checked(signed, body)
+                self._seen[checkpoint.origin] = checkpoint.size
+                return signatures
+            if status != http.client.CONFLICT:
+                raise WitnessRefusedError(self.url, status, _first_line(body))
+            old = self._size(body)
+            if old > checkpoint.size:
+                raise WitnessRefusedError(
+                    self.url,
+                    status,
+                    f"it has cosigned a tree of {old:,} entries, this one has {checkpoint.size:,}",
+                )
+        raise WitnessError(self.url, "others have the same log cosigned all the time")
+
+    def _checked(self, note: Note, body: bytes) -> tuple[Signature, ...]:
+        """The cosignatures that are right; others are left out, as if they weren't there."""
+        try:
+            cosigned = read_signatures(body.decode())
+            ours = tuple(filter(self.verifier.made, cosigned))[:1]
+            open_note(Note(note.text, ours), [self.verifier])
+        except (VerifyError, UnicodeDecodeError) as error:
+            raise WitnessError(self.url, f"no right cosignature: {error}") from error
+        return ours
+
+    def _size(self, body: bytes) -> int:
+        try:
+            return parse_number(body.decode("ascii").removesuffix("\n"), "size")
+        except (VerifyError, UnicodeDecodeError) as error:
+            raise WitnessError(self.url, f"no size in its conflict: {error}") from error
+
+    def _post(self, body: bytes) -> tuple[int, bytes]:
+        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+        connection = kind(self._address, timeout=self._timeout)
+        late = threading.Timer(self._timeout, _hang_up, [connection])
+        late.daemon = True
+        late.start()
+        try:
+            connection.request(
+                "POST", f"{self._path}/add-checkpoint", body, {"Content-Type": TEXT_TYPE}
+            )
+            with connection.getresponse() as response:
+                answer = response.read(MAX_REPLY + 1)
+                if len(answer) > MAX_REPLY or response.length:
+                    raise WitnessError(self.url, "its answer is too long, or was cut off")
+                return response.status, answer
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise WitnessError(self.url, str(error) or type(error).__name__) from error
+        finally:
+            late.cancel()
+            connection.close()
+
+
+def _hang_up(connection: http.client.HTTPConnection) -> None:
+    """Ends an answer that trickles: whoever waits for it gets an error, or an end."""
+    if connection.sock is not None:
+        try:
+            connection.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # it has ended by itself
+
+
+def _first_line(body: bytes) -> str:
+    text = body.decode(errors="replace").partition("\n")[0][:200]
+    return "".join(c if c.isprintable() else "?" for c in text)

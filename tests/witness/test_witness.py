@@ -1,0 +1,400 @@
+"""The witness protocol from end to end: growth is signed; all else is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from hashlib import sha256
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from tests.verify.logs import NOW, ORIGIN, Log, policy_text, witness
+
+from everwhen.errors import (
+    DeclarationError,
+    NotAStoreError,
+    StorageError,
+    WitnessError,
+    WitnessRefusedError,
+)
+from everwhen.witness import Witness, WitnessServer, WitnessService
+from everwhen.witness.messages import MAX_REQUEST, AddCheckpoint, parse_request
+from everwhen_verify.errors import MalformedError
+from everwhen_verify.merkle import EMPTY_ROOT
+from everwhen_verify.notes import Note, Signer, open_note, parse_note, sign_note
+from everwhen_verify.policy import Policy
+
+WITNESS = witness()
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log.of(5)
+
+
+@pytest.fixture
+def service(tmp_path: Path, log: Log) -> Iterator[WitnessService]:
+    opened = WitnessService(
+        tmp_path / "witness.db", WITNESS, [log.signer.verifier], clock=lambda: NOW
+    )
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def server(service: WitnessService) -> Iterator[WitnessServer]:
+    with WitnessServer(service) as serving:
+        thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
+        thread.start()
+        yield serving
+        serving.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def client(server: WitnessServer) -> Witness:
+    return Witness(server.url, WITNESS.verifier)
+
+
+def request(log: Log, old: int, size: int | None = None) -> AddCheckpoint:
+    size = len(log.leaves) if size is None else size
+    return AddCheckpoint(old, tuple(log.consistency(old, size)), log.signed(size=size))
+
+
+def asked(service: WitnessService, request: AddCheckpoint) -> tuple[int, bytes]:
+    reply = service.add_checkpoint(request.encode())
+    return reply.status, reply.body
+
+
+def test_a_growing_log_is_cosigned(log: Log, client: Witness, service: WitnessService) -> None:
+    for size in (1, 2, 2, 5):
+        note = log.signed(size=size)
+        (signature,) = client.cosign(note, log.consistency)
+        whole = parse_note(note).with_signatures([signature]).encode()
+        endorsed = Policy.parse(policy_text(log, WITNESS)).check(whole, NOW)
+        assert endorsed.cosigned == {"w1": NOW}
+        assert service.checkpoint(sha256(ORIGIN.encode()).hexdigest()).body == whole
+
+
+def test_a_client_that_knows_nothing_learns_the_size(
+    log: Log, client: Witness, server: WitnessServer
+) -> None:
+    client.cosign(log.signed(size=3), log.consistency)
+    for _ in range(4):
+        log.append()
+    assert Witness(server.url, WITNESS.verifier).cosign(log.signed(), log.consistency)
+
+
+def test_a_log_that_shrank_or_forked_is_refused(
+    log: Log, client: Witness, server: WitnessServer
+) -> None:
+    client.cosign(log.signed(), log.consistency)
+    fork = Log(log.signer)
+    for _ in range(7):
+        fork.append()
+    fork.leaves[2] = fork.leaves[1]
+    for known in (client, Witness(server.url, WITNESS.verifier)):
+        with pytest.raises(WitnessRefusedError, match="a tree of 5 entries, this one has 4") as no:
+            known.cosign(log.signed(size=4), log.consistency)
+        assert no.value.status == HTTPStatus.CONFLICT
+        with pytest.raises(WitnessRefusedError, match="consistency proof") as no:
+            known.cosign(fork.signed(), fork.consistency)
+        assert no.value.status == HTTPStatus.UNPROCESSABLE_ENTITY
+        with pytest.raises(WitnessRefusedError, match="same size differ"):
+            known.cosign(fork.signed(size=5), fork.consistency)
+
+
+def test_who_is_not_known_is_refused(log: Log, client: Witness) -> None:
+    with pytest.raises(WitnessRefusedError, match="no known key") as no:
+        client.cosign(Log.of(5).signed(), log.consistency)
+    assert no.value.status == HTTPStatus.FORBIDDEN
+    other = sign_note(log.checkpoint()._replace(origin="else").text, log.signer)
+    with pytest.raises(WitnessRefusedError, match="unknown") as no:
+        client.cosign(other, log.consistency)
+    assert no.value.status == HTTPStatus.NOT_FOUND
+    signed = parse_note(log.signed())
+    wrong = Note(signed.text, (signed.signatures[0]._replace(body=bytes(64)),)).encode()
+    with pytest.raises(WitnessRefusedError, match="is wrong") as no:
+        client.cosign(wrong, log.consistency)
+    assert no.value.status == HTTPStatus.FORBIDDEN
+
+
+def test_every_refusal_of_the_protocol(log: Log, service: WitnessService) -> None:
+    """In the order of the specification; and none of them is remembered."""
+    path = (EMPTY_ROOT,)
+    assert asked(service, request(log, 0, 3))[0] == 200
+    nothing = log.checkpoint(0)._replace(root=log.leaves[0])
+    forged_nothing = AddCheckpoint(0, (), sign_note(nothing.text, log.signer))
+    for wrong, status in (
+        (AddCheckpoint(4, (), log.signed(size=3)), 400),
+        (request(log, 0, 3), 409),
+        (request(log, 2, 5), 409),
+        (forged_nothing, 409),
+        (AddCheckpoint(3, path, log.signed(size=3)), 422),
+        (AddCheckpoint(3, path, log.signed()), 422),
+        (AddCheckpoint(3, (), log.signed()), 422),
+    ):
+        assert asked(service, wrong)[0] == status
+    assert service.add_checkpoint(request(log, 0).encode()).content_type == "text/x.tlog.size"
+    assert asked(service, request(log, 0)) == (409, b"3\n")
+    assert asked(service, request(log, 3))[0] == 200
+
+
+def test_the_empty_tree(log: Log, service: WitnessService) -> None:
+    forged = log.checkpoint(0)._replace(root=log.leaves[0])
+    assert asked(service, AddCheckpoint(0, (), sign_note(forged.text, log.signer)))[0] == 422
+    assert asked(service, AddCheckpoint(0, (EMPTY_ROOT,), log.signed(size=5)))[0] == 422
+    assert service.checkpoint(sha256(ORIGIN.encode()).hexdigest()).status == 404
+    assert asked(service, request(log, 0, 0))[0] == 200
+    assert asked(service, request(log, 0, 0))[0] == 200
+    assert asked(service, request(log, 0, 5))[0] == 200
+
+
+def test_two_at_once_never_roll_back(tmp_path: Path) -> None:
+    """Many threads, two services on one file: every signed size is larger than the one before."""
+    log = Log.of(60)
+    services = [WitnessService(tmp_path / "w.db", WITNESS, [log.signer.verifier]) for _ in range(2)]
+    signed: list[int] = []
+    start = threading.Barrier(6)
+
+    def grow(number: int) -> None:
+        start.wait()
+        for size in range(1 + number % 3, 60, 3):
+            old = 0
+            while True:
+                status, body = asked(services[number % 2], request(log, old, size))
+                if status == 200:
+                    signed.append(size)
+                if status != 409 or int(body) > size:
+                    break
+                old = int(body)
+
+    threads = [threading.Thread(target=grow, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    status, body = asked(services[0], request(log, 0))
+    assert (status, int(body)) == (409, max(signed))
+    assert asked(services[1], request(log, int(body)))[0] == 200
+    for service in services:
+        service.close()
+
+
+def test_what_was_signed_is_remembered_when_it_is_opened_again(tmp_path: Path, log: Log) -> None:
+    times = iter((NOW, NOW - 100))
+    for old, size in ((0, 3), (3, 5)):
+        service = WitnessService(
+            tmp_path / "w.db", WITNESS, [log.signer.verifier], clock=lambda: next(times)
+        )
+        status, body = asked(service, request(log, old, size))
+        assert status == 200
+        whole = log.signed(size=size) + body
+        opened = open_note(whole, [WITNESS.verifier])
+        assert opened.verified[0].time == NOW  # the clock stepped back, the signatures don't
+        service.close()
+
+
+def test_what_can_t_be_remembered_is_not_signed(
+    tmp_path: Path, log: Log, service: WitnessService, client: Witness
+) -> None:
+    client.cosign(log.signed(size=3), log.consistency)
+    service._db.execute("PRAGMA query_only = 1")
+    with pytest.raises(StorageError):
+        service.add_checkpoint(request(log, 3).encode())
+    with pytest.raises(WitnessRefusedError) as no:
+        client.cosign(log.signed(), log.consistency)
+    assert no.value.status == HTTPStatus.SERVICE_UNAVAILABLE
+    service._db.execute("PRAGMA query_only = 0")
+    assert client.cosign(log.signed(), log.consistency)
+
+
+def test_keys_and_files_of_another_kind_are_refused(tmp_path: Path, log: Log) -> None:
+    with pytest.raises(DeclarationError, match="new-key"):
+        WitnessService(tmp_path / "w.db", log.signer, [])
+    with pytest.raises(DeclarationError, match="no witness's key"):
+        Witness("http://127.0.0.1:1", log.signer.verifier)
+    for url in ("ftp://a", "a.example", "http://", "http://a/?b"):
+        with pytest.raises(DeclarationError, match="write an address"):
+            Witness(url, WITNESS.verifier)
+    (tmp_path / "text").write_text("no database" * 100)
+    with pytest.raises(NotAStoreError):
+        WitnessService(tmp_path / "text", WITNESS, [])
+    with pytest.raises(StorageError):
+        WitnessService(tmp_path / "none" / "w.db", WITNESS, [])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"old 0",
+        b"old 0\n\n",
+        b"old -1\n\nx",
+        b"old 00\n\nx",
+        b"new 0\n\nx",
+        b"old 0\nAAAA\n\nx",
+        b"old 0\n" + b"A" * 43 + b"=\n\nx",
+        b"old \xff\n\nx",
+    ],
+)
+def test_malformed_requests(service: WitnessService, body: bytes) -> None:
+    assert service.add_checkpoint(body).status == HTTPStatus.BAD_REQUEST
+
+
+def test_a_request_has_at_most_63_hashes(log: Log) -> None:
+    most = AddCheckpoint(0, (EMPTY_ROOT,) * 63, log.signed())
+    assert parse_request(most.encode()) == most
+    with pytest.raises(MalformedError, match="63"):
+        parse_request(AddCheckpoint(0, (EMPTY_ROOT,) * 64, log.signed()).encode())
+
+
+def test_http_is_taken_strictly(log: Log, server: WitnessServer, client: Witness) -> None:
+    client.cosign(log.signed(), log.consistency)
+    address = server.url.removeprefix("http://")
+    here = f"/{sha256(ORIGIN.encode()).hexdigest()}/checkpoint"
+    for method, path, headers, status in (
+        ("GET", here, {}, 200),
+        ("GET", here.upper(), {}, 404),
+        ("GET", f"/{'0' * 64}/checkpoint", {}, 404),
+        ("GET", "/../etc/passwd", {}, 404),
+        ("POST", "/else", {"Content-Length": "0"}, 404),
+        ("POST", "/add-checkpoint", {"Content-Length": str(MAX_REQUEST + 1)}, 413),
+        ("POST", "/add-checkpoint", {"Content-Length": "-1"}, 411),
+        ("POST", "/add-checkpoint", {"Transfer-Encoding": "chunked"}, 411),
+        ("DELETE", "/add-checkpoint", {}, 501),
+    ):
+        connection = http.client.HTTPConnection(address, timeout=5)
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        with connection.getresponse() as response:
+            assert response.status == status, (method, path, headers)
+        connection.close()
+
+
+def answering(*answers: bytes) -> tuple[str, threading.Thread]:
+    """A server that reads a request and sends these bytes as they are, then keeps still."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listener:
+            for answer in answers:
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(OSError):  # the client hangs up
+                    connection.settimeout(5)
+                    connection.recv(1 << 20)
+                    connection.sendall(answer)
+                    while connection.recv(1 << 20):
+                        pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}", thread
+
+
+def http_answer(status: str, body: bytes) -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        ([b""], "time|closed|Remote"),
+        ([b"HTTP/1.1 200"], "time|closed|Remote|cut|no right"),
+        ([b"nonsense\r\n\r\n"], "nonsense|Bad"),
+        ([http_answer("200 OK", b"")], "no right cosignature"),
+        ([http_answer("200 OK", b"\xff")], "no right cosignature"),
+        ([http_answer("200 OK", "— witness1.example AAAAAAAA\n".encode())], "no right cosign"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n" + b"x" * 900_000], "too long"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"], "time|IncompleteRead|cut off"),
+        ([http_answer("409 Conflict", b"x\n")], "no size"),
+        ([http_answer("409 Conflict", b"3\n")] * 3, "all the time"),
+        ([http_answer("302 Found", b"")], "status 302"),
+        ([http_answer("500 No", b"\x1b[31mred")], r"status 500, \?\[31mred"),
+    ],
+)
+def test_hostile_answers(log: Log, answers: list[bytes], why: str) -> None:
+    url, thread = answering(*answers)
+    with pytest.raises(WitnessError, match=why):
+        Witness(url, WITNESS.verifier, timeout=0.5).cosign(log.signed(), log.consistency)
+    thread.join()
+
+
+def test_a_cosignature_of_something_else_is_none(log: Log) -> None:
+    other = WITNESS.sign(log.checkpoint(3).text, NOW)
+    url, thread = answering(http_answer("200 OK", other.line.encode()))
+    with pytest.raises(WitnessError, match="no right cosignature"):
+        Witness(url, WITNESS.verifier).cosign(log.signed(), log.consistency)
+    thread.join()
+
+
+def test_nobody_there(log: Log) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(WitnessError, match="refused"):
+        Witness(f"http://127.0.0.1:{port}", WITNESS.verifier).cosign(log.signed(), log.consistency)
+
+
+class Program:
+    """``everwhen witness serve`` as a process."""
+
+    def __init__(self, folder: Path, log: Log) -> None:
+        served = ["serve", "state", "key", log.signer.verifier.vkey, "--port", "0", "--json"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "everwhen.cli", "witness", *served],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        self.told = json.loads(self.process.stdout.readline())
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        self.process.communicate(timeout=20)
+        return self.process.returncode
+
+
+def everwhen(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "everwhen.cli", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_makes_a_key_serves_and_survives_being_killed(tmp_path: Path, log: Log) -> None:
+    made = everwhen(tmp_path, "witness", "new-key", "key", "witness.example/1", "--json")
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    signer = Signer.parse((tmp_path / "key").read_text())
+    assert json.loads(made.stdout)["key"] == signer.verifier.vkey
+    again = everwhen(tmp_path, "witness", "new-key", "key", "witness.example/1")
+    assert (again.returncode, again.stderr) == (74, "everwhen: key: File exists\n")
+    assert everwhen(tmp_path, "witness", "new-key", "other", "a b").returncode == 2
+    vkey = log.signer.verifier.vkey
+    assert everwhen(tmp_path, "witness", "serve", "state", "none", vkey).returncode == 66
+    assert everwhen(tmp_path, "witness", "serve", "state", "key", "x").returncode == 2
+
+    for size in (2, 3):
+        program = Program(tmp_path, log)
+        witness = Witness(program.told["url"], signer.verifier)
+        assert witness.cosign(log.signed(size=size), log.consistency)
+        assert program.end(signal.SIGKILL) == -signal.SIGKILL
+    program = Program(tmp_path, log)
+    witness = Witness(program.told["url"], signer.verifier)
+    with pytest.raises(WitnessRefusedError, match="a tree of 3 entries"):
+        witness.cosign(log.signed(size=2), log.consistency)
+    assert program.end(signal.SIGINT) == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "state"]
