@@ -91,6 +91,14 @@ def root_of(hashes: Sequence[bytes]) -> bytes:
     return frontier.root()
 
 
+def complete_root(row: bytes) -> bytes:
+    """The root over these hashes, which stand side by side: as many as a power of two."""
+    while len(row) > HASH_SIZE:
+        pairs = range(0, len(row), 2 * HASH_SIZE)
+        row = b"".join([sha256(b"\x01" + row[at : at + 2 * HASH_SIZE]).digest() for at in pairs])
+    return row
+
+
 def root_from(size: int, node: Node) -> bytes:
     """The root of a tree of this size."""
     return _run_hash(0, size, node) if size else EMPTY_ROOT

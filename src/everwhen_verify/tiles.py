@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Final, Literal, TypeAlias
 
 from everwhen_verify.errors import MalformedError
-from everwhen_verify.merkle import HASH_SIZE, root_of
+from everwhen_verify.merkle import HASH_SIZE, complete_root
 
 HEIGHT: Final = 8
 WIDTH: Final = 1 << HEIGHT
@@ -94,11 +94,8 @@ class NodeReader:
         tile_level, height = divmod(level, HEIGHT)
         tile_index, place = divmod(index << height, WIDTH)
         tile = self._tile(tile_level, tile_index)
-        hashes = [
-            tile[at : at + HASH_SIZE]
-            for at in range(place * HASH_SIZE, (place + (1 << height)) * HASH_SIZE, HASH_SIZE)
-        ]
-        return root_of(hashes)
+        first, count = place * HASH_SIZE, HASH_SIZE << height
+        return complete_root(tile[first : first + count])
 
     def _whole_tile(self, level: int, index: int) -> bytes:
         width = tile_width(self.size, level, index)
