@@ -398,3 +398,35 @@ def test_the_command_makes_a_key_serves_and_survives_being_killed(tmp_path: Path
         witness.cosign(log.signed(size=2), log.consistency)
     assert program.end(signal.SIGINT) == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "state"]
+
+
+def test_killed_amid_its_work_it_has_never_signed_what_it_forgets(tmp_path: Path) -> None:
+    log = Log.of(400)
+    everwhen(tmp_path, "witness", "new-key", "key", "witness.example/1")
+    verifier = Signer.parse((tmp_path / "key").read_text()).verifier
+    signed = [0]
+
+    def grow(url: str) -> None:
+        client = Witness(url, verifier)
+        with contextlib.suppress(WitnessError):
+            for size in range(signed[-1] + 1, 401):
+                client.cosign(log.signed(size=size), log.consistency)
+                signed.append(size)
+
+    for pause in (0.05, 0.15):
+        program = Program(tmp_path, log)
+        thread = threading.Thread(target=grow, args=(program.told["url"],))
+        thread.start()
+        while len(signed) < 3:
+            thread.join(0.01)
+        thread.join(pause)
+        program.end(signal.SIGKILL)
+        thread.join()
+        service = WitnessService(
+            tmp_path / "state", Signer.parse((tmp_path / "key").read_text()), [log.signer.verifier]
+        )
+        status, body = asked(service, request(log, 0))
+        service.close()
+        assert status == HTTPStatus.CONFLICT
+        assert signed[-1] <= int(body) <= signed[-1] + 1
+        signed.append(int(body))
