@@ -12,4 +12,5 @@ Everwhen is trusted. All that goes into a verdict is in these few modules:
     policy       whose signatures are needed (C2SP tlog-policy)
     proofs       a proof in a file (C2SP tlog-proof), and the verdict
     rollover     one key handing over to the next
+    program      the command line
 """

@@ -1,192 +1,22 @@
-"""The command line: a proof, a policy, no network; yes or no, and why.
-
-    everwhen-verify PROOF POLICY [--rollovers FILE] [--json]
-
-Exit codes: 0 it is proven, 1 it is not, 2 the command line or the policy is wrong.
-"""
+"""``everwhen-verify``, and ``python -m everwhen_verify``."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final, NoReturn
-
-from everwhen_verify.entries import Entry
-from everwhen_verify.errors import PolicyError, VerifyError
-from everwhen_verify.notes import encode_base64
-from everwhen_verify.policy import MAX_POLICY, Policy
-from everwhen_verify.proofs import MAX_PROOF, Verdict, verify
-from everwhen_verify.rollover import open_rollovers
-
-YES: Final = 0
-NO: Final = 1
-USAGE: Final = 2
-
-
-class _Unusable(Exception):  # noqa: N818 - it ends the program with a line and exit code 2
-    pass
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise _Unusable(f"{message}; see --help")
+from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line and return its exit code; see `everwhen_verify.program`."""
     try:
-        return _run(_options(arguments))
-    except _Unusable as error:
-        sys.stderr.write(f"everwhen-verify: {_shown(str(error))}\n")
-        return USAGE
+        import cryptography
+    except ImportError:
+        sys.stderr.write("everwhen-verify: it needs cryptography: pip install cryptography\n")
+        return 2
+    del cryptography
+    from everwhen_verify.program import run
 
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
-        prog="everwhen-verify",
-        description="Check a proof that a commit stands in a signed history. Needs no network.",
-        epilog="Exit codes: 0 it is proven, 1 it is not, 2 the command line or the policy is "
-        "wrong.",
-    )
-    parser.add_argument("proof", metavar="PROOF", help="the proof, a .tlog-proof file")
-    parser.add_argument("policy", metavar="POLICY", help="whose signatures it takes")
-    parser.add_argument(
-        "--rollovers", metavar="FILE", help="how the log's key has changed since the policy's"
-    )
-    parser.add_argument("--json", action="store_true", help="write one JSON object")
-    return parser.parse_args(arguments)
-
-
-def _run(options: argparse.Namespace) -> int:
-    policy = _policy(options.policy, options.rollovers)
-    try:
-        verdict = verify(_bytes_of(options.proof, MAX_PROOF), policy, int(time.time()))
-        record = _record(verdict)
-    except VerifyError as error:
-        kind = type(error).__name__
-        if options.json:
-            _write(json.dumps({"proven": False, "error": kind, "why": str(error)}))
-        else:
-            _write(f"no: {error}")
-        return NO
-    if options.json:
-        _write(json.dumps({"proven": True, **record}))
-    else:
-        for line in _lines(verdict, record):
-            _write(line)
-    return YES
-
-
-def _policy(policy: str, rollovers: str | None) -> Policy:
-    try:
-        read = Policy.parse(_bytes_of(policy, MAX_POLICY))
-    except PolicyError as error:
-        raise _Unusable(f"{policy}: {error}") from None
-    if not read.logs:
-        raise _Unusable(f"{policy}: the policy names no log")
-    if rollovers is None:
-        return read
-    try:
-        return read.with_rollovers(open_rollovers(_bytes_of(rollovers, MAX_PROOF)))
-    except VerifyError as error:
-        raise _Unusable(f"{rollovers}: {error}") from None
-
-
-def _bytes_of(path: str, most: int) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(most + 1)
-    except OSError as error:
-        raise _Unusable(f"{path}: {error.strerror}") from None
-
-
-def _record(verdict: Verdict) -> dict[str, Any]:
-    entry, checkpoint = verdict.entry, verdict.checkpoint
-    return {
-        "log": checkpoint.origin,
-        "index": entry.index,
-        "commit": str(entry.id),
-        "recorded_at": _utc(entry.time),
-        "writes": _writes(entry),
-        "content_sha256": None if entry.content_hash is None else entry.content_hash.hex(),
-        "metadata": _value(entry.metadata),
-        "size": checkpoint.size,
-        "root": encode_base64(checkpoint.root),
-        "signed_by": verdict.log.vkey,
-        "cosigned": {
-            name: _utc(datetime.fromtimestamp(min(at, 253_402_300_799), UTC))
-            for name, at in verdict.cosigned.items()
-        },
-    }
-
-
-def _writes(entry: Entry) -> list[dict[str, Any]] | None:
-    if entry.slices is None:
-        return None
-    return [
-        {
-            "stream": one.stream,
-            "first_version": one.version - one.count + 1,
-            "last_version": one.version,
-            "last_position": one.position,
-            "events": _value(one.body),
-        }
-        for one in entry.slices
-    ]
-
-
-def _value(data: bytes | None) -> Any:
-    """JSON as what it is, where it is that; else text, with what isn't text replaced."""
-    if data is None:
-        return None
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return data.decode(errors="replace")
-
-
-def _lines(verdict: Verdict, record: dict[str, Any]) -> Iterator[str]:
-    yield f"yes: commit {record['commit']} is entry {record['index']} of {record['log']}"
-    yield f"  recorded at  {record['recorded_at']}"
-    if record["writes"] is None:
-        yield f"  content      not at hand; its hash is {record['content_sha256']}"
-    for write in record["writes"] or ():
-        first, last = write["first_version"], write["last_version"]
-        versions = f"version {last}" if first == last else f"versions {first} to {last}"
-        position = write["last_position"]
-        yield f"  wrote        {write['stream']} {versions}, up to position {position}"
-        events = write["events"]
-        for event in events if isinstance(events, list) else [events]:
-            yield f"    {_event(event)}"
-    yield f"  tree         {verdict.checkpoint.size} entries, root {record['root']}"
-    yield f"  signed by    {record['signed_by']}"
-    for name, at in record["cosigned"].items():
-        yield f"  cosigned by  {name} at {at}"
-
-
-def _event(event: Any) -> str:
-    if isinstance(event, list) and len(event) >= 3 and isinstance(event[0], str):
-        return f"{event[0]} {json.dumps(event[2], ensure_ascii=False)}"
-    return json.dumps(event, ensure_ascii=False)
-
-
-def _utc(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
-
-
-def _write(line: str) -> None:
-    sys.stdout.buffer.write(f"{_shown(line)}\n".encode())
-    sys.stdout.buffer.flush()
-
-
-def _shown(text: str) -> str:
-    """The text without what would steer a terminal."""
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+    return run(arguments)
 
 
 if __name__ == "__main__":

@@ -347,3 +347,15 @@ def test_the_folder_alone_is_enough(files: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"yes: ")
+
+
+def test_without_cryptography_it_says_what_it_needs() -> None:
+    block = "import sys; sys.modules['cryptography'] = None\nfrom everwhen_verify.__main__ import main\n"
+    done = subprocess.run(
+        [sys.executable, "-c", block + "sys.exit(main(['a', 'b']))"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "everwhen-verify: it needs cryptography: pip install cryptography\n"
