@@ -28,7 +28,8 @@ from everwhen.personal import Erased, Fields, Items, Leaf, Node
 from everwhen.vault import Vault, check_subject
 
 SEALED: Final = b'"$sealed"'
-_MARKS: Final = (SEALED, b'"$personal"')
+PERSONAL: Final = b'"$personal"'
+_MARKS: Final = (SEALED, PERSONAL)
 _ERASED: Final = b'"$erased"'
 _FORMAT: Final = b"\x01"
 _NONCE_BYTES: Final = 12
@@ -118,7 +119,7 @@ class Sealing:
         """
         if SEALED in data:
             refuse_marks(data, type_name, only=SEALED)
-        if _MARKS[1] not in data:
+        if PERSONAL not in data:
             return data
         bound = f"everwhen-sealed/v1\n{event_id}\n{type_name}\n{version}\n"
 
@@ -129,7 +130,7 @@ class Sealing:
                 return None
             return self._value(bytes(found.value), path, check_subject(found.subject), bound)
 
-        return _replaced(data, "", _MARKS[1], sealed)
+        return _replaced(data, "", PERSONAL, sealed)
 
     def open(
         self, type_name: str, version: int, event_id: str, data: bytes, *, marked: bool
@@ -179,6 +180,17 @@ class Sealing:
         except (InvalidTag, ValueError) as error:
             why = "it was altered, or moved here from elsewhere; restore from a backup"
             raise SealedError(subject, event_id, path, why) from error
+
+
+class Closed(Sealing):
+    """Leaves what is sealed as it is, as in an export."""
+
+    def open(
+        self, type_name: str, version: int, event_id: str, data: bytes, *, marked: bool
+    ) -> bytes:
+        """The data as it is stored."""
+        del type_name, version, event_id, marked
+        return data
 
 
 def personal_values(data: bytes, node: Node) -> list[str]:

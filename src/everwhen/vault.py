@@ -18,15 +18,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import apsw
 import msgspec
 
 from everwhen.clock import Clock, micros_by, system_clock
 from everwhen.errors import ErasedSubjectError, InvalidEventError, MissingKeyError, VaultError
 from everwhen.keys import Cipher, KeyProvider, Wrapped, cipher
 from everwhen.validation import check_text
+
+if TYPE_CHECKING:
+    import apsw
 
 T = TypeVar("T")
 
@@ -376,12 +378,16 @@ class Vault:
                 f"{self.path}: this vault was opened by process {self._process}; open it again in "
                 f"the child"
             )
+        import apsw
+
         try:
             yield
         except apsw.Error as error:
             raise VaultError(f"{self.path}: the vault can't be used: {error}") from error
 
     def _connect(self, *, create: bool, busy_timeout: float) -> apsw.Connection:
+        import apsw
+
         name = str(self.path)
         flags = apsw.SQLITE_OPEN_READWRITE
         if name == ":memory:":

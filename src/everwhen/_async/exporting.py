@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from everwhen._async.store import Store
-from everwhen.codec import EventTypes
+from everwhen.codec import Codec, EventTypes
 from everwhen.exchange.cloudevents import CloudEvents
 from everwhen.exchange.formats import format_of
 from everwhen.exchange.records import ExportReport, Format, Progress
@@ -18,6 +18,7 @@ from everwhen.exchange.xes_parsing import LOG_TYPE, TRACE_TYPE, stored_name
 from everwhen.exchange.xes_writing import CLOSING, loose, opening, trace, trace_numbers
 from everwhen.query import Query
 from everwhen.recorded import RecordedEvent
+from everwhen.sealing import Closed, Sealing
 
 _LAST: Final = 1 << 62
 
@@ -29,6 +30,7 @@ async def export_events(
     *,
     query: Query | None = None,
     overwrite: bool = False,
+    plaintext: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> ExportReport:
     """Export the query's events, or all, up to the newest one there is now.
@@ -37,12 +39,16 @@ async def export_events(
     the file is complete. The format follows from the name unless given. JSON Lines have events as
     they are stored; the other formats as they read today, upcast.
 
+    Personal fields of a store with a vault are exported encrypted, for a store with the same vault.
+    With ``plaintext`` they are readable, each marked with whose it is; JSON Lines are encrypted
+    again when they are imported into a store with a vault. No erasure reaches such a file.
+
     Raises `ExchangeFileError` where the file exists, unless ``overwrite``, or can't be written.
     """
     chosen = format if format is not None else format_of(target)
     opened = Target(target, overwrite=overwrite)
     try:
-        exporting = _Export(store, opened, query, progress)
+        exporting = _Export(store, opened, query, progress, plaintext=plaintext)
         if isinstance(chosen, Xes):
             await exporting.log(chosen)
         else:
@@ -62,7 +68,15 @@ class _Export:
         target: Target,
         query: Query | None,
         progress: Callable[[Progress], None] | None,
+        *,
+        plaintext: bool,
     ) -> None:
+        if store.vault is not None:
+            types = EventTypes() if plaintext else store.event_types
+            sealing = Sealing(store.vault) if plaintext else Closed(store.vault)
+            store = Store(store._backend, events=types, vault=store.vault)
+            store._codec = Codec(types, (), sealing)
+        self._plaintext = plaintext
         self._store = store
         self._target = target
         self._query = query if query is not None else Query()
@@ -74,7 +88,7 @@ class _Export:
         query = self._query
         whole = msgspec.structs.replace(query, recorded_until=None) == Query()
         store = self._store
-        if isinstance(chosen, CloudEvents):
+        if isinstance(chosen, CloudEvents) and not self._plaintext:
             store = Store(store._backend, events=EventTypes())
         text = chosen.text(part=not whole)
         head = (await store.head()).position

@@ -23,7 +23,7 @@ from everwhen._sync.seam import sleep
 from everwhen._sync.store import Store
 from everwhen.contract import Checkpoint, EncodedCommit, Outcome, Receipt, to_micros
 from everwhen.errors import CommitIdError, EverwhenError, InvalidCommitError
-from everwhen.exchange.entries import Entrance, Foreign, Importable, Restored
+from everwhen.exchange.entries import Entrance, Foreign, Importable, Restored, sealed_again
 from everwhen.exchange.errors import DamagedInputError, ImportFormatError
 from everwhen.exchange.formats import format_of
 from everwhen.exchange.records import (
@@ -37,6 +37,7 @@ from everwhen.exchange.records import (
 )
 from everwhen.exchange.sorting import Sorter
 from everwhen.exchange.sources import Location, Source
+from everwhen.sealing import PERSONAL
 
 _READ_AT_ONCE: Final = 500
 _BATCH_EVENTS: Final = 1_000
@@ -211,6 +212,7 @@ class _Import:
                 raise TypeError("a reader gives records or commits, never both")
             if not self._name:
                 self._begin(f"import:{item.id.hex()}", item.recorded_at)
+            item = self._guarded(item)  # noqa: PLW2901
             batch.append(Restored(item, keep_versions=not self._skip_invalid))
             size += item.events
             seen += item.events
@@ -223,6 +225,19 @@ class _Import:
         self._events = seen
         self._tell(Progress("writing", self._source.done, self._source.total, "bytes"))
         self._save(self._state.done)
+
+    def _guarded(self, item: RestoredCommit) -> RestoredCommit:
+        """The commit, with what was exported readable encrypted again.
+
+        Raises `ImportFormatError` where there is no vault to do that by.
+        """
+        if not any(PERSONAL in entry.data for entry in item.entries):
+            return item
+        sealing = self._store._codec.sealing
+        if sealing is None:
+            why = "it has personal data, and the store no vault to encrypt it by; open it with one"
+            raise ImportFormatError(self._source.name, item.line, why)
+        return sealed_again(item, sealing)
 
     def _due(self, item: Record | RestoredCommit) -> bool:
         """Whether it is time to let others run."""

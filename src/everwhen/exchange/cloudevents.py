@@ -144,7 +144,7 @@ class CloudEventsText:
             id=event_id(stored, entry, index),
             type=entry.type,
             time=recorded if own.occurred_at is None else _text(own.occurred_at),
-            data=entry.data,
+            data=entry.data if event._codec.is_raw else msgspec.Raw(event.json),
             ewposition=str(event.position),
             ewversion=str(event.version),
             ewschema=entry.schema_version,

@@ -29,6 +29,7 @@ from everwhen.events import NewEvent, UnknownEvent
 from everwhen.exchange.moments import text_of
 from everwhen.exchange.records import UNTIMED, Record, RestoredCommit, RestoredEntry
 from everwhen.metadata import NO_METADATA, current_metadata
+from everwhen.sealing import Sealing
 from everwhen.validation import check_stream, check_tags, check_text, check_type_name
 
 _ORDINAL_BITS: Final = 40
@@ -123,6 +124,20 @@ class Restored:
     def _encoded(self, slices: tuple[EncodedSlice, ...], recorded_at: int | None) -> EncodedCommit:
         commit = self.commit
         return EncodedCommit(commit.id, slices, self._expected, None, commit.metadata, recorded_at)
+
+
+def sealed_again(commit: RestoredCommit, sealing: Sealing) -> RestoredCommit:
+    """The commit, with the personal values that are marked in it encrypted.
+
+    Raises `ErasedSubjectError`.
+    """
+    entries: list[RestoredEntry] = []
+    for index, entry in enumerate(commit.entries):
+        own_id = entry.event_id or f"{UUID(bytes=commit.id)}/{index}"
+        data = sealing.seal_plain(entry.type, entry.schema_version, own_id, entry.data)
+        entries.append(msgspec.structs.replace(entry, data=data))
+    slices = slices_of((entry, entry_of(entry, entry.occurred_at)) for entry in entries)
+    return msgspec.structs.replace(commit, entries=entries, slices=slices)
 
 
 class Foreign:

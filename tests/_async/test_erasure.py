@@ -1,0 +1,401 @@
+"""Encryption and erasure over a whole store: whoever is forgotten is nowhere any more."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from everwhen import (
+    HEAD,
+    PLAINTEXT,
+    CommitIdError,
+    DeclarationError,
+    Erased,
+    ErasedSubjectError,
+    Event,
+    EventTypes,
+    Fold,
+    KeyFile,
+    Personal,
+    Projection,
+    Query,
+    RecordedEvent,
+    SealedError,
+    StateOf,
+    TableProjection,
+    Tables,
+    UnknownEvent,
+    Upcast,
+    Vault,
+    command_of,
+)
+from everwhen._async.commands import CommandBus
+from everwhen._async.embedded import EmbeddedBackend
+from everwhen._async.exporting import export_events
+from everwhen._async.importing import import_events
+from everwhen._async.merging import Merging
+from everwhen._async.repository import Repository
+from everwhen._async.runner import ProjectionRunner
+from everwhen._async.store import Store, open_store
+from everwhen._async.timemachine import TimeMachine
+from everwhen.backends.sqlite import SqliteEngine
+from everwhen.clock import Clock
+from everwhen.commits import Commit, Write
+from everwhen.decisions import Decisions
+from everwhen.testing.aio import ContractTest, contract_tests
+
+NAME, EMAIL = "Ada Lovelace-Übermut", "ada.lovelace@example.org"
+
+
+class Joined(Event):
+    data_subject: ClassVar[str] = "player"
+    tag_fields = ("player",)
+
+    player: str
+    name: Personal[str]
+    email: Personal[str] | None = None
+
+
+class Scored(Event):
+    player: str
+    points: int
+
+
+class Join(msgspec.Struct, frozen=True):
+    data_subject: ClassVar[str] = "player"
+
+    player: str
+    name: Personal[str]
+
+
+TYPES = [Joined, Scored]
+names: Fold[dict[str, Any]] = Fold("names", initial=dict, state=dict[str, str | Erased])
+players: Fold[dict[str, Any]] = Fold("players", initial=dict, state=dict[str, str | Erased])
+
+
+@names.on(Joined)
+@players.on(Joined)
+def _(state: dict[str, Any], event: Joined) -> dict[str, Any]:
+    return {**state, event.player: event.name}
+
+
+decisions = Decisions()
+
+
+@decisions.on(Join, StateOf(players, lambda command: f"player-{command.player}"))
+def _(command: Join, known: dict[str, Any]) -> list[Event]:
+    return [] if command.player in known else [Joined(command.player, command.name)]
+
+
+def _table() -> TableProjection:
+    table = TableProjection("people", ["CREATE TABLE {people} (player TEXT, name TEXT)"])
+
+    @table.on(Joined)
+    def _(tables: Tables, joined: RecordedEvent[Joined]) -> None:
+        name = joined.event.name
+        shown = None if isinstance(name, Erased) else name
+        tables.execute("INSERT INTO {people} VALUES (?, ?)", (joined.event.player, shown))
+
+    return table
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    (tmp_path / "keys").mkdir()
+    keys = KeyFile.create(tmp_path / "keys" / "key")
+    with Vault(tmp_path / "people.vault", keys) as opened:
+        yield opened
+
+
+def _forms(text: str) -> list[bytes]:
+    """The text as it may lie in a file."""
+    found = [text.encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be", "latin-1")]
+    found += [json.dumps(text)[1:-1].encode(), text.encode().hex().encode()]
+    found.append(text.encode().hex().upper().encode())
+    for shift in range(3):  # base64 has three looks, by where the text begins
+        coded = base64.b64encode(bytes(shift) + text.encode())
+        found.append(coded[4:-4])
+        found.append(coded[4:-4].replace(b"+", b"-").replace(b"/", b"_"))
+    return found
+
+
+def _traces(folder: Path, *more: str) -> list[str]:
+    """Where in the files, or in further texts, something is left of Ada."""
+    contents = {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    contents.update({f"text {n}": text.encode() for n, text in enumerate(more)})
+    return [
+        f"{where}: {form!r}"
+        for where, content in contents.items()
+        for text in (NAME, EMAIL)
+        for form in _forms(text)
+        if form in content
+    ]
+
+
+async def _all(store: Store, query: Query | str | None = None) -> list[Any]:
+    return [e.event async for e in store.read(Query() if query is None else query)]
+
+
+async def _first(store: Store) -> RecordedEvent[Any]:
+    async for event in store.read(Query().limit(1)):
+        return event
+    raise AssertionError
+
+
+async def test_whoever_is_forgotten_is_in_no_byte_of_any_file(
+    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    said: list[str] = []
+    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        bus = CommandBus(store, decisions)
+        await bus.send(Join("ada", NAME))
+        await store.append("player-ada", [Joined("ada", NAME, EMAIL), Scored("ada", 3)])
+        await store.append("player-bob", [Joined("bob", "Bob", "bob@example.org")])
+        repository = Repository(store, names)
+        await repository.snapshot(await repository.load("player-ada"))
+        await repository.snapshot(await repository.load(Query()))
+        machine = TimeMachine(store, names)
+        assert (await machine.travel_to(HEAD)).state["ada"] == NAME
+        async with await store.create_branch("what-if") as branch:
+            await branch.append("player-ada", [Joined("ada", NAME, EMAIL)])
+            other = Repository(branch, names)
+            await other.snapshot(await other.load(Query()))
+        table, state = _table(), Projection(names)
+        async with ProjectionRunner(store, [table, state]) as runner:
+            await runner.catch_up()
+            async with store.transaction() as transaction:
+                rows = await transaction.execute("SELECT name FROM people")
+            assert (NAME,) in rows
+            await export_events(store, tmp_path / "before.jsonl")
+            assert not _traces(tmp_path / "keys")
+            assert _traces(tmp_path)  # in the table: a read model is what its owner makes of it
+            erasure = await store.forget("ada")
+            assert erasure.projections == ("people",)
+            assert erasure.subjects == ("ada",)
+            known, _ = await runner.ask(state, dict)
+            assert known == {"ada": Erased("ada"), "bob": "Bob"}
+            await runner.catch_up()
+            async with store.transaction() as transaction:
+                rows = await transaction.execute("SELECT player, name FROM people")
+            assert ("bob", "Bob") in rows
+            assert ("ada", None) in rows
+            assert (NAME,) not in [(row[1],) for row in rows]
+        assert not _traces(tmp_path, caplog.text)
+        assert (await machine.travel_to(2)).state == {"ada": Erased("ada")}
+        assert (await repository.load("player-ada")).state == {"ada": Erased("ada")}
+        with pytest.raises(ErasedSubjectError) as refused:
+            await store.append("player-ada", [Joined("ada", NAME, EMAIL)])
+        said.append(str(refused.value))
+        with pytest.raises(ErasedSubjectError) as refused:
+            await bus.send(Join("ada/again", NAME), command_id=uuid4())
+        said.append(str(refused.value))
+        await _nothing_left_elsewhere(store, tmp_path)
+        assert not _traces(tmp_path, caplog.text, *said)
+    assert not _traces(tmp_path, caplog.text, *said)
+
+
+async def _nothing_left_elsewhere(store: Store, tmp_path: Path) -> None:
+    """Exports and branches know her no more, and others as before."""
+    await export_events(store, tmp_path / "after.csv")
+    await export_events(store, tmp_path / "after.jsonl", plaintext=True)
+    async with await store.branch("what-if") as branch:
+        first = (await _all(branch, "player-ada"))[-1]
+        assert first.name == Erased("ada")
+    assert (await _all(store, "player-bob")) == [Joined("bob", "Bob", "bob@example.org")]
+    assert await store.check() == []
+
+
+async def test_a_restored_store_does_not_bring_anybody_back(tmp_path: Path, vault: Vault) -> None:
+    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        await store.append("player-ada", [Joined("ada", NAME)])
+        repository = Repository(store, names)
+        await repository.snapshot(await repository.load(Query()))
+    shutil.copy(tmp_path / "s.db", tmp_path / "backup.db")
+    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        await store.forget("ada")
+    async with await open_store(tmp_path / "backup.db", events=TYPES, vault=vault) as store:
+        assert await _all(store) == [Joined("ada", Erased("ada"))]
+        assert (await Repository(store, names).load(Query())).state == {"ada": Erased("ada")}
+        erasure = await store.forget("ada")
+        assert erasure.repeated
+        assert len(await _all(store, "everwhen-erasures")) == 1
+    assert not _traces(tmp_path)
+
+
+async def test_forgetting_is_recorded_once_and_safe_to_repeat(vault: Vault) -> None:
+    async with await open_store("memory:", events=TYPES, vault=vault) as store:
+        await store.append("player-ada", [Joined("ada", NAME)])
+        first, second = await store.forget("ada"), await store.forget("ada")
+        assert (first.position, second.position) == (2, 2)
+        assert (first.repeated, second.repeated) == (False, True)
+        (record,) = await _all(store, "everwhen-erasures")
+        assert record == UnknownEvent("SubjectErased", {"subject": "ada", "number": 1})
+
+
+async def test_a_store_without_a_vault_never_stores_personal_fields_by_accident(
+    tmp_path: Path, vault: Vault
+) -> None:
+    with pytest.raises(DeclarationError, match="PLAINTEXT"):
+        await open_store("memory:", events=TYPES)
+    async with await open_store("memory:", events=TYPES, vault=PLAINTEXT) as store:
+        await store.append("s", [Joined("ada", NAME)])
+        assert await _all(store) == [Joined("ada", NAME)]
+        with pytest.raises(DeclarationError, match="no vault"):
+            await store.forget("ada")
+    async with await open_store("memory:") as store:
+        with pytest.raises(DeclarationError, match="command Join"):
+            CommandBus(store, decisions)
+    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        await store.append("s", [Joined("ada", NAME), Scored("ada", 1)])
+    async with await open_store(tmp_path / "s.db", events=TYPES, vault=PLAINTEXT) as store:
+        events = [event async for event in store.read()]
+        with pytest.raises(SealedError, match="without its vault"):
+            _ = events[0].event
+        assert events[1].event == Scored("ada", 1)
+
+
+async def test_a_lost_key_breaks_no_page(vault: Vault) -> None:
+    async with await open_store("memory:", events=TYPES, vault=vault) as store:
+        await store.append("s", [Joined("ada", NAME), Joined("bob", "Bob"), Scored("bob", 1)])
+        vault._run("DELETE FROM keys WHERE subject = 'ada'")
+        vault._ciphers.clear()
+        events = [event async for event in store.read()]
+        assert [event.event for event in events[1:]] == [Joined("bob", "Bob"), Scored("bob", 1)]
+        with pytest.raises(SealedError, match="restore the vault"):
+            _ = events[0].event
+        with pytest.raises(SealedError):
+            await store.fold(names)
+
+
+async def test_a_repeat_is_one_also_after_a_rotation(vault: Vault) -> None:
+    async with await open_store("memory:", events=TYPES, vault=vault) as store:
+        commit_id = uuid4()
+        commit = Commit((Write("s", [Joined("ada", NAME), Scored("ada", 1)]),), id=commit_id)
+        first = await store.commit(commit)
+        vault.rotate("ada")
+        assert (await store.commit(commit)).position == first.position
+        assert (await store.commit_batch([commit]))[0].repeated
+        other = Commit((Write("s", [Joined("ada", "Eve"), Scored("ada", 1)]),), id=commit_id)
+        with pytest.raises(CommitIdError):
+            await store.commit(other)
+
+
+async def test_commands_are_encrypted_and_work_as_ever(tmp_path: Path, vault: Vault) -> None:
+    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        bus, command_id = CommandBus(store, decisions), uuid4()
+        await bus.send(Join("ada", NAME), command_id=command_id)
+        assert (await bus.send(Join("ada", NAME), command_id=command_id)).repeated
+        with pytest.raises(CommitIdError):
+            await bus.send(Join("ada", "Eve"), command_id=command_id)
+        await bus.send(Join("bob", "Bob"))
+        recorded = command_of(await _first(store))
+        assert recorded is not None
+        assert decisions.restored(recorded) == Join("ada", NAME)
+        assert not _traces(tmp_path)
+        await store.forget("ada")
+        recorded = command_of(await _first(store))
+        assert recorded is not None
+        assert decisions.restored(recorded) == Join("ada", Erased("ada"))
+        with pytest.raises(ErasedSubjectError):
+            await bus.send(Join("ada/again", NAME))
+
+
+async def test_branches_merge_and_rebase_with_their_commands(tmp_path: Path, vault: Vault) -> None:
+    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        async with await store.create_branch("b") as branch:
+            await CommandBus(branch, decisions).send(Join("ada", NAME))
+            await store.append("player-bob", [Joined("bob", "Bob")])
+            await Merging(store, decisions).merge(branch)
+            rebased = await Merging(store, decisions).rebase(branch, strategy="theirs")
+        assert (await _all(store, "player-ada")) == [Joined("ada", NAME)]
+        await rebased.close()
+        async with await store.create_branch("c") as branch:
+            await CommandBus(branch, decisions).send(Join("eve", "Eve"))
+            async with await Merging(store, decisions).rebase(branch) as moved:
+                events = [e async for e in moved.read("player-eve")]
+                recorded = command_of(events[0])
+                assert recorded is not None
+                assert decisions.restored(recorded) == Join("eve", "Eve")
+    assert not _traces(tmp_path)
+
+
+async def test_old_versions_with_personal_fields_are_upcast(vault: Vault) -> None:
+    class JoinedV1(Event):
+        type_name = "Joined"
+        data_subject: ClassVar[str] = "player"
+        player: str
+        full_name: Personal[str]
+
+    class JoinedV2(Event):
+        type_name = "Joined"
+        schema_version = 2
+        data_subject: ClassVar[str] = "player"
+        player: str
+        name: Personal[str]
+
+    backend = EmbeddedBackend(_memory())
+    old = Store(backend, events=EventTypes(JoinedV1), vault=vault)
+    await old.append("s", [JoinedV1("ada", NAME), JoinedV1("bob", "Bob")])
+    raw = Upcast("Joined", 1, lambda d: {"player": d["player"], "name": d["full_name"]})
+    typed = Upcast.typed(JoinedV1, lambda e: JoinedV2(e.player, e.full_name))
+    for upcast in (raw, typed):
+        new = Store(backend, events=EventTypes(JoinedV2, upcasts=[upcast]), vault=vault)
+        assert await _all(new) == [JoinedV2("ada", NAME), JoinedV2("bob", "Bob")]
+    await new.forget("ada")
+    assert (await _all(new, "s"))[0] == JoinedV2("ada", Erased("ada"))
+
+
+def _memory() -> Any:
+    from everwhen.backends.memory import MemoryEngine
+
+    return MemoryEngine()
+
+
+async def test_an_export_is_encrypted_unless_wished_otherwise(tmp_path: Path, vault: Vault) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        await store.append("s", [Joined("ada", NAME, EMAIL), Scored("ada", 1)])
+        await export_events(store, files / "sealed.jsonl")
+        await export_events(store, files / "sealed.csv")
+        assert not _traces(files)
+        async with await open_store(tmp_path / "copy.db", events=TYPES, vault=vault) as copy:
+            await import_events(copy, files / "sealed.jsonl")
+            assert await _all(copy) == await _all(store)
+        await export_events(store, files / "plain.jsonl", plaintext=True)
+        assert _traces(files)
+        keys = KeyFile.create(tmp_path / "keys" / "second")
+        with Vault(tmp_path / "second.vault", keys) as second:
+            target = tmp_path / "other.db"
+            async with await open_store(target, events=TYPES, vault=second) as copy:
+                await import_events(copy, files / "plain.jsonl")
+                assert await _all(copy) == await _all(store)
+                await copy.forget("ada")
+                assert (await _all(copy, "s"))[0].name == Erased("ada")
+        shutil.rmtree(files)
+    assert not _traces(tmp_path)
+
+
+@pytest.mark.parametrize("test", contract_tests(SqliteEngine.capabilities), ids=repr)
+async def test_contract_with_a_vault(test: ContractTest, tmp_path: Path, vault: Vault) -> None:
+    async def opening(clock: Clock) -> EmbeddedBackend:
+        return EmbeddedBackend(SqliteEngine(tmp_path / "store.db", clock=clock))
+
+    before = Store.__init__
+
+    def with_vault(self: Store, *arguments: Any, **options: Any) -> None:
+        before(self, *arguments, **{"vault": vault, **options})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "__init__", with_vault)
+        await test.run(opening)
