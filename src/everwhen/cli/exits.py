@@ -4,7 +4,7 @@
     1    the answer is no: a refused append, faults found, nothing there at that moment
     2    the command line is wrong
     65   the data is wrong: malformed input, or events that don't fit their classes
-    66   there is no such store, or the file is something else
+    66   there is no such store, key or vault, or the file is something else
     74   the medium failed: damaged, full, unreadable
     75   another process is busy with it; try again
     77   not allowed: read-only, or missing permissions
@@ -26,11 +26,13 @@ from everwhen.errors import (
     ExpressionError,
     InvalidPathError,
     InvalidQueryError,
+    MissingKeyError,
     NewerStoreError,
     NotAStoreError,
     ReadOnlyError,
     RefusedError,
     StorageError,
+    VaultError,
 )
 from everwhen.exchange import ExchangeFileError, ImportFormatError
 
@@ -53,6 +55,8 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (ExpressionError, USAGE),
     (DeclarationError, USAGE),
     (DecodeError, BAD_DATA),
+    (MissingKeyError, NO_INPUT),
+    (VaultError, NOT_ALLOWED),
     (NotAStoreError, NO_INPUT),
     (NewerStoreError, NO_INPUT),
     (BusyError, BUSY),

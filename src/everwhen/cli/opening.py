@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
-from everwhen import EventTypes, Store, open_store
+from everwhen import EventTypes, KeyFile, KeyFromEnvironment, Store, Vault, open_store
 from everwhen.cli.exits import NO_INPUT, USAGE, Stop
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
@@ -42,9 +43,35 @@ def existing(
     if path is not None and not create and not path.exists():
         mend = "create it with --create" if write else "check the path"
         raise Stop(f"{path}: there is no such store; {mend}", NO_INPUT)
-    with open_store(location, read_only=not write, events=events or ()) as store:
-        with existing_branch(store, branch) as opened:
-            yield opened
+    with ExitStack() as held:
+        vault = given_vault()
+        if vault is not None:
+            held.enter_context(vault)
+        store = held.enter_context(
+            open_store(location, read_only=not write, events=events or (), vault=vault)
+        )
+        yield held.enter_context(existing_branch(store, branch))
+
+
+def give_vault(vault: str | None, key: str | None) -> None:
+    """Say where this command finds the keys of personal data: a vault, and its key's place."""
+    _VAULT.set((vault, key))
+
+
+def given_vault() -> Vault | None:
+    """The vault that ``--vault`` names, opened; None where none is named.
+
+    Raises `VaultError` where it, or its key, can't be used.
+    """
+    path, key = _VAULT.get()
+    if path is None:
+        return None
+    name = key if key is not None else f"{path}.key"
+    scheme, _, variable = name.partition(":")
+    return Vault(path, KeyFromEnvironment(variable) if scheme == "env" else KeyFile(name))
+
+
+_VAULT: Final = ContextVar[tuple[str | None, str | None]]("everwhen_vault", default=(None, None))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from everwhen.cli import (
     debugging,
     demo,
     finding,
+    keeping,
     looking,
     merging,
     projecting,
@@ -26,6 +27,7 @@ from everwhen.cli import (
     witnessing,
 )
 from everwhen.cli.exits import INTERRUPTED, OK, USAGE, code_of, described, say
+from everwhen.cli.opening import give_vault
 from everwhen.cli.terminal import is_terminal
 
 _HELP = """Every state your data ever had: an event store with time travel.
@@ -62,6 +64,7 @@ def program(*, rich_help: bool) -> typer.Typer:
         branching,
         merging,
         witnessing,
+        keeping,
         demo,
     ):
         module.register(app)
@@ -72,7 +75,25 @@ def _start(
     context: typer.Context,
     *,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    vault: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="EVERWHEN_VAULT",
+            help="The vault with the keys of personal data; it is made where there is none.",
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="EVERWHEN_KEY",
+            help="The vault's key file, or env:NAME for a variable with its text; FILE.key of the "
+            "vault unless given.",
+        ),
+    ] = None,
 ) -> None:
+    give_vault(vault, key)
     if version:
         from importlib import metadata
 

@@ -199,6 +199,13 @@ def export(
         typer.Option("--as-at", metavar="TIME", help="Only what was recorded until then."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    plaintext: Annotated[
+        bool,
+        typer.Option(
+            "--plaintext",
+            help="Write personal data readable, which no erasure will reach; needs --vault.",
+        ),
+    ] = False,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -220,7 +227,13 @@ def export(
         chosen = Xes(category=category[0] if category else chosen.category)
     with existing(store, branch=branch) as opened, shown(f"Exporting to {file}") as progress:
         report = export_events(
-            opened, file, chosen, query=query, overwrite=overwrite, progress=progress
+            opened,
+            file,
+            chosen,
+            query=query,
+            overwrite=overwrite,
+            plaintext=plaintext,
+            progress=progress,
         )
     if file == "-":
         return

@@ -1,0 +1,126 @@
+"""The commands about people's keys: ``keys`` makes and rotates them, ``forget`` destroys some."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from everwhen import KeyFile, Vault
+from everwhen.cli.exits import USAGE, Stop
+from everwhen.cli.opening import existing, given_vault
+from everwhen.cli.options import JsonOption, StoreArgument
+from everwhen.cli.terminal import Output
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    keys = typer.Typer(help="Make, rotate and list the keys that personal data is encrypted by.")
+    keys.command("new")(new)
+    keys.command("rotate")(rotate)
+    keys.command("list")(list_keys)
+    app.add_typer(keys, name="keys")
+    app.command()(forget)
+
+
+def new(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The key file to make.")],
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Make a key file, which only you may read. Keep a copy apart from the vault and the store."""
+    (key,) = KeyFile.create(file).keys()
+    out = Output(json=json)
+    if out.is_terminal:
+        out.console.print(f"Made key {key.id} in {file}.")
+    else:
+        out.fields({"file": file, "key": key.id})
+
+
+def rotate(
+    subject: Annotated[
+        str | None,
+        typer.Argument(metavar="[SUBJECT]", help="Give only this subject a new data key."),
+    ] = None,
+    *,
+    drop: Annotated[
+        bool, typer.Option("--drop-old", help="Take older keys out of the key file.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Add a key to the key file, and wrap every data key of the vault with it.
+
+    With a SUBJECT, give that one a new data key for what is written from now on. Nothing that was
+    written changes either way, and all of it stays readable.
+    """
+    out = Output(json=json)
+    with _vault() as vault:
+        if subject is not None:
+            version = vault.rotate(subject)
+            out.fields({"subject": subject, "version": version})
+            return
+        if not isinstance(vault.keys, KeyFile):
+            raise Stop("only a key file can be added to; give one with --key FILE", USAGE)
+        key = vault.keys.add()
+        wrapped = vault.rewrap()
+        if drop:
+            vault.keys.keep_only(key.id)
+    if out.is_terminal:
+        out.console.print(f"Key {key.id} wraps {wrapped:,} data keys now.")
+    else:
+        out.fields({"key": key.id, "wrapped": wrapped})
+
+
+def list_keys(*, json: JsonOption = False) -> None:
+    """List the subjects that have data keys, and which key wraps each. No key is shown."""
+    out = Output(json=json)
+    with _vault() as vault:
+        for key in vault.subject_keys():
+            if json:
+                out.line({"subject": key.subject, "version": key.version, "key": key.key_id})
+            else:
+                out.text(f"{key.subject}\t{key.version}\t{key.key_id}")
+
+
+def forget(
+    store: StoreArgument,
+    subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="Whose data: an id.")],
+    *,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Do it. It can't be undone by anybody.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Erase a person: show what would be destroyed, and with --apply destroy it, for good.
+
+    Their keys go, and those of subjects below them (ann/…), so that what was encrypted with them
+    can't be read any more, wherever it was copied. The events stay, with (erased) in place of it.
+    """
+    out = Output(json=json)
+    with existing(store, write=apply) as opened:
+        vault = opened.vault
+        if vault is None:
+            raise Stop("say where the keys are: everwhen --vault FILE forget …", USAGE)
+        if not apply:
+            found, known = vault.subjects(subject), vault.is_forgotten(subject)
+            out.fields({"subject": subject, "keys_of": found, "forgotten": known})
+            if out.is_terminal and not known:
+                out.console.print("Nothing was done yet; --apply does it, for good.")
+            return
+        erasure = opened.forget(subject)
+    out.fields(
+        {
+            "subject": erasure.subject,
+            "keys_of": list(erasure.subjects),
+            "position": erasure.position,
+            "to_rebuild": list(erasure.projections),
+            "repeated": erasure.repeated,
+        }
+    )
+
+
+def _vault() -> Vault:
+    vault = given_vault()
+    if vault is None:
+        raise Stop("say where the vault is: everwhen --vault FILE keys …", USAGE)
+    return vault
