@@ -23,6 +23,7 @@ NAMES: Final = {
     "__aiter__": "__iter__",
     "__anext__": "__next__",
     "AbstractAsyncContextManager": "AbstractContextManager",
+    "AsyncGenerator": "Generator",
     "AsyncIterable": "Iterable",
     "AsyncIterator": "Iterator",
     "StopAsyncIteration": "StopIteration",

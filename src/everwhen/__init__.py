@@ -1,6 +1,8 @@
 """Everwhen: every state your data ever had. The sync flavour; `everwhen.aio` is the async one."""
 
 from everwhen._sync.altering import AlteredHistory
+from everwhen._sync.audit_middleware import audited, audited_queries
+from everwhen._sync.auditlog import AuditLog, AuditReceipt, AuditRecovery
 from everwhen._sync.backend import Backend, BackendWrapper, Transaction
 from everwhen._sync.commands import (
     CommandBus,
@@ -24,6 +26,10 @@ from everwhen._sync.timemachine import TimeMachine
 from everwhen._sync.undo import Undo
 from everwhen.aggregate import Aggregate
 from everwhen.alterations import Alteration, Supposed, SupposedStep, Where
+from everwhen.audit_fallback import AuditFallback
+from everwhen.audit_filters import AuditFilter, AuditPage, AuditPolicy, AuditRecord
+from everwhen.audit_rules import AuditRules
+from everwhen.auditing import AuditAction, AuditEntry, AuditResult, origin
 from everwhen.branching import BranchInfo
 from everwhen.clock import Clock, system_clock
 from everwhen.codec import CodecStep, EventTypes
@@ -49,6 +55,8 @@ from everwhen.dependents import Dependent
 from everwhen.diff import Change, Diff, diff
 from everwhen.erasures import Erasure, SubjectErased
 from everwhen.errors import (
+    AuditError,
+    AuditFallbackError,
     BatchError,
     BranchError,
     BusyError,
@@ -64,6 +72,7 @@ from everwhen.errors import (
     ExpressionError,
     FoldError,
     InlineError,
+    InvalidAuditEntryError,
     InvalidCommandError,
     InvalidCommitError,
     InvalidEventError,
@@ -161,6 +170,20 @@ __all__ = [
     "Alteration",
     "AlteredHistory",
     "AsOf",
+    "AuditAction",
+    "AuditEntry",
+    "AuditError",
+    "AuditFallback",
+    "AuditFallbackError",
+    "AuditFilter",
+    "AuditLog",
+    "AuditPage",
+    "AuditPolicy",
+    "AuditReceipt",
+    "AuditRecord",
+    "AuditRecovery",
+    "AuditResult",
+    "AuditRules",
     "Back",
     "Backend",
     "BackendWrapper",
@@ -217,6 +240,7 @@ __all__ = [
     "Forgotten",
     "Head",
     "InlineError",
+    "InvalidAuditEntryError",
     "InvalidCommandError",
     "InvalidCommitError",
     "InvalidEventError",
@@ -321,6 +345,8 @@ __all__ = [
     "Write",
     "Written",
     "WrongKeyError",
+    "audited",
+    "audited_queries",
     "authorised",
     "causation",
     "command_of",
@@ -333,6 +359,7 @@ __all__ = [
     "logged",
     "moment_from",
     "open_store",
+    "origin",
     "plain",
     "system_clock",
     "traced",

@@ -387,10 +387,25 @@ def _condition(beliefs: Sequence[Belief]) -> Condition | None:
     return Condition(Query(selectors), min(belief.at for belief in beliefs))
 
 
-def extras_with(recorded: RecordedCommand, extras: Mapping[str, Any]) -> dict[str, Any]:
-    """A commit's extras, with the command that it was decided on."""
+def extras_with(
+    recorded: RecordedCommand, extras: Mapping[str, Any], beside: int = 0
+) -> dict[str, Any]:
+    """A commit's extras, with the command that it was decided on.
+
+    ``beside`` counts the events at the commit's end that weren't decided, but go along with it.
+    """
     if COMMAND_EXTRA in extras:
         raise InvalidCommandError(
             f"metadata extras: {COMMAND_EXTRA!r} is where the command is kept; name yours otherwise"
         )
-    return {**extras, COMMAND_EXTRA: {"type": recorded.type, "data": recorded.data}}
+    kept: dict[str, Any] = {"type": recorded.type, "data": recorded.data}
+    if beside:
+        kept["beside"] = beside
+    return {**extras, COMMAND_EXTRA: kept}
+
+
+def beside_of(stored: StoredSlice) -> int:
+    """How many events at the end of a slice's commit go along with what was decided."""
+    extra = commit_metadata(stored).extras.get(COMMAND_EXTRA)
+    beside = extra.get("beside", 0) if isinstance(extra, dict) else 0
+    return beside if type(beside) is int else 0

@@ -9,6 +9,7 @@
     │   ├── InvalidEventError       an event that can't be stored and read back unchanged
     │   ├── InvalidCommitError      a commit, stream name, tag or metadata out of bounds
     │   ├── InvalidCommandError     a command out of its bounds, or that nobody decides on
+    │   ├── InvalidAuditEntryError  an audit entry that lacks something, or is out of bounds
     │   ├── ErasedSubjectError      personal data of someone who has been forgotten
     │   ├── InlineError             an inline projection can't take an event of the commit
     │   ├── NotAllowedError         who sends the command may not
@@ -27,6 +28,8 @@
     ├── ProjectionError             a projection failed on an event
     ├── StaleError                  a read model has not come as far as the query demands
     ├── LeaseError                  another runner works on that
+    ├── AuditError                  an audit entry that could be kept nowhere
+    │   └── AuditFallbackError      the audit log's fallback file can't be used, or was edited
     ├── DecodeError                 a stored event doesn't fit the class declared for it
     │   └── SealedError             its personal data can't be opened
     ├── VaultError                  a vault, or its keys, can't be used
@@ -125,6 +128,18 @@ class InvalidCommitError(RefusedError):
 
 class InvalidCommandError(RefusedError):
     """A command that breaks a rule of its own type, or that no decision is declared for."""
+
+
+class InvalidAuditEntryError(RefusedError):
+    """An audit entry that breaks a rule; ``field`` says which of its fields does."""
+
+    def __init__(self, field: str, why: str) -> None:
+        self.field = field
+        self.why = why
+        super().__init__(f"audit entry: {field}: {why}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.field, self.why)
 
 
 class InlineError(RefusedError):
@@ -373,6 +388,27 @@ class LeaseError(EverwhenError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.name,)
+
+
+class AuditError(EverwhenError):
+    """An audit entry could be kept nowhere, neither in the log nor in a fallback.
+
+    What it speaks of is not to go on.
+    """
+
+
+class AuditFallbackError(AuditError):
+    """The audit log's fallback file can't be used. ``line`` is the first at fault, from 1."""
+
+    def __init__(self, path: str, why: str, line: int | None = None) -> None:
+        self.path = path
+        self.why = why
+        self.line = line
+        where = "" if line is None else f", line {line}"
+        super().__init__(f"{path}{where}: {why}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.why, self.line)
 
 
 class DecodeError(EverwhenError):

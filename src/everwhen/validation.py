@@ -27,8 +27,13 @@ from everwhen.errors import (
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def check_text(text: object, what: str, error: type[EverwhenError] = InvalidCommitError) -> str:
-    """Non-empty text of at most 512 UTF-8 bytes, without control characters."""
+def check_text(
+    text: object,
+    what: str,
+    error: type[EverwhenError] = InvalidCommitError,
+    longest: int = MAX_NAME_BYTES,
+) -> str:
+    """Non-empty text of at most so many UTF-8 bytes, without control characters."""
     if not isinstance(text, str) or not text:
         raise error(f"{what} {text!r}: use non-empty text")
     bad = _CONTROL.search(text)
@@ -38,8 +43,8 @@ def check_text(text: object, what: str, error: type[EverwhenError] = InvalidComm
         size = len(text.encode())
     except UnicodeEncodeError as reason:
         raise error(f"{what} {text!r}: it is not valid Unicode") from reason
-    if size > MAX_NAME_BYTES:
-        raise error(f"{what} {text[:40]!r}…: {size} bytes, the limit is {MAX_NAME_BYTES}")
+    if size > longest:
+        raise error(f"{what} {text[:40]!r}…: {size} bytes, the limit is {longest}")
     return text
 
 

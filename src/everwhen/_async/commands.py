@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -24,6 +24,7 @@ from everwhen.decisions import (
     Decisions,
     RecordedCommand,
     StateOf,
+    beside_of,
     command_place,
     extras_with,
     recorded_with,
@@ -65,12 +66,14 @@ class Envelope(msgspec.Struct, frozen=True):
     """A command on its way, as middleware sees it.
 
     ``id`` becomes the commit's id, and makes the command take effect once. ``metadata`` goes over
-    what the context provides.
+    what the context provides. ``beside`` makes writes that go into the command's own commit,
+    behind what was decided; it is called anew for each attempt.
     """
 
     command: Any
     id: UUID | None = None
     metadata: CommitMetadata | None = None
+    beside: tuple[Callable[[], Write], ...] = ()
 
     @property
     def user_id(self) -> str | None:
@@ -253,8 +256,10 @@ class CommandBus:
         if sealing is not None and decision.personal is not None:
             commit_id = commit_id or UUID(bytes=self.store._new_id())
             recorded = self.decisions.sealed(recorded, command_place(commit_id), sealing)
-        metadata = _with_command(envelope.metadata, recorded)
-        receipt = await self.store.commit(Commit(writes, condition, commit_id, metadata))
+        beside = [make() for make in envelope.beside]
+        metadata = _with_command(envelope.metadata, recorded, sum(len(w.events) for w in beside))
+        commit = Commit([*writes, *beside], condition, commit_id, metadata)
+        receipt = await self.store.commit(commit)
         if not receipt.repeated:
             await self._go_on(subjects, loaded, writes, receipt)
         events = tuple(_typed(event) for write in writes for event in write.events)
@@ -334,7 +339,8 @@ class CommandBus:
             for part in stored
             for event in recorded_events(part, entries_of(part), None, codec)
         )
-        return CommandResult(events, receipt, 0)
+        decided = len(events) - beside_of(stored[0])
+        return CommandResult(events[:decided], receipt, 0)
 
     def _is_same(self, one: RecordedCommand | None, other: RecordedCommand) -> bool:
         """Whether two records are of equal commands; a set's order, say, makes no difference."""
@@ -399,11 +405,13 @@ def _pause(attempt: int) -> float:
     return random.uniform(0, longest)  # noqa: S311 (no secret)
 
 
-def _with_command(given: CommitMetadata | None, recorded: RecordedCommand) -> CommitMetadata:
+def _with_command(
+    given: CommitMetadata | None, recorded: RecordedCommand, beside: int
+) -> CommitMetadata:
     metadata = given if given is not None else CommitMetadata()
     if not isinstance(metadata, CommitMetadata):
         raise InvalidCommandError(f"metadata={given!r}: use a CommitMetadata")
-    return msgspec.structs.replace(metadata, extras=extras_with(recorded, metadata.extras))
+    return msgspec.structs.replace(metadata, extras=extras_with(recorded, metadata.extras, beside))
 
 
 def for_decision(fold: Any, loaded: Loaded[Any]) -> Any:

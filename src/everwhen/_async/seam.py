@@ -58,6 +58,23 @@ async def acquire(lock: threading.Lock) -> None:
         raise
 
 
+async def aside(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The result of a call that may wait for a disk, made beside the loop.
+
+    Returns only when the call has ended, even if cancelled meanwhile.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
+
+
+Cancelled: TypeAlias = asyncio.CancelledError
+"""What breaks off a call that waits."""
+
+
 class Opening(Generic[S]):
     """An opening store: await it, or enter it with ``async with``."""
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeAlias, TypeVar
 
 from everwhen.contract import EncodedCommit, Outcome
 from everwhen.engine import Engine
@@ -35,6 +35,15 @@ def home() -> object:
 def acquire(lock: threading.Lock) -> None:
     """Take the lock."""
     lock.acquire()
+
+
+def aside(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The call's result; in the other flavour it is made beside the loop."""
+    return call(*args, **kwargs)
+
+
+Cancelled: TypeAlias = KeyboardInterrupt
+"""What breaks off a call that waits."""
 
 
 def opens(function: Callable[P, T]) -> Callable[P, T]:

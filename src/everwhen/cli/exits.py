@@ -19,6 +19,7 @@ import sys
 from typing import Final
 
 from everwhen.errors import (
+    AuditFallbackError,
     BusyError,
     DeclarationError,
     DecodeError,
@@ -50,6 +51,7 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (ImportFormatError, BAD_DATA),
     (ExchangeFileError, NO_INPUT),
     (RefusedError, NO),
+    (AuditFallbackError, BAD_DATA),
     (InvalidPathError, USAGE),
     (InvalidQueryError, USAGE),
     (ExpressionError, USAGE),

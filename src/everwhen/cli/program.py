@@ -11,6 +11,7 @@ import typer
 
 from everwhen.cli import (
     appending,
+    auditing,
     branching,
     debugging,
     demo,
@@ -64,6 +65,7 @@ def program(*, rich_help: bool) -> typer.Typer:
         branching,
         merging,
         witnessing,
+        auditing,
         keeping,
         demo,
     ):

@@ -1,0 +1,405 @@
+# Generated from src/everwhen/_async/auditlog.py by tools/unasync.py: edit that, then run `make sync`.
+"""The audit log: entries that are written, kept safe, found again and let go of."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID, uuid5
+
+import msgspec
+
+from everwhen._sync.seam import Cancelled, aside, sleep
+from everwhen._sync.store import Store
+from everwhen.audit_exports import AuditForm, head_of, line_of
+from everwhen.audit_fallback import AuditFallback
+from everwhen.audit_filters import (
+    EVERYTHING,
+    AuditFilter,
+    AuditPage,
+    AuditPolicy,
+    AuditRecord,
+    allowed,
+    checked_filter,
+)
+from everwhen.auditing import (
+    CATEGORY,
+    AuditAction,
+    AuditEntry,
+    AuditResult,
+    checked,
+    entry_of,
+    impersonal,
+    month_of_subject,
+    write_of,
+)
+from everwhen.clock import Clock
+from everwhen.commits import Commit, Write, encoded, new_commit_id
+from everwhen.contract import EncodedCommit, Receipt
+from everwhen.errors import (
+    AuditError,
+    AuditFallbackError,
+    CommitIdError,
+    DeclarationError,
+    EverwhenError,
+    InvalidQueryError,
+    NotAllowedError,
+    StorageError,
+    StoreClosedError,
+)
+from everwhen.metadata import CommitMetadata, current_metadata
+from everwhen.query import Query
+from everwhen.recorded import RecordedEvent
+
+_FAILING: Final = (StorageError, StoreClosedError, OSError)
+"""What a store raises that fails, rather than says no."""
+_LONGEST_PAUSE: Final = 1.0
+_RECOVERED_AT_ONCE: Final = 100
+_RECOVERIES: Final = UUID("0d2f7f0e-8d0b-5c7e-9d0c-6f6a1f6e4b52")
+_LOG_ITSELF: Final = "audit"
+
+
+class AuditReceipt(msgspec.Struct, frozen=True):
+    """Where an entry is kept: at a position in the log, or (None) in the fallback for now."""
+
+    commit_id: UUID
+    position: int | None
+
+
+class AuditRecovery(msgspec.Struct, frozen=True):
+    """What a recovery took from the fallback into the log.
+
+    ``count`` entries were in the file, of which the log had ``known`` already; ``head`` is the hash
+    of the last one. ``torn`` counts the bytes behind it, of an entry that nobody relies on.
+    """
+
+    count: int
+    known: int
+    head: str
+    torn: int
+
+
+class AuditLog:
+    """Who did what, when, to what, from where, and how it ended: kept in an event store.
+
+    ``policy`` says what a user may see. Where the store fails, an entry is tried ``attempts``
+    times, with growing pauses that begin with ``pause`` seconds, and then kept in the ``fallback``
+    until `recover`. Without one, `AuditError` is raised, and what the entry speaks of must not go
+    on. Entries older than ``retention`` are not shown any more. With ``reads`` each look into the
+    log is an entry too; an attempt that is denied always is.
+
+    The store's event types must include `AuditEntry`. Safe to share between threads and tasks.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        policy: AuditPolicy,
+        fallback: AuditFallback | None = None,
+        retention: timedelta | None = None,
+        clock: Clock | None = None,
+        attempts: int = 5,
+        pause: float = 0.05,
+        reads: bool = False,
+    ) -> None:
+        if AuditEntry not in store.event_types.current():
+            raise DeclarationError(
+                "the store doesn't know audit entries; open it with events=[…, AuditEntry]"
+            )
+        if not callable(policy):
+            raise DeclarationError(
+                f"policy={policy!r}: give a function from a user to the AuditFilters of what they "
+                f"may see"
+            )
+        if attempts < 1 or pause < 0:
+            raise DeclarationError("attempts are at least 1, and a pause isn't negative")
+        if retention is not None and retention <= timedelta():
+            raise DeclarationError(f"retention={retention!r}: keep entries for some time")
+        self.store = store
+        self.fallback = fallback
+        self.retention = retention
+        self._policy = policy
+        self._clock = clock or store.clock
+        self._attempts = attempts
+        self._pause = pause
+        self._reads = reads
+        self._is_failing = False
+
+    def entry(
+        self,
+        action: AuditAction,
+        resource: str,
+        *,
+        result: AuditResult = AuditResult.SUCCESS,
+        reason: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        user: str | None = None,
+        ip_address: str | None = None,
+        user_agent: str | None = None,
+        session: str | None = None,
+        correlation: str | None = None,
+    ) -> AuditEntry:
+        """An entry of now, checked; what isn't given is taken from `context` and `origin`.
+
+        Raises `InvalidAuditEntryError`.
+        """
+        return entry_of(
+            self._clock(),
+            action,
+            resource,
+            result=result,
+            reason=reason,
+            details=details,
+            user=user,
+            ip_address=ip_address,
+            user_agent=user_agent,
+            session=session,
+            correlation=correlation,
+        )
+
+    def write_for(self, entry: AuditEntry) -> Write:
+        """The entry as a write, to go into the commit of the events that it speaks of.
+
+        So there is no event without its entry, and no entry without its event. Of a user who has
+        been forgotten nothing personal is kept. Raises `InvalidAuditEntryError`.
+        """
+        valid, vault = checked(entry), self.store.vault
+        if vault is not None and vault.is_forgotten(valid.subject):
+            valid = impersonal(valid)
+        return write_of(valid)
+
+    def record(self, entry: AuditEntry, *, commit_id: UUID | None = None) -> AuditReceipt:
+        """Write an entry of its own; when this returns it is durable, here or in the fallback.
+
+        Recording it again with the same ``commit_id`` keeps it once. Raises
+        `InvalidAuditEntryError`, and `AuditError` where it can be kept nowhere.
+        """
+        write = self.write_for(entry)
+        chosen = commit_id if commit_id is not None else UUID(bytes=new_commit_id())
+        metadata = CommitMetadata(user_id=entry.user, correlation_id=entry.correlation)
+        commit = Commit((write,), None, chosen, metadata)
+        ready = encoded(commit, self.store._codec, self.store._new_id)
+        attempts = 1 if self._is_failing else self._attempts
+        for attempt in range(1, attempts + 1):
+            try:
+                receipt = self._append(ready)
+            except _FAILING as error:
+                if attempt == attempts:
+                    self._is_failing = True
+                    return self._fall_back(ready, error)
+            except Cancelled as error:
+                self._keep_anyway(ready, error)
+                raise
+            else:
+                self._is_failing = False
+                return AuditReceipt(chosen, receipt.position)
+            try:
+                sleep(self._pause_after(attempt))
+            except Cancelled as error:
+                self._keep_anyway(ready, error)
+                raise
+        raise AssertionError
+
+    def _keep_anyway(self, commit: EncodedCommit, cause: BaseException) -> None:
+        """Keep an entry whose writer was broken off, so that it isn't lost with them."""
+        if self.fallback is not None:
+            self._fall_back(commit, cause)
+
+    def _append(self, commit: EncodedCommit) -> Receipt:
+        (outcome,) = self.store._backend.append((commit,))
+        if isinstance(outcome, CommitIdError):
+            outcome = self.store._judged_again(commit, outcome)
+        if isinstance(outcome, EverwhenError):
+            raise outcome
+        return outcome
+
+    def _fall_back(self, commit: EncodedCommit, cause: BaseException) -> AuditReceipt:
+        if self.fallback is None:
+            raise AuditError(
+                f"an audit entry can't be kept: the log's store fails ({cause!r}), and there is no "
+                f"fallback; mend the store, and give the log an AuditFallback"
+            ) from cause
+        try:
+            aside(self.fallback.write, commit)
+        except (OSError, AuditFallbackError) as error:
+            raise AuditError(
+                f"an audit entry can't be kept: the log's store fails ({cause!r}), and so does the "
+                f"fallback ({error}); mend either"
+            ) from error
+        return AuditReceipt(UUID(bytes=commit.id), None)
+
+    def _pause_after(self, attempt: int) -> float:
+        longest = min(_LONGEST_PAUSE, self._pause * 2 ** min(attempt - 1, 16))
+        return random.uniform(longest / 2, longest)  # noqa: S311 (no secret)
+
+    def recover(self) -> AuditRecovery | None:
+        """Take the fallback's entries into the log, in order; None where nothing waits.
+
+        What the log knows already isn't written again, so a recovery that was killed can simply be
+        repeated. At last an entry says how many there were, and the hash of the last one; then the
+        file is deleted. Raises `AuditFallbackError`, with nothing taken from the file, where it was
+        edited, and `StorageError` while the store fails.
+        """
+        if self.fallback is None:
+            raise DeclarationError("the audit log has no fallback to recover from")
+        with self.fallback.recovering() as commits:
+            if commits is None:
+                return None
+            state = aside(self.fallback.state)  # proven as a whole, before any of it is used
+            known = 0
+            batch: list[EncodedCommit] = []
+            for commit in commits():
+                batch.append(commit)
+                if len(batch) == _RECOVERED_AT_ONCE:
+                    known += self._take_in(batch)
+                    batch = []
+            known += self._take_in(batch)
+            self._note_recovery(state.count, state.head)
+            return AuditRecovery(state.count, known, state.head, state.torn)
+
+    def _take_in(self, commits: list[EncodedCommit]) -> int:
+        """Write the entries; how many the log had already."""
+        if not commits:
+            return 0
+        known = 0
+        for outcome in self.store._backend.append(commits):
+            if isinstance(outcome, EverwhenError):
+                raise outcome
+            known += outcome.repeated
+        return known
+
+    def _note_recovery(self, count: int, head: str) -> None:
+        commit_id = uuid5(_RECOVERIES, head)
+        if not count or self.store.receipt(commit_id) is not None:
+            return
+        entry = self.entry(
+            AuditAction.SECURITY_EVENT,
+            f"{_LOG_ITSELF}/fallback",
+            details={"recovered": count, "head": head},
+        )
+        self.store.commit(Commit((write_of(entry),), None, commit_id))
+
+    def retire(self) -> tuple[str, ...]:
+        """Destroy the keys of entries whose months are past the retention; whose they were.
+
+        Their personal fields read as `Erased` from then on. Each is an erasure like any other: see
+        `Store.forget`, so call it once in a while rather than often. Raises `DeclarationError`
+        without a retention or a vault.
+        """
+        vault = self.store.vault
+        if self.retention is None or vault is None:
+            raise DeclarationError("entries are retired by a retention, from a store with a vault")
+        oldest = f"{self._clock() - self.retention:%Y-%m}"
+        months = [(subject, month_of_subject(subject)) for subject in vault.subjects()]
+        retired = tuple(subject for subject, month in months if month and month < oldest)
+        for subject in retired:
+            self.store.forget(subject)
+        return retired
+
+    def query(
+        self,
+        wanted: AuditFilter = EVERYTHING,
+        *,
+        by: str | None = None,
+        limit: int = 100,
+        cursor: int | None = None,
+        oldest_first: bool = False,
+    ) -> AuditPage:
+        """A page of the entries that fit, the newest first, for the user who asks.
+
+        ``by`` is who asks, by default the user of the `context`. ``cursor`` is the last page's.
+        Raises `NotAllowedError` where the policy doesn't let them see that, which is recorded, and
+        `InvalidQueryError`.
+        """
+        if limit < 1:
+            raise InvalidQueryError(f"limit={limit}: a page has at least one entry")
+        self._admit(wanted, by, "query")
+        found: list[AuditRecord] = []
+        with closing(self._found(wanted, cursor, oldest_first=oldest_first)) as records:
+            for record in records:
+                if len(found) == limit:
+                    return AuditPage(tuple(found), found[-1].position)
+                found.append(record)
+        return AuditPage(tuple(found), None)
+
+    def read(
+        self, wanted: AuditFilter = EVERYTHING, *, by: str | None = None
+    ) -> Iterator[AuditRecord]:
+        """All the entries that fit, the oldest first, for the user who asks; see `query`."""
+        self._admit(wanted, by, "read")
+        for record in self._found(wanted, None, oldest_first=True):
+            yield record
+
+    def export(
+        self, form: AuditForm, wanted: AuditFilter = EVERYTHING, *, by: str | None = None
+    ) -> Iterator[str]:
+        """The same as lines of text: ``ocsf`` for OCSF 1.8 events as JSON, or ``csv``; see `read`.
+
+        Cells of CSV that a spreadsheet would take for formulas begin with an apostrophe.
+        """
+        if form not in ("ocsf", "csv"):
+            raise InvalidQueryError(f"form={form!r}: there are ocsf and csv")
+        self._admit(wanted, by, f"export as {form}")
+        if head := head_of(form):
+            yield head
+        for record in self._found(wanted, None, oldest_first=True):
+            yield line_of(record, form)
+
+    def _admit(self, wanted: AuditFilter, by: str | None, how: str) -> None:
+        """Let those in who may see it, and record who may not. Raises `NotAllowedError`."""
+        checked_filter(wanted)
+        user = by if by is not None else current_metadata().user_id
+        may = allowed(self._policy, user, wanted)
+        if not may or self._reads:
+            asked = [f"{name}={value}" for name, value in wanted.described().items()]
+            self.record(
+                self.entry(
+                    AuditAction.READ,
+                    _LOG_ITSELF,
+                    result=AuditResult.SUCCESS if may else AuditResult.FAILURE,
+                    reason=None if may else "the policy doesn't allow it",
+                    details={"asked": [text[:256] for text in asked], "how": how},
+                    user=user,
+                )
+            )
+        if not may:
+            raise NotAllowedError("this query to the audit log", user)
+
+    def _found(
+        self, wanted: AuditFilter, cursor: int | None, *, oldest_first: bool
+    ) -> Generator[AuditRecord]:
+        wanted = self._retained(wanted)
+        streams = [info.name for info in self.store.streams(CATEGORY) if wanted.spans(info.name)]
+        if not streams:
+            return
+        query = Query().stream(*streams).types(AuditEntry)
+        tags = wanted.tags()
+        if tags:
+            query = query.tags(*tags)
+        if oldest_first:
+            query = query.after(cursor or 0)
+        elif cursor is None:
+            query = query.backwards()
+        else:
+            query = query.up_to(max(cursor - 1, 0)).backwards()
+        for event in self.store.read(query):
+            entry = event.event
+            if isinstance(entry, AuditEntry) and wanted.matches(entry):
+                yield _record_of(event, entry)
+
+    def _retained(self, wanted: AuditFilter) -> AuditFilter:
+        """The filter, without what is older than the retention allows to show."""
+        if self.retention is None:
+            return wanted
+        oldest: datetime = self._clock() - self.retention
+        if wanted.since is not None and wanted.since > oldest:
+            return wanted
+        return msgspec.structs.replace(wanted, since=oldest)
+
+
+def _record_of(event: RecordedEvent[Any], entry: AuditEntry) -> AuditRecord:
+    return AuditRecord(event.event_id, event.position, event.recorded_at, event.commit_id, entry)

@@ -1,0 +1,313 @@
+"""Audit entries: who did what to what, how it ended, and from where. Pure.
+
+An entry is an event like any other, in the stream of its month (``audit-2026-11``). It is checked
+when it is made, before anything of it, or of what it speaks of, is written.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Final, TypeAlias
+
+import msgspec
+
+from everwhen.codec import encode_json
+from everwhen.commits import Write
+from everwhen.errors import EverwhenError, InvalidAuditEntryError
+from everwhen.events import Event, NewEvent
+from everwhen.metadata import current_metadata
+from everwhen.personal import Personal
+from everwhen.validation import check_text
+
+CATEGORY: Final = "audit"
+"""The category of the streams that hold the entries."""
+NOBODY: Final = "nobody"
+"""Whose data an entry without a user is."""
+
+_LONGEST_NAME: Final = 256
+_LONGEST_TEXT: Final = 2_048
+_LARGEST_DETAILS: Final = 16 << 10
+_TAGGED_PARTS: Final = 8
+_SUBJECT: Final = re.compile(rf".+/{CATEGORY}/(\d{{4}}-\d\d)")
+_UNSPEAKABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+
+class AuditAction(enum.Enum):
+    """What was done, or tried."""
+
+    CREATE = "Create"
+    READ = "Read"
+    UPDATE = "Update"
+    DELETE = "Delete"
+    LOGIN = "Login"
+    LOGOUT = "Logout"
+    PERMISSION_GRANT = "PermissionGrant"
+    PERMISSION_REVOKE = "PermissionRevoke"
+    CONFIG_CHANGE = "ConfigChange"
+    SECURITY_EVENT = "SecurityEvent"
+
+
+class AuditResult(enum.Enum):
+    """How it ended."""
+
+    SUCCESS = "Success"
+    FAILURE = "Failure"
+    PARTIAL_SUCCESS = "PartialSuccess"
+
+
+Detail: TypeAlias = Personal[str | int | float | bool | list[Any] | None]
+"""One of an entry's details."""
+
+
+class AuditEntry(Event):
+    """Who did what, when, to what, how it ended, and from where.
+
+    ``resource`` is a path, such as ``accounts/7/limit``: queries and permissions go by its parts.
+    A failure has a ``reason``, a partial success ``details``. ``user`` is None for nobody in
+    particular. The entry's id is its event's.
+
+    Where somebody acts from, the reason and the details are personal: a vault's store seals them.
+    ``subject`` is whose they are, as a path; it follows from the user and the month, and is filled
+    in. ``user``, ``resource`` and ``correlation`` stay in the open: let them be ids.
+    """
+
+    data_subject: ClassVar[str] = "subject"
+
+    timestamp: datetime
+    user: str | None
+    action: AuditAction
+    resource: str
+    result: AuditResult = AuditResult.SUCCESS
+    reason: Personal[str | None] = None
+    details: dict[str, Detail] = msgspec.field(default_factory=dict)
+    ip_address: Personal[str | None] = None
+    user_agent: Personal[str | None] = None
+    session: Personal[str | None] = None
+    correlation: str | None = None
+    subject: str = ""
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """From where somebody acts."""
+
+    ip_address: str | None = None
+    user_agent: str | None = None
+    session: str | None = None
+
+
+NOWHERE: Final = Origin()
+_current: Final = ContextVar("everwhen_origin", default=NOWHERE)
+
+
+def current_origin() -> Origin:
+    """From where entries made here and now are, unless they say so themselves."""
+    return _current.get()
+
+
+@contextmanager
+def origin(
+    *, ip_address: str | None = None, user_agent: str | None = None, session: str | None = None
+) -> Iterator[None]:
+    """Entries made within are from there, on top of what an outer context says.
+
+    Raises `InvalidAuditEntryError` for what no entry may hold: do so before anything is done.
+    """
+    outer = _current.get()
+    inner = Origin(
+        ip_address=_address(ip_address) or outer.ip_address,
+        user_agent=_text(user_agent, "user_agent", _LONGEST_TEXT) or outer.user_agent,
+        session=_text(session, "session", _LONGEST_NAME) or outer.session,
+    )
+    token = _current.set(inner)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def entry_of(
+    timestamp: datetime,
+    action: AuditAction,
+    resource: str,
+    *,
+    result: AuditResult = AuditResult.SUCCESS,
+    reason: str | None = None,
+    details: Mapping[str, Any] | None = None,
+    user: str | None = None,
+    ip_address: str | None = None,
+    user_agent: str | None = None,
+    session: str | None = None,
+    correlation: str | None = None,
+) -> AuditEntry:
+    """An entry, with its gaps filled from the context. Raises `InvalidAuditEntryError`."""
+    metadata, here = current_metadata(), current_origin()
+    return checked(
+        AuditEntry(
+            timestamp,
+            user if user is not None else metadata.user_id,
+            action,
+            resource,
+            result,
+            reason,
+            dict(details or {}),
+            ip_address if ip_address is not None else here.ip_address,
+            user_agent if user_agent is not None else here.user_agent,
+            session if session is not None else here.session,
+            correlation if correlation is not None else metadata.correlation_id,
+        )
+    )
+
+
+def checked(entry: AuditEntry) -> AuditEntry:
+    """The entry with every rule about it checked, its address in the canonical form.
+
+    Raises `InvalidAuditEntryError`, which names the field and the mend.
+    """
+    if not isinstance(entry, AuditEntry):
+        raise InvalidAuditEntryError("entry", f"{entry!r} is none; give an AuditEntry")
+    if not isinstance(entry.timestamp, datetime) or entry.timestamp.tzinfo is None:
+        raise InvalidAuditEntryError(
+            "timestamp", f"{entry.timestamp!r}: use a datetime with a time zone"
+        )
+    if not isinstance(entry.action, AuditAction):
+        raise InvalidAuditEntryError("action", f"{entry.action!r}: use an AuditAction")
+    if not isinstance(entry.result, AuditResult):
+        raise InvalidAuditEntryError("result", f"{entry.result!r}: use an AuditResult")
+    if _text(entry.resource, "resource", _LONGEST_NAME) is None:
+        raise InvalidAuditEntryError("resource", "name what it was done to, such as accounts/7")
+    if not all((_text(entry.user, "user", _LONGEST_NAME) or NOBODY).split("/")):
+        raise InvalidAuditEntryError("user", f"{entry.user!r}: a path's parts are not empty")
+    _text(entry.user_agent, "user_agent", _LONGEST_TEXT)
+    _text(entry.session, "session", _LONGEST_NAME)
+    _text(entry.correlation, "correlation", _LONGEST_NAME)
+    _text(entry.reason, "reason", _LONGEST_TEXT)
+    _check_details(entry.details)
+    if (entry.reason is not None) != (entry.result is AuditResult.FAILURE):
+        raise InvalidAuditEntryError(
+            "reason", f"{entry.reason!r} with {entry.result.value}: a failure has one, nothing else"
+        )
+    if entry.result is AuditResult.PARTIAL_SUCCESS and not entry.details:
+        raise InvalidAuditEntryError(
+            "details", "a partial success says what succeeded, and what not"
+        )
+    moment = entry.timestamp.astimezone(UTC)
+    return msgspec.structs.replace(
+        entry,
+        timestamp=moment,
+        ip_address=_address(entry.ip_address),
+        subject=subject_of(entry.user, moment),
+    )
+
+
+def write_of(entry: AuditEntry) -> Write:
+    """A checked entry as a write to its month's stream."""
+    return Write(stream_of(entry.timestamp), [NewEvent(event=entry, tags=tags_of(entry))])
+
+
+def stream_of(moment: datetime) -> str:
+    """The stream of a moment's month, in UTC."""
+    return f"{CATEGORY}-{moment.astimezone(UTC):%Y-%m}"
+
+
+def subject_of(user: str | None, moment: datetime) -> str:
+    """Whose data an entry is: a user's, of a month, so that either can be erased."""
+    return f"{user or NOBODY}/{CATEGORY}/{moment.astimezone(UTC):%Y-%m}"
+
+
+def month_of_subject(subject: str) -> str | None:
+    """The month of a subject that entries have; None for one of another kind."""
+    found = _SUBJECT.fullmatch(subject)
+    return None if found is None else found[1]
+
+
+def impersonal(entry: AuditEntry) -> AuditEntry:
+    """What may be kept of an entry about a user who has been forgotten: the bare fact."""
+    details: dict[str, Detail] = {"user": "forgotten"}
+    return msgspec.structs.replace(
+        entry,
+        reason=None if entry.reason is None else "of a forgotten user; the reason is not kept",
+        details=details,
+        ip_address=None,
+        user_agent=None,
+        session=None,
+        subject=subject_of(None, entry.timestamp),
+    )
+
+
+def tags_of(entry: AuditEntry) -> tuple[str, ...]:
+    """What an entry is found by; see `AuditFilter`."""
+    tags = [f"action:{entry.action.value}", f"result:{entry.result.value}"]
+    if entry.user is not None:
+        tags.append(f"user:{entry.user}")
+    if entry.correlation is not None:
+        tags.append(f"correlation:{entry.correlation}")
+    tags += [f"resource:{path}" for path in paths_above(entry.resource)[:_TAGGED_PARTS]]
+    return tuple(tags)
+
+
+def resource_tag(prefix: str) -> str:
+    """The tag that all resources at or below a path carry: its own, or that of one above it."""
+    return f"resource:{paths_above(prefix)[:_TAGGED_PARTS][-1]}"
+
+
+def paths_above(resource: str) -> list[str]:
+    """The paths that lead to a resource, from the shortest to its own."""
+    parts = resource.split("/")
+    return ["/".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+def spoken(error: BaseException) -> str:
+    """An error as a reason that an entry may hold: its kind and its words, on one line."""
+    text = _UNSPEAKABLE.sub(" ", f"{type(error).__name__}: {error}").strip(" :")
+    return text.encode()[:_LONGEST_TEXT].decode(errors="ignore")
+
+
+def _check_details(details: object) -> None:
+    if not isinstance(details, dict) or not all(isinstance(key, str) for key in details):
+        raise InvalidAuditEntryError("details", f"{details!r}: give a dict with texts as keys")
+    try:
+        encoded = encode_json(details)
+        back = msgspec.json.decode(encoded)
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        raise InvalidAuditEntryError("details", f"they can't be stored: {error}") from error
+    if back != details or any(isinstance(value, dict) for value in details.values()):
+        raise InvalidAuditEntryError(
+            "details", "each is a text, a number, true, false, null, or a list of anything in JSON"
+        )
+    if len(encoded) > _LARGEST_DETAILS:
+        raise InvalidAuditEntryError(
+            "details", f"{len(encoded):,} bytes as JSON, the limit is {_LARGEST_DETAILS:,}"
+        )
+
+
+def _text(text: object, field: str, longest: int) -> str | None:
+    if text is None:
+        return None
+    try:
+        return check_text(text, field, _FieldError, longest)
+    except _FieldError as error:
+        raise InvalidAuditEntryError(field, str(error).removeprefix(f"{field} ")) from None
+
+
+class _FieldError(EverwhenError):
+    pass
+
+
+def _address(text: object) -> str | None:
+    if text is None:
+        return None
+    try:
+        if isinstance(text, str):
+            return str(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    raise InvalidAuditEntryError(
+        "ip_address",
+        f"{text!r} is no IP address; give it as text, such as 192.0.2.7 or 2001:db8::1",
+    )

@@ -1,0 +1,398 @@
+"""The commands of the audit log: ``audit log``, ``query``, ``export`` and ``recover``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+
+import msgspec
+import typer
+
+from everwhen import (
+    PLAINTEXT,
+    AuditAction,
+    AuditEntry,
+    AuditFallback,
+    AuditFilter,
+    AuditLog,
+    AuditRecord,
+    AuditResult,
+    KeyFile,
+    Vault,
+    open_store,
+)
+from everwhen.cli.exits import NO_INPUT, USAGE, Stop
+from everwhen.cli.here import given_moment
+from everwhen.cli.opening import existing_branch, path_of
+from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
+from everwhen.cli.terminal import Column, Output
+from everwhen.cli.views import utc
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_HELP: Final = """Write, search, export and recover the audit log of a store.
+
+Who may read the file may read its log; permissions are for those who ask through a program.
+"""
+_COLOURS: Final = {
+    AuditResult.SUCCESS: "green",
+    AuditResult.FAILURE: "bold red",
+    AuditResult.PARTIAL_SUCCESS: "yellow",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    audit = typer.Typer(help=_HELP, no_args_is_help=True)
+    audit.command()(log)
+    audit.command()(query)
+    audit.command()(export)
+    audit.command()(recover)
+    app.add_typer(audit, name="audit")
+
+
+VaultOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="The vault that personal fields are sealed by."),
+]
+KeysOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="FILE", help="The key file that opens the vault.")
+]
+UserOption: TypeAlias = Annotated[
+    str | None, typer.Option("--user", "-u", metavar="ID", help="Who did it.")
+]
+ActionOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--action", "-a", metavar="ACTION", help="Such as Login, Update or ConfigChange."),
+]
+ResourceOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--resource", "-r", metavar="PATH", help="It, or anything below: accounts/7."),
+]
+ResultOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--result", metavar="RESULT", help="Success, Failure or PartialSuccess."),
+]
+SinceOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Only what was done then or later.")
+]
+UntilOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Only what was done before.")
+]
+CorrelationOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="ID", help="Of the conversation of that id.")
+]
+TextOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="With this text in the reason or the details.")
+]
+
+
+def log(
+    store: StoreArgument,
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="Such as Login or ConfigChange.")],
+    resource: Annotated[
+        str, typer.Argument(metavar="RESOURCE", help="What it was done to: accounts/7.")
+    ],
+    *,
+    user: UserOption = None,
+    reason: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why it failed; the result is Failure then.")
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="It succeeded in part; say how in the details.")
+    ] = False,
+    detail: Annotated[
+        list[str] | None,
+        typer.Option("--detail", "-d", metavar="NAME=VALUE", help="A detail. Repeat."),
+    ] = None,
+    ip_address: Annotated[str | None, typer.Option("--ip", metavar="ADDRESS")] = None,
+    session: Annotated[str | None, typer.Option(metavar="ID")] = None,
+    correlation: CorrelationOption = None,
+    vault: VaultOption = None,
+    keys: KeysOption = None,
+    branch: BranchOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write an entry into the log."""
+    result = AuditResult.PARTIAL_SUCCESS if partial else AuditResult.SUCCESS
+    with _opened(store, branch, vault, keys, write=True) as audit:
+        entry = audit.entry(
+            _one_of(AuditAction, action, "action"),
+            resource,
+            result=AuditResult.FAILURE if reason is not None else result,
+            reason=reason,
+            details=_details(detail or []),
+            user=user,
+            ip_address=ip_address,
+            session=session,
+            correlation=correlation,
+        )
+        receipt = audit.record(entry)
+        out = Output(json=json)
+        if out.is_terminal:
+            out.console.print(f"✓ logged at position {receipt.position:,}", style="green")
+        else:
+            fields = {"commit_id": str(receipt.commit_id), "position": receipt.position}
+            out.fields(fields)
+
+
+def query(
+    store: StoreArgument,
+    *,
+    user: UserOption = None,
+    action: ActionOption = None,
+    resource: ResourceOption = None,
+    result: ResultOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    correlation: CorrelationOption = None,
+    text: TextOption = None,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, metavar="N", help="At most so many.")
+    ] = 100,
+    cursor: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="POSITION", help="Go on behind the entry at this position."),
+    ] = None,
+    oldest_first: Annotated[bool, typer.Option("--oldest-first")] = False,
+    vault: VaultOption = None,
+    keys: KeysOption = None,
+    branch: BranchOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Search the log, the newest entries first.
+
+    Columns in a pipe: position, time, user, action, resource, result, reason, IP address, details.
+    """
+    wanted = _filter(user, action, resource, result, since, until, correlation, text)
+    with _opened(store, branch, vault, keys) as audit:
+        page = audit.query(wanted, limit=limit, cursor=cursor, oldest_first=oldest_first)
+        out = Output(json=json)
+        out.list(page.records, AuditView())
+        if out.is_terminal and page.cursor is not None:
+            out.console.print(f"There are more: --cursor {page.cursor}", style="dim")
+
+
+def export(
+    store: StoreArgument,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file; - for standard output.")],
+    *,
+    format_: Annotated[
+        str, typer.Option("--format", "-f", metavar="NAME", help="ocsf (1.8, as JSON) or csv.")
+    ] = "ocsf",
+    user: UserOption = None,
+    action: ActionOption = None,
+    resource: ResourceOption = None,
+    result: ResultOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    correlation: CorrelationOption = None,
+    text: TextOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    vault: VaultOption = None,
+    keys: KeysOption = None,
+    branch: BranchOption = None,
+) -> None:
+    """Export the log, the oldest entries first: a line of OCSF each, or rows of CSV."""
+    form = "csv" if format_ == "csv" else "ocsf"
+    if form != format_:
+        raise Stop(f"--format {format_}: there are ocsf and csv", USAGE)
+    wanted = _filter(user, action, resource, result, since, until, correlation, text)
+    with _opened(store, branch, vault, keys) as audit:
+        lines = audit.export("csv" if form == "csv" else "ocsf", wanted)
+        if file == "-":
+            for line in lines:
+                sys.stdout.buffer.write(line.encode())
+            return
+        try:
+            with Path(file).open("w" if overwrite else "x", encoding="utf-8", newline="") as out:
+                out.writelines(lines)
+        except FileExistsError as error:
+            raise Stop(f"{file} exists; replace it with --overwrite", USAGE) from error
+
+
+def recover(
+    store: StoreArgument,
+    fallback: Annotated[
+        str, typer.Argument(metavar="FALLBACK", help="The file that took entries meanwhile.")
+    ],
+    *,
+    key_file: Annotated[
+        str, typer.Option("--key-file", metavar="FILE", help="The fallback's key.")
+    ],
+    vault: VaultOption = None,
+    keys: KeysOption = None,
+    branch: BranchOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Take a fallback file's entries into the log, once and in order, and delete the file.
+
+    An edited file is refused, and the line named. Safe to repeat where it was cut off.
+    """
+    if not Path(key_file).exists():
+        raise Stop(f"{key_file}: there is no such key file; check the path", NO_INPUT)
+    file = AuditFallback(fallback, AuditFallback.key_from(key_file))
+    with _opened(store, branch, vault, keys, write=True, fallback=file) as audit:
+        report = audit.recover()
+    out = Output(json=json)
+    if not out.is_terminal:
+        count, known = (report.count, report.known) if report else (0, 0)
+        head, torn = (report.head, report.torn) if report else (None, 0)
+        out.fields({"recovered": count, "known": known, "head": head, "torn": torn})
+    elif report is None:
+        out.console.print("Nothing waits to be recovered.", style="dim")
+    else:
+        already = f"; {report.known:,} were in the log already" if report.known else ""
+        cut = f"; {report.torn:,} torn bytes at the end left out" if report.torn else ""
+        out.console.print(f"✓ recovered {report.count:,} entries{already}{cut}", style="green")
+        out.console.print(f"  head {report.head}", style="dim")
+
+
+class AuditView:
+    """Entries of the audit log."""
+
+    columns = (
+        Column("POSITION", right=True),
+        Column("TIME", rigid=True),
+        Column("AGE", rigid=True, optional=True),
+        Column("USER"),
+        Column("ACTION"),
+        Column("RESOURCE"),
+        Column("RESULT"),
+        Column("FROM", optional=True),
+        Column("DETAILS"),
+    )
+
+    def record(self, item: AuditRecord) -> object:
+        """Everything that is known of the entry."""
+        entry: dict[str, Any] = msgspec.to_builtins(item.entry)
+        place = {"id": item.id, "position": item.position, "recorded_at": utc(item.recorded_at)}
+        return {**place, **entry}
+
+    def plain(self, item: AuditRecord) -> Sequence[str]:
+        """Position, time, user, action, resource, result, reason, address and details."""
+        entry = item.entry
+        return (
+            str(item.position),
+            utc(entry.timestamp),
+            entry.user or "",
+            entry.action.value,
+            entry.resource,
+            entry.result.value,
+            str(entry.reason or ""),
+            str(entry.ip_address or ""),
+            msgspec.json.encode(entry.details).decode(),
+        )
+
+    def cells(self, item: AuditRecord) -> Sequence[Text]:
+        """The same, for people."""
+        from rich.text import Text
+
+        from everwhen.cli import looks
+
+        entry = item.entry
+        details = looks.data_look({key: _said(value) for key, value in entry.details.items()})
+        if entry.reason is not None:
+            reason = Text(looks.shown_name(str(entry.reason)), "red")
+            details = Text("  ").join([reason, details] if entry.details else [reason])
+        return (
+            looks.number_look(item.position),
+            looks.stamp_look(entry.timestamp),
+            looks.age_look(entry.timestamp),
+            Text(entry.user or "-", "bold" if entry.user else "dim"),
+            looks.type_look(entry.action.value),
+            Text(entry.resource),
+            Text(entry.result.value, _COLOURS[entry.result]),
+            Text(str(entry.ip_address or ""), "dim"),
+            details,
+        )
+
+
+def _said(value: object) -> object:
+    return str(value) if isinstance(value, msgspec.Struct) else value
+
+
+@contextmanager
+def _opened(
+    location: str,
+    branch: str | None,
+    vault: str | None,
+    keys: str | None,
+    *,
+    write: bool = False,
+    fallback: AuditFallback | None = None,
+) -> Iterator[AuditLog]:
+    """The log of a store that is there, for somebody who may see all of it."""
+    if (vault is None) != (keys is None):
+        raise Stop("--vault and --keys go together: the vault, and what opens it", USAGE)
+    path = path_of(location)
+    for file in (path, None if vault is None else Path(vault)):
+        if file is not None and not file.exists():
+            raise Stop(f"{file}: there is no such file; check the path", NO_INPUT)
+    with ExitStack() as stack:
+        opened_vault = (
+            PLAINTEXT
+            if vault is None or keys is None
+            else stack.enter_context(Vault(vault, KeyFile(keys), create=False))
+        )
+        store = stack.enter_context(
+            open_store(location, read_only=not write, events=[AuditEntry], vault=opened_vault)
+        )
+        chosen = stack.enter_context(existing_branch(store, branch))
+        yield AuditLog(chosen, policy=_all, fallback=fallback)
+
+
+def _all(user: str | None) -> list[AuditFilter]:
+    del user
+    return [AuditFilter()]
+
+
+def _filter(
+    user: str | None,
+    action: str | None,
+    resource: str | None,
+    result: str | None,
+    since: str | None,
+    until: str | None,
+    correlation: str | None,
+    text: str | None,
+) -> AuditFilter:
+    return AuditFilter(
+        user=user,
+        action=None if action is None else _one_of(AuditAction, action, "action"),
+        resource=resource,
+        result=None if result is None else _one_of(AuditResult, result, "result"),
+        since=None if since is None else given_moment(since),
+        until=None if until is None else given_moment(until),
+        correlation=correlation,
+        text=text,
+    )
+
+
+def _one_of(kind: Any, name: str, what: str) -> Any:
+    """The member of that name, whatever its case and dashes."""
+    asked = name.replace("-", "").replace("_", "").casefold()
+    for member in kind:
+        if member.value.casefold() == asked:
+            return member
+    names = ", ".join(member.value for member in kind)
+    raise Stop(f"there is no {what} {name!r}; use one of {names}", USAGE)
+
+
+def _details(given: list[str]) -> dict[str, Any]:
+    """Details by name; a value that reads as a JSON number, true, false or null is one."""
+    details: dict[str, Any] = {}
+    for one in given:
+        name, sign, value = one.partition("=")
+        if not sign or not name:
+            raise Stop(f"--detail {one}: write it as NAME=VALUE", USAGE)
+        try:
+            read = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            read = value
+        details[name] = value if isinstance(read, dict) else read
+    return details

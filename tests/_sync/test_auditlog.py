@@ -1,0 +1,651 @@
+# Generated from tests/_async/test_auditlog.py by tools/unasync.py: edit that, then run `make sync`.
+"""The audit log: entries beside their events, refusals, failing stores, permissions, queries."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from everwhen import (
+    PLAINTEXT,
+    AuditAction,
+    AuditEntry,
+    AuditError,
+    AuditFallback,
+    AuditFallbackError,
+    AuditFilter,
+    AuditLog,
+    AuditRecovery,
+    AuditResult,
+    AuditRules,
+    CommandBus,
+    Commit,
+    Decisions,
+    DeclarationError,
+    Erased,
+    Event,
+    Fold,
+    InvalidAuditEntryError,
+    InvalidQueryError,
+    KeyFile,
+    NotAllowedError,
+    Queries,
+    QueryBus,
+    Refusal,
+    StateOf,
+    StorageError,
+    Store,
+    Vault,
+    Write,
+    audited,
+    audited_queries,
+    authorised,
+    context,
+    open_store,
+    origin,
+)
+from everwhen._sync_testing.seam import together
+from everwhen.testing import Faults, ManualClock, faulty
+
+KEY = bytes(range(32))
+DAY = 86_400.0
+NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
+
+
+class Deposited(Event):
+    amount: int
+
+
+class Deposit(msgspec.Struct, frozen=True):
+    account: int
+    amount: int
+
+
+class BalanceOf(msgspec.Struct, frozen=True):
+    account: int
+
+
+class Ping(msgspec.Struct, frozen=True):
+    pass
+
+
+class TooMuch(Refusal):
+    pass
+
+
+balance = Fold("balance", int)
+balance.on(Deposited)(lambda state, event: state + event.amount)
+decisions = Decisions()
+
+
+@decisions.on(Deposit, StateOf(balance, lambda command: f"account-{command.account}"))
+def _deposit(command: Deposit, state: int) -> list[Event]:
+    if command.amount > 100:
+        raise TooMuch(f"{command.amount} is too much\n\x1b[31mred")
+    if command.amount == 13:
+        raise RuntimeError("a bug")
+    return [Deposited(command.amount)] if command.amount else []
+
+
+queries = Queries()
+
+
+@queries.on(BalanceOf, StateOf(balance, lambda query: f"account-{query.account}"))
+def _balance_of(query: BalanceOf, state: int) -> list[int]:
+    if query.account == 13:
+        raise RuntimeError("a bug")
+    return [state]
+
+
+rules = AuditRules()
+rules.on(
+    Deposit,
+    AuditAction.CREATE,
+    lambda command: f"accounts/{command.account}/deposits",
+    details=lambda command: {"amount": command.amount},
+)
+rules.on(BalanceOf, AuditAction.READ, lambda query: f"accounts/{query.account}")
+rules.leave_out(Ping)
+
+
+def everything(user: str | None) -> list[AuditFilter]:
+    return [AuditFilter()]
+
+
+def logged(store: Store, **options: Any) -> AuditLog:
+    return AuditLog(store, policy=everything, **{"pause": 0.001, **options})
+
+
+def opened(path: Path | str = "memory:", **options: Any) -> Store:
+    own = {"durable": False, "vault": PLAINTEXT, **options}
+    return open_store(path, events=[AuditEntry, Deposited], **own)
+
+
+def entries(audit: AuditLog, wanted: AuditFilter | None = None) -> list[AuditEntry]:
+    return [record.entry for record in audit.read(wanted or AuditFilter(), by="test")]
+
+
+def test_an_entry_is_in_the_commit_of_its_events(tmp_path: Path) -> None:
+    with opened(tmp_path / "s.db") as store:
+        audit = logged(store)
+        with context(user_id="ann", correlation_id="talk"), origin(ip_address="2001:DB8::1"):
+            entry = audit.entry(AuditAction.CREATE, "accounts/7", details={"amount": 5})
+            write = Write("account-7", [Deposited(5)])
+            receipt = store.commit(Commit([write, audit.write_for(entry)]))
+        (record,) = [record for record in audit.read(by="test")]
+        assert record.commit_id == receipt.commit_id
+        assert record.id == f"{receipt.commit_id}/1"
+        assert record.position == receipt.position == 2
+        assert (record.entry.user, record.entry.ip_address) == ("ann", "2001:db8::1")
+        assert (record.entry.correlation, record.entry.details) == ("talk", {"amount": 5})
+
+
+def test_a_command_has_its_entry_in_its_own_commit(tmp_path: Path) -> None:
+    with opened(tmp_path / "s.db") as store:
+        audit = logged(store)
+        bus = CommandBus(store, decisions, middleware=[audited(audit, rules)])
+        with context(user_id="ann"), origin(ip_address="192.0.2.7", session="s1"):
+            result = bus.send(Deposit(7, 5))
+        assert result.events == (Deposited(5),)
+        assert result.receipt is not None
+        found = store.commit_events(result.receipt.commit_id)
+        assert [event.type for event in found] == ["Deposited", "AuditEntry"]
+        entry = found[1].event
+        assert (entry.user, entry.action, entry.resource) == (
+            "ann",
+            AuditAction.CREATE,
+            "accounts/7/deposits",
+        )
+        assert entry.details == {"command": "Deposit", "amount": 5}
+        assert (entry.ip_address, entry.session) == ("192.0.2.7", "s1")
+        assert entry.correlation == str(result.receipt.commit_id)
+        repeat = bus.send(Deposit(7, 5), command_id=result.receipt.commit_id)
+        assert repeat.repeated
+        assert repeat.events == result.events
+        assert len(entries(audit)) == 1
+
+
+def test_refusals_failures_and_nothing_have_entries_of_their_own() -> None:
+    with opened() as store:
+        audit = logged(store)
+        layers = [audited(audit, rules), authorised(lambda e: e.user_id != "eve")]
+        bus = CommandBus(store, decisions, middleware=layers)
+        with context(user_id="ann"):
+            with pytest.raises(TooMuch):
+                bus.send(Deposit(7, 500))
+            with pytest.raises(RuntimeError):
+                bus.send(Deposit(7, 13))
+            bus.send(Deposit(7, 0))
+        with context(user_id="eve"), pytest.raises(NotAllowedError):
+            bus.send(Deposit(7, 5))
+        found = entries(audit)
+        said = [(e.user, e.result.value, e.details.get("outcome")) for e in found]
+        assert said == [
+            ("ann", "Failure", "refused"),
+            ("ann", "Failure", "failed"),
+            ("ann", "Success", "nothing to do"),
+            ("eve", "Failure", "refused"),
+        ]
+        assert found[0].reason == "TooMuch: 500 is too much [31mred"
+        assert store.version("account-7") == 0
+
+
+def test_what_is_wrong_with_an_entry_is_found_before_anything_is_done() -> None:
+    with opened() as store:
+        audit = logged(store)
+        bad = AuditRules()
+        bad.on(Deposit, AuditAction.CREATE, lambda command: "a\nb")
+        bad.on(BalanceOf, AuditAction.READ, lambda query: "")
+        bus = CommandBus(store, decisions, middleware=[audited(audit, bad)])
+        with pytest.raises(InvalidAuditEntryError, match="resource"):
+            bus.send(Deposit(7, 5))
+        asked = QueryBus(store, queries, middleware=[audited_queries(audit, bad)])
+        with pytest.raises(InvalidAuditEntryError, match="resource"):
+            asked.ask(BalanceOf(7))
+        assert (store.head()).position == 0
+
+
+def test_questions_are_audited_with_what_came_out() -> None:
+    with opened() as store:
+        audit = logged(store)
+        store.append("account-7", [Deposited(5)])
+        layer = audited_queries(audit, rules, outcome=lambda result: {"shown": str(result.data)})
+        bus = QueryBus(store, queries, middleware=[layer])
+        with context(user_id="bob"):
+            assert (bus.ask(BalanceOf(7))).data == [5]
+            with pytest.raises(RuntimeError):
+                bus.ask(BalanceOf(13))
+            with pytest.raises(InvalidQueryError):
+                bus.ask(Deposit(1, 1))
+            with pytest.raises(InvalidQueryError):
+                bus.ask(Ping())
+        one, two, three = entries(audit)
+        assert one.details == {"query": "BalanceOf", "position": 1, "length": 1, "shown": "[5]"}
+        assert (one.user, one.resource, one.action) == ("bob", "accounts/7", AuditAction.READ)
+        assert (two.result, two.reason) == (AuditResult.FAILURE, "RuntimeError: a bug")
+        assert three.resource == "accounts/1/deposits"
+
+
+def test_no_action_is_without_its_entry_under_concurrency(tmp_path: Path) -> None:
+    with opened(tmp_path / "s.db") as store:
+        audit = logged(store)
+        bus = CommandBus(store, decisions, middleware=[audited(audit, rules)])
+        other = CommandBus(store, decisions, middleware=[audited(audit, rules)])
+
+        def clerk(number: int) -> None:
+            for amount in range(1, 9):
+                with context(user_id=f"clerk-{number}"):
+                    (bus, other)[number % 2].send(Deposit(amount % 3, amount))
+
+        done = together(*[partial(clerk, number) for number in range(8)])
+        assert done == [None] * 8
+        commits: dict[object, list[str]] = {}
+        for event in store.read():
+            commits.setdefault(event.commit_id, []).append(event.type)
+        assert len(commits) == 64
+        assert all(types == ["Deposited", "AuditEntry"] for types in commits.values())
+        found = entries(audit, AuditFilter(user="clerk-3"))
+        assert sorted(e.details["amount"] for e in found) == list(range(1, 9))  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("what", ["append", "acknowledge"])
+def test_a_failing_store_is_tried_again(what: Any, tmp_path: Path) -> None:
+    faults = Faults()
+    with faulty(opened(tmp_path / "s.db"), faults) as store:
+        audit = logged(store, attempts=4)
+        faults.fail(what, 3)
+        receipt = audit.record(audit.entry(AuditAction.LOGIN, "web", user="ann"))
+        assert receipt.position == 1
+        assert len(entries(audit)) == 1
+
+
+@pytest.mark.parametrize("what", ["append", "acknowledge"])
+def test_what_the_store_never_takes_goes_to_the_fallback(what: Any, tmp_path: Path) -> None:
+    faults = Faults()
+    fallback = AuditFallback(tmp_path / "fallback", KEY)
+    with faulty(opened(tmp_path / "s.db"), faults) as store:
+        audit = logged(store, attempts=3, fallback=fallback)
+        assert audit.recover() is None
+        faults.fail(what, 5)
+        receipts = []
+        for name in ("ann", "bob", "cid"):
+            entry = audit.entry(AuditAction.LOGIN, "web", user=name)
+            receipts.append(audit.record(entry))
+        assert [receipt.position for receipt in receipts] == [None, None, None]
+        assert faults.struck == 5  # 3 attempts, then one each: the store is known to fail
+        assert (fallback.path.stat().st_mode & 0o777) == 0o600
+        assert fallback.state().count == 3
+        faults.heal()
+        late = audit.record(audit.entry(AuditAction.LOGIN, "web", user="dan"))
+        assert late.position is not None
+        head = fallback.state().head
+        known = 3 if what == "acknowledge" else 0
+        assert audit.recover() == AuditRecovery(3, known, head, 0)
+        assert fallback.is_empty
+        found = entries(audit)
+        users = [entry.user for entry in found if entry.action is AuditAction.LOGIN]
+        wanted = ["dan", "ann", "bob", "cid"] if what == "append" else ["ann", "bob", "cid", "dan"]
+        assert users == wanted
+        assert found[-1].details == {"recovered": 3, "head": head}
+        assert audit.recover() is None
+
+
+def test_without_any_place_the_deed_is_stopped(tmp_path: Path) -> None:
+    faults = Faults()
+    with faulty(opened(tmp_path / "s.db"), faults) as store:
+        audit = logged(store, attempts=2)
+        faults.fail("append", 2)
+        with pytest.raises(AuditError, match="no fallback"):
+            audit.record(audit.entry(AuditAction.LOGIN, "web"))
+        nowhere = AuditFallback(tmp_path / "missing" / "fallback", KEY)
+        both = logged(store, attempts=1, fallback=nowhere)
+        faults.fail("append", 1)
+        with pytest.raises(AuditError, match="so does the fallback"):
+            both.record(both.entry(AuditAction.LOGIN, "web"))
+        faults.fail("append", 9)
+        bus = QueryBus(store, queries, middleware=[audited_queries(audit, rules)])
+        with pytest.raises(AuditError):
+            bus.ask(BalanceOf(7))
+
+
+def test_a_command_whose_store_fails_leaves_an_entry_that_says_so(tmp_path: Path) -> None:
+    faults = Faults()
+    fallback = AuditFallback(tmp_path / "fallback", KEY)
+    with faulty(opened(tmp_path / "s.db"), faults) as store:
+        audit = logged(store, attempts=2, fallback=fallback)
+        bus = CommandBus(store, decisions, middleware=[audited(audit, rules)])
+        for what in ("append", "acknowledge", "read"):
+            command_id = uuid4()
+            faults.fail(what, 1)
+            with pytest.raises(StorageError):
+                bus.send(Deposit(len(what), 5), command_id=command_id)
+            faults.heal()
+            bus.send(Deposit(len(what), 5), command_id=command_id)
+            mine = entries(audit, AuditFilter(correlation=str(command_id)))
+            outcomes = [entry.details.get("outcome") for entry in mine]
+            assert sorted(map(str, outcomes)) == ["None", "open"]
+
+
+def test_a_recovery_fails_with_the_store_and_goes_on_later(tmp_path: Path) -> None:
+    faults = Faults()
+    fallback = AuditFallback(tmp_path / "fallback", KEY)
+    with faulty(opened(tmp_path / "s.db"), faults) as store:
+        audit = logged(store, attempts=1, fallback=fallback)
+        faults.fail("append", 250)
+        for number in range(250):
+            audit.record(audit.entry(AuditAction.READ, f"files/{number}"))
+        for what, after in (("append", 0), ("append", 1), ("acknowledge", 1), ("append", 3)):
+            faults.fail(what, 1, after=after)  # type: ignore[arg-type]
+            with pytest.raises(StorageError):
+                audit.recover()
+            faults.heal()
+            assert not fallback.is_empty
+            faults.fail("append", 1)
+            audit.record(audit.entry(AuditAction.UPDATE, "meanwhile"))
+        report = audit.recover()
+        assert report is not None
+        assert (report.count, report.known) == (250, 250)
+        second = audit.recover()
+        assert second is not None
+        assert second.count == 4
+        found = entries(audit)
+        assert [e.resource for e in found if e.action is AuditAction.READ] == [
+            f"files/{number}" for number in range(250)
+        ]
+        counts = [e.details for e in found if e.action is AuditAction.SECURITY_EVENT]
+        assert [details["recovered"] for details in counts] == [250, 4]
+
+
+def test_a_torn_end_is_left_out_and_an_edited_file_is_refused(tmp_path: Path) -> None:
+    faults = Faults()
+    path = tmp_path / "fallback"
+    with faulty(opened(tmp_path / "s.db"), faults) as store:
+        audit = logged(store, attempts=1, fallback=AuditFallback(path, KEY))
+        faults.fail("append", 4)
+        for number in range(4):
+            audit.record(audit.entry(AuditAction.READ, f"files/{number}"))
+        whole = path.read_bytes()
+        path.write_bytes(whole.replace(b"files/2", b"files/9"))
+        with pytest.raises(AuditFallbackError, match="line 4: was edited") as raised:
+            audit.recover()
+        assert raised.value.line == 4
+        assert (store.head()).position == 0
+        (tmp_path / "fallback.recovering").write_bytes(whole[:-20])
+        report = audit.recover()
+        assert report is not None
+        assert report.count == 3
+        assert report.torn > 0
+        assert [e.resource for e in entries(audit)][:3] == [f"files/{n}" for n in range(3)]
+
+
+def test_who_may_see_what() -> None:
+    def policy(user: str | None) -> list[AuditFilter]:
+        if user == "auditor":
+            return [AuditFilter()]
+        return [AuditFilter(user=user), AuditFilter(resource="public")] if user else []
+
+    with opened() as store:
+        audit = AuditLog(store, policy=policy)
+        for user in ("ann", "bob"):
+            audit.record(audit.entry(AuditAction.LOGIN, "public/web", user=user))
+        assert len((audit.query(by="auditor")).records) == 2
+        mine = audit.query(AuditFilter(user="ann"), by="ann")
+        assert [record.entry.user for record in mine.records] == ["ann"]
+        with context(user_id="ann"):
+            page = audit.query(AuditFilter(resource="public/web"))
+        assert len(page.records) == 2
+        for asked in (AuditFilter(), AuditFilter(user="bob"), AuditFilter(resource="publicity")):
+            with pytest.raises(NotAllowedError):
+                audit.query(asked, by="ann")
+        with pytest.raises(NotAllowedError):
+            _ = [record for record in audit.read()]
+        with pytest.raises(NotAllowedError):
+            _ = [line for line in audit.export("csv", by="bob")]
+        denied = audit.query(AuditFilter(result=AuditResult.FAILURE), by="auditor")
+        said = [(r.entry.user, r.entry.details) for r in reversed(denied.records)]
+        assert said == [
+            ("ann", {"asked": [], "how": "query"}),
+            ("ann", {"asked": ["user=bob"], "how": "query"}),
+            ("ann", {"asked": ["resource=publicity"], "how": "query"}),
+            (None, {"asked": [], "how": "read"}),
+            ("bob", {"asked": [], "how": "export as csv"}),
+        ]
+
+
+def test_looks_into_the_log_are_entries_where_that_is_wanted() -> None:
+    with opened() as store:
+        audit = logged(store, reads=True)
+        audit.query(AuditFilter(user="ann"), by="auditor")
+        page = audit.query(by="auditor")
+        assert [r.entry.details["asked"] for r in page.records] == [[], ["user=ann"]]
+
+
+def test_pages_join_without_gap_or_overlap(tmp_path: Path) -> None:
+    with opened(tmp_path / "s.db") as store:
+        audit = logged(store)
+        for number in range(25):
+            audit.record(audit.entry(AuditAction.READ, f"files/{number}"))
+        for oldest_first in (False, True):
+            seen: list[str] = []
+            cursor = None
+            sizes = []
+            while True:
+                page = audit.query(by="a", limit=10, cursor=cursor, oldest_first=oldest_first)
+                seen += [record.entry.resource for record in page.records]
+                sizes.append(len(page.records))
+                cursor = page.cursor
+                if cursor is None:
+                    break
+            wanted = [f"files/{number}" for number in range(25)]
+            assert seen == (wanted if oldest_first else wanted[::-1])
+            assert sizes == [10, 10, 5]
+        with pytest.raises(InvalidQueryError, match="limit"):
+            audit.query(by="a", limit=0)
+
+
+def test_what_is_older_than_the_retention_is_not_shown(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    with opened(tmp_path / "s.db", clock=clock) as store:
+        audit = logged(store, retention=timedelta(days=90))
+        audit.record(audit.entry(AuditAction.LOGIN, "old"))
+        clock.advance(60 * DAY)
+        audit.record(audit.entry(AuditAction.LOGIN, "young"))
+        assert len(entries(audit)) == 2
+        clock.advance(31 * DAY)
+        assert [e.resource for e in entries(audit)] == ["young"]
+        old = AuditFilter(since=NOON - timedelta(days=1))
+        assert [e.resource for e in entries(audit, old)] == ["young"]
+
+
+def test_declarations_that_make_no_sense() -> None:
+    with open_store("memory:") as store:
+        with pytest.raises(DeclarationError, match="AuditEntry"):
+            AuditLog(store, policy=everything)
+    with opened() as store:
+        for options, why in (
+            ({"policy": None}, "policy"),
+            ({"attempts": 0}, "attempts"),
+            ({"retention": timedelta(0)}, "retention"),
+        ):
+            with pytest.raises(DeclarationError, match=why):
+                AuditLog(store, **{"policy": everything, **options})  # type: ignore[arg-type]
+        with pytest.raises(DeclarationError, match="no fallback"):
+            logged(store).recover()
+        with pytest.raises(DeclarationError, match="AuditFilters"):
+            AuditLog(store, policy=lambda user: ["all"]).query()  # type: ignore[list-item]
+        with pytest.raises(InvalidQueryError):
+            logged(store).query(AuditFilter(since=datetime(2026, 1, 1)))
+        with pytest.raises(InvalidQueryError):
+            logged(store).query("everything")  # type: ignore[arg-type]
+        with pytest.raises(InvalidQueryError, match="form"):
+            _ = [line for line in logged(store).export("xml")]  # type: ignore[arg-type]
+
+
+def test_an_export_is_lines() -> None:
+    with opened() as store:
+        audit = logged(store)
+        entry = audit.entry(AuditAction.LOGIN, "web", user="=ann", session="@s")
+        audit.record(entry)
+        header, row = [line for line in audit.export("csv", by="a")]
+        assert header.startswith('"id","timestamp"')
+        assert '"\'=ann"' in row
+        (line,) = [line for line in audit.export("ocsf", by="a")]
+        assert json.loads(line)["class_uid"] == 3002
+
+
+def _holding(folder: Path, secret: bytes) -> list[str]:
+    return [path.name for path in folder.iterdir() if secret in path.read_bytes()]
+
+
+def test_a_forgotten_user_is_nowhere_in_the_clear(tmp_path: Path) -> None:
+    faults, secret = Faults(), "203.0.113.77"
+    fallback = AuditFallback(tmp_path / "fallback", KEY)
+    with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "keys")) as vault:
+        with faulty(opened(tmp_path / "s.db", vault=vault), faults) as store:
+            audit = logged(store, attempts=1, fallback=fallback)
+
+            def entry(user: str, number: int) -> AuditEntry:
+                return audit.entry(
+                    AuditAction.LOGIN,
+                    f"web/{number}",
+                    user=user,
+                    result=AuditResult.FAILURE,
+                    reason=f"wrong password from {secret}",
+                    details={"tried": ["hunter2"]},
+                    ip_address=secret,
+                )
+
+            audit.record(entry("ann", 1))
+            audit.record(entry("bob", 2))
+            faults.fail("append", 1)
+            audit.record(entry("ann", 3))
+            assert _holding(tmp_path, secret.encode()) == []
+            assert _holding(tmp_path, b"hunter2") == []
+            assert len(entries(audit, AuditFilter(text="HUNTER2"))) == 2
+            store.forget("ann")
+            report = audit.recover()
+            assert report is not None
+            assert report.count == 1
+            mine = entries(audit, AuditFilter(user="ann"))
+            assert [e.resource for e in mine] == ["web/1", "web/3"]
+            for one in mine:
+                assert isinstance(one.reason, Erased)
+                assert isinstance(one.ip_address, Erased)
+                assert isinstance(one.details["tried"], Erased)
+            assert [e.user for e in entries(audit, AuditFilter(text="hunter2"))] == ["bob"]
+            shown = [line for line in audit.export("ocsf", AuditFilter(user="ann"), by="a")]
+            assert len(shown) == 2
+            assert not any(secret in line or "hunter2" in line for line in shown)
+            audit.record(entry("ann", 4))  # what they try from now on is known, not more
+            last = (entries(audit, AuditFilter(user="ann")))[-1]
+            assert (last.result, last.ip_address) == (AuditResult.FAILURE, None)
+            assert last.details == {"user": "forgotten"}
+
+
+def test_retired_entries_lose_their_keys(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "keys")) as vault:
+        with opened(tmp_path / "s.db", vault=vault, clock=clock) as store:
+            audit = logged(store, retention=timedelta(days=30))
+            for user in ("ann", "bob"):
+                audit.record(audit.entry(AuditAction.LOGIN, "old", user=user, session="s"))
+            assert audit.retire() == ()
+            clock.advance(35 * DAY)
+            audit.record(audit.entry(AuditAction.LOGIN, "young", user="ann", session="t"))
+            assert audit.retire() == ("ann/audit/2026-11", "bob/audit/2026-11")
+            assert audit.retire() == ()
+            everything = logged(store)
+            said = [(e.user, str(e.session)) for e in entries(everything)]
+            assert said == [("ann", "(erased)"), ("bob", "(erased)"), ("ann", "t")]
+        with opened() as store:
+            with pytest.raises(DeclarationError, match="vault"):
+                logged(store, retention=timedelta(days=30)).retire()
+
+
+USERS = st.sampled_from(["ann", "bob", "a:b", None])
+RESOURCES = st.sampled_from(["a", "a/b", "a/b/c", "ab", "x/y", "a/" * 9 + "z", "a/" * 12 + "z"])
+CORRELATIONS = st.sampled_from(["one", "two", None])
+TEXTS = st.sampled_from(["Straße", "lost", "key", "7", "STRASSE"])
+MOMENTS = st.sampled_from([NOON + timedelta(days=days) for days in (-70, -40, 0, 3, 4, 35)])
+
+
+@given(
+    made=st.lists(
+        st.tuples(USERS, st.sampled_from(AuditAction), RESOURCES, CORRELATIONS, MOMENTS, TEXTS),
+        max_size=12,
+    ),
+    wanted=st.builds(
+        AuditFilter,
+        user=USERS,
+        action=st.none() | st.sampled_from(AuditAction),
+        resource=st.none() | RESOURCES,
+        result=st.none() | st.sampled_from(AuditResult),
+        since=st.none() | MOMENTS,
+        until=st.none() | MOMENTS,
+        correlation=CORRELATIONS,
+        text=st.none() | TEXTS,
+    ),
+)
+@settings(max_examples=60)
+def test_a_query_is_a_filter_over_all(made: list[tuple[Any, ...]], wanted: AuditFilter) -> None:
+    def compare() -> None:
+        with opened() as store:
+            moments = iter([moment for _, _, _, _, moment, _ in made])
+            audit = AuditLog(store, policy=everything, clock=lambda: next(moments))
+            for user, action, resource, correlation, _, text in made:
+                failed = text == "lost"
+                entry = audit.entry(
+                    action,
+                    resource,
+                    user=user,
+                    correlation=correlation,
+                    result=AuditResult.FAILURE if failed else AuditResult.SUCCESS,
+                    reason=text if failed else None,
+                    details={"key": [{"deep": text}], "n": 7} if text != "7" else {},
+                )
+                audit.record(entry)
+            everyone = entries(audit)
+            assert len(everyone) == len(made)
+            found = entries(audit, wanted)
+            assert found == [entry for entry in everyone if wanted.matches(entry)]
+
+    run(compare)
+
+
+def run(call: Any) -> None:
+    """Run a check to its end, in whichever flavour."""
+    going = call()
+    if going is not None:
+        asyncio.run(going)
+
+
+def test_entries_survive_chance_failures_once_each(tmp_path: Path) -> None:
+    faults, chance = Faults(), random.Random(7)
+    fallback = AuditFallback(tmp_path / "fallback", KEY)
+    with faulty(opened(tmp_path / "s.db"), faults) as store:
+        audit = logged(store, attempts=2, fallback=fallback)
+        for number in range(120):
+            for _ in range(chance.randrange(4)):
+                faults.fail(chance.choice(["append", "acknowledge"]), 1)
+            audit.record(audit.entry(AuditAction.UPDATE, f"files/{number}"))
+            if chance.random() < 0.1:
+                try:
+                    audit.recover()
+                except StorageError:
+                    continue
+        faults.heal()
+        while audit.recover() is not None:
+            continue
+        found = [e.resource for e in entries(audit) if e.action is AuditAction.UPDATE]
+        assert sorted(found) == sorted(f"files/{number}" for number in range(120))
