@@ -28,6 +28,7 @@ _SHORT_SCAN: Final = 512
 _EXACT: Final = 64  # an index that leads to the very slices is worth its lookups so much sooner
 _LONG_RANGE: Final = 16 * BLOCK
 _END: Final = (1 << 63) - 1
+_ANYTHING: Final = (Selector(),)
 
 Row: TypeAlias = tuple[int, int, int, int, int, bytes, int, bytes | None, bytes]
 Range: TypeAlias = tuple[int, int]
@@ -65,6 +66,28 @@ class Window:
         return "DESC" if self.reverse else "ASC"
 
 
+def everything(query: Query) -> bool:
+    """Whether every slice in the query's window matches."""
+    return (
+        query.selectors == _ANYTHING
+        and query.min_version is None
+        and query.max_version is None
+        and query.recorded_until is None
+    )
+
+
+def rows_in(connection: apsw.Connection, window: Window) -> apsw.Cursor:
+    """Every slice in the window, in its direction."""
+    return connection.execute(_rows_sql(window), (window.after, window.last))
+
+
+def _rows_sql(window: Window) -> str:
+    return (
+        f"SELECT {COLUMNS} FROM slices WHERE position > ? AND position <= ? "
+        f"ORDER BY position {window.order}"
+    )
+
+
 def rows_to_judge(connection: apsw.Connection, query: Query, window: Window) -> Iterator[Row]:
     """Every slice in the window that may hold a match, in the query's direction."""
     exact = all(selector.streams or selector.tags for selector in query.selectors)
@@ -81,10 +104,7 @@ def rows_to_judge(connection: apsw.Connection, query: Query, window: Window) -> 
 def _rows_in(
     connection: apsw.Connection, ranges: Iterator[Range] | Sequence[Range], window: Window
 ) -> Iterator[Row]:
-    sql = (
-        f"SELECT {COLUMNS} FROM slices WHERE position > ? AND position <= ? "
-        f"ORDER BY position {window.order}"
-    )
+    sql = _rows_sql(window)
     for bounds in ranges:
         yield from connection.execute(sql, bounds)
 
