@@ -16,6 +16,8 @@ import pytest
 import everwhen
 import everwhen.aio
 import everwhen.exchange
+import everwhen.merkle
+import everwhen.merkle.aio
 import everwhen.testing
 import everwhen.testing.aio
 import everwhen.witness
@@ -25,6 +27,8 @@ PUBLIC = [
     everwhen,
     everwhen.aio,
     everwhen.exchange,
+    everwhen.merkle,
+    everwhen.merkle.aio,
     everwhen.testing,
     everwhen.testing.aio,
     everwhen.witness,
@@ -56,6 +60,7 @@ def test_every_public_thing_says_what_it_is(module: ModuleType) -> None:
 def test_both_flavours_have_the_same_names() -> None:
     assert everwhen.aio.__all__ == everwhen.__all__
     assert everwhen.testing.aio.__all__ == everwhen.testing.__all__
+    assert everwhen.merkle.aio.__all__ == everwhen.merkle.__all__
     for name in everwhen.__all__:
         mine, theirs = getattr(everwhen, name), getattr(everwhen.aio, name)
         module = getattr(mine, "__module__", "")
@@ -67,7 +72,13 @@ def test_both_flavours_have_the_same_names() -> None:
 
 def test_a_public_name_has_one_path() -> None:
     paths: dict[int, set[str]] = {}
-    for module in (everwhen, everwhen.exchange, everwhen.testing, everwhen.witness):
+    for module in (
+        everwhen,
+        everwhen.exchange,
+        everwhen.merkle,
+        everwhen.testing,
+        everwhen.witness,
+    ):
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.isclass(value) or inspect.isroutine(value):
@@ -85,7 +96,7 @@ BLOCKED = """
 import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"rich", "typer", "click", "pytest", "hypothesis", "cel_expr_python"}:
+        if name.partition(".")[0] in {"rich", "typer", "click", "pytest", "hypothesis", "cel_expr_python", "cryptography"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Block())
 """

@@ -78,15 +78,20 @@ Inline: TypeAlias = Callable[[EngineTransaction], None]
 """What runs in each append's transaction, behind the events. It raises `InlineError` to refuse."""
 
 
-class Engine(Protocol):
-    """An embedded engine. ``blocking`` says whether its calls may wait for a disk.
+class Blocking(Protocol):
+    """What is called here: ``blocking`` says whether the calls may wait for a disk."""
+
+    blocking: bool
+
+
+class Engine(Blocking, Protocol):
+    """An embedded engine.
 
     ``lock`` guards the write side: hold it to call ``write`` or to use ``transaction``, and to
     change ``inline``.
     """
 
     capabilities: Capabilities
-    blocking: bool
     lock: threading.Lock
     news: News
     inline: list[Inline]

@@ -30,6 +30,8 @@
     ├── LeaseError                  another runner works on that
     ├── AuditError                  an audit entry that could be kept nowhere
     │   └── AuditFallbackError      the audit log's fallback file can't be used, or was edited
+    ├── MerkleLogError              the Merkle log can't do that, or not yet
+    │   └── TamperedError           the store or its log isn't what was signed
     ├── DecodeError                 a stored event doesn't fit the class declared for it
     │   └── SealedError             its personal data can't be opened
     ├── VaultError                  a vault, or its keys, can't be used
@@ -515,3 +517,18 @@ class NewerStoreError(StorageError):
 
 class CorruptStoreError(StorageError):
     """The file is damaged or truncated."""
+
+
+class MerkleLogError(EverwhenError):
+    """The Merkle log can't do what was asked, or not yet."""
+
+
+class TamperedError(MerkleLogError):
+    """The store, or its log's folder, isn't what was signed: nothing is signed on top of that."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"{why}; verify the log to see what it is, and sign nothing until then")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.why,)

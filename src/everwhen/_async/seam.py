@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from everwhen.contract import EncodedCommit, Outcome
-from everwhen.engine import Engine
+from everwhen.engine import Blocking, Engine
 from everwhen.errors import StoreClosedError
 from everwhen.news import News
 
@@ -107,7 +107,7 @@ def opens(function: Callable[P, Coroutine[Any, Any, S]]) -> Callable[P, Opening[
 class Calls:
     """Runs an engine's blocking calls in a few threads of its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Blocking) -> None:
         self._threads = (
             ThreadPoolExecutor(4, thread_name_prefix="everwhen-read") if engine.blocking else None
         )

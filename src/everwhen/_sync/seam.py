@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, ParamSpec, TypeAlias, TypeVar
 
 from everwhen.contract import EncodedCommit, Outcome
-from everwhen.engine import Engine
+from everwhen.engine import Blocking, Engine
 from everwhen.news import News
 
 P = ParamSpec("P")
@@ -54,7 +54,7 @@ def opens(function: Callable[P, T]) -> Callable[P, T]:
 class Calls:
     """Runs an engine's calls right here: the caller's thread may wait."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Blocking) -> None:
         del engine
 
     def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -21,6 +21,7 @@ from everwhen.cli import (
     merging,
     projecting,
     reading,
+    sealing,
     state,
     transferring,
     travelling,
@@ -67,6 +68,7 @@ def program(*, rich_help: bool) -> typer.Typer:
         witnessing,
         auditing,
         keeping,
+        sealing,
         demo,
     ):
         module.register(app)

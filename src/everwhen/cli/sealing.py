@@ -1,0 +1,253 @@
+"""The commands of trust in history: ``checkpoint``, ``prove`` and ``verify``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeAlias
+
+import typer
+
+from everwhen import Store
+from everwhen.cli.exits import NO, NO_INPUT, USAGE, Stop
+from everwhen.cli.opening import existing, path_of
+from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
+from everwhen.cli.terminal import Output, plain_value
+
+_KEY_FILE: Final = "-signer"
+
+KeyOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file", metavar="FILE", help="The log's signing key; STORE-signer if not given."
+    ),
+]
+LogOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--log", metavar="FOLDER", help="The log's folder; STORE-log if not given."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(checkpoint)
+    app.command()(prove)
+    app.command()(verify)
+
+
+def checkpoint(
+    store: StoreArgument,
+    *,
+    new_key: Annotated[
+        str | None,
+        typer.Option(
+            "--new-key",
+            metavar="NAME",
+            help="Make a signing key under this name first, such as example.org/shop.",
+        ),
+    ] = None,
+    key_file: KeyOption = None,
+    log: LogOption = None,
+    branch: BranchOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Sign the history as it is: a checkpoint over all commits.
+
+    Keep the newest checkpoint elsewhere, too: it is what shows that somebody with the signing key
+    has rewritten history. The key file, which --new-key makes, is for its owner only.
+
+    In a pipe: the checkpoint itself, as it is signed.
+    """
+    merkle = _merkle()
+    from everwhen_verify.notes import Signer
+
+    key_path = key_file or Path(f"{_file_of(store)}{_KEY_FILE}")
+    with existing(store, branch=branch) as opened:
+        if new_key is not None:
+            merkle.save_signer(Signer.generate(new_key), key_path)
+        signer = merkle.load_signer(key_path)
+        sealed = merkle.MerkleLog(opened, _tiles(store, opened, log), signer).seal()
+    out, signed = Output(json=json), sealed.checkpoint
+    if out.json:
+        out.line(
+            {
+                "origin": signed.origin,
+                "size": signed.size,
+                "root": signed.root.hex(),
+                "key": signer.verifier.vkey,
+                "checkpoint": sealed.note.decode(),
+            }
+        )
+    elif out.is_terminal:
+        from rich.text import Text
+
+        out.console.print(
+            Text.assemble(
+                ("✓ ", "bold green"),
+                f"{signed.size:,} commits signed as ",
+                (signed.origin, "bold"),
+                ("\n  root ", "dim"),
+                signed.root.hex(),
+                ("\n  key  ", "dim"),
+                signer.verifier.vkey,
+            )
+        )
+    else:
+        sys.stdout.write(sealed.note.decode())
+
+
+def prove(
+    store: StoreArgument,
+    position: Annotated[int, typer.Argument(min=1, help="A position in the commit to prove.")],
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the proof here."),
+    ] = None,
+    log: LogOption = None,
+    branch: BranchOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write a proof that a commit is part of the signed history.
+
+    The proof holds the commit itself and all that it takes to check it: 'everwhen-verify' does so
+    without the store, Everwhen or a network. Without --output it is written as it is.
+    """
+    merkle = _merkle()
+    with existing(store, branch=branch) as opened:
+        proof = merkle.MerkleLog(opened, _tiles(store, opened, log)).prove(position)
+    data, out = proof.encode(), Output(json=json)
+    if output is not None:
+        output.write_bytes(data)
+    if out.json:
+        fields: dict[str, Any] = {"position": position, "index": proof.index}
+        out.line({**fields, "hashes": len(proof.path), "proof": data.decode()})
+    elif output is None:
+        sys.stdout.write(data.decode())
+    elif out.is_terminal:
+        out.console.print(
+            f"[bold green]✓[/] commit {proof.index:,} is proven by {len(proof.path)} hashes "
+            f"[dim]in {output}[/]",
+            markup=True,
+        )
+    else:
+        out.fields({"position": position, "index": proof.index, "hashes": len(proof.path)})
+
+
+def verify(
+    store: StoreArgument,
+    *,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="VKEY", help="The log's key, as you know it from elsewhere."),
+    ] = None,
+    remembered: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--remembered",
+            metavar="FILE",
+            help="A checkpoint kept elsewhere, that has to be kept to. Repeat for several.",
+        ),
+    ] = None,
+    since: Annotated[
+        Path | None,
+        typer.Option(
+            "--since",
+            metavar="FILE",
+            help="A checkpoint verified before: only look at what is newer.",
+        ),
+    ] = None,
+    log: LogOption = None,
+    branch: BranchOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Compute the whole history again, and compare it with what was signed.
+
+    Names the first fault, if there is one, and ends with exit code 1: which commit, what was
+    expected, what was found. Who has the signing key can sign another history: that shows only
+    against a checkpoint that is kept elsewhere, see --remembered.
+    """
+    merkle, began = _merkle(), time.perf_counter()
+    notes = [_note(path) for path in remembered or ()]
+    with existing(store, branch=branch) as opened:
+        log_of = merkle.MerkleLog(opened, _tiles(store, opened, log), key=key)
+        report = log_of.verify(remembered=notes, since=None if since is None else _note(since))
+    out, fault = Output(json=json), report.fault
+    fields: dict[str, Any] = {
+        "sound": report.is_sound,
+        "commits": report.size,
+        "verified": report.verified,
+        "unsigned": report.unsigned,
+        "signed_by": list(report.signed_by),
+        "fault": None if fault is None else str(fault.kind),
+    }
+    if fault is not None:
+        for name in ("what", "index", "position", "commit_id", "expected", "found"):
+            fields[name] = getattr(fault, name)
+    if out.is_terminal:
+        _draw(out, fields, time.perf_counter() - began, trusted=key is not None)
+    elif out.json:
+        out.line(fields)
+    else:
+        for name, value in fields.items():
+            out.text(f"{name}\t{plain_value(value)}")
+    if fault is not None:
+        raise typer.Exit(NO)
+
+
+def _draw(out: Output, fields: dict[str, Any], seconds: float, *, trusted: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if fields["sound"]:
+        line = Text.assemble(
+            ("✓ ", "bold green"),
+            f"{fields['verified']:,} of {fields['commits']:,} commits verified in {seconds:.1f} s: "
+            f"history is as it was signed",
+        )
+        if fields["unsigned"]:
+            line.append(f"\n  {fields['unsigned']:,} newer ones aren't signed yet", "yellow")
+        if not trusted:
+            line.append("\n  the key is the folder's own word; give --key to be sure", "dim")
+        out.console.print(line)
+        return
+    out.console.print(Text.assemble(("✗ ", "bold red"), (fields["fault"], "bold")))
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name in ("what", "index", "position", "commit_id", "expected", "found"):
+        if fields[name] is not None:
+            table.add_row(f"  {name.replace('_', ' ')}", Text(str(fields[name])))
+    out.console.print(table)
+
+
+def _merkle() -> Any:
+    try:
+        import everwhen.merkle
+    except ModuleNotFoundError as error:
+        if error.name != "cryptography":
+            raise
+        raise Stop("signatures need an extra; pip install 'everwhen[trust]'", USAGE) from error
+    return everwhen.merkle
+
+
+def _file_of(store: str) -> Path:
+    path = path_of(store)
+    if path is None:
+        raise Stop(f"{store} has no file for a log to lie beside; name a file", USAGE)
+    return path
+
+
+def _tiles(store: str, opened: Store, log: Path | None) -> Any:
+    merkle = _merkle()
+    if log is not None:
+        return merkle.TileFolder(log)
+    return merkle.TileFolder.beside(_file_of(store), opened.branch_info)
+
+
+def _note(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Stop(f"{path}: {error.strerror}; name a file with a checkpoint", NO_INPUT) from error

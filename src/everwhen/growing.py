@@ -1,0 +1,259 @@
+"""What sealing computes: from a store's pages to tiles and the text of the next checkpoint.
+
+A sealer goes on where the newest checkpoint stands. What it needs for that it reads back: the
+tiles, and from the store the commits of the last tile, so that it never signs on top of a history
+that isn't the one it has signed before.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from struct import Struct
+from typing import Final, NamedTuple, TypeAlias
+
+from everwhen.contract import Page, StoredSlice
+from everwhen.errors import TamperedError
+from everwhen.leaves import Leaves
+from everwhen.query import Query
+from everwhen.tilestores import CHECKPOINT, CHECKPOINTS, POSITIONS, TileStore
+from everwhen.trees import Tree, hashes_in
+from everwhen_verify.checkpoints import Checkpoint, parse_checkpoint
+from everwhen_verify.entries import FIRST
+from everwhen_verify.errors import MalformedError
+from everwhen_verify.merkle import HASH_SIZE
+from everwhen_verify.notes import parse_note
+from everwhen_verify.tiles import WIDTH, NodeReader, tile_path, tile_width
+
+Read: TypeAlias = Callable[[Query, int], Page]
+
+PAGE_EVENTS: Final = 2_000
+_PAGES_AT_ONCE: Final = 25
+_POSITION: Final = Struct(">Q")
+_MAX_POSITION: Final = (1 << 63) - 1
+
+
+class Signed(NamedTuple):
+    """A checkpoint and the note that it stands in."""
+
+    checkpoint: Checkpoint
+    note: bytes
+
+
+def signed(note: bytes) -> Signed:
+    """The note's checkpoint; nobody has checked its signatures. Raises `MalformedError`."""
+    return Signed(parse_checkpoint(parse_note(note).text), note)
+
+
+def newest(tiles: TileStore) -> Signed | None:
+    """The newest checkpoint; None where nothing has been sealed. Raises `MalformedError`."""
+    note = tiles.read(CHECKPOINT)
+    return None if note is None else signed(note)
+
+
+def history(tiles: TileStore) -> list[Signed]:
+    """Every checkpoint there has been, the oldest first.
+
+    What a crash has left half written at the end is not one. Raises `MalformedError`.
+    """
+    parts = (tiles.read(CHECKPOINTS) or b"").split(b"\n\n")[:-1]
+    if len(parts) % 2:  # the text of one whose signatures are missing
+        parts.pop()
+    return [
+        signed(text + b"\n\n" + signatures + b"\n")
+        for text, signatures in zip(parts[::2], parts[1::2], strict=True)
+    ]
+
+
+def _end_of_history(tiles: TileStore) -> int:
+    """Where the history's last whole checkpoint ends."""
+    whole = tiles.read(CHECKPOINTS) or b""
+    parts = whole.split(b"\n\n")[:-1]
+    return sum(len(part) + 2 for part in parts[: len(parts) & ~1])
+
+
+def tile_of(tiles: TileStore, level: int, index: int, width: int) -> bytes:
+    """A tile, also where only the full one is left. Raises `MalformedError` for none."""
+    path = tile_path(level, index, width)
+    tile = tiles.read(path)
+    if tile is None and width < WIDTH:
+        tile = (tiles.read(tile_path(level, index)) or b"")[: width * HASH_SIZE]
+    if not tile:
+        raise MalformedError(path, "it is missing")
+    return tile
+
+
+def nodes(tiles: TileStore, size: int) -> NodeReader:
+    """The nodes of the tree of that size, from its tiles."""
+    return NodeReader(size, lambda *tile: tile_of(tiles, *tile))
+
+
+def position_after(tiles: TileStore, count: int) -> int:
+    """The last position of the first so many full tiles. Raises `MalformedError`."""
+    if not count:
+        return 0
+    data = tiles.read(POSITIONS, (count - 1) * _POSITION.size, _POSITION.size) or b""
+    try:
+        (position,) = _POSITION.unpack(data)
+    except struct.error:
+        raise MalformedError(POSITIONS, f"it ends before tile {count - 1:,}") from None
+    return min(int(position), _MAX_POSITION)
+
+
+def tile_at(tiles: TileStore, size: int, position: int) -> int:
+    """Which tile has the commit of a position, in a tree of that size, by bisection."""
+    low, high = 0, size // WIDTH
+    while low < high:
+        middle = (low + high) // 2
+        if position_after(tiles, middle + 1) < position:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def slices_after(read: Read, position: int, commits: int) -> list[StoredSlice]:
+    """The slices of so many commits behind a position, or of all that there are."""
+    found: list[StoredSlice] = []
+    query, seen = Query(after_position=position), 0
+    while True:
+        page = read(query, min(PAGE_EVENTS, 2 * commits + 1))
+        for stored in page.slices:
+            seen += not stored.first_index
+            if seen > commits:
+                return found
+            found.append(stored)
+        if page.end:
+            return found
+        query = query.after(page.cursor)
+
+
+class Sealer:
+    """Takes in what a store has, from the newest checkpoint on. One at a time holds the lock."""
+
+    def __init__(self, tiles: TileStore) -> None:
+        self._tiles = tiles
+        self._at: Signed | None = None
+        self._tree = Tree()
+        self._leaves = Leaves()
+        self._cursor = 0
+        self._end_of_history = 0
+        self._is_resumed = False
+
+    @property
+    def size(self) -> int:
+        """How many commits have been taken in."""
+        return self._leaves.size
+
+    @property
+    def position(self) -> int:
+        """The last position of the commits that have been taken in."""
+        return self._leaves.position
+
+    def resume(self, read: Read) -> Signed | None:
+        """Go on behind the newest checkpoint, whoever has signed it; returns that.
+
+        Raises `TamperedError` where the store doesn't have what was signed, or its tiles not.
+        """
+        note = self._tiles.read(CHECKPOINT)
+        if self._is_resumed and note == (None if self._at is None else self._at.note):
+            return self._at
+        self._is_resumed = False
+        try:
+            self._at = None if note is None else signed(note)
+            self._resume(read, 0 if self._at is None else self._at.checkpoint.size)
+        except MalformedError as error:
+            raise TamperedError(f"the log's folder is damaged ({error})") from error
+        self._end_of_history = _end_of_history(self._tiles)
+        self._is_resumed = True
+        return self._at
+
+    def _resume(self, read: Read, size: int) -> None:
+        tiles = max(size - 1, 0) // WIDTH
+        self._tree = Tree.resumed(tiles, size, lambda *tile: tile_of(self._tiles, *tile))
+        last = FIRST
+        if tiles:
+            last = tile_of(self._tiles, 0, tiles - 1, WIDTH)[-HASH_SIZE:]
+        position = position_after(self._tiles, tiles)
+        self._leaves = Leaves(tiles * WIDTH, last, position)
+        width = tile_width(size, 0, tiles)
+        if width:
+            slices = slices_after(read, position, width)
+            found = self._leaves.take(slices, end=True)
+            expected = hashes_in(tile_of(self._tiles, 0, tiles, width))
+            if found != expected:
+                raise TamperedError(
+                    f"the store's commits from number {tiles * WIDTH:,} on are not those that "
+                    f"were signed"
+                )
+            self._tree.extend(found)
+        self._cursor = self._leaves.position
+        if self._at is not None and self._tree.root() != self._at.checkpoint.root:
+            raise TamperedError("the log's tiles are not those that were signed")
+
+    def take_in(self, read: Read) -> bool:
+        """Take in some pages, and write the tiles that they fill; whether there may be more."""
+        files: dict[str, bytes] = {}
+        known = self._leaves.size // WIDTH
+        added = bytearray()
+        try:
+            for _ in range(_PAGES_AT_ONCE):
+                page = read(Query(after_position=self._cursor), PAGE_EVENTS)
+                ends: list[int] = []
+                before = self._leaves.size
+                found = self._leaves.take(page.slices, ends, end=page.end)
+                files |= self._tree.extend(found)
+                for full in range(before // WIDTH + 1, self._leaves.size // WIDTH + 1):
+                    added += _POSITION.pack(ends[full * WIDTH - before - 1])
+                self._cursor = page.cursor
+                if page.end:
+                    break
+            if files:
+                self._tiles.write(files)
+                self._tiles.write_at(POSITIONS, known * _POSITION.size, bytes(added))
+        except BaseException:
+            self._is_resumed = False
+            raise
+        return not page.end
+
+    def unsigned(self, origin: str) -> Checkpoint | None:
+        """The next checkpoint, to be signed; None where the newest one says it all.
+
+        The tiles at the right edge are written for it.
+        """
+        if self._at is not None and self._at.checkpoint.size == self._leaves.size:
+            return None
+        partial = self._tree.partial_tiles()
+        if partial:
+            self._tiles.write(partial)
+        return Checkpoint(origin, self._leaves.size, self._tree.root())
+
+    def signed_before(self) -> Signed:
+        """The newest checkpoint, where it says all that there is. Raises `TamperedError`."""
+        if self._at is None:
+            raise TamperedError("the newest checkpoint is gone")
+        return self._at
+
+    def publish(self, note: bytes) -> Signed:
+        """Make a signed note of it the newest checkpoint, durably."""
+        before = 0 if self._at is None else self._at.checkpoint.size
+        self._tiles.write_at(CHECKPOINTS, self._end_of_history, note + b"\n")
+        self._end_of_history += len(note) + 1
+        self._tiles.replace(CHECKPOINT, note)
+        self._at = signed(note)
+        gone = _outgrown(before, self._at.checkpoint.size)
+        if gone:
+            self._tiles.remove(gone)
+        return self._at
+
+
+def _outgrown(before: int, size: int) -> list[str]:
+    """The folders of partial tiles whose full tiles have come since."""
+    found: list[str] = []
+    level = 0
+    while before >> 8 * level:
+        index, width = divmod(before >> 8 * level, WIDTH)
+        if width and size >> 8 * level >= (index + 1) * WIDTH:
+            found.append(f"{tile_path(level, index)}.p")
+        level += 1
+    return found

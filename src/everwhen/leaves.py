@@ -1,0 +1,161 @@
+"""The leaves of a store's Merkle log: each commit hashed as `everwhen_verify.entries` says.
+
+This loop is what sealing and verifying spend their time in, so it does what `leaf_of` does for one
+commit without a call for each: the tests hold one against the other.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from struct import Struct
+from typing import Final
+
+from everwhen.contract import StoredSlice
+from everwhen.errors import CorruptStoreError
+from everwhen_verify.entries import CONTENT_PREFIX, FIRST, MAX_ENTRY, PREFIX
+
+_HEAD_FORMAT: Final = f">c{len(PREFIX)}sQ32sq16sB"
+_HEAD: Final = Struct(_HEAD_FORMAT)
+_WITHOUT_METADATA: Final = Struct(_HEAD_FORMAT + "I" + "QQIH").pack
+_WITH_METADATA: Final = Struct(_HEAD_FORMAT + "I").pack
+_SLICE: Final = Struct(">QQIH").pack
+_LONGEST: Final = MAX_ENTRY + 1
+_NONE: Final = 0xFFFFFFFF
+_LEAF: Final = b"\x00"
+_ID_BYTES: Final = 16
+
+
+class Leaves:
+    """Turns slices, in their order, into leaf hashes.
+
+    A commit is whole once the next one begins, or at the end of the store: until then it is held
+    back. ``size``, ``last`` and ``position`` are how many leaves there have been, the newest one's
+    hash, and the last position of its commit.
+    """
+
+    __slots__ = ("_data", "_events", "_first", "_position", "last", "position", "size")
+
+    def __init__(self, size: int = 0, last: bytes = FIRST, position: int = 0) -> None:
+        self.size = size
+        self.last = last
+        self.position = position
+        self._data = b""
+        self._first: StoredSlice | None = None
+        self._events = self._position = 0
+
+    def take(
+        self, slices: Sequence[StoredSlice], ends: list[int] | None = None, *, end: bool = False
+    ) -> list[bytes]:
+        """The leaves that these slices complete; with ``end``, also that of the last commit.
+
+        ``ends`` is given the last position of each. Raises `CorruptStoreError` for what no store
+        writes; the leaves before that are lost to the caller.
+        """
+        found: list[bytes] = []
+        positions: list[int] = [] if ends is None else ends
+        try:
+            self._take(slices, found, positions)
+        except (struct.error, UnicodeEncodeError) as error:
+            raise _damaged(self._first, str(error)) from error
+        if end and self._data:
+            self._finish(found.append, positions.append)
+            self._data = b""
+        return found
+
+    def _take(
+        self, slices: Sequence[StoredSlice], found: list[bytes], positions: list[int]
+    ) -> None:
+        take, place = found.append, positions.append
+        data, index, last, position = self._data, self.size, self.last, self._position
+        for stored in slices:
+            if stored.first_index:
+                self._data, self._position = data, position
+                self._add(stored)
+                data, position = self._data, self._position
+                continue
+            if data:
+                last = sha256(data if len(data) <= _LONGEST else _hashed(data)).digest()
+                take(last)
+                place(position)
+                index += 1
+            self._first, self._events = stored, stored.count
+            commit_id, metadata, position = stored.commit_id, stored.metadata, stored.position
+            if len(commit_id) != _ID_BYTES:
+                raise _damaged(stored, f"its commit id has {len(commit_id)} bytes")
+            stream, body = stored.stream.encode(), stored.body
+            if metadata is None:
+                head = _WITHOUT_METADATA(
+                    _LEAF,
+                    PREFIX,
+                    index,
+                    last,
+                    stored.recorded_at,
+                    commit_id,
+                    0,
+                    _NONE,
+                    position,
+                    stored.version,
+                    stored.count,
+                    len(stream),
+                )
+            else:
+                head = b"".join(
+                    (
+                        _WITH_METADATA(
+                            _LEAF,
+                            PREFIX,
+                            index,
+                            last,
+                            stored.recorded_at,
+                            commit_id,
+                            0,
+                            len(metadata),
+                        ),
+                        metadata,
+                        _SLICE(position, stored.version, stored.count, len(stream)),
+                    )
+                )
+            data = b"".join((head, stream, len(body).to_bytes(4, "big"), body))
+        if index > self.size:
+            self.size, self.last, self.position = index, last, positions[-1]
+        self._data, self._position = data, position
+
+    def _add(self, stored: StoredSlice) -> None:
+        """Add a further slice to the commit: it has to be one of the same."""
+        first = self._first
+        if first is None or not self._data:
+            raise _damaged(stored, "it has no beginning")
+        same = (
+            stored.commit_id == first.commit_id
+            and stored.recorded_at == first.recorded_at
+            and stored.metadata == first.metadata
+        )
+        if not same or stored.first_index != self._events:
+            raise _damaged(stored, f"it doesn't go on as the commit of {first.position} began")
+        stream, body = stored.stream.encode(), stored.body
+        part = _SLICE(stored.position, stored.version, stored.count, len(stream))
+        size = len(body).to_bytes(4, "big")
+        self._data = b"".join((self._data, part, stream, size, body))
+        self._events += stored.count
+        self._position = stored.position
+
+    def _finish(self, take: Callable[[bytes], None], place: Callable[[int], None]) -> None:
+        data = self._data
+        self.last = sha256(data if len(data) <= _LONGEST else _hashed(data)).digest()
+        self.size += 1
+        self.position = self._position
+        take(self.last)
+        place(self.position)
+
+
+def _hashed(data: bytes) -> bytes:
+    """The leaf of a large commit, with its content's hash in the place of the content."""
+    content = sha256(CONTENT_PREFIX + data[_HEAD.size :]).digest()
+    return b"".join((data[: _HEAD.size - 1], b"\x01", content))
+
+
+def _damaged(stored: StoredSlice | None, why: str) -> CorruptStoreError:
+    where = "a commit" if stored is None else f"position {stored.position}"
+    return CorruptStoreError(f"{where}: {why}; run check(), and restore the store from a backup")

@@ -1,0 +1,72 @@
+"""Proofs out of a log's tiles: that a commit is in it, and that it only ever grew."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from everwhen.contract import StoredSlice
+from everwhen.errors import MerkleLogError, TamperedError
+from everwhen.growing import Read, newest, nodes, position_after, tile_at
+from everwhen.query import Query
+from everwhen.tilestores import TileStore
+from everwhen_verify.entries import FIRST, evidence_of, leaf_of
+from everwhen_verify.errors import MalformedError
+from everwhen_verify.merkle import consistency_path, inclusion_path
+from everwhen_verify.proofs import Proof
+from everwhen_verify.tiles import WIDTH
+
+_COMMITS: Final = 4 * WIDTH
+
+
+def inclusion(tiles: TileStore, position: int, read: Read) -> Proof:
+    """The proof for the commit of a position, under the newest checkpoint.
+
+    Raises `MerkleLogError` where there is none, and `TamperedError` where it isn't what was signed.
+    """
+    try:
+        return _inclusion(tiles, position, read)
+    except MalformedError as error:
+        raise TamperedError(f"the log's folder is damaged ({error})") from error
+
+
+def _inclusion(tiles: TileStore, position: int, read: Read) -> Proof:
+    at = newest(tiles)
+    if at is None:
+        raise MerkleLogError("nothing is sealed yet, so nothing can be proven; seal first")
+    size = at.checkpoint.size
+    tile = tile_at(tiles, size, position)
+    index, slices = _commit_at(read, tile * WIDTH, position_after(tiles, tile), position)
+    if not slices:
+        raise MerkleLogError(f"nothing stands at position {position}; give one up to the head's")
+    if index >= size:
+        raise MerkleLogError(f"position {position} is not sealed yet; seal, then prove")
+    node = nodes(tiles, size).node
+    previous = node(0, index - 1) if index else FIRST
+    if leaf_of(index, previous, slices) != node(0, index):
+        raise TamperedError(f"the commit at position {position} is not the one that was signed")
+    path = inclusion_path(index, size, node)
+    return Proof(index, tuple(path), at.note, evidence_of(index, previous, slices))
+
+
+def _commit_at(read: Read, index: int, after: int, position: int) -> tuple[int, list[StoredSlice]]:
+    """The number and the slices of the commit that a position is in; none where there is none.
+
+    ``index`` is the number of the first commit behind ``after``.
+    """
+    query, found, index = Query(after_position=after), list[StoredSlice](), index - 1
+    while True:
+        page = read(query, _COMMITS)
+        for stored in page.slices:
+            if not stored.first_index:
+                if found and found[-1].position >= position:
+                    return index, found
+                index, found = index + 1, []
+            found.append(stored)
+        if page.end:
+            return index, found if found and found[-1].position >= position > 0 else []
+        query = query.after(page.cursor)
+
+
+def consistency(tiles: TileStore, old: int, new: int) -> list[bytes]:
+    """What proves that the tree of ``new`` leaves begins with that of ``old`` leaves."""
+    return consistency_path(old, new, nodes(tiles, new).node)

@@ -1,0 +1,86 @@
+"""A log's signing key in a file: as text that Go's tools read too, or sealed by a passphrase.
+
+The file is for its owner's eyes only; a passphrase protects it where it is copied, too.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from everwhen.errors import MerkleLogError
+from everwhen_verify.errors import MalformedError
+from everwhen_verify.notes import Signer
+
+_SEALED: Final = b"everwhen-signer/v1\n"
+_SALT, _NONCE = 16, 12
+_COST: Final = 1 << 15
+
+
+def save_signer(
+    signer: Signer, path: str | os.PathLike[str], *, passphrase: str | None = None
+) -> None:
+    """Write the key to a new file, which only its owner can read.
+
+    Raises `MerkleLogError` where the file is there already: a key is never overwritten.
+    """
+    data = signer.skey.encode() + b"\n"
+    if passphrase is not None:
+        salt, nonce = os.urandom(_SALT), os.urandom(_NONCE)
+        sealed = _cipher(passphrase, salt).encrypt(nonce, data, _SEALED)
+        data = _SEALED + base64.b64encode(salt + nonce + sealed) + b"\n"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise MerkleLogError(
+            f"{os.fspath(path)}: is there already; a key is never overwritten, name another file"
+        ) from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load_signer(path: str | os.PathLike[str], *, passphrase: str | None = None) -> Signer:
+    """The key in a file. Raises `MerkleLogError` where others can read it, or it can't be read."""
+    where = Path(path)
+    try:
+        mode, data = where.stat().st_mode, where.read_bytes()
+    except OSError as error:
+        raise MerkleLogError(
+            f"{where}: can't be read ({error.strerror}); make one with save_signer or 'everwhen "
+            f"checkpoint --new-key'"
+        ) from error
+    if mode & 0o077:
+        raise MerkleLogError(f"{where}: others than its owner may read it; chmod 600 it")
+    if data.startswith(_SEALED):
+        data = _opened(where, data.removeprefix(_SEALED), passphrase)
+    try:
+        return Signer.parse(data.decode("ascii"))
+    except (MalformedError, UnicodeDecodeError) as error:
+        raise MerkleLogError(
+            f"{where}: holds no signing key ({error}); name another file"
+        ) from None
+
+
+def _opened(where: Path, data: bytes, passphrase: str | None) -> bytes:
+    from cryptography.exceptions import InvalidTag
+
+    if passphrase is None:
+        raise MerkleLogError(f"{where}: is sealed by a passphrase; give it")
+    try:
+        sealed = base64.b64decode(data)
+        salt, nonce = sealed[:_SALT], sealed[_SALT : _SALT + _NONCE]
+        return _cipher(passphrase, salt).decrypt(nonce, sealed[_SALT + _NONCE :], _SEALED)
+    except (InvalidTag, ValueError):
+        raise MerkleLogError(f"{where}: the passphrase is wrong, or the file is damaged") from None
+
+
+def _cipher(passphrase: str, salt: bytes) -> AESGCM:
+    key = Scrypt(salt=salt, length=32, n=_COST, r=8, p=1).derive(passphrase.encode())
+    return AESGCM(key)

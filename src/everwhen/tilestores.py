@@ -1,0 +1,220 @@
+"""Where a Merkle log lies: a folder in the layout of C2SP tlog-tiles, or memory.
+
+checkpoint      the newest signed checkpoint
+tile/…          the tree's tiles
+checkpoints     every signed checkpoint there has been, an empty line behind each
+rollovers       where one key handed over to the next
+positions       the last position of each full tile's commits, 8 bytes each
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+from everwhen.branching import BranchInfo
+from everwhen.errors import ReadOnlyError, StorageError
+
+CHECKPOINT: Final = "checkpoint"
+CHECKPOINTS: Final = "checkpoints"
+ROLLOVERS: Final = "rollovers"
+POSITIONS: Final = "positions"
+KEY: Final = "vkey"
+
+
+class TileStore(Protocol):
+    """Named files of bytes. ``blocking`` says whether its calls may wait for a disk.
+
+    Raises `StorageError` where the medium fails.
+    """
+
+    blocking: bool
+
+    def read(self, name: str, start: int = 0, count: int = -1) -> bytes | None:
+        """The file from a byte on, as many as asked for or there are; None where there is none."""
+        ...
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Write these files as a whole, durably when this returns."""
+        ...
+
+    def write_at(self, name: str, start: int, data: bytes) -> None:
+        """Write behind the file's first ``start`` bytes, as its new end, durably."""
+        ...
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Put other content in a file's place: readers and crashes find the old or the new."""
+        ...
+
+    def remove(self, names: list[str]) -> None:
+        """Delete files, or folders with all that is in them, where they are there."""
+        ...
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Held by one at a time, over threads and processes."""
+        ...
+
+
+class TileFolder:
+    """A folder on a disk; made at the first write."""
+
+    blocking = True
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def beside(cls, store: str | os.PathLike[str], branch: BranchInfo | None = None) -> TileFolder:
+        """Where the log of a store's file lies if nobody says otherwise, or that of its branch."""
+        if branch is not None:
+            return cls(f"{os.fspath(store)}-branches/{branch.id}.db-log")
+        return cls(f"{os.fspath(store)}-log")
+
+    def __repr__(self) -> str:
+        return f"TileFolder({str(self.path)!r})"
+
+    def read(self, name: str, start: int = 0, count: int = -1) -> bytes | None:
+        try:
+            with open(self.path / name, "rb", buffering=0) as file:  # noqa: PTH123  often called
+                if start:
+                    file.seek(start)
+                return file.read(count)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _failed(self.path / name, "read", error) from error
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        folders: set[Path] = set()
+        with self._writing():
+            for name, data in files.items():
+                path = self.path / name
+                if path.parent not in folders:
+                    self._make(path.parent, folders)
+                _write(path, os.O_TRUNC, 0, data)
+            for folder in folders:
+                _sync_folder(folder)
+
+    def write_at(self, name: str, start: int, data: bytes) -> None:
+        with self._writing():
+            made: set[Path] = set()
+            self._make(self.path, made)
+            _write(self.path / name, 0, start, data)
+            _sync_folder(self.path)
+
+    def replace(self, name: str, data: bytes) -> None:
+        with self._writing():
+            self._make(self.path, set())
+            new = self.path / f"{name}.new"
+            _write(new, os.O_TRUNC, 0, data)
+            new.replace(self.path / name)
+            _sync_folder(self.path)
+
+    def remove(self, names: list[str]) -> None:
+        with self._writing():
+            for name in names:
+                path = self.path / name
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        with self._writing():
+            self._make(self.path, set())
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            with self._writing():
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _make(self, folder: Path, made: set[Path]) -> None:
+        """Make the folder and those above it; ``made`` learns whose entries are to be synced."""
+        made.add(folder)
+        if not folder.is_dir():
+            self._make(folder.parent, made)
+            folder.mkdir(exist_ok=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError as error:
+            raise ReadOnlyError(
+                f"{self.path}: can't be written to ({error}); check its permissions"
+            ) from error
+        except OSError as error:
+            raise _failed(self.path, "written to", error) from error
+
+
+def _write(path: Path, flags: int, start: int, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o644)
+    try:
+        left = memoryview(data)
+        while left:
+            written = os.pwrite(descriptor, left, start)
+            start += written
+            left = left[written:]
+        if not flags & os.O_TRUNC:
+            os.ftruncate(descriptor, start)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _failed(path: Path, what: str, error: OSError) -> StorageError:
+    return StorageError(f"{path}: can't be {what} ({error}); see to the disk, and seal again")
+
+
+class MemoryTiles:
+    """Nothing but memory, for stores that are too."""
+
+    blocking = False
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def read(self, name: str, start: int = 0, count: int = -1) -> bytes | None:
+        data = self.files.get(name)
+        if data is None:
+            return None
+        return data[start:] if count < 0 else data[start : start + count]
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        self.files.update(files)
+
+    def write_at(self, name: str, start: int, data: bytes) -> None:
+        self.files[name] = self.files.get(name, b"")[:start] + data
+
+    def replace(self, name: str, data: bytes) -> None:
+        self.files[name] = data
+
+    def remove(self, names: list[str]) -> None:
+        for gone in names:
+            for name in [n for n in self.files if n == gone or n.startswith(f"{gone}/")]:
+                with contextlib.suppress(KeyError):
+                    del self.files[name]
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        with self._lock:
+            yield

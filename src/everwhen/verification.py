@@ -1,0 +1,359 @@
+"""Verifying a store against its Merkle log: everything is computed again, the first fault named.
+
+The leaves are compared with the tiles', a tile at a time, and the roots that they make with every
+signed one at hand: the newest checkpoint's, those of the log's history, and those that the caller
+remembers from elsewhere.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from everwhen.contract import StoredSlice
+from everwhen.errors import CorruptStoreError
+from everwhen.faults import Difference, Fault, FaultKind, named
+from everwhen.growing import PAGE_EVENTS, Read, Signed, history, newest, position_after, tile_of
+from everwhen.leaves import Leaves
+from everwhen.query import Query
+from everwhen.tilestores import CHECKPOINT, TileStore
+from everwhen.trees import Tree, hashes_in, levels_of
+from everwhen_verify.entries import FIRST
+from everwhen_verify.errors import MalformedError, SignatureError
+from everwhen_verify.merkle import HASH_SIZE
+from everwhen_verify.notes import Verifier, open_note
+from everwhen_verify.tiles import WIDTH, tile_path, tile_width
+
+_PAGES_AT_ONCE: Final = 25
+
+
+class LogReport(msgspec.Struct, frozen=True):
+    """What verifying a log has found.
+
+    ``size`` commits are under the checkpoint, ``verified`` of them were computed again this time;
+    ``unsigned`` ones came after it. ``signed_by`` are the keys whose signatures were checked.
+    """
+
+    fault: Fault | None
+    size: int
+    verified: int
+    unsigned: int
+    signed_by: tuple[str, ...]
+    checkpoint: bytes
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether no fault was found."""
+        return self.fault is None
+
+
+class _Mark(NamedTuple):
+    """A size at which somebody has signed a root."""
+
+    size: int
+    rank: int
+    signed: Signed
+
+
+_CHECKPOINT, _HISTORY, _REMEMBERED = 0, 1, 2
+
+
+class Verification:
+    """One run over a store. ``go_on`` until it says that there is no more, then ``report``.
+
+    ``verifiers`` are the log's keys, the newest ones included. ``remembered`` are notes of
+    checkpoints kept elsewhere. With ``since``, one that was verified before, only what came
+    after it is computed again. ``size`` is how many commits have been looked at.
+    """
+
+    def __init__(
+        self,
+        tiles: TileStore,
+        verifiers: Iterable[Verifier],
+        *,
+        remembered: Sequence[Signed] = (),
+        since: Signed | None = None,
+    ) -> None:
+        self._tiles = tiles
+        self._verifiers = tuple(verifiers)
+        self._fault: Fault | None = None
+        self._signed_by: tuple[str, ...] = ()
+        self._newest: Signed | None = None
+        self._marks: list[_Mark] = []
+        self._tree = Tree()
+        self._leaves = Leaves()
+        self._row: list[bytes] = []
+        self._ends: list[int] = []
+        self._before = self._agreed = 0
+        self._disagreed: tuple[_Mark, bytes] | None = None
+        self._cursor = self._start = 0
+        try:
+            self._open(remembered, since)
+        except MalformedError as error:
+            kind = FaultKind.DAMAGED
+            if (tiles.read(CHECKPOINT) or b"").endswith(b"\n\n"):
+                kind = FaultKind.STRIPPED
+            self._fault = Fault(kind, f"the log's folder can't be read: {error}")
+
+    @property
+    def size(self) -> int:
+        """How many commits have been looked at, or are taken for verified."""
+        return self._leaves.size
+
+    @property
+    def goal(self) -> int:
+        """How many commits are signed."""
+        return 0 if self._newest is None else self._newest.checkpoint.size
+
+    def report(self) -> LogReport:
+        """What was found."""
+        return LogReport(
+            self._fault,
+            self.goal,
+            max(0, min(self.size, self.goal) - self._start),
+            max(0, self.size - self.goal),
+            self._signed_by,
+            b"" if self._newest is None else self._newest.note,
+        )
+
+    # What was signed
+
+    def _open(self, remembered: Sequence[Signed], since: Signed | None) -> None:
+        self._newest = newest(self._tiles)
+        if self._newest is None:
+            self._fault = Fault(
+                FaultKind.NOT_SEALED, "nothing was ever signed here, or all of it was taken away"
+            )
+            return
+        self._fault = self._wrong_signature(self._newest)
+        if self._fault is not None:
+            return
+        self._signed_by = tuple(
+            one.verifier.vkey for one in open_note(self._newest.note, self._verifiers).verified
+        )
+        size = self._newest.checkpoint.size
+        marks = {_Mark(size, _CHECKPOINT, self._newest)}
+        marks |= {_Mark(one.checkpoint.size, _HISTORY, one) for one in history(self._tiles)}
+        if since is not None:
+            remembered = (*remembered, since)
+            self._begin_at(since, size)
+        marks |= {_Mark(one.checkpoint.size, _REMEMBERED, one) for one in remembered}
+        ahead = [mark for mark in marks if mark.size >= self._start]
+        self._marks = sorted(ahead, key=lambda m: (m.size, m.rank), reverse=True)
+
+    def _wrong_signature(self, one: Signed) -> Fault | None:
+        what = f"the checkpoint of {one.checkpoint.size:,} commits"
+        origins = {verifier.name for verifier in self._verifiers}
+        if one.checkpoint.origin not in origins:
+            return Fault(
+                FaultKind.FOREIGN,
+                f"{what} is another log's",
+                expected=" or ".join(sorted(origins)),
+                found=one.checkpoint.origin,
+            )
+        try:
+            open_note(one.note, self._verifiers)
+        except SignatureError as error:
+            names = set(error.strangers)
+            if error.key is not None:
+                return Fault(FaultKind.BAD_SIGNATURE, f"{what}: {error}", expected=error.key)
+            kind = FaultKind.FOREIGN if names & origins or not names else FaultKind.STRIPPED
+            return Fault(
+                kind,
+                f"{what} is not signed by the log's key",
+                expected=" or ".join(verifier.vkey for verifier in self._verifiers),
+                found=", ".join(error.strangers),
+            )
+        return None
+
+    def _begin_at(self, since: Signed, size: int) -> None:
+        """Take for verified what lies before the last tile of an earlier checkpoint."""
+        if since.checkpoint.size > size:
+            return
+        tiles = max(since.checkpoint.size - 1, 0) // WIDTH
+        last = tile_of(self._tiles, 0, tiles - 1, WIDTH)[-HASH_SIZE:] if tiles else FIRST
+        self._cursor = position_after(self._tiles, tiles)
+        self._tree = Tree.resumed(tiles, size, lambda *tile: tile_of(self._tiles, *tile))
+        self._leaves = Leaves(tiles * WIDTH, last, self._cursor)
+        self._start = self._agreed = tiles * WIDTH
+        self._before = self._cursor
+
+    # The pass over the store
+
+    def go_on(self, read: Read) -> bool:
+        """Look at some pages more; whether there may be others."""
+        for _ in range(_PAGES_AT_ONCE):
+            if self._fault is not None:
+                return False
+            try:
+                page = read(Query(after_position=self._cursor), PAGE_EVENTS)
+            except CorruptStoreError as error:
+                self._fault = Fault(FaultKind.DAMAGED, f"the store can't be read: {error}")
+                return False
+            before, ends = copy.copy(self._leaves), list[int]()
+            try:
+                found = self._leaves.take(page.slices, ends, end=page.end)
+            except CorruptStoreError as error:
+                self._leaves, ends = before, []
+                found, damage = _before_damage(before, page.slices, ends, error)
+                self._take(read, found, ends)
+                self._close_row(read)
+                self._fault = self._fault or damage
+                return False
+            self._take(read, found, ends)
+            self._cursor = page.cursor
+            if page.end:
+                self._finish(read)
+                return False
+        return True
+
+    def _take(self, read: Read, leaves: Sequence[bytes], ends: Sequence[int]) -> None:
+        """Compare leaves with the tiles, and roots with those that were signed."""
+        start = 0
+        while start < len(leaves) and self._fault is None:
+            stop = start + WIDTH - len(self._row)
+            self._row += leaves[start:stop]
+            self._ends += ends[start:stop]
+            start = stop
+            if len(self._row) == WIDTH:
+                self._close_row(read)
+
+    def _close_row(self, read: Read) -> None:
+        """Judge a tile's leaves, of which there may be fewer at the end."""
+        row, first = self._row, self._tree.size
+        self._judge_row(read, first // WIDTH)
+        levels = levels_of(row)
+        last = first + min(len(row), WIDTH - 1)
+        while self._fault is None and self._marks and self._marks[-1].size <= last:
+            mark = self._marks.pop()
+            self._judge_mark(mark, self._tree.root_within(levels, mark.size - first))
+        if len(row) == WIDTH and self._fault is None:
+            for name, tile in self._tree.add_tile(levels[-1][0]).items():
+                if first + WIDTH <= self.goal and self._tiles.read(name) != tile:
+                    self._fault = _torn(f"{name} is not what the commits make", first)
+            self._before, self._row, self._ends = self._ends[-1], [], []
+
+    def _judge_row(self, read: Read, index: int) -> None:
+        row = self._row
+        width = tile_width(self.goal, 0, index)
+        if not width or not row or self._newest is None:
+            return
+        try:
+            tile = tile_of(self._tiles, 0, index, width)
+        except MalformedError as error:
+            self._fault = _torn(str(error), index * WIDTH)
+            return
+        mine = b"".join(row[:width])
+        if tile[: len(mine)] == mine and len(tile) == width * HASH_SIZE:
+            return
+        theirs = hashes_in(tile)
+        at = next((i for i in range(min(len(row), width)) if theirs[i : i + 1] != [row[i]]), None)
+        if at is None:
+            self._fault = _torn(f"{tile_path(0, index, width)} is too long", index * WIDTH)
+            return
+        before = self._ends[at - 1] if at else self._before
+        difference = Difference(index * WIDTH + at, row[at], before)
+        self._fault = named(read, self._tiles, self._newest.checkpoint, difference)
+
+    def _judge_mark(self, mark: _Mark, root: bytes) -> None:
+        one = mark.signed
+        if root == one.checkpoint.root:
+            if self._disagreed is None:
+                self._agreed = mark.size
+            if mark.rank == _CHECKPOINT:
+                self._judge_upper_tiles(mark.size)
+                if self._fault is None and self._disagreed is not None:
+                    self._fault = self._contradicted(*self._disagreed)
+            return
+        if mark.rank == _HISTORY and (wrong := self._wrong_signature(one)) is not None:
+            self._fault = wrong
+            return
+        self._disagreed = self._disagreed or (mark, root)
+        if mark.rank == _CHECKPOINT:
+            which, found = self._disagreed
+            self._fault = Fault(
+                FaultKind.CHANGED,
+                f"the commits from number {self._agreed:,} up to {which.size - 1:,} are not those "
+                f"that were signed, and neither are the tiles, so that none can be told apart",
+                index=self._agreed,
+                expected=which.signed.checkpoint.root.hex(),
+                found=found.hex(),
+            )
+        elif mark.size >= self.goal:
+            self._fault = self._contradicted(mark, root)
+
+    def _contradicted(self, mark: _Mark, root: bytes) -> Fault:
+        """The store agrees with its newest checkpoint, but not with another signed one."""
+        kind, whose = FaultKind.REWRITTEN, "a checkpoint that is remembered elsewhere"
+        if mark.rank == _HISTORY:
+            kind, whose = FaultKind.FORK, "one that the log's key has signed as well"
+        return Fault(
+            kind,
+            f"the first {mark.size:,} commits are not those of {whose}: history was told twice, "
+            f"from number {self._agreed:,} on at the earliest",
+            index=self._agreed,
+            expected=mark.signed.checkpoint.root.hex(),
+            found=root.hex(),
+        )
+
+    def _judge_upper_tiles(self, size: int) -> None:
+        for level, row in enumerate(self._tree.rows):
+            if level and row:
+                path = tile_path(level, size >> 8 * (level + 1), len(row))
+                try:
+                    tile = tile_of(self._tiles, level, size >> 8 * (level + 1), len(row))
+                except MalformedError as error:
+                    self._fault = _torn(str(error), None)
+                    return
+                if tile != b"".join(row):
+                    self._fault = _torn(f"{path} is not what the commits make", None)
+                    return
+
+    def _finish(self, read: Read) -> None:
+        if self._fault is None:
+            self._close_row(read)
+        left = [mark for mark in self._marks if mark.size > self.size]
+        if self._fault is not None or not left:
+            return
+        farthest = max(left, key=lambda mark: (mark.size, -mark.rank))
+        for mark in left:
+            if mark.rank == _HISTORY and (wrong := self._wrong_signature(mark.signed)) is not None:
+                self._fault = wrong
+                return
+        self._fault = Fault(
+            FaultKind.CUT_TAIL,
+            f"the store ends after {self.size:,} commits; {farthest.size:,} were signed",
+            index=self.size,
+            position=self._leaves.position,
+            expected=f"{farthest.size} commits",
+            found=f"{self.size} commits",
+        )
+
+
+def _before_damage(
+    leaves: Leaves, slices: Sequence[StoredSlice], ends: list[int], error: CorruptStoreError
+) -> tuple[list[bytes], Fault]:
+    """The leaves before a slice that no store writes, and the fault that this slice is."""
+    found: list[bytes] = []
+    for stored in slices:
+        before = copy.copy(leaves)
+        try:
+            found += leaves.take([stored], ends)
+        except CorruptStoreError:
+            if not stored.first_index:  # so the commit before it is whole
+                found += before.take((), ends, end=True)
+            index = before.size
+            return found, Fault(
+                FaultKind.CHANGED,
+                f"the commit at position {stored.position:,} is none that a store writes: {error}",
+                index=index,
+                position=stored.position,
+            )
+    return found, Fault(FaultKind.DAMAGED, str(error))
+
+
+def _torn(what: str, index: int | None) -> Fault:
+    return Fault(FaultKind.TREE, f"the store's chain is right, the tree is not: {what}", index)

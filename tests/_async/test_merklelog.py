@@ -1,0 +1,170 @@
+"""The Merkle log over stores of every kind: it seals, proves, goes on and verifies."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from everwhen import Commit, Event, MerkleLogError, TamperedError, Write
+from everwhen._async.seam import sleep
+from everwhen.aio import Store, open_store
+from everwhen.merkle.aio import FaultKind, MemoryTiles, MerkleLog, TileFolder, TileStore
+from everwhen_verify.checkpoints import parse_checkpoint
+from everwhen_verify.merkle import check_consistency
+from everwhen_verify.notes import Signer, open_note
+from everwhen_verify.policy import Policy
+from everwhen_verify.proofs import parse_proof, verify
+
+
+class Noted(Event):
+    number: int
+    text: str = ""
+
+
+SIGNER = Signer.generate("example.org/log")
+POLICY = Policy.parse(f"log {SIGNER.verifier.vkey}\nquorum none\n".encode())
+KINDS = ["memory", "sqlite", "branch"]
+
+
+async def some_store(kind: str, folder: Path) -> tuple[Store, TileStore]:
+    if kind == "memory":
+        return await open_store("memory:", events=[Noted]), MemoryTiles()
+    store = await open_store(folder / "store.db", events=[Noted])
+    if kind == "branch":
+        await fill(store, 40)
+        store = await store.create_branch("b", 20)
+    return store, TileFolder(folder / "log")
+
+
+async def fill(store: Store, commits: int) -> None:
+    await store.commit_batch([a_commit(number) for number in range(commits)])
+
+
+def a_commit(number: int) -> Commit:
+    if number % 7 == 0:
+        return Commit([Write(f"m-{i}", [Noted(number), Noted(i)]) for i in range(3)])
+    if number % 50 == 1:
+        return Commit([Write("large", [Noted(number, "x" * 70_000)])])
+    return Commit([Write(f"s-{number % 5}", [Noted(number)])])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_is_sealed_is_proven_and_verified(kind: str, tmp_path: Path) -> None:
+    store, tiles = await some_store(kind, tmp_path)
+    async with store:
+        log = MerkleLog(store, tiles, SIGNER)
+        roots = []
+        for commits in (0, 1, 3, 254, 1, 300, 700):
+            await fill(store, commits)
+            sealed = await log.seal()
+            assert await log.seal() == sealed, "nothing new, nothing signed"
+            opened = open_note(sealed.note, [SIGNER.verifier])
+            assert parse_checkpoint(opened.text) == sealed.checkpoint
+            roots.append(sealed.checkpoint)
+        head = (await store.head()).position
+        seen = set()
+        for position in range(1, head + 1, 13):
+            proof = await log.prove(position)
+            verdict = verify(parse_proof(proof.encode()), POLICY)
+            assert verdict.entry.slices is not None
+            first, last = verdict.entry.slices[0], verdict.entry.slices[-1]
+            assert first.position - first.count < position <= last.position
+            seen.add(verdict.entry.index)
+        assert len(seen) > 100
+        for old, new in pairwise(roots):
+            path = await log.consistency(old.size, new.size)
+            check_consistency(old.size, old.root, new.size, new.root, path)
+        report = await log.verify()
+        assert report.fault is None
+        assert report.is_sound
+        assert report.size == report.verified == roots[-1].size
+        assert report.signed_by == (SIGNER.verifier.vkey,)
+        again = MerkleLog(store, tiles, SIGNER)
+        assert (await again.seal()).checkpoint == roots[-1]
+        await fill(store, 100)
+        assert (await again.verify()).unsigned == 100
+        before = sealed.note
+        await again.seal()
+        report = await again.verify(since=before)
+        assert report.is_sound
+        assert 100 <= report.verified < 100 + 256
+        with pytest.raises(MerkleLogError, match="nothing stands"):
+            await again.prove((await store.head()).position + 1)
+
+
+async def test_a_branch_begins_with_its_parents_leaves(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "store.db", events=[Noted]) as store:
+        await store.commit_batch([Commit([Write("a", [Noted(n)])]) for n in range(300)])
+        mine = MerkleLog(store, MemoryTiles(), SIGNER)
+        parent = (await mine.seal()).checkpoint
+        async with store.create_branch("b", 300) as branch:
+            log = MerkleLog(branch, MemoryTiles(), SIGNER)
+            assert (await log.seal()).checkpoint == parent
+            await branch.append("a", [Noted(1)])
+            own = (await log.seal()).checkpoint
+            path = await log.consistency(parent.size, own.size)
+            check_consistency(parent.size, parent.root, own.size, own.root, path)
+            assert (await log.verify()).is_sound
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_sealing_in_the_background_keeps_its_bound(kind: str, tmp_path: Path) -> None:
+    store, tiles = await some_store(kind, tmp_path)
+    async with store:
+        async with MerkleLog(store, tiles, SIGNER, max_delay=timedelta(seconds=1)) as log:
+            for number in range(3):
+                await store.append("a", [Noted(number)])
+                await sleep(1)
+                checkpoint = await log.checkpoint()
+                assert checkpoint is not None
+                proof = await log.prove((await store.head()).position)
+                check_inclusion_of(proof, checkpoint.checkpoint.root)
+                assert log.failure is None
+        assert (await log.verify()).is_sound
+
+
+def check_inclusion_of(proof: object, root: bytes) -> None:
+    verdict = verify(proof, POLICY)  # type: ignore[arg-type]
+    assert verdict.checkpoint.root == root
+
+
+async def test_one_key_hands_over_to_the_next(tmp_path: Path) -> None:
+    new, stranger = Signer.generate("example.org/log"), Signer.generate("example.org/log")
+    async with open_store("memory:", events=[Noted]) as store:
+        tiles = MemoryTiles()
+        log = MerkleLog(store, tiles, SIGNER)
+        await fill(store, 10)
+        await log.roll_over(new)
+        await fill(store, 10)
+        await log.seal()
+        report = await MerkleLog(store, tiles, key=SIGNER.verifier.vkey).verify()
+        assert report.is_sound
+        assert report.signed_by == (new.verifier.vkey,)
+        for wrong in (SIGNER, stranger):
+            with pytest.raises(MerkleLogError, match="signed by"):
+                await MerkleLog(store, tiles, wrong).seal()
+        with pytest.raises(TamperedError, match="follow"):
+            await MerkleLog(store, tiles, key=stranger.verifier).verify()
+        with pytest.raises(MerkleLogError, match="without a key"):
+            await MerkleLog(store, tiles).seal()
+
+
+async def test_nothing_is_signed_on_top_of_another_history(tmp_path: Path) -> None:
+    tiles = MemoryTiles()
+    async with open_store("memory:", events=[Noted]) as store:
+        await fill(store, 300)
+        await MerkleLog(store, tiles, SIGNER).seal()
+    async with open_store("memory:", events=[Noted]) as other:
+        await fill(other, 400)
+        with pytest.raises(TamperedError):
+            await MerkleLog(other, tiles, SIGNER).seal()
+        report = await MerkleLog(other, tiles, SIGNER).verify()
+        assert report.fault is not None
+        assert report.fault.index == 0
+    async with open_store("memory:") as empty:
+        report = await MerkleLog(empty, tiles, SIGNER).verify()
+        assert report.fault is not None
+        assert report.fault.kind is FaultKind.CUT_TAIL

@@ -1,0 +1,332 @@
+"""An attacker at the file: each way to falsify history, at random places, is found and named."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from everwhen import Commit, Event, Write, open_store
+from everwhen.merkle import Fault, FaultKind, LogReport, MerkleLog, TileFolder
+from everwhen_verify.checkpoints import Checkpoint
+from everwhen_verify.notes import Signer, sign_note
+
+COMMITS = 700
+SIGNER, STRANGER = Signer.generate("example.org/log"), Signer.generate("example.org/log")
+
+
+class Noted(Event):
+    number: int
+
+
+def fill(path: Path, commits: int, first: int = 0) -> None:
+    with open_store(path, events=[Noted]) as store:
+        for start in range(first, first + commits, 50):
+            store.commit_batch(
+                Commit([Write(f"s-{n % 9}", [Noted(n)] * (1 + n % 3))])
+                for n in range(start, min(start + 50, first + commits))
+            )
+
+
+def seal(path: Path, signer: Signer = SIGNER) -> bytes:
+    with open_store(path) as store:
+        return MerkleLog(store, TileFolder.beside(path), signer).seal().note
+
+
+def report(path: Path, **given: object) -> LogReport:
+    with open_store(path, read_only=True) as store:
+        log = MerkleLog(store, TileFolder.beside(path), key=SIGNER.verifier)
+        return log.verify(**given)  # type: ignore[arg-type]
+
+
+def fault(path: Path, **given: object) -> Fault:
+    found = report(path, **given).fault
+    assert found is not None, "it was not noticed"
+    return found
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("trust") / "store.db"
+    fill(path, 300)
+    seal(path)
+    fill(path, COMMITS - 300, 300)
+    seal(path)
+    assert report(path).is_sound
+    return path
+
+
+@pytest.fixture
+def victim(original: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "store.db"
+    shutil.copy(original, path)
+    shutil.copytree(f"{original}-log", f"{path}-log")
+    return path
+
+
+def sql(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = delete")
+    return connection
+
+
+def places(name: str, count: int = 6, last: int = COMMITS - 3) -> Iterator[int]:
+    dice = random.Random(name)
+    return (dice.randrange(1, last) for _ in range(count))
+
+
+def rows(connection: sqlite3.Connection) -> list[int]:
+    return [row[0] for row in connection.execute("SELECT position FROM slices ORDER BY position")]
+
+
+def restore(original: Path, path: Path) -> None:
+    for beside in ("", "-wal", "-shm"):
+        Path(f"{path}{beside}").unlink(missing_ok=True)
+    shutil.copy(original, path)
+
+
+def change_body(c: sqlite3.Connection, at: list[int], n: int) -> None:
+    (body,) = c.execute("SELECT body FROM slices WHERE position = ?", (at[n],)).fetchone()
+    c.execute("UPDATE slices SET body = ? WHERE position = ?", (body.replace(b":", b":9"), at[n]))
+
+
+def change_metadata(c: sqlite3.Connection, at: list[int], n: int) -> None:
+    c.execute(
+        'UPDATE slices SET metadata = CAST(\'{"user_id":"eve"}\' AS BLOB) WHERE position = ?',
+        (at[n],),
+    )
+
+
+def change_id(c: sqlite3.Connection, at: list[int], n: int) -> None:
+    c.execute("UPDATE slices SET commit_id = randomblob(16) WHERE position = ?", (at[n],))
+
+
+def lengthen_id(c: sqlite3.Connection, at: list[int], n: int) -> None:
+    c.execute(
+        "UPDATE slices SET commit_id = CAST(commit_id || x'00' AS BLOB) WHERE position = ?",
+        (at[n],),
+    )
+
+
+def change_stream(c: sqlite3.Connection, at: list[int], n: int) -> None:
+    c.execute("INSERT INTO streams VALUES (99, 's-elsewhere')")
+    c.execute("UPDATE slices SET stream = 99 WHERE position = ?", (at[n],))
+
+
+def remove(c: sqlite3.Connection, at: list[int], n: int) -> None:
+    c.execute("DELETE FROM slices WHERE position = ?", (at[n],))
+
+
+def remove_two(c: sqlite3.Connection, at: list[int], n: int) -> None:
+    c.execute("DELETE FROM slices WHERE position IN (?, ?)", (at[n], at[n + 1]))
+
+
+def remove_and_close_up(c: sqlite3.Connection, at: list[int], n: int) -> None:
+    (count,) = c.execute("SELECT count FROM slices WHERE position = ?", (at[n],)).fetchone()
+    remove(c, at, n)
+    for position in at[n + 1 :]:
+        c.execute("UPDATE slices SET position = position - ? WHERE position = ?", (count, position))
+
+
+def insert(c: sqlite3.Connection, at: list[int], n: int) -> None:
+    for position in at[: n - 1 : -1]:
+        c.execute("UPDATE slices SET position = position + 1 WHERE position = ?", (position,))
+    c.execute(
+        "INSERT INTO slices SELECT ?, stream, 9999, 1, recorded_at, randomblob(16), 0, NULL,"
+        ' CAST(\'[["Noted",1,{"number":7}]]\' AS BLOB) FROM slices WHERE position = ?',
+        (at[n - 1] + 1, at[n] + 1),
+    )
+
+
+def swap(c: sqlite3.Connection, at: list[int], n: int) -> None:
+    """Two commits in each other's place, positions and times made to fit."""
+    fields = "position, recorded_at"
+    one = c.execute(f"SELECT {fields} FROM slices WHERE position = ?", (at[n],)).fetchone()
+    two = c.execute(f"SELECT {fields} FROM slices WHERE position = ?", (at[n + 1],)).fetchone()
+    set_ = "UPDATE slices SET position = ?, recorded_at = ? WHERE position = ?"
+    c.execute(set_, (-1, one[1], one[0]))
+    c.execute(set_, (one[0], one[1], two[0]))
+    c.execute(set_, (two[0], two[1], -1))
+
+
+def swap_contents(c: sqlite3.Connection, at: list[int], n: int) -> None:
+    one, two = (
+        c.execute("SELECT body, stream, count FROM slices WHERE position = ?", (at[i],)).fetchone()
+        for i in (n, n + 1)
+    )
+    c.execute("DROP INDEX slices_by_stream")
+    set_ = "UPDATE slices SET body = ?, stream = ?, count = ? WHERE position = ?"
+    c.execute(set_, (*two, at[n]))
+    c.execute(set_, (*one, at[n + 1]))
+
+
+def back_date(c: sqlite3.Connection, at: list[int], n: int) -> None:
+    c.execute(
+        "UPDATE slices SET recorded_at = recorded_at - 86400000000 WHERE position = ?", (at[n],)
+    )
+
+
+def cut(c: sqlite3.Connection, at: list[int], n: int) -> None:
+    c.execute("DELETE FROM slices WHERE position >= ?", (at[n],))
+
+
+Mutation = Callable[[sqlite3.Connection, list[int], int], None]
+
+MUTATIONS: list[tuple[Mutation, FaultKind]] = [
+    (change_body, FaultKind.CHANGED),
+    (change_metadata, FaultKind.CHANGED),
+    (change_id, FaultKind.CHANGED),
+    (lengthen_id, FaultKind.CHANGED),
+    (change_stream, FaultKind.CHANGED),
+    (remove, FaultKind.REMOVED),
+    (remove_two, FaultKind.REMOVED),
+    (remove_and_close_up, FaultKind.REMOVED),
+    (insert, FaultKind.INSERTED),
+    (swap, FaultKind.REORDERED),
+    (swap_contents, FaultKind.REORDERED),
+    (back_date, FaultKind.BACK_DATED),
+    (cut, FaultKind.CUT_TAIL),
+]
+
+
+@pytest.mark.parametrize(("mutate", "kind"), MUTATIONS, ids=lambda x: getattr(x, "__name__", ""))
+def test_without_the_key(original: Path, victim: Path, mutate: Mutation, kind: FaultKind) -> None:
+    for place in places(mutate.__name__):
+        restore(original, victim)
+        connection = sql(victim)
+        mutate(connection, rows(connection), place)
+        connection.close()
+        found = fault(victim)
+        assert (found.kind, found.index) == (kind, place), found
+
+
+@pytest.mark.parametrize(("mutate", "kind"), MUTATIONS, ids=lambda x: getattr(x, "__name__", ""))
+def test_with_the_key(victim: Path, mutate: Mutation, kind: FaultKind) -> None:
+    """Who holds the key signs what was falsified; only who remembers better can tell."""
+    remembered = (Path(f"{victim}-log") / "checkpoint").read_bytes()
+    (place,) = places(mutate.__name__, 1)
+    connection = sql(victim)
+    mutate(connection, rows(connection), place)
+    connection.close()
+    shutil.rmtree(f"{victim}-log")
+    if mutate is lengthen_id:
+        return  # no log can be made of that at all
+    seal(victim)
+    assert report(victim).is_sound, "that is what one log alone can't know"
+    found = fault(victim, remembered=[remembered])
+    expected = FaultKind.REWRITTEN
+    if mutate in {cut, remove, remove_two, remove_and_close_up}:
+        expected = FaultKind.CUT_TAIL
+    assert found.kind is expected, found
+    assert kind
+
+
+def log_file(path: Path, name: str) -> Path:
+    return Path(f"{path}-log") / name
+
+
+def test_signatures(victim: Path) -> None:
+    checkpoint = log_file(victim, "checkpoint")
+    note = checkpoint.read_bytes()
+    text, _, lines = note.partition(b"\n\n")
+    stranger = Signer.generate("example.org/stranger")
+    cases = [
+        (sign_note(text.decode() + "\n", stranger), FaultKind.STRIPPED),
+        (sign_note(text.decode() + "\n", STRANGER), FaultKind.FOREIGN),
+        (note.replace(b"\n700\n", b"\n600\n"), FaultKind.BAD_SIGNATURE),
+        (text + b"\n\n", FaultKind.STRIPPED),
+        (
+            sign_note(text.decode().replace("org/log", "org/other") + "\n", SIGNER),
+            FaultKind.FOREIGN,
+        ),
+    ]
+    assert lines
+    for forged, kind in cases:
+        checkpoint.write_bytes(forged)
+        assert fault(victim).kind is kind
+    checkpoint.unlink()
+    assert fault(victim).kind is FaultKind.NOT_SEALED
+
+
+def test_a_tree_that_is_not_the_chains(victim: Path) -> None:
+    dice = random.Random(5)
+    tiles = sorted((log_file(victim, "tile")).rglob("*"))
+    for path in [path for path in tiles if path.is_file() and "300" not in str(path)]:
+        whole = path.read_bytes()
+        if path.parent.name.endswith(".p") and int(path.name) < 2:
+            continue
+        at = dice.randrange(len(whole))
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        is_used = path.parent.name.endswith(".p") is False or path.name in {"188", "2"}
+        if is_used:
+            assert fault(victim).kind is FaultKind.TREE, path
+        path.write_bytes(whole[:-1])
+        if is_used:
+            assert fault(victim).kind is FaultKind.TREE, path
+        path.unlink()
+        if is_used:
+            assert fault(victim).kind is FaultKind.TREE, path
+        path.write_bytes(whole)
+    assert report(victim).is_sound
+
+
+def test_a_fork(victim: Path) -> None:
+    """The same key signs another tree of a size that it has signed before."""
+    forked = Checkpoint("example.org/log", 500, bytes(32))
+    with log_file(victim, "checkpoints").open("ab") as file:
+        file.write(sign_note(forked.text, SIGNER) + b"\n")
+    found = fault(victim)
+    assert found.kind is FaultKind.FORK
+    assert found.expected == forked.root.hex()
+
+
+def test_a_log_that_is_set_back_with_its_store(original: Path, victim: Path) -> None:
+    """To an older checkpoint, rightly signed: only a remembered one tells."""
+    remembered = log_file(victim, "checkpoint").read_bytes()
+    shutil.rmtree(f"{victim}-log")
+    connection = sql(victim)
+    cut(connection, rows(connection), 400)
+    connection.close()
+    seal(victim)
+    assert report(victim).is_sound
+    assert fault(victim, remembered=[remembered]).kind is FaultKind.CUT_TAIL
+
+
+def test_store_and_tiles_changed_together_without_the_key(victim: Path) -> None:
+    checkpoint = log_file(victim, "checkpoint").read_bytes()
+    history = log_file(victim, "checkpoints").read_bytes()
+    connection = sql(victim)
+    change_body(connection, rows(connection), 450)
+    connection.close()
+    shutil.rmtree(f"{victim}-log")
+    seal(victim, STRANGER)
+    log_file(victim, "checkpoint").write_bytes(checkpoint)
+    log_file(victim, "checkpoints").write_bytes(history)
+    found = fault(victim)
+    assert found.kind is FaultKind.CHANGED
+    assert found.index == 300, "behind the last checkpoint that agrees"
+
+
+def test_edited_bytes(original: Path, victim: Path) -> None:
+    """Whatever byte of a commit is edited in the file, it is never taken for sound."""
+    dice = random.Random(9)
+    connection = sql(victim)
+    bodies = [row[0] for row in connection.execute("SELECT body FROM slices ORDER BY position")]
+    connection.execute("VACUUM")
+    connection.close()
+    clean = victim.read_bytes()
+    for _ in range(40):
+        number = dice.randrange(COMMITS)
+        at = clean.find(bodies[number])
+        if at < 0:
+            continue
+        at += dice.randrange(len(bodies[number]))
+        victim.write_bytes(clean[:at] + bytes([clean[at] ^ 1]) + clean[at + 1 :])
+        found = fault(victim)
+        assert found.kind in {FaultKind.CHANGED, FaultKind.DAMAGED}
+    victim.write_bytes(clean)
+    assert report(victim).is_sound
