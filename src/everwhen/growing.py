@@ -8,9 +8,9 @@ that isn't the one it has signed before.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from everwhen.contract import Page, StoredSlice
 from everwhen.errors import TamperedError
@@ -22,7 +22,7 @@ from everwhen_verify.checkpoints import Checkpoint, parse_checkpoint
 from everwhen_verify.entries import FIRST
 from everwhen_verify.errors import MalformedError
 from everwhen_verify.merkle import HASH_SIZE
-from everwhen_verify.notes import parse_note
+from everwhen_verify.notes import Signature, parse_note
 from everwhen_verify.tiles import WIDTH, NodeReader, tile_path, tile_width
 
 Read: TypeAlias = Callable[[Query, int], Page]
@@ -31,6 +31,19 @@ PAGE_EVENTS: Final = 2_000
 _PAGES_AT_ONCE: Final = 25
 _POSITION: Final = Struct(">Q")
 _MAX_POSITION: Final = (1 << 63) - 1
+
+
+class Cosigner(Protocol):
+    """A witness: it cosigns checkpoints, having seen that the tree only grows."""
+
+    def cosign(
+        self, note: bytes, consistency: Callable[[int, int], Sequence[bytes]]
+    ) -> Sequence[Signature]:
+        """Its signatures; ``consistency`` gives the proof from one size to another.
+
+        Raises an `EverwhenError` where it refuses, or can't be reached.
+        """
+        ...
 
 
 class Signed(NamedTuple):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from everwhen._sync.seam import sleep
 from everwhen.merkle import FaultKind, MemoryTiles, MerkleLog, TileFolder, TileStore
 from everwhen_verify.checkpoints import parse_checkpoint
 from everwhen_verify.merkle import check_consistency
-from everwhen_verify.notes import Signer, open_note
+from everwhen_verify.notes import Kind, Signature, Signer, open_note, parse_note
 from everwhen_verify.policy import Policy
 from everwhen_verify.proofs import parse_proof, verify
 
@@ -168,3 +169,29 @@ def test_nothing_is_signed_on_top_of_another_history(tmp_path: Path) -> None:
         report = MerkleLog(empty, tiles, SIGNER).verify()
         assert report.fault is not None
         assert report.fault.kind is FaultKind.CUT_TAIL
+
+
+def test_what_witnesses_say_stands_in_the_checkpoint() -> None:
+    signer = Signer.generate("witness.example", Kind.COSIGNATURE)
+
+    class Cosigning:
+        def cosign(
+            self, note: bytes, consistency: Callable[[int, int], Sequence[bytes]]
+        ) -> Sequence[Signature]:
+            assert len(consistency(5, 10)) > 0
+            return [signer.sign(parse_note(note).text, 1_700_000_000)]
+
+    class Away:
+        def cosign(
+            self, note: bytes, consistency: Callable[[int, int], Sequence[bytes]]
+        ) -> Sequence[Signature]:
+            raise MerkleLogError("it can't be reached")
+
+    with open_store("memory:", events=[Noted]) as store:
+        fill(store, 10)
+        log = MerkleLog(store, MemoryTiles(), SIGNER, witnesses=[Away(), Cosigning()])
+        sealed = log.seal()
+        assert isinstance(log.failure, MerkleLogError)
+        opened = open_note(sealed.note, [SIGNER.verifier, signer.verifier])
+        assert len(opened.verified) == 2
+        assert (log.verify()).is_sound

@@ -9,38 +9,24 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from everwhen._async.seam import Background, Calls, Lock, wait_for_news
 from everwhen._async.store import Store
 from everwhen.contract import to_micros
 from everwhen.engine import EngineView
-from everwhen.errors import MerkleLogError, StorageError, TamperedError
-from everwhen.growing import Read, Sealer, Signed, newest, signed
+from everwhen.errors import EverwhenError, MerkleLogError, StorageError, TamperedError
+from everwhen.growing import Cosigner, Read, Sealer, Signed, newest, signed
 from everwhen.news import News
 from everwhen.proving import consistency, inclusion
 from everwhen.tilestores import KEY, ROLLOVERS, TileFolder, TileStore
 from everwhen.verification import LogReport, Verification
-from everwhen_verify.checkpoints import Checkpoint
 from everwhen_verify.errors import VerifyError
-from everwhen_verify.notes import Note, Signature, Signer, Verifier, open_note, parse_note
+from everwhen_verify.notes import Note, Signer, Verifier, open_note, parse_note
 from everwhen_verify.proofs import Proof
 from everwhen_verify.rollover import key_at, open_rollovers, sign_rollover
 
 T = TypeVar("T")
-
-
-class Witness(Protocol):
-    """Somebody else who cosigns checkpoints, after having seen that the tree only grows."""
-
-    async def cosign(
-        self, note: Note, checkpoint: Checkpoint, consistency: Callable[[int], list[bytes]]
-    ) -> Sequence[Signature]:
-        """The witness's signatures; ``consistency`` gives the proof from a smaller size on.
-
-        Raises `MerkleLogError` where the witness refuses, or can't be reached.
-        """
-        ...
 
 
 class MerkleLog:
@@ -64,7 +50,7 @@ class MerkleLog:
         key: Verifier | str | None = None,
         origin: str | None = None,
         max_delay: timedelta = timedelta(seconds=1),
-        witnesses: Sequence[Witness] = (),
+        witnesses: Sequence[Cosigner] = (),
     ) -> None:
         self._store = store
         self.tiles = TileFolder(tiles) if isinstance(tiles, str | os.PathLike) else tiles
@@ -117,18 +103,20 @@ class MerkleLog:
         if checkpoint is None:
             return await self._calls.finish(self._sealer.signed_before)
         note = Note(checkpoint.text, (signer.sign(checkpoint.text),))
-        note = await self._witnessed(note, checkpoint)
+        note = await self._witnessed(note)
         return await self._calls.finish(self._sealer.publish, note.encode())
 
-    async def _witnessed(self, note: Note, checkpoint: Checkpoint) -> Note:
-        def proof(old: int) -> list[bytes]:
-            return consistency(self.tiles, old, checkpoint.size)
+    async def _witnessed(self, note: Note) -> Note:
+        def proof(old: int, new: int) -> list[bytes]:
+            return consistency(self.tiles, old, new)
 
         for witness in self._witnesses:
             try:
-                note = note.with_signatures(await witness.cosign(note, checkpoint, proof))
-            except MerkleLogError as error:  # the policy says whether it can be done without
+                more = await self._calls.finish(witness.cosign, note.encode(), proof)
+            except EverwhenError as error:  # the policy says whether it can be done without
                 self.failure = error
+            else:
+                note = note.with_signatures(more)
         return note
 
     def _origin_of(self, at: Signed | None) -> str:
@@ -198,8 +186,8 @@ class MerkleLog:
                 return
             began = time.monotonic()
             try:
-                await self.seal()
                 self.failure = None
+                await self.seal()
             except (MerkleLogError, StorageError) as error:
                 self.failure = error
                 if isinstance(error, TamperedError):

@@ -1,13 +1,14 @@
 """The Merkle log of a store: seal, prove, verify. Needs the extra ``everwhen[trust]``."""
 
-from everwhen._sync.merklelog import MerkleLog, Witness
+from everwhen._sync.merklelog import MerkleLog
 from everwhen.faults import Fault, FaultKind
-from everwhen.growing import Signed
+from everwhen.growing import Cosigner, Signed
 from everwhen.signing import load_signer, save_signer
 from everwhen.tilestores import MemoryTiles, TileFolder, TileStore
 from everwhen.verification import LogReport
 
 __all__ = [
+    "Cosigner",
     "Fault",
     "FaultKind",
     "LogReport",
@@ -16,7 +17,6 @@ __all__ = [
     "Signed",
     "TileFolder",
     "TileStore",
-    "Witness",
     "load_signer",
     "save_signer",
 ]

@@ -1,0 +1,144 @@
+"""What the Merkle log costs: appends with it on and off, verification, proofs, and its size.
+
+    python -m benchmarks.trust [--quick] [--json FILE]
+
+On SQLite files with the defaults, durable. Lines with the log on seal in the background of the
+same process, and the last seal counts as well. Rounds are taken in turn; figures are medians, and
+what counts are the ratios of one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from everwhen import Commit, Event, Write, open_store
+from everwhen.aio import open_store as open_async
+from everwhen.merkle import MerkleLog, TileFolder
+from everwhen.merkle.aio import MerkleLog as AsyncMerkleLog
+from everwhen_verify.notes import Signer
+from everwhen_verify.policy import Policy
+from everwhen_verify.proofs import verify
+
+
+class Noted(Event):
+    number: int
+
+
+SIGNER = Signer.generate("example.org/log")
+
+
+async def clients(folder: Path, count: int, appends: int, *, logged: bool) -> float:
+    """Durable single-event appends a second of so many tasks."""
+    async with open_async(folder / "store.db", events=[Noted]) as store:
+        log: Any = AsyncMerkleLog(store, folder / "log", SIGNER) if logged else nullcontext()
+
+        async def work(client: int) -> None:
+            for number in range(appends // count):
+                await store.append(f"s-{client}", [Noted(number)])
+
+        began = time.perf_counter()
+        async with log:
+            await asyncio.gather(*map(work, range(count)))
+        return appends / (time.perf_counter() - began)
+
+
+def bulk(folder: Path, commits: int, events: int, *, logged: bool) -> float:
+    """Events a second, in batches of commits of so many events."""
+    with open_store(folder / "store.db", events=[Noted]) as store:
+        log: Any = MerkleLog(store, folder / "log", SIGNER) if logged else nullcontext()
+        began = time.perf_counter()
+        with log:
+            for start in range(0, commits, 1_000):
+                store.commit_batch(
+                    Commit([Write(f"s-{n % 1_000}", [Noted(n)] * events)])
+                    for n in range(start, start + 1_000)
+                )
+        return commits * events / (time.perf_counter() - began)
+
+
+def appending(folder: Path, scale: int, rounds: int) -> dict[str, tuple[float, float]]:
+    """Rates with the log off and on."""
+    jobs: dict[str, Any] = {
+        "64 clients": lambda f, on: asyncio.run(clients(f, 64, 64 * 3_000 // scale, logged=on)),
+        "bulk, commits of 1": lambda f, on: bulk(f, 200_000 // scale, 1, logged=on),
+        "bulk, commits of 10": lambda f, on: bulk(f, 100_000 // scale, 10, logged=on),
+        "bulk, commits of 100": lambda f, on: bulk(f, 20_000 // scale, 100, logged=on),
+    }
+    rates: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in jobs}
+    for number in range(rounds):
+        for name, job in jobs.items():
+            for on in (False, True):
+                place = folder / f"{name} {number} {on}"
+                place.mkdir()
+                rates[name][on].append(job(place, on))
+    return {name: (statistics.median(a), statistics.median(b)) for name, (a, b) in rates.items()}
+
+
+def history(folder: Path, commits: int, rounds: int) -> dict[str, float]:
+    """Sealing, verifying and proving single-event commits; CPU time for what is computed."""
+    found: dict[str, float] = {}
+    with open_store(folder / "history.db", events=[Noted], durable=False) as store:
+        for start in range(0, commits, 10_000):
+            store.commit_batch(
+                Commit([Write(f"s-{n % 1_000}", [Noted(n)])]) for n in range(start, start + 10_000)
+            )
+        tiles = TileFolder(folder / "history-log")
+        log = MerkleLog(store, tiles, SIGNER)
+        began = time.process_time()
+        note = log.seal().note
+        found["seal, commits a second"] = commits / (time.process_time() - began)
+        taken = []
+        for _ in range(rounds):
+            began = time.process_time()
+            assert log.verify().is_sound
+            taken.append(time.process_time() - began)
+        found["verify, commits a second"] = commits / min(taken)
+        began = time.perf_counter()
+        assert log.verify(since=note).is_sound
+        found["verify what is new since (nothing), ms"] = (time.perf_counter() - began) * 1_000
+        policy = Policy.parse(f"log {SIGNER.verifier.vkey}\nquorum none\n".encode())
+        made, checked, hashes = [], [], 0
+        for position in range(1, commits, max(1, commits // 300)):
+            began = time.perf_counter()
+            proof = log.prove(position)
+            middle = time.perf_counter()
+            verify(proof, policy)
+            made.append(middle - began)
+            checked.append(time.perf_counter() - middle)
+            hashes = max(hashes, len(proof.path))
+        found["proof made, median ms"] = statistics.median(made) * 1_000
+        found["proof checked, median ms"] = statistics.median(checked) * 1_000
+        found["hashes in a proof, at most"] = hashes
+        size = sum(path.stat().st_size for path in tiles.path.rglob("*") if path.is_file())
+        found["log on disk, bytes a leaf"] = size / commits
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the size")
+    parser.add_argument("--commits", type=int, help="how long the history is that is verified")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    given = parser.parse_args()
+    scale, rounds = (10, 3) if given.quick else (1, 5)
+    with tempfile.TemporaryDirectory(prefix="everwhen-benchmark-") as name:
+        rates = appending(Path(name), scale, rounds)
+        figures = history(Path(name), given.commits or 1_000_000 // scale, rounds)
+    for what, (off, on) in rates.items():
+        print(f"{what:22} {off:12,.0f} off {on:12,.0f} on: x {on / off:.2f}")
+    for what, figure in figures.items():
+        print(f"{what:40} {figure:12,.2f}")
+    if given.json:
+        given.json.write_text(json.dumps({"append": rates, "history": figures}, indent=2), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
