@@ -59,7 +59,7 @@ from everwhen.aio import (
     traced,
 )
 from everwhen.backends.memory import MemoryEngine
-from everwhen.contract import EncodedCommit, Outcome
+from everwhen.contract import EncodedCommit, Outcome, Page
 
 
 class Deposited(Event):
@@ -313,6 +313,44 @@ async def test_a_boundary_holds_when_many_want_the_same() -> None:
         assert len(done) == 10
         assert sum(isinstance(outcome, Insufficient) for outcome in outcomes) == 14
         assert await store.fold(account, Query().tags("owner:ann")) == Account(0, 1)
+
+
+class CountingReads(BackendWrapper):
+    reads = 0
+
+    async def read(self, query: Query, events: int) -> Page:
+        self.reads += 1
+        return await super().read(query, events)
+
+
+@pytest.mark.parametrize("remembered", [10_000, 0])
+async def test_a_query_is_known_by_heart_while_nobody_else_writes(remembered: int) -> None:
+    backend = CountingReads(EmbeddedBackend(MemoryEngine()))
+    async with Store(backend, events=EventTypes(*EVENTS)) as store:
+        bus = CommandBus(store, decisions, remembered=remembered)
+        await bus.send(Deposit("ann", 100))
+        await bus.send(Deposit("ben", 9))
+        await bus.send(WithdrawAnywhere("ann", 1))
+        before = backend.reads
+        for _ in range(5):
+            await bus.send(Deposit("ann", 2))  # known as a stream's event, wanted as a query's
+            await bus.send(Deposit("ben", 9))
+            assert (await bus.send(WithdrawAnywhere("ann", 3))).attempts == 1
+        if remembered:
+            assert backend.reads == before
+        with pytest.raises(Insufficient) as refused:
+            await bus.send(WithdrawAnywhere("ann", 1_000))
+        assert refused.value.balance == 94
+
+        await store.append("account-ann", [Deposited("ann", 6)])  # by somebody else
+        assert (await bus.send(WithdrawAnywhere("ann", 100))).attempts <= 2
+        await store.append("account-ann", [Deposited("ann", 1)])
+        await bus.send(Deposit("ben", 1))  # behind a gap
+        assert (await bus.send(WithdrawAnywhere("ann", 1))).attempts <= 2
+        await store.append("account-ann", [Deposited("ann", 5)])
+        with pytest.raises(Insufficient) as refused:
+            await bus.send(WithdrawAnywhere("ann", 6))
+        assert refused.value.balance == 5
 
 
 async def test_many_at_once_lose_nothing(tmp_path: Path) -> None:

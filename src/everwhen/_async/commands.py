@@ -39,7 +39,7 @@ from everwhen.errors import (
     RefusedError,
     StorageError,
 )
-from everwhen.events import NewEvent, UnknownEvent
+from everwhen.events import NewEvent
 from everwhen.judging import receipt_of
 from everwhen.metadata import CommitMetadata, current_metadata
 from everwhen.query import Query
@@ -54,6 +54,7 @@ from everwhen.snapshots import (
     SnapshotStrategy,
 )
 from everwhen.states import Remembered
+from everwhen.tail import Known, Tail
 
 _LOG: Final = logging.getLogger("everwhen")
 _BY_DEFAULT: Final = Adaptive()
@@ -124,9 +125,10 @@ class CommandBus:
     """Loads, decides, appends; and where somebody else was faster, does it again.
 
     States are kept at hand (``remembered`` of them at most), so that a command on a stream that
-    this bus wrote last needs no read: the append finds out whether the state was still the newest.
-    Where it wasn't, and before a refusal is believed, the state is read again. After ``attempts``
-    conflicts in a row, with growing random pauses in between, the last one is raised.
+    this bus wrote last needs no read, and neither does one on a query by tags, while nobody else
+    writes: the append finds out whether the state was still the newest. Where it wasn't, and
+    before a refusal is believed, the state is read again. After ``attempts`` conflicts in a row,
+    with growing random pauses in between, the last one is raised.
 
     The command is recorded with its commit (`command_of`), and its id is the commit's id.
     ``middleware`` is asked in order, the first one outermost. Safe to share between threads and
@@ -159,6 +161,7 @@ class CommandBus:
         self._strategy = strategy
         self._retention = retention
         self._remembered: Remembered[Loaded[Any]] = Remembered(remembered)
+        self._tail = Tail(store.event_types)
         self._locks: WeakValueDictionary[tuple[object, Query | str], Lock] = WeakValueDictionary()
         self._proceed: Proceed = self._handle
         for layer in reversed(middleware):
@@ -261,31 +264,55 @@ class CommandBus:
         commit = Commit([*writes, *beside], condition, commit_id, metadata)
         receipt = await self.store.commit(commit)
         if not receipt.repeated:
-            await self._go_on(subjects, loaded, writes, receipt)
+            await self._go_on(subjects, loaded, commit.writes, receipt)
         events = tuple(_typed(event) for write in writes for event in write.events)
         return CommandResult(events, receipt, attempt)
 
     async def _load(self, subject: _Subject) -> Loaded[Any]:
         repository = self._repository(subject.fold)
         known = self._remembered.get(subject.name)
-        if known is not None and known._erasures == self.store._erasures:
-            if subject.stream is not None:
-                return known
+        if known is not None and known._erasures != self.store._erasures:
+            known = None  # it may hold what has been forgotten
+        if known is not None and subject.stream is not None:
+            return known
+        loaded = None if known is None else self._by_heart(subject, known)
+        subject.is_read = loaded is None
+        if loaded is None and known is not None:
             loaded = await repository.advance(known, subject.of)
-        else:
+        elif loaded is None:
             loaded = await repository.load(subject.of)
         self._remembered.keep(subject.name, loaded)
         return loaded
 
+    def _by_heart(self, subject: _Subject, known: Loaded[Any]) -> Loaded[Any] | None:
+        """A query's state, up to what this bus wrote last; None where it has to be read."""
+        fold, query = subject.fold, subject.of
+        if subject.has_conflict or fold.needs_records or not isinstance(query, Query):
+            return None
+        found = self._tail.since(query, known.read_until)
+        if found is None:
+            return None
+        typed, end, recorded_at = found
+        if not typed:
+            return msgspec.structs.replace(known, read_until=end)
+        return _gone_on(known, fold.apply(known.state, typed), len(typed), end, recorded_at)
+
     async def _check_current(
         self, subjects: Sequence[_Subject], loaded: Sequence[Loaded[Any]]
     ) -> None:
-        """Raises `ConflictError` if a stream has gone on since its state was read."""
+        """Raises `ConflictError` or `ConditionError` for a state that is not the newest one.
+
+        A query's state that was read for this attempt is new enough.
+        """
         for subject, found in zip(subjects, loaded, strict=True):
-            if subject.stream is not None:
-                version = await self.store.version(subject.stream)
+            if isinstance(subject.of, str):
+                version = await self.store.version(subject.of)
                 if version != found.version:
-                    raise ConflictError(subject.stream, found.version, version)
+                    raise ConflictError(subject.of, found.version, version)
+            elif not subject.is_read:
+                newer = subject.of.after(found.read_until).limit(1)
+                async for event in self.store.read(newer):
+                    raise ConditionError(found.read_until, event.position)
 
     async def _go_on(
         self,
@@ -295,19 +322,20 @@ class CommandBus:
         receipt: Receipt,
     ) -> None:
         """Bring the states at hand up to what was just written, and snapshot them where due."""
-        written = {write.stream: write.events for write in writes}
+        written = self._tail.written(writes, receipt)
+        if written and self.store.capabilities.dense_positions:
+            self._tail.add(written, receipt._recorded_at)
         for subject, before in zip(subjects, loaded, strict=True):
             now = before
-            events = written.get(subject.stream or "")
-            typed = [_typed(event) for event in events or ()]
-            unknown = any(isinstance(event, UnknownEvent) for event in typed)
-            if typed and (subject.fold.needs_records or unknown):
+            mine = None if written is None else [k.event for k in written if subject.concerns(k)]
+            if mine is None or (mine and subject.fold.needs_records):
                 self._remembered.forget(subject.name)
                 continue
             try:
-                if typed:
-                    after = subject.fold.apply(before.state, typed)
-                    now = _gone_on(before, after, len(typed), receipt)
+                if mine:
+                    after = subject.fold.apply(before.state, mine)
+                    end, recorded_at = receipt.position, receipt._recorded_at
+                    now = _gone_on(before, after, len(mine), end, recorded_at)
                 if self._strategy.is_due(now.since):
                     now = await self._snapshot(subject)
             except Exception as error:  # noqa: BLE001 (user code; what was written stands)
@@ -361,6 +389,7 @@ class CommandBus:
 
     def _forget(self, subjects: Iterable[_Subject]) -> None:
         for subject in subjects:
+            subject.has_conflict = True
             if subject.stream is not None:
                 self._remembered.forget(subject.name)
 
@@ -378,13 +407,19 @@ class CommandBus:
 class _Subject:
     """One of the states that a command's decision rests on."""
 
-    __slots__ = ("fold", "name", "of", "stream")
+    __slots__ = ("fold", "has_conflict", "is_read", "name", "of", "stream")
 
     def __init__(self, state: StateOf[Any, Any], command: Any) -> None:
         self.fold = state.fold
         self.of = state.where(command)
         self.stream = self.of if isinstance(self.of, str) else None
         self.name = (id(state.fold), self.of)
+        self.is_read = False
+        self.has_conflict = False
+
+    def concerns(self, known: Known) -> bool:
+        """Whether the event is one of those that the state is folded from."""
+        return known.stream == self.of if isinstance(self.of, str) else known.matches(self.of)
 
     def belief(self, loaded: Loaded[Any]) -> Belief:
         if self.stream is not None:
@@ -423,26 +458,28 @@ def for_decision(fold: Any, loaded: Loaded[Any]) -> Any:
     return state
 
 
-def _gone_on(before: Loaded[Any], state: Any, events: int, receipt: Receipt) -> Loaded[Any]:
-    """A stream's loaded state after a commit that went on from it.
+def _gone_on(
+    before: Loaded[Any], state: Any, events: int, position: int, recorded_at: int
+) -> Loaded[Any]:
+    """A loaded state after so many events more, of which the last was written at a position.
 
     Enough to decide on and to see that a snapshot is due; the snapshot is taken of a fresh load.
     """
     place, since = before._place, before.since
     each = since.seconds / since.events if since.events else 0.0
-    age = timedelta(microseconds=max(0, receipt._recorded_at - place.recorded_at))
+    age = timedelta(microseconds=max(0, recorded_at - place.recorded_at))
     version = before.version + events
     return Loaded(
         state,
         version,
-        receipt.position,
-        receipt.position,
+        position,
+        position,
         Since(
             since.events + events,
             since.seconds + each * events,
             since.age + age if before.position else since.age,
         ),
-        Place(receipt.position, version, receipt._recorded_at, b""),
+        Place(position, version, recorded_at, b""),
         None,
         before._erasures,
     )
