@@ -171,6 +171,57 @@ def test_snapshot_and_tail_is_full_replay(
         assert repository.load(query).state == fold.state_of(store.read(query))
 
 
+@pytest.mark.parametrize("make", [frozen, mutable])
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+def test_snapshot_and_tail_is_full_replay_while_others_write(  # noqa: C901 (three roles)
+    tmp_path: Path, strategy: SnapshotStrategy, make: Callable[[], Fold[Any]]
+) -> None:
+    fold = make()
+    failures: list[Exception] = []
+    with open_store(tmp_path / "states.db", events=[Added], durable=False) as store:
+
+        def write(number: int) -> None:
+            for turn in range(40):
+                stream = ("a-1", "a-2", "b-1")[(number + turn) % 3]
+                store.append(stream, [Added("xyz"[turn % 3], number), Added("x", turn)])
+
+        def load(query: Query) -> None:
+            repository = Repository(store, fold, strategy=strategy)
+            seen = 0
+            for _ in range(12):
+                loaded = repository.load(query)
+                same = query.up_to(loaded.read_until)
+                assert loaded.state == fold.state_of(store.read(same))
+                assert loaded.read_until >= seen
+                seen = loaded.read_until
+                repository.snapshot_if_due(loaded)
+
+        def guarded(work: Callable[..., None], *given: Any) -> Callable[[], None]:
+            def run() -> None:
+                try:
+                    work(*given)
+                except Exception as failure:  # noqa: BLE001 (shown by the test's own thread)
+                    failures.append(failure)
+
+            return run
+
+        work = [guarded(write, n) for n in range(3)] + [guarded(load, q) for q in QUERIES]
+        threads = [threading.Thread(target=run) for run in work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        for query in QUERIES:
+            expected = fold.state_of(store.read(query))
+            repository = Repository(store, fold, strategy=strategy)
+            assert repository.load(query).state == expected
+            if isinstance(strategy, Never):
+                assert _snapshots(store, fold, query) == []
+            repository.delete_snapshots(query)
+            assert repository.load(query).state == expected
+
+
 def _snapshots(store: Store, fold: Fold[Any], query: Query) -> list[Any]:
     from everwhen.snapshots import subject_of
 

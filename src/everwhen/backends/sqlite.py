@@ -249,6 +249,8 @@ class SqliteEngine:
         size = volume = 0
         for looked_at, row in enumerate(rows_to_judge(connection, query, window), 1):
             position, stream, version, count, moment, commit_id, index, metadata, body = row
+            if position > window.last:
+                continue  # a stream's rows are found by version, and it has grown since we looked
             name = names.get(stream) or _name(connection, stream, names)
             stored = StoredSlice(
                 position, name, version, count, moment, commit_id, index, metadata, body
