@@ -47,13 +47,27 @@ class QueryResult(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A query on its way, as middleware sees it; see `QueryBus.ask` for what the fields mean."""
+    """A query on its way, as middleware sees it; see `QueryBus.ask` for what the fields mean.
+
+    Raises `InvalidQueryError` for a position, a staleness or a timeout that makes no sense.
+    """
 
     query: Any
     at_least: int = 0
     max_staleness: timedelta | None = None
     as_at: datetime | int | None = None
     timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        if type(self.at_least) is not int or self.at_least < 0:
+            raise InvalidQueryError(
+                f"at_least={self.at_least!r}: use a position, such as a command result's"
+            )
+        longest = self.max_staleness
+        if longest is not None and not (isinstance(longest, timedelta) and longest >= timedelta()):
+            raise InvalidQueryError(f"max_staleness={longest!r}: use a timedelta, 0 or more")
+        if type(self.timeout) not in (int, float) or not self.timeout >= 0:
+            raise InvalidQueryError(f"timeout={self.timeout!r}: use a number of seconds, 0 or more")
 
 
 class Answering(msgspec.Struct, frozen=True):

@@ -91,6 +91,15 @@ class SnapshotStrategy(Protocol):
         ...
 
 
+def check_strategy(given: SnapshotStrategy) -> SnapshotStrategy:
+    """The strategy. Raises `DeclarationError` for what is none."""
+    if isinstance(given, type) or not callable(getattr(given, "is_due", None)):
+        raise DeclarationError(
+            f"strategy={given!r}: give what says when a snapshot is due, such as EveryEvents(100)"
+        )
+    return given
+
+
 class EveryEvents(msgspec.Struct, frozen=True):
     """A snapshot every so many events."""
 

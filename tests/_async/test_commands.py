@@ -52,6 +52,7 @@ from everwhen.aio import (
     Envelope,
     EveryEvents,
     Proceed,
+    Repository,
     Store,
     authorised,
     logged,
@@ -449,6 +450,15 @@ async def test_conflicts_are_raised_in_the_end() -> None:
             await bus.send(WithdrawAnywhere("a", 1))
     with pytest.raises(DeclarationError, match="at least once"):
         CommandBus(store, decisions, attempts=0)
+
+
+@pytest.mark.parametrize("strategy", [None, 100, "every", EveryEvents, lambda since: True])
+async def test_a_strategy_that_is_none_is_refused(strategy: Any) -> None:
+    async with open_store("memory:", events=EVENTS) as store:
+        with pytest.raises(DeclarationError, match=r"strategy=.*such as EveryEvents"):
+            CommandBus(store, decisions, strategy=strategy)
+        with pytest.raises(DeclarationError, match=r"strategy=.*such as EveryEvents"):
+            Repository(store, account, strategy=strategy)
 
 
 class Unsure(BackendWrapper):

@@ -278,6 +278,39 @@ async def test_what_an_answer_raises_comes_through_and_lazy_ones_are_refused(
         await runner.close()
 
 
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"at_least": -1},
+        {"at_least": "7"},
+        {"at_least": 1.5},
+        {"at_least": True},
+        {"at_least": None},
+        {"max_staleness": timedelta(seconds=-1)},
+        {"max_staleness": 5},
+        {"timeout": -0.1},
+        {"timeout": float("nan")},
+        {"timeout": "5"},
+        {"timeout": None},
+    ],
+)
+async def test_bounds_that_make_no_sense(tmp_path: Path, bounds: dict[str, Any]) -> None:
+    asked: list[Question] = []
+
+    async def noting(question: Question, proceed: ProceedQuery) -> QueryResult[Any]:
+        asked.append(question)
+        return await proceed(question)
+
+    async with store_at(tmp_path) as store:
+        bus = QueryBus(store, queries, middleware=[noting])
+        (name,) = bounds
+        with pytest.raises(InvalidQueryError, match=f"{name}=.*: use a"):
+            await bus.ask(InTill("north"), **bounds)
+        assert asked == []
+        await bus.ask(InTill("north"), at_least=0, max_staleness=timedelta(), timeout=1)
+        assert len(asked) == 1
+
+
 async def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
     rules = Queries()
     with pytest.raises(DeclarationError, match="no read model"):

@@ -44,6 +44,7 @@ from everwhen import (
     RecordedCommand,
     Refusal,
     RefusedError,
+    Repository,
     StateOf,
     StorageError,
     Store,
@@ -448,6 +449,15 @@ def test_conflicts_are_raised_in_the_end() -> None:
             bus.send(WithdrawAnywhere("a", 1))
     with pytest.raises(DeclarationError, match="at least once"):
         CommandBus(store, decisions, attempts=0)
+
+
+@pytest.mark.parametrize("strategy", [None, 100, "every", EveryEvents, lambda since: True])
+def test_a_strategy_that_is_none_is_refused(strategy: Any) -> None:
+    with open_store("memory:", events=EVENTS) as store:
+        with pytest.raises(DeclarationError, match=r"strategy=.*such as EveryEvents"):
+            CommandBus(store, decisions, strategy=strategy)
+        with pytest.raises(DeclarationError, match=r"strategy=.*such as EveryEvents"):
+            Repository(store, account, strategy=strategy)
 
 
 class Unsure(BackendWrapper):

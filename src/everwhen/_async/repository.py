@@ -24,6 +24,7 @@ from everwhen.snapshots import (
     Retention,
     Since,
     SnapshotStrategy,
+    check_strategy,
     opened,
     sealed,
     subject_of,
@@ -58,7 +59,7 @@ class Repository(Generic[S]):
             raise DeclarationError(f"{fold!r} is no fold; give a Fold")
         self.store = store
         self.fold = fold
-        self.strategy = strategy
+        self.strategy = check_strategy(strategy)
         self.retention = retention
 
     @property

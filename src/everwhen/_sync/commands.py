@@ -53,6 +53,7 @@ from everwhen.snapshots import (
     Retention,
     Since,
     SnapshotStrategy,
+    check_strategy,
 )
 from everwhen.states import Remembered
 from everwhen.tail import Known, Tail
@@ -159,7 +160,7 @@ class CommandBus:
         self.decisions = decisions
         self._attempts = attempts
         self._repositories: dict[int, Repository[Any]] = {}
-        self._strategy = strategy
+        self._strategy = check_strategy(strategy)
         self._retention = retention
         self._remembered: Remembered[Loaded[Any]] = Remembered(remembered)
         self._tail = Tail(store.event_types)

@@ -91,7 +91,8 @@ class QueryBus:
         `StaleError` is raised. ``as_at`` asks for a moment in the past instead, or for a position;
         tables know only the present.
 
-        Raises `InvalidQueryError` for a query that nothing answers, or not about the past.
+        Raises `InvalidQueryError` for a query that nothing answers, or not about the past, and for
+        bounds that make no sense, before anything is asked.
         """
         return self._proceed(Question(query, at_least, max_staleness, as_at, timeout))
 
