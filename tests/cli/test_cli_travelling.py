@@ -78,6 +78,50 @@ def test_diff(shell: Shell, trip: Path) -> None:
     assert plain.rows == [["who", "added", "", "ada"], ["by", "added", "", "1"]]
 
 
+def test_diff_of_two_streams(shell: Shell, trip: Path) -> None:
+    both = ("--stream", "walk-ada", "-s", "walk-bob")
+    now = shell("diff", trip, *both)
+    assert (now.code, now.rows) == (
+        0,
+        [["who", "changed", "ada", "bob"], ["by", "changed", "5", "4"]],
+    )
+    assert shell("diff", trip, "v1", *both).rows[1] == ["by", "changed", "1", "2"]
+    assert shell("diff", trip, "3", "head", *both).rows[1] == ["by", "changed", "3", "4"]
+    assert shell("diff", trip, "5", "1 back", *both).rows[1] == ["by", "changed", "5", "2"]
+    assert shell("diff", trip, "1", "head", "walk-ada", "-s", "walk-bob").rows[1][2:] == ["1", "4"]
+    patch = shell("diff", trip, *both, "--patch").out
+    before = shell("at", trip, "head", "walk-ada", "--json").records[0]["data"]
+    after = shell("at", trip, "head", "walk-bob", "--json").records[0]["data"]
+    assert jsonpatch.apply_patch(before, patch) == after
+    own = shell.process("diff", trip, *both, *FOLD)
+    assert own.rows == [["ada", "removed", '{"x":9}', ""], ["bob", "added", "", '{"x":6}']]
+    same = shell("diff", trip, "--stream", "walk-ada", "-s", "walk-ada", "--json")
+    assert (same.code, same.out) == (1, "")
+    with open_store(trip) as store, store.create_branch("if", 4) as branch:
+        branch.append("walk-bob", [UnknownEvent("Moved", {"who": "bob", "by": 3})])
+    forked = shell("diff", trip, *both, "--branch", "if", "--json")
+    assert [record["path"] for record in forked.records] == ["who"]
+
+
+def test_diff_is_a_tree_for_people(shell: Shell, trip: Path) -> None:
+    look = shell.terminal("diff", trip, "1", "3", *FOLD, NO_COLOR="1")
+    assert look.out.splitlines() == ["ada.x  1 → 4", "bob  + {x: 2}"]
+    look = shell.terminal("diff", trip, "1", "head", NO_COLOR="1")
+    lines = look.out.splitlines()
+    assert lines[0] == "walk-ada"
+    assert "├── data.by  1 → 5" in lines
+    assert any(line.startswith("walk-bob  + Document(") for line in lines)
+    two = shell.terminal("diff", trip, "-s", "walk-ada", "-s", "walk-bob")
+    assert "\x1b[31mada" in two.out
+    assert "\x1b[32mbob" in two.out
+    assert shell.terminal("diff", trip, "1", "1").code == 1
+    with open_store(trip) as store, store.create_branch("if", 4) as branch:
+        branch.append("walk-bob", [UnknownEvent("Moved", {"who": "bob", "by": 3})])
+    branches = shell.terminal("branch", "diff", trip, "if", "--state", NO_COLOR="1")
+    assert "walk-bob" in branches.out.splitlines()
+    assert "├── data.by  4 → 3" in branches.out
+
+
 def test_history_and_blame(shell: Shell, trip: Path) -> None:
     done = shell("history", trip, "by", "walk-ada")
     assert [(row[0], row[5], row[6]) for row in done.rows] == [
@@ -133,6 +177,11 @@ def test_wrong_words(shell: Shell, trip: Path) -> None:
         (("diff", trip, "9"), 2, "position 9 lies ahead of the store's newest event, 5"),
         (("diff", trip, "@dinner"), 2, "no bookmark 'dinner' among lunch"),
         (("diff", trip, "soon"), 2, "isn't understood"),
+        (("diff", trip), 2, "name the moment FROM"),
+        (("diff", trip, "-s", "walk-ada"), 2, "two streams by --stream"),
+        (("diff", trip, "1", "2", "walk-ada", "-s", "a", "-s", "b"), 2, "two streams at a time"),
+        (("diff", trip, "-s", "walk-ada", "-s", "walk-eve"), 1, "no stream 'walk-eve'"),
+        (("diff", trip, "-s", "walk-ada", "-s", "walk-bob", "-c", "walk"), 2, "not both"),
         (("diff", trip, "v1"), 2, "versions count the events of one stream"),
         (("history", trip, "a..b"), 2, "column 2"),
         (("replay", trip, "walk-eve"), 1, "no stream 'walk-eve'"),

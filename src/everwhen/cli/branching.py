@@ -16,7 +16,7 @@ from everwhen.cli.opening import existing, existing_branch
 from everwhen.cli.options import EventsOption, FoldOption, JsonOption, StoreArgument
 from everwhen.cli.own_code import event_types, fold
 from everwhen.cli.terminal import Column, Output
-from everwhen.cli.travel_views import ChangeView
+from everwhen.cli.travel_views import tell_changes
 from everwhen.cli.views import EventView, utc
 
 if TYPE_CHECKING:
@@ -138,8 +138,9 @@ def diff(
         with existing_branch(root, name) as mine:
             shared = mine.shared_with(theirs)
             if state or fold_ is not None:
-                before, after = theirs.fold(own), mine.fold(own)
-                count = out.list(differing(before, after), ChangeView())
+                changes = differing(theirs.fold(own), mine.fold(own))
+                count = len(changes)
+                tell_changes(out, changes)
             else:
                 behind = Query().after(shared)
                 found = ((one.name, event) for one in (theirs, mine) for event in one.read(behind))

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
-from rich.tree import Tree
 
-from everwhen import MISSING, Change, Explanation, RecordedEvent, UndoPlan, plain
+from everwhen import Change, Explanation, RecordedEvent, UndoPlan, plain
 from everwhen.cli import looks
+from everwhen.cli.change_tree import change_sketch, change_tree
 from everwhen.cli.terminal import Column, Output
 from everwhen.cli.views import EventView, utc
 from everwhen.debugging import Breakpoint, Stop, sketch
 from everwhen.debugging.sketches import size_of
-from everwhen.paths import Path, keys_of, part_of, text_of
+from everwhen.paths import keys_of, part_of, text_of
 
 _MOST: Final = 12
 _PARTS: Final = 40
@@ -52,11 +52,10 @@ class Drawing:
         if not out.is_terminal:
             self._console.width = 160
 
-    def show(self, *lines: Text | Tree | Table) -> None:
+    def show(self, *lines: Text | Padding | Table) -> None:
         """Write them, one under another."""
         for line in lines:
-            drawn = Padding(line, (0, 0, 0, 2)) if isinstance(line, Tree) else line
-            self._console.print(drawn, soft_wrap=not self.out.is_terminal)
+            self._console.print(line, soft_wrap=not self.out.is_terminal)
 
     def say(self, text: str, style: str = "") -> None:
         """Write a line of ours."""
@@ -94,11 +93,11 @@ class Drawing:
         if not changes:
             self.say("  nothing changed", "dim")
         elif self.out.is_terminal:
-            self.show(*_tree(changes, most))
+            self.show(*(Padding(part, (0, 0, 0, 2)) for part in change_tree(changes, most)))
         else:
             for change in islice(changes, most):
                 self.show(
-                    Text.assemble("  ", text_of(change.path) or "state", " ", _change(change))
+                    Text.assemble("  ", text_of(change.path) or "state", " ", change_sketch(change))
                 )
             if len(changes) > most:
                 self.say(f"  … {len(changes) - most:,} more changes")
@@ -202,53 +201,3 @@ def _why(stop: Stop) -> Text:
         "start": "" if stop.position == 0 else "the first event",
     }.get(stop.reason, "")
     return Text(f"   {said}" if said else "", "yellow")
-
-
-def _tree(changes: Sequence[Change], most: int) -> Iterator[Tree | Text]:
-    """The changes below the parts that they are in; parts with a single one share its line."""
-    nested: dict[Any, Any] = {}
-    for change in islice(changes, most):
-        if not change.path:
-            yield Text.assemble("  state  ", _change(change))
-            continue
-        node = nested
-        for key in change.path[:-1]:
-            node = node.setdefault(key, {})
-        node[change.path[-1]] = change
-    for label, node in _collapsed(nested):
-        yield _grown(label, node)
-    if len(changes) > most:
-        yield Text(f"  … {len(changes) - most:,} more changes", "dim")
-
-
-def _collapsed(nested: dict[Any, Any]) -> Iterator[tuple[Text, Any]]:
-    for key, below in nested.items():
-        path: Path = (key,)
-        node = below
-        while isinstance(node, dict) and len(node) == 1:
-            ((last, node),) = node.items()
-            path = (*path, last)
-        label = Text(looks.shown_name(text_of(path)))
-        if isinstance(node, Change):
-            yield Text.assemble(label, "  ", _change(node)), None
-        else:
-            yield label, node
-
-
-def _grown(label: Text, node: Any) -> Tree:
-    tree = Tree(label, guide_style="dim")
-    for part, below in _collapsed(node or {}):
-        tree.children.append(_grown(part, below))
-    return tree
-
-
-def _change(change: Change) -> Text:
-    if change.before is MISSING:
-        return Text.assemble(("+ ", "green"), (sketch(change.after, _VALUE), "green"))
-    if change.after is MISSING:
-        return Text.assemble(("- ", "red"), (sketch(change.before, _VALUE), "red"))
-    return Text.assemble(
-        (sketch(change.before, _VALUE), "red"),
-        (" → ", "dim"),
-        (sketch(change.after, _VALUE), "green"),
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -18,7 +18,7 @@ from everwhen import (
     command_of,
     plain,
 )
-from everwhen.cli.terminal import Column, plain_value
+from everwhen.cli.terminal import Column, Output, plain_value
 from everwhen.cli.views import EventView, utc
 from everwhen.paths import Path, text_of
 
@@ -36,31 +36,6 @@ class BlameEntry(msgspec.Struct, frozen=True):
     path: Path
     value: Any
     event: RecordedEvent[Any] | None
-
-
-class ChangeView:
-    """What differs between two states."""
-
-    columns = (Column("PATH"), Column("CHANGE"))
-
-    def record(self, change: Change) -> object:
-        """The path, and both values where they are there."""
-        found: dict[str, object] = {"path": text_of(change.path), "kind": change.kind}
-        if change.before is not MISSING:
-            found["before"] = plain(change.before)
-        if change.after is not MISSING:
-            found["after"] = plain(change.after)
-        return found
-
-    def plain(self, change: Change) -> Sequence[str]:
-        """Path, kind, value before and after."""
-        return text_of(change.path), change.kind, _plain(change.before), _plain(change.after)
-
-    def cells(self, change: Change) -> Sequence[Text]:
-        """Path, and the values before and after."""
-        from rich.text import Text
-
-        return Text(text_of(change.path) or "state"), change_look(change)
 
 
 class StepView:
@@ -85,7 +60,7 @@ class StepView:
             "type": event.type,
             "recorded_at": utc(event.recorded_at),
             "data": msgspec.Raw(event.json),
-            "changes": [ChangeView().record(change) for change in step.changes],
+            "changes": [change_record(change) for change in step.changes],
             **supposed,
         }
 
@@ -261,6 +236,32 @@ class BlameView:
             looks.type_look(event.type),
             by_look(event),
         )
+
+
+def tell_changes(out: Output, changes: Iterable[Change]) -> None:
+    """Write what differs between two states: as JSON, in columns, or as a tree for people."""
+    if out.is_terminal:
+        from everwhen.cli.change_tree import change_tree
+
+        for part in change_tree(list(changes)):
+            out.console.print(part)
+        return
+    for change in changes:
+        if out.json:
+            out.line(change_record(change))
+        else:
+            values = _plain(change.before), _plain(change.after)
+            out.text("\t".join((text_of(change.path), change.kind, *values)))
+
+
+def change_record(change: Change) -> dict[str, object]:
+    """The path, and both values where they are there."""
+    found: dict[str, object] = {"path": text_of(change.path), "kind": change.kind}
+    if change.before is not MISSING:
+        found["before"] = plain(change.before)
+    if change.after is not MISSING:
+        found["after"] = plain(change.after)
+    return found
 
 
 def by_look(event: RecordedEvent[Any]) -> Text:

@@ -16,6 +16,7 @@ from everwhen import (
     ExpressionError,
     Query,
     RecordedEvent,
+    Store,
     Supposed,
     TimeMachine,
     Where,
@@ -23,6 +24,8 @@ from everwhen import (
     documents,
     plain,
 )
+from everwhen import diff as differing
+from everwhen.cli import completion
 from everwhen.cli.exits import NO, USAGE, Stop, say
 from everwhen.cli.here import given_moment_of
 from everwhen.cli.opening import existing
@@ -38,7 +41,7 @@ from everwhen.cli.options import (
 )
 from everwhen.cli.own_code import event_types, fold
 from everwhen.cli.terminal import Output
-from everwhen.cli.travel_views import BlameEntry, BlameView, ChangeView, StepView, WrittenView
+from everwhen.cli.travel_views import BlameEntry, BlameView, StepView, WrittenView, tell_changes
 from everwhen.expressions import Variables
 from everwhen.paths import value_at
 
@@ -53,12 +56,28 @@ def register(app: typer.Typer) -> None:
 
 def diff(
     store: StoreArgument,
-    before: Annotated[str, typer.Argument(metavar="FROM", help="A moment.")],
+    before: Annotated[
+        str | None, typer.Argument(metavar="[FROM]", help="A moment; for two streams, head.")
+    ] = None,
     after: Annotated[
-        str, typer.Argument(metavar="TO", help="Another one; '5 on' counts from the first.")
-    ] = "head",
+        str | None,
+        typer.Argument(
+            metavar="[TO]",
+            help="Another one, '5 on' counts from the first; head, for two streams FROM.",
+        ),
+    ] = None,
     stream: OneStreamArgument = None,
     *,
+    streams: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stream",
+            "-s",
+            metavar="NAME",
+            help="Only this stream's state. Twice: compare the first one's with the second's.",
+            autocompletion=completion.streams,
+        ),
+    ] = None,
     category: OneCategoryOption = None,
     fold_: FoldOption = None,
     events: EventsOption = None,
@@ -68,21 +87,35 @@ def diff(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show what differs between the states at two moments.
+    """Show what differs between the states at two moments, or between those of two streams.
 
     A moment is a position (5877), a time ('2013-05-01 14:00', '2h ago', yesterday), a version of
     the STREAM (v12), a bookmark (@lunch), start, head, or relative: '5 back', '2h before'.
 
-    Columns in a pipe: path, kind (added, removed, changed), the value before and after. Exit
-    code 1 says that nothing differs.
+    Of two streams, the first is looked at as it was FROM, the second as it was TO.
+
+    Columns in a pipe: path, kind (added, removed, changed), the value before and after; people get
+    a tree. Exit code 1 says that nothing differs.
     """
-    with machine_over(store, stream, category, fold_, events, branch) as machine:
-        changes = machine.diff(given_moment_of(before), given_moment_of(after))
+    named = [*([] if stream is None else [stream]), *(streams or ())]
+    if len(named) > 2:
+        raise Stop("compare two streams at a time", USAGE)
+    if before is None and len(named) < 2:
+        raise Stop("name the moment FROM which to compare, or two streams by --stream", USAGE)
+    with existing(store, branch=branch, events=event_types(events)) as opened:
+        machines = [_machine(opened, one, category, fold_) for one in named or (None,)]
+        first = given_moment_of(before or "head")
+        visit = machines[0].travel_to(first)
+        if after is not None:
+            other = machines[-1].travel_to(given_moment_of(after), here=visit.until)
+        else:
+            other = machines[-1].travel_to(first if len(named) == 2 else HEAD)
+        changes = differing(visit.state, other.state)
         out = Output(json=json)
         if patch:
             out.line(changes.patch())
         else:
-            out.list(changes, ChangeView())
+            tell_changes(out, changes)
         if not changes:
             raise typer.Exit(NO)
 
@@ -273,16 +306,22 @@ def machine_over(
 
     Nothing is written; what it leaves to travel faster stays in memory.
     """
+    with existing(store, branch=branch, events=event_types(events)) as opened:
+        yield _machine(opened, stream, category, named)
+
+
+def _machine(
+    opened: Store, stream: str | None, category: str | None, named: str | None
+) -> TimeMachine[Any]:
     if stream is not None and category is not None:
         raise Stop("name a stream or a --category, not both", USAGE)
     of = Query() if category is None else Query().category(category)
     if stream is not None:
         of = Query().stream(stream)
-    with existing(store, branch=branch, events=event_types(events)) as opened:
-        if stream is not None and opened.stream(stream) is None:
+        if opened.stream(stream) is None:
             raise Stop(f"there is no stream {stream!r}; 'everwhen streams' lists them", NO)
-        own: Any = fold(named) if named is not None else document if stream else documents
-        yield TimeMachine(opened, own, of, keep=False)
+    own: Any = fold(named) if named is not None else document if stream else documents
+    return TimeMachine(opened, own, of, keep=False)
 
 
 def _there_is(state: Any) -> str:
