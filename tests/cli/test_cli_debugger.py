@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pexpect
 import pytest
 from tests.cli.everwhen_shell import PROGRAM, Shell, environment
@@ -284,6 +286,77 @@ def test_scripts_from_options_and_pipes(shell: Shell, shop: Path) -> None:
     assert shell("debug", shop, "--stream", "game-9", "-c", "s").code == 1
     assert shell("debug", shop, "--stream", "game-1", "--category", "game").code == 2
     assert shell("debug", "none.db", "-c", "s").code == 66
+
+
+def test_scripts_answer_in_json(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "casino.py").write_text(CODE)
+    lines = (
+        "goto 2", "# a comment", "print event.amount", "break GameWon", "watch game-1.data.amount",
+        "rc", "c", "continue", "diff 1 2", "list 1", "event", "why", "blame game-1.data",
+        "history game-1.data.amount", "undo", "bookmark lunch", "bookmark", "branch what-if",
+        "branch", "info", "break", "delete 1", "find player == 7", "help rc",
+    )  # fmt: skip
+    own = ("--events", "casino:events", "--compensations", "casino:undoing")
+    done = shell.process("debug", shop, "--json", *own, stdin="\n".join(lines))
+    assert done.code == 1, "player is no field of the state"
+    told = {record["command"]: record for record in done.records}
+    ran = [line for line in lines if not line.startswith(("#", "help"))]
+    assert [record["command"] for record in done.records] == ran
+    went = told["goto 2"]
+    assert (went["position"], went["reason"], went["event"]["stream"]) == (2, "goto", "game-1")
+    amount = {"path": "game-1.data.amount", "kind": "changed", "before": 5, "after": 50_000}
+    assert amount in went["changes"]
+    assert told["print event.amount"]["value"] == 50_000
+    assert told["break GameWon"]["breakpoint"] == {
+        "number": 1, "stops": "GameWon", "is_enabled": True, "hits": 0,
+    }  # fmt: skip
+    assert (told["rc"]["position"], told["rc"]["hits"]) == (1, [2])
+    assert (told["c"]["position"], told["continue"]["position"]) == (2, 4)
+    assert told["diff 1 2"]["changes"] == went["changes"]
+    assert [event["position"] for event in told["list 1"]["events"]] == [3, 4, 5]
+    assert told["event"]["event"]["data"]["player"] == 8
+    assert (told["why"]["causes"], told["why"]["effects"]) == ([], [])
+    assert {entry["path"] for entry in told["blame game-1.data"]["blame"]} > {"game-1.data.note"}
+    values = told["history game-1.data.amount"]
+    assert ([one["after"] for one in values["history"]], values["earlier"]) == ([5, 50_000], 0)
+    assert told["undo"]["plan"]["uncompensated"][0]["position"] == 4
+    assert told["bookmark lunch"] == {
+        "command": "bookmark lunch",
+        "bookmark": "lunch",
+        "position": 4,
+    }
+    assert told["bookmark"]["bookmarks"] == {"lunch": 4}
+    assert told["branch"]["branches"] == [told["branch what-if"]["branch"]]
+    assert (told["info"]["position"], told["info"]["head"]) == (4, 5)
+    assert [one["hits"] for one in told["break"]["breakpoints"]] == [1, 2]
+    assert told["delete 1"] == {"command": "delete 1"}
+    assert told["find player == 7"]["error"] == "there is no such moment: player == 7"
+
+
+def test_a_program_may_wait_for_each_answer(shell: Shell, shop: Path) -> None:
+    with shell.started("debug", shop, "--json", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for line, position in (("goto 2", 2), ("step", 3), ("back 2", 1)):
+            process.stdin.write(f"{line}\n".encode())
+            process.stdin.flush()
+            assert msgspec.json.decode(process.stdout.readline())["position"] == position
+        process.stdin.write(b"frobnicate\n")
+        process.stdin.close()
+        answer = msgspec.json.decode(process.stdout.readline())
+        assert answer["command"] == "frobnicate"
+        assert "no command" in answer["error"]
+        assert process.wait(30) == 1
+
+
+def test_what_a_fold_raises_is_in_the_answer(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "casino.py").write_text(CODE)
+    own = ("--fold", "casino:staked", "--events", "casino:events")
+    done = shell.process("debug", shop, "--json", *own, "-c", "goto head", "-c", "print")
+    assert done.code == 0
+    assert done.records[0]["raised"] == "ValueError: no umlauts here"
+    assert done.records[1]["value"] == {"7": 6, "8": 50_000}
+    assert shell("debug", shop, "--json", "--dap").code == 2
 
 
 def test_control_c_ends_a_search_and_not_the_session(tmp_path: Path) -> None:

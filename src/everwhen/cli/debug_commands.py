@@ -15,16 +15,16 @@ from everwhen import (
     InvalidQueryError,
     Moment,
 )
-from everwhen.cli.debug_views import AroundView, Drawing
+from everwhen.cli.debug_answers import Answers
 from everwhen.cli.here import given_moment_of
-from everwhen.cli.travel_views import BlameEntry, BlameView, WrittenView
+from everwhen.cli.travel_views import BlameEntry
+from everwhen.cli.undo_views import type_names
 from everwhen.debugging import Session, Stop, break_of, watch_of
 from everwhen.debugging.session import Which
 from everwhen.paths import value_at
 
 _WRITES: Final = 30
 _AROUND: Final = 5
-_MOST: Final = 1_000_000
 _WHICH: Final[dict[str, Which]] = {
     "first": "first",
     "last": "last",
@@ -59,11 +59,11 @@ class Command(msgspec.Struct, frozen=True):
 
 
 class Commands:
-    """Runs what people type on a session, and draws what comes of it."""
+    """Runs what people type on a session, and answers with what comes of it."""
 
-    def __init__(self, session: Session, drawing: Drawing, about: dict[str, object]) -> None:
+    def __init__(self, session: Session, answers: Answers, about: dict[str, object]) -> None:
         self.session = session
-        self.drawing = drawing
+        self.answers = answers
         self.about = about
         self.last_movement = ""
 
@@ -82,6 +82,7 @@ class Commands:
         if command.moves:
             self.last_movement = words
         command.run(self, rest.strip())
+        self.answers.end(words)
 
     def begin(self, moment: Moment) -> None:
         """Go where the session begins, and show it."""
@@ -91,12 +92,10 @@ class Commands:
         """Show where a movement ended. Raises `NothingFoundError` where it found nothing."""
         if stop is None:
             raise NothingFoundError(missing)
-        for line in stop.logs:
-            self.drawing.say(f"  {line.position}  {line.text}", "dim")
-        self.drawing.stop(stop, self.session.event)
+        self.answers.stop(stop, self.session.event)
         step = self.session.step_here
         if step is not None and stop.reason != "entry":
-            self.drawing.changes(step.changes)
+            self.answers.changes(step.changes)
 
     def step(self, rest: str) -> None:
         """Go one event on, or N."""
@@ -137,12 +136,12 @@ class Commands:
             _BY_NAME[word].run(self, more)
         else:
             added = self.session.breakpoints.add(break_of(rest, self.session.machine))
-            self.drawing.say(f"breakpoint {added.number}: {added}")
+            self.answers.added(added)
 
     def watch(self, rest: str) -> None:
         """Stop where a part of the state changes, or the value of an expression over it."""
         added = self.session.breakpoints.add(watch_of(_given(rest, "watch PATH or EXPRESSION")))
-        self.drawing.say(f"watch {added.number}: {added}")
+        self.answers.added(added)
 
     def delete(self, rest: str) -> None:
         """Forget breakpoints and watches by number; all of them without one."""
@@ -186,7 +185,7 @@ class Commands:
 
         A part is given by its path. An expression also sees before, event and recorded.
         """
-        self.drawing.value(self.session.evaluate(rest))
+        self.answers.value(self.session.evaluate(rest))
 
     def diff(self, rest: str) -> None:
         """Show what the event here changed, or what differs between moments.
@@ -196,11 +195,11 @@ class Commands:
         """
         if not rest:
             step = self.session.step_here
-            self.drawing.changes(step.changes if step is not None else (), most=_MOST)
+            self.answers.changes(step.changes if step is not None else (), whole=True)
             return
         moments = _moments(rest)
         found = self.session.diff(*(self._moment(moment, "diff") for moment in moments))
-        self.drawing.changes(found, most=_MOST)
+        self.answers.changes(found, whole=True)
 
     def event(self, rest: str) -> None:
         """Show the event here with its metadata."""
@@ -208,7 +207,7 @@ class Commands:
         event = self.session.event
         if event is None:
             raise NothingFoundError("there is no event here; step to the first one")
-        self.drawing.event(event)
+        self.answers.event(event)
 
     def why(self, rest: str) -> None:
         """Show what led to the event here, and what it led to."""
@@ -216,20 +215,20 @@ class Commands:
         explanation = self.session.explain()
         if explanation is None:
             raise NothingFoundError("there is no event here; step to the first one")
-        self.drawing.explanation(explanation)
+        self.answers.explanation(explanation)
 
     def list_(self, rest: str) -> None:
         """List the events around here, N to each side."""
         number = _count(rest, _AROUND)
         events, _ = self.session.around(number, number)
-        self.drawing.out.list(events, AroundView(self.session.position))
+        self.answers.around(events, self.session.position)
 
     def blame(self, rest: str) -> None:
         """Show for each field of the state here, or of a part of it, which event last wrote it."""
         state = self.session.state
         found = self.session.blame(rest)
         entries = (BlameEntry(leaf, value_at(state, leaf), event) for leaf, event in found.items())
-        self.drawing.out.list(entries, BlameView())
+        self.answers.blame(entries)
 
     def history(self, rest: str) -> None:
         """List the values that a part of the state has had up to here, the latest at the end."""
@@ -242,9 +241,7 @@ class Commands:
             latest.append(written)
         if not count:
             raise NothingFoundError(f"nothing up to here wrote {path}")
-        if count > _WRITES:
-            self.drawing.say(f"  … {count - _WRITES:,} earlier ones", "dim")
-        self.drawing.out.list(latest, WrittenView())
+        self.answers.history(latest, count - len(latest))
 
     def undo(self, rest: str) -> None:
         """Show what undoing the event here would do.
@@ -256,59 +253,50 @@ class Commands:
         if self.session.event is None:
             raise NothingFoundError("there is no event here to undo; step to one")
         if self.session.compensations is not None:
-            self.drawing.say("undoing it would append, as things stand now:")
-            self.drawing.plan(self.session.undo_plan())
+            self.answers.say("undoing it would append, as things stand now:")
+            self.answers.plan(self.session.undo_plan(), type_names(self.session.store))
         else:
-            self.drawing.say("no --compensations are given, so there is no plan to append", "dim")
-        self.drawing.say("without it, the state would now be different:")
+            self.answers.say("no --compensations are given, so there is no plan to append", "dim")
+        self.answers.say("without it, the state would now be different:")
         if_not = self.session.what_if()
-        self.drawing.changes(if_not.changes if if_not is not None else ())
+        self.answers.changes(if_not.changes if if_not is not None else ())
 
     def branch(self, rest: str) -> None:
         """Fork a branch that begins with what is here; without a name, list the branches."""
         if not rest:
-            for info in self.session.store.branches():
-                self.drawing.say(f"  {info.name}  behind {info.position:,} of {info.parent}")
-            return
-        info = self.session.create_branch(rest)
-        self.drawing.say(f"branch {info.name} begins behind position {info.position:,}")
+            self.answers.branches(self.session.store.branches())
+        else:
+            self.answers.forked(self.session.create_branch(rest))
 
     def bookmark(self, rest: str) -> None:
         """Give the place here a name, for goto @NAME; without one, list them; delete NAME."""
         word, _, more = rest.partition(" ")
         if not rest:
-            for name, position in sorted(self.session.machine.bookmarks().items()):
-                self.drawing.say(f"  @{name}  {position:,}")
+            self.answers.bookmarks(sorted(self.session.machine.bookmarks().items()))
         elif word == "delete" and more:
             self.session.delete_bookmark(more.strip().removeprefix("@"))
         else:
             name = rest.removeprefix("@")
-            self.drawing.say(f"@{name} is position {self.session.set_bookmark(name):,}")
+            self.answers.bookmarked(name, self.session.set_bookmark(name))
 
     def info(self, rest: str) -> None:
         """Show what is looked at, where one is, and the breakpoints."""
         _nothing(rest, "info")
         session = self.session
-        head = session.head
-        shown = self.about | {
-            "fold": session.machine.fold.name,
-            "position": f"{session.position:,} of {head:,}",
-            "breakpoints": len(session.breakpoints),
-        }
-        for name, value in shown.items():
-            self.drawing.say(f"  {name:<12}{value}")
-        self.drawing.breakpoints(session.breakpoints)
+        about = self.about | {"fold": session.machine.fold.name}
+        self.answers.info(about, session.position, session.head)
+        self.answers.breakpoints(session.breakpoints)
 
     def help(self, rest: str) -> None:
         """Explain the commands, or one of them."""
         for command in (command_of(rest),) if rest else COMMANDS:
             names = ", ".join((command.name, *command.short))
             if rest:
-                self.drawing.say(f"{names} {command.follows}".rstrip(), "bold")
-                self.drawing.say(f"  {command.help}")
+                self.answers.say(f"{names} {command.follows}".rstrip(), "bold")
+                self.answers.say(f"  {command.help}")
             else:
                 first = (command.run.__doc__ or "").partition("\n")[0]
-                self.drawing.say(f"  {names:<16}{command.follows:<20}{first}")
+                self.answers.say(f"  {names:<16}{command.follows:<20}{first}")
 
     def quit(self, rest: str) -> None:
         """Leave."""
@@ -317,8 +305,8 @@ class Commands:
 
     def _list_breakpoints(self) -> None:
         if not len(self.session.breakpoints):
-            self.drawing.say("there are no breakpoints; break TYPE sets one", "dim")
-        self.drawing.breakpoints(self.session.breakpoints)
+            self.answers.say("there are no breakpoints; break TYPE sets one", "dim")
+        self.answers.breakpoints(self.session.breakpoints)
 
     def _moment(self, text: str, command: str) -> Moment:
         return given_moment_of(_given(text, f"{command} MOMENT"))

@@ -23,7 +23,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from everwhen import EverwhenError, Moment
 from everwhen.cli.debug_commands import Commands, NothingFoundError, QuitError
 from everwhen.cli.debug_completion import candidates
-from everwhen.cli.exits import Stop, described, say
+from everwhen.cli.exits import Stop, described
 from everwhen.cli.terminal import is_terminal
 from everwhen.debugging import InterruptedSearchError
 
@@ -44,8 +44,7 @@ def run_script(commands: Commands, moment: Moment, lines: Iterable[str]) -> bool
         except Exception as error:
             if isinstance(error, BrokenPipeError):
                 raise
-            sys.stdout.flush()
-            say(f"{line.strip()}: {_said(error)}")
+            commands.answers.failed(line.strip(), _said(error))
             return False
     return True
 
@@ -79,13 +78,13 @@ def _attempt(commands: Commands, call: Callable[[], None]) -> bool:
         return False
     except KeyboardInterrupt:
         commands.session.renew()
-        commands.drawing.say("broken off", "yellow")
+        commands.answers.say("broken off", "yellow")
     except InterruptedSearchError as error:
-        commands.drawing.say(str(error), "yellow")
+        commands.answers.say(str(error), "yellow")
     except NothingFoundError as error:
-        commands.drawing.say(str(error), "yellow")
+        commands.answers.say(str(error), "yellow")
     except Exception as error:  # noqa: BLE001 (the session outlives whatever a fold raises)
-        commands.drawing.say(_said(error), "red")
+        commands.answers.say(_said(error), "red")
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
@@ -10,12 +11,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from everwhen import Change, Explanation, RecordedEvent, UndoPlan, plain
+from everwhen import BranchInfo, Change, Explanation, RecordedEvent, UndoPlan, Written, plain
 from everwhen.cli import looks
 from everwhen.cli.change_tree import change_sketch, change_tree
+from everwhen.cli.exits import say
 from everwhen.cli.terminal import Column, Output
+from everwhen.cli.travel_views import BlameEntry, BlameView, WrittenView
+from everwhen.cli.undo_views import TypeOf
 from everwhen.cli.views import EventView, utc
-from everwhen.debugging import Breakpoint, Stop, sketch
+from everwhen.debugging import Breakpoint, PathTrigger, Stop, ValueTrigger, sketch
 from everwhen.debugging.sketches import size_of
 from everwhen.paths import keys_of, part_of, text_of
 
@@ -76,7 +80,9 @@ class Drawing:
         )
 
     def stop(self, stop: Stop, event: RecordedEvent[Any] | None) -> None:
-        """Where one is, and why."""
+        """Where one is, and why, and what was said on the way there."""
+        for log in stop.logs:
+            self.say(f"  {log.position}  {log.text}", "dim")
         why = _why(stop)
         if event is None:
             self.show(Text.assemble(("○ ", "bold green"), ("before the first event", "bold"), why))
@@ -88,8 +94,9 @@ class Drawing:
             said = f"  the fold raised {type(stop.error).__name__}: {stop.error}"
             self.say(looks.shown_name(" ".join(said.split("\n"))), "red")
 
-    def changes(self, changes: Sequence[Change], *, most: int = _MOST) -> None:
+    def changes(self, changes: Sequence[Change], *, whole: bool = False) -> None:
         """What changed, as a tree; in a pipe a line for each."""
+        most = len(changes) if whole else _MOST
         if not changes:
             self.say("  nothing changed", "dim")
         elif self.out.is_terminal:
@@ -154,6 +161,12 @@ class Drawing:
         count = len(explanation.correlated)
         self.say(f"  {count:,}{whole} events belong to the correlation {command}", "dim")
 
+    def added(self, breakpoint_: Breakpoint) -> None:
+        """A new one, with its number."""
+        is_watch = isinstance(breakpoint_.trigger, PathTrigger | ValueTrigger)
+        noun = "watch" if is_watch else "breakpoint"
+        self.say(f"{noun} {breakpoint_.number}: {breakpoint_}")
+
     def breakpoints(self, breakpoints: Iterable[Breakpoint]) -> None:
         """The breakpoints, one a line."""
         for one in breakpoints:
@@ -164,17 +177,63 @@ class Drawing:
                 Text.assemble((f"{one.number:>3}", "bold"), f"  {one}", hits, state, style=style)
             )
 
-    def plan(self, plan: UndoPlan) -> None:
+    def around(self, events: Sequence[RecordedEvent[Any]], here: int) -> None:
+        """The events, the one here with a mark."""
+        self.out.list(events, AroundView(here))
+
+    def blame(self, entries: Iterable[BlameEntry]) -> None:
+        """Who wrote each part of a state."""
+        self.out.list(entries, BlameView())
+
+    def history(self, writes: Iterable[Written], earlier: int) -> None:
+        """The values that a part has had."""
+        if earlier:
+            self.say(f"  … {earlier:,} earlier ones", "dim")
+        self.out.list(writes, WrittenView())
+
+    def plan(self, plan: UndoPlan, type_of: TypeOf) -> None:
         """What an undo would append."""
         for write in plan.appended:
             for new in write.events:
-                event = getattr(new, "event", new)
-                said = f"  + {type(event).__name__}  {sketch(event)}"
+                said = f"  + {type_of(new)}  {sketch(new.event)}"
                 self.show(Text.assemble(looks.stream_look(write.stream), (said, "green")))
         for left in plan.uncompensated:
             self.say(f"  {left.event.position} can't be undone: {left.reason}", "red")
         if plan.dependent_count:
             self.say(f"  {plan.dependent_count:,} later events may rest on it", "yellow")
+
+    def branches(self, branches: Iterable[BranchInfo]) -> None:
+        """The branches, one a line."""
+        for info in branches:
+            self.say(f"  {info.name}  behind {info.position:,} of {info.parent}")
+
+    def forked(self, branch: BranchInfo) -> None:
+        """A branch that was made."""
+        self.say(f"branch {branch.name} begins behind position {branch.position:,}")
+
+    def bookmarks(self, bookmarks: Iterable[tuple[str, int]]) -> None:
+        """The bookmarks, one a line."""
+        for name, position in bookmarks:
+            self.say(f"  @{name}  {position:,}")
+
+    def bookmarked(self, name: str, position: int) -> None:
+        """A bookmark that was set."""
+        self.say(f"@{name} is position {position:,}")
+
+    def info(self, about: dict[str, object], position: int, head: int) -> None:
+        """Names and what they stand for."""
+        for name, value in {**about, "position": f"{position:,} of {head:,}"}.items():
+            self.say(f"  {name:<12}{value}")
+
+    def end(self, line: str) -> None:
+        """Let it be seen at once."""
+        del line
+        sys.stdout.flush()
+
+    def failed(self, line: str, reason: str) -> None:
+        """Say it behind what was drawn."""
+        sys.stdout.flush()
+        say(f"{line}: {reason}")
 
     def _fields(self, fields: dict[str, Text]) -> None:
         """Names in one column and values in the next."""

@@ -73,6 +73,10 @@ def debug(
             "--command", "-c", metavar="COMMAND", help="Run this and end. Repeat for several."
         ),
     ] = None,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="For programs: answer each command with a JSON object a line."),
+    ] = False,
     dap: Annotated[
         bool,
         typer.Option("--dap", help="Talk the Debug Adapter Protocol with an editor, on stdio."),
@@ -91,19 +95,24 @@ def debug(
     documents, as at shows it; --fold derives it your way, and --events gives the events' classes.
 
     Commands may also come with --command, or from a pipe. The first one that fails ends the
-    script, with exit code 1; so does a search that finds nothing.
+    script, with exit code 1; so does a search that finds nothing. With --json each answer is an
+    object of its own, written as soon as it is there: the command, and what it tells (position,
+    reason, event, changes, value, breakpoints …), or else the error.
 
     With --dap an editor is the face. It may say in its launch configuration what the options
     here say; over a port only --stream, --category, --branch and --at, as anyone on this machine
     may connect.
     """
     given = LaunchArguments(store, fold_, events, compensations_, stream, category, branch, at)
+    if dap and json:
+        raise Stop("--dap has a protocol of its own; leave out --json", USAGE)
     if dap:
         raise typer.Exit(_serve(given, port))
     if port is not None:
         raise Stop("--port goes with --dap", USAGE)
     if store is None:
         raise Stop("name a STORE", USAGE)
+    from everwhen.cli.debug_answers import Records
     from everwhen.cli.debug_commands import Commands
     from everwhen.cli.debug_prompt import interact, run_script
     from everwhen.cli.debug_views import Drawing
@@ -111,9 +120,10 @@ def debug(
     with _session(given) as session:
         about: dict[str, object] = {"store": store, "branch": session.store.name}
         about |= {"of": stream or category or "everything"}
-        commands = Commands(session, Drawing(Output(json=False)), about)
+        out = Output(json=json)
+        commands = Commands(session, Records(out) if json else Drawing(out), about)
         moment = given_moment_of(at)
-        if command or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        if command or json or not (sys.stdin.isatty() and sys.stdout.isatty()):
             lines: Iterable[str] = command or sys.stdin
             done = run_script(commands, moment, lines)
             raise typer.Exit(OK if done else NO)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from everwhen import NewEvent, RecordedEvent, UndoPlan, UnknownEvent, Write
+from everwhen import NewEvent, RecordedEvent, Store, UndoPlan, UnknownEvent, Write
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,6 +17,17 @@ TypeOf: TypeAlias = Callable[[NewEvent[Any]], str]
 
 _MOST: Final = 40
 """So many events of a kind are drawn in a terminal; the others are counted."""
+
+
+def type_names(store: Store) -> TypeOf:
+    """How a store names the types of new events."""
+    names = {cls: declared.name for cls, declared in store.event_types.current().items()}
+
+    def type_of(new: NewEvent[Any]) -> str:
+        event = new.event
+        return event.type if isinstance(event, UnknownEvent) else names[type(event)]
+
+    return type_of
 
 
 def record(plan: UndoPlan, type_of: TypeOf) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from uuid import UUID
 
 import typer
@@ -11,20 +11,18 @@ import typer
 from everwhen import (
     CommitMetadata,
     Correlation,
-    NewEvent,
     Positions,
     Receipt,
     Undo,
     UndoPlan,
     UndoTarget,
-    UnknownEvent,
 )
 from everwhen.cli.exits import USAGE, Stop
 from everwhen.cli.opening import existing
 from everwhen.cli.options import BranchOption, EventsOption, JsonOption, StoreArgument
 from everwhen.cli.own_code import compensations, event_types
 from everwhen.cli.terminal import Output
-from everwhen.cli.undo_views import drawn, record, rows
+from everwhen.cli.undo_views import TypeOf, drawn, record, rows, type_names
 from everwhen.cli.views import utc
 
 _RANGE: Final = re.compile(r"(\d+)(?:-|\.\.)(\d*)", re.ASCII)
@@ -95,8 +93,7 @@ def undo(
         undoing = Undo(opened, own)
         make = undoing.plan_redo if redo else undoing.plan
         plan = make(meant, dependents=dependents)
-        names = {cls: declared.name for cls, declared in opened.event_types.current().items()}
-        _show(out, plan, names, applied=apply)
+        _show(out, plan, type_names(opened), applied=apply)
         plan.check(allow_partial=allow_partial)
         if apply:
             receipt = undoing.undo(
@@ -124,11 +121,7 @@ def _target(text: str, by: str | None) -> UndoTarget:
         return text
 
 
-def _show(out: Output, plan: UndoPlan, names: dict[type[Any], str], *, applied: bool) -> None:
-    def type_of(new: NewEvent[Any]) -> str:
-        event = new.event
-        return event.type if isinstance(event, UnknownEvent) else names[type(event)]
-
+def _show(out: Output, plan: UndoPlan, type_of: TypeOf, *, applied: bool) -> None:
     if out.json:
         out.line(record(plan, type_of))
     elif out.is_terminal:
