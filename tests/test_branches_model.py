@@ -18,13 +18,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.expected_merges import FROM, expected_merge, merge_commit
 from tests.test_model import EVENTS, STREAMS, WRITES, Closed, Opened, outcome, queries, selectors
 
 from everwhen import (
+    BranchError,
     Checkpoint,
     Commit,
     Condition,
     EverwhenError,
+    MergeError,
+    Merging,
     Query,
     Receipt,
     Snapshot,
@@ -46,16 +50,35 @@ class World:
     store: Store
     model: Store
     follower: Subscription
+    parent: World | None = None
+    fork: int = 0
     commits: list[tuple[Commit, Receipt]] = field(default_factory=list)
     events: list[tuple[str, Any]] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        info = self.store.branch_info
+        return "main" if info is None else info.id
+
+    def lineage(self, until: int = 1 << 60) -> list[tuple[str, int]]:
+        """The worlds that it consists of, each with the last position that it has of it."""
+        above = self.parent.lineage(min(until, self.fork)) if self.parent is not None else []
+        return [*above, (self.name, until)]
+
+    def shared_with(self, other: World) -> int:
+        pairs = zip(self.lineage(), other.lineage(), strict=False)
+        return max(min(mine, theirs) for (name, mine), (same, theirs) in pairs if name == same)
 
     def written(self, commit: Commit, receipt: Receipt) -> None:
         self.commits.append((commit, receipt))
         self.events += [(write.stream, event) for write in commit.writes for event in write.events]
 
 
-class BranchesMachine(RuleBasedStateMachine):
+class WorldsMachine(RuleBasedStateMachine):
+    """A store and some branches, each beside its model."""
+
     location = "memory:"
+    examples = 40
 
     @initialize(starts=st.lists(st.lists(WRITES, max_size=6), min_size=1, max_size=3))
     def begin(self, starts: list[list[list[Write]]]) -> None:
@@ -119,14 +142,82 @@ class BranchesMachine(RuleBasedStateMachine):
             at = None
         name = f"branch {len(self.worlds)}"
         branch = parent.store.create_branch(name, at)
-        world = World(name, branch, self.model(), branch.subscribe())
+        fork = shared[-1][1].position if shared else 0
+        world = World(name, branch, self.model(), branch.subscribe(), parent, fork)
         for commit, receipt in shared:
-            plain = Commit(commit.writes, None, commit.id, recorded_at=receipt.recorded_at)
+            plain = Commit(
+                commit.writes, None, commit.id, commit.metadata, recorded_at=receipt.recorded_at
+            )
             guess = [Write(w.stream, w.events) for w in plain.writes]
             again = world.model.commit(msgspec.structs.replace(plain, writes=guess))
             assert again == receipt
             world.written(commit, receipt)
         self.worlds.append(world)
+
+    @rule(which=st.integers(0, 5), writes=WRITES)
+    def append(self, which: int, writes: list[Write]) -> None:
+        self.commit(which, self.with_id(writes, None))
+
+    @rule(
+        which=st.integers(0, 5),
+        other=st.integers(0, 5),
+        strategy=st.sampled_from(["fail", "ours", "theirs", "redecide"]),
+    )
+    def merge(self, which: int, other: int, strategy: Any) -> None:
+        """Any world into any other: parents, children, cousins, and what was merged before."""
+        target, source = self.world(which), self.world(other)
+        merging = Merging(target.store)
+        if target is source:
+            with pytest.raises(BranchError, match="it is the same branch"):
+                merging.plan(source.store)
+            return
+        base, up_to = target.shared_with(source), source.store.head().position
+        assert target.store.shared_with(source.store) == base
+        wanted = expected_merge(target.commits, source.commits, base, source.id, strategy)
+        plan = merging.plan(source.store, strategy=strategy)
+        assert [(item.outcome, item.is_settled) for item in plan.items] == wanted.outcomes
+        record = {"branch": source.name, "id": source.id, "up_to": up_to, "commits": 0}
+        if not all(is_settled for _, is_settled in wanted.outcomes):
+            with pytest.raises(MergeError):
+                merging.merge(source.store, strategy=strategy)
+            return
+        receipt = merging.merge(source.store, strategy=strategy)
+        done = [r for c, r in target.commits if c.metadata and c.metadata.extras == {FROM: record}]
+        if receipt is None:
+            assert not wanted.writes
+        elif receipt.repeated:
+            assert receipt.commit_id in {one.commit_id for one in done}
+        else:
+            assert wanted.writes
+            commit = merge_commit(wanted, target.commits, receipt, record)
+            assert target.model.commit(commit) == receipt
+            assert list(target.model.commit_events(receipt.commit_id)) == list(
+                target.store.commit_events(receipt.commit_id)
+            )
+            target.written(commit, receipt)
+
+    @rule(seconds=st.integers(-20, 20))
+    def time_passes(self, seconds: int) -> None:
+        self.clock.advance(seconds)
+
+    @rule(which=st.integers(0, 5))
+    def follow(self, which: int) -> None:
+        world = self.world(which)
+        head = world.model.head().position
+        position = world.follower.position
+        for event in world.model.read(Query().after(position)):
+            assert next(world.follower) == event
+        assert world.follower.position == head
+
+    @invariant()
+    def everything_is_as_it_was_written(self) -> None:
+        for world in getattr(self, "worlds", []):
+            assert world.store.head() == world.model.head()
+            assert world.store.head().position == len(world.events)
+
+
+class BranchesMachine(WorldsMachine):
+    """All that can be done to them."""
 
     @rule(which=st.integers(0, 5), back=st.integers(1, 12))
     def fork_anywhere(self, which: int, back: int) -> None:
@@ -139,10 +230,6 @@ class BranchesMachine(RuleBasedStateMachine):
             after = min(end for end in ends if end > position)
             with pytest.raises(EverwhenError, match=f"begin at {after} with it, or at {before} "):
                 world.store.create_branch("torn", position)
-
-    @rule(which=st.integers(0, 5), writes=WRITES)
-    def append(self, which: int, writes: list[Write]) -> None:
-        self.commit(which, self.with_id(writes, None))
 
     @rule(which=st.integers(0, 5), stream=st.sampled_from(STREAMS), event=EVENTS)
     def append_with_a_fresh_id(self, which: int, stream: str, event: Any) -> None:
@@ -199,10 +286,6 @@ class BranchesMachine(RuleBasedStateMachine):
         self.commit(
             which, self.with_id([Write(stream, [Opened(n % 3) for n in range(count)])], None)
         )
-
-    @rule(seconds=st.integers(-20, 20))
-    def time_passes(self, seconds: int) -> None:
-        self.clock.advance(seconds)
 
     @rule(which=st.integers(0, 5), query=queries())
     def read(self, which: int, query: Query) -> None:
@@ -298,15 +381,6 @@ class BranchesMachine(RuleBasedStateMachine):
             world.store = self.worlds[0].store.branch(world.name)
             world.follower = world.store.subscribe(Query().after(position))
 
-    @rule(which=st.integers(0, 5))
-    def follow(self, which: int) -> None:
-        world = self.world(which)
-        head = world.model.head().position
-        position = world.follower.position
-        for event in world.model.read(Query().after(position)):
-            assert next(world.follower) == event
-        assert world.follower.position == head
-
     @rule()
     def list_branches(self) -> None:
         found = {info.name: info for info in self.worlds[0].store.branches()}
@@ -314,21 +388,31 @@ class BranchesMachine(RuleBasedStateMachine):
             assert found.pop(world.name).head == world.model.head().position
         assert not found
 
-    @invariant()
-    def everything_is_as_it_was_written(self) -> None:
-        for world in getattr(self, "worlds", []):
-            assert world.store.head() == world.model.head()
-            assert world.store.head().position == len(world.events)
+
+class MergesMachine(WorldsMachine):
+    """Little but facts, which contradict one another, and merges."""
+
+    examples = 150
+
+    @rule(which=st.integers(0, 5), stream=st.sampled_from(STREAMS[:2]), number=st.integers(0, 2))
+    def tell(self, which: int, stream: str, number: int) -> None:
+        self.commit(which, self.with_id([Write(stream, [Opened(number)])], None))
+
+    @rule(which=st.integers(0, 5))
+    def compare(self, which: int) -> None:
+        self.both(which, lambda store: list(store.read()))
+        self.both(which, lambda store: [store.stream(name) for name in STREAMS])
 
 
 @pytest.mark.parametrize("location", ["memory:", "FOLDER/store.db"], ids=["memory", "sqlite"])
-def test_branches_are_what_they_model(location: str) -> None:
-    class Machine(BranchesMachine):
+@pytest.mark.parametrize("base", [BranchesMachine, MergesMachine], ids=["branches", "merges"])
+def test_branches_are_what_they_model(base: type[WorldsMachine], location: str) -> None:
+    class Machine(base):  # type: ignore[misc, valid-type]
         pass
 
     Machine.location = location
     Machine.TestCase.settings = settings(
-        max_examples=40, stateful_step_count=40, deadline=None, print_blob=True
+        max_examples=base.examples, stateful_step_count=40, deadline=None, print_blob=True
     )
     Machine.TestCase("runTest").debug()
 
