@@ -359,7 +359,7 @@ def test_what_a_fold_raises_is_in_the_answer(shell: Shell, shop: Path, tmp_path:
     assert shell("debug", shop, "--json", "--dap").code == 2
 
 
-def test_control_c_ends_a_search_and_not_the_session(tmp_path: Path) -> None:
+def test_a_large_store_and_control_c_ends_a_search_but_not_the_session(tmp_path: Path) -> None:
     path = tmp_path / "long.db"
     with open_store(path, durable=False) as store:
         for start in range(30):
@@ -375,6 +375,13 @@ def test_control_c_ends_a_search_and_not_the_session(tmp_path: Path) -> None:
             timedb.process.send("\x03")
             assert "interrupted; still at position 300000" in timedb.end(), line
         assert "s-29@9999" in timedb("back")
+        assert "s-14@10000" in timedb("goto 150000")
+        assert "s-15@1" in timedb("step")
+        assert "s-14@9999" in timedb("back 2")
+        timedb("delete")
+        timedb("watch s-3.data.n")
+        assert "s-3@10000" in timedb("rcontinue")
+        assert "s-3@9999" in timedb("rcontinue")
         timedb.process.send("\x04")
         assert timedb.leave() == 0
     finally:
