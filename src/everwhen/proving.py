@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from everwhen.contract import StoredSlice
@@ -11,7 +12,7 @@ from everwhen.query import Query
 from everwhen.tilestores import TileStore
 from everwhen_verify.entries import FIRST, evidence_of, leaf_of
 from everwhen_verify.errors import MalformedError
-from everwhen_verify.merkle import consistency_path, inclusion_path
+from everwhen_verify.merkle import Node, consistency_path, inclusion_path
 from everwhen_verify.proofs import Proof
 from everwhen_verify.tiles import WIDTH
 
@@ -34,18 +35,45 @@ def _inclusion(tiles: TileStore, position: int, read: Read) -> Proof:
     if at is None:
         raise MerkleLogError("nothing is sealed yet, so nothing can be proven; seal first")
     size = at.checkpoint.size
+    node = nodes(tiles, size).node
     tile = tile_at(tiles, size, position)
-    index, slices = _commit_at(read, tile * WIDTH, position_after(tiles, tile), position)
+    start, after = tile * WIDTH, position_after(tiles, tile)
+    span = range(start, min(start + WIDTH, size))
+    through = position_after(tiles, tile + 1) - after if len(span) == WIDTH else 0
+    likely = start + (position - after) * len(span) // through if through else start
+    found = _found(read, position, sorted(span, key=lambda i: abs(i - likely)), node)
+    if found is None:
+        found = _commit_at(read, start, after, position)
+    index, slices = found
     if not slices:
         raise MerkleLogError(f"nothing stands at position {position}; give one up to the head's")
     if index >= size:
         raise MerkleLogError(f"position {position} is not sealed yet; seal, then prove")
-    node = nodes(tiles, size).node
     previous = node(0, index - 1) if index else FIRST
     if leaf_of(index, previous, slices) != node(0, index):
         raise TamperedError(f"the commit at position {position} is not the one that was signed")
     path = inclusion_path(index, size, node)
     return Proof(index, tuple(path), at.note, evidence_of(index, previous, slices))
+
+
+def _found(
+    read: Read, position: int, candidates: Sequence[int], node: Node
+) -> tuple[int, list[StoredSlice]] | None:
+    """The same as `_commit_at`, by the leaves that it may be, the likeliest first.
+
+    Only the commit itself is read: the leaf that it hashes to says where it stands. None for a
+    commit of several slices, and where no leaf is its.
+    """
+    page = read(Query(after_position=position - 1), 2)
+    after = page.slices[1:] or read(Query(after_position=page.cursor), 1).slices
+    if not page.slices or page.slices[0].first_index or (after and after[0].first_index):
+        return None
+    slices = page.slices[:1]
+    for index in candidates:
+        previous = node(0, index - 1) if index else FIRST
+        if leaf_of(index, previous, slices) == node(0, index):
+            return index, slices
+    return None
 
 
 def _commit_at(read: Read, index: int, after: int, position: int) -> tuple[int, list[StoredSlice]]:
