@@ -18,15 +18,14 @@ import time
 from pathlib import Path
 
 import pexpect
-from benchmarks.histories import histories
+from benchmarks.histories import CASINO, histories
 
-from bitcraps.events import EVENTS
 from bitcraps.projections import leaderboard
 from everwhen import TimeMachine, open_store
 
 ANSWERS = "\x1b[?2004h"  # the prompt takes input again
 BEGINS = "\x1b[?2004l"
-FOLD = ("--fold", "bitcraps.projections:leaderboard", "--events", "bitcraps.events:EVENTS")
+FOLD = ("--fold", "bitcraps.projections:leaderboard", "--events", "benchmarks.histories:CASINO")
 
 
 class Terminal:
@@ -76,7 +75,7 @@ def measured(store: Path, events: int) -> dict[str, float]:
     terminal = Terminal(store)
     found = {"open, without waypoints": terminal.opened}
     terminal.process.close(force=True)
-    with open_store(store, events=EVENTS, durable=False) as opened:
+    with open_store(store, events=CASINO, durable=False) as opened:
         TimeMachine(opened, leaderboard).prepare()
     terminal = Terminal(store)
     found["open"] = terminal.opened

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bitcraps.casino import open_casino
 from bitcraps.night import Night, Plan
+from bitcraps.places import Places
 from everwhen import EverwhenError
 
 try:
@@ -42,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         with tempfile.TemporaryDirectory(prefix="bitcraps-") as folder:
-            location = given.store or str(Path(folder) / "night.db")
-            return asyncio.run(_night(console, location, plan, given))
+            places = Places.beside(Path(given.store or f"{folder}/night.db"))
+            return asyncio.run(_night(console, places, plan, given))
     except EverwhenError as error:
         print(f"bitcraps: {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -54,17 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-async def _night(console: Console, location: str, plan: Plan, given: argparse.Namespace) -> int:
-    async with open_casino(location) as casino:
-        night = Night(casino, plan)
-        await _played(console, night, quiet=given.quiet)
-        if night.last_position == night.first_position:
-            console.print("Nobody came to play.")
-            return 0
-        findings = await print_summary(console, night)
-        winner = await print_travels(console, night)
+async def _night(console: Console, places: Places, plan: Plan, given: argparse.Namespace) -> int:
+    with places.open_vault() as vault:
+        async with open_casino(places.store, vault) as casino:
+            night = Night(casino, plan)
+            await _played(console, night, quiet=given.quiet)
+            if night.last_position == night.first_position:
+                console.print("Nobody came to play.")
+                return 0
+            findings = await print_summary(console, night)
+            winner = await print_travels(console, night)
     if given.store:
-        print_invitation(console, night, winner, location)
+        print_invitation(console, night, winner, places)
     else:
         console.print(
             "\n[dim]The store was a passing one; name a file to keep the next night.[/dim]"

@@ -88,7 +88,7 @@ def open_account(command: OpenAccount, account: Account) -> list[Event]:
     """A new account, empty. Refuses a second one for the same player."""
     if account.exists:
         raise AccountExists(command.player)
-    return [AccountOpened(command.player, command.name)]
+    return [AccountOpened(command.player, command.name, command.email)]
 
 
 def deposit(command: Deposit, account: Account) -> list[Event]:

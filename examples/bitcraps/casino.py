@@ -50,6 +50,7 @@ from everwhen import (
     RecordedEvent,
     StateOf,
     Timer,
+    Vault,
     system_clock,
 )
 from everwhen.aio import CommandBus, ProjectionRunner, QueryBus, ReactionRunner, Store, open_store
@@ -118,21 +119,32 @@ class Casino(msgspec.Struct, frozen=True):
 
 
 def open_books(
-    location: str | os.PathLike[str], *, clock: Clock = system_clock, durable: bool = True
+    location: str | os.PathLike[str],
+    vault: Vault,
+    *,
+    clock: Clock = system_clock,
+    durable: bool = True,
 ) -> AbstractAsyncContextManager[Store]:
-    """The casino's store alone, with its event types. Raises what `open_store` raises."""
-    return open_store(location, events=EVENTS, clock=clock, durable=durable)
+    """The casino's store alone, with its event types, and the players' keys in the vault.
+
+    Raises what `open_store` raises.
+    """
+    return open_store(location, events=EVENTS, vault=vault, clock=clock, durable=durable)
 
 
 @asynccontextmanager
 async def open_casino(
-    location: str | os.PathLike[str], *, clock: Clock = system_clock, durable: bool = True
+    location: str | os.PathLike[str],
+    vault: Vault,
+    *,
+    clock: Clock = system_clock,
+    durable: bool = True,
 ) -> AsyncIterator[Casino]:
     """The casino over a store, with its read models and its reaction following in the background.
 
     Raises what `open_store` raises.
     """
-    async with open_books(location, clock=clock, durable=durable) as store:
+    async with open_books(location, vault, clock=clock, durable=durable) as store:
         bus = CommandBus(store, decisions)
         async with (
             ProjectionRunner(store, PROJECTIONS) as runner,

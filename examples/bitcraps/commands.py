@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
 import msgspec
 
 from bitcraps.bets import BetKind
+from everwhen import Personal
 
 Amount: TypeAlias = Annotated[int, msgspec.Meta(gt=0, le=10**12)]
 """Whole units; bounded, so that no sum outgrows 64 bits."""
 
 Id: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")]
 Words: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
+Email: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[^@\s]+@[^@\s]+\Z", max_length=254)]
 Hex32: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 """32 bytes, in hex."""
 
 
 class OpenAccount(msgspec.Struct, frozen=True):
-    """Become a player."""
+    """Become a player. Commands are kept beside their events, and what is personal is encrypted."""
+
+    data_subject: ClassVar[str] = "player"
 
     player: Id
-    name: Words
+    name: Personal[Words]
+    email: Personal[Email]
 
 
 class Deposit(msgspec.Struct, frozen=True):

@@ -2,6 +2,9 @@
 
 A game is one shooter's hand: from its first come-out roll to the seven-out, which settles every
 bet on the table. Whatever concerns a player's money is tagged ``player:<id>``.
+
+Who a player is in real life stands in one place, `AccountOpened`, encrypted. Once a player is
+forgotten that reads as `everwhen.Erased`; the id, and the money, go on.
 """
 
 from __future__ import annotations
@@ -9,16 +12,18 @@ from __future__ import annotations
 from typing import Final
 
 from bitcraps.bets import BetKind
-from everwhen import Event
+from everwhen import Event, Personal
 
 
 class AccountOpened(Event):
-    """Somebody became a player."""
+    """Somebody became a player. The id that they chose says nothing of who they are."""
 
     tag_fields = ("player",)
+    data_subject = "player"
 
     player: str
-    name: str
+    name: Personal[str]
+    email: Personal[str]
 
 
 class Deposited(Event):

@@ -39,10 +39,10 @@ PROJECTIONS: Final[tuple[Projection[Any] | TableProjection, ...]] = (
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """A player's row of the leaderboard."""
+    """A player's row of the leaderboard. ``name`` is None once the player has been forgotten."""
 
     player: str
-    name: str
+    name: str | None
     net: int
     wagered: int
     won: int

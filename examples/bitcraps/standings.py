@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bitcraps.events import AccountOpened, BetLost, BetPushed, BetWon, PayoutTakenBack, PlayerJoined
-from everwhen import RecordedEvent, TableProjection, Tables
+from everwhen import Erased, RecordedEvent, TableProjection, Tables
 
 standings: Final = TableProjection(
     "standings",
@@ -13,7 +13,7 @@ standings: Final = TableProjection(
         """
         CREATE TABLE {leaderboard} (
             player TEXT PRIMARY KEY,
-            name TEXT NOT NULL,
+            name TEXT,
             net INTEGER NOT NULL DEFAULT 0,
             wagered INTEGER NOT NULL DEFAULT 0,
             won INTEGER NOT NULL DEFAULT 0,
@@ -24,6 +24,7 @@ standings: Final = TableProjection(
     ],
 )
 """Each player's net win, what they wagered and won on settled bets, and how many games they sat in.
+Without a name, the player has been forgotten: the tables are built anew then.
 
 Rows and position change in one transaction, so that a crash counts no bet twice and forgets none.
 """
@@ -31,7 +32,8 @@ Rows and position change in one transaction, so that a crash counts no bet twice
 
 @standings.on(AccountOpened)
 def _(tables: Tables, recorded: RecordedEvent[AccountOpened]) -> None:
-    row = (recorded.event.player, recorded.event.name)
+    name = recorded.event.name
+    row = (recorded.event.player, None if isinstance(name, Erased) else name)
     tables.execute("INSERT INTO {leaderboard} (player, name) VALUES (?, ?)", row)
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from bitcraps.bets import BetKind
 from bitcraps.inspection import Findings, inspect_store
 from bitcraps.night import Night
+from bitcraps.places import Places
 from bitcraps.projections import HouseEdge
 from bitcraps.questions import EdgesSeen, Standing, TopPlayers
 
@@ -53,9 +54,10 @@ async def print_summary(console: Console, night: Night) -> Findings:
     return findings
 
 
-def print_invitation(console: Console, night: Night, player: str, location: str) -> None:
+def print_invitation(console: Console, night: Night, player: str, places: Places) -> None:
     """What to try next on the store."""
-    store = shlex.quote(location)
+    store = shlex.quote(str(places.store))
+    vault = f"--vault {shlex.quote(str(places.vault))}"
     middle = (night.first_position + night.last_position) // 2
     events = "--events bitcraps.events:EVENTS"
     code = f"--fold bitcraps.ledger:ledger {events}"
@@ -63,9 +65,9 @@ def print_invitation(console: Console, night: Night, player: str, location: str)
     commands = (
         f"everwhen info {store}",
         f"everwhen read {store} --tag player:{player} --backwards --limit 10",
-        f"PYTHONPATH=examples everwhen at {store} {middle} {code}",
-        f"PYTHONPATH=examples everwhen when {store} 'state[\"{player}\"] > 100' {nets}",
-        f"PYTHONPATH=examples everwhen blame {store} {nets}",
+        f"PYTHONPATH=examples everwhen {vault} at {store} {middle} {code}",
+        f"PYTHONPATH=examples everwhen {vault} when {store} 'state[\"{player}\"] > 100' {nets}",
+        f"PYTHONPATH=examples everwhen {vault} blame {store} {nets}",
     )
     heading(console, "Try next")
     for command in commands:
@@ -89,7 +91,8 @@ def leaders(standings: Sequence[Standing], *, brief: bool = False) -> Renderable
     table = plain_table("player", "net", *(() if brief else ("wagered", "won", "games")))
     for row in standings:
         figures = () if brief else (f"{row.wagered:,}", f"{row.won:,}", f"{row.games:,}")
-        table.add_row(row.name, money(row.net), *figures)
+        name = Text("(erased)", "dim") if row.name is None else Text(row.name)
+        table.add_row(name, money(row.net), *figures)
     return table
 
 

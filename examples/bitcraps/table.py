@@ -69,7 +69,7 @@ class Table:
         mine = Query().tags(f"player:{person.id}")
         person.account = (await Repository(self._night.casino.store, account).load(mine)).state
         if not person.account.exists:
-            await self._send(OpenAccount(person.id, person.name))
+            await self._send(OpenAccount(person.id, person.name, person.email))
         await self._send(Deposit(person.id, 100 * self.minimum))
 
     async def _count_purses(self) -> None:

@@ -70,7 +70,7 @@ class Casino:
         self.settled: dict[int, Event] = {}
         self.send(StartGame("g", "t", "p0", 1, 200, commitment(self.house.seed("g", 1))))
         for player in self.accounts:
-            self.send(OpenAccount(player, player.upper()))
+            self.send(OpenAccount(player, player.upper(), f"{player}@example.org"))
             self.send(Deposit(player, 1_000))
             self.send(JoinGame("g", player, f"{player} for luck"))
 

@@ -30,10 +30,12 @@ def after(*events: Event) -> Account:
 
 
 def test_an_account_is_opened_once() -> None:
-    assert open_account(OpenAccount("ann", "Ann"), NOBODY) == [AccountOpened("ann", "Ann")]
-    assert after(AccountOpened("ann", "Ann")) == Account(exists=True)
+    assert open_account(OpenAccount("ann", "Ann", "a@example.org"), NOBODY) == [
+        AccountOpened("ann", "Ann", "a@example.org")
+    ]
+    assert after(AccountOpened("ann", "Ann", "a@example.org")) == Account(exists=True)
     with pytest.raises(AccountExists, match="'ann'") as caught:
-        open_account(OpenAccount("ann", "Ann"), ANN)
+        open_account(OpenAccount("ann", "Ann", "a@example.org"), ANN)
     assert caught.value.player == "ann"
 
 

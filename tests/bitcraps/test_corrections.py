@@ -26,12 +26,12 @@ from bitcraps.events import (
 )
 from bitcraps.game import game
 from bitcraps.ledger import ledger
-from everwhen import Event, Positions, Query, Refusal, Store, Undo, UndoError, open_store
+from everwhen import PLAINTEXT, Event, Positions, Query, Refusal, Store, Undo, UndoError, open_store
 
 
 @pytest.fixture
 def store() -> Iterator[Store]:
-    with open_store("memory:", events=EVENTS) as opened:
+    with open_store("memory:", events=EVENTS, vault=PLAINTEXT) as opened:
         yield opened
 
 
@@ -79,7 +79,7 @@ def test_odds_go_back_with_the_bet_in_front_of_them(store: Store) -> None:
 
 def test_a_deposit_that_was_spent_stays(store: Store) -> None:
     write(store, Deposited("ann", 100), Deposited("ann", 7), *SEATED, bet(1, BetKind.FIELD, 50))
-    write(store, AccountOpened("ann", "Ann"))
+    write(store, AccountOpened("ann", "Ann", "a@example.org"))
     undo = Undo(store, corrections)
     with pytest.raises(UndoError, match="holds 57, and 100 are needed"):
         undo.undo(1)
@@ -90,7 +90,12 @@ def test_a_deposit_that_was_spent_stays(store: Store) -> None:
 
 
 def test_a_withdrawal(store: Store) -> None:
-    write(store, Deposited("ann", 100), Withdrawn("ann", 60), AccountOpened("ann", "Ann"))
+    write(
+        store,
+        Deposited("ann", 100),
+        Withdrawn("ann", 60),
+        AccountOpened("ann", "Ann", "a@example.org"),
+    )
     undo = Undo(store, corrections)
     undo.undo(2)
     assert account_of(store).balance == 100

@@ -38,7 +38,7 @@ from bitcraps.projections import (
     leaderboard,
     top,
 )
-from everwhen import Event, Fold, Query, open_store
+from everwhen import PLAINTEXT, Event, Fold, Query, open_store
 
 HAND: list[Event] = [
     Deposited("ann", 100),
@@ -153,7 +153,7 @@ def test_an_audit_finds_luck_that_was_tampered_with(evening: list[Event]) -> Non
 
 
 def test_a_store_gives_back_the_same(evening: list[Event]) -> None:
-    with open_store("memory:", events=EVENTS) as store:
+    with open_store("memory:", events=EVENTS, vault=PLAINTEXT) as store:
         for event in evening:
             owner = getattr(event, "player", None)
             store.append("game-g" if hasattr(event, "game") else f"account-{owner}", [event])

@@ -19,14 +19,14 @@ from bitcraps.dice import commitment
 from bitcraps.events import EVENTS
 from bitcraps.inspection import Findings, inspect_store
 from bitcraps.invariants import invariants
-from everwhen import MergeError, Merging, Refusal, Store, aio, open_store
+from everwhen import PLAINTEXT, MergeError, Merging, Refusal, Store, aio, open_store
 
 STRATEGIES = ["fail", "ours", "theirs", "redecide"]
 
 
 def inspected(path: str) -> Findings:
     async def inspect() -> Findings:
-        async with aio.open_store(path, events=EVENTS, read_only=True) as store:
+        async with aio.open_store(path, events=EVENTS, vault=PLAINTEXT, read_only=True) as store:
             return await inspect_store(store)
 
     return asyncio.run(inspect())
@@ -80,7 +80,7 @@ def test_the_money_adds_up_after_any_merge(
 ) -> None:
     path = str(tmp_path_factory.mktemp("night") / "casino.db")
     before = Casino(secret, 3)
-    with open_store(path, events=EVENTS, durable=False) as store:
+    with open_store(path, events=EVENTS, vault=PLAINTEXT, durable=False) as store:
         for event in before.events:
             named = getattr(event, "game", None)
             name = f"account-{event.player}" if named is None else f"game-{named}"  # type: ignore[attr-defined]

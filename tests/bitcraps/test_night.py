@@ -30,7 +30,7 @@ from bitcraps.questions import (
     TopPlayers,
 )
 from bitcraps.summary import TRUE_EDGES
-from everwhen import Query
+from everwhen import Query, Vault
 from everwhen.aio import CommandBus, Store
 
 SHORT = Plan(tables=4, players=16, rolls=6)
@@ -43,14 +43,14 @@ async def streams_of(store: Store) -> dict[str, list[Any]]:
     return found
 
 
-async def played(folder: Path, plan: Plan) -> dict[str, list[Any]]:
-    async with open_casino(folder / f"{plan.seed}.db", durable=False) as casino:
+async def played(folder: Path, vault: Vault, plan: Plan) -> dict[str, list[Any]]:
+    async with open_casino(folder / f"{plan.seed}.db", vault, durable=False) as casino:
         await Night(casino, plan).play()
         return await streams_of(casino.store)
 
 
-async def test_a_night_is_well_kept(tmp_path: Path) -> None:
-    async with open_casino(tmp_path / "night.db", durable=False) as casino:
+async def test_a_night_is_well_kept(tmp_path: Path, vault: Vault) -> None:
+    async with open_casino(tmp_path / "night.db", vault, durable=False) as casino:
         night = Night(casino, SHORT)
         await night.play()
         assert all(table.rolls >= 6 for table in night.tables)
@@ -102,17 +102,17 @@ async def _players_believe_what_is_true(casino: Casino, night: Night) -> None:
             assert account.at_stake == 0
 
 
-async def test_the_same_seed_gives_the_same_streams(tmp_path: Path) -> None:
+async def test_the_same_seed_gives_the_same_streams(tmp_path: Path, vault: Vault) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
     plan = Plan(tables=3, players=9, rolls=3, seed=1)
-    once = await played(tmp_path / "one", plan)
-    assert await played(tmp_path / "two", plan) == once
-    assert await played(tmp_path / "two", Plan(tables=3, players=9, rolls=3, seed=2)) != once
+    once = await played(tmp_path / "one", vault, plan)
+    assert await played(tmp_path / "two", vault, plan) == once
+    assert await played(tmp_path / "two", vault, Plan(tables=3, players=9, rolls=3, seed=2)) != once
 
 
-async def test_a_second_night_goes_on_from_the_first(tmp_path: Path) -> None:
-    async with open_casino(tmp_path / "night.db", durable=False) as casino:
+async def test_a_second_night_goes_on_from_the_first(tmp_path: Path, vault: Vault) -> None:
+    async with open_casino(tmp_path / "night.db", vault, durable=False) as casino:
         for number in (1, 2):
             night = Night(casino, Plan(tables=2, players=4, rolls=2))
             await night.play()
@@ -120,8 +120,10 @@ async def test_a_second_night_goes_on_from_the_first(tmp_path: Path) -> None:
         assert (await inspect_store(casino.store)).all_is_well
 
 
-async def test_a_table_finishes_its_hand_when_the_night_is_closed(tmp_path: Path) -> None:
-    async with open_casino(tmp_path / "night.db", durable=False) as casino:
+async def test_a_table_finishes_its_hand_when_the_night_is_closed(
+    tmp_path: Path, vault: Vault
+) -> None:
+    async with open_casino(tmp_path / "night.db", vault, durable=False) as casino:
         night = Night(casino, Plan(tables=2, players=4, rolls=None))
         playing = asyncio.create_task(night.play())
         await asyncio.sleep(0.2)
@@ -132,11 +134,11 @@ async def test_a_table_finishes_its_hand_when_the_night_is_closed(tmp_path: Path
         assert sum(table.rolls for table in night.tables) > 0
 
 
-async def test_what_never_happened_is_found(tmp_path: Path) -> None:
+async def test_what_never_happened_is_found(tmp_path: Path, vault: Vault) -> None:
     path = tmp_path / "night.db"
-    async with open_casino(path, durable=False) as casino:
+    async with open_casino(path, vault, durable=False) as casino:
         await Night(casino, Plan(tables=1, players=2, rolls=2)).play()
-    async with open_books(path, durable=False) as store:
+    async with open_books(path, vault, durable=False) as store:
         (first,) = [e async for e in store.read(Query().types(DiceRolled).limit(1))]
         forged = DiceRolled(first.event.game, 99, 6, 6, first.event.seed, HASH)
         await store.append(first.stream, [forged])
@@ -148,14 +150,17 @@ async def test_what_never_happened_is_found(tmp_path: Path) -> None:
         assert (found.forged, found.wrong, found.impossible) == (1, (receipt.position,), ("other",))
 
 
-async def test_two_buses_on_one_table_lose_nothing(tmp_path: Path) -> None:
+async def test_two_buses_on_one_table_lose_nothing(tmp_path: Path, vault: Vault) -> None:
     """Eight players bet ten times each, half of them by another bus with another store object."""
     path = tmp_path / "night.db"
-    async with open_casino(path, durable=False) as here, open_casino(path, durable=False) as there:
+    async with (
+        open_casino(path, vault, durable=False) as here,
+        open_casino(path, vault, durable=False) as there,
+    ):
         players = [f"p{number}" for number in range(8)]
         await here.bus.send(StartGame("g", "table-1", "p0", 1, 100, HASH))
         for player in players:
-            await here.bus.send(OpenAccount(player, player))
+            await here.bus.send(OpenAccount(player, "Somebody", f"{player}@example.org"))
             await here.bus.send(Deposit(player, 15))
             await here.bus.send(JoinGame("g", player, ""))
 

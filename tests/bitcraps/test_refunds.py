@@ -12,13 +12,13 @@ from bitcraps.casino import Casino, open_casino
 from bitcraps.commands import CancelBet, Deposit, JoinGame, OpenAccount, PlaceBet, StartGame
 from bitcraps.events import BetPlaced, BetRefunded
 from bitcraps.questions import AccountOf
-from everwhen import Query
+from everwhen import Query, Vault
 from everwhen.testing import ManualClock
 
 
 async def _bets_are_placed(casino: Casino) -> None:
     commands: list[Any] = [
-        OpenAccount("ann", "Ann"),
+        OpenAccount("ann", "Ann", "a@example.org"),
         Deposit("ann", 100),
         StartGame("g", "table-1", "ann", 5, 100, HASH),
         JoinGame("g", "ann", "seven"),
@@ -30,9 +30,11 @@ async def _bets_are_placed(casino: Casino) -> None:
         await casino.bus.send(command)
 
 
-async def test_what_is_left_on_the_table_comes_back_after_an_hour(tmp_path: Path) -> None:
+async def test_what_is_left_on_the_table_comes_back_after_an_hour(
+    tmp_path: Path, vault: Vault
+) -> None:
     clock = ManualClock()
-    async with open_casino(tmp_path / "night.db", durable=False, clock=clock) as casino:
+    async with open_casino(tmp_path / "night.db", vault, durable=False, clock=clock) as casino:
         await _bets_are_placed(casino)
         await casino.keeper.catch_up()
         clock.advance(3_599)
@@ -48,12 +50,12 @@ async def test_what_is_left_on_the_table_comes_back_after_an_hour(tmp_path: Path
         assert refunded.metadata.causation_id == placed.event_id
 
 
-async def test_a_casino_that_was_closed_refunds_when_it_opens(tmp_path: Path) -> None:
+async def test_a_casino_that_was_closed_refunds_when_it_opens(tmp_path: Path, vault: Vault) -> None:
     clock = ManualClock()
-    async with open_casino(tmp_path / "night.db", durable=False, clock=clock) as casino:
+    async with open_casino(tmp_path / "night.db", vault, durable=False, clock=clock) as casino:
         await _bets_are_placed(casino)
         await casino.keeper.catch_up()
     clock.advance(86_400)
-    async with open_casino(tmp_path / "night.db", durable=False, clock=clock) as casino:
+    async with open_casino(tmp_path / "night.db", vault, durable=False, clock=clock) as casino:
         await casino.keeper.catch_up()
         assert (await casino.asks.ask(AccountOf("ann"))).data.at_stake == 0
