@@ -178,6 +178,25 @@ async def test_a_command_has_its_entry_in_its_own_commit(tmp_path: Path) -> None
         assert len(await entries(audit)) == 1
 
 
+async def test_what_came_of_a_command_can_be_said() -> None:
+    def outcome(command: Any, events: tuple[Any, ...]) -> dict[str, Any]:
+        assert isinstance(command, Deposit)
+        if command.amount == 99:
+            raise RuntimeError("a bug")
+        return {"events": [type(event).__name__ for event in events]}
+
+    async with await opened() as store:
+        audit = logged(store)
+        bus = CommandBus(store, decisions, middleware=[audited(audit, rules, outcome=outcome)])
+        await bus.send(Deposit(7, 5))
+        with pytest.raises(RuntimeError):
+            await bus.send(Deposit(7, 99))
+        assert await store.version("account-7") == 1
+        done, failed = await entries(audit)
+        assert done.details == {"command": "Deposit", "amount": 5, "events": ["Deposited"]}
+        assert failed.details["outcome"] == "failed"
+
+
 async def test_refusals_failures_and_nothing_have_entries_of_their_own() -> None:
     async with await opened() as store:
         audit = logged(store)

@@ -176,6 +176,25 @@ def test_a_command_has_its_entry_in_its_own_commit(tmp_path: Path) -> None:
         assert len(entries(audit)) == 1
 
 
+def test_what_came_of_a_command_can_be_said() -> None:
+    def outcome(command: Any, events: tuple[Any, ...]) -> dict[str, Any]:
+        assert isinstance(command, Deposit)
+        if command.amount == 99:
+            raise RuntimeError("a bug")
+        return {"events": [type(event).__name__ for event in events]}
+
+    with opened() as store:
+        audit = logged(store)
+        bus = CommandBus(store, decisions, middleware=[audited(audit, rules, outcome=outcome)])
+        bus.send(Deposit(7, 5))
+        with pytest.raises(RuntimeError):
+            bus.send(Deposit(7, 99))
+        assert store.version("account-7") == 1
+        done, failed = entries(audit)
+        assert done.details == {"command": "Deposit", "amount": 5, "events": ["Deposited"]}
+        assert failed.details["outcome"] == "failed"
+
+
 def test_refusals_failures_and_nothing_have_entries_of_their_own() -> None:
     with opened() as store:
         audit = logged(store)

@@ -69,13 +69,13 @@ class Envelope(msgspec.Struct, frozen=True):
 
     ``id`` becomes the commit's id, and makes the command take effect once. ``metadata`` goes over
     what the context provides. ``beside`` makes writes that go into the command's own commit,
-    behind what was decided; it is called anew for each attempt.
+    behind the events that were decided, which it is given; it is called anew for each attempt.
     """
 
     command: Any
     id: UUID | None = None
     metadata: CommitMetadata | None = None
-    beside: tuple[Callable[[], Write], ...] = ()
+    beside: tuple[Callable[[tuple[Any, ...]], Write], ...] = ()
 
     @property
     def user_id(self) -> str | None:
@@ -260,13 +260,13 @@ class CommandBus:
         if sealing is not None and decision.personal is not None:
             commit_id = commit_id or UUID(bytes=self.store._new_id())
             recorded = self.decisions.sealed(recorded, command_place(commit_id), sealing)
-        beside = [make() for make in envelope.beside]
+        events = tuple(_typed(event) for write in writes for event in write.events)
+        beside = [make(events) for make in envelope.beside]
         metadata = _with_command(envelope.metadata, recorded, sum(len(w.events) for w in beside))
         commit = Commit([*writes, *beside], condition, commit_id, metadata)
         receipt = await self.store.commit(commit)
         if not receipt.repeated:
             await self._go_on(subjects, loaded, commit.writes, receipt)
-        events = tuple(_typed(event) for write in writes for event in write.events)
         return CommandResult(events, receipt, attempt)
 
     async def _load(self, subject: _Subject) -> Loaded[Any]:

@@ -27,11 +27,17 @@ from everwhen.queries import QueryResult, Question
 _NO_RULES: Final = AuditRules()
 
 
-def audited(audit: AuditLog, rules: AuditRules = _NO_RULES) -> Middleware:
+def audited(
+    audit: AuditLog,
+    rules: AuditRules = _NO_RULES,
+    *,
+    outcome: Callable[[Any, tuple[Any, ...]], Mapping[str, Any]] | None = None,
+) -> Middleware:
     """Audit each command, by its rule: what it did in the same commit, a no by an entry of its own.
 
-    The bus must be over the audit log's own store. An entry that can be kept nowhere raises
-    `AuditError`, with the command's own error as its context.
+    ``outcome`` may say more, of the command and the events that were decided: what it raises ends
+    the matter, and nothing is written. The bus must be over the audit log's own store. An entry
+    that can be kept nowhere raises `AuditError`, with the command's own error as its context.
     """
 
     def layer(envelope: Envelope, proceed: Proceed, /) -> CommandResult:
@@ -54,8 +60,9 @@ def audited(audit: AuditLog, rules: AuditRules = _NO_RULES) -> Middleware:
 
         entry({})  # found wanting now, rather than when all else is done
 
-        def write() -> Write:
-            return audit.write_for(entry({}))
+        def write(events: tuple[Any, ...]) -> Write:
+            came_out = {} if outcome is None else outcome(envelope.command, events)
+            return audit.write_for(entry(came_out))
 
         try:
             result = proceed(
