@@ -77,7 +77,6 @@ def test_what_is_wrong_is_said(shell: Shell, audited: Path) -> None:
     for words, code, said in (
         (("query", audited, "--action", "dance"), 2, "use one of Create"),
         (("query", "nowhere.db"), 66, "nowhere.db"),
-        (("query", audited, "--vault", "v"), 2, "go together"),
         (("log", audited, "login", "web", "--ip", "here"), 1, "ip_address"),
         (("log", audited, "login", "web", "-d", "x"), 2, "NAME=VALUE"),
         (("export", audited, "-", "--format", "xml"), 2, "ocsf and csv"),
@@ -118,16 +117,16 @@ def test_recover(shell: Shell, audited: Path) -> None:
 
 
 def test_with_a_vault(shell: Shell) -> None:
-    path, vault, keys = (shell.folder / name for name in ("s.db", "vault", "keys"))
+    path, vault, keys = (shell.folder / name for name in ("s.db", "vault", "vault.key"))
     open_store(path).close()
     Vault(vault, KeyFile.create(keys)).close()
-    own = ("--vault", vault, "--keys", keys)
-    done = shell("audit", "log", path, "login", "web", "-u", "ann", "--session", "s9", *own)
+    audit = ("--vault", vault, "audit")
+    done = shell(*audit, "log", path, "login", "web", "-u", "ann", "--session", "s9")
     assert done.code == 0, done.err
-    (record,) = shell("audit", "query", path, "--json", *own).records
+    (record,) = shell(*audit, "query", path, "--json").records
     assert record["session"] == "s9"
     with Vault(vault, KeyFile(keys)) as opened:
         opened.forget("ann")
-    (record,) = shell("audit", "query", path, "--json", *own).records
+    (record,) = shell(*audit, "query", path, "--json").records
     assert record["session"] == {"$erased": "ann/audit/" + record["timestamp"][:7]}
     assert shell("audit", "query", path).code != 0

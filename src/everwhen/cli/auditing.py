@@ -20,13 +20,11 @@ from everwhen import (
     AuditLog,
     AuditRecord,
     AuditResult,
-    KeyFile,
-    Vault,
     open_store,
 )
 from everwhen.cli.exits import NO_INPUT, USAGE, Stop
 from everwhen.cli.here import given_moment
-from everwhen.cli.opening import existing_branch, path_of
+from everwhen.cli.opening import existing_branch, given_vault, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.terminal import Column, Output
 from everwhen.cli.views import utc
@@ -55,13 +53,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(audit, name="audit")
 
 
-VaultOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="FILE", help="The vault that personal fields are sealed by."),
-]
-KeysOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="FILE", help="The key file that opens the vault.")
-]
 UserOption: TypeAlias = Annotated[
     str | None, typer.Option("--user", "-u", metavar="ID", help="Who did it.")
 ]
@@ -112,14 +103,12 @@ def log(
     ip_address: Annotated[str | None, typer.Option("--ip", metavar="ADDRESS")] = None,
     session: Annotated[str | None, typer.Option(metavar="ID")] = None,
     correlation: CorrelationOption = None,
-    vault: VaultOption = None,
-    keys: KeysOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Write an entry into the log."""
     result = AuditResult.PARTIAL_SUCCESS if partial else AuditResult.SUCCESS
-    with _opened(store, branch, vault, keys, write=True) as audit:
+    with _opened(store, branch, write=True) as audit:
         entry = audit.entry(
             _one_of(AuditAction, action, "action"),
             resource,
@@ -159,8 +148,6 @@ def query(
         typer.Option(min=0, metavar="POSITION", help="Go on behind the entry at this position."),
     ] = None,
     oldest_first: Annotated[bool, typer.Option("--oldest-first")] = False,
-    vault: VaultOption = None,
-    keys: KeysOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -169,7 +156,7 @@ def query(
     Columns in a pipe: position, time, user, action, resource, result, reason, IP address, details.
     """
     wanted = _filter(user, action, resource, result, since, until, correlation, text)
-    with _opened(store, branch, vault, keys) as audit:
+    with _opened(store, branch) as audit:
         page = audit.query(wanted, limit=limit, cursor=cursor, oldest_first=oldest_first)
         out = Output(json=json)
         out.list(page.records, AuditView())
@@ -193,8 +180,6 @@ def export(
     correlation: CorrelationOption = None,
     text: TextOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
-    vault: VaultOption = None,
-    keys: KeysOption = None,
     branch: BranchOption = None,
 ) -> None:
     """Export the log, the oldest entries first: a line of OCSF each, or rows of CSV."""
@@ -202,7 +187,7 @@ def export(
     if form != format_:
         raise Stop(f"--format {format_}: there are ocsf and csv", USAGE)
     wanted = _filter(user, action, resource, result, since, until, correlation, text)
-    with _opened(store, branch, vault, keys) as audit:
+    with _opened(store, branch) as audit:
         lines = audit.export("csv" if form == "csv" else "ocsf", wanted)
         if file == "-":
             for line in lines:
@@ -224,8 +209,6 @@ def recover(
     key_file: Annotated[
         str, typer.Option("--key-file", metavar="FILE", help="The fallback's key.")
     ],
-    vault: VaultOption = None,
-    keys: KeysOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -236,7 +219,7 @@ def recover(
     if not Path(key_file).exists():
         raise Stop(f"{key_file}: there is no such key file; check the path", NO_INPUT)
     file = AuditFallback(fallback, AuditFallback.key_from(key_file))
-    with _opened(store, branch, vault, keys, write=True, fallback=file) as audit:
+    with _opened(store, branch, write=True, fallback=file) as audit:
         report = audit.recover()
     out = Output(json=json)
     if not out.is_terminal:
@@ -320,27 +303,20 @@ def _said(value: object) -> object:
 def _opened(
     location: str,
     branch: str | None,
-    vault: str | None,
-    keys: str | None,
     *,
     write: bool = False,
     fallback: AuditFallback | None = None,
 ) -> Iterator[AuditLog]:
     """The log of a store that is there, for somebody who may see all of it."""
-    if (vault is None) != (keys is None):
-        raise Stop("--vault and --keys go together: the vault, and what opens it", USAGE)
     path = path_of(location)
-    for file in (path, None if vault is None else Path(vault)):
-        if file is not None and not file.exists():
-            raise Stop(f"{file}: there is no such file; check the path", NO_INPUT)
+    if path is not None and not path.exists():
+        raise Stop(f"{path}: there is no such file; check the path", NO_INPUT)
     with ExitStack() as stack:
-        opened_vault = (
-            PLAINTEXT
-            if vault is None or keys is None
-            else stack.enter_context(Vault(vault, KeyFile(keys), create=False))
-        )
+        vault = given_vault()
+        if vault is not None:
+            stack.enter_context(vault)
         store = stack.enter_context(
-            open_store(location, read_only=not write, events=[AuditEntry], vault=opened_vault)
+            open_store(location, read_only=not write, events=[AuditEntry], vault=vault or PLAINTEXT)
         )
         chosen = stack.enter_context(existing_branch(store, branch))
         yield AuditLog(chosen, policy=_all, fallback=fallback)
