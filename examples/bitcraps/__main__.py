@@ -12,14 +12,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bitcraps.casino import open_casino
+from bitcraps.forgetting import forgotten
 from bitcraps.night import Night, Plan
 from bitcraps.places import Places
+from bitcraps.proving import prove_roll
 from everwhen import EverwhenError
+from everwhen_verify.errors import VerifyError
 
 try:
     from rich.console import Console
 
     from bitcraps.live import watch
+    from bitcraps.paperwork import print_aftermath, print_proof
     from bitcraps.summary import print_invitation, print_summary
     from bitcraps.travel import print_travels
 except ModuleNotFoundError as missing:
@@ -43,9 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         with tempfile.TemporaryDirectory(prefix="bitcraps-") as folder:
-            places = Places.beside(Path(given.store or f"{folder}/night.db"))
+            named = (given.store or "").removeprefix("sqlite:").removeprefix("memory:")
+            places = Places(Path(named or f"{folder}/night.db"))
             return asyncio.run(_night(console, places, plan, given))
-    except EverwhenError as error:
+    except (EverwhenError, VerifyError) as error:
         print(f"bitcraps: {error}", file=sys.stderr)  # noqa: T201
         return 1
     except BrokenPipeError:  # the reader has seen enough
@@ -59,19 +64,27 @@ async def _night(console: Console, places: Places, plan: Plan, given: argparse.N
     with places.open_vault() as vault:
         async with open_casino(places.store, vault) as casino:
             night = Night(casino, plan)
-            await _played(console, night, quiet=given.quiet)
-            if night.last_position == night.first_position:
-                console.print("Nobody came to play.")
-                return 0
-            findings = await print_summary(console, night)
-            winner = await print_travels(console, night)
+            async with places.log_of(casino.store) as log:
+                await _played(console, night, quiet=given.quiet)
+                if night.last_position == night.first_position:
+                    console.print("Nobody came to play.")
+                    return 0
+                findings = await print_summary(console, night)
+                winner = await print_travels(console, night)
+                proven = await prove_roll(casino.store, log, places, night.first_position)
+    is_well = findings.all_is_well
+    if proven is not None:
+        print_proof(console, proven, places)
+        aftermath = await forgotten(places, winner)
+        print_aftermath(console, winner, aftermath)
+        is_well &= proven.log.is_sound and aftermath.all_is_well
     if given.store:
-        print_invitation(console, night, winner, places)
+        print_invitation(console, night, winner, places, proven)
     else:
         console.print(
             "\n[dim]The store was a passing one; name a file to keep the next night.[/dim]"
         )
-    return 0 if findings.all_is_well else 1
+    return 0 if is_well else 1
 
 
 async def _played(console: Console, night: Night, *, quiet: bool) -> None:

@@ -41,6 +41,7 @@ from bitcraps.events import (
 )
 from bitcraps.game import game
 from bitcraps.questions import PROJECTIONS, queries
+from bitcraps.surveillance import may_see, watched
 from everwhen import (
     Cancel,
     Clock,
@@ -53,7 +54,15 @@ from everwhen import (
     Vault,
     system_clock,
 )
-from everwhen.aio import CommandBus, ProjectionRunner, QueryBus, ReactionRunner, Store, open_store
+from everwhen.aio import (
+    AuditLog,
+    CommandBus,
+    ProjectionRunner,
+    QueryBus,
+    ReactionRunner,
+    Store,
+    open_store,
+)
 
 the_game: Final = StateOf[Any, Any](game, lambda command: f"game-{command.game}")
 the_account: Final = StateOf[Any, Any](
@@ -108,11 +117,13 @@ refunds.on(BetRefunded)(_settled)
 class Casino(msgspec.Struct, frozen=True):
     """An open casino: commands go to the ``bus``, questions to ``asks``.
 
-    The ``runner`` keeps the read models, and the ``keeper`` lets happen what happens by itself.
+    The ``audit`` log has who did what. The ``runner`` keeps the read models, and the ``keeper``
+    lets happen what happens by itself.
     """
 
     store: Store
     bus: CommandBus
+    audit: AuditLog
     asks: QueryBus
     runner: ProjectionRunner
     keeper: ReactionRunner
@@ -145,10 +156,11 @@ async def open_casino(
     Raises what `open_store` raises.
     """
     async with open_books(location, vault, clock=clock, durable=durable) as store:
-        bus = CommandBus(store, decisions)
+        audit = AuditLog(store, policy=may_see)
+        bus = CommandBus(store, decisions, middleware=watched(audit))
         async with (
             ProjectionRunner(store, PROJECTIONS) as runner,
             ReactionRunner(bus, [refunds], clock=clock) as keeper,
         ):
             asks = QueryBus(store, queries, runner=runner, clock=clock)
-            yield Casino(store, bus, asks, runner, keeper)
+            yield Casino(store, bus, audit, asks, runner, keeper)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from bitcraps.bets import BetKind
-from everwhen import Event, Personal
+from everwhen import AuditEntry, Event, Personal
 
 
 class AccountOpened(Event):
@@ -215,5 +215,6 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     BetPushed,
     BetRefunded,
     PayoutTakenBack,
+    AuditEntry,
 )
-"""All of them, for `everwhen.open_store`."""
+"""All of them, and what is said of them in the audit log; for `everwhen.open_store`."""

@@ -1,6 +1,7 @@
 """A night at the casino: many tables at once, each one a task of its own.
 
-What is reproducible: with the same plan, on an empty store, every stream holds the same events.
+What is reproducible: with the same plan, on an empty store, every stream holds the same events;
+but for the audit log, which is about who did what when.
 For that, each player stays at one table, and has a randomness of their own. How the tables'
 events fall between one another is up to the machine, and so are times and ids; and where a night
 ends by the clock, how many hands were played.
@@ -17,8 +18,10 @@ from typing import Any
 import msgspec
 
 from bitcraps.casino import Casino
+from bitcraps.commands import RollDice
 from bitcraps.dice import House
 from bitcraps.people import person
+from bitcraps.surveillance import HOUSE
 from bitcraps.table import Table
 from everwhen import CommitMetadata, Refusal
 
@@ -84,7 +87,9 @@ class Night:
     async def send(self, command: Any) -> tuple[Any, ...]:
         """Send a player's or the house's command. Raises its `Refusal`, having counted it."""
         self.commands += 1
-        sender = CommitMetadata(user_id=getattr(command, "player", None))
+        is_thrown = isinstance(command, RollDice)  # by the house, for the shooter
+        player = None if is_thrown else getattr(command, "player", None)
+        sender = CommitMetadata(user_id=player or HOUSE)
         try:
             return (await self.casino.bus.send(command, metadata=sender)).events
         except Refusal as refusal:

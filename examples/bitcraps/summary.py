@@ -16,6 +16,7 @@ from bitcraps.inspection import Findings, inspect_store
 from bitcraps.night import Night
 from bitcraps.places import Places
 from bitcraps.projections import HouseEdge
+from bitcraps.proving import ProvenRoll
 from bitcraps.questions import EdgesSeen, Standing, TopPlayers
 
 _NONE: Final = (Fraction(0),)
@@ -50,11 +51,13 @@ async def print_summary(console: Console, night: Night) -> Findings:
     console.print("  What is seen is luck, and comes closer the longer they play.", style="dim")
     findings = await inspect_store(casino.store)
     heading(console, "The inspector's report")
-    console.print(_report(findings))
+    console.print(report(findings))
     return findings
 
 
-def print_invitation(console: Console, night: Night, player: str, places: Places) -> None:
+def print_invitation(
+    console: Console, night: Night, player: str, places: Places, proven: ProvenRoll | None
+) -> None:
     """What to try next on the store."""
     store = shlex.quote(str(places.store))
     vault = f"--vault {shlex.quote(str(places.vault))}"
@@ -62,13 +65,18 @@ def print_invitation(console: Console, night: Night, player: str, places: Places
     events = "--events bitcraps.events:EVENTS"
     code = f"--fold bitcraps.ledger:ledger {events}"
     nets = f"--fold bitcraps.projections:leaderboard {events}"
-    commands = (
+    commands = [
         f"everwhen info {store}",
         f"everwhen read {store} --tag player:{player} --backwards --limit 10",
         f"PYTHONPATH=examples everwhen {vault} at {store} {middle} {code}",
         f"PYTHONPATH=examples everwhen {vault} when {store} 'state[\"{player}\"] > 100' {nets}",
         f"PYTHONPATH=examples everwhen {vault} blame {store} {nets}",
-    )
+        f"everwhen {vault} audit query {store} --resource games --result Failure --limit 10",
+        f"everwhen verify {store}",
+    ]
+    if proven is not None:
+        files = f"{shlex.quote(str(proven.file))} {shlex.quote(str(places.policy))}"
+        commands += [f"everwhen-verify {files}", f"everwhen {vault} forget {store} {player}"]
     heading(console, "Try next")
     for command in commands:
         console.print(f"  {command}", soft_wrap=True)
@@ -129,7 +137,8 @@ def _edges(takings: HouseEdge) -> RenderableType:
     return table
 
 
-def _report(findings: Findings) -> RenderableType:
+def report(findings: Findings) -> RenderableType:
+    """What the inspector found."""
     conserved = "yes" if not findings.wrong else f"NO, not at {findings.wrong[:3]}"
     look = "green" if findings.all_is_well else "bold red"
     impossible = ", ".join(findings.impossible)

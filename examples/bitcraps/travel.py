@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 from rich.console import Console
@@ -11,12 +10,12 @@ from rich.text import Text
 from bitcraps.accounts import account
 from bitcraps.casino import decisions
 from bitcraps.commands import Deposit
-from bitcraps.events import BetWon
 from bitcraps.game import Game, game
 from bitcraps.invariants import invariants
 from bitcraps.ledger import ledger
 from bitcraps.night import Night
 from bitcraps.projections import leaderboard, top
+from bitcraps.proving import best_payer
 from bitcraps.summary import heading, money, plain_table
 from everwhen import HEAD, Query, Step, Where
 from everwhen.aio import CommandBus, Merging, Store, TimeMachine
@@ -69,15 +68,12 @@ async def _peak(console: Console, store: Store, winner: str) -> None:
 
 async def _big_roll(console: Console, store: Store, after: int) -> None:
     """The roll that paid most, step by step."""
-    paid: dict[Any, int] = defaultdict(int)
-    async for recorded in store.read(Query().types(BetWon).after(after)):
-        paid[recorded.commit_id] += recorded.event.payout
-    if not paid:
+    commit_id, paid = await best_payer(store, after)
+    if commit_id is None:
         return
-    commit_id = max(paid, key=lambda one: paid[one])
     events = await store.commit_events(commit_id)
     first, last = events[0], events[-1]
-    heading(console, f"The roll that paid most, {paid[commit_id]:,}, step by step: {first.stream}")
+    heading(console, f"The roll that paid most, {paid:,}, step by step: {first.stream}")
     machine = TimeMachine(store, game, first.stream)
     async for step in machine.replay(first.position - 1, last.position):
         console.print(_step(step), no_wrap=True, overflow="ellipsis")

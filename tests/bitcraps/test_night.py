@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -30,17 +31,24 @@ from bitcraps.questions import (
     TopPlayers,
 )
 from bitcraps.summary import TRUE_EDGES
-from everwhen import Query, Vault
+from everwhen import AuditEntry, Query, Vault
 from everwhen.aio import CommandBus, Store
 
 SHORT = Plan(tables=4, players=16, rolls=6)
 
 
 async def streams_of(store: Store) -> dict[str, list[Any]]:
+    """What every stream holds; of the audit log, which has times in it, who did what how often."""
     found: dict[str, list[Any]] = {}
+    done: Counter[tuple[Any, ...]] = Counter()
     async for recorded in store.read():
+        entry = recorded.event
+        if isinstance(entry, AuditEntry):
+            said = repr((entry.result, entry.reason, entry.details, entry.session))
+            done[entry.user, entry.action, entry.resource, said] += 1
+            continue
         found.setdefault(recorded.stream, []).append(recorded.event)
-    return found
+    return {**found, "audit": sorted(done.items(), key=repr)}
 
 
 async def played(folder: Path, vault: Vault, plan: Plan) -> dict[str, list[Any]]:

@@ -40,6 +40,10 @@ def test_a_night_in_a_pipe(tmp_path: Path) -> None:
         "At half time",
         "was richest",
         "step by step: game-1.",
+        "history is as it was signed",
+        "1 of 1 proofs of rolls still hold",
+        "are in no file",
+        f"everwhen verify {path}",
         f"everwhen info {path}",
     ):
         assert said in done.stdout
