@@ -12,7 +12,7 @@ from bitcraps.dice import House, commitment
 from bitcraps.events import BetLost, BetWon, DiceRolled
 from bitcraps.game import Game, Phase, game
 from bitcraps.people import Person
-from everwhen import Event, Query, Refusal, origin
+from everwhen import Event, Query, Refusal
 from everwhen.aio import Repository
 
 MINIMUMS: Final = (5, 10, 25)
@@ -57,13 +57,12 @@ class Table:
 
     async def play(self) -> None:
         """Play hands until the night is over. A table where nobody sits stays dark."""
-        with origin(session=f"table-{self.id}"):
-            for person in self.seats:
-                await self._welcome(person)
-            shooter = self.seats[0].id if self.seats else ""
-            while self.seats and not self._night.is_over(self.rolls):
-                shooter = await self._hand(shooter)
-                await self._count_purses()
+        for person in self.seats:
+            await self._welcome(person)
+        shooter = self.seats[0].id if self.seats else ""
+        while self.seats and not self._night.is_over(self.rolls):
+            shooter = await self._hand(shooter)
+            await self._count_purses()
 
     async def _welcome(self, person: Person) -> None:
         """An account for who has none, and money to begin with."""
