@@ -27,8 +27,6 @@ from everwhen.reading import PAGE_EVENTS
 _LOG: Final = logging.getLogger("everwhen")
 _PATIENCE: Final = 0.25
 _LOOK: Final = 0.005
-_REST: Final = 3  # times as long as a step took
-_LONGEST_REST: Final = 0.02
 _LONGEST_LEASE: Final = 86_400.0
 _FOR_GOOD: Final = (StatementError, ReadOnlyError, CorruptStoreError)
 
@@ -36,9 +34,7 @@ _FOR_GOOD: Final = (StatementError, ReadOnlyError, CorruptStoreError)
 class Following:
     """Runs followers: as a context manager in the background, or with ``run`` or ``catch_up``.
 
-    The log is read once for all that stand at the same place. In the background, a step that has
-    come to the end is followed by a rest, three times as long and 20 ms at most: what is committed
-    meanwhile is taken together, since a step costs nearly the same for one commit as for fifty.
+    The log is read once for all that stand at the same place.
     """
 
     def __init__(self, store: Store, lease: float) -> None:
@@ -52,7 +48,6 @@ class Following:
         self._closed = False
         self._background: Background | None = None
         self._looked = 0.0
-        self._at_end = False
 
     def _everyone(self) -> Sequence[Follower]:
         """Who follows."""
@@ -75,14 +70,11 @@ class Following:
         try:
             while not self._closed:
                 try:
-                    began = time.monotonic()
                     async with self._lock:
                         moved = await self._step()
                     pause = 0.0
                     if not moved:
                         await self._wait()
-                    elif self._at_end:
-                        await sleep(min(_REST * (time.monotonic() - began), _LONGEST_REST))
                 except StoreClosedError:
                     return
                 except _FOR_GOOD:
@@ -141,7 +133,7 @@ class Following:
         page = await self._page(behind, low, ahead)
         for follower in behind:
             await follower.take(page)
-        self._at_end = at_end = page.end and ahead is None
+        at_end = page.end and ahead is None
         for follower in active:
             if follower.is_active:
                 await follower.stay(at_end=at_end)
