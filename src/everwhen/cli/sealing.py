@@ -60,12 +60,10 @@ def checkpoint(
     In a pipe: the checkpoint itself, as it is signed.
     """
     merkle = _merkle()
-    from everwhen_verify.notes import Signer
-
     key_path = key_file or Path(f"{_file_of(store)}{_KEY_FILE}")
     with existing(store, branch=branch) as opened:
         if new_key is not None:
-            merkle.save_signer(Signer.generate(new_key), key_path)
+            merkle.save_signer(_made(new_key), key_path)
         signer = merkle.load_signer(key_path)
         sealed = merkle.MerkleLog(opened, _tiles(store, opened, log), signer).seal()
     out, signed = Output(json=json), sealed.checkpoint
@@ -169,9 +167,10 @@ def verify(
     against a checkpoint that is kept elsewhere, see --remembered.
     """
     merkle, began = _merkle(), time.perf_counter()
+    known = None if key is None else _known(key)
     notes = [_note(path) for path in remembered or ()]
     with existing(store, branch=branch) as opened:
-        log_of = merkle.MerkleLog(opened, _tiles(store, opened, log), key=key)
+        log_of = merkle.MerkleLog(opened, _tiles(store, opened, log), key=known)
         report = log_of.verify(remembered=notes, since=None if since is None else _note(since))
     out, fault = Output(json=json), report.fault
     fields: dict[str, Any] = {
@@ -230,6 +229,26 @@ def _merkle() -> Any:
             raise
         raise Stop("signatures need an extra; pip install 'everwhen[trust]'", USAGE) from error
     return everwhen.merkle
+
+
+def _made(name: str) -> Any:
+    from everwhen_verify.errors import MalformedError
+    from everwhen_verify.notes import Signer
+
+    try:
+        return Signer.generate(name)
+    except MalformedError as error:
+        raise Stop(f"--new-key {error}", USAGE) from None
+
+
+def _known(key: str) -> Any:
+    from everwhen_verify.errors import MalformedError
+    from everwhen_verify.notes import Verifier
+
+    try:
+        return Verifier.parse(key)
+    except MalformedError as error:
+        raise Stop(f"--key {error}", USAGE) from None
 
 
 def _file_of(store: str) -> Path:

@@ -1,0 +1,172 @@
+"""checkpoint, prove and verify: trust in history from the command line."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+from tests.cli.everwhen_shell import Outcome, Shell, in_terminal
+
+pytest.importorskip("cryptography", reason="signatures need the extra 'trust'")
+
+ORIGIN = "example.org/shop"
+
+
+@pytest.fixture
+def sealed(shell: Shell, shop: Path) -> tuple[Path, str]:
+    """A store with four signed commits, and the log's public key."""
+    (signed,) = shell("checkpoint", shop, "--new-key", ORIGIN, "--json").records
+    return shop, signed["key"]
+
+
+def policy_of(shop: Path, key: str) -> Path:
+    policy = shop.with_name("policy")
+    policy.write_text(f"log {key}\nquorum none\n")
+    return policy
+
+
+def change(shop: Path) -> None:
+    with sqlite3.connect(shop) as connection:
+        connection.execute("UPDATE slices SET recorded_at = recorded_at + 1 WHERE position = 3")
+    connection.close()
+
+
+def shown(outcome: Outcome) -> str:
+    """What a terminal shows, without its colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", outcome.out)
+
+
+def test_a_checkpoint_is_signed_and_everything_verifies(shell: Shell, shop: Path) -> None:
+    first = shell("checkpoint", shop, "--new-key", ORIGIN)
+    assert (first.code, first.err) == (0, "")
+    origin, size, _root, blank, signature = first.out.splitlines()
+    assert (origin, size, blank) == (ORIGIN, "4", "")
+    assert signature.startswith(f"— {ORIGIN} ")
+    assert Path(f"{shop}-signer").stat().st_mode & 0o777 == 0o600
+    assert shell("checkpoint", shop).out == first.out
+    found = shell("verify", shop)
+    assert found.code == 0
+    fields = found.fields
+    assert (fields["sound"], fields["commits"], fields["verified"]) == ("true", "4", "4")
+    assert (fields["unsigned"], fields["fault"]) == ("0", "null")
+
+
+def test_as_json(shell: Shell, shop: Path) -> None:
+    (signed,) = shell("checkpoint", shop, "--new-key", ORIGIN, "--json").records
+    assert (signed["origin"], signed["size"]) == (ORIGIN, 4)
+    assert signed["key"].startswith(f"{ORIGIN}+")
+    assert signed["checkpoint"] == shell("checkpoint", shop).out
+    (proof,) = shell("prove", shop, 2, "--json").records
+    assert (proof["position"], proof["index"], proof["hashes"]) == (2, 0, 2)
+    assert proof["proof"] == shell("prove", shop, 2).out
+    (report,) = shell("verify", shop, "--key", signed["key"], "--json").records
+    assert report == {
+        "sound": True,
+        "commits": 4,
+        "verified": 4,
+        "unsigned": 0,
+        "signed_by": [signed["key"]],
+        "fault": None,
+    }
+
+
+def test_the_stand_alone_verifier_takes_the_proof(shell: Shell, sealed: tuple[Path, str]) -> None:
+    shop, key = sealed
+    proof = shop.with_name("third.tlog-proof")
+    written = shell("prove", shop, 3, "--output", proof)
+    assert (written.code, written.fields["index"]) == (0, "1")
+    command = [sys.executable, "-m", "everwhen_verify", str(proof), str(policy_of(shop, key))]
+    taken = in_terminal(command, shop.parent, {})
+    assert taken.code == 0, taken.out
+    assert taken.out.startswith("yes: ")
+    assert "game-2 version 1" in taken.out
+    proof.write_bytes(proof.read_bytes().replace(b"index 1\n", b"index 2\n"))
+    refused = in_terminal(command, shop.parent, {})
+    assert (refused.code, refused.out[:4]) == (1, "no: ")
+
+
+def test_a_change_is_named(shell: Shell, sealed: tuple[Path, str]) -> None:
+    shop, key = sealed
+    change(shop)
+    found = shell("verify", shop, "--key", key, "--json")
+    (report,) = found.records
+    assert found.code == 1
+    assert (report["sound"], report["fault"]) == (False, "back-dated")
+    assert (report["index"], report["position"], report["unsigned"]) == (1, 3, 0)
+    assert report["what"].startswith("the commit at number 1 ")
+    assert report["expected"] != report["found"]
+    assert shell("verify", shop).fields["fault"] == "back-dated"
+    assert shell("prove", shop, 3).code == 1
+    assert shell("prove", shop, 4).code == 0, "the others still are what was signed"
+    assert shell("checkpoint", shop).code == 1, "nothing is signed on top of it"
+
+
+def test_a_remembered_checkpoint_is_kept_to(shell: Shell, sealed: tuple[Path, str]) -> None:
+    shop, key = sealed
+    kept = shop.with_name("kept")
+    kept.write_text(shell("checkpoint", shop).out)
+    assert shell("append", shop, "game-3", "Opened", "{}").code == 0
+    assert shell("verify", shop).fields["unsigned"] == "1"
+    assert shell("checkpoint", shop).out.splitlines()[1] == "5"
+    later = shop.with_name("later")
+    later.write_text(shell("checkpoint", shop).out)
+    found = shell("verify", shop, "--key", key, "--remembered", kept, "--since", kept)
+    assert (found.code, found.fields["verified"]) == (0, "5")
+    log = Path(f"{shop}-log")
+    (log / "checkpoint").write_text(kept.read_text())
+    (log / "checkpoints").write_text(f"{kept.read_text()}\n")
+    with sqlite3.connect(shop) as connection:
+        connection.execute("DELETE FROM slices WHERE position = 6")
+    connection.close()
+    assert shell("verify", shop).code == 0, "set back together, it shows nowhere here"
+    cut = shell("verify", shop, "--remembered", later)
+    assert (cut.code, cut.fields["fault"]) == (1, "cut tail")
+
+
+def test_what_is_missing_is_said(shell: Shell, shop: Path) -> None:
+    unsigned = shell("checkpoint", shop)
+    assert unsigned.code == 1
+    assert f"{shop}-signer: can't be read" in unsigned.err
+    assert "--new-key" in unsigned.err
+    assert "nothing is sealed yet" in shell("prove", shop, 1).err
+    assert "the log's key is not known" in shell("verify", shop).err
+    assert shell("checkpoint", shop, "--new-key", ORIGIN).code == 0
+    again = shell("checkpoint", shop, "--new-key", ORIGIN)
+    assert (again.code, "never overwritten" in again.err) == (1, True)
+    assert shell("prove", shop, 0).code == 2
+    beyond = shell("prove", shop, 9)
+    assert (beyond.code, "nothing stands at position 9" in beyond.err) == (1, True)
+    lost = shell("verify", shop, "--remembered", shop.with_name("lost"))
+    assert (lost.code, "No such file" in lost.err) == (66, True)
+    assert shell("verify", shop.with_name("no.db")).code == 66
+
+
+def test_another_key_does_not_sign_for_the_log(shell: Shell, sealed: tuple[Path, str]) -> None:
+    shop, key = sealed
+    other = shop.with_name("other-signer")
+    taken = shell("checkpoint", shop, "--key-file", other, "--new-key", ORIGIN)
+    assert (taken.code, f"the log is signed by {key}" in taken.err) == (1, True)
+    other.chmod(0o644)
+    open_to_all = shell("checkpoint", shop, "--key-file", other)
+    assert (open_to_all.code, "chmod 600" in open_to_all.err) == (1, True)
+    stranger = shell("checkpoint", shop.with_name("b.db"), "--new-key", "b").code
+    assert stranger == 66
+    assert shell("append", shop.with_name("b.db"), "s", "Opened", "{}", "--create").code == 0
+    (signed,) = shell("checkpoint", shop.with_name("b.db"), "--new-key", ORIGIN, "--json").records
+    strange = shell("verify", shop, "--key", signed["key"])
+    assert (strange.code, strange.fields["fault"]) == (1, "foreign signature")
+    assert (shell("verify", shop, "--key", key[:-4]).code, shell("verify", shop).code) == (2, 0)
+    assert shell("checkpoint", shop, "--key-file", "x", "--new-key", "two words").code == 2
+
+
+def test_at_a_terminal(shell: Shell, sealed: tuple[Path, str]) -> None:
+    shop, key = sealed
+    assert "4 commits signed as example.org/shop" in shown(shell.terminal("checkpoint", shop))
+    assert "4 of 4 commits verified" in shown(shell.terminal("verify", shop, "--key", key))
+    assert "give --key to be sure" in shown(shell.terminal("verify", shop))
+    change(shop)
+    drawn = shell.terminal("verify", shop)
+    assert (drawn.code, "✗ back-dated" in shown(drawn)) == (1, True)
