@@ -476,6 +476,18 @@ class WitnessRefusedError(WitnessError):
         return type(self), (self.witness, self.status, self.said)
 
 
+class TimestampError(EverwhenError):
+    """A timestamp authority can't be reached, or what it answers is no timestamp."""
+
+    def __init__(self, authority: str, why: str) -> None:
+        self.authority = authority
+        self.why = why
+        super().__init__(f"timestamp authority {authority}: {why}; try again later, or another one")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.authority, self.why)
+
+
 class UnsupportedError(EverwhenError):
     """This backend doesn't offer what was asked for."""
 

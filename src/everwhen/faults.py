@@ -50,6 +50,7 @@ class FaultKind(enum.StrEnum):
     STRIPPED = "stripped signature"
     FOREIGN = "foreign signature"
     BAD_SIGNATURE = "bad signature"
+    TIMESTAMP = "bad timestamp"
     NOT_SEALED = "no checkpoint"
     DAMAGED = "damaged"
 

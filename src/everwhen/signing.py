@@ -72,7 +72,10 @@ def _opened(where: Path, data: bytes, passphrase: str | None) -> bytes:
     from cryptography.exceptions import InvalidTag
 
     if passphrase is None:
-        raise MerkleLogError(f"{where}: is sealed by a passphrase; give it")
+        raise MerkleLogError(
+            f"{where}: is sealed by a passphrase; give it, on the command line in the "
+            f"variable EVERWHEN_SIGNER_PASSPHRASE"
+        )
     try:
         sealed = base64.b64decode(data)
         salt, nonce = sealed[:_SALT], sealed[_SALT : _SALT + _NONCE]

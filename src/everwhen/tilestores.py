@@ -4,6 +4,7 @@ checkpoint      the newest signed checkpoint
 tile/…          the tree's tiles
 checkpoints     every signed checkpoint there has been, an empty line behind each
 rollovers       where one key handed over to the next
+timestamps/…    what an authority of time has said of a checkpoint, by its size
 positions       the last position of each full tile's commits, 8 bytes each
 """
 
@@ -62,7 +63,7 @@ class TileStore(Protocol):
         ...
 
 
-class TileFolder:
+class TileFolder(TileStore):
     """A folder on a disk; made at the first write."""
 
     blocking = True
@@ -184,7 +185,7 @@ def _failed(path: Path, what: str, error: OSError) -> StorageError:
     return StorageError(f"{path}: can't be {what} ({error}); see to the disk, and seal again")
 
 
-class MemoryTiles:
+class MemoryTiles(TileStore):
     """Nothing but memory, for stores that are too."""
 
     blocking = False

@@ -20,6 +20,7 @@ from everwhen.growing import PAGE_EVENTS, Read, Signed, history, newest, positio
 from everwhen.leaves import Leaves
 from everwhen.query import Query
 from everwhen.tilestores import CHECKPOINT, TileStore
+from everwhen.timestamps import Timestamp
 from everwhen.trees import Tree, hashes_in, levels_of
 from everwhen_verify.entries import FIRST
 from everwhen_verify.errors import MalformedError, SignatureError
@@ -34,7 +35,8 @@ class LogReport(msgspec.Struct, frozen=True):
     """What verifying a log has found.
 
     ``size`` commits are under the checkpoint, ``verified`` of them were computed again this time;
-    ``unsigned`` ones came after it. ``signed_by`` are the keys whose signatures were checked.
+    ``unsigned`` ones came after it. ``signed_by`` are the keys whose signatures were checked, and
+    ``timestamps`` those of the checkpoints that were checked, the oldest first.
     """
 
     fault: Fault | None
@@ -43,6 +45,7 @@ class LogReport(msgspec.Struct, frozen=True):
     unsigned: int
     signed_by: tuple[str, ...]
     checkpoint: bytes
+    timestamps: tuple[Timestamp, ...] = ()
 
     @property
     def is_sound(self) -> bool:

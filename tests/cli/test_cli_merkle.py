@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.everwhen_shell import Outcome, Shell, in_terminal
+from tests.trust.timestamping import serving
 
 pytest.importorskip("cryptography", reason="signatures need the extra 'trust'")
 
@@ -170,3 +171,43 @@ def test_at_a_terminal(shell: Shell, sealed: tuple[Path, str]) -> None:
     change(shop)
     drawn = shell.terminal("verify", shop)
     assert (drawn.code, "✗ back-dated" in shown(drawn)) == (1, True)
+
+
+def test_the_key_is_sealed_by_a_passphrase(
+    shell: Shell, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERWHEN_SIGNER_PASSPHRASE", "correct horse")
+    assert shell("checkpoint", shop, "--new-key", ORIGIN).code == 0
+    assert "PRIVATE" not in Path(f"{shop}-signer").read_text()
+    assert shell("checkpoint", shop).code == 0
+    monkeypatch.setenv("EVERWHEN_SIGNER_PASSPHRASE", "wrong horse")
+    wrong = shell("checkpoint", shop)
+    assert (wrong.code, "the passphrase is wrong" in wrong.err) == (1, True)
+    assert "horse" not in wrong.err
+    monkeypatch.delenv("EVERWHEN_SIGNER_PASSPHRASE")
+    lacking = shell("checkpoint", shop)
+    assert (lacking.code, "is sealed by a passphrase" in lacking.err) == (1, True)
+    assert "EVERWHEN_SIGNER_PASSPHRASE" in lacking.err
+    assert shell("verify", shop).code == 0, "no private key is needed for that"
+
+
+def test_a_checkpoint_is_timestamped(shell: Shell, shop: Path) -> None:
+    with serving(shop.with_name("tsa")) as authority:
+        signing = ("checkpoint", shop, "--new-key", ORIGIN, "--json", "--timestamp", authority.url)
+        (signed,) = shell(*signing).records
+        (report,) = shell("verify", shop, "--tsa-cert", authority.root, "--json").records
+        assert (report["timestamped"], report["timestamped_size"]) == (1, 4)
+        assert report["timestamped_at"] == signed["timestamp"]
+        drawn = shell.terminal("verify", shop, "--tsa-cert", authority.root)
+        assert "the first 4 by 20" in shown(drawn)
+        authority.status = 500
+        assert shell("append", shop, "s", "Opened", "{}").code == 0
+        failed = shell("checkpoint", shop, "--timestamp", authority.url)
+        assert (failed.code, "answers with status 500" in failed.err) == (1, True)
+        assert shell("checkpoint", shop).out.splitlines()[1] == "5", "signed it is all the same"
+    assert shell("checkpoint", shop, "--timestamp", "nowhere").code == 2
+    Path(f"{shop}-log/timestamps/4.tsr").write_bytes(b"")
+    wrong = shell("verify", shop, "--tsa-cert", authority.root)
+    assert (wrong.code, wrong.fields["fault"]) == (1, "bad timestamp")
+    none = shell("verify", shop, "--tsa-cert", shop.with_name("none.pem"))
+    assert (none.code, "name a file with certificates" in none.err) == (66, True)

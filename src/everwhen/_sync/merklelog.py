@@ -12,6 +12,8 @@ from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
+import msgspec
+
 from everwhen._sync.seam import Background, Calls, Lock, wait_for_news
 from everwhen._sync.store import Store
 from everwhen.contract import to_micros
@@ -21,6 +23,7 @@ from everwhen.growing import Cosigner, Read, Sealer, Signed, newest, signed
 from everwhen.news import News
 from everwhen.proving import consistency, inclusion
 from everwhen.tilestores import KEY, ROLLOVERS, TileFolder, TileStore
+from everwhen.timestamps import Timestamp, TimestampAuthority, check, stamp
 from everwhen.verification import LogReport, Verification
 from everwhen_verify.errors import VerifyError
 from everwhen_verify.notes import Note, Signer, Verifier, open_note, parse_note
@@ -202,6 +205,14 @@ class MerkleLog:
         """The newest checkpoint; None where nothing has been sealed."""
         return self._calls.run(newest, self.tiles)
 
+    def timestamp(self, authority: TimestampAuthority) -> Timestamp:
+        """Have the newest checkpoint timestamped, and keep that in the log's folder.
+
+        One that has a timestamp keeps it. Raises `TimestampError` where the authority gives none,
+        and `MerkleLogError` where nothing is sealed yet.
+        """
+        return self._calls.finish(stamp, self.tiles, authority)
+
     def prove(self, position: int) -> Proof:
         """The proof that the commit of this position is in the log, under the newest checkpoint.
 
@@ -214,17 +225,28 @@ class MerkleLog:
         """What proves that the tree of ``new`` leaves begins with that of ``old`` leaves."""
         return self._calls.run(consistency, self.tiles, old, new)
 
-    def verify(self, *, remembered: Iterable[bytes] = (), since: bytes | None = None) -> LogReport:
+    def verify(
+        self,
+        *,
+        remembered: Iterable[bytes] = (),
+        since: bytes | None = None,
+        authorities: bytes | None = None,
+    ) -> LogReport:
         """Compute everything again, and report the first fault, if there is one.
 
         ``remembered`` are checkpoints kept elsewhere, such as a witness's: what they say has to be
         so. With ``since``, one that was verified before, only what is newer is computed again.
+        ``authorities``, certificates in PEM, have all timestamps of checkpoints checked, too.
         Raises `MerkleLogError` where one of these isn't signed by the log.
         """
         verification = self._calls.run(self._verification, list(remembered), since)
         while self._look(verification.go_on):
             pass
-        return verification.report()
+        report = verification.report()
+        if authorities is None or report.fault is not None:
+            return report
+        found, fault = self._calls.run(check, self.tiles, authorities)
+        return msgspec.structs.replace(report, fault=fault, timestamps=tuple(found))
 
     def _verification(self, remembered: list[bytes], since: bytes | None) -> Verification:
         at = None

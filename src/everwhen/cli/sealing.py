@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.terminal import Output, plain_value
 
 _KEY_FILE: Final = "-signer"
+_PASSPHRASE: Final = "EVERWHEN_SIGNER_PASSPHRASE"  # noqa: S105  its variable
 
 KeyOption: TypeAlias = Annotated[
     Path | None,
@@ -48,6 +50,14 @@ def checkpoint(
         ),
     ] = None,
     key_file: KeyOption = None,
+    timestamp: Annotated[
+        str | None,
+        typer.Option(
+            "--timestamp",
+            metavar="URL",
+            help="Have the checkpoint timestamped by this authority (RFC 3161).",
+        ),
+    ] = None,
     log: LogOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
@@ -55,28 +65,34 @@ def checkpoint(
     """Sign the history as it is: a checkpoint over all commits.
 
     Keep the newest checkpoint elsewhere, too: it is what shows that somebody with the signing key
-    has rewritten history. The key file, which --new-key makes, is for its owner only.
+    has rewritten history. The key file, which --new-key makes, is for its owner only; where the
+    variable EVERWHEN_SIGNER_PASSPHRASE is set, it is sealed by that passphrase.
 
     In a pipe: the checkpoint itself, as it is signed.
     """
     merkle = _merkle()
+    passphrase = os.environ.get(_PASSPHRASE) or None
+    authority = None if timestamp is None else merkle.TimestampAuthority(timestamp)
     key_path = key_file or Path(f"{_file_of(store)}{_KEY_FILE}")
     with existing(store, branch=branch) as opened:
         if new_key is not None:
-            merkle.save_signer(_made(new_key), key_path)
-        signer = merkle.load_signer(key_path)
-        sealed = merkle.MerkleLog(opened, _tiles(store, opened, log), signer).seal()
+            merkle.save_signer(_made(new_key), key_path, passphrase=passphrase)
+        signer = merkle.load_signer(key_path, passphrase=passphrase)
+        log_of = merkle.MerkleLog(opened, _tiles(store, opened, log), signer)
+        sealed = log_of.seal()
+        stamped = None if authority is None else log_of.timestamp(authority)
     out, signed = Output(json=json), sealed.checkpoint
     if out.json:
-        out.line(
-            {
-                "origin": signed.origin,
-                "size": signed.size,
-                "root": signed.root.hex(),
-                "key": signer.verifier.vkey,
-                "checkpoint": sealed.note.decode(),
-            }
-        )
+        fields: dict[str, Any] = {
+            "origin": signed.origin,
+            "size": signed.size,
+            "root": signed.root.hex(),
+            "key": signer.verifier.vkey,
+            "checkpoint": sealed.note.decode(),
+        }
+        if stamped is not None:
+            fields["timestamp"] = stamped.time
+        out.line(fields)
     elif out.is_terminal:
         from rich.text import Text
 
@@ -91,6 +107,8 @@ def checkpoint(
                 signer.verifier.vkey,
             )
         )
+        if stamped is not None:
+            out.console.print(Text.assemble(("  time ", "dim"), f"{stamped.time:%F %T} UTC"))
     else:
         sys.stdout.write(sealed.note.decode())
 
@@ -156,6 +174,14 @@ def verify(
             help="A checkpoint verified before: only look at what is newer.",
         ),
     ] = None,
+    tsa_cert: Annotated[
+        Path | None,
+        typer.Option(
+            "--tsa-cert",
+            metavar="FILE",
+            help="Check the checkpoints' timestamps, too, by these certificates, in PEM.",
+        ),
+    ] = None,
     log: LogOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
@@ -171,7 +197,11 @@ def verify(
     notes = [_note(path) for path in remembered or ()]
     with existing(store, branch=branch) as opened:
         log_of = merkle.MerkleLog(opened, _tiles(store, opened, log), key=known)
-        report = log_of.verify(remembered=notes, since=None if since is None else _note(since))
+        report = log_of.verify(
+            remembered=notes,
+            since=None if since is None else _note(since),
+            authorities=None if tsa_cert is None else _note(tsa_cert, "certificates"),
+        )
     out, fault = Output(json=json), report.fault
     fields: dict[str, Any] = {
         "sound": report.is_sound,
@@ -181,6 +211,11 @@ def verify(
         "signed_by": list(report.signed_by),
         "fault": None if fault is None else str(fault.kind),
     }
+    if tsa_cert is not None:
+        stamps = report.timestamps
+        fields["timestamped"] = len(stamps)
+        fields["timestamped_size"] = stamps[-1].size if stamps else None
+        fields["timestamped_at"] = stamps[-1].time if stamps else None
     if fault is not None:
         for name in ("what", "index", "position", "commit_id", "expected", "found"):
             fields[name] = getattr(fault, name)
@@ -207,6 +242,11 @@ def _draw(out: Output, fields: dict[str, Any], seconds: float, *, trusted: bool)
         )
         if fields["unsigned"]:
             line.append(f"\n  {fields['unsigned']:,} newer ones aren't signed yet", "yellow")
+        if fields.get("timestamped"):
+            line.append(
+                f"\n  the first {fields['timestamped_size']:,} by "
+                f"{fields['timestamped_at']:%F %T} UTC, as the timestamps say"
+            )
         if not trusted:
             line.append("\n  the key is the folder's own word; give --key to be sure", "dim")
         out.console.print(line)
@@ -265,8 +305,8 @@ def _tiles(store: str, opened: Store, log: Path | None) -> Any:
     return merkle.TileFolder.beside(_file_of(store), opened.branch_info)
 
 
-def _note(path: Path) -> bytes:
+def _note(path: Path, what: str = "a checkpoint") -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise Stop(f"{path}: {error.strerror}; name a file with a checkpoint", NO_INPUT) from error
+        raise Stop(f"{path}: {error.strerror}; name a file with {what}", NO_INPUT) from error

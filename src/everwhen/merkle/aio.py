@@ -5,6 +5,7 @@ from everwhen.faults import Fault, FaultKind
 from everwhen.growing import Cosigner, Signed
 from everwhen.signing import load_signer, save_signer
 from everwhen.tilestores import MemoryTiles, TileFolder, TileStore
+from everwhen.timestamps import Timestamp, TimestampAuthority
 from everwhen.verification import LogReport
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "Signed",
     "TileFolder",
     "TileStore",
+    "Timestamp",
+    "TimestampAuthority",
     "load_signer",
     "save_signer",
 ]

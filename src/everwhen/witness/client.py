@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import socket
-import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
 from everwhen.errors import DeclarationError, WitnessError, WitnessRefusedError
+from everwhen.posting import Poster, PostError
 from everwhen.witness.messages import MAX_REPLY, TEXT_TYPE, AddCheckpoint
 from everwhen_verify.checkpoints import parse_checkpoint, parse_number
 from everwhen_verify.errors import VerifyError
@@ -35,10 +34,7 @@ class Witness:
             raise DeclarationError(f"witness {url!r}: {verifier.name!r} is no witness's key")
         self.url = url.rstrip("/")
         self.verifier = verifier
-        self._timeout = timeout
-        self._secure = parts.scheme == "https"
-        self._address = parts.netloc.rpartition("@")[2]
-        self._path = parts.path.rstrip("/")
+        self._poster = Poster(self.url, timeout=timeout, most=MAX_REPLY)
         self._seen: dict[str, int] = {}
 
     def cosign(
@@ -90,34 +86,10 @@ class Witness:
             raise WitnessError(self.url, f"no size in its conflict: {error}") from error
 
     def _post(self, body: bytes) -> tuple[int, bytes]:
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = kind(self._address, timeout=self._timeout)
-        late = threading.Timer(self._timeout, _hang_up, [connection])
-        late.daemon = True
-        late.start()
         try:
-            connection.request(
-                "POST", f"{self._path}/add-checkpoint", body, {"Content-Type": TEXT_TYPE}
-            )
-            with connection.getresponse() as response:
-                answer = response.read(MAX_REPLY + 1)
-                if len(answer) > MAX_REPLY or response.length:
-                    raise WitnessError(self.url, "its answer is too long, or was cut off")
-                return response.status, answer
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise WitnessError(self.url, str(error) or type(error).__name__) from error
-        finally:
-            late.cancel()
-            connection.close()
-
-
-def _hang_up(connection: http.client.HTTPConnection) -> None:
-    """Ends an answer that trickles: whoever waits for it gets an error, or an end."""
-    if connection.sock is not None:
-        try:
-            connection.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # it has ended by itself
+            return self._poster.post(body, TEXT_TYPE, "/add-checkpoint")
+        except PostError as error:
+            raise WitnessError(self.url, str(error)) from error
 
 
 def _first_line(body: bytes) -> str:
