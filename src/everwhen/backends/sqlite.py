@@ -227,6 +227,8 @@ class SqliteEngine:
         newest = connection.execute("SELECT max(position) FROM slices").get
         if newest is None:
             return None
+        if query.last_position is not None and query.last_position <= query.after_position:
+            return None
         last = newest
         if query.last_position is not None and query.last_position < newest:
             last = connection.execute(
