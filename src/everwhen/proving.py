@@ -34,6 +34,9 @@ def _inclusion(tiles: TileStore, position: int, read: Read) -> Proof:
     at = newest(tiles)
     if at is None:
         raise MerkleLogError("nothing is sealed yet, so nothing can be proven; seal first")
+    nothing = MerkleLogError(f"nothing stands at position {position}; give one up to the head's")
+    if position < 1:
+        raise nothing
     size = at.checkpoint.size
     node = nodes(tiles, size).node
     tile = tile_at(tiles, size, position)
@@ -46,7 +49,7 @@ def _inclusion(tiles: TileStore, position: int, read: Read) -> Proof:
         found = _commit_at(read, start, after, position)
     index, slices = found
     if not slices:
-        raise MerkleLogError(f"nothing stands at position {position}; give one up to the head's")
+        raise nothing
     if index >= size:
         raise MerkleLogError(f"position {position} is not sealed yet; seal, then prove")
     previous = node(0, index - 1) if index else FIRST
@@ -91,7 +94,7 @@ def _commit_at(read: Read, index: int, after: int, position: int) -> tuple[int, 
                 index, found = index + 1, []
             found.append(stored)
         if page.end:
-            return index, found if found and found[-1].position >= position > 0 else []
+            return index, found if found and found[-1].position >= position else []
         query = query.after(page.cursor)
 
 
