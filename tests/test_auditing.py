@@ -241,6 +241,13 @@ def enum_caption(class_uid: int, field: str, number: int) -> str:
     return str(attribute["enum"][str(number)]["caption"])
 
 
+def test_a_security_event_with_nothing_but_a_user_agent_is_valid_too() -> None:
+    made = AuditEntry(NOON, None, AuditAction.SECURITY_EVENT, "door", user_agent="curl")
+    event = json.loads(line_of(record(made), "ocsf"))
+    assert [e.message for e in validator(event["class_uid"]).iter_errors(event)] == []
+    assert event["evidences"][0]["http_request"] == {"user_agent": "curl"}
+
+
 @given(entries())
 @settings(max_examples=150)
 def test_every_export_is_valid_by_the_published_schema(made: AuditEntry) -> None:

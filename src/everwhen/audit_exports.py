@@ -223,7 +223,7 @@ def _entity(record: AuditRecord) -> dict[str, Any]:
 def _api(record: AuditRecord) -> dict[str, Any]:
     entry = record.entry
     found = _from_where(record)
-    found.setdefault("actor", {"app_name": "Unknown"})
+    found.setdefault("actor", _UNKNOWN_ACTOR)
     return {
         **found,
         "api": {"operation": entry.action.value},
@@ -246,10 +246,13 @@ def _finding(record: AuditRecord) -> dict[str, Any]:
         "status_code": entry.result.value,
     }
     if evidence:
+        if evidence.keys() == {"http_request"}:  # no evidence by itself, says the schema
+            evidence["actor"] = _UNKNOWN_ACTOR
         found["evidences"] = [evidence]
     return found
 
 
+_UNKNOWN_ACTOR: Final = {"app_name": "Unknown"}
 _CRUD: Final = {
     AuditAction.CREATE: (1, "Create"),
     AuditAction.READ: (2, "Read"),
