@@ -227,15 +227,13 @@ class SqliteEngine:
         newest = connection.execute("SELECT max(position) FROM slices").get
         if newest is None:
             return None
-        if query.last_position is not None and query.last_position <= query.after_position:
-            return None
-        last = newest
-        if query.last_position is not None and query.last_position < newest:
-            last = connection.execute(
-                "SELECT min(position) FROM slices WHERE position >= ?", (query.last_position,)
-            ).get
+        last = newest if query.last_position is None else min(query.last_position, newest)
         if query.after_position >= last:
             return None
+        if last < newest:
+            last = connection.execute(
+                "SELECT min(position) FROM slices WHERE position >= ?", (last,)
+            ).get
         return Window(query.after_position, last, reverse=query.reverse)
 
     def _page(
