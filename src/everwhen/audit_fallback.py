@@ -32,6 +32,7 @@ import msgspec
 
 from everwhen.codec import encode_json
 from everwhen.contract import EncodedCommit, EncodedSlice
+from everwhen.durable import OWNER_ONLY, sync_folder, write_secret
 from everwhen.errors import AuditFallbackError, DeclarationError
 
 _DOMAIN: Final = b"everwhen-audit-fallback/v1\n"
@@ -39,7 +40,6 @@ _MAC_DOMAIN: Final = b"everwhen-audit-fallback-mac/v1\n"
 _START: Final = bytes(32)
 _SHORTEST_KEY: Final = 16
 _LONGEST_LINE: Final = 1 << 20
-_OWNER_ONLY: Final = 0o600
 
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,12 +99,7 @@ class AuditFallback:
         Raises `AuditFallbackError` for a file that holds none.
         """
         with contextlib.suppress(FileExistsError):
-            made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
-            try:
-                os.write(made, secrets.token_hex(32).encode() + b"\n")
-                os.fsync(made)
-            finally:
-                os.close(made)
+            write_secret(path, secrets.token_hex(32).encode() + b"\n")
         try:
             key = bytes.fromhex(Path(path).read_text("ascii"))
         except ValueError as error:
@@ -132,7 +127,7 @@ class AuditFallback:
         payload = payload_of(commit)
         with self._alone("lock"):
             is_new = not self.path.exists()
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _OWNER_ONLY)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
             try:
                 number, head, end = self._end(file)
                 lines = b""
@@ -144,7 +139,7 @@ class AuditFallback:
             finally:
                 os.close(file)
             if is_new:
-                _sync_folder(self.path)
+                sync_folder(self.path.parent)
 
     def _put(self, file: int, data: bytes, end: int) -> None:
         """Write behind the last whole line and sync; a failure leaves the file as it was."""
@@ -221,10 +216,10 @@ class AuditFallback:
                         yield None
                         return
                     self.path.rename(self._taken)
-                _sync_folder(self.path)
+                sync_folder(self.path.parent)
             yield lambda: self._commits(self._taken)
             self._taken.unlink()
-            _sync_folder(self.path)
+            sync_folder(self.path.parent)
 
     def state(self, path: Path | None = None) -> FallbackState:
         """What waits in the file, proven line by line. Raises `AuditFallbackError`."""
@@ -282,7 +277,7 @@ class AuditFallback:
         mutex = self._mutex if wait else contextlib.nullcontext()
         with mutex:
             path = self.path.with_name(f"{self.path.name}.{what}")
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _OWNER_ONLY)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
             try:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -332,12 +327,3 @@ def _commit_of(line: _Line, path: Path) -> EncodedCommit:
         (),
         metadata=None if metadata == b"null" else metadata,
     )
-
-
-def _sync_folder(path: Path) -> None:
-    """Make the folder's own list of files durable."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -23,6 +23,7 @@ from typing import Final, Protocol
 import msgspec
 
 from everwhen.clock import Clock, system_clock
+from everwhen.durable import sync_folder, write_secret
 from everwhen.errors import ExpiredKeyError, MissingKeyError, VaultError, WrongKeyError
 
 _MARK: Final = "everwhen-key/v1"
@@ -184,13 +185,9 @@ class KeyFile(KeyRing):
         file = cls(path, clock=clock)
         text = new_key(clock(), expires_at).line + "\n"
         try:
-            handle = os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            write_secret(file.path, text.encode())
         except OSError as error:
             raise VaultError(f"{file.path}: no key can be made there: {error}") from error
-        with os.fdopen(handle, "w") as opened:
-            opened.write(text)
-            opened.flush()
-            os.fsync(opened.fileno())
         return file
 
     def add(self, *, expires_at: datetime | None = None) -> WrappingKey:
@@ -206,17 +203,9 @@ class KeyFile(KeyRing):
 
     def _replace(self, keys: list[WrappingKey]) -> None:
         beside = self.path.with_name(f"{self.path.name}.new")
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w") as opened:
-            opened.write("".join(f"{key.line}\n" for key in keys))
-            opened.flush()
-            os.fsync(opened.fileno())
+        write_secret(beside, "".join(f"{key.line}\n" for key in keys).encode(), replaces=True)
         beside.replace(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.path.parent)
 
 
 class KeyFromEnvironment(KeyRing):

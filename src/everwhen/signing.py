@@ -13,6 +13,7 @@ from typing import Final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from everwhen.durable import write_secret
 from everwhen.errors import MerkleLogError
 from everwhen_verify.errors import MalformedError
 from everwhen_verify.notes import Signer
@@ -35,15 +36,11 @@ def save_signer(
         sealed = _cipher(passphrase, salt).encrypt(nonce, data, _SEALED)
         data = _SEALED + base64.b64encode(salt + nonce + sealed) + b"\n"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_secret(path, data)
     except FileExistsError as error:
         raise MerkleLogError(
             f"{os.fspath(path)}: is there already; a key is never overwritten, name another file"
         ) from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def load_signer(path: str | os.PathLike[str], *, passphrase: str | None = None) -> Signer:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from everwhen.branching import BranchInfo
+from everwhen.durable import sync_folder
 from everwhen.errors import ReadOnlyError, StorageError
 
 CHECKPOINT: Final = "checkpoint"
@@ -101,14 +102,14 @@ class TileFolder(TileStore):
                     self._make(path.parent, folders)
                 _write(path, os.O_TRUNC, 0, data)
             for folder in folders:
-                _sync_folder(folder)
+                sync_folder(folder)
 
     def write_at(self, name: str, start: int, data: bytes) -> None:
         with self._writing():
             made: set[Path] = set()
             self._make(self.path, made)
             _write(self.path / name, 0, start, data)
-            _sync_folder(self.path)
+            sync_folder(self.path)
 
     def replace(self, name: str, data: bytes) -> None:
         with self._writing():
@@ -116,7 +117,7 @@ class TileFolder(TileStore):
             new = self.path / f"{name}.new"
             _write(new, os.O_TRUNC, 0, data)
             new.replace(self.path / name)
-            _sync_folder(self.path)
+            sync_folder(self.path)
 
     def remove(self, names: list[str]) -> None:
         with self._writing():
@@ -168,14 +169,6 @@ def _write(path: Path, flags: int, start: int, data: bytes) -> None:
             left = left[written:]
         if not flags & os.O_TRUNC:
             os.ftruncate(descriptor, start)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -14,6 +14,7 @@ from typing import Final
 
 import apsw
 
+from everwhen.durable import sync_folder
 from everwhen.errors import (
     BusyError,
     CorruptStoreError,
@@ -243,11 +244,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(exist_ok=True)
         if os.name == "posix":
-            descriptor = os.open(folder.parent, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_folder(folder.parent)
     except PermissionError as error:
         raise _read_only(folder, str(error)) from error
     except OSError as error:

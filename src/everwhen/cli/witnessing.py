@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ import typer
 from everwhen.cli.exits import BAD_DATA, NO_INPUT, USAGE, Stop
 from everwhen.cli.options import JsonOption
 from everwhen.cli.terminal import Output
+from everwhen.durable import write_secret
 
 _HELP = """Be a witness: sign that the logs of others, or one's own, have only ever grown.
 
@@ -53,11 +53,7 @@ def new_key(
         signer = Signer.generate(name, Kind.COSIGNATURE)
     except MalformedError as error:
         raise Stop(str(error), USAGE) from None
-    place = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(place, "w") as file:
-        file.write(signer.skey + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_secret(key, f"{signer.skey}\n".encode())
     Output(json=json).fields({"name": name, "key": signer.verifier.vkey})
 
 
