@@ -100,7 +100,7 @@ class TileFolder(TileStore):
                 path = self.path / name
                 if path.parent not in folders:
                     self._make(path.parent, folders)
-                _write(path, os.O_TRUNC, 0, data)
+                _write(path, 0, data)
             for folder in folders:
                 sync_folder(folder)
 
@@ -108,14 +108,14 @@ class TileFolder(TileStore):
         with self._writing():
             made: set[Path] = set()
             self._make(self.path, made)
-            _write(self.path / name, 0, start, data)
+            _write(self.path / name, start, data)
             sync_folder(self.path)
 
     def replace(self, name: str, data: bytes) -> None:
         with self._writing():
             self._make(self.path, set())
             new = self.path / f"{name}.new"
-            _write(new, os.O_TRUNC, 0, data)
+            _write(new, 0, data)
             new.replace(self.path / name)
             sync_folder(self.path)
 
@@ -159,16 +159,20 @@ class TileFolder(TileStore):
             raise _failed(self.path, "written to", error) from error
 
 
-def _write(path: Path, flags: int, start: int, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o644)
+def _write(path: Path, start: int, data: bytes) -> None:
+    """Write the file's new end, and cut it off behind that only then.
+
+    A tile that was written before gets the same bytes again, so it stays whole at every moment,
+    whoever reads it or is killed meanwhile.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
     try:
         left = memoryview(data)
         while left:
             written = os.pwrite(descriptor, left, start)
             start += written
             left = left[written:]
-        if not flags & os.O_TRUNC:
-            os.ftruncate(descriptor, start)
+        os.ftruncate(descriptor, start)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from everwhen import Event, open_store
+from everwhen import Event, StorageError, open_store
 from everwhen.merkle import MerkleLog, TileFolder
 from everwhen_verify.notes import Signer
 
@@ -62,3 +63,19 @@ def test_no_false_alarm(tmp_path: Path) -> None:
             size = sealed.size
             assert log.verify().fault is None
     assert size > KILLS
+
+
+def test_a_tile_that_is_written_again_is_whole_at_every_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = TileFolder(tmp_path / "log")
+    tile = {"tile/1/000.p/1": b"h" * 32}
+    tiles.write(tile)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(StorageError):
+        tiles.write(tile)
+    assert tiles.read("tile/1/000.p/1") == b"h" * 32
