@@ -7,6 +7,7 @@ that isn't the one it has signed before.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Sequence
 from struct import Struct
@@ -114,14 +115,25 @@ def position_after(tiles: TileStore, count: int) -> int:
 
 
 def tile_at(tiles: TileStore, size: int, position: int) -> int:
-    """Which tile has the commit of a position, in a tree of that size, by bisection."""
+    """Which tile has the commit of a position, in a tree of that size.
+
+    Commits are of a like size for the most part, so it is looked for where it lies if they all
+    are: first there, and then in the half that is left, in turn.
+    """
     low, high = 0, size // WIDTH
+    after, through = 0, position_after(tiles, high)
+    guesses = itertools.cycle((True, False))
     while low < high:
         middle = (low + high) // 2
-        if position_after(tiles, middle + 1) < position:
-            low = middle + 1
+        if next(guesses) and after < position <= through:
+            middle = min(low + (position - after - 1) * (high - low) // (through - after), high - 1)
+        end = position_after(tiles, middle + 1)
+        if end < position:
+            low, after = middle + 1, end
+        elif position_after(tiles, middle) < position:
+            return middle
         else:
-            high = middle
+            high, through = middle, end
     return low
 
 

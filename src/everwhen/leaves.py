@@ -16,14 +16,15 @@ from everwhen.contract import StoredSlice
 from everwhen.errors import CorruptStoreError
 from everwhen_verify.entries import CONTENT_PREFIX, FIRST, MAX_ENTRY, PREFIX
 
-_HEAD_FORMAT: Final = f">c{len(PREFIX)}sQ32sq16sB"
-_HEAD: Final = Struct(_HEAD_FORMAT)
-_WITHOUT_METADATA: Final = Struct(_HEAD_FORMAT + "I" + "QQIH").pack
-_WITH_METADATA: Final = Struct(_HEAD_FORMAT + "I").pack
+_LEAF: Final = b"\x00" + PREFIX
+_INLINE: Final = b"\x00"
+_NO_METADATA: Final = _INLINE + b"\xff\xff\xff\xff"
+_HEAD: Final = Struct(f">{len(_LEAF)}sQ32sq16s")
+_WITH_METADATA: Final = Struct(f"{_HEAD.format}sI").pack
+_WITHOUT_METADATA: Final = Struct(f"{_HEAD.format}5sQQIH").pack
 _SLICE: Final = Struct(">QQIH").pack
+_LENGTH: Final = Struct(">I").pack
 _LONGEST: Final = MAX_ENTRY + 1
-_NONE: Final = 0xFFFFFFFF
-_LEAF: Final = b"\x00"
 _ID_BYTES: Final = 16
 
 
@@ -88,36 +89,22 @@ class Leaves:
             if metadata is None:
                 head = _WITHOUT_METADATA(
                     _LEAF,
-                    PREFIX,
                     index,
                     last,
                     stored.recorded_at,
                     commit_id,
-                    0,
-                    _NONE,
+                    _NO_METADATA,
                     position,
                     stored.version,
                     stored.count,
                     len(stream),
                 )
             else:
-                head = b"".join(
-                    (
-                        _WITH_METADATA(
-                            _LEAF,
-                            PREFIX,
-                            index,
-                            last,
-                            stored.recorded_at,
-                            commit_id,
-                            0,
-                            len(metadata),
-                        ),
-                        metadata,
-                        _SLICE(position, stored.version, stored.count, len(stream)),
-                    )
-                )
-            data = b"".join((head, stream, len(body).to_bytes(4, "big"), body))
+                size, moment = len(metadata), stored.recorded_at
+                part = _SLICE(position, stored.version, stored.count, len(stream))
+                head = _WITH_METADATA(_LEAF, index, last, moment, commit_id, _INLINE, size)
+                head = b"".join((head, metadata, part))
+            data = b"".join((head, stream, _LENGTH(len(body)), body))
         if index > self.size:
             self.size, self.last, self.position = index, last, positions[-1]
         self._data, self._position = data, position
@@ -136,8 +123,7 @@ class Leaves:
             raise _damaged(stored, f"it doesn't go on as the commit of {first.position} began")
         stream, body = stored.stream.encode(), stored.body
         part = _SLICE(stored.position, stored.version, stored.count, len(stream))
-        size = len(body).to_bytes(4, "big")
-        self._data = b"".join((self._data, part, stream, size, body))
+        self._data = b"".join((self._data, part, stream, _LENGTH(len(body)), body))
         self._events += stored.count
         self._position = stored.position
 
@@ -152,8 +138,8 @@ class Leaves:
 
 def _hashed(data: bytes) -> bytes:
     """The leaf of a large commit, with its content's hash in the place of the content."""
-    content = sha256(CONTENT_PREFIX + data[_HEAD.size :]).digest()
-    return b"".join((data[: _HEAD.size - 1], b"\x01", content))
+    content = sha256(CONTENT_PREFIX + data[_HEAD.size + 1 :]).digest()
+    return b"".join((data[: _HEAD.size], b"\x01", content))
 
 
 def _damaged(stored: StoredSlice | None, why: str) -> CorruptStoreError:

@@ -16,7 +16,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -29,6 +29,8 @@ CHECKPOINTS: Final = "checkpoints"
 ROLLOVERS: Final = "rollovers"
 POSITIONS: Final = "positions"
 KEY: Final = "vkey"
+
+_OPEN_AT_ONCE: Final = 64
 
 
 class TileStore(Protocol):
@@ -96,26 +98,25 @@ class TileFolder(TileStore):
     def write(self, files: Mapping[str, bytes]) -> None:
         folders: set[Path] = set()
         with self._writing():
-            for name, data in files.items():
-                path = self.path / name
-                if path.parent not in folders:
-                    self._make(path.parent, folders)
-                _write(path, 0, data)
-            for folder in folders:
-                sync_folder(folder)
+            root = os.fspath(self.path)
+            for folder in {os.path.dirname(name) for name in files}:  # noqa: PTH120  often called
+                self._make(self.path / folder, folders)
+            _write(0, {f"{root}/{name}": data for name, data in files.items()})
+            for made in folders:
+                sync_folder(made)
 
     def write_at(self, name: str, start: int, data: bytes) -> None:
         with self._writing():
             made: set[Path] = set()
             self._make(self.path, made)
-            _write(self.path / name, start, data)
+            _write(start, {self.path / name: data})
             sync_folder(self.path)
 
     def replace(self, name: str, data: bytes) -> None:
         with self._writing():
             self._make(self.path, set())
             new = self.path / f"{name}.new"
-            _write(new, 0, data)
+            _write(0, {new: data})
             new.replace(self.path / name)
             sync_folder(self.path)
 
@@ -159,23 +160,33 @@ class TileFolder(TileStore):
             raise _failed(self.path, "written to", error) from error
 
 
-def _write(path: Path, start: int, data: bytes) -> None:
-    """Write the file's new end, and cut it off behind that only then.
+def _write(start: int, files: Mapping[str | Path, bytes]) -> None:
+    """Write the new ends of files, durably, and cut each off behind that only then.
 
     A tile that was written before gets the same bytes again, so it stays whole at every moment,
-    whoever reads it or is killed meanwhile.
+    whoever reads it or is killed meanwhile. All are on their way before the first is waited for.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
-    try:
-        left = memoryview(data)
-        while left:
-            written = os.pwrite(descriptor, left, start)
-            start += written
-            left = left[written:]
-        os.ftruncate(descriptor, start)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    left = list(files.items())
+    while left:
+        with ExitStack() as stack:
+            descriptors: list[int] = []
+            for path, data in left[:_OPEN_AT_ONCE]:
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+                stack.callback(os.close, descriptor)
+                descriptors.append(descriptor)
+                _write_end(descriptor, start, data)
+            for descriptor in descriptors:
+                os.fsync(descriptor)
+        left = left[_OPEN_AT_ONCE:]
+
+
+def _write_end(descriptor: int, start: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(descriptor, left, start)
+        start += written
+        left = left[written:]
+    os.ftruncate(descriptor, start)
 
 
 def _failed(path: Path, what: str, error: OSError) -> StorageError:
