@@ -20,6 +20,7 @@ from everwhen import (
     Erased,
     ErasedSubjectError,
     Event,
+    EventType,
     EventTypes,
     ExpiredKeyError,
     InvalidEventError,
@@ -260,6 +261,54 @@ def test_a_ciphertext_that_was_moved_does_not_open(vault: Vault) -> None:
         assert not any(text in str(caught.value) for text in PERSONAL)
 
 
+class Signed(Event):
+    data_subject: ClassVar[str] = "player"
+
+    player: str
+    name: Personal[str] | None = None
+    email: Personal[str] | None = msgspec.field(default=None, name="e-mail")
+    since: Personal[int] | msgspec.UnsetType = msgspec.UNSET
+
+
+@given(
+    st.lists(
+        st.builds(
+            Signed,
+            player=st.sampled_from(["ann", "bob"]),
+            name=st.none() | _texts | st.builds(Erased, st.just("ann")),
+            email=st.none() | _texts,
+            since=st.just(msgspec.UNSET) | st.integers(-9, 9),
+        ),
+        max_size=4,
+    )
+)
+def test_many_events_are_sealed_together_as_one_by_one(events: list[Signed]) -> None:
+    with Vault(":memory:", _Plain()) as vault:
+        codec, sealing = Codec(EventTypes(Signed), (), Sealing(vault)), Sealing(vault)
+        fields = codec.types.personal("Signed", 1)
+        assert fields is not None
+        for index, (event, entry) in enumerate(zip(events, _stored(codec, *events), strict=True)):
+            event_id = f"{EVENT_ID[:-1]}{index}"
+            by_json = sealing.seal("Signed", 1, event_id, msgspec.json.encode(event), fields)
+            assert msgspec.json.decode(entry.data) == msgspec.json.decode(by_json)
+            back = codec.decode_steps(entry, event_id)
+            assert codec.types.typed("Signed", 1, back) == event
+
+
+def test_values_can_not_change_places_nor_be_left_out_or_doubled(vault: Vault) -> None:
+    codec, sealing = _codec(vault), Sealing(vault)
+    (entry,) = _stored(codec, EVENT)
+    fields = msgspec.json.decode(entry.data)
+    other: dict[str, Any] = {**fields, "name": fields["email"], "email": fields["name"]}
+    numbered = {**fields, "nicknames": {**fields["nicknames"], "$sealed": 1}}
+    out = {name: value for name, value in fields.items() if name != "email"}
+    headless = {**fields, "name": None}
+    moved = {**out, "mail": fields["email"]}
+    for faulty in (other, numbered, out, headless, moved, {**fields, "mail": fields["email"]}):
+        with pytest.raises(SealedError, match="moved here"):
+            sealing.open("Registered", 1, EVENT_ID, msgspec.json.encode(faulty), marked=False)
+
+
 def test_a_tag_with_a_personal_value_is_refused_without_showing_it(vault: Vault) -> None:
     class Tagging(Event):
         data_subject: ClassVar[str] = "player"
@@ -274,6 +323,11 @@ def test_a_tag_with_a_personal_value_is_refused_without_showing_it(vault: Vault)
             codec.encode("s", [NewEvent(event=Tagging("1", "Ann"), tags=(tag,))], bytes(16), 0)
         assert "Ann" not in str(caught.value)
     codec.encode("s", [NewEvent(event=Tagging("1", "Ann"), tags=("Annapolis",))], bytes(16), 0)
+    tagged = EventType(Tagging, tags=lambda event: (f"name:{event.name}",))
+    codec = Codec(EventTypes(tagged), (), Sealing(vault))
+    for count in (1, 2):
+        with pytest.raises(InvalidEventError, match="tag it with an id"):
+            codec.encode("s", [Tagging("1", "Ann")] * count, bytes(16), 0)
 
 
 def test_what_looks_sealed_is_refused(vault: Vault) -> None:

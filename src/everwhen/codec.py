@@ -21,7 +21,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, cast
 from uuid import UUID
 
 import msgspec
@@ -35,7 +35,16 @@ from everwhen.contract import (
 from everwhen.errors import DeclarationError, DecodeError, InvalidEventError
 from everwhen.events import EventType, NewEvent, UnknownEvent
 from everwhen.personal import Fields, personal_fields
-from everwhen.sealing import SEALED, Sealing, personal_values, refuse_marks
+from everwhen.sealing import (
+    PERSONAL,
+    SEALED,
+    Flat,
+    Sealing,
+    flat_of,
+    personal_values,
+    refuse_marks,
+    texts_of,
+)
 from everwhen.upcasting import Upcast
 from everwhen.validation import check_occurred_at, check_tags, check_text, check_type_name
 
@@ -91,7 +100,7 @@ class CodecStep(Protocol):
 class _Declared:
     """An event type, ready to encode and decode."""
 
-    __slots__ = ("cls", "decode", "name", "personal", "prefix", "tags", "version")
+    __slots__ = ("cls", "decode", "flat", "name", "personal", "prefix", "tags", "version")
 
     def __init__(self, declared: EventType[Any]) -> None:
         self.cls = declared.cls
@@ -100,6 +109,9 @@ class _Declared:
         self.tags: Callable[[Any], Iterable[str]] | None = declared.tags
         self.prefix = b"[%s,%d," % (encode_json(declared.name), declared.version)
         self.personal: Fields | None = personal_fields(declared.cls)
+        self.flat: Flat | None = None
+        if self.personal is not None:
+            self.flat = flat_of(declared.cls, self.personal)
         try:
             self.decode = msgspec.json.Decoder(declared.cls).decode
         except TypeError as error:
@@ -334,10 +346,13 @@ class Codec:
         self.is_raw: Final = not steps and sealing is None
         self.is_plain: Final = self.is_raw and not types.has_upcasts
         self._typed_bodies: Callable[[bytes], list[list[Any]]] | None = None
+        self._proven_bodies: Callable[[bytes], list[list[Any]]] | None = None
         self.sealed_entries: dict[type[Any], _Declared] = {}
-        current = {} if steps else types.current()
-        self._direct = {c: d for c, d in current.items() if sealing is None or d.personal is None}
-        self._sealed = {c: d for c, d in current.items() if c not in self._direct}
+        self._current = {} if steps else types.current()
+        current = self._current.values()
+        sealed = [d for d in current if sealing is not None and d.personal is not None]
+        self._flat = {d.name: d for d in sealed if d.flat is not None}
+        self._together = {d.cls: d for d in current if d not in sealed or d.name in self._flat}
 
     def decode_typed_bodies(self, bodies: bytes) -> list[list[Any]]:
         """A JSON array of slices' bodies, with the events typed.
@@ -347,13 +362,18 @@ class Codec:
         """
         if self._typed_bodies is None:
             known = self.types.entry_types(sealed=self.sealing is not None)
-            union: Any = functools.reduce(operator.or_, known or [Entry])
-            if self.steps:
-                union = Entry
-            elif self.sealing is not None:
+            if self.sealing is not None and not self.steps:
                 self.sealed_entries = {c: d for c, d in known.items() if d.personal is not None}
-            self._typed_bodies = msgspec.json.Decoder(list[list[union]]).decode
+            self._typed_bodies = _bodies_decoder([] if self.steps else known)
         return self._typed_bodies(bodies)
+
+    def _decode_proven(self, bodies: bytes) -> list[list[Any]]:
+        """The same for what has not been sealed yet."""
+        if self.sealing is None:
+            return self.decode_typed_bodies(bodies)
+        if self._proven_bodies is None:
+            self._proven_bodies = _bodies_decoder(self.types.entry_types())
+        return self._proven_bodies(bodies)
 
     def encode(
         self, stream: str, events: Sequence[Any], commit_id: bytes, first_index: int
@@ -365,7 +385,7 @@ class Codec:
         if len(events) == 1:
             name, own, entry = self._entry(events[0], stream, commit_id, first_index)
             return [EncodedSlice(stream, 1, b"[%b]" % entry, (name,), own)]
-        together = self._encode_together(stream, events)
+        together = self._encode_together(stream, events, commit_id, first_index)
         if together is not None:
             return [together]
         slices: list[EncodedSlice] = []
@@ -389,20 +409,22 @@ class Codec:
             slices.append(_slice(stream, entries, types, tags))
         return slices
 
-    def _encode_together(self, stream: str, events: Sequence[Any]) -> EncodedSlice | None:
+    def _encode_together(
+        self, stream: str, events: Sequence[Any], commit_id: bytes, first_index: int
+    ) -> EncodedSlice | None:
         """The same slice with one call each way for all events, several times as fast.
 
         None where anything is out of the ordinary, for the way that looks at each event.
         """
         if not 1 < len(events) <= MAX_SLICE_EVENTS:
             return None
-        direct = self._direct
+        known = self._together
         types: dict[str, None] = {}
         tags: dict[str, None] = {}
-        entries: list[tuple[object, ...]] = []
+        entries: list[tuple[Any, ...]] = []
         try:
             for event in events:
-                declared = direct[type(event)]
+                declared = known[type(event)]
                 types[declared.name] = None
                 if declared.tags is None:
                     entries.append((declared.name, declared.version, event))
@@ -411,27 +433,62 @@ class Codec:
                     entries.append((declared.name, declared.version, event, own))
                     tags.update(dict.fromkeys(own))
             body = encode_json(entries)
-            if len(body) > MAX_SLICE_BYTES or (self.sealing is not None and SEALED in body):
+            if len(body) > MAX_SLICE_BYTES:
                 return None
-            (back,) = self.decode_typed_bodies(b"[%b]" % body)
+            if self.sealing is not None and (SEALED in body or PERSONAL in body):
+                return None
+            (back,) = self._decode_proven(b"[%b]" % body)
             if [entry.data for entry in back] != list(events):
                 return None
         except (KeyError, *_UNFIT):
             return None
+        if self.sealing is not None and not types.keys().isdisjoint(self._flat):
+            body = self._sealed_together(entries, commit_id, first_index)
+            if len(body) > MAX_SLICE_BYTES:
+                return None
         return EncodedSlice(stream, len(entries), body, tuple(types), tuple(tags))
+
+    def _sealed_together(
+        self, entries: list[tuple[Any, ...]], commit_id: bytes, first_index: int
+    ) -> bytes:
+        """The body of entries with what is personal in them sealed."""
+        own_id = UUID(bytes=commit_id)
+        sealed: list[tuple[Any, ...]] = []
+        for index, entry in enumerate(entries, first_index):
+            declared = self._flat.get(entry[0])
+            if declared is None:
+                sealed.append(entry)
+            else:
+                tags = entry[3] if len(entry) > 3 else ()
+                event = self._sealed_event(declared, entry[2], f"{own_id}/{index}", tags)
+                sealed.append((*entry[:2], event, *entry[3:]))
+        return encode_json(sealed)
+
+    def _sealed_event(
+        self, declared: _Declared, event: Any, event_id: str, tags: tuple[str, ...]
+    ) -> Any:
+        """An event's copy that encodes to its sealed data."""
+        flat, sealing = cast("Flat", declared.flat), cast("Sealing", self.sealing)
+        if tags:
+            _check_not_in_tags(tags, texts_of(event, flat), declared.name)
+        return sealing.seal_flat(declared.name, declared.version, event_id, event, flat)
 
     def _entry(
         self, event: Any, stream: str, commit_id: bytes, index: int
     ) -> tuple[str, tuple[str, ...], bytes]:
         """The event's type name, tags and entry, proven to read back as the same event."""
-        declared = self._direct.get(type(event)) or self._sealed.get(type(event))
+        declared = self._current.get(type(event))
         if declared is None:
             return self._wrapped_entry(event, stream, commit_id, index)
         data = self._data(declared, event, stream, index)
         tags = check_tags(declared.tags(event), declared.name) if declared.tags is not None else ()
         if self.sealing is not None:
             event_id = f"{UUID(bytes=commit_id)}/{index}"
-            data = self._stepped(declared.name, declared.version, event_id, data, tags)
+            if declared.name in self._flat:
+                refuse_marks(data, declared.name)
+                data = encode_json(self._sealed_event(declared, event, event_id, tags))
+            else:
+                data = self._stepped(declared.name, declared.version, event_id, data, tags)
         if not tags:
             return declared.name, (), declared.prefix + data + b"]"
         return declared.name, tags, b"%b%b,%b]" % (declared.prefix, data, encode_json(tags))
@@ -521,7 +578,8 @@ class Codec:
         if self.sealing is not None:
             personal = self.types.personal(name, version)
             if personal is not None:
-                _check_not_in_tags(tags, data, personal, name)
+                if tags:
+                    _check_not_in_tags(tags, personal_values(data, personal), name)
                 data = self.sealing.seal(name, version, event_id, data, personal)
             elif not self.types.is_known(name, version):
                 data = self.sealing.seal_plain(name, version, event_id, data)
@@ -545,6 +603,11 @@ class Codec:
 _NO_METADATA: Final = EntryMetadata()
 
 
+def _bodies_decoder(entries: Iterable[type[Any]]) -> Callable[[bytes], list[list[Any]]]:
+    union: Any = functools.reduce(operator.or_, entries or [Entry])
+    return msgspec.json.Decoder(list[list[union]]).decode
+
+
 def _slice(
     stream: str, entries: list[bytes], types: Iterable[str], tags: Iterable[str]
 ) -> EncodedSlice:
@@ -552,9 +615,9 @@ def _slice(
     return EncodedSlice(stream, len(entries), body, tuple(types), tuple(tags))
 
 
-def _check_not_in_tags(tags: tuple[str, ...], data: bytes, personal: Fields, name: str) -> None:
+def _check_not_in_tags(tags: tuple[str, ...], personal: list[str], name: str) -> None:
     """Tags are not encrypted: what is personal may not be in them."""
-    for value in personal_values(data, personal) if tags else ():
+    for value in personal:
         for tag in tags:
             if value in (tag, tag.partition(":")[2]) or (len(value) >= _TELLING and value in tag):
                 raise InvalidEventError(

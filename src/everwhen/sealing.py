@@ -1,14 +1,19 @@
 """Personal fields, sealed in an event's JSON and opened again.
 
-A sealed value is ``{"$sealed": "<base64url>", "subject": "ann"}``, whose bytes are::
+What an event holds of one subject is sealed at once: the values, as a JSON array in the order of
+their places, are encrypted in one call. In the first place stands
+``{"$sealed": "<base64url>", "subject": "ann"}``, whose bytes are::
 
     1 byte    format, 1
     4 bytes   the version of the subject's key
     12 bytes  the nonce
-    …         AES-GCM-SIV's ciphertext of the value's JSON, and the tag
+    …         AES-GCM-SIV's ciphertext of the array, and the tag
+
+and in each other ``{"$sealed": 1, "subject": "ann"}``, with the value's number in the array.
 
 What it is authenticated with says where it stands: the event, its type and schema version, the
-path in it, the subject and the key's version. Moved anywhere else it doesn't open. The nonce is a
+subject, the key's version, and the path of each value in order. Moved anywhere else it doesn't
+open, nor do values that have changed places, and none can be added or left out. The nonce is a
 digest of the same, so that a commit that is repeated is the same to the last byte; and since the
 cipher doesn't break where a nonce is used twice, nothing hangs on that.
 """
@@ -18,8 +23,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -27,21 +32,27 @@ from everwhen.errors import InvalidEventError, SealedError, VaultError
 from everwhen.personal import Erased, Fields, Items, Leaf, Node
 from everwhen.vault import Vault, check_subject
 
+M = TypeVar("M")
+
 SEALED: Final = b'"$sealed"'
 PERSONAL: Final = b'"$personal"'
 _MARKS: Final = (SEALED, PERSONAL)
 _ERASED: Final = b'"$erased"'
 _FORMAT: Final = b"\x01"
 _NONCE_BYTES: Final = 12
+_NOTHING: Final = frozenset((type(None), msgspec.UnsetType, Erased))
+_URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
+_MOVED: Final = "it was altered, or moved here from elsewhere; restore from a backup"
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode: Final = msgspec.json.decode
+_set: Final = msgspec.structs.force_setattr
 
 
 class _Sealed(msgspec.Struct, forbid_unknown_fields=True):
-    sealed: str = msgspec.field(name="$sealed")
+    sealed: str | int = msgspec.field(name="$sealed")
     subject: str
 
 
@@ -53,6 +64,33 @@ class _Personal(msgspec.Struct, forbid_unknown_fields=True):
 _decode_sealed: Final = msgspec.json.Decoder(_Sealed).decode
 _decode_personal: Final = msgspec.json.Decoder(_Personal).decode
 _decode_erased: Final = msgspec.json.Decoder(Erased).decode
+
+
+_Bound: TypeAlias = tuple[str, str, int]
+"""An event's id, its type and schema version."""
+
+
+class _Place(NamedTuple):
+    """Where a value stands: in which object or list, under what key, and at what path."""
+
+    parts: Any
+    key: str | int
+    path: str
+
+
+_Found: TypeAlias = dict[str, list[tuple[_Place, bytes]]]
+"""By subject, the values that are to be sealed."""
+
+
+class Flat(NamedTuple):
+    """A struct whose personal fields are all its own, and all of one subject.
+
+    ``fields`` are the attributes, ``paths`` where their values stand in JSON.
+    """
+
+    subject: str
+    fields: tuple[str, ...]
+    paths: tuple[str, ...]
 
 
 class Sealing:
@@ -67,49 +105,28 @@ class Sealing:
         Raises `InvalidEventError` where nothing says whose it is, and `ErasedSubjectError`.
         """
         refuse_marks(data, type_name)
-        bound = f"everwhen-sealed/v1\n{event_id}\n{type_name}\n{version}\n"
-        return bytes(self._sealed(data, node, "", None, bound))
+        found: _Found = {}
+        tree = _personal(data, node, "", None, found)
+        self._seal(found, (event_id, type_name, version))
+        return _encode(tree)
 
-    def _sealed(
-        self, data: bytes, node: Node, path: str, subject: str | None, bound: str
-    ) -> bytes | msgspec.Raw:
-        if isinstance(node, Leaf):
-            return self._value(data, path, subject, bound)
-        first = data[:1]
-        if first not in (b"{", b"["):
-            return data  # an absent optional, say
-        parts: Any = _decode_object(data) if first == b"{" else dict(enumerate(_decode_list(data)))
-        if isinstance(node, Items):
-            for key, found in parts.items():
-                new = self._sealed(bytes(found), node.item, _join(path, key), subject, bound)
-                parts[key] = msgspec.Raw(new)
-        else:
-            if node.subject is not None:
-                subject = _subject_in(parts.get(node.subject), node.owner)
-            for name, inner in node.fields.items():
-                found = parts.get(name)
-                if found is not None:
-                    new = self._sealed(bytes(found), inner, _join(path, name), subject, bound)
-                    parts[name] = msgspec.Raw(new)
-        return _encode(parts if first == b"{" else list(parts.values()))
-
-    def _value(self, data: bytes, path: str, subject: str | None, bound: str) -> bytes:
-        if data == b"null" or (data.startswith(b"{") and _is_erased(data)):
-            return data
-        if subject is None:
-            raise InvalidEventError(f"{path} is personal, and nothing says whose")
-        version, cipher = self.vault.newest(subject)
-        where = f"{bound}{path}\n{subject}\n{version}".encode()
-        nonce = hashlib.sha256(where).digest()[:_NONCE_BYTES]
-        content = b"\x01%b%b%b" % (
-            version.to_bytes(4, "big"),
-            nonce,
-            cipher.encrypt(nonce, data, where),
-        )
-        return b'{"$sealed":"%b","subject":%b}' % (
-            base64.urlsafe_b64encode(content),
-            _encode(subject),
-        )
+    def seal_flat(self, type_name: str, version: int, event_id: str, event: Any, flat: Flat) -> Any:
+        """A copy of an event that encodes to what `seal` makes of its data."""
+        subject = _as_subject(getattr(event, flat.subject), type_name)
+        fields, paths = flat.fields, flat.paths
+        values = [getattr(event, name) for name in fields]
+        sealed = event.__copy__()
+        kept = [i for i, value in enumerate(values) if type(value) not in _NOTHING]
+        if len(kept) < len(values):
+            if not kept:
+                return sealed
+            values = [values[i] for i in kept]
+            fields, paths = tuple([fields[i] for i in kept]), tuple([paths[i] for i in kept])
+        bound = event_id, type_name, version
+        stand_ins = self._stand_ins(subject, _encode(values), paths, bound)
+        for name, stand_in in zip(fields, stand_ins, strict=True):
+            _set(sealed, name, stand_in)
+        return sealed
 
     def seal_plain(self, type_name: str, version: int, event_id: str, data: bytes) -> bytes:
         """Plain data with each ``{"$personal": value, "subject": "ann"}`` in it sealed.
@@ -121,16 +138,43 @@ class Sealing:
             refuse_marks(data, type_name, only=SEALED)
         if PERSONAL not in data:
             return data
-        bound = f"everwhen-sealed/v1\n{event_id}\n{type_name}\n{version}\n"
+        marked: list[tuple[_Place, _Personal]] = []
+        tree = _marked(data, "", PERSONAL, _decode_personal, marked)
+        found: _Found = {}
+        for place, mark in marked:
+            value = bytes(mark.value)
+            if _stays(value):
+                place.parts[place.key] = mark.value
+            else:
+                found.setdefault(check_subject(mark.subject), []).append((place, value))
+        self._seal(found, (event_id, type_name, version))
+        return _encode(tree)
 
-        def sealed(raw: bytes, path: str) -> bytes | None:
-            try:
-                found = _decode_personal(raw)
-            except msgspec.MsgspecError:
-                return None
-            return self._value(bytes(found.value), path, check_subject(found.subject), bound)
+    def _seal(self, found: _Found, bound: _Bound) -> None:
+        """Put what stands for each value in its place."""
+        for subject, items in found.items():
+            values = b"[%b]" % b",".join([value for _, value in items])
+            paths = tuple([place.path for place, _ in items])
+            stand_ins = self._stand_ins(subject, values, paths, bound)
+            for (place, _), stand_in in zip(items, stand_ins, strict=True):
+                place.parts[place.key] = stand_in
 
-        return _replaced(data, "", PERSONAL, sealed)
+    def _stand_ins(
+        self, subject: str, values: bytes, paths: tuple[str, ...], bound: _Bound
+    ) -> list[msgspec.Raw]:
+        """What stands in the places of one subject's values."""
+        version, cipher = self.vault.newest(subject)
+        where = _where(subject, version, paths, bound)
+        nonce = hashlib.sha256(where).digest()[:_NONCE_BYTES]
+        content = b"\x01%b%b%b" % (
+            version.to_bytes(4, "big"),
+            nonce,
+            cipher.encrypt(nonce, values, where),
+        )
+        whose = _encode(subject)
+        stand_ins = [b'{"$sealed":"%b","subject":%b}' % (_base64(content), whose)]
+        stand_ins += [b'{"$sealed":%d,"subject":%b}' % (n, whose) for n in range(1, len(paths))]
+        return [msgspec.Raw(stand_in) for stand_in in stand_ins]
 
     def open(
         self, type_name: str, version: int, event_id: str, data: bytes, *, marked: bool
@@ -142,26 +186,35 @@ class Sealing:
         """
         if SEALED not in data:
             return data
-        bound = f"everwhen-sealed/v1\n{event_id}\n{type_name}\n{version}\n"
+        found: list[tuple[_Place, _Sealed]] = []
+        tree = _marked(data, "", SEALED, _decode_sealed, found)
+        subjects: dict[str, list[tuple[_Place, _Sealed]]] = {}
+        for item in found:
+            subjects.setdefault(item[1].subject, []).append(item)
+        for subject, items in subjects.items():
+            places = _in_order(items, event_id)
+            head = next(sealed.sealed for _, sealed in items if isinstance(sealed.sealed, str))
+            values = self._opened(subject, head, places, (event_id, type_name, version))
+            if values is None:
+                for place in places:
+                    place.parts[place.key] = Erased(subject)
+            elif marked:
+                for place, value in zip(places, values, strict=True):
+                    place.parts[place.key] = {"$personal": value, "subject": subject}
+            else:
+                for place, value in zip(places, values, strict=True):
+                    place.parts[place.key] = value
+        return _encode(tree)
 
-        def opened(raw: bytes, path: str) -> bytes | None:
-            try:
-                found = _decode_sealed(raw)
-            except msgspec.MsgspecError:
-                return None
-            value = self._opened(found, path, bound, event_id)
-            if not marked or value.startswith(b'{"$erased"'):
-                return value
-            return b'{"$personal":%b,"subject":%b}' % (value, _encode(found.subject))
-
-        return _replaced(data, "", SEALED, opened)
-
-    def _opened(self, found: _Sealed, path: str, bound: str, event_id: str) -> bytes:
+    def _opened(
+        self, subject: str, head: str, places: list[_Place], bound: _Bound
+    ) -> list[msgspec.Raw] | None:
+        """The values in the order of their places; None once the subject has been forgotten."""
         from cryptography.exceptions import InvalidTag
 
-        subject = found.subject
+        event_id, path = bound[0], places[0].path
         try:
-            content = base64.b64decode(found.sealed, altchars=b"-_", validate=True)
+            content = base64.b64decode(head, altchars=b"-_", validate=True)
         except (ValueError, binascii.Error):
             content = b""
         if content[:1] != _FORMAT:
@@ -171,15 +224,14 @@ class Sealing:
         try:
             cipher = self.vault.cipher(subject, version)
             if cipher is None:
-                return _encode(Erased(subject))
-            where = f"{bound}{path}\n{subject}\n{version}".encode()
+                return None
+            where = _where(subject, version, tuple([place.path for place in places]), bound)
             nonce = content[5 : 5 + _NONCE_BYTES]
-            return bytes(cipher.decrypt(nonce, content[5 + _NONCE_BYTES :], where))
+            return _decode_list(cipher.decrypt(nonce, content[5 + _NONCE_BYTES :], where))
         except VaultError as error:
             raise SealedError(subject, event_id, path, str(error)) from error
         except (InvalidTag, ValueError) as error:
-            why = "it was altered, or moved here from elsewhere; restore from a backup"
-            raise SealedError(subject, event_id, path, why) from error
+            raise SealedError(subject, event_id, path, _MOVED) from error
 
 
 class Closed(Sealing):
@@ -202,14 +254,19 @@ def personal_values(data: bytes, node: Node) -> list[str]:
 
 def _gather(value: Any, node: Node, found: list[str]) -> None:
     if isinstance(node, Leaf):
-        texts = value if isinstance(value, list) else [value]
-        found.extend(text for text in texts if isinstance(text, str) and text)
+        found += _texts([value])
     elif isinstance(value, dict | list):
         parts = value if isinstance(value, dict) else dict(enumerate(value))
         for key, part in parts.items():
             inner = node.item if isinstance(node, Items) else node.fields.get(key)
             if inner is not None:
                 _gather(part, inner, found)
+
+
+def _texts(values: list[Any]) -> list[str]:
+    """The texts among the values, and in those that are lists."""
+    flat = [v for value in values for v in (value if isinstance(value, list) else [value])]
+    return [text for text in flat if isinstance(text, str) and text]
 
 
 def refuse_marks(data: bytes, type_name: str, *, only: bytes | None = None) -> None:
@@ -228,26 +285,104 @@ def _has_key(value: Any, key: str) -> bool:
     return isinstance(value, list) and any(_has_key(part, key) for part in value)
 
 
-def _replaced(
-    data: bytes, path: str, mark: bytes, replace: Callable[[bytes, str], bytes | None]
-) -> bytes:
-    """The JSON with each object that holds the mark replaced, where it is one of those meant."""
+def _personal(
+    data: bytes, node: Fields | Items, path: str, subject: str | None, found: _Found
+) -> Any:
+    """The JSON taken apart as far as it holds personal values, and where those stand."""
     first = data[:1]
-    if first == b"{":
-        if path:
-            new = replace(data, path)
-            if new is not None:
-                return new
-        parts: Any = _decode_object(data)
-    elif first == b"[":
-        parts = dict(enumerate(_decode_list(data)))
+    if first not in (b"{", b"["):
+        return msgspec.Raw(data)  # an absent optional, say
+    parts: Any = _decode_object(data) if first == b"{" else _decode_list(data)
+    keys: Iterable[str | int] = parts if first == b"{" else range(len(parts))
+    if isinstance(node, Fields):
+        if node.subject is not None:
+            subject = _subject_in(parts[node.subject] if node.subject in keys else None, node.owner)
+        inner: Any = [(key, node.fields[key]) for key in node.fields if key in keys]
     else:
-        return data
-    for key, part in parts.items():
-        raw = bytes(part)
-        if mark in raw:
-            parts[key] = msgspec.Raw(_replaced(raw, _join(path, key), mark, replace))
-    return _encode(parts if first == b"{" else list(parts.values()))
+        inner = [(key, node.item) for key in keys]
+    for key, below in inner:
+        value, where = bytes(parts[key]), _join(path, key)
+        if not isinstance(below, Leaf):
+            parts[key] = _personal(value, below, where, subject, found)
+        elif not _stays(value):
+            if subject is None:
+                raise InvalidEventError(f"{where} is personal, and nothing says whose")
+            found.setdefault(subject, []).append((_Place(parts, key, where), value))
+    return parts
+
+
+def _marked(
+    data: bytes,
+    path: str,
+    mark: bytes,
+    decode: Callable[[bytes], M],
+    found: list[tuple[_Place, M]],
+) -> Any:
+    """The JSON taken apart as far as it holds objects with the mark, and where those stand."""
+    parts: Any = _decode_object(data) if data[:1] == b"{" else _decode_list(data)
+    for key, raw in parts.items() if isinstance(parts, dict) else enumerate(parts):
+        part = bytes(raw)
+        if mark not in part:
+            continue
+        where = _join(path, key)
+        if part[:1] == b"{":
+            try:
+                found.append((_Place(parts, key, where), decode(part)))
+            except msgspec.MsgspecError:
+                parts[key] = _marked(part, where, mark, decode, found)
+        elif part[:1] == b"[":
+            parts[key] = _marked(part, where, mark, decode, found)
+    return parts
+
+
+def _in_order(items: list[tuple[_Place, _Sealed]], event_id: str) -> list[_Place]:
+    """The places of a subject's values by their numbers. Raises `SealedError`."""
+    numbered = {0 if isinstance(s.sealed, str) else s.sealed: place for place, s in items}
+    places = [numbered.get(number) for number in range(len(items))]
+    heads = [sealed for _, sealed in items if isinstance(sealed.sealed, str)]
+    if len(heads) != 1 or None in places:
+        place, sealed = items[0]
+        raise SealedError(sealed.subject, event_id, place.path, _MOVED)
+    return cast("list[_Place]", places)
+
+
+def _where(subject: str, version: int, paths: tuple[str, ...], bound: _Bound) -> bytes:
+    """What values are bound to."""
+    event_id, type_name, schema_version = bound
+    return _encode(
+        ("everwhen-sealed/v1", event_id, type_name, schema_version, subject, version, paths)
+    )
+
+
+def _base64(content: bytes) -> bytes:
+    return binascii.b2a_base64(content, newline=False).translate(_URLSAFE)
+
+
+def _stays(value: bytes) -> bool:
+    """Whether there is nothing to seal: no value, or one that has been erased."""
+    return value == b"null" or (value.startswith(b"{") and _is_erased(value))
+
+
+def flat_of(cls: type[Any], node: Fields) -> Flat | None:
+    """How to seal a class's events without looking into their JSON; None where that is needed."""
+    if not issubclass(cls, msgspec.Struct) or node.subject is None:
+        return None
+    if not all(isinstance(inner, Leaf) for inner in node.fields.values()):
+        return None
+    if cls.__struct_config__.array_like:
+        return None
+    stored = dict(zip(cls.__struct_encode_fields__, cls.__struct_fields__, strict=True))
+    return Flat(
+        stored[str(node.subject)],
+        tuple([stored[str(name)] for name in node.fields]),
+        tuple([_join("", name) for name in node.fields]),
+    )
+
+
+def texts_of(event: Any, flat: Flat) -> list[str]:
+    """The personal texts in an event."""
+    values = [getattr(event, name) for name in flat.fields]
+    return _texts(_decode(_encode([v for v in values if type(v) not in _NOTHING])))
 
 
 def _join(path: str, key: str | int) -> str:
@@ -259,7 +394,12 @@ def _join(path: str, key: str | int) -> str:
 
 
 def _subject_in(raw: msgspec.Raw | None, owner: str) -> str:
-    value = None if raw is None else _decode(raw)
+    return _as_subject(None if raw is None else _decode(raw), owner)
+
+
+def _as_subject(value: object, owner: str) -> str:
+    if type(value) is str:
+        return value
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise InvalidEventError(
             f"{owner}: its data_subject has to be a text or a whole number, not {value!r}"
