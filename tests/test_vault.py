@@ -239,11 +239,11 @@ def test_a_ciphertext_that_was_moved_does_not_open(vault: Vault) -> None:
     fields = msgspec.json.decode(data)
     swapped = msgspec.json.encode({**fields, "email": fields["name"]})
     other_subject = msgspec.json.encode({**fields, "name": {**fields["name"], "subject": "bob"}})
-    raw = bytearray(base64.urlsafe_b64decode(fields["name"]["$sealed"]))
+    raw = bytearray(base64.b64decode(fields["name"]["$sealed"]))
     raw[4] = 2
-    other_key = {**fields["name"], "$sealed": base64.urlsafe_b64encode(raw).decode()}
+    other_key = {**fields["name"], "$sealed": base64.b64encode(raw).decode()}
     raw[4], raw[-1] = 1, raw[-1] ^ 1
-    altered = {**fields["name"], "$sealed": base64.urlsafe_b64encode(raw).decode()}
+    altered = {**fields["name"], "$sealed": base64.b64encode(raw).decode()}
     moved = [
         ("Registered", 1, "00000000-0000-0000-0000-000000000000/1", data),
         ("Other", 1, EVENT_ID, data),

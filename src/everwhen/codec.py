@@ -111,7 +111,7 @@ class _Declared:
         self.personal: Fields | None = personal_fields(declared.cls)
         self.flat: Flat | None = None
         if self.personal is not None:
-            self.flat = flat_of(declared.cls, self.personal)
+            self.flat = flat_of(declared.cls, declared.name, declared.version, self.personal)
         try:
             self.decode = msgspec.json.Decoder(declared.cls).decode
         except TypeError as error:
@@ -351,7 +351,7 @@ class Codec:
         self._current = {} if steps else types.current()
         current = self._current.values()
         sealed = [d for d in current if sealing is not None and d.personal is not None]
-        self._flat = {d.name: d for d in sealed if d.flat is not None}
+        self._flat = {d.name: d.flat for d in sealed if d.flat is not None}
         self._together = {d.cls: d for d in current if d not in sealed or d.name in self._flat}
 
     def decode_typed_bodies(self, bodies: bytes) -> list[list[Any]]:
@@ -452,26 +452,20 @@ class Codec:
         self, entries: list[tuple[Any, ...]], commit_id: bytes, first_index: int
     ) -> bytes:
         """The body of entries with what is personal in them sealed."""
-        own_id = UUID(bytes=commit_id)
-        sealed: list[tuple[Any, ...]] = []
-        for index, entry in enumerate(entries, first_index):
-            declared = self._flat.get(entry[0])
-            if declared is None:
-                sealed.append(entry)
-            else:
-                tags = entry[3] if len(entry) > 3 else ()
-                event = self._sealed_event(declared, entry[2], f"{own_id}/{index}", tags)
-                sealed.append((*entry[:2], event, *entry[3:]))
-        return encode_json(sealed)
+        own_id, flat = UUID(bytes=commit_id), self._flat.get
+        events = [(entry[2], flat(entry[0])) for entry in entries]
+        for entry in entries:
+            if len(entry) > 3:
+                self._check_not_in_tags(entry[0], entry[2], entry[3])
+        sealed = cast("Sealing", self.sealing).seal_flat(own_id, first_index, events)
+        return encode_json(
+            [(*entry[:2], event, *entry[3:]) for entry, event in zip(entries, sealed, strict=True)]
+        )
 
-    def _sealed_event(
-        self, declared: _Declared, event: Any, event_id: str, tags: tuple[str, ...]
-    ) -> Any:
-        """An event's copy that encodes to its sealed data."""
-        flat, sealing = cast("Flat", declared.flat), cast("Sealing", self.sealing)
-        if tags:
-            _check_not_in_tags(tags, texts_of(event, flat), declared.name)
-        return sealing.seal_flat(declared.name, declared.version, event_id, event, flat)
+    def _check_not_in_tags(self, name: str, event: Any, tags: tuple[str, ...]) -> None:
+        flat = self._flat.get(name)
+        if tags and flat is not None:
+            _check_not_in_tags(tags, texts_of(event, flat), name)
 
     def _entry(
         self, event: Any, stream: str, commit_id: bytes, index: int
@@ -483,11 +477,14 @@ class Codec:
         data = self._data(declared, event, stream, index)
         tags = check_tags(declared.tags(event), declared.name) if declared.tags is not None else ()
         if self.sealing is not None:
-            event_id = f"{UUID(bytes=commit_id)}/{index}"
-            if declared.name in self._flat:
+            own_id, flat = UUID(bytes=commit_id), self._flat.get(declared.name)
+            if flat is not None:
                 refuse_marks(data, declared.name)
-                data = encode_json(self._sealed_event(declared, event, event_id, tags))
+                self._check_not_in_tags(declared.name, event, tags)
+                (sealed,) = self.sealing.seal_flat(own_id, index, [(event, flat)])
+                data = encode_json(sealed)
             else:
+                event_id = f"{own_id}/{index}"
                 data = self._stepped(declared.name, declared.version, event_id, data, tags)
         if not tags:
             return declared.name, (), declared.prefix + data + b"]"

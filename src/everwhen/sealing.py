@@ -2,7 +2,7 @@
 
 What an event holds of one subject is sealed at once: the values, as a JSON array in the order of
 their places, are encrypted in one call. In the first place stands
-``{"$sealed": "<base64url>", "subject": "ann"}``, whose bytes are::
+``{"$sealed": "<base64>", "subject": "ann"}``, whose bytes are::
 
     1 byte    format, 1
     4 bytes   the version of the subject's key
@@ -22,9 +22,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
+import operator
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
+from uuid import UUID
 
 import msgspec
 
@@ -38,10 +40,10 @@ SEALED: Final = b'"$sealed"'
 PERSONAL: Final = b'"$personal"'
 _MARKS: Final = (SEALED, PERSONAL)
 _ERASED: Final = b'"$erased"'
+_WHAT: Final = "everwhen-sealed/v1"
 _FORMAT: Final = b"\x01"
 _NONCE_BYTES: Final = 12
 _NOTHING: Final = frozenset((type(None), msgspec.UnsetType, Erased))
-_URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
 _MOVED: Final = "it was altered, or moved here from elsewhere; restore from a backup"
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -78,19 +80,28 @@ class _Place(NamedTuple):
     path: str
 
 
+_Key: TypeAlias = tuple[bytes, int, Callable[[bytes, bytes, bytes], bytes], bytes]
+"""A subject's key: what content begins with, its version, the cipher, whose it is in JSON."""
+
+
 _Found: TypeAlias = dict[str, list[tuple[_Place, bytes]]]
 """By subject, the values that are to be sealed."""
 
 
 class Flat(NamedTuple):
-    """A struct whose personal fields are all its own, and all of one subject.
+    """A type whose personal fields are all its own, and all of one subject.
 
-    ``fields`` are the attributes, ``paths`` where their values stand in JSON.
+    ``whose`` and ``values`` read the subject and the personal ``fields``; ``bound`` begins what
+    those are bound to, up to the event's id.
     """
 
-    subject: str
+    name: str
+    version: int
+    node: Fields
+    whose: Callable[[Any], Any]
+    values: Callable[[Any], tuple[Any, ...]]
     fields: tuple[str, ...]
-    paths: tuple[str, ...]
+    bound: bytes
 
 
 class Sealing:
@@ -110,23 +121,45 @@ class Sealing:
         self._seal(found, (event_id, type_name, version))
         return _encode(tree)
 
-    def seal_flat(self, type_name: str, version: int, event_id: str, event: Any, flat: Flat) -> Any:
-        """A copy of an event that encodes to what `seal` makes of its data."""
-        subject = _as_subject(getattr(event, flat.subject), type_name)
-        fields, paths = flat.fields, flat.paths
-        values = [getattr(event, name) for name in fields]
-        sealed = event.__copy__()
-        kept = [i for i, value in enumerate(values) if type(value) not in _NOTHING]
-        if len(kept) < len(values):
-            if not kept:
-                return sealed
-            values = [values[i] for i in kept]
-            fields, paths = tuple([fields[i] for i in kept]), tuple([paths[i] for i in kept])
-        bound = event_id, type_name, version
-        stand_ins = self._stand_ins(subject, _encode(values), paths, bound)
-        for name, stand_in in zip(fields, stand_ins, strict=True):
-            _set(sealed, name, stand_in)
+    def seal_flat(
+        self, own_id: UUID, first_index: int, events: Iterable[tuple[Any, Flat | None]]
+    ) -> list[Any]:
+        """Copies of a commit's events that encode to what `seal` makes of their data.
+
+        Those without a `Flat` stay as they are. Raises what `seal` raises.
+        """
+        sealed: list[Any] = []
+        keys: dict[str, _Key] = {}
+        commit = str(own_id).encode()
+        for index, (event, flat) in enumerate(events, first_index):
+            if flat is None:
+                sealed.append(event)
+                continue
+            values, subject = flat.values(event), flat.whose(event)
+            if not _NOTHING.isdisjoint(map(type, values)):
+                event_id = f"{own_id}/{index}"
+                data = self.seal(flat.name, flat.version, event_id, _encode(event), flat.node)
+                sealed.append(msgspec.Raw(data))
+                continue
+            if type(subject) is not str:
+                subject = _as_subject(subject, flat.node.owner)
+            key = keys.get(subject)
+            if key is None:
+                key = keys[subject] = self._key(subject)
+            prefix, version, encrypt, whose = key
+            where = b'%b"%b/%d",%b,%d]' % (flat.bound, commit, index, whose, version)
+            nonce = sha256(where).digest()[:_NONCE_BYTES]
+            content = b"".join((prefix, nonce, encrypt(nonce, _encode(values), where)))
+            copied = event.__copy__()
+            for number, name in enumerate(flat.fields):
+                _set(copied, name, _stand_in(number, content, whose))
+            sealed.append(copied)
         return sealed
+
+    def _key(self, subject: str) -> _Key:
+        """The newest key of a subject."""
+        version, cipher = self.vault.newest(subject)
+        return _FORMAT + version.to_bytes(4, "big"), version, cipher.encrypt, _encode(subject)
 
     def seal_plain(self, type_name: str, version: int, event_id: str, data: bytes) -> bytes:
         """Plain data with each ``{"$personal": value, "subject": "ann"}`` in it sealed.
@@ -163,18 +196,11 @@ class Sealing:
         self, subject: str, values: bytes, paths: tuple[str, ...], bound: _Bound
     ) -> list[msgspec.Raw]:
         """What stands in the places of one subject's values."""
-        version, cipher = self.vault.newest(subject)
-        where = _where(subject, version, paths, bound)
-        nonce = hashlib.sha256(where).digest()[:_NONCE_BYTES]
-        content = b"\x01%b%b%b" % (
-            version.to_bytes(4, "big"),
-            nonce,
-            cipher.encrypt(nonce, values, where),
-        )
-        whose = _encode(subject)
-        stand_ins = [b'{"$sealed":"%b","subject":%b}' % (_base64(content), whose)]
-        stand_ins += [b'{"$sealed":%d,"subject":%b}' % (n, whose) for n in range(1, len(paths))]
-        return [msgspec.Raw(stand_in) for stand_in in stand_ins]
+        prefix, version, encrypt, whose = self._key(subject)
+        where = _where(bound, paths, subject, version)
+        nonce = sha256(where).digest()[:_NONCE_BYTES]
+        content = prefix + nonce + encrypt(nonce, values, where)
+        return [_stand_in(number, content, whose) for number in range(len(paths))]
 
     def open(
         self, type_name: str, version: int, event_id: str, data: bytes, *, marked: bool
@@ -214,7 +240,7 @@ class Sealing:
 
         event_id, path = bound[0], places[0].path
         try:
-            content = base64.b64decode(head, altchars=b"-_", validate=True)
+            content = base64.b64decode(head, validate=True)
         except (ValueError, binascii.Error):
             content = b""
         if content[:1] != _FORMAT:
@@ -225,7 +251,7 @@ class Sealing:
             cipher = self.vault.cipher(subject, version)
             if cipher is None:
                 return None
-            where = _where(subject, version, tuple([place.path for place in places]), bound)
+            where = _where(bound, tuple([place.path for place in places]), subject, version)
             nonce = content[5 : 5 + _NONCE_BYTES]
             return _decode_list(cipher.decrypt(nonce, content[5 + _NONCE_BYTES :], where))
         except VaultError as error:
@@ -346,16 +372,18 @@ def _in_order(items: list[tuple[_Place, _Sealed]], event_id: str) -> list[_Place
     return cast("list[_Place]", places)
 
 
-def _where(subject: str, version: int, paths: tuple[str, ...], bound: _Bound) -> bytes:
+def _where(bound: _Bound, paths: tuple[str, ...], subject: str, version: int) -> bytes:
     """What values are bound to."""
     event_id, type_name, schema_version = bound
-    return _encode(
-        ("everwhen-sealed/v1", event_id, type_name, schema_version, subject, version, paths)
-    )
+    return _encode((_WHAT, type_name, schema_version, paths, event_id, subject, version))
 
 
-def _base64(content: bytes) -> bytes:
-    return binascii.b2a_base64(content, newline=False).translate(_URLSAFE)
+def _stand_in(number: int, content: bytes, whose: bytes) -> msgspec.Raw:
+    """What stands in the place of a value: for the first of them, all that is encrypted."""
+    if number:
+        return msgspec.Raw(b'{"$sealed":%d,"subject":%b}' % (number, whose))
+    encoded = binascii.b2a_base64(content, newline=False)
+    return msgspec.Raw(b'{"$sealed":"%b","subject":%b}' % (encoded, whose))
 
 
 def _stays(value: bytes) -> bool:
@@ -363,7 +391,7 @@ def _stays(value: bytes) -> bool:
     return value == b"null" or (value.startswith(b"{") and _is_erased(value))
 
 
-def flat_of(cls: type[Any], node: Fields) -> Flat | None:
+def flat_of(cls: type[Any], name: str, version: int, node: Fields) -> Flat | None:
     """How to seal a class's events without looking into their JSON; None where that is needed."""
     if not issubclass(cls, msgspec.Struct) or node.subject is None:
         return None
@@ -372,17 +400,29 @@ def flat_of(cls: type[Any], node: Fields) -> Flat | None:
     if cls.__struct_config__.array_like:
         return None
     stored = dict(zip(cls.__struct_encode_fields__, cls.__struct_fields__, strict=True))
+    fields = tuple([stored[str(name)] for name in node.fields])
+    paths = tuple([_join("", name) for name in node.fields])
     return Flat(
-        stored[str(node.subject)],
-        tuple([stored[str(name)] for name in node.fields]),
-        tuple([_join("", name) for name in node.fields]),
+        name,
+        version,
+        node,
+        operator.attrgetter(stored[str(node.subject)]),
+        _reader_of(fields),
+        fields,
+        _encode((_WHAT, name, version, paths))[:-1] + b",",
     )
+
+
+def _reader_of(fields: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """Reads fields, as a tuple."""
+    read = operator.attrgetter(*fields)
+    return read if len(fields) > 1 else lambda event: (read(event),)
 
 
 def texts_of(event: Any, flat: Flat) -> list[str]:
     """The personal texts in an event."""
-    values = [getattr(event, name) for name in flat.fields]
-    return _texts(_decode(_encode([v for v in values if type(v) not in _NOTHING])))
+    values = [value for value in flat.values(event) if type(value) not in _NOTHING]
+    return _texts(_decode(_encode(values)))
 
 
 def _join(path: str, key: str | int) -> str:
