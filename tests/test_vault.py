@@ -309,6 +309,32 @@ def test_values_can_not_change_places_nor_be_left_out_or_doubled(vault: Vault) -
             sealing.open("Registered", 1, EVENT_ID, msgspec.json.encode(faulty), marked=False)
 
 
+def test_the_same_goes_for_a_type_whose_values_are_opened_together(vault: Vault) -> None:
+    codec = Codec(EventTypes(Signed), (), Sealing(vault))
+    (entry,) = _stored(codec, Signed("ann", "Ann Lovelace", "ann@example.org", 1815))
+    assert b"Ann Lovelace" in codec.decode_steps(entry, EVENT_ID)
+    fields = msgspec.json.decode(entry.data)
+    name, mail = fields["name"], fields["e-mail"]
+    faulty = [
+        {**fields, "name": mail, "e-mail": name},
+        {**fields, "e-mail": {**mail, "$sealed": 2}, "since": {**mail, "$sealed": 1}},
+        {**fields, "since": {**fields["since"], "subject": "bob"}},
+        {**fields, "copy": mail},
+        {**fields, "copy": name},
+        {key: value for key, value in fields.items() if key != "since"},
+        {**fields, "name": {**name, "$sealed": 0}},
+    ]
+    for content in faulty:
+        moved = msgspec.structs.replace(entry, data=msgspec.Raw(msgspec.json.encode(content)))
+        with pytest.raises(SealedError, match="moved here"):
+            codec.decode_steps(moved, EVENT_ID)
+    with pytest.raises(SealedError, match="moved here"):
+        codec.decode_steps(entry, f"{EVENT_ID[:-1]}7")
+    vault.forget("ann")
+    back = codec.types.typed("Signed", 1, codec.decode_steps(entry, EVENT_ID))
+    assert back == Signed("ann", Erased("ann"), Erased("ann"), Erased("ann"))
+
+
 def test_a_tag_with_a_personal_value_is_refused_without_showing_it(vault: Vault) -> None:
     class Tagging(Event):
         data_subject: ClassVar[str] = "player"

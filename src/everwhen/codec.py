@@ -592,6 +592,9 @@ class Codec:
         for step in reversed(self.steps):
             data = step.decode(name, version, event_id, data)
         if self.sealing is not None:
+            flat = self._flat.get(name)
+            if flat is not None and flat.version == version:
+                return self.sealing.open_flat(event_id, data, flat)
             marked = not self.types.is_known(name, version)
             data = self.sealing.open(name, version, event_id, data, marked=marked)
         return data

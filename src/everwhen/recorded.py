@@ -214,7 +214,11 @@ def event_id(stored: StoredSlice, entry: Entry, index: int) -> str:
     """A stored event's id, the writer's or the one that follows from its commit."""
     if entry.metadata is not None and entry.metadata.id is not None:
         return entry.metadata.id
-    return f"{UUID(bytes=stored.commit_id)}/{stored.first_index + index}"
+    commit = stored.commit_id.hex()  # a UUID's text, made in a third of UUID's time
+    return (
+        f"{commit[:8]}-{commit[8:12]}-{commit[12:16]}-{commit[16:20]}-{commit[20:]}"
+        f"/{stored.first_index + index}"
+    )
 
 
 def commit_metadata(stored: StoredSlice) -> CommitMetadata:

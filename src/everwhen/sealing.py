@@ -91,8 +91,9 @@ _Found: TypeAlias = dict[str, list[tuple[_Place, bytes]]]
 class Flat(NamedTuple):
     """A type whose personal fields are all its own, and all of one subject.
 
-    ``whose`` and ``values`` read the subject and the personal ``fields``; ``bound`` begins what
-    those are bound to, up to the event's id.
+    ``whose`` and ``values`` read the subject and the personal ``fields``, whose ``paths``
+    are where they stand in JSON; ``bound`` begins what those are bound to, up to the event's id.
+    ``stand_ins`` decodes what stands in their places in sealed data.
     """
 
     name: str
@@ -101,7 +102,9 @@ class Flat(NamedTuple):
     whose: Callable[[Any], Any]
     values: Callable[[Any], tuple[Any, ...]]
     fields: tuple[str, ...]
+    paths: tuple[str, ...]
     bound: bytes
+    stand_ins: Callable[[bytes], Any]
 
 
 class Sealing:
@@ -149,10 +152,10 @@ class Sealing:
             prefix, version, encrypt, whose = key
             where = b'%b"%b/%d",%b,%d]' % (flat.bound, commit, index, whose, version)
             nonce = sha256(where).digest()[:_NONCE_BYTES]
-            content = b"".join((prefix, nonce, encrypt(nonce, _encode(values), where)))
+            content = _base64(b"".join((prefix, nonce, encrypt(nonce, _encode(values), where))))
             copied = event.__copy__()
             for number, name in enumerate(flat.fields):
-                _set(copied, name, _stand_in(number, content, whose))
+                _set(copied, name, msgspec.Raw(_stand_in(number, content, whose)))
             sealed.append(copied)
         return sealed
 
@@ -199,8 +202,8 @@ class Sealing:
         prefix, version, encrypt, whose = self._key(subject)
         where = _where(bound, paths, subject, version)
         nonce = sha256(where).digest()[:_NONCE_BYTES]
-        content = prefix + nonce + encrypt(nonce, values, where)
-        return [_stand_in(number, content, whose) for number in range(len(paths))]
+        content = _base64(prefix + nonce + encrypt(nonce, values, where))
+        return [msgspec.Raw(_stand_in(number, content, whose)) for number in range(len(paths))]
 
     def open(
         self, type_name: str, version: int, event_id: str, data: bytes, *, marked: bool
@@ -220,7 +223,8 @@ class Sealing:
         for subject, items in subjects.items():
             places = _in_order(items, event_id)
             head = next(sealed.sealed for _, sealed in items if isinstance(sealed.sealed, str))
-            values = self._opened(subject, head, places, (event_id, type_name, version))
+            paths = tuple([place.path for place in places])
+            values = self._opened(subject, head, paths, (event_id, type_name, version))
             if values is None:
                 for place in places:
                     place.parts[place.key] = Erased(subject)
@@ -232,13 +236,40 @@ class Sealing:
                     place.parts[place.key] = value
         return _encode(tree)
 
+    def open_flat(self, event_id: str, data: bytes, flat: Flat) -> bytes:
+        """What `open` makes of the data: in half the time where no personal value is missing."""
+        opened = self._opened_flat(event_id, data, flat)
+        if opened is None:
+            return self.open(flat.name, flat.version, event_id, data, marked=False)
+        return opened
+
+    def _opened_flat(self, event_id: str, data: bytes, flat: Flat) -> bytes | None:
+        try:
+            found: tuple[_Sealed, ...] = msgspec.structs.astuple(flat.stand_ins(data))
+        except msgspec.MsgspecError:
+            return None
+        subject, head = found[0].subject, found[0].sealed
+        expected = [(head, subject), *((n, subject) for n in range(1, len(found)))]
+        if not isinstance(head, str) or [(s.sealed, s.subject) for s in found] != expected:
+            return None
+        values = self._opened(subject, head, flat.paths, (event_id, flat.name, flat.version))
+        if values is None:
+            return None
+        encoded, whose = head.encode(), _encode(subject)
+        for number, value in enumerate(values):
+            stand_in = _stand_in(number, encoded, whose)
+            if data.count(stand_in) != 1:
+                return None
+            data = data.replace(stand_in, value)
+        return data
+
     def _opened(
-        self, subject: str, head: str, places: list[_Place], bound: _Bound
+        self, subject: str, head: str, paths: tuple[str, ...], bound: _Bound
     ) -> list[msgspec.Raw] | None:
-        """The values in the order of their places; None once the subject has been forgotten."""
+        """The values in the order of their paths; None once the subject has been forgotten."""
         from cryptography.exceptions import InvalidTag
 
-        event_id, path = bound[0], places[0].path
+        event_id, path = bound[0], paths[0]
         try:
             content = base64.b64decode(head, validate=True)
         except (ValueError, binascii.Error):
@@ -251,7 +282,7 @@ class Sealing:
             cipher = self.vault.cipher(subject, version)
             if cipher is None:
                 return None
-            where = _where(bound, tuple([place.path for place in places]), subject, version)
+            where = _where(bound, paths, subject, version)
             nonce = content[5 : 5 + _NONCE_BYTES]
             return _decode_list(cipher.decrypt(nonce, content[5 + _NONCE_BYTES :], where))
         except VaultError as error:
@@ -268,6 +299,11 @@ class Closed(Sealing):
     ) -> bytes:
         """The data as it is stored."""
         del type_name, version, event_id, marked
+        return data
+
+    def open_flat(self, event_id: str, data: bytes, flat: Flat) -> bytes:
+        """The data as it is stored."""
+        del event_id, flat
         return data
 
 
@@ -378,12 +414,15 @@ def _where(bound: _Bound, paths: tuple[str, ...], subject: str, version: int) ->
     return _encode((_WHAT, type_name, schema_version, paths, event_id, subject, version))
 
 
-def _stand_in(number: int, content: bytes, whose: bytes) -> msgspec.Raw:
+def _stand_in(number: int, encoded: bytes, whose: bytes) -> bytes:
     """What stands in the place of a value: for the first of them, all that is encrypted."""
     if number:
-        return msgspec.Raw(b'{"$sealed":%d,"subject":%b}' % (number, whose))
-    encoded = binascii.b2a_base64(content, newline=False)
-    return msgspec.Raw(b'{"$sealed":"%b","subject":%b}' % (encoded, whose))
+        return b'{"$sealed":%d,"subject":%b}' % (number, whose)
+    return b'{"$sealed":"%b","subject":%b}' % (encoded, whose)
+
+
+def _base64(content: bytes) -> bytes:
+    return binascii.b2a_base64(content, newline=False)
 
 
 def _stays(value: bytes) -> bool:
@@ -409,8 +448,16 @@ def flat_of(cls: type[Any], name: str, version: int, node: Fields) -> Flat | Non
         operator.attrgetter(stored[str(node.subject)]),
         _reader_of(fields),
         fields,
+        paths,
         _encode((_WHAT, name, version, paths))[:-1] + b",",
+        msgspec.json.Decoder(_stand_ins_of(node)).decode,
     )
+
+
+def _stand_ins_of(node: Fields) -> type[Any]:
+    """A struct of what stands in the places of a type's personal values."""
+    names = {f"at{number}": str(name) for number, name in enumerate(node.fields)}
+    return msgspec.defstruct("StandIns", [(name, _Sealed) for name in names], rename=names)
 
 
 def _reader_of(fields: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
