@@ -474,7 +474,7 @@ class _SqliteView:
     def __init__(self, connection: apsw.Connection, engine: SqliteEngine) -> None:
         self._connection = connection
         self._engine = engine
-        self._names: dict[int, str] = {}
+        self._names = engine._names
 
     def execute(
         self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
@@ -504,6 +504,10 @@ class _SqliteView:
 
 class _SqliteTransaction(_SqliteView):
     """The writer's connection, inside a transaction."""
+
+    def __init__(self, connection: apsw.Connection, engine: SqliteEngine) -> None:
+        super().__init__(connection, engine)
+        self._names = {}  # it sees streams that may be rolled back
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         self._connection.execute(
