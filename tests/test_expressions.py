@@ -713,3 +713,63 @@ def _outcome(text: str) -> Any:
         return Expression(text)({"a": 1, "x": {"a": [1]}})
     except ExpressionError as error:
         return error
+
+
+ASKED = [
+    "round > 3",
+    "players.hedy.balance >= 10 && !has(players.george)",
+    "players.fred.balance > 0",
+    "state.round == 7 || nothing",
+    "round",
+    "rounds > 1",
+    "letters.all(l, l < 'c')",
+    "state == null",
+    "state",
+    "event == 1",
+    "self > 1",
+]
+
+
+class Round(msgspec.Struct, frozen=True):
+    round: Any = msgspec.UNSET
+    players: dict[str, Player] = {}
+    letters: list[str] | None = None
+    event: int = 1
+
+
+STATES: list[Any] = [
+    Round(4, {"hedy": Player(10)}, ["a", "b"]),
+    {"round": 7, "players": {"fred": Player(1), "george": None}, "self": 2},
+    Round(),
+    True,
+    {"rounds": 2, "state": 3},
+    None,
+    Plain(),
+    Round(3, {}, ["d"]),
+]
+
+
+@pytest.mark.parametrize("text", ASKED)
+def test_many_states_in_a_row_get_the_answers_that_each_gets_alone(text: str) -> None:
+    expression = Expression(text)
+    ask = expression.asked_of_states()
+    for state in STATES * 2:
+        assert _answer(ask, state) == _answer(expression.holds_for, state), state
+
+
+def _answer(ask: Any, state: Any) -> Any:
+    try:
+        return ask(state)
+    except LookupError:
+        return LookupError
+    except ExpressionError as error:
+        return str(error)
+
+
+def test_work_is_counted_anew_for_each_state() -> None:
+    ask = Expression("letters.all(l, l < 'c')", steps=20).asked_of_states()
+    for _ in range(10):
+        assert ask({"letters": ["a", "b"]})
+    with pytest.raises(ExpressionError, match="more steps"):
+        ask({"letters": ["a"] * 20})
+    assert ask({"letters": ["a", "b"]})

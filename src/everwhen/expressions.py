@@ -12,7 +12,8 @@ and its work is bounded: its text, its depth, its steps, and the size of what it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +23,7 @@ from everwhen.cel.faults import MAX_DEPTH, MAX_SIZE, Exhausted, Fault, NotThereE
 from everwhen.cel.parts import find
 from everwhen.cel.syntax import parse
 from everwhen.cel.tree import UInt
-from everwhen.cel.values import MadeList, MadeMap, Type, type_of
+from everwhen.cel.values import MadeList, MadeMap, Type, type_of, type_of_class
 from everwhen.errors import ExpressionError, MissingPartError
 from everwhen.events import UnknownEvent
 from everwhen.paths import MISSING, Kind, field_names, keys_of, kind_of
@@ -88,6 +89,33 @@ class Expression:
         """`condition` of the state's `variables`: a condition for a time machine's journeys."""
         return self.condition(Variables(state))
 
+    def asked_of_states(self) -> Callable[[Any], bool]:
+        """A function with the same answers as `holds_for`, to ask of many states in a row.
+
+        It is several times as fast, and for one thread at a time. What isn't there raises a plain
+        `LookupError`, which says nothing.
+        """
+        variables = _States()
+        run = Run(variables, self._slots, self.steps)
+        evaluate, steps = self._evaluate, self.steps
+
+        def ask(state: Any) -> bool:
+            variables.go_on(state)
+            run.steps = steps
+            try:
+                value = evaluate(run)
+            except Fault as fault:
+                if fault.missing:
+                    raise NotThereError from None
+                raise _error(self.text, fault) from None
+            except Exhausted as exhausted:
+                raise ExpressionError(str(exhausted), self.text) from None
+            if value is True or value is False:
+                return bool(value)
+            return self.holds_for(state)
+
+        return ask
+
     def evaluate_tracked(self, state: Any) -> tuple[Any, Reads]:
         """The value for the state's `variables`, and the parts of the state that it rests on.
 
@@ -125,13 +153,17 @@ class Variables(Mapping[str, Any]):
         self, state: Any, *, event: RecordedEvent[Any] | None = None, before: Any = _ABSENT
     ) -> None:
         self._state = state
-        self._fields = field_names(state.__class__)
+        self._fields = _readable(state.__class__)
         self._recorded = event
         self._given: dict[str, Any] = {"state": state}
         if before is not _ABSENT:
             self._given["before"] = before
 
     def __getitem__(self, name: str) -> Any:
+        if name in self._fields:
+            found = getattr(self._state, name, MISSING)
+            if found is not MISSING and found is not msgspec.UNSET:
+                return found
         found = self._given.get(name, _ABSENT)
         if found is not _ABSENT:
             return found
@@ -141,9 +173,7 @@ class Variables(Mapping[str, Any]):
             return found
         if name in _GIVEN or name.startswith("_") or type_of(self._state) != "map":
             raise KeyError(name)
-        found = getattr(self._state, name, MISSING) if name in self._fields else MISSING
-        if found is MISSING or found is msgspec.UNSET:
-            found = find(Run(self, 0, STEPS), self._state, name)
+        found = find(Run(self, 0, STEPS), self._state, name)
         if found is MISSING:
             is_mapping = kind_of(self._state.__class__) is Kind.MAPPING
             raise (NotThereError if is_mapping else KeyError)(name)
@@ -158,6 +188,39 @@ class Variables(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+class _States(Variables):
+    """`Variables` of one state after another."""
+
+    __slots__ = ("_cls",)
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self._cls: type[Any] = type(None)
+
+    def go_on(self, state: Any) -> None:
+        """To the next state."""
+        self._state = self._given["state"] = state
+        cls = state.__class__
+        if cls is not self._cls:
+            self._cls, self._fields = cls, _readable(cls)
+
+
+@lru_cache(maxsize=4096)
+def _readable(cls: type[Any]) -> frozenset[str]:
+    """The fields of a state's class that are read by their names alone."""
+    if type_of_class(cls) != "map":
+        return frozenset()
+    return frozenset(n for n in field_names(cls) if n not in _GIVEN and not n.startswith("_"))
+
+
+def sooner(condition: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The condition, to be asked of many states in a row by one thread."""
+    if getattr(condition, "__func__", None) is Expression.holds_for:
+        expression: Expression = condition.__self__  # type: ignore[attr-defined]
+        return expression.asked_of_states()
+    return condition
 
 
 def _data(recorded: RecordedEvent[Any]) -> Any:

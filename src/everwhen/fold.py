@@ -124,6 +124,11 @@ class Fold(Generic[S]):
         """Whether some function wants events as recorded, not only the typed events."""
         return self._otherwise is not None
 
+    @property
+    def needs_types(self) -> bool:
+        """Whether some function wants typed events."""
+        return bool(self._by_class)
+
     def apply(self, state: S, events: Iterable[Any]) -> S:
         """The state after typed events that need not come from a store.
 
@@ -156,17 +161,31 @@ class Fold(Generic[S]):
 
     def _after(self, state: S, events: Iterable[RecordedEvent[Any]]) -> S:
         """`state_of` from a state that may be changed in place."""
-        function_for = self._by_class.get
-        otherwise = self._otherwise
+        evolve = self._evolve
         for recorded in events:
-            event = recorded.event
-            function = function_for(type(event))
-            if function is not None:
-                state = function(state, event)
-            elif otherwise is not None:
-                state = otherwise(state, recorded)
-            elif self._refuses:
-                raise FoldError(self.name, recorded.type, recorded.position)
+            state = evolve(state, recorded)
+        return state
+
+    @property
+    def _evolve(self) -> Callable[[S, RecordedEvent[Any]], S]:
+        """From a state, which may be changed in place, to the one after an event as recorded.
+
+        Where every event goes to the same function, or their classes show from their types, they
+        are not decoded for it.
+        """
+        otherwise = self._otherwise
+        if otherwise is not None and not self._by_class:
+            return otherwise
+        return self._after_one
+
+    def _after_one(self, state: S, recorded: RecordedEvent[Any]) -> S:
+        function = self._by_class.get(recorded._class)
+        if function is not None:
+            return function(state, recorded.event)
+        if self._otherwise is not None:
+            return self._otherwise(state, recorded)
+        if self._refuses:
+            raise FoldError(self.name, recorded.type, recorded.position)
         return state
 
     def _until(
@@ -175,16 +194,21 @@ class Fold(Generic[S]):
         """The state after the first event, from index ``start`` on, that is noticed in it.
 
         Beside it the event's index; the number of events where there is none. The events are typed
-        ones, or lists of events as recorded at one position. The state may be changed in place.
+        ones, or as recorded: each alone at its position, or a list of those at one. The state may
+        be changed in place.
         """
         function_for = self._by_class.get
+        evolve = self._evolve
         in_place = not is_immutable(state)
         for index in range(start, len(events)):
             event = events[index]
-            function = function_for(type(event))
+            cls = type(event)
+            function = function_for(cls)
             if function is not None:
                 after = function(state, event)
-            elif type(event) is list:
+            elif cls is RecordedEvent:
+                after = evolve(state, event)
+            elif cls is list:
                 after = self._after(state, event)
             elif self._refuses:
                 raise FoldError(self.name, type(event).__name__, None)

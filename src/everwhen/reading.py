@@ -75,7 +75,7 @@ def folded_page(
     nothing else is made of them.
     """
     if fold.needs_records or codec.types.has_upcasts or codec.steps or asked.reverse:
-        found = events_of_page(page, asked, wanted, codec, typed=True)
+        found = events_of_page(page, asked, wanted, codec, typed=fold.needs_types)
         return fold._after(state, found), len(found)
     matcher = Matcher(asked)
     count = 0
@@ -109,7 +109,10 @@ def foldable_page(
         else:
             ends = list(accumulate(stored.count for stored in page.slices))
             return typed, partial(_place_in, page, ends)
-    groups = list(by_position(events_of_page(page, asked, wanted, codec, typed=True)))
+    events = events_of_page(page, asked, wanted, codec, typed=fold.needs_types)
+    if not codec.types.has_upcasts:
+        return events, lambda index: place_of_event(events[index])
+    groups = list(by_position(events))
     return groups, lambda index: place_of_event(groups[index][0])
 
 

@@ -15,6 +15,7 @@ import msgspec
 from everwhen.codec import Codec, Entry, EntryMetadata, decode_entries, decode_json
 from everwhen.contract import EncodedCommit, StoredSlice, from_micros
 from everwhen.errors import CorruptStoreError, DecodeError, SealedError
+from everwhen.events import UnknownEvent
 from everwhen.metadata import CommitMetadata
 from everwhen.sealing import SEALED
 
@@ -76,6 +77,18 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
         if self._event is _UNTOUCHED:
             _set(self, "_event", self._typed())
         return cast("E_co", self._event)
+
+    @property
+    def _class(self) -> Any:
+        """The class of ``event``. Data of an undeclared type isn't decoded for it."""
+        entry = self._entry
+        if type(entry) is not Entry:
+            return type(entry.data)
+        if self._codec.is_plain and not self._codec.types.is_known(
+            entry.type, entry.schema_version
+        ):
+            return UnknownEvent
+        return type(self.event)
 
     def _typed(self) -> object:
         types = self._codec.types

@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 from everwhen._async.past import Past, Progress
 from everwhen._async.seam import Lock
 from everwhen.contract import from_micros
+from everwhen.expressions import sooner
 from everwhen.fold import is_immutable
 from everwhen.paths import MISSING
 from everwhen.reading import PAGE_EVENTS, foldable_page
@@ -263,6 +264,7 @@ class Finder(Generic[S]):
         self, condition: Condition, start: int, last: int, progress: Progress | None
     ) -> AsyncIterator[Transition[S]]:
         """Asks after each event that changes the state."""
+        condition = sooner(condition)
         state = (await self._past.visit(start)).state
         held = holds(condition, state)
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 from everwhen._sync.past import Past, Progress
 from everwhen._sync.seam import Lock
 from everwhen.contract import from_micros
+from everwhen.expressions import sooner
 from everwhen.fold import is_immutable
 from everwhen.paths import MISSING
 from everwhen.reading import PAGE_EVENTS, foldable_page
@@ -264,6 +265,7 @@ class Finder(Generic[S]):
         self, condition: Condition, start: int, last: int, progress: Progress | None
     ) -> Iterator[Transition[S]]:
         """Asks after each event that changes the state."""
+        condition = sooner(condition)
         state = (self._past.visit(start)).state
         held = holds(condition, state)
 

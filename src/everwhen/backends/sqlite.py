@@ -78,6 +78,7 @@ from everwhen.news import News
 from everwhen.query import Query
 
 _REMEMBERED: Final = 100_000
+_TOGETHER: Final = 8
 _READERS: Final = 8
 _PAGE_BYTES: Final = 4 << 20
 _LOOKED_AT: Final = 8_192
@@ -444,20 +445,49 @@ def _page_of_all(
     connection: apsw.Connection, window: Window, events: int, names: dict[int, str]
 ) -> Page:
     """A page of a query that every slice matches: the least that a row can cost."""
-    known = names.get
-    slices: list[StoredSlice] = []
-    take = slices.append
+    rows: list[Row] = []
     size = volume = 0
-    for position, stream, version, count, moment, commit_id, index, metadata, body in rows_in(
-        connection, window
-    ):
-        name = known(stream) or _name(connection, stream, names)
-        take(StoredSlice(position, name, version, count, moment, commit_id, index, metadata, body))
-        size += count
-        volume += len(body)
+    for row in rows_in(connection, window):
+        rows.append(row)
+        size += row[3]
+        volume += len(row[8])
         if size >= events or volume >= _PAGE_BYTES:
-            return Page(slices, position - count + 1 if window.reverse else position, end=False)
+            break
+    known = _names_of(connection, {row[1] for row in rows}, names)
+    slices = [
+        StoredSlice(position, known[stream], version, count, moment, commit_id, index, own, body)
+        for position, stream, version, count, moment, commit_id, index, own, body in rows
+    ]
+    if size >= events or volume >= _PAGE_BYTES:
+        last = slices[-1]
+        cursor = last.position - last.count + 1 if window.reverse else last.position
+        return Page(slices, cursor, end=False)
     return Page(slices, window.last, end=True)
+
+
+def _names_of(
+    connection: apsw.Connection, streams: set[int], names: dict[int, str]
+) -> dict[int, str]:
+    """The names of these streams. Those that aren't known, and began together, in one go."""
+    known = {stream: name for stream in streams if (name := names.get(stream)) is not None}
+    unknown = sorted(streams - known.keys())
+    if len(names) + len(unknown) > _REMEMBERED:
+        names.clear()
+    while unknown:
+        near = 1
+        while near < len(unknown) and unknown[near] - unknown[near - 1] < _TOGETHER:
+            near += 1
+        found: list[Any] = connection.execute(
+            "SELECT id, name FROM streams WHERE id >= ? AND id <= ?",
+            (unknown[0], unknown[near - 1]),
+        ).fetchall()
+        known.update(found)
+        names.update(found)
+        for stream in unknown[:near]:
+            if stream not in known:
+                raise apsw.CorruptError(f"stream {stream!r} has no name")
+        del unknown[:near]
+    return known
 
 
 def _name(connection: apsw.Connection, stream: int, names: dict[int, str]) -> str:

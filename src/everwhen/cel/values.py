@@ -93,7 +93,8 @@ def scalar(value: Any) -> Any:
 
 
 @_per_class
-def _type_of_class(cls: type[Any]) -> str:
+def type_of_class(cls: type[Any]) -> str:
+    """The name of the type of values of a class; see `type_of`."""
     for base, name in _SCALARS:
         if issubclass(cls, base):
             return name
@@ -110,7 +111,7 @@ def _type_of_class(cls: type[Any]) -> str:
 
 def type_of(value: Any) -> str:
     """The name of the type of a value that is as CEL has it (see `scalar`)."""
-    name: str = _type_of_class(value.__class__)
+    name: str = type_of_class(value.__class__)
     return name
 
 

@@ -82,12 +82,13 @@ class Searcher:
 
     def condition(self, expression: Expression, *, holds: bool = True) -> Condition:
         """A condition on states. What can't be evaluated doesn't hold."""
+        tell, ask = self._tell, expression.asked_of_states()
 
         def condition(state: Any) -> bool:
-            self._tell(0)
+            tell(0)
             try:
-                return expression.holds_for(state) is holds
-            except ExpressionError:
+                return ask(state) is holds
+            except (ExpressionError, LookupError):
                 return False
 
         return condition
