@@ -36,6 +36,8 @@ from everwhen import (
     open_store,
     plain,
 )
+from everwhen import spans as spans_module
+from everwhen._sync import finding as finding_module
 from everwhen._sync import past as past_module
 from everwhen.paths import value_at
 from everwhen.testing import ManualClock
@@ -139,9 +141,13 @@ def written(history: Histories) -> Store:
 
 @pytest.fixture(autouse=True)
 def _short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waypoints everywhere, and pages of two events: every seam is crossed."""
+    """Waypoints everywhere, pages of two events, short searches: every seam is crossed."""
     monkeypatch.setattr(past_module, "_APART", 0.0)
     monkeypatch.setattr(past_module, "_SMALLEST", 2)
+    short = {"_FIRST_CHUNK": 2, "_CHUNK": 3, "_LONGEST": 7, "_NEAR": 4, "PAGE_EVENTS": 2}
+    for name, number in short.items():
+        monkeypatch.setattr(finding_module, name, number)
+    monkeypatch.setattr(spans_module, "_MANY", 3)
 
 
 class Oracle:

@@ -327,6 +327,41 @@ def test_a_search_that_is_cut_off_leaves_nothing_wrong_behind() -> None:
         assert found[::-1] == written
 
 
+def test_nothing_is_looked_through_twice_and_what_is_near_is_found_nearby() -> None:
+    with opened() as store:
+        store.append("bank-1", [Deposited("eve", 1)])
+        for _ in range(5):
+            store.append("bank-2", [Deposited("bob", 1)] * 8_000)
+        store.append("bank-3", [Deposited("ann", 1)])
+        machine = TimeMachine(store, bank)
+        pages: list[int] = []
+
+        def told(position: int, _: int) -> None:
+            pages.append(position)
+            if len(pages) == 6:
+                raise EnoughError
+
+        near = machine.last_write("owners.ann", progress=told)
+        assert near is not None
+        assert near.position == 40_007
+        assert min(pages) > 30_000
+        pages.clear()
+        with pytest.raises(EnoughError):
+            machine.last_write("owners.eve", progress=told)
+        far = machine.last_write("owners.eve", progress=told)
+        assert far is not None
+        assert far.position == 6
+        assert len(pages) == len(set(pages)) > 6
+        count = len(pages)
+        for path in ("owners.eve", "owners.ann"):
+            assert machine.next_write(path, 6, progress=told) is None or path == "owners.ann"
+        assert len(pages) > count
+        count = len(pages)
+        assert [w.position for w in machine.history("owners.eve")] == [6]
+        assert (machine.last_write("owners.eve", progress=told)) == far
+        assert len(pages) == count
+
+
 def test_writes_far_away_and_those_that_came_since() -> None:
     with opened() as store:
         store.append("bank-1", [Deposited("ann", 1), Deposited("eve", 1)])

@@ -2,139 +2,27 @@
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from copy import deepcopy
-from heapq import merge
-from itertools import groupby
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Generic, TypeVar
 
 from everwhen._async.past import Past, Progress
 from everwhen._async.seam import Lock
 from everwhen.contract import from_micros
 from everwhen.expressions import sooner
-from everwhen.fold import is_immutable
-from everwhen.paths import MISSING
 from everwhen.reading import PAGE_EVENTS, foldable_page
 from everwhen.snapshots import Place
-from everwhen.tracking import (
-    EVERYTHING_READ,
-    Condition,
-    Read,
-    Reads,
-    answer_from,
-    holds,
-    looked_at,
-    reads_of,
-)
+from everwhen.spans import PartHistory, Span, Watched, next_stop, stops_of
+from everwhen.tracking import EVERYTHING_READ, Condition, Read, Reads, holds, reads_of
 from everwhen.travel import Transition, Visit
 
 S = TypeVar("S")
 
 _WHOLE: Final = Read(())
 _TRACKED: Final = 16
-_MANY: Final = 1_000
-_RARE: Final = 16
 _FIRST_CHUNK: Final = 4_096
 _CHUNK: Final = 16_384
-_NEAR: Final = 32_768
-
-
-class PartHistory:
-    """What a read saw at every place where it changed, from the beginning to ``until``.
-
-    It ``is_busy`` where that isn't worth remembering: it changes with so many events that asking
-    after each of them is as fast, or in place, which doesn't show.
-    """
-
-    def __init__(self, read: Read, state: Any) -> None:
-        self.look = looked_at(read)
-        self.until = 0
-        self.positions = array("q")
-        self.values = [self.look(state)]
-        self.is_busy = not _is_fixed(self.values[0])
-
-    def note(self, position: int, value: Any) -> None:
-        """Remember what is there from a position on, if it is another value."""
-        known = self.positions[-1] if self.positions else self.until
-        if position <= known or _is_same(value, self.values[-1]):
-            return
-        self.positions.append(position)
-        self.values.append(value)
-        count = len(self.positions)
-        self.is_busy = count > _MANY + position // _RARE or not _is_fixed(value)
-
-    def at(self, position: int) -> Any:
-        """What was there at a position."""
-        return self.values[bisect_right(self.positions, position)]
-
-    def changed_behind(self, position: int) -> int | None:
-        """The first place behind a position at which it changed."""
-        index = bisect_right(self.positions, position)
-        return self.positions[index] if index < len(self.positions) else None
-
-    def changed_by(self, position: int) -> int | None:
-        """The last place up to a position at which it changed."""
-        index = bisect_right(self.positions, position)
-        return self.positions[index - 1] if index else None
-
-
-def _next_stop(
-    condition: Condition, parts: dict[Read, PartHistory], after: int, until: int, *, held: bool
-) -> int | None:
-    """The next place at which, by its parts, the condition may have another answer."""
-    for stop in _stops(parts.values(), after, until):
-        try:
-            if (
-                answer_from(condition, {read: part.at(stop) for read, part in parts.items()})
-                is held
-            ):
-                continue
-        except Exception:  # noqa: BLE001, S110 (unknown from the parts: the real state tells)
-            pass
-        return stop
-    return None
-
-
-def _stops(parts: Iterable[PartHistory], after: int, until: int) -> Iterator[int]:
-    """The places in ``(after, until]`` at which any of the parts changed, in order."""
-    slices = [
-        part.positions[bisect_right(part.positions, after) : bisect_right(part.positions, until)]
-        for part in parts
-    ]
-    for stop, _ in groupby(merge(*slices)):
-        yield stop
-
-
-def _is_same(value: Any, other: Any) -> bool:
-    return value is other or (type(value) is type(other) and bool(value == other))
-
-
-def _is_fixed(value: Any) -> bool:
-    """Whether a value that was seen stays as it is."""
-    return value is MISSING or isinstance(value, type) or is_immutable(value)
-
-
-class Watched:
-    """A part of a state, and the last value that it was seen with."""
-
-    def __init__(self, read: Read, state: Any) -> None:
-        self._look = looked_at(read)
-        self.value = self._kept(state)
-
-    def has_changed(self, state: Any) -> bool:
-        """Whether it is another value now."""
-        return not _is_same(self._look(state), self.value)
-
-    def update(self, state: Any) -> tuple[Any, Any]:
-        """See it anew; the value before, and now."""
-        before, self.value = self.value, self._kept(state)
-        return before, self.value
-
-    def _kept(self, state: Any) -> Any:
-        value = self._look(state)
-        return value if _is_fixed(value) else deepcopy(value)
+_LONGEST: Final = 131_072
+_NEAR: Final = 8_192
 
 
 class Finder(Generic[S]):
@@ -196,13 +84,16 @@ class Finder(Generic[S]):
         present = await past.visit(last)
         if holds(condition, present.state):
             return present
-        known = tracked and self._knows(reads_of(condition, present.state), last)
         upper, size = last, _FIRST_CHUNK
         while upper > start:
             lower = max(start, upper - size)
             ended: Transition[S] | None = None
             async for transition in self.transitions(
-                condition, lower, upper, tracked=known, progress=progress
+                condition,
+                lower,
+                upper,
+                tracked=tracked and last - upper >= _NEAR,
+                progress=progress,
             ):
                 if not transition.holds:
                     ended = transition
@@ -244,12 +135,12 @@ class Finder(Generic[S]):
         position, chunk = now.until, _CHUNK
         while position < last and len(reads) <= _TRACKED and _WHOLE not in reads:
             until = min(last, position + chunk)
-            parts = await self._parts_of(reads, until, last, progress)
+            parts = await self._parts_of(reads, position, until, last, progress)
             if parts is None:
                 break
-            stop = _next_stop(condition, parts, position, until, held=held)
+            stop = next_stop(condition, parts, position, until, held=held)
             if stop is None:
-                position, chunk = until, chunk * 2
+                position, chunk = until, min(chunk * 2, _LONGEST)
                 continue
             now = await self._past.visit(stop)
             position, reads = stop, reads | reads_of(condition, now.state)
@@ -297,40 +188,52 @@ class Finder(Generic[S]):
                 progress(reached, last)
 
     async def _parts_of(
-        self, reads: Reads, until: int, last: int, progress: Progress | None
+        self, reads: Reads, start: int, until: int, last: int, progress: Progress | None
     ) -> dict[Read, PartHistory] | None:
-        """The histories of the parts up to a position; None where that isn't worth the while."""
+        """What the parts were in ``(start, until]``; None where that isn't worth the while."""
         async with self._lock:
-            initial = self._past.fold.initial()
-            if self._erasures != self._past.store._erasures:
-                self._erasures = self._past.store._erasures
-                self._parts.clear()
-            parts = {
-                read: self._parts.setdefault(read, PartHistory(read, initial)) for read in reads
-            }
-            behind = [part for part in parts.values() if part.until < until]
-            if behind and not any(part.is_busy for part in behind):
-                await self._extend(behind, until, last, progress)
-        return None if any(part.is_busy for part in behind) else parts
+            self._forget_erased()
+            parts = {read: self._parts.setdefault(read, PartHistory(read)) for read in reads}
+            gaps = [gap for part in parts.values() if (gap := part.gap(start, until)) is not None]
+            if gaps and not any(part.is_busy for part in parts.values()):
+                first, end = min(gap[0] for gap in gaps), max(gap[1] for gap in gaps)
+                await self._look_through(list(parts.values()), first, end, last, progress)
+        return None if any(part.is_busy for part in parts.values()) else parts
 
-    async def _extend(
-        self, parts: list[PartHistory], until: int, last: int, progress: Progress | None
+    async def _look_through(
+        self,
+        parts: list[PartHistory],
+        start: int,
+        until: int,
+        last: int,
+        progress: Progress | None,
     ) -> None:
-        """Bring the histories of parts up to a position, all in one go."""
-        start = min(part.until for part in parts)
+        """Get to know what parts were in ``(start, until]``; cut off, what they were so far."""
         state = (await self._past.visit(start)).state
         looks = [part.look for part in parts]
         seen = [look(state) for look in looks]
-        async for events, place, reached in self._pages(start, until):
-            state, found = self._past.fold._seen(state, events, looks, seen)
-            for index, number, value in found:
-                parts[number].note(place(index).position, value)
-            for part in parts:  # here, so that being cut off in between leaves them as they are
-                part.until = max(part.until, reached)
-            if any(part.is_busy for part in parts):
-                return
-            if progress is not None:
-                progress(reached, last)
+        spans = [Span(start, value) for value in seen]
+        try:
+            async for events, place, reached in self._pages(start, until):
+                if any(span.is_busy for span in spans):
+                    return
+                state, found = self._past.fold._seen(state, events, looks, seen)
+                for index, number, value in found:
+                    spans[number].note(place(index).position, value)
+                for span in spans:
+                    span.until = reached
+                if progress is not None:
+                    progress(reached, last)
+        finally:
+            if self._erasures == self._past.store._erasures:
+                for part, span in zip(parts, spans, strict=True):
+                    part.add(span)
+
+    def _forget_erased(self) -> None:
+        """Drop what was seen of states before somebody was forgotten."""
+        if self._erasures != self._past.store._erasures:
+            self._erasures = self._past.store._erasures
+            self._parts.clear()
 
     async def _pages(
         self, start: int, last: int
@@ -347,61 +250,56 @@ class Finder(Generic[S]):
         self, read: Read, start: int, last: int, progress: Progress | None = None
     ) -> AsyncIterator[tuple[int, Any, Any]]:
         """Where a part changed in ``(start, last]``: the position, its value before and after."""
-        parts = await self._parts_of(frozenset({read}), last, last, progress)
-        if parts is not None:
+        position, chunk = start, _CHUNK
+        while position < last:
+            until = min(last, position + chunk)
+            parts = await self._parts_of(frozenset({read}), position, until, last, progress)
+            if parts is None:
+                break
             part = parts[read]
-            for stop in _stops([part], start, last):
+            for stop in stops_of([part], position, until):
                 yield stop, part.at(stop - 1), part.at(stop)
+            position, chunk = until, min(chunk * 2, _LONGEST)
+        if position == last:
             return
-        state = (await self._past.visit(start)).state
+        state = (await self._past.visit(position)).state
         seen = Watched(read, state)
-        async for now, place in self._noticed(seen.has_changed, state, start, last, progress):
+        async for now, place in self._noticed(seen.has_changed, state, position, last, progress):
             yield place.position, *seen.update(now)
 
     async def last_write(
         self, read: Read, start: int, until: int, progress: Progress | None = None
     ) -> int | None:
-        """The last place in ``(start, until]`` at which a part changed.
-
-        What lies near is looked through; for what lies farther the part's history is made.
-        """
+        """The last place in ``(start, until]`` at which a part changed."""
         upper, size = until, _FIRST_CHUNK
         while upper > start:
-            if until - upper >= _NEAR or self._begun(read) is not None:
-                parts = await self._parts_of(frozenset({read}), until, until, progress)
-                if parts is not None:
-                    found = parts[read].changed_by(until)
-                    return found if found is not None and found > start else None
-            lower = max(start, upper - size)
-            state = (await self._past.visit(lower)).state
-            part, found_at = Watched(read, state), None
-            async for now, place in self._noticed(part.has_changed, state, lower, upper, progress):
-                found_at = place.position
-                part.update(now)
-            if found_at is not None:
-                return found_at
-            upper, size = lower, size * 2
+            lower = max(start, self._known_from(read, upper, upper - size))
+            parts = await self._parts_of(frozenset({read}), lower, upper, until, progress)
+            if parts is None:
+                found = await self._last_changed_in(read, lower, upper, progress)
+            else:
+                changes = parts[read].changes(lower, upper)
+                found = changes[-1] if changes else None
+            if found is not None:
+                return found
+            upper, size = lower, min(size * 2, _LONGEST)
         return None
 
     async def next_write(
         self, read: Read, after: int, last: int, progress: Progress | None = None
     ) -> int | None:
-        """The first place in ``(after, last]`` at which a part changes; near and far as above."""
-        begun = self._begun(read)
-        if begun is not None and begun.until > after:
-            found = begun.changed_behind(after)
-            if found is not None:
-                return found if found <= last else None
-            after = min(begun.until, last)
-        near = min(last, after + _NEAR)
-        found = await self._changed_in(read, after, near, progress)
-        if found is not None or near == last:
-            return found
-        parts = await self._parts_of(frozenset({read}), last, last, progress)
-        if parts is None:
-            return await self._changed_in(read, near, last, progress)
-        found = parts[read].changed_behind(near)
-        return found if found is not None and found <= last else None
+        """The first place in ``(after, last]`` at which a part changes."""
+        size = _FIRST_CHUNK
+        while after < last:
+            upper = min(last, self._known_until(read, after, after + size))
+            parts = await self._parts_of(frozenset({read}), after, upper, last, progress)
+            if parts is None:
+                return await self._changed_in(read, after, last, progress)
+            changes = parts[read].changes(after, upper)
+            if changes:
+                return changes[0]
+            after, size = upper, min(size * 2, _LONGEST)
+        return None
 
     async def _changed_in(
         self, read: Read, start: int, last: int, progress: Progress | None
@@ -413,19 +311,32 @@ class Finder(Generic[S]):
             return place.position
         return None
 
-    def _begun(self, read: Read) -> PartHistory | None:
-        """The part's history, where it has been begun and is worth going on with."""
-        if self._erasures != self._past.store._erasures:
-            return None
-        part = self._parts.get(read)
-        return None if part is None or part.is_busy or not part.until else part
+    async def _last_changed_in(
+        self, read: Read, start: int, last: int, progress: Progress | None
+    ) -> int | None:
+        """The last place in ``(start, last]`` at which a part changed."""
+        state = (await self._past.visit(start)).state
+        part, found = Watched(read, state), None
+        async for now, place in self._noticed(part.has_changed, state, start, last, progress):
+            found = place.position
+            part.update(now)
+        return found
 
-    def _knows(self, reads: Reads, until: int) -> bool:
-        """Whether the histories of all the parts reach that far."""
-        if self._erasures != self._past.store._erasures:
-            return False
-        parts = [self._parts.get(read) for read in reads]
-        return all(part is not None and part.until >= until for part in parts)
+    def _known_from(self, read: Read, position: int, otherwise: int) -> int:
+        """Where what is known up to a position begins, if that is sooner."""
+        span = self._span(read, position)
+        return otherwise if span is None else min(otherwise, span.start)
+
+    def _known_until(self, read: Read, position: int, otherwise: int) -> int:
+        """Where what is known behind a position ends, if that is later."""
+        span = self._span(read, position)
+        return otherwise if span is None else max(otherwise, span.until)
+
+    def _span(self, read: Read, position: int) -> Span | None:
+        part = self._parts.get(read)
+        if part is None or self._erasures != self._past.store._erasures:
+            return None
+        return part.span(position)
 
     def _visit(self, state: S, place: Place) -> Visit[S]:
         recorded = from_micros(place.recorded_at)
