@@ -54,6 +54,7 @@ _UNFIT: Final = (
     RecursionError,
     ArithmeticError,
 )
+_PLAIN: Final = frozenset({int, str, bytes, float, bool, type(None)})
 _LEAVES: Final = (int, str, bytes, float, bool, type(None), Enum)
 _encode: Final = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 
@@ -282,6 +283,8 @@ def _is_same(one: Any, other: Any) -> bool:
         return False
     if isinstance(one, _LEAVES):
         return bool(one == other)
+    if isinstance(one, dict | list | tuple) and (plainly := _are_same_leaves(one, other)):
+        return plainly
     if isinstance(one, abc.Mapping):
         return (
             len(one) == len(other)
@@ -298,6 +301,19 @@ def _is_same(one: Any, other: Any) -> bool:
     if names is None:
         return bool(one == other)
     return all(_is_same(getattr(one, name), getattr(other, name)) for name in names)
+
+
+def _are_same_leaves(one: Any, other: Any) -> bool:
+    """The same for collections of plain leaves in the same order, at the speed of C.
+
+    False where it doesn't show that way.
+    """
+    if isinstance(one, dict):
+        if list(one) != list(other) or [*map(type, one)] != [*map(type, other)]:
+            return False
+        one, other = [*one.values()], [*other.values()]
+    kinds = [*map(type, one)]
+    return _PLAIN.issuperset(kinds) and kinds == [*map(type, other)] and bool(one == other)
 
 
 def sealed(

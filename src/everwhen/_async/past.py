@@ -35,7 +35,7 @@ _AT_ONCE: Final = 32
 _STRETCHES: Final = 8
 _IN_MEMORY: Final = 256
 _SMALLEST: Final = 16
-_SPAN: Final = 512
+_SPAN: Final = 256
 _LEAD: Final = 128
 
 
@@ -142,8 +142,9 @@ class Past(Generic[S]):
         async with self._lock:
             loaded = await self._base(last)
             while loaded.read_until < last:
+                began = time.perf_counter()
                 page, asked, wanted = await self._page(loaded, PAGE_EVENTS)
-                loaded = await self._past(loaded, page, asked, wanted, self._apart)
+                loaded = await self._past(loaded, page, asked, wanted, self._apart, began)
                 if progress is not None:
                     progress(min(loaded.read_until, last), last)
             await self._save()
@@ -186,11 +187,13 @@ class Past(Generic[S]):
         while True:
             gap = position - loaded.read_until
             size = gap - _LEAD if gap > 2 * _LEAD else _SPAN
+            began = time.perf_counter()
             page, asked, wanted = await self._page(loaded, size)
             if page.end or page.cursor >= position:
                 await self._save()
                 return self._stretch(loaded, page, asked, wanted, position)
-            loaded = await self._past(loaded, page, asked, wanted, self._apart * _PATIENCE)
+            apart = self._apart * _PATIENCE
+            loaded = await self._past(loaded, page, asked, wanted, apart, began)
 
     async def _following(self, stretch: Stretch[S]) -> Stretch[S]:
         """The piece of history behind another one."""
@@ -230,16 +233,26 @@ class Past(Generic[S]):
         return await self.store._one_page(wanted, size)
 
     async def _past(
-        self, loaded: Loaded[S], page: Page, asked: Query, wanted: Query, apart: float
+        self,
+        loaded: Loaded[S],
+        page: Page,
+        asked: Query,
+        wanted: Query,
+        apart: float,
+        began: float,
     ) -> Loaded[S]:
-        """The state behind the page, with a waypoint left there if one is due."""
+        """The state behind the page, with a waypoint left there if one is due.
+
+        ``began`` is when the page began to be read, which is part of what replay takes.
+        """
         before, codec = loaded.since, self.store._codec
         loaded = with_page(loaded, page, asked, wanted, codec, self.fold)
-        loaded = msgspec.structs.replace(loaded, read_until=page.cursor)
-        events = loaded.since.events - before.events
+        spent = time.perf_counter() - began
+        since = msgspec.structs.replace(loaded.since, seconds=before.seconds + spent)
+        loaded = msgspec.structs.replace(loaded, read_until=page.cursor, since=since)
+        events = since.events - before.events
         if events:
-            spent = (loaded.since.seconds - before.seconds) / events
-            self._seconds_per_event += 0.3 * (spent - self._seconds_per_event)
+            self._seconds_per_event += 0.3 * (spent / events - self._seconds_per_event)
         return await self._leave(loaded, apart)
 
     async def _leave(self, loaded: Loaded[S], apart: float) -> Loaded[S]:

@@ -36,7 +36,7 @@ _AT_ONCE: Final = 32
 _STRETCHES: Final = 8
 _IN_MEMORY: Final = 256
 _SMALLEST: Final = 16
-_SPAN: Final = 512
+_SPAN: Final = 256
 _LEAD: Final = 128
 
 
@@ -143,8 +143,9 @@ class Past(Generic[S]):
         with self._lock:
             loaded = self._base(last)
             while loaded.read_until < last:
+                began = time.perf_counter()
                 page, asked, wanted = self._page(loaded, PAGE_EVENTS)
-                loaded = self._past(loaded, page, asked, wanted, self._apart)
+                loaded = self._past(loaded, page, asked, wanted, self._apart, began)
                 if progress is not None:
                     progress(min(loaded.read_until, last), last)
             self._save()
@@ -185,11 +186,13 @@ class Past(Generic[S]):
         while True:
             gap = position - loaded.read_until
             size = gap - _LEAD if gap > 2 * _LEAD else _SPAN
+            began = time.perf_counter()
             page, asked, wanted = self._page(loaded, size)
             if page.end or page.cursor >= position:
                 self._save()
                 return self._stretch(loaded, page, asked, wanted, position)
-            loaded = self._past(loaded, page, asked, wanted, self._apart * _PATIENCE)
+            apart = self._apart * _PATIENCE
+            loaded = self._past(loaded, page, asked, wanted, apart, began)
 
     def _following(self, stretch: Stretch[S]) -> Stretch[S]:
         """The piece of history behind another one."""
@@ -229,16 +232,26 @@ class Past(Generic[S]):
         return self.store._one_page(wanted, size)
 
     def _past(
-        self, loaded: Loaded[S], page: Page, asked: Query, wanted: Query, apart: float
+        self,
+        loaded: Loaded[S],
+        page: Page,
+        asked: Query,
+        wanted: Query,
+        apart: float,
+        began: float,
     ) -> Loaded[S]:
-        """The state behind the page, with a waypoint left there if one is due."""
+        """The state behind the page, with a waypoint left there if one is due.
+
+        ``began`` is when the page began to be read, which is part of what replay takes.
+        """
         before, codec = loaded.since, self.store._codec
         loaded = with_page(loaded, page, asked, wanted, codec, self.fold)
-        loaded = msgspec.structs.replace(loaded, read_until=page.cursor)
-        events = loaded.since.events - before.events
+        spent = time.perf_counter() - began
+        since = msgspec.structs.replace(loaded.since, seconds=before.seconds + spent)
+        loaded = msgspec.structs.replace(loaded, read_until=page.cursor, since=since)
+        events = since.events - before.events
         if events:
-            spent = (loaded.since.seconds - before.seconds) / events
-            self._seconds_per_event += 0.3 * (spent - self._seconds_per_event)
+            self._seconds_per_event += 0.3 * (spent / events - self._seconds_per_event)
         return self._leave(loaded, apart)
 
     def _leave(self, loaded: Loaded[S], apart: float) -> Loaded[S]:
