@@ -13,6 +13,7 @@ from tests import searched_elsewhere as elsewhere
 
 from everwhen import (
     Expression,
+    ExpressionError,
     FoldError,
     InvalidQueryError,
     Processes,
@@ -61,6 +62,39 @@ def test_processes_find_the_same(
     alone = machine.find_when(condition, **way, tracked=False)
     processes = Processes(partial(elsewhere.opened, path), 3)
     assert machine.find_when(condition, **way, processes=processes) == alone
+
+
+@pytest.mark.parametrize(
+    ("condition", "way"),
+    [
+        (elsewhere.is_seven, {}),
+        (elsewhere.is_seven, {"start": 5_007, "end": 11_990}),
+        (elsewhere.is_small, {}),
+        (elsewhere.is_huge, {"start": 3}),
+        (Expression("state > 3990 && state < 4010").holds_for, {}),
+    ],
+)
+def test_processes_find_the_same_turns_and_moments(
+    machine: TimeMachine[int], path: Path, condition: Callable[[int], Any], way: dict[str, Any]
+) -> None:
+    processes = Processes(partial(elsewhere.opened, path), 3)
+    turns = list(machine.transitions(condition, **way, tracked=False))
+    assert list(machine.transitions(condition, **way, processes=processes)) == turns
+    if condition is not elsewhere.is_small:
+        every = list(machine.find_all(condition, **way, tracked=False))
+        assert list(machine.find_all(condition, **way, processes=processes)) == every
+
+
+def test_turns_can_be_left_and_what_is_raised_comes_back(
+    machine: TimeMachine[int], path: Path
+) -> None:
+    processes = Processes(partial(elsewhere.opened, path), 2)
+    turns: Any = machine.transitions(elsewhere.is_small, processes=processes)
+    assert next(turns).holds
+    turns.close()
+    wrong = Expression("state > 'x'").holds_for
+    with pytest.raises(ExpressionError, match="no order"):
+        list(machine.transitions(wrong, processes=processes))
 
 
 def test_they_tell_how_far_they_are_and_can_be_left(machine: TimeMachine[int], path: Path) -> None:

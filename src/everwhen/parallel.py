@@ -12,12 +12,14 @@ import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
 from everwhen.errors import InvalidQueryError
 from everwhen.tracking import Condition
+
+T = TypeVar("T")
 
 _LEAST: Final = 1_000
 
@@ -48,23 +50,40 @@ class Found(msgspec.Struct, frozen=True):
     until: int
 
 
+Turn: TypeAlias = tuple[int, bool]
+"""A position from which on the condition has another answer, and the answer."""
+
+
 class _Piece(msgspec.Struct, frozen=True):
     index: int
     start: int
     end: int
     of: tuple[str, str]
-    last: bool
 
 
-class PiecewiseSearch:
-    """A search that goes on in processes. Ask it from time to time how far it is."""
+class _Pieces(Generic[T]):
+    """What is being found in pieces of history, each in a process."""
 
-    def __init__(
-        self, searches: list[Future[Found | None]], told: Any, stopped: Any, *, last: bool
-    ) -> None:
-        self._searches = searches[::-1] if last else searches
+    def __init__(self, searches: list[Future[T | None]], told: Any, stopped: Any) -> None:
+        self._searches = searches
         self._told = told
         self._stopped = stopped
+
+    def stop(self) -> bool:
+        """End what still goes on; whether it has ended."""
+        self._stopped.set()
+        for search in self._searches:
+            search.cancel()
+        return all(search.done() for search in self._searches)
+
+    @property
+    def looked_through(self) -> int:
+        """How many positions."""
+        return sum(self._told)
+
+
+class PiecewiseSearch(_Pieces[Found]):
+    """A search that goes on in processes. Ask it from time to time how far it is."""
 
     @property
     def is_over(self) -> bool:
@@ -81,17 +100,21 @@ class PiecewiseSearch:
         """The answer, once it is over."""
         return next((one for search in self._searches if (one := search.result())), None)
 
-    def stop(self) -> bool:
-        """End what still goes on; whether it has ended."""
-        self._stopped.set()
-        for search in self._searches:
-            search.cancel()
-        return all(search.done() for search in self._searches)
 
-    @property
-    def looked_through(self) -> int:
-        """How many positions."""
-        return sum(self._told)
+class PiecewiseTurns(_Pieces[list[Turn]]):
+    """All turns, which come in from processes piece by piece."""
+
+    def __len__(self) -> int:
+        """How many pieces there are."""
+        return len(self._searches)
+
+    def of_piece(self, index: int) -> list[Turn] | None:
+        """A piece's turns, the first of them at its start; None where they aren't known yet.
+
+        Raises what its process raised.
+        """
+        search = self._searches[index]
+        return search.result() if search.done() else None
 
 
 @contextmanager
@@ -108,6 +131,33 @@ def searching(
 
     ``of`` says which history is meant. Raises `InvalidQueryError` for what can't be sent there.
     """
+    find = _last_found if last else _first_found
+    with _started(processes, condition, find, start, end, of) as (searches, told, stopped):
+        yield PiecewiseSearch(searches[::-1] if last else searches, told, stopped)
+
+
+@contextmanager
+def turning(
+    processes: Processes, condition: Condition, start: int, end: int, *, of: tuple[str, str]
+) -> Iterator[PiecewiseTurns]:
+    """Look for all turns in ``start … end``, otherwise like `searching`."""
+    with _started(processes, condition, _turns, start, end, of) as (searches, told, stopped):
+        yield PiecewiseTurns(searches, told, stopped)
+
+
+_Tell: TypeAlias = Callable[[int, int], None]
+_Find: TypeAlias = Callable[[Any, Condition, _Piece, _Tell], T | None]
+
+
+@contextmanager
+def _started(
+    processes: Processes,
+    condition: Condition,
+    find: _Find[T],
+    start: int,
+    end: int,
+    of: tuple[str, str],
+) -> Iterator[tuple[list[Future[T | None]], Any, Any]]:
     try:
         pickle.dumps((processes.open_machine, condition))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -117,20 +167,15 @@ def searching(
         ) from error
     count = max(1, min(processes.count, (end - start) // _LEAST))
     bounds = [start + (end - start) * index // count for index in range(count + 1)]
+    pieces = [_Piece(index, bounds[index], bounds[index + 1], of) for index in range(count)]
     context = multiprocessing.get_context("spawn")
     told, stopped = context.Array("q", count), context.Event()
     with ProcessPoolExecutor(count, context, _begin, (told, stopped)) as pool:
         try:
-            searches = [
-                pool.submit(
-                    _searched,
-                    processes.open_machine,
-                    condition,
-                    _Piece(index, bounds[index], bounds[index + 1], of, last),
-                )
-                for index in range(count)
-            ]
-            yield PiecewiseSearch(searches, told, stopped, last=last)
+            run: Callable[..., T | None] = _in_piece
+            opened = processes.open_machine
+            searches = [pool.submit(run, opened, condition, find, piece) for piece in pieces]
+            yield searches, told, stopped
         finally:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -145,10 +190,13 @@ def _begin(told: Any, stopped: Any) -> None:
     _told, _stopped = told, stopped
 
 
-def _searched(
-    open_machine: Callable[[], AbstractContextManager[Any]], condition: Condition, piece: _Piece
-) -> Found | None:
-    """What a search of one piece finds, in a process of its own."""
+def _in_piece(
+    open_machine: Callable[[], AbstractContextManager[Any]],
+    condition: Condition,
+    find: _Find[T],
+    piece: _Piece,
+) -> T | None:
+    """What is found in one piece, in a process of its own."""
 
     def tell(position: int, _: int) -> None:
         if _stopped.is_set():
@@ -163,14 +211,26 @@ def _searched(
             )
         try:
             tell(piece.start, piece.end)
-            visit = machine.find_when(
-                condition,
-                last=piece.last,
-                tracked=False,
-                start=piece.start,
-                end=piece.end,
-                progress=tell,
-            )
+            return find(machine, condition, piece, tell)
         except _StoppedError:
             return None
+
+
+def _first_found(
+    machine: Any, condition: Condition, piece: _Piece, tell: _Tell, *, last: bool = False
+) -> Found | None:
+    visit = machine.find_when(
+        condition, last=last, tracked=False, start=piece.start, end=piece.end, progress=tell
+    )
     return None if visit is None else Found(visit.position, visit.until)
+
+
+def _last_found(machine: Any, condition: Condition, piece: _Piece, tell: _Tell) -> Found | None:
+    return _first_found(machine, condition, piece, tell, last=True)
+
+
+def _turns(machine: Any, condition: Condition, piece: _Piece, tell: _Tell) -> list[Turn]:
+    turns = machine.transitions(
+        condition, tracked=False, start=piece.start, end=piece.end, progress=tell
+    )
+    return [(turn.visit.until, turn.holds) for turn in turns]

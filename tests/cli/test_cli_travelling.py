@@ -233,6 +233,10 @@ def test_when(shell: Shell, trip: Path) -> None:
         ("3", "true"),
         ("5", "false"),
     ]
+    for way in ((), ("--last",), ("--changes",), ("--all",)):
+        alone = shell("when", trip, "ada.x > 3", *words, *way)
+        shared = shell.process("when", trip, "ada.x > 3", *words, *way, "--processes", "2")
+        assert (shared.code, shared.rows) == (0, alone.rows)
     some = shell("when", trip, "by > 0", "walk-ada", "--all", "-n", "1", "--from", "2", "--to", "5")
     assert len(some.rows) == 1
     never = shell("when", trip, "by > 99", "walk-ada")

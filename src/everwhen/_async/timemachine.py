@@ -18,7 +18,7 @@ from everwhen.contract import Checkpoint
 from everwhen.diff import Diff, are_alike, diff
 from everwhen.errors import InvalidQueryError
 from everwhen.fold import Fold
-from everwhen.parallel import Processes, searching
+from everwhen.parallel import Processes, Turn, searching, turning
 from everwhen.paths import Path, existing_path, path_of, plain
 from everwhen.query import Query
 from everwhen.reading import by_position
@@ -191,9 +191,18 @@ class TimeMachine(Generic[S]):
         start: Moment = 0,
         end: Moment = HEAD,
         progress: Progress | None = None,
+        processes: Processes | None = None,
     ) -> AsyncIterator[Transition[S]]:
-        """Whether a condition holds at the start, and each moment at which that changes."""
+        """Whether a condition holds at the start, and each moment at which that changes.
+
+        The arguments are those of `find_when`.
+        """
         first, until = await self.between(start, end)
+        if processes is not None:
+            turns = self._turns_by(processes, condition, first, until, progress)
+            async for position, holds in turns:
+                yield Transition(await self._past.visit(position), holds)
+            return
         async for transition in self._finder.transitions(
             condition, first, until, tracked=tracked, progress=progress
         ):
@@ -207,12 +216,21 @@ class TimeMachine(Generic[S]):
         start: Moment = 0,
         end: Moment = HEAD,
         progress: Progress | None = None,
+        processes: Processes | None = None,
     ) -> AsyncIterator[Visit[S]]:
-        """Every moment at which a condition holds: a state for each event while it does."""
+        """Every moment at which a condition holds: a state for each event while it does.
+
+        The arguments are those of `find_when`.
+        """
         began: Visit[S] | None = None
         _, until = await self.between(start, end)
         async for transition in self.transitions(
-            condition, tracked=tracked, start=start, end=end, progress=progress
+            condition,
+            tracked=tracked,
+            start=start,
+            end=end,
+            progress=progress,
+            processes=processes,
         ):
             if began is not None:
                 async for visit in self._visits(began, transition.visit.position - 1):
@@ -357,6 +375,31 @@ class TimeMachine(Generic[S]):
             return None
         at_an_end = found.until in (first, until)
         return await self._past.visit(found.until if at_an_end else found.position)
+
+    async def _turns_by(
+        self,
+        processes: Processes,
+        condition: Condition,
+        first: int,
+        until: int,
+        progress: Progress | None,
+    ) -> AsyncIterator[Turn]:
+        """How it is at the start, and each turn behind it, as they come in from processes."""
+        held: bool | None = None
+        with turning(processes, condition, first, until, of=self.identity) as pieces:
+            try:
+                for index in range(len(pieces)):
+                    while (turns := pieces.of_piece(index)) is None:
+                        if progress is not None:
+                            progress(min(first + pieces.looked_through, until), until)
+                        await sleep(_APART)
+                    for position, holds in turns:
+                        if holds is not held:
+                            held = holds
+                            yield position, holds
+            finally:
+                while not pieces.stop():
+                    await sleep(_APART)
 
     async def _visits(self, first: Visit[S], last: int) -> AsyncIterator[Visit[S]]:
         """The visit, and one at each event behind it up to a position."""

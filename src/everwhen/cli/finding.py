@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any
 
@@ -11,6 +13,7 @@ import typer
 from everwhen import (
     EventTypes,
     Expression,
+    Processes,
     Query,
     RecordedEvent,
     TimeMachine,
@@ -19,7 +22,7 @@ from everwhen import (
 )
 from everwhen.cli.exits import NO, USAGE, Stop
 from everwhen.cli.here import given_moment_of
-from everwhen.cli.opening import existing
+from everwhen.cli.opening import existing, give_vault, vault_words
 from everwhen.cli.options import (
     BranchOption,
     EventsOption,
@@ -71,6 +74,12 @@ def when(
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many.")
     ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--processes", min=1, metavar="N", help="Ask after every event, in N processes."
+        ),
+    ] = None,
     category: OneCategoryOption = None,
     fold_: FoldOption = None,
     events: EventsOption = None,
@@ -81,6 +90,10 @@ def when(
 
     The condition is written in CEL, the Common Expression Language: the fields of the state by
     their names, 'total > 100 && "hedy" in players'. What it looks up in vain makes it not hold.
+
+    It is asked again where something that it looks at has changed. --processes is for conditions
+    that look at everything, where that is no help; each process searches a piece of history,
+    from the nearest waypoint on that travelling has left in the store.
 
     Columns in a pipe: position, recorded_at, stream and type of the event; with --changes also
     true or false. Exit code 1 says that it never held.
@@ -98,21 +111,29 @@ def when(
         shown("Searching") as tell,
     ):
         progress = None if tell is None else _told_as_events(tell)
-        between = {"start": given_moment_of(start), "end": given_moment_of(end)}
+        words = (store, stream, category, fold_, events, branch)
+        how: dict[str, Any] = {
+            "start": given_moment_of(start),
+            "end": given_moment_of(end),
+            "progress": progress,
+            "processes": None
+            if count is None
+            else Processes(partial(_elsewhere, vault_words(), *words), count),
+        }
         holds = expression.holds_for
         if changes:
-            found = machine.transitions(holds, **between, progress=progress)  # type: ignore[arg-type]
-            count = 0
+            found = machine.transitions(holds, **how)
+            held = 0
             for transition in islice(found, limit):
                 _changed(out, machine, transition.visit, holds=transition.holds)
-                count += transition.holds
+                held += transition.holds
         elif every:
-            visits = machine.find_all(holds, **between, progress=progress)  # type: ignore[arg-type]
-            count = out.list(_with_events(machine, islice(visits, limit)), VisitView())
+            visits = machine.find_all(holds, **how)
+            held = out.list(_with_events(machine, islice(visits, limit)), VisitView())
         else:
-            one = machine.find_when(holds, last=last, **between, progress=progress)  # type: ignore[arg-type]
-            count = out.list(_with_events(machine, [] if one is None else [one]), VisitView())
-    if not count:
+            one = machine.find_when(holds, last=last, **how)
+            held = out.list(_with_events(machine, [] if one is None else [one]), VisitView())
+    if not held:
         raise Stop(f"it never held: {condition}", NO)
 
 
@@ -148,6 +169,14 @@ def bookmark(
             out.line({"name": mark, "position": position})
         else:
             out.text(f"{mark}\t{position}")
+
+
+@contextmanager
+def _elsewhere(vault: tuple[str | None, str | None], *words: Any) -> Iterator[TimeMachine[Any]]:
+    """The same time machine, in another process."""
+    give_vault(*vault)
+    with machine_over(*words) as machine:
+        yield machine
 
 
 def _told_as_events(tell: Callable[[Progress], None]) -> Callable[[int, int], None]:

@@ -58,6 +58,11 @@ def give_vault(vault: str | None, key: str | None) -> None:
     _VAULT.set((vault, key))
 
 
+def vault_words() -> tuple[str | None, str | None]:
+    """What `give_vault` was given."""
+    return _VAULT.get()
+
+
 def given_vault() -> Vault | None:
     """The vault that ``--vault`` names, opened; None where none is named.
 
