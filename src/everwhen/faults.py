@@ -251,7 +251,7 @@ class _Trial:
         return None
 
     def _moments(self, here: Commit) -> Iterator[int]:
-        """Times to try: from when the id was made on, and between the neighbours' times."""
+        """Other times to try: from when the id was made on, and between the neighbours'."""
         made = _id_time(here[0].commit_id)
         ends: list[tuple[int, int]] = []
         if made is not None:
@@ -261,7 +261,8 @@ class _Trial:
             if len(self._commits) > 1:
                 latest = min(latest, self._commits[1][0].recorded_at)
             ends.append((self._earliest, latest))
-        return chain.from_iterable(range(low, high + 1) for low, high in ends)
+        moments = chain.from_iterable(range(low, high + 1) for low, high in ends)
+        return (moment for moment in moments if moment != here[0].recorded_at)
 
     def _back_dated(self) -> Fault | None:
         """With another time, this commit would be the signed one."""
@@ -301,7 +302,7 @@ def _id_time(commit_id: bytes) -> int | None:
 
 
 def _exchanged(here: Commit, other: Commit, after: int) -> Iterator[Commit]:
-    """What the commit here may have been, if it has exchanged parts with another."""
+    """What the commit here may have been, if it has exchanged its id or content with another."""
     if len(here) > 1 or len(other) > 1:
         return
     mine, theirs = here[0], other[0]
@@ -309,6 +310,8 @@ def _exchanged(here: Commit, other: Commit, after: int) -> Iterator[Commit]:
     for position, (time, version, id_, content) in product(
         positions, product((mine, theirs), repeat=4)
     ):
+        if id_ is content is mine:
+            continue
         yield [
             StoredSlice(
                 position,

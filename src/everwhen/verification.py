@@ -8,7 +8,7 @@ remembers from elsewhere.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -62,6 +62,7 @@ class _Mark(NamedTuple):
 
 
 _CHECKPOINT, _HISTORY, _REMEMBERED = 0, 1, 2
+_RANKS: Final = {_CHECKPOINT, _HISTORY, _REMEMBERED}
 
 
 class Verification:
@@ -90,7 +91,8 @@ class Verification:
         self._leaves = Leaves()
         self._row: list[bytes] = []
         self._ends: list[int] = []
-        self._before = self._agreed = 0
+        self._agreeing: list[_Mark] = []
+        self._before = 0
         self._disagreed: tuple[_Mark, bytes] | None = None
         self._cursor = self._start = 0
         try:
@@ -181,7 +183,7 @@ class Verification:
         self._cursor = position_after(self._tiles, tiles)
         self._tree = Tree.resumed(tiles, size, lambda *tile: tile_of(self._tiles, *tile))
         self._leaves = Leaves(tiles * WIDTH, last, self._cursor)
-        self._start = self._agreed = tiles * WIDTH
+        self._start = tiles * WIDTH
         self._before = self._cursor
 
     # The pass over the store
@@ -264,8 +266,7 @@ class Verification:
     def _judge_mark(self, mark: _Mark, root: bytes) -> None:
         one = mark.signed
         if root == one.checkpoint.root:
-            if self._disagreed is None:
-                self._agreed = mark.size
+            self._agreeing.append(mark)
             if mark.rank == _CHECKPOINT:
                 self._judge_upper_tiles(mark.size)
                 if self._fault is None and self._disagreed is not None:
@@ -277,27 +278,38 @@ class Verification:
         self._disagreed = self._disagreed or (mark, root)
         if mark.rank == _CHECKPOINT:
             which, found = self._disagreed
+            first = self._agreed_below(which, _RANKS)
             self._fault = Fault(
                 FaultKind.CHANGED,
-                f"the commits from number {self._agreed:,} up to {which.size - 1:,} are not those "
+                f"the commits from number {first:,} up to {which.size - 1:,} are not those "
                 f"that were signed, and neither are the tiles, so that none can be told apart",
-                index=self._agreed,
+                index=first,
                 expected=which.signed.checkpoint.root.hex(),
                 found=found.hex(),
             )
         elif mark.size >= self.goal:
             self._fault = self._contradicted(mark, root)
 
+    def _agreed_below(self, mark: _Mark, ranks: Collection[int]) -> int:
+        """The size of the largest checkpoint of these ranks, below a mark, that the store has."""
+        sizes = (one.size for one in self._agreeing if one.size < mark.size and one.rank in ranks)
+        return max(sizes, default=self._start)
+
     def _contradicted(self, mark: _Mark, root: bytes) -> Fault:
-        """The store agrees with its newest checkpoint, but not with another signed one."""
+        """The store agrees with its newest checkpoint, but not with another signed one.
+
+        What the key has signed since says nothing about the history that is remembered.
+        """
         kind, whose = FaultKind.REWRITTEN, "a checkpoint that is remembered elsewhere"
+        ranks = {_REMEMBERED}
         if mark.rank == _HISTORY:
-            kind, whose = FaultKind.FORK, "one that the log's key has signed as well"
+            kind, whose, ranks = FaultKind.FORK, "one that the log's key has signed as well", _RANKS
+        first = self._agreed_below(mark, ranks)
         return Fault(
             kind,
             f"the first {mark.size:,} commits are not those of {whose}: history was told twice, "
-            f"from number {self._agreed:,} on at the earliest",
-            index=self._agreed,
+            f"and the last one that agrees is of {first:,} commits",
+            index=first,
             expected=mark.signed.checkpoint.root.hex(),
             found=root.hex(),
         )
@@ -346,8 +358,7 @@ def _before_damage(
         try:
             found += leaves.take([stored], ends)
         except CorruptStoreError:
-            if not stored.first_index:  # so the commit before it is whole
-                found += before.take((), ends, end=True)
+            found += before.take((), ends, end=True)  # judged first, and whole unless it differs
             index = before.size
             return found, Fault(
                 FaultKind.CHANGED,

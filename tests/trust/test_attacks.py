@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import random
 import shutil
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.trust.attacks import (
+    MUTATIONS,
+    Mutation,
+    change_body,
+    commits_in,
+    cut,
+    lengthen_id,
+    remove,
+    remove_and_close_up,
+    remove_two,
+    sql,
+)
 
 from everwhen import Commit, Event, Write, open_store
 from everwhen.merkle import Fault, FaultKind, LogReport, MerkleLog, TileFolder
@@ -68,19 +79,9 @@ def victim(original: Path, tmp_path: Path) -> Path:
     return path
 
 
-def sql(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = delete")
-    return connection
-
-
 def places(name: str, count: int = 6, last: int = COMMITS - 3) -> Iterator[int]:
     dice = random.Random(name)
     return (dice.randrange(1, last) for _ in range(count))
-
-
-def rows(connection: sqlite3.Connection) -> list[int]:
-    return [row[0] for row in connection.execute("SELECT position FROM slices ORDER BY position")]
 
 
 def restore(original: Path, path: Path) -> None:
@@ -89,116 +90,12 @@ def restore(original: Path, path: Path) -> None:
     shutil.copy(original, path)
 
 
-def change_body(c: sqlite3.Connection, at: list[int], n: int) -> None:
-    (body,) = c.execute("SELECT body FROM slices WHERE position = ?", (at[n],)).fetchone()
-    c.execute("UPDATE slices SET body = ? WHERE position = ?", (body.replace(b":", b":9"), at[n]))
-
-
-def change_metadata(c: sqlite3.Connection, at: list[int], n: int) -> None:
-    c.execute(
-        'UPDATE slices SET metadata = CAST(\'{"user_id":"eve"}\' AS BLOB) WHERE position = ?',
-        (at[n],),
-    )
-
-
-def change_id(c: sqlite3.Connection, at: list[int], n: int) -> None:
-    c.execute("UPDATE slices SET commit_id = randomblob(16) WHERE position = ?", (at[n],))
-
-
-def lengthen_id(c: sqlite3.Connection, at: list[int], n: int) -> None:
-    c.execute(
-        "UPDATE slices SET commit_id = CAST(commit_id || x'00' AS BLOB) WHERE position = ?",
-        (at[n],),
-    )
-
-
-def change_stream(c: sqlite3.Connection, at: list[int], n: int) -> None:
-    c.execute("INSERT INTO streams VALUES (99, 's-elsewhere')")
-    c.execute("UPDATE slices SET stream = 99 WHERE position = ?", (at[n],))
-
-
-def remove(c: sqlite3.Connection, at: list[int], n: int) -> None:
-    c.execute("DELETE FROM slices WHERE position = ?", (at[n],))
-
-
-def remove_two(c: sqlite3.Connection, at: list[int], n: int) -> None:
-    c.execute("DELETE FROM slices WHERE position IN (?, ?)", (at[n], at[n + 1]))
-
-
-def remove_and_close_up(c: sqlite3.Connection, at: list[int], n: int) -> None:
-    (count,) = c.execute("SELECT count FROM slices WHERE position = ?", (at[n],)).fetchone()
-    remove(c, at, n)
-    for position in at[n + 1 :]:
-        c.execute("UPDATE slices SET position = position - ? WHERE position = ?", (count, position))
-
-
-def insert(c: sqlite3.Connection, at: list[int], n: int) -> None:
-    for position in at[: n - 1 : -1]:
-        c.execute("UPDATE slices SET position = position + 1 WHERE position = ?", (position,))
-    c.execute(
-        "INSERT INTO slices SELECT ?, stream, 9999, 1, recorded_at, randomblob(16), 0, NULL,"
-        ' CAST(\'[["Noted",1,{"number":7}]]\' AS BLOB) FROM slices WHERE position = ?',
-        (at[n - 1] + 1, at[n] + 1),
-    )
-
-
-def swap(c: sqlite3.Connection, at: list[int], n: int) -> None:
-    """Two commits in each other's place, positions and times made to fit."""
-    fields = "position, recorded_at"
-    one = c.execute(f"SELECT {fields} FROM slices WHERE position = ?", (at[n],)).fetchone()
-    two = c.execute(f"SELECT {fields} FROM slices WHERE position = ?", (at[n + 1],)).fetchone()
-    set_ = "UPDATE slices SET position = ?, recorded_at = ? WHERE position = ?"
-    c.execute(set_, (-1, one[1], one[0]))
-    c.execute(set_, (one[0], one[1], two[0]))
-    c.execute(set_, (two[0], two[1], -1))
-
-
-def swap_contents(c: sqlite3.Connection, at: list[int], n: int) -> None:
-    one, two = (
-        c.execute("SELECT body, stream, count FROM slices WHERE position = ?", (at[i],)).fetchone()
-        for i in (n, n + 1)
-    )
-    c.execute("DROP INDEX slices_by_stream")
-    set_ = "UPDATE slices SET body = ?, stream = ?, count = ? WHERE position = ?"
-    c.execute(set_, (*two, at[n]))
-    c.execute(set_, (*one, at[n + 1]))
-
-
-def back_date(c: sqlite3.Connection, at: list[int], n: int) -> None:
-    c.execute(
-        "UPDATE slices SET recorded_at = recorded_at - 86400000000 WHERE position = ?", (at[n],)
-    )
-
-
-def cut(c: sqlite3.Connection, at: list[int], n: int) -> None:
-    c.execute("DELETE FROM slices WHERE position >= ?", (at[n],))
-
-
-Mutation = Callable[[sqlite3.Connection, list[int], int], None]
-
-MUTATIONS: list[tuple[Mutation, FaultKind]] = [
-    (change_body, FaultKind.CHANGED),
-    (change_metadata, FaultKind.CHANGED),
-    (change_id, FaultKind.CHANGED),
-    (lengthen_id, FaultKind.CHANGED),
-    (change_stream, FaultKind.CHANGED),
-    (remove, FaultKind.REMOVED),
-    (remove_two, FaultKind.REMOVED),
-    (remove_and_close_up, FaultKind.REMOVED),
-    (insert, FaultKind.INSERTED),
-    (swap, FaultKind.REORDERED),
-    (swap_contents, FaultKind.REORDERED),
-    (back_date, FaultKind.BACK_DATED),
-    (cut, FaultKind.CUT_TAIL),
-]
-
-
 @pytest.mark.parametrize(("mutate", "kind"), MUTATIONS, ids=lambda x: getattr(x, "__name__", ""))
 def test_without_the_key(original: Path, victim: Path, mutate: Mutation, kind: FaultKind) -> None:
     for place in places(mutate.__name__):
         restore(original, victim)
         connection = sql(victim)
-        mutate(connection, rows(connection), place)
+        mutate(connection, commits_in(connection), place)
         connection.close()
         found = fault(victim)
         assert (found.kind, found.index) == (kind, place), found
@@ -210,7 +107,7 @@ def test_with_the_key(victim: Path, mutate: Mutation, kind: FaultKind) -> None:
     remembered = (Path(f"{victim}-log") / "checkpoint").read_bytes()
     (place,) = places(mutate.__name__, 1)
     connection = sql(victim)
-    mutate(connection, rows(connection), place)
+    mutate(connection, commits_in(connection), place)
     connection.close()
     shutil.rmtree(f"{victim}-log")
     if mutate is lengthen_id:
@@ -284,12 +181,30 @@ def test_a_fork(victim: Path) -> None:
     assert found.expected == forked.root.hex()
 
 
+@pytest.mark.parametrize(("place", "agreed"), [(40, 0), (450, 300)])
+def test_where_two_histories_may_part(victim: Path, place: int, agreed: int) -> None:
+    """What the key signs afterwards says nothing of the history that is remembered."""
+    notes = log_file(victim, "checkpoints").read_bytes().split(b"\n\n")
+    remembered = [b"\n\n".join(notes[at : at + 2]) + b"\n" for at in (0, 2)]
+    connection = sql(victim)
+    change_body(connection, commits_in(connection), place)
+    cut(connection, commits_in(connection), 500)
+    connection.close()
+    shutil.rmtree(f"{victim}-log")
+    for last in (600, COMMITS):
+        seal(victim)
+        fill(victim, last - 500, 500)
+    seal(victim)
+    found = fault(victim, remembered=remembered)
+    assert (found.kind, found.index) == (FaultKind.REWRITTEN, agreed)
+
+
 def test_a_log_that_is_set_back_with_its_store(original: Path, victim: Path) -> None:
     """To an older checkpoint, rightly signed: only a remembered one tells."""
     remembered = log_file(victim, "checkpoint").read_bytes()
     shutil.rmtree(f"{victim}-log")
     connection = sql(victim)
-    cut(connection, rows(connection), 400)
+    cut(connection, commits_in(connection), 400)
     connection.close()
     seal(victim)
     assert report(victim).is_sound
@@ -300,7 +215,7 @@ def test_store_and_tiles_changed_together_without_the_key(victim: Path) -> None:
     checkpoint = log_file(victim, "checkpoint").read_bytes()
     history = log_file(victim, "checkpoints").read_bytes()
     connection = sql(victim)
-    change_body(connection, rows(connection), 450)
+    change_body(connection, commits_in(connection), 450)
     connection.close()
     shutil.rmtree(f"{victim}-log")
     seal(victim, STRANGER)
