@@ -7,8 +7,6 @@ import http.client
 import json
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from hashlib import sha256
@@ -17,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.verify.logs import NOW, ORIGIN, Log, policy_text, witness
+from tests.witness.serving import Program, everwhen
 
 from everwhen.errors import (
     DeclarationError,
@@ -345,35 +344,6 @@ def test_nobody_there(log: Log) -> None:
         Witness(f"http://127.0.0.1:{port}", WITNESS.verifier).cosign(log.signed(), log.consistency)
 
 
-class Program:
-    """``everwhen witness serve`` as a process."""
-
-    def __init__(self, folder: Path, log: Log) -> None:
-        served = ["serve", "state", "key", log.signer.verifier.vkey, "--port", "0", "--json"]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "everwhen.cli", "witness", *served],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-        )
-        assert self.process.stdout is not None
-        self.told = json.loads(self.process.stdout.readline())
-
-    def end(self, number: signal.Signals) -> int:
-        self.process.send_signal(number)
-        self.process.communicate(timeout=20)
-        return self.process.returncode
-
-
-def everwhen(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "everwhen.cli", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_the_command_makes_a_key_serves_and_survives_being_killed(tmp_path: Path, log: Log) -> None:
     made = everwhen(tmp_path, "witness", "new-key", "key", "witness.example/1", "--json")
     assert made.returncode == 0, made.stderr
@@ -388,11 +358,11 @@ def test_the_command_makes_a_key_serves_and_survives_being_killed(tmp_path: Path
     assert everwhen(tmp_path, "witness", "serve", "state", "key", "x").returncode == 2
 
     for size in (2, 3):
-        program = Program(tmp_path, log)
+        program = Program(tmp_path, log.signer.verifier.vkey)
         witness = Witness(program.told["url"], signer.verifier)
         assert witness.cosign(log.signed(size=size), log.consistency)
         assert program.end(signal.SIGKILL) == -signal.SIGKILL
-    program = Program(tmp_path, log)
+    program = Program(tmp_path, log.signer.verifier.vkey)
     witness = Witness(program.told["url"], signer.verifier)
     with pytest.raises(WitnessRefusedError, match="a tree of 3 entries"):
         witness.cosign(log.signed(size=2), log.consistency)
@@ -414,7 +384,7 @@ def test_killed_amid_its_work_it_has_never_signed_what_it_forgets(tmp_path: Path
                 signed.append(size)
 
     for pause in (0.05, 0.15):
-        program = Program(tmp_path, log)
+        program = Program(tmp_path, log.signer.verifier.vkey)
         thread = threading.Thread(target=grow, args=(program.told["url"],))
         thread.start()
         while len(signed) < 3:
