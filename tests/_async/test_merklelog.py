@@ -154,6 +154,31 @@ async def test_one_key_hands_over_to_the_next(tmp_path: Path) -> None:
             await MerkleLog(store, tiles).seal()
 
 
+async def test_a_log_is_handed_over_to_a_fresh_key_of_its_name() -> None:
+    second = Signer.generate("example.org/log")
+    async with open_store("memory:", events=[Noted]) as store:
+        tiles = MemoryTiles()
+        log = MerkleLog(store, tiles, SIGNER)
+        with pytest.raises(MerkleLogError, match="give a signer"):
+            await MerkleLog(store, tiles).roll_over(second)
+        await fill(store, 10)
+        await log.seal()
+        await log.roll_over(second)
+        await fill(store, 1)
+        before = dict(tiles.files)
+        for wrong, why in (
+            (SIGNER, "is, or was, the log's key already"),
+            (second, "is, or was, the log's key already"),
+            (Signer.generate("example.org/other"), "is no key of the log"),
+            (Signer.generate("example.org/log", Kind.COSIGNATURE), "is no key of the log"),
+        ):
+            with pytest.raises(MerkleLogError, match=why):
+                await log.roll_over(wrong)
+        assert tiles.files == before, "nothing was written"
+        assert (await log.seal()).checkpoint.size == 11
+        assert (await log.verify()).is_sound
+
+
 async def test_nothing_is_signed_on_top_of_another_history(tmp_path: Path) -> None:
     tiles = MemoryTiles()
     async with open_store("memory:", events=[Noted]) as store:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
+import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from tests.cli.everwhen_shell import Outcome, Shell, in_terminal
 from tests.trust.timestamping import serving
 
-pytest.importorskip("cryptography", reason="signatures need the extra 'trust'")
+from everwhen.witness import WitnessServer, WitnessService
+from everwhen_verify.notes import Kind, Signer, Verifier
 
 ORIGIN = "example.org/shop"
 
@@ -129,8 +134,8 @@ def test_a_remembered_checkpoint_is_kept_to(shell: Shell, sealed: tuple[Path, st
 
 def test_what_is_missing_is_said(shell: Shell, shop: Path) -> None:
     unsigned = shell("checkpoint", shop)
-    assert unsigned.code == 1
-    assert f"{shop}-signer: can't be read" in unsigned.err
+    assert unsigned.code == 66
+    assert f"{shop}-signer: there is no such key" in unsigned.err
     assert "--new-key" in unsigned.err
     assert "nothing is sealed yet" in shell("prove", shop, 1).err
     assert "the log's key is not known" in shell("verify", shop).err
@@ -161,6 +166,147 @@ def test_another_key_does_not_sign_for_the_log(shell: Shell, sealed: tuple[Path,
     assert (strange.code, strange.fields["fault"]) == (1, "foreign signature")
     assert (shell("verify", shop, "--key", key[:-4]).code, shell("verify", shop).code) == (2, 0)
     assert shell("checkpoint", shop, "--key-file", "x", "--new-key", "two words").code == 2
+
+
+def test_the_key_is_handed_on(shell: Shell, sealed: tuple[Path, str]) -> None:
+    shop, old = sealed
+    new = shop.with_name("new-signer")
+    assert shell("append", shop, "s", "Opened", "{}").code == 0
+    (rolled,) = shell("checkpoint", shop, "--roll-to", new, "--json").records
+    assert (rolled["key"], rolled["size"]) == (old, 5), "the old key signs all that there is"
+    assert rolled["next_key"].startswith(f"{ORIGIN}+")
+    assert new.stat().st_mode & 0o777 == 0o600
+    assert shell("append", shop, "s", "Opened", "{}").code == 0
+    refused = shell("checkpoint", shop)
+    assert (refused.code, f"signed by {rolled['next_key']}, not by {old}" in refused.err) == (
+        1,
+        True,
+    )
+    (signed,) = shell("checkpoint", shop, "--key-file", new, "--json").records
+    assert (signed["key"], signed["size"]) == (rolled["next_key"], 6)
+    (report,) = shell("verify", shop, "--key", old, "--json").records
+    assert (report["sound"], report["signed_by"]) == (True, [rolled["next_key"]])
+    proof, rollovers = shop.with_name("p"), Path(f"{shop}-log/rollovers")
+    assert shell("prove", shop, 1, "--output", proof).code == 0
+    command = [sys.executable, "-m", "everwhen_verify", str(proof), str(policy_of(shop, old))]
+    assert in_terminal(command, shop.parent, {}).code == 1
+    assert in_terminal([*command, "--rollovers", str(rollovers)], shop.parent, {}).code == 0
+    drawn = shell.terminal("checkpoint", shop, "--key-file", new, "--roll-to", shop.with_name("k3"))
+    assert f"it signs from now on: --key-file {shop.with_name('k3')}" in " ".join(
+        shown(drawn).split()
+    )
+
+
+def test_a_key_is_not_handed_on_to_any(shell: Shell, sealed: tuple[Path, str]) -> None:
+    shop, old = sealed
+    before = shell("checkpoint", shop).out
+    other = shop.with_name("b.db")
+    assert shell("append", other, "s", "Opened", "{}", "--create").code == 0
+    assert shell("checkpoint", other, "--new-key", "b.example/log").code == 0
+    assert shell("append", shop, "s", "Opened", "{}").code == 0
+    for key, said in (
+        (f"{shop}-signer", "is, or was, the log's key already"),
+        (f"{other}-signer", "is no key of the log"),
+    ):
+        refused = shell("checkpoint", shop, "--roll-to", key)
+        assert (refused.code, said in refused.err) == (1, True), refused.err
+    assert not Path(f"{shop}-log/rollovers").exists()
+    unsealed = shell("checkpoint", shop, "--key-file", f"{other}-signer", "--roll-to", "x")
+    assert (unsealed.code, f"the log is signed by {old}" in unsealed.err) == (1, True)
+    assert shell("checkpoint", shop).out != before
+
+
+def test_a_branch_has_a_log_and_a_key_of_its_own(shell: Shell, sealed: tuple[Path, str]) -> None:
+    """The same key under both would have signed two histories of one name."""
+    shop, old = sealed
+    assert shell("branch", "create", shop, "plan").code == 0
+    lacking = shell("checkpoint", shop, "--branch", "plan")
+    assert (lacking.code, "db-signer: there is no such key" in lacking.err) == (66, True)
+    making = ("checkpoint", shop, "--branch", "plan", "--new-key", f"{ORIGIN}/plan", "--json")
+    (signed,) = shell(*making).records
+    assert signed["key"] != old
+    assert shell("verify", shop, "--branch", "plan", "--key", signed["key"]).code == 0
+    assert shell("verify", shop, "--key", old).code == 0
+
+
+def test_witnesses_are_asked(shell: Shell, shop: Path) -> None:
+    (signed,) = shell("checkpoint", shop, "--new-key", ORIGIN, "--json").records
+    signer = Signer.generate("witness.example/1", Kind.COSIGNATURE)
+    known = [Verifier.parse(signed["key"])]
+    policy = shop.with_name("policy")
+    with closing(WitnessService(shop.with_name("state"), signer, known)) as service:
+        with WitnessServer(service) as server:
+            policy.write_text(
+                f"log {signed['key']}\nwitness w {signer.verifier.vkey} {server.url}\nquorum w\n"
+            )
+            lacking = shell("checkpoint", shop, "--policy", policy)
+            assert lacking.code == 1, "nothing new, and it was signed without them"
+            assert "signed, but not as" in lacking.err
+            assert "witness 'w' has not cosigned it" in lacking.err
+            assert shell("append", shop, "s", "Opened", "{}").code == 0
+            thread = Thread(target=server.serve_forever, args=(0.01,))
+            thread.start()
+            cosigned = shell("checkpoint", shop, "--policy", policy)
+            server.shutdown()
+            thread.join()
+        assert (cosigned.code, cosigned.err) == (0, "")
+        assert [line.split()[1] for line in cosigned.out.splitlines()[4:]] == [ORIGIN, signer.name]
+    proof = shop.with_name("p")
+    assert shell("prove", shop, 1, "--output", proof).code == 0
+    command = [sys.executable, "-m", "everwhen_verify", str(proof), str(policy)]
+    assert "cosigned by  w at" in in_terminal(command, shop.parent, {}).out
+    new = shop.with_name("new-signer")
+    assert shell("checkpoint", shop, "--policy", policy, "--roll-to", new).code == 0
+    assert shell("append", shop, "s", "Opened", "{}").code == 0
+    away = shell("checkpoint", shop, "--key-file", new, "--policy", policy)
+    assert (away.code, "witness 'w' has not cosigned it" in away.err) == (1, True)
+    assert server.url in away.err, "and why not"
+    policy.write_text(f"log {Signer.generate(ORIGIN).verifier.vkey}\nquorum none\n")
+    strange = shell("checkpoint", shop, "--key-file", new, "--policy", policy)
+    assert (strange.code, "no known key has signed it" in strange.err) == (1, True)
+    (signed,) = shell("checkpoint", shop, "--key-file", new, "--json").records
+    policy.write_text(f"log {signed['key']}\nquorum none\n")
+    assert shell("checkpoint", shop, "--key-file", new, "--policy", policy).code == 0
+    policy.write_text("quorum\n")
+    wrong = shell("checkpoint", shop, "--key-file", new, "--policy", policy)
+    assert (wrong.code, "policy, line 1" in wrong.err) == (65, True)
+
+
+def test_a_torn_checkpoint_is_bad_data(shell: Shell, sealed: tuple[Path, str]) -> None:
+    shop, _ = sealed
+    Path(f"{shop}-log/checkpoint").write_text("torn")
+    for command in ("checkpoint", "prove"):
+        failed = shell(command, shop, *([1] if command == "prove" else []))
+        assert (failed.code, failed.err.count("\n")) == (1, 1), "it isn't what was signed"
+        assert "the log's folder is damaged" in failed.err
+    remembering = shell("verify", shop, "--remembered", Path(f"{shop}-log/checkpoint"))
+    assert (remembering.code, "give one of this log" in remembering.err) == (1, True)
+
+
+def test_the_extra_is_asked_for_in_one_way(shell: Shell, shop: Path) -> None:
+    """Each command that signs or checks says what it needs, and how to get it."""
+    lacking = shop.with_name("without")
+    lacking.mkdir()
+    (lacking / "cryptography.py").write_text("raise ModuleNotFoundError(name='cryptography')")
+    said = set()
+    for words in (
+        ["checkpoint", str(shop)],
+        ["prove", str(shop), "1"],
+        ["verify", str(shop)],
+        ["witness", "new-key", "k", "n"],
+        ["witness", "serve", "s", "k", "l"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "everwhen.cli", *words],
+            env={**os.environ, "PYTHONPATH": str(lacking)},
+            cwd=shop.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        said.add(done.stderr)
+    assert said == {"everwhen: signatures need the library cryptography; install everwhen[trust]\n"}
 
 
 def test_at_a_terminal(shell: Shell, sealed: tuple[Path, str]) -> None:

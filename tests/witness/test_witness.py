@@ -351,7 +351,7 @@ def test_the_command_makes_a_key_serves_and_survives_being_killed(tmp_path: Path
     signer = Signer.parse((tmp_path / "key").read_text())
     assert json.loads(made.stdout)["key"] == signer.verifier.vkey
     again = everwhen(tmp_path, "witness", "new-key", "key", "witness.example/1")
-    assert (again.returncode, again.stderr) == (74, "everwhen: key: File exists\n")
+    assert (again.returncode, "key is never overwritten" in again.stderr) == (1, True)
     assert everwhen(tmp_path, "witness", "new-key", "other", "a b").returncode == 2
     vkey = log.signer.verifier.vkey
     assert everwhen(tmp_path, "witness", "serve", "state", "none", vkey).returncode == 66
@@ -368,6 +368,25 @@ def test_the_command_makes_a_key_serves_and_survives_being_killed(tmp_path: Path
         witness.cosign(log.signed(size=2), log.consistency)
     assert program.end(signal.SIGINT) == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "state"]
+
+
+def test_the_witness_s_key_is_sealed_by_a_passphrase(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERWHEN_SIGNER_PASSPHRASE", "correct horse")
+    assert everwhen(tmp_path, "witness", "new-key", "key", "witness.example/1").returncode == 0
+    assert "PRIVATE" not in (tmp_path / "key").read_text()
+    vkey = log.signer.verifier.vkey
+    with Program(tmp_path, vkey) as program:
+        assert program.told["name"] == "witness.example/1"
+    for passphrase, why in (("wrong horse", "passphrase is wrong"), ("", "is sealed by a pass")):
+        monkeypatch.setenv("EVERWHEN_SIGNER_PASSPHRASE", passphrase)
+        refused = everwhen(tmp_path, "witness", "serve", "other", "key", vkey)
+        assert (refused.returncode, why in refused.stderr) == (1, True)
+    (tmp_path / "key").chmod(0o644)
+    refused = everwhen(tmp_path, "witness", "serve", "other", "key", vkey)
+    assert (refused.returncode, "chmod 600" in refused.stderr) == (1, True)
+    assert not (tmp_path / "other").exists()
 
 
 def test_killed_amid_its_work_it_has_never_signed_what_it_forgets(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from everwhen.tilestores import KEY, ROLLOVERS, TileFolder, TileStore
 from everwhen.timestamps import Timestamp, TimestampAuthority, check, stamp
 from everwhen.verification import LogReport, Verification
 from everwhen_verify.errors import VerifyError
-from everwhen_verify.notes import Note, Signer, Verifier, open_note, parse_note
+from everwhen_verify.notes import Kind, Note, Signer, Verifier, open_note, parse_note
 from everwhen_verify.proofs import Proof
 from everwhen_verify.rollover import key_at, open_rollovers, sign_rollover
 
@@ -151,19 +151,34 @@ class MerkleLog:
     async def roll_over(self, new: Signer) -> Signed:
         """Hand the log over to a new key, which seals from now on; both keys sign that.
 
-        Everything is sealed with the old key before. Raises what `seal` raises.
+        Everything is sealed with the old key before. The new one has the log's name, and was none
+        of its keys before: else `MerkleLogError` is raised, and nothing is written. Raises what
+        `seal` raises.
         """
-        at = await self.seal()
         old = self._signer
         if old is None:
             raise MerkleLogError("a log is handed over by its key; give a signer")
-        now = to_micros(self._store.clock()) // 1_000_000
-        note = sign_rollover(at.checkpoint.origin, old, new, at.checkpoint.size, now)
         async with self._locked():
+            origin = self._origin_of(await self._look(self._sealer.resume))
+            await self._calls.finish(self._check_successor, new.verifier, origin)
+            at = await self._seal(old)
+            now = to_micros(self._store.clock()) // 1_000_000
+            note = sign_rollover(origin, old, new, at.checkpoint.size, now)
             known = self.tiles.read(ROLLOVERS) or b""
             await self._calls.finish(self.tiles.write_at, ROLLOVERS, len(known), note)
         self._signer = new
         return at
+
+    def _check_successor(self, new: Verifier, origin: str) -> None:
+        """Raises `MerkleLogError` for a key that the log can't be handed over to."""
+        if new.name != origin or new.kind is not Kind.ED25519:
+            raise MerkleLogError(
+                f"{new.vkey} is no key of the log {origin!r}; make one under that name"
+            )
+        if any(new.public_key == key.public_key for key in self._verifiers(origin)):
+            raise MerkleLogError(
+                f"{new.vkey} is, or was, the log's key already; hand it over to a fresh one"
+            )
 
     # In the background
 

@@ -3,7 +3,8 @@
     0    done; also when the reader of a pipe has had enough
     1    the answer is no: a refused append, faults found, nothing there at that moment
     2    the command line is wrong
-    65   the data is wrong: malformed input, or events that don't fit their classes
+    65   the data is wrong: malformed input, events that don't fit their classes, or a proof,
+         checkpoint or policy that can't be taken
     66   there is no such store, key or vault, or the file is something else
     74   the medium failed: damaged, full, unreadable
     75   another process is busy with it; try again
@@ -36,6 +37,7 @@ from everwhen.errors import (
     VaultError,
 )
 from everwhen.exchange import ExchangeFileError, ImportFormatError
+from everwhen_verify.errors import VerifyError
 
 OK: Final = 0
 NO: Final = 1
@@ -65,6 +67,7 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (ReadOnlyError, NOT_ALLOWED),
     (StorageError, MEDIUM),
     (EverwhenError, NO),
+    (VerifyError, BAD_DATA),
     (BrokenPipeError, OK),
     (FileNotFoundError, NO_INPUT),
     (PermissionError, NOT_ALLOWED),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
@@ -14,10 +13,23 @@ from everwhen import Store
 from everwhen.cli.exits import NO, NO_INPUT, USAGE, Stop
 from everwhen.cli.opening import existing, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
+from everwhen.cli.signing_keys import (
+    Quorum,
+    known_key,
+    needs_trust,
+    new_signer,
+    read_key,
+    successor_in,
+    write_key,
+)
 from everwhen.cli.terminal import Output, plain_value
+from everwhen.tilestores import ROLLOVERS
+
+if TYPE_CHECKING:
+    from everwhen_verify.checkpoints import Checkpoint
+    from everwhen_verify.notes import Signer
 
 _KEY_FILE: Final = "-signer"
-_PASSPHRASE: Final = "EVERWHEN_SIGNER_PASSPHRASE"  # noqa: S105  its variable
 
 KeyOption: TypeAlias = Annotated[
     Path | None,
@@ -58,6 +70,22 @@ def checkpoint(
             help="Have the checkpoint timestamped by this authority (RFC 3161).",
         ),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy",
+            metavar="FILE",
+            help="Ask the witnesses that this policy has addresses of, and keep to its quorum.",
+        ),
+    ] = None,
+    roll_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--roll-to",
+            metavar="FILE",
+            help="Then hand the log over to the key in this file; it is made if need be.",
+        ),
+    ] = None,
     log: LogOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
@@ -66,21 +94,31 @@ def checkpoint(
 
     Keep the newest checkpoint elsewhere, too: it is what shows that somebody with the signing key
     has rewritten history. The key file, which --new-key makes, is for its owner only; where the
-    variable EVERWHEN_SIGNER_PASSPHRASE is set, it is sealed by that passphrase.
+    variable EVERWHEN_SIGNER_PASSPHRASE is set, it is sealed by that passphrase. A branch has a log
+    and a key of its own.
+
+    After --roll-to the new key signs, so give it with --key-file. Both keys have signed that; who
+    knows the old one believes the new one by the file 'rollovers' in the log's folder.
 
     In a pipe: the checkpoint itself, as it is signed.
     """
     merkle = _merkle()
-    passphrase = os.environ.get(_PASSPHRASE) or None
     authority = None if timestamp is None else merkle.TimestampAuthority(timestamp)
-    key_path = key_file or Path(f"{_file_of(store)}{_KEY_FILE}")
+    quorum = None if policy is None else Quorum.of(policy, _bytes(policy, "a policy"))
     with existing(store, branch=branch) as opened:
+        key_path = key_file or _key_file(store, opened)
         if new_key is not None:
-            merkle.save_signer(_made(new_key), key_path, passphrase=passphrase)
-        signer = merkle.load_signer(key_path, passphrase=passphrase)
-        log_of = merkle.MerkleLog(opened, _tiles(store, opened, log), signer)
+            if key_file is None:
+                key_path.parent.mkdir(exist_ok=True)  # that of branches, before the first writes
+            write_key(new_signer(new_key, "--new-key"), key_path)
+        signer = read_key(key_path, "--new-key NAME")
+        witnesses = () if quorum is None else quorum.witnesses
+        log_of = merkle.MerkleLog(opened, _tiles(store, opened, log), signer, witnesses=witnesses)
         sealed = log_of.seal()
         stamped = None if authority is None else log_of.timestamp(authority)
+        successor = None if roll_to is None else successor_in(roll_to, signer)
+        if successor is not None:
+            log_of.roll_over(successor)
     out, signed = Output(json=json), sealed.checkpoint
     if out.json:
         fields: dict[str, Any] = {
@@ -92,25 +130,37 @@ def checkpoint(
         }
         if stamped is not None:
             fields["timestamp"] = stamped.time
+        if successor is not None:
+            fields["next_key"] = successor.verifier.vkey
         out.line(fields)
     elif out.is_terminal:
-        from rich.text import Text
-
-        out.console.print(
-            Text.assemble(
-                ("✓ ", "bold green"),
-                f"{signed.size:,} commits signed as ",
-                (signed.origin, "bold"),
-                ("\n  root ", "dim"),
-                signed.root.hex(),
-                ("\n  key  ", "dim"),
-                signer.verifier.vkey,
-            )
-        )
-        if stamped is not None:
-            out.console.print(Text.assemble(("  time ", "dim"), f"{stamped.time:%F %T} UTC"))
+        _draw_signed(out, signed, signer, stamped)
+        if successor is not None:
+            out.console.print(f"  next {successor.verifier.vkey}", markup=False)
+            out.console.print(f"  it signs from now on: --key-file {roll_to}", markup=False)
     else:
         sys.stdout.write(sealed.note.decode())
+    if quorum is not None:
+        sys.stdout.flush()
+        quorum.check(sealed.note, log_of.tiles.read(ROLLOVERS) or b"", log_of.failure)
+
+
+def _draw_signed(out: Output, signed: Checkpoint, signer: Signer, stamped: Any) -> None:
+    from rich.text import Text
+
+    out.console.print(
+        Text.assemble(
+            ("✓ ", "bold green"),
+            f"{signed.size:,} commits signed as ",
+            (signed.origin, "bold"),
+            ("\n  root ", "dim"),
+            signed.root.hex(),
+            ("\n  key  ", "dim"),
+            signer.verifier.vkey,
+        )
+    )
+    if stamped is not None:
+        out.console.print(Text.assemble(("  time ", "dim"), f"{stamped.time:%F %T} UTC"))
 
 
 def prove(
@@ -193,14 +243,14 @@ def verify(
     against a checkpoint that is kept elsewhere, see --remembered.
     """
     merkle, began = _merkle(), time.perf_counter()
-    known = None if key is None else _known(key)
-    notes = [_note(path) for path in remembered or ()]
+    known = None if key is None else known_key(key, "--key")
+    notes = [_bytes(path) for path in remembered or ()]
     with existing(store, branch=branch) as opened:
         log_of = merkle.MerkleLog(opened, _tiles(store, opened, log), key=known)
         report = log_of.verify(
             remembered=notes,
-            since=None if since is None else _note(since),
-            authorities=None if tsa_cert is None else _note(tsa_cert, "certificates"),
+            since=None if since is None else _bytes(since),
+            authorities=None if tsa_cert is None else _bytes(tsa_cert, "certificates"),
         )
     out, fault = Output(json=json), report.fault
     fields: dict[str, Any] = {
@@ -262,33 +312,10 @@ def _draw(out: Output, fields: dict[str, Any], seconds: float, *, trusted: bool)
 
 
 def _merkle() -> Any:
-    try:
-        import everwhen.merkle
-    except ModuleNotFoundError as error:
-        if error.name != "cryptography":
-            raise
-        raise Stop("signatures need an extra; pip install 'everwhen[trust]'", USAGE) from error
+    needs_trust()
+    import everwhen.merkle
+
     return everwhen.merkle
-
-
-def _made(name: str) -> Any:
-    from everwhen_verify.errors import MalformedError
-    from everwhen_verify.notes import Signer
-
-    try:
-        return Signer.generate(name)
-    except MalformedError as error:
-        raise Stop(f"--new-key {error}", USAGE) from None
-
-
-def _known(key: str) -> Any:
-    from everwhen_verify.errors import MalformedError
-    from everwhen_verify.notes import Verifier
-
-    try:
-        return Verifier.parse(key)
-    except MalformedError as error:
-        raise Stop(f"--key {error}", USAGE) from None
 
 
 def _file_of(store: str) -> Path:
@@ -298,6 +325,12 @@ def _file_of(store: str) -> Path:
     return path
 
 
+def _key_file(store: str, opened: Store) -> Path:
+    """The signing key's file beside the store's, or beside that of its branch."""
+    tiles = _merkle().TileFolder.beside(_file_of(store), opened.branch_info)
+    return Path(f"{str(tiles.path).removesuffix('-log')}{_KEY_FILE}")
+
+
 def _tiles(store: str, opened: Store, log: Path | None) -> Any:
     merkle = _merkle()
     if log is not None:
@@ -305,7 +338,7 @@ def _tiles(store: str, opened: Store, log: Path | None) -> Any:
     return merkle.TileFolder.beside(_file_of(store), opened.branch_info)
 
 
-def _note(path: Path, what: str = "a checkpoint") -> bytes:
+def _bytes(path: Path, what: str = "a checkpoint") -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

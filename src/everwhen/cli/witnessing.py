@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from everwhen.cli.exits import BAD_DATA, NO_INPUT, USAGE, Stop
 from everwhen.cli.options import JsonOption
+from everwhen.cli.signing_keys import known_key, needs_trust, new_signer, read_key, write_key
 from everwhen.cli.terminal import Output
-from everwhen.durable import write_secret
 
 _HELP = """Be a witness: sign that the logs of others, or one's own, have only ever grown.
 
@@ -43,17 +42,12 @@ def new_key(
 ) -> None:
     """Make a witness's key in a new file, which only you can read, and show its public part.
 
-    The public part goes into the policies of those who trust the witness.
+    The public part goes into the policies of those who trust the witness. Where the variable
+    EVERWHEN_SIGNER_PASSPHRASE is set, the key is sealed by that passphrase; serve needs it then.
     """
-    _needs_cryptography()
-    from everwhen_verify.errors import MalformedError
-    from everwhen_verify.notes import Kind, Signer
-
-    try:
-        signer = Signer.generate(name, Kind.COSIGNATURE)
-    except MalformedError as error:
-        raise Stop(str(error), USAGE) from None
-    write_secret(key, f"{signer.skey}\n".encode())
+    needs_trust()
+    signer = new_signer(name, "NAME", is_witness=True)
+    write_key(signer, key)
     Output(json=json).fields({"name": name, "key": signer.verifier.vkey})
 
 
@@ -76,23 +70,11 @@ def serve(
     json: JsonOption = False,
 ) -> None:
     """Serve a witness until Ctrl-C, by the protocol C2SP tlog-witness."""
-    _needs_cryptography()
+    needs_trust()
     from everwhen.witness import WitnessServer, WitnessService
-    from everwhen_verify.errors import MalformedError
-    from everwhen_verify.notes import Signer, Verifier
 
-    try:
-        known = [Verifier.parse(log) for log in logs]
-    except MalformedError as error:
-        raise Stop(str(error), USAGE) from None
-    try:
-        signer = Signer.parse(key.read_text("utf-8"))
-    except FileNotFoundError:
-        raise Stop(
-            f"{key}: there is no such key; make one with witness new-key", NO_INPUT
-        ) from None
-    except ValueError as error:
-        raise Stop(f"{key}: {error}", BAD_DATA) from None
+    known = [known_key(log, "LOG") for log in logs]
+    signer = read_key(key, "everwhen witness new-key")
     service = WitnessService(state, signer, known)
     try:
         with WitnessServer(service, host, port) as server:
@@ -103,10 +85,3 @@ def serve(
             server.serve_forever()
     finally:
         service.close()
-
-
-def _needs_cryptography() -> None:
-    try:
-        import cryptography  # noqa: F401
-    except ImportError:
-        raise Stop("witnesses need cryptography: pip install 'everwhen[trust]'", USAGE) from None

@@ -1,0 +1,111 @@
+"""What the commands that sign share: the extra that they need, keys, and whose signatures count."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from itertools import dropwhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from everwhen.cli.exits import NO, NO_INPUT, USAGE, Stop
+from everwhen_verify.errors import MalformedError, VerifyError
+
+if TYPE_CHECKING:
+    from everwhen.witness import Witness
+    from everwhen_verify.notes import Signer, Verifier
+    from everwhen_verify.policy import Policy
+
+_PASSPHRASE: Final = "EVERWHEN_SIGNER_PASSPHRASE"  # noqa: S105  its variable
+
+
+def needs_trust() -> None:
+    """Raises `Stop` where the extra that signatures need isn't installed."""
+    try:
+        import cryptography  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise Stop(
+            "signatures need the library cryptography; install everwhen[trust]", USAGE
+        ) from error
+
+
+def known_key(vkey: str, what: str) -> Verifier:
+    """The public key that the command line has. Raises `Stop`."""
+    from everwhen_verify.notes import Verifier
+
+    try:
+        return Verifier.parse(vkey)
+    except MalformedError as error:
+        raise Stop(f"{what} {error}", USAGE) from None
+
+
+def new_signer(name: str, what: str, *, is_witness: bool = False) -> Signer:
+    """A fresh key under the name that the command line has. Raises `Stop`."""
+    from everwhen_verify.notes import Kind, Signer
+
+    try:
+        return Signer.generate(name, Kind.COSIGNATURE if is_witness else Kind.ED25519)
+    except MalformedError as error:
+        raise Stop(f"{what} {error}", USAGE) from None
+
+
+def write_key(signer: Signer, path: Path) -> None:
+    """Write a new key's file, sealed by the passphrase where there is one."""
+    from everwhen.signing import save_signer
+
+    save_signer(signer, path, passphrase=_passphrase())
+
+
+def read_key(path: Path, mend: str) -> Signer:
+    """The key in a file; ``mend`` says how one is made where there is none."""
+    from everwhen.signing import load_signer
+
+    if not path.exists():
+        raise Stop(f"{path}: there is no such key; make one with {mend}", NO_INPUT)
+    return load_signer(path, passphrase=_passphrase())
+
+
+def successor_in(path: Path, signer: Signer) -> Signer:
+    """The key in a file that is to come after another; made under the same name if need be."""
+    if not path.exists():
+        write_key(new_signer(signer.name, "--roll-to"), path)
+    return read_key(path, "--roll-to")
+
+
+def _passphrase() -> str | None:
+    return os.environ.get(_PASSPHRASE) or None
+
+
+@dataclass(frozen=True)
+class Quorum:
+    """A policy in a file, and the witnesses that it has addresses of."""
+
+    path: Path
+    policy: Policy
+    witnesses: tuple[Witness, ...]
+
+    @classmethod
+    def of(cls, path: Path, data: bytes) -> Quorum:
+        """That of a file's content. Raises `PolicyError`."""
+        from everwhen.witness import Witness
+        from everwhen_verify.policy import Policy
+
+        policy = Policy.parse(data)
+        asked = [Witness(one.url, one.verifier) for one in policy.witnesses if one.url]
+        return cls(path, policy, tuple(asked))
+
+    def check(self, note: bytes, rollovers: bytes, failure: Exception | None) -> None:
+        """Raises `Stop` for a checkpoint that the policy doesn't take, with a witness's failure.
+
+        ``rollovers`` is how the log's key has changed since the policy's.
+        """
+        from everwhen_verify.rollover import open_rollovers
+
+        try:
+            known = {log.verifier for log in self.policy.logs}
+            since = dropwhile(lambda one: one.old not in known, open_rollovers(rollovers))
+            self.policy.with_rollovers(since).check(note, int(time.time()))
+        except VerifyError as error:
+            more = "" if failure is None else f" ({failure})"
+            raise Stop(f"signed, but not as {self.path} asks: {error}{more}", NO) from None
