@@ -20,10 +20,11 @@ import contextlib
 import fcntl
 import hashlib
 import hmac
+import itertools
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -67,12 +68,39 @@ class _Commit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FallbackState(msgspec.Struct, frozen=True):
     """How many entries a fallback file holds, and the last line's hash: its head.
 
-    ``torn`` counts the bytes behind the last whole line.
+    ``torn`` counts the bytes behind the last whole line. ``damaged_line`` is the first line that
+    doesn't count, and none behind it does, where that was asked for rather than an error.
     """
 
     count: int
     head: str
     torn: int = 0
+    damaged_line: int | None = None
+
+
+class Waiting:
+    """A fallback file that was set aside to be recovered; it is deleted in the end, or kept."""
+
+    def __init__(self, fallback: AuditFallback, path: Path) -> None:
+        self._fallback = fallback
+        self.path = path
+        self.kept: Path | None = None
+        """Where the file goes in the end, if it isn't deleted."""
+
+    def state(self, *, salvage: bool = False) -> FallbackState:
+        """See `AuditFallback.state`."""
+        return self._fallback.state(self.path, salvage=salvage)
+
+    def commits(self, count: int) -> Iterator[EncodedCommit]:
+        """The first so many entries."""
+        return self._fallback._commits(self.path, count)
+
+    def keep(self) -> Path:
+        """Keep the file, under the first name that is free."""
+        plain = self._fallback.path
+        names = (f"{plain.name}.damaged{f'-{n}' if n else ''}" for n in itertools.count())
+        self.kept = next(p for p in map(plain.with_name, names) if not p.exists())
+        return self.kept
 
 
 class AuditFallback:
@@ -202,12 +230,13 @@ class AuditFallback:
         return line
 
     @contextmanager
-    def recovering(self) -> Iterator[Callable[[], Iterator[EncodedCommit]] | None]:
+    def recovering(self) -> Iterator[Waiting | None]:
         """Set the file aside and give what reads its commits; None where nothing waits.
 
-        Ask for its `state` first, which proves it as a whole. Without an error the file is deleted
-        at the end; else it stays, and the next recovery begins with it. Meanwhile a new file takes
-        new entries. Raises `AuditFallbackError` where another recovery runs.
+        Ask for its state first, which proves it as a whole. Without an error the file is deleted
+        at the end, or kept where that was asked for; else it stays, and the next recovery begins
+        with it. Meanwhile a new file takes new entries. Raises `AuditFallbackError` where another
+        recovery runs.
         """
         with self._alone("recovery", wait=False):
             if not self._taken.exists():
@@ -217,24 +246,38 @@ class AuditFallback:
                         return
                     self.path.rename(self._taken)
                 sync_folder(self.path.parent)
-            yield lambda: self._commits(self._taken)
-            self._taken.unlink()
+            waiting = Waiting(self, self._taken)
+            yield waiting
+            if waiting.kept is None:
+                self._taken.unlink()
+            else:
+                self._taken.rename(waiting.kept)
             sync_folder(self.path.parent)
 
-    def state(self, path: Path | None = None) -> FallbackState:
-        """What waits in the file, proven line by line. Raises `AuditFallbackError`."""
-        count, head = -1, _START.hex()
-        torn = 0
+    def state(self, path: Path | None = None, *, salvage: bool = False) -> FallbackState:
+        """What waits in the file, proven line by line.
+
+        Raises `AuditFallbackError` for the first line that was edited; to ``salvage`` is to take
+        what stands before it.
+        """
+        count, head, torn = -1, _START.hex(), 0
         source = path or (self._taken if self._taken.exists() else self.path)
-        for line in self._lines(source):
-            if isinstance(line, int):
-                torn = line
-            else:
-                count, head = line.n, line.hash
+        try:
+            for line in self._lines(source):
+                if isinstance(line, int):
+                    torn = line
+                else:
+                    count, head = line.n, line.hash
+        except AuditFallbackError as error:
+            if not salvage or error.line is None:
+                raise
+            return FallbackState(max(count, 0), head, torn, error.line)
         return FallbackState(max(count, 0), head, torn)
 
-    def _commits(self, path: Path) -> Iterator[EncodedCommit]:
-        for line in self._lines(path):
+    def _commits(self, path: Path, count: int) -> Iterator[EncodedCommit]:
+        """The first so many commits; what stands behind them isn't looked at."""
+        lines = itertools.islice(self._lines(path), count + 1 if count else 0)
+        for line in lines:
             if not isinstance(line, int) and line.n:
                 yield _commit_of(line, path)
 
@@ -296,7 +339,7 @@ def _check_opening(line: _Line, path: Path) -> None:
     except msgspec.MsgspecError as error:
         raise AuditFallbackError(str(path), "doesn't begin like a fallback file", 1) from error
     if opening.everwhen_audit_fallback != 1:
-        raise AuditFallbackError(str(path), "was written by a newer Everwhen; recover with it", 1)
+        raise AuditFallbackError(str(path), "was written by a newer Everwhen; recover with it")
 
 
 def payload_of(commit: EncodedCommit) -> bytes:

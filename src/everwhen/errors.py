@@ -400,14 +400,20 @@ class AuditError(EverwhenError):
 
 
 class AuditFallbackError(AuditError):
-    """The audit log's fallback file can't be used. ``line`` is the first at fault, from 1."""
+    """The audit log's fallback file can't be used. ``line`` is the first at fault, from 1.
+
+    What stands before that line can be salvaged: see `AuditLog.recover`.
+    """
 
     def __init__(self, path: str, why: str, line: int | None = None) -> None:
         self.path = path
         self.why = why
         self.line = line
-        where = "" if line is None else f", line {line}"
-        super().__init__(f"{path}{where}: {why}")
+        where, mend = "", ""
+        if line is not None:
+            where = f", line {line}"
+            mend = "; what stands before that line is taken by recover with salvage"
+        super().__init__(f"{path}{where}: {why}{mend}")
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.path, self.why, self.line)

@@ -108,12 +108,20 @@ def test_recover(shell: Shell, audited: Path) -> None:
     path.write_bytes(whole.replace(b'"dan"', b'"eve"'))
     done = shell("audit", "recover", audited, path, "--key-file", key)
     assert (done.code, "line 3" in done.err) == (65, True), done.err
+    assert "recover with salvage" in done.err
+    salvage = ("audit", "recover", audited, path, "--key-file", key, "--salvage")
+    saved = shell(*salvage).fields
+    assert (saved["recovered"], saved["not_trusted_from_line"]) == ("1", "3")
+    assert saved["kept"] == f"{path}.damaged"
+    assert b'"eve"' in Path(saved["kept"]).read_bytes()
+    (shell.folder / "fallback.recovering").write_bytes(whole.replace(b'"dan"', b'"eve"'))
+    assert "nothing is believed from line 3 on" in " ".join(shell.terminal(*salvage).out.split())
     (shell.folder / "fallback.recovering").write_bytes(whole)
     done = shell("audit", "recover", audited, path, "--key-file", key, "--json")
-    assert (done.code, done.records[0]["recovered"]) == (0, 2)
+    assert (done.code, done.records[0]["recovered"], done.records[0]["known"]) == (0, 2, 1)
     assert shell("audit", "recover", audited, path, "--key-file", key).fields["recovered"] == "0"
-    found = shell("audit", "query", audited, "--limit", "3")
-    assert [row[2] for row in found.rows] == ["", "dan", "cid"]
+    found = shell("audit", "query", audited, "--limit", "5")
+    assert [row[2] for row in found.rows] == ["", "dan", "", "", "cid"]
 
 
 def test_with_a_vault(shell: Shell) -> None:

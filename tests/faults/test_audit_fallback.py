@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import random
 import signal
@@ -23,6 +24,7 @@ from everwhen import (
     AuditFallbackError,
     AuditFilter,
     AuditLog,
+    AuditResult,
     Commit,
     DeclarationError,
     EventTypes,
@@ -177,6 +179,72 @@ def test_only_one_recovers_at_a_time(tmp_path: Path) -> None:
             pass
         two.write(commit(2))  # writers don't wait
     assert two.state().count == 1
+
+
+@pytest.mark.parametrize("edited", [1, 2, 4, 7])
+def test_what_stands_before_an_edit_can_be_salvaged(
+    tmp_path: Path, written: tuple[Path, bytes], edited: int
+) -> None:
+    path = tmp_path / "fallback"
+    lines = written[1].splitlines(keepends=True)
+    lines[edited - 1] = lines[edited - 1].replace(b'"n"', b'"N"')
+    damaged = b"".join(lines)
+    path.write_bytes(damaged)
+    fallback = AuditFallback(path, KEY)
+    with open_store(tmp_path / "s.db", events=[AuditEntry], vault=PLAINTEXT) as store:
+        audit = AuditLog(store, policy=lambda user: [AuditFilter()], fallback=fallback)
+        with pytest.raises(AuditFallbackError, match=f"line {edited}.*salvage"):
+            audit.recover()
+        assert store.head().position == 0
+        fallback.write(commit(77))  # writers have a file of their own meanwhile
+        report = audit.recover(salvage=True)
+        assert report is not None
+        intact = max(edited - 2, 0)
+        assert (report.count, report.known, report.damaged_line) == (intact, 0, edited)
+        assert report.kept == f"{path}.damaged"
+        assert Path(report.kept).read_bytes() == damaged
+        *taken, note = audit.read(by="auditor")
+        assert [one.entry.resource for one in taken] == [f"files/0/{n}" for n in range(intact)]
+        assert note.entry.result is AuditResult.PARTIAL_SUCCESS
+        assert note.entry.details == {
+            "recovered": intact,
+            "head": report.head,
+            "not_trusted_from_line": edited,
+            "kept": report.kept,
+        }
+        later = audit.recover(salvage=True)
+        assert later is not None
+        assert (later.count, later.damaged_line, later.kept) == (1, None, None)
+        path.write_bytes(damaged)
+        again = audit.recover(salvage=True)
+        assert again is not None
+        assert (again.known, again.kept) == (intact, f"{path}.damaged-1")
+        assert fallback.is_empty
+
+
+def test_a_salvage_that_is_broken_off_is_repeated(
+    tmp_path: Path, written: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the entries and the note were written, and before the file was put away."""
+    path = tmp_path / "fallback"
+    path.with_name("fallback.recovering").write_bytes(written[1] + b"forged\n")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with open_store(tmp_path / "s.db", events=[AuditEntry], vault=PLAINTEXT) as store:
+        fallback = AuditFallback(path, KEY)
+        audit = AuditLog(store, policy=lambda user: [AuditFilter()], fallback=fallback)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", full)
+            with pytest.raises(OSError, match="no space"):
+                audit.recover(salvage=True)
+        assert store.head().position == 7
+        report = audit.recover(salvage=True)
+        assert report is not None
+        assert (report.count, report.known, report.damaged_line) == (6, 6, 8)
+        assert audit.recover(salvage=True) is None
+        assert store.head().position == 7, "nothing is written twice"
 
 
 RECOVER = """

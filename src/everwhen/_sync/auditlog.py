@@ -15,7 +15,7 @@ import msgspec
 from everwhen._sync.seam import Cancelled, aside, sleep
 from everwhen._sync.store import Store
 from everwhen.audit_exports import AuditForm, head_of, line_of
-from everwhen.audit_fallback import AuditFallback
+from everwhen.audit_fallback import AuditFallback, FallbackState
 from everwhen.audit_filters import (
     EVERYTHING,
     AuditFilter,
@@ -73,13 +73,17 @@ class AuditRecovery(msgspec.Struct, frozen=True):
     """What a recovery took from the fallback into the log.
 
     ``count`` entries were in the file, of which the log had ``known`` already; ``head`` is the hash
-    of the last one. ``torn`` counts the bytes behind it, of an entry that nobody relies on.
+    of the last one. ``torn`` counts the bytes behind it, of an entry that nobody relies on. Of an
+    edited file whose rest was salvaged, ``damaged_line`` is the first line that wasn't taken, and
+    ``kept`` where the file is now.
     """
 
     count: int
     known: int
     head: str
     torn: int
+    damaged_line: int | None = None
+    kept: str | None = None
 
 
 class AuditLog:
@@ -236,30 +240,37 @@ class AuditLog:
         longest = min(_LONGEST_PAUSE, self._pause * 2 ** min(attempt - 1, 16))
         return random.uniform(longest / 2, longest)  # noqa: S311 (no secret)
 
-    def recover(self) -> AuditRecovery | None:
+    def recover(self, *, salvage: bool = False) -> AuditRecovery | None:
         """Take the fallback's entries into the log, in order; None where nothing waits.
 
         What the log knows already isn't written again, so a recovery that was killed can simply be
         repeated. At last an entry says how many there were, and the hash of the last one; then the
         file is deleted. Raises `AuditFallbackError`, with nothing taken from the file, where it was
         edited, and `StorageError` while the store fails.
+
+        To ``salvage`` an edited file is to take the entries before the first line that was edited.
+        The entry in the log says from which line on nothing is believed, and the file is kept.
         """
         if self.fallback is None:
             raise DeclarationError("the audit log has no fallback to recover from")
-        with self.fallback.recovering() as commits:
-            if commits is None:
+        with self.fallback.recovering() as waiting:
+            if waiting is None:
                 return None
-            state = aside(self.fallback.state)  # proven as a whole, before any of it is used
+            # It is proven as a whole, before any of it is used.
+            state = aside(waiting.state, salvage=salvage)
             known = 0
             batch: list[EncodedCommit] = []
-            for commit in commits():
+            for commit in waiting.commits(state.count):
                 batch.append(commit)
                 if len(batch) == _RECOVERED_AT_ONCE:
                     known += self._take_in(batch)
                     batch = []
             known += self._take_in(batch)
-            self._note_recovery(state.count, state.head)
-            return AuditRecovery(state.count, known, state.head, state.torn)
+            kept = None if state.damaged_line is None else str(waiting.keep())
+            self._note_recovery(state, kept)
+            return AuditRecovery(
+                state.count, known, state.head, state.torn, state.damaged_line, kept
+            )
 
     def _take_in(self, commits: list[EncodedCommit]) -> int:
         """Write the entries; how many the log had already."""
@@ -272,14 +283,18 @@ class AuditLog:
             known += outcome.repeated
         return known
 
-    def _note_recovery(self, count: int, head: str) -> None:
-        commit_id = uuid5(_RECOVERIES, head)
-        if not count or self.store.receipt(commit_id) is not None:
+    def _note_recovery(self, state: FallbackState, kept: str | None) -> None:
+        details: dict[str, Any] = {"recovered": state.count, "head": state.head}
+        result, name = AuditResult.SUCCESS, state.head
+        if kept is not None:
+            details |= {"not_trusted_from_line": state.damaged_line, "kept": kept}
+            result, name = AuditResult.PARTIAL_SUCCESS, f"{name} {state.damaged_line} {kept}"
+        commit_id = uuid5(_RECOVERIES, name)
+        nothing = not state.count and kept is None
+        if nothing or self.store.receipt(commit_id) is not None:
             return
         entry = self.entry(
-            AuditAction.SECURITY_EVENT,
-            f"{_LOG_ITSELF}/fallback",
-            details={"recovered": count, "head": head},
+            AuditAction.SECURITY_EVENT, f"{_LOG_ITSELF}/fallback", result=result, details=details
         )
         self.store.commit(Commit((write_of(entry),), None, commit_id))
 

@@ -209,23 +209,32 @@ def recover(
     key_file: Annotated[
         str, typer.Option("--key-file", metavar="FILE", help="The fallback's key.")
     ],
+    salvage: Annotated[
+        bool,
+        typer.Option("--salvage", help="Of an edited file, take what stands before the edit."),
+    ] = False,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Take a fallback file's entries into the log, once and in order, and delete the file.
 
-    An edited file is refused, and the line named. Safe to repeat where it was cut off.
+    An edited file is refused, and the line named. With --salvage the entries before that line are
+    taken; the log says that nothing is believed from there on, and the file is kept beside, as
+    FALLBACK.damaged. Safe to repeat where it was cut off.
     """
     if not Path(key_file).exists():
         raise Stop(f"{key_file}: there is no such key file; check the path", NO_INPUT)
     file = AuditFallback(fallback, AuditFallback.key_from(key_file))
     with _opened(store, branch, write=True, fallback=file) as audit:
-        report = audit.recover()
+        report = audit.recover(salvage=salvage)
     out = Output(json=json)
     if not out.is_terminal:
         count, known = (report.count, report.known) if report else (0, 0)
         head, torn = (report.head, report.torn) if report else (None, 0)
-        out.fields({"recovered": count, "known": known, "head": head, "torn": torn})
+        fields: dict[str, Any] = {"recovered": count, "known": known, "head": head, "torn": torn}
+        if report is not None and report.kept is not None:
+            fields |= {"not_trusted_from_line": report.damaged_line, "kept": report.kept}
+        out.fields(fields)
     elif report is None:
         out.console.print("Nothing waits to be recovered.", style="dim")
     else:
@@ -233,6 +242,10 @@ def recover(
         cut = f"; {report.torn:,} torn bytes at the end left out" if report.torn else ""
         out.console.print(f"✓ recovered {report.count:,} entries{already}{cut}", style="green")
         out.console.print(f"  head {report.head}", style="dim")
+        if report.kept is not None:
+            where = f"from line {report.damaged_line:,} on"
+            said = f"  nothing is believed {where}; the file is kept as {report.kept}"
+            out.console.print(said, style="yellow", markup=False)
 
 
 class AuditView:
