@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -195,6 +197,28 @@ def test_the_key_is_handed_on(shell: Shell, sealed: tuple[Path, str]) -> None:
     assert f"it signs from now on: --key-file {shop.with_name('k3')}" in " ".join(
         shown(drawn).split()
     )
+
+
+def test_it_goes_on_signing_what_is_new(shell: Shell, sealed: tuple[Path, str]) -> None:
+    shop, _ = sealed
+    everwhen = [sys.executable, "-m", "everwhen.cli"]
+    command = [*everwhen, "checkpoint", str(shop), "--every", "0.1", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as signing:
+        assert signing.stdout is not None
+        assert json.loads(signing.stdout.readline())["size"] == 4
+        for size in (5, 6):
+            assert shell("append", shop, "shop-9", '{"type": "Closed", "data": {}}').code == 0
+            assert json.loads(signing.stdout.readline())["size"] == size
+        signing.send_signal(signal.SIGINT)
+        assert signing.stdout.read() == b""
+    assert signing.returncode == 130
+    assert shell("verify", shop).code == 0
+    change(shop)
+    broken = shell("checkpoint", shop, "--every", "0.1")
+    assert (broken.code, broken.out) == (1, "")
+    both = shell("checkpoint", shop, "--every", "1", "--roll-to", shop.with_name("next"))
+    assert both.code == 2
+    assert "--roll-to" in both.err
 
 
 def test_a_key_is_not_handed_on_to_any(shell: Shell, sealed: tuple[Path, str]) -> None:

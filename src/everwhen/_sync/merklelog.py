@@ -37,9 +37,8 @@ class MerkleLog:
     """Every commit of a store, or of a branch, as a leaf of a signed Merkle tree.
 
     ``tiles`` is where the log lies: a folder's path, or `MemoryTiles`. With a ``signer`` it can
-    seal; without one it proves and verifies. ``key`` is the log's first key as
-    the caller knows it, else what the folder says. ``origin`` is the log's name, the signer's if
-    not given.
+    seal; without one it proves and verifies. ``key`` is the log's first key as the caller knows
+    it, else what the folder says. The log's name is that of its keys.
 
     As a context manager it seals in the background: within ``max_delay``, what `append` has
     acknowledged is under a signed checkpoint. It never holds an append up.
@@ -52,7 +51,6 @@ class MerkleLog:
         signer: Signer | None = None,
         *,
         key: Verifier | str | None = None,
-        origin: str | None = None,
         max_delay: timedelta = timedelta(seconds=1),
         witnesses: Sequence[Cosigner] = (),
     ) -> None:
@@ -60,7 +58,6 @@ class MerkleLog:
         self.tiles = TileFolder(tiles) if isinstance(tiles, str | os.PathLike) else tiles
         self._signer = signer
         self._key = Verifier.parse(key) if isinstance(key, str) else key
-        self._origin = origin
         self._max_delay = max_delay
         self._witnesses = witnesses
         self._calls = Calls(self.tiles)
@@ -126,8 +123,7 @@ class MerkleLog:
     def _origin_of(self, at: Signed | None) -> str:
         if at is not None:
             return at.checkpoint.origin
-        name = None if self._signer is None else self._signer.name
-        return self._origin or name or ""
+        return "" if self._signer is None else self._signer.name
 
     def _check_signer(self, signer: Signer, at: Signed | None, origin: str) -> None:
         """Raises `MerkleLogError` unless the signer is the one whose turn it is."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 import typer
 
 from everwhen import Store
-from everwhen.cli.exits import NO, NO_INPUT, USAGE, Stop
+from everwhen.cli.exits import INTERRUPTED, NO, NO_INPUT, USAGE, Stop
 from everwhen.cli.opening import existing, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.signing_keys import (
@@ -26,6 +26,7 @@ from everwhen.cli.terminal import Output, plain_value
 from everwhen.tilestores import ROLLOVERS
 
 if TYPE_CHECKING:
+    from everwhen.merkle import MerkleLog, Signed, Timestamp, TimestampAuthority
     from everwhen_verify.checkpoints import Checkpoint
     from everwhen_verify.notes import Signer
 
@@ -86,6 +87,15 @@ def checkpoint(
             help="Then hand the log over to the key in this file; it is made if need be.",
         ),
     ] = None,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            "--every",
+            min=0.1,
+            metavar="SECONDS",
+            help="Go on signing what is new, so often, until Ctrl-C.",
+        ),
+    ] = None,
     log: LogOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
@@ -100,9 +110,14 @@ def checkpoint(
     After --roll-to the new key signs, so give it with --key-file. Both keys have signed that; who
     knows the old one believes the new one by the file 'rollovers' in the log's folder.
 
+    With --every it goes on, and shows each new checkpoint: a process of its own that signs costs
+    those that write next to nothing. It ends at the first failure, with that exit code.
+
     In a pipe: the checkpoint itself, as it is signed.
     """
-    merkle = _merkle()
+    if every is not None and roll_to is not None:
+        raise Stop("--roll-to hands the log over once; leave --every away", USAGE)
+    merkle, out = _merkle(), Output(json=json)
     authority = None if timestamp is None else merkle.TimestampAuthority(timestamp)
     quorum = None if policy is None else Quorum.of(policy, _bytes(policy, "a policy"))
     with existing(store, branch=branch) as opened:
@@ -114,38 +129,83 @@ def checkpoint(
         signer = read_key(key_path, "--new-key NAME")
         witnesses = () if quorum is None else quorum.witnesses
         log_of = merkle.MerkleLog(opened, _tiles(store, opened, log), signer, witnesses=witnesses)
-        sealed = log_of.seal()
-        stamped = None if authority is None else log_of.timestamp(authority)
-        successor = None if roll_to is None else successor_in(roll_to, signer)
-        if successor is not None:
-            log_of.roll_over(successor)
-    out, signed = Output(json=json), sealed.checkpoint
-    if out.json:
-        fields: dict[str, Any] = {
-            "origin": signed.origin,
-            "size": signed.size,
-            "root": signed.root.hex(),
-            "key": signer.verifier.vkey,
-            "checkpoint": sealed.note.decode(),
-        }
-        if stamped is not None:
-            fields["timestamp"] = stamped.time
-        if successor is not None:
-            fields["next_key"] = successor.verifier.vkey
-        out.line(fields)
-    elif out.is_terminal:
-        _draw_signed(out, signed, signer, stamped)
-        if successor is not None:
-            out.console.print(f"  next {successor.verifier.vkey}", markup=False)
-            out.console.print(f"  it signs from now on: --key-file {roll_to}", markup=False)
-    else:
-        sys.stdout.write(sealed.note.decode())
-    if quorum is not None:
+        signing = _Signing(log_of, signer, authority, quorum, out)
+        if roll_to is not None:
+            signing.hand_over(roll_to)
+            return
+        sealed = signing.sign()
+        try:
+            while every is not None:
+                time.sleep(every)
+                sealed = signing.sign(sealed)
+        except KeyboardInterrupt:
+            signing.sign(sealed)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+class _Signing:
+    """Signs a log, and shows what it has signed."""
+
+    def __init__(
+        self,
+        log: MerkleLog,
+        signer: Signer,
+        authority: TimestampAuthority | None,
+        quorum: Quorum | None,
+        out: Output,
+    ) -> None:
+        self._log = log
+        self._signer = signer
+        self._authority = authority
+        self._quorum = quorum
+        self._out = out
+
+    def sign(self, before: Signed | None = None) -> Signed:
+        """Seal what there is; shown, timestamped and held to the quorum unless it was before."""
+        sealed = self._log.seal()
+        if sealed != before:
+            self._show(sealed, None)
+        return sealed
+
+    def hand_over(self, where: Path) -> None:
+        """Seal what there is, and let the key in a file sign from now on."""
+        self._log.seal()
+        successor = successor_in(where, self._signer)
+        self._show(self._log.roll_over(successor), (successor, where))
+
+    def _show(self, sealed: Signed, successor: tuple[Signer, Path] | None) -> None:
+        out, signed = self._out, sealed.checkpoint
+        stamped = None if self._authority is None else self._log.timestamp(self._authority)
+        if out.json:
+            fields: dict[str, Any] = {
+                "origin": signed.origin,
+                "size": signed.size,
+                "root": signed.root.hex(),
+                "key": self._signer.verifier.vkey,
+                "checkpoint": sealed.note.decode(),
+            }
+            if stamped is not None:
+                fields["timestamp"] = stamped.time
+            if successor is not None:
+                fields["next_key"] = successor[0].verifier.vkey
+            out.line(fields)
+        elif out.is_terminal:
+            _draw_signed(out, signed, self._signer, stamped)
+            if successor is not None:
+                key, where = successor
+                out.console.print(f"  next {key.verifier.vkey}", markup=False)
+                out.console.print(f"  it signs from now on: --key-file {where}", markup=False)
+        else:
+            sys.stdout.write(sealed.note.decode())
         sys.stdout.flush()
-        quorum.check(sealed.note, log_of.tiles.read(ROLLOVERS) or b"", log_of.failure)
+        if self._quorum is not None:
+            rollovers = self._log.tiles.read(ROLLOVERS) or b""
+            self._quorum.check(sealed.note, rollovers, self._log.failure)
 
 
-def _draw_signed(out: Output, signed: Checkpoint, signer: Signer, stamped: Any) -> None:
+def _draw_signed(
+    out: Output, signed: Checkpoint, signer: Signer, stamped: Timestamp | None
+) -> None:
     from rich.text import Text
 
     out.console.print(
