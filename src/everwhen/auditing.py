@@ -27,6 +27,8 @@ from everwhen.validation import check_text
 
 CATEGORY: Final = "audit"
 """The category of the streams that hold the entries."""
+SUBJECTS: Final = f"?*/{CATEGORY}/[0-9][0-9][0-9][0-9]-[0-9][0-9]"
+"""The pattern of the subjects that entries have; they end with the month."""
 NOBODY: Final = "nobody"
 """Whose data an entry without a user is."""
 
@@ -34,7 +36,6 @@ _LONGEST_NAME: Final = 256
 _LONGEST_TEXT: Final = 2_048
 _LARGEST_DETAILS: Final = 16 << 10
 _TAGGED_PARTS: Final = 8
-_SUBJECT: Final = re.compile(rf".+/{CATEGORY}/(\d{{4}}-\d\d)")
 _UNSPEAKABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
@@ -218,12 +219,6 @@ def stream_of(moment: datetime) -> str:
 def subject_of(user: str | None, moment: datetime) -> str:
     """Whose data an entry is: a user's, of a month, so that either can be erased."""
     return f"{user or NOBODY}/{CATEGORY}/{moment.astimezone(UTC):%Y-%m}"
-
-
-def month_of_subject(subject: str) -> str | None:
-    """The month of a subject that entries have; None for one of another kind."""
-    found = _SUBJECT.fullmatch(subject)
-    return None if found is None else found[1]
 
 
 def impersonal(entry: AuditEntry) -> AuditEntry:

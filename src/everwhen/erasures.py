@@ -8,12 +8,12 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from everwhen.codec import EventTypes
-from everwhen.commits import Commit, Write
-from everwhen.contract import Checkpoint, Snapshot
+from everwhen.codec import Codec, EventTypes
+from everwhen.commits import Commit, Write, encoded, new_commit_id
+from everwhen.contract import Checkpoint, EncodedCommit, Snapshot
 from everwhen.events import Event
 from everwhen.projections import build_of, record_of
-from everwhen.vault import Forgotten
+from everwhen.vault import Stone, Vault
 
 ERASURES: Final = "everwhen-erasures"
 """The stream that erasures are recorded in."""
@@ -30,7 +30,8 @@ class SubjectErased(Event):
     number: int
 
 
-SUBJECT_ERASED: Final = EventTypes(SubjectErased)
+_CODEC: Final = Codec(EventTypes(SubjectErased))
+_decode_stone: Final = msgspec.json.Decoder(Stone).decode
 
 
 class Erasure(msgspec.Struct, frozen=True):
@@ -49,11 +50,31 @@ class Erasure(msgspec.Struct, frozen=True):
     repeated: bool = False
 
 
-def erasure_commit(forgotten: Forgotten) -> Commit:
+def erasure_commit(stone: Stone) -> EncodedCommit:
     """The commit that records an erasure: the same each time."""
-    event = SubjectErased(forgotten.subject, forgotten.number)
-    commit_id = uuid5(_NAMESPACE, f"{forgotten.number}/{forgotten.subject}")
-    return Commit((Write(ERASURES, [event]),), id=commit_id)
+    event = SubjectErased(stone.subject, stone.number)
+    commit_id = uuid5(_NAMESPACE, f"{stone.number}/{stone.subject}")
+    return encoded(Commit((Write(ERASURES, [event]),), id=commit_id), _CODEC, new_commit_id)
+
+
+def carried_out(last: Stone) -> Checkpoint:
+    """What says that a store has carried out all erasures up to this one."""
+    return Checkpoint(ERASURES, last.number, msgspec.json.encode(last))
+
+
+def first_pending(known: Checkpoint | None, vault: Vault) -> int:
+    """The number of the first erasure that a store still has to carry out, if there is one.
+
+    Where the vault doesn't know the last one that was carried out, it is another vault, or was
+    restored from a backup: then it is the first of all.
+    """
+    if known is None:
+        return 1
+    try:
+        last = _decode_stone(known.data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 1
+    return last.number + 1 if vault.stones(last.number)[:1] == [last] else 1
 
 
 def outdated(checkpoints: Iterable[Checkpoint], erasures: int) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -56,6 +56,14 @@ class SubjectKey(msgspec.Struct, frozen=True):
     subject: str
     version: int
     key_id: str
+
+
+class Stone(msgspec.Struct, frozen=True):
+    """What is left of a forgotten subject's keys. ``erased_at`` is in microseconds since 1970."""
+
+    subject: str
+    number: int
+    erased_at: int
 
 
 class Forgotten(msgspec.Struct, frozen=True):
@@ -158,7 +166,24 @@ class Vault:
 
     def subjects(self, under: str | None = None) -> list[str]:
         """The subjects that have keys; with ``under`` that one, and those below it."""
-        return sorted({key.subject for key in self.subject_keys(under)})
+        where, bounds = _below(under)
+        return self._subjects(where, bounds)
+
+    def subjects_like(self, pattern: str, *, before: str) -> list[str]:
+        """The subjects that have keys and fit a pattern, and whose end sorts before a text.
+
+        The pattern is one of SQLite's ``GLOB``, such as ``?*/[0-9]``; the end is as long as the
+        text. Every subject is looked at, but only those that fit are kept in memory.
+        """
+        where = f"subject GLOB ? AND substr(subject, {-len(before)}) < ?"
+        return self._subjects(where, (pattern, before))
+
+    def _subjects(self, where: str, bounds: tuple[str, ...]) -> list[str]:
+        rows = self._run(
+            f"SELECT DISTINCT subject FROM keys WHERE {where} AND subject <> ? ORDER BY subject",
+            (*bounds, _SNAPSHOTS),
+        )
+        return [str(row[0]) for row in rows]
 
     def subject_keys(self, under: str | None = None) -> list[SubjectKey]:
         """The data keys, by subject and version."""
@@ -181,28 +206,51 @@ class Vault:
         What was encrypted with them can't be read any more. Safe to repeat. To have it take effect
         in snapshots and read models too, use the store's ``forget``.
         """
-        check_subject(subject)
+        (forgotten,) = self.forget_all((subject,))
+        return forgotten
 
-        def forget() -> Forgotten:
-            known = self._stone(subject)
-            if known is not None:
-                return Forgotten(subject, known, (), repeated=True)
-            where, bounds = _below(subject)
-            rows = self._connection.execute(
-                f"SELECT DISTINCT subject FROM keys WHERE {where} ORDER BY subject", bounds
-            ).fetchall()
-            number = self._count() + 1
-            self._connection.execute(f"DELETE FROM keys WHERE {where}", bounds)
-            self._connection.execute("DELETE FROM keys WHERE subject = ?", (_SNAPSHOTS,))
-            self._connection.execute(
-                "INSERT INTO stones VALUES (?, ?, ?)", (subject, number, self._now())
-            )
-            self._add_key(_SNAPSHOTS, number + 1)
-            return Forgotten(subject, number, tuple(str(row[0]) for row in rows))
+    def forget_all(self, subjects: Sequence[str]) -> list[Forgotten]:
+        """The same for many subjects in one go: all of them or, where that fails, none."""
+        for subject in subjects:
+            check_subject(subject)
 
-        forgotten = self._transact(forget)
+        def forget_all() -> list[Forgotten]:
+            before = number = self._count()
+            found: list[Forgotten] = []
+            for subject in subjects:
+                forgotten = self._forget(subject, number + 1)
+                number += not forgotten.repeated
+                found.append(forgotten)
+            if number > before:
+                self._connection.execute("DELETE FROM keys WHERE subject = ?", (_SNAPSHOTS,))
+                self._add_key(_SNAPSHOTS, number + 1)
+            return found
+
+        forgotten = self._transact(forget_all)
         self._run("VACUUM")
         return forgotten
+
+    def _forget(self, subject: str, number: int) -> Forgotten:
+        known = self._stone(subject)
+        if known is not None:
+            return Forgotten(subject, known, (), repeated=True)
+        where, bounds = _below(subject)
+        rows = self._connection.execute(
+            f"SELECT DISTINCT subject FROM keys WHERE {where} ORDER BY subject", bounds
+        ).fetchall()
+        self._connection.execute(f"DELETE FROM keys WHERE {where}", bounds)
+        self._connection.execute(
+            "INSERT INTO stones VALUES (?, ?, ?)", (subject, number, self._now())
+        )
+        return Forgotten(subject, number, tuple(str(row[0]) for row in rows))
+
+    def stones(self, since: int = 1) -> list[Stone]:
+        """What has been forgotten, in order, from the erasure of that number on."""
+        rows = self._run(
+            "SELECT subject, number, erased_at FROM stones WHERE number >= ? ORDER BY number",
+            (since,),
+        )
+        return [Stone(*row) for row in rows]
 
     def rotate(self, subject: str) -> int:
         """Give a subject a new data key for what is written from now on; returns its version.

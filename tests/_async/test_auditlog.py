@@ -57,6 +57,7 @@ from everwhen.aio import (
     authorised,
     open_store,
 )
+from everwhen.backends.sqlite import SqliteEngine
 from everwhen.testing import Faults, ManualClock
 from everwhen.testing.aio import faulty
 
@@ -584,8 +585,17 @@ async def test_retired_entries_lose_their_keys(tmp_path: Path) -> None:
             assert await audit.retire() == ()
             clock.advance(35 * DAY)
             await audit.record(audit.entry(AuditAction.LOGIN, "young", user="ann", session="t"))
-            assert await audit.retire() == ("ann/audit/2026-11", "bob/audit/2026-11")
-            assert await audit.retire() == ()
+            with pytest.MonkeyPatch.context() as patch:
+                purges, purge = [], SqliteEngine.purge
+
+                def counted(engine: SqliteEngine) -> None:
+                    purges.append(engine)
+                    purge(engine)
+
+                patch.setattr(SqliteEngine, "purge", counted)
+                assert await audit.retire() == ("ann/audit/2026-11", "bob/audit/2026-11")
+                assert await audit.retire() == ()
+            assert len(purges) == 1
             everything = logged(store)
             said = [(e.user, str(e.session)) for e in await entries(everything)]
             assert said == [("ann", "(erased)"), ("bob", "(erased)"), ("ann", "t")]

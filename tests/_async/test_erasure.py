@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
+import apsw
 import msgspec
 import pytest
 
@@ -24,16 +25,21 @@ from everwhen import (
     Event,
     EventTypes,
     Fold,
+    InvalidEventError,
     KeyFile,
     Personal,
     Projection,
     Query,
+    ReadOnlyError,
     RecordedEvent,
     SealedError,
     StateOf,
+    StorageError,
+    StoreClosedError,
     TableProjection,
     Tables,
     UnknownEvent,
+    UnsupportedError,
     Upcast,
     Vault,
     command_of,
@@ -51,6 +57,7 @@ from everwhen.backends.sqlite import SqliteEngine
 from everwhen.clock import Clock
 from everwhen.commits import Commit, Write
 from everwhen.decisions import Decisions
+from everwhen.snapshots import subject_of
 from everwhen.testing.aio import ContractTest, contract_tests
 
 NAME, EMAIL = "Ada Lovelace-Übermut", "ada.lovelace@example.org"
@@ -224,7 +231,7 @@ async def test_a_restored_store_does_not_bring_anybody_back(tmp_path: Path, vaul
     async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
         await store.forget("ada")
     async with await open_store(tmp_path / "backup.db", events=TYPES, vault=vault) as store:
-        assert await _all(store) == [Joined("ada", Erased("ada"))]
+        assert await _all(store, "player-ada") == [Joined("ada", Erased("ada"))]
         assert (await Repository(store, names).load(Query())).state == {"ada": Erased("ada")}
         erasure = await store.forget("ada")
         assert erasure.repeated
@@ -240,6 +247,177 @@ async def test_forgetting_is_recorded_once_and_safe_to_repeat(vault: Vault) -> N
         assert (first.repeated, second.repeated) == (False, True)
         (record,) = await _all(store, "everwhen-erasures")
         assert record == UnknownEvent("SubjectErased", {"subject": "ada", "number": 1})
+
+
+@pytest.mark.parametrize("where", ["s.db", "memory:"])
+async def test_no_key_is_destroyed_where_nothing_can_be_written(
+    tmp_path: Path, vault: Vault, where: str
+) -> None:
+    location = str(tmp_path / where) if where != "memory:" else where
+    async with await open_store(location, events=TYPES, vault=vault) as store:
+        await store.append("player-ada", [Joined("ada", NAME)])
+        async with store.transaction():
+            with pytest.raises(UnsupportedError, match="inside a transaction"):
+                await store.forget("ada")
+    with pytest.raises(StoreClosedError):
+        await store.forget("ada")
+    assert vault.subjects() == ["ada"]
+    assert vault.stones() == []
+
+
+async def test_a_store_that_is_read_only_destroys_no_key(tmp_path: Path, vault: Vault) -> None:
+    file = tmp_path / "s.db"
+    async with await open_store(file, events=TYPES, vault=vault) as store:
+        await store.append("player-ada", [Joined("ada", NAME)])
+        async with await store.create_branch("what-if") as branch:
+            await branch.append("player-ada", [Joined("ada", EMAIL)])
+    async with await open_store(file, events=TYPES, vault=vault, read_only=True) as store:
+        async with await store.branch("what-if") as branch:
+            for one in (store, branch):
+                with pytest.raises(ReadOnlyError):
+                    await one.forget("ada")
+                with pytest.raises(ReadOnlyError):
+                    await one.forget_all(["ada", "bob"])
+        assert await _all(store) == [Joined("ada", NAME)]
+    assert vault.subjects() == ["ada"]
+
+
+async def test_a_store_that_others_write_to_destroys_no_key(tmp_path: Path, vault: Vault) -> None:
+    file = tmp_path / "s.db"
+    options: Any = {"events": TYPES, "vault": vault, "busy_timeout": 0.01}
+    async with await open_store(file, **options) as store, await open_store(file) as other:
+        await store.append("player-ada", [Joined("ada", NAME)])
+        async with other.transaction():
+            with pytest.raises(StorageError):
+                await store.forget("ada")
+        assert vault.subjects() == ["ada"]
+        assert (await store.forget("ada")).subjects == ("ada",)
+
+
+async def test_many_are_forgotten_in_one_go(tmp_path: Path, vault: Vault) -> None:
+    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        await store.append("s", [Joined("ada", NAME), Joined("bob", "Bob"), Joined("eve", "Eve")])
+        await store.append("s", [Joined("ada/2", NAME)])
+        await store.forget("bob")
+        with pytest.raises(InvalidEventError):
+            await store.forget_all(["ada", ""])
+        assert vault.subjects() == ["ada", "ada/2", "eve"]
+        done = await store.forget_all(["ada", "bob", "ada/2", "eve"])
+        assert [(one.number, one.subjects, one.position, one.repeated) for one in done] == [
+            (2, ("ada", "ada/2"), 6, False),
+            (1, (), 5, True),
+            (2, (), 6, True),
+            (3, ("eve",), 7, False),
+        ]
+        said = [event.data["subject"] for event in await _all(store, "everwhen-erasures")]
+        assert said == ["bob", "ada", "eve"]
+        assert await store.forget_all([]) == []
+        assert not _traces(tmp_path)
+
+
+async def _with_a_table(file: Path, vault: Vault) -> None:
+    """A store that has Ada in a table, in a snapshot and on a branch."""
+    async with await open_store(file, events=TYPES, vault=vault) as store:
+        await store.append("player-ada", [Joined("ada", NAME, EMAIL)])
+        repository = Repository(store, names)
+        await repository.snapshot(await repository.load(Query()))
+        async with await store.create_branch("what-if") as branch:
+            await branch.append("player-ada", [Joined("ada", NAME)])
+            async with ProjectionRunner(branch, [_table()]) as runner:
+                await runner.catch_up()
+        async with ProjectionRunner(store, [_table()]) as runner:
+            await runner.catch_up()
+
+
+async def test_other_stores_with_the_vault_carry_out_what_was_forgotten(
+    tmp_path: Path, vault: Vault
+) -> None:
+    file = tmp_path / "other.db"
+    await _with_a_table(file, vault)
+    async with await open_store(tmp_path / "one.db", events=TYPES, vault=vault) as store:
+        await store.append("player-ada", [Joined("ada", NAME)])
+        await store.forget("ada")
+        await store.forget("bob")
+    assert _traces(tmp_path)
+    async with await open_store(file, events=TYPES, vault=vault, read_only=True) as other:
+        assert await _all(other, "everwhen-erasures") == []
+    for _ in range(2):
+        async with await open_store(file, events=TYPES, vault=vault) as other:
+            said = [event.data for event in await _all(other, "everwhen-erasures")]
+            assert said == [{"subject": "ada", "number": 1}, {"subject": "bob", "number": 2}]
+            assert (await other.head()).position == 3
+            assert await other.snapshots(subject_of(names, Query())) == []
+            assert await other.carry_out_erasures() == []
+            async with ProjectionRunner(other, [_table()]) as runner:
+                await runner.catch_up()
+            async with await other.branch("what-if") as branch:
+                async with ProjectionRunner(branch, [_table()]) as runner:
+                    await runner.catch_up()
+    assert not _traces(tmp_path)
+
+
+async def test_a_store_that_stays_open_carries_out_what_was_forgotten(
+    tmp_path: Path, vault: Vault
+) -> None:
+    await _with_a_table(tmp_path / "tables.db", vault)
+    async with (
+        await open_store(tmp_path / "one.db", events=TYPES, vault=vault) as one,
+        await open_store(tmp_path / "tables.db", events=TYPES, vault=vault) as with_table,
+        await open_store(tmp_path / "without.db", events=TYPES, vault=vault) as without,
+    ):
+        await without.append("player-ada", [Joined("ada", NAME)])
+        await one.forget("ada")
+        async with ProjectionRunner(with_table, [_table()]) as runner:
+            await runner.catch_up()  # with the tables, the erasure is carried out too
+        assert len(await _all(with_table, "everwhen-erasures")) == 1
+        assert await without.carry_out_erasures() == ["ada"]
+        assert await without.carry_out_erasures() == []
+        assert len(await _all(without, "everwhen-erasures")) == 1
+        async with await with_table.branch("what-if") as branch:
+            async with ProjectionRunner(branch, [_table()]) as runner:
+                await runner.catch_up()
+        assert not _traces(tmp_path)
+
+
+async def test_an_erasure_that_others_stand_in_the_way_of_is_carried_out_later(
+    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "s.db"
+    await _with_a_table(file, vault)
+    vault.forget("ada")
+    reader = apsw.Connection(str(file))
+    reader.execute("BEGIN; SELECT * FROM slices").fetchall()
+    options: Any = {"events": TYPES, "vault": vault, "busy_timeout": 0.01}
+    async with await open_store(file, **options) as store:
+        assert "when the store is opened again" in caplog.text
+        assert await store.checkpoint("everwhen-erasures") is None
+    reader.close()
+    async with await open_store(file, events=TYPES, vault=vault) as store:
+        assert await store.checkpoint("everwhen-erasures") is not None
+        assert len(await _all(store, "everwhen-erasures")) == 1
+
+
+async def test_a_new_store_has_nothing_to_erase(vault: Vault) -> None:
+    vault.forget("ada")
+    async with await open_store("memory:", events=TYPES, vault=vault) as store:
+        assert (await store.head()).position == 0
+        await store.append("player-bob", [Joined("bob", "Bob")])
+        assert await store.carry_out_erasures() == []
+        vault.forget("bob")
+        assert await store.carry_out_erasures() == ["bob"]
+
+
+async def test_another_vault_has_erasures_of_its_own(tmp_path: Path, vault: Vault) -> None:
+    file = tmp_path / "s.db"
+    async with await open_store(file, events=TYPES, vault=vault) as store:
+        await store.append("player-ada", [Joined("ada", NAME)])
+        await store.forget_all(["ada", "bob"])
+    with Vault(tmp_path / "second.vault", vault.keys) as second:
+        second.forget("eve")
+        async with await open_store(file, events=TYPES, vault=second) as store:
+            said = [event.data["subject"] for event in await _all(store, "everwhen-erasures")]
+            assert said == ["ada", "bob", "eve"]
+            assert await store.carry_out_erasures() == []
 
 
 async def test_a_store_without_a_vault_never_stores_personal_fields_by_accident(

@@ -56,6 +56,7 @@ from everwhen import (
     origin,
 )
 from everwhen._sync_testing.seam import together
+from everwhen.backends.sqlite import SqliteEngine
 from everwhen.testing import Faults, ManualClock, faulty
 
 KEY = bytes(range(32))
@@ -582,8 +583,17 @@ def test_retired_entries_lose_their_keys(tmp_path: Path) -> None:
             assert audit.retire() == ()
             clock.advance(35 * DAY)
             audit.record(audit.entry(AuditAction.LOGIN, "young", user="ann", session="t"))
-            assert audit.retire() == ("ann/audit/2026-11", "bob/audit/2026-11")
-            assert audit.retire() == ()
+            with pytest.MonkeyPatch.context() as patch:
+                purges, purge = [], SqliteEngine.purge
+
+                def counted(engine: SqliteEngine) -> None:
+                    purges.append(engine)
+                    purge(engine)
+
+                patch.setattr(SqliteEngine, "purge", counted)
+                assert audit.retire() == ("ann/audit/2026-11", "bob/audit/2026-11")
+                assert audit.retire() == ()
+            assert len(purges) == 1
             everything = logged(store)
             said = [(e.user, str(e.session)) for e in entries(everything)]
             assert said == [("ann", "(erased)"), ("bob", "(erased)"), ("ann", "t")]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
+import apsw
 import msgspec
 import pytest
 
@@ -25,16 +26,21 @@ from everwhen import (
     Event,
     EventTypes,
     Fold,
+    InvalidEventError,
     KeyFile,
     Personal,
     Projection,
     Query,
+    ReadOnlyError,
     RecordedEvent,
     SealedError,
     StateOf,
+    StorageError,
+    StoreClosedError,
     TableProjection,
     Tables,
     UnknownEvent,
+    UnsupportedError,
     Upcast,
     Vault,
     command_of,
@@ -52,6 +58,7 @@ from everwhen.backends.sqlite import SqliteEngine
 from everwhen.clock import Clock
 from everwhen.commits import Commit, Write
 from everwhen.decisions import Decisions
+from everwhen.snapshots import subject_of
 from everwhen.testing import ContractTest, contract_tests
 
 NAME, EMAIL = "Ada Lovelace-Übermut", "ada.lovelace@example.org"
@@ -225,7 +232,7 @@ def test_a_restored_store_does_not_bring_anybody_back(tmp_path: Path, vault: Vau
     with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
         store.forget("ada")
     with open_store(tmp_path / "backup.db", events=TYPES, vault=vault) as store:
-        assert _all(store) == [Joined("ada", Erased("ada"))]
+        assert _all(store, "player-ada") == [Joined("ada", Erased("ada"))]
         assert (Repository(store, names).load(Query())).state == {"ada": Erased("ada")}
         erasure = store.forget("ada")
         assert erasure.repeated
@@ -241,6 +248,177 @@ def test_forgetting_is_recorded_once_and_safe_to_repeat(vault: Vault) -> None:
         assert (first.repeated, second.repeated) == (False, True)
         (record,) = _all(store, "everwhen-erasures")
         assert record == UnknownEvent("SubjectErased", {"subject": "ada", "number": 1})
+
+
+@pytest.mark.parametrize("where", ["s.db", "memory:"])
+def test_no_key_is_destroyed_where_nothing_can_be_written(
+    tmp_path: Path, vault: Vault, where: str
+) -> None:
+    location = str(tmp_path / where) if where != "memory:" else where
+    with open_store(location, events=TYPES, vault=vault) as store:
+        store.append("player-ada", [Joined("ada", NAME)])
+        with store.transaction():
+            with pytest.raises(UnsupportedError, match="inside a transaction"):
+                store.forget("ada")
+    with pytest.raises(StoreClosedError):
+        store.forget("ada")
+    assert vault.subjects() == ["ada"]
+    assert vault.stones() == []
+
+
+def test_a_store_that_is_read_only_destroys_no_key(tmp_path: Path, vault: Vault) -> None:
+    file = tmp_path / "s.db"
+    with open_store(file, events=TYPES, vault=vault) as store:
+        store.append("player-ada", [Joined("ada", NAME)])
+        with store.create_branch("what-if") as branch:
+            branch.append("player-ada", [Joined("ada", EMAIL)])
+    with open_store(file, events=TYPES, vault=vault, read_only=True) as store:
+        with store.branch("what-if") as branch:
+            for one in (store, branch):
+                with pytest.raises(ReadOnlyError):
+                    one.forget("ada")
+                with pytest.raises(ReadOnlyError):
+                    one.forget_all(["ada", "bob"])
+        assert _all(store) == [Joined("ada", NAME)]
+    assert vault.subjects() == ["ada"]
+
+
+def test_a_store_that_others_write_to_destroys_no_key(tmp_path: Path, vault: Vault) -> None:
+    file = tmp_path / "s.db"
+    options: Any = {"events": TYPES, "vault": vault, "busy_timeout": 0.01}
+    with open_store(file, **options) as store, open_store(file) as other:
+        store.append("player-ada", [Joined("ada", NAME)])
+        with other.transaction():
+            with pytest.raises(StorageError):
+                store.forget("ada")
+        assert vault.subjects() == ["ada"]
+        assert (store.forget("ada")).subjects == ("ada",)
+
+
+def test_many_are_forgotten_in_one_go(tmp_path: Path, vault: Vault) -> None:
+    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        store.append("s", [Joined("ada", NAME), Joined("bob", "Bob"), Joined("eve", "Eve")])
+        store.append("s", [Joined("ada/2", NAME)])
+        store.forget("bob")
+        with pytest.raises(InvalidEventError):
+            store.forget_all(["ada", ""])
+        assert vault.subjects() == ["ada", "ada/2", "eve"]
+        done = store.forget_all(["ada", "bob", "ada/2", "eve"])
+        assert [(one.number, one.subjects, one.position, one.repeated) for one in done] == [
+            (2, ("ada", "ada/2"), 6, False),
+            (1, (), 5, True),
+            (2, (), 6, True),
+            (3, ("eve",), 7, False),
+        ]
+        said = [event.data["subject"] for event in _all(store, "everwhen-erasures")]
+        assert said == ["bob", "ada", "eve"]
+        assert store.forget_all([]) == []
+        assert not _traces(tmp_path)
+
+
+def _with_a_table(file: Path, vault: Vault) -> None:
+    """A store that has Ada in a table, in a snapshot and on a branch."""
+    with open_store(file, events=TYPES, vault=vault) as store:
+        store.append("player-ada", [Joined("ada", NAME, EMAIL)])
+        repository = Repository(store, names)
+        repository.snapshot(repository.load(Query()))
+        with store.create_branch("what-if") as branch:
+            branch.append("player-ada", [Joined("ada", NAME)])
+            with ProjectionRunner(branch, [_table()]) as runner:
+                runner.catch_up()
+        with ProjectionRunner(store, [_table()]) as runner:
+            runner.catch_up()
+
+
+def test_other_stores_with_the_vault_carry_out_what_was_forgotten(
+    tmp_path: Path, vault: Vault
+) -> None:
+    file = tmp_path / "other.db"
+    _with_a_table(file, vault)
+    with open_store(tmp_path / "one.db", events=TYPES, vault=vault) as store:
+        store.append("player-ada", [Joined("ada", NAME)])
+        store.forget("ada")
+        store.forget("bob")
+    assert _traces(tmp_path)
+    with open_store(file, events=TYPES, vault=vault, read_only=True) as other:
+        assert _all(other, "everwhen-erasures") == []
+    for _ in range(2):
+        with open_store(file, events=TYPES, vault=vault) as other:
+            said = [event.data for event in _all(other, "everwhen-erasures")]
+            assert said == [{"subject": "ada", "number": 1}, {"subject": "bob", "number": 2}]
+            assert (other.head()).position == 3
+            assert other.snapshots(subject_of(names, Query())) == []
+            assert other.carry_out_erasures() == []
+            with ProjectionRunner(other, [_table()]) as runner:
+                runner.catch_up()
+            with other.branch("what-if") as branch:
+                with ProjectionRunner(branch, [_table()]) as runner:
+                    runner.catch_up()
+    assert not _traces(tmp_path)
+
+
+def test_a_store_that_stays_open_carries_out_what_was_forgotten(
+    tmp_path: Path, vault: Vault
+) -> None:
+    _with_a_table(tmp_path / "tables.db", vault)
+    with (
+        open_store(tmp_path / "one.db", events=TYPES, vault=vault) as one,
+        open_store(tmp_path / "tables.db", events=TYPES, vault=vault) as with_table,
+        open_store(tmp_path / "without.db", events=TYPES, vault=vault) as without,
+    ):
+        without.append("player-ada", [Joined("ada", NAME)])
+        one.forget("ada")
+        with ProjectionRunner(with_table, [_table()]) as runner:
+            runner.catch_up()  # with the tables, the erasure is carried out too
+        assert len(_all(with_table, "everwhen-erasures")) == 1
+        assert without.carry_out_erasures() == ["ada"]
+        assert without.carry_out_erasures() == []
+        assert len(_all(without, "everwhen-erasures")) == 1
+        with with_table.branch("what-if") as branch:
+            with ProjectionRunner(branch, [_table()]) as runner:
+                runner.catch_up()
+        assert not _traces(tmp_path)
+
+
+def test_an_erasure_that_others_stand_in_the_way_of_is_carried_out_later(
+    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "s.db"
+    _with_a_table(file, vault)
+    vault.forget("ada")
+    reader = apsw.Connection(str(file))
+    reader.execute("BEGIN; SELECT * FROM slices").fetchall()
+    options: Any = {"events": TYPES, "vault": vault, "busy_timeout": 0.01}
+    with open_store(file, **options) as store:
+        assert "when the store is opened again" in caplog.text
+        assert store.checkpoint("everwhen-erasures") is None
+    reader.close()
+    with open_store(file, events=TYPES, vault=vault) as store:
+        assert store.checkpoint("everwhen-erasures") is not None
+        assert len(_all(store, "everwhen-erasures")) == 1
+
+
+def test_a_new_store_has_nothing_to_erase(vault: Vault) -> None:
+    vault.forget("ada")
+    with open_store("memory:", events=TYPES, vault=vault) as store:
+        assert (store.head()).position == 0
+        store.append("player-bob", [Joined("bob", "Bob")])
+        assert store.carry_out_erasures() == []
+        vault.forget("bob")
+        assert store.carry_out_erasures() == ["bob"]
+
+
+def test_another_vault_has_erasures_of_its_own(tmp_path: Path, vault: Vault) -> None:
+    file = tmp_path / "s.db"
+    with open_store(file, events=TYPES, vault=vault) as store:
+        store.append("player-ada", [Joined("ada", NAME)])
+        store.forget_all(["ada", "bob"])
+    with Vault(tmp_path / "second.vault", vault.keys) as second:
+        second.forget("eve")
+        with open_store(file, events=TYPES, vault=second) as store:
+            said = [event.data["subject"] for event in _all(store, "everwhen-erasures")]
+            assert said == ["ada", "bob", "eve"]
+            assert store.carry_out_erasures() == []
 
 
 def test_a_store_without_a_vault_never_stores_personal_fields_by_accident(

@@ -48,7 +48,7 @@ class Branches:
     """The branches of a root store, over its backend. ``close`` closes those that are open."""
 
     def __init__(self, root: Backend) -> None:
-        self._root = root
+        self.root = root
         self._open: weakref.WeakSet[BranchBackend] = weakref.WeakSet()
         self._guard = threading.Lock()
 
@@ -107,13 +107,13 @@ class Branches:
             branch = Registered(name, new_commit_id().hex(), parent_id, fork, created_at)
             transaction.save_checkpoint(registration(branch))
 
-        await self._root.transact(register)
+        await self.root.transact(register)
 
     async def open(self, name: str) -> tuple[BranchInfo, BranchBackend]:
         """The branch of that name, and its backend. Raises `UnknownBranchError`."""
         if check_name(name) == MAIN:
             raise BranchError(MAIN, "that is the store itself, and it is open")
-        known = await self._root.view(branches_in)
+        known = await self.root.view(branches_in)
         if name not in known:
             raise UnknownBranchError(name, sorted(known))
         by_id = {branch.id: branch for branch in known.values()}
@@ -128,18 +128,18 @@ class Branches:
         above = _parent(branch, by_id)
         while above is not None and branch.fork.position <= above.fork.position:
             above = _parent(above, by_id)
-        parent = self._root if above is None else await self._backend(above, by_id)
-        own = OwnLog(self._root, branch.name, branch.id, branch.fork)
+        parent = self.root if above is None else await self._backend(above, by_id)
+        own = OwnLog(self.root, branch.name, branch.id, branch.fork)
         await own.existing()
         return BranchBackend(parent, own, branch.fork, closes_parent=above is not None)
 
     async def list(self) -> builtins.list[BranchInfo]:
         """Every branch, the oldest first."""
-        known = await self._root.view(branches_in)
+        known = await self.root.view(branches_in)
         by_id = {branch.id: branch for branch in known.values()}
         found: builtins.list[BranchInfo] = []
         for branch in sorted(known.values(), key=lambda branch: (branch.created_at, branch.id)):
-            own = OwnLog(self._root, branch.name, branch.id, branch.fork)
+            own = OwnLog(self.root, branch.name, branch.id, branch.fork)
             log = await own.existing()
             written = 0 if log is None else (await log.head()).position
             await own.close()
@@ -163,7 +163,7 @@ class Branches:
             moved = Registered(new, branch.id, branch.parent, branch.fork, branch.created_at)
             transaction.save_checkpoint(registration(moved))
 
-        await self._root.transact(move)
+        await self.root.transact(move)
 
     async def delete(self, name: str, *, with_children: bool) -> None:
         """Forget a branch, then delete its log."""
@@ -184,17 +184,17 @@ class Branches:
                 transaction.delete_checkpoint(PREFIX + branch.name)
             return gone
 
-        for branch in await self._root.transact(forget):
+        for branch in await self.root.transact(forget):
             try:
-                await self._root.drop_log(branch.id)
+                await self.root.drop_log(branch.id)
             except StorageError as error:
                 _LOG.warning("branch %s is deleted, but its log is still there: %s", name, error)
 
     async def purge(self) -> None:
         """Leave no trace of what was deleted, in the root store and in every branch."""
-        await self._root.purge()
-        for branch in (await self._root.view(branches_in)).values():
-            own = OwnLog(self._root, branch.name, branch.id, branch.fork)
+        await self.root.purge()
+        for branch in (await self.root.view(branches_in)).values():
+            own = OwnLog(self.root, branch.name, branch.id, branch.fork)
             log = await own.existing()
             if log is not None:
                 await log.purge()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -14,6 +15,7 @@ import msgspec
 from everwhen._async.backend import Backend, Transaction
 from everwhen._async.branches import Branches
 from everwhen._async.embedded import EmbeddedBackend
+from everwhen._async.erasing import carry_out
 from everwhen._async.seam import opens
 from everwhen._async.subscription import Subscription
 from everwhen.branching import MAIN, BranchInfo, base_of
@@ -36,7 +38,7 @@ from everwhen.contract import (
     StreamInfo,
     to_micros,
 )
-from everwhen.erasures import SUBJECT_ERASED, Erasure, bound_to, erasure_commit, outdated
+from everwhen.erasures import Erasure, bound_to, outdated
 from everwhen.errors import (
     BatchError,
     CommitIdError,
@@ -44,6 +46,7 @@ from everwhen.errors import (
     EverwhenError,
     InvalidQueryError,
     SnapshotError,
+    StorageError,
 )
 from everwhen.events import EventType
 from everwhen.fold import Fold
@@ -61,6 +64,7 @@ from everwhen.vault import Vault
 S = TypeVar("S")
 
 EVERYTHING: Final = Query()
+_LOG: Final = logging.getLogger("everwhen")
 _NAMES_AT_ONCE: Final = 1_000
 
 
@@ -82,9 +86,10 @@ async def open_store(
     ``events`` declares the event types; others read as `UnknownEvent`. ``steps`` go between
     events and bytes, see `CodecStep`. ``vault`` has the keys that personal fields are encrypted
     with; event types that have such fields need one, or the explicit ``PLAINTEXT``. It is the
-    caller's, to be closed after the store. ``busy_timeout``, in seconds, is how long a write waits
-    for other processes. ``durable=False`` gives up the sync at each commit: many times faster for
-    single appends, and a power loss may take the newest ones.
+    caller's, to be closed after the store; erasures through another store with the same vault are
+    carried out here too, unless ``read_only``. ``busy_timeout``, in seconds, is how long a write
+    waits for other processes. ``durable=False`` gives up the sync at each commit: many times faster
+    for single appends, and a power loss may take the newest ones.
 
     Raises `NotAStoreError`, `NewerStoreError`, `CorruptStoreError`, or another `StorageError`.
     """
@@ -93,7 +98,21 @@ async def open_store(
     engine = engine_for(
         location, clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout
     )
-    return Store(EmbeddedBackend(engine), events=types, steps=steps, vault=vault, clock=clock)
+    store = Store(EmbeddedBackend(engine), events=types, steps=steps, vault=vault, clock=clock)
+    if not read_only:
+        await _catch_up_erasures(store)
+    return store
+
+
+async def _catch_up_erasures(store: Store) -> None:
+    """Carry out what was forgotten elsewhere; later, where others are in the way just now."""
+    try:
+        await store.carry_out_erasures()
+    except StorageError as error:
+        _LOG.warning("erasures are to be carried out when the store is opened again: %s", error)
+    except BaseException:
+        await store.close()
+        raise
 
 
 def _check_vault(types: EventTypes, vault: Vault | Plaintext | None) -> None:
@@ -405,26 +424,57 @@ class Store:
         Snapshots are deleted, on branches too, and the files purged. Table projections are built
         anew by their runners; states in memory are derived anew when they are next asked for.
 
-        Safe to repeat, also after it was cut off. Raises `DeclarationError` without a vault.
+        Safe to repeat, also after it was cut off. Raises `DeclarationError` without a vault, and
+        `ReadOnlyError` or another `StorageError` where nothing can be written: no key is destroyed
+        then.
+        """
+        (erasure,) = await self.forget_all((subject,))
+        return erasure
+
+    async def forget_all(self, subjects: Iterable[str]) -> list[Erasure]:
+        """Erase many data subjects in one go, at the cost of one; see `forget`.
+
+        All of their keys are destroyed or, where that fails, none.
         """
         if self.vault is None:
             raise DeclarationError(
                 "this store has no vault, and nobody's data can be erased; open it with "
                 "vault=Vault(…)"
             )
-        forgotten = self.vault.forget(subject)
-        root = Store(self._branches._root, events=SUBJECT_ERASED, clock=self.clock)
-        receipt = await root.commit(erasure_commit(forgotten))
+        wanted, root = list(subjects), self._branches.root
+        await root.transact(lambda _: None)  # raises where nothing can be written
+        forgotten = self.vault.forget_all(wanted)
         checkpoints = await root.checkpoints()
-        await self._branches.purge()
-        return Erasure(
-            subject,
-            forgotten.number,
-            forgotten.subjects,
-            receipt.position,
-            outdated(checkpoints, forgotten.number),
-            forgotten.repeated,
-        )
+        asked = [one.number for one in forgotten]
+        _, positions = await carry_out(self._branches, self.vault, asked, purges=False)
+        return [
+            Erasure(
+                one.subject,
+                one.number,
+                one.subjects,
+                positions[one.number],
+                outdated(checkpoints, one.number),
+                one.repeated,
+            )
+            for one in forgotten
+        ]
+
+    async def carry_out_erasures(self) -> list[str]:
+        """Carry out what was forgotten through other stores with the same vault; returns whom.
+
+        As `forget` does it: an event records each, and the files are purged. `open_store` does so;
+        it is for stores that stay open. Without a vault there is nothing to do. Raises
+        `ReadOnlyError`.
+        """
+        if self.vault is None:
+            return []
+        stones, _ = await carry_out(self._branches, self.vault, purges=False)
+        return [stone.subject for stone in stones]
+
+    async def _purge(self) -> None:
+        """Leave no trace of what was deleted since somebody was forgotten."""
+        if self.vault is not None:
+            await carry_out(self._branches, self.vault, purges=True)
 
     @opens
     async def create_branch(self, name: str, at: int | datetime | None = None) -> Store:

@@ -251,7 +251,7 @@ class TableFollower(LeasedFollower):
             self._give_way()
             return
         if purges:
-            await self._backend.purge()
+            await self._store._purge()
 
     def _replace(self, transaction: EngineTransaction) -> bool:
         """Whether the older builds knew somebody who has been forgotten."""

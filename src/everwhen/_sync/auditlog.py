@@ -27,13 +27,13 @@ from everwhen.audit_filters import (
 )
 from everwhen.auditing import (
     CATEGORY,
+    SUBJECTS,
     AuditAction,
     AuditEntry,
     AuditResult,
     checked,
     entry_of,
     impersonal,
-    month_of_subject,
     write_of,
 )
 from everwhen.clock import Clock
@@ -301,18 +301,17 @@ class AuditLog:
     def retire(self) -> tuple[str, ...]:
         """Destroy the keys of entries whose months are past the retention; whose they were.
 
-        Their personal fields read as `Erased` from then on. Each is an erasure like any other: see
-        `Store.forget`, so call it once in a while rather than often. Raises `DeclarationError`
+        Their personal fields read as `Erased` from then on. Each is an erasure like any other, all
+        of them in one go: see `Store.forget_all`. Raises `DeclarationError`
         without a retention or a vault.
         """
         vault = self.store.vault
         if self.retention is None or vault is None:
             raise DeclarationError("entries are retired by a retention, from a store with a vault")
         oldest = f"{self._clock() - self.retention:%Y-%m}"
-        months = [(subject, month_of_subject(subject)) for subject in vault.subjects()]
-        retired = tuple(subject for subject, month in months if month and month < oldest)
-        for subject in retired:
-            self.store.forget(subject)
+        retired = tuple(vault.subjects_like(SUBJECTS, before=oldest))
+        if retired:
+            self.store.forget_all(retired)
         return retired
 
     def query(

@@ -49,7 +49,7 @@ class Branches:
     """The branches of a root store, over its backend. ``close`` closes those that are open."""
 
     def __init__(self, root: Backend) -> None:
-        self._root = root
+        self.root = root
         self._open: weakref.WeakSet[BranchBackend] = weakref.WeakSet()
         self._guard = threading.Lock()
 
@@ -106,13 +106,13 @@ class Branches:
             branch = Registered(name, new_commit_id().hex(), parent_id, fork, created_at)
             transaction.save_checkpoint(registration(branch))
 
-        self._root.transact(register)
+        self.root.transact(register)
 
     def open(self, name: str) -> tuple[BranchInfo, BranchBackend]:
         """The branch of that name, and its backend. Raises `UnknownBranchError`."""
         if check_name(name) == MAIN:
             raise BranchError(MAIN, "that is the store itself, and it is open")
-        known = self._root.view(branches_in)
+        known = self.root.view(branches_in)
         if name not in known:
             raise UnknownBranchError(name, sorted(known))
         by_id = {branch.id: branch for branch in known.values()}
@@ -127,18 +127,18 @@ class Branches:
         above = _parent(branch, by_id)
         while above is not None and branch.fork.position <= above.fork.position:
             above = _parent(above, by_id)
-        parent = self._root if above is None else self._backend(above, by_id)
-        own = OwnLog(self._root, branch.name, branch.id, branch.fork)
+        parent = self.root if above is None else self._backend(above, by_id)
+        own = OwnLog(self.root, branch.name, branch.id, branch.fork)
         own.existing()
         return BranchBackend(parent, own, branch.fork, closes_parent=above is not None)
 
     def list(self) -> builtins.list[BranchInfo]:
         """Every branch, the oldest first."""
-        known = self._root.view(branches_in)
+        known = self.root.view(branches_in)
         by_id = {branch.id: branch for branch in known.values()}
         found: builtins.list[BranchInfo] = []
         for branch in sorted(known.values(), key=lambda branch: (branch.created_at, branch.id)):
-            own = OwnLog(self._root, branch.name, branch.id, branch.fork)
+            own = OwnLog(self.root, branch.name, branch.id, branch.fork)
             log = own.existing()
             written = 0 if log is None else (log.head()).position
             own.close()
@@ -162,7 +162,7 @@ class Branches:
             moved = Registered(new, branch.id, branch.parent, branch.fork, branch.created_at)
             transaction.save_checkpoint(registration(moved))
 
-        self._root.transact(move)
+        self.root.transact(move)
 
     def delete(self, name: str, *, with_children: bool) -> None:
         """Forget a branch, then delete its log."""
@@ -183,17 +183,17 @@ class Branches:
                 transaction.delete_checkpoint(PREFIX + branch.name)
             return gone
 
-        for branch in self._root.transact(forget):
+        for branch in self.root.transact(forget):
             try:
-                self._root.drop_log(branch.id)
+                self.root.drop_log(branch.id)
             except StorageError as error:
                 _LOG.warning("branch %s is deleted, but its log is still there: %s", name, error)
 
     def purge(self) -> None:
         """Leave no trace of what was deleted, in the root store and in every branch."""
-        self._root.purge()
-        for branch in (self._root.view(branches_in)).values():
-            own = OwnLog(self._root, branch.name, branch.id, branch.fork)
+        self.root.purge()
+        for branch in (self.root.view(branches_in)).values():
+            own = OwnLog(self.root, branch.name, branch.id, branch.fork)
             log = own.existing()
             if log is not None:
                 log.purge()

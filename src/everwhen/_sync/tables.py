@@ -252,7 +252,7 @@ class TableFollower(LeasedFollower):
             self._give_way()
             return
         if purges:
-            self._backend.purge()
+            self._store._purge()
 
     def _replace(self, transaction: EngineTransaction) -> bool:
         """Whether the older builds knew somebody who has been forgotten."""
