@@ -29,15 +29,18 @@ import msgspec
 from everwhen.contract import Checkpoint, from_micros
 from everwhen.engine import EngineTransaction, EngineView
 from everwhen.errors import DeclarationError, StatementError, StorageError
+from everwhen.failures import read_back
 from everwhen.fold import Fold
 from everwhen.query import Query
 from everwhen.recorded import RecordedEvent
 from everwhen.snapshots import Adaptive, Retention, SnapshotStrategy, subject_of
 from everwhen.validation import check_plain, check_text
+from everwhen.vault import Vault
 
 S = TypeVar("S")
 E = TypeVar("E")
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R", "ProjectionStatus", "ParkedEvent")
 
 _BRACED: Final = re.compile(r"\{(\w+)\}")
 _TABLE: Final = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -396,6 +399,13 @@ def parked_of(checkpoints: Iterable[Checkpoint], build: Build) -> list[ParkedEve
                     f"the projection"
                 ) from error
     return sorted(found, key=lambda parked: parked.position)
+
+
+def read_back_in(found: R, vault: Vault | None) -> R:
+    """What was found, with its error as it may be shown."""
+    if found.error is None:
+        return found
+    return msgspec.structs.replace(found, error=read_back(found.error, vault))
 
 
 def parked_checkpoint(build: Build, parked: ParkedEvent) -> Checkpoint:

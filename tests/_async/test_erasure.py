@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from uuid import uuid4
 
 import apsw
@@ -25,11 +26,15 @@ from everwhen import (
     Event,
     EventTypes,
     Fold,
+    InlineError,
     InvalidEventError,
     KeyFile,
+    OnError,
     Personal,
     Projection,
+    ProjectionError,
     Query,
+    Reaction,
     ReadOnlyError,
     RecordedEvent,
     SealedError,
@@ -49,6 +54,7 @@ from everwhen._async.embedded import EmbeddedBackend
 from everwhen._async.exporting import export_events
 from everwhen._async.importing import import_events
 from everwhen._async.merging import Merging
+from everwhen._async.reactions import ReactionRunner
 from everwhen._async.repository import Repository
 from everwhen._async.runner import ProjectionRunner
 from everwhen._async.store import Store, open_store
@@ -57,6 +63,7 @@ from everwhen.backends.sqlite import SqliteEngine
 from everwhen.clock import Clock
 from everwhen.commits import Commit, Write
 from everwhen.decisions import Decisions
+from everwhen.failures import noted, read_back, told
 from everwhen.snapshots import subject_of
 from everwhen.testing.aio import ContractTest, contract_tests
 
@@ -247,6 +254,142 @@ async def test_forgetting_is_recorded_once_and_safe_to_repeat(vault: Vault) -> N
         assert (first.repeated, second.repeated) == (False, True)
         (record,) = await _all(store, "everwhen-erasures")
         assert record == UnknownEvent("SubjectErased", {"subject": "ada", "number": 1})
+
+
+def _quoting(name: str, then: Literal["halt", "park"]) -> TableProjection:
+    """A projection whose function fails, and says on whom."""
+    made = TableProjection(name, [f"CREATE TABLE {{{name}}} (name TEXT)"], on_error=_once(then))
+
+    @made.on(Joined)
+    def quotes(tables: Tables, joined: RecordedEvent[Joined]) -> None:
+        raise ValueError(f"{joined.event.name} <{joined.event.email}> doesn't fit")
+
+    return made
+
+
+def _once(then: Literal["halt", "park"]) -> OnError:
+    return OnError(then, retries=0)
+
+
+def _told(error: str | None) -> str:
+    """Without the number of the line."""
+    return re.sub(r":\d+ in \w+\.<locals>", "", error or "")
+
+
+QUOTED = f"ValueError at test_erasure.py.quotes: {NAME} <{EMAIL}> doesn't fit"
+GONE = "ValueError at test_erasure.py.quotes (the message went when somebody was forgotten)"
+
+
+async def test_what_was_said_of_failures_is_nowhere_either(
+    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        await store.append("player-ada", [Joined("ada", NAME, EMAIL)])
+        async with await store.create_branch("what-if") as branch:
+            await branch.append("player-bob", [Scored("bob", 1)])
+            for one in (store, branch):
+                parking, halting = _quoting("parking", "park"), _quoting("halting", "halt")
+                runner = ProjectionRunner(one, [parking, halting])
+                with pytest.raises(ProjectionError) as halted:
+                    await runner.catch_up()
+                assert isinstance(halted.value.__cause__, ValueError)
+                assert not _traces(tmp_path, str(halted.value), repr(halted.value))
+                assert await runner.retry_parked(parking) == 1
+                assert _told((await runner.parked(parking))[0].error) == QUOTED
+                status = {s.name: s for s in await runner.status()}
+                assert _told(status["halting"].error) == QUOTED
+                await runner.close()
+            assert _told((await store.parked("parking"))[0].error) == QUOTED
+            assert not _traces(tmp_path, caplog.text)
+            assert "ValueError at test_erasure.py" in caplog.text
+            await store.forget("ada")
+            for one in (store, branch):
+                assert _told((await one.parked("parking"))[0].error) == GONE
+                (status_now,) = [s for s in await one.projections() if s.name == "halting"]
+                assert (status_now.state, _told(status_now.error)) == ("halted", GONE)
+        async with await open_store(tmp_path / "s.db", vault=PLAINTEXT) as bare:
+            told = (await bare.parked("parking"))[0].error
+            assert _told(told) == "ValueError at test_erasure.py.quotes"
+    assert not _traces(tmp_path, caplog.text)
+
+
+async def test_reactions_and_inline_projections_say_nothing_either(
+    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    reaction = Reaction("greet", on_error=_once("park"))
+
+    @reaction.on(Joined)
+    def quotes(joined: RecordedEvent[Joined]) -> list[Any]:
+        raise ValueError(f"{joined.event.name} <{joined.event.email}> doesn't fit")
+
+    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        halting, parking = _quoting("halting", "halt"), _quoting("parking", "park")
+        async with ProjectionRunner(store, [], inline=[halting, parking]) as runner:
+            await runner.catch_up()
+            with pytest.raises(InlineError) as refused:
+                await store.append("player-ada", [Joined("ada", NAME, EMAIL)])
+            assert "ValueError at test_erasure.py" in str(refused.value)
+        async with ProjectionRunner(store, [], inline=[parking]) as runner:
+            await runner.catch_up()
+            await store.append("player-ada", [Joined("ada", NAME, EMAIL)])
+            assert _told((await store.parked("parking"))[0].error) == QUOTED
+        reactions = ReactionRunner(CommandBus(store, decisions), [reaction])
+        await reactions.catch_up()
+        assert _told((await reactions.parked(reaction))[0].error).endswith(QUOTED[-20:])
+        assert await reactions.retry_parked(reaction) == 1
+        await reactions.close()
+        assert not _traces(tmp_path, caplog.text, str(refused.value))
+        await store.forget("ada")
+        assert _told((await store.parked("parking"))[0].error) == GONE
+        assert _told((await store.parked("greet"))[0].error).endswith(GONE[-20:])
+    assert not _traces(tmp_path, caplog.text)
+
+
+async def test_states_in_memory_say_nothing_either(
+    vault: Vault, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    quoting: Fold[int] = Fold("quoting", int)
+
+    @quoting.on(Joined)
+    def quotes(state: int, joined: Joined) -> int:
+        raise ValueError(f"{joined.name} <{joined.email}> doesn't fit")
+
+    async with await open_store("memory:", events=TYPES, vault=vault) as store:
+        await store.append("player-ada", [Joined("ada", NAME, EMAIL)])
+        parking = Projection(quoting, name="parking", on_error=_once("park"))
+        halting = Projection(quoting, name="halting", on_error=_once("halt"))
+        runner = ProjectionRunner(store, [parking, halting])
+        with pytest.raises(ProjectionError) as halted:
+            await runner.catch_up()
+        (parked,) = await runner.parked(parking)
+        assert NAME in (parked.error or "")
+        await store.forget("ada")
+        (parked,) = await runner.parked(parking)
+        status = [str(one.error) for one in await runner.status()]
+        assert "the message went" in (parked.error or "")
+        said = [str(halted.value), str(parked.error), *status, caplog.text]
+        assert not [text for text in said if NAME in text or EMAIL in text]
+        await runner.close()
+
+
+def test_a_message_that_came_too_late_is_not_kept(vault: Vault) -> None:
+    try:
+        raise ValueError(NAME)  # noqa: TRY301
+    except ValueError as error:
+        failure = error
+    assert NAME in read_back(noted(failure, vault, 0), vault)
+    vault.forget("ada")
+    assert noted(failure, vault, 0) == told(failure, vault)
+    assert NAME in read_back(noted(failure, vault, 1), vault)
+    assert noted(failure, None, 0) == f"ValueError: {NAME}"
+    damaged = noted(failure, vault, 1)[:-9] + "not base64"
+    assert read_back(damaged, vault).endswith("(the message went when somebody was forgotten)")
+    vault.close()
+    assert noted(failure, vault, 1) == told(failure, vault)
+    assert told(KeyError(NAME), vault) == "KeyError"
 
 
 @pytest.mark.parametrize("where", ["s.db", "memory:"])

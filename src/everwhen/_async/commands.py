@@ -40,6 +40,7 @@ from everwhen.errors import (
     StorageError,
 )
 from everwhen.events import NewEvent
+from everwhen.failures import told
 from everwhen.judging import receipt_of
 from everwhen.metadata import CommitMetadata, current_metadata
 from everwhen.query import Query
@@ -340,7 +341,8 @@ class CommandBus:
                 if self._strategy.is_due(now.since):
                     now = await self._snapshot(subject)
             except Exception as error:  # noqa: BLE001 (user code; what was written stands)
-                _LOG.warning("the state of %s is read again: %r", subject.of, error)
+                why = told(error, self.store.vault)
+                _LOG.warning("the state of %s is read again: %s", subject.of, why)
                 self._remembered.forget(subject.name)
             else:
                 self._remembered.keep(subject.name, now)

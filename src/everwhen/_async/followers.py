@@ -13,6 +13,7 @@ from everwhen._async.store import Store
 from everwhen.contract import Page, from_micros
 from everwhen.engine import EngineTransaction, EngineView
 from everwhen.errors import ProjectionError, StorageError
+from everwhen.failures import noted, told
 from everwhen.projections import (
     Build,
     OnError,
@@ -22,6 +23,7 @@ from everwhen.projections import (
     kept,
     parked_checkpoint,
     parked_of,
+    read_back_in,
     record_of,
     status_of,
 )
@@ -87,11 +89,6 @@ class Moved(Exception):  # noqa: N818 (not an error: another runner has the buil
     """The lease has gone to another runner, or the build has gone."""
 
 
-def reason(failure: BaseException | None) -> str:
-    """What went wrong, in a line."""
-    return f"{type(failure).__name__}: {failure}"
-
-
 class LeasedFollower:
     """What keeps its position in the store, for as long as it has the lease.
 
@@ -118,6 +115,7 @@ class LeasedFollower:
         self._has_lease = False
         self._parked: set[str] = set()
         self._pace = Pace()
+        self._erasures = 0
 
     async def _take_lease(self) -> bool:
         """Go on from where it was kept, if nobody else does."""
@@ -161,8 +159,8 @@ class LeasedFollower:
 
     async def _halt(self, position: int, failure: BaseException | None, what: str = "") -> None:
         """Stop here, and say why, until it is started again."""
-        why = what + reason(failure)
-        self.error = ProjectionError(self.name, position, why)
+        why = what + self._noted(failure)
+        self.error = ProjectionError(self.name, position, what + self._told(failure))
         self.error.__cause__ = failure
         _LOG.error("%s", self.error)
 
@@ -175,8 +173,9 @@ class LeasedFollower:
 
     async def _leave_out(self, event: RecordedEvent[Any], failure: BaseException | None) -> None:
         """Skip or park the event that could not be taken."""
-        why = reason(failure)
-        _LOG.warning("%s leaves out position %d: %s", self.name, event.position, why)
+        why = self._noted(failure)
+        told = self._told(failure)
+        _LOG.warning("%s leaves out position %d: %s", self.name, event.position, told)
         parks = self.on_error.then == "park"
 
         def leave_out(transaction: EngineTransaction) -> None:
@@ -200,7 +199,8 @@ class LeasedFollower:
 
     async def parked(self) -> list[ParkedEvent]:
         """The events that wait to be retried, in order."""
-        return parked_of(await self._store.checkpoints(), self._build)
+        found = parked_of(await self._store.checkpoints(), self._build)
+        return [read_back_in(parked, self._store.vault) for parked in found]
 
     @property
     def _is_half_over(self) -> bool:
@@ -251,4 +251,16 @@ class LeasedFollower:
         checkpoints = await self._store.checkpoints()
         known = next((c for c in checkpoints if c.name == self._build.record), None)
         known = known or kept(self._build, self.position, self._record)
-        return status_of(self._build, known, checkpoints, head)
+        return read_back_in(status_of(self._build, known, checkpoints, head), self._store.vault)
+
+    def _told(self, failure: BaseException | None) -> str:
+        """What may be logged of a failure."""
+        return told(failure, self._store.vault)
+
+    def _noted(self, failure: BaseException | None) -> str:
+        """What may be kept of a failure on the events that are at hand."""
+        return noted(failure, self._store.vault, self._erasures)
+
+    def _look_at_erasures(self) -> None:
+        """Remember how many have been forgotten, before events are read."""
+        self._erasures = self._store._erasures

@@ -21,6 +21,7 @@ from everwhen.errors import (
     StorageError,
     StoreClosedError,
 )
+from everwhen.failures import told
 from everwhen.query import Query
 from everwhen.reading import PAGE_EVENTS
 
@@ -84,7 +85,7 @@ class Following:
                     _LOG.warning("what follows the log waits for the store: %s", error)
                     await sleep(pause)
         except Exception as error:
-            _LOG.error("following the log has ended: %s", error)
+            _LOG.error("following the log has ended: %s", told(error, self.store.vault))
             raise
         finally:
             await self._stop()

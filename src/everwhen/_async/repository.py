@@ -12,6 +12,7 @@ from everwhen._async.store import Store
 from everwhen.contract import Snapshot
 from everwhen.engine import EngineTransaction
 from everwhen.errors import DeclarationError, SnapshotError, StorageError
+from everwhen.failures import told
 from everwhen.fold import Fold
 from everwhen.query import Query, query_of
 from everwhen.reading import with_page
@@ -116,7 +117,8 @@ class Repository(Generic[S]):
         try:
             await self.snapshot(loaded)
         except (SnapshotError, StorageError) as error:
-            _LOG.warning("no snapshot of %s: %s", loaded._subject, error)
+            why = told(error, self.store.vault)
+            _LOG.warning("no snapshot of %s: %s", loaded._subject, why)
             return False
         return True
 
@@ -176,9 +178,8 @@ class Repository(Generic[S]):
                         continue
                     await self._check_place(place)
                 except SnapshotError as error:
-                    _LOG.warning(
-                        "the snapshot of %s at %d is ignored: %s", subject, snapshot.position, error
-                    )
+                    at, why = snapshot.position, told(error, self.store.vault)
+                    _LOG.warning("the snapshot of %s at %d is ignored: %s", subject, at, why)
                 else:
                     return state, place
             if len(found) < limit:

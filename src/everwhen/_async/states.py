@@ -9,15 +9,16 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from everwhen._async.followers import Pace, now_micros, reason
+from everwhen._async.followers import Pace, now_micros
 from everwhen._async.repository import Repository
 from everwhen._async.seam import Lock, sleep
 from everwhen._async.store import Store
 from everwhen.commits import stored_query
 from everwhen.contract import Page, from_micros
 from everwhen.errors import DeclarationError, ProjectionError, StaleError, StorageError
+from everwhen.failures import noted, told
 from everwhen.fold import is_immutable
-from everwhen.projections import ParkedEvent, Projection, ProjectionStatus
+from everwhen.projections import ParkedEvent, Projection, ProjectionStatus, read_back_in
 from everwhen.query import Query
 from everwhen.reading import by_position, events_of_page, last_match, with_page
 from everwhen.recorded import RecordedEvent
@@ -188,7 +189,7 @@ class StateFollower(Generic[S]):
                 state = await self._reloaded(position)
             if attempt < policy.retries:
                 await sleep(policy.pause * 2**attempt)
-        why = reason(failure)
+        why = told(failure, self._store.vault)
         if policy.then == "halt":
             self.error = ProjectionError(self.name, event.position, why)
             self.error.__cause__ = failure
@@ -196,7 +197,8 @@ class StateFollower(Generic[S]):
             _LOG.error("%s", self.error)
             return state
         _LOG.warning("projection %s leaves out position %d: %s", self.name, event.position, why)
-        self._leave_out(event, why)
+        kept = noted(failure, self._store.vault, self._started._erasures)
+        self._leave_out(event, kept)
         if policy.then == "park":
             self._parked.add(event.stream)
         return state
@@ -208,7 +210,8 @@ class StateFollower(Generic[S]):
 
     async def parked(self) -> list[ParkedEvent]:
         """The events that wait to be retried, in order."""
-        return [p for _, p in sorted(self._left_out.items()) if p.stream in self._parked]
+        parked = [p for _, p in sorted(self._left_out.items()) if p.stream in self._parked]
+        return [read_back_in(event, self._store.vault) for event in parked]
 
     async def retry(self) -> int:
         """Fold the parked events in where they belong; how many are parked after that."""

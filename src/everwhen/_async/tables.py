@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen._async.followers import LeasedFollower, Moved, now_micros, reason
+from everwhen._async.followers import LeasedFollower, Moved, now_micros
 from everwhen._async.seam import sleep
 from everwhen._async.store import Store
 from everwhen.commits import stored_query
@@ -113,6 +113,7 @@ class TableFollower(LeasedFollower):
         self.position = self._kept = 0
 
     async def take(self, page: Page) -> None:
+        self._look_at_erasures()
         wanted = self.of.after(self.position)
         asked = stored_query(wanted, self._store._codec)
         events = events_of_page(page, asked, wanted, self._store._codec, typed=True)
@@ -198,6 +199,7 @@ class TableFollower(LeasedFollower):
     async def retry(self) -> int:
         """Apply the parked events, each stream's in order; how many are parked after that."""
         failed: set[str] = set()
+        self._look_at_erasures()
         for parked in await self.parked():
             if parked.stream in failed:
                 continue
@@ -208,7 +210,7 @@ class TableFollower(LeasedFollower):
                 await self._backend.transact(unpark)
             except _Failed as failure:
                 failed.add(parked.stream)
-                why = reason(failure.__cause__)
+                why = self._noted(failure.__cause__)
                 again = msgspec.structs.replace(parked, error=why, at=from_micros(now_micros()))
                 await self._backend.transact(partial(self._park_again, parked=again))
         left = await self.parked()
@@ -279,6 +281,7 @@ class TableFollower(LeasedFollower):
         known = transaction.checkpoint(self._build.record) or self._live(transaction)
         if known is None:
             return
+        self._look_at_erasures()
         record, position = record_of(known), known.position
         if self.on_error.then == "park":  # others may have parked and retried meanwhile
             parked = parked_of(transaction.checkpoints(self._build.parked), self._build)
@@ -326,11 +329,11 @@ class TableFollower(LeasedFollower):
             if isinstance(error, StorageError) and not isinstance(error, StatementError):
                 raise
             if self.on_error.then == "halt":
-                raise InlineError(self.name, event.position, reason(error)) from error
+                raise InlineError(self.name, event.position, self._told(error)) from error
             transaction.execute("ROLLBACK TO everwhen_inline")
             if self.on_error.then == "skip":
                 return False
-            self._park(transaction, event, reason(error))
+            self._park(transaction, event, self._noted(error))
             self._parked.add(event.stream)
         finally:
             transaction.execute("RELEASE everwhen_inline")

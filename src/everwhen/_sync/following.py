@@ -22,6 +22,7 @@ from everwhen.errors import (
     StorageError,
     StoreClosedError,
 )
+from everwhen.failures import told
 from everwhen.query import Query
 from everwhen.reading import PAGE_EVENTS
 
@@ -85,7 +86,7 @@ class Following:
                     _LOG.warning("what follows the log waits for the store: %s", error)
                     sleep(pause)
         except Exception as error:
-            _LOG.error("following the log has ended: %s", error)
+            _LOG.error("following the log has ended: %s", told(error, self.store.vault))
             raise
         finally:
             self._stop()

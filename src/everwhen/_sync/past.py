@@ -17,6 +17,7 @@ from everwhen._sync.store import Store
 from everwhen.contract import Page, Snapshot
 from everwhen.engine import EngineTransaction
 from everwhen.errors import InvalidQueryError, ReadOnlyError, SnapshotError, StorageError
+from everwhen.failures import told
 from everwhen.fold import Fold, is_immutable
 from everwhen.query import Query, query_of
 from everwhen.reading import PAGE_EVENTS, events_of_page, with_page
@@ -282,7 +283,8 @@ class Past(Generic[S]):
             )
         except SnapshotError as error:
             self._keep = False
-            _LOG.warning("travel keeps its waypoints in memory only: %s", error)
+            why = told(error, self.store.vault)
+            _LOG.warning("travel keeps its waypoints in memory only: %s", why)
             return
         self._apart = max(_APART, time.perf_counter() - began)
         if len(self._unsaved) >= _AT_ONCE or not self._waypoints:

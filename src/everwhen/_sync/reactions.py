@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from everwhen._sync.commands import CommandBus
-from everwhen._sync.followers import Follower, LeasedFollower, Moved, reason
+from everwhen._sync.followers import Follower, LeasedFollower, Moved
 from everwhen._sync.following import Following
 from everwhen._sync.repository import Repository
 from everwhen._sync.seam import sleep
@@ -84,6 +84,7 @@ class ReactionFollower(LeasedFollower):
         self.position = self._kept = self._first
 
     def take(self, page: Page) -> None:
+        self._look_at_erasures()
         wanted = self.of.after(self.position)
         asked = stored_query(wanted, self._store._codec)
         until = max(self.position, page.cursor)
@@ -171,7 +172,7 @@ class ReactionFollower(LeasedFollower):
             self._bus.send(command, command_id=command_id, metadata=metadata)
         except (Refusal, NotAllowedError, ErasedSubjectError) as refusal:
             what = type(command).__name__
-            _LOG.info("reaction %s: %s was refused: %s", self.name, what, reason(refusal))
+            _LOG.info("reaction %s: %s was refused: %s", self.name, what, self._told(refusal))
 
     def _keep_changes(self) -> None:
         """Keep the timers and the position that belong together."""
@@ -216,6 +217,7 @@ class ReactionFollower(LeasedFollower):
 
     def _fire(self, timer: SetTimer) -> None:
         failure: Exception | None = None
+        self._look_at_erasures()
         for attempt in range(self.on_error.retries + 1):
             if attempt:
                 sleep(self._pause(attempt - 1))
@@ -239,7 +241,8 @@ class ReactionFollower(LeasedFollower):
         if failure is not None:
             dropped = self.on_error.then == "skip"
             what = "drops" if dropped else "leaves, until it is started again,"
-            _LOG.error("reaction %s %s timer %s: %s", self.name, what, timer.key, reason(failure))
+            told = self._told(failure)
+            _LOG.error("reaction %s %s timer %s: %s", self.name, what, timer.key, told)
             if not dropped:
                 self._failed_timers.add(timer.key)
                 return
@@ -249,6 +252,7 @@ class ReactionFollower(LeasedFollower):
     def retry(self) -> int:
         """React to the parked events, each stream's in order; how many are parked after that."""
         failed: set[str] = set()
+        self._look_at_erasures()
         for parked in self.parked():
             if parked.stream in failed:
                 continue
@@ -262,7 +266,7 @@ class ReactionFollower(LeasedFollower):
             except Exception as error:  # noqa: BLE001 (user code)
                 failed.add(parked.stream)
                 again = ParkedEvent(
-                    parked.position, parked.stream, parked.type, reason(error), parked.at
+                    parked.position, parked.stream, parked.type, self._noted(error), parked.at
                 )
                 self._backend.transact(partial(self._set_parked, parked=again))
             else:

@@ -13,6 +13,7 @@ from everwhen._sync.store import Store
 from everwhen.contract import Snapshot
 from everwhen.engine import EngineTransaction
 from everwhen.errors import DeclarationError, SnapshotError, StorageError
+from everwhen.failures import told
 from everwhen.fold import Fold
 from everwhen.query import Query, query_of
 from everwhen.reading import with_page
@@ -117,7 +118,8 @@ class Repository(Generic[S]):
         try:
             self.snapshot(loaded)
         except (SnapshotError, StorageError) as error:
-            _LOG.warning("no snapshot of %s: %s", loaded._subject, error)
+            why = told(error, self.store.vault)
+            _LOG.warning("no snapshot of %s: %s", loaded._subject, why)
             return False
         return True
 
@@ -177,9 +179,8 @@ class Repository(Generic[S]):
                         continue
                     self._check_place(place)
                 except SnapshotError as error:
-                    _LOG.warning(
-                        "the snapshot of %s at %d is ignored: %s", subject, snapshot.position, error
-                    )
+                    at, why = snapshot.position, told(error, self.store.vault)
+                    _LOG.warning("the snapshot of %s at %d is ignored: %s", subject, at, why)
                 else:
                     return state, place
             if len(found) < limit:

@@ -55,7 +55,14 @@ from everwhen.judging import receipt_of
 from everwhen.locations import engine_for
 from everwhen.metadata import CommitMetadata
 from everwhen.personal import PLAINTEXT, Plaintext
-from everwhen.projections import ParkedEvent, ProjectionStatus, build_of, parked_of, statuses_of
+from everwhen.projections import (
+    ParkedEvent,
+    ProjectionStatus,
+    build_of,
+    parked_of,
+    read_back_in,
+    statuses_of,
+)
 from everwhen.query import Query, name_of, query_of
 from everwhen.reading import PAGE_EVENTS, events_of_page, folded_page, next_page
 from everwhen.recorded import RecordedEvent, entries_of, is_same, recorded_events
@@ -374,7 +381,8 @@ class Store:
     def projections(self) -> list[ProjectionStatus]:
         """Where each projection and reaction stands that keeps its position in the store."""
         head = self.head()
-        return statuses_of(self.checkpoints(), head.position)
+        found = statuses_of(self.checkpoints(), head.position)
+        return [read_back_in(status, self.vault) for status in found]
 
     def parked(self, projection: str) -> list[ParkedEvent]:
         """The events that a projection or reaction of that name has left out, in order."""
@@ -382,7 +390,8 @@ class Store:
         checkpoints = self.checkpoints()
         builds = [build for build in map(build_of, checkpoints) if build is not None]
         mine = [build for build in builds if build.projection == projection]
-        return [parked for build in mine for parked in parked_of(checkpoints, build)]
+        found = [parked for build in mine for parked in parked_of(checkpoints, build)]
+        return [read_back_in(parked, self.vault) for parked in found]
 
     def snapshots(
         self, subject: str, *, up_to: int | None = None, limit: int = 10

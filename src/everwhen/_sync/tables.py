@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen._sync.followers import LeasedFollower, Moved, now_micros, reason
+from everwhen._sync.followers import LeasedFollower, Moved, now_micros
 from everwhen._sync.seam import sleep
 from everwhen._sync.store import Store
 from everwhen.commits import stored_query
@@ -114,6 +114,7 @@ class TableFollower(LeasedFollower):
         self.position = self._kept = 0
 
     def take(self, page: Page) -> None:
+        self._look_at_erasures()
         wanted = self.of.after(self.position)
         asked = stored_query(wanted, self._store._codec)
         events = events_of_page(page, asked, wanted, self._store._codec, typed=True)
@@ -199,6 +200,7 @@ class TableFollower(LeasedFollower):
     def retry(self) -> int:
         """Apply the parked events, each stream's in order; how many are parked after that."""
         failed: set[str] = set()
+        self._look_at_erasures()
         for parked in self.parked():
             if parked.stream in failed:
                 continue
@@ -209,7 +211,7 @@ class TableFollower(LeasedFollower):
                 self._backend.transact(unpark)
             except _Failed as failure:
                 failed.add(parked.stream)
-                why = reason(failure.__cause__)
+                why = self._noted(failure.__cause__)
                 again = msgspec.structs.replace(parked, error=why, at=from_micros(now_micros()))
                 self._backend.transact(partial(self._park_again, parked=again))
         left = self.parked()
@@ -280,6 +282,7 @@ class TableFollower(LeasedFollower):
         known = transaction.checkpoint(self._build.record) or self._live(transaction)
         if known is None:
             return
+        self._look_at_erasures()
         record, position = record_of(known), known.position
         if self.on_error.then == "park":  # others may have parked and retried meanwhile
             parked = parked_of(transaction.checkpoints(self._build.parked), self._build)
@@ -327,11 +330,11 @@ class TableFollower(LeasedFollower):
             if isinstance(error, StorageError) and not isinstance(error, StatementError):
                 raise
             if self.on_error.then == "halt":
-                raise InlineError(self.name, event.position, reason(error)) from error
+                raise InlineError(self.name, event.position, self._told(error)) from error
             transaction.execute("ROLLBACK TO everwhen_inline")
             if self.on_error.then == "skip":
                 return False
-            self._park(transaction, event, reason(error))
+            self._park(transaction, event, self._noted(error))
             self._parked.add(event.stream)
         finally:
             transaction.execute("RELEASE everwhen_inline")

@@ -1,0 +1,95 @@
+"""What is told of a failure in an application's own code.
+
+An exception's message can quote personal data, and what is told of it stays: in a log, with a
+projection's position, with an event that was parked. So in a store with a vault only the
+exception's class and the place in the code are told in the open. The message is kept beside them
+sealed, as snapshots are: readable until the next subject is forgotten, and then never again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import traceback
+from pathlib import Path
+from typing import Final
+
+from everwhen.errors import (
+    InlineError,
+    ProjectionError,
+    SealedError,
+    SnapshotError,
+    StatementError,
+    StorageError,
+    VaultError,
+)
+from everwhen.vault import Vault
+
+_SEALED: Final = "\n$sealed:"
+_HERE: Final = str(Path(__file__).parent)
+
+
+def told(failure: BaseException | None, vault: Vault | None) -> str:
+    """What may be logged and shown: with a vault, nothing that an application has put in words."""
+    name = type(failure).__name__
+    if vault is None or failure is None or _is_ours(failure):
+        return f"{name}: {failure}"
+    return f"{name}{_place(failure)}"
+
+
+def noted(failure: BaseException | None, vault: Vault | None, erasures: int) -> str:
+    """What may be kept: the same, with the message sealed behind it.
+
+    ``erasures`` is how many subjects had been forgotten when the events were read that it may
+    quote; it is left out where that isn't so any more.
+    """
+    brief = told(failure, vault)
+    if vault is None or failure is None or _is_ours(failure):
+        return brief
+    try:
+        sealed = vault.seal_snapshot(str(failure).encode("utf-8", "replace"), _bound(brief))
+        if vault.erasures != erasures:
+            return brief
+    except VaultError:
+        return brief
+    return f"{brief}{_SEALED}{base64.b64encode(sealed).decode()}"
+
+
+def read_back(text: str, vault: Vault | None) -> str:
+    """What was noted, with its message while that can be opened."""
+    brief, mark, sealed = text.partition(_SEALED)
+    if not mark or vault is None:
+        return brief
+    try:
+        message = vault.open_snapshot(base64.b64decode(sealed), _bound(brief))
+    except (binascii.Error, VaultError):
+        message = None
+    if message is None:
+        return f"{brief} (the message went when somebody was forgotten)"
+    return f"{brief}: {message.decode()}"
+
+
+def _is_ours(failure: BaseException) -> bool:
+    """Whether its words are all our own, and have no value in them."""
+    if isinstance(failure, SnapshotError):
+        return failure.__cause__ is None
+    if isinstance(failure, StorageError):
+        return not isinstance(failure, StatementError)
+    return isinstance(failure, ProjectionError | InlineError | SealedError)
+
+
+def _place(failure: BaseException) -> str:
+    """Where in the application it was raised, or else where in here."""
+    theirs = ours = ""
+    for frame, line in traceback.walk_tb(failure.__traceback__):
+        code = frame.f_code
+        place = f" at {Path(code.co_filename).name}:{line} in {code.co_qualname}"
+        if code.co_filename.startswith(_HERE):
+            ours = place
+        else:
+            theirs = place
+    return theirs or ours
+
+
+def _bound(brief: str) -> bytes:
+    return f"everwhen-failure/v1\n{brief}".encode()
