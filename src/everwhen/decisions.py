@@ -275,11 +275,7 @@ def command_of(event: RecordedEvent[Any]) -> RecordedCommand | None:
 
 def recorded_with(stored: StoredSlice, sealing: Sealing | None) -> RecordedCommand | None:
     """The command that was recorded with a slice's commit."""
-    extra = commit_metadata(stored).extras.get(COMMAND_EXTRA)
-    try:
-        recorded = None if extra is None else msgspec.convert(extra, RecordedCommand)
-    except msgspec.ValidationError:
-        return None
+    recorded = _command_in(commit_metadata(stored).extras)
     if recorded is None or sealing is None:
         return recorded
     return opened_command(recorded, command_place(UUID(bytes=stored.commit_id)), sealing)
@@ -303,16 +299,40 @@ def moved_command(
     extras: Mapping[str, Any], old_id: UUID, new_id: UUID, sealing: Sealing
 ) -> dict[str, Any]:
     """A commit's extras for another commit, with the command in them sealed for its new place."""
+    return closed_command(shown_command(extras, old_id, sealing), new_id, sealing)
+
+
+def shown_command(extras: Mapping[str, Any], commit_id: UUID, sealing: Sealing) -> dict[str, Any]:
+    """A commit's extras with what is personal in the command opened, and marked.
+
+    Raises `SealedError`.
+    """
+    recorded = _command_in(extras)
+    if recorded is None:
+        return dict(extras)
+    opened = opened_command(recorded, command_place(commit_id), sealing, marked=True)
+    return {**extras, COMMAND_EXTRA: {**extras[COMMAND_EXTRA], "data": opened.data}}
+
+
+def closed_command(extras: Mapping[str, Any], commit_id: UUID, sealing: Sealing) -> dict[str, Any]:
+    """A commit's extras with what is marked as personal in the command sealed.
+
+    Raises `ErasedSubjectError`.
+    """
+    recorded = _command_in(extras)
+    if recorded is None:
+        return dict(extras)
+    place = command_place(commit_id)
+    data = sealing.seal_plain(recorded.type, _COMMAND, place, encode_json(recorded.data))
+    return {**extras, COMMAND_EXTRA: {**extras[COMMAND_EXTRA], "data": decode_json(data)}}
+
+
+def _command_in(extras: Mapping[str, Any]) -> RecordedCommand | None:
     extra = extras.get(COMMAND_EXTRA)
     try:
-        recorded = msgspec.convert(extra, RecordedCommand)
+        return None if extra is None else msgspec.convert(extra, RecordedCommand)
     except msgspec.ValidationError:
-        return dict(extras)
-    opened = opened_command(recorded, command_place(old_id), sealing, marked=True)
-    data = sealing.seal_plain(
-        opened.type, _COMMAND, command_place(new_id), encode_json(opened.data)
-    )
-    return {**extras, COMMAND_EXTRA: {"type": opened.type, "data": decode_json(data)}}
+        return None
 
 
 _COMMAND: Final = 0

@@ -64,6 +64,7 @@ from everwhen.backends.sqlite import SqliteEngine
 from everwhen.clock import Clock
 from everwhen.commits import Commit, Write
 from everwhen.decisions import Decisions
+from everwhen.exchange.errors import ImportFormatError
 from everwhen.failures import noted, read_back, told
 from everwhen.snapshots import subject_of
 from everwhen.testing import ContractTest, contract_tests
@@ -706,6 +707,61 @@ def test_an_export_is_encrypted_unless_wished_otherwise(tmp_path: Path, vault: V
                 assert (_all(copy, "s"))[0].name == Erased("ada")
         shutil.rmtree(files)
     assert not _traces(tmp_path)
+
+
+def test_commands_are_exported_as_events_are(tmp_path: Path, vault: Vault) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    second = Vault(tmp_path / "second.vault", vault.keys)
+    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        bus = CommandBus(store, decisions)
+        bus.send(Join("eve", "Eve"))
+        store.forget("eve")
+        bus.send(Join("ada", NAME))
+        ada = Query().stream("player-ada")
+        export_events(store, files / "sealed.jsonl")
+        export_events(store, files / "sealed-part.jsonl", query=ada)
+        assert not _traces(files)
+        export_events(store, files / "plain.jsonl", plaintext=True)
+        export_events(store, files / "plain-part.jsonl", query=ada, plaintext=True)
+        lines = (files / "plain.jsonl").read_text().splitlines()
+        said = [json.loads(json.loads(line).get("ewcommitextras", "null")) for line in lines]
+        assert said == [
+            {"command": {"type": "Join", "data": {"player": "eve", "name": {"$erased": "eve"}}}},
+            None,
+            {"command": {"type": "Join", "data": {"player": "ada", "name": _personal(NAME)}}},
+        ]
+        for name, key in [
+            ("sealed", vault),
+            ("sealed-part", vault),
+            ("plain", second),
+            ("plain-part", second),
+        ]:
+            file = tmp_path / f"{name}.db"
+            with open_store(file, events=TYPES, vault=key) as copy:
+                for written in (True, False):
+                    report = import_events(copy, files / f"{name}.jsonl")
+                    assert (report.repeated == 0) is written
+                found = {e.stream: command_of(e) for e in copy.read()}
+                restored = {s: decisions.restored(c) for s, c in found.items() if c is not None}
+                assert restored.pop("player-ada") == Join("ada", NAME)
+                assert list(restored.values()) == [Join("eve", Erased("eve"))] * len(restored)
+        with open_store("memory:") as copy:
+            with pytest.raises(ImportFormatError, match="no vault"):
+                import_events(copy, files / "plain.jsonl")
+        with open_store(tmp_path / "plain.db", events=TYPES, vault=second) as copy:
+            copy.forget("ada")
+            (event,) = [e for e in copy.read(ada)]
+            recorded = command_of(event)
+            assert recorded is not None
+            assert decisions.restored(recorded) == Join("ada", Erased("ada"))
+        second.close()
+        shutil.rmtree(files)
+    assert not _traces(tmp_path)
+
+
+def _personal(value: str) -> dict[str, str]:
+    return {"$personal": value, "subject": "ada"}
 
 
 @pytest.mark.parametrize("test", contract_tests(SqliteEngine.capabilities), ids=repr)

@@ -22,7 +22,14 @@ from everwhen._async.seam import sleep
 from everwhen._async.store import Store
 from everwhen.contract import Checkpoint, EncodedCommit, Outcome, Receipt, to_micros
 from everwhen.errors import CommitIdError, EverwhenError, InvalidCommitError
-from everwhen.exchange.entries import Entrance, Foreign, Importable, Restored, sealed_again
+from everwhen.exchange.entries import (
+    Entrance,
+    Foreign,
+    Importable,
+    Restored,
+    sealed_again,
+    settled,
+)
 from everwhen.exchange.errors import DamagedInputError, ImportFormatError
 from everwhen.exchange.formats import format_of
 from everwhen.exchange.records import (
@@ -36,7 +43,7 @@ from everwhen.exchange.records import (
 )
 from everwhen.exchange.sorting import Sorter
 from everwhen.exchange.sources import Location, Source
-from everwhen.sealing import PERSONAL
+from everwhen.sealing import PERSONAL, SEALED
 
 _READ_AT_ONCE: Final = 500
 _BATCH_EVENTS: Final = 1_000
@@ -230,9 +237,10 @@ class _Import:
 
         Raises `ImportFormatError` where there is no vault to do that by.
         """
-        if not any(PERSONAL in entry.data for entry in item.entries):
-            return item
-        sealing = self._store._codec.sealing
+        sealing, metadata = self._store._codec.sealing, item.metadata or b""
+        if not any(PERSONAL in text for text in (metadata, *(e.data for e in item.entries))):
+            is_moved = item.id != item.origin and SEALED in metadata
+            return settled(item, sealing) if is_moved and sealing is not None else item
         if sealing is None:
             why = "it has personal data, and the store no vault to encrypt it by; open it with one"
             raise ImportFormatError(self._source.name, item.line, why)

@@ -41,8 +41,9 @@ def export_events(
     they are stored; the other formats as they read today, upcast.
 
     Personal fields of a store with a vault are exported encrypted, for a store with the same vault.
-    With ``plaintext`` they are readable, each marked with whose it is; JSON Lines are encrypted
-    again when they are imported into a store with a vault. No erasure reaches such a file.
+    With ``plaintext`` they are readable, in events and in the commands that led to them, each
+    marked with whose it is; JSON Lines are encrypted again when they are imported into a store with
+    a vault. No erasure reaches such a file.
 
     Raises `ExchangeFileError` where the file exists, unless ``overwrite``, or can't be written.
     """

@@ -35,6 +35,7 @@ from uuid import UUID
 import msgspec
 
 from everwhen.codec import EntryMetadata, encode_json
+from everwhen.decisions import shown_command
 from everwhen.exchange.moments import text_of
 from everwhen.exchange.records import Item, Text
 from everwhen.exchange.restoring import items_of
@@ -160,18 +161,21 @@ class CloudEventsText:
         """What the events of a slice have in common."""
         stored = event._slice
         metadata = commit_metadata(stored)
+        extras, sealing, own_id = metadata.extras, event._codec.sealing, stored.commit_id
+        if sealing is not None and extras:
+            extras = shown_command(extras, UUID(bytes=own_id), sealing)
         return {
             "source": self._source,
             "subject": stored.stream,
             "datacontenttype": "application/json",
             "recordedtime": text_of(stored.recorded_at),
-            "ewcommit": str(UUID(bytes=stored.commit_id)),
+            "ewcommit": str(UUID(bytes=own_id)),
             "ewpart": self._part,
             "causationid": metadata.causation_id,
             "correlationid": metadata.correlation_id,
             "ewuser": metadata.user_id,
             "ewsource": metadata.source,
-            "ewcommitextras": encode_json(metadata.extras).decode() if metadata.extras else "",
+            "ewcommitextras": encode_json(extras).decode() if extras else "",
         }
 
 

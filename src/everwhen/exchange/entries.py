@@ -8,7 +8,7 @@ that an import can be repeated after an interruption, at any point, and writes n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -24,15 +24,17 @@ from everwhen.contract import (
     EncodedSlice,
     from_micros,
 )
-from everwhen.errors import EverwhenError, InvalidEventError
+from everwhen.decisions import closed_command, moved_command
+from everwhen.errors import EverwhenError, InvalidEventError, SealedError
 from everwhen.events import NewEvent, UnknownEvent
 from everwhen.exchange.moments import text_of
 from everwhen.exchange.records import UNTIMED, Record, RestoredCommit, RestoredEntry
-from everwhen.metadata import NO_METADATA, current_metadata
+from everwhen.metadata import NO_METADATA, CommitMetadata, current_metadata
 from everwhen.sealing import Sealing
 from everwhen.validation import check_stream, check_tags, check_text, check_type_name
 
 _ORDINAL_BITS: Final = 40
+_decode_metadata: Final = msgspec.json.Decoder(CommitMetadata).decode
 
 
 class _Extra(msgspec.Struct, omit_defaults=True, gc=False):
@@ -127,17 +129,44 @@ class Restored:
 
 
 def sealed_again(commit: RestoredCommit, sealing: Sealing) -> RestoredCommit:
-    """The commit, with the personal values that are marked in it encrypted.
+    """The commit, with the personal values that are marked in it and its command encrypted.
 
     Raises `ErasedSubjectError`.
     """
+    own = UUID(bytes=commit.id)
     entries: list[RestoredEntry] = []
     for index, entry in enumerate(commit.entries):
-        own_id = entry.event_id or f"{UUID(bytes=commit.id)}/{index}"
+        own_id = entry.event_id or f"{own}/{index}"
         data = sealing.seal_plain(entry.type, entry.schema_version, own_id, entry.data)
         entries.append(msgspec.structs.replace(entry, data=data))
     slices = slices_of((entry, entry_of(entry, entry.occurred_at)) for entry in entries)
-    return msgspec.structs.replace(commit, entries=entries, slices=slices)
+    metadata = _changed(commit.metadata, lambda extras: closed_command(extras, own, sealing))
+    return msgspec.structs.replace(commit, entries=entries, slices=slices, metadata=metadata)
+
+
+def settled(commit: RestoredCommit, sealing: Sealing) -> RestoredCommit:
+    """The commit, with a command that is encrypted in it encrypted for the id that it has here.
+
+    A command of which the keys aren't here stays as it is.
+    """
+    before, now = UUID(bytes=commit.origin), UUID(bytes=commit.id)
+    try:
+        metadata = _changed(
+            commit.metadata, lambda extras: moved_command(extras, before, now, sealing)
+        )
+    except SealedError:
+        return commit
+    return msgspec.structs.replace(commit, metadata=metadata)
+
+
+def _changed(
+    metadata: bytes | None, change: Callable[[Mapping[str, Any]], dict[str, Any]]
+) -> bytes | None:
+    """A commit's stored metadata with other extras."""
+    if metadata is None:
+        return None
+    decoded = _decode_metadata(metadata)
+    return encode_json(msgspec.structs.replace(decoded, extras=change(decoded.extras)))
 
 
 class Foreign:

@@ -55,6 +55,7 @@ class RestoredEntry(msgspec.Struct, gc=False):
 class RestoredCommit(msgspec.Struct):
     """A commit as another store had it. ``id`` is 16 bytes, ``recorded_at`` in microseconds.
 
+    ``origin`` is the id that it had there: the same, unless the export was a selection.
     ``before`` has each stream's version before the commit, and is empty where the export was a
     selection. ``slices`` are as the store had them, ``entries`` what they are made of.
     """
@@ -67,6 +68,7 @@ class RestoredCommit(msgspec.Struct):
     position: int
     slices: tuple[EncodedSlice, ...]
     entries: list[RestoredEntry]
+    origin: bytes
 
     @property
     def events(self) -> int:

@@ -233,6 +233,7 @@ class _Restoring:
             _number(self._lines[-1][1].ewposition, "position"),
             slices,
             entries,
+            own_id,
         )
 
     def _time_of(self, first: _Line) -> int:
