@@ -25,6 +25,7 @@ import msgspec
 
 from everwhen.errors import InvalidPathError
 from everwhen.fold import IMMUTABLE
+from everwhen.personal import Erased
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ class Kind(enum.Enum):
 @_per_class
 def kind_of(cls: type[Any]) -> Kind:
     """What parts the values of this type have."""
-    if issubclass(cls, (*IMMUTABLE, abc.Set, bytearray, memoryview, type)):
+    if issubclass(cls, (*IMMUTABLE, Erased, abc.Set, bytearray, memoryview, type)):
         return Kind.LEAF
     if field_names(cls):
         return Kind.RECORD

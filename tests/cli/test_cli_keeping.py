@@ -35,6 +35,35 @@ def test_a_person_is_forgotten_from_the_command_line(
     assert shell(*vault, "append", store, "p-ada", "Joined", data).code == 1
 
 
+def test_what_was_erased_is_shown_to_people_as_that(
+    shell: Shell, tmp_path: Path, vault: tuple[str, str]
+) -> None:
+    store = tmp_path / "s.db"
+    assert shell("keys", "new", tmp_path / "people.vault.key").code == 0
+    value = {"$personal": "Ada", "subject": "ada"}
+    data = json.dumps({"name": value, "more": [value]})
+    assert shell(*vault, "append", store, "p-ada", "Joined", data, "--create").code == 0
+    assert shell(*vault, "append", store, "p-ada", "Left", '{"name": "gone"}').code == 0
+    assert shell(*vault, "forget", store, "ada", "--apply").code == 0
+    for command in (
+        ["read", store],
+        ["tail", store, "--limit", "1"],
+        ["at", store, "1", "p-ada"],
+        ["at", store, "1"],
+        ["diff", store, "start", "1", "p-ada"],
+        ["history", store, "name", "p-ada"],
+        ["blame", store, "more", "p-ada"],
+        ["replay", store, "p-ada"],
+    ):
+        shown = shell.process(*vault, *command, FORCE_COLOR="1", COLUMNS="200", NO_COLOR="1")
+        assert shown.code == 0, shown.err
+        assert "(erased)" in shown.out, command
+        assert "$erased" not in shown.out, command
+        piped = shell(*vault, *command)
+        assert "$erased" in piped.out, command
+        assert "(erased)" not in piped.out, command
+
+
 def test_without_a_vault_or_its_key_it_says_what_is_missing(
     shell: Shell, tmp_path: Path, vault: tuple[str, str]
 ) -> None:

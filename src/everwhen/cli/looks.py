@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from rich.text import Text
 from everwhen.moments import age_of
 
 _KILO: Final = 1000
+_ERASED: Final = re.compile(r'\{"\$erased":"(?:[^"\\]|\\.)*"\}')
 _PALETTE: Final = (
     "cyan",
     "green",
@@ -71,7 +73,10 @@ def data_look(data: Mapping[str, Any]) -> Text:
 
 
 def value_look(value: object) -> Text:
-    """A value: text bare where that is clear, numbers and the like coloured, the rest as JSON."""
+    """A value: text bare where that is clear, numbers and the like coloured, the rest as JSON.
+
+    Whatever was erased is shown as ``(erased)``, also within.
+    """
     match value:
         case str() if value and value.isprintable() and " " not in value:
             return Text(value)
@@ -91,7 +96,7 @@ def shown_name(name: str) -> str:
 
 
 def _json(value: object) -> str:
-    text = msgspec.json.encode(value, enc_hook=str).decode()
+    text = _ERASED.sub("(erased)", msgspec.json.encode(value, enc_hook=str).decode())
     return text if text.isprintable() else ascii(text)
 
 

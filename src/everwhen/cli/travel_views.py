@@ -225,8 +225,10 @@ class BlameView:
 
         from everwhen.cli import looks
 
-        event = entry.event
-        first = (Text(text_of(entry.path) or "state"), looks.value_look(plain(entry.value)))
+        event, path, value = entry.event, entry.path, plain(entry.value)
+        if path and path[-1] == "$erased":
+            path, value = path[:-1], {"$erased": value}
+        first = (Text(text_of(path) or "state"), looks.value_look(value))
         if event is None:
             return *first, Text(), Text("from the start", "dim"), Text(), Text()
         return (

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from everwhen.paths import MISSING, Kind, key_text, kind_of, names_in
+from everwhen.personal import Erased
 
 _LEAST: Final = 8
 _DEEP: Final = 4
@@ -18,7 +19,7 @@ _DEEP: Final = 4
 def sketch(value: Any, width: int = 60) -> str:
     """A value as text of about so many characters; large values are cut, with counts.
 
-    The cost is that of what is shown, not that of the value.
+    Whatever was erased is ``(erased)``. The cost is that of what is shown, not that of the value.
     """
     return _sketched(value, width, 0)
 
@@ -35,6 +36,8 @@ def size_of(value: Any) -> int:
 
 
 def _sketched(value: Any, width: int, depth: int) -> str:
+    if _is_erased(value):
+        return "(erased)"
     kind = kind_of(type(value))
     if kind is Kind.LEAF:
         return _leaf(value, width)
@@ -58,6 +61,13 @@ def _sketched(value: Any, width: int, depth: int) -> str:
         found.append(text)
         room -= len(text) + 2
     return f"{opens}{', '.join(found)}{closes}"
+
+
+def _is_erased(value: Any) -> bool:
+    """Whether it stands for personal data of somebody who was forgotten, typed or in plain data."""
+    if isinstance(value, dict) and len(value) == 1:
+        return isinstance(value.get("$erased"), str)
+    return isinstance(value, Erased)
 
 
 def _parts(value: Any, kind: Kind) -> Iterator[tuple[str, Any]]:
