@@ -186,8 +186,12 @@ class KeyFile(KeyRing):
         text = new_key(clock(), expires_at).line + "\n"
         try:
             write_secret(file.path, text.encode())
+        except FileExistsError as error:
+            raise VaultError(
+                f"{file.path}: is there already; a key is never overwritten, name another file"
+            ) from error
         except OSError as error:
-            raise VaultError(f"{file.path}: no key can be made there: {error}") from error
+            raise VaultError(f"{file.path}: no key can be made there: {error.strerror}") from error
         return file
 
     def add(self, *, expires_at: datetime | None = None) -> WrappingKey:

@@ -26,7 +26,18 @@ def audited(shell: Shell) -> Path:
     path = shell.folder / "shop.db"
     open_store(path).close()
     for words in (
-        ("login", "web", "--user", "ann", "--ip", "192.0.2.7", "--session", "s1"),
+        (
+            "login",
+            "web",
+            "-u",
+            "ann",
+            "--ip",
+            "192.0.2.7",
+            "--session",
+            "s1",
+            "--user-agent",
+            "x/1",
+        ),
         ("Update", "accounts/7/limit", "-u", "ann", "-d", "from=5", "-d", "to=many", "-d", "x={}"),
         ("permission-grant", "accounts/7", "--user", "bob", "--reason", "not his to give"),
     ):
@@ -48,6 +59,7 @@ def test_search(shell: Shell, audited: Path) -> None:
     for words, positions in (
         (("--user", "ann"), [2, 1]),
         (("--resource", "accounts"), [3, 2]),
+        (("--resource", "accounts/"), [3, 2]),
         (("--result", "failure"), [3]),
         (("--action", "LOGIN"), [1]),
         (("--text", "MANY"), [2]),
@@ -59,6 +71,7 @@ def test_search(shell: Shell, audited: Path) -> None:
         assert [record["position"] for record in found.records] == positions
     (record,) = shell("audit", "query", audited, "--action", "login", "--json").records
     assert (record["ip_address"], record["session"]) == ("192.0.2.7", "s1")
+    assert record["user_agent"] == "x/1"
 
 
 def test_a_terminal_shows_a_table(
@@ -79,11 +92,16 @@ def test_what_is_wrong_is_said(shell: Shell, audited: Path) -> None:
         (("query", "nowhere.db"), 66, "nowhere.db"),
         (("log", audited, "login", "web", "--ip", "here"), 1, "ip_address"),
         (("log", audited, "login", "web", "-d", "x"), 2, "NAME=VALUE"),
+        (("log", audited, "login", "web", "-d", "x=1", "-d", "x=2"), 2, "given before"),
+        (("log", audited, "login", "web", "--partial", "--reason", "no"), 2, "say one of them"),
+        (("export", audited, audited, "--overwrite"), 2, "name another"),
+        (("export", audited, f"{audited}-wal", "--overwrite"), 2, "name another"),
         (("export", audited, "-", "--format", "xml"), 2, "ocsf and csv"),
         (("recover", audited, "fallback", "--key-file", "missing"), 66, "missing"),
     ):
         done = shell("audit", *words)
         assert (done.code, said in done.err) == (code, True), done.err
+    assert len(shell("audit", "query", audited).rows) == 3
 
 
 def test_export(shell: Shell, audited: Path) -> None:

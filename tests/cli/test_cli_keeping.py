@@ -67,6 +67,50 @@ def test_what_was_erased_is_shown_to_people_as_that(
 def test_without_a_vault_or_its_key_it_says_what_is_missing(
     shell: Shell, tmp_path: Path, vault: tuple[str, str]
 ) -> None:
+    store = tmp_path / "s.db"
     assert shell("keys", "list").code == 2
-    lacking = shell(*vault, "keys", "list")
+    lacking = shell(*vault, "append", store, "p-ada", "Joined", "--create")
     assert (lacking.code, "everwhen keys new" in lacking.err) == (66, True)
+
+
+def test_a_mistyped_vault_is_never_made_by_what_only_asks_or_destroys(
+    shell: Shell, tmp_path: Path, vault: tuple[str, str]
+) -> None:
+    store, key = tmp_path / "s.db", tmp_path / "people.vault.key"
+    assert shell("keys", "new", key).code == 0
+    data = '{"name": {"$personal": "Ada Lovelace", "subject": "ada"}}'
+    assert shell(*vault, "append", store, "p-ada", "Joined", data, "--create").code == 0
+    wrong = ("--vault", tmp_path / "poeple.vault", "--key", key)
+    for words in (
+        ("keys", "list"),
+        ("keys", "rotate"),
+        ("read", store),
+        ("audit", "query", store),
+        ("forget", store, "ada"),
+        ("forget", store, "ada", "--apply"),
+    ):
+        done = shell(*wrong, *words)
+        assert (done.code, "no such vault" in done.err) == (66, True), words
+    assert not (tmp_path / "poeple.vault").exists()
+    assert len(shell(*vault, "read", store).rows) == 1, "no erasure is recorded"
+
+
+def test_what_the_store_rests_on_is_never_written_over(
+    shell: Shell, tmp_path: Path, vault: tuple[str, str]
+) -> None:
+    store, key = tmp_path / "s.db", tmp_path / "people.vault.key"
+    assert shell("keys", "new", key).code == 0
+    again = shell("keys", "new", key)
+    assert (again.code, "never overwritten" in again.err) == (77, True), again.err
+    assert shell(*vault, "append", store, "p-ada", "Joined", "--create").code == 0
+    for path in (store, key, tmp_path / "people.vault"):
+        before = path.read_bytes()
+        for words in (
+            ("export", store, path, "--format", "jsonl", "--overwrite"),
+            ("audit", "export", store, path, "--overwrite"),
+            ("prove", store, 1, "--output", path),
+        ):
+            done = shell(*vault, *words)
+            assert (done.code, "name another" in done.err) == (2, True), done.err
+        assert path.read_bytes() == before
+    assert shell(*vault, "forget", store, "").code != 0

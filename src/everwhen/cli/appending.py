@@ -97,7 +97,9 @@ def append(
     )
     belief = _belief(expected)
     types = event_types(events)
-    with existing(store, branch=branch, write=True, create=create, events=types) as opened:
+    with existing(
+        store, branch=branch, write=True, create=create, new_vault=True, events=types
+    ) as opened:
         receipt = opened.append(
             stream,
             [event],

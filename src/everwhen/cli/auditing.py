@@ -26,6 +26,7 @@ from everwhen.cli.exits import NO_INPUT, USAGE, Stop
 from everwhen.cli.here import given_moment
 from everwhen.cli.opening import existing_branch, given_vault, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
+from everwhen.cli.outputs import check_output
 from everwhen.cli.terminal import Column, Output
 from everwhen.cli.views import utc
 
@@ -101,14 +102,19 @@ def log(
         typer.Option("--detail", "-d", metavar="NAME=VALUE", help="A detail. Repeat."),
     ] = None,
     ip_address: Annotated[str | None, typer.Option("--ip", metavar="ADDRESS")] = None,
+    user_agent: Annotated[
+        str | None, typer.Option("--user-agent", metavar="TEXT", help="With what program.")
+    ] = None,
     session: Annotated[str | None, typer.Option(metavar="ID")] = None,
     correlation: CorrelationOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Write an entry into the log."""
+    if partial and reason is not None:
+        raise Stop("it failed (--reason) or succeeded in part (--partial): say one of them", USAGE)
     result = AuditResult.PARTIAL_SUCCESS if partial else AuditResult.SUCCESS
-    with _opened(store, branch, write=True) as audit:
+    with _opened(store, branch, write=True, new_vault=True) as audit:
         entry = audit.entry(
             _one_of(AuditAction, action, "action"),
             resource,
@@ -117,6 +123,7 @@ def log(
             details=_details(detail or []),
             user=user,
             ip_address=ip_address,
+            user_agent=user_agent,
             session=session,
             correlation=correlation,
         )
@@ -186,6 +193,7 @@ def export(
     form = "csv" if format_ == "csv" else "ocsf"
     if form != format_:
         raise Stop(f"--format {format_}: there are ocsf and csv", USAGE)
+    check_output(file, store)
     wanted = _filter(user, action, resource, result, since, until, correlation, text)
     with _opened(store, branch) as audit:
         lines = audit.export("csv" if form == "csv" else "ocsf", wanted)
@@ -318,6 +326,7 @@ def _opened(
     branch: str | None,
     *,
     write: bool = False,
+    new_vault: bool = False,
     fallback: AuditFallback | None = None,
 ) -> Iterator[AuditLog]:
     """The log of a store that is there, for somebody who may see all of it."""
@@ -325,7 +334,7 @@ def _opened(
     if path is not None and not path.exists():
         raise Stop(f"{path}: there is no such file; check the path", NO_INPUT)
     with ExitStack() as stack:
-        vault = given_vault()
+        vault = given_vault(create=new_vault)
         if vault is not None:
             stack.enter_context(vault)
         store = stack.enter_context(
@@ -379,6 +388,8 @@ def _details(given: list[str]) -> dict[str, Any]:
         name, sign, value = one.partition("=")
         if not sign or not name:
             raise Stop(f"--detail {one}: write it as NAME=VALUE", USAGE)
+        if name in details:
+            raise Stop(f"--detail {one}: {name} was given before; give each detail once", USAGE)
         try:
             read = msgspec.json.decode(value)
         except msgspec.DecodeError:

@@ -11,6 +11,7 @@ from everwhen.cli.exits import USAGE, Stop
 from everwhen.cli.opening import existing, given_vault
 from everwhen.cli.options import JsonOption, StoreArgument
 from everwhen.cli.terminal import Output
+from everwhen.vault import check_subject
 
 
 def register(app: typer.Typer) -> None:
@@ -101,6 +102,7 @@ def forget(
         vault = opened.vault
         if vault is None:
             raise Stop("say where the keys are: everwhen --vault FILE forget …", USAGE)
+        check_subject(subject)
         if not apply:
             found, known = vault.subjects(subject), vault.is_forgotten(subject)
             out.fields({"subject": subject, "keys_of": found, "forgotten": known})

@@ -30,12 +30,13 @@ def existing(
     branch: str | None = None,
     write: bool = False,
     create: bool = False,
+    new_vault: bool = False,
     events: EventTypes | None = None,
 ) -> Iterator[Store]:
     """The store at the location: read-only unless asked, and made only with ``create``.
 
-    With ``branch`` that branch of it. Raises `Stop` where there is no store,
-    `UnknownBranchError`, and what `open_store` raises.
+    With ``branch`` that branch of it; ``new_vault`` as in `given_vault`. Raises `Stop` where there
+    is no store, `UnknownBranchError`, and what `open_store` raises.
     """
     if location.lower().startswith("memory:"):
         raise Stop(f"{location} is empty and gone with the command; name a file", USAGE)
@@ -44,7 +45,7 @@ def existing(
         mend = "create it with --create" if write else "check the path"
         raise Stop(f"{path}: there is no such store; {mend}", NO_INPUT)
     with ExitStack() as held:
-        vault = given_vault()
+        vault = given_vault(create=new_vault)
         if vault is not None:
             held.enter_context(vault)
         store = held.enter_context(
@@ -63,17 +64,36 @@ def vault_words() -> tuple[str | None, str | None]:
     return _VAULT.get()
 
 
-def given_vault() -> Vault | None:
+def given_vault(*, create: bool = False) -> Vault | None:
     """The vault that ``--vault`` names, opened; None where none is named.
 
-    Raises `VaultError` where it, or its key, can't be used.
+    It is made only with ``create``, for what writes: a wrong path must not look like a vault in
+    which nobody has keys. Raises `VaultError` where it, or its key, can't be used.
     """
-    path, key = _VAULT.get()
+    path = vault_file()
     if path is None:
         return None
-    name = key if key is not None else f"{path}.key"
-    scheme, _, variable = name.partition(":")
-    return Vault(path, KeyFromEnvironment(variable) if scheme == "env" else KeyFile(name))
+    scheme, _, variable = _key_of(path).partition(":")
+    keys = KeyFromEnvironment(variable) if scheme == "env" else KeyFile(_key_of(path))
+    return Vault(path, keys, create=create)
+
+
+def vault_file() -> Path | None:
+    """Where the vault lies that is given, if one is."""
+    path, _ = _VAULT.get()
+    return None if path is None else Path(path)
+
+
+def key_file() -> Path | None:
+    """Where the key of the given vault lies, if it is in a file."""
+    path = vault_file()
+    key = None if path is None else _key_of(path)
+    return None if key is None or key.startswith("env:") else Path(key)
+
+
+def _key_of(vault: Path) -> str:
+    _, key = _VAULT.get()
+    return key if key is not None else f"{vault}.key"
 
 
 _VAULT: Final = ContextVar[tuple[str | None, str | None]]("everwhen_vault", default=(None, None))

@@ -84,7 +84,8 @@ def _start(
         typer.Option(
             metavar="FILE",
             envvar="EVERWHEN_VAULT",
-            help="The vault with the keys of personal data; it is made where there is none.",
+            help="The vault with the keys of personal data; append, import and audit log make it "
+            "where there is none.",
         ),
     ] = None,
     key: Annotated[

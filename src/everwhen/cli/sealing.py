@@ -13,6 +13,7 @@ from everwhen import Store
 from everwhen.cli.exits import INTERRUPTED, NO, NO_INPUT, USAGE, Stop
 from everwhen.cli.opening import existing, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
+from everwhen.cli.outputs import check_output
 from everwhen.cli.signing_keys import (
     Quorum,
     known_key,
@@ -241,6 +242,8 @@ def prove(
     without the store, Everwhen or a network. Without --output it is written as it is.
     """
     merkle = _merkle()
+    if output is not None:
+        check_output(output, store)
     with existing(store, branch=branch) as opened:
         proof = merkle.MerkleLog(opened, _tiles(store, opened, log)).prove(position)
     data, out = proof.encode(), Output(json=json)

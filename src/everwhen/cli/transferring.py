@@ -24,6 +24,7 @@ from everwhen.cli.options import (
     TagOption,
     TypeOption,
 )
+from everwhen.cli.outputs import check_output
 from everwhen.cli.progress import shown
 from everwhen.cli.reading import filtered
 from everwhen.cli.terminal import Output
@@ -131,7 +132,7 @@ def import_(
         }
         chosen = msgspec.structs.replace(chosen, **given, **_roles(column or []))
     with (
-        existing(store, branch=branch, write=True, create=True) as opened,
+        existing(store, branch=branch, write=True, create=True, new_vault=True) as opened,
         shown(f"Importing {file}") as progress,
     ):
         began = time.perf_counter()
@@ -214,6 +215,7 @@ def export(
     JSON Lines of a whole store import as the very same store: events, ids, versions, positions
     and times. The file appears under its name only when it is complete. XES takes one --category.
     """
+    check_output(file, store)
     chosen = _format(file, format_)
     query = filtered(stream, category, type_, tag)
     if after is not None:
