@@ -19,7 +19,8 @@ class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which entries: those that fit all that is given.
 
     ``resource`` is a path, and stands for all below it too: ``accounts/7`` for
-    ``accounts/7/limit``, but not for ``accounts/70``. ``since`` is inclusive, ``until`` is not.
+    ``accounts/7/limit``, but not for ``accounts/70``; ``accounts/`` only for what lies
+    below it. ``since`` is inclusive, ``until`` is not.
     ``text`` is looked for in the reason and anywhere in the details, in upper and lower case.
     """
 
@@ -142,7 +143,7 @@ def allowed(policy: AuditPolicy, user: str | None, wanted: AuditFilter) -> bool:
 
 def is_below(resource: str, path: str) -> bool:
     """Whether a resource is the path itself, or lies below it."""
-    return resource == path or resource.startswith(path + "/")
+    return resource == path or resource.startswith(path if path.endswith("/") else path + "/")
 
 
 def _speaks_of(entry: AuditEntry, text: str) -> bool:

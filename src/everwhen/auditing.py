@@ -248,7 +248,7 @@ def tags_of(entry: AuditEntry) -> tuple[str, ...]:
 
 def resource_tag(prefix: str) -> str:
     """The tag that all resources at or below a path carry: its own, or that of one above it."""
-    return f"resource:{paths_above(prefix)[:_TAGGED_PARTS][-1]}"
+    return f"resource:{paths_above(prefix.rstrip('/'))[:_TAGGED_PARTS][-1]}"
 
 
 def paths_above(resource: str) -> list[str]:

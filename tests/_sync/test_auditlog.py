@@ -387,6 +387,30 @@ def test_a_recovery_fails_with_the_store_and_goes_on_later(tmp_path: Path) -> No
         assert [details["recovered"] for details in counts] == [250, 4]
 
 
+def test_a_recovery_gets_past_rotated_keys_and_forgotten_users(tmp_path: Path) -> None:
+    faults = Faults()
+    fallback = AuditFallback(tmp_path / "fallback", KEY)
+    with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "key")) as vault:
+        inner = open_store(tmp_path / "s.db", events=[AuditEntry], vault=vault)
+        with faulty(inner, faults) as store:
+            audit = logged(store, attempts=1, fallback=fallback)
+            entry = audit.entry(AuditAction.LOGIN, "web", user="ann", session="s1")
+            commit_id = uuid4()
+            faults.fail("append", 1)
+            assert (audit.record(entry, commit_id=commit_id)).position is None
+            vault.rotate(entry.subject)
+            audit.record(entry, commit_id=commit_id)
+            vault.forget("bob")
+            with context(user_id="bob"), origin(session="s2"):
+                report = audit.recover()
+            assert report is not None
+            assert (report.count, report.known) == (1, 1)
+            login, note = entries(audit)
+            assert (login.session, note.user, note.session) == ("s1", None, None)
+            assert note.details == {"recovered": 1, "head": report.head}
+            assert fallback.is_empty
+
+
 def test_a_torn_end_is_left_out_and_an_edited_file_is_refused(tmp_path: Path) -> None:
     faults = Faults()
     path = tmp_path / "fallback"

@@ -277,7 +277,11 @@ class AuditLog:
         if not commits:
             return 0
         known = 0
-        for outcome in self.store._backend.append(commits):
+        outcomes = self.store._backend.append(commits)
+        for commit, first in zip(commits, outcomes, strict=True):
+            outcome = first
+            if isinstance(outcome, CommitIdError):
+                outcome = self.store._judged_again(commit, outcome)
             if isinstance(outcome, EverwhenError):
                 raise outcome
             known += outcome.repeated
@@ -296,7 +300,12 @@ class AuditLog:
         entry = self.entry(
             AuditAction.SECURITY_EVENT, f"{_LOG_ITSELF}/fallback", result=result, details=details
         )
-        self.store.commit(Commit((write_of(entry),), None, commit_id))
+        vault = self.store.vault
+        if vault is not None and vault.is_forgotten(entry.subject):  # count and head are nobody's
+            entry = msgspec.structs.replace(
+                entry, user=None, ip_address=None, user_agent=None, session=None
+            )
+        self.store.commit(Commit((self.write_for(entry),), None, commit_id))
 
     def retire(self) -> tuple[str, ...]:
         """Destroy the keys of entries whose months are past the retention; whose they were.
