@@ -2,26 +2,32 @@
 
     python -m benchmarks.trust [--quick] [--json FILE]
 
-On SQLite files with the defaults, durable. Lines with the log on seal in the background of the
-same process, and the last seal counts as well. Rounds are taken in turn; figures are medians, and
-what counts are the ratios of one run.
+On SQLite files with the defaults, durable. With the log on, sealing goes on in the background: in
+the same process, or in one of its own, as ``everwhen checkpoint --every`` does it; the last seal
+counts as well. Rounds are taken in turn; figures are medians, and what counts are the ratios of one
+run.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
+import signal
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from everwhen import Commit, Event, Write, open_store
 from everwhen.aio import open_store as open_async
-from everwhen.merkle import MerkleLog, TileFolder
+from everwhen.merkle import MerkleLog, TileFolder, save_signer
 from everwhen.merkle.aio import MerkleLog as AsyncMerkleLog
 from everwhen_verify.notes import Signer
 from everwhen_verify.policy import Policy
@@ -35,51 +41,86 @@ class Noted(Event):
 SIGNER = Signer.generate("example.org/log")
 
 
-async def clients(folder: Path, count: int, appends: int, *, logged: bool) -> float:
+@contextmanager
+def sealed_apart(folder: Path) -> Iterator[None]:
+    """A process that seals the folder's store, until it has sealed all that was written within."""
+    save_signer(SIGNER, folder / "key")
+    command = [sys.executable, "-m", "everwhen.cli", "checkpoint", str(folder / "store.db")]
+    command += ["--log", str(folder / "log"), "--key-file", str(folder / "key"), "--every", "0.5"]
+    with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+
+
+async def clients(folder: Path, count: int, appends: int, where: str) -> float:
     """Durable single-event appends a second of so many tasks."""
     async with open_async(folder / "store.db", events=[Noted]) as store:
-        log: Any = AsyncMerkleLog(store, folder / "log", SIGNER) if logged else nullcontext()
+        here: Any = nullcontext()
+        if where == "here":
+            here = AsyncMerkleLog(store, folder / "log", SIGNER)
 
         async def work(client: int) -> None:
             for number in range(appends // count):
                 await store.append(f"s-{client}", [Noted(number)])
 
-        began = time.perf_counter()
-        async with log:
-            await asyncio.gather(*map(work, range(count)))
+        await store.append("first", [Noted(0)])
+        with sealed_apart(folder) if where == "apart" else nullcontext():
+            began = time.perf_counter()
+            async with here:
+                await asyncio.gather(*map(work, range(count)))
         return appends / (time.perf_counter() - began)
 
 
-def bulk(folder: Path, commits: int, events: int, *, logged: bool) -> float:
+def bulk(folder: Path, commits: int, events: int, where: str) -> float:
     """Events a second, in batches of commits of so many events."""
     with open_store(folder / "store.db", events=[Noted]) as store:
-        log: Any = MerkleLog(store, folder / "log", SIGNER) if logged else nullcontext()
-        began = time.perf_counter()
-        with log:
-            for start in range(0, commits, 1_000):
-                store.commit_batch(
-                    Commit([Write(f"s-{n % 1_000}", [Noted(n)] * events)])
-                    for n in range(start, start + 1_000)
-                )
+        here: Any = MerkleLog(store, folder / "log", SIGNER) if where == "here" else nullcontext()
+        store.append("first", [Noted(0)])
+        with sealed_apart(folder) if where == "apart" else nullcontext():
+            began = time.perf_counter()
+            with here:
+                for start in range(0, commits, 1_000):
+                    store.commit_batch(
+                        Commit([Write(f"s-{n % 1_000}", [Noted(n)] * events)])
+                        for n in range(start, start + 1_000)
+                    )
         return commits * events / (time.perf_counter() - began)
 
 
-def appending(folder: Path, scale: int, rounds: int) -> dict[str, tuple[float, float]]:
-    """Rates with the log off and on."""
+def appending(folder: Path, scale: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Rates with the log off, on in the same process, and on in one of its own."""
     jobs: dict[str, Any] = {
-        "64 clients": lambda f, on: asyncio.run(clients(f, 64, 64 * 3_000 // scale, logged=on)),
-        "bulk, commits of 1": lambda f, on: bulk(f, 200_000 // scale, 1, logged=on),
-        "bulk, commits of 10": lambda f, on: bulk(f, 100_000 // scale, 10, logged=on),
-        "bulk, commits of 100": lambda f, on: bulk(f, 20_000 // scale, 100, logged=on),
+        "64 clients": lambda f, w: asyncio.run(clients(f, 64, 64 * 3_000 // scale, w)),
+        "bulk, commits of 1": lambda f, w: bulk(f, 200_000 // scale, 1, w),
+        "bulk, commits of 10": lambda f, w: bulk(f, 100_000 // scale, 10, w),
+        "bulk, commits of 100": lambda f, w: bulk(f, 20_000 // scale, 100, w),
     }
-    rates: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in jobs}
+    rates: dict[str, dict[str, list[float]]] = {
+        name: {"off": [], "here": [], "apart": []} for name in jobs
+    }
     for number in range(rounds):
         for name, job in jobs.items():
-            for on in (False, True):
-                place = folder / f"{name} {number} {on}"
-                place.mkdir()
-                rates[name][on].append(job(place, on))
-    return {name: (statistics.median(a), statistics.median(b)) for name, (a, b) in rates.items()}
+            for where, found in rates[name].items():
+                with tempfile.TemporaryDirectory(dir=folder, prefix=f"{number}-") as place:
+                    found.append(job(Path(place), where))
+    return {
+        name: {where: statistics.median(found) for where, found in lines.items()}
+        for name, lines in rates.items()
+    }
+
+
+def hashing() -> float:
+    """Hashes a second of a commit's size: two for each commit are the limit of verifying."""
+    data, count, best = bytes(150), 100_000, 0.0
+    for _ in range(5):
+        began = time.process_time()
+        for _ in range(count):
+            hashlib.sha256(data).digest()
+        best = max(best, count / (time.process_time() - began))
+    return best
 
 
 def history(folder: Path, commits: int, rounds: int) -> dict[str, float]:
@@ -101,6 +142,7 @@ def history(folder: Path, commits: int, rounds: int) -> dict[str, float]:
             assert log.verify().is_sound
             taken.append(time.process_time() - began)
         found["verify, commits a second"] = commits / min(taken)
+        found["SHA-256 alone, hashes a second"] = hashing()
         began = time.perf_counter()
         assert log.verify(since=note).is_sound
         found["verify what is new since (nothing), ms"] = (time.perf_counter() - began) * 1_000
@@ -132,8 +174,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="everwhen-benchmark-") as name:
         rates = appending(Path(name), scale, rounds)
         figures = history(Path(name), given.commits or 1_000_000 // scale, rounds)
-    for what, (off, on) in rates.items():
-        print(f"{what:22} {off:12,.0f} off {on:12,.0f} on: x {on / off:.2f}")
+    for what, by in rates.items():
+        here, apart = by["here"] / by["off"], by["apart"] / by["off"]
+        print(
+            f"{what:22} {by['off']:12,.0f} off, on x {here:.2f}, in its own process x {apart:.2f}"
+        )
     for what, figure in figures.items():
         print(f"{what:40} {figure:12,.2f}")
     if given.json:
