@@ -23,6 +23,7 @@ from everwhen.errors import EverwhenError, InvalidAuditEntryError
 from everwhen.events import Event, NewEvent
 from everwhen.metadata import current_metadata
 from everwhen.personal import Personal
+from everwhen.recorded import RecordedEvent
 from everwhen.validation import check_text
 
 CATEGORY: Final = "audit"
@@ -32,6 +33,7 @@ SUBJECTS: Final = f"?*/{CATEGORY}/[0-9][0-9][0-9][0-9]-[0-9][0-9]"
 NOBODY: Final = "nobody"
 """Whose data an entry without a user is."""
 
+_STREAM: Final = re.compile(rf"{CATEGORY}-\d{{4}}-\d{{2}}", re.ASCII)
 _LONGEST_NAME: Final = 256
 _LONGEST_TEXT: Final = 2_048
 _LARGEST_DETAILS: Final = 16 << 10
@@ -214,6 +216,19 @@ def write_of(entry: AuditEntry) -> Write:
 def stream_of(moment: datetime) -> str:
     """The stream of a moment's month, in UTC."""
     return f"{CATEGORY}-{moment.astimezone(UTC):%Y-%m}"
+
+
+def is_log(stream: str) -> bool:
+    """Whether a stream of that name holds the entries of a month."""
+    return _STREAM.fullmatch(stream) is not None
+
+
+def is_entry(event: RecordedEvent[Any]) -> bool:
+    """Whether a recorded event is an audit entry, also where its type isn't declared.
+
+    Entries say what was done. So they stay when it is undone, and go along when it is merged.
+    """
+    return event.type == AuditEntry.__name__ and is_log(event.stream)
 
 
 def subject_of(user: str | None, moment: datetime) -> str:

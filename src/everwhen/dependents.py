@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from everwhen.auditing import is_entry
 from everwhen.contract import StoredSlice
 from everwhen.metadata import CommitMetadata
 from everwhen.recorded import RecordedEvent, commit_metadata
@@ -67,7 +68,7 @@ class Dependents:
             why = self._why(event, cause, correlation)
             if why is None or event.position in self._left_out:
                 continue
-            if not self._standings.counts(event):
+            if is_entry(event) or not self._standings.counts(event):
                 continue
             if cause is not None and len(self._causes) < _MOST_CAUSES:
                 self._causes.setdefault(event.event_id, event.position)

@@ -256,6 +256,7 @@ class Planner:
         position: int,
         versions: Mapping[str, int],
         already: Sequence[RecordedEvent[Any]],
+        audit_entries: Sequence[RecordedEvent[Any]],
     ) -> UndoPlan:
         """The plan, from the store's position and its streams' versions when it was looked at."""
         guarded = {item.original[0].stream for item in self._done}
@@ -269,6 +270,7 @@ class Planner:
             appended=self._appended(versions),
             uncompensated=tuple(self._uncompensated),
             already=tuple(already),
+            audit_entries=tuple(audit_entries),
             metadata=self._metadata(),
             guards=tuple(
                 Write(stream, (), versions[stream])

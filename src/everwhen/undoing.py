@@ -65,8 +65,9 @@ class UndoPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     ``undone`` and ``redone`` are the events that it undoes and does again, in that order;
     ``appended`` what it writes to each stream, and at which version it expects it. ``already``
-    are events of the target that are as wanted without it. ``dependents`` are the first of
-    ``dependent_count`` events that came since and may rest on what is undone.
+    are events of the target that are as wanted without it. ``audit_entries`` are those of the
+    target: they say what was done, so they stay, whatever is undone. ``dependents`` are the first
+    of ``dependent_count`` events that came since and may rest on what is undone.
 
     ``commit_id`` follows from what is undone and how often that was undone or redone before, so
     that the same undo sent twice is written once.
@@ -80,6 +81,7 @@ class UndoPlan(msgspec.Struct, frozen=True, kw_only=True):
     appended: tuple[Write, ...] = ()
     uncompensated: tuple[Uncompensated, ...] = ()
     already: tuple[RecordedEvent[Any], ...] = ()
+    audit_entries: tuple[RecordedEvent[Any], ...] = ()
     dependents: tuple[Dependent, ...] = ()
     dependent_count: int = 0
     metadata: CommitMetadata = CommitMetadata()
@@ -88,7 +90,7 @@ class UndoPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing of the target is left out."""
+        """Whether nothing of the target is left out, but audit entries."""
         return not self.uncompensated
 
     @property
@@ -120,12 +122,22 @@ class UndoPlan(msgspec.Struct, frozen=True, kw_only=True):
                 f"already",
                 "to go back, redo what was undone, or undo what was done again",
             )
+        if self.audit_entries:
+            raise UndoError(
+                f"{self.what}: these are audit entries, which stay",
+                "undo the events that they speak of",
+            )
         raise UndoError(f"{self.what}: there are no such events", "look for them with a read")
 
-    def commit(self, metadata: CommitMetadata | None = None) -> Commit:
-        """The one commit that does it all. The plan's own metadata goes over what is given."""
+    def commit(
+        self, metadata: CommitMetadata | None = None, beside: Sequence[Write] = ()
+    ) -> Commit:
+        """The one commit that does it all, with other writes ``beside`` it.
+
+        The plan's own metadata goes over what is given.
+        """
         return Commit(
-            (*self.appended, *self.guards),
+            (*self.appended, *self.guards, *beside),
             self.condition,
             self.commit_id,
             merged(self.metadata, metadata) if metadata is not None else self.metadata,

@@ -11,6 +11,10 @@ import msgspec
 import pytest
 
 from everwhen import (
+    PLAINTEXT,
+    AuditAction,
+    AuditEntry,
+    AuditFilter,
     ByDifference,
     Change,
     Commit,
@@ -34,7 +38,7 @@ from everwhen import (
     context,
 )
 from everwhen._async_testing.seam import together
-from everwhen.aio import Undo, open_store
+from everwhen.aio import AuditLog, Undo, open_store
 
 
 class Opened(Event):
@@ -134,7 +138,7 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 
 def store_at(location: Any, events: Any = EVENTS) -> Any:
-    return open_store(location, events=events, durable=False)
+    return open_store(location, events=events, durable=False, vault=PLAINTEXT)
 
 
 async def read(store: Any, query: Any) -> list[Any]:
@@ -713,3 +717,78 @@ async def test_a_branch_undoes_for_itself(location: Any) -> None:
             assert await balance(branch) == 5
             await undo.undo(done)
             assert await balance(branch) == 75
+
+
+# ------------------------------------------------------------ audit entries
+
+
+def _audited(store: Any) -> Any:
+    return AuditLog(store, policy=lambda _: [AuditFilter()])
+
+
+async def _deposited_with_entry(store: Any, amount: int, *, first: bool = False) -> Any:
+    """A deposit and its entry, in one commit; the entry ``first``, or behind it."""
+    log = _audited(store)
+    entry = log.write_for(log.entry(AuditAction.UPDATE, "accounts/1", details={"amount": amount}))
+    deposit = Write("account-1", [Deposited(amount)])
+    writes = [entry, deposit] if first else [deposit, entry]
+    return await store.commit(Commit(writes, metadata=CommitMetadata(correlation_id="talk")))
+
+
+@pytest.mark.parametrize("first", [False, True])
+async def test_audit_entries_stay_when_their_commit_is_undone(location: Any, first: bool) -> None:
+    async with store_at(location, [*EVENTS, AuditEntry]) as store:
+        undo, log = Undo(store, compensations), _audited(store)
+        receipt = await _deposited_with_entry(store, 5, first=first)
+        await _deposited_with_entry(store, 70)
+        plan = await undo.plan(receipt)
+        assert plan.is_complete
+        assert [e.event for e in plan.undone] == [Deposited(5)]
+        assert [e.type for e in plan.audit_entries] == ["AuditEntry"]
+        assert [d.event.event for d in plan.dependents] == [Deposited(70)], "no entry rests on it"
+        about = log.entry(AuditAction.DELETE, "accounts/1")
+        undone = await undo.undo(receipt, beside=[log.write_for(about)])
+        made = [e.event for e in await store.commit_events(undone.commit_id)]
+        assert made == [Withdrawn(5), about]
+        assert await balance(store) == 70
+        again = await undo.redo(receipt, beside=[log.write_for(about)])
+        assert await balance(store) == 75
+        plan = await undo.plan(again)
+        assert ([e.event for e in plan.undone], len(plan.audit_entries)) == ([Deposited(5)], 1)
+        await undo.undo(again)
+        await undo.undo(Positions(1))
+        assert await balance(store) == 0
+        entries = [r.entry.action.value async for r in log.read(by="auditor")]
+        assert sorted(entries) == ["Delete", "Delete", "Update", "Update"]
+
+
+async def test_an_audit_entry_alone_is_nothing_to_undo(location: Any) -> None:
+    async with store_at(location, [*EVENTS, AuditEntry]) as store:
+        undo = Undo(store, compensations)
+        receipt = await _deposited_with_entry(store, 5)
+        with pytest.raises(UndoError, match="these are audit entries, which stay; undo the events"):
+            await undo.undo(receipt.position)
+        with pytest.raises(UndoError, match="no compensation is declared"):
+            await undo.undo(await store.append("audit-2026-11", [Spoilt("by hand"), Named("n")]))
+
+
+async def test_audit_entries_stay_where_their_type_is_unknown(tmp_path: Path) -> None:
+    async with store_at(tmp_path / "s.db", [*EVENTS, AuditEntry]) as store:
+        receipt = await _deposited_with_entry(store, 5)
+    async with store_at(tmp_path / "s.db") as store:
+        undo = Undo(store, compensations)
+        await undo.undo(receipt, by_difference=ByDifference(account, lambda *_: []))
+        assert await balance(store) == 0
+
+
+async def test_the_same_undo_with_something_else_beside_it(location: Any) -> None:
+    async with store_at(location) as store:
+        undo = Undo(store, compensations)
+        receipt = await store.append("account-1", [Deposited(5)])
+        plan = await undo.plan(receipt)
+        beside = [Write("notes", [Noted("by ann")])]
+        done = await undo.undo(plan, beside=beside)
+        assert (await undo.undo(plan, beside=beside)).repeated
+        with pytest.raises(UndoError, match="things have moved on"):
+            await undo.undo(plan, beside=[Write("notes", [Noted("by bob")])])
+        assert (await store.head()).position == done.position

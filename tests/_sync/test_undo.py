@@ -12,6 +12,11 @@ import msgspec
 import pytest
 
 from everwhen import (
+    PLAINTEXT,
+    AuditAction,
+    AuditEntry,
+    AuditFilter,
+    AuditLog,
     ByDifference,
     Change,
     Commit,
@@ -136,7 +141,7 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 
 def store_at(location: Any, events: Any = EVENTS) -> Any:
-    return open_store(location, events=events, durable=False)
+    return open_store(location, events=events, durable=False, vault=PLAINTEXT)
 
 
 def read(store: Any, query: Any) -> list[Any]:
@@ -713,3 +718,78 @@ def test_a_branch_undoes_for_itself(location: Any) -> None:
             assert balance(branch) == 5
             undo.undo(done)
             assert balance(branch) == 75
+
+
+# ------------------------------------------------------------ audit entries
+
+
+def _audited(store: Any) -> Any:
+    return AuditLog(store, policy=lambda _: [AuditFilter()])
+
+
+def _deposited_with_entry(store: Any, amount: int, *, first: bool = False) -> Any:
+    """A deposit and its entry, in one commit; the entry ``first``, or behind it."""
+    log = _audited(store)
+    entry = log.write_for(log.entry(AuditAction.UPDATE, "accounts/1", details={"amount": amount}))
+    deposit = Write("account-1", [Deposited(amount)])
+    writes = [entry, deposit] if first else [deposit, entry]
+    return store.commit(Commit(writes, metadata=CommitMetadata(correlation_id="talk")))
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_audit_entries_stay_when_their_commit_is_undone(location: Any, first: bool) -> None:
+    with store_at(location, [*EVENTS, AuditEntry]) as store:
+        undo, log = Undo(store, compensations), _audited(store)
+        receipt = _deposited_with_entry(store, 5, first=first)
+        _deposited_with_entry(store, 70)
+        plan = undo.plan(receipt)
+        assert plan.is_complete
+        assert [e.event for e in plan.undone] == [Deposited(5)]
+        assert [e.type for e in plan.audit_entries] == ["AuditEntry"]
+        assert [d.event.event for d in plan.dependents] == [Deposited(70)], "no entry rests on it"
+        about = log.entry(AuditAction.DELETE, "accounts/1")
+        undone = undo.undo(receipt, beside=[log.write_for(about)])
+        made = [e.event for e in store.commit_events(undone.commit_id)]
+        assert made == [Withdrawn(5), about]
+        assert balance(store) == 70
+        again = undo.redo(receipt, beside=[log.write_for(about)])
+        assert balance(store) == 75
+        plan = undo.plan(again)
+        assert ([e.event for e in plan.undone], len(plan.audit_entries)) == ([Deposited(5)], 1)
+        undo.undo(again)
+        undo.undo(Positions(1))
+        assert balance(store) == 0
+        entries = [r.entry.action.value for r in log.read(by="auditor")]
+        assert sorted(entries) == ["Delete", "Delete", "Update", "Update"]
+
+
+def test_an_audit_entry_alone_is_nothing_to_undo(location: Any) -> None:
+    with store_at(location, [*EVENTS, AuditEntry]) as store:
+        undo = Undo(store, compensations)
+        receipt = _deposited_with_entry(store, 5)
+        with pytest.raises(UndoError, match="these are audit entries, which stay; undo the events"):
+            undo.undo(receipt.position)
+        with pytest.raises(UndoError, match="no compensation is declared"):
+            undo.undo(store.append("audit-2026-11", [Spoilt("by hand"), Named("n")]))
+
+
+def test_audit_entries_stay_where_their_type_is_unknown(tmp_path: Path) -> None:
+    with store_at(tmp_path / "s.db", [*EVENTS, AuditEntry]) as store:
+        receipt = _deposited_with_entry(store, 5)
+    with store_at(tmp_path / "s.db") as store:
+        undo = Undo(store, compensations)
+        undo.undo(receipt, by_difference=ByDifference(account, lambda *_: []))
+        assert balance(store) == 0
+
+
+def test_the_same_undo_with_something_else_beside_it(location: Any) -> None:
+    with store_at(location) as store:
+        undo = Undo(store, compensations)
+        receipt = store.append("account-1", [Deposited(5)])
+        plan = undo.plan(receipt)
+        beside = [Write("notes", [Noted("by ann")])]
+        done = undo.undo(plan, beside=beside)
+        assert (undo.undo(plan, beside=beside)).repeated
+        with pytest.raises(UndoError, match="things have moved on"):
+            undo.undo(plan, beside=[Write("notes", [Noted("by bob")])])
+        assert (store.head()).position == done.position

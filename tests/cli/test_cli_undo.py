@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.cli.everwhen_shell import Outcome, Shell
 
-from everwhen import NewEvent, Store, UnknownEvent, context, open_store
+from everwhen import Commit, NewEvent, Store, UnknownEvent, Write, context, open_store
 
 CODE = """
 from everwhen import Compensations, Event
@@ -157,3 +157,18 @@ def test_wrong_names_and_stores(shell: Shell, bank: Path) -> None:
     unknown = shell.process("undo", bank, "1", "--compensations", "bank:compensations")
     assert unknown.code == 1
     assert "'PaidIn' is not known" in unknown.err
+
+
+def test_audit_entries_are_shown_to_stay(shell: Shell, bank: Path) -> None:
+    with opened(bank) as store:
+        entry = UnknownEvent("AuditEntry", {"action": "Update"})
+        paid = UnknownEvent("PaidIn", {"amount": 8})
+        writes = [Write("account-3", [paid]), Write("audit-2026-11", [entry])]
+        receipt = store.commit(Commit(writes))
+    done = undo(shell, bank, receipt.commit_id, "--apply")
+    assert done.code == 0, done.err
+    assert ["stays", "6", "audit-2026-11", "AuditEntry", '{"action":"Update"}'] in done.rows
+    assert undo(shell, bank, "5", "--json").records[0]["audit_entries"] == []
+    alone = undo(shell, bank, "6")
+    assert alone.code == 1
+    assert "which stay" in alone.err

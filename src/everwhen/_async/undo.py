@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from everwhen._async.store import Store
 from everwhen._async.undo_plans import Planning
+from everwhen.commits import Write
 from everwhen.compensation import Compensations
 from everwhen.contract import Receipt
 from everwhen.errors import (
@@ -28,7 +30,8 @@ class Undo:
     Nothing is ever taken out of the log: an undo is a commit like any other, that names what it
     undoes in its tags and its extras. Whether an event is undone follows from the log alone, so
     it holds for every process. What is undone already can't be undone again, nor what isn't be
-    redone; an undo that is undone is redone.
+    redone; an undo that is undone is redone. Audit entries are left as they are: they say what was
+    done, which stays true.
 
     An undo is of at most ``max_events`` events. Safe to share between threads and tasks.
     """
@@ -71,19 +74,23 @@ class Undo:
         by_difference: ByDifference[Any] | None = None,
         allow_partial: bool = False,
         metadata: CommitMetadata | None = None,
+        beside: Sequence[Write] = (),
     ) -> Receipt:
         """Undo the target, or what a plan says, in one commit.
+
+        ``beside`` are writes that go into that commit, such as an audit entry of the undo. Where
+        two send the same undo with others beside it, one of them is refused.
 
         Raises `UndoError` where there is nothing to undo, where something can't be undone (unless
         ``allow_partial`` leaves it out), and where a plan is of the past. A target is planned
         again when others were faster.
         """
         if isinstance(target, UndoPlan):
-            return await self._write(target, metadata, allow_partial=allow_partial)
+            return await self._write(target, metadata, beside, allow_partial=allow_partial)
         for attempt in range(_ATTEMPTS):
             plan = await self.plan(target, by_difference=by_difference, dependents=0)
             try:
-                return await self._write(plan, metadata, allow_partial=allow_partial)
+                return await self._write(plan, metadata, beside, allow_partial=allow_partial)
             except UndoError as error:
                 if error.__cause__ is None or attempt == _ATTEMPTS - 1:
                     raise
@@ -95,14 +102,15 @@ class Undo:
         *,
         allow_partial: bool = False,
         metadata: CommitMetadata | None = None,
+        beside: Sequence[Write] = (),
     ) -> Receipt:
         """Do again what was undone, in one commit; the same rules as for `undo`."""
         if isinstance(target, UndoPlan):
-            return await self._write(target, metadata, allow_partial=allow_partial)
+            return await self._write(target, metadata, beside, allow_partial=allow_partial)
         for attempt in range(_ATTEMPTS):
             plan = await self.plan_redo(target, dependents=0)
             try:
-                return await self._write(plan, metadata, allow_partial=allow_partial)
+                return await self._write(plan, metadata, beside, allow_partial=allow_partial)
             except UndoError as error:
                 if error.__cause__ is None or attempt == _ATTEMPTS - 1:
                     raise
@@ -112,11 +120,16 @@ class Undo:
         return Planning(self.store, self.compensations, target, by_difference, self.max_events)
 
     async def _write(
-        self, plan: UndoPlan, metadata: CommitMetadata | None, *, allow_partial: bool
+        self,
+        plan: UndoPlan,
+        metadata: CommitMetadata | None,
+        beside: Sequence[Write],
+        *,
+        allow_partial: bool,
     ) -> Receipt:
         plan.check(allow_partial=allow_partial)
         try:
-            return await self.store.commit(plan.commit(metadata))
+            return await self.store.commit(plan.commit(metadata, beside))
         except (ConflictError, ConditionError, CommitIdError) as error:
             raise UndoError(
                 f"{plan.what}: since the plan was made at position {plan.position}, things have "

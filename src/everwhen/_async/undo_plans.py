@@ -10,6 +10,7 @@ import msgspec
 
 from everwhen._async.seam import sleep
 from everwhen._async.store import Store
+from everwhen.auditing import is_entry
 from everwhen.compensation import Compensations
 from everwhen.dependents import Dependents
 from everwhen.diff import Change, diff
@@ -48,13 +49,17 @@ class Planning:
         self._last: dict[str, tuple[UUID, int]] = {}
         self._ranks: dict[UUID, int] = {}
         self._already: list[RecordedEvent[Any]] = []
+        self._entries: list[RecordedEvent[Any]] = []
 
     async def plan(self, dependents: int, *, redo: bool) -> UndoPlan:
         """The plan, with so many dependents listed."""
         head = (await self._store.head()).position
         events = await self._events(head)
         for these in by_position(events):
-            self._take(these[0], redo=redo)
+            if is_entry(these[0]):
+                self._entries.append(these[0])
+            else:
+                self._take(these[0], redo=redo)
         await self._find_originals()
         versions = await self._versions()
         standings = await self._standings(every=dependents > 0)
@@ -68,7 +73,7 @@ class Planning:
             if number % _ITEMS_AT_ONCE == _ITEMS_AT_ONCE - 1:
                 await sleep(0)
         what = f"{'redo' if redo else 'undo'} of {self._named}"
-        plan = planner.plan(what, head, versions, self._already)
+        plan = planner.plan(what, head, versions, self._already, self._entries)
         if not dependents or not plan.undone + plan.redone:
             return plan
         return await self._with_dependents(plan, items, standings, dependents)

@@ -11,6 +11,7 @@ import msgspec
 
 from everwhen._sync.seam import sleep
 from everwhen._sync.store import Store
+from everwhen.auditing import is_entry
 from everwhen.compensation import Compensations
 from everwhen.dependents import Dependents
 from everwhen.diff import Change, diff
@@ -49,13 +50,17 @@ class Planning:
         self._last: dict[str, tuple[UUID, int]] = {}
         self._ranks: dict[UUID, int] = {}
         self._already: list[RecordedEvent[Any]] = []
+        self._entries: list[RecordedEvent[Any]] = []
 
     def plan(self, dependents: int, *, redo: bool) -> UndoPlan:
         """The plan, with so many dependents listed."""
         head = (self._store.head()).position
         events = self._events(head)
         for these in by_position(events):
-            self._take(these[0], redo=redo)
+            if is_entry(these[0]):
+                self._entries.append(these[0])
+            else:
+                self._take(these[0], redo=redo)
         self._find_originals()
         versions = self._versions()
         standings = self._standings(every=dependents > 0)
@@ -69,7 +74,7 @@ class Planning:
             if number % _ITEMS_AT_ONCE == _ITEMS_AT_ONCE - 1:
                 sleep(0)
         what = f"{'redo' if redo else 'undo'} of {self._named}"
-        plan = planner.plan(what, head, versions, self._already)
+        plan = planner.plan(what, head, versions, self._already, self._entries)
         if not dependents or not plan.undone + plan.redone:
             return plan
         return self._with_dependents(plan, items, standings, dependents)

@@ -52,6 +52,7 @@ def record(plan: UndoPlan, type_of: TypeOf) -> object:
         ],
         "uncompensated": [{**_event(u.event), "reason": u.reason} for u in plan.uncompensated],
         "already": [_event(e) for e in plan.already],
+        "audit_entries": [_event(e) for e in plan.audit_entries],
         "dependents": [{**_event(d.event), "why": d.why} for d in plan.dependents],
         "dependent_count": plan.dependent_count,
     }
@@ -70,6 +71,8 @@ def rows(plan: UndoPlan, type_of: TypeOf) -> Iterator[Sequence[str]]:
         yield "cannot", str(one.event.position), one.event.stream, one.event.type, one.reason
     for event in plan.already:
         yield "already", str(event.position), event.stream, event.type, _shown(event)
+    for event in plan.audit_entries:
+        yield "stays", str(event.position), event.stream, event.type, _shown(event)
     for two in plan.dependents:
         yield "dependent", str(two.event.position), two.event.stream, two.event.type, two.why
 
@@ -116,6 +119,9 @@ def drawn(plan: UndoPlan, type_of: TypeOf, *, applied: bool) -> Iterator[Rendera
         yield Text(f"\n{len(plan.already):,} {_things(plan.already)} as wanted already", "dim")
         yield _table((Text("=", "dim"), *_cells(e), _data_cell(e)) for e in plan.already[:_MOST])
         yield from _more(len(plan.already))
+    if plan.audit_entries:
+        entries = "entry stays" if len(plan.audit_entries) == 1 else "entries stay"
+        yield Text(f"\n{len(plan.audit_entries):,} audit {entries}", "dim")
     if plan.dependent_count:
         those = "event" if plan.dependent_count == 1 else "events"
         yield Text(f"\n{plan.dependent_count:,} {those} since that may depend on it", "cyan")

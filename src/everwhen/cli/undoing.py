@@ -83,8 +83,8 @@ def undo(
     undoing the undo.
 
     In a pipe each line of the plan says what it is about (undone, redone, append, cannot, already,
-    dependent), then position, stream, type and the data or the reason. Exit code 1 says that it
-    can't be done, or not as a whole.
+    stays, dependent), then position, stream, type and the data or the reason. Exit code 1 says that
+    it can't be done, or not as a whole.
     """
     out = Output(json=json)
     meant = _target(target, by)
