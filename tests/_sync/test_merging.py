@@ -13,13 +13,21 @@ import msgspec
 import pytest
 
 from everwhen import (
+    PLAINTEXT,
+    AuditAction,
+    AuditEntry,
+    AuditFilter,
+    AuditLog,
     BranchError,
     CommandBus,
+    Commit,
     CommitMetadata,
     Decisions,
+    Erased,
     Event,
     Fold,
     Invariant,
+    KeyFile,
     MergeError,
     MergeItem,
     Merging,
@@ -28,9 +36,13 @@ from everwhen import (
     StateOf,
     Store,
     UnknownEvent,
+    Vault,
     Write,
+    audited,
     command_of,
+    context,
     open_store,
+    origin,
 )
 from everwhen._sync_testing.seam import together
 
@@ -379,3 +391,154 @@ def test_unknown_commands_are_facts() -> None:
         assert (item.outcome, item.command) == ("same", "Deposit")
         Merging(main).merge(trial)
         assert balance(main, "bob") == 3
+
+
+# ------------------------------------------------------------ audit entries
+
+
+def _bus(store: Store) -> CommandBus:
+    """A bus whose commands have an audit entry in their commits."""
+    return CommandBus(store, decisions, middleware=[audited(_log(store))])
+
+
+def _log(store: Store) -> AuditLog:
+    return AuditLog(store, policy=lambda _: [AuditFilter()])
+
+
+def _entries(store: Store) -> list[tuple[str | None, str]]:
+    """Who did what, of all entries."""
+    read = _log(store).read(by="auditor")
+    return [(record.entry.user, record.entry.resource) for record in read]
+
+
+@contextmanager
+def audited_and_branched() -> Iterator[tuple[Store, Store]]:
+    types = [Deposited, Withdrawn, AuditEntry]
+    with open_store("memory:", events=types, vault=PLAINTEXT) as main:
+        with context(user_id="ann"):
+            _bus(main).send(Deposit("ada", 150))
+        with main.create_branch("trial") as trial:
+            yield main, trial
+
+
+def test_audit_entries_go_along_with_what_comes_out_the_same() -> None:
+    with audited_and_branched() as (main, trial):
+        with context(user_id="bob"):
+            _bus(trial).send(Withdraw("ada", 20))
+        with context(user_id="ann"):
+            _bus(main).send(Deposit("ada", 10))
+        merging = Merging(main, decisions, invariants=[_of_ada()])
+        (item,) = (merging.plan(trial)).items
+        assert (item.outcome, item.reason, len(item.events)) == ("same", "", 2)
+        receipt = merging.merge(trial)
+        assert receipt is not None
+        event, entry = main.commit_events(receipt.commit_id)
+        assert event.event == Withdrawn(20)
+        assert entry.event == item.events[1].event
+        assert entry.tags == item.events[1].tags
+        assert entry.metadata.extras["merged_from"]["commit"] == str(item.commit_id)
+        assert _entries(main) == [(who, "commands/" + what) for who, what in (
+            ("ann", "Deposit"), ("ann", "Deposit"), ("bob", "Withdraw"),
+        )]  # fmt: skip
+        assert (merging.merge(trial)) == msgspec.structs.replace(receipt, repeated=True)
+
+
+def test_audit_entries_go_along_with_what_is_decided_otherwise() -> None:
+    with audited_and_branched() as (main, trial):
+        with context(user_id="bob"):
+            _bus(trial).send(Withdraw("ada", 20))
+            _bus(trial).send(Withdraw("ada", 120))
+        _bus(main).send(Withdraw("ada", 100))
+        merging = Merging(main, decisions)
+        plan = merging.plan(trial, strategy="redecide")
+        assert plan.counts == {"redecided": 1, "rejected": 1}
+        receipt = merging.merge(trial, strategy="redecide")
+        assert receipt is not None
+        event, entry = main.commit_events(receipt.commit_id)
+        assert event.event == Withdrawn(20, 1)
+        assert entry.event == plan.items[0].events[1].event, "and none of what is rejected"
+        assert merging.merge(trial, strategy="ours") is not None, "it is written already"
+
+
+def test_audit_entries_by_strategy() -> None:
+    with audited_and_branched() as (main, trial):
+        with context(user_id="bob"):
+            _bus(trial).send(Withdraw("ada", 120))
+        _bus(main).send(Withdraw("ada", 100))
+        merging = Merging(main, decisions)
+        (item,) = (merging.plan(trial, strategy="theirs")).items
+        assert [write.stream.split("-")[0] for write in item.writes] == ["account", "audit"]
+        own = [Write("account-ada", [Withdrawn(1)])]
+        (item,) = (merging.plan(trial, resolver=lambda _: own)).items
+        assert item.writes == tuple(own), "a resolver says all of it"
+        assert merging.merge(trial, strategy="ours") is None
+
+
+def test_audit_entries_are_compared_with_nothing() -> None:
+    """Facts with entries, of which those of both sides say different things in one stream."""
+    with audited_and_branched() as (main, trial):
+        log = _log(trial)
+
+        def write(store: Store, amount: int, *streams: str) -> None:
+            entry = log.entry(AuditAction.UPDATE, f"accounts/{amount}")
+            deeds = [Write(stream, [Deposited(amount)]) for stream in streams]
+            store.commit(Commit([log.write_for(entry), *deeds]))
+
+        write(trial, 1, "account-bob")
+        write(trial, 2)  # an entry of its own
+        write(trial, 3, "account-eve")
+        write(trial, 4, "account-zoe")
+        write(main, 3, "account-eve")
+        write(main, 5, "account-zoe")
+        merging = Merging(main)
+        plan = merging.plan(trial, strategy="ours")
+        assert [(item.outcome, len(item.writes)) for item in plan.items] == [
+            ("same", 2), ("same", 1), ("same", 0), ("conflict", 0),
+        ]  # fmt: skip
+        assert [item.position for item in plan.items] == [3, 5, 6, 8]
+        assert [conflict.path[0] for conflict in plan.items[3].conflicts] == ["account-zoe"]
+        merging.merge(trial, strategy="ours")
+        assert [what for _, what in _entries(main)] == [
+            "commands/Deposit", "accounts/3", "accounts/5", "accounts/1", "accounts/2",
+        ]  # fmt: skip
+
+
+def test_audit_entries_that_are_written_meanwhile_are_in_no_merges_way() -> None:
+    with audited_and_branched() as (main, trial):
+        _bus(trial).send(Withdraw("ada", 20))
+        _bus(trial).send(Deposit("bob", 20))
+        planned = Merging(main, decisions)._planned(trial, "fail", None, None)
+        commit = planned.commit(planned.plan(), None)
+        _log(main).record(_log(main).entry(AuditAction.LOGIN, "web", user="eve"))
+        main.commit(commit)
+        assert balance(main) == 130
+        assert len(_entries(main)) == 4
+
+
+def test_rebasing_takes_audit_entries_along() -> None:
+    with audited_and_branched() as (main, trial):
+        with context(user_id="bob"):
+            _bus(trial).send(Withdraw("ada", 20))
+        _bus(main).send(Deposit("ada", 10))
+        rebased = Merging(main, decisions).rebase(trial)
+        assert balance(rebased) == 140
+        assert (_entries(rebased))[-1] == ("bob", "commands/Withdraw")
+        assert (Merging(main, decisions).plan(rebased)).counts == {"same": 1}
+
+
+def test_audit_entries_of_the_forgotten_go_along_as_the_bare_fact(tmp_path: Path) -> None:
+    types = [Deposited, Withdrawn, AuditEntry]
+    with Vault(tmp_path / "vault.db", KeyFile.create(tmp_path / "key")) as vault:
+        with open_store(tmp_path / "a.db", events=types, vault=vault) as main:
+            main.append("account-ada", [Deposited(150)])
+            with main.create_branch("trial") as trial:
+                with context(user_id="bob"), origin(ip_address="192.0.2.7"):
+                    entry = _log(main).entry(AuditAction.UPDATE, "accounts/ada")
+                deed = Write("account-ada", [Withdrawn(20)])
+                trial.commit(Commit([deed, _log(main).write_for(entry)]))
+                main.forget("bob")
+                Merging(main).merge(trial)
+            (entry,) = [r.entry for r in _log(main).read(by="auditor")]
+            assert (entry.user, entry.action) == ("bob", AuditAction.UPDATE)
+            assert isinstance(entry.ip_address, Erased)
+            assert balance(main) == 130

@@ -16,6 +16,7 @@ from everwhen._sync.commands import for_decision
 from everwhen._sync.embedded import EmbeddedBackend
 from everwhen._sync.repository import Repository
 from everwhen._sync.store import Store
+from everwhen.auditing import is_entry, is_log
 from everwhen.backends.memory import MemoryEngine
 from everwhen.branching import MAIN, Fork
 from everwhen.commits import Commit, Write
@@ -74,6 +75,9 @@ class Merging:
     Commits that were decided on a command are decided again by ``decisions``; those of commands
     that it doesn't know, and those of none, are facts: compared in three ways on the parts that
     they touch of the state of ``compared_on``. ``invariants`` have to hold after each of them.
+
+    Audit entries go along with what is taken over of their commit. They are compared with nothing,
+    and what is written to the log meanwhile is in no merge's way.
     """
 
     def __init__(
@@ -300,7 +304,7 @@ class _Planning:
     def commit(self, plan: MergePlan, metadata: CommitMetadata | None) -> Commit:
         """What is written: it takes effect only if all that it rests on is still as it was."""
         streams = {belief for belief in self._beliefs if isinstance(belief, str)}
-        streams.update(write.stream for write in plan.writes)
+        streams.update(write.stream for write in plan.writes if not is_log(write.stream))
         guards = [Write(name, (), self._versions[name]) for name in sorted(streams)]
         writes = [*guards, *(Write(write.stream, write.events) for write in plan.writes)]
         selectors = [s for q in self._beliefs if isinstance(q, Query) for s in q.selectors]
@@ -321,10 +325,7 @@ class _Planning:
                 _item(events, name, "same", (), "it was merged before", settled=True)
             )
             return
-        item = None if recorded is None else self._decided_again(events, recorded)
-        if item is None:
-            item = self._compared(events, None if recorded is None else recorded.type)
-        item = self._settled(item)
+        item = self._settled(self._found(events, recorded))
         broken = self._impossible(item.writes) or self._broken(item.writes)
         if broken:
             reason = f"{item.reason}; " if item.reason else ""
@@ -338,6 +339,24 @@ class _Planning:
         elif any(write.events for write in item.writes):
             self._apply(item.writes)
         self._items.append(item)
+
+    def _found(
+        self, events: list[RecordedEvent[Any]], recorded: RecordedCommand | None
+    ) -> MergeItem:
+        """How a commit comes out: that is asked of its deeds, and its audit entries go along."""
+        deeds = [event for event in events if not is_entry(event)]
+        name = None if recorded is None else recorded.type
+        if not deeds:
+            return _item(events, name, "same", _original(events))
+        item = None if recorded is None else self._decided_again(deeds, recorded)
+        if item is None:
+            item = self._compared(deeds, name)
+        if len(deeds) == len(events):
+            return item
+        entries = _original([event for event in events if is_entry(event)])
+        writes = (*item.writes, *entries) if any(w.events for w in item.writes) else ()
+        position = events[0].position
+        return msgspec.structs.replace(item, position=position, events=tuple(events), writes=writes)
 
     def _is_there(self, events: Sequence[RecordedEvent[Any]]) -> bool:
         """Whether a commit was taken over before, or comes from the target itself."""
