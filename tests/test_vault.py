@@ -27,6 +27,7 @@ from everwhen import (
     KeyFile,
     KeyFromEnvironment,
     MissingKeyError,
+    NewEvent,
     Personal,
     SealedError,
     UnknownEvent,
@@ -341,8 +342,6 @@ def test_a_tag_with_a_personal_value_is_refused_without_showing_it(vault: Vault)
         player: str
         name: Personal[str]
 
-    from everwhen import NewEvent
-
     codec = Codec(EventTypes(Tagging), (), Sealing(vault))
     for tag in ("name:Ann", "Ann"):
         with pytest.raises(InvalidEventError, match="tag it with an id") as caught:
@@ -354,6 +353,23 @@ def test_a_tag_with_a_personal_value_is_refused_without_showing_it(vault: Vault)
     for count in (1, 2):
         with pytest.raises(InvalidEventError, match="tag it with an id"):
             codec.encode("s", [Tagging("1", "Ann")] * count, bytes(16), 0)
+
+
+def test_a_tag_may_say_what_is_in_the_open_anyway(vault: Vault) -> None:
+    class Moved(Event):
+        data_subject: ClassVar[str] = "player"
+        tag_fields: ClassVar[tuple[str, ...]] = ("player",)
+
+        player: str
+        name: Personal[str]
+        notes: dict[str, Personal[str]]
+
+    codec = Codec(EventTypes(Moved), (), Sealing(vault))
+    event = NewEvent(event=Moved("anna", "anna", {"of": "anna/7"}), tags=("by:ann",))
+    assert codec.encode("s", [event], bytes(16), 0)[0].tags == ("player:anna", "by:ann")
+    for tag in ("anna/7", "of:anna/7", "x:anna/7/2", "annabel"):
+        with pytest.raises(InvalidEventError, match="tag it with an id"):
+            codec.encode("s", [msgspec.structs.replace(event, tags=(tag,))], bytes(16), 0)
 
 
 def test_what_looks_sealed_is_refused(vault: Vault) -> None:

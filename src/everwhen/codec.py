@@ -465,7 +465,7 @@ class Codec:
     def _check_not_in_tags(self, name: str, event: Any, tags: tuple[str, ...]) -> None:
         flat = self._flat.get(name)
         if tags and flat is not None:
-            _check_not_in_tags(tags, texts_of(event, flat), name)
+            _check_not_in_tags(tags, texts_of(event, flat), encode_json(event), flat.node, name)
 
     def _entry(
         self, event: Any, stream: str, commit_id: bytes, index: int
@@ -576,7 +576,7 @@ class Codec:
             personal = self.types.personal(name, version)
             if personal is not None:
                 if tags:
-                    _check_not_in_tags(tags, personal_values(data, personal), name)
+                    _check_not_in_tags(tags, personal_values(data, personal), data, personal, name)
                 data = self.sealing.seal(name, version, event_id, data, personal)
             elif not self.types.is_known(name, version):
                 data = self.sealing.seal_plain(name, version, event_id, data)
@@ -615,15 +615,32 @@ def _slice(
     return EncodedSlice(stream, len(entries), body, tuple(types), tuple(tags))
 
 
-def _check_not_in_tags(tags: tuple[str, ...], personal: list[str], name: str) -> None:
-    """Tags are not encrypted: what is personal may not be in them."""
-    for value in personal:
-        for tag in tags:
-            if value in (tag, tag.partition(":")[2]) or (len(value) >= _TELLING and value in tag):
-                raise InvalidEventError(
-                    f"a tag of {name} holds the value of one of its personal fields, and tags are "
-                    f"not encrypted; tag it with an id"
-                )
+def _check_not_in_tags(
+    tags: tuple[str, ...], personal: list[str], data: bytes, fields: Fields, name: str
+) -> None:
+    """Tags are not encrypted: what is personal may not be in them, unless it is in the open anyway.
+
+    That is where a tag has all that a field says which isn't personal, or a path above it.
+    """
+    for tag in tags:
+        said = tag.partition(":")[2]
+        if not any(
+            value in (tag, said) or (len(value) >= _TELLING and value in tag) for value in personal
+        ):
+            continue
+        known = _open_in(data, fields)
+        if not any(text in (tag, said) or text.startswith(f"{said}/") for text in known):
+            raise InvalidEventError(
+                f"a tag of {name} holds the value of one of its personal fields, and tags are "
+                f"not encrypted; tag it with an id"
+            )
+
+
+def _open_in(data: bytes, fields: Fields) -> list[str]:
+    """The texts in an event's own fields that aren't personal."""
+    decoded = _decode_data(data)
+    found = decoded.items() if isinstance(decoded, dict) else enumerate(decoded)
+    return [value for key, value in found if key not in fields.fields and isinstance(value, str)]
 
 
 _TELLING: Final = 4

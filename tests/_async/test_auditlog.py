@@ -179,6 +179,19 @@ async def test_a_command_has_its_entry_in_its_own_commit(tmp_path: Path) -> None
         assert len(await entries(audit)) == 1
 
 
+async def test_a_command_without_a_rule_is_audited_where_details_are_sealed(tmp_path: Path) -> None:
+    with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "keys")) as vault:
+        async with await opened(tmp_path / "s.db", vault=vault) as store:
+            audit = logged(store)
+            bus = CommandBus(store, decisions, middleware=[audited(audit)])
+            with context(user_id="Deposit"):
+                await bus.send(Deposit(7, 5))
+            (entry,) = await entries(audit)
+            assert entry.resource == "commands/Deposit"
+            assert entry.details == {"command": "Deposit"}
+            assert await store.check() == []
+
+
 async def test_what_came_of_a_command_can_be_said() -> None:
     def outcome(command: Any, events: tuple[Any, ...]) -> dict[str, Any]:
         assert isinstance(command, Deposit)
