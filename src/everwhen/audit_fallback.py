@@ -41,6 +41,8 @@ _MAC_DOMAIN: Final = b"everwhen-audit-fallback-mac/v1\n"
 _START: Final = bytes(32)
 _SHORTEST_KEY: Final = 16
 _LONGEST_LINE: Final = 1 << 20
+_BEGINNING: Final = b'{"n":0,"commit":{"everwhen_audit_fallback":'
+_MARK: Final = b'"everwhen_audit_fallback"'
 
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,6 +146,12 @@ class AuditFallback:
         return not self.path.exists() and not self._taken.exists()
 
     @property
+    def is_new(self) -> bool:
+        """Whether nobody has written or recovered here: the locks of who has stay beside it."""
+        locks = map(self._lock, ("lock", "recovery"))
+        return self.is_empty and not any(lock.exists() for lock in locks)
+
+    @property
     def _taken(self) -> Path:
         return self.path.with_name(self.path.name + ".recovering")
 
@@ -236,8 +244,13 @@ class AuditFallback:
         Ask for its state first, which proves it as a whole. Without an error the file is deleted
         at the end, or kept where that was asked for; else it stays, and the next recovery begins
         with it. Meanwhile a new file takes new entries. Raises `AuditFallbackError` where another
-        recovery runs.
+        recovery runs, and for a file that is no fallback, which stays as it is.
         """
+        if self.is_empty:
+            yield None
+            return
+        if not self._taken.exists():
+            self._check_is_one()
         with self._alone("recovery", wait=False):
             if not self._taken.exists():
                 with self._alone("lock"):
@@ -253,6 +266,28 @@ class AuditFallback:
             else:
                 self._taken.rename(waiting.kept)
             sync_folder(self.path.parent)
+
+    def _check_is_one(self) -> None:
+        """Raises `AuditFallbackError` for a file that neither begins nor ends like one of ours.
+
+        One that was edited, or torn while its first line was written, still is one.
+        """
+        try:
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # another recovery has it
+            return
+        try:
+            beginning = os.pread(file, 2 * len(_BEGINNING), 0)
+            if _MARK in beginning or _BEGINNING.startswith(beginning):
+                return
+            with contextlib.suppress(AuditFallbackError):
+                if self._end(file)[0] >= 0:
+                    return
+        finally:
+            os.close(file)
+        raise AuditFallbackError(
+            str(self.path), "is no fallback file; name the one that took entries"
+        )
 
     def state(self, path: Path | None = None, *, salvage: bool = False) -> FallbackState:
         """What waits in the file, proven line by line.
@@ -314,13 +349,15 @@ class AuditFallback:
                 previous = line.hash
                 yield line
 
+    def _lock(self, what: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{what}")
+
     @contextmanager
     def _alone(self, what: str, *, wait: bool = True) -> Iterator[None]:
         """Hold one of the file's two locks: one to append, one to recover."""
         mutex = self._mutex if wait else contextlib.nullcontext()
         with mutex:
-            path = self.path.with_name(f"{self.path.name}.{what}")
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
+            lock = os.open(self._lock(what), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
             try:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

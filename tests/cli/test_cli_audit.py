@@ -142,6 +142,28 @@ def test_recover(shell: Shell, audited: Path) -> None:
     assert [row[2] for row in found.rows] == ["", "dan", "", "", "cid"]
 
 
+def test_only_a_fallback_is_recovered(shell: Shell, audited: Path) -> None:
+    key = shell.folder / "key"
+    AuditFallback.key_from(key)
+    for name, content in (
+        ("letter", b"Dear Ann,\n\nthe cheque is in the post.\n"),
+        ("no newline", b"\x00\x01\x02"),
+        ("log.jsonl", b'{"n": 0}\n{"n": 1}\n'),
+    ):
+        path = shell.folder / name
+        path.write_bytes(content)
+        for words in ((), ("--salvage",)):
+            done = shell("audit", "recover", audited, path, "--key-file", key, *words)
+            assert (done.code, "no fallback file" in done.err) == (65, True), done.err
+            assert path.read_bytes() == content
+            assert not list(shell.folder.glob(f"{name}.*"))
+    before = sorted(shell.folder.iterdir())
+    done = shell("audit", "recover", audited, "fallbakc", "--key-file", key)
+    assert (done.code, "fallbakc: there is no such" in done.err) == (66, True), done.err
+    assert sorted(shell.folder.iterdir()) == before
+    assert len(shell("audit", "query", audited).rows) == 3
+
+
 def test_with_a_vault(shell: Shell) -> None:
     path, vault, keys = (shell.folder / name for name in ("s.db", "vault", "vault.key"))
     open_store(path).close()

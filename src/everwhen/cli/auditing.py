@@ -233,6 +233,8 @@ def recover(
     if not Path(key_file).exists():
         raise Stop(f"{key_file}: there is no such key file; check the path", NO_INPUT)
     file = AuditFallback(fallback, AuditFallback.key_from(key_file))
+    if file.is_new:
+        raise Stop(f"{fallback}: there is no such fallback file; check the path", NO_INPUT)
     with _opened(store, branch, write=True, fallback=file) as audit:
         report = audit.recover(salvage=salvage)
     out = Output(json=json)
