@@ -426,6 +426,76 @@ async def test_a_recovery_gets_past_rotated_keys_and_forgotten_users(tmp_path: P
             assert fallback.is_empty
 
 
+@pytest.mark.parametrize("forgotten_first", [False, True])
+async def test_an_entry_told_twice_around_an_erasure_is_kept_once(
+    tmp_path: Path, forgotten_first: bool
+) -> None:
+    faults = Faults()
+    fallback = AuditFallback(tmp_path / "fallback", KEY)
+    with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "key")) as vault:
+        async with faulty(await opened(tmp_path / "s.db", vault=vault), faults) as store:
+            audit = logged(store, attempts=1, fallback=fallback)
+            entry = audit.entry(AuditAction.LOGIN, "web", user="ann", session="s1")
+            commit_id = uuid4()
+            if not forgotten_first:
+                faults.fail("append", 1)
+            await audit.record(entry, commit_id=commit_id)
+            await store.forget("ann")
+            if forgotten_first:
+                faults.fail("append", 1)
+            await audit.record(entry, commit_id=commit_id)
+            faults.fail("append", 1)
+            await audit.record(audit.entry(AuditAction.LOGOUT, "web", user="bob"))
+            report = await audit.recover()
+            assert report is not None
+            assert (report.count, report.known) == (2, 1)
+            found = await entries(audit)
+            assert [(e.user, e.action.value) for e in found[:2]] == [
+                ("ann", "Login"),
+                ("bob", "Logout"),
+            ]
+            assert len(found) == 3
+            assert fallback.is_empty
+
+
+async def test_an_entry_whose_id_means_something_else_is_not_lost(tmp_path: Path) -> None:
+    faults, path = Faults(), tmp_path / "fallback"
+    fallback = AuditFallback(path, KEY)
+    with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "key")) as vault:
+        async with faulty(await opened(tmp_path / "s.db", vault=vault), faults) as store:
+            audit = logged(store, attempts=1, fallback=fallback)
+            taken = (uuid4(), uuid4())
+            await audit.record(audit.entry(AuditAction.READ, "a", user="ann"), commit_id=taken[0])
+            await store.append("account-1", [Deposited(amount=5)], commit_id=taken[1])
+            with context(correlation_id="req-9"):
+                kept = [
+                    audit.entry(AuditAction.LOGIN, "web", user="ann", session="s1"),
+                    audit.entry(AuditAction.LOGOUT, "web", user="bob", session="s2"),
+                    audit.entry(AuditAction.READ, "b", user="cid"),
+                ]
+            faults.fail("append", 3)
+            for entry, commit_id in zip(kept, (*taken, uuid4()), strict=True):
+                await audit.record(entry, commit_id=commit_id)
+            whole = path.read_bytes()
+            report = await audit.recover()
+            assert report is not None
+            assert (report.count, report.known) == (3, 0)
+            found = await entries(audit, AuditFilter(correlation="req-9"))
+            assert sorted(e.user or "" for e in found) == ["ann", "bob", "cid"]
+            assert {e.user: e.session for e in found} == {"ann": "s1", "bob": "s2", "cid": None}
+            events = [e async for e in store.read()]
+            (login,) = [e for e in events if getattr(e.event, "session", None) == "s1"]
+            assert (login.metadata.user_id, login.metadata.correlation_id) == ("ann", "req-9")
+            head = (await store.head()).position
+            for change in (lambda: None, lambda: vault.rotate("bob"), lambda: vault.forget("ann")):
+                change()
+                path.write_bytes(whole)
+                again = await audit.recover()
+                assert again is not None
+                assert (again.count, again.known) == (3, 3)
+                assert (await store.head()).position == head, "nothing is written twice"
+
+
 async def test_a_torn_end_is_left_out_and_an_edited_file_is_refused(tmp_path: Path) -> None:
     faults = Faults()
     path = tmp_path / "fallback"

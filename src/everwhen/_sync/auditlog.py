@@ -25,6 +25,7 @@ from everwhen.audit_filters import (
     allowed,
     checked_filter,
 )
+from everwhen.audit_recovery import audit_entries, entry_in, id_of_its_own, is_among
 from everwhen.auditing import (
     CATEGORY,
     SUBJECTS,
@@ -244,7 +245,8 @@ class AuditLog:
         """Take the fallback's entries into the log, in order; None where nothing waits.
 
         What the log knows already isn't written again, so a recovery that was killed can simply be
-        repeated. At last an entry says how many there were, and the hash of the last one; then the
+        repeated. An entry whose commit id the log has for something else is written under another
+        id. At last an entry says how many there were, and the hash of the last one; then the
         file is deleted. Raises `AuditFallbackError`, with nothing taken from the file, where it was
         edited, and `StorageError` while the store fails.
 
@@ -282,10 +284,35 @@ class AuditLog:
             outcome = first
             if isinstance(outcome, CommitIdError):
                 outcome = self.store._judged_again(commit, outcome)
+            if isinstance(outcome, CommitIdError):
+                known += self._take_in_anew(commit)
+                continue
             if isinstance(outcome, EverwhenError):
                 raise outcome
             known += outcome.repeated
         return known
+
+    def _take_in_anew(self, commit: EncodedCommit) -> bool:
+        """Write an entry whose id the log knows with other content; whether it has the entry."""
+        entry = entry_in(commit, self.store._codec)
+        if self._has(entry, commit.id):
+            return True
+        vault = self.store.vault
+        if vault is not None and vault.is_forgotten(entry.subject):
+            entry = impersonal(entry)
+        own = Commit((write_of(entry),), None, id_of_its_own(commit))
+        ready = encoded(own, self.store._codec, self.store._new_id)
+        try:
+            receipt = self._append(msgspec.structs.replace(ready, metadata=commit.metadata))
+        except CommitIdError:
+            if self._has(entry, ready.id):
+                return True
+            raise
+        return receipt.repeated
+
+    def _has(self, entry: AuditEntry, commit_id: bytes) -> bool:
+        stored = self.store._backend.stored_commit(commit_id)
+        return is_among(entry, audit_entries(stored, self.store._codec))
 
     def _note_recovery(self, state: FallbackState, kept: str | None) -> None:
         details: dict[str, Any] = {"recovered": state.count, "head": state.head}
