@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,23 @@ def test_export(shell: Shell, audited: Path) -> None:
     assert len(target.read_text().splitlines()) == 3
     assert "--overwrite" in shell("audit", "export", audited, target).err
     assert shell("audit", "export", audited, target, "--overwrite").code == 0
+
+
+def test_an_export_that_is_cut_off_leaves_the_old_file(
+    shell: Shell, audited: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = shell.folder / "log.csv"
+    target.write_text("the old one")
+
+    def cut_off(*_: object) -> Iterator[str]:
+        yield "a line\n"
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AuditLog, "export", cut_off)
+        assert shell("audit", "export", audited, target, "--overwrite").code == 74
+    assert target.read_text() == "the old one"
+    assert not list(shell.folder.glob(".*"))
 
 
 def test_recover(shell: Shell, audited: Path) -> None:

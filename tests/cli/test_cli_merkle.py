@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -94,6 +95,48 @@ def test_the_stand_alone_verifier_takes_the_proof(shell: Shell, sealed: tuple[Pa
     proof.write_bytes(proof.read_bytes().replace(b"index 1\n", b"index 2\n"))
     refused = in_terminal(command, shop.parent, {})
     assert (refused.code, refused.out[:4]) == (1, "no: ")
+
+
+def test_a_proof_replaces_a_file_only_when_asked_and_as_a_whole(
+    shell: Shell, sealed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, _ = sealed
+    proof = shop.with_name("kept.tlog-proof")
+    proof.write_text("the old one")
+    refused = shell("prove", shop, 3, "--output", proof)
+    assert (refused.code, "--overwrite" in refused.err) == (66, True)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        broken = shell("prove", shop, 3, "--output", proof, "--overwrite")
+        assert (broken.code, "No space left" in broken.err) == (66, True)
+    assert proof.read_text() == "the old one"
+    assert not list(shop.parent.glob(".*"))
+    assert shell("prove", shop, 3, "--output", proof, "--overwrite").code == 0
+    assert shell("prove", shop, 3, "--output", "-").out == proof.read_text()
+
+
+def test_what_signs_and_what_was_signed_is_never_written_over(
+    shell: Shell, sealed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, _ = sealed
+    key, secret, log = (shop.with_name(name) for name in ("a-key", "b-key", "elsewhere"))
+    made = ("checkpoint", shop, "--log", log, "--key-file", key, "--new-key", ORIGIN)
+    assert shell(*made).code == 0
+    monkeypatch.setenv("EVERWHEN_SIGNER_PASSPHRASE", "open sesame")
+    assert shell("checkpoint", shop, "--log", "x", "--key-file", secret, "--new-key", "b").code == 0
+    tiles = [log / "checkpoint", log / "vkey", log / "tile" / "new"]
+    for path in (key, secret, Path(f"{shop}-log") / "checkpoint", *tiles):
+        before = path.read_bytes() if path.exists() else None
+        done = shell("prove", shop, 1, "--log", log, "-o", path, "--overwrite")
+        assert (done.code, "name another" in done.err) == (2, True), done.err
+        assert (path.read_bytes() if path.exists() else None) == before
+    for command in (("export",), ("audit", "export")):
+        done = shell(*command, shop, key, "--overwrite", "--format", "csv")
+        assert (done.code, "signing key" in done.err) == (2, True), done.err
 
 
 def test_a_change_is_named(shell: Shell, sealed: tuple[Path, str]) -> None:

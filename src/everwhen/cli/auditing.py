@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,7 +25,7 @@ from everwhen.cli.exits import NO_INPUT, USAGE, Stop
 from everwhen.cli.here import given_moment
 from everwhen.cli.opening import existing_branch, given_vault, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
-from everwhen.cli.outputs import check_output
+from everwhen.cli.outputs import check_output, written
 from everwhen.cli.terminal import Column, Output
 from everwhen.cli.views import utc
 
@@ -189,7 +188,10 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
     branch: BranchOption = None,
 ) -> None:
-    """Export the log, the oldest entries first: a line of OCSF each, or rows of CSV."""
+    """Export the log, the oldest entries first: a line of OCSF each, or rows of CSV.
+
+    The file appears under its name only when it is complete.
+    """
     form = "csv" if format_ == "csv" else "ocsf"
     if form != format_:
         raise Stop(f"--format {format_}: there are ocsf and csv", USAGE)
@@ -197,15 +199,9 @@ def export(
     wanted = _filter(user, action, resource, result, since, until, correlation, text)
     with _opened(store, branch) as audit:
         lines = audit.export("csv" if form == "csv" else "ocsf", wanted)
-        if file == "-":
+        with written(file, overwrite=overwrite) as target:
             for line in lines:
-                sys.stdout.buffer.write(line.encode())
-            return
-        try:
-            with Path(file).open("w" if overwrite else "x", encoding="utf-8", newline="") as out:
-                out.writelines(lines)
-        except FileExistsError as error:
-            raise Stop(f"{file} exists; replace it with --overwrite", USAGE) from error
+                target.write(line.encode())
 
 
 def recover(

@@ -13,7 +13,7 @@ from everwhen import Store
 from everwhen.cli.exits import INTERRUPTED, NO, NO_INPUT, USAGE, Stop
 from everwhen.cli.opening import existing, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
-from everwhen.cli.outputs import check_output
+from everwhen.cli.outputs import check_output, written
 from everwhen.cli.signing_keys import (
     Quorum,
     known_key,
@@ -24,6 +24,7 @@ from everwhen.cli.signing_keys import (
     write_key,
 )
 from everwhen.cli.terminal import Output, plain_value
+from everwhen.exchange.sources import STANDARD
 from everwhen.tilestores import ROLLOVERS
 
 if TYPE_CHECKING:
@@ -232,6 +233,7 @@ def prove(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write the proof here."),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
     log: LogOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
@@ -239,16 +241,20 @@ def prove(
     """Write a proof that a commit is part of the signed history.
 
     The proof holds the commit itself and all that it takes to check it: 'everwhen-verify' does so
-    without the store, Everwhen or a network. Without --output it is written as it is.
+    without the store, Everwhen or a network. Without --output it is written as it is; the file
+    appears under its name only when it is complete.
     """
     merkle = _merkle()
+    if output == Path(STANDARD):
+        output = None
     if output is not None:
-        check_output(output, store)
+        check_output(output, store, log)
     with existing(store, branch=branch) as opened:
         proof = merkle.MerkleLog(opened, _tiles(store, opened, log)).prove(position)
     data, out = proof.encode(), Output(json=json)
     if output is not None:
-        output.write_bytes(data)
+        with written(output, overwrite=overwrite) as target:
+            target.write(data)
     if out.json:
         fields: dict[str, Any] = {"position": position, "index": proof.index}
         out.line({**fields, "hashes": len(proof.path), "proof": data.decode()})
