@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.cli.everwhen_shell import Shell
+
+from everwhen.keys import keys_in
 
 
 @pytest.fixture
@@ -71,6 +74,24 @@ def test_without_a_vault_or_its_key_it_says_what_is_missing(
     assert shell("keys", "list").code == 2
     lacking = shell(*vault, "append", store, "p-ada", "Joined", "--create")
     assert (lacking.code, "everwhen keys new" in lacking.err) == (66, True)
+
+
+def test_a_key_that_does_not_open_the_vault_is_no_input(
+    shell: Shell, tmp_path: Path, vault: tuple[str, str]
+) -> None:
+    store, key, other = tmp_path / "s.db", tmp_path / "people.vault.key", tmp_path / "other.key"
+    for path in (key, other):
+        assert shell("keys", "new", path).code == 0
+    data = '{"name": {"$personal": "Ada Lovelace", "subject": "ada"}}'
+    assert shell(*vault, "append", store, "p-ada", "Joined", data, "--create").code == 0
+    missing = shell(*vault, "--key", other, "read", store)
+    assert (missing.code, "doesn't have key" in missing.err) == (66, True), missing.err
+    (right,) = keys_in(key.read_text(), "key")
+    (wrong,) = keys_in(other.read_text(), "key")
+    other.write_text(msgspec.structs.replace(wrong, id=right.id).line)
+    forged = shell(*vault, "--key", other, "read", store)
+    assert forged.code == 66, forged.err
+    assert shell(*vault, "read", store).code == 0
 
 
 def test_a_mistyped_vault_is_never_made_by_what_only_asks_or_destroys(

@@ -5,7 +5,7 @@
     2    the command line is wrong
     65   the data is wrong: malformed input, events that don't fit their classes, or a proof,
          checkpoint or policy that can't be taken
-    66   there is no such store, key or vault, or the file is something else
+    66   there is no such store, key or vault, the key is a wrong one, or the file is something else
     74   the medium failed: damaged, full, unreadable
     75   another process is busy with it; try again
     77   not allowed: read-only, or missing permissions
@@ -33,8 +33,10 @@ from everwhen.errors import (
     NotAStoreError,
     ReadOnlyError,
     RefusedError,
+    SealedError,
     StorageError,
     VaultError,
+    WrongKeyError,
 )
 from everwhen.exchange import ExchangeFileError, ImportFormatError
 from everwhen_verify.errors import VerifyError
@@ -60,6 +62,7 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (DeclarationError, USAGE),
     (DecodeError, BAD_DATA),
     (MissingKeyError, NO_INPUT),
+    (WrongKeyError, NO_INPUT),
     (VaultError, NOT_ALLOWED),
     (NotAStoreError, NO_INPUT),
     (NewerStoreError, NO_INPUT),
@@ -87,6 +90,8 @@ def code_of(error: BaseException) -> int | None:
     """The exit code for an error that users may meet; None for a fault in the program."""
     if isinstance(error, Stop):
         return error.code
+    if isinstance(error, SealedError) and isinstance(error.__cause__, VaultError):
+        return code_of(error.__cause__)
     return next((code for kind, code in _CODES if isinstance(error, kind)), None)
 
 
