@@ -33,7 +33,10 @@ def inclusion(tiles: TileStore, position: int, read: Read) -> Proof:
 def _inclusion(tiles: TileStore, position: int, read: Read) -> Proof:
     at = newest(tiles)
     if at is None:
-        raise MerkleLogError("nothing is sealed yet, so nothing can be proven; seal first")
+        raise MerkleLogError(
+            "nothing is sealed yet, so nothing can be proven; seal first, with seal() or 'everwhen "
+            "checkpoint'"
+        )
     nothing = MerkleLogError(f"nothing stands at position {position}; give one up to the head's")
     if position < 1:
         raise nothing

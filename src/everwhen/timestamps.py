@@ -74,7 +74,10 @@ def stamp(tiles: TileStore, authority: TimestampAuthority) -> Timestamp:
     """Have the newest checkpoint timestamped, where it isn't yet: the first time counts most."""
     at = newest(tiles)
     if at is None:
-        raise MerkleLogError("nothing is sealed yet, so nothing can be timestamped; seal first")
+        raise MerkleLogError(
+            "nothing is sealed yet, so nothing can be timestamped; seal first, with seal() or "
+            "'everwhen checkpoint'"
+        )
     known = tiles.read(_name(at))
     if known is not None:
         with contextlib.suppress(ValueError):  # torn by a crash: it is asked for again

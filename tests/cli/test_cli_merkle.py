@@ -166,6 +166,11 @@ def test_a_remembered_checkpoint_is_kept_to(shell: Shell, sealed: tuple[Path, st
     later.write_text(shell("checkpoint", shop).out)
     found = shell("verify", shop, "--key", key, "--remembered", kept, "--since", kept)
     assert (found.code, found.fields["verified"]) == (0, "5")
+    proof = shop.with_name("p")
+    assert shell("prove", shop, 1, "--output", proof).code == 0
+    for option in ("--remembered", "--since"):
+        mistaken = shell("verify", shop, option, proof)
+        assert (mistaken.code, "is no checkpoint" in mistaken.err) == (1, True), mistaken.err
     log = Path(f"{shop}-log")
     (log / "checkpoint").write_text(kept.read_text())
     (log / "checkpoints").write_text(f"{kept.read_text()}\n")
@@ -182,8 +187,11 @@ def test_what_is_missing_is_said(shell: Shell, shop: Path) -> None:
     assert unsigned.code == 66
     assert f"{shop}-signer: there is no such key" in unsigned.err
     assert "--new-key" in unsigned.err
-    assert "nothing is sealed yet" in shell("prove", shop, 1).err
-    assert "the log's key is not known" in shell("verify", shop).err
+    unsealed = shell("prove", shop, 1).err
+    assert "nothing is sealed yet" in unsealed
+    unknown = shell("verify", shop).err
+    assert "the log's key is not known" in unknown
+    assert all("'everwhen checkpoint'" in said for said in (unsealed, unknown))
     assert shell("checkpoint", shop, "--new-key", ORIGIN).code == 0
     again = shell("checkpoint", shop, "--new-key", ORIGIN)
     assert (again.code, "never overwritten" in again.err) == (1, True)

@@ -277,7 +277,10 @@ class MerkleLog:
                 if known is None and self._signer is not None:
                     return [self._signer.verifier]
                 if known is None:
-                    raise MerkleLogError("the log's key is not known; give it, or seal first")
+                    raise MerkleLogError(
+                        "the log's key is not known; give it, or seal first, with seal() or "
+                        "'everwhen checkpoint'"
+                    )
                 first = Verifier.parse(known.decode().strip())
             rollovers = open_rollovers(self.tiles.read(ROLLOVERS) or b"")
             key_at(first, origin, rollovers, 0)
@@ -296,9 +299,15 @@ class MerkleLog:
 
 def _remembered(note: bytes, keys: Sequence[Verifier]) -> Signed:
     try:
+        given = signed(note)
+    except VerifyError as error:
+        raise MerkleLogError(
+            f"what is remembered is no checkpoint ({error}); give one of this log"
+        ) from error
+    try:
         open_note(parse_note(note), keys)
-        return signed(note)
     except VerifyError as error:
         raise MerkleLogError(
             f"the remembered checkpoint doesn't count ({error}); give one of this log"
         ) from error
+    return given
