@@ -454,18 +454,13 @@ class Codec:
         """The body of entries with what is personal in them sealed."""
         own_id, flat = UUID(bytes=commit_id), self._flat.get
         events = [(entry[2], flat(entry[0])) for entry in entries]
-        for entry in entries:
-            if len(entry) > 3:
-                self._check_not_in_tags(entry[0], entry[2], entry[3])
+        for entry, (event, its_flat) in zip(entries, events, strict=True):
+            if its_flat is not None and len(entry) > 3:
+                _check_flat(entry[3], event, its_flat)
         sealed = cast("Sealing", self.sealing).seal_flat(own_id, first_index, events)
         return encode_json(
             [(*entry[:2], event, *entry[3:]) for entry, event in zip(entries, sealed, strict=True)]
         )
-
-    def _check_not_in_tags(self, name: str, event: Any, tags: tuple[str, ...]) -> None:
-        flat = self._flat.get(name)
-        if tags and flat is not None:
-            _check_not_in_tags(tags, texts_of(event, flat), encode_json(event), flat.node, name)
 
     def _entry(
         self, event: Any, stream: str, commit_id: bytes, index: int
@@ -480,7 +475,7 @@ class Codec:
             own_id, flat = UUID(bytes=commit_id), self._flat.get(declared.name)
             if flat is not None:
                 refuse_marks(data, declared.name)
-                self._check_not_in_tags(declared.name, event, tags)
+                _check_flat(tags, event, flat)
                 (sealed,) = self.sealing.seal_flat(own_id, index, [(event, flat)])
                 data = encode_json(sealed)
             else:
@@ -576,7 +571,8 @@ class Codec:
             personal = self.types.personal(name, version)
             if personal is not None:
                 if tags:
-                    _check_not_in_tags(tags, personal_values(data, personal), data, personal, name)
+                    texts, plain = personal_values(data, personal), data
+                    _check_not_in_tags(tags, texts, lambda: _open_in(plain, personal), name)
                 data = self.sealing.seal(name, version, event_id, data, personal)
             elif not self.types.is_known(name, version):
                 data = self.sealing.seal_plain(name, version, event_id, data)
@@ -616,7 +612,7 @@ def _slice(
 
 
 def _check_not_in_tags(
-    tags: tuple[str, ...], personal: list[str], data: bytes, fields: Fields, name: str
+    tags: tuple[str, ...], personal: list[str], in_the_open: Callable[[], list[str]], name: str
 ) -> None:
     """Tags are not encrypted: what is personal may not be in them, unless it is in the open anyway.
 
@@ -628,12 +624,18 @@ def _check_not_in_tags(
             value in (tag, said) or (len(value) >= _TELLING and value in tag) for value in personal
         ):
             continue
-        known = _open_in(data, fields)
-        if not any(text in (tag, said) or text.startswith(f"{said}/") for text in known):
+        if not any(text in (tag, said) or text.startswith(f"{said}/") for text in in_the_open()):
             raise InvalidEventError(
                 f"a tag of {name} holds the value of one of its personal fields, and tags are "
                 f"not encrypted; tag it with an id"
             )
+
+
+def _check_flat(tags: tuple[str, ...], event: Any, flat: Flat) -> None:
+    """The same for an event that needn't be taken apart."""
+    if tags:
+        texts = texts_of(event, flat)
+        _check_not_in_tags(tags, texts, lambda: _open_in(encode_json(event), flat.node), flat.name)
 
 
 def _open_in(data: bytes, fields: Fields) -> list[str]:
