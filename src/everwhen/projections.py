@@ -20,6 +20,7 @@ new build catches up beside the old one, they go on with the old, and the switch
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
@@ -295,24 +296,47 @@ class Build(msgspec.Struct, frozen=True):
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is kept with a build's checkpoint.
 
-    ``owner`` is the runner that works on it, by a lease ``until`` that time, in microseconds since
-    1970 UTC; so is ``at``, when it was last heard of. ``rate`` is in events a second. ``erasures``
-    is how many data subjects had been forgotten when the build began.
+    ``owner`` is the runner that works on it, by a ``lease`` of that many microseconds from each
+    ``beat`` on, which counts its signs of life; ``at`` is the time of the last, in microseconds
+    since 1970 UTC. ``rate`` is in events a second. ``erasures`` is how many data subjects had been
+    forgotten when the build began.
     """
 
     tables: tuple[str, ...]
     is_live: bool = False
     owner: str | None = None
-    until: int = 0
+    lease: int = 0
+    beat: int = 0
     at: int = 0
     rate: float = 0.0
     skipped: int = 0
     error: str | None = None
     erasures: int = 0
 
-    def is_free(self, owner: str, now: int) -> bool:
-        """Whether this runner may work on the build."""
-        return self.owner is None or self.owner == owner or self.until <= now
+
+class LeaseWatch:
+    """What a process has seen of other runners' leases, so that it can tell when one is over.
+
+    A lease is over once nothing has been heard of its holder for as long as it lasts: by this
+    process's own monotonic clock, whatever has been done to the time of day. Where nobody has
+    watched for that long, the time of day is believed if it says so. A holder that is wrongly
+    taken for dead loses some work by it and nothing else: each of its writes checks its lease.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._heard: dict[str, tuple[str | None, int, float]] = {}
+
+    def is_free(self, build: Build, record: Record, owner: str, now: int) -> bool:
+        """Whether ``owner`` may work on the build; ``now`` is in microseconds since 1970 UTC."""
+        if record.owner is None or record.owner == owner or record.at + record.lease <= now:
+            self._heard.pop(build.record, None)
+            return True
+        holder, beat, since = self._heard.get(build.record, (None, 0, 0.0))
+        if (holder, beat) != (record.owner, record.beat):
+            since = self._monotonic()
+            self._heard[build.record] = (record.owner, record.beat, since)
+        return (self._monotonic() - since) * 1_000_000 >= record.lease
 
 
 class ProjectionStatus(msgspec.Struct, frozen=True):

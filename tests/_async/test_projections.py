@@ -37,6 +37,8 @@ from everwhen import (
     UnsupportedError,
     Upcast,
 )
+from everwhen._async.followers import now_micros
+from everwhen._async.seam import sleep
 from everwhen._async.states import StateFollower
 from everwhen._async.tables import TableFollower
 from everwhen._async_testing.seam import together
@@ -373,6 +375,39 @@ async def test_a_lease_that_has_run_out_is_taken_over_and_the_late_one_writes_no
         assert heir.is_active
         await heir.take(page)
         assert await rows(store) == [("lamp", 300)]
+
+
+async def test_a_clock_set_back_keeps_no_dead_lease_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+        await store.append("a", [Sold("lamp", 1)])
+        with monkeypatch.context() as an_hour_ahead:
+            later = now_micros() + 3_600_000_000
+            an_hour_ahead.setattr("everwhen._async.followers.now_micros", lambda: later)
+            dead = TableFollower(store, sales(), lease=0.2)
+            assert await dead.start()
+        heir = ProjectionRunner(elsewhere, [sales()], lease=0.2)
+        await heir.catch_up()  # would wait for an hour
+        assert await rows(store) == [("lamp", 1)]
+        await heir.close()
+
+
+async def test_a_holder_whose_clock_is_set_back_goes_on_giving_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with store_at(tmp_path) as store:
+        with monkeypatch.context() as an_hour_ahead:
+            later = now_micros() + 3_600_000_000
+            an_hour_ahead.setattr("everwhen._async.followers.now_micros", lambda: later)
+            holder = TableFollower(store, sales(), lease=0.01)
+            assert await holder.start()
+        first = holder._record.beat
+        while holder._record.beat == first:
+            await holder.stay(at_end=False)
+            await sleep(0.001)
+        assert holder.is_active
+        assert holder._record.at < later
 
 
 async def test_two_runners_fight_and_every_event_takes_effect_once(tmp_path: Path) -> None:

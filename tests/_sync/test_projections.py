@@ -42,6 +42,8 @@ from everwhen import (
     Upcast,
     open_store,
 )
+from everwhen._sync.followers import now_micros
+from everwhen._sync.seam import sleep
 from everwhen._sync.states import StateFollower
 from everwhen._sync.tables import TableFollower
 from everwhen._sync_testing.seam import together
@@ -375,6 +377,39 @@ def test_a_lease_that_has_run_out_is_taken_over_and_the_late_one_writes_nothing(
         assert heir.is_active
         heir.take(page)
         assert rows(store) == [("lamp", 300)]
+
+
+def test_a_clock_set_back_keeps_no_dead_lease_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+        store.append("a", [Sold("lamp", 1)])
+        with monkeypatch.context() as an_hour_ahead:
+            later = now_micros() + 3_600_000_000
+            an_hour_ahead.setattr("everwhen._sync.followers.now_micros", lambda: later)
+            dead = TableFollower(store, sales(), lease=0.2)
+            assert dead.start()
+        heir = ProjectionRunner(elsewhere, [sales()], lease=0.2)
+        heir.catch_up()  # would wait for an hour
+        assert rows(store) == [("lamp", 1)]
+        heir.close()
+
+
+def test_a_holder_whose_clock_is_set_back_goes_on_giving_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store_at(tmp_path) as store:
+        with monkeypatch.context() as an_hour_ahead:
+            later = now_micros() + 3_600_000_000
+            an_hour_ahead.setattr("everwhen._sync.followers.now_micros", lambda: later)
+            holder = TableFollower(store, sales(), lease=0.01)
+            assert holder.start()
+        first = holder._record.beat
+        while holder._record.beat == first:
+            holder.stay(at_end=False)
+            sleep(0.001)
+        assert holder.is_active
+        assert holder._record.at < later
 
 
 def test_two_runners_fight_and_every_event_takes_effect_once(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from everwhen.query import Query
 from everwhen.recorded import RecordedEvent
 
 _LOG: Final = logging.getLogger("everwhen")
-_UNKEPT_MICROS: Final = 200_000
+_UNKEPT_SECONDS: Final = 0.2
 
 
 class Follower(Protocol):
@@ -110,8 +110,9 @@ class LeasedFollower:
         self._backend = store._backend
         self._build = build
         self._record = Record(())
-        self._lease = int(lease * 1_000_000)
+        self._lease = lease
         self._kept = 0
+        self._kept_at = 0.0
         self._has_lease = False
         self._parked: set[str] = set()
         self._pace = Pace()
@@ -132,7 +133,7 @@ class LeasedFollower:
         else:
             self._record = record_of(known)
             self.position = self._kept = known.position
-            if not self._record.is_free(self.owner, now_micros()):
+            if not self._is_free(self._record):
                 return False
         self._keep(transaction, error=None)
         return True
@@ -143,12 +144,21 @@ class LeasedFollower:
 
     def _keep(self, transaction: EngineTransaction, **changes: Any) -> None:
         """Keep the position and the record, and go on holding the lease."""
-        now = now_micros()
         self._record = msgspec.structs.replace(
-            self._record, owner=self.owner, until=now + self._lease, at=now, **changes
+            self._record,
+            owner=self.owner,
+            lease=int(self._lease * 1_000_000),
+            beat=self._record.beat + 1,
+            at=now_micros(),
+            **changes,
         )
+        self._kept_at = time.monotonic()  # before it is seen: others may believe it for longer
         transaction.save_checkpoint(kept(self._build, self.position, self._record))
         self._kept = self.position
+
+    def _is_free(self, record: Record) -> bool:
+        """Whether no other runner has the lease."""
+        return self._store._leases.is_free(self._build, record, self.owner, now_micros())
 
     def _check_lease(self, transaction: EngineView) -> None:
         """Raises `Moved` unless the lease is still ours, and all is as we left it."""
@@ -205,11 +215,12 @@ class LeasedFollower:
     @property
     def _is_half_over(self) -> bool:
         """Whether it is time to renew the lease."""
-        return self._record.until - now_micros() <= self._lease // 2
+        return time.monotonic() - self._kept_at >= self._lease / 2
 
     async def _renew(self) -> None:
         """Renew the lease before it runs out, and keep a position that has gone on."""
-        unkept = self.position != self._kept and now_micros() - self._record.at > _UNKEPT_MICROS
+        age_seconds = time.monotonic() - self._kept_at
+        unkept = self.position != self._kept and age_seconds > _UNKEPT_SECONDS
         if not unkept and not self._is_half_over:
             return
 
@@ -224,7 +235,7 @@ class LeasedFollower:
 
     def _pause(self, attempt: int) -> float:
         """Seconds before the next attempt; not so long that the lease runs out."""
-        return min(self.on_error.pause * float(2**attempt), self._lease / 2_000_000)
+        return min(self.on_error.pause * float(2**attempt), self._lease / 2)
 
     def _give_way(self) -> None:
         self.is_active = self._has_lease = False
@@ -243,7 +254,7 @@ class LeasedFollower:
     def _leave(self, transaction: EngineTransaction) -> None:
         self._check_lease(transaction)
         record = msgspec.structs.replace(
-            self._record, owner=None, until=0, at=now_micros(), rate=0.0
+            self._record, owner=None, lease=0, at=now_micros(), rate=0.0
         )
         transaction.save_checkpoint(kept(self._build, self.position, record))
 

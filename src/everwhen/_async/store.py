@@ -55,6 +55,7 @@ from everwhen.locations import engine_for
 from everwhen.metadata import CommitMetadata
 from everwhen.personal import PLAINTEXT, Plaintext
 from everwhen.projections import (
+    LeaseWatch,
     ParkedEvent,
     ProjectionStatus,
     build_of,
@@ -158,6 +159,7 @@ class Store:
         self._new_id = new_id
         self._branches = Branches(backend)
         self._branch: BranchInfo | None = None
+        self._leases = LeaseWatch()
         self.clock = clock
 
     @property

@@ -56,6 +56,7 @@ from everwhen.locations import engine_for
 from everwhen.metadata import CommitMetadata
 from everwhen.personal import PLAINTEXT, Plaintext
 from everwhen.projections import (
+    LeaseWatch,
     ParkedEvent,
     ProjectionStatus,
     build_of,
@@ -159,6 +160,7 @@ class Store:
         self._new_id = new_id
         self._branches = Branches(backend)
         self._branch: BranchInfo | None = None
+        self._leases = LeaseWatch()
         self.clock = clock
 
     @property

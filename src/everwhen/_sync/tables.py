@@ -194,7 +194,7 @@ class TableFollower(LeasedFollower):
             super()._check_lease(transaction)
             return
         known = transaction.checkpoint(self._build.record)
-        if known is None or not record_of(known).is_free(self.owner, now_micros()):
+        if known is None or not self._is_free(record_of(known)):
             raise Moved
 
     def retry(self) -> int:
