@@ -159,8 +159,22 @@ class Engine(Blocking, Protocol):
         """Delete the log of that id; nothing happens where there is none."""
         ...
 
+    busy_timeout: float
+    """Seconds to wait for other processes."""
+
+    def probe_purge(self) -> None:
+        """Raises `StorageError` where ``purge`` can't write, or finds no room. Hold ``lock``."""
+        ...
+
     def purge(self) -> None:
-        """Delete every snapshot, and leave no trace of what was ever deleted. Hold ``lock``."""
+        """Delete every snapshot, and write the files anew without their gaps. Hold ``lock``."""
+        ...
+
+    def empty_journal(self) -> None:
+        """Leave no trace in the journal of what was ever deleted. Hold ``lock``.
+
+        Raises `BusyError`, after a moment, while somebody still reads what is in it: call it again.
+        """
         ...
 
     def check(self) -> Iterator[Problem]:

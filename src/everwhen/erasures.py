@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Final
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 import msgspec
 
@@ -17,6 +17,9 @@ from everwhen.vault import Stone, Vault
 
 ERASURES: Final = "everwhen-erasures"
 """The stream that erasures are recorded in."""
+
+PURGE_DUE: Final = f"{ERASURES}/purge"
+"""The checkpoint that is there while something was deleted whose traces have to be purged."""
 
 _NAMESPACE: Final = UUID("3c1f8f52-6a0b-5d0e-9b7c-6d8f2f4f6f10")
 
@@ -60,6 +63,11 @@ def erasure_commit(stone: Stone) -> EncodedCommit:
 def carried_out(last: Stone) -> Checkpoint:
     """What says that a store has carried out all erasures up to this one."""
     return Checkpoint(ERASURES, last.number, msgspec.json.encode(last))
+
+
+def purge_due() -> Checkpoint:
+    """What says that a purge is due; another one each time, so that none is missed."""
+    return Checkpoint(PURGE_DUE, 0, uuid4().bytes)
 
 
 def first_pending(known: Checkpoint | None, vault: Vault) -> int:

@@ -47,6 +47,7 @@
         ├── BusyError               another process held the write lock for too long
         ├── ReadOnlyError           the store, its file or its folder can't be written to
         ├── StorageFullError        no space left
+        ├── UnfinishedErasureError  keys are destroyed, and something remains to be done after it
         ├── NotAStoreError          the file is something else
         ├── NewerStoreError         a newer Everwhen wrote the file
         └── CorruptStoreError       the file is damaged or truncated
@@ -523,6 +524,24 @@ class ReadOnlyError(StorageError):
 
 class StorageFullError(StorageError):
     """No space is left for the write; what was acknowledged before is safe."""
+
+
+class UnfinishedErasureError(StorageError):
+    """The keys of ``subjects`` are destroyed, for good, and what comes after it was cut off.
+
+    Nobody can read any more what they encrypted. The store has still to record it, and to purge its
+    files of snapshots and gaps. The cause says what was in the way.
+    """
+
+    def __init__(self, subjects: Sequence[str], cause: BaseException) -> None:
+        self.subjects = tuple(subjects)
+        whose = ", ".join(map(repr, self.subjects[:3]))
+        others = len(self.subjects) - 3
+        more = f" and {others:,} others" if others > 0 else ""
+        super().__init__(
+            f"the keys of {whose}{more} are destroyed, but the store could not be purged yet: "
+            f"{cause}; then call forget again, or open the store for writing, to do the rest"
+        )
 
 
 class NotAStoreError(StorageError):

@@ -23,7 +23,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from everwhen.clock import Clock, micros_by, system_clock
-from everwhen.errors import ErasedSubjectError, InvalidEventError, MissingKeyError, VaultError
+from everwhen.errors import (
+    ErasedSubjectError,
+    InvalidEventError,
+    MissingKeyError,
+    UnfinishedErasureError,
+    VaultError,
+)
 from everwhen.keys import Cipher, KeyProvider, Wrapped, cipher
 from everwhen.validation import check_text
 
@@ -210,11 +216,28 @@ class Vault:
         return forgotten
 
     def forget_all(self, subjects: Sequence[str]) -> list[Forgotten]:
-        """The same for many subjects in one go: all of them or, where that fails, none."""
+        """The same for many subjects in one go: all of them or, where that fails, none.
+
+        Raises `UnfinishedErasureError` where the keys are destroyed and the file could not be
+        written anew, without the gaps that they have left; `compact` does that later.
+        """
+        forgotten = self.destroy(subjects)
+        try:
+            self.compact()
+        except VaultError as error:
+            raise UnfinishedErasureError(subjects, error) from error
+        return forgotten
+
+    def compact(self) -> None:
+        """Write the file anew, without the gaps that deleted keys have left."""
+        self._run("VACUUM")
+
+    def destroy(self, subjects: Sequence[str]) -> list[Forgotten]:
+        """What `forget_all` does, but for `compact`."""
         for subject in subjects:
             check_subject(subject)
 
-        def forget_all() -> list[Forgotten]:
+        def destroy() -> list[Forgotten]:
             before = number = self._count()
             found: list[Forgotten] = []
             for subject in subjects:
@@ -226,9 +249,7 @@ class Vault:
                 self._add_key(_SNAPSHOTS, number + 1)
             return found
 
-        forgotten = self._transact(forget_all)
-        self._run("VACUUM")
-        return forgotten
+        return self._transact(destroy)
 
     def _forget(self, subject: str, number: int) -> Forgotten:
         known = self._stone(subject)
@@ -286,7 +307,7 @@ class Vault:
             return len(rows)
 
         count = self._transact(rewrap)
-        self._run("VACUUM")
+        self.compact()
         return count
 
     def wrapped_with(self) -> dict[str, int]:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,10 +18,12 @@ from uuid import uuid4
 import apsw
 import msgspec
 import pytest
+from tests.small_disks import fill, small_disk
 
 from everwhen import (
     HEAD,
     PLAINTEXT,
+    BusyError,
     CommitIdError,
     DeclarationError,
     Erased,
@@ -41,9 +45,11 @@ from everwhen import (
     SealedError,
     StateOf,
     StorageError,
+    StorageFullError,
     StoreClosedError,
     TableProjection,
     Tables,
+    UnfinishedErasureError,
     UnknownEvent,
     UnsupportedError,
     Upcast,
@@ -64,6 +70,7 @@ from everwhen.backends.sqlite import SqliteEngine
 from everwhen.clock import Clock
 from everwhen.commits import Commit, Write
 from everwhen.decisions import Decisions
+from everwhen.erasures import PURGE_DUE
 from everwhen.exchange.errors import ImportFormatError
 from everwhen.failures import noted, read_back, told
 from everwhen.snapshots import subject_of
@@ -256,6 +263,93 @@ def test_forgetting_is_recorded_once_and_safe_to_repeat(vault: Vault) -> None:
         assert (first.repeated, second.repeated) == (False, True)
         (record,) = _all(store, "everwhen-erasures")
         assert record == UnknownEvent("SubjectErased", {"subject": "ada", "number": 1})
+
+
+def test_forgetting_gets_past_those_who_write_and_checkpoint(tmp_path: Path, vault: Vault) -> None:
+    path, stop = tmp_path / "s.db", threading.Event()
+
+    def hinder() -> None:
+        with contextlib.closing(apsw.Connection(str(path))) as connection:
+            connection.set_busy_timeout(60_000)
+            while not stop.is_set():
+                connection.pragma("user_version", connection.pragma("user_version"))
+                connection.execute("PRAGMA wal_checkpoint")
+
+    with open_store(path, events=TYPES, vault=vault, busy_timeout=120) as store:
+        for number in range(3):
+            store.append(f"player-{number}", [Joined(str(number), NAME)])
+        hindering = threading.Thread(target=hinder)
+        hindering.start()
+        try:
+            for number in range(3):
+                assert (store.forget(str(number))).subjects == (str(number),)
+        finally:
+            stop.set()
+            hindering.join()
+    assert not _traces(tmp_path)
+
+
+def test_a_reader_in_the_way_is_named_and_the_rest_is_done_later(
+    tmp_path: Path, vault: Vault
+) -> None:
+    path = tmp_path / "s.db"
+    with open_store(path, events=TYPES, vault=vault, busy_timeout=0.1) as store:
+        store.append("player-ada", [Joined("ada", NAME)])
+        store.append("player-bob", [Joined("bob", NAME)])
+        with contextlib.closing(apsw.Connection(str(path))) as reader:
+            reader.execute("BEGIN")
+            assert reader.execute("SELECT count(*) FROM slices").get == 2
+            with pytest.raises(UnfinishedErasureError, match="somebody still reads") as cut:
+                store.forget("ada")
+            assert cut.value.subjects == ("ada",)
+            assert isinstance(cut.value.__cause__, BusyError)
+            assert vault.is_forgotten("ada")
+            store.append("player-bob", [Scored("bob", 1)])  # nobody is locked out by it
+        assert (store.forget("ada")).repeated
+        with contextlib.closing(apsw.Connection(str(path))) as reader:
+            reader.execute("BEGIN")
+            assert reader.execute("SELECT count(*) FROM slices").get == 4
+            with pytest.raises(UnfinishedErasureError):
+                store.forget("bob")
+    with open_store(path, events=TYPES, vault=vault) as store:  # does the rest
+        assert store.carry_out_erasures() == []
+        assert [e for e in store.read("everwhen-erasures")][-1].version == 2
+    assert not _traces(tmp_path)
+
+
+def test_without_room_to_purge_no_key_is_destroyed(tmp_path: Path, vault: Vault) -> None:
+    with small_disk(tmp_path, megabytes=4) as disk:
+        with open_store(disk / "s.db", events=TYPES, vault=vault) as store:
+            store.append("player-ada", [Joined("ada", NAME)])
+            store.append("bulk", [UnknownEvent("T", {"x": "y" * 1_000})] * 1_000)
+            store._backend.purge()  # what was written lies in the file alone
+            filler = disk / "filler"
+            fill(filler, leaving=200_000)
+            with pytest.raises(StorageFullError, match="to write it anew takes"):
+                store.forget("ada")
+            assert vault.subjects() == ["ada"]
+            filler.unlink()
+            assert (store.forget("ada")).subjects == ("ada",)
+
+
+def test_a_build_whose_traces_could_not_be_purged_is_purged_on_opening(
+    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, table = tmp_path / "s.db", _table()
+    with open_store(path, events=TYPES, vault=vault, busy_timeout=0.1) as store:
+        store.append("player-ada", [Joined("ada", NAME)])
+        runner = ProjectionRunner(store, [table])
+        runner.catch_up()
+        store.forget("ada")
+        with contextlib.closing(apsw.Connection(str(path))) as reader:
+            reader.execute("BEGIN")
+            assert reader.execute("SELECT count(*) FROM slices").get == 2
+            runner.catch_up()  # builds the table anew, and is live
+        assert "still to be purged" in caplog.text
+        runner.close()
+    with open_store(path, events=TYPES, vault=vault) as store:
+        assert store.checkpoint(PURGE_DUE) is None
+    assert not _traces(tmp_path)
 
 
 def _quoting(name: str, then: Literal["halt", "park"]) -> TableProjection:

@@ -173,10 +173,15 @@ class Backend(Protocol):
         """Delete the log of that id; nothing happens where there is none."""
         ...
 
+    async def probe_purge(self) -> None:
+        """Raises `StorageError` where ``purge`` would find no room, or can't write."""
+        ...
+
     async def purge(self) -> None:
         """Delete every snapshot, and leave no trace of what was ever deleted in any file.
 
-        Takes its time: it may write the whole store anew.
+        Takes its time: it may write the whole store anew. Safe to repeat. Raises `BusyError` where
+        others read old data for longer than the store waits.
         """
         ...
 
@@ -258,6 +263,9 @@ class BackendWrapper(Backend):
 
     async def drop_log(self, log: str) -> None:
         await self._inner.drop_log(log)
+
+    async def probe_purge(self) -> None:
+        await self._inner.probe_purge()
 
     async def purge(self) -> None:
         await self._inner.purge()

@@ -476,6 +476,12 @@ class BranchBackend(Backend):
     async def drop_log(self, log: str) -> None:
         await self._parent.drop_log(log)
 
+    async def probe_purge(self) -> None:
+        own = await self._own.existing()
+        if own is not None:
+            await own.probe_purge()
+        await self._parent.probe_purge()
+
     async def purge(self) -> None:
         """The branch's own, and the parent's, whose snapshots show through."""
         own = await self._own.existing()

@@ -11,6 +11,7 @@ import builtins
 import logging
 import threading
 import weakref
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -190,15 +191,27 @@ class Branches:
             except StorageError as error:
                 _LOG.warning("branch %s is deleted, but its log is still there: %s", name, error)
 
+    async def probe_purge(self) -> None:
+        """Raises `StorageError` where ``purge`` would find no room, or can't write."""
+        async for log in self._logs():
+            await log.probe_purge()
+
     async def purge(self) -> None:
         """Leave no trace of what was deleted, in the root store and in every branch."""
-        await self.root.purge()
+        async for log in self._logs():
+            await log.purge()
+
+    async def _logs(self) -> AsyncIterator[Backend]:
+        """The root's log and those of all branches, each open for as long as it is looked at."""
+        yield self.root
         for branch in (await self.root.view(branches_in)).values():
             own = OwnLog(self.root, branch.name, branch.id, branch.fork)
-            log = await own.existing()
-            if log is not None:
-                await log.purge()
-            await own.close()
+            try:
+                log = await own.existing()
+                if log is not None:
+                    yield log
+            finally:
+                await own.close()
 
     async def close(self) -> None:
         """Close every branch that is open."""

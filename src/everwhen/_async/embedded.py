@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from everwhen._async.backend import Backend, Transaction
-from everwhen._async.seam import Appender, Calls, Lock, acquire, caller, wait_for_news
+from everwhen._async.seam import Appender, Calls, Lock, acquire, caller, sleep, wait_for_news
 from everwhen.contract import (
     Capabilities,
     Checkpoint,
@@ -23,13 +23,14 @@ from everwhen.contract import (
     StreamInfo,
 )
 from everwhen.engine import Engine, EngineTransaction, EngineView, Inline
-from everwhen.errors import StoreClosedError, UnsupportedError
+from everwhen.errors import BusyError, StoreClosedError, UnsupportedError
 from everwhen.query import Query
 from everwhen.validation import check_checkpoint, check_snapshot
 
 T = TypeVar("T")
 
 _OTHER_PROCESSES: Final = 0.02
+_BETWEEN_TRIES: Final = 0.02  # seconds in which others get to write
 
 
 class EmbeddedBackend(Backend):
@@ -180,11 +181,28 @@ class EmbeddedBackend(Backend):
     async def drop_log(self, log: str) -> None:
         await self._calls.finish(self._engine.drop_log, log)
 
+    async def probe_purge(self) -> None:
+        await self._alone(self._engine.probe_purge)
+
     async def purge(self) -> None:
+        await self._alone(self._engine.purge)
+        deadline = time.monotonic() + self._engine.busy_timeout
+        while True:
+            try:
+                await self._alone(self._engine.empty_journal)
+            except BusyError:
+                if time.monotonic() >= deadline:
+                    raise
+                await sleep(_BETWEEN_TRIES)
+            else:
+                return
+
+    async def _alone(self, call: Callable[[], None]) -> None:
+        """Make the call while nobody in this process writes."""
         self._refuse_within_transaction("purging")
         await acquire(self._engine.lock)
         try:
-            await self._calls.finish(self._engine.purge)
+            await self._calls.finish(call)
         finally:
             self._engine.lock.release()
             self._appender.hand_over()

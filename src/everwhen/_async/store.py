@@ -16,7 +16,7 @@ from everwhen._async.backend import Backend, Transaction
 from everwhen._async.branches import Branches
 from everwhen._async.embedded import EmbeddedBackend
 from everwhen._async.erasing import carry_out
-from everwhen._async.seam import opens
+from everwhen._async.seam import aside, opens
 from everwhen._async.subscription import Subscription
 from everwhen.branching import MAIN, BranchInfo, base_of
 from everwhen.clock import Clock, system_clock
@@ -38,7 +38,7 @@ from everwhen.contract import (
     StreamInfo,
     to_micros,
 )
-from everwhen.erasures import Erasure, bound_to, outdated
+from everwhen.erasures import Erasure, bound_to, outdated, purge_due
 from everwhen.errors import (
     BatchError,
     CommitIdError,
@@ -47,6 +47,8 @@ from everwhen.errors import (
     InvalidQueryError,
     SnapshotError,
     StorageError,
+    UnfinishedErasureError,
+    VaultError,
 )
 from everwhen.events import EventType
 from everwhen.fold import Fold
@@ -435,9 +437,11 @@ class Store:
         Snapshots are deleted, on branches too, and the files purged. Table projections are built
         anew by their runners; states in memory are derived anew when they are next asked for.
 
-        Safe to repeat, also after it was cut off. Raises `DeclarationError` without a vault, and
-        `ReadOnlyError` or another `StorageError` where nothing can be written: no key is destroyed
-        then.
+        Safe to repeat, also after it was cut off. Raises `DeclarationError` without a vault,
+        `VaultError`, and `ReadOnlyError`, `StorageFullError` or another `StorageError` where the
+        store can't be written to or there is no room to purge it: no key is destroyed then. What is
+        in the way later, after the store's ``busy_timeout``, is an `UnfinishedErasureError`: the
+        keys are gone, and the rest is done by calling this again or by opening the store again.
         """
         (erasure,) = await self.forget_all((subject,))
         return erasure
@@ -452,12 +456,16 @@ class Store:
                 "this store has no vault, and nobody's data can be erased; open it with "
                 "vault=Vault(…)"
             )
-        wanted, root = list(subjects), self._branches.root
-        await root.transact(lambda _: None)  # raises where nothing can be written
-        forgotten = self.vault.forget_all(wanted)
-        checkpoints = await root.checkpoints()
+        wanted = list(subjects)
+        await self._branches.probe_purge()
+        forgotten = await aside(self.vault.destroy, wanted)
         asked = [one.number for one in forgotten]
-        _, positions = await carry_out(self._branches, self.vault, asked, purges=False)
+        try:
+            checkpoints = await self._branches.root.checkpoints()
+            _, positions = await carry_out(self._branches, self.vault, asked)
+            await aside(self.vault.compact)
+        except (StorageError, VaultError) as error:
+            raise UnfinishedErasureError(wanted, error) from error
         return [
             Erasure(
                 one.subject,
@@ -479,13 +487,22 @@ class Store:
         """
         if self.vault is None:
             return []
-        stones, _ = await carry_out(self._branches, self.vault, purges=False)
+        stones, _ = await carry_out(self._branches, self.vault)
         return [stone.subject for stone in stones]
 
     async def _purge(self) -> None:
-        """Leave no trace of what was deleted since somebody was forgotten."""
-        if self.vault is not None:
-            await carry_out(self._branches, self.vault, purges=True)
+        """Leave no trace of what was deleted since somebody was forgotten.
+
+        Where somebody is in the way for long, it is done when the store is next opened for writing.
+        """
+        if self.vault is None:
+            return
+        due = purge_due()
+        try:
+            await self._branches.root.transact(lambda work: work.save_checkpoint(due))
+            await carry_out(self._branches, self.vault)
+        except StorageError as error:
+            _LOG.warning("what was deleted has still to be purged: %s", error)
 
     @opens
     async def create_branch(self, name: str, at: int | datetime | None = None) -> Store:

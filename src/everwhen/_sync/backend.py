@@ -174,10 +174,15 @@ class Backend(Protocol):
         """Delete the log of that id; nothing happens where there is none."""
         ...
 
+    def probe_purge(self) -> None:
+        """Raises `StorageError` where ``purge`` would find no room, or can't write."""
+        ...
+
     def purge(self) -> None:
         """Delete every snapshot, and leave no trace of what was ever deleted in any file.
 
-        Takes its time: it may write the whole store anew.
+        Takes its time: it may write the whole store anew. Safe to repeat. Raises `BusyError` where
+        others read old data for longer than the store waits.
         """
         ...
 
@@ -259,6 +264,9 @@ class BackendWrapper(Backend):
 
     def drop_log(self, log: str) -> None:
         self._inner.drop_log(log)
+
+    def probe_purge(self) -> None:
+        self._inner.probe_purge()
 
     def purge(self) -> None:
         self._inner.purge()

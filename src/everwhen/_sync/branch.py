@@ -473,6 +473,12 @@ class BranchBackend(Backend):
     def drop_log(self, log: str) -> None:
         self._parent.drop_log(log)
 
+    def probe_purge(self) -> None:
+        own = self._own.existing()
+        if own is not None:
+            own.probe_purge()
+        self._parent.probe_purge()
+
     def purge(self) -> None:
         """The branch's own, and the parent's, whose snapshots show through."""
         own = self._own.existing()

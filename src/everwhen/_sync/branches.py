@@ -12,6 +12,7 @@ import builtins
 import logging
 import threading
 import weakref
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -189,15 +190,27 @@ class Branches:
             except StorageError as error:
                 _LOG.warning("branch %s is deleted, but its log is still there: %s", name, error)
 
+    def probe_purge(self) -> None:
+        """Raises `StorageError` where ``purge`` would find no room, or can't write."""
+        for log in self._logs():
+            log.probe_purge()
+
     def purge(self) -> None:
         """Leave no trace of what was deleted, in the root store and in every branch."""
-        self.root.purge()
+        for log in self._logs():
+            log.purge()
+
+    def _logs(self) -> Iterator[Backend]:
+        """The root's log and those of all branches, each open for as long as it is looked at."""
+        yield self.root
         for branch in (self.root.view(branches_in)).values():
             own = OwnLog(self.root, branch.name, branch.id, branch.fork)
-            log = own.existing()
-            if log is not None:
-                log.purge()
-            own.close()
+            try:
+                log = own.existing()
+                if log is not None:
+                    yield log
+            finally:
+                own.close()
 
     def close(self) -> None:
         """Close every branch that is open."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from everwhen._sync.backend import Backend, Transaction
-from everwhen._sync.seam import Appender, Calls, Lock, acquire, caller, wait_for_news
+from everwhen._sync.seam import Appender, Calls, Lock, acquire, caller, sleep, wait_for_news
 from everwhen.contract import (
     Capabilities,
     Checkpoint,
@@ -24,13 +24,14 @@ from everwhen.contract import (
     StreamInfo,
 )
 from everwhen.engine import Engine, EngineTransaction, EngineView, Inline
-from everwhen.errors import StoreClosedError, UnsupportedError
+from everwhen.errors import BusyError, StoreClosedError, UnsupportedError
 from everwhen.query import Query
 from everwhen.validation import check_checkpoint, check_snapshot
 
 T = TypeVar("T")
 
 _OTHER_PROCESSES: Final = 0.02
+_BETWEEN_TRIES: Final = 0.02  # seconds in which others get to write
 
 
 class EmbeddedBackend(Backend):
@@ -179,11 +180,28 @@ class EmbeddedBackend(Backend):
     def drop_log(self, log: str) -> None:
         self._calls.finish(self._engine.drop_log, log)
 
+    def probe_purge(self) -> None:
+        self._alone(self._engine.probe_purge)
+
     def purge(self) -> None:
+        self._alone(self._engine.purge)
+        deadline = time.monotonic() + self._engine.busy_timeout
+        while True:
+            try:
+                self._alone(self._engine.empty_journal)
+            except BusyError:
+                if time.monotonic() >= deadline:
+                    raise
+                sleep(_BETWEEN_TRIES)
+            else:
+                return
+
+    def _alone(self, call: Callable[[], None]) -> None:
+        """Make the call while nobody in this process writes."""
         self._refuse_within_transaction("purging")
         acquire(self._engine.lock)
         try:
-            self._calls.finish(self._engine.purge)
+            self._calls.finish(call)
         finally:
             self._engine.lock.release()
             self._appender.hand_over()

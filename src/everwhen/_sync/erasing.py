@@ -13,19 +13,21 @@ from typing import Final
 from everwhen._sync.backend import Backend
 from everwhen._sync.branches import Branches
 from everwhen.contract import Receipt
-from everwhen.erasures import ERASURES, carried_out, erasure_commit, first_pending
+from everwhen.engine import EngineTransaction
+from everwhen.erasures import ERASURES, PURGE_DUE, carried_out, erasure_commit, first_pending
 from everwhen.vault import Stone, Vault
 
 _RECORDED_AT_ONCE: Final = 1_000
 
 
 def carry_out(
-    branches: Branches, vault: Vault, asked: Iterable[int] = (), *, purges: bool
+    branches: Branches, vault: Vault, asked: Iterable[int] = ()
 ) -> tuple[list[Stone], dict[int, int]]:
     """Carry out the erasures that the store hasn't yet, and again those of the numbers ``asked``.
 
-    Returns the former, and the positions of all records by number. ``purges`` purges the files
-    even where there are none. A store without events has nothing to erase, and records nothing.
+    Returns the former, and the positions of all records by number. The files are purged where there
+    are any, and where a purge is due. A store without events has nothing to erase, and records
+    nothing.
     """
     root, wanted = branches.root, set(asked)
     first = first_pending(root.checkpoint(ERASURES), vault)
@@ -35,12 +37,18 @@ def carry_out(
     if wanted or (pending and (root.head()).position):
         told = [stone for stone in stones if stone.number >= first or stone.number in wanted]
         positions = _record(root, told)
-        purges = True
-    if purges:
+    due = root.checkpoint(PURGE_DUE)
+    if positions or due is not None:
         branches.purge()
-    if pending:
-        last = carried_out(pending[-1])
-        root.transact(lambda transaction: transaction.save_checkpoint(last))
+
+    def note(transaction: EngineTransaction) -> None:
+        if transaction.checkpoint(PURGE_DUE) == due:
+            transaction.delete_checkpoint(PURGE_DUE)
+        if pending:
+            transaction.save_checkpoint(carried_out(pending[-1]))
+
+    if pending or due is not None:
+        root.transact(note)
     return pending, positions
 
 

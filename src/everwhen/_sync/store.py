@@ -17,7 +17,7 @@ from everwhen._sync.backend import Backend, Transaction
 from everwhen._sync.branches import Branches
 from everwhen._sync.embedded import EmbeddedBackend
 from everwhen._sync.erasing import carry_out
-from everwhen._sync.seam import opens
+from everwhen._sync.seam import aside, opens
 from everwhen._sync.subscription import Subscription
 from everwhen.branching import MAIN, BranchInfo, base_of
 from everwhen.clock import Clock, system_clock
@@ -39,7 +39,7 @@ from everwhen.contract import (
     StreamInfo,
     to_micros,
 )
-from everwhen.erasures import Erasure, bound_to, outdated
+from everwhen.erasures import Erasure, bound_to, outdated, purge_due
 from everwhen.errors import (
     BatchError,
     CommitIdError,
@@ -48,6 +48,8 @@ from everwhen.errors import (
     InvalidQueryError,
     SnapshotError,
     StorageError,
+    UnfinishedErasureError,
+    VaultError,
 )
 from everwhen.events import EventType
 from everwhen.fold import Fold
@@ -434,9 +436,11 @@ class Store:
         Snapshots are deleted, on branches too, and the files purged. Table projections are built
         anew by their runners; states in memory are derived anew when they are next asked for.
 
-        Safe to repeat, also after it was cut off. Raises `DeclarationError` without a vault, and
-        `ReadOnlyError` or another `StorageError` where nothing can be written: no key is destroyed
-        then.
+        Safe to repeat, also after it was cut off. Raises `DeclarationError` without a vault,
+        `VaultError`, and `ReadOnlyError`, `StorageFullError` or another `StorageError` where the
+        store can't be written to or there is no room to purge it: no key is destroyed then. What is
+        in the way later, after the store's ``busy_timeout``, is an `UnfinishedErasureError`: the
+        keys are gone, and the rest is done by calling this again or by opening the store again.
         """
         (erasure,) = self.forget_all((subject,))
         return erasure
@@ -451,12 +455,16 @@ class Store:
                 "this store has no vault, and nobody's data can be erased; open it with "
                 "vault=Vault(…)"
             )
-        wanted, root = list(subjects), self._branches.root
-        root.transact(lambda _: None)  # raises where nothing can be written
-        forgotten = self.vault.forget_all(wanted)
-        checkpoints = root.checkpoints()
+        wanted = list(subjects)
+        self._branches.probe_purge()
+        forgotten = aside(self.vault.destroy, wanted)
         asked = [one.number for one in forgotten]
-        _, positions = carry_out(self._branches, self.vault, asked, purges=False)
+        try:
+            checkpoints = self._branches.root.checkpoints()
+            _, positions = carry_out(self._branches, self.vault, asked)
+            aside(self.vault.compact)
+        except (StorageError, VaultError) as error:
+            raise UnfinishedErasureError(wanted, error) from error
         return [
             Erasure(
                 one.subject,
@@ -478,13 +486,22 @@ class Store:
         """
         if self.vault is None:
             return []
-        stones, _ = carry_out(self._branches, self.vault, purges=False)
+        stones, _ = carry_out(self._branches, self.vault)
         return [stone.subject for stone in stones]
 
     def _purge(self) -> None:
-        """Leave no trace of what was deleted since somebody was forgotten."""
-        if self.vault is not None:
-            carry_out(self._branches, self.vault, purges=True)
+        """Leave no trace of what was deleted since somebody was forgotten.
+
+        Where somebody is in the way for long, it is done when the store is next opened for writing.
+        """
+        if self.vault is None:
+            return
+        due = purge_due()
+        try:
+            self._branches.root.transact(lambda work: work.save_checkpoint(due))
+            carry_out(self._branches, self.vault)
+        except StorageError as error:
+            _LOG.warning("what was deleted has still to be purged: %s", error)
 
     @opens
     def create_branch(self, name: str, at: int | datetime | None = None) -> Store:

@@ -57,6 +57,7 @@ class MemoryEngine:
     """A list of slices under a lock."""
 
     blocking = False
+    busy_timeout = 0.0
     capabilities = Capabilities(
         name="memory",
         durable=False,
@@ -248,9 +249,15 @@ class MemoryEngine:
         self._check_open()
         self._log.beside.pop(log, None)
 
+    def probe_purge(self) -> None:
+        self._check_open()
+
     def purge(self) -> None:
         self._check_open()
         self._log.snapshots = {}
+
+    def empty_journal(self) -> None:
+        self._check_open()
 
     def check(self) -> Iterator[Problem]:
         self._check_open()

@@ -24,8 +24,10 @@ import apsw
 
 from everwhen.backends.sqlite_check import structural_problems
 from everwhen.backends.sqlite_file import (
+    check_room,
     make_folder,
     open_connection,
+    patience,
     prepare,
     remove,
     translated,
@@ -64,6 +66,7 @@ from everwhen.contract import (
 )
 from everwhen.engine import Inline
 from everwhen.errors import (
+    BusyError,
     ConflictError,
     InlineError,
     ReadOnlyError,
@@ -83,6 +86,7 @@ _READERS: Final = 8
 _PAGE_BYTES: Final = 4 << 20
 _LOOKED_AT: Final = 8_192
 _WAL_PAGES: Final = 1_000
+_MOMENT_SECONDS: Final = 0.05
 
 
 class SqliteEngine:
@@ -120,7 +124,7 @@ class SqliteEngine:
         self._clock = clock
         self._read_only = read_only
         self._durable = durable
-        self._busy_timeout = busy_timeout
+        self.busy_timeout = busy_timeout
         self._vfs = vfs
         self._process = os.getpid()
         self._closed = False
@@ -142,7 +146,7 @@ class SqliteEngine:
                 raise
         real = self.path.resolve()
         self._beside = str(real.with_name(f"{real.name}-branches"))
-        self._writer = _Writer(first, clock)
+        self._writer = _Writer(first, clock, busy_timeout)
         self._readers: list[apsw.Connection] = []
         if not read_only:
             first.wal_autocheckpoint(_WAL_PAGES)
@@ -151,7 +155,7 @@ class SqliteEngine:
 
     def _connect(self, *, read_only: bool) -> apsw.Connection:
         return open_connection(
-            self.path, read_only=read_only, busy_timeout=self._busy_timeout, vfs=self._vfs
+            self.path, read_only=read_only, busy_timeout=self.busy_timeout, vfs=self._vfs
         )
 
     # Writing
@@ -343,7 +347,7 @@ class SqliteEngine:
             clock=clock_from(not_before, self._clock),
             read_only=self._read_only,
             durable=self._durable,
-            busy_timeout=self._busy_timeout,
+            busy_timeout=self.busy_timeout,
             vfs=self._vfs,
         )
 
@@ -358,11 +362,28 @@ class SqliteEngine:
     # Looking after it
 
     def purge(self) -> None:
-        """The file is written anew, without its gaps, and the log of changes emptied."""
         self._check_open()
         self._check_writable()
         with translated(self.path):
             self._writer.purge()
+
+    def probe_purge(self) -> None:
+        self._check_open()
+        self._check_writable()
+        with translated(self.path):
+            size = self._writer.probe()
+        check_room(self.path, size)
+
+    def empty_journal(self) -> None:
+        self._check_open()
+        self._check_writable()
+        with translated(self.path):
+            emptied = self._writer.empty_journal()
+        if not emptied:
+            raise BusyError(
+                f"{self.path}: somebody still reads what is to be purged; find out who has the "
+                f"store open, and let them end what they read"
+            )
 
     def check(self) -> Iterator[Problem]:
         """SQLite's integrity check, and our own of what the tables say together."""
@@ -616,8 +637,9 @@ class _Stream:
 class _Writer:
     """The writing connection, and what it remembers of the file. Used under the engine's lock."""
 
-    def __init__(self, connection: apsw.Connection, clock: Clock) -> None:
+    def __init__(self, connection: apsw.Connection, clock: Clock, busy_timeout: float) -> None:
         self.connection = connection
+        self._busy_timeout = busy_timeout
         self._now = micros_by(clock)
         self._data_version: int | None = None
         self._forget()
@@ -685,15 +707,29 @@ class _Writer:
         self._data_version = self.connection.data_version()
         return outcomes
 
+    def probe(self) -> int:
+        """Write something that changes nothing, durably; how many bytes the file has."""
+        with self.transaction() as connection:
+            connection.pragma("user_version", connection.pragma("user_version"))
+            pages, page_bytes = connection.pragma("page_count"), connection.pragma("page_size")
+        return int(pages) * int(page_bytes)
+
     def purge(self) -> None:
-        """Raises ``apsw.BusyError`` where a reader of old data doesn't come to its end."""
-        execute = self.connection.execute
         self._forget()
-        execute("DELETE FROM snapshots")
-        execute("VACUUM")
-        (busy, _, _), *_ = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        if busy:
-            raise apsw.BusyError("somebody still reads what is to be purged")
+        self.connection.execute("DELETE FROM snapshots")
+        self.connection.execute("VACUUM")
+
+    def empty_journal(self) -> bool:
+        """False where somebody reads or checkpoints the log of changes.
+
+        It asks for a moment only: what waits for readers here keeps all writers out.
+        """
+        self.connection.set_busy_handler(patience(_MOMENT_SECONDS))
+        try:
+            (busy, _, _), *_ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self.connection.set_busy_handler(patience(self._busy_timeout))
+        return not busy
 
     def _give_up(self) -> None:
         self._forget()

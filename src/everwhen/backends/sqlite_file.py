@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,11 +110,11 @@ def open_connection(
     if read_only and not os.access(path.parent, os.W_OK) and not _beside(path, "-wal").exists():
         name += "?immutable=1"
     connection = apsw.Connection(name, flags, vfs)
-    connection.set_busy_handler(_patience(busy_timeout))
+    connection.set_busy_handler(patience(busy_timeout))
     return connection
 
 
-def _patience(seconds: float) -> Callable[[int], bool]:
+def patience(seconds: float) -> Callable[[int], bool]:
     """Waits for a lock with short sleeps: SQLite's own grow to 100 ms and starve many writers."""
     began = 0.0
 
@@ -167,12 +169,12 @@ def prepare(
 
 def _use_wal(connection: apsw.Connection, busy_timeout: float) -> None:
     """Write-ahead logging; SQLite doesn't wait by itself while another opener switches it on."""
-    patience = _patience(busy_timeout)
+    waits = patience(busy_timeout)
     for attempt in itertools.count():
         try:
             connection.execute("PRAGMA journal_mode = wal")
         except apsw.BusyError:
-            if not patience(attempt):
+            if not waits(attempt):
                 raise
         else:
             return
@@ -237,6 +239,23 @@ def _check_header(connection: apsw.Connection, path: Path) -> None:
         raise _corrupt(
             path, f"it should hold {pages:,} pages of {page_size:,} bytes and has {size:,} bytes"
         )
+
+
+def check_room(path: Path, size: int) -> None:
+    """Raises `StorageFullError` where that many bytes more find no room beside the file."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(file.fileno(), 0, max(size, 1))
+    except PermissionError as error:
+        raise _read_only(path, str(error)) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageError(f"{path}: no file can be made beside it ({error})") from error
+        raise StorageFullError(
+            f"{path}: to write it anew takes {size:,} bytes that the disk doesn't have; free some "
+            f"and try again, nothing was changed"
+        ) from error
 
 
 def make_folder(folder: Path) -> None:

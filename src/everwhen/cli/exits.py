@@ -35,6 +35,7 @@ from everwhen.errors import (
     RefusedError,
     SealedError,
     StorageError,
+    UnfinishedErasureError,
     VaultError,
     WrongKeyError,
 )
@@ -91,6 +92,8 @@ def code_of(error: BaseException) -> int | None:
     if isinstance(error, Stop):
         return error.code
     if isinstance(error, SealedError) and isinstance(error.__cause__, VaultError):
+        return code_of(error.__cause__)
+    if isinstance(error, UnfinishedErasureError) and error.__cause__ is not None:
         return code_of(error.__cause__)
     return next((code for kind, code in _CODES if isinstance(error, kind)), None)
 
