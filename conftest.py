@@ -30,7 +30,7 @@ def _console(example: Example) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=600,  # a machine may be busy
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         if wanted.strip():

@@ -134,7 +134,8 @@ async def test_a_table_finishes_its_hand_when_the_night_is_closed(
     async with open_casino(tmp_path / "night.db", vault, durable=False) as casino:
         night = Night(casino, Plan(tables=2, players=4, rolls=None))
         playing = asyncio.create_task(night.play())
-        await asyncio.sleep(0.2)
+        while not playing.done() and not any(t.rolls for t in night.tables):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
         night.close()
         await playing
         books = (await casino.asks.ask(LedgerTotal(), at_least=night.last_position)).data

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import StorageError, open_store
 
@@ -23,7 +24,7 @@ def bitcraps(*arguments: str) -> subprocess.CompletedProcess[str]:
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
@@ -69,7 +70,7 @@ def test_ctrl_c_ends_the_night_cleanly(tmp_path: Path) -> None:
         assert running.poll() is None
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
-    said, _ = running.communicate(timeout=30)
+    said, _ = running.communicate(timeout=PATIENCE_SECONDS)
     assert running.returncode == 0
     assert "money conserved at every position: yes" in said
 

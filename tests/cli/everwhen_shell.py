@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen.cli import main
 
@@ -69,7 +70,7 @@ class Shell:
             capture_output=True,
             cwd=self.folder,
             env=environment(**changes),
-            timeout=30,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -103,11 +104,11 @@ def in_terminal(command: list[str], folder: Path, changes: Mapping[str, str | No
         env=environment(**changes),
     ) as process:
         os.close(terminal)
-        out = _read_all(controller, time.monotonic() + 30)
+        out = _read_all(controller, time.monotonic() + PATIENCE_SECONDS)
         os.close(controller)
         assert process.stderr is not None
         err = process.stderr.read().decode()
-        return Outcome(process.wait(30), out.decode().replace("\r\n", "\n"), err)
+        return Outcome(process.wait(PATIENCE_SECONDS), out.decode().replace("\r\n", "\n"), err)
 
 
 def _read_all(controller: int, deadline: float) -> bytes:

@@ -13,6 +13,7 @@ import msgspec
 import pexpect
 import pytest
 from tests.cli.everwhen_shell import PROGRAM, Shell, environment
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import UnknownEvent, open_store
 
@@ -61,7 +62,7 @@ class Timedb:
             cwd=str(folder),
             env=environment(**changes),
             encoding="utf-8",
-            timeout=30,
+            timeout=PATIENCE_SECONDS,
             dimensions=(40, 120),
         )
         self.began = self._until_prompt()
@@ -346,7 +347,7 @@ def test_a_program_may_wait_for_each_answer(shell: Shell, shop: Path) -> None:
         answer = msgspec.json.decode(process.stdout.readline())
         assert answer["command"] == "frobnicate"
         assert "no command" in answer["error"]
-        assert process.wait(30) == 1
+        assert process.wait(PATIENCE_SECONDS) == 1
 
 
 def test_what_a_fold_raises_is_in_the_answer(shell: Shell, shop: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.cli.everwhen_shell import PROGRAM, Shell, environment
 from tests.exchange.test_xes import LOG
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import UnknownEvent, open_store
 
@@ -51,7 +52,7 @@ def test_a_reader_that_has_had_enough_is_no_error(shell: Shell, many: Path, comm
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
@@ -66,7 +67,7 @@ def test_output_that_can_not_be_written_is_said(shell: Shell, many: Path) -> Non
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == 74
@@ -149,7 +150,7 @@ def test_the_demo_leaves_a_store_and_every_suggestion_works(shell: Shell) -> Non
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         assert tried.returncode == 0, tried.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.everwhen_shell import Shell
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import UnknownEvent, open_store
 from everwhen.testing import ManualClock
@@ -148,4 +149,4 @@ def test_tail_follows_other_processes_until_it_is_interrupted(shell: Shell, shop
         assert child.stdout.read() == b""
         assert child.stderr is not None
         assert child.stderr.read() == b""
-        assert child.wait(10) == 130
+        assert child.wait(PATIENCE_SECONDS) == 130

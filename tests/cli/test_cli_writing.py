@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.cli.everwhen_shell import Shell
 from tests.exchange.test_xes import LOG
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import Query, StorageError, open_store
 
@@ -161,7 +162,7 @@ def test_an_import_that_is_interrupted_goes_on(shell: Shell) -> None:
         "Counted",
     ]
     child = shell.started(*words)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     path = shell.folder / "big.db"
     written = 0
     while written == 0 and time.monotonic() < deadline and child.poll() is None:
@@ -170,7 +171,7 @@ def test_an_import_that_is_interrupted_goes_on(shell: Shell) -> None:
             with open_store(path, read_only=True) as store:
                 written = store.head().position
     child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=20)
+    _, err = child.communicate(timeout=PATIENCE_SECONDS)
     assert child.returncode in {0, 130}, err
     assert b"Traceback" not in err
     assert shell(*words).code == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cli.everwhen_shell import PROGRAM, environment
+from tests.patience import PATIENCE_SECONDS
 
 Message = dict[str, Any]
 
@@ -121,7 +122,7 @@ class Client:
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
-            return self.process.wait(20)
+            return self.process.wait(PATIENCE_SECONDS)
         finally:
             self.process.kill()
             self.process.wait()

@@ -7,7 +7,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from tests.cli.everwhen_shell import PROGRAM, environment
 from tests.dap.client import Client
 from tests.dap.conftest import OWN
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import UnknownEvent, open_store
 
@@ -209,7 +209,6 @@ def test_a_search_is_paused(tmp_path: Path) -> None:
         client.launched()
         client.body("setFunctionBreakpoints", breakpoints=[{"name": "if event.n == 2"}])
         client.body("reverseContinue", threadId=1)
-        time.sleep(0.5)
         assert client.body("pause", threadId=1) == {}
         assert client.event("stopped")["reason"] == "pause"
         assert client.position() == 300_000
@@ -246,7 +245,7 @@ def test_what_is_no_message_ends_it_cleanly(client: Client, data: bytes) -> None
     assert client.read()["event"] == "output"
     with pytest.raises(EOFError):
         client.read()
-    assert client.process.wait(20) == 65
+    assert client.process.wait(PATIENCE_SECONDS) == 65
     assert "Traceback" not in client.said()
 
 
@@ -316,7 +315,7 @@ def test_arguments_that_are_wrong_are_answered(client: Client, bank: Path) -> No
     assert client.position() == 2_600
     assert client.ask("terminate")["success"]
     client.event("terminated")
-    assert client.process.wait(20) == 0
+    assert client.process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_over_a_port_code_and_files_are_named_by_who_started_it(tmp_path: Path, bank: Path) -> None:
@@ -348,7 +347,7 @@ def test_over_a_port_code_and_files_are_named_by_who_started_it(tmp_path: Path, 
                 assert "over a port" in ask("launch", **refused)["message"]
             assert ask("launch", at="3", stream="account-ada")["success"]
             assert ask("disconnect")["success"]
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_what_goes_with_what(tmp_path: Path, bank: Path) -> None:
@@ -358,7 +357,7 @@ def test_what_goes_with_what(tmp_path: Path, bank: Path) -> None:
             cwd=tmp_path,
             env=environment(),
             capture_output=True,
-            timeout=30,
+            timeout=PATIENCE_SECONDS,
             check=False,
             stdin=subprocess.DEVNULL,
         )

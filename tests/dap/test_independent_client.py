@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.everwhen_shell import PROGRAM, environment
+from tests.patience import PATIENCE_SECONDS
 
 HERE = Path(__file__).resolve().parent
 EXTENSION = HERE.parent.parent / "editors" / "vscode"
@@ -34,7 +35,7 @@ def test_the_client_of_vs_code_s_own_adapters(tmp_path: Path, bank: Path) -> Non
         env=environment(NODE_PATH=modules),
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert (done.stdout.splitlines()[-1:], done.returncode) == (["done"], 0), done.stderr

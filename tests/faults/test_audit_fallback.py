@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import (
     PLAINTEXT,
@@ -165,7 +166,7 @@ def test_processes_share_a_file(tmp_path: Path) -> None:
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(60)
+        writer.join(PATIENCE_SECONDS)
         assert writer.exitcode == 0
     assert AuditFallback(path, KEY).state().count == 120
 
@@ -282,7 +283,7 @@ def test_a_recovery_that_is_killed_is_repeated_and_doubles_nothing(tmp_path: Pat
         process.stdout.readline()
         time.sleep(chance.uniform(0.01, 0.3))
         process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        process.wait(PATIENCE_SECONDS)
         process.stdout.close()
         killed += process.returncode == -signal.SIGKILL
         if fallback.is_empty:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import (
     ConflictError,
@@ -116,7 +117,7 @@ def written(tmp_path: Path) -> Path:
         ]
         write_everywhere(str(path), "here")
         for process in running:
-            _, err = process.communicate(timeout=150)
+            _, err = process.communicate(timeout=PATIENCE_SECONDS)
             assert process.returncode == 0, err
     return path
 

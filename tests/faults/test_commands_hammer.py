@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.faults.faults_commands import ACCOUNTS, OPENING, Account, Moved, account, decisions
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import Query, command_of, open_store
 
@@ -29,7 +30,7 @@ def test_every_command_takes_effect_once_or_not_at_all(tmp_path: Path) -> None:
     ]
     said = []
     for process in running:
-        out, err = process.communicate(timeout=150)
+        out, err = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, err
         said.append(json.loads(out))
     with open_store(path, events=[Moved]) as store:

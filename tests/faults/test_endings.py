@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.faults.faults_ledger import Entry, count_up, entries, faults_in
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import (
     Checkpoint,
@@ -24,7 +25,6 @@ from everwhen import (
     open_store,
 )
 
-PATIENCE = 20.0
 """Seconds after which something counts as hanging."""
 
 
@@ -64,7 +64,7 @@ async def test_close_while_tasks_work(path: Path) -> None:
         work = [append, append, append, read, read, follow, follow]
         tasks = [asyncio.ensure_future(w(n)) for n, w in enumerate(work)]
         await asyncio.sleep(0.03 + 0.02 * life)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await store.close()
             await store.close()
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -105,7 +105,7 @@ async def _cancelled_everywhere(make: Callable[[int], Awaitable[Any]]) -> int:
     """
     cut_off = finished = 0
     delay = 0.0
-    async with asyncio.timeout(2 * PATIENCE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for turn in itertools.count():
             if turn >= 400 and cut_off > 10 and finished > 10:
                 break
@@ -134,7 +134,7 @@ async def test_cancelling_an_append(path: Path) -> None:
             done.append(f"k{turn}")
 
         assert await _cancelled_everywhere(append) > 10
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await store.append("a-1", entries("after", 1))
     with _opened(path) as again:
         assert faults_in(again, [*done, "after"], 0) == []
@@ -155,7 +155,7 @@ async def test_cancelling_a_transaction(path: Path) -> None:
             done.append(n)
 
         assert await _cancelled_everywhere(count) > 10
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await count(0)
             await store.append("a-1", entries("after", 1))
     with _opened(path) as again:
@@ -182,7 +182,7 @@ async def test_cancelling_while_the_write_lock_is_taken(path: Path) -> None:
                     task.cancel()
                 outcomes = await asyncio.gather(*waiting, return_exceptions=True)
                 assert {type(o) for o in outcomes} == {asyncio.CancelledError}
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await transact()
             await store.append("a-1", entries("after", 1))
         assert await store.checkpoint("held") == Checkpoint("held", 4)
@@ -222,7 +222,7 @@ def test_an_exception_rolls_a_transaction_back(path: Path) -> None:
 
 
 async def test_what_would_wait_for_itself_is_refused_async(path: Path) -> None:
-    async with aio.open_store(path, events=[Entry]) as store, asyncio.timeout(PATIENCE):
+    async with aio.open_store(path, events=[Entry]) as store, asyncio.timeout(PATIENCE_SECONDS):
         async with store.transaction():
             with pytest.raises(UnsupportedError):
                 await store.append("a-1", entries("k", 1))

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.faults.faults_hammer import EVENTS, Belief, Ended, Report, seen
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import RecordedEvent, Store, open_store
 
@@ -53,7 +54,7 @@ def _started(stack: ExitStack, *words: object) -> subprocess.Popen[bytes]:
 
 
 def _said(process: subprocess.Popen[bytes]) -> bytes:
-    out, err = process.communicate(timeout=60 + 4 * SECONDS)
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, err.decode()) == (0, "")
     return out
 

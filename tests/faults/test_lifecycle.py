@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE_SECONDS
 
 import everwhen.aio
 from everwhen import (
@@ -64,7 +65,7 @@ def test_closing_while_threads_are_busy(tmp_path: Path) -> None:
     time.sleep(0.2)
     store.close()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
     assert stray == []
     with open_store(tmp_path / "busy.db", events=[Noted]) as store:
@@ -89,7 +90,7 @@ def test_closing_wakes_those_who_wait_to_append(tmp_path: Path) -> None:
     time.sleep(0.05)
     engine.lock.release()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
 
 
@@ -104,7 +105,7 @@ def test_sixty_four_threads_and_many_tasks(tmp_path: Path) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE_SECONDS)
         assert {info.version for info in store.streams("t")} == {10}
 
     async def tasks() -> None:

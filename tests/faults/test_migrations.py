@@ -9,6 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 from tests.faults.faults_ledger import Entry, count_up, entries, faults_in
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import NewerStoreError, NotAStoreError, StorageError, open_store
 from everwhen.backends import sqlite_file
@@ -175,7 +176,7 @@ def test_processes_that_open_a_new_file_at_once(tmp_path: Path) -> None:
             for number in range(4)
         ]
         for opener in openers:
-            _, err = opener.communicate(timeout=60)
+            _, err = opener.communicate(timeout=PATIENCE_SECONDS)
             assert (opener.returncode, err.decode()) == (0, "")
         with open_store(path) as store:
             assert store.head().position == 20

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.patience import PATIENCE_SECONDS
 
 KILLS = int(os.environ.get("EVERWHEN_RUNNER_KILLS", "200"))
 
@@ -26,7 +27,7 @@ def test_rows_are_a_fresh_fold_however_often_runners_die(tmp_path: Path, seed: i
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert run.returncode == 0, run.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 from tests.faults.faults_undo import Moved
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import Fold, open_store
 
@@ -35,7 +36,7 @@ def test_an_event_is_undone_and_redone_in_turn(tmp_path: Path) -> None:
     ]
     wrote: list[str] = []
     for process in running:
-        out, err = process.communicate(timeout=150)
+        out, err = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, err
         wrote += json.loads(out)
     total: Fold[int] = Fold("total", int)

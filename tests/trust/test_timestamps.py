@@ -57,7 +57,7 @@ def test_a_checkpoint_is_timestamped_and_openssl_takes_it(
     clock = TimestampAuthority(authority.url)
     first = log.timestamp(clock)
     assert first.size == 3
-    assert timedelta(seconds=-2) < datetime.now(UTC) - first.time < timedelta(minutes=1)
+    assert timedelta(seconds=-2) < datetime.now(UTC) - first.time < timedelta(hours=1)
     assert log.timestamp(clock) == first, "the first time counts"
     assert len(authority.asked) == 1
     grow(log, store, 2)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE_SECONDS
 from tests.verify.logs import Log
 
 from everwhen_verify.errors import SignatureError
@@ -59,7 +60,10 @@ def go(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Go]:
     }
     built = folder / "answers"
     subprocess.run(
-        [program, "build", "-o", built, SOURCE], env=environment, check=True, timeout=170
+        [program, "build", "-o", built, SOURCE],
+        env=environment,
+        check=True,
+        timeout=PATIENCE_SECONDS,
     )
     with subprocess.Popen([built], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         yield Go(process)

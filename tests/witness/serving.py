@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
+from tests.patience import PATIENCE_SECONDS
+
 
 class Program:
     """``everwhen witness serve`` in a folder with its ``state`` and ``key``, for these logs."""
@@ -25,7 +27,7 @@ class Program:
 
     def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=PATIENCE_SECONDS)
         return self.process.returncode
 
     def __enter__(self) -> Program:
