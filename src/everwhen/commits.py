@@ -21,9 +21,9 @@ from everwhen.contract import (
     ExpectedVersion,
     to_micros,
 )
-from everwhen.errors import InvalidCommitError
+from everwhen.errors import InvalidCommitError, InvalidQueryError
 from everwhen.metadata import NO_METADATA, CommitMetadata, current_metadata, merged
-from everwhen.query import Query
+from everwhen.query import Query, checked
 from everwhen.validation import check_expected, check_stream, check_text
 
 
@@ -157,9 +157,16 @@ def _stored_condition(condition: Condition, codec: Codec) -> Condition:
             "a condition's query says which events matter (streams, categories, types, tags); "
             "its bound is the condition's position, so leave bounds, limit and direction out"
         )
-    if not isinstance(condition.after, int) or condition.after < 0:
-        raise InvalidCommitError(f"a condition's position is 0 or more, not {condition.after!r}")
-    return Condition(stored_query(query, codec), condition.after)
+    after = condition.after
+    if not isinstance(after, int) or isinstance(after, bool) or after < 0:
+        raise InvalidCommitError(
+            f"a condition's position is a whole number, 0 or more, not {after!r}"
+        )
+    try:
+        query = checked(query)
+    except InvalidQueryError as error:
+        raise InvalidCommitError(f"a condition's query: {error}") from error
+    return Condition(stored_query(query, codec), after)
 
 
 def stored_query(query: Query, codec: Codec) -> Query:

@@ -9,7 +9,13 @@ from uuid import UUID
 import msgspec
 
 from everwhen.contract import EncodedCommit, Receipt, StoredSlice, from_micros
-from everwhen.errors import CommitIdError, ConditionError, InvalidCommitError
+from everwhen.errors import (
+    CommitIdError,
+    ConditionError,
+    EverwhenError,
+    InvalidCommitError,
+    RefusedError,
+)
 from everwhen.matching import Matcher
 from everwhen.query import Query
 from everwhen.recorded import entries_of
@@ -44,6 +50,18 @@ def check_condition(query: Query, after: int, newer: Iterable[StoredSlice]) -> N
         if indexes is None or indexes:
             first = indexes[0] if indexes else 0
             raise ConditionError(after, stored.position - stored.count + 1 + first)
+
+
+def refusal_of(commit: EncodedCommit, error: Exception) -> EverwhenError:
+    """What is to be said of a commit whose judgement failed: nothing of it was written."""
+    if isinstance(error, EverwhenError):
+        return error
+    refusal = RefusedError(
+        f"commit {UUID(bytes=commit.id)}: judging it failed ({type(error).__name__}: {error}), and "
+        f"nothing of it was written; fix what caused that, then append it again"
+    )
+    refusal.__cause__ = error
+    return refusal
 
 
 LONG_AGO: Final = -(1 << 62)

@@ -42,10 +42,13 @@ class Selector(msgspec.Struct, frozen=True):
         return not self.categories or category_of(stream) in self.categories
 
 
+_ANYTHING: Final = (Selector(),)
+
+
 class Query(msgspec.Struct, frozen=True):
     """An immutable description of events to read. Bounds are inclusive unless named ``after``."""
 
-    selectors: tuple[Selector, ...] = (Selector(),)
+    selectors: tuple[Selector, ...] = _ANYTHING
     min_version: int | None = None
     max_version: int | None = None
     after_position: int = 0
@@ -119,8 +122,7 @@ class Query(msgspec.Struct, frozen=True):
         if not wanted:
             raise InvalidQueryError(f"{part}: name at least one, or leave the filter out")
         for name in wanted:
-            if not isinstance(name, str) or not name:
-                raise InvalidQueryError(f"{part}: {name!r} is not a name; use non-empty text")
+            _check_name(name, part)
         return msgspec.structs.replace(
             self, selectors=tuple(_narrowed(s, part, wanted) for s in self.selectors)
         )
@@ -129,10 +131,56 @@ class Query(msgspec.Struct, frozen=True):
 def query_of(asked: Query | str) -> Query:
     """The query, or that for a stream given by name. Raises `InvalidQueryError` for all else."""
     if isinstance(asked, Query):
-        return asked
+        return checked(asked)
     if isinstance(asked, str):
         return Query().stream(asked)
     raise InvalidQueryError(f"{asked!r} is no query; give a Query or a stream's name")
+
+
+def checked(query: Query) -> Query:
+    """The query, once every part of it is what its methods would have made.
+
+    Raises `InvalidQueryError` for a selector, name or bound of a hand-built query that isn't.
+    """
+    if not isinstance(query.selectors, tuple):
+        raise InvalidQueryError(f"selectors={query.selectors!r:.80}: use a tuple of Selector")
+    if query.selectors != _ANYTHING:
+        query = msgspec.structs.replace(
+            query, selectors=tuple(_checked_selector(s) for s in query.selectors)
+        )
+    for bound in ("min_version", "max_version", "last_position", "max_events"):
+        value = getattr(query, bound)
+        if value is not None:
+            _whole(value, bound)
+    _whole(query.after_position, "after_position")
+    for moment in (query.recorded_until, query.occurred_until):
+        if moment is not None and type(moment) is not int:
+            raise InvalidQueryError(f"{moment!r} is no time in microseconds; use as_at or as_of")
+    if not isinstance(query.reverse, bool):
+        raise InvalidQueryError(f"reverse={query.reverse!r}: use True or False")
+    return query
+
+
+_PARTS: Final = ("streams", "categories", "types", "tags")
+
+
+def _checked_selector(selector: Selector) -> Selector:
+    if not isinstance(selector, Selector):
+        raise InvalidQueryError(f"{selector!r:.80} is no Selector; give a tuple of Selector")
+    for part in _PARTS:
+        names = getattr(selector, part)
+        if not isinstance(names, frozenset):
+            if not isinstance(names, set):
+                raise InvalidQueryError(f"{part}={names!r:.80}: use a frozenset of names")
+            selector = msgspec.structs.replace(selector, **{part: frozenset(names)})
+        for name in names:
+            _check_name(name, part)
+    return selector
+
+
+def _check_name(name: object, part: str) -> None:
+    if not isinstance(name, str) or not name:
+        raise InvalidQueryError(f"{part}: {name!r} is not a name; use non-empty text")
 
 
 def name_of(asked: str, what: str) -> str:

@@ -54,6 +54,7 @@ from everwhen.engine import EngineTransaction, EngineView, Inline
 from everwhen.errors import (
     CommitIdError,
     ConflictError,
+    EverwhenError,
     NotAStoreError,
     ReadOnlyError,
     RefusedError,
@@ -61,7 +62,7 @@ from everwhen.errors import (
     StoreClosedError,
     UnknownBranchError,
 )
-from everwhen.judging import check_condition, repeated, time_of_commit
+from everwhen.judging import check_condition, refusal_of, repeated, time_of_commit
 from everwhen.news import News
 from everwhen.query import Query
 from everwhen.reading import next_page
@@ -223,6 +224,10 @@ class BranchBackend(Backend):
                 time_of_commit(commit, lambda: self.fork.recorded_at, self.fork.recorded_at)
             except RefusedError as error:
                 return error
+            except EverwhenError:
+                raise
+            except Exception as error:  # noqa: BLE001 (it concerns this commit, and no other)
+                return refusal_of(commit, error)
         return own
 
     def _check_condition(self, condition: Condition) -> None:

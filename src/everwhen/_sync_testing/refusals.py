@@ -7,16 +7,24 @@ import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 from everwhen._sync_testing.bench import Bench, events_of
+from everwhen._sync_testing.seam import together
 from everwhen.commits import Commit, Write
-from everwhen.contract import Condition
-from everwhen.errors import RefusedError, StoreClosedError
+from everwhen.contract import Condition, Receipt
+from everwhen.errors import (
+    ConditionError,
+    InvalidCommitError,
+    InvalidQueryError,
+    RefusedError,
+    StoreClosedError,
+)
 from everwhen.events import Event, NewEvent, UnknownEvent
 from everwhen.metadata import CommitMetadata
-from everwhen.query import Query
+from everwhen.query import Query, Selector
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import Deposited, Noted, notes, plain
@@ -29,6 +37,7 @@ class _Stranger(Event):
 _HERE: Final = datetime(2024, 1, 1, tzinfo=UTC)
 _NAIVE: Final = datetime(2024, 1, 1)  # noqa: DTZ001 (that is the point)
 _GOOD: Final = Write("good", (Noted("x"),))
+_NOTHING: Final = Query().tags("nothing has this")
 
 _BAD_STREAMS: Final[tuple[Any, ...]] = (
     "", "a\nb", "a\x00b", "\x7f", "line\u2028end", "\ud800", "x" * 513, "é" * 257,
@@ -98,6 +107,10 @@ _BAD_COMMITS: Final[dict[str, Commit]] = {
     "a commit id as text": Commit((_GOOD,), id=str(UUID(int=1))),  # type: ignore[arg-type]
     "a condition below 0": Commit((_GOOD,), Condition(Query(), -1)),
     "a condition without a place": Commit((_GOOD,), Condition(Query(), None)),  # type: ignore[arg-type]
+    "a condition at True": Commit((_GOOD,), Condition(Query(), True)),
+    "a condition at half a place": Commit((_GOOD,), Condition(Query(), 1.5)),  # type: ignore[arg-type]
+    "a query of other things": Commit((_GOOD,), Condition(Query((7,)), 0)),  # type: ignore[arg-type]
+    "a query of a list": Commit((_GOOD,), Condition(Query([Selector()]), 0)),  # type: ignore[arg-type]
     "recorded_at without a zone": Commit((_GOOD,), recorded_at=_NAIVE),
     "recorded_at as a number": Commit((_GOOD,), recorded_at=5),  # type: ignore[arg-type]
     "an empty user": Commit((_GOOD,), metadata=CommitMetadata(user_id="")),
@@ -120,6 +133,74 @@ def bad_stream_names_are_refused(bench: Bench) -> None:
 def bad_events_are_refused(bench: Bench) -> None:
     for what, event in _BAD_EVENTS.items():
         _refused(bench, what, Commit((_GOOD, Write("a", [Noted("x"), event]))))
+
+
+_BAD_NAMES: Final[tuple[Any, ...]] = (
+    frozenset({7}),
+    frozenset({"good", None}),
+    frozenset({b"good"}),
+    frozenset({""}),
+    ["good"],
+    "good",
+    None,
+)
+
+
+def _bad_selectors() -> list[Selector]:
+    parts = ("streams", "categories", "types", "tags")
+    return [Selector(**{part: names}) for part in parts for names in _BAD_NAMES]
+
+
+@promise(Guarantee.REFUSAL)
+def hand_built_queries_are_judged_like_others(bench: Bench) -> None:
+    store = bench.store()
+    store.append("a", [Deposited(1, 1)])
+    for selector in _bad_selectors():
+        query = Query((Selector(), selector))
+        with raises(InvalidCommitError, f"a condition on {selector}"):
+            store.append("a", notes(1), condition=Condition(query, 0))
+        with raises(InvalidQueryError, f"reading {selector}"):
+            events_of(store, query)
+        with raises(InvalidQueryError, f"following {selector}"):
+            store.subscribe(query)
+    for query in (
+        Query(after_position=True),
+        Query(last_position=-1),
+        Query(min_version=1.5),  # type: ignore[arg-type]
+        Query(max_events="1"),  # type: ignore[arg-type]
+        Query(recorded_until=1.5),  # type: ignore[arg-type]
+        Query(reverse=1),  # type: ignore[arg-type]
+    ):
+        with raises(InvalidQueryError, f"reading {query}"):
+            events_of(store, query)
+    of_a_set = Query((Selector(tags={"account:1"}),))  # type: ignore[arg-type]
+    equal(len(events_of(store, of_a_set)), 1, "a set of names is as good as a frozen one")
+    with raises(ConditionError, "a set of names in a condition"):
+        store.append("a", notes(1), condition=Condition(of_a_set, 0))
+
+
+@promise(Guarantee.REFUSAL)
+def a_bad_condition_disturbs_nobody_else(bench: Bench) -> None:
+    store = bench.store()
+    bad = [Condition(Query(), True), *(Condition(Query((s,)), 0) for s in _bad_selectors())]
+
+    def good(number: int) -> Receipt:
+        return store.append(f"good-{number}", notes(1), condition=Condition(_NOTHING, 0))
+
+    def refused(condition: Condition) -> Receipt:
+        return store.append("bad", notes(1), condition=condition)
+
+    calls = [
+        call
+        for number, condition in enumerate(bad)
+        for call in (partial(good, number), partial(refused, condition))
+    ]
+    outcomes = together(*calls)
+    for outcome in outcomes[::2]:
+        true(isinstance(outcome, Receipt), f"a good append beside bad ones: {outcome!r}")
+    for outcome in outcomes[1::2]:
+        true(isinstance(outcome, InvalidCommitError), f"a bad one: {outcome!r}")
+    equal(len(events_of(store)), len(bad), "all that were good, and nothing else")
 
 
 @promise(Guarantee.REFUSAL)

@@ -29,8 +29,8 @@ from everwhen.contract import (
     holds,
 )
 from everwhen.engine import Inline
-from everwhen.errors import ConflictError, RefusedError, StoreClosedError, UnsupportedError
-from everwhen.judging import LONG_AGO, check_condition, repeated, time_of_commit
+from everwhen.errors import ConflictError, StoreClosedError, UnsupportedError
+from everwhen.judging import LONG_AGO, check_condition, refusal_of, repeated, time_of_commit
 from everwhen.matching import Matcher
 from everwhen.news import News
 from everwhen.query import Query
@@ -86,8 +86,8 @@ class MemoryEngine:
         for commit in commits:
             try:
                 outcomes.append(self._write(commit))
-            except RefusedError as error:
-                outcomes.append(error)
+            except Exception as error:  # noqa: BLE001 (it concerns this commit, and no other)
+                outcomes.append(refusal_of(commit, error))
         self.news.publish()
         return outcomes
 

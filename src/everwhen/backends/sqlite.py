@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import apsw
 
@@ -68,6 +68,7 @@ from everwhen.engine import Inline
 from everwhen.errors import (
     BusyError,
     ConflictError,
+    EverwhenError,
     InlineError,
     ReadOnlyError,
     RefusedError,
@@ -75,7 +76,7 @@ from everwhen.errors import (
     StorageError,
     StoreClosedError,
 )
-from everwhen.judging import LONG_AGO, check_condition, repeated, time_of_commit
+from everwhen.judging import LONG_AGO, check_condition, refusal_of, repeated, time_of_commit
 from everwhen.matching import Matcher
 from everwhen.news import News
 from everwhen.query import Query
@@ -146,7 +147,7 @@ class SqliteEngine:
                 raise
         real = self.path.resolve()
         self._beside = str(real.with_name(f"{real.name}-branches"))
-        self._writer = _Writer(first, clock, busy_timeout)
+        self._writer = _Writer(first, clock, self.path, busy_timeout)
         self._readers: list[apsw.Connection] = []
         if not read_only:
             first.wal_autocheckpoint(_WAL_PAGES)
@@ -634,11 +635,37 @@ class _Stream:
         self.version = version
 
 
+_Mark: TypeAlias = tuple[int, int, tuple[int, ...]]
+
+_EVERYBODYS: Final = (
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.NotADBError,
+    apsw.InterruptError,
+    apsw.NoMemError,
+    MemoryError,
+)
+
+
+def _is_everybodys(error: Exception) -> bool:
+    """Whether the medium failed, which is no single commit's fault."""
+    if isinstance(error, StorageError):
+        return not isinstance(error, StatementError)
+    return isinstance(error, _EVERYBODYS)
+
+
 class _Writer:
     """The writing connection, and what it remembers of the file. Used under the engine's lock."""
 
-    def __init__(self, connection: apsw.Connection, clock: Clock, busy_timeout: float) -> None:
+    def __init__(
+        self, connection: apsw.Connection, clock: Clock, path: Path, busy_timeout: float
+    ) -> None:
         self.connection = connection
+        self._path = path
         self._busy_timeout = busy_timeout
         self._now = micros_by(clock)
         self._data_version: int | None = None
@@ -671,17 +698,36 @@ class _Writer:
     ) -> list[Outcome]:
         """Write the commits, and run what is inline with them, in one transaction.
 
-        Where that refuses a commit, those that happened to be written together with it are written
-        one by one, so that it refuses none of them.
+        Where that fails for what is in one of them, those that happened to be written together
+        with it are written one by one, so that it fails none of them.
         """
-        if inline is None:
-            return self._write(commits, None)
         try:
             return self._write(commits, inline)
         except InlineError as error:
             if len(commits) == 1:
                 return [error]
-        return [outcome for commit in commits for outcome in self.write((commit,), inline)]
+        except Exception as error:
+            if len(commits) == 1 or _is_everybodys(error):
+                raise
+        outcomes: list[Outcome] = []
+        for commit in commits:
+            try:
+                outcomes += self.write((commit,), inline)
+            except Exception as error:
+                if not outcomes and _is_everybodys(error):
+                    raise
+                outcomes.append(self._explained(commit, error))
+                if _is_everybodys(error):
+                    missing = len(commits) - len(outcomes)
+                    return outcomes + [self._explained(commit, error)] * missing
+        return outcomes
+
+    def _explained(self, commit: EncodedCommit, error: Exception) -> EverwhenError:
+        if isinstance(error, apsw.Error):
+            explained = translation(error, self._path)
+            explained.__cause__ = error
+            return explained
+        return refusal_of(commit, error)
 
     def _write(
         self, commits: Sequence[EncodedCommit], inline: Callable[[apsw.Connection], None] | None
@@ -693,10 +739,16 @@ class _Writer:
             staged = _Staged()
             outcomes: list[Outcome] = []
             for commit in commits:
+                before = self._mark(staged)
                 try:
                     outcomes.append(self._stage(commit, staged))
                 except RefusedError as error:
                     outcomes.append(error)
+                except Exception as error:
+                    if _is_everybodys(error) or not self.connection.in_transaction:
+                        raise
+                    self._take_back(staged, before)
+                    outcomes.append(self._explained(commit, error))
             staged.insert(self.connection)
             if inline is not None:
                 inline(self.connection)
@@ -780,6 +832,29 @@ class _Writer:
             index += part.count
         staged.commits[commit_id] = (start, len(staged.slices))
         return Receipt(commit_id, self._position, recorded_at, versions)
+
+    def _mark(self, staged: _Staged) -> _Mark:
+        return self._position, self._recorded_at, staged.sizes()
+
+    def _take_back(self, staged: _Staged, mark: _Mark) -> None:
+        """Leave nothing of a commit that failed while it was lined up."""
+        self._position, self._recorded_at, sizes = mark
+        streams, terms = staged.cut(sizes)
+        self._last_stream -= streams
+        self._last_term -= terms
+        self._streams.clear()
+        self._terms.clear()
+        self._noted.clear()
+        self._recall(staged)
+
+    def _recall(self, staged: _Staged) -> None:
+        """Remember what is lined up, and not in the file yet."""
+        for id_, name in staged.streams:
+            self._streams[name] = _Stream(id_, name, 0)
+        for term, kind, name in staged.terms:
+            self._terms[kind, name] = term
+        for name, row in zip(staged.names, staged.slices, strict=True):
+            self._streams[name] = _Stream(row[1], name, row[2])
 
     def _line_up(
         self, part: EncodedSlice, commit: EncodedCommit, index: int, staged: _Staged
@@ -880,6 +955,21 @@ class _Staged:
         self.streams: list[tuple[int, str]] = []
         self.terms: list[tuple[int, int, str]] = []
         self.marks: list[tuple[int, int]] = []
+
+    def sizes(self) -> tuple[int, ...]:
+        """How much is lined up; see ``cut``."""
+        return tuple(map(len, self._lists()))
+
+    def cut(self, sizes: tuple[int, ...]) -> tuple[int, int]:
+        """Drop what a commit added; how many streams and terms were new with it."""
+        new = len(self.streams), len(self.terms)
+        rows: list[Any]
+        for rows, size in zip(self._lists(), sizes, strict=True):
+            del rows[size:]
+        return new[0] - len(self.streams), new[1] - len(self.terms)
+
+    def _lists(self) -> tuple[list[Any], ...]:
+        return self.slices, self.names, self.streams, self.terms, self.marks
 
     def slice(self, index: int) -> StoredSlice:
         """A lined-up slice as it will be stored."""
