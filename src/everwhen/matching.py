@@ -5,14 +5,18 @@ Backends only narrow down which slices can match, by whatever index they have.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Final
 
 from everwhen.codec import Entry
-from everwhen.contract import StoredSlice, to_micros
+from everwhen.contract import StoredSlice, category_of, to_micros
 from everwhen.query import Query, Selector
 
 _END: Final = (1 << 63) - 1
+_FEW: Final = 8  # so many alternatives are gone through faster than they are looked up
 
 
 class Matcher:
@@ -20,6 +24,7 @@ class Matcher:
 
     __slots__ = (
         "_after",
+        "_alternatives",
         "_every_stream",
         "_first_version",
         "_last",
@@ -27,12 +32,11 @@ class Matcher:
         "_occurred_until",
         "_reached",
         "_recorded_until",
-        "_selectors",
         "_whole_slices",
     )
 
     def __init__(self, query: Query) -> None:
-        self._selectors = query.selectors
+        self._alternatives = alternatives_of(query.selectors)
         self._after = query.after_position
         self._last = _END if query.last_position is None else query.last_position
         self._first_version = query.min_version or 0
@@ -77,7 +81,7 @@ class Matcher:
     def _reaches_stream(self, stream: str) -> bool:
         reached = self._reached.get(stream)
         if reached is None:
-            reached = any(s.reaches(stream) for s in self._selectors)
+            reached = self._alternatives.reach(stream)
             self._reached[stream] = reached
         return reached
 
@@ -92,15 +96,14 @@ class Matcher:
         ):
             return None
         first, last = self._bounds(stored)
-        selectors = [s for s in self._selectors if s.reaches(stored.stream)]
-        by_type_or_tag = all(s.types or s.tags for s in selectors)
-        if not by_type_or_tag and self._occurred_until is None:
+        contents = self._alternatives.contents(stored.stream)
+        if contents is None and self._occurred_until is None:
             whole = first == 0 and last == stored.count - 1
             return None if whole else list(range(first, last + 1))
         return [
             i
             for i in range(first, last + 1)
-            if (not by_type_or_tag or any(_has(s, entries[i]) for s in selectors))
+            if (contents is None or contents.match(entries[i].type, entries[i].tags))
             and self._occurred_in_time(stored, entries[i])
         ]
 
@@ -121,7 +124,101 @@ class Matcher:
         return to_micros(metadata.occurred_at) <= until
 
 
-def _has(selector: Selector, entry: Entry) -> bool:
-    return (not selector.types or entry.type in selector.types) and selector.tags.issubset(
-        entry.tags
-    )
+
+class Alternatives:
+    """A query's selectors, by what they ask: many of them cost an event no more than few."""
+
+    __slots__ = ("_by_category", "_by_stream", "_contents", "_everywhere", "_selectors")
+
+    def __init__(self, selectors: tuple[Selector, ...]) -> None:
+        self._selectors = selectors
+        self._contents: dict[tuple[str | None, str | None], Contents | None] = {}
+        self._everywhere: list[Selector] = []
+        self._by_stream: dict[str, list[Selector]] | None = None
+        self._by_category: dict[str, list[Selector]] = {}
+        if len(selectors) > _FEW:
+            self._by_stream = defaultdict(list)
+            self._by_category = defaultdict(list)
+            for selector in selectors:
+                for name in selector.streams:
+                    self._by_stream[name].append(selector)
+                for name in () if selector.streams else selector.categories:
+                    self._by_category[name].append(selector)
+                if not selector.streams and not selector.categories:
+                    self._everywhere.append(selector)
+
+    def _reaching(self, stream: str) -> Iterator[Selector]:
+        """The selectors that events of this stream can match."""
+        if self._by_stream is None:
+            return (s for s in self._selectors if s.reaches(stream))
+        named = (s for s in self._by_stream.get(stream, ()) if s.reaches(stream))
+        return chain(named, self._by_category.get(category_of(stream), ()), self._everywhere)
+
+    def reach(self, stream: str) -> bool:
+        """Whether events of this stream can match."""
+        return next(self._reaching(stream), None) is not None
+
+    def contents(self, stream: str) -> Contents | None:
+        """What events of this stream must hold to match; None where all of them do."""
+        if self._by_stream is None:
+            return Contents.of(list(self._reaching(stream)))
+        category = category_of(stream)
+        key = (
+            stream if stream in self._by_stream else None,
+            category if category in self._by_category else None,
+        )
+        if key not in self._contents:
+            self._contents[key] = Contents.of(list(self._reaching(stream)))
+        return self._contents[key]
+
+    def match(self, stream: str, type_name: str, tags: Sequence[str]) -> bool:
+        """Whether an event of this stream, type and tags is one that a selector asks for."""
+        contents = self.contents(stream)
+        if contents is None:
+            return True
+        return contents.match(type_name, tags)
+
+
+def alternatives_of(selectors: tuple[Selector, ...]) -> Alternatives:
+    """The selectors' `Alternatives`; those of many are kept, as each page asks for them again."""
+    return _kept_alternatives(selectors) if len(selectors) > _FEW else Alternatives(selectors)
+
+
+_kept_alternatives: Final = lru_cache(4)(Alternatives)
+
+
+class Contents:
+    """Which types and tags some selectors ask for: any of the types and all of the tags."""
+
+    __slots__ = ("_by_tag", "_selectors", "_types")
+
+    @classmethod
+    def of(cls, selectors: Sequence[Selector]) -> Contents | None:
+        """Those of the selectors; None where one of them asks for neither."""
+        return cls(selectors) if all(s.types or s.tags for s in selectors) else None
+
+    def __init__(self, selectors: Sequence[Selector]) -> None:
+        self._selectors = selectors
+        self._types: set[str] = set()
+        self._by_tag: dict[str, list[Selector]] | None = None
+        if len(selectors) > _FEW:
+            self._by_tag = defaultdict(list)
+            usual = Counter(chain.from_iterable(s.tags for s in selectors))
+            for selector in selectors:
+                if selector.tags:
+                    self._by_tag[min(selector.tags, key=usual.__getitem__)].append(selector)
+                else:
+                    self._types |= selector.types
+
+    def match(self, type_name: str, tags: Sequence[str]) -> bool:
+        """Whether an event of this type, with these tags, is one that a selector asks for."""
+        if self._by_tag is None:
+            return any(_has(s, type_name, tags) for s in self._selectors)
+        by_tag = self._by_tag
+        return type_name in self._types or any(
+            _has(s, type_name, tags) for tag in tags for s in by_tag.get(tag, ())
+        )
+
+
+def _has(selector: Selector, type_name: str, tags: Sequence[str]) -> bool:
+    return (not selector.types or type_name in selector.types) and selector.tags.issubset(tags)

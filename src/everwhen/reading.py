@@ -21,7 +21,7 @@ from everwhen.codec import Codec, Entry, decode_bodies
 from everwhen.contract import Page, StoredSlice
 from everwhen.errors import DecodeError
 from everwhen.fold import Fold
-from everwhen.matching import Matcher
+from everwhen.matching import Alternatives, Matcher, alternatives_of
 from everwhen.query import Query
 from everwhen.recorded import RecordedEvent, entries_of, event_id, recorded_events
 from everwhen.snapshots import START, Loaded, Place, Since
@@ -62,7 +62,8 @@ def events_of_page(
                 events.reverse()
             found += events
     if upcasting and any(selector.types for selector in wanted.selectors):
-        return [event for event in found if _still_wanted(event, wanted)]
+        alternatives = alternatives_of(wanted.selectors)
+        return [event for event in found if _still_wanted(event, alternatives, wanted)]
     return found
 
 
@@ -209,13 +210,12 @@ def _open(slices: list[StoredSlice], decoded: list[list[Any]], codec: Codec) -> 
                 msgspec.structs.force_setattr(entry, "data", event)
 
 
-def _still_wanted(event: RecordedEvent[Any], wanted: Query) -> bool:
+def _still_wanted(event: RecordedEvent[Any], alternatives: Alternatives, wanted: Query) -> bool:
     """Whether an event, once upcast, is of a type that was asked for, or may be."""
-    return any(
-        (not s.types or event.type in s.types or isinstance(event._current, DecodeError))
-        and s.tags.issubset(event.tags)
-        and s.reaches(event.stream)
-        for s in wanted.selectors
+    if alternatives.match(event.stream, event.type, event.tags):
+        return True
+    return isinstance(event._current, DecodeError) and any(
+        s.tags.issubset(event.tags) and s.reaches(event.stream) for s in wanted.selectors
     )
 
 

@@ -6,16 +6,19 @@ from __future__ import annotations
 import itertools
 from datetime import timedelta
 
+from everwhen._sync.store import Store
 from everwhen._sync_testing.bench import Bench, events_of
 from everwhen.commits import Commit, Write
+from everwhen.contract import Condition
+from everwhen.errors import ConditionError
 from everwhen.events import NewEvent
 from everwhen.metadata import CommitMetadata, causation, context
-from everwhen.query import Query
+from everwhen.query import Query, Selector
 from everwhen.recorded import RecordedEvent
-from everwhen.testing.checks import equal, true
+from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.facts import FILTERS, Bounds, Fact, wanted_facts, written_events
 from everwhen.testing.promises import Guarantee, promise
-from everwhen.testing.specimens import Deposited, Noted, notes
+from everwhen.testing.specimens import Deposited, Noted, notes, plain
 
 
 def _written(bench: Bench) -> list[Fact]:
@@ -170,3 +173,103 @@ def metadata_comes_back_with_the_event(bench: Bench) -> None:
         ("mine/1", str(receipt.commit_id), "bob"),
         "cause, conversation and user flow by themselves",
     )
+
+
+def _wide_queries() -> list[tuple[str, Query, list[int]]]:
+    """Queries of many tags or many alternatives, with the numbers of `_numbered` that match."""
+    numbers = range(_NUMBERED)
+
+    def either(*parts: tuple[dict[str, str], int]) -> Query:
+        named = (({part: frozenset({name}) for part, name in s.items()}, n) for s, n in parts)
+        return Query(tuple(Selector(**names) for names, _ in named))
+
+    wide = [f"wide:{tag}" for tag in range(300)]
+    by_tag = [({"tags": f"n:{n}"}, n) for n in range(0, 900, 3)]
+    by_stream = [({"streams": f"s-{n % 90}", "tags": f"n:{n}"}, n) for n in range(0, 600, 2)]
+    by_type = [({"types": f"T{n % 90}", "categories": "s"}, n) for n in range(70)]
+    of_types = {n for n in numbers if n % 90 < 70}
+    by_category = [({"categories": "s", "types": f"T{n}", "tags": f"n:{n}"}, n) for n in range(70)]
+    missing = [({"tags": f"missing:{n}", "streams": f"s-{n}"}, n) for n in range(100)]
+    pairs = Query(tuple(Selector(tags=frozenset({"all", f"n:{n}"})) for n in range(100)))
+    return [
+        ("two tags", Query().tags("all", "n:7"), [7]),
+        ("65 tags", Query().tags(*wide[:65]), [_WIDE]),
+        ("300 tags", Query().tags(*wide), [_WIDE]),
+        ("300 tags and one that is missing", Query().tags("missing", *wide), []),
+        ("300 tags or a stream", Query().tags(*wide) | Query().tags("n:3"), [3, _WIDE]),
+        ("tags", either(*by_tag), [n for _, n in by_tag]),
+        ("streams and tags", either(*by_stream), [n for _, n in by_stream]),
+        ("types", either(*by_type), sorted(of_types)),
+        ("categories, types and tags", either(*by_category), list(range(70))),
+        ("nothing", either(*missing), []),
+        ("pairs of tags", pairs, list(range(100))),
+        ("all kinds", either(*by_tag, *by_type), sorted({n for _, n in by_tag} | of_types)),
+        ("anything", either(*by_tag, ({}, 0)), list(numbers)),
+    ]
+
+
+_NUMBERED = 1_200
+_WIDE = 1_000
+
+
+def _numbered(bench: Bench) -> Store:
+    """Events 0 to 1,199, each of a type, in a stream and with tags that name it."""
+    store = bench.store()
+    tags = {_WIDE: tuple(f"wide:{tag}" for tag in range(300))}
+    store.commit_batch(
+        Commit(
+            (
+                Write(
+                    f"s-{n % 90}",
+                    [
+                        NewEvent(
+                            event=plain(f"T{n % 90}", n=n),
+                            tags=("all", f"n:{n}", *tags.get(n, ())),
+                        )
+                    ],
+                ),
+            )
+        )
+        for n in range(_NUMBERED)
+    )
+    return store
+
+
+@promise(Guarantee.ORDER)
+def many_tags_and_alternatives_find_exactly_their_events(bench: Bench) -> None:
+    store = _numbered(bench)
+    for what, query, numbers in _wide_queries():
+        places = [n + 1 for n in numbers]
+        found = [e.position for e in events_of(store, query)]
+        equal(found, places, what)
+        found = [e.position for e in events_of(store, query.backwards())]
+        equal(found, places[::-1], f"backwards, {what}")
+        bounded = query.after(100).up_to(1_100)
+        found = [e.position for e in events_of(store, bounded)]
+        equal(found, [p for p in places if 100 < p <= 1_100], f"with bounds, {what}")
+        if places:
+            first = next(iter(events_of(store, query.limit(1))))
+            equal(first.position, places[0], f"the first, {what}")
+
+
+@promise(Guarantee.CONDITIONS)
+def many_tags_and_alternatives_hold_as_conditions(bench: Bench) -> None:
+    store = _numbered(bench)
+    for what, query, numbers in _wide_queries():
+        last = numbers[-1] + 1 if numbers else 0
+        if last:
+            with raises(ConditionError, what) as caught:
+                store.append("x", notes(1), condition=Condition(query, last - 1))
+            equal(caught.error.position, last, f"the last of its events, {what}")
+        if query.selectors[-1] != Selector():
+            store.append("x", notes(1), condition=Condition(query, last))
+
+
+@promise(Guarantee.SUBSCRIPTIONS)
+def subscriptions_take_many_tags_and_alternatives(bench: Bench) -> None:
+    store = _numbered(bench)
+    for what, query, numbers in _wide_queries():
+        with store.subscribe(query) as following:
+            for number in numbers:
+                event = next(following)
+                equal(event.position, number + 1, f"followed, {what}")

@@ -7,6 +7,8 @@ in too much, never too little; `everwhen.matching` has the last word.
 from __future__ import annotations
 
 import heapq
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
@@ -23,11 +25,14 @@ BLOCK: Final = 256
 COLUMNS: Final = (
     "position, stream, version, count, recorded_at, commit_id, first_index, metadata, body"
 )
-_MERGED_STREAMS: Final = 64
+_MERGED: Final = 64  # ranges that are walked side by side, each with a statement of its own
 _SHORT_SCAN: Final = 512
 _EXACT: Final = 64  # an index that leads to the very slices is worth its lookups so much sooner
 _LONG_RANGE: Final = 16 * BLOCK
+_LISTED: Final = 1_000_000
 _END: Final = (1 << 63) - 1
+_JOINED: Final = 4
+_RARE: Final = 256  # how far marks are counted to tell which term is the rarest
 _ANYTHING: Final = (Selector(),)
 
 Row: TypeAlias = tuple[int, int, int, int, int, bytes, int, bytes | None, bytes]
@@ -119,6 +124,8 @@ def _rows_of_stream(
 
 def _ranges(connection: apsw.Connection, query: Query, window: Window) -> Ranges | None:
     """Where matches may be; None where they may be anywhere."""
+    if len(query.selectors) > _MERGED:
+        return _ranges_of_many(connection, query, window)
     plans: list[Ranges] = []
     for selector in query.selectors:
         plan = _selector_ranges(connection, selector, query, window)
@@ -131,7 +138,7 @@ def _ranges(connection: apsw.Connection, query: Query, window: Window) -> Ranges
 def _selector_ranges(
     connection: apsw.Connection, selector: Selector, query: Query, window: Window
 ) -> Ranges | None:
-    if selector.streams and len(selector.streams) <= _MERGED_STREAMS:
+    if selector.streams and len(selector.streams) <= _MERGED:
         ids = [_id_of_stream(connection, name) for name in sorted(selector.streams)]
         streams = [_stream_ranges(connection, i, query, window) for i in ids if i is not None]
         return _merged(streams, window)
@@ -235,8 +242,10 @@ def _tagged(connection: apsw.Connection, tags: frozenset[str], window: Window) -
     terms = _term_ids(connection, TAG, tags)
     if len(terms) < len(tags):
         return
+    if len(terms) > 1:
+        terms = _rarest(connection, terms, window)
     joins = "".join(
-        f" JOIN marks AS m{i} ON m{i}.term = ? AND m{i}.position = m0.position"
+        f" CROSS JOIN marks AS m{i} ON m{i}.term = ? AND m{i}.position = m0.position"
         for i in range(1, len(terms))
     )
     sql = (
@@ -248,10 +257,28 @@ def _tagged(connection: apsw.Connection, tags: frozenset[str], window: Window) -
         yield position - 1, position
 
 
+def _rarest(connection: apsw.Connection, terms: list[int], window: Window) -> list[int]:
+    """A few of the terms, those with the fewest marks first: what more there are, narrow little.
+
+    SQLite joins up to 64 tables, and plans for milliseconds where there are a dozen.
+    """
+    sql = (
+        "SELECT count(*) FROM (SELECT 1 FROM marks WHERE term = ? AND position > ?"
+        f" AND position <= ? LIMIT {_RARE})"
+    )
+
+    def marks(term: int) -> int:
+        return int(connection.execute(sql, (term, window.after, window.last)).get)
+
+    return sorted(terms, key=marks)[:_JOINED]
+
+
 def _in_blocks(
     connection: apsw.Connection, kind: int, names: frozenset[str], window: Window
 ) -> Ranges:
     terms = _term_ids(connection, kind, names)
+    if len(terms) > _MERGED:
+        return _many_blocks(connection, terms, window)
     return _merged([_blocks_of(connection, term, window) for term in terms], window)
 
 
@@ -263,6 +290,79 @@ def _blocks_of(connection: apsw.Connection, term: int, window: Window) -> Ranges
     )
     for (block,) in rows:
         yield max(block - BLOCK, window.after), min(block, window.last)
+
+
+def _many_blocks(connection: apsw.Connection, terms: Sequence[int], window: Window) -> Ranges:
+    for block in _many_marks(connection, terms, block_of(window.last), window):
+        yield max(block - BLOCK, window.after), min(block, window.last)
+
+
+def _many_marks(
+    connection: apsw.Connection, terms: Sequence[int], last: int, window: Window
+) -> Iterator[int]:
+    """Where any of many terms is marked, up to ``last``: a stretch of the window at a time."""
+    sql = (
+        "SELECT DISTINCT position FROM marks WHERE term IN (SELECT value FROM json_each(?)) "
+        f"AND position > ? AND position <= ? ORDER BY position {window.order}"
+    )
+    ids = json.dumps(list(terms))
+    low, high, width = window.after, last, _LONG_RANGE
+    while low < high:
+        if window.reverse:
+            bounds = max(low, high - width), high
+            high = bounds[0]
+        else:
+            bounds = low, min(high, low + width)
+            low = bounds[1]
+        found = connection.execute(sql, (ids, *bounds)).fetchall()
+        for (position,) in found:
+            yield position
+        if len(found) < _SHORT_SCAN:
+            width *= 2
+
+
+def _ranges_of_many(connection: apsw.Connection, query: Query, window: Window) -> Ranges | None:
+    """Where any of many selectors may match: what they name is looked up together."""
+    streams: set[str] = set()
+    by_kind: dict[int, set[str]] = {TAG: set(), TYPE: set(), CATEGORY: set()}
+    usual = Counter(tag for selector in query.selectors for tag in selector.tags)
+    for selector in query.selectors:
+        if selector.streams:
+            streams |= selector.streams
+        elif selector.tags:
+            by_kind[TAG].add(min(selector.tags, key=lambda tag: (usual[tag], tag)))
+        elif selector.types:
+            by_kind[TYPE] |= selector.types
+        elif selector.categories:
+            by_kind[CATEGORY] |= selector.categories
+        else:
+            return None
+    tags = _term_ids(connection, TAG, frozenset(by_kind.pop(TAG)))
+    plans = [_in_blocks(connection, kind, frozenset(names), window) for kind, names in by_kind.items()]
+    plans.append((p - 1, p) for p in _many_marks(connection, tags, window.last, window))
+    if streams:
+        found = _many_streams(connection, streams, window)
+        if found is None:
+            return None
+        plans.append((position - 1, position) for position in found)
+    return _merged(plans, window)
+
+
+def _many_streams(
+    connection: apsw.Connection, names: set[str], window: Window
+) -> list[int] | None:
+    """The positions of many streams' slices; None where that is most of what there is."""
+    found = (_id_of_stream(connection, name) for name in sorted(names))
+    ids = [stream for stream in found if stream is not None]
+    events = sum(_newest_of(connection, stream)[0] for stream in ids)
+    if events > min((window.last - window.after) // 8, _LISTED):
+        return None
+    rows = connection.execute(
+        "SELECT position FROM slices WHERE stream IN (SELECT value FROM json_each(?)) "
+        f"AND position > ? AND position <= ? ORDER BY position {window.order}",
+        (json.dumps(ids), window.after, window.last),
+    )
+    return [position for (position,) in rows]
 
 
 def _term_ids(connection: apsw.Connection, kind: int, names: frozenset[str]) -> list[int]:
