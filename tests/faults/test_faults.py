@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +24,7 @@ from everwhen import (
     StorageError,
     StorageFullError,
     Store,
+    UnknownEvent,
     Write,
     aio,
     open_store,
@@ -239,9 +243,7 @@ def _as_nobody(code: Callable[[], None]) -> None:
     if not pid:
         status = 1
         try:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
+            _without_privileges()
             code()
             status = 0
         except BaseException as error:  # noqa: BLE001  shown, and told by the status
@@ -249,6 +251,12 @@ def _as_nobody(code: Callable[[], None]) -> None:
         finally:
             os._exit(status)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def _without_privileges() -> None:
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
 
 
 @pytest.fixture
@@ -301,6 +309,196 @@ def test_read_only_folder(open_path: Path) -> None:
             assert store.check() == []
 
     _as_nobody(code)
+
+
+class _Reader:
+    """A child without privileges that reads a store again whenever it is asked to.
+
+    Where ``run`` returns something, that is what went wrong.
+    """
+
+    def __init__(self, code: Callable[[Callable[[], None]], None]) -> None:
+        self._asked, self._asks = os.pipe()
+        self._told, self._tells = os.pipe()
+        self._pid = os.fork()
+        if not self._pid:
+            os.close(self._asks)
+            os.close(self._told)
+            try:
+                _without_privileges()
+                code(self._turn)
+                os.write(self._tells, b".")
+            except BaseException as error:  # noqa: BLE001  shown, and told by the end of the pipe
+                os.write(2, f"{type(error).__name__}: {error}\n".encode())
+            finally:
+                os._exit(0)
+        os.close(self._asked)
+        os.close(self._tells)
+        self.wait()
+
+    def _turn(self) -> None:
+        """Tell the parent that all is well so far, and wait until it has done its part."""
+        os.write(self._tells, b".")
+        assert os.read(self._asked, 1) == b"."
+
+    def wait(self) -> None:
+        assert os.read(self._told, 1) == b".", "the reader failed"
+
+    def goes_on(self) -> None:
+        os.write(self._asks, b".")
+        self.wait()
+
+    def end(self) -> None:
+        os.waitpid(self._pid, 0)
+        os.close(self._asks)
+        os.close(self._told)
+
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="a writer and a reader with fewer rights need root to be made"
+)
+
+
+@needs_root
+@pytest.mark.parametrize("flavour", ["sync", "async"])
+def test_a_reader_who_cant_write_to_the_folder_sees_what_is_new(
+    open_path: Path, flavour: str
+) -> None:
+    path = open_path / "store.db"
+    with open_store(path, events=[Entry]) as store:
+        store.append("a-1", entries("first", 200))
+    open_path.chmod(0o755)
+
+    def code(turn: Callable[[], None]) -> None:
+        with open_store(path, read_only=True, events=[Entry]) as store:
+            following = store.subscribe()
+            assert len(list(itertools.islice(following, 200))) == store.head().position == 200
+            for count in (201, 3_201, 3_202, 3_202):
+                turn()
+                assert store.head().position == count
+                assert [e.position for e in store.read()] == [*range(1, count + 1)]
+                assert store.check() == []
+            assert len(list(itertools.islice(following, 3_002))) == 3_002
+
+    async def by_tasks(turn: Callable[[], None]) -> None:
+        async with aio.open_store(path, read_only=True, events=[Entry]) as store:
+            for count in (200, 201, 3_201, 3_202, 3_202):
+                assert (await store.head()).position == count
+                assert len([event async for event in store.read()]) == count
+                turn()
+
+    reader = _Reader(
+        code if flavour == "sync" else lambda turn: asyncio.run(by_tasks(turn))
+    )
+    with open_store(path, events=[Entry]) as store:
+        store.append("a-1", entries("second", 1))
+        reader.goes_on()
+    with open_store(path, events=[Entry]) as store:
+        for number in range(3):
+            store.append(f"b-{number}", entries(f"b-{number}", 1_000, 500))
+    reader.goes_on()
+    with open_store(path, events=[Entry]) as store:
+        store.append("a-1", entries("last", 1))
+        reader.goes_on()
+    reader.goes_on()
+    if flavour == "async":
+        reader.goes_on()
+    reader.end()
+
+
+@needs_root
+def test_a_healthy_file_is_never_found_damaged_by_a_reader(open_path: Path) -> None:
+    """The writer opens, fills, checkpoints and closes again and again, beside the reader."""
+    path = open_path / "store.db"
+    with open_store(path, events=[Entry]) as store:
+        store.append("a-1", entries("k", 100, 1_000))
+    open_path.chmod(0o755)
+
+    def code(turn: Callable[[], None]) -> None:
+        with open_store(path, read_only=True, events=[Entry]) as store:
+            position = store.head().position
+            turn()
+            while position < 4_100:
+                head = store.head().position
+                assert head >= position
+                position = head
+                found = [e.position for e in store.read()]
+                assert found == [*range(1, len(found) + 1)]
+                assert len(found) >= position
+                assert store.check() == []
+
+    reader = _Reader(code)
+    os.write(reader._asks, b".")
+    for number in range(40):
+        with open_store(path, events=[Entry]) as store:
+            store.append(f"s-{number}", entries("k", 100, 1_000))
+    reader.wait()
+    reader.end()
+
+
+@needs_root
+def test_what_a_reader_left_beside_the_file_does_no_harm(open_path: Path) -> None:
+    path = open_path / "store.db"
+    store = open_store(path, events=[Entry])
+    store.append("a-1", entries("first", 1))
+    open_path.chmod(0o755)
+
+    def code(turn: Callable[[], None]) -> None:
+        with open_store(path, read_only=True, events=[Entry]) as reading:
+            turn()
+            assert reading.head().position == 1
+        with open_store(path, read_only=True, events=[Entry]) as reading:
+            assert reading.head().position == 1
+
+    reader = _Reader(code)
+    store.close()  # the reader is still there, so the log stays
+    reader.goes_on()
+    reader.end()
+    with open_store(path, events=[Entry]) as store:
+        store.append("a-1", entries("second", 1))
+        assert store.check() == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a megabyte."""
+    mounted = tmp_path / "disk"
+    mounted.mkdir()
+    done = os.geteuid() == 0 and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", mounted], check=False
+    )
+    if not done or done.returncode:
+        pytest.skip("mounting a small file system needs Linux, and root")
+    yield mounted
+    subprocess.run(["umount", mounted], check=True)
+
+
+def test_a_closed_store_on_a_full_disk_is_read(small_disk: Path) -> None:
+    path = small_disk / "store.db"
+    with open_store(path, events=[Entry]) as store:
+        store.append("a-1", entries("first", 100))
+    filler = os.open(small_disk / "filler", os.O_CREAT | os.O_WRONLY)
+    with pytest.raises(OSError, match="No space"):
+        while True:
+            os.write(filler, bytes(512))
+    os.close(filler)
+    for _ in range(2):  # what the first time leaves is in nobody's way
+        with open_store(path, read_only=True, events=[Entry]) as store:
+            assert len(list(store.read())) == store.head().position == 100
+            assert store.check() == []
+    for command in ("info", "check", "read"):
+        done = subprocess.run(
+            [sys.executable, "-c", "import everwhen.cli; everwhen.cli.main()", command, path],
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    with pytest.raises(StorageError, match="space|I/O"):
+        open_store(path).append("a-1", [UnknownEvent("T", {})])
+    (small_disk / "filler").unlink()
+    with open_store(path, events=[Entry]) as store:
+        store.append("a-1", entries("second", 1))
+        assert store.check() == []
 
 
 def test_unreadable_file(open_path: Path) -> None:

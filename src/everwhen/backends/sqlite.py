@@ -11,6 +11,7 @@ that another process has written.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import threading
@@ -18,12 +19,13 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import apsw
 
 from everwhen.backends.sqlite_check import structural_problems
 from everwhen.backends.sqlite_file import (
+    Immutable,
     check_room,
     make_folder,
     open_connection,
@@ -81,6 +83,9 @@ from everwhen.matching import Matcher
 from everwhen.news import News
 from everwhen.query import Query
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _REMEMBERED: Final = 100_000
 _TOGETHER: Final = 8
 _READERS: Final = 8
@@ -88,6 +93,20 @@ _PAGE_BYTES: Final = 4 << 20
 _LOOKED_AT: Final = 8_192
 _WAL_PAGES: Final = 1_000
 _MOMENT_SECONDS: Final = 0.05
+
+
+def _again(read: Callable[Concatenate[SqliteEngine, P], T]) -> Callable[Concatenate[SqliteEngine, P], T]:
+    """Reads again what was read off a file that somebody was just writing to."""
+
+    @functools.wraps(read)
+    def settled(self: SqliteEngine, *args: P.args, **kwargs: P.kwargs) -> T:
+        while True:
+            try:
+                return read(self, *args, **kwargs)
+            except _ChangedError:
+                continue
+
+    return settled
 
 
 class SqliteEngine:
@@ -132,19 +151,7 @@ class SqliteEngine:
         self._names: dict[int, str] = {}
         if read_only and not self.path.exists():
             raise StorageError(f"{self.path}: no such file; check the path")
-        with translated(self.path):
-            first = self._connect(read_only=read_only)
-            try:
-                prepare(
-                    first,
-                    self.path,
-                    read_only=read_only,
-                    durable=durable,
-                    busy_timeout=busy_timeout,
-                )
-            except BaseException:
-                first.close()
-                raise
+        first = self._first()
         real = self.path.resolve()
         self._beside = str(real.with_name(f"{real.name}-branches"))
         self._writer = _Writer(first, clock, self.path, busy_timeout)
@@ -153,6 +160,27 @@ class SqliteEngine:
             first.wal_autocheckpoint(_WAL_PAGES)
             if not durable:
                 self.capabilities = _NOT_DURABLE
+
+    def _first(self) -> apsw.Connection:
+        """The connection that the store is opened with, once the file has been looked at."""
+        with translated(self.path):
+            while True:
+                connection = self._connect(read_only=self._read_only)
+                try:
+                    prepare(
+                        connection,
+                        self.path,
+                        read_only=self._read_only,
+                        durable=self._durable,
+                        busy_timeout=self.busy_timeout,
+                    )
+                except BaseException as error:
+                    changed = isinstance(error, Exception) and _is_outdated(connection)
+                    connection.close()
+                    if not changed:
+                        raise
+                else:
+                    return connection
 
     def _connect(self, *, read_only: bool) -> apsw.Connection:
         return open_connection(
@@ -189,28 +217,45 @@ class SqliteEngine:
     def _reading(self) -> Iterator[apsw.Connection]:
         self._check_open()
         with translated(self.path):
-            try:
-                connection = self._readers.pop()
-            except IndexError:
-                connection = self._connect(read_only=True)
+            connection = self._reader()
             try:
                 yield connection
-            except (TypeError, ValueError, OverflowError) as error:
+            except Exception as error:
+                outdated = _is_outdated(connection)
                 connection.close(True)
-                raise apsw.CorruptError(f"a stored value makes no sense: {error}") from error
+                if outdated:
+                    raise _ChangedError(self.path) from error
+                if isinstance(error, TypeError | ValueError | OverflowError):
+                    raise apsw.CorruptError(f"a stored value makes no sense: {error}") from error
+                raise
             except BaseException:
                 connection.close(True)
                 raise
+            if _is_outdated(connection):
+                connection.close()
+                raise _ChangedError(self.path)
             if len(self._readers) < _READERS and not self._closed:
                 self._readers.append(connection)
             else:
                 connection.close()
+
+    def _reader(self) -> apsw.Connection:
+        while self._readers:
+            try:
+                connection = self._readers.pop()
+            except IndexError:
+                break
+            if not _is_outdated(connection):
+                return connection
+            connection.close()
+        return self._connect(read_only=True)
 
     @contextmanager
     def view(self) -> Iterator[_SqliteView]:
         with self._reading() as connection, connection:
             yield _SqliteView(connection, self)
 
+    @_again
     def read(self, query: Query, events: int) -> Page:
         with self._reading() as connection:
             return self.page(connection, query, events, self._names)
@@ -269,10 +314,12 @@ class SqliteEngine:
                 return Page(slices, position - count + 1 if window.reverse else position, end=False)
         return Page(slices, window.last, end=True)
 
+    @_again
     def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
         with self._reading() as connection:
             return _stored_commit(connection, commit_id)
 
+    @_again
     def head(self) -> Head:
         with self._reading() as connection:
             found = connection.execute(
@@ -280,6 +327,7 @@ class SqliteEngine:
             ).get
         return Head(0, None) if found is None else Head(found[0], from_micros(found[1]))
 
+    @_again
     def position_at(self, recorded_at: int) -> int:
         sql = (
             "SELECT position, count, recorded_at FROM slices WHERE position >= ? "
@@ -296,10 +344,12 @@ class SqliteEngine:
                     high = position - count
         return int(low)
 
+    @_again
     def stream(self, name: str) -> StreamInfo | None:
         with self._reading() as connection:
             return next(_streams(connection, "name = ?", (searchable(name),)), None)
 
+    @_again
     def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
         where, bounds = "name > ?", [searchable(after)]
         if category is not None:
@@ -312,15 +362,18 @@ class SqliteEngine:
             found = _streams(connection, f"{where} ORDER BY name LIMIT {int(limit)}", bounds)
             return list(found)
 
+    @_again
     def checkpoint(self, name: str) -> Checkpoint | None:
         with self._reading() as connection:
             return _checkpoint(connection, name)
 
+    @_again
     def checkpoints(self) -> list[Checkpoint]:
         with self._reading() as connection:
             rows = connection.execute("SELECT name, position, data FROM checkpoints ORDER BY name")
             return [Checkpoint(*row) for row in rows]
 
+    @_again
     def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
         bounds = (searchable(subject), _END if up_to is None else min(up_to, _END), limit)
         with self._reading() as connection:
@@ -389,8 +442,16 @@ class SqliteEngine:
     def check(self) -> Iterator[Problem]:
         """SQLite's integrity check, and our own of what the tables say together."""
         self._check_open()
-        with translated(self.path), contextlib.closing(self._connect(read_only=True)) as connection:
-            yield from structural_problems(connection)
+        with translated(self.path):
+            while True:
+                with contextlib.closing(self._connect(read_only=True)) as connection:
+                    if not isinstance(connection, Immutable):
+                        yield from structural_problems(connection)
+                        return
+                    problems = _unless_outdated(connection)
+                if problems is not None:
+                    yield from problems
+                    return
 
     def close(self) -> None:
         with self.lock:
@@ -415,6 +476,28 @@ class SqliteEngine:
                 f"{self.path}: this store was opened by process {self._process}; SQLite "
                 f"connections don't survive a fork, open the store again in the child"
             )
+
+
+class _ChangedError(BusyError):
+    """The file was written while an immutable connection read it, which can't be believed then."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: was written to while it was read; read it again")
+
+
+def _is_outdated(connection: apsw.Connection) -> bool:
+    return isinstance(connection, Immutable) and connection.is_outdated
+
+
+def _unless_outdated(connection: Immutable) -> list[Problem] | None:
+    """Every fault; None where the file has changed meanwhile."""
+    try:
+        problems = list(structural_problems(connection))
+    except Exception:
+        if connection.is_outdated:
+            return None
+        raise
+    return None if connection.is_outdated else problems
 
 
 _NOT_DURABLE: Final = Capabilities(

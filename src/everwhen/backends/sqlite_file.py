@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import apsw
 
@@ -99,7 +99,11 @@ def _corrupt(path: Path, why: str) -> CorruptStoreError:
 def open_connection(
     path: Path, *, read_only: bool, busy_timeout: float, vfs: str | None = None
 ) -> apsw.Connection:
-    """A connection to an existing or, unless read-only, a new file."""
+    """A connection to an existing or, unless read-only, a new file.
+
+    Beside a file that nobody has open, SQLite makes two others, even to read it. Where that can't
+    be done, for want of permission or of space, the connection is an `Immutable` one.
+    """
     if path.is_dir():
         raise _not_a_store(path, "it is a folder")
     flags = apsw.SQLITE_OPEN_READONLY
@@ -107,11 +111,68 @@ def open_connection(
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     flags |= apsw.SQLITE_OPEN_NOMUTEX | apsw.SQLITE_OPEN_URI
     name = path.resolve().as_uri()
-    if read_only and not os.access(path.parent, os.W_OK) and not _beside(path, "-wal").exists():
-        name += "?immutable=1"
     connection = apsw.Connection(name, flags, vfs)
     connection.set_busy_handler(patience(busy_timeout))
+    if not read_only:
+        return connection
+    try:
+        connection.pragma("schema_version")
+    except (apsw.CantOpenError, apsw.IOError, apsw.FullError, apsw.ReadOnlyError):
+        connection.close()
+        try:
+            seen = _settled(path)
+        except OSError:
+            seen = None
+        if seen is None:
+            raise
+        immutable = Immutable(f"{name}?immutable=1", flags, vfs)
+        immutable.file, immutable.seen = path, seen
+        return immutable
+    except apsw.Error:  # told by whoever reads what is wrong with the file
+        return connection
     return connection
+
+
+class Immutable(apsw.Connection):
+    """A connection that takes no locks: it is only right as long as nobody writes to the file."""
+
+    file: Path
+    seen: _Seen
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the file has changed, so that what was read of it may be old, or torn."""
+        try:
+            return _seen(self.file) != self.seen
+        except OSError:  # it is gone, or out of reach
+            return True
+
+
+_Seen: TypeAlias = tuple[int, int, int, int]
+_TICK_SECONDS: Final = 0.05  # what files' times are rounded to, at most
+
+
+def _seen(path: Path) -> _Seen:
+    """What tells one state of the file from another: a writer's log appears before all else."""
+    try:
+        log = _beside(path.resolve(), "-wal").stat().st_size
+    except FileNotFoundError:
+        log = 0
+    file = path.stat()
+    return file.st_ino, file.st_size, file.st_mtime_ns, log
+
+
+def _settled(path: Path) -> _Seen | None:
+    """What the file looks like, where all that was written is in it; None where it isn't.
+
+    Two writes within one tick of the clock leave the same time, so that tick is waited for.
+    """
+    while (seen := _seen(path))[3] == 0:
+        age = time.time() - seen[2] / 1e9
+        if not 0 <= age < _TICK_SECONDS:
+            return seen
+        time.sleep(_TICK_SECONDS - age)
+    return None
 
 
 def patience(seconds: float) -> Callable[[int], bool]:
