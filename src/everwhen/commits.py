@@ -15,6 +15,7 @@ import msgspec
 from everwhen.codec import Codec, encode_json, exact_extras
 from everwhen.contract import (
     ANY,
+    MAX_STORED_BYTES,
     Condition,
     EncodedCommit,
     EncodedSlice,
@@ -103,12 +104,21 @@ def encoded(commit: Commit, codec: Codec, new_id: Callable[[], bytes]) -> Encode
         index += len(events)
     if not slices:
         raise InvalidCommitError("a commit needs at least one event; there is nothing to append")
+    metadata = _encoded_metadata(commit.metadata)
+    beside = 0 if metadata is None else len(metadata)
+    for part in slices:
+        if len(part.body) + beside > MAX_STORED_BYTES:
+            raise InvalidCommitError(
+                f"stream {part.stream!r}: an event with its tags and extras, and the commit's "
+                f"metadata, is {len(part.body) + beside:,} bytes; the limit is "
+                f"{MAX_STORED_BYTES:,}: keep large content elsewhere, and its hash here"
+            )
     return EncodedCommit(
         commit_id,
         tuple(slices),
         tuple(beliefs),
         None if commit.condition is None else _stored_condition(commit.condition, codec),
-        _encoded_metadata(commit.metadata),
+        metadata,
         None if commit.recorded_at is None else _micros(commit.recorded_at),
         commit.id is None,
     )

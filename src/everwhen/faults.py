@@ -10,7 +10,8 @@ import enum
 import struct
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from itertools import chain, product
+from functools import partial
+from itertools import chain, islice, product
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -31,6 +32,8 @@ Commit = list[StoredSlice]
 _LOOKED_AT: Final = 512
 _SHIFTS: Final = 16
 _MOMENTS: Final = 300_000
+_TRIED_BYTES: Final = 256 << 20
+"""How much is hashed to try out an explanation: with large commits, fewer are tried."""
 _VERSION_7: Final = 0x70
 _TIME_AT: Final = 1 + len(PREFIX) + 8 + HASH_SIZE
 
@@ -149,20 +152,28 @@ class _Trial:
         self._commits = commits
         self._where = where
         self._earliest = earliest
+        self._left = _TRIED_BYTES
 
     def fault(self) -> Fault:
         """The first explanation that fits."""
-        return (
-            self._reordered(both=True)
-            or self._removed()
-            or self._inserted()
-            or self._reordered(both=False)
-            or self._back_dated()
-            or self._fault(FaultKind.CHANGED, "is not the signed one", self._commits[0])
-        )
+        for explanation in (
+            partial(self._reordered, both=True),
+            self._removed,
+            self._inserted,
+            partial(self._reordered, both=False),
+            self._back_dated,
+        ):
+            self._left = _TRIED_BYTES
+            found = explanation()
+            if found is not None:
+                return found
+        return self._fault(FaultKind.CHANGED, "is not the signed one", self._commits[0])
 
     def _fits(self, commit: Commit, index: int) -> bool:
         """Whether a commit is the one that was signed at a place."""
+        self._left -= sum(len(stored.body) for stored in commit)
+        if self._left < 0:
+            return False
         previous = self._node(0, index - 1) if index else FIRST
         try:
             return leaf_of(index, previous, commit) == self._node(0, index)
@@ -275,7 +286,7 @@ class _Trial:
         except (struct.error, UnicodeEncodeError, OverflowError):
             return None
         head, tail = entry[:_TIME_AT], entry[_TIME_AT + 8 :]
-        for moment in self._moments(here):
+        for moment in islice(self._moments(here), 4 * _TRIED_BYTES // len(tail)):
             if sha256(head + moment.to_bytes(8, "big", signed=True) + tail).digest() == expected:
                 return self._fault(
                     FaultKind.BACK_DATED,

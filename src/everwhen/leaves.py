@@ -70,12 +70,16 @@ class Leaves:
     ) -> None:
         take, place = found.append, positions.append
         data, index, last, position = self._data, self.size, self.last, self._position
+        more: list[bytes] = []
         for stored in slices:
             if stored.first_index:
-                self._data, self._position = data, position
-                self._add(stored)
-                data, position = self._data, self._position
+                if not data:
+                    raise _damaged(stored, "it has no beginning")
+                more += self._further(stored)
+                position = stored.position
                 continue
+            if more:
+                data, more = b"".join((data, *more)), []
             if data:
                 last = sha256(data if len(data) <= _LONGEST else _hashed(data)).digest()
                 take(last)
@@ -107,12 +111,12 @@ class Leaves:
             data = b"".join((head, stream, _LENGTH(len(body)), body))
         if index > self.size:
             self.size, self.last, self.position = index, last, positions[-1]
-        self._data, self._position = data, position
+        self._data, self._position = b"".join((data, *more)) if more else data, position
 
-    def _add(self, stored: StoredSlice) -> None:
-        """Add a further slice to the commit: it has to be one of the same."""
+    def _further(self, stored: StoredSlice) -> tuple[bytes, ...]:
+        """What a further slice adds to the commit: it has to be one of the same."""
         first = self._first
-        if first is None or not self._data:
+        if first is None:
             raise _damaged(stored, "it has no beginning")
         same = (
             stored.commit_id == first.commit_id
@@ -123,9 +127,8 @@ class Leaves:
             raise _damaged(stored, f"it doesn't go on as the commit of {first.position} began")
         stream, body = stored.stream.encode(), stored.body
         part = _SLICE(stored.position, stored.version, stored.count, len(stream))
-        self._data = b"".join((self._data, part, stream, _LENGTH(len(body)), body))
         self._events += stored.count
-        self._position = stored.position
+        return part, stream, _LENGTH(len(body)), body
 
     def _finish(self, take: Callable[[bytes], None], place: Callable[[int], None]) -> None:
         data = self._data

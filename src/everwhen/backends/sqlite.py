@@ -32,8 +32,10 @@ from everwhen.backends.sqlite_file import (
     patience,
     prepare,
     remove,
+    too_large,
     translated,
     translation,
+    unlimited,
 )
 from everwhen.backends.sqlite_plan import (
     CATEGORY,
@@ -222,9 +224,12 @@ class SqliteEngine:
                 yield connection
             except Exception as error:
                 outdated = _is_outdated(connection)
+                damage = too_large(connection, self.path, error)
                 connection.close(True)
                 if outdated:
                     raise _ChangedError(self.path) from error
+                if damage is not None:
+                    raise damage from error
                 if isinstance(error, TypeError | ValueError | OverflowError):
                     raise apsw.CorruptError(f"a stored value makes no sense: {error}") from error
                 raise
@@ -616,7 +621,8 @@ class _SqliteView:
     ) -> list[tuple[Any, ...]]:
         bound = parameters if isinstance(parameters, Mapping) else tuple(parameters)
         try:
-            return self._connection.execute(sql, bound).fetchall()
+            with unlimited(self._connection):
+                return self._connection.execute(sql, bound).fetchall()
         except _MISTAKES as error:
             raise StatementError(f"the statement failed: {error}; mend it: {sql}") from error
         except apsw.Error as error:
@@ -807,7 +813,8 @@ class _Writer:
 
     def _explained(self, commit: EncodedCommit, error: Exception) -> EverwhenError:
         if isinstance(error, apsw.Error):
-            explained = translation(error, self._path)
+            explained = too_large(self.connection, self._path, error)
+            explained = explained or translation(error, self._path)
             explained.__cause__ = error
             return explained
         return refusal_of(commit, error)

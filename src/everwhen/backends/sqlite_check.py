@@ -11,9 +11,10 @@ from typing import Final
 import apsw
 import msgspec
 
+from everwhen.backends.sqlite_file import oversized, wrong_schema
 from everwhen.backends.sqlite_plan import CATEGORY, TAG, TYPE, block_of
 from everwhen.codec import decode_entries
-from everwhen.contract import Problem, category_of
+from everwhen.contract import MAX_STORED_BYTES, Problem, category_of
 from everwhen.judging import LONG_AGO
 
 _SLICES: Final = (
@@ -38,6 +39,16 @@ def structural_problems(connection: apsw.Connection) -> Iterator[Problem]:
     if damaged:
         return
     connection.execute("BEGIN")
+    fatal = [
+        Problem(f"schema, {wrong.type} {wrong.name!r}", wrong.what)
+        for wrong in wrong_schema(connection)
+    ] or [
+        Problem(f"position {at}", f"{size:,} bytes; no store writes more than {MAX_STORED_BYTES:,}")
+        for at, size in oversized(connection)
+    ]
+    yield from fatal
+    if fatal:
+        return
     yield from _walk(connection)
     for name, version, before in connection.execute(_STREAM_GAPS):
         yield Problem(

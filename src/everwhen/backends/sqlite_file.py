@@ -10,12 +10,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import apsw
 
+from everwhen.backends.sqlite_schema import SchemaDifference, schema_differences
+from everwhen.contract import MAX_STORED_BYTES
 from everwhen.durable import sync_folder
 from everwhen.errors import (
     BusyError,
@@ -28,11 +31,13 @@ from everwhen.errors import (
     StorageFullError,
 )
 
+_ANY_LENGTH: Final = 0x7FFFFFFF
 APPLICATION_ID: Final = 0x45766572  # "Ever", the mark of our files in SQLite's header
 _MIGRATION: Final = re.compile(r"sqlite_(\d{4})_\w+\.sql")
 _SQLITE_MAGIC: Final = b"SQLite format 3\x00"
 
 
+@lru_cache(1)
 def migrations() -> list[tuple[int, str]]:
     """Every schema change as (version, SQL), in order; the last version is the current one."""
     found = [
@@ -112,7 +117,7 @@ def open_connection(
     flags |= apsw.SQLITE_OPEN_NOMUTEX | apsw.SQLITE_OPEN_URI
     name = path.resolve().as_uri()
     connection = apsw.Connection(name, flags, vfs)
-    connection.set_busy_handler(patience(busy_timeout))
+    _limit(connection, busy_timeout)
     if not read_only:
         return connection
     try:
@@ -127,10 +132,45 @@ def open_connection(
             raise
         immutable = Immutable(f"{name}?immutable=1", flags, vfs)
         immutable.file, immutable.seen = path, seen
+        _limit(immutable, busy_timeout)
         return immutable
     except apsw.Error:  # told by whoever reads what is wrong with the file
         return connection
     return connection
+
+
+def _limit(connection: apsw.Connection, busy_timeout: float) -> None:
+    """How long it waits, and how large a value it takes out of the file."""
+    connection.set_busy_handler(patience(busy_timeout))
+    connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_STORED_BYTES)
+
+
+@contextmanager
+def unlimited(connection: apsw.Connection) -> Iterator[None]:
+    """Lets the connection read and write values of any size."""
+    limit = connection.limit(apsw.SQLITE_LIMIT_LENGTH, _ANY_LENGTH)
+    try:
+        yield
+    finally:
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, limit)
+
+
+def too_large(connection: apsw.Connection, path: Path, error: Exception) -> EverwhenError | None:
+    """What is to be said where a slice is so large that SQLite refused to read it."""
+    if not isinstance(error, apsw.TooBigError):
+        return None
+    found = next(oversized(connection), None)
+    if found is None:
+        return None
+    return _corrupt(path, f"{found[1]:,} bytes at position {found[0]:,}: no store writes so much")
+
+
+def oversized(connection: apsw.Connection) -> Iterator[tuple[int, int]]:
+    """The positions of slices that are larger than any that is written, with their sizes."""
+    return connection.execute(
+        "SELECT position, length(body) + coalesce(length(metadata), 0) AS size"
+        f" FROM slices WHERE size > {MAX_STORED_BYTES}"
+    )
 
 
 class Immutable(apsw.Connection):
@@ -264,6 +304,8 @@ def _schema_version(connection: apsw.Connection, path: Path) -> int:
         application = connection.pragma("application_id")
         version = connection.pragma("user_version")
         tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+        if application == APPLICATION_ID and 0 < version <= migrations()[-1][0]:
+            _check_schema(connection, path)
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -274,6 +316,21 @@ def _schema_version(connection: apsw.Connection, path: Path) -> int:
     if connection.readonly("main"):
         raise _not_a_store(path, "it is empty")
     return 0
+
+
+def wrong_schema(connection: apsw.Connection) -> Iterator[SchemaDifference]:
+    """What of the store's own schema isn't as it should be."""
+    return (found for found in schema_differences(connection, migrations()) if found.is_ours)
+
+
+def _check_schema(connection: apsw.Connection, path: Path) -> None:
+    """Raises `CorruptStoreError` where the store's own tables aren't what they should be."""
+    wrong = next((found for found in wrong_schema(connection) if found.is_fatal), None)
+    if wrong is not None:
+        raise CorruptStoreError(
+            f"{path}: its schema is not one that Everwhen makes: {wrong}; find out who changed it, "
+            f"and restore the file from a backup"
+        )
 
 
 def _check_header(connection: apsw.Connection, path: Path) -> None:
