@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from everwhen.contract import (
     Capabilities,
@@ -74,6 +74,9 @@ class EngineTransaction(EngineView, Protocol):
         ...
 
 
+WATCHED_SECONDS: Final = 1.0
+"""How long an engine goes on watching for whoever asked it to."""
+
 Inline: TypeAlias = Callable[[EngineTransaction], None]
 """What runs in each append's transaction, behind the events. It raises `InlineError` to refuse."""
 
@@ -98,6 +101,13 @@ class Engine(Blocking, Protocol):
 
     def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         """Write the commits, each whole or not at all, durably when this returns."""
+        ...
+
+    def watch(self) -> int:
+        """See to it that other processes' commits are published as news, for a second from now on.
+
+        Returns which watch this is: as long as it is the same, nothing is missed in between.
+        """
         ...
 
     def read(self, query: Query, events: int) -> Page:

@@ -106,10 +106,11 @@ class Backend(Protocol):
         """Streams in the order of their names, behind the name ``after``."""
         ...
 
-    async def wait(self, after: int, seconds: float) -> None:
-        """Return soon after something is written behind the position, or after the seconds.
+    async def wait(self, after: int, seconds: float) -> bool:
+        """Return soon after something is written after the position, or after the seconds.
 
-        A hint: it may return early or late, and the caller reads to know.
+        A hint: it may return early or late. False says that nothing was written; else the caller
+        reads to know.
         """
         ...
 
@@ -225,8 +226,8 @@ class BackendWrapper(Backend):
     async def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
         return await self._inner.streams(category, after, limit)
 
-    async def wait(self, after: int, seconds: float) -> None:
-        await self._inner.wait(after, seconds)
+    async def wait(self, after: int, seconds: float) -> bool:
+        return await self._inner.wait(after, seconds)
 
     async def checkpoint(self, name: str) -> Checkpoint | None:
         return await self._inner.checkpoint(name)

@@ -399,18 +399,19 @@ class BranchBackend(Backend):
             position=info.position + self.fork.position,
         )
 
-    async def wait(self, after: int, seconds: float) -> None:
+    async def wait(self, after: int, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         position = self.fork.position
         while True:
             seen = self._own.news.count
             own = await self._own.existing()
             left = deadline - time.monotonic()
-            if after < position or left <= 0:
-                return
+            if after < position:
+                return True
+            if left <= 0:
+                return False
             if own is not None:
-                await own.wait(after - position, left)
-                return
+                return await own.wait(after - position, left)
             await wait_for_news(self._own.news, seen, min(left, _OTHER_PROCESSES))
 
     # Checkpoints, snapshots and read models: the branch's own

@@ -22,14 +22,13 @@ from everwhen.contract import (
     StoredSlice,
     StreamInfo,
 )
-from everwhen.engine import Engine, EngineTransaction, EngineView, Inline
+from everwhen.engine import WATCHED_SECONDS, Engine, EngineTransaction, EngineView, Inline
 from everwhen.errors import BusyError, StoreClosedError, UnsupportedError
 from everwhen.query import Query
 from everwhen.validation import check_checkpoint, check_snapshot
 
 T = TypeVar("T")
 
-_OTHER_PROCESSES: Final = 0.02
 _BETWEEN_TRIES: Final = 0.02  # seconds in which others get to write
 
 
@@ -43,6 +42,7 @@ class EmbeddedBackend(Backend):
         self._one_transaction = Lock()
         self._owner: object = None
         self._closed = False
+        self._head_since: tuple[tuple[int, int], int] = (-1, -1), 0
 
     @property
     def capabilities(self) -> Capabilities:
@@ -70,18 +70,23 @@ class EmbeddedBackend(Backend):
     async def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
         return await self._calls.run(self._engine.streams, category, after, limit)
 
-    async def wait(self, after: int, seconds: float) -> None:
-        """In this process news comes at once; for other processes' commits we look in between."""
+    async def wait(self, after: int, seconds: float) -> bool:
+        """In this process news comes at once; for other processes' commits the engine looks.
+
+        All who wait share its looks, and what the head was found to be since the last news.
+        """
         deadline = time.monotonic() + seconds
-        step = _OTHER_PROCESSES if self._engine.capabilities.shared_by_processes else seconds
+        news = self._engine.news
         while not self._closed:
-            seen = self._engine.news.count
-            if (await self.head()).position > after:
-                return
+            since = (news.count, self._engine.watch())
+            if self._head_since[0] != since:
+                self._head_since = since, (await self.head()).position
+            if self._head_since[1] > after:
+                return True
             left = deadline - time.monotonic()
             if left <= 0:
-                return
-            await wait_for_news(self._engine.news, seen, min(left, step))
+                return False
+            await wait_for_news(news, since[0], min(left, WATCHED_SECONDS / 2))
         raise StoreClosedError
 
     async def checkpoint(self, name: str) -> Checkpoint | None:

@@ -90,7 +90,8 @@ class Subscription:
         self._next = 0
         self._read_until = page.cursor
         if page.end and not page.slices:
-            await self._backend.wait(page.cursor, _PATIENCE)
+            while not self._closed and await self._backend.wait(page.cursor, _PATIENCE) is False:
+                pass
 
     async def close(self) -> None:
         """End the iteration, also one that is waiting in another thread or task."""

@@ -19,6 +19,6 @@ class ObservedBackend(BackendWrapper):
         self.reads += 1
         return await super().read(query, events)
 
-    async def wait(self, after: int, seconds: float) -> None:
+    async def wait(self, after: int, seconds: float) -> bool:
         self.waits += 1
-        await super().wait(after, seconds)
+        return await super().wait(after, seconds)

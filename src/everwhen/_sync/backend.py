@@ -107,10 +107,11 @@ class Backend(Protocol):
         """Streams in the order of their names, behind the name ``after``."""
         ...
 
-    def wait(self, after: int, seconds: float) -> None:
-        """Return soon after something is written behind the position, or after the seconds.
+    def wait(self, after: int, seconds: float) -> bool:
+        """Return soon after something is written after the position, or after the seconds.
 
-        A hint: it may return early or late, and the caller reads to know.
+        A hint: it may return early or late. False says that nothing was written; else the caller
+        reads to know.
         """
         ...
 
@@ -226,8 +227,8 @@ class BackendWrapper(Backend):
     def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
         return self._inner.streams(category, after, limit)
 
-    def wait(self, after: int, seconds: float) -> None:
-        self._inner.wait(after, seconds)
+    def wait(self, after: int, seconds: float) -> bool:
+        return self._inner.wait(after, seconds)
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         return self._inner.checkpoint(name)

@@ -396,18 +396,19 @@ class BranchBackend(Backend):
             position=info.position + self.fork.position,
         )
 
-    def wait(self, after: int, seconds: float) -> None:
+    def wait(self, after: int, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         position = self.fork.position
         while True:
             seen = self._own.news.count
             own = self._own.existing()
             left = deadline - time.monotonic()
-            if after < position or left <= 0:
-                return
+            if after < position:
+                return True
+            if left <= 0:
+                return False
             if own is not None:
-                own.wait(after - position, left)
-                return
+                return own.wait(after - position, left)
             wait_for_news(self._own.news, seen, min(left, _OTHER_PROCESSES))
 
     # Checkpoints, snapshots and read models: the branch's own

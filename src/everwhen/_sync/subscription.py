@@ -91,7 +91,8 @@ class Subscription:
         self._next = 0
         self._read_until = page.cursor
         if page.end and not page.slices:
-            self._backend.wait(page.cursor, _PATIENCE)
+            while not self._closed and self._backend.wait(page.cursor, _PATIENCE) is False:
+                pass
 
     def close(self) -> None:
         """End the iteration, also one that is waiting in another thread or task."""

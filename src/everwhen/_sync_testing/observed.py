@@ -20,6 +20,6 @@ class ObservedBackend(BackendWrapper):
         self.reads += 1
         return super().read(query, events)
 
-    def wait(self, after: int, seconds: float) -> None:
+    def wait(self, after: int, seconds: float) -> bool:
         self.waits += 1
-        super().wait(after, seconds)
+        return super().wait(after, seconds)

@@ -142,6 +142,10 @@ class MemoryEngine:
         start = bisect.bisect_right(self._slices, after, key=_position)
         return islice(self._slices, start, None)
 
+    def watch(self) -> int:
+        self._check_open()
+        return 0
+
     def read(self, query: Query, events: int) -> Page:
         self._check_open()
         every = self._slices

@@ -27,6 +27,7 @@ from everwhen.backends.sqlite_check import structural_problems
 from everwhen.backends.sqlite_file import (
     Immutable,
     check_room,
+    is_outdated,
     make_folder,
     open_connection,
     patience,
@@ -37,6 +38,7 @@ from everwhen.backends.sqlite_file import (
     translation,
     unlimited,
 )
+from everwhen.backends.sqlite_watch import Watch
 from everwhen.backends.sqlite_plan import (
     CATEGORY,
     COLUMNS,
@@ -156,6 +158,7 @@ class SqliteEngine:
         first = self._first()
         real = self.path.resolve()
         self._beside = str(real.with_name(f"{real.name}-branches"))
+        self._watch = Watch(lambda: self._connect(read_only=True), self.news.publish)
         self._writer = _Writer(first, clock, self.path, busy_timeout)
         self._readers: list[apsw.Connection] = []
         if not read_only:
@@ -177,7 +180,7 @@ class SqliteEngine:
                         busy_timeout=self.busy_timeout,
                     )
                 except BaseException as error:
-                    changed = isinstance(error, Exception) and _is_outdated(connection)
+                    changed = isinstance(error, Exception) and is_outdated(connection)
                     connection.close()
                     if not changed:
                         raise
@@ -215,6 +218,11 @@ class SqliteEngine:
 
     # Reading
 
+    def watch(self) -> int:
+        self._check_open()
+        with translated(self.path):
+            return self._watch.go_on()
+
     @contextmanager
     def _reading(self) -> Iterator[apsw.Connection]:
         self._check_open()
@@ -223,7 +231,7 @@ class SqliteEngine:
             try:
                 yield connection
             except Exception as error:
-                outdated = _is_outdated(connection)
+                outdated = is_outdated(connection)
                 damage = too_large(connection, self.path, error)
                 connection.close(True)
                 if outdated:
@@ -236,7 +244,7 @@ class SqliteEngine:
             except BaseException:
                 connection.close(True)
                 raise
-            if _is_outdated(connection):
+            if is_outdated(connection):
                 connection.close()
                 raise _ChangedError(self.path)
             if len(self._readers) < _READERS and not self._closed:
@@ -250,7 +258,7 @@ class SqliteEngine:
                 connection = self._readers.pop()
             except IndexError:
                 break
-            if not _is_outdated(connection):
+            if not is_outdated(connection):
                 return connection
             connection.close()
         return self._connect(read_only=True)
@@ -463,6 +471,7 @@ class SqliteEngine:
             if self._closed:
                 return
             self._closed = True
+            self._watch.stop()
             while self._readers:
                 self._readers.pop().close()
             with translated(self.path):
@@ -488,10 +497,6 @@ class _ChangedError(BusyError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path}: was written to while it was read; read it again")
-
-
-def _is_outdated(connection: apsw.Connection) -> bool:
-    return isinstance(connection, Immutable) and connection.is_outdated
 
 
 def _unless_outdated(connection: Immutable) -> list[Problem] | None:

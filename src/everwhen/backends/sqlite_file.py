@@ -31,6 +31,9 @@ from everwhen.errors import (
     StorageFullError,
 )
 
+LOG_BYTES: Final = 16 << 20
+"""What is left of the write-ahead log when it begins anew after a reader kept it from doing so."""
+
 _ANY_LENGTH: Final = 0x7FFFFFFF
 APPLICATION_ID: Final = 0x45766572  # "Ever", the mark of our files in SQLite's header
 _MIGRATION: Final = re.compile(r"sqlite_(\d{4})_\w+\.sql")
@@ -188,6 +191,11 @@ class Immutable(apsw.Connection):
             return True
 
 
+def is_outdated(connection: apsw.Connection) -> bool:
+    """Whether the connection is an immutable one of a file that has changed."""
+    return isinstance(connection, Immutable) and connection.is_outdated
+
+
 _Seen: TypeAlias = tuple[int, int, int, int]
 _TICK_SECONDS: Final = 0.05  # what files' times are rounded to, at most
 
@@ -264,6 +272,7 @@ def prepare(
         raise _read_only(path, "the file is read-only")
     _use_wal(connection, busy_timeout)
     connection.execute(f"PRAGMA synchronous = {'full' if durable else 'normal'}")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     if version < latest:
         migrate(connection, steps)
 
