@@ -27,7 +27,7 @@ MAX_SLICE_EVENTS: Final = 1_000
 MAX_SLICE_BYTES: Final = 1 << 20
 MAX_EVENT_BYTES: Final = 16 << 20
 MAX_STORED_BYTES: Final = 64 << 20
-"""The most that a slice takes with its commit's metadata: events that large, and what they carry."""
+"""The most that a slice takes, together with its commit's metadata."""
 MAX_NAME_BYTES: Final = 512
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
 from functools import partial
+from hashlib import sha256
 from itertools import chain, islice, product
 from typing import Final, NamedTuple
 from uuid import UUID

@@ -124,7 +124,6 @@ class Matcher:
         return to_micros(metadata.occurred_at) <= until
 
 
-
 class Alternatives:
     """A query's selectors, by what they ask: many of them cost an event no more than few."""
 

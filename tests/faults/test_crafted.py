@@ -22,6 +22,10 @@ from everwhen_verify.entries import FIRST, leaf_of
 from everwhen_verify.notes import Signer
 
 _ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT"
+_COLUMNS = (
+    "i AS position, 1 AS stream, i AS version, 1 AS count, 1 AS recorded_at, x'00' AS commit_id,"
+    " 0 AS first_index, NULL AS metadata, x'5b5d' AS body"
+)
 
 
 @pytest.fixture
@@ -57,9 +61,7 @@ def _opened(path: Path, *, read_only: bool) -> Store:
         (
             [
                 "DROP TABLE slices",
-                f"CREATE VIEW slices AS {_ENDLESS} i AS position, 1 AS stream, i AS version,"
-                " 1 AS count, 1 AS recorded_at, x'00' AS commit_id, 0 AS first_index,"
-                " NULL AS metadata, x'5b5d' AS body FROM n",
+                f"CREATE VIEW slices AS {_ENDLESS} {_COLUMNS} FROM n",
             ],
             "view 'slices'",
         ),
@@ -170,9 +172,7 @@ def test_values_of_read_models_may_be_large(path: Path) -> None:
 
 def _slices(count: int) -> list[StoredSlice]:
     body = b"[" + b" " * 150 + b"]"
-    return [
-        StoredSlice(i + 1, f"s-{i}", 1, 1, 5, b"i" * 16, i, None, body) for i in range(count)
-    ]
+    return [StoredSlice(i + 1, f"s-{i}", 1, 1, 5, b"i" * 16, i, None, body) for i in range(count)]
 
 
 def test_a_commit_of_many_slices_is_hashed_in_one_go() -> None:

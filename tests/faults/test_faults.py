@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import subprocess
@@ -387,9 +388,7 @@ def test_a_reader_who_cant_write_to_the_folder_sees_what_is_new(
                 assert len([event async for event in store.read()]) == count
                 turn()
 
-    reader = _Reader(
-        code if flavour == "sync" else lambda turn: asyncio.run(by_tasks(turn))
-    )
+    reader = _Reader(code if flavour == "sync" else lambda turn: asyncio.run(by_tasks(turn)))
     with open_store(path, events=[Entry]) as store:
         store.append("a-1", entries("second", 1))
         reader.goes_on()
@@ -478,9 +477,9 @@ def test_a_closed_store_on_a_full_disk_is_read(small_disk: Path) -> None:
     with open_store(path, events=[Entry]) as store:
         store.append("a-1", entries("first", 100))
     filler = os.open(small_disk / "filler", os.O_CREAT | os.O_WRONLY)
-    with pytest.raises(OSError, match="No space"):
-        while True:
-            os.write(filler, bytes(512))
+    with contextlib.suppress(OSError):
+        while os.write(filler, bytes(512)):
+            pass
     os.close(filler)
     for _ in range(2):  # what the first time leaves is in nobody's way
         with open_store(path, read_only=True, events=[Entry]) as store:
@@ -493,7 +492,7 @@ def test_a_closed_store_on_a_full_disk_is_read(small_disk: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-    with pytest.raises(StorageError, match="space|I/O"):
+    with pytest.raises(StorageError, match=r"space|I/O"):
         open_store(path).append("a-1", [UnknownEvent("T", {})])
     (small_disk / "filler").unlink()
     with open_store(path, events=[Entry]) as store:

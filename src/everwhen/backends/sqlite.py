@@ -38,7 +38,6 @@ from everwhen.backends.sqlite_file import (
     translation,
     unlimited,
 )
-from everwhen.backends.sqlite_watch import Watch
 from everwhen.backends.sqlite_plan import (
     CATEGORY,
     COLUMNS,
@@ -52,6 +51,7 @@ from everwhen.backends.sqlite_plan import (
     rows_to_judge,
     searchable,
 )
+from everwhen.backends.sqlite_watch import Watch
 from everwhen.clock import Clock, clock_from, micros_by, system_clock
 from everwhen.contract import (
     Capabilities,
@@ -99,11 +99,13 @@ _WAL_PAGES: Final = 1_000
 _MOMENT_SECONDS: Final = 0.05
 
 
-def _again(read: Callable[Concatenate[SqliteEngine, P], T]) -> Callable[Concatenate[SqliteEngine, P], T]:
+def _again(
+    read: Callable[Concatenate[SqliteEngine, P], T],
+) -> Callable[Concatenate[SqliteEngine, P], T]:
     """Reads again what was read off a file that somebody was just writing to."""
 
     @functools.wraps(read)
-    def settled(self: SqliteEngine, *args: P.args, **kwargs: P.kwargs) -> T:
+    def settled(self: SqliteEngine, /, *args: P.args, **kwargs: P.kwargs) -> T:
         while True:
             try:
                 return read(self, *args, **kwargs)

@@ -314,7 +314,7 @@ def _many_marks(
         else:
             bounds = low, min(high, low + width)
             low = bounds[1]
-        found = connection.execute(sql, (ids, *bounds)).fetchall()
+        found: list[Any] = connection.execute(sql, (ids, *bounds)).fetchall()
         for (position,) in found:
             yield position
         if len(found) < _SHORT_SCAN:
@@ -338,7 +338,9 @@ def _ranges_of_many(connection: apsw.Connection, query: Query, window: Window) -
         else:
             return None
     tags = _term_ids(connection, TAG, frozenset(by_kind.pop(TAG)))
-    plans = [_in_blocks(connection, kind, frozenset(names), window) for kind, names in by_kind.items()]
+    plans = [
+        _in_blocks(connection, kind, frozenset(names), window) for kind, names in by_kind.items()
+    ]
     plans.append((p - 1, p) for p in _many_marks(connection, tags, window.last, window))
     if streams:
         found = _many_streams(connection, streams, window)
@@ -348,9 +350,7 @@ def _ranges_of_many(connection: apsw.Connection, query: Query, window: Window) -
     return _merged(plans, window)
 
 
-def _many_streams(
-    connection: apsw.Connection, names: set[str], window: Window
-) -> list[int] | None:
+def _many_streams(connection: apsw.Connection, names: set[str], window: Window) -> list[int] | None:
     """The positions of many streams' slices; None where that is most of what there is."""
     found = (_id_of_stream(connection, name) for name in sorted(names))
     ids = [stream for stream in found if stream is not None]
