@@ -11,7 +11,7 @@ import apsw
 import pytest
 from tests.faults.faults_ledger import Entry, entries
 
-from everwhen import Condition, CorruptStoreError, Query, Store, faults, open_store
+from everwhen import Checkpoint, Condition, CorruptStoreError, Query, Store, faults, open_store
 from everwhen.backends.sqlite_file import migrations, open_connection
 from everwhen.backends.sqlite_schema import SchemaDifference, schema_differences
 from everwhen.contract import MAX_STORED_BYTES, StoredSlice
@@ -161,13 +161,18 @@ def test_a_value_that_nobody_writes_is_named_and_not_read(path: Path, column: st
         assert apsw.memory_high_water() < 64 << 20
 
 
-def test_values_of_read_models_may_be_large(path: Path) -> None:
+def test_what_is_no_event_may_be_large(path: Path) -> None:
+    size = MAX_STORED_BYTES + 1
     with _opened(path, read_only=False) as store:
         with store.transaction() as transaction:
             transaction.execute("CREATE TABLE large__1_1 (x BLOB)")
-            transaction.execute(f"INSERT INTO large__1_1 VALUES (zeroblob({MAX_STORED_BYTES + 1}))")
+            transaction.execute(f"INSERT INTO large__1_1 VALUES (zeroblob({size}))")
+            transaction.save_checkpoint(Checkpoint("large", 1, bytes(size)))
             ((x,),) = transaction.execute("SELECT x FROM large__1_1")
-        assert len(x) == MAX_STORED_BYTES + 1
+        kept = store.checkpoint("large")
+        assert kept is not None
+        assert len(x) == len(kept.data) == size
+        assert store.check() == []
 
 
 def _slices(count: int) -> list[StoredSlice]:

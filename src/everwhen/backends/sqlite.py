@@ -28,6 +28,7 @@ from everwhen.backends.sqlite_file import (
     Immutable,
     check_room,
     is_outdated,
+    limited,
     make_folder,
     open_connection,
     patience,
@@ -36,7 +37,6 @@ from everwhen.backends.sqlite_file import (
     too_large,
     translated,
     translation,
-    unlimited,
 )
 from everwhen.backends.sqlite_plan import (
     CATEGORY,
@@ -285,9 +285,10 @@ class SqliteEngine:
         window = self._window(connection, query)
         if window is None:
             return Page([], query.after_position, end=True)
-        if everything(query):
-            return _page_of_all(connection, window, events, names)
-        return self._page(connection, query, window, events, names)
+        with limited(connection):
+            if everything(query):
+                return _page_of_all(connection, window, events, names)
+            return self._page(connection, query, window, events, names)
 
     def _window(self, connection: apsw.Connection, query: Query) -> Window | None:
         newest = connection.execute("SELECT max(position) FROM slices").get
@@ -628,8 +629,7 @@ class _SqliteView:
     ) -> list[tuple[Any, ...]]:
         bound = parameters if isinstance(parameters, Mapping) else tuple(parameters)
         try:
-            with unlimited(self._connection):
-                return self._connection.execute(sql, bound).fetchall()
+            return self._connection.execute(sql, bound).fetchall()
         except _MISTAKES as error:
             raise StatementError(f"the statement failed: {error}; mend it: {sql}") from error
         except apsw.Error as error:
@@ -698,12 +698,13 @@ def _stored_commit(connection: apsw.Connection, commit_id: bytes) -> list[Stored
     ).get
     if start is None:
         return []
-    rows = connection.execute(
-        f"SELECT {COLUMNS} FROM slices WHERE position >= ? ORDER BY position", (start,)
-    )
-    with contextlib.closing(rows):
-        whole = itertools.takewhile(lambda row: row[5] == commit_id, rows)
-        return [_named(connection, row) for row in whole]
+    with limited(connection):
+        rows = connection.execute(
+            f"SELECT {COLUMNS} FROM slices WHERE position >= ? ORDER BY position", (start,)
+        )
+        with contextlib.closing(rows):
+            whole = itertools.takewhile(lambda row: row[5] == commit_id, rows)
+            return [_named(connection, row) for row in whole]
 
 
 def _named(connection: apsw.Connection, row: Row) -> StoredSlice:
@@ -1034,8 +1035,9 @@ class _Writer:
         newest = self.connection.execute("SELECT max(position) FROM slices").get or 0
         if newest > after:
             window = Window(after, newest, reverse=False)
-            for row in rows_to_judge(self.connection, query, window):
-                yield _named(self.connection, row)
+            with limited(self.connection):
+                for row in rows_to_judge(self.connection, query, window):
+                    yield _named(self.connection, row)
         for index in range(len(staged.slices)):
             yield staged.slice(index)
 

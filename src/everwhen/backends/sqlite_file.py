@@ -34,7 +34,6 @@ from everwhen.errors import (
 LOG_BYTES: Final = 16 << 20
 """What is left of the write-ahead log when it begins anew after a reader kept it from doing so."""
 
-_ANY_LENGTH: Final = 0x7FFFFFFF
 APPLICATION_ID: Final = 0x45766572  # "Ever", the mark of our files in SQLite's header
 _MIGRATION: Final = re.compile(r"sqlite_(\d{4})_\w+\.sql")
 _SQLITE_MAGIC: Final = b"SQLite format 3\x00"
@@ -120,7 +119,7 @@ def open_connection(
     flags |= apsw.SQLITE_OPEN_NOMUTEX | apsw.SQLITE_OPEN_URI
     name = path.resolve().as_uri()
     connection = apsw.Connection(name, flags, vfs)
-    _limit(connection, busy_timeout)
+    connection.set_busy_handler(patience(busy_timeout))
     if not read_only:
         return connection
     try:
@@ -135,23 +134,17 @@ def open_connection(
             raise
         immutable = Immutable(f"{name}?immutable=1", flags, vfs)
         immutable.file, immutable.seen = path, seen
-        _limit(immutable, busy_timeout)
+        immutable.set_busy_handler(patience(busy_timeout))
         return immutable
     except apsw.Error:  # told by whoever reads what is wrong with the file
         return connection
     return connection
 
 
-def _limit(connection: apsw.Connection, busy_timeout: float) -> None:
-    """How long it waits, and how large a value it takes out of the file."""
-    connection.set_busy_handler(patience(busy_timeout))
-    connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_STORED_BYTES)
-
-
 @contextmanager
-def unlimited(connection: apsw.Connection) -> Iterator[None]:
-    """Lets the connection read and write values of any size."""
-    limit = connection.limit(apsw.SQLITE_LIMIT_LENGTH, _ANY_LENGTH)
+def limited(connection: apsw.Connection) -> Iterator[None]:
+    """Reads no value of the file that is larger than any slice that is written."""
+    limit = connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_STORED_BYTES)
     try:
         yield
     finally:
