@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 from everwhen.contract import MAX_NAME_BYTES, from_micros
-from everwhen.fold import Fold, is_immutable
+from everwhen.fold import IMMUTABLE, Fold, is_immutable
+from everwhen.paths import MISSING, Kind, keys_of, kind_of, part_of
 from everwhen.reading import place_of_event
 from everwhen.recorded import RecordedEvent
 from everwhen.snapshots import Loaded, Place
@@ -16,6 +20,12 @@ from everwhen.travel import Step, Visit
 S = TypeVar("S")
 
 _COPIES: Final = 16
+_STRETCHES: Final = 8
+_WAYPOINTS: Final = 256
+_BYTES: Final = 128 << 20
+"""About what waypoints may take in memory, and stretches likewise: three copies of 1 M streams."""
+_SAMPLE: Final = 16
+_LOOKED_AT: Final = 512
 
 
 class Stretch(Generic[S]):
@@ -35,9 +45,16 @@ class Stretch(Generic[S]):
         self.positions = [event.position for event in events]
         self.stops = sorted(set(self.positions))
         self._fold = fold
-        self._known = [(0, fold.copied(base.state))]
+        self._known = [(0, base.state)]
         self._is_immutable = is_immutable(base.state)
         self._apart = 1 if self._is_immutable else max(1, len(events) // _COPIES)
+        self._bytes_of_copy = 0 if self._is_immutable else bytes_apart(base.state, MISSING)
+        self._bytes_of_events = sum({id(e._slice): len(e._slice.body) for e in events}.values())
+
+    @property
+    def bytes(self) -> int:
+        """About what it takes in memory."""
+        return self._bytes_of_events + len(self._known) * self._bytes_of_copy
 
     @property
     def start(self) -> int:
@@ -62,9 +79,13 @@ class Stretch(Generic[S]):
         state = self._given(state)
         for done in range(known, count):
             state = self._next(state, self.events[done])
-            if done + 1 == self._known[-1][0] + self._apart:
+            if done + 1 == self._known[-1][0] + self._apart and self._has_room():
                 self._known.append((done + 1, self._given(state)))
         return state
+
+    def _has_room(self) -> bool:
+        """Whether another copy leaves room for more stretches than this one."""
+        return self.bytes + self._bytes_of_copy <= _BYTES // 2
 
     def _given(self, state: S) -> S:
         return state if self._is_immutable else self._fold.copied(state)
@@ -99,13 +120,41 @@ def _count(known: tuple[int, object]) -> int:
     return known[0]
 
 
-class Waypoints(Generic[S]):
-    """States at places in history, in memory: evenly thinned when they become too many."""
+class Stretches(Generic[S]):
+    """The stretches that were used last: a few, and only as many as fit in memory."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self) -> None:
+        self._newest_first: deque[Stretch[S]] = deque(maxlen=_STRETCHES)
+
+    def add(self, stretch: Stretch[S]) -> None:
+        """Remember one."""
+        self._newest_first.appendleft(stretch)
+        self._trim()
+
+    def at(self, position: int) -> Stretch[S] | None:
+        """The one that a position lies in."""
+        self._trim()
+        found = self._newest_first
+        return next((one for one in found if one.start < position <= one.until), None)
+
+    def _trim(self) -> None:
+        """Drop what has no room any more: a stretch grows as its states are asked for."""
+        while len(self._newest_first) > 1 and sum(s.bytes for s in self._newest_first) > _BYTES:
+            self._newest_first.pop()
+
+
+class Waypoints(Generic[S]):
+    """States at places in history, in memory: thinned when they become too many, or too large.
+
+    ``limit`` is how many there may be. What they share with one another counts once.
+    """
+
+    def __init__(self, limit: int = _WAYPOINTS, *, most_bytes: int = _BYTES) -> None:
         self._limit = limit
+        self._most_bytes = most_bytes
         self._places: list[int] = []
         self._loaded: dict[int, Loaded[S]] = {}
+        self._bytes: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -115,17 +164,57 @@ class Waypoints(Generic[S]):
         position = loaded.read_until
         if position in self._loaded:
             return
-        if len(self._places) >= self._limit:
+        nearest = self.newest(position)
+        new = bytes_apart(loaded.state, MISSING if nearest is None else nearest.state)
+        while self._places and (
+            len(self._places) >= self._limit
+            or sum(self._bytes.values()) + new > self._most_bytes
+        ):
             for gone in self._places[::2]:
-                del self._loaded[gone]
+                del self._loaded[gone], self._bytes[gone]
             self._places = self._places[1::2]
         insort(self._places, position)
         self._loaded[position] = loaded
+        self._bytes[position] = new
 
     def newest(self, up_to: int) -> Loaded[S] | None:
         """The last state that has nothing behind the position."""
         index = bisect_right(self._places, up_to)
         return self._loaded[self._places[index - 1]] if index else None
+
+
+def bytes_apart(value: Any, other: Any) -> int:
+    """About how many bytes a value takes that another one, which may be `MISSING`, doesn't share.
+
+    An estimate at a small cost: large containers are judged by some of their parts.
+    """
+    total, looked_at = 0.0, 0
+    left = deque([(value, other, 1.0)])
+    while left and looked_at < _LOOKED_AT:
+        value, other, times = left.popleft()
+        looked_at += 1
+        if value is other:
+            continue
+        total += times * sys.getsizeof(value, 0)
+        if isinstance(value, IMMUTABLE):
+            continue
+        keys, count = _some_keys(value)
+        for key in keys:
+            beside = MISSING if other is MISSING else part_of(other, key)
+            left.append((part_of(value, key), beside, times * count / len(keys)))
+    return int(total)
+
+
+def _some_keys(value: Any) -> tuple[list[Any], int]:
+    """The first keys of a value's parts, and how many there are."""
+    match kind_of(type(value)):
+        case Kind.MAPPING:
+            return list(islice(value, _SAMPLE)), len(value)
+        case Kind.SEQUENCE:
+            return list(range(min(len(value), _SAMPLE))), len(value)
+        case _:
+            keys = keys_of(value)
+            return keys[:_SAMPLE], len(keys)
 
 
 def travel_subject(subject: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Generic, TypeAlias, TypeVar
 
@@ -21,7 +20,7 @@ from everwhen.fold import Fold, is_immutable
 from everwhen.query import Query, query_of
 from everwhen.reading import PAGE_EVENTS, events_of_page, with_page
 from everwhen.snapshots import NOTHING, START, Loaded, sealed, subject_of
-from everwhen.stretches import Stretch, Waypoints, travel_subject
+from everwhen.stretches import Stretch, Stretches, Waypoints, travel_subject
 from everwhen.travel import Step, Visit
 
 S = TypeVar("S")
@@ -33,8 +32,7 @@ _LOG: Final = logging.getLogger("everwhen")
 _APART: Final = 0.002
 _PATIENCE: Final = 3
 _AT_ONCE: Final = 32
-_STRETCHES: Final = 8
-_IN_MEMORY: Final = 256
+_COPYING: Final = 8
 _SMALLEST: Final = 16
 _SPAN: Final = 256
 _LEAD: Final = 128
@@ -61,10 +59,11 @@ class Past(Generic[S]):
         self._kept_as = travel_subject(self.subject)
         self._keep = keep
         self._is_immutable = is_immutable(fold.initial())
-        self._waypoints: Waypoints[S] = Waypoints(_IN_MEMORY)
-        self._stretches: deque[Stretch[S]] = deque(maxlen=_STRETCHES)
+        self._waypoints: Waypoints[S] = Waypoints()
+        self._stretches: Stretches[S] = Stretches()
         self._unsaved: list[Snapshot] = []
         self._apart = _APART
+        self._copied_in_seconds = 0.0
         self._seconds_per_event = 1e-5
         self._lock = Lock()
         self._erasures = store._erasures
@@ -74,8 +73,8 @@ class Past(Generic[S]):
         erasures = self.store._erasures
         if erasures != self._erasures:
             self._erasures = erasures
-            self._waypoints = Waypoints(_IN_MEMORY)
-            self._stretches.clear()
+            self._waypoints = Waypoints()
+            self._stretches = Stretches()
             self._unsaved.clear()
 
     async def visit(self, position: int) -> Visit[S]:
@@ -181,9 +180,9 @@ class Past(Generic[S]):
     async def _stretch_at(self, position: int) -> Stretch[S]:
         """The piece of history that a position lies in: ``start < position <= until``."""
         self._forget_erased()
-        for stretch in self._stretches:
-            if stretch.start < position <= stretch.until:
-                return stretch
+        stretch = self._stretches.at(position)
+        if stretch is not None:
+            return stretch
         loaded = await self._base(position - 1)
         while True:
             gap = position - loaded.read_until
@@ -223,7 +222,7 @@ class Past(Generic[S]):
         events = events_of_page(page, asked, wanted, self.store._codec, typed=True)
         stretch = Stretch(self.fold, loaded, events, max(page.cursor, at_least))
         if loaded._erasures == self._erasures:
-            self._stretches.appendleft(stretch)
+            self._stretches.add(stretch)
         return stretch
 
     async def _page(self, loaded: Loaded[S], size: int) -> tuple[Page, Query, Query]:
@@ -263,11 +262,14 @@ class Past(Generic[S]):
             return loaded
         if self._is_immutable:
             self._waypoints.add(loaded)
+        apart = max(apart, _COPYING * self._copied_in_seconds)
         if loaded.since.seconds < apart or loaded._place is START:
             return loaded
         loaded = msgspec.structs.replace(loaded, since=NOTHING)
         if not self._is_immutable:
+            began = time.perf_counter()
             copied = self.fold.copied(loaded.state)
+            self._copied_in_seconds = time.perf_counter() - began
             self._waypoints.add(msgspec.structs.replace(loaded, state=copied))
         if self._keep:
             await self._seal(loaded)
