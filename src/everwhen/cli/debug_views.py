@@ -24,6 +24,7 @@ from everwhen.debugging.sketches import size_of
 from everwhen.paths import keys_of, part_of, text_of
 
 _MOST: Final = 12
+_WHOLE: Final = 200
 _PARTS: Final = 40
 _VALUE: Final = 48
 _EFFECTS: Final = 10
@@ -38,8 +39,10 @@ class AroundView(EventView):
         self._here = here
 
     def plain(self, event: RecordedEvent[Any]) -> Sequence[str]:
-        """A mark, and the event."""
-        return ("*" if event.position == self._here else " ", *super().plain(event))
+        """A mark, and the event; of its data only the beginning if it is long."""
+        *columns, data = super().plain(event)
+        mark = "*" if event.position == self._here else " "
+        return (mark, *columns, looks.beginning(data))
 
     def cells(self, event: RecordedEvent[Any]) -> Sequence[Text]:
         """The same, for people."""
@@ -96,7 +99,7 @@ class Drawing:
 
     def changes(self, changes: Sequence[Change], *, whole: bool = False) -> None:
         """What changed, as a tree; in a pipe a line for each."""
-        most = len(changes) if whole else _MOST
+        most = _WHOLE if whole else _MOST
         if not changes:
             self.say("  nothing changed", "dim")
         elif self.out.is_terminal:
@@ -138,7 +141,11 @@ class Drawing:
             "schema_version": metadata.schema_version,
             **{f"extras.{name}": value for name, value in metadata.extras.items()},
         }
-        self._fields({name: looks.value_look(value) for name, value in event.data.items()})
+        data = event.data
+        shown = islice(data.items(), _WHOLE)
+        self._fields({name: looks.value_look(value) for name, value in shown})
+        if len(data) > _WHOLE:
+            self.say(f"  … {len(data) - _WHOLE:,} more; print event.NAME shows one", "dim")
         self.say("  ─", "dim")
         self._fields({k: looks.value_look(v) for k, v in known.items() if v is not None})
 
@@ -183,7 +190,11 @@ class Drawing:
 
     def blame(self, entries: Iterable[BlameEntry]) -> None:
         """Who wrote each part of a state."""
-        self.out.list(entries, BlameView())
+        rest = iter(entries)
+        self.out.list(islice(rest, _WHOLE), BlameView())
+        left_out = sum(1 for _ in rest)
+        if left_out:
+            self.say(f"  … {left_out:,} more; blame PATH shows fewer", "dim")
 
     def history(self, writes: Iterable[Written], earlier: int) -> None:
         """The values that a part has had."""

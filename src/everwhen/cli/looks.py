@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,10 @@ from rich.text import Text
 from everwhen.moments import age_of
 
 _KILO: Final = 1000
+_IN_LINE: Final = 40
+_FIELDS: Final = 500
+_LONGEST: Final = 4_000
+"""So much of it is drawn at once; the rest is counted: nobody reads 200,000 fields."""
 _ERASED: Final = re.compile(r'\{"\$erased":"(?:[^"\\]|\\.)*"\}')
 _PALETTE: Final = (
     "cyan",
@@ -62,9 +67,11 @@ def time_look(moment: datetime) -> Text:
 
 
 def data_look(data: Mapping[str, Any]) -> Text:
-    """Fields as ``name=value``, in one line."""
+    """Fields as ``name=value``, in one line; those beyond the first few are counted."""
     line = Text()
-    for name, value in data.items():
+    for number, (name, value) in enumerate(data.items()):
+        if number == _IN_LINE:
+            return line.append(f" … {len(data) - number:,} more", "dim")
         if line:
             line.append(" ")
         line.append(f"{shown_name(name)}=", "dim")
@@ -75,19 +82,26 @@ def data_look(data: Mapping[str, Any]) -> Text:
 def value_look(value: object) -> Text:
     """A value: text bare where that is clear, numbers and the like coloured, the rest as JSON.
 
-    Whatever was erased is shown as ``(erased)``, also within.
+    Whatever was erased is shown as ``(erased)``, also within. Of a long value only the beginning
+    is shown, and how much is left out.
     """
     match value:
         case str() if value and value.isprintable() and " " not in value:
-            return Text(value)
+            return Text(beginning(value))
         case bool() | None:
             return Text(_json(value), "italic magenta")
         case int() | float():
             return Text(_json(value), "cyan")
         case str():
-            return Text(_json(value))
+            return Text(beginning(_json(value)))
         case _:
-            return Text(_json(value), "dim")
+            return Text(beginning(_json(value)), "dim")
+
+
+def beginning(text: str) -> str:
+    """A text, or its beginning and how much follows."""
+    left_out = len(text) - _LONGEST
+    return text if left_out <= 0 else f"{text[:_LONGEST]}… {left_out:,} characters more"
 
 
 def shown_name(name: str) -> str:
@@ -116,13 +130,18 @@ def bytes_look(size: float) -> str:
     return f"{size / _KILO:,.1f} TB"
 
 
-def fields_look(data: Mapping[str, Any]) -> Table:
-    """Fields one under another, names in one column and values in the next."""
+def fields_look(data: Mapping[str, Any], most: int = _FIELDS) -> Table:
+    """Fields one under another, names in one column and values in the next.
+
+    Those beyond ``most`` are counted.
+    """
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in data.items():
+    for name, value in islice(data.items(), most):
         table.add_row(f"  {shown_name(name)}", value_look(value))
+    if len(data) > most:
+        table.add_row(f"  … {len(data) - most:,} more", Text("--json has all of them", "dim"))
     return table
 
 
