@@ -20,13 +20,14 @@ import msgspec
 
 from everwhen.cel.compiler import Compiler
 from everwhen.cel.faults import MAX_DEPTH, MAX_SIZE, Exhausted, Fault, NotThereError, Run
+from everwhen.cel.naming import named_parts
 from everwhen.cel.parts import find
 from everwhen.cel.syntax import parse
 from everwhen.cel.tree import UInt
 from everwhen.cel.values import MadeList, MadeMap, Type, type_of, type_of_class
 from everwhen.errors import ExpressionError, MissingPartError
 from everwhen.events import UnknownEvent
-from everwhen.paths import MISSING, Kind, field_names, keys_of, kind_of
+from everwhen.paths import MISSING, Kind, Path, field_names, keys_of, kind_of
 from everwhen.recorded import RecordedEvent
 from everwhen.tracking import Read, Reads, is_stand_in, itself, watched, widest
 
@@ -73,6 +74,13 @@ class Expression:
             raise _error(self.text, fault) from None
         except Exhausted as exhausted:
             raise ExpressionError(str(exhausted), self.text) from None
+
+    def named_parts(self) -> list[Path]:
+        """The parts that it names outright, as keys from a variable on: ``("state", "total")``.
+
+        Not those that it asks after itself, as in ``has(a.b)`` or ``"b" in a``.
+        """
+        return named_parts(parse(self.text))
 
     def condition(self, variables: Mapping[str, Any]) -> bool:
         """Whether it holds. Raises `ExpressionError` like a call, and if it is no condition."""

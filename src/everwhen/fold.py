@@ -287,15 +287,6 @@ def is_immutable(state: Any) -> bool:
     return isinstance(state, abc.Mapping | abc.Set)
 
 
-document: Final[Fold[dict[str, Any]]] = Fold("document", dict, copy=dict.copy, state=dict[str, Any])
-"""What one stream's events say together: the newest value of each field of their data."""
-
-
-@document.otherwise
-def _laid_over(state: dict[str, Any], recorded: RecordedEvent[Any]) -> dict[str, Any]:
-    return {**state, **recorded.data}
-
-
 class Document(msgspec.Struct, frozen=True):
     """What a stream's events say together, without knowing their classes.
 
@@ -327,3 +318,23 @@ def _merge(state: dict[str, Document], recorded: RecordedEvent[Any]) -> dict[str
         recorded.recorded_at,
     )
     return state
+
+
+document: Final[Fold[dict[str, Any]]] = Fold(
+    "document", lambda: {"data": {}}, version=2, copy=dict.copy, state=dict[str, Any]
+)
+"""What one stream's events say together: the same parts as a `Document`, by their names.
+
+Before the first event there is only ``data``, and nothing in it.
+"""
+
+
+@document.otherwise
+def _laid_over(state: dict[str, Any], recorded: RecordedEvent[Any]) -> dict[str, Any]:
+    return {
+        "data": {**state["data"], **recorded.data},
+        "type": recorded.type,
+        "version": recorded.version,
+        "position": recorded.position,
+        "recorded_at": recorded.recorded_at,
+    }

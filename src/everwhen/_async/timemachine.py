@@ -17,6 +17,7 @@ from everwhen.commits import Write
 from everwhen.contract import Checkpoint
 from everwhen.diff import Diff, are_alike, diff
 from everwhen.errors import InvalidQueryError
+from everwhen.expressions import Expression
 from everwhen.fold import Fold
 from everwhen.parallel import Processes, Turn, searching, turning
 from everwhen.paths import Path, existing_path, path_of, plain
@@ -39,6 +40,14 @@ from everwhen.travel import (
     Visit,
     Written,
     given_moment,
+)
+from everwhen.unknown import (
+    IsThere,
+    UnknownPart,
+    asked_of_states,
+    may_be_there,
+    unknown_part,
+    without_state,
 )
 from everwhen.validation import check_text
 
@@ -245,7 +254,7 @@ class TimeMachine(Generic[S]):
     ) -> AsyncIterator[Written]:
         """Each value that a part of the state has had, with the event that wrote it."""
         first, until = await self.between(start, end)
-        read = Read(path_of(path))
+        read = await self._read(path, until)
         async for position, before, after in self._finder.writes(read, first, until):
             yield Written(await self._event_at(position), before, after)
 
@@ -262,7 +271,8 @@ class TimeMachine(Generic[S]):
         ``progress`` is told the position it has come to, and the last one.
         """
         first, position = await self.between(start, until)
-        found = await self._finder.last_write(Read(path_of(path)), first, position, progress)
+        read = await self._read(path, position)
+        found = await self._finder.last_write(read, first, position, progress)
         return None if found is None else await self._past.step_at(found)
 
     async def next_write(
@@ -278,7 +288,8 @@ class TimeMachine(Generic[S]):
         ``progress`` is told the position it has come to, and the last one.
         """
         position, until = await self.between(after, end)
-        found = await self._finder.next_write(Read(path_of(path)), position, until, progress)
+        read = await self._read(path, until)
+        found = await self._finder.next_write(read, position, until, progress)
         return None if found is None else await self._past.step_at(found)
 
     async def blame(
@@ -289,7 +300,47 @@ class TimeMachine(Generic[S]):
         None stands for what no event wrote. Raises `InvalidPathError` for a part that isn't there.
         """
         visit = await self.travel_to(moment)
-        return await blamed(self._past, visit.until, existing_path(visit.state, path_of(path)))
+        part = without_state(path_of(path), visit.state)
+        return await blamed(self._past, visit.until, existing_path(visit.state, part))
+
+    async def unknown_parts(
+        self, asked: Expression | str | Path, *, progress: Progress | None = None
+    ) -> list[UnknownPart]:
+        """Those of the parts that a path, or an expression, names that no state has ever had.
+
+        That tells a typo from what never came true: ask it where a search found nothing. What a
+        state's class declares is known, set or not, and so is what the expression itself asks
+        after, as in ``has(a.b)``. ``progress`` is told the position it has come to, and the last.
+        """
+        last = await self._existing(HEAD)
+        state = (await self._past.visit(last)).state
+        found: list[UnknownPart] = []
+        for path in asked_of_states(asked):
+            unknown = await self._unknown(without_state(path, state), state, last, progress)
+            if unknown is not None:
+                found.append(unknown)
+        return found
+
+    async def _unknown(
+        self, path: Path, state: S, last: int, progress: Progress | None
+    ) -> UnknownPart | None:
+        """The part, if no state has had it; ``state`` is that at the ``last`` position."""
+        for length in range(1, len(path) + 1):
+            if may_be_there(state, path[:length]):
+                continue
+            there = IsThere(path[:length])
+            visit = await self._finder.first(there, 0, last, progress=progress)
+            if visit is None:
+                return unknown_part(state, path, path[: length - 1])
+            state = visit.state
+        return None
+
+    async def _read(self, path: str | Path, until: int) -> Read:
+        """A look at a part, which may be named as expressions do, from ``state`` on."""
+        keys = path_of(path)
+        if keys[:1] == ("state",):
+            keys = without_state(keys, (await self._past.visit(until)).state)
+        return Read(keys)
 
     async def explain(self, event: RecordedEvent[Any] | int) -> Explanation:
         """The causes of an event, given itself or by its position, and its whole conversation."""

@@ -18,6 +18,7 @@ from everwhen.commits import Write
 from everwhen.contract import Checkpoint
 from everwhen.diff import Diff, are_alike, diff
 from everwhen.errors import InvalidQueryError
+from everwhen.expressions import Expression
 from everwhen.fold import Fold
 from everwhen.parallel import Processes, Turn, searching, turning
 from everwhen.paths import Path, existing_path, path_of, plain
@@ -40,6 +41,14 @@ from everwhen.travel import (
     Visit,
     Written,
     given_moment,
+)
+from everwhen.unknown import (
+    IsThere,
+    UnknownPart,
+    asked_of_states,
+    may_be_there,
+    unknown_part,
+    without_state,
 )
 from everwhen.validation import check_text
 
@@ -244,7 +253,7 @@ class TimeMachine(Generic[S]):
     ) -> Iterator[Written]:
         """Each value that a part of the state has had, with the event that wrote it."""
         first, until = self.between(start, end)
-        read = Read(path_of(path))
+        read = self._read(path, until)
         for position, before, after in self._finder.writes(read, first, until):
             yield Written(self._event_at(position), before, after)
 
@@ -261,7 +270,8 @@ class TimeMachine(Generic[S]):
         ``progress`` is told the position it has come to, and the last one.
         """
         first, position = self.between(start, until)
-        found = self._finder.last_write(Read(path_of(path)), first, position, progress)
+        read = self._read(path, position)
+        found = self._finder.last_write(read, first, position, progress)
         return None if found is None else self._past.step_at(found)
 
     def next_write(
@@ -277,7 +287,8 @@ class TimeMachine(Generic[S]):
         ``progress`` is told the position it has come to, and the last one.
         """
         position, until = self.between(after, end)
-        found = self._finder.next_write(Read(path_of(path)), position, until, progress)
+        read = self._read(path, until)
+        found = self._finder.next_write(read, position, until, progress)
         return None if found is None else self._past.step_at(found)
 
     def blame(
@@ -288,7 +299,47 @@ class TimeMachine(Generic[S]):
         None stands for what no event wrote. Raises `InvalidPathError` for a part that isn't there.
         """
         visit = self.travel_to(moment)
-        return blamed(self._past, visit.until, existing_path(visit.state, path_of(path)))
+        part = without_state(path_of(path), visit.state)
+        return blamed(self._past, visit.until, existing_path(visit.state, part))
+
+    def unknown_parts(
+        self, asked: Expression | str | Path, *, progress: Progress | None = None
+    ) -> list[UnknownPart]:
+        """Those of the parts that a path, or an expression, names that no state has ever had.
+
+        That tells a typo from what never came true: ask it where a search found nothing. What a
+        state's class declares is known, set or not, and so is what the expression itself asks
+        after, as in ``has(a.b)``. ``progress`` is told the position it has come to, and the last.
+        """
+        last = self._existing(HEAD)
+        state = (self._past.visit(last)).state
+        found: list[UnknownPart] = []
+        for path in asked_of_states(asked):
+            unknown = self._unknown(without_state(path, state), state, last, progress)
+            if unknown is not None:
+                found.append(unknown)
+        return found
+
+    def _unknown(
+        self, path: Path, state: S, last: int, progress: Progress | None
+    ) -> UnknownPart | None:
+        """The part, if no state has had it; ``state`` is that at the ``last`` position."""
+        for length in range(1, len(path) + 1):
+            if may_be_there(state, path[:length]):
+                continue
+            there = IsThere(path[:length])
+            visit = self._finder.first(there, 0, last, progress=progress)
+            if visit is None:
+                return unknown_part(state, path, path[: length - 1])
+            state = visit.state
+        return None
+
+    def _read(self, path: str | Path, until: int) -> Read:
+        """A look at a part, which may be named as expressions do, from ``state`` on."""
+        keys = path_of(path)
+        if keys[:1] == ("state",):
+            keys = without_state(keys, (self._past.visit(until)).state)
+        return Read(keys)
 
     def explain(self, event: RecordedEvent[Any] | int) -> Explanation:
         """The causes of an event, given itself or by its position, and its whole conversation."""

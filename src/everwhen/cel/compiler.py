@@ -35,7 +35,7 @@ from everwhen.cel.tree import Call, Constant, Entries, Items, Macro, Name, Node,
 from everwhen.cel.values import MadeList, MadeMap, Type
 from everwhen.paths import MISSING, field_names
 
-_TYPES: Final = {
+TYPES: Final = {
     name: Type(name)
     for name in (
         "bool", "int", "uint", "double", "decimal", "string", "bytes", "list", "map", "set",
@@ -79,7 +79,7 @@ class Compiler:
         if slot is not None:
             return lambda run: run.local[slot]
         name = name.removeprefix(".")
-        meant = _TYPES.get(name, MISSING)
+        meant = TYPES.get(name, MISSING)
         if meant is MISSING:
             self.names.add(name)
 

@@ -19,7 +19,7 @@ from everwhen.cli.debug_answers import Answers
 from everwhen.cli.here import given_moment_of
 from everwhen.cli.travel_views import BlameEntry
 from everwhen.cli.undo_views import type_names
-from everwhen.debugging import Session, Stop, break_of, watch_of
+from everwhen.debugging import Session, Stop, Trigger, break_of, watch_of
 from everwhen.debugging.session import Which
 from everwhen.paths import value_at
 
@@ -135,13 +135,11 @@ class Commands:
         elif word in ("delete", "disable", "enable"):
             _BY_NAME[word].run(self, more)
         else:
-            added = self.session.breakpoints.add(break_of(rest, self.session.machine))
-            self.answers.added(added)
+            self._add(break_of(rest, self.session.machine))
 
     def watch(self, rest: str) -> None:
         """Stop where a part of the state changes, or the value of an expression over it."""
-        added = self.session.breakpoints.add(watch_of(_given(rest, "watch PATH or EXPRESSION")))
-        self.answers.added(added)
+        self._add(watch_of(_given(rest, "watch PATH or EXPRESSION")))
 
     def delete(self, rest: str) -> None:
         """Forget breakpoints and watches by number; all of them without one."""
@@ -161,14 +159,18 @@ class Commands:
     def last(self, rest: str) -> None:
         """Go back to the event that last changed a part of the state before here."""
         path = _given(rest, "last PATH")
-        self.arrive(self.session.last_write(path), f"nothing before here changed {path}")
+        self._arrive_or_say(
+            self.session.last_write(path), f"nothing before here changed {path}", path
+        )
 
     def next(self, rest: str) -> None:
         """Go on to the next event that changes a part of the state; without one, to the next."""
         if not rest:
             self.arrive(self.session.step())
         else:
-            self.arrive(self.session.next_write(rest), f"nothing behind here changes {rest}")
+            self._arrive_or_say(
+                self.session.next_write(rest), f"nothing behind here changes {rest}", rest
+            )
 
     def find(self, rest: str) -> None:
         """Go to the first moment at which a condition holds.
@@ -177,8 +179,9 @@ class Commands:
         about events, such as 'find event.amount > 50', is looked for among them.
         """
         which, text = _which(_given(rest, "find CONDITION"))
-        stop = self.session.find(Expression(text), which)
-        self.arrive(stop, f"there is no such moment: {text}")
+        expression = Expression(text)
+        stop = self.session.find(expression, which)
+        self._arrive_or_say(stop, f"there is no such moment: {text}", expression)
 
     def print_(self, rest: str) -> None:
         """Show the state here, a part of it, or the value of an expression.
@@ -240,7 +243,7 @@ class Commands:
             count += 1
             latest.append(written)
         if not count:
-            raise NothingFoundError(f"nothing up to here wrote {path}")
+            raise NothingFoundError(self._with_unknown(f"nothing up to here wrote {path}", path))
         self.answers.history(latest, count - len(latest))
 
     def undo(self, rest: str) -> None:
@@ -302,6 +305,18 @@ class Commands:
         """Leave."""
         _nothing(rest, "quit")
         raise QuitError
+
+    def _add(self, trigger: Trigger) -> None:
+        """Stop there from now on; that it names what never was is said."""
+        self.answers.added(self.session.breakpoints.add(trigger))
+        for part in self.session.unknown(trigger):
+            self.answers.say(str(part), "yellow")
+
+    def _arrive_or_say(self, stop: Stop | None, missing: str, asked: Expression | str) -> None:
+        self.arrive(stop, "" if stop is not None else self._with_unknown(missing, asked))
+
+    def _with_unknown(self, missing: str, asked: Expression | str) -> str:
+        return "; ".join([missing, *map(str, self.session.unknown(asked))])
 
     def _list_breakpoints(self) -> None:
         if not len(self.session.breakpoints):

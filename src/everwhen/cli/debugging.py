@@ -14,6 +14,7 @@ from everwhen import Moment, Query, Store, TimeMachine, document, documents
 from everwhen.cli import completion
 from everwhen.cli.exits import BAD_DATA, NO, OK, USAGE, Stop, say
 from everwhen.cli.here import given_moment_of
+from everwhen.cli.known import unknown_stream, warn_of_unknown
 from everwhen.cli.opening import existing
 from everwhen.cli.options import BranchOption, EventsOption, FoldOption
 from everwhen.cli.own_code import compensations, event_types, fold
@@ -178,7 +179,9 @@ def _session(asked: LaunchArguments) -> Iterator[Session]:
 
     with existing(location, branch=asked.branch, events=types) as opened:
         if stream is not None and opened.stream(stream) is None:
-            raise Stop(f"there is no stream {stream!r}; 'everwhen streams' lists them", NO)
+            raise Stop(unknown_stream(opened, stream), NO)
+        if asked.category is not None:
+            warn_of_unknown(opened, categories=[asked.category])
         own: Any = document if stream else documents
         own = fold(asked.fold) if asked.fold is not None else own
         machine = TimeMachine(opened, own, of, keep=False)

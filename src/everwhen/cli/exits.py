@@ -19,6 +19,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from everwhen.cli.terminal import make_way
 from everwhen.errors import (
     AuditFallbackError,
     BusyError,
@@ -100,6 +101,7 @@ def code_of(error: BaseException) -> int | None:
 
 def say(message: str) -> None:
     """One line on stderr, after the name of the program."""
+    make_way()
     sys.stderr.write(f"everwhen: {' '.join(message.splitlines())}\n")
 
 

@@ -133,8 +133,9 @@ def when(
         else:
             one = machine.find_when(holds, last=last, **how)
             held = out.list(_with_events(machine, [] if one is None else [one]), VisitView())
-    if not held:
-        raise Stop(f"it never held: {condition}", NO)
+        if not held:
+            unknown = [str(part) for part in machine.unknown_parts(expression, progress=progress)]
+            raise Stop("; ".join([f"it never held: {condition}", *unknown]), NO)
 
 
 def bookmark(

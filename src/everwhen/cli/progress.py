@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
-from everwhen.cli.terminal import is_terminal, messages
+from everwhen.cli.terminal import erased_by, is_terminal, messages
 from everwhen.exchange import Progress
+
+_PATIENCE: Final = 0.3
+_APART: Final = 0.1
 
 
 @contextmanager
 def shown(what: str) -> Iterator[Callable[[Progress], None] | None]:
-    """A bar while the block runs; None, for nobody, where standard error is no terminal."""
+    """A bar while the block runs; None, for nobody, where standard error is no terminal.
+
+    It comes once the work takes a while, and goes whenever something is written, so that it never
+    stands in the middle of results.
+    """
     if not is_terminal(sys.stderr):
         yield None
         return
@@ -24,15 +33,25 @@ def shown(what: str) -> Iterator[Callable[[Progress], None] | None]:
         rich.TaskProgressColumn(),
         rich.TimeRemainingColumn(),
     )
-    with rich.Progress(*columns, console=messages(), transient=True) as bars:
-        task = bars.add_task(what)
+    bars = rich.Progress(*columns, console=messages(), transient=True, auto_refresh=False)
+    task = bars.add_task(what)
+    next_look = time.monotonic() + _PATIENCE
 
-        def tell(progress: Progress) -> None:
-            bars.update(
-                task,
-                description=f"{what}: {progress.stage}",
-                completed=progress.done,
-                total=progress.total,
-            )
+    def tell(progress: Progress) -> None:
+        nonlocal next_look
+        bars.update(
+            task,
+            description=f"{what}: {progress.stage}",
+            completed=progress.done,
+            total=progress.total,
+        )
+        if time.monotonic() >= next_look:
+            next_look = time.monotonic() + _APART
+            bars.start()
+            bars.refresh()
 
-        yield tell
+    with erased_by(bars.stop):
+        try:
+            yield tell
+        finally:
+            bars.stop()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from everwhen.cli.exits import NO, Stop
+from everwhen.cli.known import unknown_name
 from everwhen.cli.opening import existing
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.projection_views import ParkedView, StatusView
@@ -44,9 +45,8 @@ def projections(
         found = opened.projections()
         if parked is not None:
             if parked not in {status.name for status in found}:
-                raise Stop(
-                    f"there is no projection {parked!r}; 'everwhen projections' lists them", NO
-                )
+                names = [status.name for status in found]
+                raise Stop(unknown_name("projection", parked, names), NO)
             out.list(opened.parked(parked), ParkedView())
             return
     if not found and out.is_terminal and not json:

@@ -12,6 +12,7 @@ from everwhen import Query, RecordedEvent, Store
 from everwhen.cli import completion
 from everwhen.cli.exits import INTERRUPTED
 from everwhen.cli.here import given_moment
+from everwhen.cli.known import warn_of_unknown
 from everwhen.cli.opening import existing
 from everwhen.cli.options import (
     AfterOption,
@@ -72,7 +73,8 @@ def read(
 ) -> None:
     """List events, in the order they were recorded.
 
-    Columns in a pipe: position, recorded_at, stream, version, type, data.
+    Columns in a pipe: position, recorded_at, stream, version, type, data. A stream, category, type
+    or tag that nothing in the store has is named on stderr; the exit code stays 0.
 
     A TIME is ISO 8601 (2013-05-01, '2013-05-01 14:00', 2013-05-01T12:00Z), or '2h ago',
     '3 days ago', yesterday, now. Without a zone it is local time.
@@ -96,6 +98,7 @@ def read(
         query = query.limit(limit)
     with existing(store, branch=branch, events=event_types(events)) as opened:
         Output(json=json).list(opened.read(query), EventView())
+        warn_of_unknown(opened, streams=stream, categories=category, types=type_, tags=tag)
 
 
 def streams(
@@ -119,7 +122,8 @@ def streams(
     Columns in a pipe: stream, version, position and recorded_at of its last event.
     """
     with existing(store, branch=branch) as opened:
-        Output(json=json).list(opened.streams(category), StreamView())
+        if not Output(json=json).list(opened.streams(category), StreamView()) and category:
+            warn_of_unknown(opened, categories=[category])
 
 
 def tail(
@@ -151,6 +155,7 @@ def tail(
     """
     query = filtered(stream, category, type_, tag)
     with existing(store, branch=branch, events=event_types(events)) as opened:
+        warn_of_unknown(opened, streams=stream, categories=category, types=type_, tags=tag)
         found = opened.subscribe(query.after(after)) if after is not None else None
         followed = _followed(opened, query, last) if found is None else iter(found)
         try:

@@ -11,6 +11,7 @@ import typer
 from everwhen import AsOf, Document, Moment, Query, Store, TimeMachine, document, documents
 from everwhen.cli.exits import NO, USAGE, Stop
 from everwhen.cli.here import given_moment_of
+from everwhen.cli.known import unknown_stream, warn_of_unknown
 from everwhen.cli.opening import existing
 from everwhen.cli.options import (
     BranchOption,
@@ -69,6 +70,7 @@ def at(
         query = _until(opened, stream, given_moment_of(moment), occurred=occurred)
         if category is not None:
             query = query.category(category)
+            warn_of_unknown(opened, categories=[category])
         if stream is not None:
             query = query.stream(stream)
         if own is not None:
@@ -99,7 +101,7 @@ def _until(store: Store, stream: str | None, moment: Moment, *, occurred: bool) 
 def _absence(store: Store, stream: str, moment: str) -> str:
     first = next(iter(store.read(Query().stream(stream).limit(1))), None)
     if first is None:
-        return f"there is no stream {stream!r}; 'everwhen streams' lists them"
+        return unknown_stream(store, stream)
     return (
         f"stream {stream!r} has no events at {moment}; its first one is at position "
         f"{first.position}, recorded at {utc(first.recorded_at)}"

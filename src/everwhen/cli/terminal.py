@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -32,6 +33,25 @@ _WIDE: Final = 100
 def is_terminal(stream: IO[Any] | None) -> bool:
     """Whether people look at it: a terminal, or a pipe under ``FORCE_COLOR``."""
     return stream is not None and (bool(os.environ.get("FORCE_COLOR")) or stream.isatty())
+
+
+_erasers: Final[list[Callable[[], object]]] = []
+
+
+@contextmanager
+def erased_by(erase: Callable[[], object]) -> Iterator[None]:
+    """While the block runs, ``erase`` takes away what stands in the way of whatever is written."""
+    _erasers.append(erase)
+    try:
+        yield
+    finally:
+        _erasers.remove(erase)
+
+
+def make_way() -> None:
+    """Take away a progress line, before something is written to the terminal."""
+    for erase in _erasers:
+        erase()
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -74,9 +94,14 @@ class Output:
         self.json = json
         self.is_terminal = not json and is_terminal(sys.stdout)
 
-    @cached_property
+    @property
     def console(self) -> Console:
         """Standard output for people. Without colours under ``NO_COLOR`` or a dumb terminal."""
+        make_way()
+        return self._drawing
+
+    @cached_property
+    def _drawing(self) -> Console:
         return _console(sys.stdout)
 
     def list(self, items: Iterable[T], view: View[T], *, live: bool = False) -> int:
@@ -109,10 +134,12 @@ class Output:
 
     def line(self, record: object) -> None:
         """Write one JSON object on a line of its own."""
+        make_way()
         sys.stdout.buffer.write(msgspec.json.encode(record, enc_hook=str) + b"\n")
 
     def text(self, line: str) -> None:
         """Write one line as it is."""
+        make_way()
         sys.stdout.buffer.write(line.encode() + b"\n")
 
     def fields(self, fields: Mapping[str, object]) -> None:
@@ -122,6 +149,11 @@ class Output:
             return
         for name, value in fields.items():
             self.text(f"{name}\t{plain_value(value)}")
+
+
+def counted(count: int, noun: str) -> str:
+    """So many things, as people say it: ``1 event``, ``2,000 events``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def plain_value(value: object) -> str:
@@ -193,6 +225,7 @@ class _StreamedTable:
         line.append_text(row[-1])
         line.rstrip()
         line.truncate(self._console.width, overflow="ellipsis")
+        make_way()
         self._console.print(line, overflow="ellipsis", no_wrap=True, crop=True)
 
     def _fitted_widths(self) -> list[int]:

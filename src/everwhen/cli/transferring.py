@@ -12,6 +12,7 @@ import typer
 from everwhen import export_events, import_events
 from everwhen.cli.exits import USAGE, Stop
 from everwhen.cli.here import given_place
+from everwhen.cli.known import warn_of_unknown
 from everwhen.cli.looks import bytes_look
 from everwhen.cli.opening import existing
 from everwhen.cli.options import (
@@ -228,6 +229,7 @@ def export(
             raise Stop("an XES log has one category; export each into a file of its own", USAGE)
         chosen = Xes(category=category[0] if category else chosen.category)
     with existing(store, branch=branch) as opened, shown(f"Exporting to {file}") as progress:
+        warn_of_unknown(opened, streams=stream, categories=category, types=type_, tags=tag)
         report = export_events(
             opened,
             file,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _MOST = 6
+_DRAWN = 500
 
 AnyStep: TypeAlias = Step[Any] | SupposedStep[Any]
 
@@ -245,7 +246,7 @@ def tell_changes(out: Output, changes: Iterable[Change]) -> None:
     if out.is_terminal:
         from everwhen.cli.change_tree import change_tree
 
-        for part in change_tree(list(changes)):
+        for part in change_tree(list(changes), _DRAWN):
             out.console.print(part)
         return
     for change in changes:

@@ -22,12 +22,12 @@ from everwhen import (
     Where,
     document,
     documents,
-    plain,
 )
 from everwhen import diff as differing
 from everwhen.cli import completion
 from everwhen.cli.exits import NO, USAGE, Stop, say
 from everwhen.cli.here import given_moment_of
+from everwhen.cli.known import unknown_stream, warn_of_unknown
 from everwhen.cli.opening import existing
 from everwhen.cli.options import (
     BranchOption,
@@ -40,10 +40,11 @@ from everwhen.cli.options import (
     TypeOption,
 )
 from everwhen.cli.own_code import event_types, fold
-from everwhen.cli.terminal import Output
+from everwhen.cli.terminal import Output, counted
 from everwhen.cli.travel_views import BlameEntry, BlameView, StepView, WrittenView, tell_changes
 from everwhen.expressions import Variables
 from everwhen.paths import value_at
+from everwhen.unknown import unknown_in_events
 
 
 def register(app: typer.Typer) -> None:
@@ -146,8 +147,8 @@ def history(
     with machine_over(store, stream, category, fold_, events, branch) as machine:
         writes = machine.history(path, start=given_moment_of(start), end=given_moment_of(end))
         if not Output(json=json).list(writes, WrittenView()):
-            state = machine.travel_to(HEAD).state
-            raise Stop(f"nothing wrote {path}{_there_is(state)}", NO)
+            unknown = [str(part) for part in machine.unknown_parts(path)]
+            raise Stop("; ".join([f"nothing wrote {path}", *unknown]), NO)
 
 
 def blame(
@@ -232,6 +233,7 @@ def replay(
     if where is None and without:
         raise Stop("--without goes with --type, --tag, --user, --correlation or --where", USAGE)
     with machine_over(store, stream, category, fold_, events, branch) as machine:
+        warn_of_unknown(machine.store, types=type_, tags=tag)
         out = Output(json=json)
         first, last = given_moment_of(start), given_moment_of(end)
         if where is None:
@@ -243,15 +245,20 @@ def replay(
             shown = list(islice(steps, limit))
             last = shown[-1].position if shown else first
             steps = iter(shown)
-        out.list(steps, StepView())
+        if not out.list(steps, StepView()) and which:
+            newest = machine.store.read(machine.of.backwards())
+            for part in unknown_in_events(Expression(which), newest):
+                say(f"{which}: {part}")
         _say_left_out(altered.travel_to(last))
 
 
 def _say_left_out(supposed: Supposed[Any]) -> None:
     left_out = supposed.left_out
+    count = sum(left_out.values())
     kinds = ", ".join(f"{count:,} {name}" for name, count in sorted(left_out.items()))
     say(
-        f"this is not what happened: {sum(left_out.values()):,} events were left out"
+        f"this is not what happened: {counted(count, 'event')} {'was' if count == 1 else 'were'} "
+        f"left out"
         + (f" ({kinds})" if kinds else "")
     )
 
@@ -319,13 +326,8 @@ def _machine(
     if stream is not None:
         of = Query().stream(stream)
         if opened.stream(stream) is None:
-            raise Stop(f"there is no stream {stream!r}; 'everwhen streams' lists them", NO)
+            raise Stop(unknown_stream(opened, stream), NO)
+    if category is not None:
+        warn_of_unknown(opened, categories=[category])
     own: Any = fold(named) if named is not None else document if stream else documents
     return TimeMachine(opened, own, of, keep=False)
-
-
-def _there_is(state: Any) -> str:
-    data = plain(state)
-    if not isinstance(data, dict) or not data:
-        return ""
-    return f"; the state now has {', '.join(list(data)[:8])}" + (" …" if len(data) > 8 else "")

@@ -327,6 +327,9 @@ class Adapter:
             trigger = watch_of(text)
         except ExpressionError as error:
             return {"dataId": None, "description": str(error).partition("\n")[0]}
+        unknown = self._open.unknown(trigger)
+        if unknown:
+            return {"dataId": None, "description": str(unknown[0])}
         known = {"accessTypes": ["write"], "canPersist": True}
         return {"dataId": text, "description": str(trigger), **known}
 
@@ -367,7 +370,9 @@ class Adapter:
                 answers.append({"verified": False, "message": str(error).partition("\n")[0]})
             else:
                 added.append(one)
-                answers.append({"id": one.number, "verified": True, "message": str(one)})
+                unknown = self._open.unknown(one.trigger)
+                said = str(unknown[0]) if unknown else str(one)
+                answers.append({"id": one.number, "verified": not unknown, "message": said})
         return answers
 
     # Looking

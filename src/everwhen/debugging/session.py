@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Final, Literal, TypeAlias
 
@@ -21,7 +21,9 @@ from everwhen.debugging.breakpoints import (
     Breakpoints,
     EventTrigger,
     PathTrigger,
+    StateTrigger,
     Trigger,
+    ValueTrigger,
 )
 from everwhen.debugging.searching import InterruptedSearchError, Searcher
 from everwhen.debugging.sketches import sketch
@@ -38,9 +40,11 @@ from everwhen.errors import (
 )
 from everwhen.expressions import Expression, Variables
 from everwhen.paths import MISSING, Path, existing_path, path_of, value_at
+from everwhen.query import Query
 from everwhen.recorded import RecordedEvent
 from everwhen.travel import HEAD, Explanation, Moment, Step, Written
 from everwhen.undoing import UndoPlan
+from everwhen.unknown import UnknownPart, unknown_in_events
 
 Writable: TypeAlias = Callable[[], AbstractContextManager[Store]]
 """Opens the same store, or branch, to be written to for a moment."""
@@ -212,6 +216,35 @@ class Session:
             )
             found = None if visit is None else visit.position
         return None if found is None else self._arrived(found, "goto")
+
+    def unknown(self, asked: Trigger | Expression | str) -> list[UnknownPart]:
+        """The parts, named by what was asked for, that no state or none of the events ever had.
+
+        Where the fold raises that can't be said, and there are none.
+        """
+        query: Query | None = self.machine.of
+        meant: Expression | str | Path
+        match asked:
+            case EventTrigger(condition=condition):
+                query = asked.query(self.machine.of)
+                meant = condition or ()
+            case StateTrigger(condition=condition):
+                meant = condition
+            case PathTrigger(path):
+                meant = path
+            case ValueTrigger(expression):
+                meant = expression
+            case _:
+                meant = asked
+        found: list[UnknownPart] = []
+        if isinstance(meant, Expression) and query is not None:
+            found += unknown_in_events(meant, self._told_of(self.store.read(query.backwards())))
+        try:
+            return found + self.machine.unknown_parts(meant, progress=self._told)
+        except InterruptedSearchError:
+            raise
+        except Exception:  # noqa: BLE001 (the fold's own: it is told of where one gets there)
+            return found
 
     def next_write(self, path: str | Path) -> Stop | None:
         """To the next event that changes a part of the state; None where there is none."""
@@ -455,6 +488,11 @@ class Session:
             )
         if self.progress is not None and position:
             self.progress(position)
+
+    def _told_of(self, events: Iterable[RecordedEvent[Any]]) -> Iterator[RecordedEvent[Any]]:
+        for event in events:
+            self._tell(event.position)
+            yield event
 
     def _told(self, position: int, _: int) -> None:
         self._tell(position)

@@ -1,0 +1,88 @@
+"""Which parts an expression names outright: those that a typo could be in.
+
+A part that the expression itself asks after, by ``has(a.b)`` or ``"b" in a``, may be missing by
+right, and so may all that is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from everwhen.cel.compiler import TYPES
+from everwhen.cel.tree import Call, Constant, Entries, Items, Macro, Name, Node, Select
+from everwhen.paths import Path
+
+_INDEX: Final = "_[_]"
+
+
+def named_parts(node: Node) -> list[Path]:
+    """The keys to each part, beginning with the name of a variable; the longest paths only."""
+    asked: set[Path] = set()
+    named = dict.fromkeys(_named(node, frozenset(), asked))
+    found = [
+        path
+        for path in named
+        if not any(path[: len(may_miss)] == may_miss for may_miss in asked)
+        and not (len(path) == 1 and path[0] in TYPES)
+        and path[:2] != ("google", "protobuf")
+    ]
+    return [p for p in found if not any(o[: len(p)] == p for o in found if o != p)]
+
+
+def _named(
+    node: Node, local: frozenset[str], asked: set[Path]
+) -> Iterator[Path]:
+    path = _path(node, local)
+    if path is not None:
+        if isinstance(node, Select) and node.test:
+            asked.add(path)
+        else:
+            yield path
+        return
+    match node:
+        case Call(function="@in", args=[Constant(value=str() | int() as key), into]):
+            within = _path(into, local)
+            if within is not None:
+                asked.add((*within, key))
+                yield within
+                return
+    match node:
+        case Macro():
+            yield from _named(node.range, local, asked)
+            inner = local | set(node.variables)
+            for part in (node.where, node.body):
+                if part is not None:
+                    yield from _named(part, inner, asked)
+        case Select(operand=operand):
+            yield from _named(operand, local, asked)
+        case Call(target=target, args=args):
+            for part in (target, *args):
+                if part is not None:
+                    yield from _named(part, local, asked)
+        case Items(items=items):
+            for part in items:
+                yield from _named(part, local, asked)
+        case Entries(entries=entries):
+            for pair in entries:
+                for part in pair:
+                    yield from _named(part, local, asked)
+
+
+def _path(node: Node, local: frozenset[str]) -> Path | None:
+    """The keys to the one part that the node is; None where it is something else."""
+    keys: list[Any] = []
+    while True:
+        match node:
+            case Select(operand=operand, field=field):
+                keys.append(field)
+                node = operand
+            case Call(function=function, args=[operand, Constant(value=str() | int() as key)]) if (
+                function == _INDEX
+            ):
+                keys.append(key)
+                node = operand
+            case Name(name=name) if name not in local:
+                return (name.removeprefix("."), *reversed(keys))
+            case _:
+                return None

@@ -1,0 +1,189 @@
+"""Parts that no state has had: what was asked of one never held, most likely for a typo.
+
+Here is what is asked for, and how an answer reads; a time machine finds out which parts there were.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+
+from everwhen.errors import DecodeError
+from everwhen.expressions import Expression, Variables
+from everwhen.paths import (
+    MISSING,
+    Kind,
+    Path,
+    field_names,
+    key_text,
+    keys_of,
+    kind_of,
+    part_of,
+    path_of,
+    text_of,
+    value_at,
+)
+from everwhen.recorded import RecordedEvent
+from everwhen.tracking import Read, Reads
+
+_NAMES: Final = 10_000
+_NODES: Final = 500
+_DEEPER: Final = 2
+_LISTED: Final = 8
+_EVENTS: Final = 20_000
+
+
+class UnknownPart(msgspec.Struct, frozen=True):
+    """A part that was never there. Its text says so.
+
+    ``path`` is the part, ``within`` the part of it that there was, and ``suggestions`` are paths,
+    as text, that may have been meant. ``names`` are some of what there was in its place.
+    """
+
+    path: Path
+    within: Path
+    suggestions: Sequence[str] = ()
+    names: Sequence[str] = ()
+    of: str = "the state"
+
+    def __str__(self) -> str:
+        wrong = key_text(self.path[len(self.within)])
+        where = text_of(self.within) or self.of
+        if self.suggestions:
+            helps = f"; did you mean {' or '.join(self.suggestions)}?"
+        else:
+            more = " …" if len(self.names) > _LISTED else ""
+            helps = f"; it had {', '.join(self.names[:_LISTED])}{more}" if self.names else ""
+        return f"unknown: {where} never had {wrong!r}{helps}"
+
+
+class IsThere:
+    """A condition that a state has a part. Whoever tracks it need not run it to know what it reads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, state: Any) -> bool:
+        """Whether the part is there."""
+        return value_at(state, self._path) is not MISSING
+
+    def reads(self, state: Any) -> Reads:
+        """The part, in whatever state."""
+        del state
+        return frozenset({Read(self._path)})
+
+
+def asked_of_states(asked: Expression | str | Path) -> list[Path]:
+    """The paths into a state that a path, or an expression, names."""
+    if not isinstance(asked, Expression):
+        return [path_of(asked)]
+    roots = {"event", "recorded"}
+    parts = [part for part in asked.named_parts() if part[0] not in roots]
+    return [part[1:] if part[0] in ("state", "before") else part for part in parts]
+
+
+def without_state(path: Path, state: Any) -> Path:
+    """The path of a part that may have been named as expressions do, from ``state`` on."""
+    if path[:1] == ("state",) and part_of(state, "state") is MISSING:
+        return path[1:]
+    return path
+
+
+def may_be_there(state: Any, path: Path) -> bool:
+    """Whether a part is there, or could be by what the state's classes declare."""
+    for key in path:
+        part = part_of(state, key)
+        if part is MISSING:
+            return kind_of(type(state)) is Kind.RECORD and key in field_names(type(state))
+        if part is None:
+            return True  # what isn't set may have any parts
+        state = part
+    return True
+
+
+def unknown_part(state: Any, path: Path, within: Path) -> UnknownPart:
+    """Says of a part that it was never there, with the names of a state that ``within`` was in."""
+    here, wrong = value_at(state, within), key_text(path[len(within)])
+    rest = path[len(within) + 1 :]
+    names = _names(here)
+    close = difflib.get_close_matches(wrong, names, 2)
+    meant = [text_of((*within, name)) for name in close] or _deeper(here, within, wrong)
+    if rest and len(meant) == 1:
+        followed = (*path_of(meant[0]), *rest)
+        if value_at(state, followed) is not MISSING:
+            meant = [text_of(followed)]
+    return UnknownPart(path, within, meant, names[: _LISTED + 1])
+
+
+def unknown_in_events(
+    expression: Expression, events: Iterable[RecordedEvent[Any]]
+) -> list[UnknownPart]:
+    """The parts of events, named by an expression, that none of the newest such events has."""
+    left = {part for part in expression.named_parts() if part[0] in ("event", "recorded")}
+    if not left:
+        return []
+    newest: dict[str, Any] = {}
+    for event in islice(events, _EVENTS):
+        variables = Variables(None, event=event)
+        for root in {part[0] for part in left}:
+            try:
+                value = variables[root]
+            except DecodeError:
+                return []
+            newest.setdefault(root, {}).update({n: part_of(value, n) for n in _names(value)})
+            left = {p for p in left if p[0] != root or not may_be_there(value, p[1:])}
+        if not left:
+            return []
+    found: list[UnknownPart] = []
+    for root, *keys in left:
+        if root in newest and keys:
+            within = _longest(newest[root], tuple(keys))
+            known = unknown_part(newest[root], tuple(keys), within)
+            within_text = text_of((root, *known.within))
+            found.append(
+                UnknownPart(
+                    (root, *known.path),
+                    (root, *known.within),
+                    [f"{root}.{meant}" for meant in known.suggestions],
+                    known.names,
+                    within_text,
+                )
+            )
+    return found
+
+
+def _longest(state: Any, path: Path) -> Path:
+    """How much of a path there is."""
+    for length in range(len(path)):
+        if value_at(state, path[: length + 1]) is MISSING:
+            return path[:length]
+    return path
+
+
+def _names(value: Any) -> list[str]:
+    if value is MISSING or kind_of(type(value)) is Kind.SEQUENCE:
+        return []
+    if kind_of(type(value)) is Kind.MAPPING:
+        return [key_text(key) for key in islice(value, _NAMES)]
+    return [key_text(key) for key in keys_of(value)[:_NAMES]]
+
+
+def _deeper(value: Any, within: Path, wrong: str) -> list[str]:
+    """Where the name is, close below: the first such place."""
+    left = deque([(value, within, 0)])
+    seen = 0
+    while left:
+        value, path, depth = left.popleft()
+        for name in _names(value)[:_NODES]:
+            seen += 1
+            part = part_of(value, name)
+            if part_of(part, wrong) is not MISSING:
+                return [text_of((*path, name, wrong))]
+            if depth < _DEEPER and seen < _NODES:
+                left.append((part, (*path, name), depth + 1))
+    return []
