@@ -167,8 +167,7 @@ class Waypoints(Generic[S]):
         nearest = self.newest(position)
         new = bytes_apart(loaded.state, MISSING if nearest is None else nearest.state)
         while self._places and (
-            len(self._places) >= self._limit
-            or sum(self._bytes.values()) + new > self._most_bytes
+            len(self._places) >= self._limit or sum(self._bytes.values()) + new > self._most_bytes
         ):
             for gone in self._places[::2]:
                 del self._loaded[gone], self._bytes[gone]

@@ -7,6 +7,7 @@ those that people type::
     2013-05-01 14:00, 2h ago    a recorded time, in all forms of `everwhen.moments`
     of 2013-05-01               what had happened by then, whenever it was recorded
     v12                         the twelfth version of the stream
+    order-3@12                  the twelfth version of that stream
     @lunch                      a bookmark
     5 back, 5 on                so many events from here
     2h before, 10 min after     so much time from here
@@ -38,9 +39,10 @@ class AsOf(msgspec.Struct, frozen=True):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """A version of the one stream that is travelled."""
+    """A version of a stream; of the one that is travelled, unless another is named."""
 
     number: int
+    stream: str | None = None
 
 
 class Bookmark(msgspec.Struct, frozen=True):
@@ -66,6 +68,7 @@ Moment: TypeAlias = int | datetime | AsOf | Version | Bookmark | Back | Before
 
 _BACK: Final = re.compile(r"(\d{1,18})(?: events?)? (back|on)")
 _BOOKMARK: Final = re.compile(r"@([^\W\d][\w.-]{0,99})")
+_STREAM_VERSION: Final = re.compile(r"(\S+)@(\d{1,18})")
 _VERSION: Final = re.compile(r"v(?:ersion ?)?(\d{1,18})")
 HEAD: Final = (1 << 63) - 1
 """The newest event's position, whichever it is."""
@@ -88,6 +91,8 @@ def moment_from(text: str, *, now: datetime, zone: tzinfo) -> Moment:
         return Bookmark(match[1])
     if match := _VERSION.fullmatch(lower):
         return Version(int(match[1]))
+    if match := _STREAM_VERSION.fullmatch(words):
+        return Version(int(match[2]), match[1])
     if lower.startswith("of "):
         return AsOf(moment_of(words[3:], now=now, zone=zone).time)
     for ending, sign in ((" before", 1), (" after", -1)):

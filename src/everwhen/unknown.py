@@ -63,7 +63,7 @@ class UnknownPart(msgspec.Struct, frozen=True):
 
 
 class IsThere:
-    """A condition that a state has a part. Whoever tracks it need not run it to know what it reads."""
+    """A condition: that a state has a part. What it reads is known without running it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -282,7 +282,7 @@ def test_scripts_from_options_and_pipes(shell: Shell, shop: Path) -> None:
     assert "game-2" not in failed.out, "what follows a failure isn't run"
     assert shell("debug", shop, "-c", "find event.amount > 100000").code == 1
     assert shell("debug", shop, "-c", "quit", "-c", "frobnicate").code == 0
-    of_one = shell("debug", shop, "--stream", "game-1", "-c", "goto v2", "-c", "print amount")
+    of_one = shell("debug", shop, "--stream", "game-1", "-c", "goto v2", "-c", "print data.amount")
     assert of_one.out.splitlines()[-1] == "50000"
     assert shell("debug", shop, "--stream", "game-9", "-c", "s").code == 1
     assert shell("debug", shop, "--stream", "game-1", "--category", "game").code == 2
@@ -331,7 +331,10 @@ def test_scripts_answer_in_json(shell: Shell, shop: Path, tmp_path: Path) -> Non
     assert (told["info"]["position"], told["info"]["head"]) == (4, 5)
     assert [one["hits"] for one in told["break"]["breakpoints"]] == [1, 2]
     assert told["delete 1"] == {"command": "delete 1"}
-    assert told["find player == 7"]["error"] == "there is no such moment: player == 7"
+    assert told["find player == 7"]["error"] == (
+        "there is no such moment: player == 7; unknown: the state never had 'player'; "
+        "did you mean game-1.data.player?"
+    )
 
 
 def test_a_program_may_wait_for_each_answer(shell: Shell, shop: Path) -> None:

@@ -106,8 +106,8 @@ class TimeMachine(Generic[S]):
                 return self._existing(position)
             case datetime() as recorded:
                 return self.store.position_at(recorded)
-            case Version(number):
-                return self._position_of_version(number)
+            case Version(number, stream):
+                return self._position_of_version(number, stream)
             case Bookmark(name):
                 return self._bookmarked(name)
             case Back(events):
@@ -507,14 +507,15 @@ class TimeMachine(Generic[S]):
             )
         return position
 
-    def _position_of_version(self, number: int) -> int:
+    def _position_of_version(self, number: int, name: str | None) -> int:
         (selector, *more) = self.of.selectors
-        if more or len(selector.streams) != 1:
-            raise InvalidQueryError(
-                f"version {number}: versions count the events of one stream; travel a stream by "
-                f"its name, or give a position or a time"
-            )
-        (name,) = selector.streams
+        if name is None:
+            if more or len(selector.streams) != 1:
+                raise InvalidQueryError(
+                    f"version {number}: versions count the events of one stream; name it, as in "
+                    f"order-3@{number}, or give a position or a time"
+                )
+            (name,) = selector.streams
         if number <= 0:
             return 0
         found = Query().stream(name).from_version(number).to_version(number)

@@ -30,9 +30,7 @@ def named_parts(node: Node) -> list[Path]:
     return [p for p in found if not any(o[: len(p)] == p for o in found if o != p)]
 
 
-def _named(
-    node: Node, local: frozenset[str], asked: set[Path]
-) -> Iterator[Path]:
+def _named(node: Node, local: frozenset[str], asked: set[Path]) -> Iterator[Path]:
     path = _path(node, local)
     if path is not None:
         if isinstance(node, Select) and node.test:
@@ -47,26 +45,28 @@ def _named(
                 asked.add((*within, key))
                 yield within
                 return
+    if isinstance(node, Macro):
+        yield from _named(node.range, local, asked)
+        local |= set(node.variables)
+    for part in _inner(node):
+        yield from _named(part, local, asked)
+
+
+def _inner(node: Node) -> list[Node]:
+    """What a node is made of; of a macro, what it does for each item."""
     match node:
-        case Macro():
-            yield from _named(node.range, local, asked)
-            inner = local | set(node.variables)
-            for part in (node.where, node.body):
-                if part is not None:
-                    yield from _named(part, inner, asked)
+        case Macro(where=where, body=body):
+            return [body] if where is None else [where, body]
         case Select(operand=operand):
-            yield from _named(operand, local, asked)
+            return [operand]
         case Call(target=target, args=args):
-            for part in (target, *args):
-                if part is not None:
-                    yield from _named(part, local, asked)
+            return args if target is None else [target, *args]
         case Items(items=items):
-            for part in items:
-                yield from _named(part, local, asked)
+            return items
         case Entries(entries=entries):
-            for pair in entries:
-                for part in pair:
-                    yield from _named(part, local, asked)
+            return [part for pair in entries for part in pair]
+        case _:
+            return []
 
 
 def _path(node: Node, local: frozenset[str]) -> Path | None:

@@ -26,7 +26,7 @@ from everwhen.cli.here import given_moment
 from everwhen.cli.opening import existing_branch, given_vault, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.outputs import check_output, written
-from everwhen.cli.terminal import Column, Output
+from everwhen.cli.terminal import Column, Output, counted
 from everwhen.cli.views import utc
 
 if TYPE_CHECKING:
@@ -246,7 +246,8 @@ def recover(
     else:
         already = f"; {report.known:,} were in the log already" if report.known else ""
         cut = f"; {report.torn:,} torn bytes at the end left out" if report.torn else ""
-        out.console.print(f"✓ recovered {report.count:,} entries{already}{cut}", style="green")
+        entries = counted(report.count, "entry", "entries")
+        out.console.print(f"✓ recovered {entries}{already}{cut}", style="green")
         out.console.print(f"  head {report.head}", style="dim")
         if report.kept is not None:
             where = f"from line {report.damaged_line:,} on"

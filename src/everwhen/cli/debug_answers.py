@@ -31,6 +31,10 @@ class Answers(Protocol):
         """A line of ours."""
         ...
 
+    def commands(self, rows: Sequence[tuple[str, str, str]]) -> None:
+        """The commands: names, what follows them, and what they do."""
+        ...
+
     def stop(self, stop: Stop, event: RecordedEvent[Any] | None) -> None:
         """Where one is, and why."""
         ...
@@ -120,6 +124,11 @@ class Records:
         said = self._found.setdefault("said", [])
         assert isinstance(said, list)  # noqa: S101 (nothing else is kept there)
         said.append(text.strip())
+
+    def commands(self, rows: Sequence[tuple[str, str, str]]) -> None:
+        """A line of ``said`` for each."""
+        for row in rows:
+            self.say("  ".join(part for part in row if part))
 
     def stop(self, stop: Stop, event: RecordedEvent[Any] | None) -> None:
         """The ``position``, the ``reason`` to stop there, and the ``event``."""

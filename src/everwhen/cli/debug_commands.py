@@ -103,12 +103,17 @@ class Commands:
 
     def back(self, rest: str) -> None:
         """Go one event back, or N."""
+        if rest and not rest.isdecimal():
+            raise InvalidQueryError(
+                f"{rest!r} is no number of events; b is back here, and break {rest} (br for short) "
+                f"sets a breakpoint"
+            )
         self.arrive(self.session.back(_count(rest)))
 
     def goto(self, rest: str) -> None:
         """Go to a moment.
 
-        That is a position, a time, v12, @bookmark, start, head, '5 back', '2h before' …
+        That is a position, a time, v12, order-3@12, @bookmark, start, head, '5 back', '2h before' …
         """
         self.arrive(self.session.goto(self._moment(rest, "goto")))
 
@@ -259,10 +264,14 @@ class Commands:
             self.answers.say("undoing it would append, as things stand now:")
             self.answers.plan(self.session.undo_plan(), type_names(self.session.store))
         else:
-            self.answers.say("no --compensations are given, so there is no plan to append", "dim")
-        self.answers.say("without it, the state would now be different:")
+            self.answers.say("what undoing it would append is up to your --compensations", "dim")
         if_not = self.session.what_if()
-        self.answers.changes(if_not.changes if if_not is not None else ())
+        changes = if_not.changes if if_not is not None else ()
+        if changes:
+            self.answers.say("had it not happened, the state now would differ in:")
+            self.answers.changes(changes)
+        else:
+            self.answers.say("had it not happened, the state now would be the same")
 
     def branch(self, rest: str) -> None:
         """Fork a branch that begins with what is here; without a name, list the branches."""
@@ -292,14 +301,17 @@ class Commands:
 
     def help(self, rest: str) -> None:
         """Explain the commands, or one of them."""
-        for command in (command_of(rest),) if rest else COMMANDS:
-            names = ", ".join((command.name, *command.short))
-            if rest:
-                self.answers.say(f"{names} {command.follows}".rstrip(), "bold")
-                self.answers.say(f"  {command.help}")
-            else:
-                first = (command.run.__doc__ or "").partition("\n")[0]
-                self.answers.say(f"  {names:<16}{command.follows:<20}{first}")
+        if rest:
+            command = command_of(rest)
+            self.answers.say(f"{_names(command)} {command.follows}".rstrip(), "bold")
+            self.answers.say(f"  {command.help}")
+            return
+        self.answers.commands(
+            [
+                (_names(one), one.follows, (one.run.__doc__ or "").partition("\n")[0])
+                for one in COMMANDS
+            ]
+        )
 
     def quit(self, rest: str) -> None:
         """Leave."""
@@ -383,6 +395,10 @@ def command_of(name: str) -> Command:
         names = ", ".join(one.name for one in beginning)
         raise InvalidQueryError(f"{name!r} may be {names}; type more of it")
     raise InvalidQueryError(f"there is no command {name!r}; help lists them")
+
+
+def _names(command: Command) -> str:
+    return ", ".join((command.name, *command.short))
 
 
 def _count(rest: str, default: int = 1) -> int:

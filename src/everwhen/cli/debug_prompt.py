@@ -58,6 +58,7 @@ def interact(commands: Commands, moment: Moment) -> None:
         complete_while_typing=False,
     )
     message = FormattedText([("ansigreen bold", "(timedb) ")])
+    commands.answers.say("help lists the commands, quit leaves", "dim")
     goes_on = _attempt(commands, partial(commands.begin, moment))
     while goes_on:
         try:

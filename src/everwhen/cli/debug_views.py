@@ -15,7 +15,7 @@ from everwhen import BranchInfo, Change, Explanation, RecordedEvent, UndoPlan, W
 from everwhen.cli import looks
 from everwhen.cli.change_tree import change_sketch, change_tree
 from everwhen.cli.exits import say
-from everwhen.cli.terminal import Column, Output
+from everwhen.cli.terminal import Column, Output, counted
 from everwhen.cli.travel_views import BlameEntry, BlameView, WrittenView
 from everwhen.cli.undo_views import TypeOf
 from everwhen.cli.views import EventView, utc
@@ -68,6 +68,16 @@ class Drawing:
         """Write a line of ours."""
         self.show(Text(text, style))
 
+    def commands(self, rows: Sequence[tuple[str, str, str]]) -> None:
+        """The commands in three columns."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, style="dim")
+        table.add_column()
+        for names, follows, text in rows:
+            table.add_row(f"  {names}", follows, text)
+        self.show(table)
+
     def event_line(self, event: RecordedEvent[Any]) -> Text:
         """Position, time, stream and version, type."""
         time = event.recorded_at
@@ -119,8 +129,7 @@ class Drawing:
             self.show(looks.value_look(plain(value)))
             return
         width = max(_VALUE, self._console.width - 40)
-        noun = "part" if size_of(value) == 1 else "parts"
-        self.say(f"{type(value).__name__}  {size_of(value):,} {noun}", "dim")
+        self.say(f"{type(value).__name__}  {counted(size_of(value), 'part')}", "dim")
         self._fields({text_of((k,)): Text(sketch(part_of(value, k), width)) for k in keys[:_PARTS]})
         if len(keys) > _PARTS:
             self.say(f"  … {len(keys) - _PARTS:,} more; print PATH shows one", "dim")
@@ -166,7 +175,9 @@ class Drawing:
         whole = "" if explanation.is_whole else " or more"
         command = explanation.event.metadata.correlation_id
         count = len(explanation.correlated)
-        self.say(f"  {count:,}{whole} events belong to the correlation {command}", "dim")
+        events = f"{counted(count, 'event')}{whole}"
+        belong = "belongs" if count == 1 else "belong"
+        self.say(f"  {events} {belong} to the correlation {command}", "dim")
 
     def added(self, breakpoint_: Breakpoint) -> None:
         """A new one, with its number."""
@@ -178,7 +189,7 @@ class Drawing:
         """The breakpoints, one a line."""
         for one in breakpoints:
             state = "" if one.is_enabled else "  (disabled)"
-            hits = f"  {one.hits:,} hit{'s' if one.hits != 1 else ''}" if one.hits else ""
+            hits = f"  {counted(one.hits, 'hit')}" if one.hits else ""
             style = "" if one.is_enabled else "dim"
             self.show(
                 Text.assemble((f"{one.number:>3}", "bold"), f"  {one}", hits, state, style=style)
@@ -209,9 +220,10 @@ class Drawing:
                 said = f"  + {type_of(new)}  {sketch(new.event)}"
                 self.show(Text.assemble(looks.stream_look(write.stream), (said, "green")))
         for left in plan.uncompensated:
-            self.say(f"  {left.event.position} can't be undone: {left.reason}", "red")
+            self.say(f"  position {left.event.position:,} can't be undone: {left.reason}", "red")
         if plan.dependent_count:
-            self.say(f"  {plan.dependent_count:,} later events may rest on it", "yellow")
+            later = counted(plan.dependent_count, "later event")
+            self.say(f"  {later} may rest on it", "yellow")
 
     def branches(self, branches: Iterable[BranchInfo]) -> None:
         """The branches, one a line."""

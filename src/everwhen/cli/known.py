@@ -39,12 +39,14 @@ def unknown_name(kind: str, name: str, names: Iterable[str]) -> str:
     """That there is nothing of that kind and name, and what may have been meant."""
     close = difflib.get_close_matches(name, list(dict.fromkeys(names)), 2)
     meant = f"; did you mean {' or '.join(close)}?" if close else ""
-    return f"unknown {kind} {name!r}: nothing in this store has that name{meant}"
+    return f"there is no {kind} {name!r} in this store{meant}"
 
 
 def unknown_stream(store: Store, name: str) -> str:
     """That there is no stream of that name, and what may have been meant."""
-    return f"{unknown_name('stream', name, _streams(store, name))}; 'everwhen streams' lists them"
+    close = difflib.get_close_matches(name, list(_streams(store, name)), 2)
+    meant = f"; did you mean {' or '.join(close)}?" if close else "; 'everwhen streams' lists them"
+    return f"there is no stream {name!r}{meant}"
 
 
 _Names = Callable[[Store], Iterable[str]]

@@ -16,7 +16,7 @@ from everwhen import BranchInfo, Capabilities, CorruptStoreError, Head, Problem,
 from everwhen.cli.exits import NO
 from everwhen.cli.opening import existing, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
-from everwhen.cli.terminal import Output
+from everwhen.cli.terminal import Output, counted
 from everwhen.cli.views import ProblemView, utc
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def check(store: StoreArgument, *, branch: BranchOption = None, json: JsonOption
     if out.is_terminal:
         seconds = time.perf_counter() - began
         out.console.print(
-            f"[bold green]✓[/] {head.position:,} events checked in {seconds:.1f} s: all is well",
+            f"[bold green]✓[/] {counted(head.position, 'event')} checked in {seconds:.1f} s: "
+            f"all is well",
             markup=True,
         )
 

@@ -25,6 +25,7 @@ from everwhen.cli.opening import existing
 from everwhen.cli.options import EventsOption, JsonOption, StoreArgument
 from everwhen.cli.own_code import decisions, event_types, invariants
 from everwhen.cli.terminal import Column, Output, plain_value
+from everwhen.cli.terminal import counted as _counted
 from everwhen.cli.views import utc
 from everwhen.paths import text_of
 
@@ -233,7 +234,7 @@ def _show(out: Output, plan: MergePlan, view: ItemView, *, applied: bool) -> Non
         (plan.source, "bold"),
         (" → ", "dim"),
         (plan.target, "bold"),
-        f"  {len(plan.items):,} commits" + (f": {counted}" if counted else ""),
+        f"  {_counted(len(plan.items), 'commit')}" + (f": {counted}" if counted else ""),
     )
     if plan.unsettled:
         line.append(

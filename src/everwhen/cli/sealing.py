@@ -23,7 +23,7 @@ from everwhen.cli.signing_keys import (
     successor_in,
     write_key,
 )
-from everwhen.cli.terminal import Output, plain_value
+from everwhen.cli.terminal import Output, counted, plain_value
 from everwhen.exchange.sources import STANDARD
 from everwhen.tilestores import ROLLOVERS
 
@@ -213,7 +213,7 @@ def _draw_signed(
     out.console.print(
         Text.assemble(
             ("✓ ", "bold green"),
-            f"{signed.size:,} commits signed as ",
+            f"{counted(signed.size, 'commit')} signed as ",
             (signed.origin, "bold"),
             ("\n  root ", "dim"),
             signed.root.hex(),

@@ -36,8 +36,8 @@ def at(
     store: StoreArgument,
     moment: Annotated[
         str,
-        typer.Argument(metavar="MOMENT", help="A time, a position, a version, a bookmark …"),
-    ],
+        typer.Argument(metavar="[MOMENT]", help="A time, a position, a version, a bookmark …"),
+    ] = "head",
     stream: OneStreamArgument = None,
     *,
     category: OneCategoryOption = None,
@@ -50,7 +50,7 @@ def at(
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show the state as it was at a moment.
+    """Show the state as it was at a moment; without one, as it is now.
 
     Without code of yours, a stream's state is a document: the data of its events, each laid over
     those before. With --fold it is what your fold makes of the events; --events gives their
@@ -58,8 +58,8 @@ def at(
 
     A MOMENT is a time in ISO 8601 (2013-05-01, '2013-05-01 14:00', 2013-05-01T12:00Z), or '2h ago',
     '3 days ago', yesterday, now. Without a zone it is local time; a day alone is its first moment.
-    It can also be a position (5877), a version of the STREAM (v12), a bookmark (@lunch), start or
-    head; or, counted from the newest event, '5 back' or '2h before'.
+    It can also be a position (5877), a version of the STREAM (v12) or of another one (order-3@12),
+    a bookmark (@lunch), start or head; or, counted from the newest event, '5 back' or '2h before'.
 
     Columns in a pipe: stream, version, type and recorded_at of its last event, data. Exit code 1
     says that the stream had no events yet.
@@ -92,8 +92,6 @@ def _until(store: Store, stream: str | None, moment: Moment, *, occurred: bool) 
         return Query().as_of(moment) if occurred else Query().as_at(moment)
     if occurred:
         raise Stop("--occurred goes with a time, and with nothing else", USAGE)
-    if isinstance(moment, int):
-        return Query().up_to(moment)
     machine = TimeMachine(store, document, Query() if stream is None else stream, keep=False)
     return Query().up_to(machine.position_of(moment))
 

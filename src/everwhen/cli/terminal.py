@@ -151,9 +151,9 @@ class Output:
             self.text(f"{name}\t{plain_value(value)}")
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str, plural: str | None = None) -> str:
     """So many things, as people say it: ``1 event``, ``2,000 events``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def plain_value(value: object) -> str:

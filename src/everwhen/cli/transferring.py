@@ -28,7 +28,7 @@ from everwhen.cli.options import (
 from everwhen.cli.outputs import check_output
 from everwhen.cli.progress import shown
 from everwhen.cli.reading import filtered
-from everwhen.cli.terminal import Output
+from everwhen.cli.terminal import Output, counted
 from everwhen.exchange import Csv, Format, ImportReport, Xes, format_named, format_of
 
 _ROLES: Final = ("stream", "type", "time", "occurred_at", "event_id", "tags_json", "data_json")
@@ -172,7 +172,8 @@ def _report(out: Output, report: ImportReport, seconds: float) -> None:
         invalid = f", {report.invalid:,} invalid ones left out" if report.invalid else ""
         when = "" if report.times == "recorded" else "; their own times are occurred_at"
         out.console.print(
-            f"Imported {report.written:,} events in {seconds:.1f} s{rate}{already}{invalid}{when}."
+            f"Imported {counted(report.written, 'event')} in {seconds:.1f} s"
+            f"{rate}{already}{invalid}{when}."
         )
         return
     out.fields(
@@ -243,6 +244,7 @@ def export(
         return
     out = Output(json=json)
     if out.is_terminal:
-        out.console.print(f"Exported {report.events:,} events, {bytes_look(report.bytes)}.")
+        events = counted(report.events, "event")
+        out.console.print(f"Exported {events}, {bytes_look(report.bytes)}.")
     else:
         out.fields({"events": report.events, "bytes": report.bytes})

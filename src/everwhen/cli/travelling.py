@@ -258,8 +258,7 @@ def _say_left_out(supposed: Supposed[Any]) -> None:
     kinds = ", ".join(f"{count:,} {name}" for name, count in sorted(left_out.items()))
     say(
         f"this is not what happened: {counted(count, 'event')} {'was' if count == 1 else 'were'} "
-        f"left out"
-        + (f" ({kinds})" if kinds else "")
+        f"left out" + (f" ({kinds})" if kinds else "")
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 
 from everwhen import NewEvent, RecordedEvent, Store, UndoPlan, UnknownEvent, Write
+from everwhen.cli.terminal import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -90,12 +91,12 @@ def drawn(plan: UndoPlan, type_of: TypeOf, *, applied: bool) -> Iterator[Rendera
         ("↻", "green", "to do again", plan.redone),
     ):
         if events:
-            yield Text(f"\n{len(events):,} {_things(events)} {heading}", style)
+            yield Text(f"\n{counted(len(events), 'event')} {heading}", style)
             yield _table((Text(mark, style), *_cells(e), _data_cell(e)) for e in events[:_MOST])
             yield from _more(len(events))
     news = [(w, n, new) for w in plan.appended for n, new in enumerate(w.events, 1)]
     if news:
-        yield Text(f"\n{len(news):,} {_things(news)} to append", "green")
+        yield Text(f"\n{counted(len(news), 'event')} to append", "green")
         yield _table(
             (
                 Text("+", "green"),
@@ -109,22 +110,22 @@ def drawn(plan: UndoPlan, type_of: TypeOf, *, applied: bool) -> Iterator[Rendera
         yield from _more(len(news))
     if plan.uncompensated:
         count = len(plan.uncompensated)
-        yield Text(f"\n{count:,} {_things(plan.uncompensated)} that can't be", "yellow")
+        yield Text(f"\n{counted(count, 'event')} that can't be undone", "yellow")
         yield _table(
             (Text("!", "bold yellow"), *_cells(u.event), Text(u.reason))
             for u in plan.uncompensated[:_MOST]
         )
         yield from _more(count)
     if plan.already:
-        yield Text(f"\n{len(plan.already):,} {_things(plan.already)} as wanted already", "dim")
+        yield Text(f"\n{counted(len(plan.already), 'event')} already as wanted", "dim")
         yield _table((Text("=", "dim"), *_cells(e), _data_cell(e)) for e in plan.already[:_MOST])
         yield from _more(len(plan.already))
     if plan.audit_entries:
         entries = "entry stays" if len(plan.audit_entries) == 1 else "entries stay"
         yield Text(f"\n{len(plan.audit_entries):,} audit {entries}", "dim")
     if plan.dependent_count:
-        those = "event" if plan.dependent_count == 1 else "events"
-        yield Text(f"\n{plan.dependent_count:,} {those} since that may depend on it", "cyan")
+        later = counted(plan.dependent_count, "event")
+        yield Text(f"\n{later} since that may depend on it", "cyan")
         yield _table(
             (Text("·", "cyan"), *_cells(d.event), Text(d.why, "dim")) for d in plan.dependents
         )
@@ -171,10 +172,6 @@ def _more(count: int, shown: int = _MOST) -> Iterator[RenderableType]:
 
     if count > shown:
         yield Text(f"   and {count - shown:,} more", "dim")
-
-
-def _things(some: Sequence[Any]) -> str:
-    return "event" if len(some) == 1 else "events"
 
 
 def _version(write: Write, number: int) -> int:
