@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -33,13 +34,17 @@ from everwhen import (
     Where,
     Write,
     diff,
+    documents,
     open_store,
     plain,
+    stretches,
 )
 from everwhen import spans as spans_module
 from everwhen._sync import finding as finding_module
 from everwhen._sync import past as past_module
 from everwhen.paths import value_at
+from everwhen.snapshots import NOTHING, START, Loaded, Place
+from everwhen.stretches import Waypoints, bytes_apart
 from everwhen.testing import ManualClock
 from everwhen.tracking import EVERYTHING_READ, Read, looked_at, reads_of
 
@@ -447,3 +452,37 @@ def test_the_state_as_of_an_occurred_time() -> None:
 def test_missing_is_told_apart_from_none() -> None:
     assert value_at({"a": None}, ("a",)) is None
     assert value_at({"a": None}, ("b",)) is MISSING
+
+
+def test_what_is_kept_in_memory_is_bounded_in_bytes() -> None:
+    wide = {f"stream-{n}": n for n in range(20_000)}
+    copy = dict(wide)
+    copy_bytes = bytes_apart(copy, wide)
+    assert copy_bytes == sys.getsizeof(copy), "the values are shared"
+    assert bytes_apart(wide, wide) == 0
+    kept: Waypoints[dict[str, int]] = Waypoints(most_bytes=4 * copy_bytes)
+    for position in range(1, 200):
+        place = Place(position, position, 0, b"")
+        kept.add(Loaded(dict(wide), 0, position, position, NOTHING, place, "", 0))
+        assert 1 <= len(kept) <= 4
+        newest = kept.newest(position)
+        assert newest is not None
+        assert newest.read_until == position, "the newest one stays"
+    one: Waypoints[dict[str, int]] = Waypoints(most_bytes=1)
+    one.add(Loaded(dict(wide), 0, 1, 1, NOTHING, START, "", 0))
+    assert len(one) == 1, "one there always is"
+
+
+def test_wide_states_are_right_however_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stretches, "_BYTES", 100_000)
+    with open_store("memory:") as store:
+        writes = [Write(f"s-{n}", [UnknownEvent("Set", {"n": n})]) for n in range(3_000)]
+        store.commit(Commit(writes))
+        machine = TimeMachine(store, documents, keep=False)
+        for position in (3_000, 2_999, 1_500, 1_501, 1, 2_998, 40, 3_000):
+            state = machine.travel_to(position).state
+            assert len(state) == position
+            step = machine.step_at(position)
+            assert [change.path[0] for change in step.changes] == [f"s-{position - 1}"]
+        kept = machine._past._stretches._newest_first
+        assert len(kept) == 1 or sum(one.bytes for one in kept) <= 100_000

@@ -6,8 +6,9 @@ Here is what is asked for, and how an answer reads; a time machine finds out whi
 from __future__ import annotations
 
 import difflib
+import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ _NODES: Final = 500
 _DEEPER: Final = 2
 _LISTED: Final = 8
 _EVENTS: Final = 20_000
+_WORD: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 class UnknownPart(msgspec.Struct, frozen=True):
@@ -106,18 +108,33 @@ def may_be_there(state: Any, path: Path) -> bool:
     return True
 
 
-def unknown_part(state: Any, path: Path, within: Path) -> UnknownPart:
-    """Says of a part that it was never there, with the names of a state that ``within`` was in."""
+def unknown_part(
+    state: Any, path: Path, within: Path, text: Callable[[Path], str] = text_of
+) -> UnknownPart:
+    """Says of a part that it was never there, with the names of a state that ``within`` was in.
+
+    ``text`` is how a path is written where it was asked for.
+    """
     here, wrong = value_at(state, within), key_text(path[len(within)])
     rest = path[len(within) + 1 :]
     names = _names(here)
-    close = difflib.get_close_matches(wrong, names, 2)
-    meant = [text_of((*within, name)) for name in close] or _deeper(here, within, wrong)
-    if rest and len(meant) == 1:
-        followed = (*path_of(meant[0]), *rest)
-        if value_at(state, followed) is not MISSING:
-            meant = [text_of(followed)]
-    return UnknownPart(path, within, meant, names[: _LISTED + 1])
+    meant = [(*within, name) for name in difflib.get_close_matches(wrong, names, 2)]
+    meant = meant or [(*within, *below) for below in _deeper(here, wrong)]
+    whole = [(*one, *rest) for one in meant if value_at(state, (*one, *rest)) is not MISSING]
+    suggestions = [text(one) for one in whole or meant]
+    return UnknownPart(path, within, suggestions, names[: _LISTED + 1])
+
+
+def expression_of(path: Path) -> str:
+    """A path into a state as an expression has it: ``state["depot-1"].data``."""
+    found = "" if path and isinstance(path[0], str) and _WORD.fullmatch(path[0]) else "state"
+    for key in path:
+        if isinstance(key, str) and _WORD.fullmatch(key):
+            found += f".{key}" if found else key
+        else:
+            quoted = key_text(key).replace("\\", "\\\\").replace('"', '\\"')
+            found += f"[{key}]" if isinstance(key, int) else f'["{quoted}"]'
+    return found
 
 
 def unknown_in_events(
@@ -173,17 +190,17 @@ def _names(value: Any) -> list[str]:
     return [key_text(key) for key in keys_of(value)[:_NAMES]]
 
 
-def _deeper(value: Any, within: Path, wrong: str) -> list[str]:
-    """Where the name is, close below: the first such place."""
-    left = deque([(value, within, 0)])
+def _deeper(value: Any, wrong: str) -> list[Path]:
+    """Where the name is, or one like it, close below: the first such place."""
+    left: deque[tuple[Any, Path]] = deque([(value, ())])
+    alike: dict[str, Path] = {}
     seen = 0
     while left:
-        value, path, depth = left.popleft()
+        value, path = left.popleft()
         for name in _names(value)[:_NODES]:
             seen += 1
-            part = part_of(value, name)
-            if part_of(part, wrong) is not MISSING:
-                return [text_of((*path, name, wrong))]
-            if depth < _DEEPER and seen < _NODES:
-                left.append((part, (*path, name), depth + 1))
-    return []
+            below = (*path, name)
+            alike.setdefault(name, below)
+            if len(path) < _DEEPER and seen < _NODES:
+                left.append((part_of(value, name), below))
+    return [alike[name] for name in difflib.get_close_matches(wrong, alike, 1)]

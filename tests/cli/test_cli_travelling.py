@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +12,9 @@ import pytest
 from tests.cli.everwhen_shell import Shell
 
 from everwhen import Bookmark, CommitMetadata, TimeMachine, UnknownEvent, documents, open_store
+from everwhen.cli import progress
+from everwhen.cli.terminal import Output
+from everwhen.exchange import Progress
 from everwhen.testing import ManualClock
 
 CODE = """
@@ -276,3 +281,68 @@ def test_bookmarks(shell: Shell, trip: Path) -> None:
     assert shell("at", trip, "@tea", "walk-bob", "--json").records[0]["data"]["by"] == 4
     assert shell("bookmark", trip, "tea", "--delete").code == 0
     assert shell("bookmark", trip, "tea", "--delete").code == 2
+
+
+def test_names_that_nothing_has_are_said_to_be_unknown(shell: Shell, trip: Path) -> None:
+    for words, code, says in (
+        (("when", trip, "data.bye > 3", "walk-ada"), 1, "data never had 'bye'; did you mean data.by?"),
+        (("when", trip, "by > 3", "walk-ada"), 1, "did you mean data.by?"),
+        (
+            ("when", trip, 'state["walk-ada"].data.bye > 3', "--changes"),
+            1,
+            'did you mean state["walk-ada"].data.by?',
+        ),
+        (("history", trip, "state.nope.path"), 1, "the state never had 'nope'"),
+        (("replay", trip, "--where", "event.buy > 3"), 0, "event never had 'buy'; did you mean event.by?"),
+        (("replay", trip, "--type", "Mooved"), 0, "no event type 'Mooved'"),
+        (("read", trip, "--type", "Mooved"), 0, "no event type 'Mooved' in this store; did you mean Moved?"),
+        (("read", trip, "--stream", "walk-aba"), 0, "did you mean walk-ada"),
+        (("read", trip, "--tag", "x"), 0, "there is no tag 'x'"),
+        (("streams", trip, "--category", "wolk"), 0, "did you mean walk?"),
+        (("when", trip, "true", "--category", "wolk"), 0, "no category 'wolk'"),
+        (("export", trip, "-", "--format", "jsonl", "--type", "Mooved"), 0, "no event type 'Mooved'"),
+        (("at", trip, "head", "walk-aba"), 1, "no stream 'walk-aba'; did you mean walk-ada"),
+        (("projections", trip, "--parked", "x"), 1, "no projection 'x'"),
+        (("debug", trip, "-c", "find walk > 3"), 1, "never had 'walk'"),
+    ):  # fmt: skip
+        done = shell(*words)
+        assert (done.code, says in done.err) == (code, True), done
+    quiet = shell("when", trip, "has(data.bye) && data.bye > 3", "walk-ada")
+    assert "unknown" not in quiet.err
+    assert shell("read", trip, "--type", "Moved").err == ""
+
+
+def test_at_is_now_and_nothing_lies_ahead(shell: Shell, trip: Path) -> None:
+    assert shell("at", trip).out == shell("at", trip, "head").out != ""
+    ahead = shell("at", trip, "99")
+    assert (ahead.code, ahead.out) == (2, "")
+    assert "position 99 lies ahead of the store's newest event, 5" in ahead.err
+    assert shell("at", trip, "walk-bob@1", "walk-ada", "--json").records[0]["version"] == 1
+    assert "is at 2" in shell("at", trip, "walk-bob@7").err
+
+
+def test_progress_makes_way_for_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal(io.BytesIO(), "utf-8", write_through=True)
+    monkeypatch.setattr(progress, "_PATIENCE", 0)
+    monkeypatch.setattr(progress, "_APART", 0)
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    out = Output(json=False)
+    with progress.shown("Searching") as tell:
+        assert tell is not None
+        for number in range(3):
+            tell(Progress("reading", number, 3, "events"))
+            out.console.print(f"result {number}")
+        tell(Progress("reading", 3, 3, "events"))
+    written = screen.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    assert written.count("Searching") >= 4
+    for number in range(3):
+        before, _, after = written.partition(f"result {number}")
+        assert before.endswith("\x1b[2K"), "the line was erased"
+        assert after.startswith("\n")
+    assert written.rindex("\x1b[2K") > written.rindex("Searching")

@@ -20,7 +20,7 @@ from everwhen.errors import InvalidQueryError
 from everwhen.expressions import Expression
 from everwhen.fold import Fold
 from everwhen.parallel import Processes, Turn, searching, turning
-from everwhen.paths import Path, existing_path, path_of, plain
+from everwhen.paths import Path, existing_path, path_of, plain, text_of
 from everwhen.query import Query
 from everwhen.reading import by_position
 from everwhen.recorded import RecordedEvent
@@ -45,6 +45,7 @@ from everwhen.unknown import (
     IsThere,
     UnknownPart,
     asked_of_states,
+    expression_of,
     may_be_there,
     unknown_part,
     without_state,
@@ -314,24 +315,28 @@ class TimeMachine(Generic[S]):
         """
         last = await self._existing(HEAD)
         state = (await self._past.visit(last)).state
+        text = expression_of if isinstance(asked, Expression) else text_of
         found: list[UnknownPart] = []
         for path in asked_of_states(asked):
-            unknown = await self._unknown(without_state(path, state), state, last, progress)
-            if unknown is not None:
-                found.append(unknown)
+            known = await self._known(without_state(path, state), state, last, progress)
+            if known is not None:
+                found.append(unknown_part(*known, text))
         return found
 
-    async def _unknown(
+    async def _known(
         self, path: Path, state: S, last: int, progress: Progress | None
-    ) -> UnknownPart | None:
-        """The part, if no state has had it; ``state`` is that at the ``last`` position."""
+    ) -> tuple[S, Path, Path] | None:
+        """How much of a part there was, and a state with it; None if there was all of it.
+
+        ``state`` is that at the ``last`` position.
+        """
         for length in range(1, len(path) + 1):
             if may_be_there(state, path[:length]):
                 continue
             there = IsThere(path[:length])
             visit = await self._finder.first(there, 0, last, progress=progress)
             if visit is None:
-                return unknown_part(state, path, path[: length - 1])
+                return state, path, path[: length - 1]
             state = visit.state
         return None
 
