@@ -25,7 +25,7 @@ from everwhen.contract import (
 from everwhen.errors import InvalidCommitError, InvalidQueryError
 from everwhen.metadata import NO_METADATA, CommitMetadata, current_metadata, merged
 from everwhen.query import Query, checked
-from everwhen.validation import check_expected, check_stream, check_text
+from everwhen.validation import check_expected, check_recorded_at, check_stream, check_text
 
 
 class Write(msgspec.Struct, frozen=True):
@@ -192,8 +192,9 @@ def stored_query(query: Query, codec: Codec) -> Query:
 
 def _micros(moment: datetime) -> int:
     try:
-        return to_micros(moment)
+        micros = to_micros(moment)
     except (ValueError, TypeError, AttributeError) as error:
         raise InvalidCommitError(
             f"recorded_at={moment!r}: use a datetime with a time zone"
         ) from error
+    return check_recorded_at(micros)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+FIRST_MICROS: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
+LAST_MICROS: Final = (datetime.max.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
+"""The years 1 to 9999: no other time can be given back."""
 
 MAX_SLICE_EVENTS: Final = 1_000
 MAX_SLICE_BYTES: Final = 1 << 20

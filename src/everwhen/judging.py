@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
-from everwhen.contract import EncodedCommit, Receipt, StoredSlice, from_micros
+from everwhen.codec import Entry, decode_entries
+from everwhen.contract import (
+    FIRST_MICROS,
+    LAST_MICROS,
+    EncodedCommit,
+    Problem,
+    Receipt,
+    StoredSlice,
+    from_micros,
+)
 from everwhen.errors import (
     CommitIdError,
     ConditionError,
@@ -19,6 +28,7 @@ from everwhen.errors import (
 from everwhen.matching import Matcher
 from everwhen.query import Query
 from everwhen.recorded import entries_of
+from everwhen.validation import check_recorded_at
 
 
 def repeated(commit: EncodedCommit, stored: Sequence[StoredSlice]) -> Receipt:
@@ -71,12 +81,12 @@ LONG_AGO: Final = -(1 << 62)
 def time_of_commit(commit: EncodedCommit, now: Callable[[], int], last: int) -> int:
     """The commit's ``recorded_at``: its own, or the clock's, and never before ``last``.
 
-    Raises `InvalidCommitError` where its own would step back.
+    Raises `InvalidCommitError` where its own would step back, or can't be given back.
     """
     if commit.recorded_at is None:
         moment = now()
         return max(last, moment)
-    if commit.recorded_at < last:
+    if check_recorded_at(commit.recorded_at) < last:
         own = from_micros(commit.recorded_at).isoformat()
         raise InvalidCommitError(
             f"commit {UUID(bytes=commit.id)}: recorded_at {own} lies "
@@ -84,3 +94,51 @@ def time_of_commit(commit: EncodedCommit, now: Callable[[], int], last: int) -> 
             f"events' occurred_at"
         )
     return commit.recorded_at
+
+
+class SliceCheck:
+    """What ``check()`` says of every slice alike; give it all of them, in the order of positions.
+
+    ``entries`` are those of the slice that was given last; None where they can't be read.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] | None = None
+        self._position = self._index = 0
+        self._recorded_at = LONG_AGO
+        self._commit = b""
+
+    def problems(self, stored: StoredSlice) -> Iterator[Problem]:
+        """Every fault in the slice, and in how it follows on those before it."""
+        where, before = f"position {stored.position}", stored.position - stored.count
+        if before != self._position:
+            yield Problem(
+                where, f"a gap: its events begin after {before}, not after {self._position}"
+            )
+        if stored.recorded_at < self._recorded_at:
+            yield Problem(where, "recorded_at is earlier than that of the position before")
+        if not FIRST_MICROS <= stored.recorded_at <= LAST_MICROS:
+            yield Problem(where, "recorded_at is not between the years 1 and 9999")
+        due = self._index if stored.commit_id == self._commit else 0
+        if stored.first_index != due:
+            yield Problem(where, f"first_index is {stored.first_index} and should be {due}")
+        self._position, self._recorded_at = stored.position, stored.recorded_at
+        self._commit, self._index = stored.commit_id, stored.first_index + stored.count
+        yield from self._body(stored, where)
+
+    def _body(self, stored: StoredSlice, where: str) -> Iterator[Problem]:
+        self.entries = None
+        try:
+            self.entries = decode_entries(stored.body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            yield Problem(where, f"its body can't be read: {error}")
+            return
+        if len(self.entries) != stored.count:
+            yield Problem(
+                where, f"its body holds {len(self.entries)} events instead of {stored.count}"
+            )
+
+
+def version_problem(stream: str, version: int, before: int) -> Problem:
+    """A stream's slice does not begin where the one before it ended."""
+    return Problem(f"stream {stream!r} version {version}", f"doesn't follow on version {before}")

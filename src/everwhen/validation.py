@@ -10,6 +10,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from everwhen.contract import (
+    FIRST_MICROS,
+    LAST_MICROS,
     MAX_NAME_BYTES,
     Checkpoint,
     Expected,
@@ -112,6 +114,15 @@ def check_expected(expected: object, stream: str) -> ExpectedVersion:
         f"expected={expected!r} for stream {stream!r}: use a version (0, 1, 2 …), ANY, NO_STREAM "
         f"or EXISTS"
     )
+
+
+def check_recorded_at(micros: object) -> int:
+    """A moment that can be given back, in microseconds since 1970 UTC."""
+    if type(micros) is not int or not FIRST_MICROS <= micros <= LAST_MICROS:
+        raise InvalidCommitError(
+            f"recorded_at {micros!r}: use microseconds since 1970 UTC, between the years 1 and 9999"
+        )
+    return micros
 
 
 def check_occurred_at(moment: datetime | None) -> datetime | None:

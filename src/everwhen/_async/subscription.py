@@ -14,6 +14,7 @@ from everwhen.reading import PAGE_EVENTS, events_of_page
 from everwhen.recorded import RecordedEvent
 
 _PATIENCE: Final = 0.25
+_NEWEST: Final = Query().backwards()
 
 
 class Subscription:
@@ -21,7 +22,7 @@ class Subscription:
 
     It pulls a page at a time, so a slow reader costs the writers and the memory nothing.
     ``position`` is how far it has come: every event at or before it that matches was delivered.
-    ``from_now`` means from when it is entered, or else from when it is first asked for an event.
+    ``from_now`` begins after the newest event that there is when it is made.
     Iteration ends when it or the store is closed; leave it with ``close`` or as a context manager.
     """
 
@@ -40,16 +41,19 @@ class Subscription:
                 "a subscription has no end: leave out backwards, limit, up_to, to_version, as_at "
                 "and as_of, or read() the query instead"
             )
+        begin = wanted.after_position
+        if from_now:  # at this moment, and so without awaiting anything
+            newest = backend.read_here(_NEWEST, 1).slices
+            begin = max(begin, newest[0].position if newest else 0)
         self._backend = backend
         self._codec = codec
         self._wanted = wanted
         self._asked = asked
-        self._from_now = from_now
         self._page: list[RecordedEvent[Any]] = []
         self._next = 0
-        self._read_until = wanted.after_position
+        self._read_until = begin
         self._closed = False
-        self.position = wanted.after_position
+        self.position = begin
 
     def __aiter__(self) -> Subscription:
         return self
@@ -73,17 +77,8 @@ class Subscription:
         self.position = event.position - 1 if split else event.position
         return event
 
-    async def _settle(self) -> None:
-        """Where ``from_now`` begins: at the newest event when it is entered or first asked."""
-        if self._from_now:
-            head = await self._backend.head()
-            self._read_until = max(self._read_until, head.position)
-            self.position = self._read_until
-            self._from_now = False
-
     async def _pull(self) -> None:
         """The next page; or, at the end, a while of waiting for news."""
-        await self._settle()
         self._asked = msgspec.structs.replace(self._asked, after_position=self._read_until)
         page = await self._backend.read(self._asked, PAGE_EVENTS)
         self._page = events_of_page(page, self._asked, self._wanted, self._codec)
@@ -98,7 +93,6 @@ class Subscription:
         self._closed = True
 
     async def __aenter__(self) -> Subscription:
-        await self._settle()
         return self
 
     async def __aexit__(self, *failure: object) -> None:

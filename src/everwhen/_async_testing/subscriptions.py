@@ -84,12 +84,45 @@ async def it_begins_where_it_is_told(bench: Bench) -> None:
 
 
 @promise(Guarantee.SUBSCRIPTIONS)
-async def from_now_begins_when_it_is_entered(bench: Bench) -> None:
+async def from_now_begins_where_it_was_made(bench: Bench) -> None:
     store = await bench.store()
-    await store.append("a", notes(5))
-    async with store.subscribe(from_now=True) as subscription:
-        receipt = await store.append("a", notes(1))
-        equal(await _take(subscription, 1), [receipt.position], "what came after, and only that")
+    empty = store.subscribe(from_now=True)
+    equal(empty.position, 0, "in an empty store")
+    old = await store.append("a", notes(5))
+    subscriptions = [
+        store.subscribe(from_now=True),
+        store.subscribe(Query().stream("b"), from_now=True),
+        store.subscribe(Query().after(old.position - 2), from_now=True),
+    ]
+    late = store.subscribe(Query().after(old.position + 2), from_now=True)
+    equal([s.position for s in subscriptions], [old.position] * 3, "it knows at once where it is")
+    new = await store.append("b", notes(2))
+    between = (await _positions(store, Query().stream("b")))[0]
+    for subscription in subscriptions:
+        async with subscription:
+            wanted = [between, new.position]
+            equal(await _take(subscription, 2), wanted, "what came after the call, and only that")
+    equal(len(await _take(empty, 7)), 7, "everything, where nothing was there")
+    newest = await store.append("b", notes(3))
+    wanted = [p for p in await _positions(store, Query()) if p > old.position + 2]
+    equal(await _take(late, len(wanted)), wanted, "a later position that was asked for counts")
+    equal(late.position, newest.position, "to the end")
+
+
+@promise(Guarantee.SUBSCRIPTIONS)
+async def from_now_on_a_branch_begins_where_it_was_made(bench: Bench) -> None:
+    store = await bench.store()
+    await store.append("a", notes(3))
+    async with await store.create_branch("other") as branch:
+        at_fork = branch.subscribe(from_now=True)
+        equal(at_fork.position, (await branch.head()).position, "at the fork, with nothing own")
+        first = await branch.append("a", notes(1))
+        further = branch.subscribe(from_now=True)
+        await store.append("a", notes(2))
+        second = await branch.append("a", notes(1))
+        wanted = [first.position, second.position]
+        equal(await _take(at_fork, 2), wanted, "the branch's own, and not its parent's")
+        equal(await _take(further, 1), wanted[1:], "after what the branch had")
 
 
 @promise(Guarantee.SUBSCRIPTIONS)

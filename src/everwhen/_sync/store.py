@@ -309,8 +309,9 @@ class Store:
     def subscribe(self, query: Query | str = EVERYTHING, *, from_now: bool = False) -> Subscription:
         """The query's events, each once and in order: first those there are, then as they come.
 
-        Begins behind the query's ``after`` position, or ``from_now`` behind the newest event.
-        Raises `InvalidQueryError` for a query that ends.
+        Begins after the query's ``after`` position. With ``from_now`` it begins after the newest
+        event that there is at this call, or after that position if it is later. Raises
+        `InvalidQueryError` for a query that ends.
         """
         wanted = query_of(query)
         asked = stored_query(wanted, self._codec)

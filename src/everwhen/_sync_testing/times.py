@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
 
 from everwhen._sync_testing.bench import Bench, events_of
-from everwhen.commits import Commit, Write
-from everwhen.contract import Receipt
+from everwhen.commits import Commit, Write, encoded, new_commit_id
+from everwhen.contract import FIRST_MICROS, LAST_MICROS, Receipt
 from everwhen.errors import BatchError, InvalidCommitError, InvalidQueryError
 from everwhen.events import NewEvent
 from everwhen.query import Query
@@ -150,6 +153,32 @@ def imported_times_are_judged_one_by_one_in_a_batch(bench: Bench) -> None:
         )
     kept = [isinstance(outcome, Receipt) for outcome in caught.error.outcomes]
     equal(kept, [True, True, False, True, False, True], "those that step back are refused")
+
+
+@promise(Guarantee.TIME, "keeps_recorded_at")
+def a_time_that_could_not_be_given_back_is_refused(bench: Bench) -> None:
+    store, backend = bench.store(), bench.backend()
+    good = encoded(Commit((Write("a", notes(1)),)), store._codec, new_commit_id)
+    wrong: list[Any] = [-(1 << 62), FIRST_MICROS - 1, LAST_MICROS + 1, 1 << 80, 1.5, True, "2026"]
+    for moment in wrong:
+        commit = msgspec.structs.replace(good, recorded_at=moment)
+        (outcome,) = backend.append((commit,))
+        true(isinstance(outcome, InvalidCommitError), f"recorded_at={moment!r} is {outcome!r}")
+    with raises(InvalidCommitError, "a moment that is in the year 10000, in UTC"):
+        zone = timezone(-timedelta(hours=1))
+        latest = datetime.max.replace(tzinfo=zone)
+        store.commit(Commit((Write("a", notes(1)),), recorded_at=latest))
+    equal((store.head()).position, 0, "nothing is written")
+    for moment in (FIRST_MICROS, LAST_MICROS):
+        commit = msgspec.structs.replace(good, id=new_commit_id(), recorded_at=moment)
+        (outcome,) = backend.append((commit,))
+        true(isinstance(outcome, Receipt), f"recorded_at={moment!r} is {outcome!r}")
+    equal(
+        [event.recorded_at for event in events_of(store)],
+        [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)],
+        "the first and the last moment there are",
+    )
+    equal(store.check(), [], "and nothing is wrong with them")
 
 
 @promise(Guarantee.TIME, "keeps_recorded_at")

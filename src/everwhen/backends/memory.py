@@ -30,7 +30,15 @@ from everwhen.contract import (
 )
 from everwhen.engine import Inline
 from everwhen.errors import ConflictError, StoreClosedError, UnsupportedError
-from everwhen.judging import LONG_AGO, check_condition, refusal_of, repeated, time_of_commit
+from everwhen.judging import (
+    LONG_AGO,
+    SliceCheck,
+    check_condition,
+    refusal_of,
+    repeated,
+    time_of_commit,
+    version_problem,
+)
 from everwhen.matching import Matcher
 from everwhen.news import News
 from everwhen.query import Query
@@ -265,7 +273,14 @@ class MemoryEngine:
 
     def check(self) -> Iterator[Problem]:
         self._check_open()
-        yield from ()
+        checking = SliceCheck()
+        versions: dict[str, int] = {}
+        for stored in islice(self._slices, len(self._slices)):
+            yield from checking.problems(stored)
+            before = versions.get(stored.stream, 0)
+            if stored.version - stored.count != before:
+                yield version_problem(stored.stream, stored.version, before)
+            versions[stored.stream] = stored.version
 
     def close(self) -> None:
         self._closed = True

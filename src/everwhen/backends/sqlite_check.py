@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from typing import Final
 
 import apsw
-import msgspec
 
 from everwhen.backends.sqlite_file import oversized, wrong_schema
 from everwhen.backends.sqlite_plan import CATEGORY, TAG, TYPE, block_of
-from everwhen.codec import decode_entries
-from everwhen.contract import MAX_STORED_BYTES, Problem, category_of
-from everwhen.judging import LONG_AGO
+from everwhen.codec import Entry
+from everwhen.contract import MAX_STORED_BYTES, Problem, StoredSlice, category_of
+from everwhen.judging import SliceCheck, version_problem
 
 _SLICES: Final = (
     "SELECT slices.position, streams.name, slices.version, slices.count, slices.recorded_at,"
@@ -51,44 +50,27 @@ def structural_problems(connection: apsw.Connection) -> Iterator[Problem]:
         return
     yield from _walk(connection)
     for name, version, before in connection.execute(_STREAM_GAPS):
-        yield Problem(
-            f"stream {name!r} version {version}", f"doesn't follow on version {before} before it"
-        )
+        yield version_problem(name, version, before)
 
 
 def _walk(connection: apsw.Connection) -> Iterator[Problem]:
-    position = expected_index = 0
-    recorded_at = LONG_AGO
-    commit = b""
-    for at, stream, _version, count, moment, commit_id, first_index, body in connection.execute(
+    checking = SliceCheck()
+    for at, stream, version, count, moment, commit_id, first_index, body in connection.execute(
         _SLICES
     ):
-        where = f"position {at}"
-        if at - count != position:
-            yield Problem(where, f"a gap: its events begin behind {at - count}, not {position}")
-        if moment < recorded_at:
-            yield Problem(where, "recorded_at is earlier than that of the position before")
-        wanted = expected_index if commit_id == commit else 0
-        if first_index != wanted:
-            yield Problem(where, f"first_index is {first_index} and should be {wanted}")
+        name = stream or ""
+        yield from checking.problems(
+            StoredSlice(at, name, version, count, moment, commit_id, first_index, None, body)
+        )
         if stream is None:
-            yield Problem(where, "its stream has no name")
-        yield from _body_problems(connection, at, stream or "", count, body)
-        position, recorded_at, commit = at, moment, commit_id
-        expected_index = first_index + count
+            yield Problem(f"position {at}", "its stream has no name")
+        if checking.entries is not None:
+            yield from _index_problems(connection, at, name, checking.entries)
 
 
-def _body_problems(
-    connection: apsw.Connection, position: int, stream: str, count: int, body: bytes
+def _index_problems(
+    connection: apsw.Connection, position: int, stream: str, entries: list[Entry]
 ) -> Iterator[Problem]:
-    where = f"position {position}"
-    try:
-        entries = decode_entries(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        yield Problem(where, f"its body can't be read: {error}")
-        return
-    if len(entries) != count:
-        yield Problem(where, f"its body holds {len(entries)} events instead of {count}")
     block = block_of(position)
     wanted = {(CATEGORY, category_of(stream), block)}
     wanted.update((TYPE, entry.type, block) for entry in entries)
@@ -100,4 +82,4 @@ def _body_problems(
             (kind, name, mark),
         ).get
         if found is None:
-            yield Problem(where, f"the index has no mark for {name!r}")
+            yield Problem(f"position {position}", f"the index has no mark for {name!r}")

@@ -9,11 +9,9 @@ from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from everwhen.contract import EPOCH, from_micros, to_micros
+from everwhen.contract import EPOCH, FIRST_MICROS, LAST_MICROS, from_micros, to_micros
 
 _OFFSET: Final = re.compile(r"([+-])(\d\d):?(\d\d)")
-_LAST: Final = to_micros(datetime.max.replace(tzinfo=UTC))
-_FIRST: Final = to_micros(datetime.min.replace(tzinfo=UTC))
 
 
 def text_of(micros: int) -> str:
@@ -80,7 +78,7 @@ def _since_1970(text: str, scale: int) -> int:
             whole = round(float(text) * scale)
         except (ValueError, OverflowError) as error:
             raise ValueError(f"{text[:60]!r} is no number of seconds or milliseconds") from error
-    if not _FIRST <= whole <= _LAST:
+    if not FIRST_MICROS <= whole <= LAST_MICROS:
         raise ValueError(f"{text[:60]!r} is no time between the years 1 and 9999")
     return whole
 
@@ -94,7 +92,7 @@ def _micros(moment: datetime, text: str, zone: tzinfo | None) -> int:
         micros = to_micros(moment)
     except OverflowError as error:
         raise ValueError(f"{text!r} is out of range") from error
-    if not _FIRST <= micros <= _LAST:
+    if not FIRST_MICROS <= micros <= LAST_MICROS:
         raise ValueError(f"{text!r} is out of range")
     return micros
 
