@@ -41,7 +41,7 @@ def in_memory(column: str, value: Any) -> list[Problem]:
 def on_disk(path: Path, column: str, value: Any) -> list[Problem]:
     filled(open_store(path, clock=ManualClock())).close()
     connection = sqlite3.connect(path)
-    connection.execute(f"UPDATE slices SET {column} = ? WHERE position = 4", (value,))  # noqa: S608
+    connection.execute(f"UPDATE slices SET {column} = ? WHERE position = 4", (value,))
     connection.commit()
     connection.close()
     with open_store(path, read_only=True) as store:

@@ -31,6 +31,7 @@ from typing import Final
 
 import msgspec
 
+from everwhen.bounded import MAX_KEY_BYTES, read_file
 from everwhen.codec import encode_json
 from everwhen.contract import EncodedCommit, EncodedSlice
 from everwhen.durable import OWNER_ONLY, sync_folder, write_secret
@@ -131,7 +132,7 @@ class AuditFallback:
         with contextlib.suppress(FileExistsError):
             write_secret(path, secrets.token_hex(32).encode() + b"\n")
         try:
-            key = bytes.fromhex(Path(path).read_text("ascii"))
+            key = bytes.fromhex(read_file(path, MAX_KEY_BYTES).decode("ascii"))
         except ValueError as error:
             raise AuditFallbackError(
                 os.fspath(path), "holds no key; it is hexadecimal text, made by key_from()"

@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from everwhen.bounded import MAX_KEY_BYTES, read_file
 from everwhen.clock import Clock, system_clock
 from everwhen.durable import sync_folder, write_secret
 from everwhen.errors import ExpiredKeyError, MissingKeyError, VaultError, WrongKeyError
@@ -165,7 +166,7 @@ class KeyFile(KeyRing):
                 raise VaultError(
                     f"{self.path}: others may read this key; chmod 600 it, and think about rotating"
                 )
-            return self.path.read_text()
+            return read_file(self.path, MAX_KEY_BYTES).decode()
         except FileNotFoundError as error:
             raise MissingKeyError(
                 f"{self.path}: there is no such key file; make one with everwhen keys new"

@@ -13,6 +13,7 @@ from typing import Final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from everwhen.bounded import MAX_KEY_BYTES, read_file
 from everwhen.durable import write_secret
 from everwhen.errors import MerkleLogError
 from everwhen_verify.errors import MalformedError
@@ -47,7 +48,7 @@ def load_signer(path: str | os.PathLike[str], *, passphrase: str | None = None) 
     """The key in a file. Raises `MerkleLogError` where others can read it, or it can't be read."""
     where = Path(path)
     try:
-        mode, data = where.stat().st_mode, where.read_bytes()
+        mode, data = where.stat().st_mode, read_file(where, MAX_KEY_BYTES)
     except OSError as error:
         raise MerkleLogError(
             f"{where}: can't be read ({error.strerror}); make one with save_signer or 'everwhen "

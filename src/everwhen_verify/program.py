@@ -100,9 +100,12 @@ def _policy(policy: str, rollovers: str | None) -> Policy:
 def _bytes_of(path: str, most: int) -> bytes:
     try:
         with Path(path).open("rb") as file:
-            return file.read(most + 1)
+            data = file.read(most + 1)
     except OSError as error:
         raise _Unusable(f"{path}: {error.strerror}") from None
+    if len(data) > most:
+        raise _Unusable(f"{path}: it is larger than {most:,} bytes, the most for such a file")
+    return data
 
 
 def _record(verdict: Verdict) -> dict[str, Any]:

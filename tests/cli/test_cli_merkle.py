@@ -104,7 +104,7 @@ def test_a_proof_replaces_a_file_only_when_asked_and_as_a_whole(
     proof = shop.with_name("kept.tlog-proof")
     proof.write_text("the old one")
     refused = shell("prove", shop, 3, "--output", proof)
-    assert (refused.code, "--overwrite" in refused.err) == (66, True)
+    assert (refused.code, "--overwrite" in refused.err) == (73, True)
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -2,11 +2,15 @@
 """Importing files into a store.
 
 Somebody else's log is read whole, checked and sorted first: where anything in it is invalid,
-nothing is written. An Everwhen export is in order already. It is checked whole and then read
-again, so that it may be of any size; from a pipe, which can't be read twice, it is written as it
-comes, commit by commit.
+nothing is written. An Everwhen export is in order already. It is checked whole, against the store
+too, and then read again, so that it may be of any size; from a pipe, which can't be read twice, it
+is written as it comes, commit by commit.
 
 Commit ids follow from the content, so whatever an interrupted import has written is recognised.
+
+Others may write to the store meanwhile. Time never steps back, so from their first event on the
+file's own times can't be the ``recorded_at`` of what is left: it is recorded now, and its own times
+become ``occurred_at``.
 """
 
 from __future__ import annotations
@@ -15,14 +19,31 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import chain, islice
-from typing import Final, Literal
-
-import msgspec
+from typing import Final, get_args
+from uuid import UUID
 
 from everwhen._sync.seam import sleep
 from everwhen._sync.store import Store
 from everwhen.contract import Checkpoint, EncodedCommit, Outcome, Receipt, to_micros
-from everwhen.errors import CommitIdError, EverwhenError, InvalidCommitError
+from everwhen.errors import (
+    CommitIdError,
+    ConflictError,
+    DeclarationError,
+    EverwhenError,
+    InvalidCommitError,
+)
+from everwhen.exchange.attempts import (
+    PREFIX,
+    Attempt,
+    Future,
+    KeptTimes,
+    Times,
+    attempt_of,
+    encode,
+    import_named,
+    said_of,
+    same_content,
+)
 from everwhen.exchange.entries import (
     Entrance,
     Foreign,
@@ -31,8 +52,15 @@ from everwhen.exchange.entries import (
     sealed_again,
     settled,
 )
-from everwhen.exchange.errors import DamagedInputError, ImportFormatError
+from everwhen.exchange.errors import (
+    DamagedInputError,
+    ImportConflictError,
+    ImportedBeforeError,
+    ImportFormatError,
+    ImportTimesError,
+)
 from everwhen.exchange.formats import format_of
+from everwhen.exchange.moments import text_of
 from everwhen.exchange.records import (
     Format,
     ImportReport,
@@ -44,20 +72,15 @@ from everwhen.exchange.records import (
 )
 from everwhen.exchange.sorting import Sorter
 from everwhen.exchange.sources import Location, Source
+from everwhen.exchange.tables import Csv
 from everwhen.sealing import PERSONAL, SEALED
 
 _READ_AT_ONCE: Final = 500
 _BATCH_EVENTS: Final = 1_000
 _SAVED_EVERY: Final = 20_000
-
-Times = Literal["recorded", "occurred"]
-
-
-class _State(msgspec.Struct):
-    """What an import's checkpoint remembers. ``done`` counts commits; -1 when all are."""
-
-    times: Times
-    done: int
+_REMEMBERED: Final = 250_000
+CLOCKS_APART: Final = 5 * 60 * 1_000_000
+"""How many microseconds a file's times may lie after the store's clock: clocks differ."""
 
 
 def import_events(
@@ -67,19 +90,35 @@ def import_events(
     *,
     skip_invalid: bool = False,
     keep_reasons: int = 20,
+    times: Times = "auto",
+    future: Future = "refuse",
+    again: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> ImportReport:
     """Import a file's events; run it again to go on after an interruption.
 
     ``source`` is a path, ``"-"`` for standard input, or an open binary file. The format follows
-    from the name unless given. The events' own times become their ``recorded_at`` where the store
-    is empty or older than all of them, else their ``occurred_at``.
+    from the name unless given.
+
+    ``times`` says what the events' own times become. "recorded" is their ``recorded_at``, which
+    needs a store that is empty or older than all of them, and that nobody else writes to until
+    the import is done; "occurred" is their ``occurred_at``, with ``recorded_at`` now; "auto" is
+    the first where it is possible, and goes on with the second from where it no longer is. The
+    report says which it was. ``future`` is for times that would be ``recorded_at`` and lie more
+    than five minutes after the store's clock, as nothing could be recorded before them any more:
+    "refuse" them as invalid, take them as ``occurred_at`` ("occurred"), or as they are
+    ("recorded").
+
+    The same rows read with other options become other events. They are refused, unless ``again``.
 
     Raises `ImportFormatError` for the first invalid line or element, before anything is written;
     with ``skip_invalid`` such are left out and counted, and the first ``keep_reasons`` reported.
-    Raises `ConflictError` where an Everwhen export doesn't fit what is in the store, and
+    Raises `ImportedBeforeError`, and `ImportTimesError` where "recorded" is not possible.
+    Raises `ImportConflictError` where an Everwhen export doesn't fit what is in the store, and
     `ExchangeFileError` where the file can't be read.
     """
+    _check_choice("times", times, get_args(Times))
+    _check_choice("future", future, get_args(Future))
     chosen = format if format is not None else format_of(source)
     with closing(Source(source)) as opened:
         running = _Import(
@@ -88,10 +127,18 @@ def import_events(
             chosen,
             skip_invalid=skip_invalid,
             keep_reasons=keep_reasons,
+            times=times,
+            future=future,
+            again=again,
             progress=progress,
         )
         running.run()
     return running.report()
+
+
+def _check_choice(name: str, given: str, choices: tuple[str, ...]) -> None:
+    if given not in choices:
+        raise DeclarationError(f"{name}={given!r}: use one of {', '.join(map(repr, choices))}")
 
 
 class _Import:
@@ -105,6 +152,9 @@ class _Import:
         *,
         skip_invalid: bool,
         keep_reasons: int,
+        times: Times,
+        future: Future,
+        again: bool,
         progress: Callable[[Progress], None] | None,
     ) -> None:
         self._progress = progress
@@ -113,10 +163,16 @@ class _Import:
         self._format = format_
         self._skip_invalid = skip_invalid
         self._keep_reasons = keep_reasons
+        self._times = times
+        self._future = future
+        self._again = again
+        self._now = to_micros(store.clock())
+        self._latest = self._now + CLOCKS_APART
         self._name = ""
-        self._state = _State("recorded", 0)
-        self._events = self._written = self._repeated = self._invalid = 0
-        self._unsaved = 0
+        self._state = Attempt("recorded", 0)
+        self._content = hashlib.sha256()
+        self._events = self._written = self._repeated = self._invalid = self._late = 0
+        self._unsaved = self._our_position = 0
         self._reasons: list[Invalid] = []
         self._line = 0
 
@@ -132,6 +188,7 @@ class _Import:
             self._invalid,
             tuple(self._reasons),
             self._state.times,
+            self._late,
         )
 
     def run(self) -> None:
@@ -146,7 +203,7 @@ class _Import:
 
     def _items(self) -> Iterator[Record | RestoredCommit]:
         """The file's valid items; the others are counted, or raised."""
-        reading = self._format.read(self._source.chunks())
+        reading = self._read()
         while True:
             try:
                 item: Item | None = next(reading, None)
@@ -162,6 +219,20 @@ class _Import:
             else:
                 yield item
 
+    def _read(self) -> Iterator[Item]:
+        chunks = self._chunks()
+        first = next(chunks, b"")
+        if isinstance(self._format, Csv):
+            self._format = self._format.settled(first)
+        yield from self._format.read(chain((first,), chunks))
+
+    def _chunks(self) -> Iterator[bytes]:
+        """The file's content, of which a digest is made."""
+        self._content = hashlib.sha256()
+        for chunk in self._source.chunks():
+            self._content.update(chunk)
+            yield chunk
+
     def _refuse(self, line: int, reason: str) -> None:
         if not self._skip_invalid:
             raise ImportFormatError(self._source.name, line, reason)
@@ -174,55 +245,71 @@ class _Import:
     def _take_in(self, items: Iterator[Record | RestoredCommit]) -> None:
         entrance = Entrance(self._store._codec)
         with closing(Sorter()) as sorter:
+            first_ahead: Record | None = None
             while batch := list(islice(items, _READ_AT_ONCE)):
-                for record in batch:
-                    self._sort_in(record, entrance, sorter)
+                for item in batch:
+                    record = self._sorted_in(item, entrance, sorter)
+                    if first_ahead is None and record is not None and record.time > self._latest:
+                        first_ahead = record
                 self._tell(Progress("reading", self._source.done, self._source.total, "bytes"))
                 sleep(0)
-            digest = hashlib.sha256(self._format.identity + self._source.digest).digest()
+            identity = self._format.identity
+            digest = hashlib.sha256(identity + self._source.digest).digest()
             entrance.identify(digest)
-            self._begin(f"import:{digest.hex()[:32]}", sorter.earliest)
-            self._events = sorter.count
-            done = sorter.count if self._state.done < 0 else self._state.done
-            self._repeated = done
-            earliest = sorter.earliest
-            records = islice(sorter.sorted(), done, None)
-            while batch := list(islice(records, _BATCH_EVENTS)):
-                self._write([Foreign(record, entrance, earliest) for record in batch])
-                written = self._written + self._repeated
-                self._tell(Progress("writing", written, sorter.count, "events"))
-            self._save(-1)
+            name, content = import_named(digest), self._content.hexdigest()
+            self._decide(name, sorter.earliest, content, identity.decode(errors="replace"))
+            ahead = first_ahead is not None and self._is_refused(first_ahead.time)
+            if ahead and first_ahead is not None and not self._skip_invalid:
+                self._refuse(first_ahead.line, self._ahead(first_ahead.time))
+            self._save(self._state.done)
+            self._write_sorted(sorter, entrance)
 
-    def _sort_in(self, item: Record | RestoredCommit, entrance: Entrance, sorter: Sorter) -> None:
+    def _write_sorted(self, sorter: Sorter, entrance: Entrance) -> None:
+        done = sorter.count if self._state.done < 0 else self._state.done
+        self._repeated = done
+        self._events = sorter.count
+        earliest = sorter.earliest
+        left_out = 0
+        records = islice(sorter.sorted(), done, None)
+        while batch := list(islice(records, _BATCH_EVENTS)):
+            taken = [record for record in batch if not self._is_refused(record.time)]
+            for record in batch[len(taken) :]:  # the latest are the last
+                self._refuse(record.line, self._ahead(record.time))
+            left_out += len(batch) - len(taken)
+            if taken:
+                self._write([Foreign(record, entrance, earliest) for record in taken])
+            written = self._written + self._repeated
+            self._tell(Progress("writing", written, sorter.count, "events"))
+        self._events -= left_out
+        self._save(self._events if left_out else -1)
+
+    def _sorted_in(
+        self, item: Record | RestoredCommit, entrance: Entrance, sorter: Sorter
+    ) -> Record | None:
         if isinstance(item, RestoredCommit):
             raise TypeError("a reader gives records or commits, never both")
         reason = entrance.refusal(item)
-        if reason is None:
-            sorter.add(item)
-        else:
+        if reason is not None:
             self._refuse(item.line, reason)
+            return None
+        sorter.add(item)
+        return item
 
     # An Everwhen export
 
     def _restore(self, items: Iterator[Record | RestoredCommit]) -> None:
         if self._source.can_repeat and not self._skip_invalid:
-            for item in items:
-                if self._due(item):
-                    self._tell(Progress("reading", self._source.done, self._source.total, "bytes"))
-                    sleep(0)
+            self._check(items)
             self._source.repeat()
             items = self._items()
         batch: list[Importable] = []
         size = seen = 0
-        for item in items:
-            if not isinstance(item, RestoredCommit):
-                raise TypeError("a reader gives records or commits, never both")
-            if not self._name:
-                self._begin(f"import:{item.id.hex()}", item.recorded_at)
-            item = self._guarded(item)  # noqa: PLW2901
-            batch.append(Restored(item, keep_versions=not self._skip_invalid))
-            size += item.events
-            seen += item.events
+        for commit in self._begun(items):
+            if not seen:
+                self._save(0)
+            batch.append(Restored(self._guarded(commit), keep_versions=not self._skip_invalid))
+            size += commit.events
+            seen += commit.events
             if size >= _BATCH_EVENTS:
                 self._write(batch)
                 batch, size = [], 0
@@ -231,7 +318,35 @@ class _Import:
             self._write(batch)
         self._events = seen
         self._tell(Progress("writing", self._source.done, self._source.total, "bytes"))
-        self._save(self._state.done)
+        if seen:
+            self._save(-1)
+
+    def _check(self, items: Iterator[Record | RestoredCommit]) -> None:
+        """Raises what is wrong with the export, or with it and the store, before any writing."""
+        fit = _Fit(self._store)
+        for commit in self._begun(items):
+            self._guarded(commit)
+            if fit.is_used(commit.id):
+                reason = f"commit id {UUID(bytes=commit.id)} was used before; export it again"
+                raise ImportFormatError(self._source.name, commit.line, reason)
+            wrong = fit.problem(commit)
+            if wrong is not None:
+                raise self._conflict(wrong, commit.line)
+            if self._due(commit):
+                self._tell(Progress("reading", self._source.done, self._source.total, "bytes"))
+                sleep(0)
+
+    def _begun(self, items: Iterator[Record | RestoredCommit]) -> Iterator[RestoredCommit]:
+        """The export's commits, with what becomes of their times decided at the first."""
+        for item in items:
+            if not isinstance(item, RestoredCommit):
+                raise TypeError("a reader gives records or commits, never both")
+            if not self._name:
+                self._decide(f"{PREFIX}{item.id.hex()}", item.recorded_at)
+            if self._is_refused(item.recorded_at):
+                self._refuse(item.line, self._ahead(item.recorded_at))
+            else:
+                yield item
 
     def _guarded(self, item: RestoredCommit) -> RestoredCommit:
         """The commit, with what was exported readable encrypted again.
@@ -255,63 +370,187 @@ class _Import:
         self._unsaved = 0
         return True
 
+    # Times that lie in the future
+
+    def _is_refused(self, time: int) -> bool:
+        """Whether this time would be recorded, and lies too far ahead for that."""
+        own = self._state.times == "recorded" and self._future == "refuse"
+        return own and time > self._latest
+
+    def _ahead(self, time: int) -> str:
+        return (
+            f"its time {text_of(time)} lies after now ({text_of(self._now)}), and nothing could be "
+            f"recorded before it any more; correct it, or take such times as occurred_at with "
+            f"future='occurred' (--future occurred)"
+        )
+
     # Both
 
-    def _begin(self, name: str, earliest: int | None) -> None:
-        """Decide, once for all attempts, what becomes of the file's own times."""
+    def _decide(
+        self, name: str, earliest: int | None, content: str = "", options: str = ""
+    ) -> None:
+        """Decide, once for all attempts, what becomes of the file's own times.
+
+        Nothing is written yet. Raises `ImportedBeforeError` and `ImportTimesError`.
+        """
         self._name = name
-        self._unsaved = 0
         known = self._store.checkpoint(name)
         if known is not None:
-            self._state = msgspec.json.decode(known.data, type=_State)
+            self._state = attempt_of(known)
+            if self._times == "occurred" and self._state.times == "recorded":
+                self._state.times = "mixed"
+            is_under_way = self._state.done >= 0 and self._state.times != "recorded"
+            if self._times == "recorded" and is_under_way:
+                raise self._out_of_time()
             return
+        if content and not self._again:
+            before = same_content(self._store.checkpoints(), content)
+            if before is not None:
+                raise ImportedBeforeError(self._source.name, said_of(before, options))
         newest = (self._store.head()).recorded_at
-        fits = earliest is None or (newest is None or to_micros(newest) <= earliest)
-        if not (fits and self._store.capabilities.keeps_recorded_at):
-            self._state.times = "occurred"
-        self._save(0)
+        fits = earliest is None or newest is None or to_micros(newest) <= earliest
+        keeps = self._times != "occurred" and self._store.capabilities.keeps_recorded_at
+        if self._times == "recorded" and not (fits and keeps):
+            raise self._out_of_time()
+        times: KeptTimes = "recorded" if fits and keeps else "occurred"
+        self._state = Attempt(times, 0, content, options, self._now)
+
+    def _out_of_time(self) -> ImportTimesError:
+        why = "the store has newer events than this, so it can't be recorded at its own times"
+        if not self._store.capabilities.keeps_recorded_at:
+            why = "this store records everything now, so nothing can be recorded at its own times"
+        return ImportTimesError(self._source.name, why, self._written)
 
     def _save(self, done: int) -> None:
         self._state.done = done
         self._unsaved = 0
         position = (self._store.head()).position
-        checkpoint = Checkpoint(self._name, position, msgspec.json.encode(self._state))
+        checkpoint = Checkpoint(self._name, position, encode(self._state))
         with self._store.transaction() as transaction:
             transaction.save_checkpoint(checkpoint)
 
     def _write(self, batch: list[Importable]) -> None:
         """Write a batch in the form decided on.
 
-        A commit that can't be written in it (the store got newer events in between) or is there
-        in the other one (it was imported in other circumstances) is tried in the other form.
+        From the first commit on that can't have its own time, for the store got newer events in
+        between, all are recorded now. One that is there in the other form, from an earlier
+        attempt, is recognised in that.
         """
-        own = self._state.times == "recorded"
-        first = self._append([unit.own() if own else unit.late() for unit in batch])
-        again = [
-            i
-            for i, outcome in enumerate(first)
-            if isinstance(outcome, CommitIdError | InvalidCommitError)
-        ]
+        self._look_out(batch[0])
+        own = [self._keeps_time(unit) for unit in batch]
+        outcomes = self._append(zip(batch, own, strict=True))
+        late = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, InvalidCommitError)]
+        again = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, CommitIdError)]
+        if late and self._times != "recorded":
+            self._state.times = "mixed"
+            again += [
+                i
+                for i, outcome in enumerate(outcomes[late[0] :], late[0])
+                if not isinstance(outcome, Receipt | CommitIdError)
+            ]
+            again.sort()
         if again:
-            second = self._append([batch[i].late() if own else batch[i].own() for i in again])
-            for i, outcome in zip(again, second, strict=True):
-                if isinstance(outcome, Receipt) or not isinstance(outcome, InvalidCommitError):
-                    first[i] = outcome
-        for unit, outcome in zip(batch, first, strict=True):
-            self._count(unit, outcome)
+            for i in again:
+                own[i] = not own[i] if isinstance(outcomes[i], CommitIdError) else False
+            repeated = self._append((batch[i], own[i]) for i in again)
+            for i, outcome in zip(again, repeated, strict=True):
+                outcomes[i] = outcome
+        self._count(batch, own, outcomes)
         self._unsaved += len(batch)
-        if self._unsaved >= _SAVED_EVERY:
+        if self._state.times == "recorded" and not all(own):
+            self._state.times = "mixed"  # all that follow lie in the future, too
+        if self._unsaved >= _SAVED_EVERY or late:
             self._save(self._state.done + self._unsaved)
         else:
             sleep(0)
 
-    def _append(self, commits: Iterable[EncodedCommit]) -> list[Outcome]:
-        return list(self._store._backend.append(list(commits)))
+    def _look_out(self, next_one: Importable) -> None:
+        """Stop keeping own times where others have written: of one batch, all or none keep them.
 
-    def _count(self, unit: Importable, outcome: Outcome) -> None:
-        if isinstance(outcome, EverwhenError):
-            raise outcome
-        if outcome.repeated:
-            self._repeated += unit.events
-        else:
-            self._written += unit.events
+        Else the events of a batch that lie after what the others wrote would come before the rest.
+        """
+        if self._state.times != "recorded" or not self._our_position or next_one.time is None:
+            return
+        head = self._store.head()
+        moment = None if head.recorded_at is None else to_micros(head.recorded_at)
+        if head.position > self._our_position and moment is not None and moment > next_one.time:
+            if self._times == "recorded":
+                raise self._out_of_time()
+            self._state.times = "mixed"
+
+    def _keeps_time(self, unit: Importable) -> bool:
+        if self._state.times != "recorded":
+            return False
+        is_ahead = unit.time is not None and unit.time > self._latest
+        return self._future == "recorded" or not is_ahead
+
+    def _append(self, units: Iterable[tuple[Importable, bool]]) -> list[Outcome]:
+        commits: list[EncodedCommit] = [unit.own() if own else unit.late() for unit, own in units]
+        return list(self._store._backend.append(commits))
+
+    def _count(self, batch: list[Importable], own: list[bool], outcomes: list[Outcome]) -> None:
+        """Count what was written; then raise for the first that was not."""
+        for unit, kept, outcome in zip(batch, own, outcomes, strict=True):
+            if isinstance(outcome, EverwhenError):
+                continue
+            if outcome.repeated:
+                self._repeated += unit.events
+            else:
+                self._written += unit.events
+                self._late += 0 if kept or unit.time is None else unit.events
+                self._our_position = max(self._our_position, outcome.position)
+        for unit, kept, outcome in zip(batch, own, outcomes, strict=True):
+            if isinstance(outcome, InvalidCommitError) and kept:
+                raise self._out_of_time() from outcome
+            if isinstance(outcome, ConflictError):
+                raise self._conflict(outcome, unit.line) from outcome
+            if isinstance(outcome, EverwhenError):
+                raise outcome
+
+    def _conflict(self, error: ConflictError, line: int) -> ImportConflictError:
+        return ImportConflictError(
+            error.stream, error.expected, error.actual, self._source.name, line, self._written
+        )
+
+
+class _Fit:
+    """Whether an export's commits fit on each other and on what is in the store.
+
+    Of more streams and commits than are remembered, the append itself finds out.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._ids: set[bytes] = set()
+        self._versions: dict[str, int] = {}
+        self._is_prefix = True
+        self._is_empty: bool | None = None
+
+    def is_used(self, commit_id: bytes) -> bool:
+        """Whether another commit of the file has the id."""
+        if commit_id in self._ids:
+            return True
+        if len(self._ids) < _REMEMBERED:
+            self._ids.add(commit_id)
+        return False
+
+    def problem(self, commit: RestoredCommit) -> ConflictError | None:
+        """The first stream whose version isn't what the commit follows on; None if all are."""
+        self._is_prefix = self._is_prefix and bool(self._store._backend.stored_commit(commit.id))
+        if self._is_prefix:
+            return None
+        if self._is_empty is None:
+            self._is_empty = (self._store.head()).position == 0
+        for stream, before in commit.before:
+            at = self._versions.get(stream)
+            if at is None:
+                if len(self._versions) >= _REMEMBERED:
+                    continue
+                at = 0 if self._is_empty else self._store.version(stream)
+            if at != before:
+                return ConflictError(stream, before, at)
+            self._versions[stream] = at
+        for part in commit.slices:
+            if part.stream in self._versions:
+                self._versions[part.stream] += part.count
+        return None

@@ -27,6 +27,7 @@ from everwhen.cli.options import BranchOption, EventsOption, JsonOption, StoreAr
 from everwhen.cli.own_code import event_types
 from everwhen.cli.terminal import Output
 from everwhen.cli.views import utc
+from everwhen.contract import MAX_EVENT_BYTES
 
 _BELIEFS: Final = {"any": ANY, "none": NO_STREAM, "exists": EXISTS}
 
@@ -153,7 +154,9 @@ def _data(text: str) -> dict[str, Any]:
     """The JSON object, read strictly: what it says twice or can't mean exactly is refused."""
     where = "DATA"
     if text == "-":
-        where, text = "stdin", sys.stdin.read()
+        where, text = "stdin", sys.stdin.read(MAX_EVENT_BYTES + 1)
+        if len(text) > MAX_EVENT_BYTES:
+            raise Stop(f"stdin: an event has at most {MAX_EVENT_BYTES:,} bytes", BAD_DATA)
     try:
         found = json_.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_repeats)
     except (ValueError, RecursionError) as error:

@@ -23,6 +23,7 @@ from everwhen.dap import LaunchArguments, serve_socket, serve_stdio
 from everwhen.dap.serving import LOCAL
 from everwhen.debugging import Session
 
+_LONGEST_COMMAND: Final = 1 << 16
 _ON_TRUST: Final = frozenset({"store", "fold", "events", "compensations"})
 
 
@@ -125,10 +126,18 @@ def debug(
         commands = Commands(session, Records(out) if json else Drawing(out), about)
         moment = given_moment_of(at)
         if command or json or not (sys.stdin.isatty() and sys.stdout.isatty()):
-            lines: Iterable[str] = command or sys.stdin
+            lines: Iterable[str] = command or _script()
             done = run_script(commands, moment, lines)
             raise typer.Exit(OK if done else NO)
         interact(commands, moment)
+
+
+def _script() -> Iterator[str]:
+    """The lines of standard input, none longer than a command may be."""
+    while line := sys.stdin.readline(_LONGEST_COMMAND + 1):
+        if len(line) > _LONGEST_COMMAND:
+            raise Stop(f"stdin: a command has at most {_LONGEST_COMMAND:,} characters", USAGE)
+        yield line
 
 
 def _serve(given: LaunchArguments, port: int | None) -> int:

@@ -6,6 +6,7 @@
     65   the data is wrong: malformed input, events that don't fit their classes, or a proof,
          checkpoint or policy that can't be taken
     66   there is no such store, key or vault, the key is a wrong one, or the file is something else
+    73   the file to write exists already, and --overwrite wasn't given
     74   the medium failed: damaged, full, unreadable
     75   another process is busy with it; try again
     77   not allowed: read-only, or missing permissions
@@ -40,7 +41,7 @@ from everwhen.errors import (
     VaultError,
     WrongKeyError,
 )
-from everwhen.exchange import ExchangeFileError, ImportFormatError
+from everwhen.exchange import ExchangeFileError, ImportFormatError, OutputExistsError
 from everwhen_verify.errors import VerifyError
 
 OK: Final = 0
@@ -48,6 +49,7 @@ NO: Final = 1
 USAGE: Final = 2
 BAD_DATA: Final = 65
 NO_INPUT: Final = 66
+EXISTS: Final = 73
 MEDIUM: Final = 74
 BUSY: Final = 75
 NOT_ALLOWED: Final = 77
@@ -55,6 +57,7 @@ INTERRUPTED: Final = 130
 
 _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (ImportFormatError, BAD_DATA),
+    (OutputExistsError, EXISTS),
     (ExchangeFileError, NO_INPUT),
     (RefusedError, NO),
     (AuditFallbackError, BAD_DATA),

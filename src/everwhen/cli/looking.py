@@ -123,6 +123,7 @@ def check(store: StoreArgument, *, branch: BranchOption = None, json: JsonOption
 def _summary(store: Store, location: str, *, full: bool) -> Summary:
     head = store.head()
     path = path_of(location) if store.branch_info is None else None
+    version, size = (None, None) if path is None else _file_facts(path)
     first = next(iter(store.read(Query().limit(1))), None)
     counted = full or head.position <= _COUNTED
     streams = types = events = None
@@ -142,8 +143,8 @@ def _summary(store: Store, location: str, *, full: bool) -> Summary:
         streams=None if streams is None else streams.total(),
         first_recorded_at=None if first is None else first.recorded_at,
         last_recorded_at=head.recorded_at,
-        bytes=None if path is None else _size(path),
-        schema_version=None if path is None else _schema_version(path),
+        bytes=size,
+        schema_version=version,
         categories=None if streams is None else dict(streams.most_common()),
         types=None if types is None else dict(types.most_common()),
         capabilities=store.capabilities,
@@ -151,18 +152,14 @@ def _summary(store: Store, location: str, *, full: bool) -> Summary:
     )
 
 
-def _size(path: Path) -> int:
-    """The file and what SQLite keeps beside it."""
-    files = (path, path.with_name(f"{path.name}-wal"))
-    return sum(file.stat().st_size for file in files if file.exists())
-
-
-def _schema_version(path: Path) -> int:
+def _file_facts(path: Path) -> tuple[int, int]:
+    """The schema's version, and the bytes of all pages, wherever they are at the moment."""
     from everwhen.backends.sqlite_file import open_connection
 
     connection = open_connection(path, read_only=True, busy_timeout=1)
     try:
-        return int(connection.pragma("user_version"))
+        pages, each = connection.pragma("page_count"), connection.pragma("page_size")
+        return int(connection.pragma("user_version")), int(pages) * int(each)
     finally:
         connection.close()
 

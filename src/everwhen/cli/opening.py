@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
 from everwhen import EventTypes, KeyFile, KeyFromEnvironment, Store, Vault, open_store
+from everwhen._sync.backend import BackendWrapper, Transaction
+from everwhen._sync.embedded import EmbeddedBackend
+from everwhen.backends.memory import MemoryEngine
 from everwhen.cli.exits import NO_INPUT, USAGE, Stop
+from everwhen.contract import EncodedCommit, Outcome
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 
@@ -52,6 +56,55 @@ def existing(
             open_store(location, read_only=not write, events=events or (), vault=vault)
         )
         yield held.enter_context(existing_branch(store, branch))
+
+
+@contextmanager
+def made_when_written(location: str, *, branch: str | None = None) -> Iterator[Store]:
+    """The store at the location, to write to; where there is none, one that is made once needed.
+
+    Its file appears with the first that is written, or at the end, where all went well. Raises as
+    `existing` does.
+    """
+    path = path_of(location)
+    if path is None or path.exists() or branch is not None:
+        with existing(
+            location, branch=branch, write=True, create=branch is None, new_vault=True
+        ) as store:
+            yield store
+        return
+    with ExitStack() as held:
+        vault = given_vault(create=True)
+        if vault is not None:
+            held.enter_context(vault)
+        backend = _MadeWhenWritten(lambda: open_store(location, vault=vault))
+        yield held.enter_context(Store(backend, events=EventTypes(), vault=vault))
+        backend.make()
+
+
+class _MadeWhenWritten(BackendWrapper):
+    """An empty store in memory, until something is written: then the one that it stands for."""
+
+    def __init__(self, opening: Callable[[], Store]) -> None:
+        super().__init__(EmbeddedBackend(MemoryEngine()))
+        self._opening: Callable[[], Store] | None = opening
+
+    def make(self) -> None:
+        """Open the store, where it isn't yet."""
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            try:
+                self._inner = opening()._backend
+            except BaseException:
+                self._opening = opening
+                raise
+
+    def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        self.make()
+        return super().append(commits)
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        self.make()
+        return super().transaction()
 
 
 def give_vault(vault: str | None, key: str | None) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 import typer
 
 from everwhen import Store
+from everwhen.bounded import MAX_TRUST_BYTES, read_file
 from everwhen.cli.exits import INTERRUPTED, NO, NO_INPUT, USAGE, Stop
 from everwhen.cli.opening import existing, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
@@ -409,6 +410,6 @@ def _tiles(store: str, opened: Store, log: Path | None) -> Any:
 
 def _bytes(path: Path, what: str = "a checkpoint") -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, MAX_TRUST_BYTES)
     except OSError as error:
         raise Stop(f"{path}: {error.strerror}; name a file with {what}", NO_INPUT) from error

@@ -10,11 +10,11 @@ import msgspec
 import typer
 
 from everwhen import export_events, import_events
-from everwhen.cli.exits import USAGE, Stop
+from everwhen.cli.exits import BAD_DATA, USAGE, Stop
 from everwhen.cli.here import given_place
 from everwhen.cli.known import warn_of_unknown
 from everwhen.cli.looks import bytes_look
-from everwhen.cli.opening import existing
+from everwhen.cli.opening import existing, made_when_written
 from everwhen.cli.options import (
     AfterOption,
     BranchOption,
@@ -30,8 +30,15 @@ from everwhen.cli.progress import shown
 from everwhen.cli.reading import filtered
 from everwhen.cli.terminal import Output, counted
 from everwhen.exchange import Csv, Format, ImportReport, Xes, format_named, format_of
+from everwhen.exchange.attempts import Future, Times
 
 _ROLES: Final = ("stream", "type", "time", "occurred_at", "event_id", "tags_json", "data_json")
+
+_TIMES_LOOK: Final = {
+    "recorded": "",
+    "occurred": "; their own times are occurred_at",
+    "mixed": "; {:,} of them were recorded now, and their own times are occurred_at",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -96,11 +103,38 @@ def import_(
         list[str] | None, typer.Option(metavar="COLUMN", help="CSV: leave it out. Repeat.")
     ] = None,
     delimiter: Annotated[
-        str | None, typer.Option(metavar="CHARACTER", help="CSV: between cells.")
+        str | None,
+        typer.Option(
+            metavar="CHARACTER", help="CSV: between cells; found out among , ; and tab otherwise."
+        ),
     ] = None,
+    decimal_comma: Annotated[
+        bool, typer.Option("--decimal-comma", help="CSV: numbers are written as 1.234,5.")
+    ] = False,
     encoding: Annotated[
-        str | None, typer.Option(metavar="NAME", help="CSV: the text's encoding.")
+        str | None,
+        typer.Option(metavar="NAME", help="CSV: the text's encoding, such as latin-1 or utf-16."),
     ] = None,
+    times: Annotated[
+        Times,
+        typer.Option(
+            help="What the log's own times become: recorded_at, occurred_at, or the first where "
+            "it is possible.",
+        ),
+    ] = "auto",
+    future: Annotated[
+        Future,
+        typer.Option(
+            help="Times more than 5 minutes from now that would be recorded_at: refuse them, take "
+            "them as occurred_at, or as they are.",
+        ),
+    ] = "refuse",
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again", help="Also where the same rows were imported before, with other options."
+        ),
+    ] = False,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -108,10 +142,13 @@ def import_(
 
     Formats are JSON Lines of CloudEvents (.jsonl), CSV (.csv) and IEEE XES (.xes), each also
     compressed (.gz). A log keeps its own times where the store is empty or older than the log;
-    else they become the events' occurred_at.
+    else they become the events' occurred_at. Others may write to the store meanwhile: from their
+    first event on, what is left is recorded now, and its own times become occurred_at. With
+    --times recorded the import ends there instead.
 
     An invalid line ends the import before anything is written, unless --skip-invalid. After an
-    interruption run the same command again: it goes on, and writes nothing twice.
+    interruption run the same command again: it goes on, and writes nothing twice. Ends with exit
+    code 65 where nothing in the file is valid.
     """
     chosen = _format(file, format_)
     if isinstance(chosen, Xes) and category is not None:
@@ -129,17 +166,29 @@ def import_(
             "tags": tuple(tag_column or ()),
             "ignored": (*chosen.ignored, *(ignore or ())),
             "delimiter": delimiter or chosen.delimiter,
+            "decimal_comma": decimal_comma,
             "encoding": encoding or chosen.encoding,
         }
         chosen = msgspec.structs.replace(chosen, **given, **_roles(column or []))
     with (
-        existing(store, branch=branch, write=True, create=True, new_vault=True) as opened,
+        made_when_written(store, branch=branch) as opened,
         shown(f"Importing {file}") as progress,
     ):
         began = time.perf_counter()
-        report = import_events(opened, file, chosen, skip_invalid=skip_invalid, progress=progress)
+        report = import_events(
+            opened,
+            file,
+            chosen,
+            skip_invalid=skip_invalid,
+            times=times,
+            future=future,
+            again=again,
+            progress=progress,
+        )
         seconds = time.perf_counter() - began
     _report(Output(json=json), report, seconds)
+    if report.invalid and not report.events:
+        raise typer.Exit(BAD_DATA)
 
 
 def _roles(columns: list[str]) -> dict[str, str | None]:
@@ -166,11 +215,13 @@ def _format(file: str, name: str | None) -> Format:
 def _report(out: Output, report: ImportReport, seconds: float) -> None:
     for reason in report.reasons:
         sys.stderr.write(f"everwhen: line {reason.line}: {reason.reason}\n")
+    if more := report.invalid - len(report.reasons):
+        sys.stderr.write(f"everwhen: … {more:,} more are invalid\n")
     if out.is_terminal:
         rate = f", {report.written / seconds:,.0f} events/s" if report.written else ""
         already = f", {report.repeated:,} were there already" if report.repeated else ""
         invalid = f", {report.invalid:,} invalid ones left out" if report.invalid else ""
-        when = "" if report.times == "recorded" else "; their own times are occurred_at"
+        when = _TIMES_LOOK[report.times].format(report.late)
         out.console.print(
             f"Imported {counted(report.written, 'event')} in {seconds:.1f} s"
             f"{rate}{already}{invalid}{when}."
@@ -183,6 +234,7 @@ def _report(out: Output, report: ImportReport, seconds: float) -> None:
             "repeated": report.repeated,
             "invalid": report.invalid,
             "times": report.times,
+            "late": report.late,
         }
     )
 

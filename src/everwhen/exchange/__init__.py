@@ -1,7 +1,15 @@
 """Files in and out: CloudEvents as JSON Lines, CSV, and IEEE XES."""
 
 from everwhen.exchange.cloudevents import CloudEvents
-from everwhen.exchange.errors import ExchangeError, ExchangeFileError, ImportFormatError
+from everwhen.exchange.errors import (
+    ExchangeError,
+    ExchangeFileError,
+    ImportConflictError,
+    ImportedBeforeError,
+    ImportFormatError,
+    ImportTimesError,
+    OutputExistsError,
+)
 from everwhen.exchange.flights import Flights
 from everwhen.exchange.formats import format_named, format_of
 from everwhen.exchange.records import ExportReport, Format, ImportReport, Invalid, Progress
@@ -16,9 +24,13 @@ __all__ = [
     "ExportReport",
     "Flights",
     "Format",
+    "ImportConflictError",
     "ImportFormatError",
     "ImportReport",
+    "ImportTimesError",
+    "ImportedBeforeError",
     "Invalid",
+    "OutputExistsError",
     "Progress",
     "Xes",
     "format_named",

@@ -9,6 +9,7 @@ that an import can be repeated after an interruption, at any point, and writes n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -23,17 +24,25 @@ from everwhen.contract import (
     EncodedCommit,
     EncodedSlice,
     from_micros,
+    to_micros,
 )
 from everwhen.decisions import closed_command, moved_command
 from everwhen.errors import EverwhenError, InvalidEventError, SealedError
 from everwhen.events import NewEvent, UnknownEvent
-from everwhen.exchange.moments import text_of
+from everwhen.exchange.moments import micros_of, text_of
 from everwhen.exchange.records import UNTIMED, Record, RestoredCommit, RestoredEntry
 from everwhen.metadata import NO_METADATA, CommitMetadata, current_metadata
 from everwhen.sealing import Sealing
-from everwhen.validation import check_stream, check_tags, check_text, check_type_name
+from everwhen.validation import (
+    check_recorded_at,
+    check_stream,
+    check_tags,
+    check_text,
+    check_type_name,
+)
 
 _ORDINAL_BITS: Final = 40
+_decode_moment: Final = msgspec.json.Decoder(datetime).decode
 _decode_metadata: Final = msgspec.json.Decoder(CommitMetadata).decode
 
 
@@ -45,6 +54,14 @@ class _Extra(msgspec.Struct, omit_defaults=True, gc=False):
     extras: msgspec.Raw | None = None
 
 
+def reads_back(moment: str) -> bool:
+    """Whether the text is a moment, and stored events that say it can be read."""
+    try:
+        return to_micros(_decode_moment(encode_json(moment))) == micros_of(moment)
+    except (ValueError, OverflowError, msgspec.DecodeError):
+        return False
+
+
 def uuid8(digest: bytes) -> int:
     """A UUID version 8 (RFC 9562) out of the first 16 bytes of a digest, as a number."""
     bits = int.from_bytes(digest[:16], "big")
@@ -52,9 +69,11 @@ def uuid8(digest: bytes) -> int:
 
 
 class Importable(Protocol):
-    """A commit on its way into a store."""
+    """A commit on its way into a store: where it begins in the file, and its own time, if any."""
 
     events: int
+    line: int
+    time: int | None
 
     def own(self) -> EncodedCommit:
         """With the source's time as ``recorded_at``."""
@@ -110,6 +129,8 @@ class Restored:
 
     def __init__(self, commit: RestoredCommit, *, keep_versions: bool) -> None:
         self.events = commit.events
+        self.line = commit.line
+        self.time: int | None = commit.recorded_at
         self.commit = commit
         self._expected = commit.before if keep_versions else ()
 
@@ -175,21 +196,22 @@ class Foreign:
     events = 1
 
     def __init__(self, record: Record, entrance: Entrance, earliest: int | None) -> None:
+        self.line = record.line
+        self.time = earliest if record.time == UNTIMED else record.time
         self._record = record
         self._entrance = entrance
-        self._time = earliest if record.time == UNTIMED else record.time
 
     def own(self) -> EncodedCommit:
         """With its own time as ``recorded_at``."""
         record = self._record
-        return self._entrance.commit(record, record.occurred_at, self._time)
+        return self._entrance.commit(record, record.occurred_at, self.time)
 
     def late(self) -> EncodedCommit:
         """With its own time as ``occurred_at``."""
         record = self._record
         occurred_at = record.occurred_at
-        if occurred_at is None and self._time is not None:
-            occurred_at = text_of(self._time)
+        if occurred_at is None and self.time is not None:
+            occurred_at = text_of(self.time)
         return self._entrance.commit(record, occurred_at, None)
 
 
@@ -219,6 +241,12 @@ class Entrance:
                 check_tags(record.tags, record.type)
             if record.event_id is not None:
                 check_text(record.event_id, "event id")
+            if not 0 < record.schema_version < 1 << 31:
+                return f"{record.schema_version} is no schema version; use a number from 1"
+            if record.time != UNTIMED:
+                check_recorded_at(record.time)
+            if record.occurred_at is not None and not reads_back(record.occurred_at):
+                return f"occurred_at {record.occurred_at!r} is no ISO 8601 time with a zone"
             if self._direct:
                 size = len(record.data) + len(record.extras or b"")
                 if size > MAX_EVENT_BYTES - 8_192:

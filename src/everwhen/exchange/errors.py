@@ -3,12 +3,19 @@
 EverwhenError
 └── ExchangeError
     ├── ImportFormatError       the content breaks a rule of its format; names file and line
+    ├── ImportedBeforeError     the same rows are in the store already, read with other options
+    ├── ImportTimesError        its own times can't be kept, for the store has newer events
     └── ExchangeFileError       the file itself can't be read or written
+        └── OutputExistsError   it is there already, and is not to be replaced
+
+ConflictError
+└── ImportConflictError         a stream of an Everwhen export is not where it was when exported
 """
 
 from __future__ import annotations
 
-from everwhen.errors import EverwhenError
+from everwhen.contract import ExpectedVersion
+from everwhen.errors import ConflictError, EverwhenError
 
 
 class ExchangeError(EverwhenError):
@@ -29,6 +36,77 @@ class ImportFormatError(ExchangeError):
         return type(self), (self.file, self.line, self.reason)
 
 
+class ImportedBeforeError(ExchangeError):
+    """The same rows were imported before, with other options: they would be in the store twice.
+
+    Nothing was written.
+    """
+
+    def __init__(self, file: str, reason: str) -> None:
+        self.file = file
+        self.reason = reason
+        super().__init__(
+            f"{file}: {reason}; to go on with that import, repeat its options, and to take the "
+            f"rows in once more, import with again=True (--again)"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.file, self.reason)
+
+
+class ImportTimesError(ExchangeError):
+    """With ``times="recorded"``: the store has newer events, so own times can't be kept.
+
+    ``written`` events were written by this import, and stay; running it again goes on after them.
+    """
+
+    def __init__(self, file: str, reason: str, written: int) -> None:
+        self.file = file
+        self.reason = reason
+        self.written = written
+        super().__init__(
+            f"{file}: {reason}; {written:,} events were written: import it with times='occurred' "
+            f"(--times occurred), or into a store of its own"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.file, self.reason, self.written)
+
+
+class ImportConflictError(ConflictError):
+    """A stream of an Everwhen export is at another version in the store than in the export.
+
+    ``line`` is where the commit begins in the file. ``written`` events of other commits were
+    written by this import, and stay.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        expected: ExpectedVersion,
+        actual: int,
+        file: str,
+        line: int,
+        written: int,
+    ) -> None:
+        super().__init__(stream, expected, actual)
+        self.file = file
+        self.line = line
+        self.written = written
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file}, line {self.line}: the commit follows on version {self.expected} of "
+            f"stream {self.stream!r}, which is at version {self.actual} here; {self.written:,} "
+            f"events were written: import the export into an empty store, or into one that "
+            f"nobody else has added to these streams of"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        given = (self.stream, self.expected, self.actual, self.file, self.line, self.written)
+        return type(self), given
+
+
 class ExchangeFileError(ExchangeError):
     """The file can't be opened, read or written."""
 
@@ -39,6 +117,10 @@ class ExchangeFileError(ExchangeError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.file, self.reason)
+
+
+class OutputExistsError(ExchangeFileError):
+    """The file to write is there already, and nobody said that it may be replaced."""
 
 
 class DamagedInputError(Exception):

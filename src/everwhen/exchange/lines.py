@@ -10,42 +10,57 @@ from everwhen.exchange.errors import DamagedInputError
 MAX_LINE_BYTES: Final = 48 << 20
 """Enough for the largest event, with its text escaped."""
 
+_ENDLESS_BYTES: Final = 1 << 30
 _UTF8_MARK: Final = b"\xef\xbb\xbf"
 _OTHER_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 def lines(
-    chunks: Iterator[bytes], limit: int = MAX_LINE_BYTES
+    chunks: Iterator[bytes],
+    limit: int = MAX_LINE_BYTES,
+    *,
+    marked: str = "convert it to UTF-8",
 ) -> Iterator[tuple[int, bytes | None]]:
-    """Each line with its number, from 1; None for a line that is too long to be kept.
+    """Each line with its number, from 1; None, as soon as that is known, for one that is too long.
 
     Lines end at a line feed; a carriage return before it stays. Raises `DamagedInputError` for
-    UTF-16 and UTF-32.
+    UTF-16 and UTF-32, where ``marked`` says what to do, and for a line that doesn't seem to end.
     """
     number = 1
     held: list[bytes] = []
     size = 0
-    first = True
-    for chunk in chunks:
-        if first:
-            first = False
-            if chunk.startswith(_OTHER_MARKS):
-                raise DamagedInputError("the text is UTF-16 or UTF-32; convert it to UTF-8", 1)
-            *whole, rest = chunk.removeprefix(_UTF8_MARK).split(b"\n")
-        else:
-            *whole, rest = chunk.split(b"\n")
+    for chunk in _unmarked(chunks, marked):
+        *whole, rest = chunk.split(b"\n")
         for end in whole:
-            line: bytes | None = end
-            if held:
-                line = None if size + len(end) > limit else b"".join([*held, end])
-                held, size = [], 0
-            yield number, line
+            if size <= limit:  # else it was told already
+                line = b"".join([*held, end]) if held else end
+                yield number, line if len(line) <= limit else None
+            held, size = [], 0
             number += 1
-        if rest:
-            size += len(rest)
-            if size > limit:
-                held = [b""]  # what was too long is dropped, not collected
-            else:
-                held.append(rest)
+        if not rest:
+            continue
+        size += len(rest)
+        held.append(rest)
+        if size > limit:
+            held = []
+            if size - len(rest) <= limit:
+                yield number, None
+            _check_end(size, number)
     if held:
-        yield number, None if size > limit else b"".join(held)
+        yield number, b"".join(held)
+
+
+def _unmarked(chunks: Iterator[bytes], marked: str) -> Iterator[bytes]:
+    """The chunks without the mark that some programs put at the beginning of UTF-8."""
+    first = next(chunks, b"")
+    if first.startswith(_OTHER_MARKS):
+        raise DamagedInputError(f"the text is UTF-16 or UTF-32; {marked}", 1)
+    yield first.removeprefix(_UTF8_MARK)
+    yield from chunks
+
+
+def _check_end(size: int, number: int) -> None:
+    if size > _ENDLESS_BYTES:
+        raise DamagedInputError(
+            f"the line goes on for more than {_ENDLESS_BYTES >> 20:,} MiB; is this a text?", number
+        )

@@ -14,6 +14,10 @@ from everwhen.contract import EPOCH, FIRST_MICROS, LAST_MICROS, from_micros, to_
 _OFFSET: Final = re.compile(r"([+-])(\d\d):?(\d\d)")
 
 
+class ZoneMissingError(ValueError):
+    """A time that doesn't say its zone, where none is assumed."""
+
+
 def text_of(micros: int) -> str:
     """The moment in ISO 8601, in UTC."""
     return from_micros(micros).isoformat().replace("+00:00", "Z")
@@ -86,7 +90,7 @@ def _since_1970(text: str, scale: int) -> int:
 def _micros(moment: datetime, text: str, zone: tzinfo | None) -> int:
     if moment.tzinfo is None:
         if zone is None:
-            raise ValueError(f"{text!r} has no time zone; say which one is meant")
+            raise ZoneMissingError(f"{text!r} has no time zone; say which one is meant")
         moment = moment.replace(tzinfo=zone)
     try:
         micros = to_micros(moment)
@@ -97,4 +101,4 @@ def _micros(moment: datetime, text: str, zone: tzinfo | None) -> int:
     return micros
 
 
-__all__ = ["EPOCH", "micros_of", "reader_of", "text_of", "zone_named"]
+__all__ = ["EPOCH", "ZoneMissingError", "micros_of", "reader_of", "text_of", "zone_named"]

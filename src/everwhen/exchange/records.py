@@ -101,7 +101,9 @@ class ImportReport(msgspec.Struct, frozen=True):
     ``events`` counts the valid events of the file: ``written`` are new in the store, ``repeated``
     were there from an earlier, interrupted import. ``invalid`` counts what was left out, and
     ``reasons`` has the first few. ``times`` says what became of the file's own times: they are
-    the events' ``recorded_at`` ("recorded") or their ``occurred_at`` ("occurred").
+    the events' ``recorded_at`` ("recorded"), their ``occurred_at`` ("occurred"), or the one for
+    some and the other for the rest ("mixed"). ``late`` counts the events among ``written`` that
+    were recorded now, with their own time as ``occurred_at``.
     """
 
     events: int
@@ -109,7 +111,8 @@ class ImportReport(msgspec.Struct, frozen=True):
     repeated: int
     invalid: int
     reasons: tuple[Invalid, ...]
-    times: Literal["recorded", "occurred"]
+    times: Literal["recorded", "occurred", "mixed"]
+    late: int = 0
 
 
 class ExportReport(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from everwhen.metadata import CommitMetadata
 from everwhen.validation import check_stream, check_tags, check_text, check_type_name
 
 MAX_COMMIT_BYTES: Final = 1 << 30
+_LINE_COST: Final = 256
 _KNOWN: Final = {"specversion", "id", "type", "subject", "time", "data", "data_base64"}
 _JSON: Final = b'"application/json"'
 
@@ -156,7 +157,7 @@ class _Restoring:
         self._size = 0
         self._broken: str | None = None
         self._position = 0
-        self._recorded_at = -(1 << 62)
+        self._recorded_at: int | None = None
         self._recorded_text = ""
 
     def take(self, number: int, line: _Line) -> Iterator[Item]:
@@ -168,7 +169,7 @@ class _Restoring:
         if self._lines and self._lines[-1][1].ewcommit != line.ewcommit:
             yield from self.end()
         self._lines.append((number, line))
-        self._size += len(bytes(line.data)) + len(line.ewextras)
+        self._size += _LINE_COST + len(bytes(line.data)) + len(line.ewextras) + len(line.ewtags)
         if self._size > MAX_COMMIT_BYTES:
             yield from self._refused("the commit is larger than 1 GiB", line.ewcommit)
         elif line.ewlast:
@@ -200,7 +201,7 @@ class _Restoring:
     def _commit(self) -> RestoredCommit:
         number, first = self._lines[0]
         part = first.ewpart
-        own_id = UUID(first.ewcommit).bytes
+        own_id = _uuid(first.ewcommit or "")
         recorded_at = self._time_of(first)
         before: dict[str, int] = {}
         versions: dict[str, int] = {}
@@ -212,7 +213,7 @@ class _Restoring:
         for _, line in self._lines:
             entry = _entry(line, part=part)
             version = _number(line.ewversion, "version")
-            if line.recordedtime != first.recordedtime or line.ewpart != part:
+            if _common(line) != _common(first):
                 raise _BrokenError("the commit's lines contradict each other; export it again")
             if entry.stream != stream and entry.stream in before:
                 raise _BrokenError(f"stream {entry.stream!r} is torn apart within the commit")
@@ -237,9 +238,11 @@ class _Restoring:
         )
 
     def _time_of(self, first: _Line) -> int:
-        if first.recordedtime != self._recorded_text:
+        if self._recorded_at is None or first.recordedtime != self._recorded_text:
+            if not first.recordedtime:
+                raise _BrokenError("recordedtime is missing; export it again")
             recorded_at = micros_of(first.recordedtime)
-            if recorded_at < self._recorded_at:
+            if self._recorded_at is not None and recorded_at < self._recorded_at:
                 raise _BrokenError(
                     f"recordedtime {first.recordedtime} steps back; keep the lines' order"
                 )
@@ -263,6 +266,19 @@ class _Restoring:
                     f"{name} is {found} and should be {due}: the commit lacks lines, or they are "
                     f"in the wrong order; export it again"
                 )
+
+
+def _common(line: _Line) -> tuple[object, ...]:
+    """What all lines of a commit have to say alike."""
+    return (
+        line.recordedtime,
+        line.ewpart,
+        line.causationid,
+        line.correlationid,
+        line.ewuser,
+        line.ewsource,
+        line.ewcommitextras,
+    )
 
 
 def _entry(line: _Line, *, part: bool) -> RestoredEntry:
@@ -291,8 +307,15 @@ def _entry(line: _Line, *, part: bool) -> RestoredEntry:
     return RestoredEntry(stream, line.type, line.ewschema, data, tags, own_id, occurred_at, extras)
 
 
+def _uuid(text: str) -> bytes:
+    try:
+        return UUID(text).bytes
+    except ValueError as error:
+        raise _BrokenError(f"ewcommit {text[:60]!r} is no UUID; export it again") from error
+
+
 def _number(text: str, what: str) -> int:
-    if not (0 < len(text) < 20 and text.isascii() and text.isdigit()) or text == "0":
+    if not (0 < len(text) < 19 and text.isascii() and text.isdigit()) or not int(text):
         raise _BrokenError(f"{text[:40]!r} is no {what}; export it again")
     return int(text)
 

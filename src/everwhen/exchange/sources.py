@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, TypeAlias, cast
 
-from everwhen.exchange.errors import DamagedInputError, ExchangeFileError
+from everwhen.exchange.errors import DamagedInputError, ExchangeFileError, OutputExistsError
 
 Location: TypeAlias = str | os.PathLike[str] | BinaryIO
 
@@ -165,8 +165,8 @@ def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
 class Target:
     """A file that is being exported: it takes its name only once it is complete.
 
-    Raises `ExchangeFileError` where it exists already and ``overwrite`` is not given, or can't be
-    written.
+    Raises `OutputExistsError` where it exists already and ``overwrite`` is not given, and another
+    `ExchangeFileError` where it can't be written.
     """
 
     def __init__(self, location: Location, *, overwrite: bool) -> None:
@@ -186,7 +186,7 @@ class Target:
         if self._path.is_dir():
             raise ExchangeFileError(self.name, "this is a folder; name a file in it")
         if self._path.exists() and not overwrite:
-            raise ExchangeFileError(
+            raise OutputExistsError(
                 self.name, "it exists already; give another name, or --overwrite"
             )
         if self.name.endswith(".gz"):

@@ -7,20 +7,25 @@ become the event's data.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
 
 from everwhen.codec import encode_json
 from everwhen.contract import to_micros
+from everwhen.exchange.entries import reads_back
 from everwhen.exchange.errors import DamagedInputError, ExchangeFileError
 from everwhen.exchange.lines import MAX_LINE_BYTES, lines
-from everwhen.exchange.moments import micros_of, reader_of, text_of, zone_named
+from everwhen.exchange.moments import ZoneMissingError, micros_of, reader_of, text_of, zone_named
 from everwhen.exchange.records import UNTIMED, Invalid, Item, Record, Text
 from everwhen.recorded import RecordedEvent
 
@@ -36,6 +41,8 @@ COLUMNS: Final = (
     "tags",
     "data",
 )
+_DELIMITERS: Final = (",", ";", "\t")
+_WITH_COMMA: Final = re.compile(r"\s*([+-]?)(\d{1,3}(?:\.\d{3})+|\d*)(?:,(\d*))?\s*")
 _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 _BOOLEANS: Final = {
     "true": True,
@@ -44,6 +51,15 @@ _BOOLEANS: Final = {
     "no": False,
     "1": True,
     "0": False,
+}
+
+
+_ANSWERS: Final = {
+    "stream": "say which one it is with --column stream=NAME",
+    "type": "say which one it is with --column type=NAME, or one --type for all with --every-type",
+    "time": "say which one it is with --column time=NAME, or --column time= if it has none",
+    "tags": "correct the name, or add the column",
+    "data": "correct the name, or add the column",
 }
 
 
@@ -57,8 +73,12 @@ class Csv(msgspec.Struct, frozen=True, kw_only=True):
 
     ``occurred_at``, ``event_id``, ``schema_version``, ``tags_json`` and ``data_json`` are columns
     of that role where the file has them. A column in ``tags`` tags its events ``column:cell``.
-    ``integers``, ``floats``, ``booleans`` and ``json`` are columns whose cells are no text.
+    ``integers``, ``floats``, ``booleans`` and ``json`` are columns whose cells are no text; with
+    ``decimal_comma``, whole and other numbers are written as ``1.234,5`` or ``1234,5``.
     ``ignored`` are left out, and so are empty cells unless ``empty_as_null``.
+
+    ``delimiter`` stands between cells; where it is None, that is whichever of ``,``, ``;`` and tab
+    fits the header. ``encoding`` is a name that Python knows, such as ``latin-1`` or ``utf-16``.
 
     ``guard_formulas`` puts a ``'`` before exported cells that a spreadsheet would execute; such a
     file is for reading by people, and doesn't import as it was.
@@ -83,9 +103,10 @@ class Csv(msgspec.Struct, frozen=True, kw_only=True):
     booleans: tuple[str, ...] = ()
     json: tuple[str, ...] = ()
     empty_as_null: bool = False
-    delimiter: str = ","
+    delimiter: str | None = None
     encoding: str = "utf-8"
     guard_formulas: bool = False
+    decimal_comma: bool = False
 
     @property
     def name(self) -> str:
@@ -95,7 +116,25 @@ class Csv(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def identity(self) -> bytes:
         """The whole mapping: read otherwise, the same file is another log."""
-        return b"csv" + msgspec.json.encode(self)
+        chosen = msgspec.to_builtins(self)
+        chosen["delimiter"] = self.delimiter or _DELIMITERS[0]
+        if not self.decimal_comma:  # as it was before that could be chosen: ids rest on it
+            del chosen["decimal_comma"]
+        return b"csv" + msgspec.json.encode(chosen)
+
+    def settled(self, beginning: bytes) -> Csv:
+        """The same, with a delimiter: the one that fits the header at the beginning of a file."""
+        if self.delimiter is not None:
+            return self
+        header = next(iter(_decoded((beginning,), self.encoding)), b"").split(b"\n", 1)[0]
+        text = header.decode(errors="replace").strip("\ufeff\r")
+        wanted = {self.stream, self.type, self.time}
+
+        def fits(delimiter: str) -> tuple[int, int]:
+            cells = text.split(delimiter)
+            return len(wanted.intersection(cell.strip('"') for cell in cells)), len(cells)
+
+        return msgspec.structs.replace(self, delimiter=max(_DELIMITERS, key=fits))
 
     def text(self, *, part: bool) -> Text:
         """Rows; a selection of a commit's events needs no mark."""
@@ -107,9 +146,9 @@ class Csv(msgspec.Struct, frozen=True, kw_only=True):
         text = _Text(chunks, self.encoding)
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
         try:
-            reader = csv.reader(text, delimiter=self.delimiter, strict=True)
+            reader = csv.reader(text, delimiter=self.delimiter or _DELIMITERS[0], strict=True)
         except (TypeError, ValueError) as error:
-            raise ExchangeFileError(self.delimiter, f"no delimiter: {error}") from error
+            raise ExchangeFileError(str(self.delimiter), f"no delimiter: {error}") from error
         try:
             header = next(reader, None)
             if header is None:
@@ -136,12 +175,10 @@ class _Text:
     """Decoded lines for the csv reader, with a bound on how long a row may be."""
 
     def __init__(self, chunks: Iterator[bytes], encoding: str) -> None:
-        try:
-            "".encode(encoding)
-        except LookupError as error:
-            raise ExchangeFileError(encoding, "no such encoding; use utf-8, or latin-1") from error
-        self._lines = lines(chunks)
-        self._encoding = encoding
+        self._is_utf8 = _is_utf8(encoding)
+        self._lines = lines(
+            _decoded(chunks, encoding), marked="say --encoding utf-16, or whichever it is"
+        )
         self._size = 0
         self.number = 0
 
@@ -153,7 +190,8 @@ class _Text:
         self._size += len(line) if line is not None else MAX_LINE_BYTES + 1
         if line is None or self._size > MAX_LINE_BYTES:
             raise DamagedInputError("a row is too long; is a quote missing?", self.number)
-        return line.decode(self._encoding, "surrogateescape") + "\n"
+        how = "surrogateescape" if self._is_utf8 else "surrogatepass"
+        return line.decode("utf-8", how) + "\n"
 
     def row(self, reader: Iterator[list[str]]) -> tuple[int, list[str]] | None:
         """The next row and the line on which it begins; None at the end."""
@@ -161,6 +199,38 @@ class _Text:
         line = self.number + 1
         cells = next(reader, None)
         return None if cells is None else (line, cells)
+
+
+def _is_utf8(encoding: str) -> bool:
+    """Raises `ExchangeFileError` for what is no encoding of text."""
+    try:
+        "".encode(encoding)
+        return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig", "ascii"}
+    except (LookupError, ValueError) as error:
+        raise ExchangeFileError(
+            encoding, "no such encoding; use utf-8, latin-1 or utf-16, say"
+        ) from error
+
+
+def _decoded(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    """The text in UTF-8, so that its lines can be found whatever encoding it has.
+
+    What isn't valid in its encoding stays as surrogates, to be refused with its row.
+    """
+    if _is_utf8(encoding):
+        yield from chunks
+        return
+    decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
+    number = 1
+    try:
+        for chunk in chain(chunks, (None,)):
+            text = decoder.decode(chunk or b"", chunk is None)
+            number += text.count("\n")
+            yield text.encode("utf-8", "surrogatepass")
+    except UnicodeError as error:
+        raise DamagedInputError(
+            f"the text is not {encoding} from here on ({error}); say --encoding", number
+        ) from error
 
 
 class _Mapping:
@@ -177,9 +247,8 @@ class _Mapping:
         if chosen.constant_type is None:
             self._type = self._required(chosen.type, "type")
         self._time = None if chosen.time is None else self._required(chosen.time, "time")
-        self._micros = reader_of(
-            chosen.time_format, None if chosen.time_zone is None else zone_named(chosen.time_zone)
-        )
+        self._zone = None if chosen.time_zone is None else zone_named(chosen.time_zone)
+        self._micros = reader_of(chosen.time_format, self._zone)
         self._occurred_at = self._optional(chosen.occurred_at)
         self._event_id = self._optional(chosen.event_id)
         self._schema_version = self._optional(chosen.schema_version)
@@ -192,7 +261,7 @@ class _Mapping:
         if column not in self._header:
             raise DamagedInputError(
                 f"no column is named {column!r}, for the {role}; the file has "
-                f"{', '.join(map(repr, self._header))}: say which one it is",
+                f"{', '.join(map(repr, self._header))}: {_ANSWERS[role]}",
                 1,
             )
         return self._header.index(column)
@@ -204,8 +273,8 @@ class _Mapping:
         chosen = self._chosen
         readers: dict[str, Callable[[str], Any]] = {}
         for names, reader in (
-            (chosen.integers, _integer),
-            (chosen.floats, _number),
+            (chosen.integers, _integer_with_comma if chosen.decimal_comma else _integer),
+            (chosen.floats, _number_with_comma if chosen.decimal_comma else _number),
             (chosen.booleans, _boolean),
             (chosen.json, _json),
         ):
@@ -239,7 +308,7 @@ class _Mapping:
         if chosen.category is not None:
             stream = f"{chosen.category}-{stream}"
         return Record(
-            time=UNTIMED if self._time is None else self._micros(cells[self._time]),
+            time=UNTIMED if self._time is None else self._time_of(cells[self._time]),
             ordinal=ordinal,
             line=line,
             stream=stream,
@@ -256,11 +325,29 @@ class _Mapping:
         """An optional column's cell; None where it is empty."""
         return (cells[column] or None) if column is not None else None
 
+    def _time_of(self, cell: str) -> int:
+        try:
+            return self._micros(cell)
+        except ZoneMissingError as error:
+            raise ValueError(f"column {self._chosen.time!r}: {error}, with --time-zone") from error
+        except ValueError as error:
+            raise ValueError(
+                f"column {self._chosen.time!r}: {error}; say how times are written with "
+                f"--time-format"
+            ) from error
+
     def _occurred(self, cells: list[str]) -> str | None:
         cell = self._cell(cells, self._occurred_at)
-        if cell is not None:
-            micros_of(cell)
-        return cell
+        if cell is None or reads_back(cell):
+            return cell
+        try:
+            micros_of(cell, self._zone)
+        except ZoneMissingError as error:
+            raise ValueError(
+                f"column {self._chosen.occurred_at!r}: {error}, with --time-zone"
+            ) from error
+        moment = datetime.fromisoformat(cell)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=self._zone)).isoformat()
 
     def _tags_of(self, cells: list[str]) -> tuple[str, ...]:
         tags: list[str] = []
@@ -293,7 +380,8 @@ class _Mapping:
             return encode_json(data)
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"the text is not {self._chosen.encoding}; say which encoding it has"
+                f"the text is not {self._chosen.encoding}; say which encoding it has, with "
+                f"--encoding"
             ) from error
 
 
@@ -340,6 +428,20 @@ def _number(cell: str) -> float:
     return number
 
 
+def _integer_with_comma(cell: str) -> int:
+    number = _number_with_comma(cell)
+    if not number.is_integer() or "," in cell:
+        raise ValueError(f"{cell[:60]!r} is no whole number")
+    return _integer(cell.replace(".", ""))
+
+
+def _number_with_comma(cell: str) -> float:
+    match = _WITH_COMMA.fullmatch(cell)
+    if match is None or not (match[2] or match[3]):
+        raise ValueError(f"{cell[:60]!r} is no number with a decimal comma, such as 1.234,5")
+    return _number(f"{match[1]}{match[2].replace('.', '') or 0}.{match[3] or 0}")
+
+
 def _boolean(cell: str) -> bool:
     try:
         return _BOOLEANS[cell.strip().lower()]
@@ -364,7 +466,9 @@ class CsvText:
     def of(self, events: Iterable[RecordedEvent[Any]]) -> bytes:
         """The text of events that follow on those before."""
         out = io.StringIO()
-        writer = csv.writer(out, delimiter=self._format.delimiter, lineterminator="\n")
+        writer = csv.writer(
+            out, delimiter=self._format.delimiter or _DELIMITERS[0], lineterminator="\n"
+        )
         if not self._begun:
             self._begun = True
             writer.writerow(COLUMNS)
