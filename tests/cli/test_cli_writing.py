@@ -12,7 +12,7 @@ from tests.cli.everwhen_shell import Shell
 from tests.exchange.test_xes import LOG
 from tests.patience import PATIENCE_SECONDS
 
-from everwhen import Query, StorageError, open_store
+from everwhen import Query, StorageError, UnknownEvent, open_store
 
 
 def test_append_tells_what_it_wrote(shell: Shell) -> None:
@@ -178,3 +178,82 @@ def test_an_import_that_is_interrupted_goes_on(shell: Shell) -> None:
     with open_store(path, read_only=True) as store:
         assert store.head().position == 120_000
         assert store.check() == []
+
+
+AHEAD = "stream,type,recorded_at\na,T,2026-01-02T00:00:00Z\na,T,2185-05-26T00:00:00Z\n"
+
+
+def test_an_import_that_fails_leaves_no_store(shell: Shell) -> None:
+    Path("ahead.csv").write_text(AHEAD)
+    Path("none.csv").write_text("stream,type,recorded_at\n")
+    for words, code in (
+        (("ahead.csv",), 65),
+        (("none.csv", "--column", "stream=nope"), 65),
+        (("missing.csv",), 66),
+        (("none.csv", "--branch", "b"), 66),
+        (("ahead.csv", "--times", "soon"), 2),
+    ):
+        assert shell("import", "new.db", *words).code == code, words
+        assert list(Path().glob("new.db*")) == [], words
+    assert shell("import", "new.db", "none.csv").code == 0
+    assert Path("new.db").exists(), "an empty log makes an empty store"
+    assert shell("info", "new.db", "--json").records[0]["events"] == 0
+
+
+def test_times_that_lie_in_the_future(shell: Shell) -> None:
+    Path("ahead.csv").write_text(AHEAD)
+    refused = shell("import", "new.db", "ahead.csv")
+    assert (refused.code, "line 3" in refused.err, "--future occurred" in refused.err) == (
+        65,
+        True,
+        True,
+    )
+    taken = shell("import", "new.db", "ahead.csv", "--future", "occurred", "--json").records[0]
+    assert (taken["written"], taken["times"], taken["late"]) == (2, "mixed", 1)
+    other = shell("import", "new.db", "ahead.csv", "--category", "c", "--future", "occurred")
+    assert (other.code, "category was None and is 'c'" in other.err) == (1, True)
+    again = shell(
+        "import", "new.db", "ahead.csv", "--category", "c", "--future", "occurred", "--again"
+    )
+    assert again.code == 0
+
+
+def test_where_nothing_is_valid(shell: Shell) -> None:
+    Path("bad.csv").write_text("stream,type,recorded_at\n" + "a,T,yesterday\n" * 1_234)
+    done = shell("import", "new.db", "bad.csv", "--skip-invalid")
+    assert done.code == 65
+    assert "… 1,214 more are invalid" in done.err
+
+
+def test_a_table_of_a_european_spreadsheet(shell: Shell) -> None:
+    text = "zähler;wann;kwh\nm1;01.03.2026 08:00;1.234,5\n"
+    Path("m.csv").write_bytes(text.encode("utf-16"))
+    done = shell(
+        "import", "m.db", "m.csv", "--encoding", "utf-16", "--decimal-comma",
+        "--column", "stream=zähler", "--column", "time=wann", "--every-type", "Read",
+        "--time-format", "%d.%m.%Y %H:%M", "--time-zone", "UTC", "--number", "kwh",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    with open_store("m.db") as store:
+        (event,) = store.read()
+        assert (event.stream, event.data) == ("m1", {"kwh": 1234.5})
+
+
+def test_a_file_that_is_not_to_be_replaced(shell: Shell, shop: Path) -> None:
+    assert shell("export", shop, "out.jsonl").code == 0
+    refused = shell("export", shop, "out.jsonl")
+    assert (refused.code, "--overwrite" in refused.err) == (73, True)
+    assert shell("export", shop, "out.jsonl", "--overwrite").code == 0
+
+
+def test_info_counts_the_store_and_not_what_its_log_of_changes_is_large(
+    shell: Shell, shop: Path
+) -> None:
+    closed = shell("info", shop, "--json").records[0]["bytes"]
+    assert closed == shop.stat().st_size
+    with open_store(shop) as store:
+        for _ in range(300):
+            store.append("game-1", [UnknownEvent("T", {})])
+        assert Path(f"{shop}-wal").stat().st_size > 1_000_000
+        assert shell("info", shop, "--json").records[0]["bytes"] < closed + 200_000
+    assert shell("info", shop, "--json").records[0]["bytes"] == shop.stat().st_size

@@ -160,3 +160,105 @@ def test_spreadsheets_can_be_kept_from_executing_cells(store: Store) -> None:
     store.append("=cmd()", [UnknownEvent("+Type", {})])
     assert b"\n1,=cmd(),1,+Type" in exported(store, Csv())
     assert b"\n1,'=cmd(),1,'+Type" in exported(store, Csv(guard_formulas=True))
+
+
+ROWS = "stream{0}recorded_at{0}kwh\na{0}2026-01-01T00:00:00Z{0}1.5\n"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_what_stands_between_the_cells_is_found_out(store: Store, delimiter: str) -> None:
+    (event,) = take(store, ROWS.format(delimiter))
+    assert (event.stream, event.data) == ("a", {"kwh": "1.5"})
+    report = imported(
+        store,
+        ROWS.format(delimiter).encode(),
+        Csv(type=None, constant_type="Read", delimiter=delimiter),
+    )
+    assert report.repeated == 1, "said or found out, it is the same import"
+
+
+def test_a_header_decides_by_the_columns_that_are_needed(store: Store) -> None:
+    (event,) = take(store, "stream;recorded_at;a,b,c,d\nx;2026-01-01T00:00:00Z;1\n")
+    assert event.data == {"a,b,c,d": "1"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1", "utf-8-sig"])
+def test_any_encoding_that_python_knows(store: Store, encoding: str) -> None:
+    text = "stream;recorded_at;ö\nä;2026-01-01T00:00:00Z;ü\nß;2026-01-01T00:00:00Z;Ċ\n"
+    if encoding == "latin-1":
+        text = text.replace("Ċ", "é")
+    events = take(store, text.encode(encoding), encoding=encoding)
+    assert [event.stream for event in events] == ["ä", "ß"]
+    assert events[0].data == {"ö": "ü"}
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "reason"),
+    [
+        ("s\n".encode("utf-16"), "utf-8", "UTF-16 or UTF-32; say --encoding utf-16"),
+        (b"stream,recorded_at\na,\xd8\n", "utf-16", "the text is not utf-16 from here on"),
+        (ROWS.format(",").encode() + b"\xff\xff\n", "ascii", "the row has 1 cells"),
+        (b"s", "no-such", "no such encoding"),
+        (b"s", "rot13", "no such encoding"),
+        (b"stream\n", "idna", "the text is not idna"),
+    ],
+)
+def test_a_wrong_encoding_is_told(store: Store, content: bytes, encoding: str, reason: str) -> None:
+    with pytest.raises(EverwhenError, match=reason):
+        take(store, content, encoding=encoding)
+    assert store.head().position == 0
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [
+        ("12,5", 12.5),
+        ("1.234,5", 1234.5),
+        ("1.234", 1234.0),
+        ("-1.234.567,25", -1234567.25),
+        (" +7 ", 7.0),
+        (",5", 0.5),
+        ("5,", 5.0),
+    ],
+)
+def test_decimal_commas(store: Store, cell: str, number: float) -> None:
+    text = f"stream;recorded_at;kwh\na;2026-01-01T00:00:00Z;{cell}\n"
+    (event,) = take(store, text, floats=("kwh",), decimal_comma=True)
+    assert event.data == {"kwh": number}
+
+
+@pytest.mark.parametrize("cell", ["12.5", "1,2,3", "12.34,5", ",", "1e5", "x", "1 234,5"])
+def test_what_no_decimal_comma_makes_a_number(store: Store, cell: str) -> None:
+    text = f'stream;recorded_at;kwh\na;2026-01-01T00:00:00Z;"{cell}"\n'
+    with pytest.raises(ImportFormatError, match="'kwh'.*decimal comma"):
+        take(store, text, floats=("kwh",), decimal_comma=True)
+    with pytest.raises(ImportFormatError):
+        take(store, text, integers=("kwh",), decimal_comma=True)
+
+
+def test_whole_numbers_with_a_decimal_comma(store: Store) -> None:
+    text = "stream;recorded_at;n\na;2026-01-01T00:00:00Z;1.234.567.890.123.456.789\n"
+    (event,) = take(store, text, integers=("n",), decimal_comma=True)
+    assert event.data == {"n": 1234567890123456789}
+
+
+@pytest.mark.parametrize(
+    ("text", "mapping", "reason"),
+    [
+        ("id,recorded_at\na,1\n", {}, "--column stream=NAME"),
+        ("stream,when\na,1\n", {}, "--column time=NAME, or --column time= if it has none"),
+        ("stream,recorded_at\na,1\n", {"type": "type", "constant_type": None}, "--every-type"),
+        ("stream,recorded_at\na,2026-01-01\n", {}, "'recorded_at': .*--time-zone"),
+        ("stream,recorded_at\na,1.1.2026\n", {}, "'recorded_at': .*--time-format"),
+        (
+            "stream,recorded_at,occurred_at\na,2026-01-01T00:00:00Z,2026-01-01\n",
+            {},
+            "'occurred_at': .*--time-zone",
+        ),
+    ],
+)
+def test_the_option_that_is_the_answer_is_named(
+    store: Store, text: str, mapping: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ImportFormatError, match=reason):
+        take(store, text, **mapping)

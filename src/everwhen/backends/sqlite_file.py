@@ -79,6 +79,8 @@ def translation(error: apsw.Error, path: Path) -> EverwhenError:
         case apsw.CorruptError():
             return _corrupt(path, str(error))
         case apsw.CantOpenError():
+            if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+                return _read_only(path, "its folder can't be written to")
             return StorageError(
                 f"{path}: can't be opened ({error}); check that the folder exists and may be used"
             )

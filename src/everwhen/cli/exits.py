@@ -17,6 +17,7 @@ From 65 on they are those of sysexits.h, and 130 is the shells' own for an inter
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Final
 
@@ -54,6 +55,8 @@ MEDIUM: Final = 74
 BUSY: Final = 75
 NOT_ALLOWED: Final = 77
 INTERRUPTED: Final = 130
+
+_DENIED: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (ImportFormatError, BAD_DATA),
@@ -99,6 +102,9 @@ def code_of(error: BaseException) -> int | None:
         return code_of(error.__cause__)
     if isinstance(error, UnfinishedErasureError) and error.__cause__ is not None:
         return code_of(error.__cause__)
+    cause = error.__cause__ if isinstance(error, ExchangeFileError) else error
+    if isinstance(cause, OSError) and cause.errno in _DENIED:
+        return NOT_ALLOWED
     return next((code for kind, code in _CODES if isinstance(error, kind)), None)
 
 

@@ -1,0 +1,84 @@
+"""Whatever is named for reading: a file without an end is refused, and takes little memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from everwhen import EverwhenError, KeyFile, import_events, open_store
+from everwhen.audit_fallback import AuditFallback
+from everwhen.bounded import read_file
+from everwhen.exchange import CloudEvents, Csv, Format, ImportFormatError, Xes
+from everwhen.exchange.errors import DamagedInputError
+from everwhen.exchange.lines import lines
+from everwhen.signing import load_signer
+from everwhen_verify.program import run
+
+ENDLESS = Path("/dev/zero")
+needs_it = pytest.mark.skipif(not ENDLESS.exists(), reason="there is no /dev/zero here")
+
+
+def test_a_file_of_the_largest_size_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100)
+    assert read_file(path, 100) == b"x" * 100
+    with pytest.raises(OSError, match="larger than 99 bytes") as caught:
+        read_file(path, 99)
+    assert caught.value.filename == str(path)
+
+
+@needs_it
+def test_key_files_without_an_end(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="larger than"):
+        AuditFallback.key_from(ENDLESS)
+    link = tmp_path / "key"
+    os.symlink(ENDLESS, link)
+    for read in (KeyFile(link).keys, lambda: load_signer(link)):
+        with pytest.raises(EverwhenError, match="others"):  # it isn't its owner's alone
+            read()
+
+
+@needs_it
+def test_the_verifier_reads_no_file_without_an_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([str(ENDLESS), str(ENDLESS)]) == 2
+    assert "larger than" in capsys.readouterr().err
+
+
+@needs_it
+@pytest.mark.parametrize("format_", [CloudEvents(), Csv(), Xes()], ids=["jsonl", "csv", "xes"])
+def test_imports_of_files_without_an_end(format_: Format) -> None:
+    with open_store("memory:") as store, pytest.raises(ImportFormatError, match="line 1"):
+        import_events(store, ENDLESS, format_)
+
+
+def test_a_line_that_is_too_long_is_told_at_once_and_skipped_where_it_ends() -> None:
+    chunks = [b"one\n", b"x" * 60, b"x" * 60, b"x\ntwo\n", b"y" * 30, b"y" * 30]
+    found = lines(iter(chunks), 100)
+    assert list(found) == [(1, b"one"), (2, None), (3, b"two"), (4, b"y" * 60)]
+    endless = (b"z" * 60 for _ in iter(int, 1))
+    assert next(lines(endless, 100)) == (1, None), "although it never ends"
+
+
+def test_a_line_without_an_end_ends_the_import_also_where_invalid_ones_are_skipped() -> None:
+    piece = b"z" * (1 << 26)
+    found = lines((piece for _ in iter(int, 1)), 100)
+    assert next(found) == (1, None)
+    with pytest.raises(DamagedInputError, match="goes on for more than 1,024 MiB"):
+        next(found)
+
+
+ENDLESS_XML: dict[str, Callable[[int], bytes]] = {
+    "extensions": lambda n: b"<log>" + b'<extension name="x" prefix="x" uri="x"/>' * n,
+    "lists": lambda n: b'<log><trace><event><list key="l">' + b"<values></values>" * n,
+    "depth": lambda n: b"<log>" + b'<list key="l"><values>' * n,
+}
+
+
+@pytest.mark.parametrize("kind", sorted(ENDLESS_XML))
+def test_xml_that_goes_on_without_an_end(kind: str) -> None:
+    read = Xes().read(iter([ENDLESS_XML[kind](250_000)]))
+    with pytest.raises(DamagedInputError, match="too large|nested more than"):
+        list(read)
