@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,9 +34,9 @@ def test_key_files_without_an_end(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="larger than"):
         AuditFallback.key_from(ENDLESS)
     link = tmp_path / "key"
-    os.symlink(ENDLESS, link)
+    link.symlink_to(ENDLESS)
     for read in (KeyFile(link).keys, lambda: load_signer(link)):
-        with pytest.raises(EverwhenError, match="others"):  # it isn't its owner's alone
+        with pytest.raises(EverwhenError, match=r"larger than|others"):
             read()
 
 
@@ -80,5 +79,5 @@ ENDLESS_XML: dict[str, Callable[[int], bytes]] = {
 @pytest.mark.parametrize("kind", sorted(ENDLESS_XML))
 def test_xml_that_goes_on_without_an_end(kind: str) -> None:
     read = Xes().read(iter([ENDLESS_XML[kind](250_000)]))
-    with pytest.raises(DamagedInputError, match="too large|nested more than"):
+    with pytest.raises(DamagedInputError, match=r"too large|nested more than"):
         list(read)

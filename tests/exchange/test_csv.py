@@ -230,7 +230,7 @@ def test_decimal_commas(store: Store, cell: str, number: float) -> None:
 @pytest.mark.parametrize("cell", ["12.5", "1,2,3", "12.34,5", ",", "1e5", "x", "1 234,5"])
 def test_what_no_decimal_comma_makes_a_number(store: Store, cell: str) -> None:
     text = f'stream;recorded_at;kwh\na;2026-01-01T00:00:00Z;"{cell}"\n'
-    with pytest.raises(ImportFormatError, match="'kwh'.*decimal comma"):
+    with pytest.raises(ImportFormatError, match=r"'kwh'.*decimal comma"):
         take(store, text, floats=("kwh",), decimal_comma=True)
     with pytest.raises(ImportFormatError):
         take(store, text, integers=("kwh",), decimal_comma=True)
