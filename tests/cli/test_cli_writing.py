@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -257,3 +260,27 @@ def test_info_counts_the_store_and_not_what_its_log_of_changes_is_large(
         assert Path(f"{shop}-wal").stat().st_size > 1_000_000
         assert shell("info", shop, "--json").records[0]["bytes"] < closed + 200_000
     assert shell("info", shop, "--json").records[0]["bytes"] == shop.stat().st_size
+
+
+MOUNTED = """
+mount -t tmpfs none "$1" || exit 99
+cd "$1"
+"$2" -m everwhen.cli append --create shop.db a T '{}' >/dev/null || exit 98
+printf 'stream,type,recorded_at\\na,T,2026-01-02T00:00:00Z\\n' >log.csv
+mount -o remount,ro "$1" || exit 99
+cd "$1"
+"$2" -m everwhen.cli append shop.db a T '{}'; echo $?
+"$2" -m everwhen.cli append --create new.db a T '{}'; echo $?
+"$2" -m everwhen.cli import new.db log.csv; echo $?
+"$2" -m everwhen.cli export shop.db out.jsonl; echo $?
+"$2" -m everwhen.cli read shop.db >/dev/null; echo $?
+"""
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="a medium is mounted with unshare")
+def test_writing_on_a_medium_that_is_read_only(tmp_path: Path) -> None:
+    words = ["unshare", "-rm", "bash", "-c", MOUNTED, "bash", str(tmp_path), sys.executable]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if not done.stdout and done.returncode in {1, 99}:
+        pytest.skip(f"nothing can be mounted here: {done.stderr}")
+    assert done.stdout.split() == ["77", "77", "77", "77", "0"], done.stderr
