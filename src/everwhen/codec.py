@@ -8,7 +8,8 @@ A slice's body is a JSON array with one entry per event::
 
 JSON because any tool can read it for as long as the file lives, and because it is as fast as
 anything here. What JSON can't carry is never altered: each event is decoded again while it is
-appended, and one that doesn't come back equal is refused.
+appended, and one that doesn't come back equal is refused. Of a datetime's zone, JSON has its
+offset from UTC at that moment.
 
 Between the typed event and the entry stand the codec's steps, each reversible, such as
 compression, and with a vault the sealing of personal fields. Reading runs them backwards, then
@@ -32,6 +33,7 @@ from everwhen.contract import (
     MAX_SLICE_EVENTS,
     EncodedSlice,
 )
+from everwhen.equality import holds_times_of_day, is_same, lost_zone
 from everwhen.errors import DeclarationError, DecodeError, InvalidEventError
 from everwhen.events import EventType, NewEvent, UnknownEvent
 from everwhen.personal import Fields, personal_fields
@@ -100,7 +102,9 @@ class CodecStep(Protocol):
 class _Declared:
     """An event type, ready to encode and decode."""
 
-    __slots__ = ("cls", "decode", "flat", "name", "personal", "prefix", "tags", "version")
+    __slots__ = (
+        "cls", "decode", "flat", "has_times", "name", "personal", "prefix", "tags", "version",
+    )  # fmt: skip
 
     def __init__(self, declared: EventType[Any]) -> None:
         self.cls = declared.cls
@@ -114,6 +118,7 @@ class _Declared:
             self.flat = flat_of(declared.cls, declared.name, declared.version, self.personal)
         try:
             self.decode = msgspec.json.Decoder(declared.cls).decode
+            self.has_times = holds_times_of_day(declared.cls)
         except TypeError as error:
             raise DeclarationError(f"{declared.name}: {error}") from error
 
@@ -352,7 +357,11 @@ class Codec:
         current = self._current.values()
         sealed = [d for d in current if sealing is not None and d.personal is not None]
         self._flat = {d.name: d.flat for d in sealed if d.flat is not None}
-        self._together = {d.cls: d for d in current if d not in sealed or d.name in self._flat}
+        self._together = {
+            d.cls: d
+            for d in current
+            if (d not in sealed or d.name in self._flat) and not d.has_times
+        }
 
     def decode_typed_bodies(self, bodies: bytes) -> list[list[Any]]:
         """A JSON array of slices' bodies, with the events typed.
@@ -489,16 +498,20 @@ class Codec:
         try:
             data = encode_json(event)
             back = declared.decode(data)
-            is_same = back == event
+            comes_back = back == event or is_same(event, back)
+            lost = lost_zone(event) if declared.has_times or not comes_back else None
         except _UNFIT as error:
             raise InvalidEventError(
                 f"event {index} ({declared.name}, for {stream!r}) can't be stored: {error}"
             ) from error
-        if not is_same:
-            where = _first_difference(event, back) if declared.personal is None else "(not shown)"
+        if not comes_back or lost is not None:
+            where = (
+                lost or f"{_first_difference(event, back)}; declare the field with its exact type"
+            )
+            if declared.personal is not None:
+                where = "(not shown); declare its fields with their exact types"
             raise InvalidEventError(
-                f"event {index} ({declared.name}, for {stream!r}) would read back changed: "
-                f"{where}; declare the field with its exact type"
+                f"event {index} ({declared.name}, for {stream!r}) would read back changed: {where}"
             )
         if len(data) > MAX_EVENT_BYTES:
             raise InvalidEventError(
@@ -674,10 +687,10 @@ def _first_difference(given: Any, back: Any) -> str:
         for key in given:
             if key not in back:
                 return f"key {key!r} ({type(key).__name__}) becomes text"
-            if back[key] != given[key]:
+            if not is_same(given[key], back[key]):
                 return f"{key}: {_first_difference(given[key], back[key])}"
-    for name in getattr(given, "__match_args__", ()):
+    for name in getattr(type(given), "__match_args__", ()):
         one, other = getattr(given, name), getattr(back, name, None)
-        if one != other:
+        if not is_same(one, other):
             return f"{name}: {_first_difference(one, other)}"
     return f"{given!r} ({type(given).__name__}) becomes {back!r} ({type(back).__name__})"

@@ -24,6 +24,7 @@ from everwhen.aggregate import Aggregate
 from everwhen.codec import decode_json, encode_json
 from everwhen.commits import Write
 from everwhen.contract import ANY, Condition, ExpectedVersion, StoredSlice, holds
+from everwhen.equality import holds_times_of_day, is_same, lost_zone
 from everwhen.errors import (
     ConflictError,
     DeclarationError,
@@ -94,6 +95,7 @@ class Decision(msgspec.Struct, frozen=True):
     decide: Callable[..., Iterable[Any] | None]
     into: Callable[[Any], str] | None = None
     personal: Fields | None = None
+    has_times: bool = False
 
     def events(self, command: Any, states: Sequence[Any]) -> list[Any]:
         """What is decided: events, or writes. Whatever the decision raises comes through."""
@@ -187,7 +189,8 @@ class Decisions:
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
             check_plain(function, f"decision on {name}")
             personal = personal_fields(command)
-            decision = Decision(command, name, states, function, into, personal)
+            times = holds_times_of_day(command)
+            decision = Decision(command, name, states, function, into, personal, times)
             self._by_class[command] = self._by_name[name] = decision
             return function
 
@@ -223,13 +226,14 @@ class Decisions:
         except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
             shown = repr(command) if decision.personal is None else "what is not shown here"
             raise InvalidCommandError(f"{decision.name}: {error}; got {shown}") from error
-        if back != command:
-            changed = f"{command!r} would read back as {back!r}"
+        comes_back = back == command or is_same(command, back)
+        lost = lost_zone(command) if decision.has_times or not comes_back else None
+        if not comes_back or lost is not None:
+            types = "give its fields the exact types"
+            changed = lost or f"{command!r} would read back as {back!r}; {types}"
             if decision.personal is not None:
-                changed = "it would read back changed"
-            raise InvalidCommandError(
-                f"{decision.name}: {changed}; give its fields the exact types"
-            )
+                changed = f"it would read back changed; {types}"
+            raise InvalidCommandError(f"{decision.name}: {changed}")
         return RecordedCommand(decision.name, data)
 
     def restored(self, recorded: RecordedCommand) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from everwhen.contract import (
     Snapshot,
     to_micros,
 )
+from everwhen.equality import lost_zone
 from everwhen.errors import (
     DeclarationError,
     EverwhenError,
@@ -126,14 +127,21 @@ def check_recorded_at(micros: object) -> int:
 
 
 def check_occurred_at(moment: datetime | None) -> datetime | None:
-    """A moment with a time zone."""
+    """A moment with a time zone, which can be stored."""
     if moment is not None:
         try:
+            moment.astimezone(UTC)
             to_micros(moment)
         except (ValueError, TypeError, AttributeError) as error:
             raise InvalidEventError(
                 f"occurred_at={moment!r}: use a datetime with a time zone"
             ) from error
+        except OverflowError as error:
+            raise InvalidEventError(
+                f"occurred_at={moment!r}: in UTC it lies outside the years 1 to 9999"
+            ) from error
+        if (lost := lost_zone(moment)) is not None:
+            raise InvalidEventError(f"occurred_at: {lost}")
     return moment
 
 
