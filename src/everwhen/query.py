@@ -95,7 +95,10 @@ class Query(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, recorded_until=_micros(moment, "as_at"))
 
     def as_of(self, moment: datetime) -> Query:
-        """Only what happened at or before the moment, by ``occurred_at``, whenever recorded."""
+        """Only what happened at or before the moment, by ``occurred_at``, whenever recorded.
+
+        Events are read in the order of positions; a state is folded in that of ``occurred_at``.
+        """
         return msgspec.structs.replace(self, occurred_until=_micros(moment, "as_of"))
 
     def backwards(self) -> Query:

@@ -33,7 +33,11 @@ S = TypeVar("S")
 
 
 class AsOf(msgspec.Struct, frozen=True):
-    """What had happened by a time, by ``occurred_at``, whenever it was recorded."""
+    """What had happened by a time, by ``occurred_at``, whenever it was recorded.
+
+    Events are folded in the order in which they happened; of those of one moment, in the order in
+    which they were recorded.
+    """
 
     time: datetime
 

@@ -150,3 +150,16 @@ def test_tail_follows_other_processes_until_it_is_interrupted(shell: Shell, shop
         assert child.stderr is not None
         assert child.stderr.read() == b""
         assert child.wait(PATIENCE_SECONDS) == 130
+
+
+def test_at_by_when_events_happened_takes_them_in_that_order(shell: Shell) -> None:
+    for day, address in ((20, "Rose Lane"), (10, "Mill Road")):
+        data = f'{{"address": "{address}"}}'
+        shell(
+            *("append", "--create", "homes.db", "ann", "Moved", data),
+            *("--occurred-at", f"2026-01-{day}T00:00Z"),
+        )
+    for moment, address in (("15", "Mill Road"), ("25", "Rose Lane")):
+        for asked in (("--occurred", f"2026-01-{moment}"), (f"of 2026-01-{moment}",)):
+            assert f"data.address\t{address}" in shell("at", "homes.db", *asked, "ann").out
+    assert "data.address\tMill Road" in shell("at", "homes.db", "head", "ann").out

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection
+from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -16,7 +18,7 @@ from everwhen.errors import DeclarationError, SnapshotError, StorageError
 from everwhen.failures import told
 from everwhen.fold import Fold
 from everwhen.query import Query, query_of
-from everwhen.reading import with_page
+from everwhen.reading import place_of_event, with_page
 from everwhen.snapshots import (
     NOTHING,
     START,
@@ -72,12 +74,16 @@ class Repository(Generic[S]):
     def load(self, of: Query | str) -> Loaded[S]:
         """The state of a stream, by its name, or of a query's events, up to its bounds.
 
-        Raises `InvalidQueryError` for a query that leaves out what came before.
+        With ``as_of``, events are folded in the order in which they occurred, and the state's
+        position is that of the one that occurred last. Raises `InvalidQueryError` for a query that
+        leaves out what came before.
         """
         erasures = self.store._erasures
         query = self.store._resolved(query_of(of))
         subject = subject_of(self.fold, query)
-        if query.occurred_until is not None or not _bounded_by_place(query):
+        if query.occurred_until is not None:
+            return self._as_of(query, erasures)
+        if not _bounded_by_place(query):
             initial = self.fold.initial()
             return self._replayed(query, None, initial, START, erasures=erasures)
         state, place = self._from_snapshot(subject, query)
@@ -88,11 +94,13 @@ class Repository(Generic[S]):
 
         What was loaded stays as it is. It is loaded anew where somebody has been forgotten since.
         """
-        if loaded._erasures != self.store._erasures:
-            return self.load(of)
+        query = query_of(of)
+        is_as_of = query.occurred_until is not None  # what is recorded late belongs further back
+        if is_as_of or loaded._erasures != self.store._erasures:
+            return self.load(query)
         state = self.fold.copied(loaded.state)
         newer = self._replayed(
-            query_of(of),
+            query,
             loaded._subject,
             state,
             loaded._place,
@@ -195,6 +203,13 @@ class Repository(Generic[S]):
             if (stored.commit_id, version) == (place.commit_id, place.version):
                 return
         raise SnapshotError("it is ahead of its log, or of another history")
+
+    def _as_of(self, query: Query, erasures: int) -> Loaded[S]:
+        began = time.perf_counter()
+        state, order, until = self.store._folded_as_of(self.fold, query)
+        place = START if order.last is None else place_of_event(order.last)
+        since = Since(order.count, time.perf_counter() - began, timedelta())
+        return Loaded(state, place.version, place.position, until, since, place, None, erasures)
 
     def _replayed(
         self,

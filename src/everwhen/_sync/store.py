@@ -70,6 +70,7 @@ from everwhen.query import Query, name_of, query_of
 from everwhen.reading import PAGE_EVENTS, events_of_page, folded_page, next_page
 from everwhen.recorded import RecordedEvent, entries_of, is_same, recorded_events
 from everwhen.sealing import Sealing
+from everwhen.valid_time import ValidOrder
 from everwhen.vault import Vault
 
 S = TypeVar("S")
@@ -267,9 +268,16 @@ class Store:
                 yield events
 
     def fold(self, fold: Fold[S], query: Query | str = EVERYTHING) -> S:
-        """The fold's state after the query's events; a stream's name stands for all of it."""
+        """The fold's state after the query's events; a stream's name stands for all of it.
+
+        They are folded in the query's order. With ``as_of`` that is the order in which they
+        occurred; of those that occurred at one time, the order in which they were recorded.
+        """
         if not isinstance(fold, Fold):
             raise DeclarationError(f"{fold!r} is no fold; give a Fold")
+        if isinstance(query, Query) and query.occurred_until is not None:
+            state, _, _ = self._folded_as_of(fold, query)
+            return state
         state = fold.initial()
         if isinstance(query, Query) and query.max_events is not None:
             for events in self.read_pages(query):
@@ -278,6 +286,32 @@ class Store:
         for page, asked, wanted in self._pages(query):
             state, _ = folded_page(page, asked, wanted, self._codec, fold, state)
         return state
+
+    def _folded_as_of(self, fold: Fold[S], query: Query) -> tuple[S, ValidOrder, int]:
+        """The state after events in the order in which they occurred; up to which position."""
+        query = self._resolved(query)
+        head = (self.head()).position
+        until = head if query.last_position is None else min(head, query.last_position)
+        query = query.up_to(until)  # what comes in between the two readings is in neither
+        order = ValidOrder(reverse=query.reverse)
+        state = fold.initial()
+        for events in self._events_for(fold, query):
+            order.add(events)
+            if not order.has_late:
+                state = fold._after(state, events)
+        if order.has_late:
+            state = fold.initial()
+            for events in self._events_for(fold, query):
+                state = fold._after(state, order.merged(events))
+        return state, order, until
+
+    def _events_for(self, fold: Fold[Any], query: Query) -> Iterator[list[RecordedEvent[Any]]]:
+        if query.max_events is not None:
+            for events in self.read_pages(query):
+                yield events
+            return
+        for page, asked, wanted in self._pages(query):
+            yield events_of_page(page, asked, wanted, self._codec, typed=fold.needs_types)
 
     def _pages(self, query: Query | str) -> Iterator[tuple[Page, Query, Query]]:
         """The backend's pages, each with the query it answers and the query that was meant."""

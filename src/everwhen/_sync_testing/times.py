@@ -13,6 +13,7 @@ from everwhen.commits import Commit, Write, encoded, new_commit_id
 from everwhen.contract import FIRST_MICROS, LAST_MICROS, Receipt
 from everwhen.errors import BatchError, InvalidCommitError, InvalidQueryError
 from everwhen.events import NewEvent
+from everwhen.fold import Fold
 from everwhen.query import Query
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
@@ -121,6 +122,47 @@ def as_of_asks_for_occurred_at(bench: Bench) -> None:
     plan = (events_of(store))[2]
     equal(plan.occurred_at, moved + 3 * day, "the moment comes back")
     equal(plan.occurred_at.utcoffset(), moved.utcoffset(), "in its own zone")
+
+
+@promise(Guarantee.TIME)
+def a_state_as_of_a_time_goes_by_what_happened_last(bench: Bench) -> None:
+    store = bench.store()
+    told: Fold[tuple[str, ...]] = Fold("told", tuple)
+    told.on(Noted)(lambda state, event: (*state, event.text))
+    day = timedelta(days=1)
+    start = bench.clock()
+
+    def happened(stream: str, text: str, days: int) -> None:
+        event = NewEvent(event=Noted(text), occurred_at=start + days * day)
+        store.append(stream, [event])
+
+    for stream, text, days in (
+        ("a", "of day 20", 20),
+        ("a", "of day 10, told late", 10),
+        ("b", "of day 20, too", 20),
+        ("b", "of day 30", 30),
+        ("a", "of day 15, told late", 15),
+        ("a", "of day 10, told later", 10),
+    ):
+        happened(stream, text, days)
+
+    def known(query: Query) -> tuple[str, ...]:
+        return store.fold(told, query)
+
+    tenth = ("of day 10, told late", "of day 10, told later")
+    rest = ("of day 15, told late", "of day 20", "of day 20, too")
+    equal(known(Query().as_of(start + 12 * day)), tenth, "one moment: as recorded")
+    equal(known(Query().as_of(start + 25 * day)), (*tenth, *rest), "by valid time")
+    backwards = Query().as_of(start + 25 * day).backwards()
+    equal(known(backwards), (*tenth, *rest)[::-1], "backwards, all the other way round")
+    of_a = known(Query().stream("a").as_of(start + 25 * day))
+    equal(of_a, (*tenth, *rest[:2]), "of one stream")
+    before = Query().as_of(start + 25 * day).up_to(2)
+    equal(known(before), (tenth[0], "of day 20"), "as it was known at a position")
+    limited = Query().as_of(start + 25 * day).limit(3)
+    equal(known(limited), (tenth[0], *rest[1:]), "the first that were recorded")
+    plain = (rest[1], tenth[0], rest[2], "of day 30", rest[0], tenth[1])
+    equal(known(Query()), plain, "without it, in the order of recording")
 
 
 @promise(Guarantee.TIME, "keeps_recorded_at")
