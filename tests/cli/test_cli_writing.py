@@ -284,3 +284,30 @@ def test_writing_on_a_medium_that_is_read_only(tmp_path: Path) -> None:
     if not done.stdout and done.returncode in {1, 99}:
         pytest.skip(f"nothing can be mounted here: {done.stderr}")
     assert done.stdout.split() == ["77", "77", "77", "77", "0"], done.stderr
+
+
+def test_what_an_import_passes_over_and_an_export_without_events_are_told(shell: Shell) -> None:
+    log = (
+        '<log><string value="x"/><trace><event><int key="concept:name" value="5"/></event></trace>'
+    )
+    (shell.folder / "log.xes").write_text(f"{log}</log>")
+    done = shell("import", "first.db", "log.xes")
+    assert (done.code, done.fields["written"]) == (0, "3")
+    assert done.err.splitlines() == [
+        "everwhen: attributes without a key, left out: 1, the first in line 1",
+        "everwhen: events without a time, recorded as of now: 1, the first in line 1",
+    ]
+    done = shell("import", "second.db", "log.xes", "--time", "2020-01-01T00:00Z")
+    assert "given the one that was asked for: 1" in done.err
+    assert shell("read", "second.db", "--type", "5").rows[0][1] == "2020-01-01T00:00:00.000000Z"
+    assert shell("import", "third.db", "x.csv", "--time", "2020-01-01").code == 2
+    for name in ("none.xes", "none.csv", "none.jsonl"):
+        done = shell("export", "first.db", name, "--type", "Nothing")
+        assert (done.code, done.fields["events"]) == (0, "0")
+        assert done.err == f"everwhen: no event matches, so {name} has none\n"
+    shell("append", "first.db", "order-1", "Paid", "{}")
+    done = shell("export", "first.db", "two.xes")
+    assert done.code == 2
+    assert "there are case, order; choose one (--category)" in done.err
+    assert not (shell.folder / "two.xes").exists()
+    assert shell("export", "first.db", "one.xes", "--category", "order").fields["events"] == "1"

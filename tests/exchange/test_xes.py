@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from tests.exchange.stores import exported, imported
 
-from everwhen import Query, Store, UnknownEvent, open_store
-from everwhen.exchange import ImportFormatError, Xes
+from everwhen import InvalidQueryError, Query, Store, UnknownEvent, open_store
+from everwhen.exchange import ImportFormatError, Notice, Xes
 
 ROOT = (
     b'<log xes.version="1.0" xes.features="nested-attributes" xmlns="http://www.xes-standard.org/">'
@@ -153,17 +154,19 @@ def test_what_was_no_log_can_be_exported_as_one() -> None:
     assert paid.data["in"] == {"x": [1]}
 
 
+WRAPPED = LOG.replace(b"<trace>", b"<group><trace>", 1).replace(b"</trace>", b"</trace></group>", 1)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "reason"),
     [
         (LOG.replace(b'"2026-01-03T12:00:00Z"', b'"someday"'), 23, "someday"),
-        (LOG.replace(b'"42"', b'"old"'), 7, "old"),
         (LOG.replace(b"</trace>", b"</track>", 1), 27, "mismatched"),
         (LOG[:-9], 0, "no element found|unclosed"),
         (b"<html><body/></html>", 1, "XES"),
         (b"", 0, "no element"),
-        (LOG.replace(b'key="cost" ', b""), 16, "no key"),
-        (LOG.replace(b"<container", b"<banana", 1).replace(b"</container", b"</banana"), 22, "<ba"),
+        (LOG.replace(b"<container", b"<event", 1).replace(b"</container", b"</event"), 22, "<eve"),
+        (WRAPPED, 6, "<trace> doesn't belong"),
     ],
 )
 def test_a_bad_element_is_named_and_nothing_is_written(text: bytes, line: int, reason: str) -> None:
@@ -196,3 +199,203 @@ def test_hostile_xml_is_refused(text: bytes) -> None:
     with pytest.raises(ImportFormatError, match=r"refused|deep"):
         imported(store, text, Xes(), **options)
     assert store.head().position == 0
+
+
+def log_of(inner: str) -> bytes:
+    return f"{ROOT.decode()}\n{inner}\n</log>".encode()
+
+
+def event_of(inner: str, time: str = "2026-01-01T00:00:00Z") -> str:
+    return f'<event>{inner}<date key="time:timestamp" value="{time}"/></event>'
+
+
+NAMED = '<string key="concept:name" value="A"/>'
+
+
+@pytest.mark.parametrize(
+    ("inner", "what"),
+    [
+        ('<float key="m" value="2"><float value="3"/><int key="r" value="1"/></float>', "key"),
+        ('<float value="3"><float key="below" value="3"/></float>', "key"),
+        ('<global scope="event"><string value="x"/></global>', "key"),
+        (f'<trace>{NAMED}<string value="x"/>{event_of(NAMED)}</trace>', "key"),
+        (
+            f"<trace>{event_of(NAMED + '<list><string key=' + repr('x') + '/></list>')}</trace>",
+            "key",
+        ),
+        (f"<trace>{event_of(NAMED + '<string key=' + repr('x') + '/>')}</trace>", "value"),
+        ('<string key="x"/>', "value"),
+        ("<log-meta><string key='x' value='y'/></log-meta>", "<log-meta>"),
+        (f"<trace><note>text</note>{event_of(NAMED)}</trace>", "<note>"),
+        (f"<trace>{event_of(NAMED + '<values/>')}</trace>", "<values>"),
+        (f"<trace>{event_of('<classifier/>')}</trace>", "<classifier>"),
+    ],
+)
+def test_what_breaks_the_standard_is_left_out_and_told(inner: str, what: str) -> None:
+    store = open_store("memory:")
+    report = imported(store, log_of(inner + f"<trace>{NAMED}{event_of(NAMED)}</trace>"), Xes())
+    assert report.invalid == 0
+    ((notice,)) = report.notices
+    assert (notice.line, notice.count) == (2, 1)
+    assert what in notice.what
+    assert "left out" in str(notice)
+    assert store.version("case-A") >= 2
+    assert b"below" not in exported(store, Xes())
+    assert canonical(exported(taken(exported(store, Xes())), Xes())) == canonical(
+        exported(store, Xes())
+    )
+
+
+def test_values_that_are_not_of_their_type_are_kept_as_text_and_come_out_again() -> None:
+    inner = (
+        '<int key="count" value="3.0"/><boolean key="ok" value="yes"/>'
+        '<date key="due" value="n/a"/><float key="cost" value="1,5"><int key="i" value="?"/></float>'
+    )
+    text = log_of(
+        f'{inner}<global scope="event"><date key="time:timestamp" value="UNKNOWN"/></global>'
+        f"<trace>{NAMED}{inner}{event_of(NAMED + inner)}</trace>"
+    )
+    store = open_store("memory:")
+    report = imported(store, text, Xes())
+    assert {n.what: n.count for n in report.notices} == {
+        "'count' that is no int, kept as text": 3,
+        "'ok' that is no boolean, kept as text": 3,
+        "'due' that is no date, kept as text": 3,
+        "'cost' that is no float, kept as text": 3,
+        "'i' that is no int, kept as text": 3,
+    }
+    (event,) = store.read(Query().types("A"))
+    assert event.data["count"] == "3.0"
+    assert event.data["cost"] == {"value": "1,5", "nested": {"i": "?"}}
+    assert canonical(exported(store, Xes())) == canonical(text)
+
+
+@pytest.mark.parametrize("tag", ["string", "int", "id", "float"])
+def test_traces_and_events_are_named_by_whatever_type_their_name_has(tag: str) -> None:
+    name = f'<{tag} key="concept:name" value="7"/>'
+    text = log_of(f"<trace>{name}{event_of(name)}</trace>")
+    store = taken(text)
+    assert [(e.stream, e.type) for e in store.read("case-7")] == [
+        ("case-7", "XesTrace"),
+        ("case-7", "7"),
+    ]
+    assert canonical(exported(store, Xes())) == canonical(text)
+
+
+@pytest.mark.parametrize("beside", ["", ', "odd": "1.50"'])
+@pytest.mark.parametrize("kind", ["lists", "objects"])
+def test_what_an_event_may_hold_comes_back_out_of_xes(kind: str, beside: str) -> None:
+    deep: Any = 1
+    for _ in range(97):
+        deep = [deep] if kind == "lists" else {"in": deep}
+    store = open_store("memory:")
+    store.append("case-1", [UnknownEvent("Paid", {"deep": deep})])
+    text = exported(store, Xes())
+    if beside:  # a number that JSON says otherwise has to be noted beside the data, with all around
+        text = text.replace(b'<int key="in" value="1"/>', b'<int key="in" value="+1"/>')
+        text = text.replace(b'<int key="deep" value="1"/>', b'<int key="deep" value="+1"/>')
+        assert b'"+1"' in text
+    again = taken(text)
+    (paid,) = again.read(Query().types("Paid"))
+    assert paid.data["deep"] == deep
+    assert canonical(exported(again, Xes())) == canonical(text)
+
+
+DIALECTS = [
+    log_of(f"<trace>{NAMED}{event_of(NAMED)}</trace>").replace(
+        b'xmlns="http://www.xes-standard.org/"', b""
+    ),
+    (
+        b'<xes:log xmlns:xes="http://www.xes-standard.org/" xes.version="1849-2016">'
+        b'<xes:trace><xes:string key="concept:name" value="A"/><xes:event><xes:string key="concept:name"'
+        b' value="A"/><xes:date key="time:timestamp" value="2026-01-01T00:00:00Z"/></xes:event>'
+        b"</xes:trace></xes:log>"
+    ),
+    (
+        b'<?xml version="1.0" encoding="ISO-8859-1"?><!-- made by hand --><log openxes.version="1.0RC7">'
+        b'<?tool x?><trace><string key="concept:name" value="A"/><![CDATA[ text ]]><event>'
+        b'<string key="concept:name" value="A"/><date key="time:timestamp" '
+        b'value="2026-01-01T00:00:00.000+0000"/></event></trace></log>'
+    ),
+    log_of(f"<trace>{NAMED}{event_of(NAMED, '2026-01-01t00:00:00z')}</trace>"),
+]
+
+
+@pytest.mark.parametrize("text", DIALECTS)
+def test_dialects(text: bytes) -> None:
+    store = open_store("memory:")
+    report = imported(store, text, Xes())
+    assert not report.notices
+    (event,) = store.read(Query().types("A"))
+    assert (event.stream, event.recorded_at) == ("case-A", datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def untimed(names: str) -> str:
+    return "".join(f'<event><string key="concept:name" value="{name}"/></event>' for name in names)
+
+
+def test_a_log_without_times_is_recorded_as_of_now_in_the_order_of_the_file() -> None:
+    trace = '<trace><string key="concept:name" value="{}"/>{}</trace>'
+    text = log_of(trace.format("x", untimed("BA")) + trace.format("w", untimed("C")))
+    store = open_store("memory:")
+    before = store.clock()
+    report = imported(store, text, Xes())
+    assert report.notices == (Notice("events without a time, recorded as of now", 2, 3),)
+    order = [e.type for e in store.read()]
+    assert order == ["XesLog", "XesTrace", "B", "A", "XesTrace", "C"]
+    assert all(before <= e.recorded_at for e in store.read())
+    assert canonical(exported(store, Xes())) == canonical(text)
+    assert imported(store, text, Xes()).written == 0
+
+
+def test_or_at_the_time_that_is_given() -> None:
+    moment = datetime(2020, 1, 1, tzinfo=UTC)
+    text = log_of(f"<trace>{NAMED}{untimed('BA')}</trace>")
+    store = open_store("memory:")
+    report = imported(store, text, Xes(time=moment))
+    assert [n.count for n in report.notices] == [2]
+    assert [e.type for e in store.read()] == ["XesLog", "XesTrace", "B", "A"]
+    assert {e.occurred_at for e in store.read()} == {moment}
+    assert exported(store, Xes()).count(b"2020-01-01T00:00:00Z") == 2
+
+
+def test_an_event_without_a_time_keeps_its_place_among_those_with_one() -> None:
+    trace = (
+        f"<trace>{NAMED}{untimed('A')}{event_of(NAMED.replace('A', 'B'), '2026-01-02T00:00:00Z')}"
+    )
+    text = log_of(f"{trace}{untimed('CD')}{event_of(NAMED.replace('A', 'E'))}</trace>")
+    store = open_store("memory:")
+    report = imported(store, text, Xes())
+    assert [(n.count, n.what[:38]) for n in report.notices] == [
+        (3, "events without a time, given that of t")
+    ]
+    own = [e for e in store.read("case-A") if e.type != "XesTrace"]
+    assert [e.type for e in own] == ["A", "E", "B", "C", "D"]
+    assert [e.recorded_at.day for e in own] == [1, 1, 2, 2, 2]
+    assert canonical(exported(store, Xes())) == canonical(text)
+
+
+def test_an_export_without_a_category_takes_the_one_there_is() -> None:
+    store = open_store("memory:")
+    assert b"<trace>" not in exported(store, Xes())
+    store.append("order-1", [UnknownEvent("Paid", {"n": 1})])
+    assert exported(store, Xes()) == exported(store, Xes("order"))
+    assert b'value="Paid"' in exported(store, Xes())
+    store.append("parcel-1", [UnknownEvent("Sent", {"n": 1})])
+    with pytest.raises(InvalidQueryError, match=r"there are order, parcel; choose one"):
+        exported(store, Xes())
+    assert b'value="Sent"' not in exported(store, Xes(), query=Query().category("order"))
+
+
+def test_an_export_holds_what_the_query_asks_for() -> None:
+    store = taken(LOG)
+    out = exported(store, Xes(), query=Query().types("Discharge"))
+    assert (out.count(b"<trace>"), out.count(b"<event>"), out.count(b"Discharge")) == (1, 1, 1)
+    assert b'key="age"' in out  # the trace's own
+    early = Query().as_at(datetime(2026, 1, 2, tzinfo=UTC))
+    assert exported(store, Xes(), query=early).count(b"<event>") == 1
+    one = exported(store, Xes(), query=Query().stream("case-C"))
+    assert (one.count(b"<trace>"), one.count(b"<event>")) == (1, 1)
+    assert b"<trace>" not in exported(store, Xes(), query=Query().types("Nothing"))
+    with pytest.raises(InvalidQueryError, match="limit"):
+        exported(store, Xes(), query=Query().limit(1))

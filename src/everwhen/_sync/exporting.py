@@ -10,11 +10,12 @@ import msgspec
 
 from everwhen._sync.store import Store
 from everwhen.codec import Codec, EventTypes
+from everwhen.errors import InvalidQueryError
 from everwhen.exchange.cloudevents import CloudEvents
 from everwhen.exchange.formats import format_of
 from everwhen.exchange.records import ExportReport, Format, Progress
 from everwhen.exchange.sources import Location, Target
-from everwhen.exchange.xes import Xes
+from everwhen.exchange.xes import DEFAULT_CATEGORY, Xes
 from everwhen.exchange.xes_parsing import LOG_TYPE, TRACE_TYPE, stored_name
 from everwhen.exchange.xes_writing import CLOSING, loose, opening, trace, trace_numbers
 from everwhen.query import Query
@@ -22,6 +23,7 @@ from everwhen.recorded import RecordedEvent
 from everwhen.sealing import Closed, Sealing
 
 _LAST: Final = 1 << 62
+_NAMED: Final = 10
 
 
 def export_events(
@@ -45,7 +47,8 @@ def export_events(
     marked with whose it is; JSON Lines are encrypted again when they are imported into a store with
     a vault. No erasure reaches such a file.
 
-    Raises `ExchangeFileError` where the file exists, unless ``overwrite``, or can't be written.
+    Raises `ExchangeFileError` where the file exists, unless ``overwrite``, or can't be written, and
+    `InvalidQueryError` for an XES log without a category, of a store that has several.
     """
     chosen = format if format is not None else format_of(target)
     opened = Target(target, overwrite=overwrite)
@@ -103,14 +106,18 @@ class _Export:
 
     def log(self, chosen: Xes) -> None:
         """Into an XES log: trace by trace, in the order that they had."""
+        query = self._query
+        if query.reverse or query.max_events is not None:
+            raise InvalidQueryError("an XES log goes trace by trace; leave out limit and backwards")
         head = (self._store.head()).position
-        own = [
-            e for e in self._of(stored_name(f"log-{chosen.category}"), head) if e.type == LOG_TYPE
-        ]
+        category = chosen.category or self._only_category()
+        own = [e for e in self._of(stored_name(f"log-{category}"), head) if e.type == LOG_TYPE]
         self._target.write(opening(own[-1] if own else None))
-        for number, stream in self._traces(chosen.category, head):
-            events = [e for e in self._of(stream, head)]
+        for number, stream in self._traces(category, head):
+            events = self._chosen_of(stream, head)
             mine = _of_trace(events, number)
+            if not mine and query != Query():
+                continue
             if number == 0:
                 self._target.write(loose(mine))
             else:
@@ -118,6 +125,43 @@ class _Export:
                 self._target.write(trace(mine, name))
             self._count(len(mine), head)
         self._target.write(CLOSING)
+
+    def _only_category(self) -> str:
+        """The category of all streams that aren't a log's own. Raises `InvalidQueryError`."""
+        found: set[str] = set()
+        for info in self._store.streams():
+            if any(s.reaches(info.name) for s in self._query.selectors):
+                found.add(info.category)
+        names = sorted(found - {"log"}) or sorted(found) or [DEFAULT_CATEGORY]
+        if len(names) > 1:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            raise InvalidQueryError(
+                f"an XES log has the streams of one category, and there are "
+                f"{', '.join(names[:_NAMED])}{more}; choose one (--category), and export each "
+                f"into a file of its own"
+            )
+        return names[0]
+
+    def _chosen_of(self, stream: str, head: int) -> list[RecordedEvent[Any]]:
+        """A stream's events that the query asks for; its trace's own goes along with any."""
+        query = self._query
+        selectors = tuple(
+            msgspec.structs.replace(s, streams=frozenset({stream}))
+            for s in query.selectors
+            if s.reaches(stream)
+        )
+        if not selectors:
+            return []
+        everything = [e for e in self._of(stream, head)]
+        if query == Query(query.selectors) and not any(s.types or s.tags for s in selectors):
+            return everything
+        last = head if query.last_position is None else min(head, query.last_position)
+        bounded = msgspec.structs.replace(query, selectors=selectors, last_position=last)
+        wanted = {e.position for e in self._store.read(bounded)}
+        has_any = any(e.position in wanted and e.type != TRACE_TYPE for e in everything)
+        if not has_any:
+            return []
+        return [e for e in everything if e.position in wanted or e.type == TRACE_TYPE]
 
     def _of(self, stream: str, head: int) -> Iterator[RecordedEvent[Any]]:
         return self._store.read(Query().stream(stream).up_to(head))

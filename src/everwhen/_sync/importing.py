@@ -61,6 +61,7 @@ from everwhen.exchange.errors import (
 )
 from everwhen.exchange.formats import format_of
 from everwhen.exchange.moments import text_of
+from everwhen.exchange.notices import Notice, Notices
 from everwhen.exchange.records import (
     Format,
     ImportReport,
@@ -174,6 +175,7 @@ class _Import:
         self._events = self._written = self._repeated = self._invalid = self._late = 0
         self._unsaved = self._our_position = 0
         self._reasons: list[Invalid] = []
+        self._notices = Notices()
         self._line = 0
 
     def _tell(self, progress: Progress) -> None:
@@ -189,6 +191,7 @@ class _Import:
             tuple(self._reasons),
             self._state.times,
             self._late,
+            notices=tuple(self._notices),
         )
 
     def run(self) -> None:
@@ -204,6 +207,7 @@ class _Import:
     def _items(self) -> Iterator[Record | RestoredCommit]:
         """The file's valid items; the others are counted, or raised."""
         reading = self._read()
+        self._notices = Notices()
         while True:
             try:
                 item: Item | None = next(reading, None)
@@ -213,6 +217,9 @@ class _Import:
                 ) from error
             if item is None:
                 return
+            if isinstance(item, Notice):
+                self._notices.add(item.what, item.line, item.count)
+                continue
             self._line = item.line
             if isinstance(item, Invalid):
                 self._refuse(item.line, item.reason)

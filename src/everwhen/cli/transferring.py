@@ -10,8 +10,8 @@ import msgspec
 import typer
 
 from everwhen import export_events, import_events
-from everwhen.cli.exits import BAD_DATA, USAGE, Stop
-from everwhen.cli.here import given_place
+from everwhen.cli.exits import BAD_DATA, USAGE, Stop, say
+from everwhen.cli.here import given_moment, given_place
 from everwhen.cli.known import warn_of_unknown
 from everwhen.cli.looks import bytes_look
 from everwhen.cli.opening import existing, made_when_written
@@ -29,7 +29,7 @@ from everwhen.cli.outputs import check_output
 from everwhen.cli.progress import shown
 from everwhen.cli.reading import filtered
 from everwhen.cli.terminal import Output, counted
-from everwhen.exchange import Csv, Format, ImportReport, Xes, format_named, format_of
+from everwhen.exchange import CloudEvents, Csv, Format, ImportReport, Xes, format_named, format_of
 from everwhen.exchange.attempts import Future, Times
 
 _ROLES: Final = ("stream", "type", "time", "occurred_at", "event_id", "tags_json", "data_json")
@@ -61,6 +61,15 @@ def import_(
     category: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Category of the streams of an XES or CSV log."),
+    ] = None,
+    time_: Annotated[
+        str | None,
+        typer.Option(
+            "--time",
+            metavar="TIME",
+            help="JSON Lines, XES: the time of events without one; else they get that of the one "
+            "before, or the present where none has one.",
+        ),
     ] = None,
     skip_invalid: Annotated[
         bool, typer.Option("--skip-invalid", help="Leave invalid lines out, and count them.")
@@ -153,6 +162,10 @@ def import_(
     chosen = _format(file, format_)
     if isinstance(chosen, Xes) and category is not None:
         chosen = Xes(category=category)
+    if time_ is not None:
+        if not isinstance(chosen, CloudEvents | Xes):
+            raise Stop("--time is for JSON Lines and XES; CSV: --column time=COLUMN", USAGE)
+        chosen = msgspec.structs.replace(chosen, time=given_moment(time_))
     if isinstance(chosen, Csv):
         given: dict[str, Any] = {
             "category": category,
@@ -213,6 +226,8 @@ def _format(file: str, name: str | None) -> Format:
 
 
 def _report(out: Output, report: ImportReport, seconds: float) -> None:
+    for notice in report.notices:
+        say(str(notice))
     for reason in report.reasons:
         sys.stderr.write(f"everwhen: line {reason.line}: {reason.reason}\n")
     if more := report.invalid - len(report.reasons):
@@ -267,7 +282,9 @@ def export(
     """Export events into a file: JSON Lines of CloudEvents, CSV or IEEE XES.
 
     JSON Lines of a whole store import as the very same store: events, ids, versions, positions
-    and times. The file appears under its name only when it is complete. XES takes one --category.
+    and times. The file appears under its name only when it is complete.
+
+    An XES log has the streams of one category: name it with --category, unless there is only one.
     """
     check_output(file, store)
     chosen = _format(file, format_)
@@ -280,7 +297,7 @@ def export(
     if isinstance(chosen, Xes):
         if category is not None and len(category) > 1:
             raise Stop("an XES log has one category; export each into a file of its own", USAGE)
-        chosen = Xes(category=category[0] if category else chosen.category)
+        chosen = Xes(category=category[0] if category else None)
     with existing(store, branch=branch) as opened, shown(f"Exporting to {file}") as progress:
         warn_of_unknown(opened, streams=stream, categories=category, types=type_, tags=tag)
         report = export_events(
@@ -292,6 +309,8 @@ def export(
             plaintext=plaintext,
             progress=progress,
         )
+    if not report.events:
+        say(f"no event matches, so {'the output' if file == '-' else file} has none")
     if file == "-":
         return
     out = Output(json=json)

@@ -12,6 +12,7 @@ from everwhen.exchange.errors import (
 )
 from everwhen.exchange.flights import Flights
 from everwhen.exchange.formats import format_named, format_of
+from everwhen.exchange.notices import Notice
 from everwhen.exchange.records import ExportReport, Format, ImportReport, Invalid, Progress
 from everwhen.exchange.tables import Csv
 from everwhen.exchange.xes import Xes
@@ -30,6 +31,7 @@ __all__ = [
     "ImportTimesError",
     "ImportedBeforeError",
     "Invalid",
+    "Notice",
     "OutputExistsError",
     "Progress",
     "Xes",

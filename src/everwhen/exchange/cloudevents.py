@@ -22,13 +22,16 @@ the store knows, so that the import of an export is the same store again:
 | ``ewuser``, ``ewsource``, ``ewcommitextras`` | all of it                                        |
 
 Any other CloudEvent becomes an event of the stream ``subject``, or ``source`` where it has none.
-Data that is no JSON object is kept as ``{"value": …}``, binary data as ``{"base64": …}``, and
-attributes that Everwhen has no place for in the event's extras, as ``{"cloudevent": {…}}``.
+A ``time`` that says more than Everwhen stores (a leap second, digits beyond a microsecond) is kept
+among the extras as it was written. Data that is no JSON object is kept as ``{"value": …}``, binary
+data as ``{"base64": …}``, and attributes that Everwhen has no place for in the event's extras, as
+``{"cloudevent": {…}}``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -36,6 +39,7 @@ import msgspec
 
 from everwhen.codec import EntryMetadata, encode_json
 from everwhen.decisions import shown_command
+from everwhen.exchange.log_times import checked
 from everwhen.exchange.moments import text_of
 from everwhen.exchange.records import Item, Text
 from everwhen.exchange.restoring import items_of
@@ -46,9 +50,17 @@ _NO_METADATA: Final = EntryMetadata()
 
 
 class CloudEvents(msgspec.Struct, frozen=True):
-    """JSON Lines of CloudEvents. ``source`` is the URI that exported events are said to be from."""
+    """JSON Lines of CloudEvents. ``source`` is the URI that exported events are said to be from.
+
+    Imported events without a time get ``time``. Unless that is given, each gets the time of the one
+    before it, or is recorded as of now where no event of the file has a time.
+    """
 
     source: str = "urn:everwhen"
+    time: datetime | None = None
+
+    def __post_init__(self) -> None:
+        checked(self.time)
 
     @property
     def name(self) -> str:
@@ -57,8 +69,9 @@ class CloudEvents(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> bytes:
-        """Nothing can be chosen for reading."""
-        return b"cloudevents"
+        """What was chosen for reading."""
+        chosen = b"" if self.time is None else encode_json({"time": self.time})
+        return b"cloudevents" + chosen
 
     def text(self, *, part: bool) -> Text:
         """Lines; ``part`` marks them as a selection of their commits."""
@@ -66,7 +79,7 @@ class CloudEvents(msgspec.Struct, frozen=True):
 
     def read(self, chunks: Iterator[bytes]) -> Iterator[Item]:
         """Records of foreign events, or the restored commits of an Everwhen export."""
-        return items_of(chunks)
+        return items_of(chunks, self.time)
 
 
 class _Line(msgspec.Struct, omit_defaults=True, gc=False, kw_only=True):

@@ -12,18 +12,22 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 import msgspec
 
 from everwhen.contract import EncodedSlice
+from everwhen.exchange.notices import Notice
 from everwhen.recorded import RecordedEvent
 
 UNTIMED: Final = -(1 << 62)
-"""The time of a record that has none: it goes before all others, at the earliest one's time."""
+"""The time of a record that has none: it goes before all others, at the earliest one's time.
+
+Where no record has one, all are recorded as of now.
+"""
 
 
 class Record(msgspec.Struct, array_like=True, gc=False):
     """One event of a foreign log.
 
-    ``time`` is in microseconds since 1970 UTC; ``ordinal`` counts the file's events from 0 and
-    ``line`` is where it begins. ``data`` and ``extras`` are JSON. ``occurred_at`` is an ISO 8601
-    text where the log tells it apart from ``time``.
+    ``time`` is in microseconds since 1970 UTC, or ``UNTIMED``; ``ordinal`` counts the file's events
+    from 0 and ``line`` is where it begins. ``data`` and ``extras`` are JSON. ``occurred_at`` is an
+    ISO 8601 text where the log tells it apart from ``time``.
     """
 
     time: int
@@ -83,7 +87,7 @@ class Invalid(msgspec.Struct, frozen=True):
     reason: str
 
 
-Item: TypeAlias = Record | RestoredCommit | Invalid
+Item: TypeAlias = Record | RestoredCommit | Invalid | Notice
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -103,7 +107,8 @@ class ImportReport(msgspec.Struct, frozen=True):
     ``reasons`` has the first few. ``times`` says what became of the file's own times: they are
     the events' ``recorded_at`` ("recorded"), their ``occurred_at`` ("occurred"), or the one for
     some and the other for the rest ("mixed"). ``late`` counts the events among ``written`` that
-    were recorded now, with their own time as ``occurred_at``.
+    were recorded now, with their own time as ``occurred_at``. ``notices`` tell what else became of
+    the file: what in it was passed over, and which events lack a time.
     """
 
     events: int
@@ -113,6 +118,7 @@ class ImportReport(msgspec.Struct, frozen=True):
     reasons: tuple[Invalid, ...]
     times: Literal["recorded", "occurred", "mixed"]
     late: int = 0
+    notices: tuple[Notice, ...] = ()
 
 
 class ExportReport(msgspec.Struct, frozen=True):

@@ -6,7 +6,9 @@ The first event decides: a file is either an Everwhen export, all of it, or some
 from __future__ import annotations
 
 import hashlib
+from base64 import b64decode
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -17,8 +19,10 @@ from everwhen.contract import MAX_EVENT_BYTES
 from everwhen.errors import EverwhenError, InvalidEventError
 from everwhen.exchange.entries import entry_of, slices_of, uuid8
 from everwhen.exchange.lines import lines
+from everwhen.exchange.log_times import Untimed, time_of
 from everwhen.exchange.moments import micros_of
-from everwhen.exchange.records import Invalid, Item, Record, RestoredCommit, RestoredEntry
+from everwhen.exchange.notices import Notices
+from everwhen.exchange.records import UNTIMED, Invalid, Item, Record, RestoredCommit, RestoredEntry
 from everwhen.metadata import CommitMetadata
 from everwhen.validation import check_stream, check_tags, check_text, check_type_name
 
@@ -76,8 +80,9 @@ _decode_metadata: Final = msgspec.json.Decoder(CommitMetadata).decode
 _UNDECODABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
-def items_of(chunks: Iterator[bytes]) -> Iterator[Item]:
-    """The records or commits of a file of CloudEvents lines."""
+def items_of(chunks: Iterator[bytes], time: datetime | None = None) -> Iterator[Item]:
+    """The records or commits of a file of CloudEvents lines; ``time`` is for events without one."""
+    reading = _Reading(time)
     restoring: _Restoring | None = None
     is_export: bool | None = None
     ordinal = 0
@@ -102,44 +107,73 @@ def items_of(chunks: Iterator[bytes]) -> Iterator[Item]:
         elif restoring is not None:
             yield from restoring.take(number, line)
         else:
-            yield _record(number, ordinal, line, text)
+            yield reading.record(number, ordinal, line, text)
         ordinal += 1
     if restoring is not None:
         yield from restoring.end()
+    yield from reading.notices()
 
 
-def _record(number: int, ordinal: int, line: _Line, text: bytes) -> Record | Invalid:
-    if line.time is None:
-        return Invalid(number, "the event has no time; add one, or leave it out")
-    try:
-        time = micros_of(line.time)
-        attributes = _decode_attributes(text)
-        data = _object(line)
-    except _UNDECODABLE as error:
-        return Invalid(number, f"{error}; mend or leave out the line")
-    stream = line.subject or line.source
-    kept = {name: value for name, value in attributes.items() if name not in _KNOWN}
-    if stream == line.source:
-        kept.pop("source", None)
-    if bytes(kept.get("datacontenttype", msgspec.Raw(_JSON))) == _JSON:
-        kept.pop("datacontenttype", None)
-    return Record(
-        time,
-        ordinal,
-        number,
-        stream,
-        line.type,
-        data,
-        event_id=line.id,
-        extras=encode_json({"cloudevent": kept}) if kept else None,
-    )
+class _Reading:
+    """Turns foreign CloudEvents into records, one by one."""
+
+    def __init__(self, time: datetime | None) -> None:
+        self._untimed = Untimed(time)
+        self._notices = Notices()
+        self._before = UNTIMED
+
+    def notices(self) -> Notices:
+        """What is to be told of them, at the end."""
+        self._untimed.tell(self._notices)
+        return self._notices
+
+    def record(self, number: int, ordinal: int, line: _Line, text: bytes) -> Record | Invalid:
+        """A line's event."""
+        told: str | None = None
+        try:
+            attributes = _decode_attributes(text)
+            data = _object(line)
+            if line.time is not None:
+                time, told = time_of(line.time)
+        except _UNDECODABLE as error:
+            return Invalid(number, f"{error}; fix or leave out the line")
+        if line.time is None:
+            time = self._untimed.time_after(self._before, number)
+        else:
+            self._before = time
+            self._untimed.seen()
+        kept = {name: value for name, value in attributes.items() if name not in _KNOWN}
+        if told is not None:
+            self._notices.add(told, number)
+            kept["time"] = attributes["time"]
+        stream = line.subject or line.source
+        if stream == line.source:
+            kept.pop("source", None)
+        if bytes(kept.get("datacontenttype", msgspec.Raw(_JSON))) == _JSON:
+            kept.pop("datacontenttype", None)
+        return Record(
+            time,
+            ordinal,
+            number,
+            stream,
+            line.type,
+            data,
+            event_id=line.id,
+            extras=encode_json({"cloudevent": kept}) if kept else None,
+        )
 
 
 def _object(line: _Line) -> bytes:
-    """The event's data as a JSON object, whatever it was."""
-    if line.data_base64 is not None:
-        return encode_json({"base64": line.data_base64})
+    """The event's data as a JSON object, whatever it was. Raises ``ValueError``."""
     raw = bytes(line.data)
+    if line.data_base64 is not None:
+        if raw:
+            raise ValueError("the event has data and data_base64; keep one of them")
+        try:
+            b64decode(line.data_base64, validate=True)
+        except ValueError as error:
+            raise ValueError(f"data_base64 is not base64 ({error})") from error
+        return encode_json({"base64": line.data_base64})
     if not raw:
         return b"{}"
     return raw if isinstance(decode_json(raw), dict) else b'{"value":%b}' % raw

@@ -1,7 +1,8 @@
 """IEEE XES to records, streaming: memory is bound to the size of one event, not of the file.
 
 What an XML file can be made of to hurt its reader is refused: document type declarations (and
-with them entities), deep nesting, endless tokens.
+with them entities), deep nesting, endless tokens. What merely breaks the standard is passed over
+and counted; an event or a trace is left out only where that was asked for.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, Final
 from xml.parsers import expat
 
 from everwhen.codec import encode_json
 from everwhen.contract import MAX_NAME_BYTES
 from everwhen.exchange.errors import DamagedInputError
-from everwhen.exchange.moments import micros_of
+from everwhen.exchange.log_times import Untimed, time_of
+from everwhen.exchange.notices import Notice, Notices
 from everwhen.exchange.records import UNTIMED, Invalid, Record
 from everwhen.exchange.xes_values import (
     GROUPS,
@@ -25,27 +27,37 @@ from everwhen.exchange.xes_values import (
     NAME,
     TIME,
     Node,
-    XesValueError,
     attributes_of,
+    noted,
 )
 
 LOG_TYPE: Final = "XesLog"
 TRACE_TYPE: Final = "XesTrace"
 EVENT_TYPE: Final = "event"
 
-_MAX_DEPTH: Final = 100
+_MAX_DEPTH: Final = 2 * 100 + 10
+"""Of open elements. Data may be nested 100 deep, a list takes two elements, and so the trace."""
+
 _MAX_TOKEN: Final = 20 << 20
 _MAX_ELEMENT: Final = 15 << 20
 _NODE_COST: Final = 64
 _FED: Final = 1 << 16
 _REMEMBERED: Final = 1_000_000
 _ATTRIBUTES: Final = LEAVES | GROUPS
+_PASSED_OVER: Final[Node] = ["", None, None]
+"""Stands for an open element that is left out, with all that is in it."""
+_EVENTS: Final = frozenset({"log", "trace", "event"})
 _REFUSED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def records_of(chunks: Iterator[bytes], category: str) -> Iterator[Record | Invalid]:
-    """The log's records in document order: each event, and each trace's and the log's own."""
-    parsing = _Parsing(category)
+def records_of(
+    chunks: Iterator[bytes], category: str, time: datetime | None = None
+) -> Iterator[Record | Invalid | Notice]:
+    """The log's records in document order: each event, and each trace's and the log's own.
+
+    ``time`` is for events without one.
+    """
+    parsing = _Parsing(category, time)
     for chunk in chunks:
         for start in range(0, len(chunk), _FED):
             parsing.feed(chunk[start : start + _FED])
@@ -53,6 +65,7 @@ def records_of(chunks: Iterator[bytes], category: str) -> Iterator[Record | Inva
             parsing.out.clear()
     parsing.feed(b"", end=True)
     yield from parsing.out
+    yield from parsing.notices()
 
 
 def stored_name(text: str) -> str:
@@ -89,15 +102,18 @@ class _Trace(_Element):
         self.number = number
         self.name: str | None = None
         self.stream: str | None = None
-        self.latest = self.earliest = UNTIMED
+        self.latest = UNTIMED
+        self.earliest: int | None = None
 
 
 class _Parsing:
     """What the parser calls, and what comes out of it."""
 
-    def __init__(self, category: str) -> None:
+    def __init__(self, category: str, time: datetime | None) -> None:
         self.out: list[Record | Invalid] = []
         self._category = category
+        self._untimed = Untimed(time)
+        self._notices = Notices()
         self._fed = 0
         self._open: list[Node | _Element] = []
         self._log: _Element | None = None
@@ -105,6 +121,7 @@ class _Parsing:
         self._event: _Element | None = None
         self._root: dict[str, str] = {}
         self._ordinal = 1  # 0 is the log's
+        self._loose_before = UNTIMED
         self._traces = 0
         self._names: set[int] = set()
         parser = expat.ParserCreate()
@@ -113,6 +130,14 @@ class _Parsing:
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         self._parser = parser
+
+    def notices(self) -> Notices:
+        """What is to be told of the file, at its end."""
+        self._untimed.tell(self._notices)
+        return self._notices
+
+    def _tell(self, what: str) -> None:
+        self._notices.add(what, self._parser.CurrentLineNumber)
 
     def feed(self, text: bytes, *, end: bool = False) -> None:
         """Parse more. Raises `DamagedInputError` for what is no XML, or is hostile."""
@@ -146,15 +171,16 @@ class _Parsing:
     def _start(self, given: str, attributes: dict[str, str]) -> None:
         tag = given.rpartition(":")[2] if ":" in given else given
         opened = self._open
-        if tag in _ATTRIBUTES and opened:
-            parent = opened[-1]
+        parent = opened[-1] if opened else None
+        if parent is _PASSED_OVER and tag not in _EVENTS:
+            opened.append(_PASSED_OVER)
+        elif tag in _ATTRIBUTES and parent is not None:
             node: Node = [tag, attributes.get("key"), attributes.get("value")]
             if tag in GROUPS:
                 node[2] = None
             element = self._event or self._trace or self._log
-            if element is not None:
-                self._attach(node, parent, element)
-            opened.append(node)
+            taken = element is not None and self._attach(node, parent, element)
+            opened.append(node if taken else _PASSED_OVER)
         else:
             self._start_element(tag, attributes)
         if len(opened) > _MAX_DEPTH:
@@ -163,27 +189,31 @@ class _Parsing:
                 self._parser.CurrentLineNumber,
             )
 
-    def _attach(self, node: Node, parent: Node | _Element, element: _Element) -> None:
+    def _attach(self, node: Node, parent: Node | _Element, element: _Element) -> bool:
+        """Add an attribute to what it belongs to; whether it was taken."""
         tag, key, value = node
+        if key is None and isinstance(parent, list) and parent[0] == "values":
+            key = node[1] = ""  # a list's items are told apart by their places
         element.size += _NODE_COST + len(key or "") + len(value or "")
         if element.size > _MAX_ELEMENT:
             element.nodes.clear()
             self._fault("its attributes are larger than a store takes; shorten them")
-            return
+            return False
         if key is None:
-            self._fault(f"a <{tag}> attribute has no key; add one")
-            return
+            self._tell("attributes without a key, left out")
+            return False
         if value is None and tag in LEAVES:
-            self._fault(f"the attribute {key!r} has no value; add one, or remove it")
-            return
+            self._tell("attributes without a value, left out")
+            return False
         if isinstance(parent, _Element):
             parent.nodes.append(node)
-            if isinstance(parent, _Trace) and key == NAME and tag == "string" and not parent.events:
+            if isinstance(parent, _Trace) and key == NAME and tag in LEAVES and not parent.events:
                 parent.name = value
         elif len(parent) > 3:
             parent[3].append(node)
         else:
             parent.append([node])
+        return True
 
     def _start_element(self, tag: str, attributes: dict[str, str]) -> None:
         opened = self._open
@@ -219,8 +249,11 @@ class _Parsing:
                 f"the file begins with <{tag}> and not with <log>; is it an XES log?", line
             )
         else:
-            self._fault(f"<{tag}> doesn't belong here; remove it")
-            opened.append([tag, tag, None, []])
+            if tag in _EVENTS:
+                self._fault(f"<{tag}> doesn't belong here; remove it")
+            else:
+                self._tell(f"<{tag[:60]}> elements that don't belong where they are, left out")
+            opened.append(_PASSED_OVER)
 
     def _nest(self, node: Node, parent: Node) -> None:
         if len(parent) > 3:
@@ -252,8 +285,19 @@ class _Parsing:
                     self._end_trace(trace)
                 else:
                     self._end_log(closed)
-            except (XesValueError, UnicodeEncodeError) as error:
+            except ValueError as error:
                 self.out.append(Invalid(closed.line, str(error)))
+
+    def _attributes_of(
+        self, element: _Element, nodes: list[Node], prefix: str = ""
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The nodes as data and notes; what isn't of its type is counted."""
+        odd: list[Node] = []
+        data, notes = attributes_of(nodes, prefix, odd)
+        for tag, key, _ in odd:
+            if key != TIME:  # an event's has to be one
+                self._notices.add(f"{key!r} that is no {tag}, kept as text", element.line)
+        return data, notes
 
     def _end_event(self, event: _Element) -> None:
         trace = self._trace
@@ -264,46 +308,55 @@ class _Parsing:
         if event.fault is not None:
             self.out.append(Invalid(event.line, f"event: {event.fault}"))
             return
-        data, notes = attributes_of(event.nodes)
-        text, name = data.get(TIME), data.get(NAME)
-        if not isinstance(text, str):
-            self.out.append(
-                Invalid(event.line, f"the event has no {TIME}; add one, or leave the event out")
-            )
-            return
-        try:
-            time = micros_of(text, UTC)
-        except ValueError as error:
-            raise XesValueError(f"{TIME!r}: {error}; mend the value") from error
+        data, notes = self._attributes_of(event, event.nodes)
+        time = self._time_of(event, data, notes)
         if trace is None:
             stream = f"{self._category}-events"
             notes["trace"] = 0
+            self._loose_before = time
         else:
             stream = self._stream_of(trace)
             if self._note_order(trace, time):
                 notes["index"] = index
             if trace.number < 0:
                 notes["trace"] = -trace.number
+        name = next((node[2] for node in event.nodes if node[1] == NAME and node[0] in LEAVES), "")
         self.out.append(
             Record(
                 time,
                 event.ordinal,
                 event.line,
                 stream,
-                stored_name(name) if isinstance(name, str) and name else EVENT_TYPE,
+                stored_name(name) if name else EVENT_TYPE,
                 encode_json(data),
                 extras=encode_json({"xes": notes}) if notes else None,
             )
         )
 
+    def _time_of(self, event: _Element, data: dict[str, Any], notes: dict[str, Any]) -> int:
+        """When it happened, else what stands for that. Raises ``ValueError`` for no time."""
+        text = data.get(TIME)
+        if text is None:
+            if not self._untimed.is_given:
+                notes["untimed"] = True
+            before = self._loose_before if self._trace is None else self._trace.latest
+            return self._untimed.time_after(before, event.line)
+        try:
+            time, told = time_of(str(text), UTC)
+        except ValueError as error:
+            raise ValueError(f"{TIME!r}: {error}; fix the value") from error
+        if told is not None:
+            self._notices.add(told, event.line)
+        self._untimed.seen()
+        return time
+
     @staticmethod
     def _note_order(trace: _Trace, time: int) -> bool:
         """Whether sorting by time will take the event away from its place in the trace."""
-        if time < trace.latest:
-            trace.earliest = min(trace.earliest, time)
-            return True
-        if trace.earliest == UNTIMED:
+        if trace.earliest is None or time < trace.earliest:
             trace.earliest = time
+        if time < trace.latest:
+            return True
         trace.latest = time
         return False
 
@@ -322,11 +375,11 @@ class _Parsing:
         if trace.fault is not None:
             self.out.append(Invalid(trace.line, f"trace: {trace.fault}"))
             return
-        data, notes = attributes_of(trace.nodes, "case:")
+        data, notes = self._attributes_of(trace, trace.nodes, "case:")
         notes["trace"] = abs(trace.number)
         self.out.append(
             Record(
-                trace.earliest,
+                UNTIMED if trace.earliest is None else trace.earliest,
                 trace.ordinal,
                 trace.line,
                 stream,
@@ -340,19 +393,20 @@ class _Parsing:
         if log.fault is not None or log.size > _MAX_ELEMENT:
             self.out.append(Invalid(log.line, f"log: {log.fault or 'its header is too large'}"))
             return
-        attributes, _ = attributes_of([node for node in log.nodes if node[0] not in HEADS])
+        own = [node for node in log.nodes if node[0] not in HEADS]
+        attributes, _ = self._attributes_of(log, own)
         data: dict[str, Any] = {
             "category": self._category,
             "attributes": attributes,
             "extensions": [node[1] for node in log.nodes if node[0] == "extension"],
             "globals": [
-                {**node[1], "attributes": attributes_of(node[3])[0]}
+                {**node[1], "attributes": self._attributes_of(log, node[3])[0]}
                 for node in log.nodes
                 if node[0] == "global"
             ],
             "classifiers": [node[1] for node in log.nodes if node[0] == "classifier"],
         }
-        notes = {"log": self._root, "nodes": log.nodes}
+        notes = {"log": self._root, "nodes": noted(log.nodes)}
         self.out.append(
             Record(
                 UNTIMED,

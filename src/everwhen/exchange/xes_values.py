@@ -12,9 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC
+from itertools import repeat
 from typing import Any, Final, TypeAlias
 
-from everwhen.exchange.moments import micros_of
+from everwhen.codec import decode_json, encode_json
+from everwhen.exchange.log_times import time_of
 
 Node: TypeAlias = list[Any]
 """``[tag, key, value]`` or ``[tag, key, value, children]``, all as in the file."""
@@ -26,76 +28,85 @@ TIME: Final = "time:timestamp"
 NAME: Final = "concept:name"
 _EXACT_INT: Final = 1 << 63
 _BOOLEANS: Final = {"true": True, "false": False, "1": True, "0": False}
+_SHALLOW: Final = 20
+"""Elements: deeper nested notes are kept as text, or they could be too deep for a store."""
 
 
-class XesValueError(ValueError):
-    """A value that its type doesn't allow."""
-
-
-def natural(node: Node) -> Any:
-    """The node as a JSON value. Raises `XesValueError`."""
-    tag, key, text = node[0], node[1], node[2]
-    children: Sequence[Node] = node[3] if len(node) > 3 else ()
+def natural(node: Node, odd: list[Node]) -> Any:
+    """The node as a JSON value. What isn't of its type is text, and added to ``odd``."""
+    tag, text = node[0], node[2]
+    children = _children(node)
     if tag == "list":
         nested = [child for child in children if child[0] != "values"]
-        items = [natural(i) for child in children if child[0] == "values" for i in _children(child)]
-        return {"value": items, "nested": _object(nested)} if nested else items
+        items: list[Any] = []
+        for child in children:
+            if child[0] == "values":
+                items.extend(map(natural, _children(child), repeat(odd)))
+        return {"value": items, "nested": _object(nested, odd)} if nested else items
     if tag == "container":
-        return _object(children)
-    value = _leaf(tag, key, text)
-    return {"value": value, "nested": _object(children)} if children else value
+        return _object(children, odd)
+    try:
+        value = _leaf(tag, text)
+    except (ValueError, KeyError):
+        odd.append(node[:3])
+        value = text
+    return {"value": value, "nested": _object(children, odd)} if children else value
 
 
 def _children(node: Node) -> Sequence[Node]:
     return node[3] if len(node) > 3 else ()
 
 
-def _object(nodes: Sequence[Node]) -> dict[str, Any]:
-    return {node[1]: natural(node) for node in nodes}
+def _object(nodes: Sequence[Node], odd: list[Node]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for node in nodes:
+        found[node[1]] = natural(node, odd)
+    return found
 
 
-def _leaf(tag: str, key: str, text: str) -> Any:
-    try:
-        if tag == "int":
-            number = int(text) if len(text) < 100 else _EXACT_INT  # int() takes long for long texts
-            return number if -_EXACT_INT <= number < _EXACT_INT else text
-        if tag == "float":
-            value = float(text)
-            return value if math.isfinite(value) else None
-        if tag == "boolean":
-            return _BOOLEANS[text.lower()]
-        if tag == "date":
-            micros_of(text, UTC)
-    except (ValueError, KeyError) as error:
-        raise XesValueError(f"{key!r}: {text[:60]!r} is no {tag}; mend the value") from error
+def _leaf(tag: str, text: str) -> Any:
+    """Raises ``ValueError`` or ``KeyError`` for what isn't of its type."""
+    if tag == "int":
+        number = int(text) if len(text) < 100 else _EXACT_INT  # int() takes long for long texts
+        return number if -_EXACT_INT <= number < _EXACT_INT else text
+    if tag == "float":
+        value = float(text)
+        return value if math.isfinite(value) else None
+    if tag == "boolean":
+        return _BOOLEANS[text.lower()]
+    if tag == "date":
+        time_of(text, UTC)
     return text
 
 
-def attributes_of(nodes: Sequence[Node], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
-    """The nodes as data, and what has to be noted beside it. Raises `XesValueError`.
+def attributes_of(
+    nodes: Sequence[Node], prefix: str, odd: list[Node]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The nodes as data, and what has to be noted beside it to write the same nodes again.
 
-    ``prefix`` goes before each key in the data.
+    ``prefix`` goes before each key in the data. What isn't of its type is text in the data, and
+    added to ``odd``.
     """
     data: dict[str, Any] = {}
     types: dict[str, Any] = {}
     for node in nodes:
         key = node[1]
-        value = node[2] if node[0] == "string" and len(node) == 3 else natural(node)
+        value = node[2] if node[0] == "string" and len(node) == 3 else natural(node, odd)
         data[prefix + key] = value
         if node[0] == "string" and len(node) == 3 and key != TIME:
             continue
         if inferred(key, value) != node:
             simple = len(node) == 3 and value == node[2]
-            types[key] = node[0] if simple else node
+            types[key] = node[0] if simple else noted([node])[0]
     if len(data) < len(nodes):
-        return data, {"nodes": list(nodes)}
+        return data, {"nodes": noted(nodes)}
     return data, {"types": types} if types else {}
 
 
 def nodes_of(data: Mapping[str, Any], notes: Mapping[str, Any], prefix: str = "") -> list[Node]:
     """The attributes that the data stands for, exactly so where there are notes."""
-    exact = notes.get("nodes")
-    if isinstance(exact, list) and all(map(is_node, exact)):
+    exact = from_notes(notes.get("nodes"))
+    if exact is not None:
         return exact
     types = notes.get("types")
     types = types if isinstance(types, dict) else {}
@@ -104,11 +115,11 @@ def nodes_of(data: Mapping[str, Any], notes: Mapping[str, Any], prefix: str = ""
         if not name.startswith(prefix):
             continue
         key = name[len(prefix) :]
-        noted = types.get(key)
-        if isinstance(noted, list) and is_node(noted):
-            nodes.append(noted)
-        elif noted in LEAVES and isinstance(value, str):
-            nodes.append([noted, key, value])
+        told = types.get(key)
+        if isinstance(told, str) and told in LEAVES and isinstance(value, str):
+            nodes.append([told, key, value])
+        elif told is not None and (known := from_notes([told])) is not None:
+            nodes += known
         elif (node := inferred(key, value)) is not None:
             nodes.append(node)
     return nodes
@@ -136,9 +147,36 @@ def inferred(key: str, value: Any) -> Node | None:
             return None
 
 
+def noted(nodes: Sequence[Node]) -> list[Any]:
+    """The nodes as they are kept in notes: those that are nested deep as a text."""
+    return [encode_json(node).decode() if _height(node) > _SHALLOW else node for node in nodes]
+
+
+def from_notes(kept: Any) -> list[Node] | None:
+    """The attributes and heads that notes hold; None where they hold anything else."""
+    if not isinstance(kept, list):
+        return None
+    nodes: list[Node] = []
+    for told in kept:
+        node = told
+        if isinstance(told, str):
+            try:
+                node = decode_json(told)
+            except (ValueError, RecursionError):
+                return None
+        if not is_node(node) and not is_head(node):  # extras may come from anywhere
+            return None
+        nodes.append(node)
+    return nodes
+
+
+def _height(node: Node) -> int:
+    return 1 + max(map(_height, _children(node)), default=0)
+
+
 def _is_time(text: str) -> bool:
     try:
-        micros_of(text, UTC)
+        time_of(text, UTC)
     except ValueError:
         return False
     return True

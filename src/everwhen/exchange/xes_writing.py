@@ -10,7 +10,7 @@ from everwhen.contract import to_micros
 from everwhen.exchange.errors import ExchangeFileError
 from everwhen.exchange.moments import text_of
 from everwhen.exchange.xes_parsing import EVENT_TYPE, LOG_TYPE, TRACE_TYPE
-from everwhen.exchange.xes_values import NAME, TIME, Node, is_head, is_node, nodes_of
+from everwhen.exchange.xes_values import NAME, TIME, Node, from_notes, nodes_of
 from everwhen.recorded import RecordedEvent
 
 _ROOT: Final = {"xes.version": "1.0", "xes.features": "nested-attributes"}
@@ -51,10 +51,8 @@ def opening(log: RecordedEvent[Any] | None) -> bytes:
         '<?xml version="1.0" encoding="UTF-8"?>\n',
         f"<log{_attributes(attributes)}>\n",
     ]
-    nodes = notes.get("nodes")
-    for node in nodes if isinstance(nodes, list) else []:
-        if is_node(node) or is_head(node):  # extras may come from anywhere
-            lines += _node(node, 1)
+    for node in from_notes(notes.get("nodes")) or []:
+        lines += _node(node, 1)
     return "".join(lines).encode()
 
 
@@ -102,11 +100,12 @@ def in_order(events: list[RecordedEvent[Any]]) -> list[RecordedEvent[Any]]:
 def _event(event: RecordedEvent[Any], depth: int) -> Iterator[str]:
     if event.type == LOG_TYPE:
         return
-    nodes = nodes_of(event.data, notes_of(event))
+    notes = notes_of(event)
+    nodes = nodes_of(event.data, notes)
     keys = {node[1] for node in nodes}
     if NAME not in keys and event.type != EVENT_TYPE:
         nodes.append(["string", NAME, event.type])
-    if TIME not in keys:
+    if TIME not in keys and not notes.get("untimed"):
         nodes.append(["date", TIME, text_of(to_micros(event.occurred_at))])
     indent = "\t" * depth
     yield f"{indent}<event>\n"

@@ -1,0 +1,40 @@
+"""What an import has to tell of a file that it takes: what it left out, and what it guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+_KINDS: Final = 100
+_OTHER: Final = "others"
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """One kind of thing that was left out or changed: what, where first, and how often."""
+
+    what: str
+    line: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.count:,}, the first in line {self.line}"
+
+
+class Notices:
+    """Counts them by kind, of which at most a hundred are told apart."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, int]] = {}
+
+    def add(self, what: str, line: int, count: int = 1) -> None:
+        """Count one more, or several."""
+        if what not in self._found and len(self._found) >= _KINDS:
+            what = _OTHER
+        first, before = self._found.get(what, (line, 0))
+        self._found[what] = (first, before + count)
+
+    def __iter__(self) -> Iterator[Notice]:
+        for what, (line, count) in self._found.items():
+            yield Notice(what, line, count)
