@@ -1,30 +1,126 @@
-"""Files that are there after a power loss, and secrets that only their owner can read."""
+"""Files that are there after a power loss, whole or not at all, and secrets of their owner."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-from typing import Final
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
 
 OWNER_ONLY: Final = 0o600
+_DESCRIPTORS: Final = "/proc/self/fd"
+_NO_SUCH_FILES: Final = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
+_NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+class NewFile:
+    """A file that gets its name once it is complete, or else leaves nothing behind.
+
+    Where the system can, it has no name at all until then, so that even a killed process leaves
+    nothing behind; elsewhere it is a ``.partial`` beside its place. Raises ``OSError``.
+    """
+
+    def __init__(self, path: Path, *, mode: int = 0o666) -> None:
+        self._path = path
+        self._beside = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.partial")
+        descriptor = _unnamed(path.parent, mode)
+        self._is_named = descriptor is None
+        if descriptor is None:
+            descriptor = os.open(self._beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        self.file: BinaryIO = os.fdopen(descriptor, "wb")
+
+    def finish(self, *, replaces: bool) -> None:
+        """Sync the file and name it. Raises ``FileExistsError`` unless it may replace another."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        try:
+            self._name(replaces=replaces)
+        finally:
+            self.abandon()
+        sync_folder(self._path.parent)
+
+    def _name(self, *, replaces: bool) -> None:
+        if replaces and (self._is_named or self._path.exists()):
+            if not self._is_named:
+                self._link(self._beside)
+                self._is_named = True
+            self._beside.replace(self._path)
+        else:
+            self._link(self._path)
+
+    def _link(self, path: Path) -> None:
+        if self._is_named:
+            try:
+                os.link(self._beside, path)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
+                self._beside.replace(path)
+            return
+        with _folder(self._path.parent) as folder:  # given one, Python follows the link
+            os.link(
+                f"{_DESCRIPTORS}/{self.file.fileno()}",
+                path,
+                src_dir_fd=folder,
+                follow_symlinks=True,
+            )
+
+    def abandon(self) -> None:
+        """Leave nothing half-written behind; after ``finish`` it does nothing."""
+        with contextlib.suppress(OSError):
+            self.file.close()
+        if self._is_named:
+            with contextlib.suppress(OSError):
+                self._beside.unlink(missing_ok=True)
 
 
 def write_secret(path: str | os.PathLike[str], data: bytes, *, replaces: bool = False) -> None:
-    """Write a file for its owner's eyes only, and sync it.
+    """Write a file for its owner's eyes only, whole or not at all, and sync it.
 
-    Raises ``FileExistsError`` where there is one already, unless it ``replaces`` that, or another
-    ``OSError``.
+    Raises ``FileExistsError`` where there is one already with anything in it, unless it
+    ``replaces`` that, or another ``OSError``.
     """
-    how = os.O_TRUNC if replaces else os.O_EXCL
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | how, OWNER_ONLY), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    with contextlib.suppress(FileNotFoundError):
+        found = os.lstat(path)
+        if not replaces and not (stat.S_ISREG(found.st_mode) and not found.st_size):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
+        replaces = True
+    new = NewFile(Path(path), mode=OWNER_ONLY)
+    try:
+        new.file.write(data)
+        new.finish(replaces=replaces)
+    finally:
+        new.abandon()
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Make a folder's own list of files durable. Raises ``OSError``."""
+    with _folder(folder) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def _folder(folder: str | os.PathLike[str]) -> Iterator[int]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _unnamed(folder: Path, mode: int) -> int | None:
+    """A file without a name; None where the system or the file system has no such."""
+    how = getattr(os, "O_TMPFILE", None)
+    if how is None or not Path(_DESCRIPTORS).is_dir():
+        return None
+    try:
+        return os.open(folder, os.O_WRONLY | how, mode)
+    except OSError as error:
+        if error.errno in _NO_SUCH_FILES and folder.is_dir():
+            return None
+        raise

@@ -24,7 +24,7 @@ import msgspec
 
 from everwhen.bounded import MAX_KEY_BYTES, read_file
 from everwhen.clock import Clock, system_clock
-from everwhen.durable import sync_folder, write_secret
+from everwhen.durable import write_secret
 from everwhen.errors import ExpiredKeyError, MissingKeyError, VaultError, WrongKeyError
 
 _MARK: Final = "everwhen-key/v1"
@@ -207,10 +207,13 @@ class KeyFile(KeyRing):
         self._replace([key for key in self.keys() if key.id == key_id])
 
     def _replace(self, keys: list[WrappingKey]) -> None:
-        beside = self.path.with_name(f"{self.path.name}.new")
-        write_secret(beside, "".join(f"{key.line}\n" for key in keys).encode(), replaces=True)
-        beside.replace(self.path)
-        sync_folder(self.path.parent)
+        text = "".join(f"{key.line}\n" for key in keys)
+        try:
+            write_secret(self.path, text.encode(), replaces=True)
+        except OSError as error:
+            raise VaultError(
+                f"{self.path}: the key file can't be written: {error.strerror}"
+            ) from error
 
 
 class KeyFromEnvironment(KeyRing):

@@ -96,25 +96,24 @@ class TileFolder(TileStore):
             raise _failed(self.path / name, "read", error) from error
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        folders: set[Path] = set()
         with self._writing():
             root = os.fspath(self.path)
-            for folder in {os.path.dirname(name) for name in files}:  # noqa: PTH120  often called
-                self._make(self.path / folder, folders)
+            folders = {os.path.dirname(f"{root}/{name}") for name in files}  # noqa: PTH120  often called
+            for folder in folders:
+                _make(Path(folder))
             _write(0, {f"{root}/{name}": data for name, data in files.items()})
-            for made in folders:
-                sync_folder(made)
+            for folder in folders:
+                sync_folder(folder)
 
     def write_at(self, name: str, start: int, data: bytes) -> None:
         with self._writing():
-            made: set[Path] = set()
-            self._make(self.path, made)
+            _make(self.path)
             _write(start, {self.path / name: data})
             sync_folder(self.path)
 
     def replace(self, name: str, data: bytes) -> None:
         with self._writing():
-            self._make(self.path, set())
+            _make(self.path)
             new = self.path / f"{name}.new"
             _write(0, {new: data})
             new.replace(self.path / name)
@@ -132,7 +131,7 @@ class TileFolder(TileStore):
     @contextmanager
     def lock(self) -> Iterator[None]:
         with self._writing():
-            self._make(self.path, set())
+            _make(self.path)
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             with self._writing():
@@ -140,13 +139,6 @@ class TileFolder(TileStore):
             yield
         finally:
             os.close(descriptor)
-
-    def _make(self, folder: Path, made: set[Path]) -> None:
-        """Make the folder and those above it; ``made`` learns whose entries are to be synced."""
-        made.add(folder)
-        if not folder.is_dir():
-            self._make(folder.parent, made)
-            folder.mkdir(exist_ok=True)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -158,6 +150,14 @@ class TileFolder(TileStore):
             ) from error
         except OSError as error:
             raise _failed(self.path, "written to", error) from error
+
+
+def _make(folder: Path) -> None:
+    """Make the folder and those above it, so that they are there after a power loss."""
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def _write(start: int, files: Mapping[str | Path, bytes]) -> None:

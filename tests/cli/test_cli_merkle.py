@@ -112,7 +112,7 @@ def test_a_proof_replaces_a_file_only_when_asked_and_as_a_whole(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         broken = shell("prove", shop, 3, "--output", proof, "--overwrite")
-        assert (broken.code, "No space left" in broken.err) == (66, True)
+        assert (broken.code, "No space left" in broken.err) == (74, True)
     assert proof.read_text() == "the old one"
     assert not list(shop.parent.glob(".*"))
     assert shell("prove", shop, 3, "--output", proof, "--overwrite").code == 0

@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -180,3 +181,17 @@ def test_a_small_file_that_unpacks_to_a_huge_one_takes_no_memory(tmp_path: Path)
         [sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) < 350, "MB, of 700"
+
+
+def test_an_encrypted_zip_archive_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "shop.jsonl.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("shop.jsonl", FOREIGN)
+    content = bytearray(path.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + flags] |= 1  # says that it is encrypted
+    path.write_bytes(content)
+    with open_store("memory:") as store:
+        with pytest.raises(ImportFormatError, match="the zip archive is encrypted; unpack it"):
+            import_events(store, path)
+        assert store.head().position == 0

@@ -86,6 +86,13 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
 )
 
 
+_BY_ERRNO: Final = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO), MEDIUM),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NOT_ALLOWED),
+}
+"""What the system says of a medium or of permissions decides, whatever it was that failed."""
+
+
 class Stop(Exception):  # noqa: N818 - it ends the command, which is not always an error
     """Ends the command with a line on stderr and an exit code."""
 
@@ -98,6 +105,9 @@ def code_of(error: BaseException) -> int | None:
     """The exit code for an error that users may meet; None for a fault in the program."""
     if isinstance(error, Stop):
         return error.code
+    system = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(system, OSError) and system.errno in _BY_ERRNO:
+        return _BY_ERRNO[system.errno]
     if isinstance(error, SealedError) and isinstance(error.__cause__, VaultError):
         return code_of(error.__cause__)
     if isinstance(error, UnfinishedErasureError) and error.__cause__ is not None:

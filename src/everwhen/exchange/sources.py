@@ -7,13 +7,13 @@ import hashlib
 import os
 import stat
 import sys
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, TypeAlias, cast
 
+from everwhen.durable import NewFile
 from everwhen.exchange.errors import DamagedInputError, ExchangeFileError, OutputExistsError
 
 Location: TypeAlias = str | os.PathLike[str] | BinaryIO
@@ -102,6 +102,8 @@ class Source:
                     raise DamagedInputError(
                         f"the archive holds {len(members)} files; unpack it and name one"
                     )
+                if members[0].flag_bits & 1:
+                    raise DamagedInputError("the zip archive is encrypted; unpack it first")
                 self.total = members[0].file_size
                 with archive.open(members[0]) as file:
                     yield from self._raw(file)
@@ -172,7 +174,8 @@ class Target:
     def __init__(self, location: Location, *, overwrite: bool) -> None:
         self.bytes = 0
         self._path: Path | None = None
-        self._partial: Path | None = None
+        self._new: NewFile | None = None
+        self._overwrite = overwrite
         self._packer: Any = None
         if not isinstance(location, str | os.PathLike):
             self.name = str(getattr(location, "name", "<file>"))
@@ -191,19 +194,16 @@ class Target:
             )
         if self.name.endswith(".gz"):
             self._packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
-        if self._path.exists() and not self._path.is_file():  # a pipe or a device
-            self._file = cast("BinaryIO", self._path.open("wb"))
-            return
         try:
-            handle, partial = tempfile.mkstemp(
-                prefix=f".{self._path.name}.", suffix=".partial", dir=self._path.parent
-            )
+            if self._path.exists() and not self._path.is_file():  # a pipe or a device
+                self._file = cast("BinaryIO", self._path.open("wb"))
+                return
+            self._new = NewFile(self._path)
         except OSError as error:
             raise ExchangeFileError(
                 self.name, f"it can't be written: {error.strerror or error}"
             ) from error
-        self._partial = Path(partial)
-        self._file = os.fdopen(handle, "wb")
+        self._file = self._new.file
 
     def write(self, text: bytes) -> None:
         """Add to the file."""
@@ -224,19 +224,16 @@ class Target:
             if self._packer is not None:
                 self._file.write(self._packer.flush())
             self._file.flush()
-            if self._path is None:
-                return
-            if self._partial is not None:
-                os.fsync(self._file.fileno())
-            self._file.close()
-            if self._partial is not None:
-                mask = os.umask(0)
-                os.umask(mask)
-                self._partial.chmod(0o666 & ~mask)
-                self._partial.replace(self._path)
-                self._partial = None
+            if self._new is not None:
+                self._new.finish(replaces=self._overwrite)
+            elif self._path is not None:
+                self._file.close()
         except BrokenPipeError:
             raise
+        except FileExistsError as error:
+            raise ExchangeFileError(
+                self.name, "it was made meanwhile; give another name, or --overwrite"
+            ) from error
         except OSError as error:
             raise ExchangeFileError(
                 self.name, f"writing failed: {error.strerror or error}; make room and try again"
@@ -244,9 +241,8 @@ class Target:
 
     def abandon(self) -> None:
         """Leave nothing half-written behind; after ``finish`` it does nothing."""
-        if self._path is not None:
+        if self._new is not None:
+            self._new.abandon()
+        elif self._path is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
-        if self._partial is not None:
-            self._partial.unlink(missing_ok=True)
-            self._partial = None

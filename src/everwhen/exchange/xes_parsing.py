@@ -91,6 +91,12 @@ class _Element:
         self.size = 0
         self.events = 0
 
+    def grow(self, cost: int, why: str, line: int) -> None:
+        """Count what is held of it. Raises `DamagedInputError` where that is too much."""
+        self.size += cost
+        if self.size > _MAX_ELEMENT:
+            raise DamagedInputError(why, line)
+
 
 class _Trace(_Element):
     """A trace under construction."""
@@ -233,16 +239,13 @@ class _Parsing:
         elif tag == "values" and isinstance(parent, list) and parent[0] == "list":
             element = self._event or self._trace or self._log
             if element is not None:
-                element.size += _NODE_COST
-                if element.size > _MAX_ELEMENT:
-                    raise DamagedInputError("the lists of an element are too large", line)
+                element.grow(_NODE_COST, "the lists of an element are too large", line)
             self._nest(["values", None, None, []], parent)
         elif tag in HEADS and parent is self._log and self._log is not None:
             node: Node = [tag, attributes, None, []]
             self._log.nodes.append(node)
-            self._log.size += _NODE_COST + sum(len(k) + len(v) for k, v in attributes.items())
-            if self._log.size > _MAX_ELEMENT:
-                raise DamagedInputError("the log's header is too large; shorten it", line)
+            cost = _NODE_COST + sum(len(k) + len(v) for k, v in attributes.items())
+            self._log.grow(cost, "the log's header is too large; shorten it", line)
             opened.append(node)
         elif self._log is None:
             raise DamagedInputError(
