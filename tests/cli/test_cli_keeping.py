@@ -54,8 +54,8 @@ def test_what_was_erased_is_shown_to_people_as_that(
         ["at", store, "1", "p-ada"],
         ["at", store, "1"],
         ["diff", store, "start", "1", "p-ada"],
-        ["history", store, "name", "p-ada"],
-        ["blame", store, "more", "p-ada"],
+        ["history", store, "data.name", "p-ada"],
+        ["blame", store, "data.more", "p-ada"],
         ["replay", store, "p-ada"],
     ):
         shown = shell.process(*vault, *command, FORCE_COLOR="1", COLUMNS="200", NO_COLOR="1")
