@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
 
-from everwhen.codec import encode_json
+from everwhen.codec import encode_shallow
 from everwhen.commits import Write
 from everwhen.errors import EverwhenError, InvalidAuditEntryError
 from everwhen.events import Event, NewEvent
@@ -282,9 +282,9 @@ def _check_details(details: object) -> None:
     if not isinstance(details, dict) or not all(isinstance(key, str) for key in details):
         raise InvalidAuditEntryError("details", f"{details!r}: give a dict with texts as keys")
     try:
-        encoded = encode_json(details)
+        encoded = encode_shallow(details)
         back = msgspec.json.decode(encoded)
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
         raise InvalidAuditEntryError("details", f"they can't be stored: {error}") from error
     if back != details or any(isinstance(value, dict) for value in details.values()):
         raise InvalidAuditEntryError(

@@ -20,22 +20,31 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Final, Literal, Protocol, TypeVar, cast
 from uuid import UUID
 
 import msgspec
 
 from everwhen.contract import (
+    MAX_DEPTH,
     MAX_EVENT_BYTES,
     MAX_SLICE_BYTES,
     MAX_SLICE_EVENTS,
     EncodedSlice,
 )
 from everwhen.equality import holds_times_of_day, is_same, lost_zone
-from everwhen.errors import DeclarationError, DecodeError, InvalidEventError
+from everwhen.errors import DeclarationError, DecodeError, InvalidEventError, TooDeepError
 from everwhen.events import EventType, NewEvent, UnknownEvent
+from everwhen.nesting import (
+    TOO_DEEP,
+    can_be_deeper,
+    is_deeper,
+    is_value_deeper,
+    items_of,
+    members_of,
+)
 from everwhen.personal import Fields, personal_fields
 from everwhen.sealing import (
     PERSONAL,
@@ -56,8 +65,21 @@ encode_json: Final = msgspec.json.Encoder().encode
 decode_json: Final = msgspec.json.decode
 _decode_data: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
-_UNFIT: Final = (msgspec.MsgspecError, ValueError, TypeError, RecursionError, ArithmeticError)
+_UNFIT: Final = (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError)
 """What encoding, decoding or comparing a value that can't be stored raises."""
+
+
+def encode_shallow(value: Any, limit: int = MAX_DEPTH) -> bytes:
+    """A value as JSON. Raises `TooDeepError` where it is nested more than so many levels."""
+    try:
+        data = encode_json(value)
+    except RecursionError:
+        if is_value_deeper(value, limit):
+            raise TooDeepError("it", limit) from None
+        raise  # it is the caller's stack that is deep
+    if is_deeper(data, limit):
+        raise TooDeepError("it", limit)
+    return data
 
 
 class EntryMetadata(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -78,8 +100,106 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     metadata: EntryMetadata | None = None
 
 
-decode_entries: Final = msgspec.json.Decoder(list[Entry]).decode
+_decode_entries: Final = msgspec.json.Decoder(list[Entry]).decode
 decode_bodies: Final = msgspec.json.Decoder(list[list[Entry]]).decode
+
+
+class DeepExtras(Mapping[str, Any]):
+    """Metadata extras that are nested too deep: there, and any look at them is a `DecodeError`.
+
+    ``text`` is what they are in JSON.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+    def __getitem__(self, key: str) -> Any:
+        raise unreadable_extras()
+
+    def __iter__(self) -> Iterator[str]:
+        raise unreadable_extras()
+
+    def __len__(self) -> int:
+        raise unreadable_extras()
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def unreadable_extras() -> DecodeError:
+    """What looking at extras that are nested too deep raises."""
+    return DecodeError(f"the metadata extras are {TOO_DEEP}; an export holds their text")
+
+
+M = TypeVar("M")
+
+
+def with_extras(metadata: bytes, cls: type[M]) -> M:
+    """Metadata of a class from its JSON, its extras `DeepExtras` where they are."""
+    if not is_deeper(metadata, MAX_DEPTH + 1):
+        return decode_json(metadata, type=cls)
+    members = members_of(metadata)
+    extras = DeepExtras(members.pop("extras", b"{}"))
+    rest = encode_json({name: msgspec.Raw(value) for name, value in members.items()})
+    found: Any = decode_json(rest, type=cls)
+    return cast("M", msgspec.structs.replace(found, extras=extras))
+
+
+def extras_text(extras: Mapping[str, Any]) -> str:
+    """Extras as JSON."""
+    text = extras.text if isinstance(extras, DeepExtras) else encode_json(extras)
+    return text.decode()
+
+
+_ABOVE_DATA: Final = 2
+"""In a body, an event's data is in its entry, which is in the list of them."""
+
+
+def is_body_deeper(body: bytes) -> bool:
+    """Whether some event in a slice's body may be nested deeper than is allowed."""
+    return is_deeper(body, MAX_DEPTH + _ABOVE_DATA)
+
+
+def decode_entries(body: bytes) -> list[Entry]:
+    """A slice's body, as entries of which the data is still text.
+
+    Extras that are nested too deep to be decoded are `DeepExtras`. Raises ``msgspec.DecodeError``
+    for what is no body.
+    """
+    try:
+        return _decode_entries(body)
+    except RecursionError:
+        if not is_body_deeper(body):
+            raise
+        return [_deep_entry(items_of(item)) for item in items_of(body)]
+
+
+def _deep_entry(parts: list[bytes]) -> Entry:
+    """An entry out of its parts, of which some are too deep to be decoded."""
+    if not 3 <= len(parts) <= 5 or any(is_deeper(part) for part in (*parts[:2], *parts[3:4])):
+        raise msgspec.DecodeError("an entry isn't made as entries are")
+    metadata: EntryMetadata | None = None
+    if len(parts) == 5:
+        metadata = None if parts[4] == b"null" else with_extras(parts[4], EntryMetadata)
+    return Entry(
+        decode_json(parts[0], type=str),
+        decode_json(parts[1], type=int),
+        msgspec.Raw(parts[2]),
+        decode_json(parts[3], type=tuple[str, ...]) if len(parts) > 3 else (),
+        metadata,
+    )
+
+
+def deep_parts(body: bytes, entries: Sequence[Entry]) -> Iterator[tuple[int, str]]:
+    """What is nested too deep in a slice: each entry's index, and which part of it is."""
+    if not is_body_deeper(body):
+        return
+    for index, entry in enumerate(entries):
+        if is_deeper(bytes(entry.data)):
+            yield index, "data is"
+        extras = entry.metadata.extras if entry.metadata is not None else None
+        if isinstance(extras, DeepExtras) or is_value_deeper(extras):
+            yield index, "metadata extras are"
 
 
 class CodecStep(Protocol):
@@ -103,7 +223,8 @@ class _Declared:
     """An event type, ready to encode and decode."""
 
     __slots__ = (
-        "cls", "decode", "flat", "has_times", "name", "personal", "prefix", "tags", "version",
+        "can_be_deep", "cls", "decode", "flat", "has_times", "name", "personal", "prefix", "tags",
+        "version",
     )  # fmt: skip
 
     def __init__(self, declared: EventType[Any]) -> None:
@@ -121,6 +242,7 @@ class _Declared:
             self.has_times = holds_times_of_day(declared.cls)
         except TypeError as error:
             raise DeclarationError(f"{declared.name}: {error}") from error
+        self.can_be_deep = can_be_deeper(declared.cls)
 
 
 class EventTypes:
@@ -182,6 +304,11 @@ class EventTypes:
         return {declared.cls: declared for declared in self._by_name.values()}
 
     @property
+    def can_be_deep(self) -> frozenset[str]:
+        """The names of the current types whose data may be nested without end."""
+        return frozenset(d.name for d in self._by_name.values() if d.can_be_deep)
+
+    @property
     def with_personal_data(self) -> list[str]:
         """The names of the types, current and old, that have personal fields."""
         return sorted({name for (name, _), fields in self._personal.items() if fields is not None})
@@ -195,6 +322,11 @@ class EventTypes:
         declared = self._by_name.get(type_name)
         is_current = declared is not None and declared.version == version
         return is_current or (type_name, version) in self._upcasts
+
+    def class_of(self, type_name: str, version: int) -> type[Any] | None:
+        """The class of events of a type in its current version."""
+        declared = self._by_name.get(type_name)
+        return None if declared is None or declared.version != version else declared.cls
 
     def entry_types(self, *, sealed: bool = False) -> dict[type[Any], _Declared]:
         """For each event type, the class of a slice's entry with its data typed.
@@ -254,6 +386,8 @@ class EventTypes:
 
         Raises `DecodeError` where a step fails or returns what it did not announce.
         """
+        if is_deeper(data):
+            raise DecodeError(_unreadable(type_name, version))
         done: list[tuple[str, int, bytes]] = []
         waiting = [(type_name, version, data)]
         for _ in range(_MAX_UPCASTS):
@@ -313,8 +447,10 @@ class EventTypes:
     def typed(self, type_name: str, version: int, data: bytes) -> Any:
         """The event for current data; `UnknownEvent` where the type or version is unknown.
 
-        Raises `DecodeError` where the data doesn't fit the class.
+        Raises `DecodeError` where the data doesn't fit the class, or is nested too deep.
         """
+        if is_deeper(data):
+            raise DecodeError(_unreadable(type_name, version))
         declared = self._by_name.get(type_name)
         if declared is None or declared.version != version:
             return UnknownEvent(type=type_name, data=_decode_data(data), schema_version=version)
@@ -353,6 +489,7 @@ class Codec:
         self._typed_bodies: Callable[[bytes], list[list[Any]]] | None = None
         self._proven_bodies: Callable[[bytes], list[list[Any]]] | None = None
         self.sealed_entries: dict[type[Any], _Declared] = {}
+        self.can_be_deep = types.can_be_deep
         self._current = {} if steps else types.current()
         current = self._current.values()
         sealed = [d for d in current if sealing is not None and d.personal is not None]
@@ -442,20 +579,24 @@ class Codec:
                     entries.append((declared.name, declared.version, event, own))
                     tags.update(dict.fromkeys(own))
             body = encode_json(entries)
-            if len(body) > MAX_SLICE_BYTES:
+            if len(body) > MAX_SLICE_BYTES or self._is_deeper(body, types):
                 return None
             if self.sealing is not None and (SEALED in body or PERSONAL in body):
                 return None
             (back,) = self._decode_proven(b"[%b]" % body)
             if [entry.data for entry in back] != list(events):
                 return None
-        except (KeyError, *_UNFIT):
+        except (KeyError, RecursionError, *_UNFIT):
             return None
         if self.sealing is not None and not types.keys().isdisjoint(self._flat):
             body = self._sealed_together(entries, commit_id, first_index)
             if len(body) > MAX_SLICE_BYTES:
                 return None
         return EncodedSlice(stream, len(entries), body, tuple(types), tuple(tags))
+
+    def _is_deeper(self, body: bytes, types: Iterable[str]) -> bool:
+        """Whether some event of these types in a body may be nested deeper than is allowed."""
+        return not self.can_be_deep.isdisjoint(types) and is_body_deeper(body)
 
     def _sealed_together(
         self, entries: list[tuple[Any, ...]], commit_id: bytes, first_index: int
@@ -496,7 +637,7 @@ class Codec:
 
     def _data(self, declared: _Declared, event: object, stream: str, index: int) -> bytes:
         try:
-            data = encode_json(event)
+            data = encode_shallow(event)
             back = declared.decode(data)
             comes_back = back == event or is_same(event, back)
             lost = lost_zone(event) if declared.has_times or not comes_back else None
@@ -558,7 +699,7 @@ class Codec:
         if type(version) is not int or not 0 < version < 1 << 31:
             raise InvalidEventError(f"{what}: schema version {version!r}; versions are 1, 2, 3 …")
         try:
-            data = encode_json(event.data)
+            data = encode_shallow(event.data)
             back = _decode_data(data)
         except _UNFIT as error:
             raise InvalidEventError(f"{what} can't be stored: {error}") from error
@@ -593,11 +734,15 @@ class Codec:
                 refuse_marks(data, name)
         for step in self.steps:
             data = step.encode(name, version, event_id, data)
+        if is_deeper(data):
+            raise InvalidEventError(f"{name} can't be stored: {TooDeepError('it', MAX_DEPTH)}")
         return data
 
     def decode_steps(self, entry: Entry, event_id: str) -> bytes:
-        """The entry's data with every step undone. Raises `SealedError`."""
+        """The entry's data with every step undone. Raises `DecodeError` and `SealedError`."""
         name, version, data = entry.type, entry.schema_version, bytes(entry.data)
+        if is_deeper(data):
+            raise DecodeError(f"event {event_id}: {_unreadable(name, version)}")
         for step in reversed(self.steps):
             data = step.decode(name, version, event_id, data)
         if self.sealing is not None:
@@ -661,6 +806,13 @@ def _open_in(data: bytes, fields: Fields) -> list[str]:
 _TELLING: Final = 4
 
 
+def _unreadable(type_name: str, version: int) -> str:
+    return (
+        f"the stored data of {type_name!r} version {version} is {TOO_DEEP}; an export "
+        f"holds its text"
+    )
+
+
 def _too_large(data: bytes) -> str:
     return (
         f"is {len(data):,} bytes encoded; the limit is {MAX_EVENT_BYTES:,}: keep large content "
@@ -671,7 +823,7 @@ def _too_large(data: bytes) -> str:
 def exact_extras(extras: Mapping[str, Any]) -> dict[str, Any]:
     """The extras, proven to be JSON that reads back unchanged."""
     try:
-        back = _decode_data(encode_json(extras))
+        back = _decode_data(encode_shallow(extras))
     except _UNFIT as error:
         raise InvalidEventError(f"metadata extras can't be stored: {error}") from error
     if back != extras:

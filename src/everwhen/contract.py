@@ -32,6 +32,9 @@ MAX_EVENT_BYTES: Final = 16 << 20
 MAX_STORED_BYTES: Final = 64 << 20
 """The most that a slice takes, together with its commit's metadata."""
 MAX_NAME_BYTES: Final = 512
+MAX_DEPTH: Final = 100
+"""How many objects and lists may be inside one another: what most JSON tools take, and a tenth of
+what the interpreter's own limit allows, so that code that calls from deep down still reads it."""
 
 
 class Expected(enum.Enum):

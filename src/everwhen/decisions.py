@@ -21,15 +21,16 @@ from uuid import UUID
 import msgspec
 
 from everwhen.aggregate import Aggregate
-from everwhen.codec import decode_json, encode_json
+from everwhen.codec import decode_json, encode_json, encode_shallow
 from everwhen.commits import Write
-from everwhen.contract import ANY, Condition, ExpectedVersion, StoredSlice, holds
+from everwhen.contract import ANY, MAX_DEPTH, Condition, ExpectedVersion, StoredSlice, holds
 from everwhen.equality import holds_times_of_day, is_same, lost_zone
 from everwhen.errors import (
     ConflictError,
     DeclarationError,
     InvalidCommandError,
     InvalidQueryError,
+    TooDeepError,
 )
 from everwhen.fold import Fold
 from everwhen.personal import Fields, personal_fields
@@ -47,6 +48,8 @@ S3 = TypeVar("S3")
 
 COMMAND_EXTRA: Final = "command"
 """The key under which a commit's extras hold the command that it was decided on."""
+_AROUND: Final = 2
+"""In the extras, a command's data is in an object with its type, which is in that of the extras."""
 
 
 class StateOf(Generic[C_contra, S]):
@@ -221,9 +224,11 @@ class Decisions:
         """
         decision = self.for_command(command)
         try:
-            data = decode_json(encode_json(command))
+            data = decode_json(encode_shallow(command, MAX_DEPTH - _AROUND))
             back = msgspec.convert(data, decision.command, str_keys=True)
-        except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
+        except TooDeepError as error:
+            raise InvalidCommandError(f"{decision.name}: {error}") from error
+        except (msgspec.ValidationError, TypeError, ValueError) as error:
             shown = repr(command) if decision.personal is None else "what is not shown here"
             raise InvalidCommandError(f"{decision.name}: {error}; got {shown}") from error
         comes_back = back == command or is_same(command, back)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress, repeat
 from operator import is_not
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -148,7 +148,25 @@ def are_alike(one: Diff, other: Diff) -> bool:
     )
 
 
+_Pair: TypeAlias = tuple[Path, Any, Any]
+"""A path, and what is there on both sides, to be compared."""
+
+
 def _changes(path: Path, before: Any, after: Any) -> Iterator[Change]:
+    """The changes, part by part. Without recursion: a state may be nested as deep as it likes."""
+    open_parts: list[Iterator[Change | _Pair]] = [iter([(path, before, after)])]
+    while open_parts:
+        found = next(open_parts[-1], None)
+        if found is None:
+            open_parts.pop()
+        elif isinstance(found, Change):
+            yield found
+        else:
+            open_parts.append(_between(*found))
+
+
+def _between(path: Path, before: Any, after: Any) -> Iterator[Change | _Pair]:
+    """The changes between two values, and the parts of both that are to be compared."""
     if before is after:
         return
     kind = kind_of(type(before))
@@ -175,17 +193,17 @@ def _are_equal(before: Any, after: Any) -> bool:
     return bool(before == after or is_nan)
 
 
-def _of_parts(path: Path, before: Any, after: Any) -> Iterator[Change]:
+def _of_parts(path: Path, before: Any, after: Any) -> Iterator[Change | _Pair]:
     if before is MISSING or after is MISSING:
         if before is not after:
             yield Change(path, before, after)
     else:
-        yield from _changes(path, before, after)
+        yield path, before, after
 
 
 def _of_mappings(
     path: Path, before: Mapping[Any, Any], after: Mapping[Any, Any]
-) -> Iterator[Change]:
+) -> Iterator[Change | _Pair]:
     """The changes by key. All that sees each entry runs in C."""
     if len(before) == len(after) and list(before) == list(after):
         changed = compress(after, map(is_not, before.values(), after.values()))
@@ -199,7 +217,9 @@ def _of_mappings(
         yield from _of_parts((*path, key), before.get(key, MISSING), after[key])
 
 
-def _of_sequences(path: Path, before: Sequence[Any], after: Sequence[Any]) -> Iterator[Change]:
+def _of_sequences(
+    path: Path, before: Sequence[Any], after: Sequence[Any]
+) -> Iterator[Change | _Pair]:
     """The changes by index, between what is the same at both ends."""
     shorter = min(len(before), len(after))
     start = 0
@@ -210,7 +230,7 @@ def _of_sequences(path: Path, before: Sequence[Any], after: Sequence[Any]) -> It
         end += 1
     both = shorter - start - end
     for index in range(start, start + both):
-        yield from _changes((*path, index), before[index], after[index])
+        yield (*path, index), before[index], after[index]
     start += both
     for index in reversed(range(start, len(before) - end)):
         yield Change((*path, index), before[index], MISSING)
@@ -219,7 +239,37 @@ def _of_sequences(path: Path, before: Sequence[Any], after: Sequence[Any]) -> It
 
 
 def _is_same(before: Any, after: Any) -> bool:
-    return before is after or next(_changes((), before, after), None) is None
+    """Whether there is no change between two values; each part is looked at once."""
+    pairs = [(before, after)]
+    while pairs:
+        before, after = pairs.pop()
+        if before is after:
+            continue
+        parts = _parts_of_both(before, after)
+        if parts is None:
+            return False
+        pairs += parts
+    return True
+
+
+def _parts_of_both(before: Any, after: Any) -> list[tuple[Any, Any]] | None:
+    """The parts of two values, side by side; None where the values differ in themselves."""
+    kind = kind_of(type(before))
+    if kind is not kind_of(type(after)):
+        return None
+    match kind:
+        case Kind.MAPPING | Kind.SEQUENCE if len(before) != len(after):
+            return None
+        case Kind.SEQUENCE:
+            return list(zip(before, after, strict=True))
+        case Kind.MAPPING:
+            found = [(part, after.get(key, MISSING)) for key, part in before.items()]
+            return None if any(part is MISSING for _, part in found) else found
+        case Kind.RECORD | Kind.OBJECT if type(before) is type(after):
+            names = dict.fromkeys((*names_in(before), *names_in(after)))
+            return [(getattr(before, n, MISSING), getattr(after, n, MISSING)) for n in names]
+        case _:
+            return [] if _are_equal(before, after) else None
 
 
 def _is_regular(value: Any) -> bool:

@@ -20,6 +20,7 @@
     │   └── MergeError              a merge that has to be settled by a person
     ├── InvalidQueryError           a query that contradicts itself
     ├── InvalidPathError            a path into a state that can't be read
+    ├── TooDeepError                a value nested too deep (also a ValueError)
     ├── ExpressionError             an expression that can't be read, or has no value
     │   └── MissingPartError        it looked up what isn't there (also a LookupError)
     ├── DeclarationError            declarations that make no sense, or don't fit together
@@ -281,6 +282,18 @@ class InvalidQueryError(EverwhenError):
 
 class InvalidPathError(EverwhenError):
     """A path into a state that can't be read."""
+
+
+class TooDeepError(EverwhenError, ValueError):
+    """A value is nested too deep to be stored, copied or shown."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        self.what = what
+        self.limit = limit
+        super().__init__(f"{what} is nested more than {limit} levels; keep it flatter, or as text")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.what, self.limit)
 
 
 class ExpressionError(EverwhenError):

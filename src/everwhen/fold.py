@@ -18,7 +18,6 @@ from __future__ import annotations
 import dataclasses
 from collections import abc
 from collections.abc import Callable, Collection, Iterable, Sequence
-from copy import deepcopy
 from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
@@ -28,6 +27,7 @@ from uuid import UUID
 import msgspec
 
 from everwhen.errors import DeclarationError, FoldError
+from everwhen.nesting import deep_copy
 from everwhen.recorded import RecordedEvent
 from everwhen.validation import check_plain, check_text
 
@@ -88,7 +88,9 @@ class Fold(Generic[S]):
         """The state, safe from what becomes of the original."""
         if self._copy is not None:
             return self._copy(state)
-        return state if is_immutable(state) else deepcopy(state)
+        if is_immutable(state):
+            return state
+        return deep_copy(state, f"the state of fold {self.name!r}")
 
     def on(self, event_type: type[E]) -> Callable[[Callable[[S, E], S]], Callable[[S, E], S]]:
         """Declare what an event of this class does to the state."""

@@ -8,10 +8,11 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec import Entry, decode_entries
+from everwhen.codec import Entry, decode_entries, deep_parts
 from everwhen.contract import (
     FIRST_MICROS,
     LAST_MICROS,
+    MAX_DEPTH,
     EncodedCommit,
     Problem,
     Receipt,
@@ -26,6 +27,7 @@ from everwhen.errors import (
     RefusedError,
 )
 from everwhen.matching import Matcher
+from everwhen.nesting import TOO_DEEP, is_deeper
 from everwhen.query import Query
 from everwhen.recorded import entries_of
 from everwhen.validation import check_recorded_at
@@ -124,6 +126,8 @@ class SliceCheck:
             yield Problem(where, f"first_index is {stored.first_index} and should be {due}")
         self._position, self._recorded_at = stored.position, stored.recorded_at
         self._commit, self._index = stored.commit_id, stored.first_index + stored.count
+        if stored.metadata and not stored.first_index and is_deeper(stored.metadata, MAX_DEPTH + 1):
+            yield Problem(where, f"its commit's metadata extras are {TOO_DEEP}")
         yield from self._body(stored, where)
 
     def _body(self, stored: StoredSlice, where: str) -> Iterator[Problem]:
@@ -137,6 +141,9 @@ class SliceCheck:
             yield Problem(
                 where, f"its body holds {len(self.entries)} events instead of {stored.count}"
             )
+        first = stored.position - stored.count + 1
+        for index, what in deep_parts(stored.body, self.entries):
+            yield Problem(f"position {first + index}", f"its {what} {TOO_DEEP}")
 
 
 def version_problem(stream: str, version: int, before: int) -> Problem:

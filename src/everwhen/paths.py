@@ -23,8 +23,10 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from everwhen.errors import InvalidPathError
+from everwhen.contract import MAX_DEPTH
+from everwhen.errors import InvalidPathError, TooDeepError
 from everwhen.fold import IMMUTABLE
+from everwhen.nesting import is_value_deeper
 from everwhen.personal import Erased
 
 T = TypeVar("T")
@@ -252,12 +254,18 @@ def plain(value: Any, *, ordered: bool = False) -> Any:
     """A value as JSON has it: dicts with text keys, lists or tuples, text, numbers, None.
 
     With ``ordered``, equal values come out the same: a set's members and a dict's keys are sorted.
+    Raises `TooDeepError` for a value that is nested too deep.
     """
     order: Any = "deterministic" if ordered else None
     try:
-        return msgspec.to_builtins(value, str_keys=True, order=order, enc_hook=_parts)
-    except TypeError:  # a key that msgspec has no text for
-        return _plain(value)
+        try:
+            return msgspec.to_builtins(value, str_keys=True, order=order, enc_hook=_parts)
+        except TypeError:  # a key that msgspec has no text for
+            return _plain(value)
+    except RecursionError:
+        if is_value_deeper(value):
+            raise TooDeepError("the value", MAX_DEPTH) from None
+        raise
 
 
 def _parts(value: Any) -> Any:

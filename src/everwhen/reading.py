@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from everwhen.codec import Codec, Entry, decode_bodies
+from everwhen.codec import Codec, Entry, decode_bodies, is_body_deeper
 from everwhen.contract import Page, StoredSlice
 from everwhen.errors import DecodeError
 from everwhen.fold import Fold
@@ -181,10 +181,12 @@ def last_match(page: Page, asked: Query) -> Place | None:
 
 def _decoded(slices: list[StoredSlice], codec: Codec, *, typed: bool) -> list[list[Entry]]:
     """The slices' entries, typed where asked for and possible. Raises `CorruptStoreError`."""
+    if typed and codec.can_be_deep and any(is_body_deeper(stored.body) for stored in slices):
+        typed = False  # whoever touches the event is told
     decode = codec.decode_typed_bodies if typed else decode_bodies
     try:
         decoded = decode(b"[%b]" % b",".join([stored.body for stored in slices]))
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError):
         if typed:  # an unknown type, an old version, or data that doesn't fit: decode when touched
             return _decoded(slices, codec, typed=False)
         return [entries_of(stored) for stored in slices]

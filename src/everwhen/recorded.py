@@ -12,17 +12,25 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec import Codec, Entry, EntryMetadata, decode_entries, decode_json
+from everwhen.codec import (
+    Codec,
+    Entry,
+    EntryMetadata,
+    decode_entries,
+    decode_json,
+    unreadable_extras,
+    with_extras,
+)
 from everwhen.contract import EncodedCommit, StoredSlice, from_micros
 from everwhen.errors import CorruptStoreError, DecodeError, SealedError
 from everwhen.events import UnknownEvent
 from everwhen.metadata import CommitMetadata
+from everwhen.nesting import TOO_DEEP, is_deeper, is_value_deeper
 from everwhen.sealing import SEALED
 
 E_co = TypeVar("E_co", covariant=True)
 
 _set = msgspec.structs.force_setattr
-_decode_commit_metadata = msgspec.json.Decoder(CommitMetadata).decode
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,15 +88,15 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
 
     @property
     def _class(self) -> Any:
-        """The class of ``event``. Data of an undeclared type isn't decoded for it."""
+        """The class of ``event``. Data isn't decoded for it, unless it has yet to be upcast."""
         entry = self._entry
         if type(entry) is not Entry:
             return type(entry.data)
-        if self._codec.is_plain and not self._codec.types.is_known(
-            entry.type, entry.schema_version
-        ):
+        name, version, types = self.type, self.schema_version, self._codec.types
+        if not types.is_known(name, version):
             return UnknownEvent
-        return type(self.event)
+        declared = types.class_of(name, version)
+        return type(self.event) if declared is None else declared
 
     def _typed(self) -> object:
         types = self._codec.types
@@ -96,7 +104,8 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
             raise self._current
         try:
             if self._codec.is_plain:
-                return types.typed(self.type, self._entry.schema_version, self._entry.data)
+                data = bytes(self._entry.data)
+                return types.typed(self.type, self._entry.schema_version, data)
             return types.typed(self.type, self.schema_version, self._json())
         except SealedError:
             raise
@@ -104,14 +113,22 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
             if self._codec.sealing is None and SEALED in bytes(self._entry.data):
                 why = "the store was opened without its vault: open_store(…, vault=…)"
                 raise SealedError("somebody", self.event_id, self.type, why) from error
-            raise DecodeError(
-                f"position {self.position}, {self.stream!r} version {self.version}: {error}"
-            ) from error
+            raise DecodeError(f"{self._place}: {error}") from error
+
+    @property
+    def _place(self) -> str:
+        return f"position {self.position}, {self.stream!r} version {self.version}"
 
     @property
     def data(self) -> dict[str, Any]:
-        """The event's data as plain JSON values, current by upcasting."""
-        return cast("dict[str, Any]", decode_json(self._json()))
+        """The event's data as plain JSON values, current by upcasting.
+
+        Raises `DecodeError` if it is nested too deep; its text is in ``json``.
+        """
+        data = self._json()
+        if is_deeper(data):
+            raise DecodeError(f"{self._place}: the data of {self.type!r} is {TOO_DEEP}")
+        return cast("dict[str, Any]", decode_json(data))
 
     @property
     def json(self) -> bytes:
@@ -170,6 +187,12 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
         commit = commit_metadata(self._slice)
         own = self._entry.metadata or EntryMetadata()
         commit_id = self.commit_id
+        try:
+            if is_value_deeper(own.extras):  # decoded all the same
+                raise unreadable_extras()
+            extras = {**commit.extras, **(own.extras or {})}
+        except DecodeError as error:
+            raise DecodeError(f"{self._place}: {error}") from error
         return Metadata(
             event_id=self.event_id,
             commit_id=commit_id,
@@ -181,7 +204,7 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
             user_id=commit.user_id,
             source=commit.source,
             occurred_at=own.occurred_at,
-            extras={**commit.extras, **(own.extras or {})},
+            extras=extras,
         )
 
     def _json(self) -> bytes:
@@ -235,14 +258,14 @@ def event_id(stored: StoredSlice, entry: Entry, index: int) -> str:
 
 
 def commit_metadata(stored: StoredSlice) -> CommitMetadata:
-    """The metadata of the slice's commit."""
-    return _decode_commit_metadata(stored.metadata) if stored.metadata else CommitMetadata()
+    """The metadata of the slice's commit; its extras are `DeepExtras` if nested too deep."""
+    return with_extras(stored.metadata, CommitMetadata) if stored.metadata else CommitMetadata()
 
 
 def is_same(commit: EncodedCommit, stored: Sequence[StoredSlice], codec: Codec) -> bool:
     """Whether a commit holds what is stored, once it is decrypted: keys may have changed.
 
-    False where what is stored can't be opened any more.
+    False where what is stored can't be opened any more, or is nested too deep.
     """
     given: list[tuple[object, ...]] = []
     for part in commit.slices:
@@ -258,7 +281,7 @@ def is_same(commit: EncodedCommit, stored: Sequence[StoredSlice], codec: Codec) 
             for part in stored
             for index, entry in enumerate(entries_of(part))
         ]
-    except SealedError:
+    except DecodeError:
         return False
 
 
@@ -315,8 +338,7 @@ def _upcast(old: RecordedEvent[Any]) -> list[RecordedEvent[Any]]:
     except SealedError as error:
         return [msgspec.structs.replace(old, _current=error)]
     except DecodeError as error:
-        why = f"position {old.position}, {old.stream!r} version {old.version}: {error}"
-        return [msgspec.structs.replace(old, _current=DecodeError(why))]
+        return [msgspec.structs.replace(old, _current=DecodeError(f"{old._place}: {error}"))]
     return [
         RecordedEvent(
             old.position,

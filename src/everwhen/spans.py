@@ -9,12 +9,12 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from copy import deepcopy
 from heapq import merge
 from itertools import groupby
 from typing import Any, Final
 
 from everwhen.fold import is_immutable
+from everwhen.nesting import deep_copy
 from everwhen.paths import MISSING
 from everwhen.tracking import Condition, Read, answer_from, looked_at
 
@@ -156,7 +156,7 @@ class Watched:
 
     def _kept(self, state: Any) -> Any:
         value = self._look(state)
-        return value if _is_fixed(value) else deepcopy(value)
+        return value if _is_fixed(value) else deep_copy(value, "the value")
 
 
 def _is_same(value: Any, other: Any) -> bool:

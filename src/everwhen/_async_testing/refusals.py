@@ -7,13 +7,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from everwhen._async_testing.bench import Bench, events_of
 from everwhen._async_testing.seam import together
 from everwhen.commits import Commit, Write
-from everwhen.contract import Condition, Receipt
+from everwhen.contract import MAX_DEPTH, Condition, Receipt
 from everwhen.errors import (
     ConditionError,
     InvalidCommitError,
@@ -37,6 +37,15 @@ _HERE: Final = datetime(2024, 1, 1, tzinfo=UTC)
 _NAIVE: Final = datetime(2024, 1, 1)  # noqa: DTZ001 (that is the point)
 _GOOD: Final = Write("good", (Noted("x"),))
 _NOTHING: Final = Query().tags("nothing has this")
+
+
+def _nested(levels: int) -> dict[str, Any]:
+    """So many objects and lists inside one another."""
+    found: Any = "innermost"
+    for level in reversed(range(levels)):
+        found = [found] if level % 2 else {"in": found}
+    return cast("dict[str, Any]", found)
+
 
 _BAD_STREAMS: Final[tuple[Any, ...]] = (
     "", "a\nb", "a\x00b", "\x7f", "line\u2028end", "\ud800", "x" * 513, "é" * 257,
@@ -86,6 +95,9 @@ _BAD_EVENTS: Final[dict[str, Any]] = {
     "plain data for a declared type": plain("Noted", colour="red"),
     "plain type without a name": plain(""),
     "plain type with a line end": plain("a\nb"),
+    "plain data nested too deep": UnknownEvent("T", _nested(MAX_DEPTH + 1)),
+    "plain data nested without end": UnknownEvent("T", _nested(50_000)),
+    "extras nested too deep": NewEvent(event=Noted("x"), extras=_nested(MAX_DEPTH + 1)),
     "plain version 0": plain("T", 0),
     "plain version True": plain("T", True),
     "plain version as text": plain("T", "1"),  # type: ignore[arg-type]
@@ -118,6 +130,9 @@ _BAD_COMMITS: Final[dict[str, Commit]] = {
     "a long correlation": Commit((_GOOD,), metadata=CommitMetadata(correlation_id="x" * 513)),
     "metadata as a dict": Commit((_GOOD,), metadata={"user_id": "x"}),  # type: ignore[arg-type]
     "commit extras with a set": Commit((_GOOD,), metadata=CommitMetadata(extras={"a": {1}})),
+    "commit extras nested too deep": Commit(
+        (_GOOD,), metadata=CommitMetadata(extras=_nested(MAX_DEPTH + 1))
+    ),
     "commit extras with NaN": Commit((_GOOD,), metadata=CommitMetadata(extras={"a": math.nan})),
 }
 
@@ -259,6 +274,24 @@ async def a_closed_store_says_so(bench: Bench) -> None:
         async with store.transaction():
             pass
     await store.close()
+
+
+@promise(Guarantee.REFUSAL)
+async def what_is_nested_as_deep_as_allowed_comes_back(bench: Bench) -> None:
+    store = await bench.store()
+    deepest = UnknownEvent("T", _nested(MAX_DEPTH))
+    extras = _nested(MAX_DEPTH)
+    await store.append(
+        "a",
+        [deepest, NewEvent(event=Noted("x"), extras=extras)],
+        metadata=CommitMetadata(extras={"of the commit": extras["in"]}),
+    )
+    await store.append("b", [deepest])
+    first, second, third = await events_of(store, Query())
+    equal((first.event, third.data), (deepest, deepest.data), "the data")
+    own = {"in": extras["in"], "of the commit": extras["in"]}
+    equal(second.metadata.extras, own, "the extras")
+    equal(await store.check(), [], "problems")
 
 
 @promise(Guarantee.REFUSAL)

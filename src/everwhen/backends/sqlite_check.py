@@ -18,7 +18,7 @@ from everwhen.judging import SliceCheck, version_problem
 
 _SLICES: Final = (
     "SELECT slices.position, streams.name, slices.version, slices.count, slices.recorded_at,"
-    " slices.commit_id, slices.first_index, slices.body"
+    " slices.commit_id, slices.first_index, slices.metadata, slices.body"
     " FROM slices LEFT JOIN streams ON streams.id = slices.stream ORDER BY slices.position"
 )
 _STREAM_GAPS: Final = (
@@ -55,13 +55,9 @@ def structural_problems(connection: apsw.Connection) -> Iterator[Problem]:
 
 def _walk(connection: apsw.Connection) -> Iterator[Problem]:
     checking = SliceCheck()
-    for at, stream, version, count, moment, commit_id, first_index, body in connection.execute(
-        _SLICES
-    ):
+    for at, stream, *rest in connection.execute(_SLICES):
         name = stream or ""
-        yield from checking.problems(
-            StoredSlice(at, name, version, count, moment, commit_id, first_index, None, body)
-        )
+        yield from checking.problems(StoredSlice(at, name, *rest))
         if stream is None:
             yield Problem(f"position {at}", "its stream has no name")
         if checking.entries is not None:

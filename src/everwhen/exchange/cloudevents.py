@@ -37,7 +37,7 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec import EntryMetadata, encode_json
+from everwhen.codec import EntryMetadata, encode_json, extras_text
 from everwhen.decisions import shown_command
 from everwhen.exchange.log_times import checked
 from everwhen.exchange.moments import text_of
@@ -166,7 +166,7 @@ class CloudEventsText:
             ewownid=own.id is not None,
             ewowntime=own.occurred_at is not None,
             ewtags=encode_json(entry.tags).decode() if entry.tags else "",
-            ewextras="" if own.extras is None else encode_json(own.extras).decode(),
+            ewextras="" if own.extras is None else extras_text(own.extras),
             **common,
         )
 
@@ -188,7 +188,7 @@ class CloudEventsText:
             "correlationid": metadata.correlation_id,
             "ewuser": metadata.user_id,
             "ewsource": metadata.source,
-            "ewcommitextras": encode_json(extras).decode() if extras else "",
+            "ewcommitextras": extras_text(extras) if extras else "",
         }
 
 

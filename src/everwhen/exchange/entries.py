@@ -32,6 +32,7 @@ from everwhen.events import NewEvent, UnknownEvent
 from everwhen.exchange.moments import micros_of, text_of
 from everwhen.exchange.records import UNTIMED, Record, RestoredCommit, RestoredEntry
 from everwhen.metadata import NO_METADATA, CommitMetadata, current_metadata
+from everwhen.nesting import TOO_DEEP, is_deeper
 from everwhen.sealing import Sealing
 from everwhen.validation import (
     check_recorded_at,
@@ -247,6 +248,8 @@ class Entrance:
                 check_recorded_at(record.time)
             if record.occurred_at is not None and not reads_back(record.occurred_at):
                 return f"occurred_at {record.occurred_at!r} is no ISO 8601 time with a zone"
+            if is_deeper(record.data) or is_deeper(record.extras or b""):
+                return f"the event is {TOO_DEEP}; make it flatter, or leave it out"
             if self._direct:
                 size = len(record.data) + len(record.extras or b"")
                 if size > MAX_EVENT_BYTES - 8_192:

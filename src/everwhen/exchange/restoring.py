@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from everwhen.codec import decode_entries, decode_json, encode_json
-from everwhen.contract import MAX_EVENT_BYTES
+from everwhen.contract import MAX_DEPTH, MAX_EVENT_BYTES
 from everwhen.errors import EverwhenError, InvalidEventError
 from everwhen.exchange.entries import entry_of, slices_of, uuid8
 from everwhen.exchange.lines import lines
@@ -24,6 +24,7 @@ from everwhen.exchange.moments import micros_of
 from everwhen.exchange.notices import Notices
 from everwhen.exchange.records import UNTIMED, Invalid, Item, Record, RestoredCommit, RestoredEntry
 from everwhen.metadata import CommitMetadata
+from everwhen.nesting import TOO_DEEP, is_deeper
 from everwhen.validation import check_stream, check_tags, check_text, check_type_name
 
 MAX_COMMIT_BYTES: Final = 1 << 30
@@ -89,6 +90,9 @@ def items_of(chunks: Iterator[bytes], time: datetime | None = None) -> Iterator[
     for number, text in lines(chunks):
         if text is None:
             yield Invalid(number, "the line is too long for an event; leave it out")
+            continue
+        if is_deeper(text, MAX_DEPTH + 1):
+            yield Invalid(number, f"the event is {TOO_DEEP}; make it flatter, or leave it out")
             continue
         try:
             line = _decode_line(text)
@@ -321,6 +325,8 @@ def _entry(line: _Line, *, part: bool) -> RestoredEntry:
     if not 0 < line.ewschema < 1 << 31:
         raise _BrokenError(f"ewschema {line.ewschema} is no schema version")
     data = bytes(line.data)
+    if is_deeper(data):
+        raise _BrokenError(f"the event is {TOO_DEEP}; make it flatter, or leave out its commit")
     decode_json(data)
     tags: tuple[str, ...] = ()
     if line.ewtags:
@@ -329,8 +335,7 @@ def _entry(line: _Line, *, part: bool) -> RestoredEntry:
             raise _BrokenError("a tag is repeated; export it again")
     extras = None
     if line.ewextras:
-        _decode_extras(line.ewextras)
-        extras = line.ewextras.encode()
+        extras = _extras(line.ewextras)
     if len(data) + len(line.ewextras) + len(line.ewtags) > MAX_EVENT_BYTES:
         raise _BrokenError(f"the event is {len(data):,} bytes; the limit is {MAX_EVENT_BYTES:,}")
     own_id = check_text(line.id, "event id") if line.ewownid or part else None
@@ -348,6 +353,15 @@ def _uuid(text: str) -> bytes:
         raise _BrokenError(f"ewcommit {text[:60]!r} is no UUID; export it again") from error
 
 
+def _extras(text: str) -> bytes:
+    """Metadata extras as an export has them, proven to be readable."""
+    data = text.encode()
+    if is_deeper(data):
+        raise _BrokenError(f"the metadata extras are {TOO_DEEP}; leave out the commit")
+    _decode_extras(data)
+    return data
+
+
 def _number(text: str, what: str) -> int:
     if not (0 < len(text) < 19 and text.isascii() and text.isdigit()) or not int(text):
         raise _BrokenError(f"{text[:40]!r} is no {what}; export it again")
@@ -357,8 +371,7 @@ def _number(text: str, what: str) -> int:
 def _metadata(line: _Line) -> bytes | None:
     extras = None
     if line.ewcommitextras:
-        _decode_extras(line.ewcommitextras)
-        extras = msgspec.Raw(line.ewcommitextras.encode())
+        extras = msgspec.Raw(_extras(line.ewcommitextras))
     metadata = _CommitMetadata(
         line.causationid, line.correlationid, line.ewuser, line.ewsource, extras
     )
