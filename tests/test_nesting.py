@@ -124,10 +124,12 @@ def test_a_type_says_whether_its_values_may_be_too_deep(cls: type[Any], can_be: 
 def test_the_limit_is_the_same_from_deep_down_in_the_stack(frames: int) -> None:
     fits, is_over = Anything(nested(MAX_DEPTH - 1)), Anything(nested(MAX_DEPTH))
     with open_store("memory:", events=[Anything]) as store:
-        for events in ([fits], [fits, fits], [UnknownEvent("T", nested(MAX_DEPTH))]):
+        good: list[list[Any]] = [[fits], [fits, fits], [UnknownEvent("T", nested(MAX_DEPTH))]]
+        for events in good:
             from_deep_down(frames, lambda events=events: store.append("a", events))  # type: ignore[misc]
         for bad in (is_over, Anything(nested(20_000)), UnknownEvent("T", nested(MAX_DEPTH + 1))):
-            for events in ([bad], [fits, bad]):
+            rows: list[list[Any]] = [[bad], [fits, bad]]
+            for events in rows:
                 with pytest.raises(InvalidEventError, match="nested more than 100 levels"):
                     from_deep_down(frames, lambda events=events: store.append("a", events))  # type: ignore[misc]
         read = from_deep_down(frames, lambda: [event.event for event in store.read()])

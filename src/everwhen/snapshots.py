@@ -1,19 +1,17 @@
 """Snapshots: a fold's state at a place in history, sealed so that a wrong one is never used.
 
 A snapshot saves the replay of what comes before it, and nothing else: deleting every one changes
-nothing but speed. It is believed only if its seal is whole, its fold is the present one in name
-and version, and the event that it ends with is still the one in the store.
+nothing but speed. It is believed only if its seal is whole, its fold is the present one in name,
+version and the shape of its state, and the event that it ends with is still the one in the store.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from collections import abc
 from collections.abc import Collection
 from datetime import timedelta
-from enum import Enum
-from typing import Any, Final, Generic, Protocol, TypeVar, get_args, get_origin
+from typing import Any, Final, Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
 
@@ -21,42 +19,14 @@ from everwhen.contract import MAX_NAME_BYTES, Snapshot
 from everwhen.errors import DeclarationError, InvalidQueryError, SnapshotError
 from everwhen.fold import Fold
 from everwhen.query import Query
+from everwhen.shapes import shape_of
+from everwhen.state_encoding import UNFIT, Encoded, decoded, encode, encoded
 
 S = TypeVar("S")
 
-_FORMAT: Final = 1
-
-
-def _plain(value: Any) -> Any:
-    """Collections that msgspec doesn't know, such as persistent maps, as those that it does."""
-    if isinstance(value, abc.Mapping):
-        return dict(value)
-    if isinstance(value, abc.Set | abc.Sequence):
-        return list(value)
-    raise NotImplementedError
-
-
-def _restored(wanted: Any, value: Any) -> Any:
-    """The collection of a type that msgspec doesn't know."""
-    collection, parts = get_origin(wanted) or wanted, get_args(wanted)
-    if not (isinstance(collection, type) and issubclass(collection, abc.Collection)):
-        raise NotImplementedError
-    known: Any = dict if issubclass(collection, abc.Mapping) else list
-    back = msgspec.convert(value, known[parts] if parts else known, dec_hook=_restored)
-    return collection(back)  # type: ignore[call-arg]
-
-
-_UNFIT: Final = (
-    msgspec.MsgspecError,
-    NotImplementedError,
-    ValueError,
-    TypeError,
-    RecursionError,
-    ArithmeticError,
-)
-_PLAIN: Final = frozenset({int, str, bytes, float, bool, type(None)})
-_LEAVES: Final = (int, str, bytes, float, bool, type(None), Enum)
-_encode: Final = msgspec.msgpack.Encoder(enc_hook=_plain).encode
+_FORMAT: Final = 2
+_shapes: Final[WeakKeyDictionary[Fold[Any], bytes]] = WeakKeyDictionary()
+_refused: Final[WeakSet[Fold[Any]]] = WeakSet()
 
 
 class Since(msgspec.Struct, frozen=True):
@@ -239,6 +209,7 @@ class _Sealed(msgspec.Struct, array_like=True, frozen=True):
     format: int
     digest: bytes
     content: bytes
+    shape: bytes = b""
 
 
 class _Content(msgspec.Struct, array_like=True, frozen=True):
@@ -246,6 +217,7 @@ class _Content(msgspec.Struct, array_like=True, frozen=True):
     recorded_at: int
     commit_id: bytes
     state: msgspec.Raw
+    zoned: bool
 
 
 _decode_sealed: Final = msgspec.msgpack.Decoder(_Sealed).decode
@@ -277,72 +249,48 @@ def subject_of(fold: Fold[Any], query: Query) -> str:
     return name
 
 
-def _is_same(one: Any, other: Any) -> bool:
-    """Whether two values are equal, and of the same types all the way down."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, _LEAVES):
-        return bool(one == other)
-    if isinstance(one, dict | list | tuple) and (plainly := _are_same_leaves(one, other)):
-        return plainly
-    if isinstance(one, abc.Mapping):
-        return (
-            len(one) == len(other)
-            and all(key in other and _is_same(value, other[key]) for key, value in one.items())
-            and set(map(type, one)) == set(map(type, other))
-        )
-    if isinstance(one, abc.Set):
-        return bool(one == other) and set(map(type, one)) == set(map(type, other))
-    if isinstance(one, abc.Sequence):
-        return len(one) == len(other) and all(map(_is_same, one, other))
-    names = getattr(one, "__struct_fields__", None)
-    if names is None and dataclasses.is_dataclass(one):
-        names = [field.name for field in dataclasses.fields(one)]
-    if names is None:
-        return bool(one == other)
-    return all(_is_same(getattr(one, name), getattr(other, name)) for name in names)
-
-
-def _are_same_leaves(one: Any, other: Any) -> bool:
-    """The same for collections of plain leaves in the same order, at the speed of C.
-
-    False where it doesn't show that way.
-    """
-    if isinstance(one, dict):
-        if list(one) != list(other) or [*map(type, one)] != [*map(type, other)]:
-            return False
-        one, other = [*one.values()], [*other.values()]
-    kinds = [*map(type, one)]
-    return _PLAIN.issuperset(kinds) and kinds == [*map(type, other)] and bool(one == other)
-
-
 def sealed(
     fold: Fold[S], subject: str, state: S, place: Place, known: Collection[type[Any]]
 ) -> Snapshot:
     """The snapshot of a state that was folded where those classes of events were ``known``.
 
-    Raises `SnapshotError` for a state that would not come back equal.
+    Raises `SnapshotError` for a state that would not come back exactly as it is.
     """
     try:
-        encoded = _encode(state)
-        back = msgspec.msgpack.decode(encoded, type=fold.state_type, dec_hook=_restored)
-        is_same = _is_same(back, state)
-    except _UNFIT as error:
+        found = encoded(state, fold.state_type)
+    except UNFIT as error:
         raise SnapshotError(
-            f"a state of fold {fold.name!r} can't be stored: {error}; give the fold a state that "
-            f"msgspec can encode, and its type: Fold(…, state=…)"
+            f"a state of fold {fold.name!r} is not kept as a snapshot, since it would not come "
+            f"back as it is: {error}. Give the fold the state's exact type, such as "
+            f"Fold(…, state=dict[str, Account]), made of what msgspec can encode"
         ) from error
-    if not is_same:
-        raise SnapshotError(
-            f"a state of fold {fold.name!r} would come back changed; give the fold the state's "
-            f"exact type, such as Fold(…, state=dict[str, Account])"
-        )
-    content = _encode(
-        _Content(place.version, place.recorded_at, place.commit_id, msgspec.Raw(encoded))
-    )
+    raw = msgspec.Raw(found.data)
+    content = encode(_Content(place.version, place.recorded_at, place.commit_id, raw, found.zoned))
+    shape = _shape(fold)
     digest = _digest(fold, subject, place.position, content, known)
-    body = _encode(_Sealed(_FORMAT, digest, content))
+    body = encode(_Sealed(_FORMAT, digest, content, shape))
     return Snapshot(subject, place.position, fold.name, fold.version, body)
+
+
+class OutdatedSnapshotError(SnapshotError):
+    """A snapshot of an older format, or of a state of another shape: it was right in its time."""
+
+
+def is_first_refusal(fold: Fold[Any]) -> bool:
+    """Whether nobody has been told yet that states of this fold don't make snapshots."""
+    if fold in _refused:
+        return False
+    _refused.add(fold)
+    return True
+
+
+def _shape(fold: Fold[Any]) -> bytes:
+    """A digest of the shape of the fold's state."""
+    found = _shapes.get(fold)
+    if found is None:
+        text = shape_of(fold.state_type)
+        found = _shapes[fold] = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return found
 
 
 def opened(fold: Fold[S], snapshot: Snapshot, known: Collection[type[Any]]) -> tuple[S, Place]:
@@ -355,15 +303,17 @@ def opened(fold: Fold[S], snapshot: Snapshot, known: Collection[type[Any]]) -> t
     try:
         seal = _decode_sealed(snapshot.state)
         if seal.format != _FORMAT:
-            raise SnapshotError(f"it has format {seal.format}, which this version doesn't know")
+            raise OutdatedSnapshotError(f"it has format {seal.format}, not {_FORMAT}")
+        if seal.shape != _shape(fold):
+            raise OutdatedSnapshotError("the state has another shape now: its type has changed")
         if seal.digest != _digest(fold, snapshot.subject, snapshot.position, seal.content, known):
             raise SnapshotError(
                 "it is damaged, or was taken where other event types were declared: its digest "
                 "doesn't fit"
             )
         content = _decode_content(seal.content)
-        state = msgspec.msgpack.decode(content.state, type=fold.state_type, dec_hook=_restored)
-    except _UNFIT as error:
+        state = decoded(Encoded(bytes(content.state), content.zoned), fold.state_type)
+    except UNFIT as error:
         raise SnapshotError(f"it can't be read: {error}") from error
     place = Place(snapshot.position, content.version, content.recorded_at, content.commit_id)
     return state, place
@@ -372,7 +322,7 @@ def opened(fold: Fold[S], snapshot: Snapshot, known: Collection[type[Any]]) -> t
 def _digest(
     fold: Fold[Any], subject: str, position: int, content: bytes, known: Collection[type[Any]]
 ) -> bytes:
-    """Over the content and all that it is bound to; also to which of its events the fold saw."""
+    """Over the content and what it is bound to; also to which of its events the fold saw."""
     seen = sorted(cls.__name__ for cls in fold.event_classes if cls in known)
-    bound = _encode([subject, position, fold.name, fold.version, seen])
+    bound = encode([subject, position, fold.name, fold.version, seen])
     return hashlib.blake2b(bound + content, digest_size=16).digest()

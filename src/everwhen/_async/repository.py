@@ -23,11 +23,13 @@ from everwhen.snapshots import (
     START,
     Adaptive,
     Loaded,
+    OutdatedSnapshotError,
     Place,
     Retention,
     Since,
     SnapshotStrategy,
     check_strategy,
+    is_first_refusal,
     opened,
     sealed,
     subject_of,
@@ -118,15 +120,17 @@ class Repository(Generic[S]):
     async def snapshot_if_due(self, loaded: Loaded[S]) -> bool:
         """Take a snapshot if the strategy says so; whether it was taken.
 
-        One that can't be taken is warned of: it costs speed, and nothing else.
+        One that can't be taken is warned of, for a fold's states once: it costs speed, and
+        nothing else.
         """
         if loaded._subject is None or not self.strategy.is_due(loaded.since):
             return False
         try:
             await self.snapshot(loaded)
         except (SnapshotError, StorageError) as error:
-            why = told(error, self.store.vault)
-            _LOG.warning("no snapshot of %s: %s", loaded._subject, why)
+            if isinstance(error, StorageError) or is_first_refusal(self.fold):
+                why = told(error, self.store.vault)
+                _LOG.warning("no snapshot of %s: %s", loaded._subject, why)
             return False
         return True
 
@@ -185,6 +189,8 @@ class Repository(Generic[S]):
                     if query.max_version is not None and place.version > query.max_version:
                         continue
                     await self._check_place(place)
+                except OutdatedSnapshotError as error:
+                    _LOG.debug("the snapshot of %s at %d: %s", subject, snapshot.position, error)
                 except SnapshotError as error:
                     at, why = snapshot.position, told(error, self.store.vault)
                     _LOG.warning("the snapshot of %s at %d is ignored: %s", subject, at, why)
