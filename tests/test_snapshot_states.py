@@ -103,7 +103,7 @@ LEAVES: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     float: st.floats(),
     bytes: st.binary(max_size=3),
-    Decimal: st.decimals() | st.just(Decimal("1.00")),
+    Decimal: st.decimals(allow_nan=False) | st.sampled_from([Decimal("1.00"), Decimal("NaN")]),
     datetime: MOMENTS | st.sampled_from(DOUBT),
     date: st.dates(),
     time: st.times(timezones=st.none() | st.sampled_from([*ZONES[:1], *ZONES[4:6]])),

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from array import array
 from collections import abc, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any, Final, TypeAlias, get_args, get_origin
@@ -34,7 +34,9 @@ UNFIT: Final = (
 )
 """What encoding, decoding or comparing a state that can't be stored raises."""
 
+_SIMPLE: Final = frozenset({int, str, bytes, bool, type(None)})
 _PLAIN: Final = frozenset({int, str, bytes, float, bool, type(None)})
+_COLLECTIONS: Final = (dict, list, tuple, set, frozenset, deque)
 _MOMENT: Final = 1
 _PAIRS: Final = 2
 
@@ -103,15 +105,7 @@ def decoded(stored: Encoded, state_type: Any) -> Any:
     return msgspec.convert(plain, state_type, dec_hook=_restored)
 
 
-_Zone: TypeAlias = str | tuple[int, int, str | None] | None
-"""A zone's name; or an offset in seconds and microseconds, and its name if it has one."""
-
-
-class _Moment(msgspec.Struct, array_like=True):
-    clock: str
-    fold: int
-    zone: _Zone
-    is_time: bool = False
+_SIGN: Final = {datetime: "d", time: "t"}
 
 
 def _with_zones(state: Any) -> bytes:
@@ -131,24 +125,34 @@ def _marked(value: Any) -> Any:
         return cls(map(_marked, value))
     if cls is not datetime and cls is not time:
         return value
-    zone = _zone_of(value.tzinfo)
     clock = value.replace(tzinfo=None).isoformat()
-    return msgspec.msgpack.Ext(
-        _MOMENT, msgspec.msgpack.encode(_Moment(clock, value.fold, zone, cls is time))
-    )
+    text = f"{_SIGN[cls]}{value.fold}{clock}|{_zone_text(value.tzinfo)}"
+    return msgspec.msgpack.Ext(_MOMENT, text.encode())
 
 
-def _zone_of(zone: tzinfo | None) -> _Zone:
+def _zone_text(zone: tzinfo | None) -> str:
+    """A zone as text: nothing, its name in JSON, or its offset and, if it has one, its name."""
     if zone is None:
-        return None
+        return ""
     if type(zone) is ZoneInfo and zone.key:
-        return zone.key
+        return msgspec.json.encode(zone.key).decode()
     if type(zone) is not timezone:
         raise ValueError(f"a moment's zone is a {type(zone).__name__}; use zoneinfo or an offset")
-    offset = zone.utcoffset(None)
-    named = zone if timezone(offset).tzname(None) != zone.tzname(None) else None
-    name = None if named is None else named.tzname(None)
-    return offset.days * 86_400 + offset.seconds, offset.microseconds, name
+    offset, name = zone.utcoffset(None), zone.tzname(None)
+    own = None if name == timezone(offset).tzname(None) else name
+    seconds = offset.days * 86_400 + offset.seconds
+    return msgspec.json.encode((seconds, offset.microseconds, own)).decode()
+
+
+@functools.lru_cache(maxsize=1024)
+def _zone_of(text: str) -> tzinfo | None:
+    if not text:
+        return None
+    read = msgspec.json.decode(text, type=str | tuple[int, int, str | None])
+    if isinstance(read, str):
+        return ZoneInfo(read)
+    offset = timedelta(seconds=read[0], microseconds=read[1])
+    return timezone(offset) if read[2] is None else timezone(offset, read[2])
 
 
 def _unmarked(code: int, data: memoryview) -> Any:
@@ -156,16 +160,9 @@ def _unmarked(code: int, data: memoryview) -> Any:
         return dict(msgspec.msgpack.decode(data, ext_hook=_unmarked))
     if code != _MOMENT:
         raise ValueError(f"extension {code} is unknown")
-    moment = msgspec.msgpack.decode(data, type=_Moment)
-    zone: tzinfo | None = None
-    if isinstance(moment.zone, str):
-        zone = ZoneInfo(moment.zone)
-    elif moment.zone is not None:
-        seconds, micros, name = moment.zone
-        offset = timedelta(seconds=seconds, microseconds=micros)
-        zone = timezone(offset) if name is None else timezone(offset, name)
-    cls: Any = time if moment.is_time else datetime
-    return cls.fromisoformat(moment.clock).replace(tzinfo=zone, fold=moment.fold)
+    clock, _, zone = str(data, "utf-8").partition("|")
+    read = datetime.fromisoformat if clock[0] == "d" else time.fromisoformat
+    return read(clock[2:]).replace(tzinfo=_zone_of(zone), fold=int(clock[1]))
 
 
 def _shared_part(state: Any) -> Path | None:
@@ -195,28 +192,45 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from ((name, getattr(value, name)) for name in _names_of(value))
 
 
-def _names_of(value: Any) -> list[str]:
-    """The names of a record's fields, and of what else was set in it."""
-    cls = type(value)
+@functools.lru_cache(maxsize=4096)
+def _fields_of(cls: Any) -> tuple[tuple[str, ...], bool, bool]:
+    """A class's fields, whether a value has them all, and whether it may have others."""
     names = list(getattr(cls, "__struct_fields__", ()))
     if dataclasses.is_dataclass(cls):
         names += [field.name for field in dataclasses.fields(cls)]
     names += [field.name for field in getattr(cls, "__attrs_attrs__", ())]
-    own = getattr(value, "__dict__", {})
-    derived = functools.cached_property
-    names += [name for name in own if not isinstance(getattr(cls, name, None), derived)]
-    return [name for name in dict.fromkeys(names) if hasattr(value, name)]
+    is_whole = issubclass(cls, msgspec.Struct)  # every field is set, be it to UNSET
+    return tuple(names), is_whole, cls.__dictoffset__ != 0
+
+
+def _names_of(value: Any) -> Sequence[str]:
+    """The names of a record's fields, and of what else was set in it."""
+    cls: Any = type(value)
+    names, is_whole, is_open = _fields_of(cls)
+    if is_open:
+        derived = functools.cached_property
+        own = vars(value)
+        more = [name for name in own if not isinstance(getattr(cls, name, None), derived)]
+        names = tuple(dict.fromkeys((*names, *more)))
+    return names if is_whole else [name for name in names if hasattr(value, name)]
 
 
 def _difference(state: Any, back: Any) -> str | None:
     """Where two values differ, be it only in a type, a zone or an order; None if nowhere."""
-    waiting: list[tuple[Path, Any, Any]] = [((), state, back)]
+    waiting: list[tuple[Any, Any, Any]] = [(None, state, back)]
     while waiting:
-        path, one, other = waiting.pop()
+        way, one, other = waiting.pop()
         found = _compared(one, other)
         if isinstance(found, str):
-            return f"{text_of(path) or 'it'}{found}"
-        waiting += [((*path, key), part, its) for key, part, its in found]
+            path: list[Any] = []
+            while way is not None:
+                way, key = way
+                path.insert(0, key)
+            return f"{text_of(tuple(path)) or 'it'}{found}"
+        for key, part, its in found:
+            cls = part.__class__
+            if cls not in _SIMPLE or cls is not its.__class__ or part != its:
+                waiting.append(((way, key), part, its))
     return None
 
 
@@ -226,55 +240,81 @@ _Pairs: TypeAlias = list[tuple[Any, Any, Any]]
 
 def _compared(one: Any, other: Any) -> str | _Pairs:
     """How two values differ in themselves, or their parts."""
-    cls = type(one)
     if one is other:
         return []
-    if cls is not type(other):
+    cls = one.__class__
+    if cls is not other.__class__:
         theirs = "nothing" if other is MISSING else type(other).__name__
         return f": {cls.__name__} would come back as {theirs}"
     exact = _EXACT.get(cls)
     if exact is not None:
         return [] if exact(one) == exact(other) else f": {one!r} would come back as {other!r}"
-    if isinstance(one, dict | list | tuple) and _are_same_leaves(one, other):
-        return _own_parts(one, other)
-    if isinstance(one, abc.Mapping):
-        return _of_mappings(one, other)
-    if isinstance(one, abc.Set):
-        its = {item: item for item in other}
-        pairs = [(item, item, its.get(item, MISSING)) for item in one]
-        return pairs if len(one) == len(other) else f" has {len(one)} items, and not {len(other)}"
-    if isinstance(one, abc.Sequence) and not isinstance(one, str | bytes | bytearray):
-        if len(one) != len(other) or getattr(one, "maxlen", 0) != getattr(other, "maxlen", 0):
-            return " has another length"
-        pairs = list(zip(range(len(one)), one, other, strict=True))
-        return pairs + _own_parts(one, other)
-    names = _names_of(one)
-    if names or _names_of(other):
-        return _own_parts(one, other) if names == _names_of(other) else " has other fields"
+    return _way_to_compare(cls)(one, other)
+
+
+@functools.lru_cache(maxsize=4096)
+def _way_to_compare(cls: Any) -> Callable[[Any, Any], str | _Pairs]:
+    if issubclass(cls, dict):
+        return _of_dicts
+    if issubclass(cls, abc.Mapping):
+        return _of_mappings
+    if issubclass(cls, abc.Set):
+        return _of_sets
+    if issubclass(cls, abc.Sequence) and not issubclass(cls, str | bytes | bytearray):
+        return _of_sequences
+    return _of_records
+
+
+def _of_records(one: Any, other: Any) -> str | _Pairs:
+    names, theirs = _names_of(one), _names_of(other)
+    if names != theirs:
+        return " has other fields"
+    if names:
+        return [(name, getattr(one, name), getattr(other, name)) for name in names]
     return [] if one == other else f": {one!r} would come back as {other!r}"
 
 
-def _own_parts(one: Any, other: Any) -> _Pairs:
-    """The fields of records, and what was set on collections of a class of one's own."""
-    if type(one) in (dict, list, tuple, deque):
-        return []
-    names = dict.fromkeys((*_names_of(one), *_names_of(other)))
-    return [(n, getattr(one, n, MISSING), getattr(other, n, MISSING)) for n in names]
+def _of_dicts(one: Any, other: Any) -> str | _Pairs:
+    if _are_same_leaves(one, other):
+        return _set_in(one, other)
+    keys, theirs = list(one), list(other)
+    if len(keys) != len(theirs):
+        return f" has {len(keys)} keys, and not {len(theirs)}"
+    pairs = list(zip(keys, keys, theirs, strict=True))
+    values = [(key, part, other.get(key, MISSING)) for key, part in one.items()]
+    return pairs + values + _set_in(one, other)
 
 
 def _of_mappings(one: Any, other: Any) -> str | _Pairs:
-    if isinstance(one, dict):
-        keys, theirs = list(one), list(other)
-        if len(keys) != len(theirs):
-            return f" has {len(keys)} keys, and not {len(theirs)}"
-        pairs = [(key, key, its) for key, its in zip(keys, theirs, strict=True)]
-        values = [(key, part, other.get(key, MISSING)) for key, part in one.items()]
-        return pairs + values + _own_parts(one, other)
     found = {key: key for key in other}
     if len(one) != len(found):
         return f" has {len(one)} keys, and not {len(found)}"
     pairs = [(key, key, found.get(key, MISSING)) for key in one]
     return pairs + [(key, one[key], other[key]) for key in one if key in found]
+
+
+def _of_sets(one: Any, other: Any) -> str | _Pairs:
+    if len(one) != len(other):
+        return f" has {len(one)} items, and not {len(other)}"
+    its = {item: item for item in other}
+    return [(item, item, its.get(item, MISSING)) for item in one] + _set_in(one, other)
+
+
+def _of_sequences(one: Any, other: Any) -> str | _Pairs:
+    if len(one) != len(other) or getattr(one, "maxlen", 0) != getattr(other, "maxlen", 0):
+        return " has another length"
+    if _are_same_leaves(one, other):
+        return _set_in(one, other)
+    return list(zip(range(len(one)), one, other, strict=True)) + _set_in(one, other)
+
+
+def _set_in(one: Any, other: Any) -> _Pairs:
+    """What was set on collections of a class of one's own, beside their items."""
+    cls = type(one)
+    if cls.__dictoffset__ == 0 or not issubclass(cls, _COLLECTIONS):
+        return []
+    names = dict.fromkeys((*_names_of(one), *_names_of(other)))
+    return [(n, getattr(one, n, MISSING), getattr(other, n, MISSING)) for n in names]
 
 
 def _are_same_leaves(one: Any, other: Any) -> bool:
@@ -299,12 +339,12 @@ def _are_same_leaves(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _zone_text(zone: tzinfo | None) -> Any:
+def _exact_zone(zone: tzinfo | None) -> Any:
     return (type(zone), repr(zone), None if type(zone) in (timezone, ZoneInfo) else id(zone))
 
 
 def _of_moment(moment: datetime | time) -> Any:
-    return (moment.replace(tzinfo=None), moment.fold, _zone_text(moment.tzinfo))
+    return (moment.replace(tzinfo=None), moment.fold, _exact_zone(moment.tzinfo))
 
 
 def _itself(value: Any) -> Any:
