@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Generic, TypeVar
 
@@ -23,6 +24,10 @@ _FIRST_CHUNK: Final = 4_096
 _CHUNK: Final = 16_384
 _LONGEST: Final = 131_072
 _NEAR: Final = 8_192
+_FIRST_PIECE: Final = 64
+_OFTEN: Final = 0.2
+"""About how many seconds go by until progress is told again: what takes long is a condition that
+looks at a wide state, after each event, so pages are gone through in pieces."""
 
 
 class Finder(Generic[S]):
@@ -178,12 +183,20 @@ class Finder(Generic[S]):
         progress: Progress | None = None,
     ) -> AsyncIterator[tuple[S, Place]]:
         """Each state behind ``start`` in which something is noticed, and where it is."""
-        fold = self._past.fold
+        fold, size = self._past.fold, _FIRST_PIECE
         async for events, place, reached in self._pages(start, last):
-            state, index = fold._until(state, events, 0, noticed)
-            while index < len(events):
-                yield state, place(index)
-                state, index = fold._until(state, events, index + 1, noticed)
+            done = 0
+            while done < len(events):
+                began, first = time.perf_counter(), done
+                done += size
+                piece = events[first:done]
+                state, index = fold._until(state, piece, 0, noticed)
+                while index < len(piece):
+                    yield state, place(first + index)
+                    state, index = fold._until(state, piece, index + 1, noticed)
+                if progress is not None and done < len(events):
+                    progress(place(done - 1).position, last)
+                size = _next_size(size, time.perf_counter() - began)
             if progress is not None:
                 progress(reached, last)
 
@@ -342,3 +355,10 @@ class Finder(Generic[S]):
         recorded = from_micros(place.recorded_at)
         state = self._past.fold.copied(state)
         return Visit(state, place.position, place.version, recorded, place.position)
+
+
+def _next_size(size: int, seconds: float) -> int:
+    """How many events to look through until progress is told again."""
+    if seconds > _OFTEN * 2:
+        return max(1, size // 4)
+    return min(PAGE_EVENTS, size * 4) if seconds < _OFTEN / 4 else size

@@ -46,7 +46,8 @@ def applied(function: Callable[..., Any], at: int, parts: list[Evaluate]) -> Eva
             return lambda run: at_place(function, at, run, *[part(run) for part in parts])
 
 
-def _truth(value: Any, at: int) -> bool:
+def truth(value: Any, at: int) -> bool:
+    """A value that is true or false."""
     if value is True or value is False:
         return bool(value)
     raise Fault(f"{shown(value)} where true or false is needed; compare it with something", at)
@@ -57,26 +58,26 @@ def both(at: int, left: Evaluate, right: Evaluate, *, decisive: bool) -> Evaluat
 
     def evaluate(run: Run) -> bool:
         try:
-            first = _truth(left(run), at)
+            first = truth(left(run), at)
         except Fault:
-            if _truth(right(run), at) is decisive:
+            if truth(right(run), at) is decisive:
                 return decisive
             raise
         if first is decisive:
             return decisive
-        return _truth(right(run), at)
+        return truth(right(run), at)
 
     return evaluate
 
 
 def conditional(at: int, test: Evaluate, yes: Evaluate, no: Evaluate) -> Evaluate:
     """``test ? yes : no``; the other one is not evaluated."""
-    return lambda run: yes(run) if _truth(test(run), at) else no(run)
+    return lambda run: yes(run) if truth(test(run), at) else no(run)
 
 
 def negated(at: int, operand: Evaluate) -> Evaluate:
     """``!operand``."""
-    return lambda run: not _truth(operand(run), at)
+    return lambda run: not truth(operand(run), at)
 
 
 def equality(at: int, left: Evaluate, right: Evaluate, *, wanted: bool) -> Evaluate:
@@ -170,7 +171,7 @@ def _all_or_any(at: int, each: Each, body: Evaluate, *, decisive: bool) -> Evalu
         fault: Fault | None = None
         for _ in each(run):
             try:
-                if _truth(body(run), at) is decisive:
+                if truth(body(run), at) is decisive:
                     return decisive
             except Fault as found:
                 fault = fault or found
@@ -190,14 +191,14 @@ def _exists(at: int, each: Each, _where: Evaluate | None, body: Evaluate) -> Eva
 
 
 def _exists_one(at: int, each: Each, _where: Evaluate | None, body: Evaluate) -> Evaluate:
-    return lambda run: sum(_truth(body(run), at) for _ in each(run)) == 1
+    return lambda run: sum(truth(body(run), at) for _ in each(run)) == 1
 
 
 def _mapped(at: int, each: Each, where: Evaluate | None, body: Evaluate) -> Evaluate:
     def evaluate(run: Run) -> MadeList:
         made = MadeList()
         for _ in each(run):
-            if where is None or _truth(where(run), at):
+            if where is None or truth(where(run), at):
                 check_size(len(made) + 1)
                 made.append(body(run))
         return made
@@ -209,7 +210,7 @@ def _map_made(at: int, each: Each, where: Evaluate | None, body: Evaluate) -> Ev
     def evaluate(run: Run) -> MadeMap:
         made = MadeMap()
         for key in each(run):
-            if where is None or _truth(where(run), at):
+            if where is None or truth(where(run), at):
                 check_size(len(made) + 1)
                 put(run, made, key, body(run), at)
         return made

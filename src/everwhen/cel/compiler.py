@@ -31,6 +31,7 @@ from everwhen.cel.closures import (
 from everwhen.cel.faults import Fault, NotThereError, Run
 from everwhen.cel.functions import FUNCTIONS, MACROS, METHODS
 from everwhen.cel.parts import find, part, suggestion
+from everwhen.cel.repeating import Repeated, rests_on_items
 from everwhen.cel.tree import Call, Constant, Entries, Items, Macro, Name, Node, Select
 from everwhen.cel.values import MadeList, MadeMap, Type
 from everwhen.paths import MISSING, field_names
@@ -209,7 +210,12 @@ class Compiler:
             where, more = self.compile(node.where, inner)
             size += more
         each = going_through(node.at, items, size + 1, [inner[name] for name in node.variables])
-        return LOOPS[node.kind](node.at, each, where, body), weight + size + 1
+        loop = LOOPS[node.kind](node.at, each, where, body)
+        rests = rests_on_items(node) if node.kind in ("all", "exists") and not scope else False
+        if rests is not False:
+            slots = [inner[name] for name in node.variables]
+            loop = Repeated(node, loop, items, body, size + 1, slots, only_maps=rests is None)
+        return loop, weight + size + 1
 
 
 def _weight(parts: list[tuple[Evaluate, int]]) -> int:

@@ -38,14 +38,18 @@ class NotThereError(KeyError):
 
 
 class Run:
-    """One evaluation: what names stand for, and how many steps are left."""
+    """One evaluation: what names stand for, and how many steps are left.
 
-    __slots__ = ("local", "steps", "variables")
+    ``answers`` is for what is remembered where many states are evaluated in a row, or None.
+    """
+
+    __slots__ = ("answers", "local", "steps", "variables")
 
     def __init__(self, variables: Any, slots: int, steps: int) -> None:
         self.variables = variables
         self.local: list[Any] = [None] * slots
         self.steps = steps
+        self.answers: dict[Any, Any] | None = None
 
     def spend(self, steps: int) -> None:
         """Count work that was or is to be done. Raises `Exhausted` where it is too much."""
