@@ -466,6 +466,10 @@ async def test_what_if() -> None:
             "owner": "ada",
             "amount": 50,
         }
+        (part,) = await docs.unknown_parts("state.account-ada.data.amuont")
+        assert (part.path[-1], list(part.suggestions)) == ("amuont", ["account-ada.data.amount"])
+        assert await docs.unknown_parts("account-ada.data.amount") == []
+        assert await docs.position_of(Version(1, "account-ada")) == 1
         with pytest.raises(
             InvalidQueryError, match="no event of this history stands at position 9"
         ):

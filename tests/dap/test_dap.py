@@ -161,6 +161,16 @@ def test_breakpoints_of_every_kind(client: Client, bank: Path) -> None:
     )
     assert info["dataId"] == "owners.bob"
     assert client.body("dataBreakpointInfo", name="event.x + 1")["dataId"] is None
+    assert client.body("dataBreakpointInfo", name="state.owners.bob")["dataId"]
+    never = client.body("dataBreakpointInfo", name="owners.bub")
+    assert never["dataId"] is None
+    assert "owners never had 'bub'; did you mean owners.bob?" in never["description"]
+    for name, verified in (("if owners.bub > 1", False), ("if owners.bob > 1", True)):
+        (answer,) = client.body("setFunctionBreakpoints", breakpoints=[{"name": name}])[
+            "breakpoints"
+        ]
+        assert answer["verified"] is verified
+        assert ("unknown" in answer["message"]) is not verified
 
 
 def test_logpoints_tell_of_what_has_long_happened(client: Client, bank: Path) -> None:

@@ -304,15 +304,20 @@ class TimeMachine(Generic[S]):
         return blamed(self._past, visit.until, existing_path(visit.state, part))
 
     def unknown_parts(
-        self, asked: Expression | str | Path, *, progress: Progress | None = None
+        self,
+        asked: Expression | str | Path,
+        *,
+        end: Moment = HEAD,
+        progress: Progress | None = None,
     ) -> list[UnknownPart]:
         """Those of the parts that a path, or an expression, names that no state has ever had.
 
         That tells a typo from what never came true: ask it where a search found nothing. What a
         state's class declares is known, set or not, and so is what the expression itself asks
-        after, as in ``has(a.b)``. ``progress`` is told the position it has come to, and the last.
+        after, as in ``has(a.b)``. States after the moment ``end`` aren't looked at. ``progress``
+        is told the position it has come to, and the last.
         """
-        last = self._existing(HEAD)
+        last = self.position_of(end)
         state = (self._past.visit(last)).state
         text = expression_of if isinstance(asked, Expression) else text_of
         found: list[UnknownPart] = []

@@ -327,9 +327,9 @@ class Adapter:
             trigger = watch_of(text)
         except ExpressionError as error:
             return {"dataId": None, "description": str(error).partition("\n")[0]}
-        unknown = self._open.unknown(trigger)
-        if unknown:
-            return {"dataId": None, "description": str(unknown[0])}
+        unknown = self._unknown(trigger)
+        if unknown is not None:
+            return {"dataId": None, "description": unknown}
         known = {"accessTypes": ["write"], "canPersist": True}
         return {"dataId": text, "description": str(trigger), **known}
 
@@ -349,6 +349,14 @@ class Adapter:
         options = [option for option in options if option.filter_id != "fold"]
         answers = iter(self._replace("exception", len(options), trigger))
         return {"breakpoints": [{"verified": True} if one else next(answers) for one in is_fold]}
+
+    def _unknown(self, trigger: Trigger) -> str | None:
+        """What a trigger names that never was; None also where nobody waited to find out."""
+        try:
+            unknown = self._open.unknown(trigger)
+        except InterruptedSearchError:
+            return None
+        return str(unknown[0]) if unknown else None
 
     def _replace(
         self,
@@ -370,9 +378,9 @@ class Adapter:
                 answers.append({"verified": False, "message": str(error).partition("\n")[0]})
             else:
                 added.append(one)
-                unknown = self._open.unknown(one.trigger)
-                said = str(unknown[0]) if unknown else str(one)
-                answers.append({"id": one.number, "verified": not unknown, "message": said})
+                unknown = self._unknown(one.trigger)
+                answer = {"id": one.number, "verified": unknown is None}
+                answers.append(answer | {"message": unknown or str(one)})
         return answers
 
     # Looking

@@ -220,7 +220,7 @@ class Session:
     def unknown(self, asked: Trigger | Expression | str) -> list[UnknownPart]:
         """The parts, named by what was asked for, that no state or none of the events ever had.
 
-        Where the fold raises that can't be said, and there are none.
+        Of states there are those before the first event that the fold raises on.
         """
         query: Query | None = self.machine.of
         meant: Expression | str | Path
@@ -243,8 +243,9 @@ class Session:
             return found + self.machine.unknown_parts(meant, progress=self._told)
         except InterruptedSearchError:
             raise
-        except Exception:  # noqa: BLE001 (the fold's own: it is told of where one gets there)
-            return found
+        except Exception as error:  # noqa: BLE001 (the fold's own, told of where one gets there)
+            last = self._failing(self.head, error) - 1
+            return found + self.machine.unknown_parts(meant, end=last, progress=self._told)
 
     def next_write(self, path: str | Path) -> Stop | None:
         """To the next event that changes a part of the state; None where there is none."""
