@@ -165,12 +165,15 @@ async def aside(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(end)
 
-    threading.Thread(target=run, name="everwhen-aside", daemon=True).start()
+    thread = threading.Thread(target=run, name="everwhen-aside", daemon=True)
+    thread.start()
     try:
         return await asyncio.shield(ended)
     except asyncio.CancelledError:
         await asyncio.wait([ended])
         raise
+    finally:
+        thread.join()  # it has nothing left to do
 
 
 def _fail(ended: asyncio.Future[Any], failure: BaseException) -> None:

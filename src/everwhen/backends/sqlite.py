@@ -157,10 +157,11 @@ class SqliteEngine:
                     busy_timeout=busy_timeout,
                 )
                 first.pragma("user_version")  # from here on the files beside it are there
+                is_wal = first.pragma("journal_mode") == "wal"
             except BaseException:
                 first.close()
                 raise
-            self._guard = hold(real)
+            self._guard = hold(real, keeps_locks=is_wal)
         self._holds = [] if self._guard is None else [self._guard]
         self._beside = str(real.with_name(f"{real.name}-branches"))
         self._writer = _Writer(first, clock, self._guard, str(real))
@@ -456,8 +457,10 @@ class SqliteEngine:
             before_closing(self._guard)
         while self._readers:
             self._readers.pop().close()
-        self._writer.connection.close()
-        self._release()
+        try:
+            self._writer.connection.close()
+        finally:  # it is closed all the same
+            self._release()
 
     def _release(self) -> None:
         """Give the guard back, when nobody reads any more; once."""

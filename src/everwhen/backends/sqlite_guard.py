@@ -59,12 +59,15 @@ class Guard:
         self._file = self._index = self._log = -1
         self._mark = self._write = b""
 
-    def take(self, path: str) -> None:
-        """One more connection is open."""
+    def take(self, path: str, *, keeps_locks: bool) -> None:
+        """One more connection is open. ``keeps_locks``: it keeps some as long as it is."""
         if not self.holders:
             self._open(path)
-        self._hold(self._file, _FIRST_SHARED, _SHARED_BYTES, "F_RDLCK")
-        self._hold(self._index, _IN_USE, 1, "F_RDLCK")
+            if keeps_locks:
+                self._set_mark()
+        if keeps_locks:
+            self._hold(self._file, _FIRST_SHARED, _SHARED_BYTES, "F_RDLCK")
+            self._hold(self._index, _IN_USE, 1, "F_RDLCK")
         self.holders += 1
 
     def let_go(self) -> None:
@@ -115,6 +118,8 @@ class Guard:
             self._file = self._opened(path)
         self._index = self._opened(f"{path}-shm")
         self._log = self._opened(f"{path}-wal")
+
+    def _set_mark(self) -> None:
         if self._index < 0 or not _HAS_OPEN_FILE_LOCKS:
             return
         start, end = _MARKS
@@ -184,8 +189,11 @@ def opening(path: Path) -> Iterator[None]:
             guards.sweep()
 
 
-def hold(path: Path) -> Guard | None:
-    """The guard of a file that SQLite has open; `release` it when that is closed."""
+def hold(path: Path, *, keeps_locks: bool) -> Guard | None:
+    """The guard of a file that SQLite has open; `release` it when that is closed.
+
+    ``keeps_locks``: SQLite keeps some as long as it is open, as it does with a write-ahead log.
+    """
     key = _key_of(path)
     if key is None:
         return None
@@ -193,7 +201,7 @@ def hold(path: Path) -> Guard | None:
         guard = _guards.by_key.get(key)
         if guard is None:
             guard = _guards.by_key[key] = Guard(key)
-        guard.take(str(path))
+        guard.take(str(path), keeps_locks=keeps_locks)
     return guard
 
 
