@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import weakref
+from functools import partial
 from typing import Any, Final, Protocol
 
 _PATIENCE_SECONDS: Final = 2.0  # more than any commit takes; a fork within a transaction waits so
@@ -88,7 +89,7 @@ _state: Final = _State()
 def register(one: Forkable) -> None:
     """Have it held at each fork, as long as it lives."""
     key = id(one)
-    _state.registered[key] = weakref.ref(one, lambda _: _state.registered.pop(key, None))
+    _state.registered[key] = weakref.ref(one, partial(_state.registered.pop, key))
 
 
 def keep(things: list[Any]) -> None:
