@@ -23,10 +23,12 @@ import secrets
 import struct
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from everwhen.errors import LocksLostError, StorageError, StoreMovedError
 from everwhen.forking import Inside, register
@@ -39,10 +41,12 @@ else:
     _HAS_OPEN_FILE_LOCKS = sys.platform == "linux" and sys.maxsize > 1 << 32
     _GETLK: Final = getattr(fcntl, "F_OFD_GETLK", 36)
     _SETLK: Final = getattr(fcntl, "F_OFD_SETLK", 37)
+    _HELD: Final = struct.pack("@h", fcntl.F_WRLCK)
 
 _FLOCK: Final = struct.Struct("@hhqqi4x")  # type, whence, start, length, process
 _FIRST_SHARED, _SHARED_BYTES = 0x4000_0002, 510  # SQLite's shared locks on the file, for good
 _IN_USE: Final = 128  # the byte of the -shm file that every opener keeps locked, for good
+_LOOK_BESIDE_SECONDS: Final = 0.01  # what is deleted there is gone, whenever that is noticed
 _WRITE: Final = 120  # and the one that a writer locks
 _MARKS: Final = 1 << 40, 1 << 62  # where marks may lie: far from all of SQLite's own
 
@@ -57,7 +61,10 @@ class Guard:
         self.holders = 0
         self._descriptors: list[int] = []
         self._file = self._index = self._log = -1
-        self._mark = self._write = b""
+        self._looked_beside = 0.0
+        self._marked = False
+        self._asked_for_mark: Callable[[], bytes]
+        self._asked_for_write: Callable[[], bytes]
 
     def take(self, path: str, *, keeps_locks: bool) -> None:
         """One more connection is open. ``keeps_locks``: it keeps some as long as it is."""
@@ -88,32 +95,33 @@ class Guard:
             raise StoreMovedError(path, "the file was moved or deleted") from None
         if (found.st_dev, found.st_ino) != self.key:
             raise StoreMovedError(path, "another file has taken its place")
-        for descriptor, suffix in ((self._log, "-wal"), (self._index, "-shm")):
-            if descriptor >= 0 and not os.fstat(descriptor).st_nlink:
-                raise StoreMovedError(path, f"the file beside it with {suffix} was deleted")
+        now = time.monotonic()
+        if now - self._looked_beside > _LOOK_BESIDE_SECONDS:
+            self._looked_beside = now
+            for descriptor, suffix in ((self._log, "-wal"), (self._index, "-shm")):
+                if descriptor >= 0 and not os.fstat(descriptor).st_nlink:
+                    self._looked_beside = 0.0
+                    raise StoreMovedError(path, f"the file beside it with {suffix} was deleted")
 
     @property
     def has_lost_locks(self) -> bool:
         """Whether SQLite's locks were dropped behind its back."""
-        return bool(self._mark) and not self._is_locked(self._mark)
+        return self._marked and self._asked_for_mark()[:2] != _HELD
 
     def check_before_commit(self, path: str) -> None:
         """Raises `LocksLostError`, for a commit that can still be rolled back."""
-        if self._mark and not (self._is_locked(self._mark) and self._is_locked(self._write)):
+        if self._marked and not (
+            self._asked_for_mark()[:2] == _HELD and self._asked_for_write()[:2] == _HELD
+        ):
             raise LocksLostError(path, committed=False)
 
     def check_after_commit(self, path: str) -> None:
         """Raises `LocksLostError`, for a commit that others may have collided with."""
-        if self._mark and not self._is_locked(self._mark):
+        if self._marked and self._asked_for_mark()[:2] != _HELD:
             raise LocksLostError(path, committed=True)
 
-    def _is_locked(self, question: bytes) -> bool:
-        """Asked by this open file, which counts as somebody else than the process."""
-        answer = fcntl.fcntl(self._index, _GETLK, question)
-        return answer[:2] == question[:2]
-
     def _open(self, path: str) -> None:
-        self._mark = self._write = b""
+        self._marked = False
         if self._file < 0:
             self._file = self._opened(path)
         self._index = self._opened(f"{path}-shm")
@@ -124,12 +132,16 @@ class Guard:
             return
         start, end = _MARKS
         at = start + secrets.randbelow(end - start)
-        mark = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, at, 1, 0)
         with contextlib.suppress(OSError):  # no such locks here, or opened for reading only
             fcntl.lockf(self._index, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
-            if self._is_locked(mark):
-                self._write = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _WRITE, 1, 0)
-                self._mark = mark
+            self._asked_for_mark = self._asking(at)
+            self._asked_for_write = self._asking(_WRITE)
+            self._marked = self._asked_for_mark()[:2] == _HELD
+
+    def _asking(self, at: int) -> Callable[[], bytes]:
+        """Asks who holds a byte; as an open file, which is somebody else than the process."""
+        question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, at, 1, 0)
+        return cast("Callable[[], bytes]", partial(fcntl.fcntl, self._index, _GETLK, question))
 
     def _opened(self, path: str) -> int:
         for how in (os.O_RDWR, os.O_RDONLY):
