@@ -6,11 +6,10 @@ backend that talks over a network has no engine, and implements `Backend` in eac
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from everwhen.contract import (
     Capabilities,
@@ -24,8 +23,11 @@ from everwhen.contract import (
     StoredSlice,
     StreamInfo,
 )
+from everwhen.locks import FairLock
 from everwhen.news import News
 from everwhen.query import Query
+
+T = TypeVar("T")
 
 
 class EngineView(Protocol):
@@ -90,14 +92,23 @@ class Blocking(Protocol):
 class Engine(Blocking, Protocol):
     """An embedded engine.
 
-    ``lock`` guards the write side: hold it to call ``write`` or to use ``transaction``, and to
-    change ``inline``.
+    ``lock`` guards the write side: hold it to call ``write`` or to use ``transaction`` or
+    ``transact``, and to change ``inline``.
     """
 
     capabilities: Capabilities
-    lock: threading.Lock
+    lock: FairLock
     news: News
     inline: list[Inline]
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another process opened it, of which this one is a fork."""
+        ...
+
+    def check_open(self) -> None:
+        """Raises `StoreClosedError`, or `StorageError` in a fork that can't use it."""
+        ...
 
     def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         """Write the commits, each whole or not at all, durably when this returns."""
@@ -148,6 +159,10 @@ class Engine(Blocking, Protocol):
 
     def transaction(self) -> AbstractContextManager[EngineTransaction]:
         """Commits when left normally, rolls back on an exception. Hold ``lock``."""
+        ...
+
+    def transact(self, work: Callable[[EngineTransaction], T]) -> T:
+        """The same for a function; also where an interrupt may come at any moment."""
         ...
 
     def view(self) -> AbstractContextManager[EngineView]:

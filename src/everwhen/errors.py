@@ -51,6 +51,8 @@
         ├── UnfinishedErasureError  keys are destroyed, and something remains to be done after it
         ├── NotAStoreError          the file is something else
         ├── NewerStoreError         a newer Everwhen wrote the file
+        ├── StoreMovedError         the file was moved, deleted or replaced while it was open
+        ├── LocksLostError          something in this process dropped the locks on the file
         └── CorruptStoreError       the file is damaged or truncated
 
 Each error keeps what it knows in attributes, and its message ends with the mend.
@@ -59,6 +61,7 @@ Each error keeps what it knows in attributes, and its message ends with the mend
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -563,6 +566,50 @@ class NotAStoreError(StorageError):
 
 class NewerStoreError(StorageError):
     """The file was written by a newer Everwhen than this one."""
+
+
+class StoreMovedError(StorageError):
+    """The store's file was moved, deleted or replaced while it was open; nothing was written."""
+
+    def __init__(self, path: str, what: str) -> None:
+        self.path = path
+        self.what = what
+        super().__init__(
+            f"{path}: {what} while the store was open, so nothing was written; close the store, "
+            f"put back the file, with those beside it that end with -wal and -shm if they are "
+            f"there, open it again and repeat the commit"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.what)
+
+
+class LocksLostError(StorageError):
+    """Something in this process dropped SQLite's locks on the file: nothing more is written.
+
+    Opening and closing the store's files is enough for that (POSIX), by Python's own ``sqlite3``
+    or by a copy. ``committed`` says whether the commit was already made: then its outcome is open,
+    otherwise nothing of it is in the store.
+    """
+
+    def __init__(self, path: str, *, committed: bool) -> None:
+        self.path = path
+        self.committed = committed
+        outcome = (
+            "another process may have written at the same moment, so the outcome of this commit "
+            "is open"
+            if committed
+            else "nothing was written"
+        )
+        super().__init__(
+            f"{path}: something in this process opened and closed the store's files (Python's "
+            f"sqlite3, another SQLite library, or a copy of them), which drops the locks on them; "
+            f"{outcome}. Do that in a process of its own, close the store here, open it again, "
+            f"check() it and repeat the commit with the same commit id"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(type(self), self.path, committed=self.committed), ()
 
 
 class CorruptStoreError(StorageError):

@@ -80,13 +80,15 @@ class Tail:
                 self._start = first - 1
                 self._events.clear()
                 self._by_tag.clear()
-            self.end, self.recorded_at = last, recorded_at
+            self.end = -1  # an interrupt from here on leaves nothing that is believed
             for known in events:
                 self._events.append(known)
                 for tag in dict.fromkeys(known.tags):
                     self._by_tag.setdefault(tag, deque()).append(known)
             while len(self._events) > self._size:
                 self._drop_oldest()
+            self.recorded_at = recorded_at
+            self.end = last
 
     def _drop_oldest(self) -> None:
         oldest = self._events.popleft()

@@ -30,6 +30,7 @@ from everwhen.errors import (
     UnfinishedErasureError,
     VaultError,
 )
+from everwhen.forking import keep, register
 from everwhen.keys import Cipher, KeyProvider, Wrapped, cipher
 from everwhen.validation import check_text
 
@@ -121,6 +122,7 @@ class Vault:
                 self._connection.close()
                 raise
         self._look()
+        register(self)
 
     # What encrypts and decrypts
 
@@ -203,7 +205,7 @@ class Vault:
 
     def is_forgotten(self, subject: str) -> bool:
         """Whether a subject, or one that it lies below, has been forgotten."""
-        with self._lock, self._translated():
+        with self._translated(), self._lock:
             return self._stone(subject) is not None
 
     def forget(self, subject: str) -> Forgotten:
@@ -317,6 +319,8 @@ class Vault:
 
     def close(self) -> None:
         """Release the file; calling it again does nothing."""
+        if os.getpid() != self._process:
+            return  # the connection is the parent's
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -330,6 +334,28 @@ class Vault:
     def __exit__(self, *failure: object) -> None:
         self.close()
 
+    # Forks
+
+    def hold(self, seconds: float) -> bool:
+        """Keep everybody out; whether nobody is inside within so many seconds."""
+        if os.getpid() != self._process or not self._lock.acquire(timeout=seconds):
+            return False
+        if self._closed or not self._connection.in_transaction:
+            return True
+        self._lock.release()
+        return False
+
+    def resume(self) -> None:
+        """Let them in again."""
+        self._lock.release()
+
+    def forked(self, *, quiet: bool) -> None:
+        """In a child the connection is taken apart in memory, and never used again."""
+        if quiet and not self._closed:
+            self._connection.close(True)
+        elif not quiet:
+            keep([self._connection])
+
     # Within
 
     def _look_in_time(self) -> None:
@@ -338,7 +364,7 @@ class Vault:
 
     def _look(self) -> None:
         """Drop what is remembered if the file has changed."""
-        with self._lock, self._translated():
+        with self._translated(), self._lock:
             seen = self._connection.pragma("data_version")
             if seen != self._seen:
                 self._newest.clear()
@@ -352,10 +378,9 @@ class Vault:
             self._check_not_forgotten(subject)
             return self._last_version(subject) or self._add_key(subject, 1)
 
-        with self._lock:
-            with self._translated():
-                self._check_not_forgotten(subject)
-                version = self._last_version(subject)
+        with self._translated(), self._lock:
+            self._check_not_forgotten(subject)
+            version = self._last_version(subject)
             if not version:
                 check_subject(subject)
                 version = self._transact(made, changes_known=False)
@@ -366,7 +391,7 @@ class Vault:
             return version, found
 
     def _found(self, subject: str, version: int) -> Cipher | None:
-        with self._lock, self._translated():
+        with self._translated(), self._lock:
             row = self._connection.execute(
                 "SELECT key_id, wrapped FROM keys WHERE subject = ? AND version = ?",
                 (subject, version),
@@ -419,19 +444,16 @@ class Vault:
             raise ErasedSubjectError(subject)
 
     def _run(self, sql: str, bounds: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        with self._lock, self._translated():
+        with self._translated(), self._lock:
             return self._connection.execute(sql, bounds).fetchall()
 
     def _transact(self, work: Callable[[], T], *, changes_known: bool = True) -> T:
         """Run it in one durable transaction. ``changes_known``: what is remembered may be stale."""
-        with self._lock, self._translated():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
+        with self._translated(), self._lock:
+            if changes_known:
+                self._seen = -1  # should an interrupt come before it is dropped
+            with self._connection:  # begins and commits, or rolls back; no interrupt in between
                 result = work()
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
             if changes_known:
                 self._newest.clear()
                 self._ciphers.clear()
@@ -472,6 +494,7 @@ class Vault:
             except OSError as error:
                 raise VaultError(f"{name}: no vault can be made there: {error}") from error
         connection = apsw.Connection(name, flags=flags)
+        connection.transaction_mode = "IMMEDIATE"
         connection.set_busy_timeout(int(busy_timeout * 1_000))
         return connection
 

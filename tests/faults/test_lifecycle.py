@@ -80,7 +80,7 @@ def test_closing_wakes_those_who_wait_to_append(tmp_path: Path) -> None:
         with pytest.raises(StoreClosedError):
             store.append("a", [Noted("x")])
 
-    engine.lock.acquire()
+    engine.lock.mutex.acquire()
     threads = [threading.Thread(target=store.close, daemon=True)]
     threads[0].start()
     time.sleep(0.05)  # the closer is first in the lock's queue
@@ -88,7 +88,7 @@ def test_closing_wakes_those_who_wait_to_append(tmp_path: Path) -> None:
     for thread in threads[1:]:
         thread.start()
     time.sleep(0.05)
-    engine.lock.release()
+    engine.lock.mutex.release()
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()

@@ -196,15 +196,22 @@ class CommandBus:
             if earlier is not None:
                 return earlier
         subjects = [_Subject(state, command) for state in decision.states]
-        held: list[Lock] = []
-        try:
-            for lock in self._locks_for(subjects):
-                await lock.acquire()
-                held.append(lock)
+        locks = self._locks_for(subjects)
+        return await self._decide_alone(locks, decision, envelope, recorded, subjects)
+
+    async def _decide_alone(
+        self,
+        locks: Sequence[Lock],
+        decision: Decision,
+        envelope: Envelope,
+        recorded: RecordedCommand,
+        subjects: Sequence[_Subject],
+    ) -> CommandResult:
+        """Decide while the locks are held; each in a block of its own, for interrupts."""
+        if not locks:
             return await self._decide(decision, envelope, recorded, subjects)
-        finally:
-            for lock in held:
-                lock.release()
+        async with locks[0]:
+            return await self._decide_alone(locks[1:], decision, envelope, recorded, subjects)
 
     async def _decide(
         self,

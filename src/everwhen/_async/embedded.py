@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from everwhen._async.backend import Backend, Transaction
-from everwhen._async.seam import Appender, Calls, Lock, acquire, caller, sleep, wait_for_news
+from everwhen._async.seam import Appender, Calls, alone, caller, sleep, turn, wait_for_news
 from everwhen.contract import (
     Capabilities,
     Checkpoint,
@@ -39,7 +39,6 @@ class EmbeddedBackend(Backend):
         self._engine = engine
         self._calls = Calls(engine)
         self._appender = Appender(engine)
-        self._one_transaction = Lock()
         self._owner: object = None
         self._closed = False
         self._head_since: tuple[tuple[int, int], int] = (-1, -1), 0
@@ -49,6 +48,7 @@ class EmbeddedBackend(Backend):
         return self._engine.capabilities
 
     async def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        self._engine.check_open()
         self._refuse_within_transaction("an append")
         return await self._appender.append(commits)
 
@@ -101,11 +101,11 @@ class EmbeddedBackend(Backend):
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[EmbeddedTransaction]:
         self._refuse_within_transaction("another transaction")
-        async with self._one_transaction:
-            await acquire(self._engine.lock)
-            self._owner = caller()
+        self._engine.check_open()
+        async with turn(self._engine.lock), alone(self._engine.lock):
             inner = self._engine.transaction()
             try:
+                self._owner = caller()
                 try:
                     transaction = EmbeddedTransaction(
                         await self._calls.finish(inner.__enter__), self._calls
@@ -122,21 +122,12 @@ class EmbeddedBackend(Backend):
                 await self._calls.finish(inner.__exit__, None, None, None)
             finally:
                 self._owner = None
-                self._engine.lock.release()
-                self._appender.hand_over()
 
     async def transact(self, work: Callable[[EngineTransaction], T]) -> T:
-        def run() -> T:
-            with self._engine.transaction() as transaction:
-                return work(transaction)
-
         self._refuse_within_transaction("another transaction")
-        await acquire(self._engine.lock)
-        try:
-            return await self._calls.finish(run)
-        finally:
-            self._engine.lock.release()
-            self._appender.hand_over()
+        self._engine.check_open()
+        async with turn(self._engine.lock), alone(self._engine.lock):
+            return await self._calls.finish(self._engine.transact, work)
 
     async def view(self, look: Callable[[EngineView], T]) -> T:
         def run() -> T:
@@ -155,18 +146,14 @@ class EmbeddedBackend(Backend):
                 f"the {self._engine.capabilities.name} backend runs nothing inline; let a runner "
                 f"follow it instead"
             )
-        await self._change_inline([*self._engine.inline, inline])
+        self._engine.check_open()
+        async with turn(self._engine.lock), alone(self._engine.lock):
+            self._engine.inline = [*self._engine.inline, inline]
 
     async def detach(self, inline: Inline) -> None:
-        await self._change_inline([other for other in self._engine.inline if other != inline])
-
-    async def _change_inline(self, inline: list[Inline]) -> None:
-        await acquire(self._engine.lock)
-        try:
-            self._engine.inline = inline
-        finally:
-            self._engine.lock.release()
-            self._appender.hand_over()
+        self._engine.check_open()
+        async with turn(self._engine.lock), alone(self._engine.lock):
+            self._engine.inline = [other for other in self._engine.inline if other != inline]
 
     def _refuse_within_transaction(self, what: str) -> None:
         if self._owner is not None and self._owner == caller():
@@ -205,12 +192,9 @@ class EmbeddedBackend(Backend):
     async def _alone(self, call: Callable[[], None]) -> None:
         """Make the call while nobody in this process writes."""
         self._refuse_within_transaction("purging")
-        await acquire(self._engine.lock)
-        try:
+        self._engine.check_open()
+        async with turn(self._engine.lock), alone(self._engine.lock):
             await self._calls.finish(call)
-        finally:
-            self._engine.lock.release()
-            self._appender.hand_over()
 
     async def check(self) -> list[Problem]:
         return await self._calls.run(lambda: list(self._engine.check()))
@@ -219,11 +203,9 @@ class EmbeddedBackend(Backend):
         if not self._closed:
             self._refuse_within_transaction("closing the store")
             self._closed = True
-            await self._appender.close()
-            try:
+            if not self._engine.is_foreign:
+                await self._appender.close()
                 await self._calls.run(self._engine.close)
-            finally:
-                self._appender.hand_over()
             await self._calls.close()
 
 

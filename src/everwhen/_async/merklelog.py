@@ -87,11 +87,13 @@ class MerkleLog:
         """Nobody else seals meanwhile, here or in another process."""
         async with self._one_sealing:
             lock = self.tiles.lock()
-            await self._calls.finish(lock.__enter__)
             try:
+                await self._calls.finish(lock.__enter__)
                 yield
-            finally:
-                await self._calls.finish(lock.__exit__, None, None, None)
+            except BaseException as error:
+                await self._calls.finish(lock.__exit__, type(error), error, error.__traceback__)
+                raise
+            await self._calls.finish(lock.__exit__, None, None, None)
 
     async def _seal(self, signer: Signer) -> Signed:
         at = await self._look(self._sealer.resume)

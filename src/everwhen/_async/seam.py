@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import functools
+import os
 import queue
 import threading
-from collections.abc import Callable, Coroutine, Generator, Sequence
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, ClassVar, Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from everwhen.contract import EncodedCommit, Outcome
 from everwhen.engine import Blocking, Engine
 from everwhen.errors import StoreClosedError
+from everwhen.locks import FairLock
 from everwhen.news import News
 
 P = ParamSpec("P")
@@ -34,6 +41,7 @@ Lock: TypeAlias = asyncio.Lock
 sleep = asyncio.sleep
 
 _GROUP: Final = 2_048
+_CLOSED_SECONDS: Final = 0.05
 
 
 def caller() -> object:
@@ -46,29 +54,132 @@ def home() -> object:
     return asyncio.get_running_loop()
 
 
-async def acquire(lock: threading.Lock) -> None:
-    """Take the lock without holding up the loop; if cancelled, it is not taken."""
-    if lock.acquire(blocking=False):
-        return
-    taking = asyncio.get_running_loop().run_in_executor(None, lock.acquire)
+def turn(lock: FairLock) -> AbstractAsyncContextManager[None]:
+    """Nothing to say: ``alone`` says it."""
+    del lock
+    return contextlib.nullcontext()
+
+
+@asynccontextmanager
+async def alone(lock: FairLock) -> AsyncIterator[None]:
+    """Hold the lock, without holding up the loop while waiting for it."""
+    if lock.wanted or not lock.mutex.acquire(blocking=False):
+        await _Line.of(lock).join()
     try:
-        await asyncio.shield(taking)
-    except asyncio.CancelledError:
-        taking.add_done_callback(lambda _: lock.release())
-        raise
+        yield
+    finally:
+        lock.mutex.release()
+
+
+class _Line:
+    """The event loops' tasks that wait for a lock, in order.
+
+    While there are any, a thread of its own waits for the lock in their place. None of a pool
+    will do: those who wait would leave it to nobody, not even to the one that they wait for.
+    """
+
+    _lines: ClassVar[weakref.WeakKeyDictionary[FairLock, _Line]] = weakref.WeakKeyDictionary()
+    _guard: ClassVar = threading.Lock()
+
+    def __init__(self, lock: FairLock) -> None:
+        self._lock = lock
+        self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
+        self._is_served = False
+
+    @classmethod
+    def of(cls, lock: FairLock) -> _Line:
+        """The lock's line."""
+        with cls._guard:
+            return cls._lines.setdefault(lock, _Line(lock))
+
+    async def join(self) -> None:
+        """Take the lock; if cancelled, it is not taken."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        with self._guard:
+            self._waiting.append((loop, turn))
+            is_first, self._is_served = not self._is_served, True
+        if is_first:
+            threading.Thread(target=self._serve, name="everwhen-lock", daemon=True).start()
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self._lock.mutex.release()
+            raise
+
+    def _serve(self) -> None:
+        while True:
+            with self._lock.turn():
+                self._lock.mutex.acquire()
+            while True:
+                with self._guard:
+                    self._is_served = bool(self._waiting)
+                    if not self._is_served:
+                        self._lock.mutex.release()
+                        return
+                    loop, turn = self._waiting.popleft()
+                if _is_given(loop, turn):
+                    break
+
+
+def _is_given(loop: asyncio.AbstractEventLoop, turn: asyncio.Future[None]) -> bool:
+    """Whether the one that waits in that loop takes what it has waited for."""
+    answered = threading.Event()
+    taken = False
+
+    def give() -> None:
+        nonlocal taken
+        if not turn.done():
+            turn.set_result(None)
+            taken = True
+        answered.set()
+
+    try:
+        loop.call_soon_threadsafe(give)
+    except RuntimeError:  # the loop is closed
+        return False
+    while not answered.wait(_CLOSED_SECONDS):
+        if loop.is_closed():
+            return taken
+    return taken
 
 
 async def aside(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The result of a call that may wait for a disk, made beside the loop.
+    """The result of a call that may wait for a disk, or for somebody else, made beside the loop.
 
-    Returns only when the call has ended, even if cancelled meanwhile.
+    It has a thread of its own, so that it takes up no place in a pool. Returns only when the call
+    has ended, even if cancelled meanwhile.
     """
-    running = asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs))
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            result = context.run(call, *args, **kwargs)
+        except BaseException as failure:  # noqa: BLE001 (raised where it is awaited)
+            end: Callable[[], object] = functools.partial(_fail, ended, failure)
+        else:
+            end = functools.partial(ended.set_result, result)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(end)
+
+    thread = threading.Thread(target=run, name="everwhen-aside", daemon=True)
+    thread.start()
     try:
-        return await asyncio.shield(running)
+        return await asyncio.shield(ended)
     except asyncio.CancelledError:
-        await asyncio.wait([running])
+        await asyncio.wait([ended])
         raise
+    finally:
+        thread.join()  # it has nothing left to do
+
+
+def _fail(ended: asyncio.Future[Any], failure: BaseException) -> None:
+    if isinstance(failure, StopIteration):  # which no future takes
+        failure = RuntimeError("the call raised StopIteration")
+    ended.set_exception(failure)
 
 
 Cancelled: TypeAlias = asyncio.CancelledError
@@ -104,13 +215,16 @@ def opens(function: Callable[P, Coroutine[Any, Any, S]]) -> Callable[P, Opening[
     return opening
 
 
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(4, thread_name_prefix="everwhen-read")
+
+
 class Calls:
     """Runs an engine's blocking calls in a few threads of its own."""
 
     def __init__(self, engine: Blocking) -> None:
-        self._threads = (
-            ThreadPoolExecutor(4, thread_name_prefix="everwhen-read") if engine.blocking else None
-        )
+        self._threads = _threads() if engine.blocking else None
+        self._process = os.getpid()
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The call's result."""
@@ -118,6 +232,8 @@ class Calls:
             await asyncio.sleep(0)
             return call(*args, **kwargs)
         loop = asyncio.get_running_loop()
+        if os.getpid() != self._process:  # a fork: the threads are the parent's
+            self._threads, self._process = _threads(), os.getpid()
         try:
             return await loop.run_in_executor(self._threads, lambda: call(*args, **kwargs))
         except RuntimeError as error:
@@ -166,11 +282,8 @@ class Appender:
     async def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         """The outcomes, once they are durable. A task cancelled here leaves the outcome open."""
         if not self._engine.blocking:
-            await acquire(self._engine.lock)
-            try:
+            async with alone(self._engine.lock):
                 return self._engine.write(commits)
-            finally:
-                self._engine.lock.release()
         if self._closed:
             raise StoreClosedError
         loop = asyncio.get_running_loop()
@@ -192,9 +305,6 @@ class Appender:
         if not self._thread.is_alive():
             self._refuse_latecomers()
 
-    def hand_over(self) -> None:
-        """Nothing to do: the writer thread waits for the lock itself."""
-
     async def close(self) -> None:
         """Write what was submitted, then stop."""
         if not self._closed:
@@ -202,7 +312,7 @@ class Appender:
             if self._engine.blocking:
                 await asyncio.sleep(0)  # what was gathered goes first
                 self._waiting.put(None)
-                await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+                await aside(self._thread.join)
                 self._refuse_latecomers()
 
     def _refuse_latecomers(self) -> None:
@@ -234,7 +344,7 @@ class Appender:
 
     def _write(self, tickets: list[_Ticket]) -> None:
         try:
-            with self._engine.lock:
+            with self._engine.lock.turn(), self._engine.lock.mutex:
                 outcomes = self._engine.write([c for t in tickets for c in t.commits])
         except BaseException as failure:  # noqa: BLE001 (it goes to those who wait for it)
             for ticket in tickets:

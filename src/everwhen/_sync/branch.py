@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from everwhen._sync.backend import Backend, Transaction
-from everwhen._sync.seam import acquire, sleep, wait_for_news
+from everwhen._sync.seam import alone, sleep, turn, wait_for_news
 from everwhen.branching import (
     EVERY,
     Fork,
@@ -63,6 +62,7 @@ from everwhen.errors import (
     UnknownBranchError,
 )
 from everwhen.judging import check_condition, refusal_of, repeated, time_of_commit
+from everwhen.locks import FairLock
 from everwhen.news import News
 from everwhen.query import Query
 from everwhen.reading import next_page
@@ -87,7 +87,7 @@ class OwnLog:
         self._root = root
         self._log = log
         self._not_before = fork.not_before
-        self._opening = threading.Lock()
+        self._opening = FairLock()
         self._closed = False
 
     def check_open(self) -> None:
@@ -122,25 +122,19 @@ class OwnLog:
         return opened or self._open()
 
     def _open(self) -> Backend:
-        acquire(self._opening)
-        try:
+        with turn(self._opening), alone(self._opening):
             self.check_open()
             if self.opened is None:
                 self.opened = self._root.open_log(self._log, self._not_before)
                 self.news.publish()
             return self.opened
-        finally:
-            self._opening.release()
 
     def close(self) -> None:
         """Close it, if it was opened. Nothing can be asked of it afterwards."""
-        acquire(self._opening)
-        try:
+        with turn(self._opening), alone(self._opening):
             if self.opened is not None:
                 self.opened.close()
             self._closed = True
-        finally:
-            self._opening.release()
         self.news.publish()
 
 

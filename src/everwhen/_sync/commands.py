@@ -197,15 +197,22 @@ class CommandBus:
             if earlier is not None:
                 return earlier
         subjects = [_Subject(state, command) for state in decision.states]
-        held: list[Lock] = []
-        try:
-            for lock in self._locks_for(subjects):
-                lock.acquire()
-                held.append(lock)
+        locks = self._locks_for(subjects)
+        return self._decide_alone(locks, decision, envelope, recorded, subjects)
+
+    def _decide_alone(
+        self,
+        locks: Sequence[Lock],
+        decision: Decision,
+        envelope: Envelope,
+        recorded: RecordedCommand,
+        subjects: Sequence[_Subject],
+    ) -> CommandResult:
+        """Decide while the locks are held; each in a block of its own, for interrupts."""
+        if not locks:
             return self._decide(decision, envelope, recorded, subjects)
-        finally:
-            for lock in held:
-                lock.release()
+        with locks[0]:
+            return self._decide_alone(locks[1:], decision, envelope, recorded, subjects)
 
     def _decide(
         self,

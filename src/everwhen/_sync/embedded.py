@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from everwhen._sync.backend import Backend, Transaction
-from everwhen._sync.seam import Appender, Calls, Lock, acquire, caller, sleep, wait_for_news
+from everwhen._sync.seam import Appender, Calls, alone, caller, sleep, turn, wait_for_news
 from everwhen.contract import (
     Capabilities,
     Checkpoint,
@@ -40,7 +40,6 @@ class EmbeddedBackend(Backend):
         self._engine = engine
         self._calls = Calls(engine)
         self._appender = Appender(engine)
-        self._one_transaction = Lock()
         self._owner: object = None
         self._closed = False
         self._head_since: tuple[tuple[int, int], int] = (-1, -1), 0
@@ -50,6 +49,7 @@ class EmbeddedBackend(Backend):
         return self._engine.capabilities
 
     def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        self._engine.check_open()
         self._refuse_within_transaction("an append")
         return self._appender.append(commits)
 
@@ -102,11 +102,11 @@ class EmbeddedBackend(Backend):
     @contextmanager
     def transaction(self) -> Iterator[EmbeddedTransaction]:
         self._refuse_within_transaction("another transaction")
-        with self._one_transaction:
-            acquire(self._engine.lock)
-            self._owner = caller()
+        self._engine.check_open()
+        with turn(self._engine.lock), alone(self._engine.lock):
             inner = self._engine.transaction()
             try:
+                self._owner = caller()
                 try:
                     transaction = EmbeddedTransaction(
                         self._calls.finish(inner.__enter__), self._calls
@@ -121,21 +121,12 @@ class EmbeddedBackend(Backend):
                 self._calls.finish(inner.__exit__, None, None, None)
             finally:
                 self._owner = None
-                self._engine.lock.release()
-                self._appender.hand_over()
 
     def transact(self, work: Callable[[EngineTransaction], T]) -> T:
-        def run() -> T:
-            with self._engine.transaction() as transaction:
-                return work(transaction)
-
         self._refuse_within_transaction("another transaction")
-        acquire(self._engine.lock)
-        try:
-            return self._calls.finish(run)
-        finally:
-            self._engine.lock.release()
-            self._appender.hand_over()
+        self._engine.check_open()
+        with turn(self._engine.lock), alone(self._engine.lock):
+            return self._calls.finish(self._engine.transact, work)
 
     def view(self, look: Callable[[EngineView], T]) -> T:
         def run() -> T:
@@ -154,18 +145,14 @@ class EmbeddedBackend(Backend):
                 f"the {self._engine.capabilities.name} backend runs nothing inline; let a runner "
                 f"follow it instead"
             )
-        self._change_inline([*self._engine.inline, inline])
+        self._engine.check_open()
+        with turn(self._engine.lock), alone(self._engine.lock):
+            self._engine.inline = [*self._engine.inline, inline]
 
     def detach(self, inline: Inline) -> None:
-        self._change_inline([other for other in self._engine.inline if other != inline])
-
-    def _change_inline(self, inline: list[Inline]) -> None:
-        acquire(self._engine.lock)
-        try:
-            self._engine.inline = inline
-        finally:
-            self._engine.lock.release()
-            self._appender.hand_over()
+        self._engine.check_open()
+        with turn(self._engine.lock), alone(self._engine.lock):
+            self._engine.inline = [other for other in self._engine.inline if other != inline]
 
     def _refuse_within_transaction(self, what: str) -> None:
         if self._owner is not None and self._owner == caller():
@@ -204,12 +191,9 @@ class EmbeddedBackend(Backend):
     def _alone(self, call: Callable[[], None]) -> None:
         """Make the call while nobody in this process writes."""
         self._refuse_within_transaction("purging")
-        acquire(self._engine.lock)
-        try:
+        self._engine.check_open()
+        with turn(self._engine.lock), alone(self._engine.lock):
             self._calls.finish(call)
-        finally:
-            self._engine.lock.release()
-            self._appender.hand_over()
 
     def check(self) -> list[Problem]:
         return self._calls.run(lambda: list(self._engine.check()))
@@ -218,11 +202,9 @@ class EmbeddedBackend(Backend):
         if not self._closed:
             self._refuse_within_transaction("closing the store")
             self._closed = True
-            self._appender.close()
-            try:
+            if not self._engine.is_foreign:
+                self._appender.close()
                 self._calls.run(self._engine.close)
-            finally:
-                self._appender.hand_over()
             self._calls.close()
 
 

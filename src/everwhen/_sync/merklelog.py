@@ -88,11 +88,13 @@ class MerkleLog:
         """Nobody else seals meanwhile, here or in another process."""
         with self._one_sealing:
             lock = self.tiles.lock()
-            self._calls.finish(lock.__enter__)
             try:
+                self._calls.finish(lock.__enter__)
                 yield
-            finally:
-                self._calls.finish(lock.__exit__, None, None, None)
+            except BaseException as error:
+                self._calls.finish(lock.__exit__, type(error), error, error.__traceback__)
+                raise
+            self._calls.finish(lock.__exit__, None, None, None)
 
     def _seal(self, signer: Signer) -> Signed:
         at = self._look(self._sealer.resume)

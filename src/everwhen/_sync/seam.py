@@ -6,10 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Final, ParamSpec, TypeAlias, TypeVar
 
 from everwhen.contract import EncodedCommit, Outcome
 from everwhen.engine import Blocking, Engine
+from everwhen.errors import StorageError
+from everwhen.forking import register
+from everwhen.locks import FairLock
 from everwhen.news import News
 
 P = ParamSpec("P")
@@ -20,6 +24,7 @@ Lock = threading.Lock
 sleep = time.sleep
 
 _GROUP: Final = 2_048
+_MAIN: Final = threading.main_thread().ident
 
 
 def caller() -> object:
@@ -32,9 +37,14 @@ def home() -> object:
     return None
 
 
-def acquire(lock: threading.Lock) -> None:
-    """Take the lock."""
-    lock.acquire()
+def turn(lock: FairLock) -> AbstractContextManager[None]:
+    """A place among those who want the lock. Enter it around ``alone``."""
+    return lock.turn()
+
+
+def alone(lock: FairLock) -> AbstractContextManager[object]:
+    """To be entered to hold the lock: the mutex itself, so that no interrupt can come between."""
+    return lock.mutex
 
 
 def aside(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -68,10 +78,11 @@ class Calls:
 
 
 class _Ticket:
-    __slots__ = ("commits", "done", "failure", "outcomes", "signal")
+    __slots__ = ("commits", "done", "failure", "interruptible", "outcomes", "signal")
 
-    def __init__(self, commits: Sequence[EncodedCommit]) -> None:
+    def __init__(self, commits: Sequence[EncodedCommit], *, interruptible: bool) -> None:
         self.commits = commits
+        self.interruptible = interruptible
         self.done = False
         self.outcomes: list[Outcome] = []
         self.failure: BaseException | None = None
@@ -85,88 +96,153 @@ class _Ticket:
             return
 
 
+def _torn_away(failure: BaseException) -> StorageError:
+    return StorageError(
+        f"the thread that was writing this commit with its own was broken off "
+        f"({type(failure).__name__}), so the outcome is open; repeat it with the same commit id"
+    )
+
+
 class Appender:
     """Group commit without a thread of its own: whoever finds the lock free writes for all.
 
-    A lone caller pays for no hand-over between threads. Under load, the callers that come while
-    one is writing are written together by the next.
+    A lone caller pays for no hand-over between threads. Those that come while one is writing are
+    written together: the first of them leads, it waits for the lock and takes them all along.
+
+    Only the main thread can be interrupted. So it never writes for others: they would be torn
+    away with it. It writes for itself, or is taken along.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._queue = threading.Lock()
         self._waiting: deque[_Ticket] = deque()
+        self._has_leader = False
+        register(self)
 
     def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         """The outcomes, once they are durable."""
         lock = self._engine.lock
-        if not self._waiting and lock.acquire(blocking=False):
+        mutex = lock.mutex
+        if threading.get_ident() == _MAIN:
+            return self._append_interruptibly(commits)
+        if not self._waiting and not lock.wanted and mutex.acquire(blocking=False):
             try:
                 return self._engine.write(commits)
             finally:
-                lock.release()
-                self.hand_over()
+                mutex.release()
         return self._append_together(commits)
 
-    def _append_together(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
-        ticket = _Ticket(commits)
-        self._waiting.append(ticket)
+    def _append_interruptibly(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         lock = self._engine.lock
-        while not ticket.done:
-            if lock.acquire(blocking=False):
-                try:
-                    self._write()
-                finally:
-                    lock.release()
-                    self.hand_over()
-            else:
-                self._wait(ticket)
+        if not self._has_leader:
+            if lock.wanted or lock.mutex.locked():
+                with lock.turn(), lock.mutex:
+                    return self._engine.write(commits)
+            with lock.mutex:
+                return self._engine.write(commits)
+        ticket = _Ticket(commits, interruptible=True)
+        try:
+            with self._queue:
+                self._waiting.append(ticket)
+                self._ensure_leader()
+            ticket.signal.acquire()
+        except BaseException:
+            with self._queue:
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
+            raise
+        return self._outcomes(ticket) if ticket.done else self._append_interruptibly(commits)
+
+    def _append_together(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        ticket = _Ticket(commits, interruptible=False)
+        with self._queue:
+            self._waiting.append(ticket)
+            leads = not self._has_leader
+            self._has_leader = True
+        if not leads:
+            ticket.signal.acquire()
+        if not ticket.done:
+            self._lead(ticket)
+        return self._outcomes(ticket)
+
+    def _outcomes(self, ticket: _Ticket) -> list[Outcome]:
         if ticket.failure is not None:
             raise ticket.failure
         return ticket.outcomes
 
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def hand_over(self) -> None:
-        """Let the first of those who came too late for the last write lead the next one."""
-        if self._waiting:
-            try:
-                self._waiting[0].wake()
-            except IndexError:  # another took it in the meantime
-                return
-
-    def _wait(self, ticket: _Ticket) -> None:
+    def _lead(self, mine: _Ticket) -> None:
+        lock = self._engine.lock
+        leads = False
         try:
-            ticket.signal.acquire()
-        except BaseException:  # interrupted: don't leave a leader in the queue who won't lead
-            if ticket in self._waiting:
-                self._waiting.remove(ticket)
-            self.hand_over()
-            raise
+            with lock.turn(), lock.mutex:
+                leads = True
+                self._write(self._group(), mine)
+        finally:
+            if not leads:
+                with self._queue:
+                    self._waiting.remove(mine)
+                    self._choose_leader()
 
-    def _write(self) -> None:
-        tickets: list[_Ticket] = []
+    def _group(self) -> list[_Ticket]:
+        """Those who are written now. One of those who are left leads the next."""
+        group: list[_Ticket] = []
         size = 0
-        while self._waiting and size < _GROUP:
-            ticket = self._waiting.popleft()
-            tickets.append(ticket)
-            size += len(ticket.commits)
+        with self._queue:
+            while self._waiting and size < _GROUP:
+                group.append(self._waiting.popleft())
+                size += len(group[-1].commits)
+            self._choose_leader()
+        return group
+
+    def _ensure_leader(self) -> None:
+        if not self._has_leader:
+            self._choose_leader()
+
+    def _choose_leader(self) -> None:
+        leader = next((one for one in self._waiting if not one.interruptible), None)
+        self._has_leader = leader is not None
+        if leader is not None:
+            leader.wake()
+            return
+        while self._waiting:  # it writes for itself
+            self._waiting.popleft().wake()
+
+    def _write(self, tickets: list[_Ticket], mine: _Ticket) -> None:
         try:
             outcomes = self._engine.write([c for t in tickets for c in t.commits])
-        except BaseException as failure:
-            for ticket in tickets:
-                ticket.failure = failure
-            if not isinstance(failure, Exception):
-                raise
-        else:
             start = 0
             for ticket in tickets:
                 ticket.outcomes = outcomes[start : start + len(ticket.commits)]
                 start += len(ticket.commits)
+        except BaseException as failure:  # noqa: BLE001 (it goes to those who wait for it)
+            for ticket in tickets:
+                is_theirs = ticket is mine or isinstance(failure, Exception)
+                ticket.failure = failure if is_theirs else _torn_away(failure)
         finally:
             for ticket in tickets:
                 ticket.done = True
                 ticket.wake()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    # A child has nobody who waits
+
+    def hold(self, seconds: float) -> bool:
+        """Nothing is held."""
+        del seconds
+        return True
+
+    def resume(self) -> None:
+        """Nothing was held."""
+
+    def forked(self, *, quiet: bool) -> None:
+        """Whoever waits does so in the parent."""
+        del quiet
+        self._queue = threading.Lock()
+        self._waiting.clear()
+        self._has_leader = False
 
 
 def wait_for_news(news: News, seen: int, seconds: float) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import bisect
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from everwhen.clock import Clock, clock_from, micros_by, system_clock
 from everwhen.contract import (
@@ -28,8 +28,9 @@ from everwhen.contract import (
     from_micros,
     holds,
 )
-from everwhen.engine import Inline
+from everwhen.engine import EngineTransaction, Inline
 from everwhen.errors import ConflictError, StoreClosedError, UnsupportedError
+from everwhen.forking import register
 from everwhen.judging import (
     LONG_AGO,
     SliceCheck,
@@ -39,9 +40,12 @@ from everwhen.judging import (
     time_of_commit,
     version_problem,
 )
+from everwhen.locks import FairLock
 from everwhen.matching import Matcher
 from everwhen.news import News
 from everwhen.query import Query
+
+T = TypeVar("T")
 
 _position: Final = attrgetter("position")
 
@@ -50,15 +54,44 @@ class _Log:
     """What is written, for all engines that are open on it."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = FairLock()
         self.visible = threading.Lock()
         self.news = News()
         self.slices: list[StoredSlice] = []
+        self.indexed = 0
         self.streams: dict[str, list[StoredSlice]] = {}
         self.commits: dict[bytes, list[StoredSlice]] = {}
-        self.checkpoints: dict[str, Checkpoint] = {}
-        self.snapshots: dict[tuple[str, int], Snapshot] = {}
+        self.kept: tuple[dict[str, Checkpoint], dict[tuple[str, int], Snapshot]] = {}, {}
         self.beside: dict[str, _Log] = {}
+        register(self)
+
+    def catch_up(self) -> None:
+        """Index what is in the list. Under ``visible``; where it was cut off, it goes on."""
+        for stored in self.slices[self.indexed :]:
+            commit = self.commits.setdefault(stored.commit_id, [])
+            stream = self.streams.setdefault(stored.stream, [])
+            for index in (commit, stream):
+                if not index or index[-1] is not stored:
+                    index.append(stored)
+            self.indexed += 1
+
+    # A child has a copy of it all, as it is between two writes
+
+    def hold(self, seconds: float) -> bool:
+        if not self.lock.mutex.acquire(timeout=seconds):
+            return False
+        if self.visible.acquire(timeout=seconds):
+            return True
+        self.lock.mutex.release()
+        return False
+
+    def resume(self) -> None:
+        self.visible.release()
+        self.lock.mutex.release()
+
+    def forked(self, *, quiet: bool) -> None:
+        if quiet:
+            self.resume()
 
 
 class MemoryEngine:
@@ -90,13 +123,17 @@ class MemoryEngine:
 
     def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         self._check_open()
+        with self._visible:
+            self._log.catch_up()
         outcomes: list[Outcome] = []
-        for commit in commits:
-            try:
-                outcomes.append(self._write(commit))
-            except Exception as error:  # noqa: BLE001 (it concerns this commit, and no other)
-                outcomes.append(refusal_of(commit, error))
-        self.news.publish()
+        try:
+            for commit in commits:
+                try:
+                    outcomes.append(self._write(commit))
+                except Exception as error:  # noqa: BLE001 (it concerns this commit, and no other)
+                    outcomes.append(refusal_of(commit, error))
+        finally:
+            self.news.publish()
         return outcomes
 
     def _write(self, commit: EncodedCommit) -> Receipt:
@@ -136,10 +173,8 @@ class MemoryEngine:
             )
             first_index += part.count
         with self._visible:
-            self._commits[commit.id] = stored
-            for one in stored:
-                self._streams.setdefault(one.stream, []).append(one)
-            self._slices.extend(stored)
+            self._slices.extend(stored)  # it is written now, whatever interrupts what follows
+            self._log.catch_up()
         return Receipt(commit.id, position, recorded_at, versions)
 
     def _version(self, stream: str) -> int:
@@ -182,6 +217,7 @@ class MemoryEngine:
     def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
         self._check_open()
         with self._visible:
+            self._log.catch_up()
             return list(self._commits.get(commit_id, ()))
 
     def head(self) -> Head:
@@ -199,6 +235,7 @@ class MemoryEngine:
     def stream(self, name: str) -> StreamInfo | None:
         self._check_open()
         with self._visible:
+            self._log.catch_up()
             slices = self._streams.get(name)
             if not slices:
                 return None
@@ -208,6 +245,7 @@ class MemoryEngine:
     def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
         self._check_open()
         with self._visible:
+            self._log.catch_up()
             names = sorted(
                 name
                 for name in self._streams
@@ -218,18 +256,18 @@ class MemoryEngine:
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         self._check_open()
-        return self._log.checkpoints.get(name)
+        return self._log.kept[0].get(name)
 
     def checkpoints(self) -> list[Checkpoint]:
         self._check_open()
-        known = self._log.checkpoints
+        known = self._log.kept[0]
         return [known[name] for name in sorted(known)]
 
     def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
         self._check_open()
         found = [
             s
-            for s in list(self._log.snapshots.values())
+            for s in list(self._log.kept[1].values())
             if s.subject == subject and (up_to is None or s.position <= up_to)
         ]
         return sorted(found, key=_position, reverse=True)[:limit]
@@ -238,15 +276,19 @@ class MemoryEngine:
     def transaction(self) -> Iterator[_MemoryTransaction]:
         self._check_open()
         log = self._log
-        transaction = _MemoryTransaction(self, dict(log.checkpoints), dict(log.snapshots))
+        checkpoints, snapshots = log.kept
+        transaction = _MemoryTransaction(self, dict(checkpoints), dict(snapshots))
         yield transaction
-        log.checkpoints = transaction.kept
-        log.snapshots = transaction.snapshots
+        log.kept = transaction.kept, transaction.snapshots  # both or neither
+
+    def transact(self, work: Callable[[EngineTransaction], T]) -> T:
+        with self.transaction() as transaction:
+            return work(transaction)
 
     @contextmanager
     def view(self) -> Iterator[_MemoryTransaction]:
         self._check_open()
-        yield _MemoryTransaction(self, dict(self._log.checkpoints), {})
+        yield _MemoryTransaction(self, dict(self._log.kept[0]), {})
 
     def has_log(self, log: str) -> bool:
         self._check_open()
@@ -266,7 +308,7 @@ class MemoryEngine:
 
     def purge(self) -> None:
         self._check_open()
-        self._log.snapshots = {}
+        self._log.kept = self._log.kept[0], {}
 
     def empty_journal(self) -> None:
         self._check_open()
@@ -286,9 +328,16 @@ class MemoryEngine:
         self._closed = True
         self.news.publish()
 
-    def _check_open(self) -> None:
+    @property
+    def is_foreign(self) -> bool:
+        """Never: a child has a store of its own, a copy."""
+        return False
+
+    def check_open(self) -> None:
         if self._closed:
             raise StoreClosedError
+
+    _check_open = check_open
 
 
 class _MemoryTransaction:

@@ -15,6 +15,7 @@ import functools
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -37,6 +38,15 @@ from everwhen.backends.sqlite_file import (
     too_large,
     translated,
     translation,
+)
+from everwhen.backends.sqlite_guard import (
+    Guard,
+    before_closing,
+    check_no_stray_log,
+    hold,
+    opening,
+    release,
+    tear,
 )
 from everwhen.backends.sqlite_plan import (
     CATEGORY,
@@ -70,7 +80,7 @@ from everwhen.contract import (
     from_micros,
     holds,
 )
-from everwhen.engine import Inline
+from everwhen.engine import EngineTransaction, Inline
 from everwhen.errors import (
     BusyError,
     ConflictError,
@@ -81,8 +91,11 @@ from everwhen.errors import (
     StatementError,
     StorageError,
     StoreClosedError,
+    StoreMovedError,
 )
+from everwhen.forking import Inside, keep, register
 from everwhen.judging import LONG_AGO, check_condition, refusal_of, repeated, time_of_commit
+from everwhen.locks import FairLock
 from everwhen.matching import Matcher
 from everwhen.news import News
 from everwhen.query import Query
@@ -144,7 +157,7 @@ class SqliteEngine:
         vfs: str | None = None,
     ) -> None:
         self.path = Path(path)
-        self.lock = threading.Lock()
+        self.lock = FairLock()
         self.news = News()
         self.inline: list[Inline] = []
         self._clock = clock
@@ -155,14 +168,22 @@ class SqliteEngine:
         self._process = os.getpid()
         self._closed = False
         self._names: dict[int, str] = {}
+        self._inside = Inside()
+        self._transaction_by = 0
         if read_only and not self.path.exists():
             raise StorageError(f"{self.path}: no such file; check the path")
-        first = self._first()
-        real = self.path.resolve()
+        self._real = real = self.path.resolve()
+        check_no_stray_log(real)
+        with translated(self.path), opening(real):
+            first = self._first()
+            keeps_locks = not isinstance(first, Immutable) and first.pragma("journal_mode") == "wal"
+            self._guard = hold(real, keeps_locks=keeps_locks)
+        self._holds = [] if self._guard is None else [self._guard]
         self._beside = str(real.with_name(f"{real.name}-branches"))
-        self._watch = Watch(lambda: self._connect(read_only=True), self.news.publish)
-        self._writer = _Writer(first, clock, self.path, busy_timeout)
+        self._watch = Watch(lambda: self._connect(read_only=True), self.news.publish, self._inside)
+        self._writer = _Writer(first, clock, self._guard, self.path, busy_timeout)
         self._readers: list[apsw.Connection] = []
+        register(self)
         if not read_only:
             first.wal_autocheckpoint(_WAL_PAGES)
             if not durable:
@@ -170,24 +191,24 @@ class SqliteEngine:
 
     def _first(self) -> apsw.Connection:
         """The connection that the store is opened with, once the file has been looked at."""
-        with translated(self.path):
-            while True:
-                connection = self._connect(read_only=self._read_only)
-                try:
-                    prepare(
-                        connection,
-                        self.path,
-                        read_only=self._read_only,
-                        durable=self._durable,
-                        busy_timeout=self.busy_timeout,
-                    )
-                except BaseException as error:
-                    changed = isinstance(error, Exception) and is_outdated(connection)
-                    connection.close()
-                    if not changed:
-                        raise
-                else:
-                    return connection
+        while True:
+            connection = self._connect(read_only=self._read_only)
+            try:
+                prepare(
+                    connection,
+                    self.path,
+                    read_only=self._read_only,
+                    durable=self._durable,
+                    busy_timeout=self.busy_timeout,
+                )
+                connection.pragma("user_version")  # from here on the files beside it are there
+            except BaseException as error:
+                changed = isinstance(error, Exception) and is_outdated(connection)
+                connection.close()
+                if not changed:
+                    raise
+            else:
+                return connection
 
     def _connect(self, *, read_only: bool) -> apsw.Connection:
         return open_connection(
@@ -203,15 +224,36 @@ class SqliteEngine:
             outcomes = self._writer.write(commits, self._run_inline if self.inline else None)
         except apsw.Error as error:
             raise translation(error, self.path) from error
+        except StoreMovedError:
+            self._abandon()
+            raise
         self.news.publish()
         return outcomes
 
     @contextmanager
     def transaction(self) -> Iterator[_SqliteTransaction]:
+        with self._changing(), self._writer.transaction() as connection:
+            yield _SqliteTransaction(connection, self)
+
+    def transact(self, work: Callable[[EngineTransaction], T]) -> T:
+        with self._changing():
+            return self._writer.transact(
+                lambda connection: work(_SqliteTransaction(connection, self))
+            )
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
         self._check_open()
         self._check_writable()
-        with translated(self.path), self._writer.transaction() as connection:
-            yield _SqliteTransaction(connection, self)
+        self._transaction_by = threading.get_ident()
+        try:
+            with translated(self.path):
+                yield
+        except StoreMovedError:
+            self._abandon()
+            raise
+        finally:
+            self._transaction_by = 0
 
     def _run_inline(self, connection: apsw.Connection) -> None:
         transaction = _SqliteTransaction(connection, self)
@@ -228,33 +270,44 @@ class SqliteEngine:
     @contextmanager
     def _reading(self) -> Iterator[apsw.Connection]:
         self._check_open()
-        with translated(self.path):
-            connection = self._reader()
-            try:
+        token = object()
+        try:
+            self._inside.enter(token)
+            with translated(self.path), self._reader() as connection:
                 yield connection
-            except Exception as error:
-                outdated = is_outdated(connection)
-                damage = too_large(connection, self.path, error)
-                connection.close(True)
-                if outdated:
-                    raise _ChangedError(self.path) from error
-                if damage is not None:
-                    raise damage from error
-                if isinstance(error, TypeError | ValueError | OverflowError):
-                    raise apsw.CorruptError(f"a stored value makes no sense: {error}") from error
-                raise
-            except BaseException:
-                connection.close(True)
-                raise
-            if is_outdated(connection):
-                connection.close()
-                raise _ChangedError(self.path)
-            if len(self._readers) < _READERS and not self._closed:
-                self._readers.append(connection)
-            else:
-                connection.close()
+        finally:
+            self._inside.leave(token)
+            if self._closed:
+                self._release()
 
-    def _reader(self) -> apsw.Connection:
+    @contextmanager
+    def _reader(self) -> Iterator[apsw.Connection]:
+        connection = self._idle_reader()
+        try:
+            yield connection
+        except Exception as error:
+            outdated = is_outdated(connection)
+            damage = too_large(connection, self.path, error)
+            connection.close(True)
+            if outdated:
+                raise _ChangedError(self.path) from error
+            if damage is not None:
+                raise damage from error
+            if isinstance(error, TypeError | ValueError | OverflowError):
+                raise apsw.CorruptError(f"a stored value makes no sense: {error}") from error
+            raise
+        except BaseException:
+            connection.close(True)
+            raise
+        if is_outdated(connection):
+            connection.close()
+            raise _ChangedError(self.path)
+        if len(self._readers) < _READERS and not self._closed:
+            self._readers.append(connection)
+        else:
+            connection.close()
+
+    def _idle_reader(self) -> apsw.Connection:
         while self._readers:
             try:
                 connection = self._readers.pop()
@@ -458,34 +511,120 @@ class SqliteEngine:
     def check(self) -> Iterator[Problem]:
         """SQLite's integrity check, and our own of what the tables say together."""
         self._check_open()
-        with translated(self.path):
-            while True:
-                with contextlib.closing(self._connect(read_only=True)) as connection:
-                    if not isinstance(connection, Immutable):
-                        yield from structural_problems(connection)
-                        return
-                    problems = _unless_outdated(connection)
-                if problems is not None:
-                    yield from problems
+        token = object()
+        try:
+            self._inside.enter(token)
+            with translated(self.path):
+                yield from self._problems()
+        finally:
+            self._inside.leave(token)
+            if self._closed:
+                self._release()
+
+    def _problems(self) -> Iterator[Problem]:
+        while True:
+            with contextlib.closing(self._connect(read_only=True)) as connection:
+                if not isinstance(connection, Immutable):
+                    yield from structural_problems(connection)
                     return
+                problems = _unless_outdated(connection)
+            if problems is not None:
+                yield from problems
+                return
 
     def close(self) -> None:
-        with self.lock:
-            if self._closed:
+        if self.is_foreign:
+            return  # the connections are the parent's
+        with self.lock.mutex:
+            if self._closed and not self._holds:
                 return
             self._closed = True
             self._watch.stop()
-            while self._readers:
-                self._readers.pop().close()
             with translated(self.path):
-                self._writer.connection.close()
+                self._close()
         self.news.publish()
+
+    def _close(self) -> None:
+        if self._guard is not None:
+            try:
+                self._guard.check_place(str(self._real))
+            except StoreMovedError:
+                self._abandon()
+            if self._guard.has_lost_locks:
+                self._leave_alone()
+            before_closing(self._guard)
+        while self._readers:
+            self._readers.pop().close()
+        try:
+            self._writer.connection.close()
+        finally:  # it is closed all the same
+            self._release()
+
+    def _release(self) -> None:
+        """Give the guard back, when nobody reads any more; once."""
+        if not self._inside:
+            with contextlib.suppress(IndexError):
+                release(self._holds.pop())
+
+    def _abandon(self) -> None:
+        """Leave alone what is at the path, which may belong to another file by now."""
+        self._leave_alone()
+        self._writer.settle()
+
+    def _leave_alone(self) -> None:
+        """Closing won't take the log for its own, and delete what it finds beside the path."""
+        for connection in (self._writer.connection, *self._readers):
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+
+    def __del__(self) -> None:
+        if getattr(self, "_holds", None) and not self.lock.mutex.locked():
+            with contextlib.suppress(Exception):
+                self.close()
+
+    # Forks
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether this was opened by another process, of which this one is a fork."""
+        return os.getpid() != self._process
+
+    def hold(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        if self.is_foreign or self._transaction_by == threading.get_ident():
+            return False
+        if not self.lock.mutex.acquire(timeout=seconds):
+            return False
+        if self._inside.is_left(until - time.monotonic()):
+            return True
+        self.lock.mutex.release()
+        return False
+
+    def resume(self) -> None:
+        self.lock.mutex.release()
+
+    def forked(self, *, quiet: bool) -> None:
+        """In a child nothing of SQLite's is used again; what is quiet is taken apart in memory.
+
+        Its connections hold no locks of this process, and closing them touches no file. Else
+        SQLite would believe that a store which is opened here shares their locks.
+        """
+        connections = [self._writer.connection, *self._readers, *self._watch.connections]
+        if quiet:
+            with contextlib.suppress(apsw.Error):
+                while connections:
+                    connections[-1].config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+                    connections[-1].close(True)
+                    connections.pop()
+        if connections:
+            keep(connections)
+            if self._guard is not None and not self._closed:
+                tear(self._guard)
 
     def _check_writable(self) -> None:
         if self._read_only:
             raise ReadOnlyError(f"{self.path}: opened with read_only=True; open it for writing")
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
         if self._closed:
             raise StoreClosedError
         if os.getpid() != self._process:
@@ -493,6 +632,8 @@ class SqliteEngine:
                 f"{self.path}: this store was opened by process {self._process}; SQLite "
                 f"connections don't survive a fork, open the store again in the child"
             )
+
+    _check_open = check_open
 
 
 class _ChangedError(BusyError):
@@ -759,12 +900,22 @@ class _Writer:
     """The writing connection, and what it remembers of the file. Used under the engine's lock."""
 
     def __init__(
-        self, connection: apsw.Connection, clock: Clock, path: Path, busy_timeout: float
+        self,
+        connection: apsw.Connection,
+        clock: Clock,
+        guard: Guard | None,
+        path: Path,
+        busy_timeout: float,
     ) -> None:
         self.connection = connection
+        connection.transaction_mode = "IMMEDIATE"
+        self._guard = guard
         self._path = path
+        self._place = str(path.resolve())
         self._busy_timeout = busy_timeout
         self._now = micros_by(clock)
+        self._left_at = connection.data_version()
+        self._open: object = None
         self._data_version: int | None = None
         self._forget()
 
@@ -780,13 +931,34 @@ class _Writer:
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
         """A write transaction; whatever goes wrong in it leaves nothing behind."""
-        self.connection.execute("BEGIN IMMEDIATE")
+        connection = self.connection
+        known = self._begin_afresh()
+        self._open = mine = object()
         try:
-            yield self.connection
-            self.connection.execute("COMMIT")
-        except BaseException:
-            self._give_up()
-            raise
+            connection.execute("BEGIN IMMEDIATE")
+            if connection.data_version() != known:
+                known = None
+            yield connection
+            self._check_before_commit()
+            connection.execute("COMMIT")
+        finally:
+            if self._open is mine and connection.in_transaction:
+                connection.execute("ROLLBACK")
+        self._committed(forget=known is None)
+
+    def transact(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Run the work in a write transaction.
+
+        The connection begins and ends it by itself, so that no interrupt comes in between.
+        """
+        known = self._begin_afresh()
+        with self.connection:
+            if self.connection.data_version() != known:
+                known = None
+            result = work(self.connection)
+            self._check_before_commit()
+        self._committed(forget=known is None)
+        return result
 
     def write(
         self,
@@ -830,10 +1002,9 @@ class _Writer:
     def _write(
         self, commits: Sequence[EncodedCommit], inline: Callable[[apsw.Connection], None] | None
     ) -> list[Outcome]:
-        execute = self.connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
-            self._catch_up()
+        known = self._begin_afresh()
+        with self.connection:  # begins and commits, or rolls back; no interrupt comes in between
+            self._catch_up(known)
             staged = _Staged()
             outcomes: list[Outcome] = []
             for commit in commits:
@@ -850,11 +1021,8 @@ class _Writer:
             staged.insert(self.connection)
             if inline is not None:
                 inline(self.connection)
-            execute("COMMIT")
-        except BaseException:
-            self._give_up()
-            raise
-        self._data_version = self.connection.data_version()
+            self._check_before_commit()
+        self._committed()
         return outcomes
 
     def probe(self) -> int:
@@ -863,6 +1031,42 @@ class _Writer:
             connection.pragma("user_version", connection.pragma("user_version"))
             pages, page_bytes = connection.pragma("page_count"), connection.pragma("page_size")
         return int(pages) * int(page_bytes)
+
+    def _begin_afresh(self) -> int | None:
+        """Before a transaction: what is remembered of the file is not true until its end.
+
+        Returns the version of the file that it was true for. A transaction that was left open,
+        since interrupts came in too quickly, ends here.
+        """
+        self._open = None
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+        known, self._data_version = self._data_version, None
+        return known
+
+    def _check_before_commit(self) -> None:
+        if self._guard is not None:
+            self._guard.check_before_commit(self._place)
+            self._guard.check_place(self._place)
+
+    def _committed(self, *, forget: bool = False) -> None:
+        if self._guard is not None:
+            self._guard.check_after_commit(self._place)
+        self._left_at = self.connection.data_version()
+        self._data_version = None if forget else self._left_at
+
+    def settle(self) -> None:
+        """Take what is in the log of changes into the file, so that it is whole wherever it is.
+
+        Not if anybody else has written since: the log may be that of another file by now.
+        """
+        connection = self.connection
+        connection.set_busy_handler(None)
+        with contextlib.suppress(apsw.Error):
+            with connection:
+                if connection.data_version() != self._left_at:
+                    return
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def purge(self) -> None:
         self._forget()
@@ -881,15 +1085,9 @@ class _Writer:
             self.connection.set_busy_handler(patience(self._busy_timeout))
         return not busy
 
-    def _give_up(self) -> None:
-        self._forget()
-        if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
-
-    def _catch_up(self) -> None:
-        """Take in what other processes have written."""
-        data_version = self.connection.data_version()
-        if data_version == self._data_version:
+    def _catch_up(self, known: int | None) -> None:
+        """Take in what others have written since the file was known as it is remembered."""
+        if self.connection.data_version() == known:
             if len(self._streams) > _REMEMBERED:
                 self._streams.clear()
             if len(self._terms) > _REMEMBERED:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import apsw
@@ -13,6 +14,7 @@ import apsw
 from everwhen.backends.sqlite_file import is_outdated
 from everwhen.engine import WATCHED_SECONDS
 from everwhen.errors import EverwhenError
+from everwhen.forking import Inside
 
 _LOOK_SECONDS: Final = 0.01
 
@@ -23,9 +25,16 @@ class Watch:
     It asks SQLite for a counter in shared memory: that costs microseconds, and no disk.
     """
 
-    def __init__(self, connect: Callable[[], apsw.Connection], publish: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], apsw.Connection],
+        publish: Callable[[], None],
+        inside: Inside,
+    ) -> None:
+        self.connections: list[apsw.Connection] = []
         self._connect = connect
         self._publish = publish
+        self._inside = inside
         self._lock = threading.Lock()
         self._until = 0.0
         self._round = 0
@@ -38,7 +47,7 @@ class Watch:
         with self._lock:
             self._until = time.monotonic() + WATCHED_SECONDS
             if self._thread is None and not self._stopped:
-                connection = self._connect()
+                self.connections.append(connection := self._connect())
                 version = _version_of(connection)  # before the caller looks
                 self._round += 1
                 self._thread = threading.Thread(
@@ -66,22 +75,41 @@ class Watch:
                     if time.monotonic() > self._until:
                         self._thread = None
                         return
-                if is_outdated(connection):
-                    connection.close()
-                    connection = self._connect()
-                    self._publish()
-                found = _version_of(connection)
+                with self._looking():
+                    if is_outdated(connection):
+                        connection = self._another(connection)
+                        self._publish()
+                    found = _version_of(connection)
                 if found != version:
                     version = found
                     self._publish()
         except (apsw.Error, EverwhenError, OSError):  # those who wait look themselves, and are told
             pass
         finally:
-            with contextlib.suppress(apsw.Error):
-                connection.close()
+            with self._looking(), contextlib.suppress(apsw.Error):
+                self._close(connection)
         with self._lock:
             self._thread = None
         self._publish()
+
+    def _another(self, connection: apsw.Connection) -> apsw.Connection:
+        self._close(connection)
+        self.connections.append(connection := self._connect())
+        return connection
+
+    def _close(self, connection: apsw.Connection) -> None:
+        connection.close()
+        self.connections.remove(connection)
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """No fork comes in between."""
+        token = object()
+        try:
+            self._inside.enter(token)
+            yield
+        finally:
+            self._inside.leave(token)
 
 
 def _version_of(connection: apsw.Connection) -> int:
