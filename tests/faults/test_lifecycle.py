@@ -204,4 +204,7 @@ def test_opening_and_closing_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(EverwhenError):
         open_store(__file__)
     assert len(list(Path("/proc/self/fd").iterdir())) <= files
-    assert threading.active_count() <= threads
+    until = time.monotonic() + PATIENCE_SECONDS
+    while threading.active_count() > threads:  # a pool's threads end in their own time
+        assert time.monotonic() < until
+        time.sleep(0.01)
