@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
 import signal
@@ -29,6 +30,9 @@ from everwhen import (
     Vault,
     open_store,
 )
+
+# What an interrupt leaves to the garbage collector (a file between ``open`` and ``with``), that tells.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 _INTERRUPTS = 150
 
@@ -80,6 +84,8 @@ class Interrupts:
             self._is_due = False
 
     def __enter__(self) -> Interrupts:
+        gc.collect()
+        gc.disable()  # it calls ``__del__`` of what others left, where an interrupt gets lost
         self._before = signal.signal(signal.SIGINT, self._interrupt)
         self._thread.start()
         return self
@@ -88,6 +94,7 @@ class Interrupts:
         self._stop.set()
         self._thread.join()
         signal.signal(signal.SIGINT, self._before)
+        gc.enable()
 
 
 def decisions() -> Decisions:

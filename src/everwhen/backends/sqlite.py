@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
@@ -180,7 +181,10 @@ class SqliteEngine:
             self._guard = hold(real, keeps_locks=keeps_locks)
         self._holds = [] if self._guard is None else [self._guard]
         self._beside = str(real.with_name(f"{real.name}-branches"))
-        self._watch = Watch(lambda: self._connect(read_only=True), self.news.publish, self._inside)
+        reader = partial(
+            open_connection, self.path, read_only=True, busy_timeout=busy_timeout, vfs=vfs
+        )
+        self._watch = Watch(reader, self.news.publish, self._inside)
         self._writer = _Writer(first, clock, self._guard, self.path, busy_timeout)
         self._readers: list[apsw.Connection] = []
         register(self)

@@ -23,7 +23,6 @@ import secrets
 import struct
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -46,7 +45,6 @@ else:
 _FLOCK: Final = struct.Struct("@hhqqi4x")  # type, whence, start, length, process
 _FIRST_SHARED, _SHARED_BYTES = 0x4000_0002, 510  # SQLite's shared locks on the file, for good
 _IN_USE: Final = 128  # the byte of the -shm file that every opener keeps locked, for good
-_LOOK_BESIDE_SECONDS: Final = 0.01  # what is deleted there is gone, whenever that is noticed
 _WRITE: Final = 120  # and the one that a writer locks
 _MARKS: Final = 1 << 40, 1 << 62  # where marks may lie: far from all of SQLite's own
 
@@ -61,7 +59,6 @@ class Guard:
         self.holders = 0
         self._descriptors: list[int] = []
         self._file = self._index = self._log = -1
-        self._looked_beside = 0.0
         self._marked = False
         self._asked_for_mark: Callable[[], bytes]
         self._asked_for_write: Callable[[], bytes]
@@ -95,13 +92,9 @@ class Guard:
             raise StoreMovedError(path, "the file was moved or deleted") from None
         if (found.st_dev, found.st_ino) != self.key:
             raise StoreMovedError(path, "another file has taken its place")
-        now = time.monotonic()
-        if now - self._looked_beside > _LOOK_BESIDE_SECONDS:
-            self._looked_beside = now
-            for descriptor, suffix in ((self._log, "-wal"), (self._index, "-shm")):
-                if descriptor >= 0 and not os.fstat(descriptor).st_nlink:
-                    self._looked_beside = 0.0
-                    raise StoreMovedError(path, f"the file beside it with {suffix} was deleted")
+        for descriptor, suffix in ((self._log, "-wal"), (self._index, "-shm")):
+            if descriptor >= 0 and not os.fstat(descriptor).st_nlink:
+                raise StoreMovedError(path, f"the file beside it with {suffix} was deleted")
 
     @property
     def has_lost_locks(self) -> bool:
