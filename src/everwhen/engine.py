@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeAlias
 
+from everwhen.backups import BackupReport, BackupTask, Told
 from everwhen.contract import (
     Capabilities,
     Checkpoint,
@@ -26,6 +27,7 @@ from everwhen.contract import (
 )
 from everwhen.news import News
 from everwhen.query import Query
+from everwhen.sql import SqlConnection
 
 
 class EngineView(Protocol):
@@ -174,6 +176,17 @@ class Engine(Blocking, Protocol):
 
     def probe_purge(self) -> None:
         """Raises `StorageError` where ``purge`` can't write, or finds no room. Hold ``lock``."""
+        ...
+
+    def sql(self) -> SqlConnection:
+        """A connection of its own that only reads. Raises `UnsupportedError` without SQL."""
+        ...
+
+    def backup(self, task: BackupTask, told: Told) -> BackupReport:
+        """Copy the store, with the logs beside it, into a file. No lock is held.
+
+        Raises `UnsupportedError` where there are no files.
+        """
         ...
 
     def purge(self) -> None:
