@@ -475,7 +475,7 @@ def test_without_the_parser_the_error_says_what_to_install() -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert "pip install 'everwhen[cli]'" in done.stdout
+    assert "pip install 'everwhen[expressions]'" in done.stdout
 
 
 def test_names_are_the_free_ones() -> None:

@@ -19,6 +19,7 @@ from everwhen._sync.middleware import authorised, logged, traced
 from everwhen._sync.queries import ProceedQuery, QueryBus, QueryMiddleware
 from everwhen._sync.reactions import ReactionRunner
 from everwhen._sync.repository import Repository
+from everwhen._sync.restoring import restore_store
 from everwhen._sync.runner import ProjectionRunner
 from everwhen._sync.store import Store, open_store
 from everwhen._sync.subscription import Subscription
@@ -30,6 +31,7 @@ from everwhen.audit_fallback import AuditFallback
 from everwhen.audit_filters import AuditFilter, AuditPage, AuditPolicy, AuditRecord
 from everwhen.audit_rules import AuditRules
 from everwhen.auditing import AuditAction, AuditEntry, AuditResult, origin
+from everwhen.backups import BackupProgress, BackupReport, BackupTask
 from everwhen.branching import BranchInfo
 from everwhen.clock import Clock, system_clock
 from everwhen.codec import CodecStep, EventTypes
@@ -57,6 +59,7 @@ from everwhen.erasures import Erasure, SubjectErased
 from everwhen.errors import (
     AuditError,
     AuditFallbackError,
+    BackupError,
     BatchError,
     BranchError,
     BusyError,
@@ -143,6 +146,7 @@ from everwhen.snapshots import (
     SnapshotStrategy,
     WhenReplayTakes,
 )
+from everwhen.sql import SqlConnection, SqlCursor
 from everwhen.travel import (
     HEAD,
     AsOf,
@@ -194,6 +198,10 @@ __all__ = [
     "Back",
     "Backend",
     "BackendWrapper",
+    "BackupError",
+    "BackupProgress",
+    "BackupReport",
+    "BackupTask",
     "BatchError",
     "Before",
     "Bookmark",
@@ -313,6 +321,8 @@ __all__ = [
     "Snapshot",
     "SnapshotError",
     "SnapshotStrategy",
+    "SqlConnection",
+    "SqlCursor",
     "StaleError",
     "StateOf",
     "StatementError",
@@ -375,6 +385,7 @@ __all__ = [
     "open_store",
     "origin",
     "plain",
+    "restore_store",
     "system_clock",
     "traced",
 ]

@@ -124,3 +124,12 @@ def _unnamed(folder: Path, mode: int) -> int | None:
         if error.errno in _NO_SUCH_FILES and folder.is_dir():
             return None
         raise
+
+
+def sync_file(path: str | os.PathLike[str]) -> None:
+    """Make a file's content durable. Raises ``OSError``. No SQLite file that is open here."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
+from everwhen.backups import BackupReport, BackupTask, Told
 from everwhen.contract import (
     Capabilities,
     Checkpoint,
@@ -26,6 +27,7 @@ from everwhen.contract import (
 from everwhen.locks import FairLock
 from everwhen.news import News
 from everwhen.query import Query
+from everwhen.sql import SqlConnection
 
 T = TypeVar("T")
 
@@ -189,6 +191,17 @@ class Engine(Blocking, Protocol):
 
     def probe_purge(self) -> None:
         """Raises `StorageError` where ``purge`` can't write, or finds no room. Hold ``lock``."""
+        ...
+
+    def sql(self) -> SqlConnection:
+        """A connection of its own that only reads. Raises `UnsupportedError` without SQL."""
+        ...
+
+    def backup(self, task: BackupTask, told: Told) -> BackupReport:
+        """Copy the store, with the logs beside it, into a file. No lock is held.
+
+        Raises `UnsupportedError` where there are no files.
+        """
         ...
 
     def purge(self) -> None:

@@ -41,6 +41,7 @@
     │   └── ExpiredKeyError         a key's time is over
     ├── WitnessError                a witness gave no cosignature
     │   └── WitnessRefusedError     it said no
+    ├── BackupError                 a backup or a restore can't be made there
     ├── UnsupportedError            this backend can't do that (see ``Capabilities``)
     ├── StoreClosedError            the store is closed
     └── StorageError                the medium below failed
@@ -509,6 +510,22 @@ class TimestampError(EverwhenError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.authority, self.why)
+
+
+class BackupError(EverwhenError):
+    """A backup or a restore that can't be made at ``path``; what is there is as it was.
+
+    ``exists`` says that something is there that nobody has asked to overwrite.
+    """
+
+    def __init__(self, path: str, why: str, exists: bool = False) -> None:  # noqa: FBT001, FBT002
+        self.path = path
+        self.why = why
+        self.exists = exists
+        super().__init__(f"{path}: {why}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.why, self.exists)
 
 
 class UnsupportedError(EverwhenError):

@@ -251,7 +251,7 @@ def cipher(key: bytes) -> Cipher:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
     except ImportError as error:
         raise VaultError(
-            "a vault needs the library cryptography; install everwhen[trust]"
+            "a vault needs the library cryptography: pip install 'everwhen[trust]'"
         ) from error
     try:
         return AESGCMSIV(key)

@@ -156,6 +156,6 @@ def _library() -> ModuleType:
         if error.name != "rfc3161_client":
             raise
         raise DeclarationError(
-            "timestamps need the library rfc3161-client; install everwhen[timestamps]"
+            "timestamps need the library rfc3161-client: pip install 'everwhen[timestamps]'"
         ) from error
     return rfc3161_client

@@ -11,6 +11,7 @@ All processes share the file. What another one has forgotten is noticed within a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import threading
@@ -22,8 +23,18 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from everwhen.backups import (
+    check_apart,
+    copy_pages,
+    destination,
+    opened_copy,
+    place,
+    taken,
+    workplace,
+)
 from everwhen.clock import Clock, micros_by, system_clock
 from everwhen.errors import (
+    BackupError,
     ErasedSubjectError,
     InvalidEventError,
     MissingKeyError,
@@ -31,7 +42,7 @@ from everwhen.errors import (
     VaultError,
 )
 from everwhen.forking import keep, register
-from everwhen.keys import Cipher, KeyProvider, Wrapped, cipher
+from everwhen.keys import Cipher, KeyFile, KeyProvider, Wrapped, cipher
 from everwhen.validation import check_text
 
 if TYPE_CHECKING:
@@ -106,6 +117,7 @@ class Vault:
         self.path = Path(path)
         self.keys = keys
         self._now = micros_by(clock)
+        self._busy_timeout = busy_timeout
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._closed = False
@@ -316,6 +328,34 @@ class Vault:
         """How many data keys are wrapped with each key-encryption key, by its id."""
         rows = self._run("SELECT key_id, count(*) FROM keys GROUP BY key_id")
         return dict(rows)
+
+    def backup(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Copy the vault as it is at one moment into a file, which only its owner may read.
+
+        The key-encryption keys are not in it. With them, whoever has the copy can read what belongs
+        to people who are forgotten later. A file that is there is kept unless ``overwrite``. Raises
+        `BackupError` for a place that can't be used, and `VaultError`.
+        """
+        self.check_apart(path)
+        final = destination(path, overwrite=overwrite)
+        if str(self.path) == ":memory:":
+            raise BackupError(str(path), "this vault is in memory and has no file to copy")
+        with workplace(final) as folder, self._translated():
+            copy = folder / "vault"
+            connection = self._connect(create=False, busy_timeout=self._busy_timeout)
+            with contextlib.closing(connection):
+                connection.execute("BEGIN")
+                connection.execute("SELECT count(*) FROM stones").fetchall()
+                copy_pages(connection, copy, lambda _: None)
+            with contextlib.closing(opened_copy(copy, lambda: None)) as opened:
+                if opened.execute("PRAGMA integrity_check").get != "ok":
+                    raise VaultError(f"{self.path}: its copy is damaged, so none was made")
+            with taken(final, folder):
+                place(copy, final, copy)
+
+    def check_apart(self, path: str | os.PathLike[str]) -> None:
+        """Raises `BackupError` for a path that is the vault's, or that of its key."""
+        check_apart(path, self.path, self.keys.path if isinstance(self.keys, KeyFile) else None)
 
     def close(self) -> None:
         """Release the file; calling it again does nothing."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -515,17 +514,15 @@ def test_one_of_many_who_want_a_name_gets_it(where: str, tmp_path: Path) -> None
 def test_a_damaged_registration_says_so(tmp_path: Path) -> None:
     with opened("store.db", tmp_path) as store:
         (store.create_branch("b")).close()
-    with sqlite3.connect(tmp_path / "store.db") as connection:
-        for data in (
-            b"nonsense",
-            b'{"id": "../../x", "parent": "", "recorded_at": 1, "created_at": 1}',
-        ):
-            connection.execute("UPDATE checkpoints SET data = ? WHERE name = 'branch/b'", (data,))
-            connection.commit()
-            with opened("store.db", tmp_path) as store:
-                text = refusal(lambda store=store: store.branch("b"), CorruptStoreError)  # type: ignore[misc]
-                assert "'branch/b'" in text
-    connection.close()
+    for data in (
+        b"nonsense",
+        b'{"id": "../../x", "parent": "", "recorded_at": 1, "created_at": 1}',
+    ):
+        with opened("store.db", tmp_path) as store:
+            with store.transaction() as transaction:
+                transaction.save_checkpoint(Checkpoint("branch/b", 0, data))
+            text = refusal(lambda store=store: store.branch("b"), CorruptStoreError)  # type: ignore[misc]
+            assert "'branch/b'" in text
 
 
 CUT_OFF = """

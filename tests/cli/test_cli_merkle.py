@@ -381,7 +381,9 @@ def test_the_extra_is_asked_for_in_one_way(shell: Shell, shop: Path) -> None:
         )
         assert done.returncode == 2
         said.add(done.stderr)
-    assert said == {"everwhen: signatures need the library cryptography; install everwhen[trust]\n"}
+    assert said == {
+        "everwhen: signatures need the library cryptography: pip install 'everwhen[trust]'\n"
+    }
 
 
 def test_at_a_terminal(shell: Shell, sealed: tuple[Path, str]) -> None:

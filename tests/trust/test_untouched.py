@@ -40,6 +40,7 @@ from everwhen import (
     export_events,
     import_events,
     open_store,
+    restore_store,
 )
 from everwhen.backends import sqlite_file
 from everwhen.backends.sqlite_file import migrations
@@ -260,10 +261,9 @@ def vacuum(sealed: Sealed) -> None:
 def back_up(sealed: Sealed) -> None:
     """Another file of the same content takes the store's place."""
     copy = sealed.path.with_name("copy.db")
-    with sqlite3.connect(sealed.path) as connection:
-        connection.execute("VACUUM INTO ?", (str(copy),))
-    connection.close()
-    copy.replace(sealed.path)
+    with sealed.opened() as store:
+        store.backup(copy)
+    restore_store(copy, sealed.path, overwrite=True)
 
 
 def rebuild_indexes(sealed: Sealed) -> None:

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
+from everwhen.backups import BackupReport, BackupTask, Told
 from everwhen.contract import (
     Capabilities,
     Checkpoint,
@@ -21,6 +22,7 @@ from everwhen.contract import (
 )
 from everwhen.engine import EngineTransaction, EngineView, Inline
 from everwhen.query import Query
+from everwhen.sql import SqlConnection
 
 T = TypeVar("T")
 
@@ -178,6 +180,21 @@ class Backend(Protocol):
         """Raises `StorageError` where ``purge`` would find no room, or can't write."""
         ...
 
+    def sql(self) -> SqlConnection:
+        """A connection of its own that only reads, to be closed by the caller.
+
+        Raises `UnsupportedError` where the backend has no SQL.
+        """
+        ...
+
+    async def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
+        """Copy the store and the logs beside it to a path, as they are at one moment.
+
+        Writers aren't held up, and the copy is there as a whole or not at all. ``progress`` may
+        raise, which ends it. Raises `UnsupportedError` where there are no files.
+        """
+        ...
+
     async def purge(self) -> None:
         """Delete every snapshot, and leave no trace of what was ever deleted in any file.
 
@@ -267,6 +284,12 @@ class BackendWrapper(Backend):
 
     async def probe_purge(self) -> None:
         await self._inner.probe_purge()
+
+    def sql(self) -> SqlConnection:
+        return self._inner.sql()
+
+    async def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
+        return await self._inner.backup(task, progress)
 
     async def purge(self) -> None:
         await self._inner.purge()

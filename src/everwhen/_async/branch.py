@@ -13,6 +13,7 @@ import msgspec
 
 from everwhen._async.backend import Backend, Transaction
 from everwhen._async.seam import alone, sleep, turn, wait_for_news
+from everwhen.backups import BackupReport, BackupTask, Told
 from everwhen.branching import (
     EVERY,
     Fork,
@@ -59,12 +60,14 @@ from everwhen.errors import (
     StatementError,
     StoreClosedError,
     UnknownBranchError,
+    UnsupportedError,
 )
 from everwhen.judging import check_condition, refusal_of, repeated, time_of_commit
 from everwhen.locks import FairLock
 from everwhen.news import News
 from everwhen.query import Query
 from everwhen.reading import next_page
+from everwhen.sql import SqlConnection
 
 T = TypeVar("T")
 
@@ -481,6 +484,19 @@ class BranchBackend(Backend):
         if own is not None:
             await own.probe_purge()
         await self._parent.probe_purge()
+
+    def sql(self) -> SqlConnection:
+        raise UnsupportedError(
+            "a branch's events are in two files, and no SQL sees them together; ask the store it "
+            "was made from, or export the branch"
+        )
+
+    async def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
+        del progress
+        raise UnsupportedError(
+            f"{task.path}: a branch rests on the store it was made from and is no store by itself; "
+            f"back up that store, which takes its branches along"
+        )
 
     async def purge(self) -> None:
         """The branch's own, and the parent's, whose snapshots show through."""

@@ -6,10 +6,21 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from everwhen._async.backend import Backend, Transaction
-from everwhen._async.seam import Appender, Calls, alone, caller, sleep, turn, wait_for_news
+from everwhen._async.seam import (
+    Appender,
+    Calls,
+    alone,
+    caller,
+    sleep,
+    telling,
+    turn,
+    wait_for_news,
+)
+from everwhen.backups import BackupReport, BackupTask, Told
 from everwhen.contract import (
     Capabilities,
     Checkpoint,
@@ -25,6 +36,7 @@ from everwhen.contract import (
 from everwhen.engine import WATCHED_SECONDS, Engine, EngineTransaction, EngineView, Inline
 from everwhen.errors import BusyError, StoreClosedError, UnsupportedError
 from everwhen.query import Query
+from everwhen.sql import SqlConnection
 from everwhen.validation import check_checkpoint, check_snapshot
 
 T = TypeVar("T")
@@ -175,6 +187,12 @@ class EmbeddedBackend(Backend):
 
     async def probe_purge(self) -> None:
         await self._alone(self._engine.probe_purge)
+
+    def sql(self) -> SqlConnection:
+        return self._engine.sql()
+
+    async def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
+        return await telling(partial(self._engine.backup, task), progress)
 
     async def purge(self) -> None:
         await self._alone(self._engine.purge)

@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ClassVar, Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
 
@@ -24,6 +24,7 @@ from everwhen.news import News
 
 P = ParamSpec("P")
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 class Closable(Protocol):
@@ -180,6 +181,47 @@ def _fail(ended: asyncio.Future[Any], failure: BaseException) -> None:
     if isinstance(failure, StopIteration):  # which no future takes
         failure = RuntimeError("the call raised StopIteration")
     ended.set_exception(failure)
+
+
+class _Ended(Exception):  # noqa: N818 (nobody sees it: the cancelled task raises its own)
+    """Ends a call in a thread whose task was cancelled."""
+
+
+async def telling(call: Callable[[Callable[[V], None]], T], told: Callable[[V], None] | None) -> T:
+    """The result of a long call, made in a thread of its own, that says how it comes along.
+
+    ``told`` hears that in the loop. Where it raises, or the task is cancelled, the call is ended by
+    what it says next, and that comes out once it has ended.
+    """
+    loop = asyncio.get_running_loop()
+    cancelled: list[BaseException] = []
+
+    def hear(word: V, heard: Future[None]) -> None:
+        try:
+            if told is not None:
+                told(word)
+        except BaseException as failure:  # noqa: BLE001 (it ends the call, and comes out of it)
+            heard.set_exception(failure)
+        else:
+            heard.set_result(None)
+
+    def say(word: V) -> None:
+        if cancelled:
+            raise cancelled[0]
+        if told is not None:
+            heard: Future[None] = Future()
+            loop.call_soon_threadsafe(hear, word, heard)
+            heard.result()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="everwhen-long") as thread:
+        running = loop.run_in_executor(thread, call, say)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError as ending:
+            cancelled.append(_Ended(ending))
+            await asyncio.wait([running])
+            running.exception()  # it was ended by that, or came to its end all the same
+            raise
 
 
 Cancelled: TypeAlias = asyncio.CancelledError

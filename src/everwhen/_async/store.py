@@ -7,7 +7,8 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -18,6 +19,7 @@ from everwhen._async.embedded import EmbeddedBackend
 from everwhen._async.erasing import carry_out
 from everwhen._async.seam import aside, opens
 from everwhen._async.subscription import Subscription
+from everwhen.backups import BackupReport, BackupTask, Told, check_apart, destination
 from everwhen.branching import MAIN, BranchInfo, base_of
 from everwhen.clock import Clock, system_clock
 from everwhen.codec import Codec, CodecStep, EventTypes, declared
@@ -69,6 +71,7 @@ from everwhen.query import Query, name_of, query_of
 from everwhen.reading import PAGE_EVENTS, events_of_page, folded_page, next_page
 from everwhen.recorded import RecordedEvent, entries_of, is_same, recorded_events
 from everwhen.sealing import Sealing
+from everwhen.sql import SqlConnection
 from everwhen.valid_time import ValidOrder
 from everwhen.vault import Vault
 
@@ -600,6 +603,58 @@ class Store:
         `BranchError` while it has branches of its own, unless they are to go with it.
         """
         await self._branches.delete(name, with_children=with_children)
+
+    def sql(self) -> SqlConnection:
+        """A connection for SQL questions, of the shape that pandas, polars and notebooks take.
+
+        It only reads: the view ``events``, and the tables of read models. Never use Python's
+        ``sqlite3`` for that in a process that has the store open, not even to read: it would drop
+        the store's locks. The connection blocks its thread, in the async flavour too; close it.
+
+        Raises `UnsupportedError` for a branch or a store in memory.
+        """
+        return self._backend.sql()
+
+    async def backup(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        log: bool = False,
+        vault: str | os.PathLike[str] | None = None,
+        progress: Told | None = None,
+    ) -> BackupReport:
+        """Copy the store into a file, with its branches beside that, as they are at one moment.
+
+        The file is a store again, as it is. Reading and writing go on meanwhile, here and in other
+        processes. The copy is read back and checked before it gets its name: whatever goes wrong,
+        and if the process is killed, there is nothing new at ``path``. What is there already is
+        kept unless ``overwrite``, and even then while somebody has it open.
+
+        ``log`` takes the Merkle logs along that lie beside the store and its branches. ``vault`` is
+        where the vault's copy goes: choose another place than the store's, for a backup with its
+        keys beside it brings back everybody who is forgotten later. ``progress`` hears how it comes
+        along; what it raises ends the backup, as a task's being cancelled does.
+
+        Raises `BackupError` for a place that can't be used, `BusyError` where another process has
+        it open, `CorruptStoreError` where the store is damaged, `UnsupportedError` for a branch
+        or a store in memory, or another `StorageError`.
+        """
+        before = None
+        if self.vault is not None:
+            self.vault.check_apart(path)
+        if vault is not None:
+            if self.vault is None:
+                raise DeclarationError(
+                    "this store has no vault to copy; open it with vault=Vault(…)"
+                )
+            check_apart(vault, path)
+            copy = destination(vault, overwrite=overwrite)
+            before = partial(self.vault.backup, copy, overwrite=overwrite)
+        logs: Literal["all", "none"] = "all" if log else "none"
+        return await self._backend.backup(
+            BackupTask(os.fspath(path), overwrite, logs, before), progress
+        )
 
     async def check(self) -> list[Problem]:
         """Read and judge everything that is stored; empty when all is well."""

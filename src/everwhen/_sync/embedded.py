@@ -7,10 +7,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from everwhen._sync.backend import Backend, Transaction
-from everwhen._sync.seam import Appender, Calls, alone, caller, sleep, turn, wait_for_news
+from everwhen._sync.seam import (
+    Appender,
+    Calls,
+    alone,
+    caller,
+    sleep,
+    telling,
+    turn,
+    wait_for_news,
+)
+from everwhen.backups import BackupReport, BackupTask, Told
 from everwhen.contract import (
     Capabilities,
     Checkpoint,
@@ -26,6 +37,7 @@ from everwhen.contract import (
 from everwhen.engine import WATCHED_SECONDS, Engine, EngineTransaction, EngineView, Inline
 from everwhen.errors import BusyError, StoreClosedError, UnsupportedError
 from everwhen.query import Query
+from everwhen.sql import SqlConnection
 from everwhen.validation import check_checkpoint, check_snapshot
 
 T = TypeVar("T")
@@ -174,6 +186,12 @@ class EmbeddedBackend(Backend):
 
     def probe_purge(self) -> None:
         self._alone(self._engine.probe_purge)
+
+    def sql(self) -> SqlConnection:
+        return self._engine.sql()
+
+    def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
+        return telling(partial(self._engine.backup, task), progress)
 
     def purge(self) -> None:
         self._alone(self._engine.purge)

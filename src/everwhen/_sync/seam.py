@@ -18,6 +18,7 @@ from everwhen.news import News
 
 P = ParamSpec("P")
 T = TypeVar("T")
+V = TypeVar("V")
 
 FLAVOUR: Final = "sync"
 Lock = threading.Lock
@@ -50,6 +51,11 @@ def alone(lock: FairLock) -> AbstractContextManager[object]:
 def aside(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The call's result; in the other flavour it is made beside the loop."""
     return call(*args, **kwargs)
+
+
+def telling(call: Callable[[Callable[[V], None]], T], told: Callable[[V], None] | None) -> T:
+    """The result of a long call that says how it comes along; what ``told`` raises ends it."""
+    return call(told if told is not None else lambda _: None)
 
 
 Cancelled: TypeAlias = KeyboardInterrupt

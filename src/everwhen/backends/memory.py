@@ -11,6 +11,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
+from everwhen.backups import BackupReport, BackupTask, Told
 from everwhen.clock import Clock, clock_from, micros_by, system_clock
 from everwhen.contract import (
     Capabilities,
@@ -44,6 +45,7 @@ from everwhen.locks import FairLock
 from everwhen.matching import Matcher
 from everwhen.news import News
 from everwhen.query import Query
+from everwhen.sql import SqlConnection
 
 T = TypeVar("T")
 
@@ -92,6 +94,9 @@ class _Log:
     def forked(self, *, quiet: bool) -> None:
         if quiet:
             self.resume()
+
+
+_NO_SQL: Final = "the memory backend has no SQL; use a SQLite store for read models"
 
 
 class MemoryEngine:
@@ -306,6 +311,16 @@ class MemoryEngine:
     def probe_purge(self) -> None:
         self._check_open()
 
+    def sql(self) -> SqlConnection:
+        raise UnsupportedError(_NO_SQL)
+
+    def backup(self, task: BackupTask, told: Told) -> BackupReport:
+        del told
+        raise UnsupportedError(
+            f"{task.path}: the memory backend has no file to copy; use a SQLite store, or export "
+            f"the events"
+        )
+
     def purge(self) -> None:
         self._check_open()
         self._log.kept = self._log.kept[0], {}
@@ -357,7 +372,7 @@ class _MemoryTransaction:
         self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
     ) -> list[tuple[Any, ...]]:
         del sql, parameters
-        raise UnsupportedError("the memory backend has no SQL; use a SQLite store for read models")
+        raise UnsupportedError(_NO_SQL)
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         return self.kept.get(name)

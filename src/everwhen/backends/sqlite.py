@@ -25,6 +25,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import apsw
 
+from everwhen.backends.sqlite_backup import backed_up
 from everwhen.backends.sqlite_check import structural_problems
 from everwhen.backends.sqlite_file import (
     Immutable,
@@ -42,6 +43,7 @@ from everwhen.backends.sqlite_file import (
 )
 from everwhen.backends.sqlite_guard import (
     Guard,
+    Hold,
     before_closing,
     check_no_stray_log,
     hold,
@@ -63,6 +65,7 @@ from everwhen.backends.sqlite_plan import (
     searchable,
 )
 from everwhen.backends.sqlite_watch import Watch
+from everwhen.backups import BackupReport, BackupTask, Told
 from everwhen.clock import Clock, clock_from, micros_by, system_clock
 from everwhen.contract import (
     Capabilities,
@@ -81,7 +84,7 @@ from everwhen.contract import (
     from_micros,
     holds,
 )
-from everwhen.engine import EngineTransaction, Inline
+from everwhen.engine import EngineTransaction, EngineView, Inline
 from everwhen.errors import (
     BusyError,
     ConflictError,
@@ -100,6 +103,7 @@ from everwhen.locks import FairLock
 from everwhen.matching import Matcher
 from everwhen.news import News
 from everwhen.query import Query
+from everwhen.sql import SqlConnection
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -165,7 +169,7 @@ class SqliteEngine:
         self._read_only = read_only
         self._durable = durable
         self.busy_timeout = busy_timeout
-        self._vfs = vfs
+        self.vfs = vfs
         self._process = os.getpid()
         self._closed = False
         self._names: dict[int, str] = {}
@@ -177,8 +181,7 @@ class SqliteEngine:
         check_no_stray_log(real)
         with translated(self.path), opening(real):
             first = self._first()
-            keeps_locks = not isinstance(first, Immutable) and first.pragma("journal_mode") == "wal"
-            self._guard = hold(real, keeps_locks=keeps_locks)
+            self._guard = hold(real, keeps_locks=_keeps_locks(first))
         self._holds = [] if self._guard is None else [self._guard]
         self._beside = str(real.with_name(f"{real.name}-branches"))
         reader = partial(
@@ -216,7 +219,7 @@ class SqliteEngine:
 
     def _connect(self, *, read_only: bool) -> apsw.Connection:
         return open_connection(
-            self.path, read_only=read_only, busy_timeout=self.busy_timeout, vfs=self._vfs
+            self.path, read_only=read_only, busy_timeout=self.busy_timeout, vfs=self.vfs
         )
 
     # Writing
@@ -465,7 +468,7 @@ class SqliteEngine:
 
     def open_log(self, log: str, not_before: datetime | None) -> SqliteEngine:
         self._check_open()
-        file = self._file_of(log)
+        file = self.file_of(log)
         if not file.exists():
             self._check_writable()
             make_folder(file.parent)
@@ -475,18 +478,58 @@ class SqliteEngine:
             read_only=self._read_only,
             durable=self._durable,
             busy_timeout=self.busy_timeout,
-            vfs=self._vfs,
+            vfs=self.vfs,
         )
 
     def drop_log(self, log: str) -> None:
         self._check_open()
         self._check_writable()
-        remove(self._file_of(log))
+        remove(self.file_of(log))
 
-    def _file_of(self, log: str) -> Path:
+    def file_of(self, log: str) -> Path:
+        """The file of the log of that id."""
         return Path(self._beside, f"{log}.db")
 
     # Looking after it
+
+    def backup(self, task: BackupTask, told: Told) -> BackupReport:
+        self._check_open()
+        with translated(self.path):
+            return backed_up(self, task, told)
+
+    def sql(self) -> SqlConnection:
+        self._check_open()
+        with translated(self.path), opening(self._real):
+            connection = self.connection_to(self.path)
+            held = Hold(self._real, keeps_locks=_keeps_locks(connection))
+            connection.set_authorizer(_only_questions)
+            connection.set_progress_handler(lambda: False, _STEPS)  # or Ctrl-C would have to wait
+
+        def check() -> None:
+            if is_outdated(connection):
+                raise BusyError(
+                    f"{self.path}: it has changed since sql() was called; call it again"
+                )
+
+        return SqlConnection(connection, self._explained, check, held)
+
+    def _explained(self, error: Exception, sql: str) -> EverwhenError:
+        """What went wrong with somebody's own statement, as one of our errors."""
+        if isinstance(error, apsw.AuthError):
+            return StatementError(f"only a SELECT from the store itself is executed here: {sql}")
+        if isinstance(error, apsw.CursorClosedError | apsw.ConnectionClosedError):
+            return StoreClosedError()
+        if isinstance(error, apsw.Error) and not isinstance(error, _MISTAKES):
+            return translation(error, self.path)
+        return StatementError(f"the statement failed: {error}; fix it: {sql}")
+
+    def connection_to(self, path: Path) -> apsw.Connection:
+        """A reading connection of its own to this file, or to one of a log beside it."""
+        return open_connection(path, read_only=True, busy_timeout=self.busy_timeout, vfs=self.vfs)
+
+    def seen_by(self, connection: apsw.Connection) -> EngineView:
+        """What a connection sees of this file."""
+        return _SqliteView(connection, self)
 
     def purge(self) -> None:
         self._check_open()
@@ -683,11 +726,36 @@ def _streams(
         yield StreamInfo(name, version, position, from_micros(recorded_at))
 
 
+def _keeps_locks(connection: apsw.Connection) -> bool:
+    """Whether the connection holds locks on the file for as long as it is open."""
+    return not isinstance(connection, Immutable) and connection.pragma("journal_mode") == "wal"
+
+
 def _checkpoint(connection: apsw.Connection, name: str) -> Checkpoint | None:
     row = connection.execute(
         "SELECT name, position, data FROM checkpoints WHERE name = ?", (searchable(name),)
     ).get
     return None if row is None else Checkpoint(*row)
+
+
+_STEPS: Final = 100_000
+_QUESTIONS: Final = {
+    apsw.SQLITE_SELECT,
+    apsw.SQLITE_READ,
+    apsw.SQLITE_FUNCTION,
+    apsw.SQLITE_RECURSIVE,
+}
+_ABOUT_THE_SCHEMA: Final = {"table_list", "table_info", "table_xinfo", "index_list", "index_info"}
+
+
+def _only_questions(
+    what: int, first: str | None, second: str | None, database: str | None, within: str | None
+) -> int:
+    """An authorizer that lets pass what only reads the store."""
+    del second, database, within
+    if what in _QUESTIONS or (what == apsw.SQLITE_PRAGMA and first in _ABOUT_THE_SCHEMA):
+        return apsw.SQLITE_OK
+    return apsw.SQLITE_DENY
 
 
 _MISTAKES: Final = (
@@ -701,6 +769,7 @@ _MISTAKES: Final = (
     TypeError,
     ValueError,
     OverflowError,
+    LookupError,
 )
 
 
@@ -775,10 +844,8 @@ class _SqliteView:
         bound = parameters if isinstance(parameters, Mapping) else tuple(parameters)
         try:
             return self._connection.execute(sql, bound).fetchall()
-        except _MISTAKES as error:
-            raise StatementError(f"the statement failed: {error}; mend it: {sql}") from error
-        except apsw.Error as error:
-            raise translation(error, self._engine.path) from error
+        except (apsw.Error, *_MISTAKES) as error:
+            raise self._engine._explained(error, sql) from error
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         return _checkpoint(self._connection, name)

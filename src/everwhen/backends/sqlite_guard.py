@@ -224,6 +224,30 @@ def release(guard: Guard) -> None:
         _guards.sweep()
 
 
+class Hold:
+    """What one connection holds, where it may outlive the store that has opened it."""
+
+    def __init__(self, path: Path, *, keeps_locks: bool) -> None:
+        self._guard = hold(path, keeps_locks=keeps_locks)
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Around closing the connection; once."""
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            before_closing(guard)
+        try:
+            yield
+        finally:
+            if guard is not None:
+                release(guard)
+
+    def torn(self) -> None:
+        """In a child whose fork came while the connection was used."""
+        if self._guard is not None:
+            tear(self._guard)
+
+
 def tear(guard: Guard) -> None:
     """In a child: what SQLite remembers of the file in this process is not to be believed."""
     _guards.torn.add(guard.key)

@@ -53,7 +53,7 @@ def _environment() -> Any:
         from cel_expr_python import cel
     except ImportError:
         raise UnsupportedError(
-            "expressions need a parser: pip install 'everwhen[cli]' (or cel-expr-python)"
+            "expressions need a parser: pip install 'everwhen[expressions]'"
         ) from None
     return cel.NewEnv()
 

@@ -6,7 +6,8 @@
     65   the data is wrong: malformed input, events that don't fit their classes, or a proof,
          checkpoint or policy that can't be taken
     66   there is no such store, key or vault, the key is a wrong one, or the file is something else
-    73   the file to write exists already, and --overwrite wasn't given
+    73   the file to write exists already, and --overwrite wasn't given; or a
+         backup can't be made there
     74   the medium failed: damaged, full, unreadable
     75   another process is busy with it; try again
     77   not allowed: read-only, or missing permissions
@@ -24,6 +25,7 @@ from typing import Final
 from everwhen.cli.terminal import make_way
 from everwhen.errors import (
     AuditFallbackError,
+    BackupError,
     BusyError,
     DeclarationError,
     DecodeError,
@@ -63,6 +65,7 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (OutputExistsError, EXISTS),
     (ExchangeFileError, NO_INPUT),
     (RefusedError, NO),
+    (BackupError, EXISTS),
     (AuditFallbackError, BAD_DATA),
     (InvalidPathError, USAGE),
     (InvalidQueryError, USAGE),

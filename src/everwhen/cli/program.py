@@ -12,6 +12,7 @@ import typer
 from everwhen.cli import (
     appending,
     auditing,
+    backing_up,
     branching,
     debugging,
     demo,
@@ -68,6 +69,7 @@ def program(*, rich_help: bool) -> typer.Typer:
         witnessing,
         auditing,
         keeping,
+        backing_up,
         sealing,
         demo,
     ):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from everwhen import BackupProgress
 from everwhen.cli.terminal import erased_by, is_terminal, messages
 from everwhen.exchange import Progress
 
@@ -16,7 +17,7 @@ _APART: Final = 0.1
 
 
 @contextmanager
-def shown(what: str) -> Iterator[Callable[[Progress], None] | None]:
+def shown(what: str) -> Iterator[Callable[[Progress | BackupProgress], None] | None]:
     """A bar while the block runs; None, for nobody, where standard error is no terminal.
 
     It comes once the work takes a while, and goes whenever something is written, so that it never
@@ -37,7 +38,7 @@ def shown(what: str) -> Iterator[Callable[[Progress], None] | None]:
     task = bars.add_task(what)
     next_look = time.monotonic() + _PATIENCE
 
-    def tell(progress: Progress) -> None:
+    def tell(progress: Progress | BackupProgress) -> None:
         nonlocal next_look
         bars.update(
             task,

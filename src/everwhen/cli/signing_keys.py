@@ -26,7 +26,7 @@ def needs_trust() -> None:
         import cryptography  # noqa: F401
     except ModuleNotFoundError as error:
         raise Stop(
-            "signatures need the library cryptography; install everwhen[trust]", USAGE
+            "signatures need the library cryptography: pip install 'everwhen[trust]'", USAGE
         ) from error
 
 

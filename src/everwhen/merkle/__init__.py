@@ -1,6 +1,14 @@
 """The Merkle log of a store: seal, prove, verify. Needs the extra ``everwhen[trust]``."""
 
-from everwhen._sync.merklelog import MerkleLog
+try:
+    from everwhen._sync.merklelog import MerkleLog
+except ModuleNotFoundError as error:
+    if error.name != "cryptography":
+        raise
+    raise ModuleNotFoundError(
+        "the Merkle log needs the library cryptography: pip install 'everwhen[trust]'",
+        name=error.name,
+    ) from error
 from everwhen.faults import Fault, FaultKind
 from everwhen.growing import Cosigner, Signed
 from everwhen.signing import load_signer, save_signer

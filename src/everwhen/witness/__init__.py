@@ -6,7 +6,15 @@ machine than the store's, or ``everwhen witness serve``. Needs the extra ``everw
 
 from __future__ import annotations
 
-from everwhen.witness.client import Witness
+try:
+    from everwhen.witness.client import Witness
+except ModuleNotFoundError as error:
+    if error.name != "cryptography":
+        raise
+    raise ModuleNotFoundError(
+        "witnesses need the library cryptography: pip install 'everwhen[trust]'",
+        name=error.name,
+    ) from error
 from everwhen.witness.server import WitnessServer
 from everwhen.witness.service import WitnessService
 

@@ -1,0 +1,214 @@
+"""What users install: the wheel with each extra, in an environment with nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = {"everwhen", "apsw", "msgspec"}
+FOLD = """
+from everwhen import Event, Fold, UnknownEvent, open_store
+import everwhen.aio, everwhen.exchange, everwhen.testing, everwhen.testing.aio
+
+class Paid(Event):
+    amount: int
+
+total = Fold("total", lambda: 0)
+total.on(Paid)(lambda state, event: state + event.amount)
+with open_store("shop.db", events=[Paid]) as store:
+    store.append("order-1", [Paid(40), Paid(2)])
+    assert store.fold(total, "order-1") == 42
+    store.backup("copy.db", overwrite=True)
+    with store.sql() as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchall() == [(2,)]
+"""
+LACKING = """
+import contextlib
+from everwhen import Expression, KeyFile, UnsupportedError, Vault, VaultError
+
+def said(call):
+    try:
+        call()
+    except (ImportError, UnsupportedError, VaultError) as error:
+        return str(error)
+
+def merkle():
+    import everwhen.merkle
+
+def witness():
+    import everwhen.witness
+
+KeyFile.create("people.key")
+assert "'everwhen[expressions]'" in said(lambda: Expression("1 < 2"))
+assert "'everwhen[trust]'" in said(lambda: Vault("people", KeyFile("people.key")).newest("ann"))
+assert "'everwhen[trust]'" in said(merkle), said(merkle)
+assert "'everwhen[trust]'" in said(witness), said(witness)
+"""
+EXPRESSION = """
+from everwhen import Expression
+assert Expression("state.total > 5").names == {"state"}
+"""
+TRUST = """
+from everwhen import KeyFile, UnknownEvent, Vault, open_store
+from everwhen.errors import DeclarationError
+from everwhen.merkle import MemoryTiles, MerkleLog, TimestampAuthority
+from everwhen_verify.notes import Signer
+KeyFile.create("trust.key")
+with Vault("people", KeyFile("trust.key")) as vault:
+    vault.newest("ann")
+    assert vault.subjects() == ["ann"]
+with open_store("memory:") as store:
+    store.append("a", [UnknownEvent("Noted", {})])
+    log = MerkleLog(store, MemoryTiles(), Signer.generate("example.org/log"))
+    log.seal()
+    assert log.verify().is_sound
+"""
+NO_TIMESTAMPS = """
+try:
+    TimestampAuthority("http://127.0.0.1:1/").stamp(b"note")
+except DeclarationError as error:
+    assert "'everwhen[timestamps]'" in str(error)
+"""
+TIMESTAMPS = """
+from everwhen.errors import TimestampError
+try:
+    TimestampAuthority("http://127.0.0.1:1/").stamp(b"note")
+except TimestampError as error:
+    assert "127.0.0.1" in str(error)  # asked for, where nobody answers
+"""
+
+
+def run(*command: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL"))}
+    return subprocess.run(
+        [*map(str, command)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def done(*command: str | Path, folder: Path) -> str:
+    ended = run(*command, folder=folder)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    done(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, folder=ROOT)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def pins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The versions that are pinned here, as constraints: those have no hashes."""
+    lines = {
+        line.removesuffix("\\").strip()
+        for name in ("build.txt", "develop.txt")
+        for line in (ROOT / "requirements" / name).read_text().splitlines()
+        if re.match(r"[A-Za-z0-9_.-]+==", line)
+    }
+    file = tmp_path_factory.mktemp("pins") / "constraints.txt"
+    file.write_text("\n".join(sorted(lines)) + "\n")
+    return file
+
+
+Installed = Callable[..., Path]
+
+
+@pytest.fixture
+def installed(pins: Path, tmp_path: Path) -> Installed:
+    """Installs something into an empty environment, whose commands' folder it returns."""
+    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+    assert uv is not None, "uv comes with requirements/develop.txt"
+
+    def install(what: str) -> Path:
+        made = tmp_path / "environment"
+        done(uv, "venv", "--quiet", "--python", sys.executable, made, folder=tmp_path)
+        python = made / "bin" / "python"
+        install = (uv, "pip", "install", "--quiet", "--python", python)
+        limits = ("--constraint", pins, "--build-constraint", pins)
+        ended = run(*install, *limits, what, folder=tmp_path)
+        if ended.returncode and re.search(
+            r"[Ff]ailed to fetch|error sending request", ended.stderr
+        ):
+            pytest.skip(f"the package registry can't be reached: {ended.stderr.strip()[-200:]}")
+        assert ended.returncode == 0, ended.stderr
+        return made / "bin"
+
+    return install
+
+
+def packages(binaries: Path) -> set[str]:
+    found = (binaries.parent / "lib").glob("python*/site-packages/*.dist-info")
+    return {path.name.partition("-")[0].replace("_", "-").lower() for path in found}
+
+
+def test_the_core_needs_two_packages(wheel: Path, installed: Installed, tmp_path: Path) -> None:
+    binaries = installed(str(wheel))
+    assert packages(binaries) == CORE
+    done(binaries / "python", "-W", "error", "-c", FOLD, folder=tmp_path)
+    done(binaries / "python", "-c", LACKING, folder=tmp_path)
+    command = run(binaries / "everwhen", "info", "shop.db", folder=tmp_path)
+    assert (command.returncode, "'everwhen[cli]'" in command.stderr) == (2, True)
+
+
+def test_what_the_readme_says(installed: Installed, tmp_path: Path) -> None:
+    """From a checkout, and then what the docs show of the command line."""
+    told = re.findall(r"pip install '\.(\[\w+\])'", (ROOT / "README.md").read_text())
+    assert told == ["[cli]"]
+    binaries = installed(f"{ROOT}{told[0]}")
+    everwhen = binaries / "everwhen"
+    done(binaries / "python", "-W", "error", "-c", FOLD, folder=tmp_path)
+    done(everwhen, "--help", folder=tmp_path)
+    found = done(everwhen, "when", "shop.db", 'state["order-1"].data.amount < 40', folder=tmp_path)
+    assert "2" in found.split()
+    debugged = done(everwhen, "debug", "--help", folder=tmp_path)
+    assert "debug" in debugged
+    no = run(everwhen, "checkpoint", "shop.db", "--new-key", "example.org/x", folder=tmp_path)
+    assert (no.returncode, "'everwhen[trust]'" in no.stderr) == (2, True)
+
+
+def test_trust(wheel: Path, installed: Installed, tmp_path: Path) -> None:
+    binaries = installed(f"{wheel}[trust]")
+    done(binaries / "python", "-c", FOLD + TRUST + NO_TIMESTAMPS, folder=tmp_path)
+    asked = run(binaries / "everwhen-verify", "--help", folder=tmp_path)
+    assert asked.returncode == 0, asked.stderr
+
+
+def test_timestamps_and_expressions(wheel: Path, installed: Installed, tmp_path: Path) -> None:
+    binaries = installed(f"{wheel}[timestamps,expressions]")
+    assert "rich" not in packages(binaries)
+    done(binaries / "python", "-c", EXPRESSION + TRUST + TIMESTAMPS, folder=tmp_path)
+
+
+def test_all_has_everything(wheel: Path, installed: Installed, tmp_path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras: dict[str, list[str]] = project["optional-dependencies"]
+    others = {name for extra in extras if extra != "all" for name in extras[extra]}
+    assert set(extras["all"]) == others
+    binaries = installed(f"{wheel}[all]")
+    done(binaries / "python", "-c", FOLD + EXPRESSION + TRUST + TIMESTAMPS, folder=tmp_path)
+    done(
+        binaries / "everwhen",
+        "checkpoint",
+        "shop.db",
+        "--new-key",
+        "example.org/x",
+        folder=tmp_path,
+    )
+    done(binaries / "everwhen", "verify", "shop.db", folder=tmp_path)
