@@ -492,8 +492,14 @@ class Vault:
         with self._translated(), self._lock:
             if changes_known:
                 self._seen = -1  # should an interrupt come before it is dropped
-            with self._connection:  # begins and commits, or rolls back; no interrupt in between
+            execute = self._connection.execute
+            try:
+                execute("BEGIN IMMEDIATE")
                 result = work()
+                execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    execute("ROLLBACK")
             if changes_known:
                 self._newest.clear()
                 self._ciphers.clear()
@@ -534,7 +540,6 @@ class Vault:
             except OSError as error:
                 raise VaultError(f"{name}: no vault can be made there: {error}") from error
         connection = apsw.Connection(name, flags=flags)
-        connection.transaction_mode = "IMMEDIATE"
         connection.set_busy_timeout(int(busy_timeout * 1_000))
         return connection
 

@@ -1001,7 +1001,11 @@ class _Writer:
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
-        """A write transaction; whatever goes wrong in it leaves nothing behind."""
+        """A write transaction; whatever goes wrong in it leaves nothing behind.
+
+        Not by the connection's own ``with``, which keeps the interpreter's lock while it waits for
+        the disk, or for others.
+        """
         connection = self.connection
         known = self._begin_afresh()
         self._open = mine = object()
@@ -1018,16 +1022,19 @@ class _Writer:
         self._committed(forget=known is None)
 
     def transact(self, work: Callable[[apsw.Connection], T]) -> T:
-        """Run the work in a write transaction.
-
-        The connection begins and ends it by itself, so that no interrupt comes in between.
-        """
+        """Run the work in a write transaction."""
+        connection = self.connection
         known = self._begin_afresh()
-        with self.connection:
-            if self.connection.data_version() != known:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            if connection.data_version() != known:
                 known = None
-            result = work(self.connection)
+            result = work(connection)
             self._check_before_commit()
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
         self._committed(forget=known is None)
         return result
 
@@ -1074,7 +1081,9 @@ class _Writer:
         self, commits: Sequence[EncodedCommit], inline: Callable[[apsw.Connection], None] | None
     ) -> list[Outcome]:
         known = self._begin_afresh()
-        with self.connection:  # begins and commits, or rolls back; no interrupt comes in between
+        execute = self.connection.execute
+        try:
+            execute("BEGIN IMMEDIATE")
             self._catch_up(known)
             staged = _Staged()
             outcomes: list[Outcome] = []
@@ -1093,6 +1102,10 @@ class _Writer:
             if inline is not None:
                 inline(self.connection)
             self._check_before_commit()
+            execute("COMMIT")
+        finally:
+            if self.connection.in_transaction:
+                execute("ROLLBACK")
         self._committed()
         return outcomes
 
