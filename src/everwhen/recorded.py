@@ -22,7 +22,7 @@ from everwhen.codec import (
     with_extras,
 )
 from everwhen.contract import EncodedCommit, StoredSlice, from_micros
-from everwhen.errors import CorruptStoreError, DecodeError, SealedError
+from everwhen.errors import CorruptStoreError, DecodeError, EverwhenError, SealedError
 from everwhen.events import UnknownEvent
 from everwhen.metadata import CommitMetadata
 from everwhen.nesting import TOO_DEEP, is_deeper, is_value_deeper
@@ -128,7 +128,10 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
         data = self._json()
         if is_deeper(data):
             raise DecodeError(f"{self._place}: the data of {self.type!r} is {TOO_DEEP}")
-        return cast("dict[str, Any]", decode_json(data))
+        try:
+            return cast("dict[str, Any]", decode_json(data))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _damaged(self._slice, error) from error
 
     @property
     def json(self) -> bytes:
@@ -241,7 +244,10 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
         return hash((self.position, self.part, self._slice.commit_id))
 
     def __repr__(self) -> str:
-        data = bytes(self._raw_entry().data).decode()
+        try:
+            data = bytes(self._json()).decode(errors="replace")
+        except EverwhenError as error:
+            data = f"({type(error).__name__}: {error})"
         shown = data if len(data) <= 80 else data[:79] + "…"
         return f"<{self.position} {self.stream}@{self.version} {self.type} {shown}>"
 
@@ -259,7 +265,10 @@ def event_id(stored: StoredSlice, entry: Entry, index: int) -> str:
 
 def commit_metadata(stored: StoredSlice) -> CommitMetadata:
     """The metadata of the slice's commit; its extras are `DeepExtras` if nested too deep."""
-    return with_extras(stored.metadata, CommitMetadata) if stored.metadata else CommitMetadata()
+    try:
+        return with_extras(stored.metadata, CommitMetadata) if stored.metadata else CommitMetadata()
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _damaged(stored, error) from error
 
 
 def is_same(commit: EncodedCommit, stored: Sequence[StoredSlice], codec: Codec) -> bool:
@@ -295,16 +304,20 @@ def entries_of(stored: StoredSlice) -> list[Entry]:
     try:
         entries = decode_entries(stored.body)
     except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
-        raise CorruptStoreError(
-            f"the slice at position {stored.position} ({stored.stream!r}) is damaged: {error}; "
-            f"run check(), and restore the file from a backup"
-        ) from error
+        raise _damaged(stored, error) from error
     if len(entries) != stored.count:
         raise CorruptStoreError(
             f"the slice at position {stored.position} ({stored.stream!r}) holds {len(entries)} "
             f"events instead of {stored.count}; run check(), and restore the file from a backup"
         )
     return entries
+
+
+def _damaged(stored: StoredSlice, error: Exception) -> CorruptStoreError:
+    return CorruptStoreError(
+        f"the slice at position {stored.position} ({stored.stream!r}) is damaged: {error}; "
+        f"run check(), and restore the file from a backup"
+    )
 
 
 def recorded_events(

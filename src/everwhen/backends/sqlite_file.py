@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import apsw
+import msgspec
 
 from everwhen.backends.sqlite_schema import SchemaDifference, schema_differences
 from everwhen.contract import MAX_STORED_BYTES
@@ -57,6 +58,42 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except apsw.Error as error:
         raise translation(error, path) from error
+
+
+@contextmanager
+def reached(path: Path) -> Iterator[None]:
+    """The same, and the system's errors too: not for around other people's code."""
+    with translated(path):
+        try:
+            yield
+        except PermissionError as error:
+            raise _read_only(path, _words_of(error)) from error
+        except OSError as error:
+            raise StorageError(f"{path}: the system reports {_words_of(error)}") from error
+
+
+@contextmanager
+def judged(path: Path) -> Iterator[None]:
+    """The same around what only works with stored values: they are at fault for what else fails."""
+    with reached(path):
+        try:
+            yield
+        except _NONSENSE as error:
+            raise _corrupt(path, f"a stored value makes no sense: {error}") from error
+
+
+_NONSENSE: Final = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    msgspec.MsgspecError,
+)
+
+
+def _words_of(error: OSError) -> str:
+    return f"{error.strerror or error}" + (f" at {error.filename}" if error.filename else "")
 
 
 def translation(error: apsw.Error, path: Path) -> EverwhenError:
