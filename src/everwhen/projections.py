@@ -241,7 +241,11 @@ class TableProjection:
         """Let an event take effect on the rows."""
         function = self._by_class.get(type(recorded.event), self._otherwise)
         if function is not None:
-            function(tables, recorded)
+            try:
+                function(tables, recorded)
+            except Exception as error:
+                error.add_note(f"in projection {self.name!r}, at {recorded._where}")
+                raise
 
     def __repr__(self) -> str:
         return f"TableProjection({self.name!r}, version={self.version})"

@@ -144,6 +144,11 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
         return self._slice.stream
 
     @property
+    def _where(self) -> str:
+        """Where it stands, in words: position, stream, version and type."""
+        return f"position {self.position}, {self.stream}@{self.version}, {self.type}"
+
+    @property
     def schema_version(self) -> int:
         """The schema version the event has now; see ``stored_as`` for what is on disk."""
         current = self._current

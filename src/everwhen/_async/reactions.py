@@ -139,7 +139,11 @@ class ReactionFollower(LeasedFollower):
         if reacting is None:
             return
         states = [await self._state(state, event) for state in reacting.states]
-        answers = reacting.react(event, *states)
+        try:
+            answers = reacting.react(event, *states)
+        except Exception as error:
+            error.add_note(f"in reaction {self.name!r}, at {event._where}")
+            raise
         changes: list[SetTimer | Cancel] = []
         metadata = event.metadata
         for index, answer in enumerate(() if answers is None else answers):
