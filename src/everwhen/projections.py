@@ -165,7 +165,16 @@ class Tables:
         """
         if self._view is None:
             raise StatementError("these tables' transaction is over; don't keep them")
-        return self._view.execute(self._physical(sql), parameters)
+        physical = self._physical(sql)
+        try:
+            return self._view.execute(physical, parameters)
+        except StatementError as error:
+            unknown = _BRACED.search(physical)
+            if unknown is None:
+                raise
+            raise StatementError(
+                f"{unknown[0]} is no table of this projection, whose schema doesn't name it: {sql}"
+            ) from error
 
     def __enter__(self) -> Tables:
         return self

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -30,6 +30,7 @@ from everwhen.sealing import SEALED
 
 E_co = TypeVar("E_co", covariant=True)
 
+_SHOWN: Final = 120
 _set = msgspec.structs.force_setattr
 
 
@@ -106,7 +107,7 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
             if self._codec.is_plain:
                 data = bytes(self._entry.data)
                 return types.typed(self.type, self._entry.schema_version, data)
-            return types.typed(self.type, self.schema_version, self._json())
+            return types.typed(self.type, self.schema_version, self._json(), self.stored_as)
         except SealedError:
             raise
         except DecodeError as error:
@@ -250,11 +251,22 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
 
     def __repr__(self) -> str:
         try:
-            data = bytes(self._json()).decode(errors="replace")
+            shown = self._shown()
         except EverwhenError as error:
-            data = f"({type(error).__name__}: {error})"
-        shown = data if len(data) <= 80 else data[:79] + "…"
-        return f"<{self.position} {self.stream}@{self.version} {self.type} {shown}>"
+            shown = f"{self.type} ({type(error).__name__}: {error})"
+        shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
+        return f"<{self.position} {self.stream}@{self.version} {shown}>"
+
+    def _shown(self) -> str:
+        """The typed event; as stored, where it is of no known type or has personal data.
+
+        What is shown ends in logs, which no erasure reaches.
+        """
+        if self._codec.sealing is None or SEALED not in bytes(self._raw_entry().data):
+            event: object = self.event
+            if not isinstance(event, UnknownEvent):
+                return repr(event)
+        return f"{self.type} {bytes(self._raw_entry().data).decode(errors='replace')}"
 
 
 def event_id(stored: StoredSlice, entry: Entry, index: int) -> str:

@@ -123,6 +123,9 @@ class Vault:
                 raise
         self._look()
 
+    def __repr__(self) -> str:
+        return f"Vault({str(self.path)!r}{', closed' if self._closed else ''})"
+
     # What encrypts and decrypts
 
     def newest(self, subject: str) -> tuple[int, Cipher]:

@@ -143,11 +143,16 @@ def described(error: BaseException) -> str:
     if isinstance(error, ExpressionError):
         place = "" if error.column is None else f"column {error.column} of "
         return f"{place}{error.text!r}: {error.reason}"
-    noted = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
     if isinstance(error, UnicodeError | msgspec.MsgspecError):
-        return f"that can't be read: {error}{noted}; check that it is the right file, and whole"
+        return f"that can't be read: {error}; check that it is the right file, and whole"
+    return str(error) or type(error).__name__
+
+
+def last_words(error: BaseException) -> str:
+    """What is said of an error that ends a command: that, its notes, and of a fault its place."""
+    noted = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
     if code_of(error) != FAULT:
-        return f"{error or type(error).__name__}{noted}"
+        return f"{described(error)}{noted}"
     mend = f"set {TRACEBACK}=1 to see all of it"
     place, is_ours = raised_at(error)
     if is_ours:

@@ -29,7 +29,7 @@ from everwhen.cli import (
     undoing,
     witnessing,
 )
-from everwhen.cli.exits import INTERRUPTED, OK, TRACEBACK, USAGE, code_of, described, say
+from everwhen.cli.exits import INTERRUPTED, OK, TRACEBACK, USAGE, code_of, last_words, say
 from everwhen.cli.opening import give_vault
 from everwhen.cli.terminal import is_terminal
 
@@ -136,7 +136,7 @@ def _run(arguments: Sequence[str]) -> int:
         if os.environ.get(TRACEBACK):
             traceback.print_exception(error)
         if not isinstance(error, BrokenPipeError):
-            say(described(error))
+            say(last_words(error))
         return code_of(error)
     return result if isinstance(result, int) else OK
 
