@@ -119,7 +119,8 @@ def translation(error: apsw.Error, path: Path) -> EverwhenError:
             if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
                 return _read_only(path, "its folder can't be written to")
             return StorageError(
-                f"{path}: can't be opened ({error}); check that the folder exists and may be used"
+                f"{path}: can't be opened ({error}); check that the folder exists and may be used, "
+                f"and that this process has not too many files open (ulimit -n)"
             )
         case _:
             return StorageError(f"{path}: SQLite reports {type(error).__name__}: {error}")
