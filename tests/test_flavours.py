@@ -75,7 +75,7 @@ def test_an_opening_that_was_not_awaited() -> None:
         store = await opening
         assert await store.version("till-1") == 0
         await store.close()
-        with pytest.raises(TypeError, match="async with"), aio.open_store("memory:"):  # type: ignore[attr-defined]
+        with pytest.raises(TypeError, match="async with"), aio.open_store("memory:"):
             pass
 
     asyncio.run(run())

@@ -199,12 +199,13 @@ def test_a_fold_function_that_returns_nothing_is_told() -> None:
 
 def test_none_may_be_a_state_where_its_type_or_the_beginning_says_so() -> None:
     with shop() as store:
-        for fold in (
+        folds: list[Fold[Any]] = [
             Fold("optional", lambda: 0, state=int | None),
             Fold("nothing yet", lambda: None),
             Fold("anything", dict, state=Any),
-        ):
-            fold.on(Paid)(lambda state, event: None)  # type: ignore[arg-type, return-value]
+        ]
+        for fold in folds:
+            fold.on(Paid)(lambda state, event: None)
             assert store.fold(fold) is None
             assert (TimeMachine(store, fold).travel_to(2)).state is None
 
