@@ -444,10 +444,13 @@ class EventTypes:
             )
         return declared
 
-    def typed(self, type_name: str, version: int, data: bytes) -> Any:
+    def typed(
+        self, type_name: str, version: int, data: bytes, stored: tuple[str, int] | None = None
+    ) -> Any:
         """The event for current data; `UnknownEvent` where the type or version is unknown.
 
-        Raises `DecodeError` where the data doesn't fit the class, or is nested too deep.
+        ``stored`` is the type and version that it was upcast from, if it was. Raises `DecodeError`
+        where the data doesn't fit the class, or is nested too deep.
         """
         if is_deeper(data):
             raise DecodeError(_unreadable(type_name, version))
@@ -457,9 +460,17 @@ class EventTypes:
         try:
             return declared.decode(data)
         except (msgspec.DecodeError, ValueError, TypeError) as error:
+            if stored is not None and stored != (type_name, version):
+                raise DecodeError(
+                    f"what the upcast of {stored[0]!r} from version {stored[1]} leads to doesn't "
+                    f"fit the class of {type_name!r} version {version}: {error}; fix that upcast, "
+                    f"or one that follows it"
+                ) from error
+            added = "missing required field" in str(error)
             raise DecodeError(
                 f"the stored data of {type_name!r} version {version} doesn't fit its class: "
                 f"{error}; raise schema_version and declare an upcast from version {version}"
+                f"{', or give the new field a default' if added else ''}"
             ) from error
 
 

@@ -118,12 +118,28 @@ class Decision(msgspec.Struct, frozen=True):
         return found
 
 
+def _check_kind(command: type[Any], name: str) -> None:
+    """Raises `DeclarationError` for a class whose commands could be neither kept nor restored."""
+    try:
+        kind = msgspec.inspect.type_info(command)
+    except Exception as error:
+        raise DeclarationError(f"decision on {name}: {error}") from error
+    if isinstance(kind, msgspec.inspect.CustomType):
+        raise DeclarationError(
+            f"decision on {name}: {command.__name__} can't be stored; make it an everwhen.Event, a "
+            f"msgspec.Struct, a dataclass or an attrs class"
+        )
+
+
 class Decisions:
     """Which function decides on which type of command."""
 
     def __init__(self) -> None:
         self._by_class: dict[type[Any], Decision] = {}
         self._by_name: dict[str, Decision] = {}
+
+    def __repr__(self) -> str:
+        return f"Decisions({', '.join(self._by_name)})"
 
     @overload
     def on(
@@ -188,6 +204,8 @@ class Decisions:
         for state in states:
             if not isinstance(state, StateOf):
                 raise DeclarationError(f"decision on {name}: {state!r}; give a StateOf")
+
+        _check_kind(command, name)
 
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
             check_plain(function, f"decision on {name}")

@@ -76,7 +76,9 @@ class Diff(Sequence[Change]):
         return "\n".join(map(str, self._changes))
 
     def __repr__(self) -> str:
-        return f"Diff({len(self)} changes)"
+        shown = "; ".join(str(change)[:80] for change in self._changes[:3])
+        more = f"; … {len(self) - 3:,} more" if len(self) > 3 else ""
+        return f"<Diff: {shown or 'no change'}{more}>"
 
     def touches(self, path: Path) -> bool:
         """Whether the part at the path changed, something in it, or something that it is in."""

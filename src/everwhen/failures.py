@@ -12,6 +12,7 @@ import base64
 import binascii
 import traceback
 from pathlib import Path
+from types import CodeType
 from typing import Final
 
 from everwhen.errors import (
@@ -32,7 +33,7 @@ _HERE: Final = str(Path(__file__).parent)
 def told(failure: BaseException | None, vault: Vault | None) -> str:
     """What may be logged and shown: with a vault, nothing that an application has put in words."""
     name = type(failure).__name__
-    if vault is None or failure is None or _is_ours(failure):
+    if vault is None or failure is None or _has_no_values(failure):
         return f"{name}: {failure}"
     return f"{name}{_place(failure)}"
 
@@ -44,7 +45,7 @@ def noted(failure: BaseException | None, vault: Vault | None, erasures: int) -> 
     quote; it is left out where that isn't so any more.
     """
     brief = told(failure, vault)
-    if vault is None or failure is None or _is_ours(failure):
+    if vault is None or failure is None or _has_no_values(failure):
         return brief
     try:
         sealed = vault.seal_snapshot(str(failure).encode("utf-8", "replace"), _bound(brief))
@@ -69,7 +70,7 @@ def read_back(text: str, vault: Vault | None) -> str:
     return f"{brief}: {message.decode()}"
 
 
-def _is_ours(failure: BaseException) -> bool:
+def _has_no_values(failure: BaseException) -> bool:
     """Whether its words are all our own, and have no value in them."""
     if isinstance(failure, SnapshotError):
         return failure.__cause__ is None
@@ -78,12 +79,25 @@ def _is_ours(failure: BaseException) -> bool:
     return isinstance(failure, ProjectionError | InlineError | SealedError)
 
 
+def raised_at(failure: BaseException) -> tuple[str, bool]:
+    """Where it was raised, and whether that is in here, not in an application's own code."""
+    place, is_ours = "", False
+    for frame, line in traceback.walk_tb(failure.__traceback__):
+        place = _line_in(frame.f_code, line)
+        is_ours = frame.f_code.co_filename.startswith(_HERE)
+    return place, is_ours
+
+
+def _line_in(code: CodeType, line: int) -> str:
+    return f" at {Path(code.co_filename).name}:{line} in {code.co_qualname}"
+
+
 def _place(failure: BaseException) -> str:
     """Where in the application it was raised, or else where in here."""
     theirs = ours = ""
     for frame, line in traceback.walk_tb(failure.__traceback__):
         code = frame.f_code
-        place = f" at {Path(code.co_filename).name}:{line} in {code.co_qualname}"
+        place = _line_in(code, line)
         if code.co_filename.startswith(_HERE):
             ours = place
         else:

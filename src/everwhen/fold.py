@@ -21,7 +21,19 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final, Generic, Literal, TypeVar
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    NoReturn,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 from uuid import UUID
 
 import msgspec
@@ -49,6 +61,11 @@ class Fold(Generic[S]):
     ``copy.deepcopy`` unless its type shows that it is immutable.
 
     ``state`` is the state's type, for storing it in snapshots; the initial state's unless given.
+    A function that returns None, where that is no state by this type, has forgotten its ``return``:
+    that is a `DeclarationError`.
+
+    What a function raises comes through, with a note of the fold and the event: its position,
+    stream and type.
     """
 
     def __init__(
@@ -79,6 +96,7 @@ class Fold(Generic[S]):
         sample = initial()
         self._copy = copy
         self.state_type: Any = type(sample) if state is None else state
+        self._never_none = sample is not None and not _allows_none(self.state_type)
 
     def initial(self) -> S:
         """The state before any event; nobody else has it."""
@@ -150,13 +168,22 @@ class Fold(Generic[S]):
         """
         return self._after(self.copied(start[0]) if start else self.initial(), events)
 
-    def _after_typed(self, state: S, events: Iterable[Any]) -> S:
-        """`apply` to a state that may be changed in place."""
+    def _after_typed(
+        self, state: S, events: Iterable[Any], where: Callable[[Any], str] | None = None
+    ) -> S:
+        """`apply` to a state that may be changed in place; ``where`` says where an event stands."""
         function_for = self._by_class.get
+        never_none = self._never_none
         for event in events:
             function = function_for(type(event))
             if function is not None:
-                state = function(state, event)
+                try:  # costs nothing where nothing is raised
+                    state = function(state, event)
+                    if state is None and never_none:
+                        self._refuse_none(function, event)
+                except Exception as error:
+                    self._note(error, event, "" if where is None else where(event))
+                    raise
             elif self._refuses:
                 raise FoldError(self.name, type(event).__name__, None)
         return state
@@ -164,8 +191,15 @@ class Fold(Generic[S]):
     def _after(self, state: S, events: Iterable[RecordedEvent[Any]]) -> S:
         """`state_of` from a state that may be changed in place."""
         evolve = self._evolve
+        never_none = self._never_none
         for recorded in events:
-            state = evolve(state, recorded)
+            try:
+                state = evolve(state, recorded)
+                if state is None and never_none:
+                    self._refuse_none(self._function_for(recorded), recorded)
+            except Exception as error:
+                self._note(error, recorded)
+                raise
         return state
 
     @property
@@ -190,32 +224,72 @@ class Fold(Generic[S]):
             raise FoldError(self.name, recorded.type, recorded.position)
         return state
 
+    def _function_for(self, event: Any) -> Callable[..., S] | None:
+        """The function that an event, typed or as recorded, goes to."""
+        cls = event._class if isinstance(event, RecordedEvent) else type(event)
+        return self._by_class.get(cls, self._otherwise)
+
+    def _refuse_none(self, function: Any, event: Any) -> NoReturn:
+        kind = event.type if isinstance(event, RecordedEvent) else type(event).__name__
+        code = getattr(function, "__code__", None)
+        place = "" if code is None else f" ({code.co_filename}:{code.co_firstlineno})"
+        declared = getattr(self.state_type, "__name__", self.state_type)
+        raise DeclarationError(
+            f"fold {self.name!r}: its function for {kind}{place} returned None; let it return the "
+            f"state, or where None is one, say so: Fold(…, state={declared} | None)"
+        )
+
+    def _refuse(self, event_type: str, position: int | None = None) -> NoReturn:
+        raise FoldError(self.name, event_type, position)
+
+    def _note(self, error: Exception, event: Any, where: str = "") -> None:
+        """Note on an error where the fold was, once."""
+        begins = f"in fold {self.name!r}, at "
+        if any(note.startswith(begins) for note in getattr(error, "__notes__", ())):
+            return
+        if isinstance(event, RecordedEvent):
+            error.add_note(begins + event._where)
+        else:
+            error.add_note(f"{begins}{where or 'an event'}, {type(event).__name__}")
+
     def _until(
-        self, state: S, events: Sequence[Any], start: int, noticed: Callable[[S], bool]
+        self,
+        state: S,
+        events: Sequence[Any],
+        start: int,
+        noticed: Callable[[S], bool],
+        where: Callable[[int], str] = str,
     ) -> tuple[S, int]:
         """The state after the first event, from index ``start`` on, that is noticed in it.
 
         Beside it the event's index; the number of events where there is none. The events are typed
         ones, or as recorded: each alone at its position, or a list of those at one. The state may
-        be changed in place.
+        be changed in place. ``where`` says where the event at an index stands.
         """
         function_for = self._by_class.get
+        never_none = self._never_none
         evolve = self._evolve
         in_place = not is_immutable(state)
         for index in range(start, len(events)):
             event = events[index]
             cls = type(event)
             function = function_for(cls)
-            if function is not None:
-                after = function(state, event)
-            elif cls is RecordedEvent:
-                after = evolve(state, event)
-            elif cls is list:
-                after = self._after(state, event)
-            elif self._refuses:
-                raise FoldError(self.name, type(event).__name__, None)
-            else:
-                continue
+            try:
+                if function is not None:
+                    after = function(state, event)
+                elif cls is RecordedEvent:
+                    after = evolve(state, event)
+                elif cls is list:
+                    after = self._after(state, event)
+                elif self._refuses:
+                    self._refuse(cls.__name__)
+                else:
+                    continue
+                if after is None and never_none:
+                    self._refuse_none(self._function_for(event), event)
+            except Exception as error:
+                self._note(error, event, where(index))
+                raise
             if after is state and not in_place:
                 continue
             state = after
@@ -229,6 +303,7 @@ class Fold(Generic[S]):
         events: Sequence[Any],
         looks: Sequence[Callable[[S], Any]],
         last: list[Any],
+        where: Callable[[int], str] = str,
     ) -> tuple[S, list[tuple[int, int, Any]]]:
         """The state after events as `_until` takes them, and what several looks at it have seen.
 
@@ -246,7 +321,7 @@ class Fold(Generic[S]):
         enumerated = list(enumerate(looks))
         index = -1
         while True:
-            state, index = self._until(state, events, index + 1, noticed)
+            state, index = self._until(state, events, index + 1, noticed, where)
             if index == len(events):
                 return state, found
             for number, look in enumerated:
@@ -257,6 +332,15 @@ class Fold(Generic[S]):
 
     def __repr__(self) -> str:
         return f"Fold({self.name!r}, version={self.version})"
+
+
+def _allows_none(declared: Any) -> bool:
+    """Whether None is a value of a type."""
+    if declared in (None, type(None), Any, object) or isinstance(declared, TypeVar):
+        return True
+    if get_origin(declared) in (Union, UnionType):
+        return any(map(_allows_none, get_args(declared)))
+    return get_origin(declared) is Annotated and _allows_none(get_args(declared)[0])
 
 
 IMMUTABLE: Final = (

@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
@@ -31,6 +32,7 @@ from everwhen.contract import Checkpoint, from_micros
 from everwhen.engine import EngineTransaction, EngineView
 from everwhen.errors import DeclarationError, StatementError, StorageError
 from everwhen.failures import read_back
+from everwhen.fingerprints import fingerprint
 from everwhen.fold import Fold
 from everwhen.query import Query
 from everwhen.recorded import RecordedEvent
@@ -163,7 +165,16 @@ class Tables:
         """
         if self._view is None:
             raise StatementError("these tables' transaction is over; don't keep them")
-        return self._view.execute(self._physical(sql), parameters)
+        physical = self._physical(sql)
+        try:
+            return self._view.execute(physical, parameters)
+        except StatementError as error:
+            unknown = _BRACED.search(physical)
+            if unknown is None:
+                raise
+            raise StatementError(
+                f"{unknown[0]} is no table of this projection, whose schema doesn't name it: {sql}"
+            ) from error
 
     def __enter__(self) -> Tables:
         return self
@@ -237,11 +248,21 @@ class TableProjection:
         self._otherwise = function
         return function
 
+    @property
+    def code(self) -> str:
+        """The fingerprint of its functions."""
+        named = [(f"{cls.__module__}.{cls.__qualname__}", f) for cls, f in self._by_class.items()]
+        return fingerprint([*named, *([("", self._otherwise)] if self._otherwise else ())])
+
     def apply(self, tables: Tables, recorded: RecordedEvent[Any]) -> None:
         """Let an event take effect on the rows."""
         function = self._by_class.get(type(recorded.event), self._otherwise)
         if function is not None:
-            function(tables, recorded)
+            try:
+                function(tables, recorded)
+            except Exception as error:
+                error.add_note(f"in projection {self.name!r}, at {recorded._where}")
+                raise
 
     def __repr__(self) -> str:
         return f"TableProjection({self.name!r}, version={self.version})"
@@ -299,7 +320,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     ``owner`` is the runner that works on it, by a ``lease`` of that many microseconds from each
     ``beat`` on, which counts its signs of life; ``at`` is the time of the last, in microseconds
     since 1970 UTC. ``rate`` is in events a second. ``erasures`` is how many data subjects had been
-    forgotten when the build began.
+    forgotten when the build began. ``code`` is the fingerprint of the functions that worked on it
+    last; it ``is_mixed`` where others have before.
     """
 
     tables: tuple[str, ...]
@@ -312,6 +334,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     skipped: int = 0
     error: str | None = None
     erasures: int = 0
+    code: str = ""
+    is_mixed: bool = False
 
 
 class LeaseWatch:
@@ -344,7 +368,8 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
 
     ``state`` is ``live`` (what readers see), ``building`` (beside it, or for the first time),
     ``halted`` (by ``error``) or ``memory``. ``parked`` and ``skipped`` count the events that were
-    left out. ``updated_at`` is when its runner was last heard of.
+    left out. ``updated_at`` is when its runner was last heard of. It ``is_mixed`` where its
+    functions have changed under this version, so that its rows may be of two kinds.
     """
 
     name: str
@@ -360,6 +385,7 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
     owner: str | None = None
     updated_at: datetime | None = None
     kind: Kind = "projection"
+    is_mixed: bool = False
 
 
 class ParkedEvent(msgspec.Struct, frozen=True):
@@ -463,6 +489,7 @@ def status_of(
         record.owner,
         from_micros(record.at),
         build.kind,
+        record.is_mixed,
     )
 
 
@@ -506,6 +533,47 @@ def create_tables(
     physical = build.physical(projection.tables)
     for sql in projection.schema:
         transaction.execute(physical(sql))
+
+
+def check_schema(transaction: EngineTransaction, projection: TableProjection, build: Build) -> None:
+    """Raises `DeclarationError` where a build's tables don't have the columns that are declared.
+
+    What is declared is made beside it for a moment, under the number 0 that no build has.
+    """
+    declared = Build(projection.name, projection.version, 0)
+    physical = declared.physical(projection.tables)
+    transaction.execute("SAVEPOINT everwhen_declared")
+    try:
+        for sql in projection.schema:
+            with suppress(StatementError):  # an index's name, say, that has no braces
+                transaction.execute(physical(sql))
+        wanted = {t: _columns(transaction, declared.table(t)) for t in projection.tables}
+    finally:
+        transaction.execute("ROLLBACK TO everwhen_declared")
+        transaction.execute("RELEASE everwhen_declared")
+    for table, columns in wanted.items():
+        there = _columns(transaction, build.table(table))
+        if columns and there != columns:
+            what = f"has the columns {', '.join(there)}" if there else "isn't there"
+            raise DeclarationError(
+                f"projection {projection.name!r} version {projection.version}: table {table!r} in "
+                f"the file {what}, and its schema declares {', '.join(columns)}; a changed schema "
+                f"needs a new version: TableProjection(…, version={projection.version + 1})"
+            )
+
+
+def _columns(transaction: EngineTransaction, table: str) -> list[str]:
+    """A table's columns, each as it is declared."""
+    rows = transaction.execute(
+        'SELECT name, type, "notnull", dflt_value, pk FROM pragma_table_info(?)', (table,)
+    )
+    return [
+        f"{name} {kind}".strip()
+        + (" PRIMARY KEY" if key else "")
+        + (" NOT NULL" if is_needed else "")
+        + (f" DEFAULT {default}" if default is not None else "")
+        for name, kind, is_needed, default, key in rows
+    ]
 
 
 def switch(transaction: EngineTransaction, build: Build, tables: Iterable[str]) -> None:

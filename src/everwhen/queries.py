@@ -83,6 +83,9 @@ class Queries:
     def __init__(self) -> None:
         self._by_class: dict[type[Any], Answering] = {}
 
+    def __repr__(self) -> str:
+        return f"Queries({', '.join(cls.__name__ for cls in self._by_class)})"
+
     @overload
     def on(
         self, query: type[Q], model: Projection[S], /

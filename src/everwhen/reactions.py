@@ -18,7 +18,7 @@ that was sent before does nothing the second time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar, overload
 from uuid import UUID, uuid5
@@ -43,7 +43,8 @@ _NAMESPACE: Final = UUID("6f1c1d8e-0c5b-5a63-9b0e-3a0a5e8f2c11")
 class Timer(msgspec.Struct, frozen=True):
     """A command to be sent later: ``after`` so much of the store's time, or ``at`` a moment.
 
-    Another timer with the same key takes its place.
+    Another timer with the same key takes its place. Raises `DeclarationError` without one of the
+    two, with both, and for a moment without a time zone.
     """
 
     key: str
@@ -51,18 +52,24 @@ class Timer(msgspec.Struct, frozen=True):
     after: timedelta | None = None
     at: datetime | None = None
 
+    def __post_init__(self) -> None:
+        if (self.after is None) == (self.at is None):
+            raise DeclarationError(f"timer {self.key!r}: give either after=… or at=…; got {self!r}")
+        if self.after is not None and not isinstance(self.after, timedelta):
+            raise DeclarationError(f"timer {self.key!r}: after={self.after!r}: give a timedelta")
+        if self.at is not None and (not isinstance(self.at, datetime) or self.at.tzinfo is None):
+            raise DeclarationError(
+                f"timer {self.key!r}: at={self.at!r}: give a datetime with a time zone"
+            )
+
     def due(self, recorded: RecordedEvent[Any]) -> datetime:
-        """When it is due, if the event sets it. Raises `DeclarationError` for no clear time."""
+        """When it is due, if the event sets it. Raises `DeclarationError` beyond all calendars."""
         try:
-            if self.at is not None and self.after is None and self.at.tzinfo is not None:
+            if self.at is not None:
                 return self.at.astimezone(UTC)
-            if self.after is not None and self.at is None:
-                return recorded.recorded_at + self.after
-        except (OverflowError, TypeError, AttributeError) as error:
+            return recorded.recorded_at + (self.after or timedelta())
+        except OverflowError as error:
             raise DeclarationError(f"timer {self.key!r}: {self!r} is out of bounds") from error
-        raise DeclarationError(
-            f"timer {self.key!r}: give either after=…, or at=… with a time zone; got {self!r}"
-        )
 
 
 class Cancel(msgspec.Struct, frozen=True):
@@ -146,6 +153,17 @@ class Reaction:
     def to(self, event: Any) -> Reacting | None:
         """How an event is reacted to; None where it isn't."""
         return self._by_class.get(type(event))
+
+    def answers(self, answered: Any, event: RecordedEvent[Any]) -> list[Any]:
+        """What a function has answered, as a list. Raises `DeclarationError` for what is none."""
+        if answered is None:
+            return []
+        if isinstance(answered, Iterable) and not isinstance(answered, str | bytes | Mapping):
+            return list(answered)
+        raise DeclarationError(
+            f"reaction {self.name!r}: its function for {event.type} returned {answered!r:.80}; let "
+            f"it return a list: [{type(answered).__name__}(…)]"
+        )
 
     def command_id(self, event: RecordedEvent[Any], index: int) -> UUID:
         """The id of the command at that place among an event's (RFC 9562 version 5)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import accumulate, groupby
@@ -90,14 +90,42 @@ def folded_page(
             count += len(found)
         else:
             typed = [entry.data for entries in decoded for entry in entries]
-            state = fold._after_typed(state, typed)
+            state = fold._after_typed(state, typed, partial(_where_in, slices, typed))
             count += len(typed)
     return state, count
 
 
+def _where_in(slices: Sequence[StoredSlice], events: Sequence[Any], event: Any) -> str:
+    """Where one of the slices' events stands, in words."""
+    index = next(i for i, one in enumerate(events) if one is event)
+    return _in_words(*_event_in(slices, list(accumulate(s.count for s in slices)), index))
+
+
+def _in_words(stored: StoredSlice, later: int) -> str:
+    return f"position {stored.position - later}, {stored.stream}@{stored.version - later}"
+
+
+class Places:
+    """Where a page's events stand, by their index; called, it gives the `Place`."""
+
+    def __init__(self, found: Callable[[int], tuple[StoredSlice, int]]) -> None:
+        self._found = found
+
+    def __call__(self, index: int) -> Place:
+        """The event's place."""
+        stored, later = self._found(index)
+        return Place(
+            stored.position - later, stored.version - later, stored.recorded_at, stored.commit_id
+        )
+
+    def words(self, first: int) -> Callable[[int], str]:
+        """The same in words, for the events from an index on."""
+        return lambda index: _in_words(*self._found(first + index))
+
+
 def foldable_page(
     page: Page, asked: Query, wanted: Query, codec: Codec, fold: Fold[Any]
-) -> tuple[list[Any], Callable[[int], Place]]:
+) -> tuple[list[Any], Places]:
     """The page's matching events as `Fold._until` takes them, and where each stands."""
     plain = not (fold.needs_records or codec.types.has_upcasts or codec.steps)
     if plain and page.slices and Matcher(asked).takes_whole(page.slices):
@@ -109,21 +137,24 @@ def foldable_page(
             typed += [entry.data for entries in decoded for entry in entries]
         else:
             ends = list(accumulate(stored.count for stored in page.slices))
-            return typed, partial(_place_in, page, ends)
+            return typed, Places(partial(_event_in, page.slices, ends))
     events = events_of_page(page, asked, wanted, codec, typed=fold.needs_types)
     if not codec.types.has_upcasts:
-        return events, lambda index: place_of_event(events[index])
+        return events, Places(lambda index: _slice_of(events[index]))
     groups = list(by_position(events))
-    return groups, lambda index: place_of_event(groups[index][0])
+    return groups, Places(lambda index: _slice_of(groups[index][0]))
 
 
-def _place_in(page: Page, ends: list[int], index: int) -> Place:
-    """Where the event stands that so many others of the page's slices precede."""
+def _event_in(
+    slices: Sequence[StoredSlice], ends: list[int], index: int
+) -> tuple[StoredSlice, int]:
+    """The slice of the event that so many others precede, and how many follow it in the slice."""
     at = bisect_right(ends, index)
-    stored, behind = page.slices[at], ends[at] - 1 - index
-    return Place(
-        stored.position - behind, stored.version - behind, stored.recorded_at, stored.commit_id
-    )
+    return slices[at], ends[at] - 1 - index
+
+
+def _slice_of(event: RecordedEvent[Any]) -> tuple[StoredSlice, int]:
+    return event._slice, event._slice.position - event.position
 
 
 def place_of_event(event: RecordedEvent[Any]) -> Place:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -22,7 +22,7 @@ from everwhen.codec import (
     with_extras,
 )
 from everwhen.contract import EncodedCommit, StoredSlice, from_micros
-from everwhen.errors import CorruptStoreError, DecodeError, SealedError
+from everwhen.errors import CorruptStoreError, DecodeError, EverwhenError, SealedError
 from everwhen.events import UnknownEvent
 from everwhen.metadata import CommitMetadata
 from everwhen.nesting import TOO_DEEP, is_deeper, is_value_deeper
@@ -30,6 +30,7 @@ from everwhen.sealing import SEALED
 
 E_co = TypeVar("E_co", covariant=True)
 
+_SHOWN: Final = 120
 _set = msgspec.structs.force_setattr
 
 
@@ -106,7 +107,7 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
             if self._codec.is_plain:
                 data = bytes(self._entry.data)
                 return types.typed(self.type, self._entry.schema_version, data)
-            return types.typed(self.type, self.schema_version, self._json())
+            return types.typed(self.type, self.schema_version, self._json(), self.stored_as)
         except SealedError:
             raise
         except DecodeError as error:
@@ -128,7 +129,10 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
         data = self._json()
         if is_deeper(data):
             raise DecodeError(f"{self._place}: the data of {self.type!r} is {TOO_DEEP}")
-        return cast("dict[str, Any]", decode_json(data))
+        try:
+            return cast("dict[str, Any]", decode_json(data))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _damaged(self._slice, error) from error
 
     @property
     def json(self) -> bytes:
@@ -139,6 +143,11 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
     def stream(self) -> str:
         """The stream's name."""
         return self._slice.stream
+
+    @property
+    def _where(self) -> str:
+        """Where it stands, in words: position, stream, version and type."""
+        return f"position {self.position}, {self.stream}@{self.version}, {self.type}"
 
     @property
     def schema_version(self) -> int:
@@ -241,9 +250,23 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
         return hash((self.position, self.part, self._slice.commit_id))
 
     def __repr__(self) -> str:
-        data = bytes(self._raw_entry().data).decode()
-        shown = data if len(data) <= 80 else data[:79] + "…"
-        return f"<{self.position} {self.stream}@{self.version} {self.type} {shown}>"
+        try:
+            shown = self._shown()
+        except EverwhenError as error:
+            shown = f"{self.type} ({type(error).__name__}: {error})"
+        shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
+        return f"<{self.position} {self.stream}@{self.version} {shown}>"
+
+    def _shown(self) -> str:
+        """The typed event; as stored, where it is of no known type or has personal data.
+
+        What is shown ends in logs, which no erasure reaches.
+        """
+        if self._codec.sealing is None or SEALED not in bytes(self._raw_entry().data):
+            event: object = self.event
+            if not isinstance(event, UnknownEvent):
+                return repr(event)
+        return f"{self.type} {bytes(self._raw_entry().data).decode(errors='replace')}"
 
 
 def event_id(stored: StoredSlice, entry: Entry, index: int) -> str:
@@ -259,7 +282,10 @@ def event_id(stored: StoredSlice, entry: Entry, index: int) -> str:
 
 def commit_metadata(stored: StoredSlice) -> CommitMetadata:
     """The metadata of the slice's commit; its extras are `DeepExtras` if nested too deep."""
-    return with_extras(stored.metadata, CommitMetadata) if stored.metadata else CommitMetadata()
+    try:
+        return with_extras(stored.metadata, CommitMetadata) if stored.metadata else CommitMetadata()
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _damaged(stored, error) from error
 
 
 def is_same(commit: EncodedCommit, stored: Sequence[StoredSlice], codec: Codec) -> bool:
@@ -295,16 +321,20 @@ def entries_of(stored: StoredSlice) -> list[Entry]:
     try:
         entries = decode_entries(stored.body)
     except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
-        raise CorruptStoreError(
-            f"the slice at position {stored.position} ({stored.stream!r}) is damaged: {error}; "
-            f"run check(), and restore the file from a backup"
-        ) from error
+        raise _damaged(stored, error) from error
     if len(entries) != stored.count:
         raise CorruptStoreError(
             f"the slice at position {stored.position} ({stored.stream!r}) holds {len(entries)} "
             f"events instead of {stored.count}; run check(), and restore the file from a backup"
         )
     return entries
+
+
+def _damaged(stored: StoredSlice, error: Exception) -> CorruptStoreError:
+    return CorruptStoreError(
+        f"the slice at position {stored.position} ({stored.stream!r}) is damaged: {error}; "
+        f"run check(), and restore the file from a backup"
+    )
 
 
 def recorded_events(

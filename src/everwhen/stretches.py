@@ -78,7 +78,7 @@ class Stretch(Generic[S]):
         known, state = self._known[bisect_right(self._known, count, key=_count) - 1]
         state = self._given(state)
         for done in range(known, count):
-            state = self._next(state, self.events[done])
+            state = self._fold._after(state, self.events[done : done + 1])
             if done + 1 == self._known[-1][0] + self._apart and self._has_room():
                 self._known.append((done + 1, self._given(state)))
         return state
@@ -89,13 +89,6 @@ class Stretch(Generic[S]):
 
     def _given(self, state: S) -> S:
         return state if self._is_immutable else self._fold.copied(state)
-
-    def _next(self, state: S, event: RecordedEvent[Any]) -> S:
-        try:
-            return self._fold._after(state, (event,))
-        except Exception as error:
-            error.add_note(f"fold {self._fold.name!r}, at {event!r}")
-            raise
 
     def visit(self, position: int) -> Visit[S]:
         """The state at a position that is covered."""

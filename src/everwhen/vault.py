@@ -53,6 +53,7 @@ T = TypeVar("T")
 _APPLICATION_ID: Final = 0x4576654B  # "EveK"
 _FORMAT: Final = 1
 _KEY_BYTES: Final = 32
+_LARGEST: Final = 1 << 62
 _NONCE_BYTES: Final = 12
 _LOOK: Final = 0.02
 _REMEMBERED: Final = 100_000
@@ -136,6 +137,9 @@ class Vault:
         self._look()
         register(self)
 
+    def __repr__(self) -> str:
+        return f"Vault({str(self.path)!r}{', closed' if self._closed else ''})"
+
     # What encrypts and decrypts
 
     def newest(self, subject: str) -> tuple[int, Cipher]:
@@ -199,21 +203,21 @@ class Vault:
         return self._subjects(where, (pattern, before))
 
     def _subjects(self, where: str, bounds: tuple[str, ...]) -> list[str]:
-        rows = self._run(
+        return self._rows(
+            _text,
             f"SELECT DISTINCT subject FROM keys WHERE {where} AND subject <> ? ORDER BY subject",
             (*bounds, _SNAPSHOTS),
         )
-        return [str(row[0]) for row in rows]
 
     def subject_keys(self, under: str | None = None) -> list[SubjectKey]:
         """The data keys, by subject and version."""
         where, bounds = _below(under)
-        rows = self._run(
+        return self._rows(
+            lambda s, v, k: SubjectKey(_text(s), _number(v), _text(k)),
             f"SELECT subject, version, key_id FROM keys WHERE {where} AND subject <> ? "
             "ORDER BY subject, version",
             (*bounds, _SNAPSHOTS),
         )
-        return [SubjectKey(*row) for row in rows]
 
     def is_forgotten(self, subject: str) -> bool:
         """Whether a subject, or one that it lies below, has been forgotten."""
@@ -277,15 +281,15 @@ class Vault:
         self._connection.execute(
             "INSERT INTO stones VALUES (?, ?, ?)", (subject, number, self._now())
         )
-        return Forgotten(subject, number, tuple(str(row[0]) for row in rows))
+        return Forgotten(subject, number, tuple(_text(row[0]) for row in rows))
 
     def stones(self, since: int = 1) -> list[Stone]:
         """What has been forgotten, in order, from the erasure of that number on."""
-        rows = self._run(
+        return self._rows(
+            lambda s, n, at: Stone(_text(s), _number(n), _number(at)),
             "SELECT subject, number, erased_at FROM stones WHERE number >= ? ORDER BY number",
             (since,),
         )
-        return [Stone(*row) for row in rows]
 
     def rotate(self, subject: str) -> int:
         """Give a subject a new data key for what is written from now on; returns its version.
@@ -311,8 +315,8 @@ class Vault:
                 "SELECT subject, version, key_id, wrapped FROM keys"
             ).fetchall()
             for subject, version, key_id, wrapped in rows:
-                bound = _bound(subject, version)
-                key = self.keys.unwrap(Wrapped(key_id, wrapped), bound)
+                bound = _bound(_text(subject), _number(version))
+                key = self.keys.unwrap(Wrapped(_text(key_id), _content(wrapped)), bound)
                 new = self.keys.wrap(key, bound)
                 self._connection.execute(
                     "UPDATE keys SET key_id = ?, wrapped = ? WHERE subject = ? AND version = ?",
@@ -326,8 +330,8 @@ class Vault:
 
     def wrapped_with(self) -> dict[str, int]:
         """How many data keys are wrapped with each key-encryption key, by its id."""
-        rows = self._run("SELECT key_id, count(*) FROM keys GROUP BY key_id")
-        return dict(rows)
+        by_key = "SELECT key_id, count(*) FROM keys GROUP BY key_id"
+        return dict(self._rows(lambda key_id, count: (_text(key_id), _number(count)), by_key))
 
     def backup(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Copy the vault as it is at one moment into a file, which only its owner may read.
@@ -438,7 +442,8 @@ class Vault:
             ).get
             found: Cipher | None = None
             if row is not None:
-                key = self.keys.unwrap(Wrapped(*row), _bound(subject, version))
+                wrapped = Wrapped(_text(row[0]), _content(row[1]))
+                key = self.keys.unwrap(wrapped, _bound(subject, version))
                 found = cipher(key)
             elif self._stone(subject) is None:
                 raise MissingKeyError(
@@ -463,10 +468,10 @@ class Vault:
         last = self._connection.execute(
             "SELECT max(version) FROM keys WHERE subject = ?", (subject,)
         ).get
-        return int(last or 0)
+        return _number(last or 0)
 
     def _count(self) -> int:
-        return int(self._connection.execute("SELECT max(number) FROM stones").get or 0)
+        return _number(self._connection.execute("SELECT max(number) FROM stones").get or 0)
 
     def _stone(self, subject: str) -> int | None:
         """The number under which the subject, or one above it, was forgotten."""
@@ -476,16 +481,20 @@ class Vault:
                 "SELECT number FROM stones WHERE subject = ?", ("/".join(parts[:end]),)
             ).get
             if number is not None:
-                return int(number)
+                return _number(number)
         return None
 
     def _check_not_forgotten(self, subject: str) -> None:
         if self._stone(subject) is not None:
             raise ErasedSubjectError(subject)
 
-    def _run(self, sql: str, bounds: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    def _run(self, sql: str) -> list[tuple[Any, ...]]:
+        return self._rows(lambda *row: row, sql)
+
+    def _rows(self, made: Callable[..., T], sql: str, bounds: tuple[Any, ...] = ()) -> list[T]:
+        """What is made of each row."""
         with self._translated(), self._lock:
-            return self._connection.execute(sql, bounds).fetchall()
+            return [made(*row) for row in self._connection.execute(sql, bounds)]
 
     def _transact(self, work: Callable[[], T], *, changes_known: bool = True) -> T:
         """Run it in one durable transaction. ``changes_known``: what is remembered may be stale."""
@@ -521,6 +530,10 @@ class Vault:
             yield
         except apsw.Error as error:
             raise VaultError(f"{self.path}: the vault can't be used: {error}") from error
+        except (_Damaged, UnicodeDecodeError) as error:
+            raise VaultError(
+                f"{self.path}: the vault is damaged, {error}; restore it from its newest backup"
+            ) from error
 
     def _connect(self, *, create: bool, busy_timeout: float) -> apsw.Connection:
         import apsw
@@ -563,6 +576,28 @@ class Vault:
         connection.execute(f"PRAGMA user_version = {_FORMAT}")
         connection.execute(_SCHEMA)
         self._add_key(_SNAPSHOTS, 1)
+
+
+class _Damaged(Exception):  # noqa: N818 (says which value is, on the way to a VaultError)
+    """A stored value that no vault writes."""
+
+
+def _number(stored: object) -> int:
+    if type(stored) is not int or abs(stored) > _LARGEST:
+        raise _Damaged(f"{stored!r:.40} is stored where a number belongs")
+    return stored
+
+
+def _text(stored: object) -> str:
+    if type(stored) is not str:
+        raise _Damaged(f"{stored!r:.40} is stored where a name belongs")
+    return stored
+
+
+def _content(stored: object) -> bytes:
+    if type(stored) is not bytes:
+        raise _Damaged(f"{stored!r:.40} is stored where a key belongs")
+    return stored
 
 
 def check_subject(subject: object) -> str:

@@ -10,12 +10,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; see `everwhen_verify.program`."""
     try:
         import cryptography
+
+        del cryptography
+        from everwhen_verify.program import run
     except ImportError:
         sys.stderr.write("everwhen-verify: it needs cryptography: pip install cryptography\n")
         return 2
-    del cryptography
-    from everwhen_verify.program import run
-
+    except KeyboardInterrupt:
+        return 130
     return run(arguments)
 
 

@@ -1223,3 +1223,105 @@ def test_status_is_data() -> None:
     status = ProjectionStatus("a", 1, 1, "live", 5, 0, 1.5, 0, 0)
     assert msgspec.json.decode(msgspec.json.encode(status), type=ProjectionStatus) == status
     assert threading.active_count() < 50
+
+
+def counting(*columns: str, by: int = 1, version: int = 1) -> TableProjection:
+    schema = f"CREATE TABLE {{counts}} ({', '.join(['item TEXT PRIMARY KEY', *columns])})"
+    projection = TableProjection("counts", [schema], version=version)
+    if by == 1:
+
+        @projection.on(Sold)
+        def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
+            tables.execute("INSERT INTO {counts} (item, n) VALUES (?, 1)", (event.event.item,))
+
+    else:
+
+        @projection.on(Sold)
+        def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
+            tables.execute("INSERT INTO {counts} (item, n) VALUES (?, 2)", (event.event.item,))
+
+    return projection
+
+
+async def test_a_changed_schema_under_the_same_version_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    async with store_at(tmp_path) as store:
+        await store.append("till-1", [Sold("lamp", 2)])
+        async with ProjectionRunner(store, [counting("n INT")]) as runner:
+            await runner.catch_up()
+        kept = await store.checkpoints()
+        for columns in (("n INT", "more INT"), ("n TEXT",), ("n INT NOT NULL",), ("m INT",)):
+            changed = ProjectionRunner(store, [counting(*columns)])
+            with pytest.raises(DeclarationError, match="counts' in the file has the columns item"):
+                await changed.catch_up()
+            with pytest.raises(DeclarationError, match="version=2"):
+                await changed.catch_up()
+        assert await store.checkpoints() == kept
+        assert await rows(store, "counts") == [("lamp", 1)]
+        async with ProjectionRunner(store, [counting("n INT", "more INT", version=2)]) as runner:
+            await runner.catch_up()
+        assert await rows(store, "counts") == [("lamp", 1, None)]
+        await store._backend.transact(lambda t: t.execute("DROP TABLE counts__2_1"))
+        with pytest.raises(DeclarationError, match="isn't there"):
+            await ProjectionRunner(store, [counting("n INT", "more INT", version=2)]).catch_up()
+
+
+async def test_changed_functions_under_the_same_version_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with store_at(tmp_path) as store:
+
+        async def run(projection: TableProjection) -> ProjectionStatus:
+            caplog.clear()
+            async with ProjectionRunner(store, [projection]) as runner:
+                await runner.catch_up()
+                (status,) = await runner.status()
+            return status
+
+        await store.append("till-1", [Sold("lamp", 2)])
+        assert not (await run(counting("n INT"))).is_mixed
+        assert not (await run(counting("n INT"))).is_mixed
+        assert caplog.messages == []
+        await store.append("till-1", [Sold("desk", 2)])
+        assert (await run(counting("n INT", by=2))).is_mixed
+        (message,) = caplog.messages
+        assert message.startswith("projection counts version 1: its functions have changed")
+        assert (await run(counting("n INT", by=2))).is_mixed, "its rows are still of two kinds"
+        assert caplog.messages == []
+        assert await rows(store, "counts") == [("desk", 2), ("lamp", 1)]
+        runner = ProjectionRunner(store, [counting("n INT", by=2)])
+        await runner.rebuild(counting_of(runner))
+        (status,) = await runner.status()
+        await runner.close()
+        assert (status.build, status.is_mixed) == (2, False)
+        assert await rows(store, "counts") == [("desk", 2), ("lamp", 2)]
+
+
+def counting_of(runner: ProjectionRunner) -> TableProjection:
+    follower = runner._followers["counts"]
+    assert isinstance(follower, TableFollower)
+    return follower.projection
+
+
+async def test_a_record_of_before_there_were_fingerprints_and_one_of_another_python(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with store_at(tmp_path) as store:
+        await store.append("till-1", [Sold("lamp", 2)])
+        async with ProjectionRunner(store, [counting("n INT")]) as runner:
+            await runner.catch_up()
+        for code in ("", "cpython-27:0123"):
+            known = await store.checkpoint("projection/counts@1.1")
+            assert known is not None
+            record = msgspec.json.decode(known.data)
+            record["code"] = code
+            async with store.transaction() as transaction:
+                await transaction.save_checkpoint(
+                    Checkpoint(known.name, known.position, msgspec.json.encode(record))
+                )
+            async with ProjectionRunner(store, [counting("n INT", by=2)]) as runner:
+                await runner.catch_up()
+                (status,) = await runner.status()
+            assert not status.is_mixed
+        assert caplog.messages == []

@@ -398,9 +398,6 @@ async def test_a_timer_whose_command_is_unknown_halts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "timer",
     [
-        Timer("t", Refund(1)),
-        Timer("t", Refund(1), after=HOUR, at=ManualClock()()),
-        Timer("t", Refund(1), at=ManualClock()().replace(tzinfo=None)),
         Timer("", Refund(1), after=HOUR),
         Timer("x" * 300, Refund(1), after=HOUR),
         Timer("t", Refund("?"), after=HOUR),  # type: ignore[arg-type]

@@ -1225,3 +1225,105 @@ def test_status_is_data() -> None:
     status = ProjectionStatus("a", 1, 1, "live", 5, 0, 1.5, 0, 0)
     assert msgspec.json.decode(msgspec.json.encode(status), type=ProjectionStatus) == status
     assert threading.active_count() < 50
+
+
+def counting(*columns: str, by: int = 1, version: int = 1) -> TableProjection:
+    schema = f"CREATE TABLE {{counts}} ({', '.join(['item TEXT PRIMARY KEY', *columns])})"
+    projection = TableProjection("counts", [schema], version=version)
+    if by == 1:
+
+        @projection.on(Sold)
+        def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
+            tables.execute("INSERT INTO {counts} (item, n) VALUES (?, 1)", (event.event.item,))
+
+    else:
+
+        @projection.on(Sold)
+        def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
+            tables.execute("INSERT INTO {counts} (item, n) VALUES (?, 2)", (event.event.item,))
+
+    return projection
+
+
+def test_a_changed_schema_under_the_same_version_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    with store_at(tmp_path) as store:
+        store.append("till-1", [Sold("lamp", 2)])
+        with ProjectionRunner(store, [counting("n INT")]) as runner:
+            runner.catch_up()
+        kept = store.checkpoints()
+        for columns in (("n INT", "more INT"), ("n TEXT",), ("n INT NOT NULL",), ("m INT",)):
+            changed = ProjectionRunner(store, [counting(*columns)])
+            with pytest.raises(DeclarationError, match="counts' in the file has the columns item"):
+                changed.catch_up()
+            with pytest.raises(DeclarationError, match="version=2"):
+                changed.catch_up()
+        assert store.checkpoints() == kept
+        assert rows(store, "counts") == [("lamp", 1)]
+        with ProjectionRunner(store, [counting("n INT", "more INT", version=2)]) as runner:
+            runner.catch_up()
+        assert rows(store, "counts") == [("lamp", 1, None)]
+        store._backend.transact(lambda t: t.execute("DROP TABLE counts__2_1"))
+        with pytest.raises(DeclarationError, match="isn't there"):
+            ProjectionRunner(store, [counting("n INT", "more INT", version=2)]).catch_up()
+
+
+def test_changed_functions_under_the_same_version_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with store_at(tmp_path) as store:
+
+        def run(projection: TableProjection) -> ProjectionStatus:
+            caplog.clear()
+            with ProjectionRunner(store, [projection]) as runner:
+                runner.catch_up()
+                (status,) = runner.status()
+            return status
+
+        store.append("till-1", [Sold("lamp", 2)])
+        assert not (run(counting("n INT"))).is_mixed
+        assert not (run(counting("n INT"))).is_mixed
+        assert caplog.messages == []
+        store.append("till-1", [Sold("desk", 2)])
+        assert (run(counting("n INT", by=2))).is_mixed
+        (message,) = caplog.messages
+        assert message.startswith("projection counts version 1: its functions have changed")
+        assert (run(counting("n INT", by=2))).is_mixed, "its rows are still of two kinds"
+        assert caplog.messages == []
+        assert rows(store, "counts") == [("desk", 2), ("lamp", 1)]
+        runner = ProjectionRunner(store, [counting("n INT", by=2)])
+        runner.rebuild(counting_of(runner))
+        (status,) = runner.status()
+        runner.close()
+        assert (status.build, status.is_mixed) == (2, False)
+        assert rows(store, "counts") == [("desk", 2), ("lamp", 2)]
+
+
+def counting_of(runner: ProjectionRunner) -> TableProjection:
+    follower = runner._followers["counts"]
+    assert isinstance(follower, TableFollower)
+    return follower.projection
+
+
+def test_a_record_of_before_there_were_fingerprints_and_one_of_another_python(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with store_at(tmp_path) as store:
+        store.append("till-1", [Sold("lamp", 2)])
+        with ProjectionRunner(store, [counting("n INT")]) as runner:
+            runner.catch_up()
+        for code in ("", "cpython-27:0123"):
+            known = store.checkpoint("projection/counts@1.1")
+            assert known is not None
+            record = msgspec.json.decode(known.data)
+            record["code"] = code
+            with store.transaction() as transaction:
+                transaction.save_checkpoint(
+                    Checkpoint(known.name, known.position, msgspec.json.encode(record))
+                )
+            with ProjectionRunner(store, [counting("n INT", by=2)]) as runner:
+                runner.catch_up()
+                (status,) = runner.status()
+            assert not status.is_mixed
+        assert caplog.messages == []

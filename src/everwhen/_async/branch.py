@@ -92,6 +92,11 @@ class OwnLog:
         self._opening = FairLock()
         self._closed = False
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the branch was closed."""
+        return self._closed
+
     def check_open(self) -> None:
         """Raises `StoreClosedError` once the branch is closed."""
         if self._closed:
@@ -156,6 +161,11 @@ class BranchBackend(Backend):
         self.fork = fork
         self._closes_parent = closes_parent
         self._known: dict[str, StreamInfo | None] = {}
+
+    def __repr__(self) -> str:
+        return f"{self._parent!r}, branch={self._own.name!r}" + (
+            ", closed" if self._own.is_closed else ""
+        )
 
     @property
     def capabilities(self) -> Capabilities:

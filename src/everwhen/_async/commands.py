@@ -14,7 +14,7 @@ import msgspec
 
 from everwhen._async.repository import Repository
 from everwhen._async.seam import Lock, home, sleep
-from everwhen._async.store import Store
+from everwhen._async.store import Store, check_store
 from everwhen.aggregate import opened_for_changes
 from everwhen.commits import Commit, Write, given_id
 from everwhen.contract import Receipt
@@ -150,13 +150,13 @@ class CommandBus:
     ) -> None:
         if attempts < 1:
             raise DeclarationError(f"attempts={attempts}: a command is decided at least once")
-        unguarded = decisions.with_personal_data() if store._lacks_vault else []
+        unguarded = decisions.with_personal_data() if check_store(store)._lacks_vault else []
         if unguarded:
             raise DeclarationError(
                 f"command {unguarded[0]} has personal fields, and the store no vault to encrypt "
                 f"them by; open it with vault=Vault(…), or vault=PLAINTEXT"
             )
-        self.store = store
+        self.store = check_store(store)
         self.decisions = decisions
         self._attempts = attempts
         self._repositories: dict[int, Repository[Any]] = {}
@@ -168,6 +168,9 @@ class CommandBus:
         self._proceed: Proceed = self._handle
         for layer in reversed(middleware):
             self._proceed = _around(self._proceed, layer)
+
+    def __repr__(self) -> str:
+        return f"CommandBus({self.store!r}, {self.decisions!r})"
 
     async def send(
         self,
@@ -442,6 +445,15 @@ def _around(proceed: Proceed, layer: Middleware) -> Proceed:
         return await layer(envelope, proceed)
 
     return through
+
+
+def check_bus(given: object) -> CommandBus:
+    """The bus. Raises `DeclarationError` for anything else, and for one of the other flavour."""
+    if isinstance(given, CommandBus):
+        return given
+    if type(given).__name__ == "CommandBus":
+        check_store(getattr(given, "store", None))
+    raise DeclarationError(f"expected a CommandBus, got {given!r:.80}; give CommandBus(store, …)")
 
 
 def _pause(attempt: int) -> float:

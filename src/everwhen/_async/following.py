@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from everwhen._async.followers import Follower
 from everwhen._async.seam import Background, Lock, sleep
-from everwhen._async.store import Store
+from everwhen._async.store import Store, check_store
 from everwhen.commits import stored_query
 from everwhen.contract import Page
 from everwhen.errors import (
@@ -43,12 +43,24 @@ class Following:
             raise DeclarationError(
                 f"lease={lease!r}: use a number of seconds above 0, such as 5; a day at most"
             )
-        self.store = store
+        self.store = check_store(store)
         self._lease = lease
         self._lock = Lock()
         self._closed = False
         self._background: Background | None = None
         self._looked = 0.0
+
+    def __repr__(self) -> str:
+        state = "at rest" if self._background is None else "in the background"
+        shown = ", ".join(
+            f"{f.name} at {f.position:,}{' (halted)' if f.error else ''}" for f in self._all()
+        )
+        state = "closed" if self._closed else state
+        return f"<{type(self).__name__} on {self.store!r}, {state}: {shown}>"
+
+    def _all(self) -> Iterable[Follower]:
+        """Who follows, or has followed."""
+        return self._everyone()
 
     def _everyone(self) -> Sequence[Follower]:
         """Who follows."""

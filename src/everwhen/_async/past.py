@@ -11,7 +11,7 @@ import msgspec
 
 from everwhen._async.repository import Repository
 from everwhen._async.seam import Lock
-from everwhen._async.store import Store
+from everwhen._async.store import Store, check_store
 from everwhen.contract import Page, Snapshot
 from everwhen.engine import EngineTransaction
 from everwhen.errors import InvalidQueryError, ReadOnlyError, SnapshotError, StorageError
@@ -46,7 +46,7 @@ class Past(Generic[S]):
     """
 
     def __init__(self, store: Store, fold: Fold[S], of: Query | str, *, keep: bool) -> None:
-        self.store = store
+        self.store = check_store(store)
         self.fold = fold
         self.of = query_of(of)
         self.repository = Repository(store, fold)

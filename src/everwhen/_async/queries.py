@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from everwhen._async.repository import Repository
 from everwhen._async.runner import ProjectionRunner
 from everwhen._async.seam import sleep
-from everwhen._async.store import Store
+from everwhen._async.store import Store, check_store
 from everwhen.clock import Clock
 from everwhen.contract import Head
 from everwhen.decisions import StateOf
@@ -64,14 +64,17 @@ class QueryBus:
         middleware: Sequence[QueryMiddleware] = (),
         clock: Clock | None = None,
     ) -> None:
-        self.store = store
+        self.store = check_store(store)
         self.queries = queries
         self._runner = runner
-        self._clock = clock or store.clock
+        self._clock = clock or self.store.clock
         self._live: dict[str, Build] = {}
         self._proceed: ProceedQuery = self._answer
         for layer in reversed(middleware):
             self._proceed = _around(self._proceed, layer)
+
+    def __repr__(self) -> str:
+        return f"QueryBus({self.store!r}, {self.queries!r})"
 
     async def ask(
         self,

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from everwhen._async.store import Store
+from everwhen._async.store import Store, check_store
 from everwhen.contract import Snapshot
 from everwhen.engine import EngineTransaction
 from everwhen.errors import DeclarationError, SnapshotError, StorageError
@@ -62,10 +62,13 @@ class Repository(Generic[S]):
     ) -> None:
         if not isinstance(fold, Fold):
             raise DeclarationError(f"{fold!r} is no fold; give a Fold")
-        self.store = store
+        self.store = check_store(store)
         self.fold = fold
         self.strategy = check_strategy(strategy)
         self.retention = retention
+
+    def __repr__(self) -> str:
+        return f"Repository({self.store!r}, {self.fold!r})"
 
     @property
     def _known(self) -> Collection[type[Any]]:

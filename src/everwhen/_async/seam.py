@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, ClassVar, Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from everwhen.contract import EncodedCommit, Outcome
 from everwhen.engine import Blocking, Engine
@@ -38,6 +38,10 @@ class Closable(Protocol):
 S = TypeVar("S", bound=Closable)
 
 FLAVOUR: Final = "async"
+OF_THE_OTHER_FLAVOUR: Final = (
+    "this is of everwhen.aio, and the store isn't; open the store with everwhen.aio.open_store, or "
+    "import everything from everwhen"
+)
 Lock: TypeAlias = asyncio.Lock
 sleep = asyncio.sleep
 
@@ -228,6 +232,12 @@ Cancelled: TypeAlias = asyncio.CancelledError
 """What breaks off a call that waits."""
 
 
+_NOT_AWAITED: Final = (
+    "the store is only being opened; await it first: store = await open_store(…), or "
+    "async with open_store(…) as store"
+)
+
+
 class Opening(Generic[S]):
     """An opening store: await it, or enter it with ``async with``."""
 
@@ -237,6 +247,16 @@ class Opening(Generic[S]):
 
     def __await__(self) -> Generator[Any, None, S]:
         return self._opening.__await__()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{name}: {_NOT_AWAITED}")
+
+    def __enter__(self) -> NoReturn:
+        self._opening.close()
+        raise TypeError(_NOT_AWAITED)
+
+    def __exit__(self, *failure: object) -> None:
+        """Never entered."""
 
     async def __aenter__(self) -> S:
         self._store = await self._opening

@@ -80,6 +80,9 @@ class TimeMachine(Generic[S]):
         self.fold = fold
         self.of = self._past.of
 
+    def __repr__(self) -> str:
+        return f"TimeMachine({self.store!r}, {self.fold!r}, of {self._past.subject!r})"
+
     async def prepare(self, progress: Progress | None = None) -> None:
         """Leave waypoints all along history, so that every later journey is short.
 

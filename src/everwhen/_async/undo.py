@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from everwhen._async.store import Store
+from everwhen._async.store import Store, check_store
 from everwhen._async.undo_plans import Planning
 from everwhen.commits import Write
 from everwhen.compensation import Compensations
@@ -41,9 +41,12 @@ class Undo:
     ) -> None:
         if not isinstance(compensations, Compensations):
             raise DeclarationError(f"{compensations!r}: give Compensations")
-        self.store = store
+        self.store = check_store(store)
         self.compensations = compensations
         self.max_events = max_events
+
+    def __repr__(self) -> str:
+        return f"Undo({self.store!r})"
 
     async def plan(
         self,

@@ -144,5 +144,5 @@ def _after(fold: Any, state: Any, events: Sequence[RecordedEvent[Any]]) -> Any:
     try:
         return fold._after(state, events)
     except Exception as error:
-        error.add_note(f"in an altered history, fold {fold.name!r}, at {events[0]!r}")
+        error.add_note("in an altered history")
         raise

@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from everwhen._sync.seam import Cancelled, aside, sleep
-from everwhen._sync.store import Store
+from everwhen._sync.store import Store, check_store
 from everwhen.audit_exports import AuditForm, head_of, line_of
 from everwhen.audit_fallback import AuditFallback, FallbackState
 from everwhen.audit_filters import (
@@ -111,7 +111,7 @@ class AuditLog:
         pause: float = 0.05,
         reads: bool = False,
     ) -> None:
-        if AuditEntry not in store.event_types.current():
+        if AuditEntry not in check_store(store).event_types.current():
             raise DeclarationError(
                 "the store doesn't know audit entries; open it with events=[…, AuditEntry]"
             )

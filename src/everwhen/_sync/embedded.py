@@ -56,6 +56,11 @@ class EmbeddedBackend(Backend):
         self._closed = False
         self._head_since: tuple[tuple[int, int], int] = (-1, -1), 0
 
+    def __repr__(self) -> str:
+        return repr(str(getattr(self._engine, "path", "memory:"))) + (
+            ", closed" if self._closed else ""
+        )
+
     @property
     def capabilities(self) -> Capabilities:
         return self._engine.capabilities

@@ -11,7 +11,7 @@ from everwhen._sync.past import Past, Progress
 from everwhen._sync.seam import Lock
 from everwhen.contract import from_micros
 from everwhen.expressions import sooner
-from everwhen.reading import PAGE_EVENTS, foldable_page
+from everwhen.reading import PAGE_EVENTS, Places, foldable_page
 from everwhen.snapshots import Place
 from everwhen.spans import PartHistory, Span, Watched, next_stop, stops_of
 from everwhen.tracking import EVERYTHING_READ, Condition, Read, Reads, holds, reads_of
@@ -190,11 +190,11 @@ class Finder(Generic[S]):
             while done < len(events):
                 began, first = time.perf_counter(), done
                 done += size
-                piece = events[first:done]
-                state, index = fold._until(state, piece, 0, noticed)
+                piece, where = events[first:done], place.words(first)
+                state, index = fold._until(state, piece, 0, noticed, where)
                 while index < len(piece):
                     yield state, place(first + index)
-                    state, index = fold._until(state, piece, index + 1, noticed)
+                    state, index = fold._until(state, piece, index + 1, noticed, where)
                 if progress is not None and done < len(events):
                     progress(place(done - 1).position, last)
                 size = _next_size(size, time.perf_counter() - began)
@@ -231,7 +231,7 @@ class Finder(Generic[S]):
             for events, place, reached in self._pages(start, until):
                 if any(span.is_busy for span in spans):
                     return
-                state, found = self._past.fold._seen(state, events, looks, seen)
+                state, found = self._past.fold._seen(state, events, looks, seen, place.words(0))
                 for index, number, value in found:
                     spans[number].note(place(index).position, value)
                 for span in spans:
@@ -249,9 +249,7 @@ class Finder(Generic[S]):
             self._erasures = self._past.store._erasures
             self._parts.clear()
 
-    def _pages(
-        self, start: int, last: int
-    ) -> Iterator[tuple[list[Any], Callable[[int], Place], int]]:
+    def _pages(self, start: int, last: int) -> Iterator[tuple[list[Any], Places, int]]:
         """The events in ``(start, last]`` as folds take them, and how far each page reaches."""
         past, codec = self._past, self._past.store._codec
         while start < last:

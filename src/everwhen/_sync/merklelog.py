@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from everwhen._sync.seam import Background, Calls, Lock, wait_for_news
-from everwhen._sync.store import Store
+from everwhen._sync.store import Store, check_store
 from everwhen.contract import to_micros
 from everwhen.engine import EngineView
 from everwhen.errors import EverwhenError, MerkleLogError, StorageError, TamperedError
@@ -54,7 +54,7 @@ class MerkleLog:
         max_delay: timedelta = timedelta(seconds=1),
         witnesses: Sequence[Cosigner] = (),
     ) -> None:
-        self._store = store
+        self._store = check_store(store)
         self.tiles = TileFolder(tiles) if isinstance(tiles, str | os.PathLike) else tiles
         self._signer = signer
         self._key = Verifier.parse(key) if isinstance(key, str) else key

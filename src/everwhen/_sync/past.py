@@ -12,7 +12,7 @@ import msgspec
 
 from everwhen._sync.repository import Repository
 from everwhen._sync.seam import Lock
-from everwhen._sync.store import Store
+from everwhen._sync.store import Store, check_store
 from everwhen.contract import Page, Snapshot
 from everwhen.engine import EngineTransaction
 from everwhen.errors import InvalidQueryError, ReadOnlyError, SnapshotError, StorageError
@@ -47,7 +47,7 @@ class Past(Generic[S]):
     """
 
     def __init__(self, store: Store, fold: Fold[S], of: Query | str, *, keep: bool) -> None:
-        self.store = store
+        self.store = check_store(store)
         self.fold = fold
         self.of = query_of(of)
         self.repository = Repository(store, fold)

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from everwhen._sync.repository import Repository
 from everwhen._sync.runner import ProjectionRunner
 from everwhen._sync.seam import sleep
-from everwhen._sync.store import Store
+from everwhen._sync.store import Store, check_store
 from everwhen.clock import Clock
 from everwhen.contract import Head
 from everwhen.decisions import StateOf
@@ -65,14 +65,17 @@ class QueryBus:
         middleware: Sequence[QueryMiddleware] = (),
         clock: Clock | None = None,
     ) -> None:
-        self.store = store
+        self.store = check_store(store)
         self.queries = queries
         self._runner = runner
-        self._clock = clock or store.clock
+        self._clock = clock or self.store.clock
         self._live: dict[str, Build] = {}
         self._proceed: ProceedQuery = self._answer
         for layer in reversed(middleware):
             self._proceed = _around(self._proceed, layer)
+
+    def __repr__(self) -> str:
+        return f"QueryBus({self.store!r}, {self.queries!r})"
 
     def ask(
         self,

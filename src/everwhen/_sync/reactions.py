@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from everwhen._sync.commands import CommandBus
+from everwhen._sync.commands import CommandBus, check_bus
 from everwhen._sync.followers import Follower, LeasedFollower, Moved
 from everwhen._sync.following import Following
 from everwhen._sync.repository import Repository
@@ -140,10 +140,14 @@ class ReactionFollower(LeasedFollower):
         if reacting is None:
             return
         states = [self._state(state, event) for state in reacting.states]
-        answers = reacting.react(event, *states)
+        try:
+            answers = reacting.react(event, *states)
+        except Exception as error:
+            error.add_note(f"in reaction {self.name!r}, at {event._where}")
+            raise
         changes: list[SetTimer | Cancel] = []
         metadata = event.metadata
-        for index, answer in enumerate(() if answers is None else answers):
+        for index, answer in enumerate(self.reaction.answers(answers, event)):
             if isinstance(answer, Cancel):
                 check_text(answer.key, "timer key", DeclarationError)
                 changes.append(answer)
@@ -309,7 +313,7 @@ class ReactionRunner(Following):
         clock: Clock | None = None,
         on_branches: bool = False,
     ) -> None:
-        super().__init__(bus.store, lease)
+        super().__init__(check_bus(bus).store, lease)
         if bus.store.branch_info is not None and not on_branches:
             raise BranchError(
                 bus.store.name,

@@ -113,6 +113,9 @@ class ProjectionRunner(Following):
         mine = live.get(follower.projection.version)
         return 0 if mine is None else mine.position
 
+    def _all(self) -> Iterable[Follower]:
+        return self._followers.values()
+
     def _everyone(self) -> Sequence[Follower]:
         return [f for f in self._followers.values() if f not in self._attached] + [*self._beside]
 

@@ -21,6 +21,10 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 FLAVOUR: Final = "sync"
+OF_THE_OTHER_FLAVOUR: Final = (
+    "the store is of everwhen.aio, and this isn't; import this from everwhen.aio too, or open the "
+    "store with everwhen.open_store"
+)
 Lock = threading.Lock
 sleep = time.sleep
 

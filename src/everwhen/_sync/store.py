@@ -18,7 +18,7 @@ from everwhen._sync.backend import Backend, Transaction
 from everwhen._sync.branches import Branches
 from everwhen._sync.embedded import EmbeddedBackend
 from everwhen._sync.erasing import carry_out
-from everwhen._sync.seam import aside, opens
+from everwhen._sync.seam import OF_THE_OTHER_FLAVOUR, aside, opens
 from everwhen._sync.subscription import Subscription
 from everwhen.backups import BackupReport, BackupTask, Told, check_apart, destination
 from everwhen.branching import MAIN, BranchInfo, base_of
@@ -141,6 +141,20 @@ def _check_vault(types: EventTypes, vault: Vault | Plaintext | None) -> None:
         raise DeclarationError(f"vault={vault!r}: give a Vault, or PLAINTEXT")
 
 
+def check_store(given: object) -> Store:
+    """The store. Raises `DeclarationError` for anything else, and for one of the other flavour."""
+    if isinstance(given, Store):
+        return given
+    name = type(given).__name__
+    if name == "Opening":
+        why = "the store is only being opened; await it first: store = await open_store(…)"
+    elif name == "Store":
+        why = OF_THE_OTHER_FLAVOUR
+    else:
+        why = f"expected a store, got {given!r:.80}; open one with open_store(…)"
+    raise DeclarationError(why)
+
+
 class Store:
     """An event store over any backend. Safe to share between threads and tasks.
 
@@ -168,6 +182,9 @@ class Store:
         self._branch: BranchInfo | None = None
         self._leases = LeaseWatch()
         self.clock = clock
+
+    def __repr__(self) -> str:
+        return f"Store({self._backend!r})"
 
     @property
     def capabilities(self) -> Capabilities:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
@@ -16,6 +17,7 @@ from everwhen.commits import stored_query
 from everwhen.contract import Checkpoint, Page, from_micros
 from everwhen.engine import EngineTransaction, EngineView
 from everwhen.errors import InlineError, StatementError, StorageError
+from everwhen.fingerprints import has_changed
 from everwhen.projections import (
     RECORDS,
     Build,
@@ -25,6 +27,7 @@ from everwhen.projections import (
     Tables,
     builds_of,
     check_names,
+    check_schema,
     create_tables,
     kept,
     parked_checkpoint,
@@ -36,6 +39,7 @@ from everwhen.projections import (
 from everwhen.reading import by_position, events_of_page
 from everwhen.recorded import RecordedEvent
 
+_LOG: Final = logging.getLogger("everwhen")
 _PAGE_INLINE: Final = 2_000
 _UNKEPT: Final = 10_000
 
@@ -80,7 +84,8 @@ class TableFollower(LeasedFollower):
 
         One that readers don't see yet is left where somebody has been forgotten since.
 
-        Raises `DeclarationError` for a table name that is taken.
+        Raises `DeclarationError` for a table name that is taken, and for tables that don't have
+        the columns that are declared.
         """
         checkpoints = self._store.checkpoints()
         builds = builds_of(checkpoints, self.name)
@@ -110,8 +115,27 @@ class TableFollower(LeasedFollower):
 
     def _create(self, transaction: EngineTransaction) -> None:
         create_tables(transaction, self.projection, self._build)
-        self._record = Record(self.projection.tables, erasures=self._store._erasures)
+        erasures, code = self._store._erasures, self.projection.code
+        self._record = Record(self.projection.tables, erasures=erasures, code=code)
         self.position = self._kept = 0
+
+    def _begin(self, transaction: EngineTransaction) -> bool:
+        if transaction.checkpoint(self._build.record) is not None:
+            check_schema(transaction, self.projection, self._build)
+        if not super()._begin(transaction):
+            return False
+        before, code = self._record.code, self.projection.code
+        if before != code:
+            changed = has_changed(before, code)
+            if changed:
+                _LOG.warning(
+                    "projection %s version %d: its functions have changed since they last worked "
+                    "on its rows; if they do something else now, raise its version, or rebuild it",
+                    self.name,
+                    self.projection.version,
+                )
+            self._keep(transaction, code=code, is_mixed=self._record.is_mixed or changed)
+        return True
 
     def take(self, page: Page) -> None:
         self._look_at_erasures()

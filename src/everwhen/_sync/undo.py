@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from everwhen._sync.store import Store
+from everwhen._sync.store import Store, check_store
 from everwhen._sync.undo_plans import Planning
 from everwhen.commits import Write
 from everwhen.compensation import Compensations
@@ -42,9 +42,12 @@ class Undo:
     ) -> None:
         if not isinstance(compensations, Compensations):
             raise DeclarationError(f"{compensations!r}: give Compensations")
-        self.store = store
+        self.store = check_store(store)
         self.compensations = compensations
         self.max_events = max_events
+
+    def __repr__(self) -> str:
+        return f"Undo({self.store!r})"
 
     def plan(
         self,

@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -31,11 +31,13 @@ from everwhen.backends.sqlite_file import (
     Immutable,
     check_room,
     is_outdated,
+    judged,
     limited,
     make_folder,
     open_connection,
     patience,
     prepare,
+    reached,
     remove,
     too_large,
     translated,
@@ -63,6 +65,17 @@ from everwhen.backends.sqlite_plan import (
     rows_in,
     rows_to_judge,
     searchable,
+)
+from everwhen.backends.sqlite_rows import (
+    check_rows,
+    checkpoint_of,
+    counter,
+    moment,
+    number,
+    slice_of,
+    snapshot_of,
+    stream_of,
+    text,
 )
 from everwhen.backends.sqlite_watch import Watch
 from everwhen.backups import BackupReport, BackupTask, Told
@@ -179,7 +192,7 @@ class SqliteEngine:
             raise StorageError(f"{self.path}: no such file; check the path")
         self._real = real = self.path.resolve()
         check_no_stray_log(real)
-        with translated(self.path), opening(real):
+        with reached(self.path), opening(real):
             first = self._first()
             self._guard = hold(real, keeps_locks=_keeps_locks(first))
         self._holds = [] if self._guard is None else [self._guard]
@@ -280,7 +293,7 @@ class SqliteEngine:
         token = object()
         try:
             self._inside.enter(token)
-            with translated(self.path), self._reader() as connection:
+            with judged(self.path), self._reader() as connection:
                 yield connection
         finally:
             self._inside.leave(token)
@@ -300,8 +313,6 @@ class SqliteEngine:
                 raise _ChangedError(self.path) from error
             if damage is not None:
                 raise damage from error
-            if isinstance(error, TypeError | ValueError | OverflowError):
-                raise apsw.CorruptError(f"a stored value makes no sense: {error}") from error
             raise
         except BaseException:
             connection.close(True)
@@ -372,22 +383,28 @@ class SqliteEngine:
         names: dict[int, str],
     ) -> Page:
         reaches = Matcher(query).reaches
+        rows: list[Row] = []
         slices: list[StoredSlice] = []
         size = volume = 0
         for looked_at, row in enumerate(rows_to_judge(connection, query, window), 1):
             position, stream, version, count, moment, commit_id, index, metadata, body = row
             if position > window.last:
                 continue  # a stream's rows are found by version, and it has grown since we looked
+            if position <= window.after:
+                raise apsw.CorruptError(f"the row at position {position} is out of order")
             name = names.get(stream) or _name(connection, stream, names)
             stored = StoredSlice(
                 position, name, version, count, moment, commit_id, index, metadata, body
             )
             if reaches(stored):
+                rows.append(row)
                 slices.append(stored)
                 size += count
                 volume += len(body)
             if size >= events or volume >= _PAGE_BYTES or looked_at >= _LOOKED_AT:
+                check_rows(rows, window)
                 return Page(slices, position - count + 1 if window.reverse else position, end=False)
+        check_rows(rows, window)
         return Page(slices, window.last, end=True)
 
     @_again
@@ -401,7 +418,9 @@ class SqliteEngine:
             found = connection.execute(
                 "SELECT position, recorded_at FROM slices ORDER BY position DESC LIMIT 1"
             ).get
-        return Head(0, None) if found is None else Head(found[0], from_micros(found[1]))
+            if found is None:
+                return Head(0, None)
+            return Head(number(found[0]), from_micros(number(found[1])))
 
     @_again
     def position_at(self, recorded_at: int) -> int:
@@ -447,7 +466,7 @@ class SqliteEngine:
     def checkpoints(self) -> list[Checkpoint]:
         with self._reading() as connection:
             rows = connection.execute("SELECT name, position, data FROM checkpoints ORDER BY name")
-            return [Checkpoint(*row) for row in rows]
+            return list(map(checkpoint_of, rows))
 
     @_again
     def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
@@ -458,7 +477,7 @@ class SqliteEngine:
                 "WHERE subject = ? AND position <= ? ORDER BY position DESC LIMIT ?",
                 bounds,
             )
-            return [Snapshot(*row) for row in rows]
+            return list(map(snapshot_of, rows))
 
     # Other logs beside it, each in a file of its own
 
@@ -561,7 +580,7 @@ class SqliteEngine:
         token = object()
         try:
             self._inside.enter(token)
-            with translated(self.path):
+            with judged(self.path):
                 yield from self._problems()
         finally:
             self._inside.leave(token)
@@ -722,8 +741,7 @@ def _streams(
         " (SELECT max(version) FROM slices WHERE stream = stream.id) ORDER BY name",
         bounds,
     )
-    for name, version, position, recorded_at in rows:
-        yield StreamInfo(name, version, position, from_micros(recorded_at))
+    return map(stream_of, rows)
 
 
 def _keeps_locks(connection: apsw.Connection) -> bool:
@@ -735,7 +753,7 @@ def _checkpoint(connection: apsw.Connection, name: str) -> Checkpoint | None:
     row = connection.execute(
         "SELECT name, position, data FROM checkpoints WHERE name = ?", (searchable(name),)
     ).get
-    return None if row is None else Checkpoint(*row)
+    return None if row is None else checkpoint_of(row)
 
 
 _STEPS: Final = 100_000
@@ -785,6 +803,7 @@ def _page_of_all(
         volume += len(row[8])
         if size >= events or volume >= _PAGE_BYTES:
             break
+    check_rows(rows, window)
     known = _names_of(connection, {row[1] for row in rows}, names)
     slices = [
         StoredSlice(position, known[stream], version, count, moment, commit_id, index, own, body)
@@ -813,6 +832,7 @@ def _names_of(
             "SELECT id, name FROM streams WHERE id >= ? AND id <= ?",
             (unknown[0], unknown[near - 1]),
         ).fetchall()
+        found = [(stream, text(name)) for stream, name in found]
         known.update(found)
         names.update(found)
         for stream in unknown[:near]:
@@ -825,9 +845,15 @@ def _names_of(
 def _name(connection: apsw.Connection, stream: int, names: dict[int, str]) -> str:
     if len(names) >= _REMEMBERED:
         names.clear()
+    names[stream] = name = _name_of(connection, stream)
+    return name
+
+
+def _name_of(connection: apsw.Connection, stream: int) -> str:
     name = connection.execute("SELECT name FROM streams WHERE id = ?", (stream,)).get
-    names[stream] = name
-    return str(name)
+    if name is None:
+        raise apsw.CorruptError(f"stream {stream!r} has no name")
+    return text(name)
 
 
 class _SqliteView:
@@ -848,18 +874,25 @@ class _SqliteView:
             raise self._engine._explained(error, sql) from error
 
     def checkpoint(self, name: str) -> Checkpoint | None:
-        return _checkpoint(self._connection, name)
+        with self._judged():
+            return _checkpoint(self._connection, name)
 
     def checkpoints(self, prefix: str) -> list[Checkpoint]:
-        rows = self._connection.execute(
-            "SELECT name, position, data FROM checkpoints WHERE substr(name, 1, ?) = ?"
-            " ORDER BY name",
-            (len(prefix), searchable(prefix)),
-        )
-        return [Checkpoint(*row) for row in rows]
+        with self._judged():
+            rows = self._connection.execute(
+                "SELECT name, position, data FROM checkpoints WHERE substr(name, 1, ?) = ?"
+                " ORDER BY name",
+                (len(prefix), searchable(prefix)),
+            )
+            return list(map(checkpoint_of, rows))
 
     def read(self, query: Query, events: int) -> Page:
-        return self._engine.page(self._connection, query, events, self._names)
+        with self._judged():
+            return self._engine.page(self._connection, query, events, self._names)
+
+    def _judged(self) -> AbstractContextManager[None]:
+        """Each call for itself: its user may handle what it raises, inside the transaction."""
+        return judged(self._engine.path)
 
 
 class _SqliteTransaction(_SqliteView):
@@ -870,19 +903,16 @@ class _SqliteTransaction(_SqliteView):
         self._names = {}  # it sees streams that may be rolled back
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        self._connection.execute(
+        self._run(
             "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)",
             (checkpoint.name, checkpoint.position, checkpoint.data),
         )
 
     def delete_checkpoint(self, name: str) -> None:
-        self._connection.execute(
-            "DELETE FROM checkpoints WHERE name = ?",
-            (searchable(name),),
-        )
+        self._run("DELETE FROM checkpoints WHERE name = ?", (searchable(name),))
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
-        self._connection.execute(
+        self._run(
             "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)",
             (
                 snapshot.subject,
@@ -895,12 +925,15 @@ class _SqliteTransaction(_SqliteView):
 
     def delete_snapshots(self, subject: str, positions: Sequence[int] | None = None) -> None:
         if positions is None:
-            self._connection.execute("DELETE FROM snapshots WHERE subject = ?", (subject,))
-        else:
-            self._connection.executemany(
-                "DELETE FROM snapshots WHERE subject = ? AND position = ?",
-                [(subject, position) for position in positions],
+            self._run("DELETE FROM snapshots WHERE subject = ?", (subject,))
+        for position in positions or ():
+            self._run(
+                "DELETE FROM snapshots WHERE subject = ? AND position = ?", (subject, position)
             )
+
+    def _run(self, sql: str, bounds: tuple[Any, ...]) -> None:
+        with translated(self._engine.path):
+            self._connection.execute(sql, bounds)
 
 
 def _stored_commit(connection: apsw.Connection, commit_id: bytes) -> list[StoredSlice]:
@@ -920,19 +953,7 @@ def _stored_commit(connection: apsw.Connection, commit_id: bytes) -> list[Stored
 
 
 def _named(connection: apsw.Connection, row: Row) -> StoredSlice:
-    name = connection.execute("SELECT name FROM streams WHERE id = ?", (row[1],)).get
-    if name is None:
-        raise apsw.CorruptError(f"stream {row[1]!r} has no name")
-    for number in row[2:5]:
-        _number(number)
-    return StoredSlice(row[0], name, *row[2:])
-
-
-def _number(stored: object) -> int:
-    """The stored number; in a damaged file something else may have its place."""
-    if type(stored) is not int:
-        raise apsw.CorruptError(f"{stored!r:.40} is stored where a number belongs")
-    return stored
+    return slice_of(row, _name_of(connection, row[1]))
 
 
 class _Stream:
@@ -1183,9 +1204,9 @@ class _Writer:
         get = self.connection.execute
         newest = get("SELECT position, recorded_at FROM slices ORDER BY position DESC LIMIT 1").get
         if newest is not None:
-            self._position, self._recorded_at = map(_number, newest)
-        self._last_stream = _number(get("SELECT max(id) FROM streams").get or 0)
-        self._last_term = _number(get("SELECT max(id) FROM terms").get or 0)
+            self._position, self._recorded_at = counter(newest[0]), moment(newest[1])
+        self._last_stream = counter(get("SELECT max(id) FROM streams").get or 0)
+        self._last_term = counter(get("SELECT max(id) FROM terms").get or 0)
 
     def _stage(self, commit: EncodedCommit, staged: _Staged) -> Receipt:
         """Judge the commit as if all before it were written, and line its rows up."""
@@ -1297,7 +1318,7 @@ class _Writer:
                 (name,),
             ).get
             if row is not None:
-                stream = self._streams[name] = _Stream(row[0], name, _number(row[1]))
+                stream = self._streams[name] = _Stream(row[0], name, counter(row[1]))
         return stream
 
     def _new_stream(self, name: str, staged: _Staged) -> _Stream:

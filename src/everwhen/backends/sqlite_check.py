@@ -56,6 +56,12 @@ def structural_problems(connection: apsw.Connection) -> Iterator[Problem]:
 def _walk(connection: apsw.Connection) -> Iterator[Problem]:
     checking = SliceCheck()
     for at, stream, *rest in connection.execute(_SLICES):
+        version, count, moment, commit_id, first_index, metadata, body = rest
+        kinds = {*map(type, (version, count, moment, first_index))}, type(stream or "")
+        blobs = {type(commit_id), type(body), type(b"" if metadata is None else metadata)}
+        if (*kinds, blobs) != ({int}, str, {bytes}):
+            yield Problem(f"position {at}", "something of another kind stands in its row")
+            continue
         name = stream or ""
         yield from checking.problems(StoredSlice(at, name, *rest))
         if stream is None:

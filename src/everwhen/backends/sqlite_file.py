@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import apsw
+import msgspec
 
 from everwhen.backends.sqlite_schema import SchemaDifference, schema_differences
 from everwhen.contract import MAX_STORED_BYTES
@@ -59,6 +60,42 @@ def translated(path: Path) -> Iterator[None]:
         raise translation(error, path) from error
 
 
+@contextmanager
+def reached(path: Path) -> Iterator[None]:
+    """The same, and the system's errors too: not for around other people's code."""
+    with translated(path):
+        try:
+            yield
+        except PermissionError as error:
+            raise _read_only(path, _words_of(error)) from error
+        except OSError as error:
+            raise StorageError(f"{path}: the system reports {_words_of(error)}") from error
+
+
+@contextmanager
+def judged(path: Path) -> Iterator[None]:
+    """The same around what only works with stored values: they are at fault for what else fails."""
+    with reached(path):
+        try:
+            yield
+        except _NONSENSE as error:
+            raise _corrupt(path, f"a stored value makes no sense: {error}") from error
+
+
+_NONSENSE: Final = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    msgspec.MsgspecError,
+)
+
+
+def _words_of(error: OSError) -> str:
+    return f"{error.strerror or error}" + (f" at {error.filename}" if error.filename else "")
+
+
 def translation(error: apsw.Error, path: Path) -> EverwhenError:
     """SQLite's error as one of ours, naming the file and the mend."""
     match error:
@@ -82,7 +119,8 @@ def translation(error: apsw.Error, path: Path) -> EverwhenError:
             if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
                 return _read_only(path, "its folder can't be written to")
             return StorageError(
-                f"{path}: can't be opened ({error}); check that the folder exists and may be used"
+                f"{path}: can't be opened ({error}); check that the folder exists and may be used, "
+                f"and that this process has not too many files open (ulimit -n)"
             )
         case _:
             return StorageError(f"{path}: SQLite reports {type(error).__name__}: {error}")

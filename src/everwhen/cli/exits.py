@@ -6,6 +6,7 @@
     65   the data is wrong: malformed input, events that don't fit their classes, or a proof,
          checkpoint or policy that can't be taken
     66   there is no such store, key or vault, the key is a wrong one, or the file is something else
+    70   a program failed: your own code that you named, or Everwhen's, which is worth a report
     73   the file to write exists already, and --overwrite wasn't given; or a
          backup can't be made there
     74   the medium failed: damaged, full, unreadable
@@ -21,6 +22,8 @@ from __future__ import annotations
 import errno
 import sys
 from typing import Final
+
+import msgspec
 
 from everwhen.cli.terminal import make_way
 from everwhen.errors import (
@@ -45,6 +48,7 @@ from everwhen.errors import (
     WrongKeyError,
 )
 from everwhen.exchange import ExchangeFileError, ImportFormatError, OutputExistsError
+from everwhen.failures import raised_at
 from everwhen_verify.errors import VerifyError
 
 OK: Final = 0
@@ -52,6 +56,7 @@ NO: Final = 1
 USAGE: Final = 2
 BAD_DATA: Final = 65
 NO_INPUT: Final = 66
+FAULT: Final = 70
 EXISTS: Final = 73
 MEDIUM: Final = 74
 BUSY: Final = 75
@@ -86,7 +91,13 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (FileNotFoundError, NO_INPUT),
     (PermissionError, NOT_ALLOWED),
     (OSError, MEDIUM),
+    (UnicodeError, BAD_DATA),
+    (msgspec.MsgspecError, BAD_DATA),
+    (MemoryError, MEDIUM),
 )
+
+TRACEBACK: Final = "EVERWHEN_TRACEBACK"
+"""The environment variable that asks for tracebacks."""
 
 
 _BY_ERRNO: Final = {
@@ -104,8 +115,8 @@ class Stop(Exception):  # noqa: N818 - it ends the command, which is not always 
         self.code = code
 
 
-def code_of(error: BaseException) -> int | None:
-    """The exit code for an error that users may meet; None for a fault in the program."""
+def code_of(error: BaseException) -> int:
+    """The exit code for an error."""
     if isinstance(error, Stop):
         return error.code
     system = error if isinstance(error, OSError) else error.__cause__
@@ -118,7 +129,7 @@ def code_of(error: BaseException) -> int | None:
     cause = error.__cause__ if isinstance(error, ExchangeFileError) else error
     if isinstance(cause, OSError) and cause.errno in _DENIED:
         return NOT_ALLOWED
-    return next((code for kind, code in _CODES if isinstance(error, kind)), None)
+    return next((code for kind, code in _CODES if isinstance(error, kind)), FAULT)
 
 
 def say(message: str) -> None:
@@ -135,4 +146,18 @@ def described(error: BaseException) -> str:
     if isinstance(error, ExpressionError):
         place = "" if error.column is None else f"column {error.column} of "
         return f"{place}{error.text!r}: {error.reason}"
-    return str(error)
+    if isinstance(error, UnicodeError | msgspec.MsgspecError):
+        return f"that can't be read: {error}; check that it is the right file, and whole"
+    return str(error) or type(error).__name__
+
+
+def last_words(error: BaseException) -> str:
+    """What is said of an error that ends a command: that, its notes, and of a fault its place."""
+    noted = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    if code_of(error) != FAULT:
+        return f"{described(error)}{noted}"
+    mend = f"set {TRACEBACK}=1 to see all of it"
+    place, is_ours = raised_at(error)
+    if is_ours:
+        mend += "; that is a fault of Everwhen's, please report it"
+    return f"{type(error).__name__}: {error}{noted}{place}; {mend}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -29,7 +30,7 @@ from everwhen.cli import (
     undoing,
     witnessing,
 )
-from everwhen.cli.exits import INTERRUPTED, OK, USAGE, code_of, described, say
+from everwhen.cli.exits import INTERRUPTED, OK, TRACEBACK, USAGE, code_of, last_words, say
 from everwhen.cli.opening import give_vault
 from everwhen.cli.terminal import is_terminal
 
@@ -112,7 +113,7 @@ def _start(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code. Nothing but a fault of ours leaves a traceback."""
+    """Run one command and return its exit code. No error leaves a traceback, unless asked to."""
     code = _run(arguments)
     try:
         sys.stdout.flush()
@@ -133,13 +134,12 @@ def _run(arguments: Sequence[str]) -> int:
         return _misused(error)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception as error:
-        expected = code_of(error)
-        if expected is None:
-            raise
+    except Exception as error:  # noqa: BLE001 (the last boundary)
+        if os.environ.get(TRACEBACK):
+            traceback.print_exception(error)
         if not isinstance(error, BrokenPipeError):
-            say(described(error))
-        return expected
+            say(last_words(error))
+        return code_of(error)
     return result if isinstance(result, int) else OK
 
 

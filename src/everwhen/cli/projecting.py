@@ -37,8 +37,8 @@ def projections(
     HEARD is when its runner was last heard of. A build that readers don't see yet is 'building'.
 
     Columns in a pipe: name, kind, version, build, state, position, lag, rate, parked, skipped,
-    heard, error; with --parked: position, stream, type, parked at, error. Exit code 1 says that
-    one has halted, or that there is none of that name.
+    heard, error or notice; with --parked: position, stream, type, parked at, error. Exit code 1
+    says that one has halted, or that there is none of that name.
     """
     out = Output(json=json)
     with existing(store, branch=branch) as opened:

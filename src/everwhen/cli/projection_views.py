@@ -21,6 +21,12 @@ def _heard(status: ProjectionStatus) -> str:
     return utc(status.updated_at) if status.updated_at is not None else ""
 
 
+def _notice(status: ProjectionStatus) -> str:
+    if not status.is_mixed:
+        return ""
+    return "its functions have changed under this version: raise it, or rebuild"
+
+
 class StatusView:
     """Projections and reactions, and where they stand."""
 
@@ -56,7 +62,7 @@ class StatusView:
             str(status.parked),
             str(status.skipped),
             _heard(status),
-            status.error or "",
+            status.error or _notice(status),
         )
 
     def cells(self, status: ProjectionStatus) -> Sequence[Text]:
@@ -79,7 +85,7 @@ class StatusView:
             alarming(status.parked),
             alarming(status.skipped),
             looks.age_look(status.updated_at) if status.updated_at else Text(""),
-            Text(status.error or "", "red"),
+            Text(status.error or _notice(status), "red" if status.error else "yellow"),
         )
 
 

@@ -30,6 +30,7 @@ from everwhen.debugging.sketches import sketch
 from everwhen.debugging.typed import condition_of
 from everwhen.diff import Diff, diff
 from everwhen.errors import (
+    DeclarationError,
     DecodeError,
     EverwhenError,
     ExpressionError,
@@ -51,6 +52,7 @@ Writable: TypeAlias = Callable[[], AbstractContextManager[Store]]
 Progress: TypeAlias = Callable[[int], None]
 Which: TypeAlias = Literal["first", "last", "next", "previous"]
 
+_OF_FOLDS: Final = (FoldError, DecodeError, DeclarationError)
 _Reason: TypeAlias = Literal["entry", "step", "goto", "breakpoint", "exception", "start", "end"]
 _LOGGED: Final = 1_000
 _BRACES: Final = re.compile(r"\{([^{}]+)\}")
@@ -382,7 +384,7 @@ class Session:
 
     def _failed(self, until: int, error: Exception) -> Stop:
         """Be at the event that the fold can't take. Raises the error if it is not the fold's."""
-        if isinstance(error, EverwhenError) and not isinstance(error, FoldError | DecodeError):
+        if isinstance(error, EverwhenError) and not isinstance(error, _OF_FOLDS):
             raise error
         position = self._failing(min(until, self.head), error)
         self.position, self.error = position, error
