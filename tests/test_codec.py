@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.read_elsewhere import bytes_of
 
 from everwhen import (
     DecodeError,
@@ -287,7 +288,7 @@ def test_steps_are_undone_in_reverse(tmp_path: Any) -> None:
             Loose("another"),
         ]
         assert [e.data for e in opened.read(Query().tags("t"))] == [{"number": 1, "names": ["t"]}]
-    assert b"secret" not in path.read_bytes()
+    assert b"secret" not in bytes_of(path)
     with open_store(path, events=TYPES, steps=[Reversed()]) as wrong:
         for recorded in wrong.read():
             with pytest.raises(EverwhenError):

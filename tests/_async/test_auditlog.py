@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.read_elsewhere import bytes_of
 
 from everwhen import (
     PLAINTEXT,
@@ -634,7 +635,7 @@ async def test_an_export_is_lines() -> None:
 
 
 def _holding(folder: Path, secret: bytes) -> list[str]:
-    return [path.name for path in folder.iterdir() if secret in path.read_bytes()]
+    return [path.name for path in folder.iterdir() if secret in bytes_of(path)]
 
 
 async def test_a_forgotten_user_is_nowhere_in_the_clear(tmp_path: Path) -> None:

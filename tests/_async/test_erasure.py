@@ -17,6 +17,7 @@ from uuid import uuid4
 import apsw
 import msgspec
 import pytest
+from tests.read_elsewhere import bytes_of
 from tests.small_disks import fill, small_disk
 
 from everwhen import (
@@ -152,7 +153,7 @@ def _forms(text: str) -> list[bytes]:
 
 def _traces(folder: Path, *more: str) -> list[str]:
     """Where in the files, or in further texts, something is left of Ada."""
-    contents = {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    contents = {str(file): bytes_of(file) for file in folder.rglob("*") if file.is_file()}
     contents.update({f"text {n}": text.encode() for n, text in enumerate(more)})
     return [
         f"{where}: {form!r}"
