@@ -304,7 +304,10 @@ def test_what_an_import_passes_over_and_an_export_without_events_are_told(shell:
     for name in ("none.xes", "none.csv", "none.jsonl"):
         done = shell("export", "first.db", name, "--type", "Nothing")
         assert (done.code, done.fields["events"]) == (0, "0")
-        assert done.err == f"everwhen: no event matches, so {name} has none\n"
+        assert done.err == (
+            "everwhen: there is no event type 'Nothing' in this store\n"
+            f"everwhen: no event matches, so {name} has none\n"
+        )
     shell("append", "first.db", "order-1", "Paid", "{}")
     done = shell("export", "first.db", "two.xes")
     assert done.code == 2

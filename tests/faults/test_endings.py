@@ -213,7 +213,7 @@ def test_an_exception_rolls_a_transaction_back(path: Path) -> None:
             transaction.execute("UPDATE tally SET n = 77")
             transaction.save_checkpoint(Checkpoint("tally", 77))
             raise KeyError
-        with pytest.raises(StorageError, match="mend it"), store.transaction() as transaction:  # noqa: PT012  all of it
+        with pytest.raises(StorageError, match="fix it"), store.transaction() as transaction:  # noqa: PT012  all of it
             transaction.execute("UPDATE tally SET n = 78")
             transaction.execute("UPDATE nothing SET n = 78")
         store.append("a-1", entries("k", 1))
