@@ -185,6 +185,7 @@ class SqliteEngine:
         self.vfs = vfs
         self._process = os.getpid()
         self._closed = False
+        self._is_shut = False
         self._names: dict[int, str] = {}
         self._inside = Inside()
         self._transaction_by = 0
@@ -624,11 +625,12 @@ class SqliteEngine:
         try:
             self._writer.connection.close()
         finally:  # it is closed all the same
+            self._is_shut = True
             self._release()
 
     def _release(self) -> None:
-        """Give the guard back, when nobody reads any more; once."""
-        if not self._inside:
+        """Give the guard back, when all is closed and nobody reads any more; once."""
+        if self._is_shut and not self._inside:
             with contextlib.suppress(IndexError):
                 release(self._holds.pop())
 

@@ -28,7 +28,7 @@ _Row: TypeAlias = tuple[
     _Counted,
     _Counted,
     Annotated[int, msgspec.Meta(ge=_EARLIEST, le=_LATEST)],
-    Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)],
+    bytes,  # of another length it is a changed one, which whoever looks at commits names
     Annotated[int, msgspec.Meta(ge=0)],
     bytes | None,
     bytes,
