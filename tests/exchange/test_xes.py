@@ -10,6 +10,7 @@ import pytest
 from tests.exchange.stores import exported, imported
 
 from everwhen import InvalidQueryError, Query, Store, UnknownEvent, open_store
+from everwhen.contract import MAX_DEPTH
 from everwhen.exchange import ImportFormatError, Notice, Xes
 
 ROOT = (
@@ -286,7 +287,7 @@ def test_traces_and_events_are_named_by_whatever_type_their_name_has(tag: str) -
 @pytest.mark.parametrize("kind", ["lists", "objects"])
 def test_what_an_event_may_hold_comes_back_out_of_xes(kind: str, beside: str) -> None:
     deep: Any = 1
-    for _ in range(97):
+    for _ in range(MAX_DEPTH - 1):  # the data itself is a level
         deep = [deep] if kind == "lists" else {"in": deep}
     store = open_store("memory:")
     store.append("case-1", [UnknownEvent("Paid", {"deep": deep})])

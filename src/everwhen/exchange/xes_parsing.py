@@ -15,7 +15,7 @@ from typing import Any, Final
 from xml.parsers import expat
 
 from everwhen.codec import encode_json
-from everwhen.contract import MAX_NAME_BYTES
+from everwhen.contract import MAX_DEPTH, MAX_NAME_BYTES
 from everwhen.exchange.errors import DamagedInputError
 from everwhen.exchange.log_times import Untimed, time_of
 from everwhen.exchange.notices import Notice, Notices
@@ -35,8 +35,8 @@ LOG_TYPE: Final = "XesLog"
 TRACE_TYPE: Final = "XesTrace"
 EVENT_TYPE: Final = "event"
 
-_MAX_DEPTH: Final = 2 * 100 + 10
-"""Of open elements. Data may be nested 100 deep, a list takes two elements, and so the trace."""
+_MAX_DEPTH: Final = 2 * MAX_DEPTH + 10
+"""Of open elements: a level of an event's data takes at most two, and the event lies in others."""
 
 _MAX_TOKEN: Final = 20 << 20
 _MAX_ELEMENT: Final = 15 << 20
