@@ -28,6 +28,7 @@ import apsw
 from everwhen.backends.sqlite_backup import backed_up
 from everwhen.backends.sqlite_check import structural_problems
 from everwhen.backends.sqlite_file import (
+    OPENING_SECONDS,
     Immutable,
     check_room,
     is_outdated,
@@ -212,7 +213,8 @@ class SqliteEngine:
 
     def _first(self) -> apsw.Connection:
         """The connection that the store is opened with, once the file has been looked at."""
-        while True:
+        waits = patience(min(self.busy_timeout, OPENING_SECONDS))
+        for attempt in itertools.count():
             connection = self._connect(read_only=self._read_only)
             try:
                 prepare(
@@ -225,11 +227,13 @@ class SqliteEngine:
                 connection.pragma("user_version")  # from here on the files beside it are there
             except BaseException as error:
                 changed = isinstance(error, Exception) and is_outdated(connection)
+                passing = self._read_only and isinstance(error, apsw.ReadOnlyError)
                 connection.close()
-                if not changed:
+                if not changed and not (passing and waits(attempt)):
                     raise
             else:
                 return connection
+        raise AssertionError  # pragma: no cover (it counts for ever)
 
     def _connect(self, *, read_only: bool) -> apsw.Connection:
         return open_connection(
@@ -307,7 +311,8 @@ class SqliteEngine:
         try:
             yield connection
         except Exception as error:
-            outdated = is_outdated(connection)
+            # a connection that only reads writes nothing: a writer opens or closes the file
+            outdated = is_outdated(connection) or isinstance(error, apsw.ReadOnlyError)
             damage = too_large(connection, self.path, error)
             connection.close(True)
             if outdated:

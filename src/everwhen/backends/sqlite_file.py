@@ -158,10 +158,29 @@ def open_connection(
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     flags |= apsw.SQLITE_OPEN_NOMUTEX | apsw.SQLITE_OPEN_URI
     name = path.resolve().as_uri()
+    if not read_only:
+        connection = apsw.Connection(name, flags, vfs)
+        connection.set_busy_handler(patience(busy_timeout))
+        return connection
+    waits = patience(min(busy_timeout, OPENING_SECONDS))
+    for attempt in itertools.count():
+        try:
+            return _reading_connection(path, name, flags, busy_timeout, vfs)
+        except (apsw.CantOpenError, apsw.ReadOnlyError):
+            if not _beside(path.resolve(), "-wal").exists() or not waits(attempt):
+                raise
+    raise AssertionError  # pragma: no cover (it counts for ever)
+
+
+OPENING_SECONDS: Final = 1.0
+"""How long a writer that opens or closes the file may leave a log there that can't be read yet."""
+
+
+def _reading_connection(
+    path: Path, name: str, flags: int, busy_timeout: float, vfs: str | None
+) -> apsw.Connection:
     connection = apsw.Connection(name, flags, vfs)
     connection.set_busy_handler(patience(busy_timeout))
-    if not read_only:
-        return connection
     try:
         connection.pragma("schema_version")
     except (apsw.CantOpenError, apsw.IOError, apsw.FullError, apsw.ReadOnlyError):
