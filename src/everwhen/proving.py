@@ -7,7 +7,7 @@ from typing import Final
 
 from everwhen.contract import StoredSlice
 from everwhen.errors import MerkleLogError, TamperedError
-from everwhen.growing import Read, newest, nodes, position_after, tile_at
+from everwhen.growing import Read, Signed, nodes, position_after, tile_at
 from everwhen.query import Query
 from everwhen.tilestores import TileStore
 from everwhen_verify.entries import FIRST, evidence_of, leaf_of
@@ -19,19 +19,18 @@ from everwhen_verify.tiles import WIDTH
 _COMMITS: Final = 4 * WIDTH
 
 
-def inclusion(tiles: TileStore, position: int, read: Read) -> Proof:
-    """The proof for the commit of a position, under the newest checkpoint.
+def inclusion(tiles: TileStore, at: Signed | None, position: int, read: Read) -> Proof:
+    """The proof for the commit of a position, under the newest checkpoint, which was checked.
 
     Raises `MerkleLogError` where there is none, and `TamperedError` where it isn't what was signed.
     """
     try:
-        return _inclusion(tiles, position, read)
+        return _inclusion(tiles, at, position, read)
     except MalformedError as error:
         raise TamperedError(f"the log's folder is damaged ({error})") from error
 
 
-def _inclusion(tiles: TileStore, position: int, read: Read) -> Proof:
-    at = newest(tiles)
+def _inclusion(tiles: TileStore, at: Signed | None, position: int, read: Read) -> Proof:
     if at is None:
         raise MerkleLogError(
             "nothing is sealed yet, so nothing can be proven; seal first, with seal() or 'everwhen "

@@ -70,9 +70,8 @@ class TimestampAuthority:
         return answer
 
 
-def stamp(tiles: TileStore, authority: TimestampAuthority) -> Timestamp:
+def stamp(tiles: TileStore, at: Signed | None, authority: TimestampAuthority) -> Timestamp:
     """Have the newest checkpoint timestamped, where it isn't yet: the first time counts most."""
-    at = newest(tiles)
     if at is None:
         raise MerkleLogError(
             "nothing is sealed yet, so nothing can be timestamped; seal first, with seal() or "

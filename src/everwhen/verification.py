@@ -25,7 +25,7 @@ from everwhen.trees import Tree, hashes_in, levels_of
 from everwhen_verify.entries import FIRST
 from everwhen_verify.errors import MalformedError, SignatureError
 from everwhen_verify.merkle import HASH_SIZE
-from everwhen_verify.notes import Verifier, open_note
+from everwhen_verify.rollover import LogKey, Rollover, open_checkpoint
 from everwhen_verify.tiles import WIDTH, tile_path, tile_width
 
 _PAGES_AT_ONCE: Final = 25
@@ -35,8 +35,9 @@ class LogReport(msgspec.Struct, frozen=True):
     """What verifying a log has found.
 
     ``size`` commits are under the checkpoint, ``verified`` of them were computed again this time;
-    ``unsigned`` ones came after it. ``signed_by`` are the keys whose signatures were checked, and
-    ``timestamps`` those of the checkpoints that were checked, the oldest first.
+    ``unsigned`` ones came after it. ``signed_by`` are the keys whose signatures were checked,
+    ``timestamps`` those of the checkpoints that were checked, and ``rollovers`` say where the log
+    was handed over to another key, the oldest first.
     """
 
     fault: Fault | None
@@ -46,6 +47,7 @@ class LogReport(msgspec.Struct, frozen=True):
     signed_by: tuple[str, ...]
     checkpoint: bytes
     timestamps: tuple[Timestamp, ...] = ()
+    rollovers: tuple[Rollover, ...] = ()
 
     @property
     def is_sound(self) -> bool:
@@ -68,21 +70,21 @@ _RANKS: Final = {_CHECKPOINT, _HISTORY, _REMEMBERED}
 class Verification:
     """One run over a store. ``go_on`` until it says that there is no more, then ``report``.
 
-    ``verifiers`` are the log's keys, the newest ones included. ``remembered`` are notes of
-    checkpoints kept elsewhere. With ``since``, one that was verified before, only what came
-    after it is computed again. ``size`` is how many commits have been looked at.
+    ``keys`` are the log's, the newest ones included, and what each of them signs. ``remembered``
+    are notes of checkpoints kept elsewhere. With ``since``, one that was verified before, only
+    what came after it is computed again. ``size`` is how many commits have been looked at.
     """
 
     def __init__(
         self,
         tiles: TileStore,
-        verifiers: Iterable[Verifier],
+        keys: Iterable[LogKey],
         *,
         remembered: Sequence[Signed] = (),
         since: Signed | None = None,
     ) -> None:
         self._tiles = tiles
-        self._verifiers = tuple(verifiers)
+        self._keys = tuple(keys)
         self._fault: Fault | None = None
         self._signed_by: tuple[str, ...] = ()
         self._newest: Signed | None = None
@@ -136,9 +138,8 @@ class Verification:
         self._fault = self._wrong_signature(self._newest)
         if self._fault is not None:
             return
-        self._signed_by = tuple(
-            one.verifier.vkey for one in open_note(self._newest.note, self._verifiers).verified
-        )
+        signers = open_checkpoint(self._newest.note, self._keys).signers
+        self._signed_by = tuple(verifier.vkey for verifier in signers)
         size = self._newest.checkpoint.size
         marks = {_Mark(size, _CHECKPOINT, self._newest)}
         marks |= {_Mark(one.checkpoint.size, _HISTORY, one) for one in history(self._tiles)}
@@ -151,7 +152,7 @@ class Verification:
 
     def _wrong_signature(self, one: Signed) -> Fault | None:
         what = f"the checkpoint of {one.checkpoint.size:,} commits"
-        origins = {verifier.name for verifier in self._verifiers}
+        origins = {key.verifier.name for key in self._keys}
         if one.checkpoint.origin not in origins:
             return Fault(
                 FaultKind.FOREIGN,
@@ -160,16 +161,17 @@ class Verification:
                 found=one.checkpoint.origin,
             )
         try:
-            open_note(one.note, self._verifiers)
+            open_checkpoint(one.note, self._keys)
         except SignatureError as error:
             names = set(error.strangers)
             if error.key is not None:
                 return Fault(FaultKind.BAD_SIGNATURE, f"{what}: {error}", expected=error.key)
             kind = FaultKind.FOREIGN if names & origins or not names else FaultKind.STRIPPED
+            mine = [key.verifier for key in self._keys if key.signs(one.checkpoint.size)]
             return Fault(
                 kind,
-                f"{what} is not signed by the log's key",
-                expected=" or ".join(verifier.vkey for verifier in self._verifiers),
+                f"{what} is not signed by the log's key: {error}",
+                expected=" or ".join(verifier.vkey for verifier in mine),
                 found=", ".join(error.strangers),
             )
         return None

@@ -11,6 +11,6 @@ Everwhen is trusted. All that goes into a verdict is in these few modules:
     checkpoints  signed tree heads (C2SP tlog-checkpoint)
     policy       whose signatures are needed (C2SP tlog-policy)
     proofs       a proof in a file (C2SP tlog-proof), and the verdict
-    rollover     one key handing over to the next
+    rollover     a log's keys: how one hands over to the next, and which signs what
     program      the command line
 """

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from everwhen_verify.checkpoints import Checkpoint, parse_checkpoint
+from everwhen_verify.checkpoints import Checkpoint
 from everwhen_verify.errors import MalformedError, PolicyError, SignatureError
 from everwhen_verify.merkle import EMPTY_ROOT
-from everwhen_verify.notes import Kind, Note, OpenedNote, Verifier, open_note
-from everwhen_verify.rollover import Rollover
+from everwhen_verify.notes import Kind, Note, OpenedNote, Verifier
+from everwhen_verify.rollover import LogKey, Rollover, handed_over, open_checkpoint
 
 NOBODY: Final = "none"
 MAX_POLICY: Final = 1_000_000
@@ -30,20 +30,6 @@ _REFUSED: Final = re.compile(rb"[^\t\n\x20-\x7e\x80-\xff]")
 _FIELDS: Final = {"log": (2, 3), "witness": (3, 4), "group": (4, 1_000), "quorum": (2, 2)}
 _THRESHOLD: Final = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 _CLOCKS_DIFFER: Final = 300
-
-
-@dataclass(frozen=True, slots=True)
-class LogKey:
-    """A log's key, and the sizes of tree that it signs: others are by its other keys."""
-
-    verifier: Verifier
-    url: str | None = None
-    first: int = 0
-    last: int | None = None
-
-    def signs(self, size: int) -> bool:
-        """Whether a tree of this size is this key's to sign."""
-        return self.first <= size and (self.last is None or size <= self.last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +79,13 @@ class Policy:
     def with_rollovers(self, rollovers: Iterable[Rollover]) -> Policy:
         """The policy with the keys that its logs' keys have handed over to, in order.
 
-        A key that was handed over signs no tree that is larger than the one it was handed over
-        at. Raises `PolicyError` for a rollover from a key that is not a log's.
+        Which of them signs what: see `everwhen_verify.rollover.handed_over`. Raises `PolicyError`
+        for a rollover that is no known log's, or doesn't follow from the one before.
         """
-        logs = list(self.logs)
-        for rollover in rollovers:
-            at = next((i for i, log in enumerate(logs) if log.verifier == rollover.old), None)
-            if at is None or not logs[at].signs(rollover.size) or logs[at].last is not None:
-                raise PolicyError(
-                    f"the rollover at {rollover.size:,} entries is from a key that isn't "
-                    f"the log's then: {rollover.old.vkey}"
-                )
-            logs[at] = replace(logs[at], last=rollover.size)
-            logs.append(LogKey(rollover.new, logs[at].url, rollover.size))
-        return replace(self, logs=tuple(logs))
+        try:
+            return replace(self, logs=handed_over(self.logs, rollovers))
+        except SignatureError as error:
+            raise PolicyError(str(error)) from None
 
     def check(self, note: bytes | Note, now: int | None = None) -> Endorsement:
         """Whether a signed checkpoint counts.
@@ -115,33 +94,14 @@ class Policy:
         `MalformedError` for what is no checkpoint, `SignatureError` for a wrong signature of a
         key that is known, or none by the log, and `PolicyError` where witnesses are missing.
         """
-        keys = [log.verifier for log in self.logs] + [one.verifier for one in self.witnesses]
-        opened = open_note(note, keys)
-        checkpoint = parse_checkpoint(opened.text)
+        witnesses = [one.verifier for one in self.witnesses]
+        checkpoint, signers, opened = open_checkpoint(note, self.logs, witnesses)
         if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
             raise MalformedError("checkpoint", "the root of no entries is another one")
-        log = self._log_of(opened, checkpoint)
         cosigned = self._cosigned(opened, now)
         if self.quorum != NOBODY and self.quorum not in self._witnessed(set(cosigned)):
             raise PolicyError(self._missing(set(cosigned)))
-        return Endorsement(checkpoint, log, cosigned)
-
-    def _log_of(self, opened: OpenedNote, checkpoint: Checkpoint) -> Verifier:
-        signed = {one.verifier for one in opened.verified}
-        ours = [log for log in self.logs if log.verifier in signed]
-        for log in ours:
-            if log.verifier.name == checkpoint.origin and log.signs(checkpoint.size):
-                return log.verifier
-        strangers = tuple(one.name for one in opened.unverified)
-        if not ours:
-            why = f"no log that the policy knows has signed {checkpoint.origin!r}"
-        elif ours[0].verifier.name != checkpoint.origin:
-            why = f"{ours[0].verifier.name!r} has signed for another log, {checkpoint.origin!r}"
-        else:
-            why = (
-                f"a tree of {checkpoint.size:,} entries is not this key's to sign any more, or yet"
-            )
-        raise SignatureError(why, strangers=strangers)
+        return Endorsement(checkpoint, signers[0], cosigned)
 
     def _cosigned(self, opened: OpenedNote, now: int | None) -> dict[str, int]:
         times = {one.verifier: one.time for one in opened.verified}

@@ -1,32 +1,54 @@
-"""One key of a log handing over to the next: a note that both have signed.
+"""The keys of a log: how one hands over to the next, and which of them signs what.
 
-Its text is five lines below a title: the log's origin, the old and the new key's vkey, the size
-of the tree at which the new one takes over, and the time in seconds since 1970. From then on the
-old key signs nothing larger, the new one nothing smaller.
+A rollover is a note that both keys have signed. Its text is five lines below a title: the log's
+origin, the old and the new key's vkey, the size of the tree at which the new one takes over, and
+the time in seconds since 1970. From then on the old key signs nothing larger, the new one nothing
+smaller. A log's origin is the name of its keys, so a rollover has one name three times.
+
+Whoever takes a log's signature, takes it from `open_checkpoint`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
-from everwhen_verify.checkpoints import parse_number
+from everwhen_verify.checkpoints import Checkpoint, parse_checkpoint, parse_number
 from everwhen_verify.errors import MalformedError, SignatureError
-from everwhen_verify.notes import MAX_NOTE, Note, Signer, Verifier, open_note, parse_note
+from everwhen_verify.notes import (
+    MAX_NOTE,
+    Kind,
+    Note,
+    OpenedNote,
+    Signer,
+    Verifier,
+    open_note,
+    parse_note,
+)
 
 TITLE: Final = "everwhen-rollover/v1"
 
 
 @dataclass(frozen=True, slots=True)
 class Rollover:
-    """Which key took over from which, where, and when."""
+    """Which key took over from which, where, and when.
+
+    Raises `MalformedError` unless both are keys of the log of this origin.
+    """
 
     origin: str
     old: Verifier
     new: Verifier
     size: int
     time: int
+
+    def __post_init__(self) -> None:
+        for key in (self.old, self.new):
+            if key.name != self.origin or key.kind is not Kind.ED25519:
+                raise MalformedError("rollover", f"{key.vkey} is no key of the log {self.origin!r}")
+        if self.old == self.new:
+            raise MalformedError("rollover", "both keys are the same")
 
     @property
     def text(self) -> str:
@@ -55,8 +77,6 @@ def open_rollover(data: bytes) -> Rollover:
     rollover = Rollover(
         lines[1], old, new, parse_number(lines[4], "rollover"), parse_number(lines[5], "rollover")
     )
-    if old == new:
-        raise MalformedError("rollover", "both keys are the same")
     for verifier in (old, new):
         try:
             open_note(note, [verifier])
@@ -78,23 +98,102 @@ def open_rollovers(data: bytes) -> list[Rollover]:
     return [open_rollover(note) for note in notes]
 
 
-def key_at(first: Verifier, origin: str, rollovers: Iterable[Rollover], size: int) -> Verifier:
-    """The key whose a checkpoint of a tree of this size is: the newest, where it changed there.
+@dataclass(frozen=True, slots=True)
+class LogKey:
+    """A log's key, and the sizes of tree that it signs: others are by its other keys."""
 
-    Raises `SignatureError` for a rollover that doesn't hand on the key before it, or goes back.
+    verifier: Verifier
+    url: str | None = None
+    first: int = 0
+    last: int | None = None
+
+    def signs(self, size: int) -> bool:
+        """Whether a tree of this size is this key's to sign."""
+        return self.first <= size and (self.last is None or size <= self.last)
+
+
+def handed_over(keys: Iterable[LogKey], rollovers: Iterable[Rollover]) -> tuple[LogKey, ...]:
+    """The keys that are known, and those that they have handed over to, in order.
+
+    How a known key came to be one may stand before that: the key signs nothing smaller. Raises
+    `SignatureError` for a rollover that neither leads to a known key nor is by the one whose turn
+    it is, that goes back, or that is to a key that has handed over itself.
     """
-    current, reached, found = first, 0, first
+    found, before = list(keys), dict[str, Rollover]()
     for rollover in rollovers:
-        if rollover.old != current or rollover.origin != origin or rollover.size < reached:
-            raise SignatureError(
-                f"the rollover at {rollover.size:,} entries of {rollover.origin!r} doesn't follow "
-                f"from the one before",
-                rollover.old.name,
-            )
-        current, reached = rollover.new, rollover.size
-        if reached <= size:
-            found = current
-    return found
+        known = {key.verifier: at for at, key in enumerate(found)}
+        old, new = known.get(rollover.old), known.get(rollover.new)
+        earlier = before.pop(rollover.origin, None)
+        follows = earlier is None or (earlier.new == rollover.old and earlier.size <= rollover.size)
+        if old is not None:
+            follows = follows and found[old].signs(rollover.size) and found[old].last is None
+        if new is not None:
+            follows = follows and found[new].last is None
+        if not follows:
+            raise _unfounded(rollover)
+        if old is not None:
+            found[old] = replace(found[old], last=rollover.size)
+        if new is not None:
+            found[new] = replace(found[new], first=max(found[new].first, rollover.size))
+        elif old is not None:
+            found.append(LogKey(rollover.new, found[old].url, rollover.size))
+        else:
+            before[rollover.origin] = rollover
+    for rollover in before.values():
+        raise _unfounded(rollover)
+    return tuple(found)
+
+
+def _unfounded(rollover: Rollover) -> SignatureError:
+    return SignatureError(
+        f"the rollover at {rollover.size:,} entries doesn't follow: it is from a key that isn't "
+        f"the log's then or isn't known, {rollover.old.vkey}, or to one that was it before",
+        rollover.old.name,
+    )
+
+
+class SignedCheckpoint(NamedTuple):
+    """A checkpoint, and the keys of its log that have signed it, each in force at its size."""
+
+    checkpoint: Checkpoint
+    signers: tuple[Verifier, ...]
+    opened: OpenedNote
+
+
+def open_checkpoint(
+    note: bytes | Note, keys: Iterable[LogKey], witnesses: Iterable[Verifier] = ()
+) -> SignedCheckpoint:
+    """Read a checkpoint that a key of its own log has signed, which signs trees of its size.
+
+    ``keys`` may be those of several logs. The signatures of ``witnesses`` are checked where they
+    are there, and don't count as the log's. Raises `MalformedError` for what is no checkpoint, and
+    `SignatureError` where a known key's signature is wrong, or no key has signed that may.
+    """
+    keys = tuple(keys)
+    opened = open_note(note, (*(key.verifier for key in keys), *witnesses))
+    checkpoint = parse_checkpoint(opened.text)
+    signed = {one.verifier for one in opened.verified}
+    ours = [key for key in keys if key.verifier in signed]
+    own = [key for key in ours if key.verifier.name == checkpoint.origin]
+    signers = tuple(key.verifier for key in own if key.signs(checkpoint.size))
+    if signers:
+        return SignedCheckpoint(checkpoint, signers, opened)
+    if not ours:
+        why = f"no log that is known has signed {checkpoint.origin!r}"
+    elif not own:
+        why = f"{ours[0].verifier.name!r} has signed for another log, {checkpoint.origin!r}"
+    elif own[0].first > checkpoint.size:
+        why = (
+            f"{own[0].verifier.vkey} has taken over at {own[0].first:,} entries, and signs no "
+            f"smaller tree than that, such as one of {checkpoint.size:,}"
+        )
+    else:
+        why = (
+            f"{own[0].verifier.vkey} was handed over at {own[0].last:,} entries, and signs no "
+            f"larger tree than that, such as one of {checkpoint.size:,}"
+        )
+    strangers = (*(key.verifier.name for key in ours), *(one.name for one in opened.unverified))
+    raise SignatureError(why, strangers=strangers)
 
 
 def _parts(data: bytes) -> list[bytes]:

@@ -16,6 +16,7 @@ from threading import Thread
 
 import pytest
 from tests.cli.everwhen_shell import Outcome, Shell, in_terminal
+from tests.trust.attacks import sign_as_retired
 from tests.trust.timestamping import serving
 
 from everwhen.witness import WitnessServer, WitnessService
@@ -78,6 +79,7 @@ def test_as_json(shell: Shell, shop: Path) -> None:
         "verified": 4,
         "unsigned": 0,
         "signed_by": [signed["key"]],
+        "handed_over": [],
         "fault": None,
     }
 
@@ -239,6 +241,13 @@ def test_the_key_is_handed_on(shell: Shell, sealed: tuple[Path, str]) -> None:
     assert (signed["key"], signed["size"]) == (rolled["next_key"], 6)
     (report,) = shell("verify", shop, "--key", old, "--json").records
     assert (report["sound"], report["signed_by"]) == (True, [rolled["next_key"]])
+    (handed,) = report["handed_over"]
+    assert (handed["size"], handed["key"]) == (5, rolled["next_key"])
+    verified = shown(shell.terminal("verify", shop, "--key", old))
+    assert f"handed over after 5 commits to {ORIGIN}+" in " ".join(verified.split())
+    for known, code in ((rolled["next_key"], 0), (Signer.generate(ORIGIN).verifier.vkey, 1)):
+        assert shell("verify", shop, "--key", known).code == code
+        assert shell("prove", shop, 1, "--key", known).code == code
     proof, rollovers = shop.with_name("p"), Path(f"{shop}-log/rollovers")
     assert shell("prove", shop, 1, "--output", proof).code == 0
     command = [sys.executable, "-m", "everwhen_verify", str(proof), str(policy_of(shop, old))]
@@ -248,6 +257,22 @@ def test_the_key_is_handed_on(shell: Shell, sealed: tuple[Path, str]) -> None:
     assert f"it signs from now on: --key-file {shop.with_name('k3')}" in " ".join(
         shown(drawn).split()
     )
+
+
+def test_a_retired_key_signs_no_more(shell: Shell, sealed: tuple[Path, str]) -> None:
+    shop, old = sealed
+    new = shop.with_name("new-signer")
+    assert shell("checkpoint", shop, "--roll-to", new).code == 0
+    assert shell("append", shop, "s", "Opened", "{}").code == 0
+    sign_as_retired(shop, Signer.parse(Path(f"{shop}-signer").read_text()))
+    for given in ((), ("--key", old)):
+        refused = shell("verify", shop, *given, "--json")
+        assert (refused.code, refused.records[0]["fault"]) == (1, "foreign signature")
+        assert "was handed over at 4 entries" in refused.records[0]["what"]
+        unproven = shell("prove", shop, 1, *given)
+        assert (unproven.code, "not the log's own" in unproven.err) == (1, True)
+    unsealed = shell("checkpoint", shop, "--key-file", new)
+    assert (unsealed.code, "not the log's own" in unsealed.err) == (1, True)
 
 
 def test_it_goes_on_signing_what_is_new(shell: Shell, sealed: tuple[Path, str]) -> None:
@@ -338,7 +363,7 @@ def test_witnesses_are_asked(shell: Shell, shop: Path) -> None:
     assert server.url in away.err, "and why not"
     policy.write_text(f"log {Signer.generate(ORIGIN).verifier.vkey}\nquorum none\n")
     strange = shell("checkpoint", shop, "--key-file", new, "--policy", policy)
-    assert (strange.code, "no known key has signed it" in strange.err) == (1, True)
+    assert (strange.code, "isn't the log's then or isn't known" in strange.err) == (1, True)
     (signed,) = shell("checkpoint", shop, "--key-file", new, "--json").records
     policy.write_text(f"log {signed['key']}\nquorum none\n")
     assert shell("checkpoint", shop, "--key-file", new, "--policy", policy).code == 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from everwhen.merkle import FaultKind
+from everwhen import open_store
+from everwhen.merkle import FaultKind, MerkleLog, TileFolder
+from everwhen_verify.notes import Signer
 
 Commits: TypeAlias = list[list[int]]
 """The positions of the slices of each commit."""
@@ -153,3 +156,14 @@ MUTATIONS: list[tuple[Mutation, FaultKind]] = [
     (cut, FaultKind.CUT_TAIL),
 ]
 """For commits of one slice; `swap` and `swap_contents` take no others."""
+
+
+def sign_as_retired(path: Path, retired: Signer) -> bytes:
+    """What there is, signed anew by a key that was handed over; the rollovers stay in place."""
+    folder = Path(f"{path}-log")
+    rollovers = (folder / "rollovers").read_bytes()
+    shutil.rmtree(folder)
+    with open_store(path) as store:
+        note = MerkleLog(store, TileFolder(folder), retired).seal().note
+    (folder / "rollovers").write_bytes(rollovers)
+    return note

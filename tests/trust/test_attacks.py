@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,16 +20,31 @@ from tests.trust.attacks import (
     remove,
     remove_and_close_up,
     remove_two,
+    sign_as_retired,
     sql,
 )
 
-from everwhen import Commit, Event, Write, open_store
+from everwhen import (
+    Commit,
+    DeclarationError,
+    Event,
+    MerkleLogError,
+    TamperedError,
+    Write,
+    open_store,
+)
 from everwhen.merkle import Fault, FaultKind, LogReport, MerkleLog, TileFolder
+from everwhen.witness import WitnessService
+from everwhen.witness.messages import AddCheckpoint
 from everwhen_verify.checkpoints import Checkpoint
-from everwhen_verify.notes import Signer, sign_note
+from everwhen_verify.errors import SignatureError
+from everwhen_verify.notes import Kind, Signer, sign_note
+from everwhen_verify.policy import Policy
+from everwhen_verify.rollover import open_rollovers
 
 COMMITS = 700
 SIGNER, STRANGER = Signer.generate("example.org/log"), Signer.generate("example.org/log")
+NEXT = Signer.generate("example.org/log")
 
 
 class Noted(Event):
@@ -245,3 +262,104 @@ def test_edited_bytes(original: Path, victim: Path) -> None:
         assert found.kind in {FaultKind.CHANGED, FaultKind.DAMAGED}
     victim.write_bytes(clean)
     assert report(victim).is_sound
+
+
+@pytest.fixture
+def handed_over(tmp_path: Path) -> Path:
+    """Two commits by the first key, which then hands over, and three more by the next."""
+    path = tmp_path / "store.db"
+    fill(path, 2)
+    with open_store(path) as store:
+        MerkleLog(store, TileFolder.beside(path), SIGNER).roll_over(NEXT)
+    fill(path, 3, 2)
+    seal(path, NEXT)
+    found = report(path)
+    assert found.is_sound
+    assert [(one.size, one.new) for one in found.rollovers] == [(2, NEXT.verifier)]
+    return path
+
+
+def test_a_retired_key_signs_no_more(handed_over: Path) -> None:
+    """Whose key was handed over at two commits changes the fourth, and signs all five."""
+    honest = log_file(handed_over, "checkpoint").read_bytes()
+    connection = sql(handed_over)
+    change_body(connection, commits_in(connection), 3)
+    connection.close()
+    forged = sign_as_retired(handed_over, SIGNER)
+    found = fault(handed_over)
+    assert found.kind is FaultKind.FOREIGN
+    assert f"{SIGNER.verifier.vkey} was handed over at 2 entries" in found.what
+    assert found.expected == NEXT.verifier.vkey
+    with open_store(handed_over) as store:
+        tiles = TileFolder.beside(handed_over)
+        for given in ({}, {"key": SIGNER.verifier}, {"key": NEXT.verifier}):
+            for log in (
+                MerkleLog(store, tiles, NEXT, **given),  # type: ignore[arg-type]
+                MerkleLog(store, tiles, **given),  # type: ignore[arg-type]
+            ):
+                with pytest.raises(TamperedError, match="not the log's own"):
+                    log.prove(4)
+        with pytest.raises(TamperedError, match="not the log's own"):
+            MerkleLog(store, tiles, NEXT).seal()
+        with pytest.raises(MerkleLogError, match=f"signed by {re.escape(NEXT.verifier.vkey)}"):
+            MerkleLog(store, tiles, SIGNER).seal()
+    log_file(handed_over, "vkey").unlink()
+    for signer in (SIGNER, NEXT):
+        with pytest.raises(MerkleLogError):
+            seal(handed_over, signer)
+    rollovers = open_rollovers(log_file(handed_over, "rollovers").read_bytes())
+    policy = Policy.parse(f"log {SIGNER.verifier.vkey}\nquorum none\n".encode())
+    with pytest.raises(SignatureError, match="signs no larger tree"):
+        policy.with_rollovers(rollovers).check(forged)
+    assert policy.with_rollovers(rollovers).check(honest).log == NEXT.verifier
+
+
+def test_what_a_retired_key_signed_is_not_remembered(handed_over: Path) -> None:
+    honest = log_file(handed_over, "checkpoint").read_bytes()
+    by_retired = sign_note(honest.decode().partition("\n\n")[0] + "\n", SIGNER)
+    for given in ({"remembered": [by_retired]}, {"since": by_retired}):
+        with pytest.raises(MerkleLogError, match="doesn't count"):
+            report(handed_over, **given)
+    with log_file(handed_over, "checkpoints").open("ab") as file:
+        forked = Checkpoint("example.org/log", 4, bytes(32))
+        file.write(sign_note(forked.text, SIGNER) + b"\n")
+    assert fault(handed_over).kind is FaultKind.FOREIGN, "no fork: the log never signed that"
+
+
+def test_a_witness_takes_no_retired_key(handed_over: Path, tmp_path: Path) -> None:
+    witness = Signer.generate("witness.example", Kind.COSIGNATURE)
+    rollovers = open_rollovers(log_file(handed_over, "rollovers").read_bytes())
+    honest = log_file(handed_over, "checkpoint").read_bytes()
+    connection = sql(handed_over)
+    change_body(connection, commits_in(connection), 3)
+    connection.close()
+    forged = sign_as_retired(handed_over, SIGNER)
+    for number, known in enumerate((SIGNER, NEXT)):
+        with closing(
+            WitnessService(tmp_path / f"{number}", witness, [known.verifier], rollovers)
+        ) as service:
+            assert service.add_checkpoint(AddCheckpoint(0, (), forged).encode()).status == 403
+            assert service.add_checkpoint(AddCheckpoint(0, (), honest).encode()).status == 200
+    with pytest.raises(DeclarationError, match="rollovers"):
+        WitnessService(tmp_path / "w", witness, [SIGNER.verifier, NEXT.verifier])
+
+
+def test_a_new_key_signs_nothing_smaller(handed_over: Path) -> None:
+    """The tail is cut off together with the log's newest checkpoint, below the rollover."""
+    connection = sql(handed_over)
+    cut(connection, commits_in(connection), 1)
+    connection.close()
+    for name in ("checkpoint", "checkpoints"):
+        log_file(handed_over, name).unlink()
+    with pytest.raises(TamperedError, match="handed over at 2 commits"):
+        seal(handed_over, NEXT)
+
+
+def test_a_checkpoint_of_another_log_by_the_same_key(victim: Path) -> None:
+    checkpoint = log_file(victim, "checkpoint")
+    text = checkpoint.read_text().partition("\n\n")[0] + "\n"
+    checkpoint.write_bytes(sign_note(text.replace("org/log", "org/other"), SIGNER))
+    with pytest.raises(TamperedError, match="not the log's own"):
+        seal(victim)
+    with open_store(victim) as store, pytest.raises(TamperedError, match="not the log's own"):
+        MerkleLog(store, TileFolder.beside(victim)).prove(1)

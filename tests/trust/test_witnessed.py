@@ -25,6 +25,7 @@ from everwhen.merkle import FaultKind, MerkleLog, Signed, TileFolder
 from everwhen.witness import Witness, WitnessServer, WitnessService
 from everwhen_verify.notes import Kind, Signer, Verifier
 from everwhen_verify.policy import Policy
+from everwhen_verify.rollover import Rollover, open_rollovers
 
 ORIGIN = "shop.example/log"
 SIGNER = Signer.generate(ORIGIN)
@@ -47,6 +48,7 @@ class World:
     folder: Path
     logs: list[Verifier] = field(default_factory=lambda: [SIGNER.verifier])
     signers: list[Signer] = field(default_factory=list)
+    rollovers: list[Rollover] = field(default_factory=list)
     running: dict[int, ExitStack] = field(default_factory=dict)
     urls: list[str] = field(default_factory=list)
 
@@ -84,7 +86,7 @@ class World:
                     self.urls[number] = program.told["url"]
                 else:
                     state = self.home(number) / "state"
-                    service = WitnessService(state, self.signers[number], self.logs)
+                    service = WitnessService(state, self.signers[number], self.logs, self.rollovers)
                     held.callback(service.close)
                     server = held.enter_context(WitnessServer(service))
                     thread = Thread(target=server.serve_forever, args=(0.01,))
@@ -256,7 +258,7 @@ def test_a_new_key_has_to_be_told_to_the_witnesses(world: World) -> None:
     proof = world.prove(15)
     assert audited(proof, world.policy, "--rollovers", rollovers)[1]["error"] == "PolicyError"
     world.stop(0, 1)
-    world.logs.append(new.verifier)
+    world.rollovers += open_rollovers(rollovers.read_bytes())
     world.serve(0, 1, 2)
     world.append(1)
     assert world.seal(signer=new)[1] is None

@@ -24,10 +24,18 @@ from everwhen_verify.errors import (
     VerifyError,
 )
 from everwhen_verify.merkle import leaf_hash
-from everwhen_verify.notes import Signer, sign_note
+from everwhen_verify.notes import Kind, Signer, sign_note
 from everwhen_verify.policy import Policy
 from everwhen_verify.proofs import Proof, parse_proof, verify
-from everwhen_verify.rollover import key_at, open_rollover, open_rollovers, sign_rollover
+from everwhen_verify.rollover import (
+    LogKey,
+    Rollover,
+    handed_over,
+    open_checkpoint,
+    open_rollover,
+    open_rollovers,
+    sign_rollover,
+)
 
 W = [witness(number) for number in range(1, 7)]
 KEYS = [one.verifier.vkey for one in W]
@@ -135,7 +143,7 @@ def test_names_are_bytes() -> None:
 def test_who_has_signed_counts() -> None:
     policy = Policy.parse(policy_text(LOG, W[0]))
     stranger = Log.of(5)
-    with pytest.raises(SignatureError, match="no log that the policy knows"):
+    with pytest.raises(SignatureError, match="no log that is known"):
         policy.check(stranger.signed(W[0]), NOW)
     other = sign_note(LOG.checkpoint()._replace(origin="else").text, LOG.signer, W[0], time=NOW)
     with pytest.raises(SignatureError, match="for another log, 'else'"):
@@ -218,8 +226,12 @@ def test_a_rollover_hands_on() -> None:
     rollovers = open_rollovers(b"".join(notes))
     assert [one.size for one in rollovers] == [3, 4]
     first = LOG.signer.verifier
-    found = [key_at(first, ORIGIN, rollovers, size) for size in (0, 2, 3, 4, 9)]
-    assert found == [first, first, second.verifier, third.verifier, third.verifier]
+    keys = handed_over([LogKey(first)], rollovers)
+    assert [(key.verifier, key.first, key.last) for key in keys] == [
+        (first, 0, 3),
+        (second.verifier, 3, 4),
+        (third.verifier, 4, None),
+    ]
     policy = Policy.parse(policy_text(LOG)).with_rollovers(rollovers)
     for size, signer, right in (
         (3, LOG.signer, True),
@@ -234,13 +246,84 @@ def test_a_rollover_hands_on() -> None:
         if right:
             assert policy.check(note).log == signer.verifier
         else:
-            with pytest.raises(SignatureError, match="not this key's to sign"):
+            with pytest.raises(SignatureError, match="and signs no "):
                 policy.check(note)
-    for wrong in ([rollovers[1]], [*rollovers, rollovers[0]], [rollovers[1], rollovers[0]]):
+    back = open_rollover(sign_rollover(ORIGIN, third, LOG.signer, 5, NOW))
+    for wrong in (
+        [rollovers[1]],
+        [*rollovers, rollovers[0]],
+        [rollovers[1], rollovers[0]],
+        [rollovers[0], rollovers[0]],
+        [*rollovers, back],
+    ):
         with pytest.raises(SignatureError, match="doesn't follow"):
-            key_at(first, ORIGIN, wrong, 9)
+            handed_over([LogKey(first)], wrong)
         with pytest.raises(PolicyError, match="isn't the log's"):
             Policy.parse(policy_text(LOG)).with_rollovers(wrong)
+
+
+def test_a_rollover_never_goes_back() -> None:
+    second, third = Signer.generate(ORIGIN), Signer.generate(ORIGIN)
+    first = open_rollover(sign_rollover(ORIGIN, LOG.signer, second, 3, NOW))
+    for known in (LOG.signer, second, third):
+        policy = Policy((LogKey(known.verifier),))
+        back = open_rollover(sign_rollover(ORIGIN, second, third, 2, NOW))
+        with pytest.raises(PolicyError, match="doesn't follow"):
+            policy.with_rollovers([first, back])
+
+
+@pytest.mark.parametrize(
+    ("named", "first"), [([0], 0), ([1], 1), ([2], 2), ([0, 1, 2], 0), ([2, 0], 0), ([2, 1], 1)]
+)
+def test_a_policy_may_name_a_later_key_or_several(named: list[int], first: int) -> None:
+    """What each of them signs is the same as if it named the first."""
+    signers = [LOG.signer, Signer.generate(ORIGIN), Signer.generate(ORIGIN)]
+    rollovers = [
+        open_rollover(sign_rollover(ORIGIN, signers[0], signers[1], 2, NOW)),
+        open_rollover(sign_rollover(ORIGIN, signers[1], signers[2], 4, NOW)),
+    ]
+    spans = [(0, 2), (2, 4), (4, None)]
+    keys = handed_over([LogKey(signers[at].verifier) for at in named], rollovers)
+    assert {key.verifier: (key.first, key.last) for key in keys} == {
+        signers[at].verifier: spans[at] for at in range(first, 3)
+    }
+
+
+def test_one_log_takes_over_no_other() -> None:
+    """The owner of a log b that the policy names, too, makes a key under the name of the other."""
+    b, named_x = Signer.generate("b.example/log"), Signer.generate(ORIGIN)
+    policy = Policy.parse(f"{LOG_LINE}\nlog {b.verifier.vkey}\nquorum none\n".encode())
+    for origin, old, new in (
+        (ORIGIN, b, named_x),
+        (b.name, b, named_x),
+        (ORIGIN, b, Signer.generate(b.name)),
+        (b.name, LOG.signer, named_x),
+        (ORIGIN, LOG.signer, b),
+        (ORIGIN, LOG.signer, Signer.generate(ORIGIN, Kind.COSIGNATURE)),
+    ):
+        with pytest.raises(MalformedError, match="is no key of the log"):
+            Rollover(origin, old.verifier, new.verifier, 0, NOW)
+        text = f"everwhen-rollover/v1\n{origin}\n{old.verifier.vkey}\n{new.verifier.vkey}\n0\n1\n"
+        whole = sign_note(text, old, new, time=NOW)
+        with pytest.raises(MalformedError, match="is no key of the log"):
+            open_rollovers(whole)
+    invented = sign_note(LOG.checkpoint().text, named_x, b)
+    with pytest.raises(SignatureError, match="has signed for another log"):
+        policy.check(invented)
+    own = open_rollover(sign_rollover(b.name, b, Signer.generate(b.name), 0, NOW))
+    with pytest.raises(SignatureError):
+        policy.with_rollovers([own]).check(invented)
+    assert policy.with_rollovers([own]).check(LOG.signed()).log == LOG.signer.verifier
+
+
+def test_a_retired_keys_signature_beside_the_right_one_does_no_harm() -> None:
+    second = Signer.generate(ORIGIN)
+    rollover = open_rollover(sign_rollover(ORIGIN, LOG.signer, second, 3, NOW))
+    keys = handed_over([LogKey(LOG.signer.verifier)], [rollover])
+    both = sign_note(LOG.checkpoint(4).text, LOG.signer, second)
+    assert open_checkpoint(both, keys).signers == (second.verifier,)
+    at_once = sign_note(LOG.checkpoint(3).text, LOG.signer, second)
+    assert open_checkpoint(at_once, keys).signers == (LOG.signer.verifier, second.verifier)
 
 
 def test_a_rollover_needs_both_signatures() -> None:

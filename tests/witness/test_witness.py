@@ -30,6 +30,7 @@ from everwhen_verify.errors import MalformedError
 from everwhen_verify.merkle import EMPTY_ROOT
 from everwhen_verify.notes import Note, Signer, open_note, parse_note, sign_note
 from everwhen_verify.policy import Policy
+from everwhen_verify.rollover import sign_rollover
 
 WITNESS = witness()
 
@@ -356,18 +357,29 @@ def test_the_command_makes_a_key_serves_and_survives_being_killed(tmp_path: Path
     vkey = log.signer.verifier.vkey
     assert everwhen(tmp_path, "witness", "serve", "state", "none", vkey).returncode == 66
     assert everwhen(tmp_path, "witness", "serve", "state", "key", "x").returncode == 2
+    for name, code in (("none", 66), ("key", 2)):
+        serve = ("serve", "state", "key", vkey, "--rollovers", name)
+        refused = everwhen(tmp_path, "witness", *serve)
+        assert (refused.returncode, "name a log's file" in refused.stderr) == (code, True)
+        assert "PRIVATE" not in refused.stderr
 
     for size in (2, 3):
         program = Program(tmp_path, log.signer.verifier.vkey)
         witness = Witness(program.told["url"], signer.verifier)
         assert witness.cosign(log.signed(size=size), log.consistency)
         assert program.end(signal.SIGKILL) == -signal.SIGKILL
-    program = Program(tmp_path, log.signer.verifier.vkey)
+    second = Signer.generate(ORIGIN)
+    (tmp_path / "rollovers").write_bytes(sign_rollover(ORIGIN, log.signer, second, 3, NOW))
+    program = Program(tmp_path, log.signer.verifier.vkey, "--rollovers", "rollovers")
     witness = Witness(program.told["url"], signer.verifier)
     with pytest.raises(WitnessRefusedError, match="a tree of 3 entries"):
         witness.cosign(log.signed(size=2), log.consistency)
+    with pytest.raises(WitnessRefusedError, match="signs no larger tree") as refusal:
+        witness.cosign(log.signed(size=4), log.consistency)
+    assert refusal.value.status == 403
+    assert witness.cosign(sign_note(log.checkpoint(4).text, second), log.consistency)
     assert program.end(signal.SIGINT) == 130
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "state"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "rollovers", "state"]
 
 
 def test_the_witness_s_key_is_sealed_by_a_passphrase(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,9 +25,16 @@ from everwhen.tilestores import KEY, ROLLOVERS, TileFolder, TileStore
 from everwhen.timestamps import Timestamp, TimestampAuthority, check, stamp
 from everwhen.verification import LogReport, Verification
 from everwhen_verify.errors import VerifyError
-from everwhen_verify.notes import Kind, Note, Signer, Verifier, open_note, parse_note
+from everwhen_verify.notes import Kind, Note, Signer, Verifier
 from everwhen_verify.proofs import Proof
-from everwhen_verify.rollover import key_at, open_rollovers, sign_rollover
+from everwhen_verify.rollover import (
+    LogKey,
+    Rollover,
+    handed_over,
+    open_checkpoint,
+    open_rollovers,
+    sign_rollover,
+)
 
 T = TypeVar("T")
 
@@ -37,8 +43,10 @@ class MerkleLog:
     """Every commit of a store, or of a branch, as a leaf of a signed Merkle tree.
 
     ``tiles`` is where the log lies: a folder's path, or `MemoryTiles`. With a ``signer`` it can
-    seal; without one it proves and verifies. ``key`` is the log's first key as the caller knows
-    it, else what the folder says. The log's name is that of its keys.
+    seal; without one it proves and verifies. ``key`` is a key of the log that the caller knows,
+    such as its first, else the one that the folder says. How keys have handed over since is in the
+    folder, signed by both; only the one in force at a checkpoint's size counts as having signed
+    it. The log's name is that of its keys.
 
     As a context manager it seals in the background: within ``max_delay``, what `append` has
     acknowledged is under a signed checkpoint. It never holds an append up.
@@ -98,13 +106,17 @@ class MerkleLog:
 
     def _seal(self, signer: Signer) -> Signed:
         at = self._look(self._sealer.resume)
-        origin = self._origin_of(at)
-        self._calls.finish(self._check_signer, signer, at, origin)
+        mine = self._calls.finish(self._key_of, signer, at)
         while self._look(self._sealer.take_in):
             pass
-        checkpoint = self._calls.finish(self._sealer.unsigned, origin)
+        checkpoint = self._calls.finish(self._sealer.unsigned, signer.name)
         if checkpoint is None:
             return self._calls.finish(self._sealer.signed_before)
+        if not mine.signs(checkpoint.size):
+            raise TamperedError(
+                f"the log was handed over at {mine.first:,} commits, and the store has only "
+                f"{checkpoint.size:,}"
+            )
         note = Note(checkpoint.text, (signer.sign(checkpoint.text),))
         note = self._witnessed(note)
         return self._calls.finish(self._sealer.publish, note.encode())
@@ -122,30 +134,20 @@ class MerkleLog:
                 note = note.with_signatures(more)
         return note
 
-    def _origin_of(self, at: Signed | None) -> str:
-        if at is not None:
-            return at.checkpoint.origin
-        return "" if self._signer is None else self._signer.name
-
-    def _check_signer(self, signer: Signer, at: Signed | None, origin: str) -> None:
-        """Raises `MerkleLogError` unless the signer is the one whose turn it is."""
-        known = self.tiles.read(KEY)
-        if known is None and at is None:
+    def _key_of(self, signer: Signer, at: Signed | None) -> LogKey:
+        """The signer's key. Raises `MerkleLogError` unless it is the one whose turn it is."""
+        if at is None and self.tiles.read(KEY) is None and not self.tiles.read(ROLLOVERS):
             self.tiles.replace(KEY, signer.verifier.vkey.encode() + b"\n")
-            return
-        keys = self._verifiers(origin)
-        if signer.verifier != keys[-1]:
+        keys = self._keys()
+        mine = keys[-1]
+        if signer.verifier != mine.verifier:
             raise MerkleLogError(
-                f"the log is signed by {keys[-1].vkey}, not by {signer.verifier.vkey}; give that "
-                f"key, or hand the log over with roll_over"
+                f"the log is signed by {mine.verifier.vkey}, not by {signer.verifier.vkey}; give "
+                f"that key, or hand the log over with roll_over"
             )
         if at is not None:
-            try:
-                open_note(at.note, keys)
-            except VerifyError as error:
-                raise TamperedError(
-                    f"the newest checkpoint is not the log's own ({error})"
-                ) from error
+            _check_own(at, keys)
+        return mine
 
     def roll_over(self, new: Signer) -> Signed:
         """Hand the log over to a new key, which seals from now on; both keys sign that.
@@ -158,11 +160,10 @@ class MerkleLog:
         if old is None:
             raise MerkleLogError("a log is handed over by its key; give a signer")
         with self._locked():
-            origin = self._origin_of(self._look(self._sealer.resume))
-            self._calls.finish(self._check_successor, new.verifier, origin)
+            self._calls.finish(self._check_successor, new.verifier, old.name)
             at = self._seal(old)
             now = to_micros(self._store.clock()) // 1_000_000
-            note = sign_rollover(origin, old, new, at.checkpoint.size, now)
+            note = sign_rollover(old.name, old, new, at.checkpoint.size, now)
             known = self.tiles.read(ROLLOVERS) or b""
             self._calls.finish(self.tiles.write_at, ROLLOVERS, len(known), note)
         self._signer = new
@@ -174,7 +175,9 @@ class MerkleLog:
             raise MerkleLogError(
                 f"{new.vkey} is no key of the log {origin!r}; make one under that name"
             )
-        if any(new.public_key == key.public_key for key in self._verifiers(origin)):
+        known = [key.verifier for key in self._keys()]
+        known += [verifier for one in self._rollovers() for verifier in (one.old, one.new)]
+        if any(new.public_key == verifier.public_key for verifier in known):
             raise MerkleLogError(
                 f"{new.vkey} is, or was, the log's key already; hand it over to a fresh one"
             )
@@ -215,24 +218,28 @@ class MerkleLog:
     # Asking
 
     def checkpoint(self) -> Signed | None:
-        """The newest checkpoint; None where nothing has been sealed."""
+        """The newest checkpoint, as it lies there; None where nothing has been sealed."""
         return self._calls.run(newest, self.tiles)
 
     def timestamp(self, authority: TimestampAuthority) -> Timestamp:
         """Have the newest checkpoint timestamped, and keep that in the log's folder.
 
         One that has a timestamp keeps it. Raises `TimestampError` where the authority gives none,
-        and `MerkleLogError` where nothing is sealed yet.
+        `MerkleLogError` where nothing is sealed yet, and `TamperedError` where the checkpoint isn't
+        signed by the log's key.
         """
-        return self._calls.finish(stamp, self.tiles, authority)
+        at = self._calls.run(self._own_newest)
+        return self._calls.finish(stamp, self.tiles, at, authority)
 
     def prove(self, position: int) -> Proof:
         """The proof that the commit of this position is in the log, under the newest checkpoint.
 
         Raises `MerkleLogError` for a position that nothing stands at or that isn't sealed yet, and
-        `TamperedError` where the commit isn't the one that was signed.
+        `TamperedError` where the commit isn't the one that was signed, or the checkpoint isn't
+        signed by the log's key.
         """
-        return self._look(partial(inclusion, self.tiles, position))
+        at = self._calls.run(self._own_newest)
+        return self._look(partial(inclusion, self.tiles, at, position))
 
     def consistency(self, old: int, new: int) -> list[bytes]:
         """What proves that the tree of ``new`` leaves begins with that of ``old`` leaves."""
@@ -253,44 +260,56 @@ class MerkleLog:
         Raises `MerkleLogError` where one of these isn't signed by the log.
         """
         verification = self._calls.run(self._verification, list(remembered), since)
+        rollovers = self._calls.run(self._rollovers)
         while self._look(verification.go_on):
             pass
-        report = verification.report()
+        report = msgspec.structs.replace(verification.report(), rollovers=tuple(rollovers))
         if authorities is None or report.fault is not None:
             return report
         found, fault = self._calls.run(check, self.tiles, authorities)
         return msgspec.structs.replace(report, fault=fault, timestamps=tuple(found))
 
     def _verification(self, remembered: list[bytes], since: bytes | None) -> Verification:
-        at = None
-        with contextlib.suppress(VerifyError):  # it is a fault, and named as such
-            at = newest(self.tiles)
-        keys = self._verifiers(self._origin_of(at))
+        keys = self._keys()
         notes = [_remembered(note, keys) for note in remembered]
         earlier = None if since is None else _remembered(since, keys)
         return Verification(self.tiles, keys, remembered=notes, since=earlier)
 
-    def _verifiers(self, origin: str) -> list[Verifier]:
-        """The log's keys, the oldest first. Raises `MerkleLogError` where none is known."""
-        first = self._key
+    def _own_newest(self) -> Signed | None:
+        """The newest checkpoint, which the log's own key has signed. Raises `TamperedError`."""
         try:
-            if first is None:
-                known = self.tiles.read(KEY)
-                if known is None and self._signer is not None:
-                    return [self._signer.verifier]
-                if known is None:
-                    raise MerkleLogError(
-                        "the log's key is not known; give it, or seal first, with seal() or "
-                        "'everwhen checkpoint'"
-                    )
-                first = Verifier.parse(known.decode().strip())
-            rollovers = open_rollovers(self.tiles.read(ROLLOVERS) or b"")
-            key_at(first, origin, rollovers, 0)
+            at = newest(self.tiles)
+        except VerifyError as error:
+            raise TamperedError(f"the log's folder is damaged ({error})") from error
+        if at is not None:
+            _check_own(at, self._keys())
+        return at
+
+    def _keys(self) -> tuple[LogKey, ...]:
+        """The log's keys, and what each signs; the last is the one whose turn it is.
+
+        Raises `MerkleLogError` where none is known.
+        """
+        try:
+            first = self._key or self._key_in_folder()
+            return handed_over([LogKey(first)], self._rollovers())
         except (VerifyError, UnicodeDecodeError) as error:
-            raise TamperedError(
-                f"the log's keys don't follow from one another ({error})"
-            ) from error
-        return [first, *(rollover.new for rollover in rollovers)]
+            why = f"the log's keys don't follow from one another ({error})"
+            raise TamperedError(why) from error
+
+    def _key_in_folder(self) -> Verifier:
+        known = self.tiles.read(KEY)
+        if known is not None:
+            return Verifier.parse(known.decode().strip())
+        if self._signer is not None:
+            return self._signer.verifier
+        raise MerkleLogError(
+            "the log's key is not known; give it, or seal first, with seal() or 'everwhen "
+            "checkpoint'"
+        )
+
+    def _rollovers(self) -> list[Rollover]:
+        return open_rollovers(self.tiles.read(ROLLOVERS) or b"")
 
     def _look(self, work: Callable[[Read], T]) -> T:
         def look(view: EngineView) -> T:
@@ -299,7 +318,7 @@ class MerkleLog:
         return self._store._backend.view(look)
 
 
-def _remembered(note: bytes, keys: Sequence[Verifier]) -> Signed:
+def _remembered(note: bytes, keys: Sequence[LogKey]) -> Signed:
     try:
         given = signed(note)
     except VerifyError as error:
@@ -307,9 +326,17 @@ def _remembered(note: bytes, keys: Sequence[Verifier]) -> Signed:
             f"what is remembered is no checkpoint ({error}); give one of this log"
         ) from error
     try:
-        open_note(parse_note(note), keys)
+        open_checkpoint(note, keys)
     except VerifyError as error:
         raise MerkleLogError(
             f"the remembered checkpoint doesn't count ({error}); give one of this log"
         ) from error
     return given
+
+
+def _check_own(at: Signed, keys: Sequence[LogKey]) -> None:
+    """Raises `TamperedError` unless the log's key has signed it that does at that size."""
+    try:
+        open_checkpoint(at.note, keys)
+    except VerifyError as error:
+        raise TamperedError(f"the newest checkpoint is not the log's own ({error})") from error

@@ -46,6 +46,11 @@ LogOption: TypeAlias = Annotated[
     typer.Option("--log", metavar="FOLDER", help="The log's folder; STORE-log if not given."),
 ]
 
+KnownKeyOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--key", metavar="VKEY", help="The log's key, as you know it from elsewhere."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
@@ -235,6 +240,7 @@ def prove(
         typer.Option("--output", "-o", metavar="FILE", help="Write the proof here."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    key: KnownKeyOption = None,
     log: LogOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
@@ -242,16 +248,18 @@ def prove(
     """Write a proof that a commit is part of the signed history.
 
     The proof holds the commit itself and all that it takes to check it: 'everwhen-verify' does so
-    without the store, Everwhen or a network. Without --output it is written as it is; the file
-    appears under its name only when it is complete.
+    without the store, Everwhen or a network. Nothing is proven under a checkpoint that isn't signed
+    by the log's key. Without --output it is written as it is; the file appears under its name only
+    when it is complete.
     """
     merkle = _merkle()
     if output == Path(STANDARD):
         output = None
     if output is not None:
         check_output(output, store, log)
+    known = None if key is None else known_key(key, "--key")
     with existing(store, branch=branch) as opened:
-        proof = merkle.MerkleLog(opened, _tiles(store, opened, log)).prove(position)
+        proof = merkle.MerkleLog(opened, _tiles(store, opened, log), key=known).prove(position)
     data, out = proof.encode(), Output(json=json)
     if output is not None:
         with written(output, overwrite=overwrite) as target:
@@ -274,10 +282,7 @@ def prove(
 def verify(
     store: StoreArgument,
     *,
-    key: Annotated[
-        str | None,
-        typer.Option("--key", metavar="VKEY", help="The log's key, as you know it from elsewhere."),
-    ] = None,
+    key: KnownKeyOption = None,
     remembered: Annotated[
         list[Path] | None,
         typer.Option(
@@ -311,6 +316,9 @@ def verify(
     Names the first fault, if there is one, and ends with exit code 1: which commit, what was
     expected, what was found. Who has the signing key can sign another history: that shows only
     against a checkpoint that is kept elsewhere, see --remembered.
+
+    Where the log was handed over to another key, by the file 'rollovers' in its folder, it says
+    so: from then on the key that had it counts no more.
     """
     merkle, began = _merkle(), time.perf_counter()
     known = None if key is None else known_key(key, "--key")
@@ -329,6 +337,9 @@ def verify(
         "verified": report.verified,
         "unsigned": report.unsigned,
         "signed_by": list(report.signed_by),
+        "handed_over": [
+            {"size": one.size, "time": one.time, "key": one.new.vkey} for one in report.rollovers
+        ],
         "fault": None if fault is None else str(fault.kind),
     }
     if tsa_cert is not None:
@@ -367,6 +378,8 @@ def _draw(out: Output, fields: dict[str, Any], seconds: float, *, trusted: bool)
                 f"\n  the first {fields['timestamped_size']:,} by "
                 f"{fields['timestamped_at']:%F %T} UTC, as the timestamps say"
             )
+        for one in fields["handed_over"]:
+            line.append(f"\n  handed over after {counted(one['size'], 'commit')} to {one['key']}")
         if not trusted:
             line.append("\n  the key is the folder's own word; give --key to be sure", "dim")
         out.console.print(line)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from everwhen.bounded import MAX_TRUST_BYTES, read_file
+from everwhen.cli.exits import NO_INPUT, USAGE, Stop
 from everwhen.cli.options import JsonOption
 from everwhen.cli.signing_keys import known_key, needs_trust, new_signer, read_key, write_key
 from everwhen.cli.terminal import Output
+
+if TYPE_CHECKING:
+    from everwhen_verify.rollover import Rollover
 
 _HELP = """Be a witness: sign that the logs of others, or one's own, have only ever grown.
 
@@ -65,17 +70,30 @@ def serve(
         typer.Argument(metavar="LOG...", help="The public keys of the logs that it knows."),
     ],
     *,
+    rollovers: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--rollovers",
+            metavar="FILE",
+            help="How a log's key has changed: the file in its folder. Repeat for several logs.",
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 is a free one.")] = 8427,
     json: JsonOption = False,
 ) -> None:
-    """Serve a witness until Ctrl-C, by the protocol C2SP tlog-witness."""
+    """Serve a witness until Ctrl-C, by the protocol C2SP tlog-witness.
+
+    Give one key of each log. Where it was handed over, --rollovers says to which, and from which
+    size of tree on the old one counts no more.
+    """
     needs_trust()
     from everwhen.witness import WitnessServer, WitnessService
 
     known = [known_key(log, "LOG") for log in logs]
     signer = read_key(key, "everwhen witness new-key")
-    service = WitnessService(state, signer, known)
+    changes = [one for path in rollovers or () for one in _rollovers(path)]
+    service = WitnessService(state, signer, known, changes)
     try:
         with WitnessServer(service, host, port) as server:
             Output(json=json).fields(
@@ -85,3 +103,15 @@ def serve(
             server.serve_forever()
     finally:
         service.close()
+
+
+def _rollovers(path: Path) -> list[Rollover]:
+    from everwhen_verify.errors import VerifyError
+    from everwhen_verify.rollover import open_rollovers
+
+    try:
+        return open_rollovers(read_file(path, MAX_TRUST_BYTES))
+    except OSError as error:
+        raise Stop(f"{path}: {error.strerror}; name a log's file 'rollovers'", NO_INPUT) from error
+    except VerifyError as error:
+        raise Stop(f"{path}: {error}; name a log's file 'rollovers'", USAGE) from None

@@ -19,7 +19,8 @@ from everwhen.witness.messages import SIZE_TYPE, TEXT_TYPE, AddCheckpoint, parse
 from everwhen_verify.checkpoints import Checkpoint, parse_checkpoint
 from everwhen_verify.errors import MalformedError, ProofError, SignatureError
 from everwhen_verify.merkle import EMPTY_ROOT, check_consistency
-from everwhen_verify.notes import Kind, Note, OpenedNote, Signer, Verifier, open_note, parse_note
+from everwhen_verify.notes import Kind, Note, Signer, Verifier, parse_note
+from everwhen_verify.rollover import LogKey, Rollover, handed_over, open_checkpoint
 
 _SCHEMA: Final = """
     CREATE TABLE IF NOT EXISTS heads (
@@ -50,6 +51,10 @@ class WitnessService:
     What it has signed is on disk before anybody gets to see the signature, and asking for the
     newest tree and writing the next one is one transaction: also when several processes share the
     file. ``clock`` gives seconds since 1970. Threads may share one; close it in the end.
+
+    ``logs`` has one key of each log; ``rollovers`` is how it has changed before and since, so that
+    it signs for a key only what is that key's to sign. Raises `DeclarationError` for several keys
+    of one log that no rollover leads from one to the next.
     """
 
     def __init__(
@@ -57,15 +62,14 @@ class WitnessService:
         path: str | Path,
         signer: Signer,
         logs: Iterable[Verifier],
+        rollovers: Iterable[Rollover] = (),
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if signer.verifier.kind is not Kind.COSIGNATURE:
             raise DeclarationError(f"{signer.name!r} is no witness's key; make one with new-key")
         self.signer = signer
-        self._logs: dict[str, list[Verifier]] = {}
-        for log in logs:
-            self._logs.setdefault(log.name, []).append(log)
+        self._logs = _keys_of(logs, rollovers)
         self._clock = clock
         self._path = str(path)
         self._lock = Lock()
@@ -87,13 +91,13 @@ class WitnessService:
         if checkpoint.origin not in self._logs:
             return _no(HTTPStatus.NOT_FOUND, "this log is unknown")
         try:
-            opened = open_note(note, self._logs[checkpoint.origin])
+            opened = open_checkpoint(note, self._logs[checkpoint.origin])
         except SignatureError as error:
             return _no(HTTPStatus.FORBIDDEN, str(error))
         if request.old > checkpoint.size:
             return _no(HTTPStatus.BAD_REQUEST, "the old size is larger than the checkpoint's")
         with self._storage(), self._lock, _transaction(self._db):
-            return self._decided(request, checkpoint, opened, note)
+            return self._decided(request, checkpoint, opened.signers, note)
 
     def checkpoint(self, origin_hash: str) -> Reply:
         """The newest checkpoint of a log, with the log's signature and ours."""
@@ -104,7 +108,11 @@ class WitnessService:
         return Reply(HTTPStatus.OK, found[0]) if found else _no(HTTPStatus.NOT_FOUND, "none yet")
 
     def _decided(
-        self, request: AddCheckpoint, checkpoint: Checkpoint, opened: OpenedNote, note: Note
+        self,
+        request: AddCheckpoint,
+        checkpoint: Checkpoint,
+        signers: tuple[Verifier, ...],
+        note: Note,
     ) -> Reply:
         size, root, newest = self._head(checkpoint.origin)
         if request.old != size:
@@ -117,7 +125,7 @@ class WitnessService:
             return _no(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
         now = max(int(self._clock()), newest)
         signature = self.signer.sign(checkpoint.text, now)
-        logs = {(one.verifier.name, one.verifier.key_id) for one in opened.verified}
+        logs = {(one.name, one.key_id) for one in signers}
         theirs = tuple(one for one in note.signatures if (one.name, one.key_id) in logs)
         kept = Note(checkpoint.text, (*theirs, signature)).encode()
         self._db.execute(
@@ -150,6 +158,25 @@ class WitnessService:
             raise BusyError(f"{self._path}: another process is busy with it") from error
         except (apsw.Error, OSError) as error:
             raise StorageError(f"{self._path}: {error}; see to the disk") from error
+
+
+def _keys_of(
+    logs: Iterable[Verifier], rollovers: Iterable[Rollover]
+) -> dict[str, tuple[LogKey, ...]]:
+    """The keys of each log, by its origin."""
+    try:
+        keys = handed_over(map(LogKey, dict.fromkeys(logs)), rollovers)
+    except SignatureError as error:
+        raise DeclarationError(f"{error}; give the rollovers of the logs that are known") from None
+    found: dict[str, tuple[LogKey, ...]] = {}
+    for key in keys:
+        found[key.verifier.name] = (*found.get(key.verifier.name, ()), key)
+    for name, its in found.items():
+        if sum(key.last is None for key in its) > 1:
+            raise DeclarationError(
+                f"log {name!r} has several keys; give one, and how it changed as rollovers"
+            )
+    return found
 
 
 def _opened(path: str) -> apsw.Connection:
