@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from everwhen_verify.errors import MalformedError
 from everwhen_verify.merkle import HASH_SIZE, MAX_SIZE
 from everwhen_verify.notes import decode_base64, encode_base64
 
+_LAST_SECOND: Final = 253_402_300_799
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
@@ -44,3 +46,9 @@ def parse_number(text: str, what: str) -> int:
     if _NUMBER.fullmatch(text) is None or int(text) > MAX_SIZE:
         raise MalformedError(what, f"{text[:30]!r} is not a number of leaves")
     return int(text)
+
+
+def utc(seconds: int) -> str:
+    """A time in seconds since 1970, of the year 9999 at most, as text."""
+    moment = datetime.fromtimestamp(min(seconds, _LAST_SECOND), UTC)
+    return moment.isoformat().replace("+00:00", "Z")

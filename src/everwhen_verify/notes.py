@@ -32,6 +32,10 @@ _PRIVATE: Final = "PRIVATE+KEY+"
 _TIME: Final = Struct(">Q")
 _MAX_TIME: Final = (1 << 63) - 1
 _KEY_SIZE: Final = 32
+_BOM: Final = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
+_PRIME: Final = (1 << 255) - 19
+_OF_ORDER_8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_SMALL: Final = {0, 1, _PRIME - 1, _OF_ORDER_8, _PRIME - _OF_ORDER_8}
 _CONTROL: Final = re.compile("[\x00-\x09\x0b-\x1f]")
 _NOT_IN_NAMES: Final = re.compile("[\\s\x00-\x1f\ud800-\udfff]")
 
@@ -84,6 +88,10 @@ class Verifier:
         _check_name(self.name, "key")
         if len(self.public_key) != _KEY_SIZE:
             raise MalformedError("key", f"{len(self.public_key)} bytes, where it has {_KEY_SIZE}")
+        if _is_weak(self.public_key):
+            raise MalformedError(
+                "key", f"that of {self.name!r} belongs to nobody: anybody can sign for it"
+            )
 
     @classmethod
     def parse(cls, vkey: str) -> Verifier:
@@ -236,6 +244,7 @@ def parse_note(data: bytes) -> Note:
     """Read a note; nothing is checked but its form. Raises `MalformedError`."""
     if len(data) > MAX_NOTE:
         raise MalformedError("note", f"{len(data):,} bytes are more than {MAX_NOTE:,}")
+    check_disguise(data, "note")
     try:
         whole = data.decode()
     except UnicodeDecodeError:
@@ -288,6 +297,32 @@ def open_note(data: bytes | Note, verifiers: Iterable[Verifier]) -> OpenedNote:
 def cosigned_message(text: str, time: int) -> bytes:
     """What a witness signs of a checkpoint's text."""
     return f"cosignature/v1\ntime {time}\n{text}".encode()
+
+
+def disguise(data: bytes) -> str | None:
+    """What an editor or a transfer has done to a text that looks the same; None for nothing."""
+    if data.startswith(_BOM):
+        return "it begins with a byte order mark; save it as UTF-8 without one"
+    if b"\r\n" in data:
+        return "its lines end with CRLF; they have to end with a newline alone"
+    return None
+
+
+def check_disguise(data: bytes, what: str) -> None:
+    """Raises `MalformedError` for a text with a `disguise`."""
+    why = disguise(data)
+    if why is not None:
+        raise MalformedError(what, why)
+
+
+def _is_weak(public_key: bytes) -> bool:
+    """Whether it is a point of small order, or one that isn't written as the field asks.
+
+    Below a point of small order signatures can be made without a private key, which fit many
+    texts. There are five heights of such points; the top bit only says on which side.
+    """
+    height = int.from_bytes(public_key, "little") & ((1 << 255) - 1)
+    return height >= _PRIME or height in _SMALL
 
 
 def _signature(line: str) -> Signature:

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from everwhen_verify.checkpoints import Checkpoint
+from everwhen_verify.checkpoints import Checkpoint, utc
 from everwhen_verify.errors import MalformedError, PolicyError, SignatureError
 from everwhen_verify.merkle import EMPTY_ROOT
-from everwhen_verify.notes import Kind, Note, OpenedNote, Verifier
+from everwhen_verify.notes import Kind, Note, OpenedNote, Verifier, disguise
 from everwhen_verify.rollover import LogKey, Rollover, handed_over, open_checkpoint
 
 NOBODY: Final = "none"
@@ -98,19 +98,24 @@ class Policy:
         checkpoint, signers, opened = open_checkpoint(note, self.logs, witnesses)
         if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
             raise MalformedError("checkpoint", "the root of no entries is another one")
-        cosigned = self._cosigned(opened, now)
+        cosigned, early = self._cosigned(opened, now)
         if self.quorum != NOBODY and self.quorum not in self._witnessed(set(cosigned)):
-            raise PolicyError(self._missing(set(cosigned)))
+            raise PolicyError(self._missing(set(cosigned)) + _in_the_future(early))
         return Endorsement(checkpoint, signers[0], cosigned)
 
-    def _cosigned(self, opened: OpenedNote, now: int | None) -> dict[str, int]:
+    def _cosigned(
+        self, opened: OpenedNote, now: int | None
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """When which witness has cosigned: those that count, and those that are of the future."""
         times = {one.verifier: one.time for one in opened.verified}
         cosigned: dict[str, int] = {}
+        early: dict[str, int] = {}
         for witness in self.witnesses:
             time = times.get(witness.verifier)
-            if time is not None and (now is None or time <= now + _CLOCKS_DIFFER):
-                cosigned[witness.name] = time
-        return cosigned
+            if time is not None:
+                counts = now is None or time <= now + _CLOCKS_DIFFER
+                (cosigned if counts else early)[witness.name] = time
+        return cosigned, early
 
     def _witnessed(self, names: set[str]) -> set[str]:
         """The witnesses and groups that have witnessed, where these witnesses have cosigned."""
@@ -212,6 +217,9 @@ def _lines(data: bytes) -> Iterator[tuple[int, list[str]]]:
     """
     if len(data) > MAX_POLICY:
         raise PolicyError(f"{len(data):,} bytes are more than {MAX_POLICY:,}")
+    why = disguise(data)
+    if why is not None:
+        raise PolicyError(why, 1)
     if data and not data.endswith(b"\n"):
         raise PolicyError("it doesn't end with a newline: is it cut short?")
     for number, line in enumerate(data.split(b"\n"), 1):
@@ -220,6 +228,13 @@ def _lines(data: bytes) -> Iterator[tuple[int, list[str]]]:
         text = line.strip(b" \t").decode(errors="surrogateescape")
         if text and not text.startswith("#"):
             yield number, re.split("[ \t]+", text)
+
+
+def _in_the_future(early: dict[str, int]) -> str:
+    if not early:
+        return ""
+    whose = ", ".join(f"that of {name!r} is of {utc(time)}" for name, time in early.items())
+    return f"; cosignatures of the future don't count, and {whose}: a clock is wrong"
 
 
 def _key(vkey: str, kind: Kind, known: Iterable[Verifier]) -> Verifier:

@@ -12,10 +12,11 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from everwhen_verify.checkpoints import utc
 from everwhen_verify.entries import Entry
 from everwhen_verify.errors import PolicyError, VerifyError
 from everwhen_verify.notes import encode_base64
@@ -121,10 +122,7 @@ def _record(verdict: Verdict) -> dict[str, Any]:
         "size": checkpoint.size,
         "root": encode_base64(checkpoint.root),
         "signed_by": verdict.log.vkey,
-        "cosigned": {
-            name: _utc(datetime.fromtimestamp(min(at, 253_402_300_799), UTC))
-            for name, at in verdict.cosigned.items()
-        },
+        "cosigned": {name: utc(at) for name, at in verdict.cosigned.items()},
     }
 
 

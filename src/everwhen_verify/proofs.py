@@ -13,7 +13,7 @@ from everwhen_verify.checkpoints import Checkpoint, parse_number
 from everwhen_verify.entries import Entry, parse_evidence
 from everwhen_verify.errors import MalformedError, ProofError
 from everwhen_verify.merkle import HASH_SIZE, check_inclusion
-from everwhen_verify.notes import Verifier, decode_base64, encode_base64
+from everwhen_verify.notes import Verifier, check_disguise, decode_base64, encode_base64
 from everwhen_verify.policy import Policy
 
 TITLE: Final = "c2sp.org/tlog-proof@v1"
@@ -60,6 +60,7 @@ def parse_proof(data: bytes) -> Proof:
     """Read a proof file. Raises `MalformedError`."""
     if len(data) > MAX_PROOF:
         raise MalformedError("proof", f"{len(data):,} bytes are more than {MAX_PROOF:,}")
+    check_disguise(data, "proof")
     head, blank, note = data.partition(b"\n\n")
     try:
         lines = head.decode("ascii").split("\n")

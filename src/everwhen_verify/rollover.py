@@ -23,6 +23,7 @@ from everwhen_verify.notes import (
     OpenedNote,
     Signer,
     Verifier,
+    check_disguise,
     open_note,
     parse_note,
 )
@@ -92,6 +93,7 @@ def open_rollover(data: bytes) -> Rollover:
 
 def open_rollovers(data: bytes) -> list[Rollover]:
     """All rollovers of a file that has them one behind the other, oldest first."""
+    check_disguise(data, "rollovers")
     notes = [b"%s\n%b" % (TITLE.encode(), part) for part in _parts(data)]
     if any(len(note) > MAX_NOTE for note in notes):
         raise MalformedError("rollovers", f"one has more than {MAX_NOTE:,} bytes")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from collections.abc import Callable
+from hashlib import sha256
+
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.verify.logs import Log, policy_text
 
 from everwhen_verify.checkpoints import Checkpoint, parse_checkpoint
-from everwhen_verify.errors import MalformedError, SignatureError, VerifyError
+from everwhen_verify.errors import MalformedError, PolicyError, SignatureError, VerifyError
 from everwhen_verify.merkle import EMPTY_ROOT
 from everwhen_verify.notes import (
     MAX_NOTE,
@@ -20,6 +25,9 @@ from everwhen_verify.notes import (
     parse_note,
     sign_note,
 )
+from everwhen_verify.policy import Policy
+from everwhen_verify.proofs import parse_proof
+from everwhen_verify.rollover import open_rollovers, sign_rollover
 
 # The example of C2SP signed-note.
 VKEY = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"
@@ -162,6 +170,74 @@ def test_what_is_no_key_is_refused(vkey: str) -> None:
         Verifier.parse(vkey)
     with pytest.raises(MalformedError):
         Signer.parse(f"PRIVATE+KEY+{vkey}")
+
+
+def points_of_small_order() -> list[bytes]:
+    """Every encoding that decodes to one: by RFC 8032, and by heights that are not reduced."""
+    p = 2**255 - 19
+    d = -121665 * pow(121666, p - 2, p) % p
+    eighth = next(
+        root
+        for root_of_1_d in (square_root(1 + d), -square_root(1 + d))
+        if (root := square_root((root_of_1_d - 1) * pow(d, p - 2, p)))
+    )
+    either_side = [0, p, eighth, p - eighth]
+    found = [y | side << 255 for y in either_side for side in (0, 1)] + [1, p + 1, p - 1]
+    return [y.to_bytes(32, "little") for y in found]
+
+
+def square_root(square: int) -> int:
+    """Modulo 2**255 - 19; 0 where there is none."""
+    p = 2**255 - 19
+    root = pow(square, (p + 3) // 8, p)
+    return next(
+        (r for r in (root, root * pow(2, (p - 1) // 4, p) % p) if (r * r - square) % p == 0), 0
+    )
+
+
+def test_there_are_eleven_keys_that_belong_to_nobody() -> None:
+    assert len(set(points_of_small_order())) == 11
+    nobody = (1).to_bytes(32, "little")
+    forged = nobody + bytes(32)
+    Ed25519PublicKey.from_public_bytes(nobody).verify(forged, b"whatever")  # nobody signed it
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("point", points_of_small_order(), ids=bytes.hex)
+def test_a_key_that_belongs_to_nobody_is_refused(point: bytes, kind: Kind) -> None:
+    """In a policy, as a witness, as a log's key: wherever a key is read."""
+    with pytest.raises(MalformedError, match="anybody can sign"):
+        Verifier("a", kind, point)
+    material = bytes([kind]) + point
+    key_id = sha256(b"a\n" + material).hexdigest()[:8]
+    vkey = f"a+{key_id}+{b64encode(material).decode()}"
+    line = f"log {vkey}" if kind is Kind.ED25519 else f"witness a {vkey}"
+    with pytest.raises(PolicyError, match=r"line 1: .*anybody can sign"):
+        Policy.parse(f"{line}\nquorum none\n".encode())
+    text = f"everwhen-rollover/v1\na\n{SIGNER.verifier.vkey}\n{vkey}\n0\n1\n"
+    with pytest.raises(MalformedError, match="anybody can sign"):
+        open_rollovers(sign_note(text, SIGNER))
+
+
+@pytest.mark.parametrize(
+    ("disguised", "why"),
+    [
+        (lambda data: b"\xef\xbb\xbf" + data, "byte order mark"),
+        (lambda data: data.replace(b"\n", b"\r\n"), "CRLF"),
+    ],
+)
+def test_what_an_editor_has_changed_is_told(disguised: Callable[[bytes], bytes], why: str) -> None:
+    log = Log.of(2)
+    rollover = sign_rollover(SIGNER.name, SIGNER, Signer.generate(SIGNER.name), 1, 1)
+    for read, data in (
+        (parse_note, log.signed()),
+        (parse_proof, log.proof(1).encode()),
+        (Policy.parse, policy_text(log)),
+        (open_rollovers, rollover),
+    ):
+        read(data)
+        with pytest.raises(VerifyError, match=why):
+            read(disguised(data))
 
 
 def test_an_error_about_a_private_key_does_not_tell_it() -> None:

@@ -148,8 +148,11 @@ def test_who_has_signed_counts() -> None:
     other = sign_note(LOG.checkpoint()._replace(origin="else").text, LOG.signer, W[0], time=NOW)
     with pytest.raises(SignatureError, match="for another log, 'else'"):
         policy.check(other, NOW)
-    with pytest.raises(PolicyError, match="takes 1 of 1"):
+    with pytest.raises(PolicyError, match="takes 1 of 1") as early:
         policy.check(LOG.signed(W[0], time=NOW + 3_600), NOW)
+    assert "that of 'w1' is of 2026-01-01T01:00:00Z: a clock is wrong" in str(early.value)
+    with pytest.raises(PolicyError, match=r"not w1$"):
+        policy.check(LOG.signed(), NOW)
     assert policy.check(LOG.signed(W[0], time=NOW + 3_600)).cosigned == {"w1": NOW + 3_600}
     empty = LOG.checkpoint()._replace(size=0).text
     with pytest.raises(MalformedError, match="no entries"):
