@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
+import apsw
 import msgspec
 import pytest
 from cryptography.exceptions import InvalidTag
@@ -422,6 +424,61 @@ def test_the_keys_of_the_forgotten_are_in_no_byte_of_the_file(
         assert wrapped not in (tmp_path / "v").read_bytes()
     assert os.stat(tmp_path / "v").st_mode & 0o777 == 0o600  # noqa: PTH116
     assert not (tmp_path / "v-journal").exists()
+
+
+def _by_sql(vault: Vault, sql: str, *rows: tuple[Any, ...]) -> None:
+    """What somebody does past Everwhen; a vault that is open notices it a moment later."""
+    with contextlib.closing(apsw.Connection(str(vault.path))) as connection:
+        connection.executemany(sql, rows or [()])
+    vault._look()
+
+
+ADD_STONE = "INSERT OR REPLACE INTO stones VALUES (?, ?, ?)"
+ADD_KEY = "INSERT INTO keys VALUES (?, ?, ?, ?, ?)"
+
+
+@pytest.mark.parametrize("stone", ["ann", "ann/audit"])
+@pytest.mark.parametrize("number", [0, 1, 2, 70])
+def test_forgetting_destroys_keys_that_stand_beside_a_tombstone(
+    vault: Vault, stone: str, number: int
+) -> None:
+    for subject in ("ann/audit", "ann/audit/1", "anna", "eve"):
+        vault.newest(subject)
+    vault.forget("eve")
+    _by_sql(vault, ADD_STONE, (stone, number, 1))
+    assert [key.subject for key in vault.leftover_keys()] == ["ann/audit", "ann/audit/1"]
+    assert vault.cipher("ann/audit", 1) is None
+    assert vault.cipher("ann/audit/1", 1) is None
+    assert vault.cipher("anna", 1) is not None
+    before = vault.erasures
+    forgotten = vault.forget("ann/audit")
+    assert forgotten.subjects == ("ann/audit", "ann/audit/1")
+    assert (forgotten.number, forgotten.repeated) == (max(before, number) + 1, False)
+    assert vault.leftover_keys() == []
+    assert vault.subjects() == ["anna"]
+    assert vault.erasures == forgotten.number
+    again = vault.forget("ann/audit")
+    assert (again.repeated, again.subjects) == (True, ())
+
+
+def test_keys_that_are_restored_beside_a_tombstone_are_not_used_and_are_destroyed(
+    vault: Vault,
+) -> None:
+    for subject in ("ann", "ann/audit"):
+        vault.newest(subject)
+    rows = vault._run("SELECT * FROM keys WHERE subject LIKE 'ann%'")
+    sealed = vault.seal_snapshot(b"state", b"bound")
+    vault.forget("ann")
+    _by_sql(vault, ADD_KEY, *rows)
+    assert vault.cipher("ann", 1) is None
+    with pytest.raises(ErasedSubjectError):
+        vault.newest("ann/audit")
+    fresh = vault.seal_snapshot(b"state", b"bound")
+    assert vault.forget("ann").subjects == ("ann", "ann/audit")
+    assert vault.open_snapshot(sealed, b"bound") is None
+    assert vault.open_snapshot(fresh, b"bound") is None
+    wrapped = [row[3] for row in rows]
+    assert not any(one in vault.path.read_bytes() for one in wrapped)
 
 
 def test_another_process_sees_what_was_forgotten(tmp_path: Path, keys: KeyFile) -> None:

@@ -89,7 +89,7 @@ class Forgotten(msgspec.Struct, frozen=True):
     """What forgetting a subject destroyed. ``number`` counts the vault's erasures from 1.
 
     ``subjects`` are those whose keys went with it; ``repeated`` says that it had been forgotten
-    before.
+    before, and no key was left to destroy.
     """
 
     subject: str
@@ -219,6 +219,20 @@ class Vault:
             (*bounds, _SNAPSHOTS),
         )
 
+    def leftover_keys(self) -> list[SubjectKey]:
+        """The data keys of subjects that have been forgotten, by subject and version.
+
+        There are none, unless somebody has put them back past Everwhen, or a tombstone in. They
+        are never used; to `forget` the subjects again destroys them.
+        """
+        return self._rows(
+            lambda s, v, k: SubjectKey(_text(s), _number(v), _text(k)),
+            "SELECT k.subject, k.version, k.key_id FROM stones AS s CROSS JOIN keys AS k "
+            "ON k.subject = s.subject UNION "
+            "SELECT k.subject, k.version, k.key_id FROM stones AS s CROSS JOIN keys AS k "
+            "ON k.subject >= s.subject || '/' AND k.subject < s.subject || '0' ORDER BY 1, 2",
+        )
+
     def is_forgotten(self, subject: str) -> bool:
         """Whether a subject, or one that it lies below, has been forgotten."""
         with self._translated(), self._lock:
@@ -227,7 +241,8 @@ class Vault:
     def forget(self, subject: str) -> Forgotten:
         """Destroy a subject's keys and those of all subjects below it, for good.
 
-        What was encrypted with them can't be read any more. Safe to repeat. To have it take effect
+        What was encrypted with them can't be read any more. Safe to repeat: keys that were put back
+        since are destroyed too, as an erasure of its own. To have it take effect
         in snapshots and read models too, use the store's ``forget``.
         """
         (forgotten,) = self.forget_all((subject,))
@@ -263,23 +278,29 @@ class Vault:
                 number += not forgotten.repeated
                 found.append(forgotten)
             if number > before:
+                version = max(number, self._last_version(_SNAPSHOTS)) + 1
                 self._connection.execute("DELETE FROM keys WHERE subject = ?", (_SNAPSHOTS,))
-                self._add_key(_SNAPSHOTS, number + 1)
+                self._add_key(_SNAPSHOTS, version)
             return found
 
         return self._transact(destroy)
 
     def _forget(self, subject: str, number: int) -> Forgotten:
-        known = self._stone(subject)
-        if known is not None:
-            return Forgotten(subject, known, (), repeated=True)
+        """Destroy what keys there are, whatever stands: each stone is newer than all it covers.
+
+        Else what was made of events while keys stood beside an older stone would pass as up to
+        date.
+        """
         where, bounds = _below(subject)
         rows = self._connection.execute(
             f"SELECT DISTINCT subject FROM keys WHERE {where} ORDER BY subject", bounds
         ).fetchall()
+        known = self._stone(subject)
+        if known is not None and not rows:
+            return Forgotten(subject, known, (), repeated=True)
         self._connection.execute(f"DELETE FROM keys WHERE {where}", bounds)
         self._connection.execute(
-            "INSERT INTO stones VALUES (?, ?, ?)", (subject, number, self._now())
+            "INSERT OR REPLACE INTO stones VALUES (?, ?, ?)", (subject, number, self._now())
         )
         return Forgotten(subject, number, tuple(_text(row[0]) for row in rows))
 
@@ -436,25 +457,26 @@ class Vault:
 
     def _found(self, subject: str, version: int) -> Cipher | None:
         with self._translated(), self._lock:
-            row = self._connection.execute(
-                "SELECT key_id, wrapped FROM keys WHERE subject = ? AND version = ?",
-                (subject, version),
-            ).get
-            found: Cipher | None = None
-            if row is not None:
-                wrapped = Wrapped(_text(row[0]), _content(row[1]))
-                key = self.keys.unwrap(wrapped, _bound(subject, version))
-                found = cipher(key)
-            elif self._stone(subject) is None:
-                raise MissingKeyError(
-                    f"{self.path} has no key version {version} of subject {subject!r}, and no "
-                    f"record that it was forgotten; restore the vault from its newest backup"
-                )
+            # A key beside a tombstone never counts, wherever it comes from.
+            found = None if self._stone(subject) is not None else self._kept(subject, version)
             if len(self._ciphers) >= _REMEMBERED:
                 self._ciphers.clear()
                 self._newest.clear()
             self._ciphers[subject, version] = found
             return found
+
+    def _kept(self, subject: str, version: int) -> Cipher:
+        row = self._connection.execute(
+            "SELECT key_id, wrapped FROM keys WHERE subject = ? AND version = ?",
+            (subject, version),
+        ).get
+        if row is None:
+            raise MissingKeyError(
+                f"{self.path} has no key version {version} of subject {subject!r}, and no "
+                f"record that it was forgotten; restore the vault from its newest backup"
+            )
+        wrapped = Wrapped(_text(row[0]), _content(row[1]))
+        return cipher(self.keys.unwrap(wrapped, _bound(subject, version)))
 
     def _add_key(self, subject: str, version: int) -> int:
         wrapped = self.keys.wrap(secrets.token_bytes(_KEY_BYTES), _bound(subject, version))
