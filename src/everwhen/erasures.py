@@ -8,9 +8,9 @@ from uuid import UUID, uuid4, uuid5
 
 import msgspec
 
-from everwhen.codec import Codec, EventTypes
+from everwhen.codec import Codec, EventTypes, decode_entries
 from everwhen.commits import Commit, Write, encoded, new_commit_id
-from everwhen.contract import Checkpoint, EncodedCommit, Snapshot
+from everwhen.contract import Checkpoint, EncodedCommit, Problem, Snapshot, StoredSlice
 from everwhen.events import Event
 from everwhen.projections import build_of, record_of
 from everwhen.vault import Stone, Vault
@@ -33,7 +33,15 @@ class SubjectErased(Event):
     number: int
 
 
+class Recorded(msgspec.Struct, frozen=True):
+    """What the record of an erasure says: whose, and which of the vault's it was."""
+
+    subject: str
+    number: int
+
+
 _CODEC: Final = Codec(EventTypes(SubjectErased))
+_decode_recorded: Final = msgspec.json.Decoder(Recorded).decode
 _decode_stone: Final = msgspec.json.Decoder(Stone).decode
 
 
@@ -56,13 +64,44 @@ class Erasure(msgspec.Struct, frozen=True):
 def erasure_commit(stone: Stone) -> EncodedCommit:
     """The commit that records an erasure: the same each time."""
     event = SubjectErased(stone.subject, stone.number)
-    commit_id = uuid5(_NAMESPACE, f"{stone.number}/{stone.subject}")
+    commit_id = _record_id(stone.subject, stone.number)
     return encoded(Commit((Write(ERASURES, [event]),), id=commit_id), _CODEC, new_commit_id)
+
+
+def recorded_in(stored: StoredSlice) -> Recorded | None:
+    """The erasure that a slice records; None for what Everwhen didn't write as one.
+
+    Anybody who appends may write to the stream; that alone keeps no store from being opened.
+    """
+    try:
+        (entry,) = decode_entries(stored.body)
+        found = _decode_recorded(entry.data)
+        own = stored.commit_id == _record_id(found.subject, found.number).bytes
+    except ValueError:  # of which msgspec's and Unicode's are
+        return None
+    return found if own else None
+
+
+def _record_id(subject: str, number: int) -> UUID:
+    return uuid5(_NAMESPACE, f"{number}/{subject}")
 
 
 def carried_out(last: Stone) -> Checkpoint:
     """What says that a store has carried out all erasures up to this one."""
     return Checkpoint(ERASURES, last.number, msgspec.json.encode(last))
+
+
+def problems_of(vault: str, back: list[str], leftover: list[str]) -> list[Problem]:
+    """What is wrong with the keys of those who were forgotten, a subject a problem."""
+    again = "forget the subject again, which destroys them"
+    return [
+        Problem(f"{vault}: subject {subject!r}", f"has keys {which}; {again}")
+        for subjects, which in (
+            (back, "though the store records the erasure, so that it is readable again"),
+            (leftover, "beside its tombstone, which are not used"),
+        )
+        for subject in subjects
+    ]
 
 
 def purge_due() -> Checkpoint:

@@ -38,6 +38,7 @@
     ├── VaultError                  a vault, or its keys, can't be used
     │   ├── MissingKeyError         a key isn't there
     │   ├── WrongKeyError           a key doesn't open what it should
+    │   ├── OutdatedVaultError      it has keys of people whose erasure the store records
     │   └── ExpiredKeyError         a key's time is over
     ├── WitnessError                a witness gave no cosignature
     │   └── WitnessRefusedError     it said no
@@ -467,6 +468,26 @@ class WrongKeyError(VaultError):
     """A key doesn't open what was wrapped with it."""
 
 
+class OutdatedVaultError(VaultError):
+    """The vault has keys of ``subjects`` whose erasure the store records: it is an older one.
+
+    Nothing was read with it. Forgetting all of them again makes the vault fit the store.
+    """
+
+    def __init__(self, path: str, subjects: Sequence[str]) -> None:
+        self.path = path
+        self.subjects = tuple(subjects)
+        super().__init__(
+            f"{path}: has keys of {_some(self.subjects)}, whose erasure the store records, so the "
+            f"vault is older than the store; open it with the newest vault, or, if this is the "
+            f"newest, forget them again: vault.forget_all(error.subjects), or on the command line "
+            f"everwhen forget STORE --recorded --apply"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.subjects)
+
+
 class ExpiredKeyError(VaultError):
     """A key-encryption key's time is over; it still unwraps, but wraps no more."""
 
@@ -568,12 +589,9 @@ class UnfinishedErasureError(StorageError):
 
     def __init__(self, subjects: Sequence[str], cause: BaseException) -> None:
         self.subjects = tuple(subjects)
-        whose = ", ".join(map(repr, self.subjects[:3]))
-        others = len(self.subjects) - 3
-        more = f" and {others:,} others" if others > 0 else ""
         super().__init__(
-            f"the keys of {whose}{more} are destroyed, but the store could not be purged yet: "
-            f"{cause}; then call forget again, or open the store for writing, to do the rest"
+            f"the keys of {_some(self.subjects)} are destroyed, but the store could not be purged "
+            f"yet: {cause}; then call forget again, or open the store for writing, to do the rest"
         )
 
 
@@ -646,3 +664,10 @@ class TamperedError(MerkleLogError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.why,)
+
+
+def _some(subjects: Sequence[str]) -> str:
+    """Three of them, and how many others there are."""
+    others = len(subjects) - 3
+    more = f" and {others:,} others" if others > 0 else ""
+    return ", ".join(map(repr, subjects[:3])) + more

@@ -35,6 +35,7 @@ from everwhen import (
     InvalidEventError,
     KeyFile,
     OnError,
+    OutdatedVaultError,
     Personal,
     Projection,
     ProjectionError,
@@ -253,6 +254,135 @@ async def test_a_restored_store_does_not_bring_anybody_back(tmp_path: Path, vaul
         assert erasure.repeated
         assert len(await _all(store, "everwhen-erasures")) == 1
     assert not _traces(tmp_path)
+
+
+async def test_an_older_vault_brings_nobody_back(tmp_path: Path, vault: Vault) -> None:
+    file, old = tmp_path / "s.db", tmp_path / "old.vault"
+    async with await open_store(file, events=TYPES, vault=vault) as store:
+        for player in ("ada", "bob", "eve"):
+            await store.append(f"player-{player}", [Joined(player, NAME)])
+        await store.forget("eve")
+        vault.backup(old)
+        await store.forget_all(["ada", "bob"])
+    with Vault(old, vault.keys) as older:
+        for read_only in (True, False):
+            with pytest.raises(OutdatedVaultError, match="newest vault") as caught:
+                await open_store(file, events=TYPES, vault=older, read_only=read_only)
+            assert caught.value.subjects == ("ada", "bob")
+        assert older.subjects() == ["ada", "bob"], "nothing is destroyed unasked"
+        older.forget("bob")
+        older.forget("zoe")  # its count is that of the store again
+        with pytest.raises(OutdatedVaultError) as caught:
+            await open_store(file, events=TYPES, vault=older)
+        assert caught.value.subjects == ("ada",)
+        older.forget_all(caught.value.subjects)
+        async with await open_store(file, events=TYPES, vault=older) as store:
+            assert {event.name for event in await _all(store, Query().types(Joined))} == {
+                Erased("ada"),
+                Erased("bob"),
+                Erased("eve"),
+            }
+            assert await store.check() == []
+    async with await open_store(file, events=TYPES, vault=vault) as store:
+        assert await store.check() == []
+
+
+@pytest.mark.parametrize("checkpoint", ["is behind", "is gone"])
+async def test_a_record_counts_though_the_store_had_not_come_to_purge(
+    tmp_path: Path, vault: Vault, checkpoint: str
+) -> None:
+    file, old = tmp_path / "s.db", tmp_path / "old.vault"
+    async with await open_store(file, events=TYPES, vault=vault) as store:
+        for player in ("ada", "bob"):
+            await store.append(f"player-{player}", [Joined(player, NAME)])
+        await store.forget("bob")
+        vault.backup(old)
+        before = await store.checkpoint("everwhen-erasures")
+        assert before is not None
+        await store.forget("ada")
+        async with store.transaction() as transaction:
+            if checkpoint == "is behind":
+                await transaction.save_checkpoint(before)
+            else:
+                await transaction.delete_checkpoint("everwhen-erasures")
+    with Vault(old, vault.keys) as older:
+        with pytest.raises(OutdatedVaultError) as caught:
+            await open_store(file, events=TYPES, vault=older)
+        assert caught.value.subjects == ("ada",)
+
+
+async def test_only_what_everwhen_recorded_itself_counts_as_a_record(
+    tmp_path: Path, vault: Vault
+) -> None:
+    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        await store.append("player-ada", [Joined("ada", NAME)])
+        said = {"subject": "ada", "number": 1}
+        for event in (
+            UnknownEvent("SubjectErased", said),
+            UnknownEvent("SubjectErased", {"subject": 1}),
+            UnknownEvent("Other", {}),
+        ):
+            await store.append("everwhen-erasures", [event])
+    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        assert (await _first(store)).event.name == NAME
+        assert await store.check() == []
+
+
+async def test_records_come_along_with_an_export(tmp_path: Path, vault: Vault) -> None:
+    old, file = tmp_path / "old.vault", tmp_path / "two.db"
+    async with await open_store(tmp_path / "one.db", events=TYPES, vault=vault) as store:
+        await store.append("player-ada", [Joined("ada", NAME)])
+        vault.backup(old)
+        await store.forget("ada")
+        await export_events(store, tmp_path / "one.jsonl")
+    async with await open_store(file, events=TYPES, vault=vault) as store:
+        await import_events(store, tmp_path / "one.jsonl")
+    with Vault(old, vault.keys) as older, pytest.raises(OutdatedVaultError):
+        await open_store(file, events=TYPES, vault=older)
+
+
+async def test_keys_put_back_past_everwhen_are_reported_and_destroyed(
+    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "s.db"
+    rows: list[Any] = []
+    async with await open_store(file, events=TYPES, vault=vault) as store:
+        for player in ("ada", "bob"):
+            await store.append(f"player-{player}", [Joined(player, NAME)])
+        rows = vault._run("SELECT * FROM keys WHERE subject = 'ada'")
+        await store.forget("ada")
+        await store.forget("bob")
+    with contextlib.closing(apsw.Connection(str(vault.path))) as connection:
+        connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?)", rows[0])
+    async with await open_store(file, events=TYPES, vault=vault) as store:
+        assert "has keys of 'ada', who has been forgotten" in caplog.text
+        assert (await _first(store)).event.name == Erased("ada")
+        (problem,) = await store.check()
+        assert "'ada'" in problem.where
+        assert "beside its tombstone" in problem.what
+        with contextlib.closing(apsw.Connection(str(vault.path))) as connection:
+            connection.execute("DELETE FROM stones WHERE subject = 'ada'")
+        (problem,) = await store.check()
+        assert "the store records the erasure" in problem.what
+        erasure = await store.forget("ada")
+        assert (erasure.subjects, erasure.repeated) == (("ada",), False)
+        assert await store.check() == []
+        assert len(await _all(store, "everwhen-erasures")) == 3
+    assert rows[0][3] not in bytes_of(vault.path)
+
+
+async def test_what_was_made_while_keys_stood_beside_a_tombstone_is_made_anew(
+    tmp_path: Path, vault: Vault
+) -> None:
+    file = tmp_path / "tables.db"
+    vault.forget("zoe")
+    await _with_a_table(file, vault)
+    with contextlib.closing(apsw.Connection(str(vault.path))) as connection:
+        connection.execute("INSERT INTO stones VALUES ('ada', 0, 1)")
+    async with await open_store(file, events=TYPES, vault=vault) as store:
+        erasure = await store.forget("ada")
+        assert (erasure.subjects, erasure.repeated) == (("ada",), False)
+        assert erasure.projections == ("people",)
 
 
 async def test_forgetting_is_recorded_once_and_safe_to_repeat(vault: Vault) -> None:

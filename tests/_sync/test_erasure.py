@@ -36,6 +36,7 @@ from everwhen import (
     InvalidEventError,
     KeyFile,
     OnError,
+    OutdatedVaultError,
     Personal,
     Projection,
     ProjectionError,
@@ -254,6 +255,135 @@ def test_a_restored_store_does_not_bring_anybody_back(tmp_path: Path, vault: Vau
         assert erasure.repeated
         assert len(_all(store, "everwhen-erasures")) == 1
     assert not _traces(tmp_path)
+
+
+def test_an_older_vault_brings_nobody_back(tmp_path: Path, vault: Vault) -> None:
+    file, old = tmp_path / "s.db", tmp_path / "old.vault"
+    with open_store(file, events=TYPES, vault=vault) as store:
+        for player in ("ada", "bob", "eve"):
+            store.append(f"player-{player}", [Joined(player, NAME)])
+        store.forget("eve")
+        vault.backup(old)
+        store.forget_all(["ada", "bob"])
+    with Vault(old, vault.keys) as older:
+        for read_only in (True, False):
+            with pytest.raises(OutdatedVaultError, match="newest vault") as caught:
+                open_store(file, events=TYPES, vault=older, read_only=read_only)
+            assert caught.value.subjects == ("ada", "bob")
+        assert older.subjects() == ["ada", "bob"], "nothing is destroyed unasked"
+        older.forget("bob")
+        older.forget("zoe")  # its count is that of the store again
+        with pytest.raises(OutdatedVaultError) as caught:
+            open_store(file, events=TYPES, vault=older)
+        assert caught.value.subjects == ("ada",)
+        older.forget_all(caught.value.subjects)
+        with open_store(file, events=TYPES, vault=older) as store:
+            assert {event.name for event in _all(store, Query().types(Joined))} == {
+                Erased("ada"),
+                Erased("bob"),
+                Erased("eve"),
+            }
+            assert store.check() == []
+    with open_store(file, events=TYPES, vault=vault) as store:
+        assert store.check() == []
+
+
+@pytest.mark.parametrize("checkpoint", ["is behind", "is gone"])
+def test_a_record_counts_though_the_store_had_not_come_to_purge(
+    tmp_path: Path, vault: Vault, checkpoint: str
+) -> None:
+    file, old = tmp_path / "s.db", tmp_path / "old.vault"
+    with open_store(file, events=TYPES, vault=vault) as store:
+        for player in ("ada", "bob"):
+            store.append(f"player-{player}", [Joined(player, NAME)])
+        store.forget("bob")
+        vault.backup(old)
+        before = store.checkpoint("everwhen-erasures")
+        assert before is not None
+        store.forget("ada")
+        with store.transaction() as transaction:
+            if checkpoint == "is behind":
+                transaction.save_checkpoint(before)
+            else:
+                transaction.delete_checkpoint("everwhen-erasures")
+    with Vault(old, vault.keys) as older:
+        with pytest.raises(OutdatedVaultError) as caught:
+            open_store(file, events=TYPES, vault=older)
+        assert caught.value.subjects == ("ada",)
+
+
+def test_only_what_everwhen_recorded_itself_counts_as_a_record(
+    tmp_path: Path, vault: Vault
+) -> None:
+    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        store.append("player-ada", [Joined("ada", NAME)])
+        said = {"subject": "ada", "number": 1}
+        for event in (
+            UnknownEvent("SubjectErased", said),
+            UnknownEvent("SubjectErased", {"subject": 1}),
+            UnknownEvent("Other", {}),
+        ):
+            store.append("everwhen-erasures", [event])
+    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        assert (_first(store)).event.name == NAME
+        assert store.check() == []
+
+
+def test_records_come_along_with_an_export(tmp_path: Path, vault: Vault) -> None:
+    old, file = tmp_path / "old.vault", tmp_path / "two.db"
+    with open_store(tmp_path / "one.db", events=TYPES, vault=vault) as store:
+        store.append("player-ada", [Joined("ada", NAME)])
+        vault.backup(old)
+        store.forget("ada")
+        export_events(store, tmp_path / "one.jsonl")
+    with open_store(file, events=TYPES, vault=vault) as store:
+        import_events(store, tmp_path / "one.jsonl")
+    with Vault(old, vault.keys) as older, pytest.raises(OutdatedVaultError):
+        open_store(file, events=TYPES, vault=older)
+
+
+def test_keys_put_back_past_everwhen_are_reported_and_destroyed(
+    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "s.db"
+    rows: list[Any] = []
+    with open_store(file, events=TYPES, vault=vault) as store:
+        for player in ("ada", "bob"):
+            store.append(f"player-{player}", [Joined(player, NAME)])
+        rows = vault._run("SELECT * FROM keys WHERE subject = 'ada'")
+        store.forget("ada")
+        store.forget("bob")
+    with contextlib.closing(apsw.Connection(str(vault.path))) as connection:
+        connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?)", rows[0])
+    with open_store(file, events=TYPES, vault=vault) as store:
+        assert "has keys of 'ada', who has been forgotten" in caplog.text
+        assert (_first(store)).event.name == Erased("ada")
+        (problem,) = store.check()
+        assert "'ada'" in problem.where
+        assert "beside its tombstone" in problem.what
+        with contextlib.closing(apsw.Connection(str(vault.path))) as connection:
+            connection.execute("DELETE FROM stones WHERE subject = 'ada'")
+        (problem,) = store.check()
+        assert "the store records the erasure" in problem.what
+        erasure = store.forget("ada")
+        assert (erasure.subjects, erasure.repeated) == (("ada",), False)
+        assert store.check() == []
+        assert len(_all(store, "everwhen-erasures")) == 3
+    assert rows[0][3] not in bytes_of(vault.path)
+
+
+def test_what_was_made_while_keys_stood_beside_a_tombstone_is_made_anew(
+    tmp_path: Path, vault: Vault
+) -> None:
+    file = tmp_path / "tables.db"
+    vault.forget("zoe")
+    _with_a_table(file, vault)
+    with contextlib.closing(apsw.Connection(str(vault.path))) as connection:
+        connection.execute("INSERT INTO stones VALUES ('ada', 0, 1)")
+    with open_store(file, events=TYPES, vault=vault) as store:
+        erasure = store.forget("ada")
+        assert (erasure.subjects, erasure.repeated) == (("ada",), False)
+        assert erasure.projections == ("people",)
 
 
 def test_forgetting_is_recorded_once_and_safe_to_repeat(vault: Vault) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
+import sqlite3
 from pathlib import Path
 
 import msgspec
@@ -36,6 +39,53 @@ def test_a_person_is_forgotten_from_the_command_line(
     assert (done["keys_of"], done["repeated"]) == (["ada"], False)
     assert '{"name":{"$erased":"ada"}}' in shell(*vault, "read", store).out
     assert shell(*vault, "append", store, "p-ada", "Joined", data).code == 1
+
+
+def test_an_older_vault_is_refused_and_brought_up_to_date(
+    shell: Shell, tmp_path: Path, vault: tuple[str, str]
+) -> None:
+    store, key, old = tmp_path / "s.db", tmp_path / "people.vault.key", tmp_path / "old.vault"
+    assert shell("keys", "new", key).code == 0
+    data = '{"name": {"$personal": "Ada Lovelace", "subject": "ada"}}'
+    assert shell(*vault, "append", store, "p-ada", "Joined", data, "--create").code == 0
+    shutil.copy(tmp_path / "people.vault", old)
+    assert shell(*vault, "forget", store, "ada", "--apply").code == 0
+    older = ("--vault", old, "--key", key)
+    for words in (("read", store), ("append", store, "p-bob", "Left"), ("forget", store, "ada")):
+        refused = shell(*older, *words)
+        assert (refused.code, "forget STORE --recorded --apply" in refused.err) == (77, True)
+        assert "Lovelace" not in refused.out
+    plan = json.loads(shell(*older, "forget", store, "--recorded", "--json").out)
+    assert plan == {"subjects": ["ada"], "applied": False}
+    assert shell(*older, "read", store).code == 77
+    done = json.loads(shell(*older, "forget", store, "--recorded", "--apply", "--json").out)
+    assert done == {"subjects": ["ada"], "applied": True}
+    assert '{"name":{"$erased":"ada"}}' in shell(*older, "read", store).out
+    nobody = json.loads(shell(*older, "forget", store, "--recorded", "--json").out)
+    assert nobody == {"subjects": [], "applied": False}
+    for words in (("forget", store), ("forget", store, "ada", "--recorded")):
+        assert shell(*older, *words).code == 2
+
+
+def test_a_key_beside_a_tombstone_is_listed_as_one(
+    shell: Shell, tmp_path: Path, vault: tuple[str, str]
+) -> None:
+    store, people = tmp_path / "s.db", tmp_path / "people.vault"
+    assert shell("keys", "new", tmp_path / "people.vault.key").code == 0
+    data = '{"name": {"$personal": "Ada Lovelace", "subject": "ada"}}'
+    assert shell(*vault, "append", store, "p-ada", "Joined", data, "--create").code == 0
+    with contextlib.closing(sqlite3.connect(people, isolation_level=None)) as connection:
+        connection.execute("INSERT INTO stones VALUES ('ada', 1, 1)")
+    assert "Lovelace" not in shell(*vault, "read", store).out
+    assert shell(*vault, "keys", "list").out.rstrip().endswith("\tforgotten")
+    assert json.loads(shell(*vault, "keys", "list", "--json").out)["forgotten"] is True
+    checked = shell(*vault, "check", store)
+    assert (checked.code, "beside its tombstone" in checked.out) == (1, True)
+    plan = json.loads(shell(*vault, "forget", store, "ada", "--json").out)
+    assert plan == {"subject": "ada", "keys_of": ["ada"], "forgotten": True}
+    assert shell(*vault, "forget", store, "ada", "--apply").code == 0
+    assert shell(*vault, "keys", "list").out == ""
+    assert shell(*vault, "check", store).code == 0
 
 
 def test_what_was_erased_is_shown_to_people_as_that(

@@ -16,7 +16,7 @@ import msgspec
 from everwhen._async.backend import Backend, Transaction
 from everwhen._async.branches import Branches
 from everwhen._async.embedded import EmbeddedBackend
-from everwhen._async.erasing import carry_out
+from everwhen._async.erasing import brought_back, carry_out
 from everwhen._async.seam import OF_THE_OTHER_FLAVOUR, aside, opens
 from everwhen._async.subscription import Subscription
 from everwhen.backups import BackupReport, BackupTask, Told, check_apart, destination
@@ -40,13 +40,14 @@ from everwhen.contract import (
     StreamInfo,
     to_micros,
 )
-from everwhen.erasures import Erasure, bound_to, outdated, purge_due
+from everwhen.erasures import Erasure, bound_to, outdated, problems_of, purge_due
 from everwhen.errors import (
     BatchError,
     CommitIdError,
     DeclarationError,
     EverwhenError,
     InvalidQueryError,
+    OutdatedVaultError,
     SnapshotError,
     StorageError,
     UnfinishedErasureError,
@@ -105,7 +106,8 @@ async def open_store(
     waits for other processes. ``durable=False`` gives up the sync at each commit: many times faster
     for single appends, and a power loss may take the newest ones.
 
-    Raises `NotAStoreError`, `NewerStoreError`, `CorruptStoreError`, or another `StorageError`.
+    Raises `NotAStoreError`, `NewerStoreError`, `CorruptStoreError`, or another `StorageError`, and
+    `OutdatedVaultError` for a vault with keys of those whose erasure the store records.
     """
     types = declared(events)
     _check_vault(types, vault)
@@ -113,8 +115,13 @@ async def open_store(
         location, clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout
     )
     store = Store(EmbeddedBackend(engine), events=types, steps=steps, vault=vault, clock=clock)
-    if not read_only:
-        await _catch_up_erasures(store)
+    try:
+        await store._check_vault_is_newest()
+        if not read_only:
+            await _catch_up_erasures(store)
+    except BaseException:
+        await store.close()
+        raise
     return store
 
 
@@ -124,9 +131,6 @@ async def _catch_up_erasures(store: Store) -> None:
         await store.carry_out_erasures()
     except StorageError as error:
         _LOG.warning("erasures are to be carried out when the store is opened again: %s", error)
-    except BaseException:
-        await store.close()
-        raise
 
 
 def _check_vault(types: EventTypes, vault: Vault | Plaintext | None) -> None:
@@ -547,6 +551,22 @@ class Store:
         stones, _ = await carry_out(self._branches, self.vault)
         return [stone.subject for stone in stones]
 
+    async def _check_vault_is_newest(self) -> None:
+        """Raises `OutdatedVaultError`; keys that count no more are only warned of."""
+        if self.vault is None:
+            return
+        back = await brought_back(self._branches.root, self.vault)
+        if back:
+            raise OutdatedVaultError(str(self.vault.path), back)
+        leftover = await aside(self.vault.leftover_keys)
+        if leftover:
+            _LOG.warning(
+                "%s has keys of %r, who has been forgotten; they are not used, and forgetting the "
+                "subject again destroys them: everwhen check lists all of them",
+                self.vault.path,
+                leftover[0].subject,
+            )
+
     async def _purge(self) -> None:
         """Leave no trace of what was deleted since somebody was forgotten.
 
@@ -674,8 +694,16 @@ class Store:
         )
 
     async def check(self) -> list[Problem]:
-        """Read and judge everything that is stored; empty when all is well."""
-        return await self._backend.check()
+        """Read and judge everything that is stored; empty when all is well.
+
+        With a vault its keys are held against the erasures, too.
+        """
+        problems = await self._backend.check()
+        if self.vault is not None:
+            back = await brought_back(self._branches.root, self.vault, thorough=True)
+            leftover = {key.subject for key in await aside(self.vault.leftover_keys)}
+            problems += problems_of(str(self.vault.path), back, sorted(leftover))
+        return problems
 
     async def close(self) -> None:
         """Release everything, its branches too; calling it again does nothing."""

@@ -14,7 +14,16 @@ from everwhen._sync.backend import Backend
 from everwhen._sync.branches import Branches
 from everwhen.contract import Receipt
 from everwhen.engine import EngineTransaction
-from everwhen.erasures import ERASURES, PURGE_DUE, carried_out, erasure_commit, first_pending
+from everwhen.erasures import (
+    ERASURES,
+    PURGE_DUE,
+    carried_out,
+    erasure_commit,
+    first_pending,
+    recorded_in,
+)
+from everwhen.query import Query
+from everwhen.reading import PAGE_EVENTS, next_page
 from everwhen.vault import Stone, Vault
 
 _RECORDED_AT_ONCE: Final = 1_000
@@ -50,6 +59,30 @@ def carry_out(
     if pending or due is not None:
         root.transact(note)
     return pending, positions
+
+
+def brought_back(root: Backend, vault: Vault, *, thorough: bool = False) -> list[str]:
+    """The subjects of which the store records the erasure, and the vault has keys again.
+
+    Where the vault knows the newest of the store's erasures it is taken to know all, unless the
+    comparison is to be ``thorough``. A vault that never had keys of them brings nobody back: it may
+    be another one.
+    """
+    query = Query().stream(ERASURES).backwards()
+    if not thorough and first_pending(root.checkpoint(ERASURES), vault) > 1:
+        page = root.read(query.limit(1), 1)
+        newest = next(filter(None, map(recorded_in, page.slices)), None)
+        stones = [] if newest is None else vault.stones(newest.number)[:1]
+        if newest is None or [stone.subject for stone in stones] == [newest.subject]:
+            return []
+    found: set[str] = set()
+    while True:
+        page = root.read(query, PAGE_EVENTS)
+        found.update(one.subject for one in map(recorded_in, page.slices) if one is not None)
+        if page.end:
+            break
+        query = next_page(query, page)
+    return sorted(one for one in found if not vault.is_forgotten(one) and vault.subjects(one))
 
 
 def _record(root: Backend, stones: list[Stone]) -> dict[int, int]:

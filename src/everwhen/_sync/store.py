@@ -17,7 +17,7 @@ import msgspec
 from everwhen._sync.backend import Backend, Transaction
 from everwhen._sync.branches import Branches
 from everwhen._sync.embedded import EmbeddedBackend
-from everwhen._sync.erasing import carry_out
+from everwhen._sync.erasing import brought_back, carry_out
 from everwhen._sync.seam import OF_THE_OTHER_FLAVOUR, aside, opens
 from everwhen._sync.subscription import Subscription
 from everwhen.backups import BackupReport, BackupTask, Told, check_apart, destination
@@ -41,13 +41,14 @@ from everwhen.contract import (
     StreamInfo,
     to_micros,
 )
-from everwhen.erasures import Erasure, bound_to, outdated, purge_due
+from everwhen.erasures import Erasure, bound_to, outdated, problems_of, purge_due
 from everwhen.errors import (
     BatchError,
     CommitIdError,
     DeclarationError,
     EverwhenError,
     InvalidQueryError,
+    OutdatedVaultError,
     SnapshotError,
     StorageError,
     UnfinishedErasureError,
@@ -106,7 +107,8 @@ def open_store(
     waits for other processes. ``durable=False`` gives up the sync at each commit: many times faster
     for single appends, and a power loss may take the newest ones.
 
-    Raises `NotAStoreError`, `NewerStoreError`, `CorruptStoreError`, or another `StorageError`.
+    Raises `NotAStoreError`, `NewerStoreError`, `CorruptStoreError`, or another `StorageError`, and
+    `OutdatedVaultError` for a vault with keys of those whose erasure the store records.
     """
     types = declared(events)
     _check_vault(types, vault)
@@ -114,8 +116,13 @@ def open_store(
         location, clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout
     )
     store = Store(EmbeddedBackend(engine), events=types, steps=steps, vault=vault, clock=clock)
-    if not read_only:
-        _catch_up_erasures(store)
+    try:
+        store._check_vault_is_newest()
+        if not read_only:
+            _catch_up_erasures(store)
+    except BaseException:
+        store.close()
+        raise
     return store
 
 
@@ -125,9 +132,6 @@ def _catch_up_erasures(store: Store) -> None:
         store.carry_out_erasures()
     except StorageError as error:
         _LOG.warning("erasures are to be carried out when the store is opened again: %s", error)
-    except BaseException:
-        store.close()
-        raise
 
 
 def _check_vault(types: EventTypes, vault: Vault | Plaintext | None) -> None:
@@ -544,6 +548,22 @@ class Store:
         stones, _ = carry_out(self._branches, self.vault)
         return [stone.subject for stone in stones]
 
+    def _check_vault_is_newest(self) -> None:
+        """Raises `OutdatedVaultError`; keys that count no more are only warned of."""
+        if self.vault is None:
+            return
+        back = brought_back(self._branches.root, self.vault)
+        if back:
+            raise OutdatedVaultError(str(self.vault.path), back)
+        leftover = aside(self.vault.leftover_keys)
+        if leftover:
+            _LOG.warning(
+                "%s has keys of %r, who has been forgotten; they are not used, and forgetting the "
+                "subject again destroys them: everwhen check lists all of them",
+                self.vault.path,
+                leftover[0].subject,
+            )
+
     def _purge(self) -> None:
         """Leave no trace of what was deleted since somebody was forgotten.
 
@@ -669,8 +689,16 @@ class Store:
         return self._backend.backup(BackupTask(os.fspath(path), overwrite, logs, before), progress)
 
     def check(self) -> list[Problem]:
-        """Read and judge everything that is stored; empty when all is well."""
-        return self._backend.check()
+        """Read and judge everything that is stored; empty when all is well.
+
+        With a vault its keys are held against the erasures, too.
+        """
+        problems = self._backend.check()
+        if self.vault is not None:
+            back = brought_back(self._branches.root, self.vault, thorough=True)
+            leftover = {key.subject for key in aside(self.vault.leftover_keys)}
+            problems += problems_of(str(self.vault.path), back, sorted(leftover))
+        return problems
 
     def close(self) -> None:
         """Release everything, its branches too; calling it again does nothing."""

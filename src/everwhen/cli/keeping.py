@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from everwhen import KeyFile, Vault
+from everwhen import KeyFile, OutdatedVaultError, Vault
 from everwhen.cli.exits import USAGE, Stop
 from everwhen.cli.opening import existing, given_vault
 from everwhen.cli.options import JsonOption, StoreArgument
@@ -73,20 +73,38 @@ def rotate(
 
 
 def list_keys(*, json: JsonOption = False) -> None:
-    """List the subjects that have data keys, and which key wraps each. No key is shown."""
+    """List the subjects that have data keys, and which key wraps each. No key is shown.
+
+    A key of somebody who has been forgotten was put back past Everwhen; it is marked so, and never
+    used. Forget the subject again to destroy it.
+    """
     out = Output(json=json)
     with _vault() as vault:
+        leftover = set(vault.leftover_keys())
         for key in vault.subject_keys():
             if json:
-                out.line({"subject": key.subject, "version": key.version, "key": key.key_id})
+                more = {"forgotten": True} if key in leftover else {}
+                out.line(
+                    {"subject": key.subject, "version": key.version, "key": key.key_id, **more}
+                )
             else:
-                out.text(f"{key.subject}\t{key.version}\t{key.key_id}")
+                mark = "\tforgotten" if key in leftover else ""
+                out.text(f"{key.subject}\t{key.version}\t{key.key_id}{mark}")
 
 
 def forget(
     store: StoreArgument,
-    subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="Whose data: an id.")],
+    subject: Annotated[
+        str | None, typer.Argument(metavar="[SUBJECT]", help="Whose data: an id.")
+    ] = None,
     *,
+    recorded: Annotated[
+        bool,
+        typer.Option(
+            "--recorded",
+            help="Forget those again whose erasure the store records, and the vault doesn't.",
+        ),
+    ] = False,
     apply: Annotated[
         bool, typer.Option("--apply", help="Do it. It can't be undone by anybody.")
     ] = False,
@@ -96,8 +114,16 @@ def forget(
 
     Their keys go, and those of subjects below them (ann/…), so that what was encrypted with them
     can't be read any more, wherever it was copied. The events stay, with (erased) in place of it.
+
+    A store doesn't open with a vault from before an erasure that it records. If there is no newer
+    vault, --recorded in place of SUBJECT carries out on the vault what the store records.
     """
     out = Output(json=json)
+    if recorded == (subject is not None):
+        raise Stop("name a SUBJECT, or --recorded in its place", USAGE)
+    if subject is None:
+        _forget_recorded(store, out, apply=apply)
+        return
     with existing(store, write=apply) as opened:
         vault = opened.vault
         if vault is None:
@@ -106,7 +132,7 @@ def forget(
         if not apply:
             found, known = vault.subjects(subject), vault.is_forgotten(subject)
             out.fields({"subject": subject, "keys_of": found, "forgotten": known})
-            if out.is_terminal and not known:
+            if out.is_terminal and (found or not known):
                 out.console.print("Nothing was done yet; --apply does it, for good.")
             return
         erasure = opened.forget(subject)
@@ -121,8 +147,26 @@ def forget(
     )
 
 
-def _vault() -> Vault:
+def _forget_recorded(store: str, out: Output, *, apply: bool) -> None:
+    subjects: tuple[str, ...] = ()
+    with _vault("forget") as vault:
+        try:
+            with existing(store):
+                pass
+        except OutdatedVaultError as error:
+            subjects = error.subjects
+        if apply and subjects:
+            vault.forget_all(subjects)
+    if apply and subjects:
+        with existing(store, write=True):
+            pass  # opening it carries out what is left to do there
+    out.fields({"subjects": list(subjects), "applied": apply})
+    if out.is_terminal and subjects and not apply:
+        out.console.print("Nothing was done yet; --apply does it, for good.")
+
+
+def _vault(command: str = "keys") -> Vault:
     vault = given_vault()
     if vault is None:
-        raise Stop("say where the vault is: everwhen --vault FILE keys …", USAGE)
+        raise Stop(f"say where the vault is: everwhen --vault FILE {command} …", USAGE)
     return vault
