@@ -31,7 +31,7 @@ from typing import Final
 
 import msgspec
 
-from everwhen.bounded import MAX_KEY_BYTES, read_file
+from everwhen.bounded import MAX_KEY_BYTES, ExposedError, read_secret
 from everwhen.codec import encode_json
 from everwhen.contract import EncodedCommit, EncodedSlice
 from everwhen.durable import OWNER_ONLY, sync_folder, write_secret
@@ -127,12 +127,16 @@ class AuditFallback:
     def key_from(path: str | os.PathLike[str]) -> bytes:
         """The key that a file holds as hexadecimal text; made, for its owner only, if need be.
 
-        Raises `AuditFallbackError` for a file that holds none.
+        Raises `AuditFallbackError` for a file that holds none, or that others may read or change.
         """
         with contextlib.suppress(FileExistsError):
             write_secret(path, secrets.token_hex(32).encode() + b"\n")
         try:
-            key = bytes.fromhex(read_file(path, MAX_KEY_BYTES).decode("ascii"))
+            key = bytes.fromhex(read_secret(path, MAX_KEY_BYTES).decode("ascii"))
+        except ExposedError:
+            raise AuditFallbackError(
+                os.fspath(path), "others may read or change this key; chmod 600 it"
+            ) from None
         except ValueError as error:
             raise AuditFallbackError(
                 os.fspath(path), "holds no key; it is hexadecimal text, made by key_from()"

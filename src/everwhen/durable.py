@@ -83,12 +83,17 @@ def write_secret(path: str | os.PathLike[str], data: bytes, *, replaces: bool = 
     """Write a file for its owner's eyes only, whole or not at all, and sync it.
 
     Raises ``FileExistsError`` where there is one already with anything in it, unless it
-    ``replaces`` that, or another ``OSError``.
+    ``replaces`` that, or another ``OSError``. No symbolic link is replaced, nor followed: either
+    would leave another secret under one of the two names.
     """
     with contextlib.suppress(FileNotFoundError):
         found = os.lstat(path)
         if not replaces and not (stat.S_ISREG(found.st_mode) and not found.st_size):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
+        if stat.S_ISLNK(found.st_mode):
+            raise OSError(
+                errno.ELOOP, "it is a symbolic link; name the file that it leads to", path
+            )
         replaces = True
     new = NewFile(Path(path), mode=OWNER_ONLY)
     try:

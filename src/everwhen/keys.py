@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 import secrets
 from collections.abc import Callable
 from datetime import datetime
@@ -22,13 +23,18 @@ from typing import Final, Protocol
 
 import msgspec
 
-from everwhen.bounded import MAX_KEY_BYTES, read_file
+from everwhen.bounded import MAX_KEY_BYTES, ExposedError, read_secret
 from everwhen.clock import Clock, system_clock
 from everwhen.durable import write_secret
 from everwhen.errors import ExpiredKeyError, MissingKeyError, VaultError, WrongKeyError
 
 _MARK: Final = "everwhen-key/v1"
 _KEY_BYTES: Final = 32
+_KEYS: Final = re.compile(
+    r"PRIVATE\+KEY\+.*|everwhen-key/.*|\b[0-9A-Fa-f]{32,}\b"
+    r"|\A(?=.*[0-9])(?=.*[A-Z])(?=.*[a-z])[A-Za-z0-9+/_-]{43,44}=?\Z",  # 32 or 33 bytes in base64
+    re.DOTALL,
+)
 _NONCE_BYTES: Final = 12
 
 
@@ -68,6 +74,15 @@ class WrappingKey(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"WrappingKey({self.id!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        """What Rich shows of it, also in tracebacks."""
+        return [("id", self.id)]
+
+
+def without_keys(text: str) -> str:
+    """A path or a name for a message, without keys that somebody gave in its place."""
+    return _KEYS.sub("\N{HORIZONTAL ELLIPSIS}", text)
 
 
 def new_key(made_at: datetime, expires_at: datetime | None = None) -> WrappingKey:
@@ -158,21 +173,23 @@ class KeyFile(KeyRing):
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Clock = system_clock) -> None:
         self.path = Path(path)
-        super().__init__(self._text, str(self.path), clock)
+        super().__init__(self._text, without_keys(str(self.path)), clock)
 
     def _text(self) -> str:
         try:
-            if os.stat(self.path).st_mode & 0o077:  # noqa: PTH116
-                raise VaultError(
-                    f"{self.path}: others may read this key; chmod 600 it, and think about rotating"
-                )
-            return read_file(self.path, MAX_KEY_BYTES).decode()
-        except FileNotFoundError as error:
+            return read_secret(self.path, MAX_KEY_BYTES).decode()
+        except ExposedError:
+            raise VaultError(
+                f"{self.where}: others may read this key; chmod 600 it, and think about rotating"
+            ) from None
+        except FileNotFoundError:
             raise MissingKeyError(
-                f"{self.path}: there is no such key file; make one with everwhen keys new"
-            ) from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise VaultError(f"{self.path}: the key can't be read: {error}") from error
+                f"{self.where}: there is no such key file; make one with everwhen keys new"
+            ) from None
+        except OSError as error:
+            raise VaultError(f"{self.where}: the key can't be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise VaultError(f"{self.where}: that is no key file; it isn't text") from None
 
     @classmethod
     def create(
@@ -189,10 +206,10 @@ class KeyFile(KeyRing):
             write_secret(file.path, text.encode())
         except FileExistsError as error:
             raise VaultError(
-                f"{file.path}: is there already; a key is never overwritten, name another file"
+                f"{file.where}: is there already; a key is never overwritten, name another file"
             ) from error
         except OSError as error:
-            raise VaultError(f"{file.path}: no key can be made there: {error.strerror}") from error
+            raise VaultError(f"{file.where}: no key can be made there: {error.strerror}") from error
         return file
 
     def add(self, *, expires_at: datetime | None = None) -> WrappingKey:
@@ -212,7 +229,7 @@ class KeyFile(KeyRing):
             write_secret(self.path, text.encode(), replaces=True)
         except OSError as error:
             raise VaultError(
-                f"{self.path}: the key file can't be written: {error.strerror}"
+                f"{self.where}: the key file can't be written: {error.strerror}"
             ) from error
 
 
@@ -221,14 +238,12 @@ class KeyFromEnvironment(KeyRing):
 
     def __init__(self, name: str, *, clock: Clock = system_clock) -> None:
         self.name = name
-        super().__init__(self._text, f"environment variable {name}", clock)
+        super().__init__(self._text, f"environment variable {without_keys(name)}", clock)
 
     def _text(self) -> str:
         text = os.environ.get(self.name)
         if not text:
-            raise MissingKeyError(
-                f"environment variable {self.name} isn't set; put the key file's text into it"
-            )
+            raise MissingKeyError(f"{self.where} isn't set; put the key file's text into it")
         return text
 
 

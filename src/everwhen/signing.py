@@ -13,9 +13,10 @@ from typing import Final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from everwhen.bounded import MAX_KEY_BYTES, read_file
+from everwhen.bounded import MAX_KEY_BYTES, ExposedError, read_secret
 from everwhen.durable import write_secret
 from everwhen.errors import MerkleLogError
+from everwhen.keys import without_keys
 from everwhen_verify.errors import MalformedError
 from everwhen_verify.notes import Signer
 
@@ -47,15 +48,16 @@ def save_signer(
 def load_signer(path: str | os.PathLike[str], *, passphrase: str | None = None) -> Signer:
     """The key in a file. Raises `MerkleLogError` where others can read it, or it can't be read."""
     where = Path(path)
+    name = without_keys(str(where))
     try:
-        mode, data = where.stat().st_mode, read_file(where, MAX_KEY_BYTES)
+        data = read_secret(where, MAX_KEY_BYTES)
+    except ExposedError:
+        raise MerkleLogError(f"{name}: others than its owner may read it; chmod 600 it") from None
     except OSError as error:
         raise MerkleLogError(
-            f"{where}: can't be read ({error.strerror}); make one with save_signer or 'everwhen "
+            f"{name}: can't be read ({error.strerror}); make one with save_signer or 'everwhen "
             f"checkpoint --new-key'"
-        ) from error
-    if mode & 0o077:
-        raise MerkleLogError(f"{where}: others than its owner may read it; chmod 600 it")
+        ) from None
     if data.startswith(_SEALED):
         data = _opened(where, data.removeprefix(_SEALED), passphrase)
     try:

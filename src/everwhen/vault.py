@@ -52,6 +52,7 @@ T = TypeVar("T")
 
 _APPLICATION_ID: Final = 0x4576654B  # "EveK"
 _FORMAT: Final = 1
+_EVERYBODY: Final = 0o007
 _KEY_BYTES: Final = 32
 _LARGEST: Final = 1 << 62
 _NONCE_BYTES: Final = 12
@@ -102,8 +103,8 @@ class Vault:
     """The keys of personal data, in a file. Safe to share between stores, threads and tasks.
 
     ``keys`` wraps and unwraps them. The file is made where there is none, unless ``create`` is
-    False. ``:memory:`` is a vault that is gone with the process. Close it when the stores that use
-    it are closed.
+    False; one that everybody may read or change is refused. ``:memory:`` is a vault that is gone
+    with the process. Close it when the stores that use it are closed.
     """
 
     def __init__(
@@ -564,6 +565,11 @@ class Vault:
         flags = apsw.SQLITE_OPEN_READWRITE
         if name == ":memory:":
             flags |= apsw.SQLITE_OPEN_CREATE
+        elif self._mode() & _EVERYBODY:
+            raise VaultError(
+                f"{name}: everybody may read or change this vault; chmod 600 it, and rotate its "
+                f"key with --drop-old if somebody may have copied it"
+            )
         elif not self.path.exists():
             if not create:
                 raise MissingKeyError(f"{name}: there is no such vault; check the path")
@@ -577,6 +583,12 @@ class Vault:
         connection = apsw.Connection(name, flags=flags)
         connection.set_busy_timeout(int(busy_timeout * 1_000))
         return connection
+
+    def _mode(self) -> int:
+        try:
+            return self.path.stat().st_mode
+        except OSError:
+            return 0  # opening it says why
 
     def _prepare(self) -> None:
         connection = self._connection

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from everwhen_verify.errors import MalformedError
+from everwhen_verify.errors import MalformedError, shown
 from everwhen_verify.merkle import HASH_SIZE, MAX_SIZE
 from everwhen_verify.notes import decode_base64, encode_base64
 
@@ -44,7 +44,7 @@ def parse_checkpoint(text: str) -> Checkpoint:
 def parse_number(text: str, what: str) -> int:
     """A decimal number without leading zeros, at most that of leaves. Raises `MalformedError`."""
     if _NUMBER.fullmatch(text) is None or int(text) > MAX_SIZE:
-        raise MalformedError(what, f"{text[:30]!r} is not a number of leaves")
+        raise MalformedError(what, f"{shown(text, 30)} is not a number of leaves")
     return int(text)
 
 

@@ -9,6 +9,20 @@ VerifyError (a ValueError)
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+_MAY_BE_A_KEY: Final = re.compile("[A-Za-z0-9+/=_-]{32,}")
+"""Base64 and hexadecimal text of 24 bytes or more, with what is joined to it."""
+
+
+def shown(text: str, most: int = 60) -> str:
+    """Unreadable input, quoted for a message: at most so many characters of it.
+
+    What may be a key is left out, for somebody may have given a private one by mistake.
+    """
+    return repr(_MAY_BE_A_KEY.sub("\N{HORIZONTAL ELLIPSIS}", text)[:most])
+
 
 class VerifyError(ValueError):
     """The root of the tree: catch it to catch them all."""

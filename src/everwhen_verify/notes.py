@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from everwhen_verify.errors import MalformedError, SignatureError
+from everwhen_verify.errors import MalformedError, SignatureError, shown
 
 MAX_NOTE: Final = 1_000_000
 """How many bytes a note may have, and below how many signatures: as Go has it."""
@@ -59,7 +59,7 @@ def decode_base64(text: str, what: str) -> bytes:
     except (binascii.Error, ValueError):
         data = b""
     if not data or encode_base64(data) != text:
-        raise MalformedError(what, f"{text[:60]!r} is not base64")
+        raise MalformedError(what, f"{shown(text)} is not base64")
     return data
 
 
@@ -96,12 +96,16 @@ class Verifier:
     @classmethod
     def parse(cls, vkey: str) -> Verifier:
         """The verifier of a vkey, ``name+id+base64``. Raises `MalformedError`."""
+        if vkey.lstrip().startswith(_PRIVATE):
+            raise MalformedError(
+                "verifier key", "it is a private key, which only its owner may see; give its vkey"
+            )
         name, _, rest = vkey.partition("+")
         written_id, _, encoded = rest.partition("+")
-        material = decode_base64(encoded, "verifier key")
+        material = _material(encoded, "verifier key")
         verifier = cls(name, _kind_of(material[0]), material[1:])
         if verifier.key_id.hex() != written_id:
-            raise MalformedError("verifier key", f"the id of {name!r} does not fit the key")
+            raise MalformedError("verifier key", f"the id of {shown(name)} does not fit the key")
         return verifier
 
     @cached_property
@@ -166,16 +170,13 @@ class Signer:
         if len(parts) != 5 or not skey.lstrip().startswith(_PRIVATE):
             raise MalformedError("private key", f"it is not {_PRIVATE}name+id+base64")
         name, written_id, encoded = parts[2:]
-        try:
-            material = decode_base64(encoded, "private key")
-        except MalformedError:
-            raise MalformedError("private key", "its last part is not base64") from None
+        material = _material(encoded, "private key")
         if len(material) != _KEY_SIZE + 1:
             raise MalformedError("private key", f"it is not one of {_KEY_SIZE} bytes")
         private_key = Ed25519PrivateKey.from_private_bytes(material[1:])
         signer = cls(name, private_key, _kind_of(material[0]))
         if signer.verifier.key_id.hex() != written_id:
-            raise MalformedError("private key", f"the id of {name!r} does not fit the key")
+            raise MalformedError("private key", f"the id of {shown(name)} does not fit the key")
         return signer
 
     def __repr__(self) -> str:
@@ -325,14 +326,21 @@ def _is_weak(public_key: bytes) -> bool:
     return height >= _PRIME or height in _SMALL
 
 
+def _material(encoded: str, what: str) -> bytes:
+    try:
+        return decode_base64(encoded, what)
+    except MalformedError:  # which shows some of it, and that may be the rest of a key
+        raise MalformedError(what, "its last part is not base64") from None
+
+
 def _signature(line: str) -> Signature:
     name, space, encoded = line.removeprefix(_DASH).partition(" ")
     if not line.startswith(_DASH) or not space:
-        raise MalformedError("note", f"{line[:80]!r} is no signature line")
+        raise MalformedError("note", f"{shown(line, 80)} is no signature line")
     _check_name(name, "note")
     data = decode_base64(encoded, "note")
     if len(data) < 5:
-        raise MalformedError("note", f"the signature of {name!r} is cut short")
+        raise MalformedError("note", f"the signature of {shown(name)} is cut short")
     return Signature(name, data[:4], data[4:])
 
 
@@ -345,7 +353,7 @@ def _check_text(text: str) -> None:
 
 def _check_name(name: str, what: str) -> None:
     if not name or "+" in name or _NOT_IN_NAMES.search(name):
-        raise MalformedError(what, f"{name[:60]!r} can't be a key's name")
+        raise MalformedError(what, f"{shown(name)} can't be a key's name")
 
 
 def _kind_of(byte: int) -> Kind:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from everwhen_verify.checkpoints import Checkpoint, utc
-from everwhen_verify.errors import MalformedError, PolicyError, SignatureError
+from everwhen_verify.errors import MalformedError, PolicyError, SignatureError, shown
 from everwhen_verify.merkle import EMPTY_ROOT
 from everwhen_verify.notes import Kind, Note, OpenedNote, Verifier, disguise
 from everwhen_verify.rollover import LogKey, Rollover, handed_over, open_checkpoint
@@ -159,7 +159,7 @@ class _Reading:
         for number, fields in _lines(data):
             least, most = _FIELDS.get(fields[0], (0, 0))
             if not least <= len(fields) <= most:
-                raise PolicyError(f"{' '.join(fields)[:80]!r} is no line of a policy", number)
+                raise PolicyError(f"{shown(' '.join(fields), 80)} is no line of a policy", number)
             try:
                 reads[fields[0]](fields[1:])
             except (PolicyError, MalformedError) as error:
@@ -184,16 +184,16 @@ class _Reading:
         name, threshold, *members = fields
         for member in members:
             if member not in self.names:
-                raise PolicyError(f"{member!r} is not defined above")
+                raise PolicyError(f"{shown(member)} is not defined above")
             if member in self.grouped:
-                raise PolicyError(f"{member!r} is in a group already")
+                raise PolicyError(f"{shown(member)} is in a group already")
             self.grouped.add(member)
         self._define(name)
         count = {"any": 1, "all": len(members)}.get(threshold)
         if count is None and _THRESHOLD.fullmatch(threshold):
             count = int(threshold)
         if count is None or count > len(members):
-            raise PolicyError(f"{threshold!r} of {len(members)}: write all, any, or a number")
+            raise PolicyError(f"{shown(threshold)} of {len(members)}: write all, any, or a number")
         self.groups.append(Group(name, count, tuple(members)))
 
     def _quorum(self, fields: list[str]) -> None:
@@ -201,12 +201,12 @@ class _Reading:
         if self.quorum is not None:
             raise PolicyError("there is a quorum already")
         if name != NOBODY and name not in self.names:
-            raise PolicyError(f"{name!r} is not defined above")
+            raise PolicyError(f"{shown(name)} is not defined above")
         self.quorum = name
 
     def _define(self, name: str) -> None:
         if name == NOBODY or name in self.names:
-            raise PolicyError(f"the name {name!r} is taken")
+            raise PolicyError(f"the name {shown(name)} is taken")
         self.names.add(name)
 
 

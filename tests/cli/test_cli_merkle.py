@@ -459,3 +459,29 @@ def test_a_checkpoint_is_timestamped(shell: Shell, shop: Path) -> None:
     assert (wrong.code, wrong.fields["fault"]) == (1, "bad timestamp")
     none = shell("verify", shop, "--tsa-cert", shop.with_name("none.pem"))
     assert (none.code, "name a file with certificates" in none.err) == (66, True)
+
+
+def test_a_private_key_that_is_given_by_mistake_is_shown_nowhere(
+    shell: Shell, sealed: tuple[Path, str], tmp_path: Path
+) -> None:
+    shop, key = sealed
+    signer = Path(f"{shop}-signer")
+    private = signer.read_text().strip()
+    secret = private.split("+", 4)[4]
+    policy, given = tmp_path / "policy", tmp_path / "given"
+    policy.write_text(f"log {private}\nquorum none\n")
+    given.write_text(f"{private}\n")
+    for words in (
+        ("verify", shop, "--key", private),
+        ("verify", shop, "--key", secret),
+        ("verify", shop, "--key", key, "--remembered", signer),
+        ("verify", shop, "--key", key, "--remembered", given),
+        ("verify", shop, "--policy", policy),
+        ("verify", shop, "--policy", given),
+        ("checkpoint", shop, "--signer", private),
+        ("--vault", tmp_path / "people.vault", "--key", private, "keys", "list"),
+    ):
+        found = shell(*words)
+        assert found.code != 0, words
+        pieces = [secret[at : at + 8] for at in range(len(secret) - 7)]
+        assert not [piece for piece in pieces if piece in found.out + found.err], found.err

@@ -77,7 +77,7 @@ def test_keys_go_to_text_and_back() -> None:
     for signer in (SIGNER, WITNESS, Signer.generate("a/ü")):
         assert Signer.parse(signer.skey).skey == signer.skey
         assert Verifier.parse(signer.verifier.vkey) == signer.verifier
-        assert signer.skey.split("+")[-1] not in repr(signer)
+        assert signer.skey.split("+", 4)[4] not in repr(signer)
 
 
 def test_a_cosignature_has_its_time() -> None:

@@ -58,10 +58,13 @@ def write_key(signer: Signer, path: Path) -> None:
 
 def read_key(path: Path, mend: str) -> Signer:
     """The key in a file; ``mend`` says how one is made where there is none."""
+    from everwhen.keys import without_keys
     from everwhen.signing import load_signer
 
     if not path.exists():
-        raise Stop(f"{path}: there is no such key; make one with {mend}", NO_INPUT)
+        raise Stop(
+            f"{without_keys(str(path))}: there is no such key; make one with {mend}", NO_INPUT
+        )
     return load_signer(path, passphrase=_passphrase())
 
 
