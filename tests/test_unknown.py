@@ -63,6 +63,13 @@ def test_parts_that_no_state_has_had() -> None:
                 'state["depot-2"].data.Level or state["depot-1"].data.Level?'
             )
         ]
+        assert said(all_of_it, "depot-1.data.Level > 3") == [
+            "unknown: the state never had 'depot'; did you mean state[\"depot-1\"]?"
+        ], "the stream that is written there comes before what looks like it"
+        (boolean,) = said(one, "data.Level == True")
+        assert boolean == "unknown: the state never had 'True'; did you mean true?"
+        (text,) = said(one, "data.Level == red")
+        assert text.endswith('; a text stands in quotes: "red"')
         assert said(one, "Level > 3") == [
             "unknown: the state never had 'Level'; did you mean data.Level?"
         ]

@@ -44,13 +44,17 @@ class BackupProgress(msgspec.Struct, frozen=True):
 
 
 class BackupReport(msgspec.Struct, frozen=True):
-    """What a backup holds: the store up to a position, and so many branches' own files."""
+    """What a backup holds: the store up to a position, and so many branches' own files.
+
+    ``logs`` is how many signed logs went along: none where none lies beside the store.
+    """
 
     path: str
     position: int
     recorded_at: datetime | None
     branches: int
     bytes: int
+    logs: int = 0
 
 
 class BackupTask(msgspec.Struct, frozen=True):
@@ -83,7 +87,9 @@ def destination(given: str | os.PathLike[str], *, overwrite: bool) -> Path:
             raise BackupError(str(given), "this is no ordinary file; name another")
         if not overwrite:
             raise BackupError(
-                str(given), "it exists already; give another name, or have it overwritten", True
+                str(given),
+                "it exists already; give another name, or overwrite it (--overwrite)",
+                True,
             )
     return path
 

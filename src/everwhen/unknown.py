@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ _NODES: Final = 500
 _DEEPER: Final = 2
 _LISTED: Final = 8
 _EVENTS: Final = 20_000
+_CONSTANTS: Final = {"True": "true", "False": "false", "None": "null"}
 _WORD: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
@@ -45,6 +46,7 @@ class UnknownPart(msgspec.Struct, frozen=True):
 
     ``path`` is the part, ``within`` the part of it that there was, and ``suggestions`` are paths,
     as text, that may have been meant. ``names`` are some of what there was in its place.
+    ``hint`` is what may have been wrong with how it was asked for.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class UnknownPart(msgspec.Struct, frozen=True):
     suggestions: Sequence[str] = ()
     names: Sequence[str] = ()
     of: str = "the state"
+    hint: str = ""
 
     def __str__(self) -> str:
         wrong = key_text(self.path[len(self.within)])
@@ -61,7 +64,7 @@ class UnknownPart(msgspec.Struct, frozen=True):
         else:
             more = " …" if len(self.names) > _LISTED else ""
             helps = f"; it had {', '.join(self.names[:_LISTED])}{more}" if self.names else ""
-        return f"unknown: {where} never had {wrong!r}{helps}"
+        return f"unknown: {where} never had {wrong!r}{helps}{self.hint}"
 
 
 class IsThere:
@@ -109,20 +112,38 @@ def may_be_there(state: Any, path: Path) -> bool:
 
 
 def unknown_part(
-    state: Any, path: Path, within: Path, text: Callable[[Path], str] = text_of
+    state: Any, path: Path, within: Path, expression: Expression | None = None
 ) -> UnknownPart:
     """Says of a part that it was never there, with the names of a state that ``within`` was in.
 
-    ``text`` is how a path is written where it was asked for.
+    ``expression`` is what asked for it, unless it was asked for as a path.
     """
     here, wrong = value_at(state, within), key_text(path[len(within)])
+    if expression is not None and len(path) == 1 and wrong in _CONSTANTS:
+        return UnknownPart(path, within, [_CONSTANTS[wrong]])
+    text = text_of if expression is None else expression_of
     rest = path[len(within) + 1 :]
     names = _names(here)
-    meant = [(*within, name) for name in difflib.get_close_matches(wrong, names, 2)]
+    named = _taken_apart(wrong, names, expression) or difflib.get_close_matches(wrong, names, 2)
+    meant = [(*within, name) for name in named]
     meant = meant or [(*within, *below) for below in _deeper(here, wrong)]
     whole = [(*one, *rest) for one in meant if value_at(state, (*one, *rest)) is not MISSING]
     suggestions = [text(one) for one in whole or meant]
-    return UnknownPart(path, within, suggestions, names[: _LISTED + 1])
+    hint = ""
+    if expression is not None and len(path) == 1 and not suggestions:
+        hint = f'; a text stands in quotes: "{wrong}"'
+    return UnknownPart(path, within, suggestions, names[: _LISTED + 1], hint=hint)
+
+
+def _taken_apart(wrong: str, names: Iterable[str], expression: Expression | None) -> list[str]:
+    """The names, such as ``order-1``, of which an expression took a first word for a name."""
+    if expression is None:
+        return []
+    return [
+        name
+        for name in names
+        if name.startswith(wrong) and not _WORD.fullmatch(name) and name in expression.text
+    ][-2:]
 
 
 def expression_of(path: Path) -> str:

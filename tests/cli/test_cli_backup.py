@@ -59,13 +59,19 @@ def test_what_goes_along(shell: Shell, shop: Path, tmp_path: Path) -> None:
     assert shell("keys", "new", tmp_path / "people.vault.key").code == 0
     assert shell(*vault, "append", shop, "new", "New", "{}").code == 0
     assert shell("checkpoint", shop, "--new-key", "example.org/shop").code == 0
-    assert shell("backup", shop, "bare.db").code == 0
+    assert shell("backup", shop, "bare.db").fields["logs"] == "0"
     assert not (tmp_path / "bare.db-log").exists()
     made = shell(*vault, "backup", shop, "copy.db", "--with-log", "--vault-to", "kept.vault")
-    assert made.code == 0
+    assert (made.code, made.fields["logs"], made.err) == (0, "1", "")
     assert shell("verify", "copy.db").code == 0
     names = {path.name for path in tmp_path.iterdir()}
     assert {"copy.db", "copy.db-log", "kept.vault"} <= names
     assert not names & {"copy.db-signer", "kept.vault.key", "copy.db-branches"}
     kept = ("--vault", tmp_path / "kept.vault", "--key", tmp_path / "people.vault.key")
     assert shell(*kept, "keys", "list").code == 0
+
+
+def test_a_log_that_is_not_there_is_missed(shell: Shell, shop: Path) -> None:
+    made = shell("backup", shop, "copy.db", "--with-log")
+    assert (made.code, made.fields["logs"]) == (0, "0")
+    assert f"no signed log lies beside the store, at {shop}-log" in made.err

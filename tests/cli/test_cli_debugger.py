@@ -8,14 +8,21 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pexpect
 import pytest
+from rich.text import Text
 from tests.cli.everwhen_shell import PROGRAM, Shell, environment
 from tests.patience import PATIENCE_SECONDS
 
 from everwhen import UnknownEvent, open_store
+from everwhen.cli import debug_prompt
+from everwhen.cli.debug_commands import Commands
+from everwhen.cli.debug_views import Drawing
+from everwhen.cli.terminal import Output
 
 CODE = """
 from everwhen import Compensations, Event, Fold
@@ -405,3 +412,23 @@ def test_debugging_a_branch(shell: Shell, shop: Path) -> None:
     done = shell("debug", shop, "--branch", "if", "-c", "back", "-c", "s")
     assert done.code == 0
     assert "game-9@1" in done.out
+
+
+def test_a_progress_line_fits_and_makes_way_for_an_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(debug_prompt, "_PATIENCE", -1.0)
+    monkeypatch.setattr(debug_prompt, "_APART", -1.0)
+    monkeypatch.setattr(debug_prompt, "is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", "20")
+    session = SimpleNamespace(progress=None)
+    commands = cast("Commands", SimpleNamespace(session=session))
+    with debug_prompt._progress(commands):
+        session.progress(1_000)
+        Drawing(Output(json=False)).show(Text("found"))
+        session.progress(2_000)
+    assert session.progress is None
+    written = capsys.readouterr()
+    assert written.out.strip() == "found"
+    erase = "\r\x1b[2K"
+    assert written.err == f"{erase}  position 1,000 … {erase}{erase}  position 2,000 … {erase}"

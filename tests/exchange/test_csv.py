@@ -129,6 +129,12 @@ def test_a_bad_row_is_named_and_nothing_is_written(
     assert store.head().position == 0
 
 
+def test_a_file_without_types_is_told_how_to_say_one(store: Store) -> None:
+    reason = "no column is given for the type; .* or one for all with --every-type TYPE"
+    with pytest.raises(ImportFormatError, match=reason):
+        take(store, "s,t\na,1\n", stream="s", type=None, constant_type=None)
+
+
 def test_bad_rows_are_left_out_on_demand(store: Store) -> None:
     text = "s,t,n\na,1,2\na,x,2\nb,2,3\nb,3,four\nc,4,5\n"
     chosen = Csv(

@@ -25,6 +25,7 @@ _FIRST_CHUNK: Final = 4_096
 _CHUNK: Final = 16_384
 _LONGEST: Final = 131_072
 _NEAR: Final = 8_192
+_NEAR_EVENTS: Final = 2  # each costs a copy of the state
 _FIRST_PIECE: Final = 64
 _OFTEN: Final = 0.2
 """About how many seconds go by until progress is told again: what takes long is a condition that
@@ -284,6 +285,11 @@ class Finder(Generic[S]):
     ) -> int | None:
         """The last place in ``(start, until]`` at which a part changed."""
         upper, size = until, _FIRST_CHUNK
+        if not read.path:  # nearly every event changes the state as a whole
+            upper = max(start, until - _NEAR_EVENTS)
+            found = self._last_changed_in(read, upper, until, progress)
+            if found is not None:
+                return found
         while upper > start:
             lower = max(start, self._known_from(read, upper, upper - size))
             parts = self._parts_of(frozenset({read}), lower, upper, until, progress)

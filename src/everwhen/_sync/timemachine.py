@@ -21,7 +21,7 @@ from everwhen.errors import InvalidQueryError
 from everwhen.expressions import Expression
 from everwhen.fold import Fold
 from everwhen.parallel import Processes, Turn, searching, turning
-from everwhen.paths import Path, existing_path, path_of, plain, text_of
+from everwhen.paths import Path, existing_path, path_of, plain
 from everwhen.query import Query
 from everwhen.reading import by_position
 from everwhen.recorded import RecordedEvent
@@ -46,7 +46,6 @@ from everwhen.unknown import (
     IsThere,
     UnknownPart,
     asked_of_states,
-    expression_of,
     may_be_there,
     unknown_part,
     without_state,
@@ -322,12 +321,12 @@ class TimeMachine(Generic[S]):
         """
         last = self.position_of(end)
         state = (self._past.visit(last)).state
-        text = expression_of if isinstance(asked, Expression) else text_of
+        expression = asked if isinstance(asked, Expression) else None
         found: list[UnknownPart] = []
         for path in asked_of_states(asked):
             known = self._known(without_state(path, state), state, last, progress)
             if known is not None:
-                found.append(unknown_part(*known, text))
+                found.append(unknown_part(*known, expression))
         return found
 
     def _known(

@@ -108,6 +108,7 @@ def backed_up(engine: SqliteEngine, task: BackupTask, told: Told) -> BackupRepor
             parts[0].head.recorded_at,
             len(parts) - 1,
             sum(part.copy.stat().st_size for part in parts),
+            len(logs),
         )
         with ExitStack() as held:
             _place(parts, [p for p in parts if p.copied_log in logs], final, folder, held)
@@ -134,8 +135,8 @@ def _check_nothing_left(final: Path, task: BackupTask) -> None:
     if left is not None:
         raise BackupError(
             str(left),
-            f"this is left over from another {final.name}; give another name, or have it "
-            f"overwritten",
+            f"this is left over from another {final.name}; give another name, or overwrite it "
+            f"(--overwrite)",
             True,
         )
 

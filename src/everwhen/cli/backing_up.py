@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from everwhen import BackupReport, restore_store
-from everwhen.cli.exits import NO_INPUT, USAGE, Stop
+from everwhen.cli.exits import NO_INPUT, USAGE, Stop, say
 from everwhen.cli.looks import bytes_look
 from everwhen.cli.opening import existing, path_of, vault_file
 from everwhen.cli.options import JsonOption, StoreArgument
 from everwhen.cli.outputs import check_output
 from everwhen.cli.progress import shown
-from everwhen.cli.terminal import Output
+from everwhen.cli.terminal import Output, counted
 
 
 def register(app: typer.Typer) -> None:
@@ -60,6 +60,11 @@ def backup(
             dest, overwrite=overwrite, log=log, vault=vault_to, progress=progress
         )
     _say(report, "Backed up", json=json)
+    if log and not report.logs:
+        say(
+            f"no signed log lies beside the store, at {store}-log, so none is part of the backup; "
+            f"copy it yourself if it is elsewhere"
+        )
 
 
 def restore(
@@ -89,8 +94,9 @@ def _say(report: BackupReport, what: str, *, json: bool) -> None:
     out = Output(json=json)
     if out.is_terminal:
         branches = f", {report.branches} branches" if report.branches else ""
+        logs = f", {counted(report.logs, 'signed log')}" if report.logs else ""
         out.console.print(
-            f"{what} {report.path}: up to position {report.position:,}{branches}, "
+            f"{what} {report.path}: up to position {report.position:,}{branches}{logs}, "
             f"{bytes_look(report.bytes)}."
         )
         return
@@ -101,5 +107,6 @@ def _say(report: BackupReport, what: str, *, json: bool) -> None:
             "recorded_at": report.recorded_at,
             "branches": report.branches,
             "bytes": report.bytes,
+            "logs": report.logs,
         }
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -24,7 +25,7 @@ from everwhen import EverwhenError, Moment
 from everwhen.cli.debug_commands import Commands, NothingFoundError, QuitError
 from everwhen.cli.debug_completion import candidates
 from everwhen.cli.exits import Stop, described
-from everwhen.cli.terminal import is_terminal
+from everwhen.cli.terminal import erased_by, is_terminal
 from everwhen.debugging import InterruptedSearchError
 
 _PATIENCE: Final = 0.4
@@ -123,23 +124,32 @@ def _progress(commands: Commands) -> Iterator[None]:
         yield
         return
     told = began = time.monotonic()
+    is_drawn = False
 
     def tell(position: int) -> None:
-        nonlocal told
+        nonlocal told, is_drawn
         now = time.monotonic()
         if now - began > _PATIENCE and now - told > _APART:
-            told = now
-            sys.stderr.write(f"\r\x1b[2K  position {position:,} … Ctrl-C ends the search")
+            told, is_drawn = now, True
+            line = f"  position {position:,} … Ctrl-C ends the search"
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps can't be taken back
+            sys.stderr.write(f"\r\x1b[2K{line[:width]}")
+            sys.stderr.flush()
+
+    def erase() -> None:
+        nonlocal is_drawn
+        if is_drawn:
+            is_drawn = False
+            sys.stderr.write("\r\x1b[2K")
             sys.stderr.flush()
 
     commands.session.progress = tell
     try:
-        yield
+        with erased_by(erase):
+            yield
     finally:
         commands.session.progress = None
-        if told != began:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
+        erase()
 
 
 class _Completer(Completer):

@@ -15,7 +15,7 @@ from everwhen import BranchInfo, Change, Explanation, RecordedEvent, UndoPlan, W
 from everwhen.cli import looks
 from everwhen.cli.change_tree import change_sketch, change_tree
 from everwhen.cli.exits import say
-from everwhen.cli.terminal import Column, Output, counted
+from everwhen.cli.terminal import Column, Output, counted, make_way
 from everwhen.cli.travel_views import BlameEntry, BlameView, WrittenView
 from everwhen.cli.undo_views import TypeOf
 from everwhen.cli.views import EventView, utc
@@ -61,6 +61,7 @@ class Drawing:
 
     def show(self, *lines: Text | Padding | Table) -> None:
         """Write them, one under another."""
+        make_way()
         for line in lines:
             self._console.print(line, soft_wrap=not self.out.is_terminal)
 

@@ -44,7 +44,7 @@ def unknown_name(kind: str, name: str, names: Iterable[str]) -> str:
 
 def unknown_stream(store: Store, name: str) -> str:
     """That there is no stream of that name, and what may have been meant."""
-    close = difflib.get_close_matches(name, list(_streams(store, name)), 2)
+    close = difflib.get_close_matches(name, list(dict.fromkeys(_streams(store, name))), 2)
     meant = f"; did you mean {' or '.join(close)}?" if close else "; 'everwhen streams' lists them"
     return f"there is no stream {name!r}{meant}"
 

@@ -56,7 +56,7 @@ _BOOLEANS: Final = {
 
 _ANSWERS: Final = {
     "stream": "say which one it is with --column stream=NAME",
-    "type": "say which one it is with --column type=NAME, or one --type for all with --every-type",
+    "type": "say which one it is with --column type=NAME, or one for all with --every-type TYPE",
     "time": "say which one it is with --column time=NAME, or --column time= if it has none",
     "tags": "correct the name, or add the column",
     "data": "correct the name, or add the column",
@@ -259,8 +259,9 @@ class _Mapping:
 
     def _required(self, column: str | None, role: str) -> int:
         if column not in self._header:
+            lacks = f"no column is named {column!r}, for" if column else "no column is given for"
             raise DamagedInputError(
-                f"no column is named {column!r}, for the {role}; the file has "
+                f"{lacks} the {role}; the file has "
                 f"{', '.join(map(repr, self._header))}: {_ANSWERS[role]}",
                 1,
             )
