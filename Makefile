@@ -40,8 +40,8 @@ demo: $(VENV)/installed-demo  ## Travel in a real event log, and in a night at a
 	@$(VENV)/bin/everwhen demo $(if $(wildcard $(LOG)),--log $(LOG))
 	@PYTHONPATH=examples $(PYTHON) -m bitcraps casino.db --seconds 6
 
-test: $(VENV)/installed-develop  ## Run the tests
-	@$(PYTHON) -m pytest
+test: $(VENV)/installed-develop  ## Run the tests, on all processors
+	@$(PYTHON) -m pytest -n auto --dist loadgroup
 
 check: $(VENV)/installed-develop  ## Format, lint, types, import rules, generated code
 	@$(PYTHON) -m ruff format --check .

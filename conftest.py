@@ -70,3 +70,10 @@ pytest_collect_file = Sybil(
     setup=_folder.enter,
     teardown=_folder.leave,
 ).pytest()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The examples of one document build on each other: one process runs them all."""
+    for item in items:
+        if item.path.suffix == ".md":
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))

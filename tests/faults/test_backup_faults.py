@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 import pytest
 from tests.faults.faults_disk import Faulty
-from tests.faults.test_faults import _as_nobody, _full_after
+from tests.faults.test_faults import _full_after, as_nobody
 
 from everwhen import (
     BusyError,
@@ -228,11 +228,10 @@ def test_every_error_of_the_disk(disk: Faulty, path: Path, tmp_path: Path) -> No
     assert heads(copy) == heads(path)
 
 
-def test_a_folder_that_may_not_be_written(path: Path, tmp_path: Path) -> None:
-    place = tmp_path / "kept"
+def test_a_folder_that_may_not_be_written(path: Path, open_path: Path) -> None:
+    place = open_path / "kept"
     place.mkdir()
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    open_path.chmod(0o755)
     path.chmod(0o644)
     with open_store(path) as store:
         store.backup(place / "there.db")
@@ -244,14 +243,12 @@ def test_a_folder_that_may_not_be_written(path: Path, tmp_path: Path) -> None:
                         mine.backup(place / name, overwrite=True)
 
         before = sorted(place.iterdir())
-        _as_nobody(code)
+        as_nobody(code)
     assert sorted(place.iterdir()) == before
 
 
-def test_sql_that_may_be_old_says_so(path: Path, tmp_path: Path) -> None:
+def test_sql_that_may_be_old_says_so(path: Path, open_path: Path) -> None:
     """Where a reader can take no locks, it sees no news, and says so instead."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
     path.chmod(0o644)
     counted = "SELECT count(*) FROM slices"
     here, there = os.pipe()
@@ -273,11 +270,12 @@ def test_sql_that_may_be_old_says_so(path: Path, tmp_path: Path) -> None:
             fill(store, "new", 1)
         os.write(changed, b"x")
 
-    tmp_path.chmod(0o555)
+    open_path.chmod(0o555)
     writing = threading.Thread(target=write)
     writing.start()
     try:
-        _as_nobody(code)
+        as_nobody(code)
     finally:
+        os.write(there, b"x")  # where the child failed before it asked
         writing.join()
-        tmp_path.chmod(0o700)
+        open_path.chmod(0o777)

@@ -235,7 +235,7 @@ def test_repeating_a_commit_after_a_failed_sync_is_safe(tmp_path: Path, disk: Fa
 NOBODY = 65_534
 
 
-def _as_nobody(code: Callable[[], None]) -> None:
+def as_nobody(code: Callable[[], None]) -> None:
     """Run it in a child without privileges, where this process has some."""
     if os.geteuid():
         code()
@@ -260,21 +260,6 @@ def _without_privileges() -> None:
     os.setuid(NOBODY)
 
 
-@pytest.fixture
-def open_path(tmp_path: Path) -> Iterator[Path]:
-    """A folder that anybody may enter and write to."""
-    changed = []
-    for folder in [tmp_path, *tmp_path.parents]:
-        if folder.stat().st_mode & 0o005 != 0o005 and folder.stat().st_uid == os.geteuid():
-            changed.append((folder, folder.stat().st_mode))
-            folder.chmod(folder.stat().st_mode | 0o005)
-    tmp_path.chmod(0o777)
-    yield tmp_path
-    tmp_path.chmod(0o700)
-    for folder, mode in changed:
-        folder.chmod(mode)
-
-
 def test_read_only_file(open_path: Path) -> None:
     path = open_path / "store.db"
     with open_store(path, events=[Entry]) as store:
@@ -289,7 +274,7 @@ def test_read_only_file(open_path: Path) -> None:
             with pytest.raises(ReadOnlyError, match="read_only"):
                 store.append("a-1", entries("k", 1))
 
-    _as_nobody(code)
+    as_nobody(code)
     path.chmod(0o644)
 
 
@@ -309,7 +294,7 @@ def test_read_only_folder(open_path: Path) -> None:
             assert [e.event.commit for e in store.read()] == ["k"]
             assert store.check() == []
 
-    _as_nobody(code)
+    as_nobody(code)
 
 
 class _Reader:
@@ -510,7 +495,7 @@ def test_unreadable_file(open_path: Path) -> None:
             with pytest.raises(StorageError):
                 open_store(path, read_only=read_only)
 
-    _as_nobody(code)
+    as_nobody(code)
 
 
 # A locked file

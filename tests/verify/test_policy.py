@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -88,6 +89,11 @@ def test_the_published_example(signers: tuple[int, ...], enough: bool) -> None:
             policy.check(note, NOW)
 
 
+def named_without_keys(value: object) -> str | None:
+    """A case's name that is the same in every process: the keys are random."""
+    return re.sub(r"\+[0-9a-f]{8}\+\S+", "", value) if isinstance(value, str) else None
+
+
 @pytest.mark.parametrize(
     ("text", "line", "why"),
     [
@@ -115,6 +121,7 @@ def test_the_published_example(signers: tuple[int, ...], enough: bool) -> None:
         (f"witness a {KEYS[0]}\nquorum a\rb\n", 2, "control characters"),
         ("\x7fquorum none\n", 1, "control characters"),
     ],
+    ids=named_without_keys,
 )
 def test_what_is_no_policy_is_refused(text: str, line: int | None, why: str) -> None:
     with pytest.raises(PolicyError, match=why) as raised:
