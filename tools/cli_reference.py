@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
+
+os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+
+from everwhen.cli import main as everwhen
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 TARGET: Final = ROOT / "docs" / "reference" / "cli.md"
@@ -24,15 +29,12 @@ Shell completion, also of streams and types: `everwhen --install-completion`.
 
 def help_of(*command: str) -> str:
     """What a command says of itself, as it would in a pipe 100 columns wide."""
-    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
-    run = subprocess.run(
-        [sys.executable, "-m", "everwhen.cli", *command, "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment,
-    )
-    return "\n".join(line.rstrip() for line in run.stdout.strip().splitlines())
+    written = io.StringIO()
+    with contextlib.redirect_stdout(written):
+        code = everwhen([*command, "--help"])
+    if code:
+        raise SystemExit(f"everwhen {' '.join(command)} --help ends with {code}")
+    return "\n".join(line.rstrip() for line in written.getvalue().strip().splitlines())
 
 
 def reference() -> str:
