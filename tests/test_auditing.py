@@ -31,8 +31,9 @@ from everwhen import (
     context,
     origin,
 )
+from everwhen.audit_escapes import escaped, escaped_text
 from everwhen.audit_exports import CSV_COLUMNS, OCSF_VERSION, head_of, line_of, ocsf_event
-from everwhen.auditing import checked, entry_of, spoken, stream_of, tags_of
+from everwhen.auditing import checked, draft_of, spoken, stream_of, tags_of
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 GOOD: dict[str, Any] = {
@@ -111,8 +112,8 @@ def test_an_entry_takes_what_it_lacks_from_the_context() -> None:
         origin(ip_address="2001:0DB8::1", session="s"),
         origin(user_agent="curl"),
     ):
-        made = entry_of(NOON, AuditAction.READ, "files")
-        other = entry_of(NOON, AuditAction.READ, "files", user="bob", session="t")
+        made = checked(draft_of(NOON, AuditAction.READ, "files"))
+        other = draft_of(NOON, AuditAction.READ, "files", user="bob", session="t")
     assert (made.user, made.correlation, made.ip_address) == ("ann", "c", "2001:db8::1")
     assert (made.session, made.user_agent) == ("s", "curl")
     assert (other.user, other.session) == ("bob", "t")
@@ -142,6 +143,84 @@ def test_any_error_can_be_a_reason() -> None:
     entry(result=AuditResult.FAILURE, reason=said)
     entry(result=AuditResult.FAILURE, reason=spoken(KeyError()))
     entry(result=AuditResult.FAILURE, reason=spoken(ValueError("\ud800")))
+
+    class Mute(Exception):  # noqa: N818
+        def __str__(self) -> str:
+            raise ValueError
+
+    assert spoken(Mute()) == "Mute"
+    assert spoken(type("\n", (Exception,), {})()) == "an error without a name"
+
+
+@given(
+    draft=st.builds(
+        AuditEntry,
+        timestamp=st.just(NOON),
+        user=st.none() | st.text(st.characters(), max_size=400) | st.integers(),
+        action=st.sampled_from(AuditAction),
+        resource=st.text(st.characters(), max_size=400) | st.none(),
+        result=st.just(AuditResult.FAILURE),
+        reason=st.text(st.characters()),
+        details=st.dictionaries(
+            st.text(st.characters()) | st.integers(),
+            st.text(st.characters(), max_size=9_000) | st.floats() | st.datetimes() | st.just({}),
+        ),
+        ip_address=st.none() | st.just("192.0.2.7") | st.text(st.characters()),
+        user_agent=st.none() | st.text(st.characters()),
+        session=st.none() | st.integers(),
+        correlation=st.none() | st.text(st.characters()),
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_anything_can_be_recorded_escaped(draft: AuditEntry) -> None:
+    made = escaped(draft)
+    assert escaped(made) == made
+    marked = made.details.get("escaped", [])
+    assert isinstance(marked, list)
+    odd = None
+    try:
+        proper = checked(draft)
+    except InvalidAuditEntryError as error:
+        odd = error.field
+    if odd is None:
+        assert made == proper
+    else:
+        assert odd in marked
+    for field in {"user", "session", "correlation", "user_agent", "reason"}.difference(marked):
+        assert getattr(made, field) == getattr(draft, field)
+
+
+def test_escaped_text_reads_back_unless_it_was_cut() -> None:
+    for text in ("", "a\nb", 'say "hi"\\', "\ud800", "\x9b\x7f\u2028", "ü€😀"):
+        assert json.loads(escaped_text(text, 256)) == text
+    cut = escaped_text("\n" * 300, 256)
+    assert cut == '"' + "\\n" * 125 + '"…'
+    assert len(escaped_text("😀" * 300, 256).encode()) <= 256
+    assert escaped_text(object, 40) == "\"<class 'object'>\""
+
+
+def test_large_details_are_cut_to_what_fits() -> None:
+    many = {f"n{number}": "x" * 300 for number in range(500)}
+    draft = AuditEntry(**{**GOOD, "details": many})
+    kept = escaped(draft).details
+    assert kept["n0"] == '"' + "x" * 251 + '"…'
+    assert 40 < len(kept) < 100
+    assert kept["escaped"] == ["details"]
+
+
+def test_dots_and_empty_parts_are_parts_like_any_other() -> None:
+    """Nothing resolves them: a policy for accounts shows what lies below that as it is written."""
+    for resource, path, below in (
+        ("accounts/../secrets", "accounts", True),
+        ("accounts/../secrets", "secrets", False),
+        ("accounts//7", "accounts", True),
+        ("accounts//7", "accounts/7", False),
+        ("accounts/7", "accounts//7", False),
+        ("./accounts", "accounts", False),
+        ("/accounts", "accounts", False),
+    ):
+        assert AuditFilter(resource=path).matches(entry(resource=resource)) is below
+        assert AuditFilter(resource=resource).is_within(AuditFilter(resource=path)) is below
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ class AuditRules:
     ) -> None:
         """Declare what entries on this type of command or question say.
 
-        The functions are asked before anything is done. What they raise ends the matter there.
+        The functions are asked before anything is done. What they raise ends the matter there, with
+        an entry that says so.
         """
         if not isinstance(action, AuditAction):
             raise DeclarationError(f"{kind.__name__}: {action!r} is no AuditAction")

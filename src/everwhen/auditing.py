@@ -34,11 +34,19 @@ NOBODY: Final = "nobody"
 """Whose data an entry without a user is."""
 
 _STREAM: Final = re.compile(rf"{CATEGORY}-\d{{4}}-\d{{2}}", re.ASCII)
-_LONGEST_NAME: Final = 256
-_LONGEST_TEXT: Final = 2_048
-_LARGEST_DETAILS: Final = 16 << 10
+LONGEST_NAME: Final = 256
+LONGEST_TEXT: Final = 2_048
+LARGEST_DETAILS: Final = 16 << 10
 _TAGGED_PARTS: Final = 8
-_UNSPEAKABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_LONGEST: Final = {
+    "resource": LONGEST_NAME,
+    "user": LONGEST_NAME,
+    "user_agent": LONGEST_TEXT,
+    "session": LONGEST_NAME,
+    "correlation": LONGEST_NAME,
+    "reason": LONGEST_TEXT,
+}
+UNSPEAKABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 class AuditAction(enum.Enum):
@@ -71,7 +79,8 @@ Detail: TypeAlias = Personal[str | int | float | bool | list[Any] | None]
 class AuditEntry(Event):
     """Who did what, when, to what, how it ended, and from where.
 
-    ``resource`` is a path, such as ``accounts/7/limit``: queries and permissions go by its parts.
+    ``resource`` is a path, such as ``accounts/7/limit``: queries and permissions go by its
+    parts, as they are written. Nothing is resolved: ``..`` and an empty part are parts like others.
     A failure has a ``reason``, a partial success ``details``. ``user`` is None for nobody in
     particular. The entry's id is its event's.
 
@@ -124,8 +133,8 @@ def origin(
     outer = _current.get()
     inner = Origin(
         ip_address=_address(ip_address) or outer.ip_address,
-        user_agent=_text(user_agent, "user_agent", _LONGEST_TEXT) or outer.user_agent,
-        session=_text(session, "session", _LONGEST_NAME) or outer.session,
+        user_agent=_text(user_agent, "user_agent", LONGEST_TEXT) or outer.user_agent,
+        session=_text(session, "session", LONGEST_NAME) or outer.session,
     )
     token = _current.set(inner)
     try:
@@ -134,7 +143,7 @@ def origin(
         _current.reset(token)
 
 
-def entry_of(
+def draft_of(
     timestamp: datetime,
     action: AuditAction,
     resource: str,
@@ -148,22 +157,20 @@ def entry_of(
     session: str | None = None,
     correlation: str | None = None,
 ) -> AuditEntry:
-    """An entry, with its gaps filled from the context. Raises `InvalidAuditEntryError`."""
+    """An entry with its gaps filled from the context, to be checked yet."""
     metadata, here = current_metadata(), current_origin()
-    return checked(
-        AuditEntry(
-            timestamp,
-            user if user is not None else metadata.user_id,
-            action,
-            resource,
-            result,
-            reason,
-            dict(details or {}),
-            ip_address if ip_address is not None else here.ip_address,
-            user_agent if user_agent is not None else here.user_agent,
-            session if session is not None else here.session,
-            correlation if correlation is not None else metadata.correlation_id,
-        )
+    return AuditEntry(
+        timestamp,
+        user if user is not None else metadata.user_id,
+        action,
+        resource,
+        result,
+        reason,
+        dict(details) if isinstance(details, Mapping) else details or {},
+        ip_address if ip_address is not None else here.ip_address,
+        user_agent if user_agent is not None else here.user_agent,
+        session if session is not None else here.session,
+        correlation if correlation is not None else metadata.correlation_id,
     )
 
 
@@ -182,15 +189,9 @@ def checked(entry: AuditEntry) -> AuditEntry:
         raise InvalidAuditEntryError("action", f"{entry.action!r}: use an AuditAction")
     if not isinstance(entry.result, AuditResult):
         raise InvalidAuditEntryError("result", f"{entry.result!r}: use an AuditResult")
-    if _text(entry.resource, "resource", _LONGEST_NAME) is None:
-        raise InvalidAuditEntryError("resource", "name what it was done to, such as accounts/7")
-    if not all((_text(entry.user, "user", _LONGEST_NAME) or NOBODY).split("/")):
-        raise InvalidAuditEntryError("user", f"{entry.user!r}: a path's parts are not empty")
-    _text(entry.user_agent, "user_agent", _LONGEST_TEXT)
-    _text(entry.session, "session", _LONGEST_NAME)
-    _text(entry.correlation, "correlation", _LONGEST_NAME)
-    _text(entry.reason, "reason", _LONGEST_TEXT)
-    _check_details(entry.details)
+    for field in _LONGEST:
+        checked_field(field, getattr(entry, field))
+    checked_details(entry.details)
     if (entry.reason is not None) != (entry.result is AuditResult.FAILURE):
         raise InvalidAuditEntryError(
             "reason", f"{entry.reason!r} with {entry.result.value}: a failure has one, nothing else"
@@ -203,9 +204,21 @@ def checked(entry: AuditEntry) -> AuditEntry:
     return msgspec.structs.replace(
         entry,
         timestamp=moment,
-        ip_address=_address(entry.ip_address),
+        ip_address=checked_field("ip_address", entry.ip_address),
         subject=subject_of(entry.user, moment),
     )
+
+
+def checked_field(field: str, value: object) -> str | None:
+    """One of an entry's texts, or its address in canonical form, checked like an entry."""
+    if field == "ip_address":
+        return _address(value)
+    text = _text(value, field, _LONGEST[field])
+    if field == "resource" and text is None:
+        raise InvalidAuditEntryError("resource", "name what it was done to, such as accounts/7")
+    if field == "user" and not all((text or NOBODY).split("/")):
+        raise InvalidAuditEntryError("user", f"{text!r}: a path's parts are not empty")
+    return text
 
 
 def write_of(entry: AuditEntry) -> Write:
@@ -274,11 +287,17 @@ def paths_above(resource: str) -> list[str]:
 
 def spoken(error: BaseException) -> str:
     """An error as a reason that an entry may hold: its kind and its words, on one line."""
-    text = _UNSPEAKABLE.sub(" ", f"{type(error).__name__}: {error}").strip(" :")
-    return text.encode()[:_LONGEST_TEXT].decode(errors="ignore")
+    name = type(error).__name__
+    try:
+        said = f"{name}: {error}"
+    except Exception:  # noqa: BLE001 (an error whose text fails is an error all the same)
+        said = name
+    text = UNSPEAKABLE.sub(" ", said).strip(" :") or "an error without a name"
+    return text.encode()[:LONGEST_TEXT].decode(errors="ignore")
 
 
-def _check_details(details: object) -> None:
+def checked_details(details: object) -> None:
+    """Raises `InvalidAuditEntryError` for details that can't be stored, or are too large."""
     if not isinstance(details, dict) or not all(isinstance(key, str) for key in details):
         raise InvalidAuditEntryError("details", f"{details!r}: give a dict with texts as keys")
     try:
@@ -290,9 +309,9 @@ def _check_details(details: object) -> None:
         raise InvalidAuditEntryError(
             "details", "each is a text, a number, true, false, null, or a list of anything in JSON"
         )
-    if len(encoded) > _LARGEST_DETAILS:
+    if len(encoded) > LARGEST_DETAILS:
         raise InvalidAuditEntryError(
-            "details", f"{len(encoded):,} bytes as JSON, the limit is {_LARGEST_DETAILS:,}"
+            "details", f"{len(encoded):,} bytes as JSON, the limit is {LARGEST_DETAILS:,}"
         )
 
 

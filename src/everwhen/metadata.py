@@ -86,6 +86,16 @@ def context(
 
 
 @contextmanager
+def without_context() -> Iterator[None]:
+    """Appends within carry their own metadata alone."""
+    token = _current.set(NO_METADATA)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
 def causation(cause: RecordedEvent[Any]) -> Iterator[None]:
     """Appends within are caused by this recorded event and belong to its correlation."""
     metadata = cause.metadata

@@ -34,6 +34,8 @@ from everwhen import (
     Event,
     Fold,
     InvalidAuditEntryError,
+    InvalidCommitError,
+    InvalidEventError,
     InvalidQueryError,
     KeyFile,
     NotAllowedError,
@@ -46,6 +48,7 @@ from everwhen import (
     context,
     origin,
 )
+from everwhen._async.seam import INTERRUPTS
 from everwhen._async_testing.seam import together
 from everwhen.aio import (
     AuditLog,
@@ -249,7 +252,214 @@ async def test_what_is_wrong_with_an_entry_is_found_before_anything_is_done() ->
         asked = QueryBus(store, queries, middleware=[audited_queries(audit, bad)])
         with pytest.raises(InvalidAuditEntryError, match="resource"):
             await asked.ask(BalanceOf(7))
-        assert (await store.head()).position == 0
+        assert await store.version("account-7") == 0
+        one, two = await entries(audit)
+        assert (one.resource, two.resource) == ('"a\\nb"', '""')
+        assert one.details["escaped"] == two.details["escaped"] == ["resource"]
+
+
+ODD: dict[str, Any] = {
+    "": '""',
+    "eve\n": '"eve\\n"',
+    "a//b": 'a/""/b',
+    "ann/\x1b[31m": 'ann/"\\u001b[31m"',
+    "\ud800": '"\\ud800"',
+    "ü" * 400: f'"{"ü" * 125}"…',
+    7: '"7"',
+}
+
+
+@pytest.mark.parametrize("user", ODD, ids=ascii)
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_nobody_goes_unseen_for_an_odd_name(user: Any, sealed: bool, tmp_path: Path) -> None:
+    vault: Any = PLAINTEXT
+    if sealed:
+        vault = Vault(tmp_path / "vault", KeyFile.create(tmp_path / "keys"))
+    async with await opened(tmp_path / "s.db", vault=vault) as store:
+        audit = AuditLog(store, policy=lambda user: [AuditFilter()] if user == "test" else [])
+        bus = CommandBus(store, decisions, middleware=[audited(audit, rules)])
+        asked = QueryBus(store, queries, middleware=[audited_queries(audit, rules)])
+        for wanted in (AuditFilter(), AuditFilter(resource="a\n\ud800" * 99)):
+            with pytest.raises(NotAllowedError):
+                await audit.query(wanted, by=user)
+        with context(user_id=user):
+            with pytest.raises(NotAllowedError):
+                await audit.query()
+            with pytest.raises(InvalidAuditEntryError):
+                await bus.send(Deposit(7, 5))
+            with pytest.raises(InvalidAuditEntryError):
+                await asked.ask(BalanceOf(7))
+        found = await entries(audit)
+        assert [entry.user for entry in found] == [ODD[user]] * 5
+        assert all("user" in entry.details["escaped"] for entry in found)  # type: ignore[operator]
+        assert [entry.result for entry in found] == [AuditResult.FAILURE] * 5
+        assert [entry.resource for entry in found[3:]] == ["accounts/7/deposits", "accounts/7"]
+        assert await store.version("account-7") == 0
+        assert await store.check() == []
+    if sealed:
+        vault.close()
+
+
+@pytest.mark.parametrize("resource", ["", "accounts/7\n", "x" * 300, "accounts/\udfff", None, 7])
+async def test_nothing_goes_unseen_for_an_odd_resource(resource: Any) -> None:
+    own = AuditRules()
+    own.on(Deposit, AuditAction.CREATE, lambda command: resource)
+    own.on(BalanceOf, AuditAction.READ, lambda query: resource)
+    async with await opened() as store:
+        audit = logged(store)
+        layers = [audited(audit, own), authorised(lambda e: e.user_id != "eve")]
+        bus = CommandBus(store, decisions, middleware=layers)
+        asked = QueryBus(store, queries, middleware=[audited_queries(audit, own)])
+        with context(user_id="eve"):
+            with pytest.raises(InvalidAuditEntryError):
+                await bus.send(Deposit(7, 5))
+            with pytest.raises(InvalidAuditEntryError):
+                await asked.ask(BalanceOf(7))
+        found = await entries(audit, AuditFilter(user="eve", result=AuditResult.FAILURE))
+        assert [entry.details["escaped"] for entry in found] == [["resource"]] * 2
+        above = isinstance(resource, str) and resource.startswith("accounts/")
+        below = await entries(audit, AuditFilter(resource="accounts"))
+        assert len(below) == (2 if above else 0)
+
+
+async def test_what_comes_of_an_odd_context_is_recorded_without_it() -> None:
+    """It is the command that is refused for it; the entry is there all the same."""
+    async with await opened() as store:
+        audit = logged(store)
+        bus = CommandBus(store, decisions, middleware=[audited(audit, rules)])
+        odd: list[dict[str, Any]] = [
+            {"source": "a\nb"},
+            {"causation_id": "\ud800"},
+            {"extras": {"at": NOON}},
+            {"extras": {"deep": float("nan")}},
+        ]
+        for number, one in enumerate(odd):
+            with (
+                context(user_id="ann", **one),
+                pytest.raises((InvalidCommitError, InvalidEventError)),
+            ):
+                await bus.send(Deposit(7, 5))
+            assert len(await entries(audit)) == number + 1
+        with context(correlation_id="c" * 300), pytest.raises(InvalidAuditEntryError):
+            await bus.send(Deposit(7, 5))
+        with pytest.raises(AttributeError):
+            await bus.send(Deposit(7, 5), metadata={"user_id": "eve"})  # type: ignore[arg-type]
+        found = await entries(audit)
+        assert len(found) == 6
+        assert all(entry.result is AuditResult.FAILURE for entry in found)
+
+
+async def test_what_a_rule_or_the_policy_or_the_outcome_raises_is_recorded() -> None:
+    own = AuditRules()
+    own.on(Deposit, AuditAction.CREATE, lambda command: f"accounts/{command.nothing}")  # type: ignore[attr-defined]
+    own.on(BalanceOf, AuditAction.READ, lambda query: "balances", details=lambda query: 7)  # type: ignore[arg-type, return-value]
+
+    def policy(user: str | None) -> list[AuditFilter]:
+        if user == "test":
+            return [AuditFilter()]
+        raise KeyError(user)
+
+    def outcome(result: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    async with await opened() as store:
+        audit = AuditLog(store, policy=policy)
+        bus = CommandBus(store, decisions, middleware=[audited(audit, own)])
+        with pytest.raises(AttributeError):
+            await bus.send(Deposit(7, 5))
+        for layer in (audited_queries(audit, own), audited_queries(audit, rules, outcome=outcome)):
+            with pytest.raises((TypeError, RuntimeError)):
+                await QueryBus(store, queries, middleware=[layer]).ask(BalanceOf(7))
+        with pytest.raises(KeyError):
+            await audit.query(by="eve")
+        found = await entries(audit)
+        said = [(entry.resource, str(entry.reason).partition(":")[0]) for entry in found]
+        assert said == [
+            ("commands/Deposit", "AttributeError"),
+            ("queries/BalanceOf", "TypeError"),
+            ("accounts/7", "RuntimeError"),
+            ("audit", "KeyError"),
+        ]
+
+
+async def test_a_question_that_makes_no_sense_is_recorded_of_those_who_may_not_see_all() -> None:
+    async with await opened() as store:
+        audit = AuditLog(store, policy=lambda user: [AuditFilter()] if user == "test" else [])
+        for user in ("eve", "test"):
+            with pytest.raises(InvalidQueryError):
+                await audit.query(AuditFilter(resource=""), by=user)
+        (found,) = await entries(audit)
+        assert (found.user, found.result) == ("eve", AuditResult.FAILURE)
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit, *INTERRUPTS])
+async def test_an_interrupted_command_or_question_is_recorded(
+    interrupt: type[BaseException],
+) -> None:
+    class Stopped(msgspec.Struct, frozen=True):
+        account: int
+
+    def stopped(*_: Any) -> Any:
+        raise interrupt
+
+    stopping, asking = Decisions(), Queries()
+    stopping.on(Stopped)(stopped)
+    asking.on(Stopped, StateOf(balance, lambda query: "account-1"))(stopped)
+    failing = AuditRules()
+    failing.on(Deposit, AuditAction.CREATE, stopped)
+    async with await opened() as store:
+        audit = logged(store)
+        with pytest.raises(interrupt):
+            await CommandBus(store, stopping, middleware=[audited(audit)]).send(Stopped(1))
+        with pytest.raises(interrupt):
+            await QueryBus(store, asking, middleware=[audited_queries(audit)]).ask(Stopped(1))
+        with pytest.raises(interrupt):
+            await CommandBus(store, decisions, middleware=[audited(audit, failing)]).send(
+                Deposit(7, 5)
+            )
+        found = await entries(audit)
+        assert [entry.reason for entry in found] == [interrupt.__name__] * 3
+        assert [entry.details.get("outcome") for entry in found] == ["open", None, "open"]
+
+
+async def test_an_interrupt_goes_on_where_its_entry_can_be_kept_nowhere(tmp_path: Path) -> None:
+    faults = Faults()
+    stopping = Decisions()
+
+    class Stopped(msgspec.Struct, frozen=True):
+        pass
+
+    @stopping.on(Stopped)
+    def _stop(command: Stopped) -> list[Event]:
+        raise SystemExit(3)
+
+    async with faulty(await opened(tmp_path / "s.db"), faults) as store:
+        audit = logged(store, attempts=1)
+        bus = CommandBus(store, stopping, middleware=[audited(audit)])
+        faults.fail("append", 1)
+        with pytest.raises(SystemExit) as raised:
+            await bus.send(Stopped())
+        assert isinstance(raised.value.__cause__, AuditError)
+
+
+@pytest.mark.parametrize("interrupt", INTERRUPTS)
+async def test_an_interrupt_while_an_entry_is_written_puts_it_into_the_fallback(
+    interrupt: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fallback = AuditFallback(tmp_path / "fallback", KEY)
+    async with await opened(tmp_path / "s.db") as store:
+        audit = logged(store, fallback=fallback)
+
+        async def stop(commits: Any) -> Any:
+            raise interrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store._backend, "append", stop)
+            with pytest.raises(interrupt):
+                await audit.record(audit.entry(AuditAction.LOGIN, "web", user="ann"))
+        assert fallback.state().count == 1
+        assert await audit.recover() is not None
+        assert (await entries(audit))[0].user == "ann"
 
 
 async def test_questions_are_audited_with_what_came_out() -> None:

@@ -32,7 +32,7 @@ from everwhen import (
     open_store,
 )
 from everwhen.audit_fallback import payload_of
-from everwhen.auditing import entry_of, write_of
+from everwhen.auditing import checked, draft_of, write_of
 from everwhen.clock import system_clock
 from everwhen.codec import Codec
 from everwhen.commits import encoded, new_commit_id
@@ -43,7 +43,7 @@ CODEC = Codec(EventTypes(AuditEntry))
 
 
 def commit(number: int, owner: int = 0) -> EncodedCommit:
-    entry = entry_of(system_clock(), AuditAction.READ, f"files/{owner}/{number}")
+    entry = checked(draft_of(system_clock(), AuditAction.READ, f"files/{owner}/{number}"))
     return encoded(
         Commit((write_of(entry),), None, UUID(bytes=new_commit_id())), CODEC, new_commit_id
     )

@@ -230,6 +230,8 @@ async def telling(call: Callable[[Callable[[V], None]], T], told: Callable[[V], 
 
 Cancelled: TypeAlias = asyncio.CancelledError
 """What breaks off a call that waits."""
+INTERRUPTS: Final = (Cancelled, KeyboardInterrupt, SystemExit)
+"""What ends a call from outside: nothing is wrong with what it does."""
 
 
 _NOT_AWAITED: Final = (

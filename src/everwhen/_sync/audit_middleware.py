@@ -20,7 +20,7 @@ from everwhen._sync.queries import ProceedQuery, QueryMiddleware
 from everwhen.audit_rules import AuditRules, Deed
 from everwhen.auditing import AuditAction, AuditEntry, AuditResult, spoken
 from everwhen.commits import Write, new_commit_id
-from everwhen.errors import RefusedError, StorageError
+from everwhen.errors import AuditError, RefusedError, StorageError
 from everwhen.metadata import current_metadata
 from everwhen.queries import QueryResult, Question
 
@@ -37,42 +37,47 @@ def audited(
 
     ``outcome`` may say more, of the command and the events that were decided: what it raises ends
     the matter, and nothing is written. The bus must be over the audit log's own store. An entry
-    that can be kept nowhere raises `AuditError`, with the command's own error as its context.
+    that can be kept nowhere raises `AuditError`, with the command's own error as its context; an
+    interrupt (Ctrl-C, ``SystemExit``, a cancelled task) is raised itself, with that as its cause.
+
+    A command of which no entry can be made, by its user's name or what its rule says, is refused
+    with `InvalidAuditEntryError`; the entry on that is escaped (see `AuditLog.entry`). So is one
+    whose rule raises.
     """
 
     def layer(envelope: Envelope, proceed: Proceed, /) -> CommandResult:
-        deed = rules.deed(envelope.command, AuditAction.UPDATE, "commands")
-        if deed is None:
-            return proceed(envelope)
+        command = envelope.command
         command_id = envelope.id if envelope.id is not None else UUID(bytes=new_commit_id())
-        name = type(envelope.command).__name__
+        default = _default(audit, AuditAction.UPDATE, "commands", "command", command)
+        default = msgspec.structs.replace(default, correlation=str(command_id))
 
-        def entry(outcome: Mapping[str, Any], reason: str | None = None) -> AuditEntry:
-            return audit.entry(
-                deed.action,
-                deed.resource,
-                result=AuditResult.SUCCESS if reason is None else AuditResult.FAILURE,
-                reason=reason,
-                details={"command": name, **deed.details, **outcome},
+        def ruled() -> _Account | None:
+            known = msgspec.structs.replace(
+                default,
                 user=envelope.user_id,
-                correlation=_correlation(envelope, command_id),
+                correlation=_correlation(envelope) or default.correlation,
             )
+            return known.by_rule(rules.deed(command, default.action, "commands"))
 
-        entry({})  # found wanting now, rather than when all else is done
+        account = _checked(default, ruled)
+        if account is None:
+            return proceed(envelope)
 
         def write(events: tuple[Any, ...]) -> Write:
-            came_out = {} if outcome is None else outcome(envelope.command, events)
-            return audit.write_for(entry(came_out))
+            came_out = {} if outcome is None else outcome(command, events)
+            return audit.write_for(account.entry(came_out))
 
         try:
             result = proceed(
                 msgspec.structs.replace(envelope, id=command_id, beside=(*envelope.beside, write))
             )
-        except Exception as error:
-            audit.record(entry(_outcome_of(error), spoken(error)))
+        except GeneratorExit:  # nothing can be awaited any more
+            raise
+        except BaseException as error:
+            account.failed(error, _outcome_of(error))
             raise
         if result.receipt is None:
-            audit.record(entry({"outcome": "nothing to do"}))
+            audit.record(account.entry({"outcome": "nothing to do"}, escape=True))
         return result
 
     return layer
@@ -87,50 +92,117 @@ def audited_queries(
     """Audit each question, by its rule: who asked, and what came out.
 
     The entry is kept before the answer is given. It says at which position the answer holds, and of
-    an answer with a length how long it is; ``outcome`` may say more.
+    an answer with a length how long it is; ``outcome`` may say more. Questions of which no entry
+    can be made are refused, and interrupts recorded, as by `audited`.
     """
 
     def layer(question: Question, proceed: ProceedQuery, /) -> QueryResult[Any]:
-        deed = rules.deed(question.query, AuditAction.READ, "queries")
-        if deed is None:
+        query = question.query
+        default = _default(audit, AuditAction.READ, "queries", "query", query)
+        account = _checked(
+            default, lambda: default.by_rule(rules.deed(query, default.action, "queries"))
+        )
+        if account is None:
             return proceed(question)
-        details = {"query": type(question.query).__name__, **deed.details}
-        _entry(audit, deed, details)  # found wanting now, rather than when all else is done
         try:
             result = proceed(question)
-        except Exception as error:
-            audit.record(_entry(audit, deed, details, spoken(error)))
+            came_out: dict[str, Any] = {"position": result.position}
+            if isinstance(result.data, Sized) and not isinstance(result.data, str | bytes):
+                came_out["length"] = len(result.data)
+            if outcome is not None:
+                came_out.update(outcome(result))
+            entry = account.entry(came_out)
+        except GeneratorExit:  # nothing can be awaited any more
             raise
-        came_out: dict[str, Any] = {"position": result.position}
-        if isinstance(result.data, Sized) and not isinstance(result.data, str | bytes):
-            came_out["length"] = len(result.data)
-        if outcome is not None:
-            came_out.update(outcome(result))
-        audit.record(_entry(audit, deed, {**details, **came_out}))
+        except BaseException as error:
+            account.failed(error, {})
+            raise
+        audit.record(entry)
         return result
 
     return layer
 
 
-def _entry(
-    audit: AuditLog, deed: Deed, details: Mapping[str, Any], reason: str | None = None
-) -> AuditEntry:
-    return audit.entry(
-        deed.action,
-        deed.resource,
-        result=AuditResult.SUCCESS if reason is None else AuditResult.FAILURE,
-        reason=reason,
-        details=details,
-    )
+class _Account(msgspec.Struct, frozen=True):
+    """What the entries on one command or question say."""
+
+    audit: AuditLog
+    action: AuditAction
+    resource: str
+    details: dict[str, Any]
+    user: str | None = None
+    correlation: str | None = None
+
+    def by_rule(self, deed: Deed | None) -> _Account | None:
+        """The same as a rule has it; None where that leaves it out."""
+        if deed is None:
+            return None
+        details = {**self.details, **deed.details}
+        return msgspec.structs.replace(
+            self, action=deed.action, resource=deed.resource, details=details
+        )
+
+    def entry(
+        self, more: Mapping[str, Any], reason: str | None = None, *, escape: bool = False
+    ) -> AuditEntry:
+        """An entry that says this, and ``more``."""
+        return self.audit.entry(
+            self.action,
+            self.resource,
+            result=AuditResult.SUCCESS if reason is None else AuditResult.FAILURE,
+            reason=reason,
+            details={**self.details, **more},
+            user=self.user,
+            correlation=self.correlation,
+            escape=escape,
+        )
+
+    def failed(self, error: BaseException, more: Mapping[str, Any]) -> None:
+        """Record that it failed; where that can't be, an interrupt goes on all the same."""
+        try:
+            self.audit.record(self.entry(more, spoken(error), escape=True))
+        except AuditError as lost:
+            if isinstance(error, Exception):
+                raise
+            raise error from lost
 
 
-def _outcome_of(error: Exception) -> dict[str, Any]:
-    """What is known of a command that raised: refused, failed, or (the store's fault) open."""
+def _default(
+    audit: AuditLog, action: AuditAction, category: str, kind: str, asked: Any
+) -> _Account:
+    """What is said before a rule has spoken."""
+    name = type(asked).__name__
+    return _Account(audit, action, f"{category}/{name}", {kind: name})
+
+
+def _checked(default: _Account, ruled: Callable[[], _Account | None]) -> _Account | None:
+    """What the rule says; None where it leaves this out. Raises what is wrong with it, recorded.
+
+    So it is found wanting now, rather than when all else is done.
+    """
+    account = default
+    try:
+        found = ruled()
+        if found is None:
+            return None
+        account = found
+        account.entry({})
+    except GeneratorExit:  # nothing can be awaited any more
+        raise
+    except BaseException as error:
+        account.failed(error, _outcome_of(error))
+        raise
+    return account
+
+
+def _outcome_of(error: BaseException) -> dict[str, Any]:
+    """What is known of a command that raised: refused, failed, or (interrupts too) open."""
     if isinstance(error, RefusedError):
         return {"outcome": "refused"}
-    return {"outcome": "open" if isinstance(error, StorageError | OSError) else "failed"}
+    is_open = isinstance(error, StorageError | OSError) or not isinstance(error, Exception)
+    return {"outcome": "open" if is_open else "failed"}
 
 
-def _correlation(envelope: Envelope, command_id: UUID) -> str:
+def _correlation(envelope: Envelope) -> str | None:
     own = envelope.metadata.correlation_id if envelope.metadata is not None else None
-    return own or current_metadata().correlation_id or str(command_id)
+    return own or current_metadata().correlation_id

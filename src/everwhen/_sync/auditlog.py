@@ -12,8 +12,9 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from everwhen._sync.seam import Cancelled, aside, sleep
+from everwhen._sync.seam import INTERRUPTS, aside, sleep
 from everwhen._sync.store import Store, check_store
+from everwhen.audit_escapes import escaped
 from everwhen.audit_exports import AuditForm, head_of, line_of
 from everwhen.audit_fallback import AuditFallback, FallbackState
 from everwhen.audit_filters import (
@@ -33,8 +34,9 @@ from everwhen.auditing import (
     AuditEntry,
     AuditResult,
     checked,
-    entry_of,
+    draft_of,
     impersonal,
+    spoken,
     write_of,
 )
 from everwhen.clock import Clock
@@ -48,10 +50,11 @@ from everwhen.errors import (
     EverwhenError,
     InvalidQueryError,
     NotAllowedError,
+    RefusedError,
     StorageError,
     StoreClosedError,
 )
-from everwhen.metadata import CommitMetadata, current_metadata
+from everwhen.metadata import CommitMetadata, current_metadata, without_context
 from everwhen.query import Query
 from everwhen.recorded import RecordedEvent
 
@@ -147,12 +150,15 @@ class AuditLog:
         user_agent: str | None = None,
         session: str | None = None,
         correlation: str | None = None,
+        escape: bool = False,
     ) -> AuditEntry:
         """An entry of now, checked; what isn't given is taken from `context` and `origin`.
 
-        Raises `InvalidAuditEntryError`.
+        Raises `InvalidAuditEntryError`. With ``escape`` what comes from whoever acts may be
+        anything: what can't stand in an entry is escaped or shortened, and the detail ``escaped``
+        names the fields. So a login that failed under an odd name is recorded all the same.
         """
-        return entry_of(
+        draft = draft_of(
             self._clock(),
             action,
             resource,
@@ -165,6 +171,7 @@ class AuditLog:
             session=session,
             correlation=correlation,
         )
+        return escaped(draft) if escape else checked(draft)
 
     def write_for(self, entry: AuditEntry) -> Write:
         """The entry as a write, to go into the commit of the events that it speaks of.
@@ -183,11 +190,8 @@ class AuditLog:
         Recording it again with the same ``commit_id`` keeps it once. Raises
         `InvalidAuditEntryError`, and `AuditError` where it can be kept nowhere.
         """
-        write = self.write_for(entry)
         chosen = commit_id if commit_id is not None else UUID(bytes=new_commit_id())
-        metadata = CommitMetadata(user_id=entry.user, correlation_id=entry.correlation)
-        commit = Commit((write,), None, chosen, metadata)
-        ready = encoded(commit, self.store._codec, self.store._new_id)
+        ready = self._encoded(entry, chosen)
         attempts = 1 if self._is_failing else self._attempts
         for attempt in range(1, attempts + 1):
             try:
@@ -196,7 +200,7 @@ class AuditLog:
                 if attempt == attempts:
                     self._is_failing = True
                     return self._fall_back(ready, error)
-            except Cancelled as error:
+            except INTERRUPTS as error:
                 self._keep_anyway(ready, error)
                 raise
             else:
@@ -204,10 +208,20 @@ class AuditLog:
                 return AuditReceipt(chosen, receipt.position)
             try:
                 sleep(self._pause_after(attempt))
-            except Cancelled as error:
+            except INTERRUPTS as error:
                 self._keep_anyway(ready, error)
                 raise
         raise AssertionError
+
+    def _encoded(self, entry: AuditEntry, commit_id: UUID) -> EncodedCommit:
+        """The entry's own commit, with the context's metadata where that can be stored."""
+        metadata = CommitMetadata(user_id=entry.user, correlation_id=entry.correlation)
+        commit = Commit((self.write_for(entry),), None, commit_id, metadata)
+        try:
+            return encoded(commit, self.store._codec, self.store._new_id)
+        except (RefusedError, TypeError):
+            with without_context():  # whoever acts may have had a hand in it
+                return encoded(commit, self.store._codec, self.store._new_id)
 
     def _keep_anyway(self, commit: EncodedCommit, cause: BaseException) -> None:
         """Keep an entry whose writer was broken off, so that it isn't lost with them."""
@@ -400,24 +414,46 @@ class AuditLog:
             yield line_of(record, form)
 
     def _admit(self, wanted: AuditFilter, by: str | None, how: str) -> None:
-        """Let those in who may see it, and record who may not. Raises `NotAllowedError`."""
-        checked_filter(wanted)
+        """Let those in who may see it, and record who may not. Raises `NotAllowedError`.
+
+        A question that makes no sense is within nothing that is less than everything.
+        """
         user = by if by is not None else current_metadata().user_id
-        may = allowed(self._policy, user, wanted)
+        wrong: InvalidQueryError | None = None
+        asked: list[str] = []
+        try:
+            checked_filter(wanted)
+            asked = [f"{name}={value}"[:256] for name, value in wanted.described().items()]
+        except InvalidQueryError as error:
+            wrong = error
+        try:
+            may = allowed(self._policy, user, EVERYTHING if wrong is not None else wanted)
+        except Exception as error:
+            self._record_look(user, asked, how, spoken(error))
+            raise
+        if wrong is not None:
+            if not may:
+                self._record_look(user, asked, how, spoken(wrong))
+            raise wrong
         if not may or self._reads:
-            asked = [f"{name}={value}" for name, value in wanted.described().items()]
-            self.record(
-                self.entry(
-                    AuditAction.READ,
-                    _LOG_ITSELF,
-                    result=AuditResult.SUCCESS if may else AuditResult.FAILURE,
-                    reason=None if may else "the policy doesn't allow it",
-                    details={"asked": [text[:256] for text in asked], "how": how},
-                    user=user,
-                )
-            )
+            reason = None if may else "the policy doesn't allow it"
+            self._record_look(user, asked, how, reason)
         if not may:
             raise NotAllowedError("this query to the audit log", user)
+
+    def _record_look(
+        self, user: str | None, asked: list[str], how: str, reason: str | None
+    ) -> None:
+        entry = self.entry(
+            AuditAction.READ,
+            _LOG_ITSELF,
+            result=AuditResult.SUCCESS if reason is None else AuditResult.FAILURE,
+            reason=reason,
+            details={"asked": asked, "how": how},
+            user=user,
+            escape=True,
+        )
+        self.record(entry)
 
     def _found(
         self, wanted: AuditFilter, cursor: int | None, *, oldest_first: bool

@@ -64,6 +64,8 @@ def telling(call: Callable[[Callable[[V], None]], T], told: Callable[[V], None] 
 
 Cancelled: TypeAlias = KeyboardInterrupt
 """What breaks off a call that waits."""
+INTERRUPTS: Final = (Cancelled, SystemExit)
+"""What ends a call from outside: nothing is wrong with what it does."""
 
 
 def opens(function: Callable[P, T]) -> Callable[P, T]:
