@@ -14,15 +14,32 @@ from typing import cast
 import msgspec
 import pexpect
 import pytest
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
 from rich.text import Text
 from tests.cli.everwhen_shell import PROGRAM, Shell, environment
 from tests.patience import PATIENCE_SECONDS
 
-from everwhen import UnknownEvent, open_store
+from everwhen import (
+    PLAINTEXT,
+    Event,
+    KeyFile,
+    Personal,
+    Query,
+    TimeMachine,
+    UnknownEvent,
+    Vault,
+    documents,
+    open_store,
+)
 from everwhen.cli import debug_prompt
 from everwhen.cli.debug_commands import Commands
+from everwhen.cli.debug_prompt import interact
 from everwhen.cli.debug_views import Drawing
+from everwhen.cli.here import given_moment_of
 from everwhen.cli.terminal import Output
+from everwhen.debugging import Session
 
 CODE = """
 from everwhen import Compensations, Event, Fold
@@ -432,3 +449,37 @@ def test_a_progress_line_fits_and_makes_way_for_an_answer(
     assert written.out.strip() == "found"
     erase = "\r\x1b[2K"
     assert written.err == f"{erase}  position 1,000 … {erase}{erase}  position 2,000 … {erase}"
+
+
+class Joined(Event):
+    data_subject = "player"
+
+    player: str
+    name: Personal[str]
+
+
+@pytest.mark.parametrize("where", ["vault", "erased", "no vault"])
+def test_no_history_is_kept_where_people_can_be_forgotten(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    path = tmp_path / "people.db"
+    with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "key")) as vault:
+        with open_store(path, events=[Joined], vault=vault) as store:
+            store.append("player-1", [Joined("1", "Ada Lovelace")])
+            if where == "erased":
+                store.forget("1")
+        given = {"vault": vault, "erased": None, "no vault": PLAINTEXT}[where]
+        with (
+            open_store(path, read_only=True, vault=given) as store,
+            create_pipe_input() as typed,
+            create_app_session(input=typed, output=DummyOutput()),
+        ):
+            machine = TimeMachine(store, documents, Query(), keep=False)
+            commands = Commands(
+                Session(machine), Drawing(Output(json=False)), {"store": "people.db"}
+            )
+            typed.send_text("bookmark Lovelace\rquit\r")
+            interact(commands, given_moment_of("head"))
+    kept = [file.read_bytes() for file in (tmp_path / "state").rglob("*") if file.is_file()]
+    assert any(b"Lovelace" in text for text in kept) is (where == "no vault")

@@ -21,12 +21,13 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
-from everwhen import EverwhenError, Moment
+from everwhen import EverwhenError, Moment, Store
 from everwhen.cli.debug_commands import Commands, NothingFoundError, QuitError
 from everwhen.cli.debug_completion import candidates
 from everwhen.cli.exits import Stop, described
 from everwhen.cli.terminal import erased_by, is_terminal
 from everwhen.debugging import InterruptedSearchError
+from everwhen.erasures import ERASURES
 
 _PATIENCE: Final = 0.4
 _APART: Final = 0.1
@@ -53,7 +54,7 @@ def run_script(commands: Commands, moment: Moment, lines: Iterable[str]) -> bool
 def interact(commands: Commands, moment: Moment) -> None:
     """Read lines from the terminal until the end."""
     prompt: PromptSession[str] = PromptSession(
-        history=_history(),
+        history=_history(commands.session.store),
         auto_suggest=AutoSuggestFromHistory(),
         completer=_Completer(commands),
         complete_while_typing=False,
@@ -169,8 +170,14 @@ class _Completer(Completer):
             yield Completion(text, start_position=-len(begun))
 
 
-def _history() -> History:
-    """What was typed in earlier sessions, where that can be kept."""
+def _history(store: Store) -> History:
+    """What was typed in earlier sessions, where that can be kept and may be.
+
+    What is typed names people: in a search, a condition, a path. Of a store whose people can be
+    forgotten nothing is kept, for forgetting them couldn't find it again.
+    """
+    if store.vault is not None or store.stream(ERASURES) is not None:
+        return InMemoryHistory()
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     path = Path(state) / "everwhen" / "debug_history"
     try:
