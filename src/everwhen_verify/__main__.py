@@ -18,7 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    return run(arguments)
+    try:
+        return run(arguments)
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -145,6 +145,7 @@ class _Reading:
     logs: list[LogKey] = field(default_factory=list)
     witnesses: list[WitnessKey] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
+    keys: set[tuple[Kind, bytes]] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
     grouped: set[str] = field(default_factory=set)
     quorum: str | None = None
@@ -170,14 +171,12 @@ class _Reading:
 
     def _log(self, fields: list[str]) -> None:
         vkey, *url = fields
-        known = [log.verifier for log in self.logs]
-        self.logs.append(LogKey(_key(vkey, Kind.ED25519, known), url[0] if url else None))
+        self.logs.append(LogKey(self._key(vkey, Kind.ED25519), url[0] if url else None))
 
     def _witness(self, fields: list[str]) -> None:
         name, vkey, *url = fields
         self._define(name)
-        known = [witness.verifier for witness in self.witnesses]
-        key = _key(vkey, Kind.COSIGNATURE, known)
+        key = self._key(vkey, Kind.COSIGNATURE)
         self.witnesses.append(WitnessKey(name, key, url[0] if url else None))
 
     def _group(self, fields: list[str]) -> None:
@@ -203,6 +202,18 @@ class _Reading:
         if name != NOBODY and name not in self.names:
             raise PolicyError(f"{shown(name)} is not defined above")
         self.quorum = name
+
+    def _key(self, vkey: str, kind: Kind) -> Verifier:
+        verifier = Verifier.parse(vkey)
+        if verifier.kind is not kind:
+            raise PolicyError(
+                f"{verifier.name!r} is a key of another kind than {kind.name.lower()}"
+            )
+        key = (kind, verifier.public_key)
+        if key in self.keys:
+            raise PolicyError(f"the key of {verifier.name!r} is there already")
+        self.keys.add(key)
+        return verifier
 
     def _define(self, name: str) -> None:
         if name == NOBODY or name in self.names:
@@ -235,12 +246,3 @@ def _in_the_future(early: dict[str, int]) -> str:
         return ""
     whose = ", ".join(f"that of {name!r} is of {utc(time)}" for name, time in early.items())
     return f"; cosignatures of the future don't count, and {whose}: a clock is wrong"
-
-
-def _key(vkey: str, kind: Kind, known: Iterable[Verifier]) -> Verifier:
-    verifier = Verifier.parse(vkey)
-    if verifier.kind is not kind:
-        raise PolicyError(f"{verifier.name!r} is a key of another kind than {kind.name.lower()}")
-    if any(other.public_key == verifier.public_key for other in known):
-        raise PolicyError(f"the key of {verifier.name!r} is there already")
-    return verifier

@@ -2,17 +2,22 @@
 
     everwhen-verify PROOF POLICY [--rollovers FILE] [--json]
 
-Exit codes: 0 it is proven, 1 it is not, 2 the command line or the policy is wrong.
+Exit codes: 0 it is proven, 1 it is not, 2 the command line or the policy is wrong, 74 the answer
+could not be written, or not be found for want of memory: then it is neither yes nor no.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
+from decimal import Decimal
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -22,18 +27,32 @@ from everwhen_verify.errors import PolicyError, VerifyError
 from everwhen_verify.notes import encode_base64
 from everwhen_verify.policy import MAX_POLICY, Policy
 from everwhen_verify.proofs import MAX_PROOF, Verdict, verify
-from everwhen_verify.rollover import open_rollovers
+from everwhen_verify.rollover import MAX_ROLLOVERS, open_rollovers
 
 YES: Final = 0
 NO: Final = 1
 USAGE: Final = 2
+FAILED: Final = 74
+
+_MAX_JSON: Final = 1 << 26
+_MAX_DEPTH: Final = 128
+_MAX_DIGITS: Final = 400
+"""What is shown as JSON: a little more than any store takes. The rest is shown as text."""
 
 
 class _Unusable(Exception):  # noqa: N818 - it ends the program with a line and exit code 2
     pass
 
 
+class _UnwrittenError(Exception):
+    pass
+
+
 class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        del file
+        _write_bytes(message.encode())
+
     def error(self, message: str) -> NoReturn:
         raise _Unusable(f"{message}; see --help")
 
@@ -43,8 +62,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         return _answer(_options(arguments))
     except _Unusable as error:
-        sys.stderr.write(f"everwhen-verify: {_shown(str(error))}\n")
+        _complain(str(error))
         return USAGE
+    except _UnwrittenError as error:
+        _complain(f"the answer could not be written: {error}")
+    except MemoryError:
+        _complain("there is too little memory to check this proof")
+    return FAILED
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -52,7 +76,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="everwhen-verify",
         description="Check a proof that a commit stands in a signed history. Needs no network.",
         epilog="Exit codes: 0 it is proven, 1 it is not, 2 the command line or the policy is "
-        "wrong.",
+        "wrong, 74 the answer could not be written.",
     )
     parser.add_argument("proof", metavar="PROOF", help="the proof, a .tlog-proof file")
     parser.add_argument("policy", metavar="POLICY", help="whose signatures it takes")
@@ -93,7 +117,7 @@ def _policy(policy: str, rollovers: str | None) -> Policy:
     if rollovers is None:
         return read
     try:
-        return read.with_rollovers(open_rollovers(_bytes_of(rollovers, MAX_PROOF)))
+        return read.with_rollovers(open_rollovers(_bytes_of(rollovers, MAX_ROLLOVERS)))
     except VerifyError as error:
         raise _Unusable(f"{rollovers}: {error}") from None
 
@@ -102,8 +126,9 @@ def _bytes_of(path: str, most: int) -> bytes:
     try:
         with Path(path).open("rb") as file:
             data = file.read(most + 1)
-    except OSError as error:
-        raise _Unusable(f"{path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "that is no path"
+        raise _Unusable(f"{path}: {why}") from None
     if len(data) > most:
         raise _Unusable(f"{path}: it is larger than {most:,} bytes, the most for such a file")
     return data
@@ -142,13 +167,57 @@ def _writes(entry: Entry) -> list[dict[str, Any]] | None:
 
 
 def _value(data: bytes | None) -> Any:
-    """JSON as what it is, where it is that; else text, with what isn't text replaced."""
+    """JSON as what it is, where that shows all that it says; else text, as far as it is that."""
     if data is None:
         return None
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
+    if len(data) > _MAX_JSON:
         return data.decode(errors="replace")
+    try:
+        value = json.loads(
+            data, parse_constant=_refused, parse_float=_exact, object_pairs_hook=_distinct
+        )
+        _check_depth(value)
+    except (ValueError, ArithmeticError, RecursionError):
+        return data.decode(errors="replace")
+    return value
+
+
+def _refused(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def _exact(digits: str) -> float:
+    """The number; some can't be shown as what is written, and infinity isn't JSON."""
+    number = float(digits)
+    if (
+        len(digits) > _MAX_DIGITS
+        or not isfinite(number)
+        or Decimal(repr(number)) != Decimal(digits)
+    ):
+        raise ValueError(digits)
+    return number
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _check_depth(value: Any) -> None:
+    """Raises `ValueError` for what is nested deeper than a store takes it."""
+    level = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | dict)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise ValueError("too deep")
 
 
 def _lines(verdict: Verdict, record: dict[str, Any]) -> Iterator[str]:
@@ -181,8 +250,24 @@ def _utc(moment: datetime) -> str:
 
 
 def _write(line: str) -> None:
-    sys.stdout.buffer.write(f"{_shown(line)}\n".encode())
-    sys.stdout.buffer.flush()
+    _write_bytes(f"{_shown(line)}\n".encode())
+
+
+def _write_bytes(data: bytes) -> None:
+    """Write at once, with no buffer whose rest would fail after the answer was given."""
+    if sys.stdout is None:
+        raise _UnwrittenError("standard output is closed")
+    try:
+        while data:
+            data = data[os.write(sys.stdout.fileno(), data) :]
+    except OSError as error:
+        raise _UnwrittenError(error.strerror or str(error)) from None
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError):
+        if sys.stderr is not None:
+            os.write(sys.stderr.fileno(), f"everwhen-verify: {_shown(text)}\n".encode())
 
 
 def _shown(text: str) -> str:

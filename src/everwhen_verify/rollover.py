@@ -29,6 +29,8 @@ from everwhen_verify.notes import (
 )
 
 TITLE: Final = "everwhen-rollover/v1"
+MAX_ROLLOVERS: Final = 1 << 20
+"""How many bytes a log's rollovers may have: those of a thousand keys and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ def open_rollover(data: bytes) -> Rollover:
 
 def open_rollovers(data: bytes) -> list[Rollover]:
     """All rollovers of a file that has them one behind the other, oldest first."""
+    if len(data) > MAX_ROLLOVERS:
+        raise MalformedError("rollovers", f"{len(data):,} bytes are more than {MAX_ROLLOVERS:,}")
     check_disguise(data, "rollovers")
     notes = [b"%s\n%b" % (TITLE.encode(), part) for part in _parts(data)]
     if any(len(note) > MAX_NOTE for note in notes):

@@ -256,7 +256,7 @@ def test_what_is_wrong_with_an_entry_is_found_before_anything_is_done() -> None:
         assert one.details["escaped"] == two.details["escaped"] == ["resource"]
 
 
-ODD: dict[str, Any] = {
+ODD: dict[Any, str] = {
     "": '""',
     "eve\n": '"eve\\n"',
     "a//b": 'a/""/b',

@@ -29,6 +29,7 @@ from everwhen_verify.notes import Kind, Signer, sign_note
 from everwhen_verify.policy import Policy
 from everwhen_verify.proofs import Proof, parse_proof, verify
 from everwhen_verify.rollover import (
+    MAX_ROLLOVERS,
     LogKey,
     Rollover,
     handed_over,
@@ -419,6 +420,84 @@ def test_nothing_of_an_entry_steers_a_terminal(
         (tmp_path / "proof").write_bytes(log.proof(index).encode())
         assert main([str(tmp_path / "proof"), str(tmp_path / "policy")]) == 0
         assert b"\x1b" not in capfdbinary.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '[["A",1,{"x":NaN}]]',
+        '[["A",1,{"x":-Infinity}]]',
+        '[["A",1,{"x":1e999}]]',
+        '[["A",1,{"x":1e-99999999999999999999}]]',
+        '[["A",1,{"x":1.00000000000000000001}]]',
+        '[["A",1,{"paid":1,"paid":2}]]',
+        '[["A",1,' + "9" * 5_000 + "]]",
+        "[" * 200 + "]" * 200,
+    ],
+    ids=lambda body: body[8:30],
+)
+def test_content_that_json_would_not_show_as_it_is_is_shown_as_text(
+    body: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    log = Log()
+    log.append(Slice(1, "game-1", 1, body=body.encode()))
+    (tmp_path / "policy").write_bytes(policy_text(log))
+    (tmp_path / "proof").write_bytes(log.proof(0).encode())
+    assert main([str(tmp_path / "proof"), str(tmp_path / "policy"), "--json"]) == 0
+    record = json.loads(capfdbinary.readouterr().out, parse_constant=pytest.fail)
+    assert record["writes"][0]["events"] == body
+    assert main([str(tmp_path / "proof"), str(tmp_path / "policy")]) == 0
+
+
+@pytest.mark.parametrize("given", ["2.tlog-proof", "bare.tlog-proof", "--help"])
+@pytest.mark.parametrize("output", ["full", "closed", "broken"])
+def test_an_answer_that_could_not_be_written_is_neither_yes_nor_no(
+    files: Path, given: str, output: str
+) -> None:
+    if output == "full" and not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    words = [sys.executable, "-m", "everwhen_verify", given, "policy"]
+    if output == "closed":
+        words, target = (
+            ["sh", "-c", 'exec "$@" >&-', "sh", *words],
+            os.open(os.devnull, os.O_WRONLY),
+        )
+    elif output == "full":
+        target = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, target = os.pipe()
+        os.close(reader)
+    try:
+        done = subprocess.run(
+            words, cwd=files, stdout=target, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(target)
+    why = {"full": "No space left", "closed": "is closed", "broken": "Broken pipe"}[output]
+    assert done.returncode == 74
+    assert done.stderr.startswith("everwhen-verify: the answer could not be written: ")
+    assert why in done.stderr
+
+
+def test_complaints_that_nobody_can_read_change_no_exit_code(files: Path) -> None:
+    line = f"{sys.executable} -m everwhen_verify none policy 2>&-; echo $?"
+    done = subprocess.run(["sh", "-c", line], cwd=files, capture_output=True, check=False)
+    assert done.stdout == b"2\n"
+
+
+def test_inputs_are_bounded(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (files / "endless").symlink_to("/dev/zero")
+    proof, policy = str(files / "2.tlog-proof"), str(files / "policy")
+    for arguments in (
+        [str(files / "endless"), policy],
+        [proof, str(files / "endless")],
+        [proof, policy, "--rollovers", str(files / "endless")],
+    ):
+        assert main(arguments) == 2
+        assert "is larger than" in capfd.readouterr().err
+    assert main(["a\0b", policy]) == 2
+    with pytest.raises(MalformedError, match="are more than"):
+        open_rollovers(bytes(MAX_ROLLOVERS + 1))
 
 
 def test_the_folder_alone_is_enough(files: Path) -> None:
