@@ -50,10 +50,12 @@ check: $(VENV)/installed-develop  ## Format, lint, types, import rules, generate
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(PYTHON) tools/unasync.py --check
 	@$(PYTHON) tools/cli_reference.py --check
+	@$(PYTHON) tools/threat_table.py --check
 
-sync: $(VENV)/installed-develop  ## Generate the sync flavour and the command line's reference
+sync: $(VENV)/installed-develop  ## Generate the sync flavour, the command line's reference and the threat model's tables
 	@$(PYTHON) tools/unasync.py
 	@$(PYTHON) tools/cli_reference.py
+	@$(PYTHON) tools/threat_table.py
 
 pins: $(VENV)/installed-develop  ## Pin the newest versions of what requirements/*.in name
 	@$(PYTHON) tools/pins.py

@@ -269,6 +269,11 @@ ODD: dict[Any, str] = {
 }
 
 
+@pytest.mark.attack(
+    "somebody asks or acts under a name that no entry may hold",
+    about="people",
+    answer="the entry is there, escaped and marked",
+)
 @pytest.mark.parametrize("user", ODD, ids=ascii)
 @pytest.mark.parametrize("sealed", [False, True])
 async def test_nobody_goes_unseen_for_an_odd_name(user: Any, sealed: bool, tmp_path: Path) -> None:
@@ -300,6 +305,11 @@ async def test_nobody_goes_unseen_for_an_odd_name(user: Any, sealed: bool, tmp_p
         vault.close()
 
 
+@pytest.mark.attack(
+    "a resource is named so that no entry may hold it",
+    about="people",
+    answer="the entry is there, escaped and marked",
+)
 @pytest.mark.parametrize("resource", ["", "accounts/7\n", "x" * 300, "accounts/\udfff", None, 7])
 async def test_nothing_goes_unseen_for_an_odd_resource(resource: Any) -> None:
     own = AuditRules()
@@ -322,6 +332,7 @@ async def test_nothing_goes_unseen_for_an_odd_resource(resource: Any) -> None:
         assert len(below) == (2 if above else 0)
 
 
+@pytest.mark.attack("a resource is named so that no entry may hold it")
 async def test_what_comes_of_an_odd_context_is_recorded_without_it() -> None:
     """It is the command that is refused for it; the entry is there all the same."""
     async with await opened() as store:
@@ -392,6 +403,11 @@ async def test_a_question_that_makes_no_sense_is_recorded_of_those_who_may_not_s
         assert (found.user, found.result) == ("eve", AuditResult.FAILURE)
 
 
+@pytest.mark.attack(
+    "a command is broken off, so that no entry is left",
+    about="people",
+    answer="the entry is there, its outcome open",
+)
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit, *INTERRUPTS])
 async def test_an_interrupted_command_or_question_is_recorded(
     interrupt: type[BaseException],

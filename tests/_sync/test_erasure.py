@@ -257,6 +257,12 @@ def test_a_restored_store_does_not_bring_anybody_back(tmp_path: Path, vault: Vau
     assert not _traces(tmp_path)
 
 
+@pytest.mark.attack(
+    "an older vault is put in the place of the newest",
+    about="people",
+    answer="the store's records of erasures name who would come back",
+    needs="the records in the store",
+)
 def test_an_older_vault_brings_nobody_back(tmp_path: Path, vault: Vault) -> None:
     file, old = tmp_path / "s.db", tmp_path / "old.vault"
     with open_store(file, events=TYPES, vault=vault) as store:
@@ -342,6 +348,11 @@ def test_records_come_along_with_an_export(tmp_path: Path, vault: Vault) -> None
         open_store(file, events=TYPES, vault=older)
 
 
+@pytest.mark.attack(
+    "a destroyed key is put back into the vault",
+    about="people",
+    answer="its tombstone: it is never used, and is reported",
+)
 def test_keys_put_back_past_everwhen_are_reported_and_destroyed(
     tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -458,6 +458,12 @@ class Joined(Event):
     name: Personal[str]
 
 
+@pytest.mark.attack(
+    "a forgotten name is looked for in the debugger's history",
+    about="people",
+    answer="none is kept",
+    needs="the vault, or a recorded erasure, when the debugger is opened",
+)
 @pytest.mark.parametrize("where", ["vault", "erased", "no vault"])
 def test_no_history_is_kept_where_people_can_be_forgotten(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -316,6 +316,12 @@ def test_a_key_is_not_handed_on_to_any(shell: Shell, sealed: tuple[Path, str]) -
     assert shell("checkpoint", shop).out != before
 
 
+@pytest.mark.attack(
+    "a branch's history is passed off as the store's",
+    about="history",
+    answer="the log's name and key",
+    needs="a key with a name of its own for each branch's log",
+)
 def test_a_branch_has_a_log_and_a_key_of_its_own(shell: Shell, sealed: tuple[Path, str]) -> None:
     """The same key under both would have signed two histories of one name."""
     shop, old = sealed

@@ -62,6 +62,12 @@ def test_what_is_written_is_for_its_owner_only(written: tuple[Path, bytes]) -> N
         assert path.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.attack(
+    "the audit log's fallback is edited before it is recovered",
+    about="people",
+    answer="each line's hash and MAC",
+    needs="the fallback's key, kept away from the file",
+)
 @given(st.data())
 @settings(max_examples=150)
 def test_any_edit_is_found_and_its_line_named(

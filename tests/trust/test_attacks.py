@@ -107,6 +107,30 @@ def restore(original: Path, path: Path) -> None:
     shutil.copy(original, path)
 
 
+@pytest.mark.attack(
+    "the tail of the store is cut off",
+    about="history",
+    answer="the store ends before its checkpoint",
+    needs="the store's checkpoint",
+)
+@pytest.mark.attack(
+    "a commit is back-dated",
+    about="history",
+    answer="the time is part of the entry",
+    needs="a signed checkpoint over it",
+)
+@pytest.mark.attack(
+    "a commit is removed, inserted, or moved",
+    about="history",
+    answer="all leaf hashes from there on differ",
+    needs="a signed checkpoint over it",
+)
+@pytest.mark.attack(
+    "a stored commit is changed",
+    about="history",
+    answer="its leaf hash is another one than the signed tree's",
+    needs="a signed checkpoint over it",
+)
 @pytest.mark.parametrize(("mutate", "kind"), MUTATIONS, ids=lambda x: getattr(x, "__name__", ""))
 def test_without_the_key(original: Path, victim: Path, mutate: Mutation, kind: FaultKind) -> None:
     for place in places(mutate.__name__):
@@ -118,6 +142,12 @@ def test_without_the_key(original: Path, victim: Path, mutate: Mutation, kind: F
         assert (found.kind, found.index) == (kind, place), found
 
 
+@pytest.mark.attack(
+    "the whole history is rewritten and signed by who holds the key",
+    about="history",
+    answer="no consistency proof from the remembered checkpoint",
+    needs="a remembered checkpoint or a witness",
+)
 @pytest.mark.parametrize(("mutate", "kind"), MUTATIONS, ids=lambda x: getattr(x, "__name__", ""))
 def test_with_the_key(victim: Path, mutate: Mutation, kind: FaultKind) -> None:
     """Who holds the key signs what was falsified; only who remembers better can tell."""
@@ -143,6 +173,12 @@ def log_file(path: Path, name: str) -> Path:
     return Path(f"{path}-log") / name
 
 
+@pytest.mark.attack(
+    "signatures are stripped, wrong, or a stranger's",
+    about="signatures",
+    answer="no signature by a key of the policy, or a wrong one",
+    needs="a policy with keys from elsewhere than the log",
+)
 def test_signatures(victim: Path) -> None:
     checkpoint = log_file(victim, "checkpoint")
     note = checkpoint.read_bytes()
@@ -166,6 +202,9 @@ def test_signatures(victim: Path) -> None:
     assert fault(victim).kind is FaultKind.NOT_SEALED
 
 
+@pytest.mark.attack(
+    "tiles are changed, but not the store", about="history", answer="tree and chain disagree"
+)
 def test_a_tree_that_is_not_the_chains(victim: Path) -> None:
     dice = random.Random(5)
     tiles = sorted((log_file(victim, "tile")).rglob("*"))
@@ -188,6 +227,11 @@ def test_a_tree_that_is_not_the_chains(victim: Path) -> None:
     assert report(victim).is_sound
 
 
+@pytest.mark.attack(
+    "two trees of one size are signed",
+    about="history",
+    answer="both are named, and are proof of the fork",
+)
 def test_a_fork(victim: Path) -> None:
     """The same key signs another tree of a size that it has signed before."""
     forked = Checkpoint("example.org/log", 500, bytes(32))
@@ -198,6 +242,7 @@ def test_a_fork(victim: Path) -> None:
     assert found.expected == forked.root.hex()
 
 
+@pytest.mark.attack("the whole history is rewritten and signed by who holds the key")
 @pytest.mark.parametrize(("place", "agreed"), [(40, 0), (450, 300)])
 def test_where_two_histories_may_part(victim: Path, place: int, agreed: int) -> None:
     """What the key signs afterwards says nothing of the history that is remembered."""
@@ -216,6 +261,12 @@ def test_where_two_histories_may_part(victim: Path, place: int, agreed: int) -> 
     assert (found.kind, found.index) == (FaultKind.REWRITTEN, agreed)
 
 
+@pytest.mark.attack(
+    "the tail is cut off, of store and log together",
+    about="history",
+    answer="the log ends before the remembered checkpoint",
+    needs="a remembered checkpoint or a witness",
+)
 def test_a_log_that_is_set_back_with_its_store(original: Path, victim: Path) -> None:
     """To an older checkpoint, rightly signed: only a remembered one tells."""
     remembered = log_file(victim, "checkpoint").read_bytes()
@@ -228,6 +279,12 @@ def test_a_log_that_is_set_back_with_its_store(original: Path, victim: Path) -> 
     assert fault(victim, remembered=[remembered]).kind is FaultKind.CUT_TAIL
 
 
+@pytest.mark.attack(
+    "a commit is changed, and chain and tree recomputed",
+    about="history",
+    answer="the root is another one than was signed",
+    needs="a signed checkpoint over it; the attacker without the key",
+)
 def test_store_and_tiles_changed_together_without_the_key(victim: Path) -> None:
     checkpoint = log_file(victim, "checkpoint").read_bytes()
     history = log_file(victim, "checkpoints").read_bytes()
@@ -243,6 +300,26 @@ def test_store_and_tiles_changed_together_without_the_key(victim: Path) -> None:
     assert found.index == 300, "behind the last checkpoint that agrees"
 
 
+@pytest.mark.attack(
+    "what came after the last signed checkpoint is changed",
+    about="history",
+    answer="not at all, until it is signed",
+    needs="a shorter delay; witnesses often",
+)
+def test_what_is_not_signed_yet_is_not_noticed(victim: Path) -> None:
+    fill(victim, 3, COMMITS)
+    connection = sql(victim)
+    change_body(connection, commits_in(connection), COMMITS + 1)
+    connection.close()
+    assert report(victim).is_sound
+    seal(victim)
+    connection = sql(victim)
+    change_body(connection, commits_in(connection), COMMITS + 1)
+    connection.close()
+    assert fault(victim).index == COMMITS + 1
+
+
+@pytest.mark.attack("a stored commit is changed")
 def test_edited_bytes(original: Path, victim: Path) -> None:
     """Whatever byte of a commit is edited in the file, it is never taken for sound."""
     dice = random.Random(9)
@@ -279,6 +356,12 @@ def handed_over(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.attack(
+    "an old key is used after it was handed over",
+    about="signatures",
+    answer="the tree is larger than that key's last one: sealing, verifying, proving, policies and witnesses refuse it",
+    needs="the rollovers; for trees up to that size, a witness or a remembered checkpoint",
+)
 def test_a_retired_key_signs_no_more(handed_over: Path) -> None:
     """Whose key was handed over at two commits changes the fourth, and signs all five."""
     honest = log_file(handed_over, "checkpoint").read_bytes()
@@ -314,6 +397,7 @@ def test_a_retired_key_signs_no_more(handed_over: Path) -> None:
     assert policy.with_rollovers(rollovers).check(honest).log == NEXT.verifier
 
 
+@pytest.mark.attack("an old key is used after it was handed over")
 def test_what_a_retired_key_signed_is_not_remembered(handed_over: Path) -> None:
     honest = log_file(handed_over, "checkpoint").read_bytes()
     by_retired = sign_note(honest.decode().partition("\n\n")[0] + "\n", SIGNER)
@@ -326,6 +410,7 @@ def test_what_a_retired_key_signed_is_not_remembered(handed_over: Path) -> None:
     assert fault(handed_over).kind is FaultKind.FOREIGN, "no fork: the log never signed that"
 
 
+@pytest.mark.attack("an old key is used after it was handed over")
 def test_a_witness_takes_no_retired_key(handed_over: Path, tmp_path: Path) -> None:
     witness = Signer.generate("witness.example", Kind.COSIGNATURE)
     rollovers = open_rollovers(log_file(handed_over, "rollovers").read_bytes())
@@ -344,6 +429,7 @@ def test_a_witness_takes_no_retired_key(handed_over: Path, tmp_path: Path) -> No
         WitnessService(tmp_path / "w", witness, [SIGNER.verifier, NEXT.verifier])
 
 
+@pytest.mark.attack("the tail is cut off, of store and log together")
 def test_a_new_key_signs_nothing_smaller(handed_over: Path) -> None:
     """The tail is cut off together with the log's newest checkpoint, below the rollover."""
     connection = sql(handed_over)
@@ -355,6 +441,11 @@ def test_a_new_key_signs_nothing_smaller(handed_over: Path) -> None:
         seal(handed_over, NEXT)
 
 
+@pytest.mark.attack(
+    "a checkpoint of another log, by the same key",
+    about="signatures",
+    answer="its origin is another one",
+)
 def test_a_checkpoint_of_another_log_by_the_same_key(victim: Path) -> None:
     checkpoint = log_file(victim, "checkpoint")
     text = checkpoint.read_text().partition("\n\n")[0] + "\n"

@@ -102,6 +102,11 @@ PLACES: dict[str, Callable[[str], object]] = {
 }
 
 
+@pytest.mark.attack(
+    "a private key, given by mistake, is read from a message",
+    about="signatures",
+    answer="no message shows what may be a key",
+)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_private_key_in_the_place_of_something_else_is_in_no_message(
     secrets_given: dict[str, str], place: str
@@ -112,6 +117,7 @@ def test_a_private_key_in_the_place_of_something_else_is_in_no_message(
         assert_hidden(secret, said_by(caught.value), f"{kind} key as {place}")
 
 
+@pytest.mark.attack("a private key, given by mistake, is read from a message")
 def test_nor_does_the_verifier_of_an_auditor_show_one(
     secrets_given: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,6 +196,11 @@ def test_a_vault_that_everybody_may_read_or_change_is_refused(tmp_path: Path, mo
         assert vault.subjects() == ["ann"]
 
 
+@pytest.mark.attack(
+    "a link is put where a key is written",
+    about="signatures",
+    answer="nothing is written through it, and it is replaced by no file",
+)
 def test_rotating_takes_over_no_mode_and_goes_through_no_link(tmp_path: Path) -> None:
     path, link = tmp_path / "ring", tmp_path / "link"
     keys = KeyFile.create(path)
@@ -214,6 +225,7 @@ def test_rotating_takes_over_no_mode_and_goes_through_no_link(tmp_path: Path) ->
     assert len(keys_in(text, "ring")) == 2
 
 
+@pytest.mark.attack("a link is put where a key is written")
 @pytest.mark.parametrize("target", ["a file", "an empty file", "nothing"])
 def test_a_new_key_goes_through_no_link(tmp_path: Path, target: str) -> None:
     elsewhere, link = tmp_path / "elsewhere", tmp_path / "link"

@@ -27,6 +27,12 @@ def test_a_key_is_read_back(tmp_path: Path, passphrase: str | None) -> None:
     assert load_signer(path, passphrase=passphrase).skey == SIGNER.skey
 
 
+@pytest.mark.attack(
+    "a key file is copied",
+    about="signatures",
+    answer="its passphrase: of the log's, and of a witness's",
+    needs="a passphrase, which isn't kept beside it",
+)
 def test_without_the_passphrase_it_is_nobodys(tmp_path: Path) -> None:
     path = tmp_path / "key"
     save_signer(SIGNER, path, passphrase=RIGHT)

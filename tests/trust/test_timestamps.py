@@ -77,6 +77,11 @@ def test_a_checkpoint_is_timestamped_and_openssl_takes_it(
             assert (judged.returncode == 0) is right, judged.stderr
 
 
+@pytest.mark.attack(
+    "another's timestamps are put in the place of these",
+    about="witnesses",
+    answer="the imprint is another one",
+)
 def test_wrong_timestamps_are_faults(authority: Authority, store: Store, tmp_path: Path) -> None:
     log, tiles = sealed(store)
     root = authority.root.read_bytes()
@@ -104,6 +109,12 @@ def test_wrong_timestamps_are_faults(authority: Authority, store: Store, tmp_pat
             log.verify(authorities=nothing)
 
 
+@pytest.mark.attack(
+    "history is made up afterwards, with the stolen key",
+    about="witnesses",
+    answer="no authority's timestamp fits it, and none is that old",
+    needs="timestamps that are kept elsewhere with their checkpoints, and the authority's certificates",
+)
 def test_a_rewritten_history_does_not_fit_its_timestamp(authority: Authority, store: Store) -> None:
     log, tiles = sealed(store)
     log.timestamp(TimestampAuthority(authority.url))

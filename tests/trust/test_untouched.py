@@ -278,6 +278,12 @@ def clock_steps_back(sealed: Sealed) -> None:
         store.append("account-1", [Moved(1)])
 
 
+@pytest.mark.attack(
+    "personal data is erased",
+    about="people",
+    answer="the key is gone, the entry and its proof stay",
+    needs="that is no attack, and looks like none",
+)
 @pytest.mark.parametrize(
     "live",
     [

@@ -193,6 +193,7 @@ def test_too_few_witnesses_are_no_quorum_and_the_next_checkpoint_makes_up_for_it
     assert audited(world.prove(1), world.policy)[0] == 0
 
 
+@pytest.mark.attack("the whole history is rewritten and signed by who holds the key")
 @pytest.mark.parametrize(("last", "status"), [(10, 422), (30, 422), (6, 409)])
 def test_a_history_that_its_key_has_rewritten_is_refused(
     world: World, last: int, status: int
@@ -226,6 +227,12 @@ def test_a_history_that_its_key_has_rewritten_is_refused(
     assert fault.kind is (FaultKind.CUT_TAIL if last < 10 else FaultKind.REWRITTEN)
 
 
+@pytest.mark.attack(
+    "a fork: two histories are shown to two people, both signed",
+    about="history",
+    answer="a witness refuses the second; two checkpoints that aren't consistent are proof of the fork",
+    needs="a quorum of witnesses in the policy, or people who compare",
+)
 def test_of_two_histories_the_witnesses_take_one(world: World) -> None:
     world.serve(0, 1, 2)
     world.append()
@@ -244,6 +251,12 @@ def test_of_two_histories_the_witnesses_take_one(world: World) -> None:
     assert (code, said["error"]) == (1, "PolicyError")
 
 
+@pytest.mark.attack(
+    "a stolen key is handed over to the thief's",
+    about="signatures",
+    answer="the rollover is signed rightly: not by itself",
+    needs="a witness that isn't told of the new key, or the owner reading `rollovers`",
+)
 def test_a_new_key_has_to_be_told_to_the_witnesses(world: World) -> None:
     world.serve(0, 1)
     world.append()

@@ -94,6 +94,7 @@ def test_a_cosignature_has_its_time() -> None:
         WITNESS.sign(TEXT)
 
 
+@pytest.mark.attack("signatures are stripped, wrong, or a stranger's")
 def test_stripped_foreign_and_wrong_signatures_are_told_apart() -> None:
     stranger = Signer.generate("stranger.example")
     with pytest.raises(SignatureError, match=r"only stranger\.example") as raised:
@@ -202,6 +203,11 @@ def test_there_are_eleven_keys_that_belong_to_nobody() -> None:
     Ed25519PublicKey.from_public_bytes(nobody).verify(forged, b"whatever")  # nobody signed it
 
 
+@pytest.mark.attack(
+    "a key that anybody can sign for (of small order)",
+    about="signatures",
+    answer="it is refused where it is read",
+)
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("point", points_of_small_order(), ids=bytes.hex)
 def test_a_key_that_belongs_to_nobody_is_refused(point: bytes, kind: Kind) -> None:

@@ -148,6 +148,12 @@ def test_names_are_bytes() -> None:
         policy.check(LOG.signed(W[0]), NOW)
 
 
+@pytest.mark.attack(
+    "a witness's signature is dated in the future",
+    about="witnesses",
+    answer="doesn't count when it is more than five minutes",
+    needs="a right clock at the checker",
+)
 def test_who_has_signed_counts() -> None:
     policy = Policy.parse(policy_text(LOG, W[0]))
     stranger = Log.of(5)
@@ -177,6 +183,11 @@ def test_proofs_hold(index: int) -> None:
     assert verdict.checkpoint.size == 5
 
 
+@pytest.mark.attack(
+    "a proof is moved to another entry, or has another entry put in it",
+    about="history",
+    answer="index, entry and path don't lead to the root",
+)
 def test_a_proof_of_something_else_is_none() -> None:
     policy = Policy.parse(policy_text(LOG))
     proof = LOG.proof(2)
@@ -273,6 +284,7 @@ def test_a_rollover_hands_on() -> None:
             Policy.parse(policy_text(LOG)).with_rollovers(wrong)
 
 
+@pytest.mark.attack("an old key is used after it was handed over")
 def test_a_rollover_never_goes_back() -> None:
     second, third = Signer.generate(ORIGIN), Signer.generate(ORIGIN)
     first = open_rollover(sign_rollover(ORIGIN, LOG.signer, second, 3, NOW))
@@ -300,6 +312,11 @@ def test_a_policy_may_name_a_later_key_or_several(named: list[int], first: int) 
     }
 
 
+@pytest.mark.attack(
+    "a log's owner takes over another log of the policy",
+    about="signatures",
+    answer="the keys of a rollover have another name than its origin",
+)
 def test_one_log_takes_over_no_other() -> None:
     """The owner of a log b that the policy names, too, makes a key under the name of the other."""
     b, named_x = Signer.generate("b.example/log"), Signer.generate(ORIGIN)
@@ -409,6 +426,11 @@ def test_the_program_follows_rollovers(files: Path) -> None:
     assert main([*paths, "--rollovers", str(files / "policy")]) == 2
 
 
+@pytest.mark.attack(
+    "an entry's content steers the checker's terminal",
+    about="inputs",
+    answer="all that isn't printable is escaped",
+)
 def test_nothing_of_an_entry_steers_a_terminal(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -422,6 +444,11 @@ def test_nothing_of_an_entry_steers_a_terminal(
         assert b"\x1b" not in capfdbinary.readouterr().out
 
 
+@pytest.mark.attack(
+    "an entry's content is shown as something else than was signed",
+    about="inputs",
+    answer="what JSON doesn't show whole is shown as text",
+)
 @pytest.mark.parametrize(
     "body",
     [
@@ -449,6 +476,11 @@ def test_content_that_json_would_not_show_as_it_is_is_shown_as_text(
     assert main([str(tmp_path / "proof"), str(tmp_path / "policy")]) == 0
 
 
+@pytest.mark.attack(
+    "the checker's output is cut off",
+    about="inputs",
+    answer="an exit code of its own, neither yes nor no",
+)
 @pytest.mark.parametrize("given", ["2.tlog-proof", "bare.tlog-proof", "--help"])
 @pytest.mark.parametrize("output", ["full", "closed", "broken"])
 def test_an_answer_that_could_not_be_written_is_neither_yes_nor_no(
@@ -485,6 +517,9 @@ def test_complaints_that_nobody_can_read_change_no_exit_code(files: Path) -> Non
     assert done.stdout == b"2\n"
 
 
+@pytest.mark.attack(
+    "the checker is given files without an end", about="inputs", answer="each has a limit"
+)
 def test_inputs_are_bounded(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (files / "endless").symlink_to("/dev/zero")
     proof, policy = str(files / "2.tlog-proof"), str(files / "policy")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import shutil
 import signal
 import socket
 import threading
@@ -93,6 +94,11 @@ def test_a_client_that_knows_nothing_learns_the_size(
     assert Witness(server.url, WITNESS.verifier).cosign(log.signed(), log.consistency)
 
 
+@pytest.mark.attack(
+    "the witness is shown an older tree",
+    about="witnesses",
+    answer="it answers that it has seen a larger one",
+)
 def test_a_log_that_shrank_or_forked_is_refused(
     log: Log, client: Witness, server: WitnessServer
 ) -> None:
@@ -201,6 +207,29 @@ def test_what_was_signed_is_remembered_when_it_is_opened_again(tmp_path: Path, l
         opened = open_note(whole, [WITNESS.verifier])
         assert opened.verified[0].time == NOW  # the clock stepped back, the signatures don't
         service.close()
+
+
+@pytest.mark.attack(
+    "the witness's file is restored from a backup",
+    about="witnesses",
+    answer="not by itself: it signs a fork from there on",
+    needs="a second witness",
+)
+def test_a_witness_that_was_set_back_signs_a_fork(tmp_path: Path, log: Log) -> None:
+    """From a backup it knows no better; a second witness, which wasn't set back, does."""
+    fork = Log(log.signer)
+    fork.leaves[:] = [*log.leaves[:3], *reversed(log.leaves[3:])]
+
+    def cosigned(path: Path, of: Log, old: int, size: int) -> int:
+        service = WitnessService(path, WITNESS, [log.signer.verifier])
+        with contextlib.closing(service):
+            return asked(service, request(of, old, size))[0]
+
+    first, second, backup = (tmp_path / name for name in ("first", "second", "backup"))
+    assert [cosigned(path, log, 0, 3) for path in (first, second)] == [200, 200]
+    shutil.copy(first, backup)
+    assert [cosigned(path, log, 3, 5) for path in (first, second)] == [200, 200]
+    assert [cosigned(path, fork, 3, 5) for path in (backup, second)] == [200, 409]
 
 
 def test_what_can_t_be_remembered_is_not_signed(
@@ -382,6 +411,7 @@ def test_the_command_makes_a_key_serves_and_survives_being_killed(tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "rollovers", "state"]
 
 
+@pytest.mark.attack("a key file is copied")
 def test_the_witness_s_key_is_sealed_by_a_passphrase(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
