@@ -9,6 +9,7 @@ could not be written, or not be found for want of memory: then it is neither yes
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -19,7 +20,7 @@ from datetime import datetime
 from decimal import Decimal
 from math import isfinite
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TextIO
 
 from everwhen_verify.checkpoints import utc
 from everwhen_verify.entries import Entry
@@ -254,20 +255,32 @@ def _write(line: str) -> None:
 
 
 def _write_bytes(data: bytes) -> None:
-    """Write at once, with no buffer whose rest would fail after the answer was given."""
-    if sys.stdout is None:
-        raise _UnwrittenError("standard output is closed")
+    """Write the answer; whatever keeps it from being read is noticed here, not at the exit."""
     try:
-        while data:
-            data = data[os.write(sys.stdout.fileno(), data) :]
+        _put(sys.stdout, data)
     except OSError as error:
         raise _UnwrittenError(error.strerror or str(error)) from None
 
 
 def _complain(text: str) -> None:
     with suppress(OSError):
-        if sys.stderr is not None:
-            os.write(sys.stderr.fileno(), f"everwhen-verify: {_shown(text)}\n".encode())
+        _put(sys.stderr, f"everwhen-verify: {_shown(text)}\n".encode())
+
+
+def _put(stream: TextIO | None, data: bytes) -> None:
+    """Write to a stream past its buffer, whose rest would fail after the answer was given."""
+    if stream is None:
+        raise OSError("the output is closed")
+    try:
+        descriptor = stream.fileno()
+    except io.UnsupportedOperation:  # a program's own stream, in memory
+        stream.write(data.decode("utf-8", "surrogateescape"))
+        return
+    except ValueError:
+        raise OSError("the output is closed") from None
+    stream.flush()
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def _shown(text: str) -> str:
