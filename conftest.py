@@ -50,6 +50,7 @@ class _Folder:
         self._folder = tempfile.TemporaryDirectory()
         self._patches.chdir(self._folder.name)
         self._patches.setenv("TZ", "UTC")
+        self._patches.setenv("XDG_STATE_HOME", f"{self._folder.name}/.state")
         self._patches.syspath_prepend(self._folder.name)
 
     def leave(self, namespace: dict[str, Any]) -> None:

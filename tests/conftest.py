@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import signal
+import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +16,14 @@ settings.load_profile("default")
 
 # A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state_home() -> Iterator[None]:
+    """What a user's state folder is for the tests, and for the programs that they start."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patches:
+        patches.setenv("XDG_STATE_HOME", folder)
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)

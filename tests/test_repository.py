@@ -263,12 +263,14 @@ def test_another_version_of_the_fold_is_not_fooled(
 def test_a_snapshot_of_another_history_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with open_store(tmp_path / "one.db", events=[Added]) as one:
+    path = tmp_path / "s.db"
+    with open_store(path, events=[Added]) as one:
         one.append("a-1", [Added("x", 1)] * 4)
         repository = Repository(one, frozen())
         repository.snapshot(repository.load("a-1"))
         (snapshot,) = _snapshots(one, frozen(), Query().stream("a-1"))
-    with open_store(tmp_path / "two.db", events=[Added]) as two:
+    path.unlink()
+    with open_store(path, events=[Added]) as two:
         two.append("a-1", [Added("y", 7)] * 5)
         with two.transaction() as transaction:
             transaction.save_snapshot(snapshot)

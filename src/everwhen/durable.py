@@ -103,6 +103,17 @@ def write_secret(path: str | os.PathLike[str], data: bytes, *, replaces: bool = 
         new.abandon()
 
 
+def state_folder() -> Path:
+    """Where the user's own state is kept, apart from data. Raises ``RuntimeError`` without a home.
+
+    It is ``everwhen`` in ``$XDG_STATE_HOME``, or else in ``~/.local/state``; it need not be there.
+    """
+    given = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if given.is_absolute():  # the specification has others ignored
+        return given / "everwhen"
+    return Path.home() / ".local" / "state" / "everwhen"
+
+
 def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Make a folder's own list of files durable. Raises ``OSError``."""
     with _folder(folder) as descriptor:

@@ -95,10 +95,12 @@ class Engine(Blocking, Protocol):
     """An embedded engine.
 
     ``lock`` guards the write side: hold it to call ``write`` or to use ``transaction`` or
-    ``transact``, and to change ``inline``.
+    ``transact``, and to change ``inline``. ``place`` tells where the store lies from where any
+    other does; it is empty for one in memory.
     """
 
     capabilities: Capabilities
+    place: str
     lock: FairLock
     news: News
     inline: list[Inline]

@@ -1,14 +1,20 @@
 """Snapshots: a fold's state at a place in history, sealed so that a wrong one is never used.
 
 A snapshot saves the replay of what comes before it, and nothing else: deleting every one changes
-nothing but speed. It is believed only if its seal is whole, its fold is the present one in name,
-version and the shape of its state, and the event that it ends with is still the one in the store.
+nothing but speed. It is believed only if it is authenticated with a key of whoever reads it
+(`everwhen.snapshot_keys`), its fold is the present one in name, version and the shape of its
+state, and the event that it ends with is still the one in the store.
+
+Several who share a store's file each have a key of their own. A state that another one has taken
+already is authenticated by both, and each leaves the others' newest snapshots alone: to be without
+the other's key costs a replay once, not every time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+import hmac
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, Final, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
@@ -20,11 +26,15 @@ from everwhen.errors import DeclarationError, InvalidQueryError, SnapshotError
 from everwhen.fold import Fold
 from everwhen.query import Query
 from everwhen.shapes import shape_of
+from everwhen.snapshot_keys import SnapshotKey
 from everwhen.state_encoding import UNFIT, Encoded, decoded, encode, encoded
 
 S = TypeVar("S")
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
+_DIGEST_BYTES: Final = 16
+_READERS: Final = 8  # authenticate a state together
+_OTHERS: Final = 3  # whose newest snapshot is left alone
 _shapes: Final[WeakKeyDictionary[Fold[Any], bytes]] = WeakKeyDictionary()
 _refused: Final[WeakSet[Fold[Any]]] = WeakSet()
 
@@ -206,8 +216,10 @@ class Loaded(msgspec.Struct, Generic[S], frozen=True):
 
 
 class _Sealed(msgspec.Struct, array_like=True, frozen=True):
+    """``digests`` are by the ids of the keys that they are made with."""
+
     format: int
-    digest: bytes
+    digests: list[tuple[bytes, bytes]]
     content: bytes
     shape: bytes = b""
 
@@ -220,6 +232,11 @@ class _Content(msgspec.Struct, array_like=True, frozen=True):
     zoned: bool
 
 
+class _Format(msgspec.Struct, array_like=True, frozen=True):
+    format: int
+
+
+_decode_format: Final = msgspec.msgpack.Decoder(_Format).decode
 _decode_sealed: Final = msgspec.msgpack.Decoder(_Sealed).decode
 _decode_content: Final = msgspec.msgpack.Decoder(_Content).decode
 
@@ -250,7 +267,12 @@ def subject_of(fold: Fold[Any], query: Query) -> str:
 
 
 def sealed(
-    fold: Fold[S], subject: str, state: S, place: Place, known: Collection[type[Any]]
+    fold: Fold[S],
+    subject: str,
+    state: S,
+    place: Place,
+    known: Collection[type[Any]],
+    key: SnapshotKey,
 ) -> Snapshot:
     """The snapshot of a state that was folded where those classes of events were ``known``.
 
@@ -267,13 +289,59 @@ def sealed(
     raw = msgspec.Raw(found.data)
     content = encode(_Content(place.version, place.recorded_at, place.commit_id, raw, found.zoned))
     shape = _shape(fold)
-    digest = _digest(fold, subject, place.position, content, known)
-    body = encode(_Sealed(_FORMAT, digest, content, shape))
+    digest = _digest(fold, subject, place.position, content, known, key)
+    body = encode(_Sealed(_FORMAT, [(key.id, digest)], content, shape))
     return Snapshot(subject, place.position, fold.name, fold.version, body)
 
 
+def joined(new: Snapshot, stored: Snapshot) -> Snapshot:
+    """The new one, authenticated by those too who have stored the same state at its position."""
+    mine, theirs = _unsealed(new), _unsealed(stored)
+    if mine is None or theirs is None:
+        return new
+    if (stored.fold, stored.fold_version) != (new.fold, new.fold_version):
+        return new
+    if (theirs.shape, theirs.content) != (mine.shape, mine.content):
+        return new
+    others = [digest for digest in theirs.digests if digest not in mine.digests]
+    digests = [*mine.digests, *others][:_READERS]
+    return msgspec.structs.replace(
+        new, state=encode(msgspec.structs.replace(mine, digests=digests))
+    )
+
+
+def surplus(every: Sequence[Snapshot], keys: Collection[SnapshotKey], kept: Retention) -> list[int]:
+    """Positions of those to delete, out of all of a subject's, newest first.
+
+    The retention is that of one's own. Of a few others who have snapshots of it the newest is kept.
+    """
+    ids = {key.id for key in keys}
+    mine: list[Snapshot] = []
+    theirs: list[int] = []
+    others: set[bytes] = set()
+    for snapshot in every:
+        seal = _unsealed(snapshot)
+        strangers = set() if seal is None else {key_id for key_id, _ in seal.digests}
+        if not strangers or not ids.isdisjoint(strangers):
+            mine.append(snapshot)
+        elif strangers <= others or len(others) >= _OTHERS:
+            theirs.append(snapshot.position)
+        else:
+            others |= strangers
+    return [*kept.surplus(mine), *theirs]
+
+
+def _unsealed(snapshot: Snapshot) -> _Sealed | None:
+    """What it is made of; None where it is of another format, damaged, or a vault's."""
+    try:
+        seal = _decode_sealed(snapshot.state)
+    except UNFIT:
+        return None
+    return seal if seal.format == _FORMAT else None
+
+
 class OutdatedSnapshotError(SnapshotError):
-    """A snapshot of an older format, or of a state of another shape: it was right in its time."""
+    """A snapshot of an older format, a state of another shape, or another's key: no damage."""
 
 
 def is_first_refusal(fold: Fold[Any]) -> bool:
@@ -293,24 +361,26 @@ def _shape(fold: Fold[Any]) -> bytes:
     return found
 
 
-def opened(fold: Fold[S], snapshot: Snapshot, known: Collection[type[Any]]) -> tuple[S, Place]:
-    """The state and its place. Raises `SnapshotError` where it is not to be believed."""
+def opened(
+    fold: Fold[S],
+    snapshot: Snapshot,
+    known: Collection[type[Any]],
+    keys: Collection[SnapshotKey],
+) -> tuple[S, Place]:
+    """The state and its place. Raises `SnapshotError` where it is not to be believed.
+
+    That is so unless it is authenticated with one of the ``keys``.
+    """
     if (snapshot.fold, snapshot.fold_version) != (fold.name, fold.version):
         raise SnapshotError(
             f"it is of fold {snapshot.fold!r} version {snapshot.fold_version}, not of "
             f"{fold.name!r} version {fold.version}"
         )
     try:
-        seal = _decode_sealed(snapshot.state)
-        if seal.format != _FORMAT:
-            raise OutdatedSnapshotError(f"it has format {seal.format}, not {_FORMAT}")
+        seal = _decode_current(snapshot.state)
         if seal.shape != _shape(fold):
             raise OutdatedSnapshotError("the state has another shape now: its type has changed")
-        if seal.digest != _digest(fold, snapshot.subject, snapshot.position, seal.content, known):
-            raise SnapshotError(
-                "it is damaged, or was taken where other event types were declared: its digest "
-                "doesn't fit"
-            )
+        _check_authentic(fold, snapshot, seal, known, keys)
         content = _decode_content(seal.content)
         state = decoded(Encoded(bytes(content.state), content.zoned), fold.state_type)
     except UNFIT as error:
@@ -319,10 +389,52 @@ def opened(fold: Fold[S], snapshot: Snapshot, known: Collection[type[Any]]) -> t
     return state, place
 
 
+def _decode_current(state: bytes) -> _Sealed:
+    """Raises `OutdatedSnapshotError` for another format."""
+    form = _decode_format(state).format
+    if form != _FORMAT:
+        raise OutdatedSnapshotError(f"it has format {form}, not {_FORMAT}")
+    return _decode_sealed(state)
+
+
+def _check_authentic(
+    fold: Fold[Any],
+    snapshot: Snapshot,
+    seal: _Sealed,
+    known: Collection[type[Any]],
+    keys: Collection[SnapshotKey],
+) -> None:
+    """Raises `SnapshotError` unless one of the keys has authenticated it."""
+    is_mine = False
+    for key in keys:
+        for key_id, digest in seal.digests:
+            if key_id != key.id:
+                continue
+            is_mine = True
+            bound = fold, snapshot.subject, snapshot.position, seal.content, known, key
+            if hmac.compare_digest(digest, _digest(*bound)):
+                return
+    if is_mine:
+        raise SnapshotError(
+            "it was altered or damaged, or taken where other event types were declared: its "
+            "digest doesn't fit"
+        )
+    raise OutdatedSnapshotError(
+        "it was taken by another user, on another machine, or where the store lay before"
+    )
+
+
 def _digest(
-    fold: Fold[Any], subject: str, position: int, content: bytes, known: Collection[type[Any]]
+    fold: Fold[Any],
+    subject: str,
+    position: int,
+    content: bytes,
+    known: Collection[type[Any]],
+    key: SnapshotKey,
 ) -> bytes:
     """Over the content and what it is bound to; also to which of its events the fold saw."""
     seen = sorted(cls.__name__ for cls in fold.event_classes if cls in known)
     bound = encode([subject, position, fold.name, fold.version, seen])
-    return hashlib.blake2b(bound + content, digest_size=16).digest()
+    digest = hashlib.blake2b(bound, key=key.secret, digest_size=_DIGEST_BYTES)
+    digest.update(content)
+    return digest.digest()

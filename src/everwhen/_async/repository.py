@@ -30,15 +30,18 @@ from everwhen.snapshots import (
     SnapshotStrategy,
     check_strategy,
     is_first_refusal,
+    joined,
     opened,
     sealed,
     subject_of,
+    surplus,
 )
 
 S = TypeVar("S")
 
 _LOG: Final = logging.getLogger("everwhen")
 _ALL: Final = 1 << 31
+_AT_ONCE: Final = 16
 _BY_DEFAULT: Final = Adaptive()
 _KEPT: Final = Retention()
 
@@ -151,20 +154,30 @@ class Repository(Generic[S]):
             )
         if loaded._erasures != self.store._erasures:
             raise SnapshotError("somebody has been forgotten since this state was loaded")
-        new = self.store._sealed(
-            sealed(self.fold, subject, loaded.state, loaded._place, self._known)
-        )
+        new = self._sealed(subject, loaded)
         stored = await self.store.snapshots(subject, limit=_ALL)
-        every = [new, *(s for s in stored if s.position != new.position)]
-        every.sort(key=_position, reverse=True)
-        surplus = self.retention.surplus(every)
+        others: list[Snapshot] = []
+        for snapshot in stored:
+            if snapshot.position == new.position:
+                new = joined(new, snapshot)
+            else:
+                others.append(snapshot)
+        every = sorted([new, *others], key=_position, reverse=True)
+        gone = surplus(every, self.store._snapshot_keys.known(), self.retention)
 
         def save(transaction: EngineTransaction) -> None:
             transaction.save_snapshot(new)
-            if surplus:
-                transaction.delete_snapshots(subject, surplus)
+            if gone:
+                transaction.delete_snapshots(subject, gone)
 
         await self.store._backend.transact(save)
+
+    def _sealed(self, subject: str, loaded: Loaded[S]) -> Snapshot:
+        """The snapshot of a loaded state under a name. Raises `SnapshotError`."""
+        key = self.store._snapshot_keys.newest()
+        return self.store._sealed(
+            sealed(self.fold, subject, loaded.state, loaded._place, self._known, key)
+        )
 
     async def delete_snapshots(self, of: Query | str) -> None:
         """Delete every snapshot of a stream's or a query's state."""
@@ -182,13 +195,14 @@ class Repository(Generic[S]):
 
     async def _from_snapshot(self, subject: str, query: Query) -> tuple[S, Place]:
         """The newest snapshot that can be believed; the initial state where there is none."""
-        seen, limit = 0, 1
+        bound, limit = query.last_position, 1
         while True:
-            found = await self.store.snapshots(subject, up_to=query.last_position, limit=limit)
-            for snapshot in found[seen:]:
+            found = await self.store.snapshots(subject, up_to=bound, limit=limit)
+            for snapshot in found:
                 try:
                     snapshot = self.store._opened(snapshot)  # noqa: PLW2901
-                    state, place = opened(self.fold, snapshot, self._known)
+                    keys = self.store._snapshot_keys.known()
+                    state, place = opened(self.fold, snapshot, self._known, keys)
                     if query.max_version is not None and place.version > query.max_version:
                         continue
                     await self._check_place(place)
@@ -201,7 +215,7 @@ class Repository(Generic[S]):
                     return state, place
             if len(found) < limit:
                 return self.fold.initial(), START
-            seen, limit = limit, _ALL
+            bound, limit = found[-1].position - 1, _AT_ONCE
 
     async def _check_place(self, place: Place) -> None:
         """Raises `SnapshotError` unless the event that the state ends with is in the store."""

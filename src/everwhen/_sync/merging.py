@@ -539,13 +539,15 @@ def _scratch_of(target: Store) -> Store:
     own = _InMemory(target._backend, "scratch", "", fork)
     own.opened = EmbeddedBackend(MemoryEngine(clock=target.clock))
     backend = BranchBackend(target._backend, own, fork)
-    return Store(
+    scratch = Store(
         backend,
         events=target.event_types,
         steps=target._steps,
         vault=target._vault,
         clock=target.clock,
     )
+    scratch._snapshot_keys = target._snapshot_keys
+    return scratch
 
 
 class _InMemory(OwnLog):

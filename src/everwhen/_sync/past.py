@@ -20,7 +20,7 @@ from everwhen.failures import told
 from everwhen.fold import Fold, is_immutable
 from everwhen.query import Query, query_of
 from everwhen.reading import PAGE_EVENTS, events_of_page, with_page
-from everwhen.snapshots import NOTHING, START, Loaded, sealed, subject_of
+from everwhen.snapshots import NOTHING, START, Loaded, joined, subject_of
 from everwhen.stretches import Stretch, Stretches, Waypoints, travel_subject
 from everwhen.travel import Step, Visit
 
@@ -276,13 +276,8 @@ class Past(Generic[S]):
 
     def _seal(self, loaded: Loaded[S]) -> None:
         began = time.perf_counter()
-        known = self.store.event_types.current()
         try:
-            self._unsaved.append(
-                self.store._sealed(
-                    sealed(self.fold, self._kept_as, loaded.state, loaded._place, known)
-                )
-            )
+            self._unsaved.append(self.repository._sealed(self._kept_as, loaded))
         except SnapshotError as error:
             self._keep = False
             why = told(error, self.store.vault)
@@ -303,6 +298,10 @@ class Past(Generic[S]):
                 transaction.save_snapshot(snapshot)
 
         try:
+            for number, new in enumerate(unsaved):
+                for stored in self.store.snapshots(new.subject, up_to=new.position, limit=1):
+                    if stored.position == new.position:
+                        unsaved[number] = joined(new, stored)
             self.store._backend.transact(save)
         except ReadOnlyError:
             self._keep = False

@@ -73,6 +73,7 @@ from everwhen.query import Query, name_of, query_of
 from everwhen.reading import PAGE_EVENTS, events_of_page, folded_page, next_page
 from everwhen.recorded import RecordedEvent, entries_of, is_same, recorded_events
 from everwhen.sealing import Sealing
+from everwhen.snapshot_keys import SnapshotKeys
 from everwhen.sql import SqlConnection
 from everwhen.valid_time import ValidOrder
 from everwhen.vault import Vault
@@ -115,7 +116,14 @@ def open_store(
     engine = engine_for(
         location, clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout
     )
-    store = Store(EmbeddedBackend(engine), events=types, steps=steps, vault=vault, clock=clock)
+    store = Store(
+        EmbeddedBackend(engine),
+        events=types,
+        steps=steps,
+        vault=vault,
+        clock=clock,
+        place=engine.place,
+    )
     try:
         store._check_vault_is_newest()
         if not read_only:
@@ -174,11 +182,14 @@ class Store:
         vault: Vault | Plaintext | None = None,
         clock: Clock = system_clock,
         new_id: Callable[[], bytes] = new_commit_id,
+        place: str = "",
     ) -> None:
         self._backend = backend
         _check_vault(events, vault)
         self.vault = None if isinstance(vault, Plaintext) else vault
         self._lacks_vault = vault is None
+        needs_key = self.vault is None and backend.capabilities.shared_by_processes
+        self._snapshot_keys = SnapshotKeys(place if needs_key else None)
         self._codec = Codec(events, steps, None if self.vault is None else Sealing(self.vault))
         self._steps = steps
         self._new_id = new_id
@@ -609,6 +620,7 @@ class Store:
             new_id=self._new_id,
         )
         store._branches, store._branch = self._branches, info
+        store._snapshot_keys = self._snapshot_keys
         return store
 
     def branches(self) -> list[BranchInfo]:

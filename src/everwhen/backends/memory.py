@@ -104,6 +104,7 @@ class MemoryEngine:
 
     blocking = False
     busy_timeout = 0.0
+    place = ""
     capabilities = Capabilities(
         name="memory",
         durable=False,
