@@ -30,7 +30,7 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.errors import InvalidEventError, SealedError, VaultError
+from everwhen.errors import ErasedSubjectError, InvalidEventError, SealedError, VaultError
 from everwhen.personal import Erased, Fields, Items, Leaf, Node
 from everwhen.vault import Vault, check_subject
 
@@ -43,6 +43,8 @@ _ERASED: Final = b'"$erased"'
 _WHAT: Final = "everwhen-sealed/v1"
 _FORMAT: Final = b"\x01"
 _NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+_TRACE: Final = b"everwhen-import/v1"
 _NOTHING: Final = frozenset((type(None), msgspec.UnsetType, Erased))
 _MOVED: Final = "it was altered, or moved here from elsewhere; restore from a backup"
 
@@ -289,6 +291,33 @@ class Sealing:
             raise SealedError(subject, event_id, path, str(error)) from error
         except (InvalidTag, ValueError) as error:
             raise SealedError(subject, event_id, path, _MOVED) from error
+
+
+class Traced(Sealing):
+    """Seals, and makes a secret of whose data it was: of the keys of all of them, as they came.
+
+    Who has lost the key of one of them can't make it any more.
+    """
+
+    def __init__(self, vault: Vault) -> None:
+        super().__init__(vault)
+        self._sum = 0
+        self._count = 0
+
+    @property
+    def secret(self) -> bytes:
+        """The secret so far; empty where nothing was sealed."""
+        return self._sum.to_bytes(_TAG_BYTES, "big") if self._count else b""
+
+    def _key(self, subject: str) -> _Key:
+        found = super()._key(subject)
+        first = self.vault.cipher(subject, 1)  # whatever was rotated since
+        if first is None:
+            raise ErasedSubjectError(subject)
+        tag = first.encrypt(bytes(_NONCE_BYTES), b"", _TRACE)
+        self._sum = (self._sum + int.from_bytes(tag, "big")) % (1 << 8 * _TAG_BYTES)
+        self._count += 1
+        return found
 
 
 class Closed(Sealing):

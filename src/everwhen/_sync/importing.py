@@ -261,8 +261,11 @@ class _Import:
                 self._tell(Progress("reading", self._source.done, self._source.total, "bytes"))
                 sleep(0)
             identity = self._format.identity
-            digest = hashlib.sha256(identity + self._source.digest).digest()
+            self._refuse_forgotten(entrance)
+            # With the keys of all who are in the file: once one is gone, no guess at it fits.
+            digest = hashlib.sha256(identity + self._source.digest + entrance.secret).digest()
             entrance.identify(digest)
+            self._content.update(entrance.secret)
             name, content = import_named(digest), self._content.hexdigest()
             self._decide(name, sorter.earliest, content, identity.decode(errors="replace"))
             ahead = first_ahead is not None and self._is_refused(first_ahead.time)
@@ -270,6 +273,15 @@ class _Import:
                 self._refuse(first_ahead.line, self._ahead(first_ahead.time))
             self._save(self._state.done)
             self._write_sorted(sorter, entrance)
+
+    def _refuse_forgotten(self, entrance: Entrance) -> None:
+        """What has data of the forgotten can't be recognised, so that nobody can guess at it."""
+        if entrance.forgotten is not None and not self._again:
+            raise ImportedBeforeError(
+                self._source.name,
+                f"it has data of {entrance.forgotten!r}, who has been forgotten, so it can't be "
+                f"told whether it was",
+            )
 
     def _write_sorted(self, sorter: Sorter, entrance: Entrance) -> None:
         done = sorter.count if self._state.done < 0 else self._state.done

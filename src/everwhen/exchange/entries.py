@@ -8,6 +8,7 @@ that an import can be repeated after an interruption, at any point, and writes n
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -27,13 +28,13 @@ from everwhen.contract import (
     to_micros,
 )
 from everwhen.decisions import closed_command, moved_command
-from everwhen.errors import EverwhenError, InvalidEventError, SealedError
+from everwhen.errors import ErasedSubjectError, EverwhenError, InvalidEventError, SealedError
 from everwhen.events import NewEvent, UnknownEvent
 from everwhen.exchange.moments import micros_of, text_of
 from everwhen.exchange.records import UNTIMED, Record, RestoredCommit, RestoredEntry
 from everwhen.metadata import NO_METADATA, CommitMetadata, current_metadata
 from everwhen.nesting import TOO_DEEP, is_deeper
-from everwhen.sealing import Sealing
+from everwhen.sealing import Sealing, Traced
 from everwhen.validation import (
     check_recorded_at,
     check_stream,
@@ -43,6 +44,7 @@ from everwhen.validation import (
 )
 
 _ORDINAL_BITS: Final = 40
+_SECRET_BYTES: Final = 16
 _decode_moment: Final = msgspec.json.Decoder(datetime).decode
 _decode_metadata: Final = msgspec.json.Decoder(CommitMetadata).decode
 
@@ -220,6 +222,10 @@ class Entrance:
     """Encodes a foreign log's events for one store, by the store's own codec where it matters."""
 
     def __init__(self, codec: Codec) -> None:
+        self._sealing = None if codec.sealing is None else Traced(codec.sealing.vault)
+        self._judging = codec
+        if self._sealing is not None:
+            self._judging = Codec(codec.types, codec.steps, self._sealing)
         self._codec = codec
         self._direct = (
             codec.is_raw
@@ -228,6 +234,18 @@ class Entrance:
             and current_metadata() is NO_METADATA
         )
         self._prefix = 0
+        self.forgotten: str | None = None
+        self._random = secrets.token_bytes(_SECRET_BYTES)
+
+    @property
+    def secret(self) -> bytes:
+        """What only the keys of all whose data was judged tell; empty where there was no such.
+
+        Random where one of them is gone.
+        """
+        if self.forgotten is not None:
+            return self._random
+        return b"" if self._sealing is None else self._sealing.secret
 
     def identify(self, digest: bytes) -> None:
         """Set what commit ids are made of: the digest of the source and how it was read."""
@@ -258,10 +276,18 @@ class Entrance:
                         f"keep large content elsewhere, and its hash here"
                     )
             else:
-                self.commit(record, record.occurred_at, 0)
+                self._judge(record)
         except EverwhenError as error:
             return str(error)
         return None
+
+    def _judge(self, record: Record) -> None:
+        """Raises what the codec raises for it."""
+        try:
+            self._through_codec(record, record.occurred_at, 0, bytes(16), self._judging)
+        except ErasedSubjectError as error:
+            self.forgotten = self.forgotten or error.subject
+            raise
 
     def commit(
         self, record: Record, occurred_at: str | None, recorded_at: int | None
@@ -269,7 +295,7 @@ class Entrance:
         """The record as a commit."""
         commit_id = (self._prefix | record.ordinal).to_bytes(16, "big")
         if not self._direct:
-            return self._through_codec(record, occurred_at, recorded_at, commit_id)
+            return self._through_codec(record, occurred_at, recorded_at, commit_id, self._codec)
         part = EncodedSlice(
             record.stream,
             1,
@@ -280,7 +306,12 @@ class Entrance:
         return EncodedCommit(commit_id, (part,), (), None, None, recorded_at)
 
     def _through_codec(
-        self, record: Record, occurred_at: str | None, recorded_at: int | None, commit_id: bytes
+        self,
+        record: Record,
+        occurred_at: str | None,
+        recorded_at: int | None,
+        commit_id: bytes,
+        codec: Codec,
     ) -> EncodedCommit:
         (entry,) = decode_entries(b"[%b]" % entry_of(record, occurred_at))
         metadata = entry.metadata
@@ -296,4 +327,4 @@ class Entrance:
             id=UUID(bytes=commit_id),
             recorded_at=None if recorded_at is None else from_micros(recorded_at),
         )
-        return encoded(commit, self._codec, lambda: commit_id)
+        return encoded(commit, codec, lambda: commit_id)
