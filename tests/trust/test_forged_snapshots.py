@@ -136,6 +136,12 @@ FORGERIES: list[Callable[[Path], Snapshot]] = [
 ]
 
 
+@pytest.mark.attack(
+    "a snapshot or waypoint is forged, to have commands decided on it",
+    about="history",
+    answer="it isn't authenticated with the reader's key: the log is folded instead",
+    needs="the key apart from the store, as it is by default; or a vault",
+)
 @pytest.mark.parametrize("forge", FORGERIES)
 def test_no_decision_rests_on_a_forged_state(path: Path, forge: Callable[[Path], Snapshot]) -> None:
     put(path, forge(path))
@@ -147,6 +153,7 @@ def test_no_decision_rests_on_a_forged_state(path: Path, forge: Callable[[Path],
         assert store.fold(balance, "account-1") == 200
 
 
+@pytest.mark.attack("a snapshot or waypoint is forged, to have commands decided on it")
 @pytest.mark.parametrize("forge", FORGERIES)
 def test_no_journey_starts_at_a_forged_state(path: Path, forge: Callable[[Path], Snapshot]) -> None:
     made = forge(path)
@@ -178,6 +185,11 @@ def load(path: Path, **given: Any) -> int:
         return loaded.since.events
 
 
+@pytest.mark.attack(
+    "a snapshot that the victim took of an altered copy is put into the original",
+    about="history",
+    answer="its key is that of the place where the copy lay: the log is folded instead",
+)
 def test_what_was_taken_of_an_altered_copy_counts_for_nothing_in_the_original(
     path: Path, tmp_path: Path
 ) -> None:
@@ -199,6 +211,7 @@ def test_what_was_taken_of_an_altered_copy_counts_for_nothing_in_the_original(
         assert Repository(store, balance).load("account-1").state == 500
 
 
+@pytest.mark.attack("a snapshot or waypoint is forged, to have commands decided on it")
 def test_a_vault_authenticates_its_stores_snapshots(path: Path, tmp_path: Path) -> None:
     with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "key")) as vault:
         put(path, of_the_older_format(path))

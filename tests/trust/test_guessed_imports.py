@@ -60,6 +60,12 @@ def guesses(content: bytes, identity: bytes) -> list[bytes]:
     ]
 
 
+@pytest.mark.attack(
+    "a guess at a forgotten person is checked by an import's name or its commits' ids",
+    about="people",
+    answer="the key that was destroyed went into them: no guess can be confirmed",
+    needs="a vault",
+)
 def test_a_guessed_name_is_not_confirmed(tmp_path: Path, vault: Vault, file: Path) -> None:
     identity = format_of(file).identity
     path, plain = tmp_path / "s.db", tmp_path / "plain.db"
