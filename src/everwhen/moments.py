@@ -47,7 +47,7 @@ _ISO: Final = re.compile(
     r"(?:[T ](\d{2}(?::?\d{2}(?::?\d{2}(?:[.,]\d{1,9})?)?)?)"
     r" ?(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?"
 )
-_POSITION: Final = re.compile(r"\d+")
+_POSITION: Final = re.compile(r"\d+|\d{1,3}(?:,\d{3})+")
 _MAX_POSITION: Final = (1 << 63) - 1
 
 
@@ -77,12 +77,12 @@ def moment_of(text: str, *, now: datetime, zone: tzinfo) -> Moment:
 
 
 def place_of(text: str, *, now: datetime, zone: tzinfo) -> Moment | int:
-    """A position where the text is a plain number, else the moment it means.
+    """A position where the text is a number, 5877 or 5,877, else the moment it means.
 
     Raises `InvalidQueryError` as `moment_of` does.
     """
     if _POSITION.fullmatch(text.strip()) and text.isascii():
-        position = int(text)
+        position = int(text.replace(",", ""))
         if position > _MAX_POSITION:
             raise InvalidQueryError(f"position {text} is larger than any store's")
         return position

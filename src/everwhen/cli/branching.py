@@ -64,7 +64,7 @@ def list_(store: StoreArgument, *, json: JsonOption = False) -> None:
             out.line(_record(info))
         else:
             places = (str(info.position), str(info.head), utc(info.created_at))
-            out.text("\t".join((info.name, info.parent, *places)))
+            out.row(info.name, info.parent, *places)
 
 
 def create(
@@ -97,11 +97,7 @@ def create(
             info = branch.branch_info
     assert info is not None  # noqa: S101  it was made as one
     if out.is_terminal:
-        out.console.print(
-            f"[bold green]✓[/] branch [bold]{_plain(name)}[/] begins behind position "
-            f"{info.position:,} of {_plain(info.parent)}",
-            markup=True,
-        )
+        out.done(f"branch {name} begins behind position {info.position:,} of {info.parent}")
     else:
         out.fields(_record(info))
 
@@ -252,9 +248,3 @@ def _tree(store: str, head: int, found: Sequence[BranchInfo]) -> Tree:
                 grown[info.name] = grown[info.parent].add(label)
         waiting = [info for info in waiting if info.name not in grown]
     return root
-
-
-def _plain(name: str) -> str:
-    from rich.markup import escape
-
-    return escape(name)

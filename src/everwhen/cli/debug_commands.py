@@ -289,7 +289,11 @@ class Commands:
             self.session.delete_bookmark(more.strip().removeprefix("@"))
         else:
             name = rest.removeprefix("@")
-            self.answers.bookmarked(name, self.session.set_bookmark(name))
+            before = self.session.machine.bookmarks().get(name)
+            position = self.session.set_bookmark(name)
+            self.answers.bookmarked(name, position)
+            if before is not None and before != position:
+                self.answers.say(f"it was position {before:,} until now", "yellow")
 
     def info(self, rest: str) -> None:
         """Show what is looked at, where one is, and the breakpoints."""

@@ -24,6 +24,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from everwhen import EverwhenError, Moment, Store
 from everwhen.cli.debug_commands import Commands, NothingFoundError, QuitError
 from everwhen.cli.debug_completion import candidates
+from everwhen.cli.escaping import escaped, unescaping
 from everwhen.cli.exits import Stop, described
 from everwhen.cli.terminal import erased_by, is_terminal
 from everwhen.debugging import InterruptedSearchError
@@ -124,6 +125,7 @@ def _progress(commands: Commands) -> Iterator[None]:
     if not is_terminal(sys.stderr):
         yield
         return
+    terminal = unescaping(sys.stderr)
     told = began = time.monotonic()
     is_drawn = False
 
@@ -134,15 +136,15 @@ def _progress(commands: Commands) -> Iterator[None]:
             told, is_drawn = now, True
             line = f"  position {position:,} … Ctrl-C ends the search"
             width = shutil.get_terminal_size().columns - 1  # a line that wraps can't be taken back
-            sys.stderr.write(f"\r\x1b[2K{line[:width]}")
-            sys.stderr.flush()
+            terminal.write(f"\r\x1b[2K{line[:width]}")
+            terminal.flush()
 
     def erase() -> None:
         nonlocal is_drawn
         if is_drawn:
             is_drawn = False
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
+            terminal.write("\r\x1b[2K")
+            terminal.flush()
 
     commands.session.progress = tell
     try:
@@ -167,7 +169,7 @@ class _Completer(Completer):
         except Exception:  # noqa: BLE001 (a fold may raise; nobody asked for an error)
             return
         for text in found:
-            yield Completion(text, start_position=-len(begun))
+            yield Completion(text, start_position=-len(begun), display=escaped(text))
 
 
 def _history(store: Store) -> History:

@@ -28,6 +28,7 @@ _WHOLE: Final = 200
 _PARTS: Final = 40
 _VALUE: Final = 48
 _EFFECTS: Final = 10
+_ROOM_FOR_COMMANDS: Final = 100
 
 
 class AroundView(EventView):
@@ -71,6 +72,11 @@ class Drawing:
 
     def commands(self, rows: Sequence[tuple[str, str, str]]) -> None:
         """The commands in three columns."""
+        if self._console.width < _ROOM_FOR_COMMANDS:
+            for names, follows, text in rows:
+                self.show(Text.assemble(f"  {names}  ", (follows, "dim")))
+                self.show(Padding(text, (0, 0, 0, 6)))
+            return
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, style="dim")

@@ -20,11 +20,14 @@ From 65 on they are those of sysexits.h, and 130 is the shells' own for an inter
 from __future__ import annotations
 
 import errno
+import shutil
 import sys
+import textwrap
 from typing import Final
 
 import msgspec
 
+from everwhen.cli.escaping import escaped
 from everwhen.cli.terminal import make_way
 from everwhen.errors import (
     AuditFallbackError,
@@ -48,6 +51,7 @@ from everwhen.errors import (
     WrongKeyError,
 )
 from everwhen.exchange import ExchangeFileError, ImportFormatError, OutputExistsError
+from everwhen.exchange.errors import FormatOptionError
 from everwhen.failures import raised_at
 from everwhen_verify.errors import VerifyError
 
@@ -68,6 +72,7 @@ _DENIED: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (ImportFormatError, BAD_DATA),
     (OutputExistsError, EXISTS),
+    (FormatOptionError, USAGE),
     (ExchangeFileError, NO_INPUT),
     (RefusedError, NO),
     (BackupError, EXISTS),
@@ -133,9 +138,13 @@ def code_of(error: BaseException) -> int:
 
 
 def say(message: str) -> None:
-    """One line on stderr, after the name of the program."""
+    """One line on stderr, after the name of the program; it is escaped."""
     make_way()
-    sys.stderr.write(f"everwhen: {' '.join(message.splitlines())}\n")
+    line = f"everwhen: {escaped(' '.join(message.splitlines()))}"
+    if sys.stderr is not None and sys.stderr.isatty():  # a terminal would break words
+        width = shutil.get_terminal_size().columns
+        line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+    sys.stderr.write(f"{line}\n")
 
 
 def described(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from everwhen import (
     Visit,
     document,
 )
-from everwhen.cli.exits import NO, USAGE, Stop
+from everwhen.cli.exits import NO, USAGE, Stop, say
 from everwhen.cli.here import given_moment_of
 from everwhen.cli.opening import existing, give_vault, vault_words
 from everwhen.cli.options import (
@@ -164,12 +164,15 @@ def bookmark(
             machine.delete_bookmark(name)
             return
         else:
+            before = machine.bookmarks().get(name)
             marks = [(name, machine.set_bookmark(name, given_moment_of(moment)))]
+            if before is not None and before != marks[0][1]:
+                say(f"bookmark {name} was position {before:,} until now")
     for mark, position in marks:
         if json:
             out.line({"name": mark, "position": position})
         else:
-            out.text(f"{mark}\t{position}")
+            out.row(mark, str(position))
 
 
 @contextmanager
@@ -206,4 +209,4 @@ def _changed(out: Output, machine: TimeMachine[Any], visit: Visit[Any], *, holds
             line.append_text(cell).append("  ")
         out.console.print(line)
     else:
-        out.text("\t".join((*view.plain((visit, event)), "true" if holds else "false")))
+        out.row(*view.plain((visit, event)), "true" if holds else "false")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from everwhen import KeyFile, OutdatedVaultError, Vault
-from everwhen.cli.exits import USAGE, Stop
+from everwhen.cli.exits import USAGE, Stop, say
 from everwhen.cli.opening import existing, given_vault
 from everwhen.cli.options import JsonOption, StoreArgument
 from everwhen.cli.terminal import Output
@@ -88,8 +88,8 @@ def list_keys(*, json: JsonOption = False) -> None:
                     {"subject": key.subject, "version": key.version, "key": key.key_id, **more}
                 )
             else:
-                mark = "\tforgotten" if key in leftover else ""
-                out.text(f"{key.subject}\t{key.version}\t{key.key_id}{mark}")
+                mark = ("forgotten",) if key in leftover else ()
+                out.row(key.subject, str(key.version), key.key_id, *mark)
 
 
 def forget(
@@ -131,11 +131,19 @@ def forget(
         check_subject(subject)
         if not apply:
             found, known = vault.subjects(subject), vault.is_forgotten(subject)
+            if not found and not known:
+                say(f"nobody called {subject!r} has keys in this vault; check the id")
             out.fields({"subject": subject, "keys_of": found, "forgotten": known})
             if out.is_terminal and (found or not known):
                 out.console.print("Nothing was done yet; --apply does it, for good.")
             return
+        is_known = bool(vault.subjects(subject)) or vault.is_forgotten(subject)
         erasure = opened.forget(subject)
+        if not is_known:
+            say(
+                f"nobody called {subject!r} had keys in this vault, so nothing was destroyed; "
+                f"nothing personal of theirs can be written from now on"
+            )
     out.fields(
         {
             "subject": erasure.subject,

@@ -113,11 +113,8 @@ def check(store: StoreArgument, *, branch: BranchOption = None, json: JsonOption
         raise typer.Exit(NO)
     if out.is_terminal:
         seconds = time.perf_counter() - began
-        out.console.print(
-            f"[bold green]✓[/] {counted(head.position, 'event')} checked in {seconds:.1f} s: "
-            f"all is well",
-            markup=True,
-        )
+        checked = f"{counted(head.position, 'event')} checked in {seconds:.1f} s"
+        out.done(f"{checked}: all is well")
 
 
 def _summary(store: Store, location: str, *, full: bool) -> Summary:

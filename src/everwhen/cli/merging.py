@@ -24,7 +24,7 @@ from everwhen.cli.exits import NO, USAGE, Stop
 from everwhen.cli.opening import existing
 from everwhen.cli.options import EventsOption, JsonOption, StoreArgument
 from everwhen.cli.own_code import decisions, event_types, invariants
-from everwhen.cli.terminal import Column, Output, plain_value
+from everwhen.cli.terminal import Column, Output
 from everwhen.cli.terminal import counted as _counted
 from everwhen.cli.views import utc
 from everwhen.paths import text_of
@@ -256,9 +256,9 @@ def _told(receipt: Receipt) -> dict[str, object]:
 
 def _say(out: Output, text: str) -> None:
     if out.is_terminal:
-        out.console.print(f"[bold green]✓[/] {text}", markup=True)
+        out.done(text)
     elif not out.json:
-        out.text(plain_value(text))
+        out.row(text)
 
 
 def _id(text: str) -> UUID:

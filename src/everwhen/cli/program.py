@@ -32,7 +32,7 @@ from everwhen.cli import (
 )
 from everwhen.cli.exits import INTERRUPTED, OK, TRACEBACK, USAGE, code_of, last_words, say
 from everwhen.cli.opening import give_vault
-from everwhen.cli.terminal import is_terminal
+from everwhen.cli.terminal import escaped_streams, is_terminal
 
 _HELP = """Every state your data ever had: an event store with time travel.
 
@@ -114,12 +114,13 @@ def _start(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. No error leaves a traceback, unless asked to."""
-    code = _run(arguments)
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _forget_stdout()
-    return code
+    with escaped_streams():
+        code = _run(arguments)
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _forget_stdout()
+        return code
 
 
 def _run(arguments: Sequence[str]) -> int:

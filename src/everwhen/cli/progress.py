@@ -29,7 +29,7 @@ def shown(what: str) -> Iterator[Callable[[Progress | BackupProgress], None] | N
     from rich import progress as rich
 
     columns = (
-        rich.TextColumn("{task.description}"),
+        rich.TextColumn("{task.description}", markup=False),
         rich.BarColumn(),
         rich.TaskProgressColumn(),
         rich.TimeRemainingColumn(),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from everwhen import Query, RecordedEvent, Store
+from everwhen import Query
 from everwhen.cli import completion
 from everwhen.cli.exits import INTERRUPTED
 from everwhen.cli.here import given_moment
@@ -156,19 +155,16 @@ def tail(
     query = filtered(stream, category, type_, tag)
     with existing(store, branch=branch, events=event_types(events)) as opened:
         warn_of_unknown(opened, streams=stream, categories=category, types=type_, tags=tag)
-        found = opened.subscribe(query.after(after)) if after is not None else None
-        followed = _followed(opened, query, last) if found is None else iter(found)
+        if after is not None:
+            known, behind = [], after
+        else:
+            behind = opened.head().position
+            known = list(opened.read(query.up_to(behind).backwards().limit(last)))[::-1]
+        followed = chain(known, opened.subscribe(query.after(behind)))
         try:
-            Output(json=json).list(islice(followed, limit), EventView(), live=True)
+            Output(json=json).list(islice(followed, limit), EventView(), live=len(known[:limit]))
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
-
-
-def _followed(store: Store, query: Query, last: int) -> Iterator[RecordedEvent[Any]]:
-    """The last few events up to now, then all that come behind them, without a seam."""
-    head = store.head().position
-    known = list(store.read(query.up_to(head).backwards().limit(last)))
-    return chain(reversed(known), store.subscribe(query.after(head)))
 
 
 def filtered(

@@ -270,11 +270,8 @@ def prove(
     elif output is None:
         sys.stdout.write(data.decode())
     elif out.is_terminal:
-        out.console.print(
-            f"[bold green]✓[/] commit {proof.index:,} is proven by {len(proof.path)} hashes "
-            f"[dim]in {output}[/]",
-            markup=True,
-        )
+        hashes = counted(len(proof.path), "hash", "hashes")
+        out.done(f"commit {proof.index:,} is proven by {hashes} in {output}")
     else:
         out.fields({"position": position, "index": proof.index, "hashes": len(proof.path)})
 
@@ -356,7 +353,7 @@ def verify(
         out.line(fields)
     else:
         for name, value in fields.items():
-            out.text(f"{name}\t{plain_value(value)}")
+            out.row(name, plain_value(value))
     if fault is not None:
         raise typer.Exit(NO)
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
-from everwhen import AsOf, Document, Moment, Query, Store, TimeMachine, document, documents
-from everwhen.cli.exits import NO, USAGE, Stop
+from everwhen import (
+    AsOf,
+    Document,
+    Moment,
+    Query,
+    Store,
+    TimeMachine,
+    document,
+    documents,
+    plain,
+)
+from everwhen.cli.exits import NO, USAGE, Stop, say
 from everwhen.cli.here import given_moment_of
 from everwhen.cli.known import unknown_stream, warn_of_unknown
 from everwhen.cli.opening import existing
@@ -67,7 +76,9 @@ def at(
     out = Output(json=json)
     own = None if fold_ is None else fold(fold_)
     with existing(store, branch=branch, events=event_types(events)) as opened:
-        query = _until(opened, stream, given_moment_of(moment), occurred=occurred)
+        place = given_moment_of(moment)
+        query = _until(opened, stream, place, occurred=occurred)
+        _say_where_time_ends(opened, moment, place)
         if category is not None:
             query = query.category(category)
             warn_of_unknown(opened, categories=[category])
@@ -94,6 +105,19 @@ def _until(store: Store, stream: str | None, moment: Moment, *, occurred: bool) 
         raise Stop("--occurred goes with a time, and with nothing else", USAGE)
     machine = TimeMachine(store, document, Query() if stream is None else stream, keep=False)
     return Query().up_to(machine.position_of(moment))
+
+
+def _say_where_time_ends(store: Store, text: str, place: Moment) -> None:
+    """That a moment lies before all events, or hasn't come yet: the state alone can't tell."""
+    time = place.time if isinstance(place, AsOf) else place
+    if isinstance(time, datetime) and time > datetime.now(UTC):
+        say(f"{text} hasn't come yet; this is what there is up to now")
+        return
+    first = next(iter(store.read(Query().limit(1))), None)
+    if first is None:
+        return
+    if place == 0 or (isinstance(place, datetime) and place < first.recorded_at):
+        say(f"{text} is before the first event, which was recorded at {utc(first.recorded_at)}")
 
 
 def _absence(store: Store, stream: str, moment: str) -> str:
@@ -143,11 +167,11 @@ def _draw(out: Output, name: str, document: Document) -> None:
 
 def _own_state(out: Output, state: Any) -> None:
     """A fold's state: as JSON where it can be, which is easiest to read and to pass on."""
-    plain = msgspec.to_builtins(state, enc_hook=str, str_keys=True)
+    value = plain(state)
     if out.is_terminal:
         from everwhen.cli import looks
 
-        shown = looks.fields_look(plain) if isinstance(plain, dict) else looks.value_look(plain)
-        out.console.print(shown)
+        look = looks.fields_look if isinstance(value, dict) else looks.value_look
+        out.console.print(look(value))
     else:
-        out.line(plain)
+        out.line(value)

@@ -9,11 +9,15 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property
 from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
+
+from everwhen.cli.escaping import escaped, escaping
+from everwhen.paths import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,7 +92,7 @@ class View(Protocol[T_contra]):
 
 
 class Output:
-    """Standard output, in one of three manners."""
+    """Standard output, in one of three manners, each escaped as `everwhen.cli.escaping` says."""
 
     def __init__(self, *, json: bool) -> None:
         self.json = json
@@ -104,25 +108,28 @@ class Output:
     def _drawing(self) -> Console:
         return _console(sys.stdout)
 
-    def list(self, items: Iterable[T], view: View[T], *, live: bool = False) -> int:
-        """Write the things as they come, and return how many. ``live`` hides none in buffers."""
+    def list(self, items: Iterable[T], view: View[T], *, live: int | None = None) -> int:
+        """Write the things as they come, and return how many.
+
+        ``live`` hides none in buffers, and says how many are there without waiting for them.
+        """
         count = 0
         if self.is_terminal:
-            return self._table(items, view, live=live)
+            return self._table(items, view, _SIZED_BY if live is None else min(live, _SIZED_BY))
         for item in items:
             if self.json:
                 self.line(view.record(item))
             else:
-                self.text("\t".join(view.plain(item)))
-            if live:
+                self.row(*view.plain(item))
+            if live is not None:
                 sys.stdout.flush()
             count += 1
         return count
 
-    def _table(self, items: Iterable[T], view: View[T], *, live: bool) -> int:
-        rows = iter(view.cells(item) for item in items)
-        first: list[Sequence[Text]] = [] if live else list(islice(rows, _SIZED_BY))
-        if not first and not live:
+    def _table(self, items: Iterable[T], view: View[T], at_hand: int) -> int:
+        rows = iter([escaped_text(cell) for cell in view.cells(item)] for item in items)
+        first = list(islice(rows, max(1, at_hand)))
+        if not first:
             return 0
         table = _StreamedTable(self.console, view.columns, first)
         table.head()
@@ -133,14 +140,20 @@ class Output:
         return count
 
     def line(self, record: object) -> None:
-        """Write one JSON object on a line of its own."""
+        """Write one JSON object on a line of its own, valid whatever the record holds."""
         make_way()
-        sys.stdout.buffer.write(msgspec.json.encode(record, enc_hook=str) + b"\n")
+        sys.stdout.buffer.write(f"{escaped(json_text(record))}\n".encode())
 
-    def text(self, line: str) -> None:
-        """Write one line as it is."""
+    def row(self, *cells: str) -> None:
+        """Write one line of columns, each of which stays in its own."""
         make_way()
-        sys.stdout.buffer.write(line.encode() + b"\n")
+        sys.stdout.buffer.write(("\t".join(map(escaped, cells)) + "\n").encode())
+
+    def done(self, text: str) -> None:
+        """Tell people that it went well."""
+        from rich.text import Text
+
+        self.console.print(Text.assemble(("✓ ", "bold green"), text))
 
     def fields(self, fields: Mapping[str, object]) -> None:
         """Write one thing's fields: a JSON object, or for a pipe a name and value a line."""
@@ -148,7 +161,7 @@ class Output:
             self.line(fields)
             return
         for name, value in fields.items():
-            self.text(f"{name}\t{plain_value(value)}")
+            self.row(name, plain_value(value))
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
@@ -157,10 +170,65 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
 
 
 def plain_value(value: object) -> str:
-    """A field's value for a pipe: text as it is, all else as JSON."""
+    """A field's value for a pipe: text and times as they are, all else as JSON."""
+    if isinstance(value, datetime):
+        return str(msgspec.to_builtins(value))
     if isinstance(value, str) and value.isprintable():
         return value
-    return msgspec.json.encode(value, enc_hook=str).decode()
+    return json_text(value)
+
+
+def json_text(value: object) -> str:
+    """The value as JSON, in one line: what JSON has no word for as text, and NaN as null."""
+    try:
+        text = msgspec.json.encode(value, enc_hook=str).decode()
+    except (TypeError, UnicodeEncodeError):  # odd keys, or halves of characters
+        text = msgspec.json.encode(_encodable(value), enc_hook=str).decode()
+    if "\n" in text:  # between the parts of data that somebody has edited
+        text = msgspec.json.format(text, indent=-1)
+    return text
+
+
+def _encodable(value: object) -> object:
+    """The same, with halves of characters written out: no reader of JSON takes them alike."""
+    match value:
+        case str():
+            return escaped(value) if not _is_unicode(value) else value
+        case msgspec.Raw():
+            return value
+        case dict():
+            return {_encodable(str(key)): _encodable(part) for key, part in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_encodable(part) for part in value]
+        case None | bool() | int() | float() | bytes():
+            return value
+        case _:
+            return _encodable(plain(value))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def escaped_text(text: Text) -> Text:
+    """The text escaped, in one line; what had to be escaped loses its colours within."""
+    shown = escaped(text.plain)
+    return text if shown == text.plain else type(text)(shown, text.style)
+
+
+@contextmanager
+def escaped_streams() -> Iterator[None]:
+    """While the block runs, whatever is printed is escaped, whoever prints it."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (stream and escaping(stream) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 def messages() -> Console:
@@ -169,10 +237,10 @@ def messages() -> Console:
 
 
 def _console(file: IO[str]) -> Console:
-    from rich.console import Console
+    from everwhen.cli.consoles import SafeConsole
 
     bare = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-    return Console(
+    return SafeConsole(
         file=file,
         color_system=None if bare else "auto",
         highlight=False,

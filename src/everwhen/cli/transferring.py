@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
 from everwhen import export_events, import_events
-from everwhen.cli.exits import BAD_DATA, USAGE, Stop, say
+from everwhen.cli.escaping import for_people
+from everwhen.cli.exits import BAD_DATA, NO_INPUT, USAGE, Stop, say
 from everwhen.cli.here import given_moment, given_place
 from everwhen.cli.known import warn_of_unknown
 from everwhen.cli.looks import bytes_look
@@ -28,9 +30,10 @@ from everwhen.cli.options import (
 from everwhen.cli.outputs import check_output
 from everwhen.cli.progress import shown
 from everwhen.cli.reading import filtered
-from everwhen.cli.terminal import Output, counted
+from everwhen.cli.terminal import Output, counted, is_terminal
 from everwhen.exchange import CloudEvents, Csv, Format, ImportReport, Xes, format_named, format_of
 from everwhen.exchange.attempts import Future, Times
+from everwhen.exchange.sources import STANDARD
 
 _ROLES: Final = ("stream", "type", "time", "occurred_at", "event_id", "tags_json", "data_json")
 
@@ -86,9 +89,12 @@ def import_(
         str | None, typer.Option(metavar="TYPE", help="CSV: the type of every event.")
     ] = None,
     time_format: Annotated[
-        str,
-        typer.Option(metavar="FORMAT", help="CSV: iso, s or ms since 1970, or as for strptime."),
-    ] = "iso",
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="CSV: iso, s or ms since 1970, or as for strptime; iso unless given.",
+        ),
+    ] = None,
     time_zone: Annotated[
         str | None, typer.Option(metavar="ZONE", help="CSV: the zone of times without one.")
     ] = None,
@@ -159,9 +165,31 @@ def import_(
     interruption run the same command again: it goes on, and writes nothing twice. Ends with exit
     code 65 where nothing in the file is valid.
     """
+    if file != STANDARD and not Path(file).exists():
+        raise Stop(f"{file}: there is no such file; check the path", NO_INPUT)
     chosen = _format(file, format_)
     if isinstance(chosen, Xes) and category is not None:
         chosen = Xes(category=category)
+    if not isinstance(chosen, Csv):
+        _refuse_csv_only(
+            chosen.name,
+            {
+                "--category": category if isinstance(chosen, CloudEvents) else None,
+                "--column": column,
+                "--every-type": every_type,
+                "--time-format": time_format,
+                "--time-zone": time_zone,
+                "--integer": integer,
+                "--number": number,
+                "--boolean": boolean,
+                "--json-column": json_column,
+                "--tag-column": tag_column,
+                "--ignore": ignore,
+                "--delimiter": delimiter,
+                "--decimal-comma": decimal_comma,
+                "--encoding": encoding,
+            },
+        )
     if time_ is not None:
         if not isinstance(chosen, CloudEvents | Xes):
             raise Stop("--time is for JSON Lines and XES; CSV: --column time=COLUMN", USAGE)
@@ -170,7 +198,7 @@ def import_(
         given: dict[str, Any] = {
             "category": category,
             "constant_type": every_type,
-            "time_format": time_format,
+            "time_format": time_format or chosen.time_format,
             "time_zone": time_zone,
             "integers": tuple(integer or ()),
             "floats": tuple(number or ()),
@@ -204,6 +232,12 @@ def import_(
         raise typer.Exit(BAD_DATA)
 
 
+def _refuse_csv_only(name: str, options: dict[str, object]) -> None:
+    given = [option for option, value in options.items() if value]
+    if given:
+        raise Stop(f"{', '.join(given)}: not for {name}, only for CSV; leave it out", USAGE)
+
+
 def _roles(columns: list[str]) -> dict[str, str | None]:
     roles: dict[str, str | None] = {}
     for column in columns:
@@ -229,9 +263,9 @@ def _report(out: Output, report: ImportReport, seconds: float) -> None:
     for notice in report.notices:
         say(str(notice))
     for reason in report.reasons:
-        sys.stderr.write(f"everwhen: line {reason.line}: {reason.reason}\n")
+        say(f"line {reason.line}: {reason.reason}")
     if more := report.invalid - len(report.reasons):
-        sys.stderr.write(f"everwhen: … {more:,} more are invalid\n")
+        say(f"… {more:,} more are invalid")
     if out.is_terminal:
         rate = f", {report.written / seconds:,.0f} events/s" if report.written else ""
         already = f", {report.repeated:,} were there already" if report.repeated else ""
@@ -276,6 +310,15 @@ def export(
             help="Write personal data readable, which no erasure will reach; needs --vault.",
         ),
     ] = False,
+    guard_formulas: Annotated[
+        bool | None,
+        typer.Option(
+            "--guard-formulas/--no-guard-formulas",
+            help="CSV: put a ' before cells that a spreadsheet would execute, unless they are "
+            "numbers. Import takes it away again. [default: guard-formulas]",
+            show_default=False,
+        ),
+    ] = None,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -288,6 +331,10 @@ def export(
     """
     check_output(file, store)
     chosen = _format(file, format_)
+    if guard_formulas is not None:
+        if not isinstance(chosen, Csv):
+            raise Stop(f"--guard-formulas is for CSV, and this is {chosen.name}", USAGE)
+        chosen = msgspec.structs.replace(chosen, guard_formulas=guard_formulas)
     query = filtered(stream, category, type_, tag)
     if after is not None:
         query = query.after(after)
@@ -302,7 +349,7 @@ def export(
         warn_of_unknown(opened, streams=stream, categories=category, types=type_, tags=tag)
         report = export_events(
             opened,
-            file,
+            for_people(sys.stdout) if file == "-" and is_terminal(sys.stdout) else file,
             chosen,
             query=query,
             overwrite=overwrite,

@@ -254,7 +254,7 @@ def tell_changes(out: Output, changes: Iterable[Change]) -> None:
             out.line(change_record(change))
         else:
             values = _plain(change.before), _plain(change.after)
-            out.text("\t".join((text_of(change.path), change.kind, *values)))
+            out.row(text_of(change.path), change.kind, *values)
 
 
 def change_record(change: Change) -> dict[str, object]:

@@ -129,7 +129,7 @@ def _show(out: Output, plan: UndoPlan, type_of: TypeOf, *, applied: bool) -> Non
             out.console.print(part, no_wrap=True, overflow="ellipsis")
     else:
         for row in rows(plan, type_of):
-            out.text("\t".join(row))
+            out.row(*row)
 
 
 def _report(out: Output, receipt: Receipt) -> None:

@@ -6,6 +6,7 @@ EverwhenError
     ├── ImportedBeforeError     the same rows are in the store already, read with other options
     ├── ImportTimesError        its own times can't be kept, for the store has newer events
     └── ExchangeFileError       the file itself can't be read or written
+        ├── FormatOptionError   what its format was told makes no sense
         └── OutputExistsError   it is there already, and is not to be replaced
 
 ConflictError
@@ -117,6 +118,10 @@ class ExchangeFileError(ExchangeError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.file, self.reason)
+
+
+class FormatOptionError(ExchangeFileError):
+    """What a format was told makes no sense: a name, a zone, an encoding, a delimiter."""
 
 
 class OutputExistsError(ExchangeFileError):

@@ -6,7 +6,7 @@ import os
 from typing import Final
 
 from everwhen.exchange.cloudevents import CloudEvents
-from everwhen.exchange.errors import ExchangeFileError
+from everwhen.exchange.errors import FormatOptionError
 from everwhen.exchange.records import Format
 from everwhen.exchange.sources import STANDARD, Location
 from everwhen.exchange.tables import Csv
@@ -32,22 +32,24 @@ _BY_SUFFIX: Final = {
 def format_named(name: str) -> Format:
     """The format ``cloudevents`` (or ``jsonl``), ``csv``, ``tsv`` or ``xes``, as it is by default.
 
-    Raises `ExchangeFileError` for other names.
+    Raises `FormatOptionError` for other names.
     """
     found = _BY_NAME.get(name.lower())
     if found is None:
-        raise ExchangeFileError(name, f"no such format; use one of {', '.join(_BY_NAME)}")
+        raise FormatOptionError(name, f"no such format; use one of {', '.join(_BY_NAME)}")
     return found
 
 
 def format_of(location: Location) -> Format:
-    """The format that a file's name tells. Raises `ExchangeFileError` where it doesn't."""
+    """The format that a file's name tells. Raises `FormatOptionError` where it doesn't."""
     name = location if isinstance(location, str | os.PathLike) else getattr(location, "name", "")
     text = os.fspath(name) if isinstance(name, str | os.PathLike) else ""
     suffix = os.path.splitext(text.lower().removesuffix(".gz").removesuffix(".zip"))[1]  # noqa: PTH122 (of a text)
     if text == STANDARD or suffix not in _BY_SUFFIX:
         shown = "-" if text == STANDARD else text or "<file>"
-        raise ExchangeFileError(
-            shown, f"the name doesn't tell the format; say which of {', '.join(_BY_NAME)} it is"
+        raise FormatOptionError(
+            shown,
+            f"the name doesn't tell the format; say which of {', '.join(_BY_NAME)} it is "
+            f"(--format NAME)",
         )
     return format_named(_BY_SUFFIX[suffix])

@@ -188,6 +188,10 @@ class Target:
         self._path = Path(self.name)
         if self._path.is_dir():
             raise ExchangeFileError(self.name, "this is a folder; name a file in it")
+        if not self._path.parent.exists():
+            raise ExchangeFileError(
+                self.name, f"there is no folder {self._path.parent}; make it, or name another"
+            )
         if self._path.exists() and not overwrite:
             raise OutputExistsError(
                 self.name, "it exists already; give another name, or --overwrite"

@@ -23,7 +23,7 @@ import msgspec
 from everwhen.codec import encode_json
 from everwhen.contract import to_micros
 from everwhen.exchange.entries import reads_back
-from everwhen.exchange.errors import DamagedInputError, ExchangeFileError
+from everwhen.exchange.errors import DamagedInputError, FormatOptionError
 from everwhen.exchange.lines import MAX_LINE_BYTES, lines
 from everwhen.exchange.moments import ZoneMissingError, micros_of, reader_of, text_of, zone_named
 from everwhen.exchange.records import UNTIMED, Invalid, Item, Record, Text
@@ -43,7 +43,9 @@ COLUMNS: Final = (
 )
 _DELIMITERS: Final = (",", ";", "\t")
 _WITH_COMMA: Final = re.compile(r"\s*([+-]?)(\d{1,3}(?:\.\d{3})+|\d*)(?:,(\d*))?\s*")
-_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = re.compile(r"'*\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+"""What a spreadsheet takes for a formula, as OWASP lists it, after any ``'`` that guard it."""
+_PLAIN_NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _BOOLEANS: Final = {
     "true": True,
     "false": False,
@@ -80,8 +82,9 @@ class Csv(msgspec.Struct, frozen=True, kw_only=True):
     ``delimiter`` stands between cells; where it is None, that is whichever of ``,``, ``;`` and tab
     fits the header. ``encoding`` is a name that Python knows, such as ``latin-1`` or ``utf-16``.
 
-    ``guard_formulas`` puts a ``'`` before exported cells that a spreadsheet would execute; such a
-    file is for reading by people, and doesn't import as it was.
+    ``guard_formulas`` puts a ``'`` before exported cells that a spreadsheet would execute; numbers
+    stay as they are. A file with the columns of our own export is imported without these ``'``,
+    however it was exported, so that it comes back as it was.
     """
 
     stream: str = "stream"
@@ -105,7 +108,7 @@ class Csv(msgspec.Struct, frozen=True, kw_only=True):
     empty_as_null: bool = False
     delimiter: str | None = None
     encoding: str = "utf-8"
-    guard_formulas: bool = False
+    guard_formulas: bool = True
     decimal_comma: bool = False
 
     @property
@@ -118,6 +121,7 @@ class Csv(msgspec.Struct, frozen=True, kw_only=True):
         """The whole mapping: read otherwise, the same file is another log."""
         chosen = msgspec.to_builtins(self)
         chosen["delimiter"] = self.delimiter or _DELIMITERS[0]
+        chosen["guard_formulas"] = False  # exporting only; ids rest on how that was written once
         if not self.decimal_comma:  # as it was before that could be chosen: ids rest on it
             del chosen["decimal_comma"]
         return b"csv" + msgspec.json.encode(chosen)
@@ -148,7 +152,7 @@ class Csv(msgspec.Struct, frozen=True, kw_only=True):
         try:
             reader = csv.reader(text, delimiter=self.delimiter or _DELIMITERS[0], strict=True)
         except (TypeError, ValueError) as error:
-            raise ExchangeFileError(str(self.delimiter), f"no delimiter: {error}") from error
+            raise FormatOptionError(str(self.delimiter), f"no delimiter: {error}") from error
         try:
             header = next(reader, None)
             if header is None:
@@ -156,7 +160,7 @@ class Csv(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 mapping = _Mapping(self, header)
             except ValueError as error:
-                raise ExchangeFileError("the CSV mapping", str(error)) from error
+                raise FormatOptionError("the CSV mapping", str(error)) from error
             ordinal = 0
             while (row := text.row(reader)) is not None:
                 line, cells = row
@@ -202,12 +206,12 @@ class _Text:
 
 
 def _is_utf8(encoding: str) -> bool:
-    """Raises `ExchangeFileError` for what is no encoding of text."""
+    """Raises `FormatOptionError` for what is no encoding of text."""
     try:
         "".encode(encoding)
         return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig", "ascii"}
     except (LookupError, ValueError) as error:
-        raise ExchangeFileError(
+        raise FormatOptionError(
             encoding, "no such encoding; use utf-8, latin-1 or utf-16, say"
         ) from error
 
@@ -239,6 +243,7 @@ class _Mapping:
     def __init__(self, chosen: Csv, header: list[str]) -> None:
         self._chosen = chosen
         self._header = header
+        self._is_own = tuple(header) == COLUMNS
         if len(set(header)) < len(header):
             twice = next(name for name in header if header.count(name) > 1)
             raise DamagedInputError(f"two columns are named {twice!r}; rename one", 1)
@@ -304,6 +309,8 @@ class _Mapping:
             raise ValueError(
                 f"the row has {len(cells)} cells and the header {len(self._header)}; mend the row"
             )
+        if self._is_own:
+            cells = [_unguarded(cell) for cell in cells]
         chosen = self._chosen
         stream = cells[self._stream]
         if chosen.category is not None:
@@ -473,7 +480,7 @@ class CsvText:
         if not self._begun:
             self._begun = True
             writer.writerow(COLUMNS)
-        guard = _guarded if self._format.guard_formulas else _as_it_is
+        guard = _guarded if self._format.guard_formulas else _marked
         for event in events:
             recorded_at, occurred_at = event.recorded_at, event.occurred_at
             writer.writerow(
@@ -498,9 +505,19 @@ class CsvText:
         return self.of(()) if not self._begun else b""
 
 
-def _as_it_is(cell: object) -> object:
-    return cell
-
-
 def _guarded(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULAS) else cell
+    return f"'{cell}" if isinstance(cell, str) and _is_formula(cell) else cell
+
+
+def _marked(cell: object) -> object:
+    """Only a cell that would be taken for a guarded one is guarded, to come back as it is."""
+    return _guarded(cell) if isinstance(cell, str) and cell.startswith("'") else cell
+
+
+def _unguarded(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _is_formula(cell) else cell
+
+
+def _is_formula(cell: str) -> bool:
+    """Whether it is one but for the ``'`` before it, so that guarding can be taken back."""
+    return _FORMULA.match(cell) is not None and _PLAIN_NUMBER.fullmatch(cell.lstrip("'")) is None
