@@ -300,6 +300,7 @@ def test_what_an_import_passes_over_and_an_export_without_events_are_told(shell:
     done = shell("import", "second.db", "log.xes", "--time", "2020-01-01T00:00Z")
     assert "given the one that was asked for: 1" in done.err
     assert shell("read", "second.db", "--type", "5").rows[0][1] == "2020-01-01T00:00:00.000000Z"
+    Path("x.csv").write_text("stream\n")
     assert shell("import", "third.db", "x.csv", "--time", "2020-01-01").code == 2
     for name in ("none.xes", "none.csv", "none.jsonl"):
         done = shell("export", "first.db", name, "--type", "Nothing")
