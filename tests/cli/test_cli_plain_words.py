@@ -84,14 +84,17 @@ def test_a_bookmark_that_moves_says_where_it_was(shell: Shell, shop: Path) -> No
     assert "it was position 3 until now" in done.out
 
 
-def test_forgetting_nobody_says_so(shell: Shell, tmp_path: Path) -> None:
+def test_a_mistyped_person_is_not_barred(shell: Shell, tmp_path: Path) -> None:
     vault = Vault(tmp_path / "v.vault", KeyFile.create(tmp_path / "v.vault.key"))
     with vault, open_store(tmp_path / "s.db", vault=vault):
         pass
     words = ("--vault", "v.vault", "forget", "s.db", "nobody")
     assert "nobody called 'nobody' has keys" in shell(*words).err
     done = shell(*words, "--apply")
-    assert "nothing was destroyed" in done.err
+    assert (done.code, "nothing was done" in done.err) == (1, True)
+    assert shell("info", "s.db").fields["position"] == "0"
+    barred = shell(*words, "--apply", "--unknown")
+    assert (barred.code, barred.fields["position"]) == (0, "1")
     again = shell(*words, "--apply")
     assert (again.code, again.err) == (0, "")
 

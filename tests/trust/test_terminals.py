@@ -207,6 +207,11 @@ def look(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return str(request.param)
 
 
+@pytest.mark.attack(
+    "escape sequences or bidirectional marks in events, names or files",
+    about="inputs",
+    answer="no command prints them: they are written out",
+)
 @pytest.mark.usefixtures("look")
 @pytest.mark.parametrize("words", COMMANDS)
 def test_no_command_prints_what_a_terminal_obeys(shell: Shell, store: Path, words: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from everwhen import KeyFile, OutdatedVaultError, Vault
-from everwhen.cli.exits import USAGE, Stop, say
+from everwhen.cli.exits import NO, USAGE, Stop, say
 from everwhen.cli.opening import existing, given_vault
 from everwhen.cli.options import JsonOption, StoreArgument
 from everwhen.cli.terminal import Output
@@ -108,6 +108,13 @@ def forget(
     apply: Annotated[
         bool, typer.Option("--apply", help="Do it. It can't be undone by anybody.")
     ] = False,
+    unknown: Annotated[
+        bool,
+        typer.Option(
+            "--unknown",
+            help="Forget an id without keys, too: nothing personal can be written under it then.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Erase a person: show what would be destroyed, and with --apply destroy it, for good.
@@ -137,13 +144,13 @@ def forget(
             if out.is_terminal and (found or not known):
                 out.console.print("Nothing was done yet; --apply does it, for good.")
             return
-        is_known = bool(vault.subjects(subject)) or vault.is_forgotten(subject)
-        erasure = opened.forget(subject)
-        if not is_known:
-            say(
-                f"nobody called {subject!r} had keys in this vault, so nothing was destroyed; "
-                f"nothing personal of theirs can be written from now on"
+        if not (unknown or vault.subjects(subject) or vault.is_forgotten(subject)):
+            raise Stop(
+                f"nobody called {subject!r} has keys in this vault, so nothing was done; check the "
+                f"id, or bar it for good with --unknown",
+                NO,
             )
+        erasure = opened.forget(subject)
     out.fields(
         {
             "subject": erasure.subject,
