@@ -221,6 +221,17 @@ class Engine(Blocking, Protocol):
         """Every fault found in the stored data."""
         ...
 
+    def check_schema(self) -> None:
+        """Raises `CorruptStoreError` where the tables aren't those that the store makes. Quick.
+
+        What was remembered of the file is forgotten.
+        """
+        ...
+
+    def find_hidden(self) -> Iterator[Problem]:
+        """Every fault by which queries may not find what is stored."""
+        ...
+
     def close(self) -> None:
         """Release everything; calling it again does nothing."""
         ...

@@ -56,6 +56,7 @@ class FaultKind(enum.StrEnum):
     TIMESTAMP = "bad timestamp"
     NOT_SEALED = "no checkpoint"
     DAMAGED = "damaged"
+    HIDDEN = "hidden from queries"
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -108,7 +109,7 @@ def named(read: Read, tiles: TileStore, signed: Checkpoint, where: Difference) -
     except MalformedError as error:
         return Fault(FaultKind.TREE, f"the tree can't be read: {error}", index)
     try:
-        commits = _commits(slices_after(read, where.after, _LOOKED_AT))
+        commits = _commits(slices_after(read, where.after, _LOOKED_AT, _TRIED_BYTES // 4))
         before = read(Query(last_position=where.after, reverse=True), 1).slices
     except CorruptStoreError as error:
         return Fault(FaultKind.DAMAGED, f"the store can't be read: {error}", index)

@@ -137,8 +137,14 @@ def tile_at(tiles: TileStore, size: int, position: int) -> int:
     return low
 
 
-def slices_after(read: Read, position: int, commits: int) -> list[StoredSlice]:
-    """The slices of so many commits behind a position, or of all that there are."""
+def slices_after(
+    read: Read, position: int, commits: int, size: int | None = None
+) -> list[StoredSlice]:
+    """The slices of that many commits after a position, or of all that there are.
+
+    With ``size``, no further page is read once the bodies have that many bytes, but for the first
+    commit, which is whole.
+    """
     found: list[StoredSlice] = []
     query, seen = Query(after_position=position), 0
     while True:
@@ -148,9 +154,13 @@ def slices_after(read: Read, position: int, commits: int) -> list[StoredSlice]:
             if seen > commits:
                 return found
             found.append(stored)
-        if page.end:
+        if page.end or (size is not None and seen > 1 and _bytes_of(found) >= size):
             return found
         query = query.after(page.cursor)
+
+
+def _bytes_of(slices: Sequence[StoredSlice]) -> int:
+    return sum(len(stored.body) for stored in slices)
 
 
 class Sealer:

@@ -85,8 +85,10 @@ class Leaves:
                 take(last)
                 place(position)
                 index += 1
-            self._first, self._events = stored, stored.count
+            first, self._first, self._events = self._first, stored, stored.count
             commit_id, metadata, position = stored.commit_id, stored.metadata, stored.position
+            if first is not None and first.commit_id == commit_id:
+                raise _damaged(stored, f"it begins the commit of {first.position} once more")
             if len(commit_id) != _ID_BYTES:
                 raise _damaged(stored, f"its commit id has {len(commit_id)} bytes")
             stream, body = stored.stream.encode(), stored.body

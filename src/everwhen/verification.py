@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from everwhen.contract import StoredSlice
+from everwhen.contract import Problem, StoredSlice
 from everwhen.errors import CorruptStoreError
 from everwhen.faults import Difference, Fault, FaultKind, named
 from everwhen.growing import PAGE_EVENTS, Read, Signed, history, newest, position_after, tile_of
@@ -115,6 +115,25 @@ class Verification:
         """How many commits are signed."""
         return 0 if self._newest is None else self._newest.checkpoint.size
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether no fault was found so far."""
+        return self._fault is None
+
+    def judge(self, hidden: Sequence[Problem]) -> None:
+        """Take in by what queries may not find the commits, which are sound themselves."""
+        if hidden:
+            more = f", and {len(hidden) - 1:,} more" if len(hidden) > 1 else ""
+            self._fault = Fault(
+                FaultKind.HIDDEN,
+                f"the commits are those that were signed, but what queries find them by is not "
+                f"what they make: {hidden[0].where}: {hidden[0].what}{more}",
+            )
+
+    def damaged(self, error: CorruptStoreError) -> None:
+        """Take in that the store can't be read."""
+        self._fault = self._fault or Fault(FaultKind.DAMAGED, f"the store can't be read: {error}")
+
     def report(self) -> LogReport:
         """What was found."""
         return LogReport(
@@ -198,7 +217,7 @@ class Verification:
             try:
                 page = read(Query(after_position=self._cursor), PAGE_EVENTS)
             except CorruptStoreError as error:
-                self._fault = Fault(FaultKind.DAMAGED, f"the store can't be read: {error}")
+                self._look_closely(read, error)
                 return False
             before, ends = copy.copy(self._leaves), list[int]()
             try:
@@ -216,6 +235,25 @@ class Verification:
                 self._finish(read)
                 return False
         return True
+
+    def _look_closely(self, read: Read, error: CorruptStoreError) -> None:
+        """Go on, slice by slice, up to the one that can't be read."""
+        try:
+            while True:
+                page = read(Query(after_position=self._cursor), 1)
+                ends: list[int] = []
+                self._take(read, self._leaves.take(page.slices, ends), ends)
+                self._cursor = page.cursor
+                if self._fault is not None or page.end:
+                    return
+        except CorruptStoreError as found:
+            error = found
+        self._close_row(read)
+        self._fault = self._fault or Fault(
+            FaultKind.DAMAGED,
+            f"after position {self._cursor:,} the store can't be read: {error}",
+            position=self._cursor + 1,
+        )
 
     def _take(self, read: Read, leaves: Sequence[bytes], ends: Sequence[int]) -> None:
         """Compare leaves with the tiles, and roots with those that were signed."""

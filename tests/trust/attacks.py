@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TypeAlias
+
+import apsw
 
 from everwhen import open_store
 from everwhen.merkle import FaultKind, MerkleLog, TileFolder
@@ -140,6 +144,10 @@ def cut(c: sqlite3.Connection, at: Commits, n: int) -> None:
     c.execute("DELETE FROM slices WHERE position >= ?", (at[n][0],))
 
 
+def change_first_index(c: sqlite3.Connection, at: Commits, n: int) -> None:
+    c.execute("UPDATE slices SET first_index = first_index + 1 WHERE position = ?", (at[n][-1],))
+
+
 MUTATIONS: list[tuple[Mutation, FaultKind]] = [
     (change_body, FaultKind.CHANGED),
     (change_metadata, FaultKind.CHANGED),
@@ -154,8 +162,131 @@ MUTATIONS: list[tuple[Mutation, FaultKind]] = [
     (swap_contents, FaultKind.REORDERED),
     (back_date, FaultKind.BACK_DATED),
     (cut, FaultKind.CUT_TAIL),
+    (change_first_index, FaultKind.CHANGED),
 ]
 """For commits of one slice; `swap` and `swap_contents` take no others."""
+
+
+def tidy(path: Path) -> None:
+    """Make what is derived from the slices anew, as they are now: so it tells nothing any more."""
+    with closing(sql(path)) as c:
+        c.execute("CREATE UNIQUE INDEX IF NOT EXISTS slices_by_stream ON slices (stream, version)")
+        c.execute("DELETE FROM streams WHERE id NOT IN (SELECT stream FROM slices)")
+        c.execute("DELETE FROM marks")
+        c.execute("DELETE FROM terms")
+        for position, stream, body in c.execute(
+            "SELECT position, name, CAST(body AS TEXT) FROM slices JOIN streams ON id = stream"
+        ).fetchall():
+            found = {(3, stream.partition("-")[0], position | 255)}
+            for type_, _, _, *more in json.loads(body):
+                found.add((2, type_, position | 255))
+                found.update((1, tag, position) for tag in (more or [[]])[0])
+            for kind, name, mark in found:
+                c.execute("INSERT OR IGNORE INTO terms (kind, name) VALUES (?, ?)", (kind, name))
+                c.execute(
+                    "INSERT OR IGNORE INTO marks SELECT id, ? FROM terms WHERE kind = ? AND name = ?",
+                    (mark, kind, name),
+                )
+
+
+# Hiding events from queries, while each commit stays the one that was signed. A store has streams
+# s-0 to s-8, the type Noted, and tags.
+
+_AS_IT_IS = ("PRAGMA writable_schema = on",)
+_RELOAD = ("PRAGMA writable_schema = reset",)
+
+
+def _not_unique(table: str, unique: str) -> tuple[str, ...]:
+    return (
+        *_AS_IT_IS,
+        f"UPDATE sqlite_schema SET sql = replace(sql, '{unique}', '') WHERE name = '{table}'",
+        f"DELETE FROM sqlite_schema WHERE name = 'sqlite_autoindex_{table}_1'",
+        *_RELOAD,
+    )
+
+
+_TERMS_UNIQUE = ",\n    UNIQUE (kind, name)"
+_A_TERM = "(SELECT id FROM terms WHERE kind = {} ORDER BY id LIMIT 1)"
+
+HIDINGS: dict[str, tuple[str, ...]] = {
+    **{
+        f"{what} without marks": (f"DELETE FROM marks WHERE term = {_A_TERM.format(kind)}",)
+        for kind, what in ((1, "tag"), (2, "type"), (3, "category"))
+    },
+    "one mark moved": (
+        f"UPDATE marks SET position = position + 1 WHERE term = {_A_TERM.format(1)} AND position ="
+        f" (SELECT max(position) FROM marks WHERE term = {_A_TERM.format(1)})",
+    ),
+    "one mark more": (f"INSERT INTO marks SELECT {_A_TERM.format(1)}, 1000000",),
+    "a term renamed": ("UPDATE terms SET name = 'other' WHERE kind = 2",),
+    "a term that isn't text": ("UPDATE terms SET name = CAST(x'ff' AS TEXT) WHERE kind = 2",),
+    "a stream without events": ("INSERT INTO streams VALUES (99, 's-empty')",),
+    "an event where none can be": (
+        "INSERT INTO slices SELECT -1, stream, 1000, 1, recorded_at, randomblob(16), 0, NULL, body"
+        " FROM slices WHERE position = 1",
+    ),
+    "an index that leads to another row": (
+        "UPDATE streams SET name = 'aside' WHERE name = 's-3'",
+        "INSERT INTO streams VALUES (99, 's-3')",
+        "CREATE TABLE aside AS SELECT * FROM sqlite_schema WHERE tbl_name = 'streams'",
+        *_not_unique("streams", " UNIQUE"),
+        "UPDATE streams SET name = 's-3' WHERE name = 'aside'",
+        *_AS_IT_IS,
+        "DELETE FROM sqlite_schema WHERE tbl_name = 'streams'",
+        "INSERT INTO sqlite_schema SELECT * FROM aside",
+        *_RELOAD,
+        "DROP TABLE aside",
+    ),
+}
+"""What leaves the schema as it is."""
+
+SCHEMAS: dict[str, tuple[str, ...]] = {
+    "a second row of a stream": (
+        *_not_unique("streams", " UNIQUE"),
+        "INSERT INTO streams VALUES (-1, 's-3')",
+    ),
+    "a second row of a term": (
+        *_not_unique("terms", _TERMS_UNIQUE),
+        "INSERT INTO terms SELECT -id, kind, name FROM terms",
+    ),
+    "a trigger that stores something else": (
+        "CREATE TRIGGER t AFTER INSERT ON slices BEGIN UPDATE slices SET body ="
+        " CAST(replace(body, '1', '2') AS BLOB) WHERE position = new.position; END",
+    ),
+    "a trigger that hides what is new": (
+        "CREATE TRIGGER t AFTER INSERT ON marks BEGIN DELETE FROM marks"
+        " WHERE term = new.term AND position = new.position; END",
+    ),
+    "a trigger on somebody's own table": (
+        "CREATE TABLE own (x)",
+        "CREATE TRIGGER t AFTER INSERT ON own BEGIN DELETE FROM [SLICES]; END",
+    ),
+    "a unique index that leaves out marks": (
+        "CREATE TABLE aside AS SELECT * FROM marks",
+        "DELETE FROM marks",
+        "CREATE UNIQUE INDEX more ON marks (position)",
+        "INSERT OR IGNORE INTO marks SELECT * FROM aside",
+    ),
+    "a view instead of a table": (
+        "ALTER TABLE marks RENAME TO kept",
+        "CREATE VIEW marks AS SELECT * FROM kept WHERE term > 1",
+    ),
+    "another view of the events": (
+        "DROP VIEW events",
+        "CREATE VIEW events AS SELECT 1 AS position",
+    ),
+    "a table less": ("DROP TABLE marks",),
+    "a column less": ("DROP VIEW events", "ALTER TABLE slices DROP COLUMN metadata"),
+    "a table that hides a function": ("CREATE TABLE json_each (value)",),
+}
+"""What changes it."""
+
+
+def by_another(path: Path, statements: Sequence[str]) -> None:
+    """Run these, as another process would, also while the store is open in this one."""
+    with closing(apsw.Connection(str(path))) as c:
+        for statement in statements:
+            c.execute(statement)
 
 
 def sign_as_retired(path: Path, retired: Signer) -> bytes:

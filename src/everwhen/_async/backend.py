@@ -207,6 +207,17 @@ class Backend(Protocol):
         """Every fault found in the stored data; empty when all is well."""
         ...
 
+    async def check_schema(self) -> None:
+        """Raises `CorruptStoreError` where the tables aren't those that the store makes. Quick.
+
+        What was remembered of the stored data is forgotten: what is read next is what is there.
+        """
+        ...
+
+    async def find_hidden(self) -> list[Problem]:
+        """Every fault by which queries may not find what is stored; a part of ``check``."""
+        ...
+
     async def close(self) -> None:
         """Release everything; calling it again does nothing."""
         ...
@@ -296,6 +307,12 @@ class BackendWrapper(Backend):
 
     async def check(self) -> list[Problem]:
         return await self._inner.check()
+
+    async def check_schema(self) -> None:
+        await self._inner.check_schema()
+
+    async def find_hidden(self) -> list[Problem]:
+        return await self._inner.find_hidden()
 
     async def close(self) -> None:
         await self._inner.close()

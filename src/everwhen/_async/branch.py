@@ -518,8 +518,21 @@ class BranchBackend(Backend):
     async def check(self) -> list[Problem]:
         own = await self._own.existing()
         problems = [] if own is None else await own.check()
-        mine = [Problem(f"branch {self._own.name!r}: {p.where}", p.what) for p in problems]
-        return [*await self._parent.check(), *mine]
+        return [*await self._parent.check(), *self._own_problems(problems)]
+
+    async def check_schema(self) -> None:
+        own = await self._own.existing()
+        await self._parent.check_schema()
+        if own is not None:
+            await own.check_schema()
+
+    async def find_hidden(self) -> list[Problem]:
+        own = await self._own.existing()
+        problems = [] if own is None else await own.find_hidden()
+        return [*await self._parent.find_hidden(), *self._own_problems(problems)]
+
+    def _own_problems(self, problems: Sequence[Problem]) -> list[Problem]:
+        return [Problem(f"branch {self._own.name!r}: {p.where}", p.what) for p in problems]
 
     async def close(self) -> None:
         await self._own.close()

@@ -222,6 +222,12 @@ class EmbeddedBackend(Backend):
     async def check(self) -> list[Problem]:
         return await self._calls.run(lambda: list(self._engine.check()))
 
+    async def check_schema(self) -> None:
+        await self._calls.run(self._engine.check_schema)
+
+    async def find_hidden(self) -> list[Problem]:
+        return await self._calls.run(lambda: list(self._engine.find_hidden()))
+
     async def close(self) -> None:
         if not self._closed:
             self._refuse_within_transaction("closing the store")

@@ -16,7 +16,7 @@ from everwhen._async.seam import Background, Calls, Lock, wait_for_news
 from everwhen._async.store import Store, check_store
 from everwhen.contract import to_micros
 from everwhen.engine import EngineView
-from everwhen.errors import EverwhenError, MerkleLogError, StorageError, TamperedError
+from everwhen.errors import CorruptStoreError, EverwhenError, MerkleLogError, StorageError, TamperedError
 from everwhen.growing import Cosigner, Read, Sealer, Signed, newest, signed
 from everwhen.news import News
 from everwhen.proving import consistency, inclusion
@@ -81,8 +81,9 @@ class MerkleLog:
     async def seal(self) -> Signed:
         """Take in all that the store has, and sign it; returns the newest checkpoint.
 
-        Raises `TamperedError` where the store isn't what was signed before, and `MerkleLogError`
-        without a signer, or with another one than the log's.
+        Raises `TamperedError` where the store isn't what was signed before, `CorruptStoreError`
+        where its tables aren't those that Everwhen makes, and `MerkleLogError` without a signer, or
+        with another one than the log's.
         """
         signer = self._signer
         if signer is None:
@@ -104,6 +105,7 @@ class MerkleLog:
             await self._calls.finish(lock.__exit__, None, None, None)
 
     async def _seal(self, signer: Signer) -> Signed:
+        await self._store._backend.check_schema()
         at = await self._look(self._sealer.resume)
         mine = await self._calls.finish(self._key_of, signer, at)
         while await self._look(self._sealer.take_in):
@@ -238,6 +240,7 @@ class MerkleLog:
         signed by the log's key.
         """
         at = await self._calls.run(self._own_newest)
+        await self._store._backend.check_schema()
         return await self._look(partial(inclusion, self.tiles, at, position))
 
     async def consistency(self, old: int, new: int) -> list[bytes]:
@@ -255,18 +258,29 @@ class MerkleLog:
 
         ``remembered`` are checkpoints kept elsewhere, such as a witness's: what they say has to be
         so. With ``since``, one that was verified before, only what is newer is computed again.
+        Then all by which queries find events is computed again from them, always as a whole.
         ``authorities``, certificates in PEM, have all timestamps of checkpoints checked, too.
         Raises `MerkleLogError` where one of these isn't signed by the log.
         """
         verification = await self._calls.run(self._verification, list(remembered), since)
         rollovers = await self._calls.run(self._rollovers)
-        while await self._look(verification.go_on):
-            pass
+        await self._verify(verification)
         report = msgspec.structs.replace(verification.report(), rollovers=tuple(rollovers))
         if authorities is None or report.fault is not None:
             return report
         found, fault = await self._calls.run(check, self.tiles, authorities)
         return msgspec.structs.replace(report, fault=fault, timestamps=tuple(found))
+
+    async def _verify(self, verification: Verification) -> None:
+        backend = self._store._backend
+        try:
+            await backend.check_schema()
+            while await self._look(verification.go_on):
+                pass
+            if verification.is_sound:
+                verification.judge(await backend.find_hidden())
+        except CorruptStoreError as error:
+            verification.damaged(error)
 
     def _verification(self, remembered: list[bytes], since: bytes | None) -> Verification:
         keys = self._keys()

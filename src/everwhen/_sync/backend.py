@@ -208,6 +208,17 @@ class Backend(Protocol):
         """Every fault found in the stored data; empty when all is well."""
         ...
 
+    def check_schema(self) -> None:
+        """Raises `CorruptStoreError` where the tables aren't those that the store makes. Quick.
+
+        What was remembered of the stored data is forgotten: what is read next is what is there.
+        """
+        ...
+
+    def find_hidden(self) -> list[Problem]:
+        """Every fault by which queries may not find what is stored; a part of ``check``."""
+        ...
+
     def close(self) -> None:
         """Release everything; calling it again does nothing."""
         ...
@@ -297,6 +308,12 @@ class BackendWrapper(Backend):
 
     def check(self) -> list[Problem]:
         return self._inner.check()
+
+    def check_schema(self) -> None:
+        self._inner.check_schema()
+
+    def find_hidden(self) -> list[Problem]:
+        return self._inner.find_hidden()
 
     def close(self) -> None:
         self._inner.close()

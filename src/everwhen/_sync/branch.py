@@ -515,8 +515,21 @@ class BranchBackend(Backend):
     def check(self) -> list[Problem]:
         own = self._own.existing()
         problems = [] if own is None else own.check()
-        mine = [Problem(f"branch {self._own.name!r}: {p.where}", p.what) for p in problems]
-        return [*self._parent.check(), *mine]
+        return [*self._parent.check(), *self._own_problems(problems)]
+
+    def check_schema(self) -> None:
+        own = self._own.existing()
+        self._parent.check_schema()
+        if own is not None:
+            own.check_schema()
+
+    def find_hidden(self) -> list[Problem]:
+        own = self._own.existing()
+        problems = [] if own is None else own.find_hidden()
+        return [*self._parent.find_hidden(), *self._own_problems(problems)]
+
+    def _own_problems(self, problems: Sequence[Problem]) -> list[Problem]:
+        return [Problem(f"branch {self._own.name!r}: {p.where}", p.what) for p in problems]
 
     def close(self) -> None:
         self._own.close()

@@ -221,6 +221,12 @@ class EmbeddedBackend(Backend):
     def check(self) -> list[Problem]:
         return self._calls.run(lambda: list(self._engine.check()))
 
+    def check_schema(self) -> None:
+        self._calls.run(self._engine.check_schema)
+
+    def find_hidden(self) -> list[Problem]:
+        return self._calls.run(lambda: list(self._engine.find_hidden()))
+
     def close(self) -> None:
         if not self._closed:
             self._refuse_within_transaction("closing the store")

@@ -17,7 +17,13 @@ from everwhen._sync.seam import Background, Calls, Lock, wait_for_news
 from everwhen._sync.store import Store, check_store
 from everwhen.contract import to_micros
 from everwhen.engine import EngineView
-from everwhen.errors import EverwhenError, MerkleLogError, StorageError, TamperedError
+from everwhen.errors import (
+    CorruptStoreError,
+    EverwhenError,
+    MerkleLogError,
+    StorageError,
+    TamperedError,
+)
 from everwhen.growing import Cosigner, Read, Sealer, Signed, newest, signed
 from everwhen.news import News
 from everwhen.proving import consistency, inclusion
@@ -82,8 +88,9 @@ class MerkleLog:
     def seal(self) -> Signed:
         """Take in all that the store has, and sign it; returns the newest checkpoint.
 
-        Raises `TamperedError` where the store isn't what was signed before, and `MerkleLogError`
-        without a signer, or with another one than the log's.
+        Raises `TamperedError` where the store isn't what was signed before, `CorruptStoreError`
+        where its tables aren't those that Everwhen makes, and `MerkleLogError` without a signer, or
+        with another one than the log's.
         """
         signer = self._signer
         if signer is None:
@@ -105,6 +112,7 @@ class MerkleLog:
             self._calls.finish(lock.__exit__, None, None, None)
 
     def _seal(self, signer: Signer) -> Signed:
+        self._store._backend.check_schema()
         at = self._look(self._sealer.resume)
         mine = self._calls.finish(self._key_of, signer, at)
         while self._look(self._sealer.take_in):
@@ -239,6 +247,7 @@ class MerkleLog:
         signed by the log's key.
         """
         at = self._calls.run(self._own_newest)
+        self._store._backend.check_schema()
         return self._look(partial(inclusion, self.tiles, at, position))
 
     def consistency(self, old: int, new: int) -> list[bytes]:
@@ -256,18 +265,29 @@ class MerkleLog:
 
         ``remembered`` are checkpoints kept elsewhere, such as a witness's: what they say has to be
         so. With ``since``, one that was verified before, only what is newer is computed again.
+        Then all by which queries find events is computed again from them, always as a whole.
         ``authorities``, certificates in PEM, have all timestamps of checkpoints checked, too.
         Raises `MerkleLogError` where one of these isn't signed by the log.
         """
         verification = self._calls.run(self._verification, list(remembered), since)
         rollovers = self._calls.run(self._rollovers)
-        while self._look(verification.go_on):
-            pass
+        self._verify(verification)
         report = msgspec.structs.replace(verification.report(), rollovers=tuple(rollovers))
         if authorities is None or report.fault is not None:
             return report
         found, fault = self._calls.run(check, self.tiles, authorities)
         return msgspec.structs.replace(report, fault=fault, timestamps=tuple(found))
+
+    def _verify(self, verification: Verification) -> None:
+        backend = self._store._backend
+        try:
+            backend.check_schema()
+            while self._look(verification.go_on):
+                pass
+            if verification.is_sound:
+                verification.judge(backend.find_hidden())
+        except CorruptStoreError as error:
+            verification.damaged(error)
 
     def _verification(self, remembered: list[bytes], since: bytes | None) -> Verification:
         keys = self._keys()

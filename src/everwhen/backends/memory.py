@@ -340,6 +340,13 @@ class MemoryEngine:
                 yield version_problem(stored.stream, stored.version, before)
             versions[stored.stream] = stored.version
 
+    def check_schema(self) -> None:
+        self._check_open()
+
+    def find_hidden(self) -> Iterator[Problem]:
+        self._check_open()
+        return iter(())
+
     def close(self) -> None:
         self._closed = True
         self.news.publish()

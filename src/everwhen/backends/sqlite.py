@@ -26,11 +26,12 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 import apsw
 
 from everwhen.backends.sqlite_backup import backed_up
-from everwhen.backends.sqlite_check import structural_problems
+from everwhen.backends.sqlite_check import hiding_problems, structural_problems
 from everwhen.backends.sqlite_file import (
     OPENING_SECONDS,
     Immutable,
     check_room,
+    check_schema,
     is_outdated,
     judged,
     limited,
@@ -121,6 +122,8 @@ from everwhen.sql import SqlConnection
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_Judge: TypeAlias = Callable[[apsw.Connection], Iterator[Problem]]
 
 _REMEMBERED: Final = 100_000
 _TOGETHER: Final = 8
@@ -583,24 +586,37 @@ class SqliteEngine:
 
     def check(self) -> Iterator[Problem]:
         """SQLite's integrity check, and our own of what the tables say together."""
+        return self._judged_by(structural_problems)
+
+    def find_hidden(self) -> Iterator[Problem]:
+        """SQLite's integrity check, the schema, and what is derived from the slices."""
+        return self._judged_by(hiding_problems)
+
+    @_again
+    def check_schema(self) -> None:
+        with self._reading() as connection, connection:
+            check_schema(connection, self.path)
+        self._names.clear()
+
+    def _judged_by(self, judge: _Judge) -> Iterator[Problem]:
         self._check_open()
         token = object()
         try:
             self._inside.enter(token)
             with judged(self.path):
-                yield from self._problems()
+                yield from self._problems(judge)
         finally:
             self._inside.leave(token)
             if self._closed:
                 self._release()
 
-    def _problems(self) -> Iterator[Problem]:
+    def _problems(self, judge: _Judge) -> Iterator[Problem]:
         while True:
             with contextlib.closing(self._connect(read_only=True)) as connection:
                 if not isinstance(connection, Immutable):
-                    yield from structural_problems(connection)
+                    yield from judge(connection)
                     return
-                problems = _unless_outdated(connection)
+                problems = _unless_outdated(connection, judge)
             if problems is not None:
                 yield from problems
                 return
@@ -717,10 +733,10 @@ class _ChangedError(BusyError):
         super().__init__(f"{path}: was written to while it was read; read it again")
 
 
-def _unless_outdated(connection: Immutable) -> list[Problem] | None:
+def _unless_outdated(connection: Immutable, judge: _Judge) -> list[Problem] | None:
     """Every fault; None where the file has changed meanwhile."""
     try:
-        problems = list(structural_problems(connection))
+        problems = list(judge(connection))
     except Exception:
         if connection.is_outdated:
             return None
@@ -1016,6 +1032,7 @@ class _Writer:
         self._now = micros_by(clock)
         self._left_at = connection.data_version()
         self._open: object = None
+        self._schema_version: int | None = None
         self._data_version: int | None = None
         self._forget()
 
@@ -1113,6 +1130,7 @@ class _Writer:
         execute = self.connection.execute
         try:
             execute("BEGIN IMMEDIATE")
+            self._check_schema()
             self._catch_up(known)
             staged = _Staged()
             outcomes: list[Outcome] = []
@@ -1197,6 +1215,17 @@ class _Writer:
         finally:
             self.connection.set_busy_handler(patience(self._busy_timeout))
         return not busy
+
+    def _check_schema(self) -> None:
+        """Raises `CorruptStoreError` where a write wouldn't store what is written, and no more.
+
+        SQLite goes by what it knows of the schema as long as this number stays. Nobody else can
+        change it now.
+        """
+        version = self.connection.execute("PRAGMA schema_version").get
+        if version != self._schema_version:
+            check_schema(self.connection, self._path)
+            self._schema_version = version
 
     def _catch_up(self, known: int | None) -> None:
         """Take in what others have written since the file was known as it is remembered."""

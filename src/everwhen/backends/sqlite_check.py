@@ -10,19 +10,18 @@ from typing import Final
 
 import apsw
 
+from everwhen.backends.sqlite_derived import derived_problems, name_of
 from everwhen.backends.sqlite_file import oversized, wrong_schema
-from everwhen.backends.sqlite_plan import CATEGORY, TAG, TYPE, block_of
-from everwhen.codec import Entry
-from everwhen.contract import MAX_STORED_BYTES, Problem, StoredSlice, category_of
+from everwhen.contract import MAX_STORED_BYTES, Problem, StoredSlice
 from everwhen.judging import SliceCheck, version_problem
 
 _SLICES: Final = (
-    "SELECT slices.position, streams.name, slices.version, slices.count, slices.recorded_at,"
+    "SELECT slices.position, CAST(streams.name AS BLOB), slices.version, slices.count, slices.recorded_at,"
     " slices.commit_id, slices.first_index, slices.metadata, slices.body"
     " FROM slices LEFT JOIN streams ON streams.id = slices.stream ORDER BY slices.position"
 )
 _STREAM_GAPS: Final = (
-    "SELECT name, version, before FROM (SELECT stream, version, version - count AS start,"
+    "SELECT CAST(name AS BLOB), version, before FROM (SELECT stream, version, version - count AS start,"
     " lag(version, 1, 0) OVER (PARTITION BY stream ORDER BY version) AS before FROM slices)"
     " JOIN streams ON streams.id = stream WHERE start <> before"
 )
@@ -30,6 +29,27 @@ _STREAM_GAPS: Final = (
 
 def structural_problems(connection: apsw.Connection) -> Iterator[Problem]:
     """Every fault, SQLite's own findings first."""
+    fatal = list(file_problems(connection))
+    yield from fatal
+    if fatal:
+        return
+    yield from _walk(connection)
+    for name, version, before in connection.execute(_STREAM_GAPS):
+        yield version_problem(str(name_of(name)), version, before)
+    yield from derived_problems(connection)
+
+
+def hiding_problems(connection: apsw.Connection) -> Iterator[Problem]:
+    """Every fault by which queries may not find what is stored."""
+    fatal = list(file_problems(connection))
+    yield from fatal or derived_problems(connection)
+
+
+def file_problems(connection: apsw.Connection) -> Iterator[Problem]:
+    """Faults of the file and its schema, with which nothing else can be judged.
+
+    A transaction is begun, for whatever is read next.
+    """
     damaged = False
     for (finding,) in connection.execute("PRAGMA integrity_check"):
         if finding != "ok":
@@ -38,50 +58,24 @@ def structural_problems(connection: apsw.Connection) -> Iterator[Problem]:
     if damaged:
         return
     connection.execute("BEGIN")
-    fatal = [
+    yield from [
         Problem(f"schema, {wrong.type} {wrong.name!r}", wrong.what)
         for wrong in wrong_schema(connection)
     ] or [
         Problem(f"position {at}", f"{size:,} bytes; no store writes more than {MAX_STORED_BYTES:,}")
         for at, size in oversized(connection)
     ]
-    yield from fatal
-    if fatal:
-        return
-    yield from _walk(connection)
-    for name, version, before in connection.execute(_STREAM_GAPS):
-        yield version_problem(name, version, before)
 
 
 def _walk(connection: apsw.Connection) -> Iterator[Problem]:
     checking = SliceCheck()
     for at, stream, *rest in connection.execute(_SLICES):
         version, count, moment, commit_id, first_index, metadata, body = rest
-        kinds = {*map(type, (version, count, moment, first_index))}, type(stream or "")
+        kinds = {*map(type, (version, count, moment, first_index))}
         blobs = {type(commit_id), type(body), type(b"" if metadata is None else metadata)}
-        if (*kinds, blobs) != ({int}, str, {bytes}):
+        if (kinds, blobs) != ({int}, {bytes}):
             yield Problem(f"position {at}", "something of another kind stands in its row")
             continue
-        name = stream or ""
-        yield from checking.problems(StoredSlice(at, name, *rest))
+        yield from checking.problems(StoredSlice(at, name_of(stream) or "", *rest))
         if stream is None:
             yield Problem(f"position {at}", "its stream has no name")
-        if checking.entries is not None:
-            yield from _index_problems(connection, at, name, checking.entries)
-
-
-def _index_problems(
-    connection: apsw.Connection, position: int, stream: str, entries: list[Entry]
-) -> Iterator[Problem]:
-    block = block_of(position)
-    wanted = {(CATEGORY, category_of(stream), block)}
-    wanted.update((TYPE, entry.type, block) for entry in entries)
-    wanted.update((TAG, tag, position) for entry in entries for tag in entry.tags)
-    for kind, name, mark in wanted:
-        found = connection.execute(
-            "SELECT 1 FROM marks JOIN terms ON terms.id = term"
-            " WHERE kind = ? AND name = ? AND position = ?",
-            (kind, name, mark),
-        ).get
-        if found is None:
-            yield Problem(f"position {position}", f"the index has no mark for {name!r}")

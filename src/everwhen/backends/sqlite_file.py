@@ -366,7 +366,7 @@ def _schema_version(connection: apsw.Connection, path: Path) -> int:
         version = connection.pragma("user_version")
         tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
         if application == APPLICATION_ID and 0 < version <= migrations()[-1][0]:
-            _check_schema(connection, path)
+            check_schema(connection, path)
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -384,7 +384,7 @@ def wrong_schema(connection: apsw.Connection) -> Iterator[SchemaDifference]:
     return (found for found in schema_differences(connection, migrations()) if found.is_ours)
 
 
-def _check_schema(connection: apsw.Connection, path: Path) -> None:
+def check_schema(connection: apsw.Connection, path: Path) -> None:
     """Raises `CorruptStoreError` where the store's own tables aren't what they should be."""
     wrong = next((found for found in wrong_schema(connection) if found.is_fatal), None)
     if wrong is not None:

@@ -17,6 +17,7 @@ import msgspec
 
 _OF_A_BUILD: Final = re.compile(r"\w+__\d+_\d+(_\w+)?", re.ASCII)
 _VIEW: Final = re.compile(r'CREATE VIEW "(\w+)" AS SELECT \* FROM \1__\d+_\d+', re.ASCII)
+_PLAIN_INDEX: Final = "CREATE INDEX "  # as SQLite itself writes it, whoever makes the index
 _FUNCTIONS: Final = frozenset({"json_each", "json_tree"})
 _READ: Final = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid"
 
@@ -71,6 +72,9 @@ def schema_differences(
             yield SchemaDifference(type_, name, "hides a function of that name")
         elif type_ == "trigger" and (table in names or mentions.search(sql)):
             yield SchemaDifference(type_, name, "may change the store's own tables")
+        elif type_ == "index" and table in names and not sql.startswith(_PLAIN_INDEX):
+            # a unique one makes INSERT OR IGNORE leave out marks, and OR REPLACE delete rows
+            yield SchemaDifference(type_, name, f"may keep rows out of the table {table!r}")
         elif not _is_of_a_read_model(type_, name, table, sql):
             yield SchemaDifference(type_, name, "is not ours", is_ours=False, is_fatal=False)
 

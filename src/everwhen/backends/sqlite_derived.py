@@ -1,0 +1,183 @@
+"""What is derived from the slices, computed again: streams, terms and marks.
+
+Queries find events by these tables, and no hash covers them: a mark that is missing hides a tag, a
+second row of a stream's name hides the stream. So all is looked up here by the same statements as
+queries use, and counted, so that nothing is there beyond it. Memory stays flat: the slices are
+read once, in position order, and of each block its types and categories are looked up once.
+
+The schema has to be right, and SQLite's own check of the file passed: it holds each table against
+its indexes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import apsw
+import msgspec
+
+from everwhen.backends.sqlite_plan import CATEGORY, TAG, TYPE, block_of
+from everwhen.codec import decode_entries
+from everwhen.contract import MAX_STORED_BYTES, Problem, category_of
+
+_SLICES: Final = (
+    "SELECT position, stream, CAST(streams.name AS BLOB), body FROM slices"
+    " LEFT JOIN streams ON streams.id = slices.stream"
+    f" WHERE length(body) <= {MAX_STORED_BYTES} ORDER BY position"
+)
+_REMEMBERED: Final = 100_000
+_KINDS: Final = {TAG: "tag", TYPE: "type", CATEGORY: "category"}
+
+
+class _Found(msgspec.Struct, array_like=True, gc=False):
+    """What queries look for in an event."""
+
+    type: str
+    schema_version: msgspec.Raw
+    data: msgspec.Raw
+    tags: tuple[str, ...] = ()
+
+
+_decode: Final = msgspec.json.Decoder(list[_Found]).decode
+
+
+def derived_problems(connection: apsw.Connection) -> Iterator[Problem]:
+    """Every event that queries would not find, and every row that the slices don't make."""
+    for (position,) in connection.execute("SELECT position FROM slices WHERE position < 1"):
+        yield Problem(f"position {position}", "no events stand there, and no read gives them")
+    yield from _stream_problems(connection)
+    yield from _term_problems(connection)
+    yield from _Marks(connection).problems()
+
+
+def _stream_problems(connection: apsw.Connection) -> Iterator[Problem]:
+    find, has_slices = "SELECT id FROM streams WHERE name = ?", (
+        "SELECT 1 FROM slices WHERE stream = ? LIMIT 1"
+    )
+    rows = connection.execute("SELECT id, CAST(name AS BLOB) FROM streams NOT INDEXED ORDER BY id")
+    for id_, stored in rows:
+        name = name_of(stored)
+        if name is None:
+            yield Problem(f"stream {id_}", f"its name is not valid text: {stored!r:.80}")
+            continue
+        found = connection.execute(find, (name,)).get
+        if found != id_:
+            yield Problem(f"stream {name!r}", f"it has a second row, {id_} beside {found}")
+        if connection.execute(has_slices, (id_,)).get is None:
+            yield Problem(f"stream {name!r}", f"its row {id_} has no events")
+
+
+def _term_problems(connection: apsw.Connection) -> Iterator[Problem]:
+    has_marks = "SELECT 1 FROM marks WHERE term = ? LIMIT 1"
+    rows = connection.execute("SELECT id, kind, CAST(name AS BLOB) FROM terms NOT INDEXED")
+    for id_, kind, stored in rows:
+        name, what = name_of(stored), _KINDS.get(kind, f"term of kind {kind}")
+        where = f"index, {what} {stored!r:.80}" if name is None else f"index, {what} {name!r}"
+        if name is None:
+            yield Problem(where, "its name is not valid text")
+            continue
+        found = _term(connection, kind, name)
+        if found != id_:
+            yield Problem(where, f"it has a second row, {id_} beside {found}")
+        if connection.execute(has_marks, (id_,)).get is None:
+            yield Problem(where, f"its row {id_} has no marks")
+
+
+def _term(connection: apsw.Connection, kind: int, name: str) -> int | None:
+    found: int | None = connection.execute(
+        "SELECT id FROM terms WHERE kind = ? AND name = ?", (kind, name)
+    ).get
+    return found
+
+
+class _Marks:
+    """Holds the marks against the slices."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._terms: dict[tuple[int, str], int | None] = {}
+        self._categories: dict[int, str] = {}
+        self._block = -1
+        self._in_block: set[tuple[int, str]] = set()
+        self._found = 0
+
+    def problems(self) -> Iterator[Problem]:
+        """Every mark that is missing, and how many there are beyond those of the slices."""
+        for position, stream, name, body in self._connection.execute(_SLICES):
+            if type(body) is not bytes:
+                continue
+            missing = self._missing(position, self._category(stream, name), body)
+            for kind, term in missing:
+                what = _KINDS[kind]
+                yield Problem(
+                    f"position {position}", f"the index has no mark for the {what} {term!r}"
+                )
+        more = self._connection.execute("SELECT count(*) FROM marks").get - self._found
+        if more:
+            yield Problem("index", f"it has {more:,} marks that no events make")
+
+    def _category(self, stream: int, stored: object) -> str | None:
+        """None where the stream has no name, which is said elsewhere."""
+        category = self._categories.get(stream)
+        if category is None:
+            name = name_of(stored)
+            if name is None:
+                return None
+            if len(self._categories) >= _REMEMBERED:
+                self._categories.clear()
+            self._categories[stream] = category = category_of(name)
+        return category
+
+    def _missing(
+        self, position: int, category: str | None, body: bytes
+    ) -> Iterator[tuple[int, str]]:
+        block = block_of(position)
+        if block != self._block:
+            self._block = block
+            self._in_block.clear()
+        wanted = set() if category is None else {(CATEGORY, category)}
+        tags: set[str] = set()
+        for type_, of_event in _named_in(body):
+            wanted.add((TYPE, type_))
+            tags.update(of_event)
+        wanted -= self._in_block
+        self._in_block |= wanted
+        for key in wanted:
+            if not self._is_marked(key, block):
+                yield key
+        for tag in tags:
+            if not self._is_marked((TAG, tag), position):
+                yield TAG, tag
+
+    def _is_marked(self, key: tuple[int, str], position: int) -> bool:
+        term = self._terms.get(key)
+        if term is None:
+            if len(self._terms) >= _REMEMBERED:
+                self._terms.clear()
+            self._terms[key] = term = _term(self._connection, *key)
+        found = self._connection.execute(
+            "SELECT 1 FROM marks WHERE term = ? AND position = ?", (term, position)
+        ).get
+        self._found += found is not None
+        return found is not None
+
+
+def name_of(stored: object) -> str | None:
+    """The name that is stored in these bytes; None where they are no text."""
+    try:
+        return stored.decode() if isinstance(stored, bytes) else None
+    except UnicodeDecodeError:
+        return None
+
+
+def _named_in(body: bytes) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The type and tags of each event; nothing of a body that can't be read."""
+    try:
+        found: list[_Found] = _decode(body)
+    except RecursionError:
+        found = decode_entries(body)  # type: ignore[assignment]  # the same, but for deep extras
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    for event in found:
+        yield event.type, event.tags
