@@ -277,6 +277,7 @@ def test_a_log_that_is_set_back_with_its_store(original: Path, victim: Path) -> 
     connection = sql(victim)
     cut(connection, commits_in(connection), 400)
     connection.close()
+    tidy(victim)
     seal(victim)
     assert report(victim).is_sound
     assert fault(victim, remembered=[remembered]).kind is FaultKind.CUT_TAIL

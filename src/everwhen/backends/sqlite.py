@@ -79,6 +79,7 @@ from everwhen.backends.sqlite_rows import (
     stream_of,
     text,
 )
+from everwhen.backends.sqlite_schema import READ_SCHEMA
 from everwhen.backends.sqlite_watch import Watch
 from everwhen.backups import BackupReport, BackupTask, Told
 from everwhen.clock import Clock, clock_from, micros_by, system_clock
@@ -1033,6 +1034,7 @@ class _Writer:
         self._left_at = connection.data_version()
         self._open: object = None
         self._schema_version: int | None = None
+        self._schema: list[Any] = []
         self._data_version: int | None = None
         self._forget()
 
@@ -1130,7 +1132,7 @@ class _Writer:
         execute = self.connection.execute
         try:
             execute("BEGIN IMMEDIATE")
-            self._check_schema()
+            self._check_schema(known)
             self._catch_up(known)
             staged = _Staged()
             outcomes: list[Outcome] = []
@@ -1216,16 +1218,19 @@ class _Writer:
             self.connection.set_busy_handler(patience(self._busy_timeout))
         return not busy
 
-    def _check_schema(self) -> None:
+    def _check_schema(self, known: int | None) -> None:
         """Raises `CorruptStoreError` where a write wouldn't store what is written, and no more.
 
-        SQLite goes by what it knows of the schema as long as this number stays. Nobody else can
-        change it now.
+        By the number only this connection's own changes are known: others' may leave it as it was.
         """
-        version = self.connection.execute("PRAGMA schema_version").get
-        if version != self._schema_version:
-            check_schema(self.connection, self._path)
-            self._schema_version = version
+        connection = self.connection
+        version = connection.execute("PRAGMA schema_version").get
+        if version == self._schema_version and connection.data_version() == known:
+            return
+        schema: list[Any] = connection.execute(READ_SCHEMA).fetchall()
+        if schema != self._schema:
+            check_schema(connection, self._path)
+        self._schema_version, self._schema = version, schema
 
     def _catch_up(self, known: int | None) -> None:
         """Take in what others have written since the file was known as it is remembered."""
