@@ -228,8 +228,11 @@ class Engine(Blocking, Protocol):
         """
         ...
 
-    def find_hidden(self) -> Iterator[Problem]:
-        """Every fault by which queries may not find what is stored."""
+    def find_hidden(self, after: int) -> Iterator[Problem]:
+        """Every fault by which queries may not find what is stored.
+
+        With ``after`` other than 0, only what stands after that position is looked up.
+        """
         ...
 
     def close(self) -> None:

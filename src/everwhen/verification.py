@@ -94,7 +94,7 @@ class Verification:
         self._row: list[bytes] = []
         self._ends: list[int] = []
         self._agreeing: list[_Mark] = []
-        self._before = 0
+        self._before = self._after = 0
         self._disagreed: tuple[_Mark, bytes] | None = None
         self._cursor = self._start = 0
         try:
@@ -114,6 +114,11 @@ class Verification:
     def goal(self) -> int:
         """How many commits are signed."""
         return 0 if self._newest is None else self._newest.checkpoint.size
+
+    @property
+    def after(self) -> int:
+        """The position up to which the store is taken for verified."""
+        return self._after
 
     @property
     def is_sound(self) -> bool:
@@ -205,7 +210,7 @@ class Verification:
         self._tree = Tree.resumed(tiles, size, lambda *tile: tile_of(self._tiles, *tile))
         self._leaves = Leaves(tiles * WIDTH, last, self._cursor)
         self._start = tiles * WIDTH
-        self._before = self._cursor
+        self._before = self._after = self._cursor
 
     # The pass over the store
 

@@ -88,6 +88,21 @@ def test_what_hides_events_is_found(victim: Path, statements: Sequence[str], whe
         assert fault.kind is FaultKind.HIDDEN, fault
 
 
+def test_of_what_is_newer_only_that_is_looked_up(victim: Path) -> None:
+    by_another(victim, ["DELETE FROM marks WHERE position < 500"])
+    with open_store(victim, events=[Noted]) as store:
+        signed = log_of(store).checkpoint()
+        assert signed is not None
+        assert not verified(store).is_sound
+        store.commit_batch(Commit([Write("s-new", [note(1)])]) for _ in range(600))
+        log_of(store).seal()
+        assert log_of(store).verify(since=signed.note).is_sound
+        by_another(victim, ["DELETE FROM marks WHERE position > 1000"])
+        fault = log_of(store).verify(since=signed.note).fault
+        assert fault is not None
+        assert fault.kind is FaultKind.HIDDEN
+
+
 def test_a_stream_is_hidden_where_its_index_leads_to_another_row(victim: Path) -> None:
     """The attack works, with a schema that is right to the letter: this is what is found above."""
     by_another(victim, HIDINGS["an index that leads to another row"])

@@ -214,8 +214,11 @@ class Backend(Protocol):
         """
         ...
 
-    async def find_hidden(self) -> list[Problem]:
-        """Every fault by which queries may not find what is stored; a part of ``check``."""
+    async def find_hidden(self, after: int) -> list[Problem]:
+        """Every fault by which queries may not find what is stored; a part of ``check``.
+
+        With ``after`` other than 0, only what stands after that position is looked up.
+        """
         ...
 
     async def close(self) -> None:
@@ -311,8 +314,8 @@ class BackendWrapper(Backend):
     async def check_schema(self) -> None:
         await self._inner.check_schema()
 
-    async def find_hidden(self) -> list[Problem]:
-        return await self._inner.find_hidden()
+    async def find_hidden(self, after: int) -> list[Problem]:
+        return await self._inner.find_hidden(after)
 
     async def close(self) -> None:
         await self._inner.close()

@@ -526,10 +526,10 @@ class BranchBackend(Backend):
         if own is not None:
             await own.check_schema()
 
-    async def find_hidden(self) -> list[Problem]:
-        own = await self._own.existing()
-        problems = [] if own is None else await own.find_hidden()
-        return [*await self._parent.find_hidden(), *self._own_problems(problems)]
+    async def find_hidden(self, after: int) -> list[Problem]:
+        own, own_after = await self._own.existing(), max(0, after - self.fork.position)
+        problems = [] if own is None else await own.find_hidden(own_after)
+        return [*await self._parent.find_hidden(after), *self._own_problems(problems)]
 
     def _own_problems(self, problems: Sequence[Problem]) -> list[Problem]:
         return [Problem(f"branch {self._own.name!r}: {p.where}", p.what) for p in problems]

@@ -225,8 +225,8 @@ class EmbeddedBackend(Backend):
     async def check_schema(self) -> None:
         await self._calls.run(self._engine.check_schema)
 
-    async def find_hidden(self) -> list[Problem]:
-        return await self._calls.run(lambda: list(self._engine.find_hidden()))
+    async def find_hidden(self, after: int) -> list[Problem]:
+        return await self._calls.run(lambda: list(self._engine.find_hidden(after)))
 
     async def close(self) -> None:
         if not self._closed:

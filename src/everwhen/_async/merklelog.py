@@ -258,7 +258,7 @@ class MerkleLog:
 
         ``remembered`` are checkpoints kept elsewhere, such as a witness's: what they say has to be
         so. With ``since``, one that was verified before, only what is newer is computed again.
-        Then all by which queries find events is computed again from them, always as a whole.
+        So is what queries find the commits by: all of it, or what is newer.
         ``authorities``, certificates in PEM, have all timestamps of checkpoints checked, too.
         Raises `MerkleLogError` where one of these isn't signed by the log.
         """
@@ -278,7 +278,7 @@ class MerkleLog:
             while await self._look(verification.go_on):
                 pass
             if verification.is_sound:
-                verification.judge(await backend.find_hidden())
+                verification.judge(await backend.find_hidden(verification.after))
         except CorruptStoreError as error:
             verification.damaged(error)
 

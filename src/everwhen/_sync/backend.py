@@ -215,8 +215,11 @@ class Backend(Protocol):
         """
         ...
 
-    def find_hidden(self) -> list[Problem]:
-        """Every fault by which queries may not find what is stored; a part of ``check``."""
+    def find_hidden(self, after: int) -> list[Problem]:
+        """Every fault by which queries may not find what is stored; a part of ``check``.
+
+        With ``after`` other than 0, only what stands after that position is looked up.
+        """
         ...
 
     def close(self) -> None:
@@ -312,8 +315,8 @@ class BackendWrapper(Backend):
     def check_schema(self) -> None:
         self._inner.check_schema()
 
-    def find_hidden(self) -> list[Problem]:
-        return self._inner.find_hidden()
+    def find_hidden(self, after: int) -> list[Problem]:
+        return self._inner.find_hidden(after)
 
     def close(self) -> None:
         self._inner.close()

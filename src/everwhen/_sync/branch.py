@@ -523,10 +523,10 @@ class BranchBackend(Backend):
         if own is not None:
             own.check_schema()
 
-    def find_hidden(self) -> list[Problem]:
-        own = self._own.existing()
-        problems = [] if own is None else own.find_hidden()
-        return [*self._parent.find_hidden(), *self._own_problems(problems)]
+    def find_hidden(self, after: int) -> list[Problem]:
+        own, own_after = self._own.existing(), max(0, after - self.fork.position)
+        problems = [] if own is None else own.find_hidden(own_after)
+        return [*self._parent.find_hidden(after), *self._own_problems(problems)]
 
     def _own_problems(self, problems: Sequence[Problem]) -> list[Problem]:
         return [Problem(f"branch {self._own.name!r}: {p.where}", p.what) for p in problems]

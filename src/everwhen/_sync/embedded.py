@@ -224,8 +224,8 @@ class EmbeddedBackend(Backend):
     def check_schema(self) -> None:
         self._calls.run(self._engine.check_schema)
 
-    def find_hidden(self) -> list[Problem]:
-        return self._calls.run(lambda: list(self._engine.find_hidden()))
+    def find_hidden(self, after: int) -> list[Problem]:
+        return self._calls.run(lambda: list(self._engine.find_hidden(after)))
 
     def close(self) -> None:
         if not self._closed:

@@ -343,7 +343,8 @@ class MemoryEngine:
     def check_schema(self) -> None:
         self._check_open()
 
-    def find_hidden(self) -> Iterator[Problem]:
+    def find_hidden(self, after: int) -> Iterator[Problem]:
+        del after
         self._check_open()
         return iter(())
 

@@ -589,9 +589,9 @@ class SqliteEngine:
         """SQLite's integrity check, and our own of what the tables say together."""
         return self._judged_by(structural_problems)
 
-    def find_hidden(self) -> Iterator[Problem]:
+    def find_hidden(self, after: int) -> Iterator[Problem]:
         """SQLite's integrity check, the schema, and what is derived from the slices."""
-        return self._judged_by(hiding_problems)
+        return self._judged_by(partial(hiding_problems, after=after))
 
     @_again
     def check_schema(self) -> None:

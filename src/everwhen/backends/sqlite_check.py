@@ -39,10 +39,10 @@ def structural_problems(connection: apsw.Connection) -> Iterator[Problem]:
     yield from derived_problems(connection)
 
 
-def hiding_problems(connection: apsw.Connection) -> Iterator[Problem]:
-    """Every fault by which queries may not find what is stored."""
-    fatal = list(file_problems(connection))
-    yield from fatal or derived_problems(connection)
+def hiding_problems(connection: apsw.Connection, after: int) -> Iterator[Problem]:
+    """Every fault by which queries may not find what is stored after the position."""
+    fatal = list(_schema_problems(connection) if after else file_problems(connection))
+    yield from fatal or derived_problems(connection, after)
 
 
 def file_problems(connection: apsw.Connection) -> Iterator[Problem]:
@@ -57,6 +57,10 @@ def file_problems(connection: apsw.Connection) -> Iterator[Problem]:
             yield Problem("file", finding)
     if damaged:
         return
+    yield from _schema_problems(connection)
+
+
+def _schema_problems(connection: apsw.Connection) -> Iterator[Problem]:
     connection.execute("BEGIN")
     yield from [
         Problem(f"schema, {wrong.type} {wrong.name!r}", wrong.what)

@@ -24,7 +24,7 @@ from everwhen.contract import MAX_STORED_BYTES, Problem, category_of
 _SLICES: Final = (
     "SELECT position, stream, CAST(streams.name AS BLOB), body FROM slices"
     " LEFT JOIN streams ON streams.id = slices.stream"
-    f" WHERE length(body) <= {MAX_STORED_BYTES} ORDER BY position"
+    f" WHERE position > ? AND length(body) <= {MAX_STORED_BYTES} ORDER BY position"
 )
 _REMEMBERED: Final = 100_000
 _KINDS: Final = {TAG: "tag", TYPE: "type", CATEGORY: "category"}
@@ -42,8 +42,14 @@ class _Found(msgspec.Struct, array_like=True, gc=False):
 _decode: Final = msgspec.json.Decoder(list[_Found]).decode
 
 
-def derived_problems(connection: apsw.Connection) -> Iterator[Problem]:
-    """Every event that queries would not find, and every row that the slices don't make."""
+def derived_problems(connection: apsw.Connection, after: int = 0) -> Iterator[Problem]:
+    """Every event that queries would not find, and every row that the slices don't make.
+
+    With ``after``, only the slices after that position are looked up.
+    """
+    if after:
+        yield from _Marks(connection, after).problems()
+        return
     for (position,) in connection.execute("SELECT position FROM slices WHERE position < 1"):
         yield Problem(f"position {position}", "no events stand there, and no read gives them")
     yield from _stream_problems(connection)
@@ -52,16 +58,14 @@ def derived_problems(connection: apsw.Connection) -> Iterator[Problem]:
 
 
 def _stream_problems(connection: apsw.Connection) -> Iterator[Problem]:
-    find, has_slices = "SELECT id FROM streams WHERE name = ?", (
-        "SELECT 1 FROM slices WHERE stream = ? LIMIT 1"
-    )
+    has_slices = "SELECT 1 FROM slices WHERE stream = ? LIMIT 1"
     rows = connection.execute("SELECT id, CAST(name AS BLOB) FROM streams NOT INDEXED ORDER BY id")
     for id_, stored in rows:
         name = name_of(stored)
         if name is None:
             yield Problem(f"stream {id_}", f"its name is not valid text: {stored!r:.80}")
             continue
-        found = connection.execute(find, (name,)).get
+        found = _stream(connection, name)
         if found != id_:
             yield Problem(f"stream {name!r}", f"it has a second row, {id_} beside {found}")
         if connection.execute(has_slices, (id_,)).get is None:
@@ -84,6 +88,11 @@ def _term_problems(connection: apsw.Connection) -> Iterator[Problem]:
             yield Problem(where, f"its row {id_} has no marks")
 
 
+def _stream(connection: apsw.Connection, name: str) -> int | None:
+    found: int | None = connection.execute("SELECT id FROM streams WHERE name = ?", (name,)).get
+    return found
+
+
 def _term(connection: apsw.Connection, kind: int, name: str) -> int | None:
     found: int | None = connection.execute(
         "SELECT id FROM terms WHERE kind = ? AND name = ?", (kind, name)
@@ -94,8 +103,9 @@ def _term(connection: apsw.Connection, kind: int, name: str) -> int | None:
 class _Marks:
     """Holds the marks against the slices."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, after: int = 0) -> None:
         self._connection = connection
+        self._after = after
         self._terms: dict[tuple[int, str], int | None] = {}
         self._categories: dict[int, str] = {}
         self._block = -1
@@ -104,18 +114,29 @@ class _Marks:
 
     def problems(self) -> Iterator[Problem]:
         """Every mark that is missing, and how many there are beyond those of the slices."""
-        for position, stream, name, body in self._connection.execute(_SLICES):
+        for position, stream, name, body in self._connection.execute(_SLICES, (self._after,)):
             if type(body) is not bytes:
                 continue
+            if self._after and not self._is_found(stream, name):
+                yield Problem(f"position {position}", f"its stream {name!r:.80} is not found")
             missing = self._missing(position, self._category(stream, name), body)
             for kind, term in missing:
                 what = _KINDS[kind]
                 yield Problem(
                     f"position {position}", f"the index has no mark for the {what} {term!r}"
                 )
+        if self._after:
+            return
         more = self._connection.execute("SELECT count(*) FROM marks").get - self._found
         if more:
             yield Problem("index", f"it has {more:,} marks that no events make")
+
+    def _is_found(self, stream: int, stored: object) -> bool:
+        """Whether queries find the stream by its name; looked up once for each."""
+        if stream in self._categories:
+            return True
+        name = name_of(stored)
+        return name is not None and _stream(self._connection, name) == stream
 
     def _category(self, stream: int, stored: object) -> str | None:
         """None where the stream has no name, which is said elsewhere."""

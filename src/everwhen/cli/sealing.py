@@ -310,6 +310,8 @@ def verify(
 ) -> None:
     """Compute the whole history again, and compare it with what was signed.
 
+    Then compare what queries find events by with the history: nothing is hidden.
+
     Names the first fault, if there is one, and ends with exit code 1: which commit, what was
     expected, what was found. Who has the signing key can sign another history: that shows only
     against a checkpoint that is kept elsewhere, see --remembered.
