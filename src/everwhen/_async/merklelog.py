@@ -16,7 +16,13 @@ from everwhen._async.seam import Background, Calls, Lock, wait_for_news
 from everwhen._async.store import Store, check_store
 from everwhen.contract import to_micros
 from everwhen.engine import EngineView
-from everwhen.errors import CorruptStoreError, EverwhenError, MerkleLogError, StorageError, TamperedError
+from everwhen.errors import (
+    CorruptStoreError,
+    EverwhenError,
+    MerkleLogError,
+    StorageError,
+    TamperedError,
+)
 from everwhen.growing import Cosigner, Read, Sealer, Signed, newest, signed
 from everwhen.news import News
 from everwhen.proving import consistency, inclusion
