@@ -219,16 +219,20 @@ HIDINGS: dict[str, tuple[str, ...]] = {
         for kind, what in ((1, "tag"), (2, "type"), (3, "category"))
     },
     "one mark moved": (
-        f"UPDATE marks SET position = position + 1 WHERE term = {_A_TERM.format(1)} AND position ="
-        f" (SELECT max(position) FROM marks WHERE term = {_A_TERM.format(1)})",
+        (
+            f"UPDATE marks SET position = position + 1 WHERE term = {_A_TERM.format(1)} AND position ="
+            f" (SELECT max(position) FROM marks WHERE term = {_A_TERM.format(1)})"
+        ),
     ),
     "one mark more": (f"INSERT INTO marks SELECT {_A_TERM.format(1)}, 1000000",),
     "a term renamed": ("UPDATE terms SET name = 'other' WHERE kind = 2",),
     "a term that isn't text": ("UPDATE terms SET name = CAST(x'ff' AS TEXT) WHERE kind = 2",),
     "a stream without events": ("INSERT INTO streams VALUES (99, 's-empty')",),
     "an event where none can be": (
-        "INSERT INTO slices SELECT -1, stream, 1000, 1, recorded_at, randomblob(16), 0, NULL, body"
-        " FROM slices WHERE position = 1",
+        (
+            "INSERT INTO slices SELECT -1, stream, 1000, 1, recorded_at, randomblob(16), 0, NULL, body"
+            " FROM slices WHERE position = 1"
+        ),
     ),
     "an index that leads to another row": (
         "UPDATE streams SET name = 'aside' WHERE name = 's-3'",
@@ -255,12 +259,16 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "INSERT INTO terms SELECT -id, kind, name FROM terms",
     ),
     "a trigger that stores something else": (
-        "CREATE TRIGGER t AFTER INSERT ON slices BEGIN UPDATE slices SET body ="
-        " CAST(replace(body, '1', '2') AS BLOB) WHERE position = new.position; END",
+        (
+            "CREATE TRIGGER t AFTER INSERT ON slices BEGIN UPDATE slices SET body ="
+            " CAST(replace(body, '1', '2') AS BLOB) WHERE position = new.position; END"
+        ),
     ),
     "a trigger that hides what is new": (
-        "CREATE TRIGGER t AFTER INSERT ON marks BEGIN DELETE FROM marks"
-        " WHERE term = new.term AND position = new.position; END",
+        (
+            "CREATE TRIGGER t AFTER INSERT ON marks BEGIN DELETE FROM marks"
+            " WHERE term = new.term AND position = new.position; END"
+        ),
     ),
     "a trigger on somebody's own table": (
         "CREATE TABLE own (x)",

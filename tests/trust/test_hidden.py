@@ -218,7 +218,9 @@ def test_a_changed_first_index(victim: Path, first_index: int, sealed: bool) -> 
             by_another(
                 victim,
                 [
-                    "CREATE UNIQUE INDEX slices_by_commit ON slices (commit_id)"
-                    " WHERE first_index = 0"
+                    (
+                        "CREATE UNIQUE INDEX slices_by_commit ON slices (commit_id)"
+                        " WHERE first_index = 0"
+                    )
                 ],
             )

@@ -16,12 +16,14 @@ from everwhen.contract import MAX_STORED_BYTES, Problem, StoredSlice
 from everwhen.judging import SliceCheck, version_problem
 
 _SLICES: Final = (
-    "SELECT slices.position, CAST(streams.name AS BLOB), slices.version, slices.count, slices.recorded_at,"
+    "SELECT slices.position, CAST(streams.name AS BLOB),"
+    " slices.version, slices.count, slices.recorded_at,"
     " slices.commit_id, slices.first_index, slices.metadata, slices.body"
     " FROM slices LEFT JOIN streams ON streams.id = slices.stream ORDER BY slices.position"
 )
 _STREAM_GAPS: Final = (
-    "SELECT CAST(name AS BLOB), version, before FROM (SELECT stream, version, version - count AS start,"
+    "SELECT CAST(name AS BLOB), version, before FROM"
+    " (SELECT stream, version, version - count AS start,"
     " lag(version, 1, 0) OVER (PARTITION BY stream ORDER BY version) AS before FROM slices)"
     " JOIN streams ON streams.id = stream WHERE start <> before"
 )

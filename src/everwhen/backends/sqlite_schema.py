@@ -8,7 +8,7 @@ by reading nothing but the table that SQLite keeps it in.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final, TypeAlias
 
@@ -68,15 +68,25 @@ def schema_differences(
     for name, (type_, table, sql) in found.items():
         if name in expected:
             continue
-        if name in _FUNCTIONS:
-            yield SchemaDifference(type_, name, "hides a function of that name")
-        elif type_ == "trigger" and (table in names or mentions.search(sql)):
-            yield SchemaDifference(type_, name, "may change the store's own tables")
-        elif type_ == "index" and table in names and not sql.startswith(_PLAIN_INDEX):
-            # a unique one makes INSERT OR IGNORE leave out marks, and OR REPLACE delete rows
-            yield SchemaDifference(type_, name, f"may keep rows out of the table {table!r}")
+        harm = _harm(name, type_, table, sql, names, mentions)
+        if harm is not None:
+            yield SchemaDifference(type_, name, harm)
         elif not _is_of_a_read_model(type_, name, table, sql):
             yield SchemaDifference(type_, name, "is not ours", is_ours=False, is_fatal=False)
+
+
+def _harm(
+    name: str, type_: str, table: str, sql: str, names: Sequence[str], mentions: re.Pattern[str]
+) -> str | None:
+    """What something beside our own tables may do to them."""
+    if name in _FUNCTIONS:
+        return "hides a function of that name"
+    if type_ == "trigger" and (table in names or mentions.search(sql)):
+        return "may change the store's own tables"
+    if type_ == "index" and table in names and not sql.startswith(_PLAIN_INDEX):
+        # a unique one makes INSERT OR IGNORE leave out marks, and OR REPLACE delete rows
+        return f"may keep rows out of the table {table!r}"
+    return None
 
 
 def _objects(connection: apsw.Connection) -> dict[str, _Object]:
