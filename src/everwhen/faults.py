@@ -47,6 +47,7 @@ class FaultKind(enum.StrEnum):
     REORDERED = "reordered"
     BACK_DATED = "back-dated"
     CUT_TAIL = "cut tail"
+    SET_BACK = "log set back"
     FORK = "fork"
     REWRITTEN = "rewritten"
     TREE = "tree and chain disagree"

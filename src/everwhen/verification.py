@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,7 @@ from everwhen.timestamps import Timestamp
 from everwhen.trees import Tree, hashes_in, levels_of
 from everwhen_verify.entries import FIRST
 from everwhen_verify.errors import MalformedError, SignatureError
+from everwhen_verify.memory import Remembered
 from everwhen_verify.merkle import HASH_SIZE
 from everwhen_verify.rollover import LogKey, Rollover, open_checkpoint
 from everwhen_verify.tiles import WIDTH, tile_path, tile_width
@@ -38,6 +39,11 @@ class LogReport(msgspec.Struct, frozen=True):
     ``unsigned`` ones came after it. ``signed_by`` are the keys whose signatures were checked,
     ``timestamps`` those of the checkpoints that were checked, and ``rollovers`` say where the log
     was handed over to another key, the oldest first.
+
+    ``key_from`` says whose word the key is: that of who asked (``given``), of the memory
+    (``remembered``), or nobody's but the log's own (``log``), which proves nothing against who
+    can replace the log. ``remembered`` is what the memory holds now; where it couldn't keep it,
+    ``not_remembered`` says why.
     """
 
     fault: Fault | None
@@ -48,6 +54,9 @@ class LogReport(msgspec.Struct, frozen=True):
     checkpoint: bytes
     timestamps: tuple[Timestamp, ...] = ()
     rollovers: tuple[Rollover, ...] = ()
+    key_from: Literal["given", "remembered", "log"] = "log"
+    remembered: Remembered | None = None
+    not_remembered: str | None = None
 
     @property
     def is_sound(self) -> bool:
@@ -96,6 +105,7 @@ class Verification:
         self._agreeing: list[_Mark] = []
         self._before = self._after = 0
         self._disagreed: tuple[_Mark, bytes] | None = None
+        self._set_back: Fault | None = None
         self._cursor = self._start = 0
         try:
             self._open(remembered, since)
@@ -169,7 +179,7 @@ class Verification:
         marks |= {_Mark(one.checkpoint.size, _HISTORY, one) for one in history(self._tiles)}
         if since is not None:
             remembered = (*remembered, since)
-            self._begin_at(since, size)
+            self._begin_at(min(remembered, key=lambda one: one.checkpoint.size), size)
         marks |= {_Mark(one.checkpoint.size, _REMEMBERED, one) for one in remembered}
         ahead = [mark for mark in marks if mark.size >= self._start]
         self._marks = sorted(ahead, key=lambda m: (m.size, m.rank), reverse=True)
@@ -312,6 +322,16 @@ class Verification:
         one = mark.signed
         if root == one.checkpoint.root:
             self._agreeing.append(mark)
+            if mark.rank == _REMEMBERED and mark.size > self.goal:
+                self._set_back = Fault(
+                    FaultKind.SET_BACK,
+                    f"the log's newest checkpoint is of {self.goal:,} commits, and one of "
+                    f"{mark.size:,} is remembered, which the store has as well: the log's folder "
+                    f"was set back, or its last checkpoint never got there",
+                    index=self.goal,
+                    expected=f"{mark.size} commits",
+                    found=f"{self.goal} commits",
+                )
             if mark.rank == _CHECKPOINT:
                 self._judge_upper_tiles(mark.size)
                 if self._fault is None and self._disagreed is not None:
@@ -377,6 +397,7 @@ class Verification:
             self._close_row(read)
         left = [mark for mark in self._marks if mark.size > self.size]
         if self._fault is not None or not left:
+            self._fault = self._fault or self._set_back
             return
         farthest = max(left, key=lambda mark: (mark.size, -mark.rank))
         for mark in left:

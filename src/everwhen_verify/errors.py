@@ -4,7 +4,8 @@ VerifyError (a ValueError)
 ├── MalformedError      the bytes are not what they should be
 ├── SignatureError      nobody known has signed it, or somebody known has not
 ├── ProofError          the hashes don't lead where they should
-└── PolicyError         a policy that makes no sense, or isn't met
+├── PolicyError         a policy that makes no sense, or isn't met
+└── MemoryFileError     what was verified before can't be read or kept
 """
 
 from __future__ import annotations
@@ -83,3 +84,18 @@ class PolicyError(VerifyError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.why, self.line)
+
+
+class MemoryFileError(VerifyError):
+    """What was verified before can't be read, or can't be kept. ``path`` is the file or folder.
+
+    It doesn't mean that nothing was verified before.
+    """
+
+    def __init__(self, path: str, why: str) -> None:
+        self.path = path
+        self.why = why
+        super().__init__(f"{path}: {why}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.why)

@@ -6,11 +6,13 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 
@@ -73,11 +75,15 @@ def test_as_json(shell: Shell, shop: Path) -> None:
     assert (proof["position"], proof["index"], proof["hashes"]) == (2, 0, 2)
     assert proof["proof"] == shell("prove", shop, 2).out
     (report,) = shell("verify", shop, "--key", signed["key"], "--json").records
+    since = datetime.fromisoformat(report.pop("remembers_since"))
+    assert abs(datetime.now(UTC) - since) < timedelta(hours=1)
     assert report == {
         "sound": True,
         "commits": 4,
         "verified": 4,
         "unsigned": 0,
+        "key_from": "given",
+        "remembered_commits": 4,
         "signed_by": [signed["key"]],
         "handed_over": [],
         "fault": None,
@@ -179,9 +185,89 @@ def test_a_remembered_checkpoint_is_kept_to(shell: Shell, sealed: tuple[Path, st
     with sqlite3.connect(shop) as connection:
         connection.execute("DELETE FROM slices WHERE position = 6")
     connection.close()
-    assert shell("verify", shop).code == 0, "set back together, it shows nowhere here"
-    cut = shell("verify", shop, "--remembered", later)
-    assert (cut.code, cut.fields["fault"]) == (1, "cut tail")
+    new = ("--memory", shop.with_name("new"))
+    assert shell("verify", shop, *new).code == 0, "set back together, it shows nowhere here"
+    for given in (("--remembered", later, *new), ()):
+        cut = shell("verify", shop, *given)
+        assert (cut.code, cut.fields["fault"]) == (1, "cut tail")
+
+
+def memory_files() -> list[Path]:
+    return sorted(Path(os.environ["XDG_STATE_HOME"], "everwhen", "remembered").glob("*.json"))
+
+
+def test_what_was_verified_is_remembered(shell: Shell, sealed: tuple[Path, str]) -> None:
+    shop, key = sealed
+    (first,) = shell("verify", shop, "--json").records
+    assert (first["key_from"], first["remembered_commits"]) == ("log", 4)
+    (file,) = memory_files()
+    assert file.stat().st_mode & 0o777 == 0o600
+    (second,) = shell("verify", shop, "--json").records
+    assert second["key_from"] == "remembered"
+    assert second["remembers_since"] == first["remembers_since"]
+    assert shell("append", shop, "s", "Opened", "{}").code == 0
+    old = Path(f"{shop}-log").rename(shop.with_name("old"))
+    shutil.copytree(old, f"{shop}-log")
+    assert shell("checkpoint", shop).code == 0
+    assert shell("verify", shop).fields["remembered_commits"] == "5"
+    shutil.rmtree(f"{shop}-log")
+    gone = shell("verify", shop)
+    assert (gone.code, gone.fields["fault"]) == (1, "no checkpoint")
+    old.rename(f"{shop}-log")
+    back = shell("verify", shop)
+    assert (back.code, back.fields["fault"]) == (1, "log set back"), back.out
+    drawn = shown(shell.terminal("verify", shop))
+    assert "5 commits, of a log known since" in drawn
+    assert "--forget-remembered" in drawn
+    assert shell("checkpoint", shop).code == 0
+    assert shell("verify", shop, "--key", key).fields["key_from"] == "given"
+
+
+def test_a_log_that_was_made_anew_is_known_once_the_old_one_is_forgotten(
+    shell: Shell, sealed: tuple[Path, str]
+) -> None:
+    shop, key = sealed
+    assert shell("verify", shop).code == 0
+    shutil.rmtree(f"{shop}-log")
+    Path(f"{shop}-signer").unlink()
+    (anew,) = shell("checkpoint", shop, "--new-key", ORIGIN, "--json").records
+    for given in ((), ("--key", anew["key"])):
+        (found,) = shell("verify", shop, *given, "--json").records
+        assert (found["fault"], found["expected"]) == ("foreign signature", key)
+    again = shell("verify", shop, "--forget-remembered")
+    assert (again.code, again.fields["key_from"]) == (0, "log")
+    assert shell("verify", shop).code == 0
+    assert "remembered since" in shown(shell.terminal("verify", shop))
+
+
+def test_a_damaged_memory_is_said(shell: Shell, sealed: tuple[Path, str]) -> None:
+    shop, _ = sealed
+    assert shell("verify", shop).code == 0
+    (file,) = memory_files()
+    whole = file.read_text()
+    file.write_text(whole[:-9])
+    damaged = shell("verify", shop)
+    assert (damaged.code, damaged.out) == (65, "")
+    assert f"{file}: what it remembers is damaged" in damaged.err
+    assert "--forget-remembered" in damaged.err
+    assert shell("verify", shop, "--forget-remembered").code == 0
+    assert shell("verify", shop).fields["key_from"] == "remembered"
+
+
+def test_a_reader_without_a_home_is_told(
+    shell: Shell, sealed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, _ = sealed
+    barrier = shop.with_name("a-file")
+    barrier.touch()
+    for variable, value in (("XDG_STATE_HOME", barrier), ("HOME", "relative")):
+        monkeypatch.delenv("XDG_STATE_HOME")
+        monkeypatch.setenv(variable, str(value))
+        found = shell("verify", shop)
+        assert (found.code, found.fields["remembers_since"]) == (0, "null")
+        assert "isn't remembered" in found.err
+        assert "--memory FOLDER" in found.err
+        monkeypatch.setenv("XDG_STATE_HOME", "")
 
 
 def test_what_is_missing_is_said(shell: Shell, shop: Path) -> None:
@@ -421,7 +507,11 @@ def test_at_a_terminal(shell: Shell, sealed: tuple[Path, str]) -> None:
     shop, key = sealed
     assert "4 commits signed as example.org/shop" in shown(shell.terminal("checkpoint", shop))
     assert "4 of 4 commits verified" in shown(shell.terminal("verify", shop, "--key", key))
-    assert "give --key to be sure" in shown(shell.terminal("verify", shop))
+    again = shown(shell.terminal("verify", shop))
+    assert "UTC, as is the key" in again
+    assert "give --key to be sure" not in again
+    first = shown(shell.terminal("verify", shop, "--memory", shop.with_name("new")))
+    assert "the key is the folder's own word; give --key to be sure" in first
     change(shop)
     drawn = shell.terminal("verify", shop)
     assert (drawn.code, "✗ back-dated" in shown(drawn)) == (1, True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -24,6 +24,7 @@ from everwhen.errors import (
     StorageError,
     TamperedError,
 )
+from everwhen.faults import Fault, FaultKind
 from everwhen.growing import Cosigner, Read, Sealer, Signed, newest, signed
 from everwhen.news import News
 from everwhen.proving import consistency, inclusion
@@ -31,6 +32,7 @@ from everwhen.tilestores import KEY, ROLLOVERS, TileFolder, TileStore
 from everwhen.timestamps import Timestamp, TimestampAuthority, check, stamp
 from everwhen.verification import LogReport, Verification
 from everwhen_verify.errors import VerifyError
+from everwhen_verify.memory import Memory, Remembered
 from everwhen_verify.notes import Kind, Note, Signer, Verifier
 from everwhen_verify.proofs import Proof
 from everwhen_verify.rollover import (
@@ -54,6 +56,11 @@ class MerkleLog:
     folder, signed by both; only the one in force at a checkpoint's size counts as having signed
     it. The log's name is that of its keys.
 
+    With a ``memory``, what `verify` has found sound is remembered there, beside the reader and not
+    in the log's folder, and whatever is verified at this place later has to go on from it: a log
+    that was set back, forked or replaced shows to whoever looks twice. Where no ``key`` is given,
+    the remembered one is the key that the caller knows.
+
     As a context manager it seals in the background: within ``max_delay``, what `append` has
     acknowledged is under a signed checkpoint. It never holds an append up.
     """
@@ -67,6 +74,7 @@ class MerkleLog:
         key: Verifier | str | None = None,
         max_delay: timedelta = timedelta(seconds=1),
         witnesses: Sequence[Cosigner] = (),
+        memory: Memory | None = None,
     ) -> None:
         self._store = check_store(store)
         self.tiles = TileFolder(tiles) if isinstance(tiles, str | os.PathLike) else tiles
@@ -74,6 +82,7 @@ class MerkleLog:
         self._key = Verifier.parse(key) if isinstance(key, str) else key
         self._max_delay = max_delay
         self._witnesses = witnesses
+        self._memory = memory
         self._calls = Calls(self.tiles)
         self._one_sealing = Lock()
         self._sealer = Sealer(self.tiles)
@@ -264,19 +273,31 @@ class MerkleLog:
         """Compute everything again, and report the first fault, if there is one.
 
         ``remembered`` are checkpoints kept elsewhere, such as a witness's: what they say has to be
-        so. With ``since``, one that was verified before, only what is newer is computed again.
-        So is what queries find the commits by: all of it, or what is newer.
-        ``authorities``, certificates in PEM, have all timestamps of checkpoints checked, too.
-        Raises `MerkleLogError` where one of these isn't signed by the log.
+        so. With ``since``, one that was verified before, only what is newer is computed again, than
+        that and all that is remembered; so is what queries find the commits by. ``authorities``,
+        certificates in PEM, have all timestamps of checkpoints checked, too.
+
+        With a memory, what it holds has to be so as well, and where no fault is found it then holds
+        the newest checkpoint. Raises `MerkleLogError` where one of those given isn't signed by the
+        log, and `everwhen_verify.errors.MemoryFileError` for a memory that is damaged: it is never
+        taken for an empty one.
         """
-        verification = self._calls.run(self._verification, list(remembered), since)
+        known = self._calls.run(self._recall)
+        verification = self._calls.run(self._verification, list(remembered), since, known)
+        if isinstance(verification, LogReport):
+            return verification
         rollovers = self._calls.run(self._rollovers)
         self._verify(verification)
-        report = msgspec.structs.replace(verification.report(), rollovers=tuple(rollovers))
-        if authorities is None or report.fault is not None:
-            return report
-        found, fault = self._calls.run(check, self.tiles, authorities)
-        return msgspec.structs.replace(report, fault=fault, timestamps=tuple(found))
+        report = msgspec.structs.replace(
+            verification.report(),
+            rollovers=tuple(rollovers),
+            key_from=self._key_from(known),
+            remembered=known,
+        )
+        if authorities is not None and report.fault is None:
+            found, fault = self._calls.run(check, self.tiles, authorities)
+            report = msgspec.structs.replace(report, fault=fault, timestamps=tuple(found))
+        return self._calls.finish(self._keep, report)
 
     def _verify(self, verification: Verification) -> None:
         backend = self._store._backend
@@ -289,11 +310,93 @@ class MerkleLog:
         except CorruptStoreError as error:
             verification.damaged(error)
 
-    def _verification(self, remembered: list[bytes], since: bytes | None) -> Verification:
-        keys = self._keys()
+    def _verification(
+        self, remembered: list[bytes], since: bytes | None, known: Remembered | None
+    ) -> Verification | LogReport:
+        """The run that verifies; a report where what is remembered isn't of this log at all."""
+        keys = self._keys(known)
         notes = [_remembered(note, keys) for note in remembered]
         earlier = None if since is None else _remembered(since, keys)
+        if known is not None and self._memory is not None:
+            note = known.note.encode()
+            try:
+                open_checkpoint(note, keys)
+            except VerifyError as error:
+                fault = Fault(
+                    FaultKind.FOREIGN,
+                    f"what was verified here before was signed by another key, or the log was "
+                    f"handed over before that: {error}",
+                    expected=known.key,
+                    found=keys[-1].verifier.vkey,
+                )
+                key_from = self._key_from(known)
+                return LogReport(fault, 0, 0, 0, (), b"", key_from=key_from, remembered=known)
+            notes.append(signed(note))
+        notes += self._seen_elsewhere(keys)
         return Verification(self.tiles, keys, remembered=notes, since=earlier)
+
+    # What is remembered
+
+    def forget_remembered(self) -> bool:
+        """Have the memory forget this log, made anew on purpose; whether it knew anything of it.
+
+        Raises `everwhen_verify.errors.MemoryFileError` where that can't be deleted.
+        """
+        memory = self._memory
+        if memory is None:
+            return False
+        return self._calls.finish(lambda: memory.forget(self._place()))
+
+    def _place(self) -> str:
+        if isinstance(self.tiles, TileFolder):
+            return os.path.abspath(self.tiles.path)  # noqa: PTH100  a link stays one
+        return f"log:{(self._key or self._key_in_folder()).name}"
+
+    def _recall(self) -> Remembered | None:
+        return None if self._memory is None else self._memory.recall(self._place())
+
+    def _key_from(self, known: Remembered | None) -> Literal["given", "remembered", "log"]:
+        if self._key is not None:
+            return "given"
+        return "log" if known is None else "remembered"
+
+    def _seen_elsewhere(self, keys: Sequence[LogKey]) -> list[Signed]:
+        """What was verified of this log at other places, as far as the log goes here.
+
+        A copy may be older than what was seen elsewhere, but it can't be another history.
+        """
+        try:
+            at = newest(self.tiles)
+        except VerifyError:  # which is the fault that is found
+            at = None
+        if self._memory is None or at is None:
+            return []
+        return [
+            Signed(one.checkpoint, one.note.encode())
+            for key in keys
+            for one in self._memory.others(key.verifier.vkey, self._place())
+            if one.checkpoint.size <= at.checkpoint.size and key.signs(one.checkpoint.size)
+        ]
+
+    def _keep(self, report: LogReport) -> LogReport:
+        if self._memory is None or report.fault is not None:
+            return report
+        now = to_micros(self._store.clock()) // 1_000_000
+        key = Verifier.parse(report.signed_by[0])
+        try:
+            kept = self._memory.keep(self._place(), report.checkpoint, key, now)
+        except VerifyError as error:
+            return msgspec.structs.replace(report, not_remembered=str(error))
+        mine, theirs = signed(report.checkpoint).checkpoint, kept.checkpoint
+        fault = None
+        if mine.size == theirs.size and mine.root != theirs.root:
+            fault = Fault(
+                FaultKind.REWRITTEN,
+                f"another history of {mine.size:,} commits was verified at the same time",
+                expected=theirs.root.hex(),
+                found=mine.root.hex(),
+            )
+        return msgspec.structs.replace(report, fault=fault, remembered=kept)
 
     def _own_newest(self) -> Signed | None:
         """The newest checkpoint, which the log's own key has signed. Raises `TamperedError`."""
@@ -302,16 +405,17 @@ class MerkleLog:
         except VerifyError as error:
             raise TamperedError(f"the log's folder is damaged ({error})") from error
         if at is not None:
-            _check_own(at, self._keys())
+            _check_own(at, self._keys(self._recall()))
         return at
 
-    def _keys(self) -> tuple[LogKey, ...]:
+    def _keys(self, known: Remembered | None = None) -> tuple[LogKey, ...]:
         """The log's keys, and what each signs; the last is the one whose turn it is.
 
         Raises `MerkleLogError` where none is known.
         """
         try:
-            first = self._key or self._key_in_folder()
+            remembered = None if known is None else Verifier.parse(known.key)
+            first = self._key or remembered or self._key_in_folder()
             return handed_over([LogKey(first)], self._rollovers())
         except (VerifyError, UnicodeDecodeError) as error:
             why = f"the log's keys don't follow from one another ({error})"

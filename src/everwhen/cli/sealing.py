@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
@@ -11,7 +12,7 @@ import typer
 
 from everwhen import Store
 from everwhen.bounded import MAX_TRUST_BYTES, read_file
-from everwhen.cli.exits import INTERRUPTED, NO, NO_INPUT, USAGE, Stop
+from everwhen.cli.exits import INTERRUPTED, NO, NO_INPUT, USAGE, Stop, say
 from everwhen.cli.opening import existing, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.outputs import check_output, written
@@ -27,10 +28,12 @@ from everwhen.cli.signing_keys import (
 from everwhen.cli.terminal import Output, counted, plain_value
 from everwhen.exchange.sources import STANDARD
 from everwhen.tilestores import ROLLOVERS
+from everwhen_verify.errors import MemoryFileError
 
 if TYPE_CHECKING:
     from everwhen.merkle import MerkleLog, Signed, Timestamp, TimestampAuthority
     from everwhen_verify.checkpoints import Checkpoint
+    from everwhen_verify.memory import Memory
     from everwhen_verify.notes import Signer
 
 _KEY_FILE: Final = "-signer"
@@ -46,6 +49,14 @@ LogOption: TypeAlias = Annotated[
     typer.Option("--log", metavar="FOLDER", help="The log's folder; STORE-log if not given."),
 ]
 
+MemoryOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--memory",
+        metavar="FOLDER",
+        help="Where what was verified is remembered; by default, in your XDG_STATE_HOME.",
+    ),
+]
 KnownKeyOption: TypeAlias = Annotated[
     str | None,
     typer.Option("--key", metavar="VKEY", help="The log's key, as you know it from elsewhere."),
@@ -304,6 +315,14 @@ def verify(
             help="Check the checkpoints' timestamps, too, by these certificates, in PEM.",
         ),
     ] = None,
+    memory: MemoryOption = None,
+    forget_remembered: Annotated[
+        bool,
+        typer.Option(
+            "--forget-remembered",
+            help="Forget what was verified before: the log was made anew on purpose.",
+        ),
+    ] = False,
     log: LogOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
@@ -314,7 +333,12 @@ def verify(
 
     Names the first fault, if there is one, and ends with exit code 1: which commit, what was
     expected, what was found. Who has the signing key can sign another history: that shows only
-    against a checkpoint that is kept elsewhere, see --remembered.
+    against a checkpoint that is kept elsewhere.
+
+    The newest one that was found sound here is kept for you, outside the store: whatever is
+    verified later has to go on from it, and without --key, to be by its key. Where the log lies
+    says which it is. Where it was made anew on purpose, --forget-remembered begins again. More
+    that were kept elsewhere are given by --remembered.
 
     Where the log was handed over to another key, by the file 'rollovers' in its folder, it says
     so: from then on the key that had it counts no more.
@@ -322,19 +346,25 @@ def verify(
     merkle, began = _merkle(), time.perf_counter()
     known = None if key is None else known_key(key, "--key")
     notes = [_bytes(path) for path in remembered or ()]
+    remembering, unable = memory_of(memory)
     with existing(store, branch=branch) as opened:
-        log_of = merkle.MerkleLog(opened, _tiles(store, opened, log), key=known)
+        log_of = merkle.MerkleLog(opened, _tiles(store, opened, log), key=known, memory=remembering)
+        if forget_remembered:
+            log_of.forget_remembered()
         report = log_of.verify(
             remembered=notes,
             since=None if since is None else _bytes(since),
             authorities=None if tsa_cert is None else _bytes(tsa_cert, "certificates"),
         )
-    out, fault = Output(json=json), report.fault
+    out, fault, held = Output(json=json), report.fault, report.remembered
     fields: dict[str, Any] = {
         "sound": report.is_sound,
         "commits": report.size,
         "verified": report.verified,
         "unsigned": report.unsigned,
+        "key_from": report.key_from,
+        "remembers_since": None if held is None else datetime.fromtimestamp(held.first, UTC),
+        "remembered_commits": None if held is None else held.checkpoint.size,
         "signed_by": list(report.signed_by),
         "handed_over": [
             {"size": one.size, "time": one.time, "key": one.new.vkey} for one in report.rollovers
@@ -350,17 +380,30 @@ def verify(
         for name in ("what", "index", "position", "commit_id", "expected", "found"):
             fields[name] = getattr(fault, name)
     if out.is_terminal:
-        _draw(out, fields, time.perf_counter() - began, trusted=key is not None)
+        _draw(out, fields, time.perf_counter() - began)
     elif out.json:
         out.line(fields)
     else:
         for name, value in fields.items():
             out.row(name, plain_value(value))
+    unable = unable or report.not_remembered
+    if unable is not None:
+        say(f"what was verified isn't remembered: {unable}; give --memory FOLDER")
     if fault is not None:
         raise typer.Exit(NO)
 
 
-def _draw(out: Output, fields: dict[str, Any], seconds: float, *, trusted: bool) -> None:
+def memory_of(folder: Path | None) -> tuple[Memory | None, str | None]:
+    """The memory in a folder, or this user's; or why there is none."""
+    from everwhen_verify.memory import Memory
+
+    try:
+        return Memory(folder), None
+    except MemoryFileError as error:
+        return None, str(error)
+
+
+def _draw(out: Output, fields: dict[str, Any], seconds: float) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -379,8 +422,12 @@ def _draw(out: Output, fields: dict[str, Any], seconds: float, *, trusted: bool)
             )
         for one in fields["handed_over"]:
             line.append(f"\n  handed over after {counted(one['size'], 'commit')} to {one['key']}")
-        if not trusted:
-            line.append("\n  the key is the folder's own word; give --key to be sure", "dim")
+        if fields["key_from"] == "log":
+            line.append("\n  the key is the folder's own word; give --key to be sure", "yellow")
+        if fields["remembers_since"] is not None:
+            key = ", as is the key" if fields["key_from"] == "remembered" else ""
+            since = f"{fields['remembers_since']:%F %T} UTC"
+            line.append(f"\n  remembered since {since}{key}", "dim")
         out.console.print(line)
         return
     out.console.print(Text.assemble(("✗ ", "bold red"), (fields["fault"], "bold")))
@@ -390,6 +437,10 @@ def _draw(out: Output, fields: dict[str, Any], seconds: float, *, trusted: bool)
     for name in ("what", "index", "position", "commit_id", "expected", "found"):
         if fields[name] is not None:
             table.add_row(f"  {name.replace('_', ' ')}", Text(str(fields[name])))
+    if fields["remembers_since"] is not None:
+        since = f"{fields['remembers_since']:%F %T} UTC"
+        held = f"{counted(fields['remembered_commits'], 'commit')}, of a log known since {since}"
+        table.add_row("  remembered", Text(f"{held}; made anew on purpose? --forget-remembered"))
     out.console.print(table)
 
 
