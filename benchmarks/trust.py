@@ -25,7 +25,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from everwhen import Commit, Event, Write, open_store
+from everwhen import Commit, Event, Query, Store, Write, open_store
 from everwhen.aio import open_store as open_async
 from everwhen.merkle import MerkleLog, TileFolder, save_signer
 from everwhen.merkle.aio import MerkleLog as AsyncMerkleLog
@@ -146,6 +146,7 @@ def history(folder: Path, commits: int, rounds: int) -> dict[str, float]:
         began = time.perf_counter()
         assert log.verify(since=note).is_sound
         found["verify what is new since (nothing), ms"] = (time.perf_counter() - began) * 1_000
+        found |= proven_reads(store, log, commits, rounds)
         policy = Policy.parse(f"log {SIGNER.verifier.vkey}\nquorum none\n".encode())
         made, checked, hashes = [], [], 0
         for position in range(1, commits, max(1, commits // 300)):
@@ -161,6 +162,29 @@ def history(folder: Path, commits: int, rounds: int) -> dict[str, float]:
         found["hashes in a proof, at most"] = hashes
         size = sum(path.stat().st_size for path in tiles.path.rglob("*") if path.is_file())
         found["log on disk, bytes a leaf"] = size / commits
+    return found
+
+
+def proven_reads(store: Store, log: MerkleLog, commits: int, rounds: int) -> dict[str, float]:
+    """The first one, which goes through the whole log, and the later ones beside ordinary reads."""
+    began = time.process_time()
+    log.proven()
+    found = {"first proven read, commits a second": commits / (time.process_time() - began)}
+    queries = {
+        "a stream": Query().stream("s-7"),
+        "its last ten": Query().stream("s-7").backwards().limit(10),
+        "a type": Query().types(Noted).up_to(commits // 10),
+        "everything": Query().up_to(commits // 10),
+    }
+    for name, query in queries.items():
+        taken: dict[bool, list[float]] = {False: [], True: []}
+        for proven in (False, True) * 2 * rounds:
+            began = time.process_time()
+            for _ in store.read_pages(query, proven=log if proven else None):
+                pass
+            taken[proven].append(time.process_time() - began)
+        ratio = min(taken[True]) / min(taken[False])
+        found[f"proven read of {name}, times an ordinary one"] = ratio
     return found
 
 

@@ -33,6 +33,7 @@
     │   └── AuditFallbackError      the audit log's fallback file can't be used, or was edited
     ├── MerkleLogError              the Merkle log can't do that, or not yet
     │   └── TamperedError           the store or its log isn't what was signed
+    │       └── UnprovenError       what was read can't be proven by what was signed
     ├── DecodeError                 a stored event doesn't fit the class declared for it
     │   └── SealedError             its personal data can't be opened
     ├── VaultError                  a vault, or its keys, can't be used
@@ -69,6 +70,7 @@ from uuid import UUID
 
 if TYPE_CHECKING:
     from everwhen.contract import ExpectedVersion, Outcome
+    from everwhen.faults import Fault
     from everwhen.merges import MergePlan
 
 
@@ -664,6 +666,17 @@ class TamperedError(MerkleLogError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.why,)
+
+
+class UnprovenError(TamperedError):
+    """What was read can't be proven by what was signed: ``fault`` is the first thing wrong."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        super().__init__(f"{fault.kind}: {fault.what}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.fault,)
 
 
 def _some(subjects: Sequence[str]) -> str:

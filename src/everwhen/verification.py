@@ -8,7 +8,7 @@ remembers from elsewhere.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -64,6 +64,13 @@ class LogReport(msgspec.Struct, frozen=True):
         return self.fault is None
 
 
+class Proven(NamedTuple):
+    """Up to which position reads are proven, and what was found on the way there."""
+
+    position: int
+    report: LogReport
+
+
 class _Mark(NamedTuple):
     """A size at which somebody has signed a root."""
 
@@ -81,7 +88,9 @@ class Verification:
 
     ``keys`` are the log's, the newest ones included, and what each of them signs. ``remembered``
     are notes of checkpoints kept elsewhere. With ``since``, one that was verified before, only
-    what came after it is computed again. ``size`` is how many commits have been looked at.
+    what came after it is computed again. ``taken`` is given all slices of signed commits that are
+    looked at, page by page: whether they are what was signed, only the report says. ``size`` is
+    how many commits have been looked at.
     """
 
     def __init__(
@@ -91,8 +100,11 @@ class Verification:
         *,
         remembered: Sequence[Signed] = (),
         since: Signed | None = None,
+        taken: Callable[[Sequence[StoredSlice]], None] | None = None,
     ) -> None:
         self._tiles = tiles
+        self._taken = taken
+        self._last_signed: int | None = None
         self._keys = tuple(keys)
         self._fault: Fault | None = None
         self._signed_by: tuple[str, ...] = ()
@@ -244,6 +256,7 @@ class Verification:
                 self._close_row(read)
                 self._fault = self._fault or damage
                 return False
+            self._hand_on(page.slices, before.size, ends)
             self._take(read, found, ends)
             self._cursor = page.cursor
             if page.end:
@@ -269,6 +282,18 @@ class Verification:
             f"after position {self._cursor:,} the store can't be read: {error}",
             position=self._cursor + 1,
         )
+
+    def _hand_on(self, slices: list[StoredSlice], before: int, ends: Sequence[int]) -> None:
+        """Give on those of signed commits; ``before`` commits ended before those of ``ends``."""
+        if self._taken is None:
+            return
+        if before < self.goal <= before + len(ends):
+            self._last_signed = ends[self.goal - before - 1]
+        last = self._last_signed
+        if last is not None:
+            slices = [stored for stored in slices if stored.position <= last]
+        if slices and self.goal:
+            self._taken(slices)
 
     def _take(self, read: Read, leaves: Sequence[bytes], ends: Sequence[int]) -> None:
         """Compare leaves with the tiles, and roots with those that were signed."""

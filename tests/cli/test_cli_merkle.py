@@ -240,6 +240,26 @@ def test_a_log_that_was_made_anew_is_known_once_the_old_one_is_forgotten(
     assert "remembered since" in shown(shell.terminal("verify", shop))
 
 
+def test_reads_are_proven(shell: Shell, sealed: tuple[Path, str]) -> None:
+    shop, key = sealed
+    assert shell("append", shop, "game-1", "Opened", "{}").code == 0
+    plain = shell("read", shop, "--stream", "game-1", "--up-to", 5)
+    proven = shell("read", shop, "--stream", "game-1", "--proven", "--key", key)
+    assert (proven.code, proven.out) == (0, plain.out)
+    assert "proven up to position 5, 4 commits signed by the key given" in proven.err
+    assert "by the key remembered" in shell("read", shop, "--proven").err
+    first = shell("read", shop, "--proven", "--memory", shop.with_name("new"), "--json")
+    assert len(first.records) == 5
+    assert "a key that is the folder's own word" in first.err
+    misused = shell("read", shop, "--key", key)
+    assert (misused.code, "--proven" in misused.err) == (2, True)
+    change(shop)
+    found = shell("read", shop, "--stream", "game-1", "--proven")
+    assert (found.code, found.out) == (1, "")
+    assert "back-dated" in found.err
+    assert shell("read", shop, "--stream", "game-1").code == 0
+
+
 def test_a_damaged_memory_is_said(shell: Shell, sealed: tuple[Path, str]) -> None:
     shop, _ = sealed
     assert shell("verify", shop).code == 0

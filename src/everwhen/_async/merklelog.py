@@ -8,28 +8,31 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from everwhen._async.seam import Background, Calls, Lock, wait_for_news
 from everwhen._async.store import Store, check_store
-from everwhen.contract import to_micros
+from everwhen.contract import StoredSlice, to_micros
 from everwhen.engine import EngineView
 from everwhen.errors import (
     CorruptStoreError,
+    DeclarationError,
     EverwhenError,
     MerkleLogError,
     StorageError,
     TamperedError,
+    UnprovenError,
 )
 from everwhen.faults import Fault, FaultKind
 from everwhen.growing import Cosigner, Read, Sealer, Signed, newest, signed
 from everwhen.news import News
+from everwhen.proven import ProvenIndex
 from everwhen.proving import consistency, inclusion
-from everwhen.tilestores import KEY, ROLLOVERS, TileFolder, TileStore
+from everwhen.tilestores import CHECKPOINT, KEY, ROLLOVERS, TileFolder, TileStore
 from everwhen.timestamps import Timestamp, TimestampAuthority, check, stamp
-from everwhen.verification import LogReport, Verification
+from everwhen.verification import LogReport, Proven, Verification
 from everwhen_verify.errors import VerifyError
 from everwhen_verify.memory import Memory, Remembered
 from everwhen_verify.notes import Kind, Note, Signer, Verifier
@@ -44,6 +47,7 @@ from everwhen_verify.rollover import (
 )
 
 T = TypeVar("T")
+Taken: TypeAlias = Callable[[Sequence[StoredSlice]], None]
 
 
 class MerkleLog:
@@ -84,6 +88,8 @@ class MerkleLog:
         self._memory = memory
         self._calls = Calls(self.tiles)
         self._one_sealing = Lock()
+        self._one_proving = Lock()
+        self._proven: ProvenIndex[LogReport] | None = None
         self._sealer = Sealer(self.tiles)
         self._news = News()
         self._is_over = False
@@ -281,36 +287,46 @@ class MerkleLog:
         log, and `everwhen_verify.errors.MemoryFileError` for a memory that is damaged: it is never
         taken for an empty one.
         """
-        known = await self._calls.run(self._recall)
-        verification = await self._calls.run(self._verification, list(remembered), since, known)
-        if isinstance(verification, LogReport):
-            return verification
-        rollovers = await self._calls.run(self._rollovers)
-        await self._verify(verification)
-        report = msgspec.structs.replace(
-            verification.report(),
-            rollovers=tuple(rollovers),
-            key_from=self._key_from(known),
-            remembered=known,
-        )
+        report = await self._verified(list(remembered), since)
         if authorities is not None and report.fault is None:
             found, fault = await self._calls.run(check, self.tiles, authorities)
             report = msgspec.structs.replace(report, fault=fault, timestamps=tuple(found))
         return await self._calls.finish(self._keep, report)
 
-    async def _verify(self, verification: Verification) -> None:
+    async def _verified(
+        self, remembered: list[bytes], since: bytes | None, taken: Taken | None = None
+    ) -> LogReport:
+        known = await self._calls.run(self._recall)
+        verification = await self._calls.run(self._verification, remembered, since, known, taken)
+        if isinstance(verification, LogReport):
+            return verification
+        rollovers = await self._calls.run(self._rollovers)
+        await self._run(verification, derived=taken is None)
+        return msgspec.structs.replace(
+            verification.report(),
+            rollovers=tuple(rollovers),
+            key_from=self._key_from(known),
+            remembered=known,
+        )
+
+    async def _run(self, verification: Verification, *, derived: bool) -> None:
         backend = self._store._backend
         try:
-            await backend.check_schema()
+            if derived:
+                await backend.check_schema()
             while await self._look(verification.go_on):
                 pass
-            if verification.is_sound:
+            if derived and verification.is_sound:
                 verification.judge(await backend.find_hidden(verification.after))
         except CorruptStoreError as error:
             verification.damaged(error)
 
     def _verification(
-        self, remembered: list[bytes], since: bytes | None, known: Remembered | None
+        self,
+        remembered: list[bytes],
+        since: bytes | None,
+        known: Remembered | None,
+        taken: Taken | None,
     ) -> Verification | LogReport:
         """The run that verifies; a report where what is remembered isn't of this log at all."""
         keys = self._keys(known)
@@ -332,7 +348,43 @@ class MerkleLog:
                 return LogReport(fault, 0, 0, 0, (), b"", key_from=key_from, remembered=known)
             notes.append(signed(note))
         notes += self._seen_elsewhere(keys)
-        return Verification(self.tiles, keys, remembered=notes, since=earlier)
+        return Verification(self.tiles, keys, remembered=notes, since=earlier, taken=taken)
+
+    # Proven reads
+
+    async def proven(self) -> Proven:
+        """Up to where reads with ``proven=`` this log go: to the newest signed commit.
+
+        What was signed since this was asked last is gone through: the first time, all of it. Raises
+        `UnprovenError` where the store isn't what was signed, or nothing is signed, and what
+        `verify` raises.
+        """
+        index = await self._index()
+        return Proven(index.position, index.report)
+
+    async def _index(self) -> ProvenIndex[LogReport]:
+        async with self._one_proving:
+            known = self._proven
+            note = await self._calls.run(self.tiles.read, CHECKPOINT)
+            if known is not None and note == known.report.checkpoint:
+                return known
+            self._proven = None  # one that is left half-way isn't used again
+            index: ProvenIndex[LogReport] = ProvenIndex() if known is None else known
+            since = None if known is None else known.report.checkpoint
+            report = await self._verified([], since, index.take)
+            report = await self._calls.finish(self._keep, report)
+            if report.fault is not None:
+                raise UnprovenError(report.fault)
+            index.confirm(report)
+            self._proven = index
+            return index
+
+    async def _index_for(self, store: Store) -> ProvenIndex[LogReport]:
+        if store is not self._store:
+            raise DeclarationError(
+                f"proven={self!r:.80} is the log of another store; give one made with this store"
+            )
+        return await self._index()
 
     # What is remembered
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -76,6 +76,11 @@ from everwhen.snapshot_keys import SnapshotKeys
 from everwhen.sql import SqlConnection
 from everwhen.valid_time import ValidOrder
 from everwhen.vault import Vault
+
+if TYPE_CHECKING:
+    from everwhen._async.merklelog import MerkleLog
+    from everwhen.engine import EngineView
+    from everwhen.proven import ProvenIndex, ProvenReading
 
 S = TypeVar("S")
 
@@ -150,6 +155,17 @@ def _check_vault(types: EventTypes, vault: Vault | Plaintext | None) -> None:
         )
     if vault is not None and not isinstance(vault, Vault | Plaintext):
         raise DeclarationError(f"vault={vault!r}: give a Vault, or PLAINTEXT")
+
+
+def _judge(reading: ProvenReading, ordinals: list[int], view: EngineView) -> None:
+    reading.judge(view.read, ordinals)
+
+
+def _checked_log(given: MerkleLog) -> MerkleLog:
+    """The log. Raises `DeclarationError` for anything else."""
+    if type(given).__name__ != "MerkleLog":
+        raise DeclarationError(f"proven={given!r:.80}: give the store's MerkleLog")
+    return given
 
 
 def check_store(given: object) -> Store:
@@ -278,22 +294,32 @@ class Store:
             raise BatchError(outcomes)
         return receipts
 
-    async def read(self, query: Query | str = EVERYTHING) -> AsyncIterator[RecordedEvent[Any]]:
+    async def read(
+        self, query: Query | str = EVERYTHING, *, proven: MerkleLog | None = None
+    ) -> AsyncIterator[RecordedEvent[Any]]:
         """The query's events, in order; a stream's name stands for all of that stream.
 
         The store is read page by page: memory stays flat, and no lock is held in between. What is
         committed while reading appears, in order, unless a bound excludes it.
+
+        ``proven`` is the store's Merkle log. Then the reading ends with the newest signed commit,
+        everything that it gives is what was signed, and nothing that matches was left out up to
+        there; else it raises `UnprovenError`, which names the first fault. The log is gone through
+        for it once, and later only what has come since.
         """
-        async for events in self.read_pages(query):
+        async for events in self.read_pages(query, proven=proven):
             for event in events:
                 yield event
 
     async def read_pages(
-        self, query: Query | str = EVERYTHING
+        self, query: Query | str = EVERYTHING, *, proven: MerkleLog | None = None
     ) -> AsyncIterator[list[RecordedEvent[Any]]]:
-        """The query's events as non-empty lists of a page each: for those who want speed."""
+        """The query's events as non-empty lists of a page each: for those who want speed.
+
+        ``proven`` as in `read`.
+        """
         left: int | None = None
-        async for page, asked, wanted in self._pages(query):
+        async for page, asked, wanted in self._pages(query, proven):
             events = events_of_page(page, asked, wanted, self._codec)
             if wanted.max_events is not None:
                 left = (wanted.max_events if left is None else left) - len(events)
@@ -303,60 +329,80 @@ class Store:
             if events:
                 yield events
 
-    async def fold(self, fold: Fold[S], query: Query | str = EVERYTHING) -> S:
+    async def fold(
+        self,
+        fold: Fold[S],
+        query: Query | str = EVERYTHING,
+        *,
+        proven: MerkleLog | None = None,
+    ) -> S:
         """The fold's state after the query's events; a stream's name stands for all of it.
 
         They are folded in the query's order. With ``as_of`` that is the order in which they
         occurred; of those that occurred at one time, the order in which they were recorded.
+        ``proven`` as in `read`.
         """
         if not isinstance(fold, Fold):
             raise DeclarationError(f"{fold!r} is no fold; give a Fold")
         if isinstance(query, Query) and query.occurred_until is not None:
-            state, _, _ = await self._folded_as_of(fold, query)
+            state, _, _ = await self._folded_as_of(fold, query, proven)
             return state
         state = fold.initial()
         if isinstance(query, Query) and query.max_events is not None:
-            async for events in self.read_pages(query):
+            async for events in self.read_pages(query, proven=proven):
                 state = fold._after(state, events)
             return state
-        async for page, asked, wanted in self._pages(query):
+        async for page, asked, wanted in self._pages(query, proven):
             state, _ = folded_page(page, asked, wanted, self._codec, fold, state)
         return state
 
-    async def _folded_as_of(self, fold: Fold[S], query: Query) -> tuple[S, ValidOrder, int]:
+    async def _folded_as_of(
+        self, fold: Fold[S], query: Query, proven: MerkleLog | None = None
+    ) -> tuple[S, ValidOrder, int]:
         """The state after events in the order in which they occurred; up to which position."""
-        query = await self._resolved(query)
-        head = (await self.head()).position
+        if proven is None:
+            query = await self._resolved(query)
+            head = (await self.head()).position
+        else:
+            index = await _checked_log(proven)._index_for(self)
+            query, head = index.bounded(query), index.position
         until = head if query.last_position is None else min(head, query.last_position)
         query = query.up_to(until)  # what comes in between the two readings is in neither
         order = ValidOrder(reverse=query.reverse)
         state = fold.initial()
-        async for events in self._events_for(fold, query):
+        async for events in self._events_for(fold, query, proven):
             order.add(events)
             if not order.has_late:
                 state = fold._after(state, events)
         if order.has_late:
             state = fold.initial()
-            async for events in self._events_for(fold, query):
+            async for events in self._events_for(fold, query, proven):
                 state = fold._after(state, order.merged(events))
         return state, order, until
 
     async def _events_for(
-        self, fold: Fold[Any], query: Query
+        self, fold: Fold[Any], query: Query, proven: MerkleLog | None
     ) -> AsyncIterator[list[RecordedEvent[Any]]]:
         if query.max_events is not None:
-            async for events in self.read_pages(query):
+            async for events in self.read_pages(query, proven=proven):
                 yield events
             return
-        async for page, asked, wanted in self._pages(query):
+        async for page, asked, wanted in self._pages(query, proven):
             yield events_of_page(page, asked, wanted, self._codec, typed=fold.needs_types)
 
-    async def _pages(self, query: Query | str) -> AsyncIterator[tuple[Page, Query, Query]]:
+    async def _pages(
+        self, query: Query | str, proven: MerkleLog | None = None
+    ) -> AsyncIterator[tuple[Page, Query, Query]]:
         """The backend's pages, each with the query it answers and the query that was meant."""
         wanted = query_of(query)
+        index = None if proven is None else await _checked_log(proven)._index_for(self)
         if wanted.max_events == 0:
             return
         size = min(wanted.max_events or PAGE_EVENTS, PAGE_EVENTS)
+        if index is not None:
+            async for page, asked in self._proven_pages(wanted, size, index):
+                yield page, asked, wanted
+            return
         page, asked, _ = await self._one_page(wanted, size)
         while True:
             yield page, asked, wanted
@@ -364,6 +410,21 @@ class Store:
                 return
             asked = next_page(asked, page)
             page = await self._backend.read(asked, size)
+
+    async def _proven_pages(
+        self, wanted: Query, size: int, index: ProvenIndex[Any]
+    ) -> AsyncIterator[tuple[Page, Query]]:
+        asked = index.bounded(stored_query(wanted, self._codec))
+        reading = index.reading(asked)
+        while True:
+            page = await self._backend.read(asked, size)
+            missing = reading.left_out(page)
+            if missing:
+                await self._backend.view(partial(_judge, reading, missing))
+            yield page, asked
+            if page.end:
+                return
+            asked = next_page(asked, page)
 
     async def _one_page(self, query: Query, size: int) -> tuple[Page, Query, Query]:
         """The first page of about so many events, with the query it answers and what was meant."""

@@ -9,28 +9,31 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from everwhen._sync.seam import Background, Calls, Lock, wait_for_news
 from everwhen._sync.store import Store, check_store
-from everwhen.contract import to_micros
+from everwhen.contract import StoredSlice, to_micros
 from everwhen.engine import EngineView
 from everwhen.errors import (
     CorruptStoreError,
+    DeclarationError,
     EverwhenError,
     MerkleLogError,
     StorageError,
     TamperedError,
+    UnprovenError,
 )
 from everwhen.faults import Fault, FaultKind
 from everwhen.growing import Cosigner, Read, Sealer, Signed, newest, signed
 from everwhen.news import News
+from everwhen.proven import ProvenIndex
 from everwhen.proving import consistency, inclusion
-from everwhen.tilestores import KEY, ROLLOVERS, TileFolder, TileStore
+from everwhen.tilestores import CHECKPOINT, KEY, ROLLOVERS, TileFolder, TileStore
 from everwhen.timestamps import Timestamp, TimestampAuthority, check, stamp
-from everwhen.verification import LogReport, Verification
+from everwhen.verification import LogReport, Proven, Verification
 from everwhen_verify.errors import VerifyError
 from everwhen_verify.memory import Memory, Remembered
 from everwhen_verify.notes import Kind, Note, Signer, Verifier
@@ -45,6 +48,7 @@ from everwhen_verify.rollover import (
 )
 
 T = TypeVar("T")
+Taken: TypeAlias = Callable[[Sequence[StoredSlice]], None]
 
 
 class MerkleLog:
@@ -85,6 +89,8 @@ class MerkleLog:
         self._memory = memory
         self._calls = Calls(self.tiles)
         self._one_sealing = Lock()
+        self._one_proving = Lock()
+        self._proven: ProvenIndex[LogReport] | None = None
         self._sealer = Sealer(self.tiles)
         self._news = News()
         self._is_over = False
@@ -282,36 +288,46 @@ class MerkleLog:
         log, and `everwhen_verify.errors.MemoryFileError` for a memory that is damaged: it is never
         taken for an empty one.
         """
-        known = self._calls.run(self._recall)
-        verification = self._calls.run(self._verification, list(remembered), since, known)
-        if isinstance(verification, LogReport):
-            return verification
-        rollovers = self._calls.run(self._rollovers)
-        self._verify(verification)
-        report = msgspec.structs.replace(
-            verification.report(),
-            rollovers=tuple(rollovers),
-            key_from=self._key_from(known),
-            remembered=known,
-        )
+        report = self._verified(list(remembered), since)
         if authorities is not None and report.fault is None:
             found, fault = self._calls.run(check, self.tiles, authorities)
             report = msgspec.structs.replace(report, fault=fault, timestamps=tuple(found))
         return self._calls.finish(self._keep, report)
 
-    def _verify(self, verification: Verification) -> None:
+    def _verified(
+        self, remembered: list[bytes], since: bytes | None, taken: Taken | None = None
+    ) -> LogReport:
+        known = self._calls.run(self._recall)
+        verification = self._calls.run(self._verification, remembered, since, known, taken)
+        if isinstance(verification, LogReport):
+            return verification
+        rollovers = self._calls.run(self._rollovers)
+        self._run(verification, derived=taken is None)
+        return msgspec.structs.replace(
+            verification.report(),
+            rollovers=tuple(rollovers),
+            key_from=self._key_from(known),
+            remembered=known,
+        )
+
+    def _run(self, verification: Verification, *, derived: bool) -> None:
         backend = self._store._backend
         try:
-            backend.check_schema()
+            if derived:
+                backend.check_schema()
             while self._look(verification.go_on):
                 pass
-            if verification.is_sound:
+            if derived and verification.is_sound:
                 verification.judge(backend.find_hidden(verification.after))
         except CorruptStoreError as error:
             verification.damaged(error)
 
     def _verification(
-        self, remembered: list[bytes], since: bytes | None, known: Remembered | None
+        self,
+        remembered: list[bytes],
+        since: bytes | None,
+        known: Remembered | None,
+        taken: Taken | None,
     ) -> Verification | LogReport:
         """The run that verifies; a report where what is remembered isn't of this log at all."""
         keys = self._keys(known)
@@ -333,7 +349,43 @@ class MerkleLog:
                 return LogReport(fault, 0, 0, 0, (), b"", key_from=key_from, remembered=known)
             notes.append(signed(note))
         notes += self._seen_elsewhere(keys)
-        return Verification(self.tiles, keys, remembered=notes, since=earlier)
+        return Verification(self.tiles, keys, remembered=notes, since=earlier, taken=taken)
+
+    # Proven reads
+
+    def proven(self) -> Proven:
+        """Up to where reads with ``proven=`` this log go: to the newest signed commit.
+
+        What was signed since this was asked last is gone through: the first time, all of it. Raises
+        `UnprovenError` where the store isn't what was signed, or nothing is signed, and what
+        `verify` raises.
+        """
+        index = self._index()
+        return Proven(index.position, index.report)
+
+    def _index(self) -> ProvenIndex[LogReport]:
+        with self._one_proving:
+            known = self._proven
+            note = self._calls.run(self.tiles.read, CHECKPOINT)
+            if known is not None and note == known.report.checkpoint:
+                return known
+            self._proven = None  # one that is left half-way isn't used again
+            index: ProvenIndex[LogReport] = ProvenIndex() if known is None else known
+            since = None if known is None else known.report.checkpoint
+            report = self._verified([], since, index.take)
+            report = self._calls.finish(self._keep, report)
+            if report.fault is not None:
+                raise UnprovenError(report.fault)
+            index.confirm(report)
+            self._proven = index
+            return index
+
+    def _index_for(self, store: Store) -> ProvenIndex[LogReport]:
+        if store is not self._store:
+            raise DeclarationError(
+                f"proven={self!r:.80} is the log of another store; give one made with this store"
+            )
+        return self._index()
 
     # What is remembered
 

@@ -9,7 +9,7 @@ import typer
 
 from everwhen import Query
 from everwhen.cli import completion
-from everwhen.cli.exits import INTERRUPTED
+from everwhen.cli.exits import INTERRUPTED, USAGE, Stop
 from everwhen.cli.here import given_moment
 from everwhen.cli.known import warn_of_unknown
 from everwhen.cli.opening import existing
@@ -27,6 +27,7 @@ from everwhen.cli.options import (
     TypeOption,
 )
 from everwhen.cli.own_code import event_types
+from everwhen.cli.sealing import KnownKeyOption, LogOption, MemoryOption, proving
 from everwhen.cli.terminal import Output
 from everwhen.cli.views import EventView, StreamView
 
@@ -66,6 +67,16 @@ def read(
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many.")
     ] = None,
+    proven: Annotated[
+        bool,
+        typer.Option(
+            "--proven",
+            help="Only what is signed, with proof that it is what was, and that it is all.",
+        ),
+    ] = False,
+    key: KnownKeyOption = None,
+    log: LogOption = None,
+    memory: MemoryOption = None,
     events: EventsOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
@@ -77,16 +88,13 @@ def read(
 
     A TIME is ISO 8601 (2013-05-01, '2013-05-01 14:00', 2013-05-01T12:00Z), or '2h ago',
     '3 days ago', yesterday, now. Without a zone it is local time.
+
+    With --proven the whole log is gone through first, as verify does: events up to the newest
+    signed commit are listed, and stderr says up to where; the first fault ends it with exit code 1.
     """
-    query = filtered(stream, category, type_, tag)
-    if from_version is not None:
-        query = query.from_version(from_version)
-    if to_version is not None:
-        query = query.to_version(to_version)
-    if after is not None:
-        query = query.after(after)
-    if up_to is not None:
-        query = query.up_to(up_to)
+    if not proven and (key, log, memory) != (None, None, None):
+        raise Stop("--key, --log and --memory are for --proven; give that as well", USAGE)
+    query = _bounded(filtered(stream, category, type_, tag), from_version, to_version, after, up_to)
     if as_at is not None:
         query = query.as_at(given_moment(as_at))
     if as_of is not None:
@@ -96,8 +104,25 @@ def read(
     if limit is not None:
         query = query.limit(limit)
     with existing(store, branch=branch, events=event_types(events)) as opened:
-        Output(json=json).list(opened.read(query), EventView())
+        signed = proving(store, opened, log, key, memory) if proven else None
+        Output(json=json).list(opened.read(query, proven=signed), EventView())
         warn_of_unknown(opened, streams=stream, categories=category, types=type_, tags=tag)
+
+
+def _bounded(
+    query: Query,
+    from_version: int | None,
+    to_version: int | None,
+    after: int | None,
+    up_to: int | None,
+) -> Query:
+    if from_version is not None:
+        query = query.from_version(from_version)
+    if to_version is not None:
+        query = query.to_version(to_version)
+    if after is not None:
+        query = query.after(after)
+    return query if up_to is None else query.up_to(up_to)
 
 
 def streams(

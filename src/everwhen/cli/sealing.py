@@ -386,11 +386,32 @@ def verify(
     else:
         for name, value in fields.items():
             out.row(name, plain_value(value))
-    unable = unable or report.not_remembered
-    if unable is not None:
-        say(f"what was verified isn't remembered: {unable}; give --memory FOLDER")
+    _say_not_remembered(unable or report.not_remembered)
     if fault is not None:
         raise typer.Exit(NO)
+
+
+def proving(
+    store: str, opened: Store, log: Path | None, key: str | None, memory: Path | None
+) -> MerkleLog:
+    """The log of a store that reads are proven by; stderr says up to where, and by whose key."""
+    merkle = _merkle()
+    known = None if key is None else known_key(key, "--key")
+    remembering, unable = memory_of(memory)
+    log_of: MerkleLog = merkle.MerkleLog(
+        opened, _tiles(store, opened, log), key=known, memory=remembering
+    )
+    until, report = log_of.proven()
+    words = {"given": "the key given", "remembered": "the key remembered"}
+    whose = words.get(report.key_from, "a key that is the folder's own word; give --key to be sure")
+    say(f"proven up to position {until:,}, {counted(report.size, 'commit')} signed by {whose}")
+    _say_not_remembered(unable or report.not_remembered)
+    return log_of
+
+
+def _say_not_remembered(why: str | None) -> None:
+    if why is not None:
+        say(f"what was verified isn't remembered: {why}; give --memory FOLDER")
 
 
 def memory_of(folder: Path | None) -> tuple[Memory | None, str | None]:

@@ -14,7 +14,7 @@ from everwhen.growing import Cosigner, Signed
 from everwhen.signing import load_signer, save_signer
 from everwhen.tilestores import MemoryTiles, TileFolder, TileStore
 from everwhen.timestamps import Timestamp, TimestampAuthority
-from everwhen.verification import LogReport
+from everwhen.verification import LogReport, Proven
 
 __all__ = [
     "Cosigner",
@@ -23,6 +23,7 @@ __all__ = [
     "LogReport",
     "MemoryTiles",
     "MerkleLog",
+    "Proven",
     "Signed",
     "TileFolder",
     "TileStore",
