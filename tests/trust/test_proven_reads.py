@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import shutil
 import sqlite3
@@ -27,7 +28,9 @@ from everwhen import (
     Write,
     open_store,
 )
+from everwhen.aio import open_store as open_async
 from everwhen.merkle import FaultKind, MemoryTiles, MerkleLog, TileFolder
+from everwhen.merkle.aio import MerkleLog as AsyncMerkleLog
 from everwhen.testing import ManualClock
 from everwhen_verify.memory import Memory
 from everwhen_verify.notes import Signer
@@ -49,8 +52,12 @@ counted = Fold("counted", lambda: 0)
 
 
 @counted.on(Bet)
+def _bets(state: int, _: Bet) -> int:
+    return state + 1
+
+
 @counted.on(Won)
-def _one_more(state: int, _: Any) -> int:
+def _wins(state: int, _: Won) -> int:
     return state + 1
 
 
@@ -307,3 +314,21 @@ def test_proven_reads_are_remembered(victim: Path, tmp_path: Path) -> None:
             with pytest.raises(UnprovenError) as caught:
                 list(store.read("game-1", proven=again))
             assert caught.value.fault.kind is FaultKind.SET_BACK
+
+
+def test_in_asyncio(original: Path) -> None:
+    async def positions() -> tuple[int, list[int]]:
+        async with await open_async(original, events=[Bet, Won], read_only=True) as store:
+            log = AsyncMerkleLog(store, TileFolder.beside(original), key=SIGNER.verifier)
+            asked = (store.read("game-2", proven=log), store.read(Query().tags("a"), proven=log))
+            found = [[event.position async for event in events] for events in asked]
+            return (await log.proven()).position, [*found[0], *found[1]]
+
+    until, found = asyncio.run(positions())
+    with open_store(original, events=[Bet, Won], read_only=True) as store:
+        wanted = [
+            event.position
+            for query in (Query().stream("game-2"), Query().tags("a"))
+            for event in store.read(query.up_to(until))
+        ]
+    assert found == wanted
