@@ -18,7 +18,7 @@ from threading import Thread
 
 import pytest
 from tests.cli.everwhen_shell import Outcome, Shell, in_terminal
-from tests.trust.attacks import sign_as_retired
+from tests.trust.attacks import sign_as_retired, tidy
 from tests.trust.timestamping import serving
 
 from everwhen.witness import WitnessServer, WitnessService
@@ -185,6 +185,7 @@ def test_a_remembered_checkpoint_is_kept_to(shell: Shell, sealed: tuple[Path, st
     with sqlite3.connect(shop) as connection:
         connection.execute("DELETE FROM slices WHERE position = 6")
     connection.close()
+    tidy(shop)
     new = ("--memory", shop.with_name("new"))
     assert shell("verify", shop, *new).code == 0, "set back together, it shows nowhere here"
     for given in (("--remembered", later, *new), ()):

@@ -72,6 +72,11 @@ def verified(store: Store) -> LogReport:
     return log_of(store).verify()
 
 
+@pytest.mark.attack(
+    "rows or marks that queries find events by are deleted, moved or added, or an index leads elsewhere",
+    about="history",
+    answer="check and verify compute them again from the commits",
+)
 @pytest.mark.parametrize("when", ["before", "while open"])
 @pytest.mark.parametrize("statements", HIDINGS.values(), ids=HIDINGS)
 def test_what_hides_events_is_found(victim: Path, statements: Sequence[str], when: str) -> None:
@@ -111,6 +116,11 @@ def test_a_stream_is_hidden_where_its_index_leads_to_another_row(victim: Path) -
         assert sum(event.stream == "s-3" for event in store.read()) == 39
 
 
+@pytest.mark.attack(
+    "a trigger, view, unique index or another table is put into the file",
+    about="history",
+    answer="the schema is compared: such a store isn't opened",
+)
 @pytest.mark.parametrize("read_only", [True, False])
 @pytest.mark.parametrize("statements", SCHEMAS.values(), ids=SCHEMAS)
 def test_another_schema_is_not_opened(
@@ -121,6 +131,11 @@ def test_another_schema_is_not_opened(
         open_store(victim, read_only=read_only, events=[Noted])
 
 
+@pytest.mark.attack(
+    "the schema is changed while the store is open",
+    about="history",
+    answer="appends, sealing and proving are refused",
+)
 @pytest.mark.parametrize("statements", SCHEMAS.values(), ids=SCHEMAS)
 def test_nothing_is_written_or_signed_on_top_of_another_schema(
     victim: Path, statements: Sequence[str]
@@ -172,6 +187,11 @@ def test_tables_of_ones_own_beside_the_store_are_left_alone(victim: Path) -> Non
         assert verified(store).is_sound
 
 
+@pytest.mark.attack(
+    "rows, names or tables are made unreadable",
+    about="history",
+    answer="verify names the position",
+)
 @pytest.mark.parametrize(
     ("statement", "what", "position"),
     [

@@ -98,6 +98,12 @@ def test_who_looks_twice_sees_it_grow(path: Path, memory: Memory) -> None:
     assert look(path, memory, SIGNER).key_from == "given"
 
 
+@pytest.mark.attack(
+    "the log alone is set back",
+    about="history",
+    answer="the store has what a remembered checkpoint is over",
+    needs="a reader's memory, or a kept checkpoint",
+)
 @pytest.mark.parametrize("key", [None, SIGNER], ids=["remembered key", "given key"])
 @pytest.mark.parametrize(
     ("store", "log", "kind"),
@@ -132,6 +138,12 @@ def test_a_log_that_was_set_back_may_be_sealed_again(path: Path, memory: Memory)
     assert look(path, memory).is_sound
 
 
+@pytest.mark.attack(
+    "history that was looked at is rewritten and signed with the key",
+    about="history",
+    answer="a remembered checkpoint isn't of it",
+    needs="a reader's memory, or a kept checkpoint",
+)
 def test_a_history_rewritten_with_the_key(path: Path, memory: Memory) -> None:
     assert look(path, memory).is_sound
     connection = sql(path)
@@ -144,6 +156,12 @@ def test_a_history_rewritten_with_the_key(path: Path, memory: Memory) -> None:
     assert found(path, memory) is FaultKind.REWRITTEN
 
 
+@pytest.mark.attack(
+    "two histories are shown at two places",
+    about="history",
+    answer="the second isn't the one that is remembered",
+    needs="one reader's memory",
+)
 def test_a_fork_shown_at_another_place(path: Path, memory: Memory) -> None:
     """An older copy is no fork; one that was signed on differently is."""
     copy = kept(path, "copy.db")
@@ -163,6 +181,12 @@ def test_a_fork_shown_at_another_place(path: Path, memory: Memory) -> None:
     assert look(path, memory).is_sound
 
 
+@pytest.mark.attack(
+    "a later start is named to skip what was rewritten",
+    about="history",
+    answer="verification begins at the oldest that is remembered",
+    needs="a reader's memory",
+)
 def test_since_does_not_leave_out_what_is_remembered(path: Path, memory: Memory) -> None:
     assert look(path, memory).is_sound
     connection = sql(path)
@@ -183,6 +207,12 @@ def test_since_does_not_leave_out_what_is_remembered(path: Path, memory: Memory)
         assert not log.verify(since=forged, remembered=[old.note.encode()]).is_sound
 
 
+@pytest.mark.attack(
+    "the log is replaced by another key's",
+    about="signatures",
+    answer="the remembered key hasn't signed it",
+    needs="a reader's memory, or the key",
+)
 @pytest.mark.parametrize("key", [None, NEXT], ids=["the log's word", "given key"])
 def test_a_log_replaced_by_another_keys(path: Path, memory: Memory, key: Signer | None) -> None:
     assert look(path, memory).is_sound
@@ -191,6 +221,12 @@ def test_a_log_replaced_by_another_keys(path: Path, memory: Memory, key: Signer 
     assert found(path, memory, key) is FaultKind.FOREIGN
 
 
+@pytest.mark.attack(
+    "the log is taken away",
+    about="history",
+    answer="a checkpoint of it is remembered",
+    needs="a reader's memory",
+)
 def test_a_log_taken_away(path: Path, memory: Memory) -> None:
     assert look(path, memory).is_sound
     shutil.rmtree(f"{path}-log")

@@ -95,6 +95,11 @@ DAMAGE = {
 }
 
 
+@pytest.mark.attack(
+    "a reader's memory is damaged, or others may change it",
+    about="inputs",
+    answer="it is never taken for an empty one, nor believed",
+)
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=list(DAMAGE))
 def test_a_damaged_file_is_no_missing_one(log: Log, memory: Memory, damage: object) -> None:
     memory.keep(PLACE, note(log, 9), log.signer.verifier, 1)
@@ -113,6 +118,9 @@ def test_a_damaged_file_is_no_missing_one(log: Log, memory: Memory, damage: obje
     assert memory.keep(PLACE, note(log, 9), log.signer.verifier, 3).first == 3
 
 
+@pytest.mark.attack(
+    "a reader's memory is damaged, or others may change it",
+)
 def test_what_others_may_change_is_not_believed(log: Log, memory: Memory) -> None:
     memory.keep(PLACE, note(log, 9), log.signer.verifier, 1)
     path = memory.path_of(PLACE)
