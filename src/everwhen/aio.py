@@ -43,6 +43,7 @@ from everwhen.contract import (
     NO_STREAM,
     Capabilities,
     Checkpoint,
+    CheckProgress,
     Condition,
     Expected,
     ExpectedVersion,
@@ -50,6 +51,7 @@ from everwhen.contract import (
     Problem,
     Receipt,
     Snapshot,
+    SnapshotInfo,
     StreamInfo,
 )
 from everwhen.decisions import Decisions, RecordedCommand, StateOf, command_of
@@ -215,6 +217,7 @@ __all__ = [
     "Capabilities",
     "Cause",
     "Change",
+    "CheckProgress",
     "Checkpoint",
     "Clock",
     "CodecStep",
@@ -323,6 +326,7 @@ __all__ = [
     "Since",
     "Snapshot",
     "SnapshotError",
+    "SnapshotInfo",
     "SnapshotStrategy",
     "SqlConnection",
     "SqlCursor",

@@ -25,6 +25,7 @@ from everwhen.contract import (
     Page,
     Receipt,
     Snapshot,
+    SnapshotInfo,
     StoredSlice,
     StreamInfo,
     from_micros,
@@ -441,6 +442,22 @@ def deleted(subject: str, positions: Sequence[int] | None, fork: int) -> list[Sn
     """Those that say that the parent's, at these positions or all, are none of the branch's."""
     gone = [EVERY] if positions is None else [p for p in positions if 0 <= p <= fork]
     return [Snapshot(subject, position, DELETED, 0, b"") for position in gone if fork]
+
+
+def listed(
+    mine: Sequence[SnapshotInfo], theirs: Sequence[SnapshotInfo], limit: int, fork: int
+) -> tuple[list[SnapshotInfo], tuple[str, int] | None]:
+    """A branch's snapshots, out of the next so many own and the parent's; and how far that goes.
+
+    It goes to a subject and position, or to the end. Those of the parent's that are deleted on the
+    branch may be among them.
+    """
+    full = [part[-1] for part in (mine, theirs) if len(part) == limit]
+    end = min(((info.subject, info.position) for info in full), default=None)
+    both = {(i.subject, i.position): i for i in theirs if i.position <= fork}
+    both |= {(i.subject, i.position): i for i in mine}
+    found = [both[at] for at in sorted(both) if end is None or at <= end]
+    return [info for info in found if info.fold != DELETED], end
 
 
 def merged(

@@ -212,6 +212,15 @@ class Snapshot(msgspec.Struct, frozen=True):
     state: bytes
 
 
+class SnapshotInfo(msgspec.Struct, frozen=True):
+    """A snapshot without its state."""
+
+    subject: str
+    position: int
+    fold: str
+    fold_version: int
+
+
 class Capabilities(msgspec.Struct, frozen=True):
     """What a backend does beyond the contract, or differently; declared, never guessed."""
 
@@ -224,10 +233,25 @@ class Capabilities(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """A fault that ``check()`` found: where it is, and what is wrong there."""
+    """A fault that ``check()`` found: where it is, and what is wrong there.
+
+    One that is not ``is_fault`` says what ``check(deep=True)`` could not compare, and why.
+    """
 
     where: str
     what: str
+    is_fault: bool = True
+
+
+class CheckProgress(msgspec.Struct, frozen=True):
+    """How far ``check(deep=True)`` has come with one stage: ``done`` of ``total``.
+
+    Events and rows are counted in positions of the store; of snapshots, nobody knows the total.
+    """
+
+    stage: str
+    done: int
+    total: int | None
 
 
 def category_of(stream: str) -> str:

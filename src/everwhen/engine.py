@@ -21,6 +21,7 @@ from everwhen.contract import (
     Page,
     Problem,
     Snapshot,
+    SnapshotInfo,
     StoredSlice,
     StreamInfo,
 )
@@ -32,8 +33,8 @@ from everwhen.sql import SqlConnection
 T = TypeVar("T")
 
 
-class EngineView(Protocol):
-    """A consistent look at checkpoints and, by SQL, read models."""
+class SqlView(Protocol):
+    """What SQL statements are run on."""
 
     def execute(
         self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
@@ -44,6 +45,26 @@ class EngineView(Protocol):
         can't be run.
         """
         ...
+
+    def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of one statement, one after the other: there may be any number of them."""
+        ...
+
+
+class Scratch(SqlView, Protocol):
+    """An empty database of its own, gone when it is closed. It holds as much as a disk does."""
+
+    def interrupt(self) -> None:
+        """End the statement that another thread is running there."""
+        ...
+
+    def close(self) -> None:
+        """Delete it."""
+        ...
+
+
+class EngineView(SqlView, Protocol):
+    """A consistent look at checkpoints and, by SQL, read models."""
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         """The checkpoint of that name."""
@@ -161,6 +182,10 @@ class Engine(Blocking, Protocol):
         """A subject's snapshots, newest first, at or before the position ``up_to``."""
         ...
 
+    def snapshots_after(self, subject: str, position: int, limit: int) -> list[SnapshotInfo]:
+        """All snapshots by subject and position, from behind these on; an empty list at the end."""
+        ...
+
     def transaction(self) -> AbstractContextManager[EngineTransaction]:
         """Commits when left normally, rolls back on an exception. Hold ``lock``."""
         ...
@@ -197,6 +222,10 @@ class Engine(Blocking, Protocol):
 
     def sql(self) -> SqlConnection:
         """A connection of its own that only reads. Raises `UnsupportedError` without SQL."""
+        ...
+
+    def scratch(self) -> Scratch:
+        """An empty database beside the store's. Raises `UnsupportedError` without SQL."""
         ...
 
     def backup(self, task: BackupTask, told: Told) -> BackupReport:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
@@ -29,7 +29,7 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 import msgspec
 
 from everwhen.contract import Checkpoint, from_micros
-from everwhen.engine import EngineTransaction, EngineView
+from everwhen.engine import EngineTransaction, SqlView
 from everwhen.errors import DeclarationError, StatementError, StorageError
 from everwhen.failures import read_back
 from everwhen.fingerprints import fingerprint
@@ -49,6 +49,12 @@ _BRACED: Final = re.compile(r"\{(\w+)\}")
 _TABLE: Final = re.compile(r"[a-z][a-z0-9_]*\Z")
 RECORDS: Final = "projection/"
 """What the names of checkpoints of projections' builds begin with."""
+
+REACTIONS: Final = "reaction/"
+"""The same for reactions."""
+
+PARKED: Final = "parked/"
+"""The same for the events that either has parked."""
 
 _RECORD: Final = re.compile(
     r"(?P<kind>projection|reaction)/(?P<name>[^@]+)@(?P<version>\d+)\.(?P<number>\d+)\Z"
@@ -152,8 +158,8 @@ class Tables:
 
     __slots__ = ("_physical", "_view")
 
-    def __init__(self, view: EngineView, physical: Callable[[str], str]) -> None:
-        self._view: EngineView | None = view
+    def __init__(self, view: SqlView, physical: Callable[[str], str]) -> None:
+        self._view: SqlView | None = view
         self._physical = physical
 
     def execute(
@@ -249,6 +255,11 @@ class TableProjection:
         return function
 
     @property
+    def event_classes(self) -> Collection[type[Any]]:
+        """The classes of events that functions are declared for."""
+        return self._by_class.keys()
+
+    @property
     def code(self) -> str:
         """The fingerprint of its functions."""
         named = [(f"{cls.__module__}.{cls.__qualname__}", f) for cls, f in self._by_class.items()]
@@ -287,7 +298,7 @@ class Build(msgspec.Struct, frozen=True):
     @property
     def parked(self) -> str:
         """What the names of the checkpoints of its parked events begin with."""
-        return f"parked/{self.record}/"
+        return f"{PARKED}{self.record}/"
 
     def table(self, name: str) -> str:
         """The name of the table itself, behind the view."""
@@ -583,7 +594,12 @@ def switch(transaction: EngineTransaction, build: Build, tables: Iterable[str]) 
     """
     for table in tables:
         transaction.execute(f'DROP VIEW IF EXISTS "{table}"')
-        transaction.execute(f'CREATE VIEW "{table}" AS SELECT * FROM {build.table(table)}')
+        transaction.execute(view_sql(build, table))
+
+
+def view_sql(build: Build, table: str) -> str:
+    """The statement that makes the view which readers see a table by."""
+    return f'CREATE VIEW "{table}" AS SELECT * FROM {build.table(table)}'
 
 
 def retire(

@@ -341,7 +341,11 @@ def _unsealed(snapshot: Snapshot) -> _Sealed | None:
 
 
 class OutdatedSnapshotError(SnapshotError):
-    """A snapshot of an older format, a state of another shape, or another's key: no damage."""
+    """A snapshot of an older format, or a state of another shape: no damage."""
+
+
+class ForeignSnapshotError(OutdatedSnapshotError):
+    """A snapshot that none of one's own keys has authenticated: another's, or forged."""
 
 
 def is_first_refusal(fold: Fold[Any]) -> bool:
@@ -419,9 +423,22 @@ def _check_authentic(
             "it was altered or damaged, or taken where other event types were declared: its "
             "digest doesn't fit"
         )
-    raise OutdatedSnapshotError(
+    raise ForeignSnapshotError(
         "it was taken by another user, on another machine, or where the store lay before"
     )
+
+
+def unsealed(fold: Fold[S], snapshot: Snapshot) -> tuple[S, Place]:
+    """The state and its place, to be compared and never to be used: `opened` says what counts.
+
+    Raises `SnapshotError` where it can't be read.
+    """
+    try:
+        content = _decode_content(_decode_sealed(snapshot.state).content)
+        state = decoded(Encoded(bytes(content.state), content.zoned), fold.state_type)
+    except UNFIT as error:
+        raise SnapshotError(f"it can't be read: {error}") from error
+    return state, Place(snapshot.position, content.version, content.recorded_at, content.commit_id)
 
 
 def _digest(

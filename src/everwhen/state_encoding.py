@@ -217,6 +217,20 @@ def _names_of(value: Any) -> Sequence[str]:
 
 def _difference(state: Any, back: Any) -> str | None:
     """Where two values differ, be it only in a type, a zone or an order; None if nowhere."""
+    found = _first_difference(state, back)
+    return None if found is None else f"{text_of(found[0]) or 'it'}{found[1]}"
+
+
+def differing_part(one: Any, other: Any) -> Path | None:
+    """The path to the first part in which two states differ, as exactly; None if in nothing.
+
+    Raises one of `UNFIT` for what can't be compared.
+    """
+    found = _first_difference(one, other)
+    return None if found is None else found[0]
+
+
+def _first_difference(state: Any, back: Any) -> tuple[Path, str] | None:
     waiting: list[tuple[Any, Any, Any]] = [(None, state, back)]
     while waiting:
         way, one, other = waiting.pop()
@@ -226,7 +240,7 @@ def _difference(state: Any, back: Any) -> str | None:
             while way is not None:
                 way, key = way
                 path.insert(0, key)
-            return f"{text_of(tuple(path)) or 'it'}{found}"
+            return tuple(path), found
         for key, part, its in found:
             cls = part.__class__
             if cls not in _SIMPLE or cls is not its.__class__ or part != its:

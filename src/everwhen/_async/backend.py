@@ -17,10 +17,11 @@ from everwhen.contract import (
     Page,
     Problem,
     Snapshot,
+    SnapshotInfo,
     StoredSlice,
     StreamInfo,
 )
-from everwhen.engine import EngineTransaction, EngineView, Inline
+from everwhen.engine import EngineTransaction, EngineView, Inline, Scratch
 from everwhen.query import Query
 from everwhen.sql import SqlConnection
 
@@ -128,6 +129,10 @@ class Backend(Protocol):
         """A subject's snapshots, newest first, at or before the position ``up_to``."""
         ...
 
+    async def snapshots_after(self, subject: str, position: int, limit: int) -> list[SnapshotInfo]:
+        """All snapshots by subject and position, from behind these on; an empty list at the end."""
+        ...
+
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Commits when left normally, rolls back on an exception."""
         ...
@@ -182,6 +187,13 @@ class Backend(Protocol):
 
     def sql(self) -> SqlConnection:
         """A connection of its own that only reads, to be closed by the caller.
+
+        Raises `UnsupportedError` where the backend has no SQL.
+        """
+        ...
+
+    def scratch(self) -> Scratch:
+        """An empty database of the same kind, which is gone when it is closed.
 
         Raises `UnsupportedError` where the backend has no SQL.
         """
@@ -269,6 +281,9 @@ class BackendWrapper(Backend):
     async def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
         return await self._inner.snapshots(subject, up_to, limit)
 
+    async def snapshots_after(self, subject: str, position: int, limit: int) -> list[SnapshotInfo]:
+        return await self._inner.snapshots_after(subject, position, limit)
+
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         return self._inner.transaction()
 
@@ -301,6 +316,9 @@ class BackendWrapper(Backend):
 
     def sql(self) -> SqlConnection:
         return self._inner.sql()
+
+    def scratch(self) -> Scratch:
+        return self._inner.scratch()
 
     async def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
         return await self._inner.backup(task, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -24,6 +24,7 @@ from everwhen.branching import (
     branches_in,
     deleted,
     joined,
+    listed,
     merged,
     outcome_of,
     own_commit,
@@ -44,12 +45,13 @@ from everwhen.contract import (
     Problem,
     Receipt,
     Snapshot,
+    SnapshotInfo,
     StoredSlice,
     StreamInfo,
     from_micros,
     holds,
 )
-from everwhen.engine import EngineTransaction, EngineView, Inline
+from everwhen.engine import EngineTransaction, EngineView, Inline, Scratch
 from everwhen.errors import (
     CommitIdError,
     ConflictError,
@@ -453,6 +455,20 @@ class BranchBackend(Backend):
                 return found[:limit]
             count *= 2
 
+    async def snapshots_after(self, subject: str, position: int, limit: int) -> list[SnapshotInfo]:
+        own = await self._own.existing()
+        while True:
+            mine: list[SnapshotInfo] = []
+            theirs: list[SnapshotInfo] = []
+            if own is not None:
+                mine = await own.snapshots_after(subject, position, limit)
+            if self.fork.position:
+                theirs = await self._parent.snapshots_after(subject, position, limit)
+            found, end = listed(mine, theirs, limit, self.fork.position)
+            if found or end is None:
+                return found
+            subject, position = end
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         own = await self._own.made()
@@ -500,6 +516,9 @@ class BranchBackend(Backend):
             "a branch's events are in two files, and no SQL sees them together; ask the store it "
             "was made from, or export the branch"
         )
+
+    def scratch(self) -> Scratch:
+        return self._parent.scratch()
 
     async def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
         del progress
@@ -582,6 +601,9 @@ class _View(EngineView):
     ) -> list[tuple[Any, ...]]:
         return self._view.execute(sql, parameters)
 
+    def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        return self._view.rows(sql)
+
     def checkpoint(self, name: str) -> Checkpoint | None:
         return self._view.checkpoint(name)
 
@@ -603,6 +625,9 @@ class _Unwritten(_View):
         raise StatementError(
             f"the branch has no read models yet; let a runner make them first: {sql}"
         )
+
+    def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        return iter(self.execute(sql))
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         del name

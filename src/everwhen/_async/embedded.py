@@ -30,10 +30,18 @@ from everwhen.contract import (
     Page,
     Problem,
     Snapshot,
+    SnapshotInfo,
     StoredSlice,
     StreamInfo,
 )
-from everwhen.engine import WATCHED_SECONDS, Engine, EngineTransaction, EngineView, Inline
+from everwhen.engine import (
+    WATCHED_SECONDS,
+    Engine,
+    EngineTransaction,
+    EngineView,
+    Inline,
+    Scratch,
+)
 from everwhen.errors import BusyError, StoreClosedError, UnsupportedError
 from everwhen.query import Query
 from everwhen.sql import SqlConnection
@@ -115,6 +123,9 @@ class EmbeddedBackend(Backend):
     async def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
         return await self._calls.run(self._engine.snapshots, subject, up_to, limit)
 
+    async def snapshots_after(self, subject: str, position: int, limit: int) -> list[SnapshotInfo]:
+        return await self._calls.run(self._engine.snapshots_after, subject, position, limit)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[EmbeddedTransaction]:
         self._refuse_within_transaction("another transaction")
@@ -195,6 +206,9 @@ class EmbeddedBackend(Backend):
 
     def sql(self) -> SqlConnection:
         return self._engine.sql()
+
+    def scratch(self) -> Scratch:
+        return self._engine.scratch()
 
     async def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
         return await telling(partial(self._engine.backup, task), progress)

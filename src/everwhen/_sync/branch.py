@@ -25,6 +25,7 @@ from everwhen.branching import (
     branches_in,
     deleted,
     joined,
+    listed,
     merged,
     outcome_of,
     own_commit,
@@ -45,12 +46,13 @@ from everwhen.contract import (
     Problem,
     Receipt,
     Snapshot,
+    SnapshotInfo,
     StoredSlice,
     StreamInfo,
     from_micros,
     holds,
 )
-from everwhen.engine import EngineTransaction, EngineView, Inline
+from everwhen.engine import EngineTransaction, EngineView, Inline, Scratch
 from everwhen.errors import (
     CommitIdError,
     ConflictError,
@@ -450,6 +452,20 @@ class BranchBackend(Backend):
                 return found[:limit]
             count *= 2
 
+    def snapshots_after(self, subject: str, position: int, limit: int) -> list[SnapshotInfo]:
+        own = self._own.existing()
+        while True:
+            mine: list[SnapshotInfo] = []
+            theirs: list[SnapshotInfo] = []
+            if own is not None:
+                mine = own.snapshots_after(subject, position, limit)
+            if self.fork.position:
+                theirs = self._parent.snapshots_after(subject, position, limit)
+            found, end = listed(mine, theirs, limit, self.fork.position)
+            if found or end is None:
+                return found
+            subject, position = end
+
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         own = self._own.made()
@@ -497,6 +513,9 @@ class BranchBackend(Backend):
             "a branch's events are in two files, and no SQL sees them together; ask the store it "
             "was made from, or export the branch"
         )
+
+    def scratch(self) -> Scratch:
+        return self._parent.scratch()
 
     def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
         del progress
@@ -579,6 +598,9 @@ class _View(EngineView):
     ) -> list[tuple[Any, ...]]:
         return self._view.execute(sql, parameters)
 
+    def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        return self._view.rows(sql)
+
     def checkpoint(self, name: str) -> Checkpoint | None:
         return self._view.checkpoint(name)
 
@@ -600,6 +622,9 @@ class _Unwritten(_View):
         raise StatementError(
             f"the branch has no read models yet; let a runner make them first: {sql}"
         )
+
+    def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        return iter(self.execute(sql))
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         del name

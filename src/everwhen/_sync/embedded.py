@@ -31,10 +31,18 @@ from everwhen.contract import (
     Page,
     Problem,
     Snapshot,
+    SnapshotInfo,
     StoredSlice,
     StreamInfo,
 )
-from everwhen.engine import WATCHED_SECONDS, Engine, EngineTransaction, EngineView, Inline
+from everwhen.engine import (
+    WATCHED_SECONDS,
+    Engine,
+    EngineTransaction,
+    EngineView,
+    Inline,
+    Scratch,
+)
 from everwhen.errors import BusyError, StoreClosedError, UnsupportedError
 from everwhen.query import Query
 from everwhen.sql import SqlConnection
@@ -116,6 +124,9 @@ class EmbeddedBackend(Backend):
     def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
         return self._calls.run(self._engine.snapshots, subject, up_to, limit)
 
+    def snapshots_after(self, subject: str, position: int, limit: int) -> list[SnapshotInfo]:
+        return self._calls.run(self._engine.snapshots_after, subject, position, limit)
+
     @contextmanager
     def transaction(self) -> Iterator[EmbeddedTransaction]:
         self._refuse_within_transaction("another transaction")
@@ -194,6 +205,9 @@ class EmbeddedBackend(Backend):
 
     def sql(self) -> SqlConnection:
         return self._engine.sql()
+
+    def scratch(self) -> Scratch:
+        return self._engine.scratch()
 
     def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
         return telling(partial(self._engine.backup, task), progress)

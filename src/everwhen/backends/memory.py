@@ -23,13 +23,14 @@ from everwhen.contract import (
     Problem,
     Receipt,
     Snapshot,
+    SnapshotInfo,
     StoredSlice,
     StreamInfo,
     category_of,
     from_micros,
     holds,
 )
-from everwhen.engine import EngineTransaction, Inline
+from everwhen.engine import EngineTransaction, Inline, Scratch
 from everwhen.errors import ConflictError, StoreClosedError, UnsupportedError
 from everwhen.forking import register
 from everwhen.judging import (
@@ -278,6 +279,15 @@ class MemoryEngine:
         ]
         return sorted(found, key=_position, reverse=True)[:limit]
 
+    def snapshots_after(self, subject: str, position: int, limit: int) -> list[SnapshotInfo]:
+        self._check_open()
+        known = self._log.kept[1]
+        found = (known[key] for key in sorted(known) if key > (subject, position))
+        return [
+            SnapshotInfo(s.subject, s.position, s.fold, s.fold_version)
+            for s in islice(found, limit)
+        ]
+
     @contextmanager
     def transaction(self) -> Iterator[_MemoryTransaction]:
         self._check_open()
@@ -313,6 +323,9 @@ class MemoryEngine:
         self._check_open()
 
     def sql(self) -> SqlConnection:
+        raise UnsupportedError(_NO_SQL)
+
+    def scratch(self) -> Scratch:
         raise UnsupportedError(_NO_SQL)
 
     def backup(self, task: BackupTask, told: Told) -> BackupReport:
@@ -381,6 +394,10 @@ class _MemoryTransaction:
         self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
     ) -> list[tuple[Any, ...]]:
         del sql, parameters
+        raise UnsupportedError(_NO_SQL)
+
+    def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        del sql
         raise UnsupportedError(_NO_SQL)
 
     def checkpoint(self, name: str) -> Checkpoint | None:

@@ -80,6 +80,7 @@ from everwhen.backends.sqlite_rows import (
     text,
 )
 from everwhen.backends.sqlite_schema import READ_SCHEMA
+from everwhen.backends.sqlite_scratch import SqliteScratch, streamed
 from everwhen.backends.sqlite_watch import Watch
 from everwhen.backups import BackupReport, BackupTask, Told
 from everwhen.clock import Clock, clock_from, micros_by, system_clock
@@ -94,13 +95,14 @@ from everwhen.contract import (
     Problem,
     Receipt,
     Snapshot,
+    SnapshotInfo,
     StoredSlice,
     StreamInfo,
     category_of,
     from_micros,
     holds,
 )
-from everwhen.engine import EngineTransaction, EngineView, Inline
+from everwhen.engine import EngineTransaction, EngineView, Inline, Scratch
 from everwhen.errors import (
     BusyError,
     ConflictError,
@@ -490,6 +492,19 @@ class SqliteEngine:
             )
             return list(map(snapshot_of, rows))
 
+    @_again
+    def snapshots_after(self, subject: str, position: int, limit: int) -> list[SnapshotInfo]:
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT subject, position, fold, fold_version FROM snapshots "
+                "WHERE (subject, position) > (?, ?) ORDER BY subject, position LIMIT ?",
+                (searchable(subject), position, limit),
+            )
+            return [
+                SnapshotInfo(text(name), number(at), text(fold), number(version))
+                for name, at, fold, version in rows
+            ]
+
     # Other logs beside it, each in a file of its own
 
     def has_log(self, log: str) -> bool:
@@ -542,6 +557,10 @@ class SqliteEngine:
                 )
 
         return SqlConnection(connection, self._explained, check, held)
+
+    def scratch(self) -> Scratch:
+        self._check_open()
+        return SqliteScratch(self._explained)
 
     def _explained(self, error: Exception, sql: str) -> EverwhenError:
         """What went wrong with somebody's own statement, as one of our errors."""
@@ -897,6 +916,9 @@ class _SqliteView:
             return self._connection.execute(sql, bound).fetchall()
         except (apsw.Error, *_MISTAKES) as error:
             raise self._engine._explained(error, sql) from error
+
+    def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        return streamed(self._connection, sql, self._engine._explained)
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         with self._judged():
