@@ -1,8 +1,7 @@
-"""The commands that look a store over: ``info`` and ``check``."""
+"""The command that looks a store over: ``info``."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 
-from everwhen import BranchInfo, Capabilities, CorruptStoreError, Head, Problem, Query, Store
-from everwhen.cli.exits import NO
+from everwhen import BranchInfo, Capabilities, Query, Store
 from everwhen.cli.opening import existing, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
-from everwhen.cli.terminal import Output, counted
-from everwhen.cli.views import ProblemView, utc
+from everwhen.cli.terminal import Output
+from everwhen.cli.views import utc
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,9 +24,8 @@ _COUNTED: Final = 1_000_000
 
 
 def register(app: typer.Typer) -> None:
-    """Add these commands."""
+    """Add this command."""
     app.command()(info)
-    app.command()(check)
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -90,31 +87,6 @@ def info(
             "branch": summary.branch,
         }
     )
-
-
-def check(store: StoreArgument, *, branch: BranchOption = None, json: JsonOption = False) -> None:
-    """Read and judge everything that is stored.
-
-    Runs the database's own integrity check, then compares what the tables say with one another.
-    Lists the faults it finds, if any, and ends with exit code 1.
-
-    Columns in a pipe: where, what. Nothing is written where all is well.
-    """
-    began = time.perf_counter()
-    out = Output(json=json)
-    try:
-        with existing(store, branch=branch) as opened:
-            head = opened.head()
-            problems = opened.check()
-    except CorruptStoreError as error:
-        head, problems = Head(0, None), [Problem(store, str(error))]
-    out.list(problems, ProblemView())
-    if problems:
-        raise typer.Exit(NO)
-    if out.is_terminal:
-        seconds = time.perf_counter() - began
-        checked = f"{counted(head.position, 'event')} checked in {seconds:.1f} s"
-        out.done(f"{checked}: all is well")
 
 
 def _summary(store: Store, location: str, *, full: bool) -> Summary:

@@ -11,7 +11,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from everwhen import Compensations, Decisions, EventType, EventTypes, Fold, Invariant
+from everwhen import (
+    Compensations,
+    Decisions,
+    EventType,
+    EventTypes,
+    Fold,
+    Invariant,
+    Projection,
+    TableProjection,
+)
 from everwhen.cli.exits import USAGE, Stop
 
 
@@ -40,6 +49,25 @@ def fold(named: str) -> Fold[Any]:
     found = _imported(named, "--fold")
     if not isinstance(found, Fold):
         raise Stop(f"--fold {named}: that is {_kind(found)}; name an everwhen.Fold", USAGE)
+    return found
+
+
+def derivations(named: Iterable[str]) -> list[Fold[Any] | Projection[Any] | TableProjection]:
+    """The folds and projections that ``--of`` names, each by itself or several in a collection."""
+    found: list[Fold[Any] | Projection[Any] | TableProjection] = []
+    for name in named:
+        given = _imported(name, "--of")
+        several = [given]
+        if isinstance(given, Iterable) and not isinstance(given, str | bytes):
+            several = list(given)
+        for one in several:
+            if not isinstance(one, Fold | Projection | TableProjection):
+                raise Stop(
+                    f"--of {name}: that is {_kind(one)}; name a Fold, a Projection, a "
+                    f"TableProjection, or a list of them",
+                    USAGE,
+                )
+            found.append(one)
     return found
 
 

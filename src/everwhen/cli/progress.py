@@ -6,18 +6,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
-from everwhen import BackupProgress
+from everwhen import BackupProgress, CheckProgress
 from everwhen.cli.terminal import erased_by, is_terminal, messages
 from everwhen.exchange import Progress
+
+_Progress: TypeAlias = Progress | BackupProgress | CheckProgress
 
 _PATIENCE: Final = 0.3
 _APART: Final = 0.1
 
 
 @contextmanager
-def shown(what: str) -> Iterator[Callable[[Progress | BackupProgress], None] | None]:
+def shown(
+    what: str,
+) -> Iterator[Callable[[_Progress], None] | None]:
     """A bar while the block runs; None, for nobody, where standard error is no terminal.
 
     It comes once the work takes a while, and goes whenever something is written, so that it never
@@ -38,7 +42,7 @@ def shown(what: str) -> Iterator[Callable[[Progress | BackupProgress], None] | N
     task = bars.add_task(what)
     next_look = time.monotonic() + _PATIENCE
 
-    def tell(progress: Progress | BackupProgress) -> None:
+    def tell(progress: _Progress) -> None:
         nonlocal next_look
         bars.update(
             task,

@@ -174,8 +174,8 @@ class ProblemView:
     columns = (Column("WHERE"), Column("WHAT"))
 
     def record(self, problem: Problem) -> object:
-        """Where and what."""
-        return {"where": problem.where, "what": problem.what}
+        """Where and what, and whether it is a fault or only could not be compared."""
+        return problem
 
     def plain(self, problem: Problem) -> Sequence[str]:
         """Where and what."""
@@ -185,4 +185,4 @@ class ProblemView:
         """Where and what, for people."""
         from rich.text import Text
 
-        return Text(problem.where, "bold red"), Text(problem.what)
+        return Text(problem.where, "bold red" if problem.is_fault else "yellow"), Text(problem.what)
