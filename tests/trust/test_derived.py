@@ -25,7 +25,8 @@ from everwhen import (
     Tables,
     open_store,
 )
-from everwhen.snapshots import _digest, _Sealed, encode, sealed
+from everwhen.snapshots import _digest, _Sealed, sealed
+from everwhen.state_encoding import encode
 
 Attack: TypeAlias = Callable[[sqlite3.Connection], Any]
 

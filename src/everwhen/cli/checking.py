@@ -6,7 +6,6 @@ import time
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from everwhen import CorruptStoreError, Head, MerkleLogError, Problem, StorageError, Store
 from everwhen.cli.exits import NO, USAGE, Stop
@@ -86,6 +85,8 @@ def _say_well(
     well = "all is well" if not problems else "no fault where it could be compared"
     out.done(f"{counted(head.position, 'event')} checked in {seconds:.1f} s: {well}")
     if log is None:
+        from rich.text import Text
+
         out.console.print(
             Text(
                 "  without a signed log, text changed by hand that still fits doesn't show; see "
