@@ -25,6 +25,7 @@ from everwhen import (
     Tables,
     open_store,
 )
+from everwhen.snapshot_keys import SnapshotKey
 from everwhen.snapshots import _digest, _Sealed, sealed
 from everwhen.state_encoding import encode
 
@@ -71,7 +72,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
             repository.snapshot(repository.load(stream))
         repository.snapshot(repository.load("account-0"))
         loaded = repository.load(Query())
-        waypoint = sealed(balance, "travel/balance", loaded.state, loaded._place, {Paid})
+        key = store._snapshot_keys.newest()
+        waypoint = sealed(balance, "travel/balance", loaded.state, loaded._place, {Paid}, key)
         with store.transaction() as transaction:
             transaction.save_snapshot(waypoint)
         with ProjectionRunner(store, [accounts]) as runner:
@@ -85,16 +87,19 @@ def checked(path: Path, *, deep: bool) -> list[Problem]:
         return store.check(deep=deep, of=[balance, accounts] if deep else ())
 
 
+THEIRS = SnapshotKey(b"their key", bytes(32))
+
+
 def forge_snapshot(c: sqlite3.Connection) -> None:
-    """As whoever knows how a digest without a key is made."""
+    """As whoever has a key of their own, and may write the file."""
     where = "WHERE subject = 'balance/account-0'"
     position, state = c.execute(f"SELECT position, state FROM snapshots {where}").fetchone()
     seal = msgspec.msgpack.decode(state, type=_Sealed)
     content = msgspec.msgpack.decode(seal.content)
     content[3] = 100_000
     forged = encode(content)
-    digest = _digest(balance, "balance/account-0", position, forged, {Paid})
-    seal = msgspec.structs.replace(seal, digest=digest, content=forged)
+    digest = _digest(balance, "balance/account-0", position, forged, {Paid}, THEIRS)
+    seal = msgspec.structs.replace(seal, digests=[(THEIRS.id, digest)], content=forged)
     c.execute(f"UPDATE snapshots SET state = ? {where}", (encode(seal),))
 
 
