@@ -230,6 +230,11 @@ def harm(path: Path, attack: Attack) -> None:
     connection.close()
 
 
+@pytest.mark.attack(
+    "a read model's position is set ahead, or its tables or views are taken away",
+    about="history",
+    answer="check compares them with its record and the newest event",
+)
 @pytest.mark.parametrize(("attack", "what"), BY_ITSELF, ids=named)
 def test_found_without_the_code(victim: Path, attack: Attack, what: str) -> None:
     harm(victim, attack)
@@ -238,6 +243,12 @@ def test_found_without_the_code(victim: Path, attack: Attack, what: str) -> None
     assert all(problem.is_fault for problem in found)
 
 
+@pytest.mark.attack(
+    "snapshots, or rows of a read model, are changed, or its position is set back",
+    about="history",
+    answer="a replay, and a rebuild, give others",
+    needs="check(deep=True) with the folds and projections",
+)
 @pytest.mark.parametrize(("attack", "what"), BY_REPLAY, ids=named)
 def test_found_by_deriving_it_again(victim: Path, attack: Attack, what: str) -> None:
     harm(victim, attack)

@@ -115,6 +115,8 @@ def translation(error: apsw.Error, path: Path) -> EverwhenError:
             return _not_a_store(path, "it is not a SQLite file")
         case apsw.CorruptError():
             return _corrupt(path, str(error))
+        case apsw.SQLError() if str(error).startswith(("no such column", "no such table")):
+            return _corrupt(path, f"its tables are not those that Everwhen makes: {error}")
         case apsw.CantOpenError():
             if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
                 return _read_only(path, "its folder can't be written to")
