@@ -41,7 +41,7 @@ demo: $(VENV)/installed-demo  ## Travel in a real event log, and in a night at a
 	@PYTHONPATH=examples $(PYTHON) -m bitcraps casino.db --seconds 6
 
 test: $(VENV)/installed-develop  ## Run the tests, on all processors
-	@$(PYTHON) -m pytest -n auto --dist loadgroup
+	@$(PYTHON) -m pytest -n auto
 
 check: $(VENV)/installed-develop  ## Format, lint, types, import rules, generated code
 	@$(PYTHON) -m ruff format --check .

@@ -16,8 +16,6 @@ from everwhen.backends.sqlite import SqliteEngine
 from everwhen.contract import Condition, EncodedCommit, EncodedSlice, Outcome
 from everwhen.engine import Engine
 
-_BODY = b'[["T",1,{}]]'
-
 
 @pytest.fixture(params=["memory", "sqlite"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
@@ -29,8 +27,12 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
 
 
 def _slice(stream: str, **other: Any) -> EncodedSlice:
-    whole = EncodedSlice(stream, 1, _BODY, ("T",), ("tag",))
+    whole = EncodedSlice(stream, 1, _body("T", "tag"), ("T",), ("tag",))
     return msgspec.structs.replace(whole, **other)
+
+
+def _body(type_: str, *tags: str) -> bytes:
+    return msgspec.json.encode([[type_, 1, {}, tags]])
 
 
 def _commit(number: int, *slices: EncodedSlice, **other: Any) -> EncodedCommit:
@@ -41,7 +43,9 @@ def _commit(number: int, *slices: EncodedSlice, **other: Any) -> EncodedCommit:
 def _is_sound(engine: Engine, outcomes: list[Outcome]) -> None:
     """What the receipts say is what is there, and the next commit follows on."""
     receipts = [o for o in outcomes if isinstance(o, Receipt)]
-    (after,) = engine.write([_commit(99, _slice("s-1", tags=("tag", "new")))])
+    (after,) = engine.write(
+        [_commit(99, _slice("s-1", body=_body("T", "tag", "new"), tags=("tag", "new")))]
+    )
     assert isinstance(after, Receipt)
     assert after.position == len(receipts) + 1 == engine.head().position
     page = engine.read(Query(), 100)
@@ -77,7 +81,11 @@ def test_a_judgement_that_fails_fails_one_commit(
 
 
 def test_a_commit_that_fails_half_way_leaves_no_trace(tmp_path: Path) -> None:
-    with_two = _slice("s-1"), _slice("new", types=("New",)), _slice("s-1", tags=("one", object()))
+    with_two = (
+        _slice("s-1"),
+        _slice("new", body=_body("New", "tag"), types=("New",)),
+        _slice("s-1", tags=("one", object())),
+    )
     engine = SqliteEngine(tmp_path / "store.db")
     outcomes = engine.write(
         [_commit(1), _commit(2, *with_two), _commit(3, _slice("s-1")), _commit(4, _slice("new"))]
