@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Literal, TypeAlias, TypeVar
@@ -14,7 +15,7 @@ import msgspec
 
 from everwhen._async.seam import Background, Calls, Lock, wait_for_news
 from everwhen._async.store import Store, check_store
-from everwhen.contract import StoredSlice, to_micros
+from everwhen.contract import Checkpoint, StoredSlice, to_micros
 from everwhen.engine import EngineView
 from everwhen.errors import (
     CorruptStoreError,
@@ -133,7 +134,9 @@ class MerkleLog:
             pass
         checkpoint = await self._calls.finish(self._sealer.unsigned, signer.name)
         if checkpoint is None:
-            return await self._calls.finish(self._sealer.signed_before)
+            at = await self._calls.finish(self._sealer.signed_before)
+            await self._note_in_store(at)
+            return at
         if not mine.signs(checkpoint.size):
             raise TamperedError(
                 f"the log was handed over at {mine.first:,} commits, and the store has only "
@@ -141,7 +144,33 @@ class MerkleLog:
             )
         note = Note(checkpoint.text, (signer.sign(checkpoint.text),))
         note = await self._witnessed(note)
-        return await self._calls.finish(self._sealer.publish, note.encode())
+        at = await self._calls.finish(self._sealer.publish, note.encode())
+        await self._note_in_store(at)
+        return at
+
+    async def _note_in_store(self, at: Signed) -> None:
+        """Have the store say what was signed here: a log that is set back alone shows by that."""
+        name = self._noted_as()
+        with suppress(EverwhenError):  # a store that can't be written to is signed all the same
+            if name is not None and await self._noted() != at.note:
+                mine = Checkpoint(name, 0, at.note)
+                await self._store._backend.transact(
+                    lambda transaction: transaction.save_checkpoint(mine)
+                )
+
+    def _noted_as(self) -> str | None:
+        if not isinstance(self.tiles, TileFolder):
+            return None
+        place = hashlib.blake2b(os.fsencode(self._place()), digest_size=16)
+        return f"everwhen-log/{place.hexdigest()}"
+
+    async def _noted(self) -> bytes | None:
+        """The checkpoint that the store says was signed here; None where it can't say."""
+        name = self._noted_as()
+        with suppress(EverwhenError):
+            found = None if name is None else await self._store.checkpoint(name)
+            return None if found is None else found.data
+        return None
 
     async def _witnessed(self, note: Note) -> Note:
         def proof(old: int, new: int) -> list[bytes]:
@@ -282,6 +311,8 @@ class MerkleLog:
         that and all that is remembered; so is what queries find the commits by. ``authorities``,
         certificates in PEM, have all timestamps of checkpoints checked, too.
 
+        The store says what was last signed at this place, too, as far as it could be written then:
+        so a log that was set back alone is found without any memory.
         With a memory, what it holds has to be so as well, and where no fault is found it then holds
         the newest checkpoint. Raises `MerkleLogError` where one of those given isn't signed by the
         log, and `everwhen_verify.errors.MemoryFileError` for a memory that is damaged: it is never
@@ -297,7 +328,10 @@ class MerkleLog:
         self, remembered: list[bytes], since: bytes | None, taken: Taken | None = None
     ) -> LogReport:
         known = await self._calls.run(self._recall)
-        verification = await self._calls.run(self._verification, remembered, since, known, taken)
+        noted = await self._noted()
+        verification = await self._calls.run(
+            self._verification, remembered, since, known, noted, taken
+        )
         if isinstance(verification, LogReport):
             return verification
         rollovers = await self._calls.run(self._rollovers)
@@ -326,9 +360,13 @@ class MerkleLog:
         remembered: list[bytes],
         since: bytes | None,
         known: Remembered | None,
+        noted: bytes | None,
         taken: Taken | None,
     ) -> Verification | LogReport:
-        """The run that verifies; a report where what is remembered isn't of this log at all."""
+        """The run that verifies; a report where what is remembered isn't of this log at all.
+
+        What the store has ``noted`` counts where the log has signed it: the store's word is no key.
+        """
         keys = self._keys(known)
         notes = [_remembered(note, keys) for note in remembered]
         earlier = None if since is None else _remembered(since, keys)
@@ -347,6 +385,10 @@ class MerkleLog:
                 key_from = self._key_from(known)
                 return LogReport(fault, 0, 0, 0, (), b"", key_from=key_from, remembered=known)
             notes.append(signed(note))
+        if noted is not None:
+            with suppress(VerifyError):
+                open_checkpoint(noted, keys)
+                notes.append(signed(noted))
         notes += self._seen_elsewhere(keys)
         return Verification(self.tiles, keys, remembered=notes, since=earlier, taken=taken)
 
