@@ -70,9 +70,9 @@ def test_a_writer_without_its_locks_refuses(tmp_path: Path, drop: Callable[[Path
         transaction.save_checkpoint(Checkpoint("c", 1, b""))
     with pytest.raises(LocksLostError):
         store._backend.transact(lambda t: t.save_checkpoint(Checkpoint("c", 1, b"")))
-    assert engine._guard is not None
+    assert engine._hold.guard is not None
     with pytest.raises(LocksLostError, match="open") as unsure:
-        engine._guard.check_after_commit(str(path))
+        engine._hold.guard.check_after_commit(str(path))
     assert unsure.value.committed
     assert copy.copy(unsure.value).committed  # by what pickle does, too
     assert store.version("a") == 1

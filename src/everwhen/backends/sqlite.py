@@ -48,12 +48,9 @@ from everwhen.backends.sqlite_file import (
 from everwhen.backends.sqlite_guard import (
     Guard,
     Hold,
-    before_closing,
+    Opening,
     check_no_stray_log,
-    hold,
     opening,
-    release,
-    tear,
 )
 from everwhen.backends.sqlite_plan import (
     CATEGORY,
@@ -108,6 +105,7 @@ from everwhen.errors import (
     ConflictError,
     EverwhenError,
     InlineError,
+    LocksLostError,
     ReadOnlyError,
     RefusedError,
     StatementError,
@@ -201,16 +199,14 @@ class SqliteEngine:
         self._real = real = self.path.resolve()
         self.place = str(real)
         check_no_stray_log(real)
-        with reached(self.path), opening(real):
-            first = self._first()
-            self._guard = hold(real, keeps_locks=_keeps_locks(first))
-        self._holds = [] if self._guard is None else [self._guard]
+        with reached(self.path):
+            first, self._hold = self._opened(real)
         self._beside = str(real.with_name(f"{real.name}-branches"))
         reader = partial(
             open_connection, self.path, read_only=True, busy_timeout=busy_timeout, vfs=vfs
         )
         self._watch = Watch(reader, self.news.publish, self._inside)
-        self._writer = _Writer(first, clock, self._guard, self.path, busy_timeout)
+        self._writer = _Writer(first, clock, self._hold.guard, self.path, busy_timeout)
         self._readers: list[apsw.Connection] = []
         register(self)
         if not read_only:
@@ -218,7 +214,24 @@ class SqliteEngine:
             if not durable:
                 self.capabilities = _NOT_DURABLE
 
-    def _first(self) -> apsw.Connection:
+    def _opened(self, real: Path) -> tuple[apsw.Connection, Hold]:
+        """The first connection, and what guards it: opened anew where it can't be guarded."""
+        seconds = min(self.busy_timeout, OPENING_SECONDS)
+        waits = patience(seconds)
+        for attempt in itertools.count():
+            with opening(real, seconds) as made:
+                first = self._first(made)
+                try:
+                    return first, Hold(real, keeps_locks=_keeps_locks(first))
+                except BaseException as error:
+                    _leave_alone(first)
+                    made.end()
+                    first.close()
+                    if not isinstance(error, LocksLostError) or not waits(attempt):
+                        raise
+        raise AssertionError  # pragma: no cover (it counts for ever)
+
+    def _first(self, made: Opening) -> apsw.Connection:
         """The connection that the store is opened with, once the file has been looked at."""
         waits = patience(min(self.busy_timeout, OPENING_SECONDS))
         for attempt in itertools.count():
@@ -235,6 +248,7 @@ class SqliteEngine:
             except BaseException as error:
                 changed = isinstance(error, Exception) and is_outdated(connection)
                 passing = self._read_only and isinstance(error, apsw.ReadOnlyError)
+                made.end()
                 connection.close()
                 if not changed and not (passing and waits(attempt)):
                     raise
@@ -544,9 +558,13 @@ class SqliteEngine:
 
     def sql(self) -> SqlConnection:
         self._check_open()
-        with translated(self.path), opening(self._real):
+        with translated(self.path), opening(self._real, 0):
             connection = self.connection_to(self.path)
-            held = Hold(self._real, keeps_locks=_keeps_locks(connection))
+            try:
+                held = Hold(self._real, keeps_locks=_keeps_locks(connection))
+            except LocksLostError:
+                connection.close()
+                raise
             connection.set_authorizer(_only_questions)
             connection.set_progress_handler(lambda: False, _STEPS)  # or Ctrl-C would have to wait
 
@@ -645,7 +663,7 @@ class SqliteEngine:
         if self.is_foreign:
             return  # the connections are the parent's
         with self.lock.mutex:
-            if self._closed and not self._holds:
+            if self._closed and not self._hold.is_held:
                 return
             self._closed = True
             self._watch.stop()
@@ -654,14 +672,15 @@ class SqliteEngine:
         self.news.publish()
 
     def _close(self) -> None:
-        if self._guard is not None:
+        guard = self._hold.guard
+        if guard is not None:
             try:
-                self._guard.check_place(str(self._real))
+                guard.check_place(str(self._real))
             except StoreMovedError:
                 self._abandon()
-            if self._guard.has_lost_locks:
+            if guard.has_lost_locks:
                 self._leave_alone()
-            before_closing(self._guard)
+        self._hold.let_go()
         while self._readers:
             self._readers.pop().close()
         try:
@@ -671,10 +690,9 @@ class SqliteEngine:
             self._release()
 
     def _release(self) -> None:
-        """Give the guard back, when all is closed and nobody reads any more; once."""
+        """Give the guard back, when all is closed and nobody reads any more."""
         if self._is_shut and not self._inside:
-            with contextlib.suppress(IndexError):
-                release(self._holds.pop())
+            self._hold.release()
 
     def _abandon(self) -> None:
         """Leave alone what is at the path, which may belong to another file by now."""
@@ -684,10 +702,11 @@ class SqliteEngine:
     def _leave_alone(self) -> None:
         """Closing won't take the log for its own, and delete what it finds beside the path."""
         for connection in (self._writer.connection, *self._readers):
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            _leave_alone(connection)
 
     def __del__(self) -> None:
-        if getattr(self, "_holds", None) and not self.lock.mutex.locked():
+        held = getattr(self, "_hold", None)
+        if held is not None and held.is_held and not self.lock.mutex.locked():
             with contextlib.suppress(Exception):
                 self.close()
 
@@ -727,8 +746,8 @@ class SqliteEngine:
                     connections.pop()
         if connections:
             keep(connections)
-            if self._guard is not None and not self._closed:
-                tear(self._guard)
+            if not self._closed:
+                self._hold.torn()
 
     def _check_writable(self) -> None:
         if self._read_only:
@@ -786,6 +805,11 @@ def _streams(
         bounds,
     )
     return map(stream_of, rows)
+
+
+def _leave_alone(connection: apsw.Connection) -> None:
+    """Closing it takes nothing into the file, and deletes nothing."""
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
 
 def _keeps_locks(connection: apsw.Connection) -> bool:

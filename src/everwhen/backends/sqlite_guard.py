@@ -17,12 +17,13 @@ Elsewhere there are no such locks, and only moved, deleted and replaced files ar
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import secrets
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -31,6 +32,7 @@ from typing import Final, cast
 
 from everwhen.errors import LocksLostError, StorageError, StoreMovedError
 from everwhen.forking import Inside, register
+from everwhen.interrupts import is_interrupt
 
 try:
     import fcntl
@@ -43,41 +45,72 @@ else:
     _HELD: Final = struct.pack("@h", fcntl.F_WRLCK)
 
 _FLOCK: Final = struct.Struct("@hhqqi4x")  # type, whence, start, length, process
-_FIRST_SHARED, _SHARED_BYTES = 0x4000_0002, 510  # SQLite's shared locks on the file, for good
+_PROCESS: Final = slice(24, 28)
+_SHARED: Final = 0x4000_0002, 510  # SQLite's shared locks on the file, for good
 _IN_USE: Final = 128  # the byte of the -shm file that every opener keeps locked, for good
 _WRITE: Final = 120  # and the one that a writer locks
 _MARKS: Final = 1 << 40, 1 << 62  # where marks may lie: far from all of SQLite's own
+_LOGGED_AT: Final = 18  # in the file's header: how it is written and read
+_POLL_SECONDS: Final = 0.001
+_GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 Key = tuple[int, int]
 
 
 class Guard:
-    """Watches one file for all connections of this process. Get it by `hold`."""
+    """Watches one file for all connections of this process. Get it by `Hold`."""
 
     def __init__(self, key: Key) -> None:
         self.key = key
         self.holders = 0
         self._descriptors: list[int] = []
         self._file = self._index = self._log = -1
+        self._reserved: set[object] = set()
+        self._watched: set[object] = set()
         self._marked = False
+        self._own_process = b""
         self._asked_for_mark: Callable[[], bytes]
         self._asked_for_write: Callable[[], bytes]
 
-    def take(self, path: str, *, keeps_locks: bool) -> None:
-        """One more connection is open. ``keeps_locks``: it keeps some as long as it is."""
-        if not self.holders:
-            self._open(path)
-            if keeps_locks:
-                self._set_mark()
-        if keeps_locks:
-            self._hold(self._file, _FIRST_SHARED, _SHARED_BYTES, "F_RDLCK")
-            self._hold(self._index, _IN_USE, 1, "F_RDLCK")
-        self.holders += 1
+    def reserve(self, path: str, by: object) -> bool:
+        """Before SQLite opens the file: nobody is to delete its log until that is held.
 
-    def let_go(self) -> None:
+        False while somebody is about to do so, and holds the file alone.
+        """
+        if self._file < 0:
+            self._file = self._opened(path)
+        if _is_logged(self._file, path) and not self._hold(self._file, *_SHARED, "F_RDLCK"):
+            return False
+        self._reserved.add(by)
+        return True
+
+    def take(self, path: str, by: object) -> bool:
+        """SQLite has the file open, and keeps locks as long as it has. Whether they are guarded.
+
+        Not where the files beside it were deleted since SQLite opened them.
+        """
+        if self._file < 0:
+            self._file = self._opened(path)
+        if not self._hold(self._file, *_SHARED, "F_RDLCK"):
+            return False
+        if not self._watched:
+            self._index, self._log = self._opened(f"{path}-shm"), self._opened(f"{path}-wal")
+            if self._index < 0 or self._log < 0 or not self._set_mark():
+                self._forget()
+                return False
+        self._hold(self._index, _IN_USE, 1, "F_RDLCK")
+        self._watched.add(by)
+        return True
+
+    def let_go(self, by: object) -> None:
         """What this holds no longer stands in the way of SQLite's own closing."""
-        self._hold(self._file, _FIRST_SHARED, _SHARED_BYTES, "F_UNLCK")
-        self._hold(self._index, _IN_USE, 1, "F_UNLCK")
+        self._reserved.discard(by)
+        self._watched.discard(by)
+        if not self._watched:
+            self._hold(self._index, _IN_USE, 1, "F_UNLCK")
+            self._forget()
+            if not self._reserved:
+                self._hold(self._file, *_SHARED, "F_UNLCK")
 
     def close(self) -> None:
         """Close the descriptors. Only when no connection of the process is open any more."""
@@ -88,7 +121,9 @@ class Guard:
         """Raises `StoreMovedError` where the path no longer leads to the file and its log."""
         try:
             found = os.stat(path)  # noqa: PTH116  often asked
-        except OSError:
+        except OSError as error:
+            if error.errno not in _GONE or is_interrupt(error):
+                raise
             raise StoreMovedError(path, "the file was moved or deleted") from None
         if (found.st_dev, found.st_ino) != self.key:
             raise StoreMovedError(path, "another file has taken its place")
@@ -102,9 +137,13 @@ class Guard:
         return self._marked and self._asked_for_mark()[:2] != _HELD
 
     def check_before_commit(self, path: str) -> None:
-        """Raises `LocksLostError`, for a commit that can still be rolled back."""
+        """Raises `LocksLostError`, for a commit that can still be rolled back.
+
+        The write lock is to be this process's own: if it isn't, SQLite works with an index that
+        was deleted, and another process locks the one that is there.
+        """
         if self._marked and not (
-            self._asked_for_mark()[:2] == _HELD and self._asked_for_write()[:2] == _HELD
+            self._asked_for_mark()[:2] == _HELD and self._is_own(self._asked_for_write())
         ):
             raise LocksLostError(path, committed=False)
 
@@ -113,23 +152,31 @@ class Guard:
         if self._marked and self._asked_for_mark()[:2] != _HELD:
             raise LocksLostError(path, committed=True)
 
-    def _open(self, path: str) -> None:
+    def _forget(self) -> None:
+        self._index = self._log = -1
         self._marked = False
-        if self._file < 0:
-            self._file = self._opened(path)
-        self._index = self._opened(f"{path}-shm")
-        self._log = self._opened(f"{path}-wal")
 
-    def _set_mark(self) -> None:
-        if self._index < 0 or not _HAS_OPEN_FILE_LOCKS:
-            return
+    def _set_mark(self) -> bool:
+        """False where it was dropped at once."""
+        if not _HAS_OPEN_FILE_LOCKS:
+            return True
         start, end = _MARKS
         at = start + secrets.randbelow(end - start)
-        with contextlib.suppress(OSError):  # no such locks here, or opened for reading only
+        try:
             fcntl.lockf(self._index, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
             self._asked_for_mark = self._asking(at)
-            self._asked_for_write = self._asking(_WRITE)
-            self._marked = self._asked_for_mark()[:2] == _HELD
+            answer = self._asked_for_mark()
+        except OSError as error:
+            if error.errno is None or is_interrupt(error):
+                raise
+            return True  # no such locks here, or opened for reading only
+        self._asked_for_write = self._asking(_WRITE)
+        self._own_process = answer[_PROCESS]
+        self._marked = answer[:2] == _HELD
+        return self._marked
+
+    def _is_own(self, answer: bytes) -> bool:
+        return answer[:2] == _HELD and answer[_PROCESS] == self._own_process
 
     def _asking(self, at: int) -> Callable[[], bytes]:
         """Asks who holds a byte; as an open file, which is somebody else than the process."""
@@ -146,11 +193,26 @@ class Guard:
             return descriptor
         return -1
 
-    def _hold(self, descriptor: int, start: int, length: int, how: str) -> None:
+    def _hold(self, descriptor: int, start: int, length: int, how: str) -> bool:
+        """False where somebody else's lock is in the way."""
         if descriptor >= 0 and _HAS_OPEN_FILE_LOCKS:
             lock = _FLOCK.pack(getattr(fcntl, how), os.SEEK_SET, start, length, 0)
-            with contextlib.suppress(OSError):  # one more lock is good to have, and no more
+            try:
                 fcntl.fcntl(descriptor, _SETLK, lock)
+            except OSError as error:
+                if error.errno is None or is_interrupt(error):
+                    raise
+                return error.errno not in {errno.EAGAIN, errno.EACCES}
+        return True
+
+
+def _is_logged(descriptor: int, path: str) -> bool:
+    """Whether the file has a write-ahead log; without one SQLite has to hold it alone at times."""
+    return (
+        descriptor >= 0
+        and os.pread(descriptor, 2, _LOGGED_AT) == b"\2\2"
+        and not os.path.exists(f"{path}-journal")  # noqa: PTH110
+    )
 
 
 class _Guards:
@@ -162,6 +224,13 @@ class _Guards:
         self.openings = Inside()
         self.torn: set[Key] = set()
 
+    def of(self, key: Key) -> Guard:
+        """The guard of that file."""
+        guard = self.by_key.get(key)
+        if guard is None:
+            guard = self.by_key[key] = Guard(key)
+        return guard
+
     def sweep(self) -> None:
         """Close what nobody needs any more, unless a connection may be about to need it."""
         if not self.openings:
@@ -172,80 +241,111 @@ class _Guards:
 _guards = _Guards()
 
 
-@contextmanager
-def opening(path: Path) -> Iterator[None]:
-    """Around opening a connection and `hold`: no descriptor is closed meanwhile.
+class Opening:
+    """A connection is about to be opened; until it is held, the file is reserved for it."""
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._guard: Guard | None = None
+
+    def reserve(self, seconds: float) -> None:
+        """Reserve the file if it is there, waiting at most that long for who holds it alone."""
+        until = time.monotonic() + seconds
+        while not self._try() and time.monotonic() < until:
+            time.sleep(_POLL_SECONDS)
+
+    def _try(self) -> bool:
+        key = _key_of(self._path)
+        if key is None:
+            return True
+        with _guards.lock:
+            guard = _guards.of(key)
+            self._guard = guard  # first: to let go of what isn't reserved does no harm
+            return guard.reserve(str(self._path), self)
+
+    def end(self) -> None:
+        """It is held, or won't be; calling it again does nothing."""
+        with _guards.lock:
+            if self._guard is not None:
+                self._guard.let_go(self)
+                self._guard = None
+
+
+@contextmanager
+def opening(path: Path, patience_seconds: float) -> Iterator[Opening]:
+    """Around opening a connection and its `Hold`: no descriptor is closed meanwhile.
+
+    ``patience_seconds``: how long to wait for somebody who closes the file as the last one.
     Raises `StorageError` for a file that a fork tore away from another thread.
     """
     guards = _guards
-    token = object()
+    made = Opening(path)
     try:
-        guards.openings.enter(token)
+        guards.openings.enter(made)
         if guards.torn and _key_of(path) in guards.torn:
             raise StorageError(
                 f"{path}: another thread was using this store when the process was forked, so it "
                 f"can't be opened in this child; start the process anew (multiprocessing's spawn)"
             )
-        yield
+        made.reserve(patience_seconds)
+        yield made
     finally:
-        guards.openings.leave(token)
+        made.end()
+        guards.openings.leave(made)
         with guards.lock:
             guards.sweep()
 
 
-def hold(path: Path, *, keeps_locks: bool) -> Guard | None:
-    """The guard of a file that SQLite has open; `release` it when that is closed.
-
-    ``keeps_locks``: SQLite keeps some as long as it is open, as it does with a write-ahead log.
-    """
-    key = _key_of(path)
-    if key is None:
-        return None
-    with _guards.lock:
-        guard = _guards.by_key.get(key)
-        if guard is None:
-            guard = _guards.by_key[key] = Guard(key)
-        guard.take(str(path), keeps_locks=keeps_locks)
-    return guard
-
-
-def before_closing(guard: Guard) -> None:
-    """Let SQLite find the file unused if this was the last that has it open here."""
-    with _guards.lock:
-        if guard.holders == 1:
-            guard.let_go()
-
-
-def release(guard: Guard) -> None:
-    """The connections that it was held for are closed."""
-    with _guards.lock:
-        guard.holders -= 1
-        _guards.sweep()
-
-
 class Hold:
-    """What one connection holds, where it may outlive the store that has opened it."""
+    """What stands for the connections that one store, or one question, has open to a file.
+
+    ``keeps_locks``: SQLite keeps some as long as they are, as it does with a write-ahead log.
+    Raises `LocksLostError` where these can't be guarded: something in this process opened and
+    closed the file just now.
+    """
 
     def __init__(self, path: Path, *, keeps_locks: bool) -> None:
-        self._guard = hold(path, keeps_locks=keeps_locks)
+        self.guard: Guard | None = None
+        self.is_held = False
+        key = _key_of(path)
+        if key is None:
+            return
+        with _guards.lock:
+            guard = _guards.of(key)
+            if keeps_locks and not guard.take(str(path), self):
+                raise LocksLostError(str(path), committed=False)
+            self.guard = guard
+            self.is_held = True
+            guard.holders += 1
+
+    def let_go(self) -> None:
+        """Before closing: let SQLite find the file unused if this was the last to have it open."""
+        if self.guard is not None:
+            with _guards.lock:
+                self.guard.let_go(self)
+
+    def release(self) -> None:
+        """The connections are closed; calling it again does nothing."""
+        if self.guard is not None:
+            with _guards.lock:
+                if self.is_held:
+                    self.is_held = False
+                    self.guard.holders -= 1
+                    _guards.sweep()
 
     @contextmanager
     def closing(self) -> Iterator[None]:
-        """Around closing the connection; once."""
-        guard, self._guard = self._guard, None
-        if guard is not None:
-            before_closing(guard)
+        """Around closing the connection."""
+        self.let_go()
         try:
             yield
         finally:
-            if guard is not None:
-                release(guard)
+            self.release()
 
     def torn(self) -> None:
         """In a child whose fork came while the connection was used."""
-        if self._guard is not None:
-            tear(self._guard)
+        if self.guard is not None:
+            tear(self.guard)
 
 
 def tear(guard: Guard) -> None:
