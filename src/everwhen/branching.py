@@ -37,6 +37,7 @@ from everwhen.errors import (
     ConditionError,
     ConflictError,
     CorruptStoreError,
+    EverwhenError,
 )
 from everwhen.judging import LONG_AGO
 from everwhen.query import Query, Selector
@@ -190,7 +191,7 @@ def check_name(name: object) -> str:
         raise BranchError(repr(name), "is no name; give text")
     try:
         check_text(name, "its name")
-    except Exception as error:
+    except EverwhenError as error:
         raise BranchError(name[:40], str(error)) from error
     if len(name.encode()) > LONGEST_NAME:
         raise BranchError(name[:40] + "…", f"its name is longer than {LONGEST_NAME} bytes")

@@ -37,6 +37,7 @@ from everwhen.contract import (
 from everwhen.equality import holds_times_of_day, is_same, lost_zone
 from everwhen.errors import DeclarationError, DecodeError, InvalidEventError, TooDeepError
 from everwhen.events import EventType, NewEvent, UnknownEvent
+from everwhen.interrupts import is_interrupt
 from everwhen.nesting import (
     TOO_DEEP,
     can_be_deeper,
@@ -415,6 +416,8 @@ class EventTypes:
                 else:
                     out = [self._unpacked(event) for event in result]
         except Exception as error:
+            if is_interrupt(error):
+                raise
             raise DecodeError(
                 f"the upcast of {key[0]!r} from version {key[1]} failed: {error!r}"
             ) from error

@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from everwhen.fold import is_immutable
+from everwhen.interrupts import is_interrupt
 from everwhen.nesting import deep_copy
 from everwhen.paths import MISSING
 from everwhen.tracking import Condition, Read, answer_from, looked_at
@@ -132,8 +133,10 @@ def next_stop(
                 is held
             ):
                 continue
-        except Exception:  # noqa: BLE001, S110 (unknown from the parts: the real state tells)
-            pass
+        except Exception as error:
+            if is_interrupt(error):
+                raise
+            # unknown from the parts: the real state tells
         return stop
     return None
 

@@ -20,6 +20,7 @@ from everwhen.diff import Change
 from everwhen.errors import RefusedError, StorageError
 from everwhen.events import NewEvent, UnknownEvent
 from everwhen.fold import Fold
+from everwhen.interrupts import is_interrupt
 from everwhen.metadata import CommitMetadata
 from everwhen.paths import MISSING, text_of, value_at
 from everwhen.query import Query, Selector
@@ -155,9 +156,9 @@ class Planner:
         try:
             news = [self._encoded(item, event) for event in self._events(item, used)]
             changed = self._states.after(item.original[0].stream, news)
-        except StorageError:
-            raise
-        except Exception as error:  # noqa: BLE001 (user code, or an event that can't be read)
+        except Exception as error:
+            if isinstance(error, StorageError) or is_interrupt(error):
+                raise
             self._uncompensated.append(Uncompensated(item.original[0], _reason(error)))
             return
         self._states.become(changed)

@@ -40,6 +40,7 @@ from everwhen.errors import (
 )
 from everwhen.events import NewEvent
 from everwhen.fold import Fold
+from everwhen.interrupts import is_interrupt
 from everwhen.merges import (
     MERGED_EXTRA,
     NEEDLE,
@@ -472,7 +473,9 @@ class _Planning:
                 loaded = self._states[fold, of] = await _gone_on(self._scratch, fold, known, of)
                 try:
                     fold.apply(loaded.state, by_stream[of])
-                except Exception as error:  # noqa: BLE001 (user code)
+                except Exception as error:
+                    if is_interrupt(error):
+                        raise
                     return f"the state of {of!r} can't take them: {error!r}"
         return ""
 
@@ -485,7 +488,9 @@ class _Planning:
             try:
                 new = invariant.fold.apply(state, mine)
                 is_kept = invariant.holds(new)
-            except Exception as error:  # noqa: BLE001 (user code: what it can't take is no merge)
+            except Exception as error:
+                if is_interrupt(error):
+                    raise
                 return f"whether {invariant.name} can't be told: {error!r}"
             if not is_kept:
                 return f"{invariant.name} would no longer hold"

@@ -26,6 +26,7 @@ from everwhen.errors import (
     Refusal,
     StorageError,
 )
+from everwhen.interrupts import is_interrupt
 from everwhen.metadata import CommitMetadata
 from everwhen.projections import (
     Build,
@@ -119,9 +120,9 @@ class ReactionFollower(LeasedFollower):
                 await self._renew()
             try:
                 await self._react(event)
-            except (StorageError, Moved):
-                raise
-            except Exception as error:  # noqa: BLE001 (user code)
+            except Exception as error:
+                if isinstance(error, StorageError | Moved) or is_interrupt(error):
+                    raise
                 failure = error
             else:
                 self._pace.add(1)
@@ -233,9 +234,9 @@ class ReactionFollower(LeasedFollower):
                 await self._send(
                     command, timer.command_id, timer.causation_id, timer.correlation_id
                 )
-            except StorageError:
-                raise
-            except Exception as error:  # noqa: BLE001 (user code)
+            except Exception as error:
+                if isinstance(error, StorageError) or is_interrupt(error):
+                    raise
                 failure = error
             else:
                 failure = None
@@ -266,9 +267,9 @@ class ReactionFollower(LeasedFollower):
                 async for event in self._store.read(at):
                     await self._react(event)
                 await self._keep_changes()
-            except (StorageError, Moved):
-                raise
-            except Exception as error:  # noqa: BLE001 (user code)
+            except Exception as error:
+                if isinstance(error, StorageError | Moved) or is_interrupt(error):
+                    raise
                 failed.add(parked.stream)
                 again = ParkedEvent(
                     parked.position, parked.stream, parked.type, self._noted(error), parked.at

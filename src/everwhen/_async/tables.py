@@ -17,6 +17,7 @@ from everwhen.contract import Checkpoint, Page, from_micros
 from everwhen.engine import EngineTransaction, EngineView
 from everwhen.errors import InlineError, StatementError, StorageError
 from everwhen.fingerprints import has_changed
+from everwhen.interrupts import is_interrupt
 from everwhen.projections import (
     RECORDS,
     Build,
@@ -181,7 +182,9 @@ class TableFollower(LeasedFollower):
                 try:
                     apply(tables, event)
                 except Exception as error:
-                    if isinstance(error, StorageError) and not isinstance(error, StatementError):
+                    if is_interrupt(error) or (
+                        isinstance(error, StorageError) and not isinstance(error, StatementError)
+                    ):
                         raise
                     raise _Failed(index) from error
         self.position = until
@@ -251,7 +254,9 @@ class TableFollower(LeasedFollower):
                 try:
                     self.projection.apply(tables, event)
                 except Exception as error:
-                    if isinstance(error, StorageError) and not isinstance(error, StatementError):
+                    if is_interrupt(error) or (
+                        isinstance(error, StorageError) and not isinstance(error, StatementError)
+                    ):
                         raise
                     raise _Failed(index) from error
         transaction.delete_checkpoint(f"{self._build.parked}{position}")
@@ -350,7 +355,9 @@ class TableFollower(LeasedFollower):
                 for one in these:
                     self.projection.apply(tables, one)
         except Exception as error:
-            if isinstance(error, StorageError) and not isinstance(error, StatementError):
+            if is_interrupt(error) or (
+                isinstance(error, StorageError) and not isinstance(error, StatementError)
+            ):
                 raise
             if self.on_error.then == "halt":
                 raise InlineError(self.name, event.position, self._told(error)) from error

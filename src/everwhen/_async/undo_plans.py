@@ -15,6 +15,7 @@ from everwhen.compensation import Compensations
 from everwhen.dependents import Dependents
 from everwhen.diff import Change, diff
 from everwhen.errors import EverwhenError, InvalidQueryError, StorageError, UndoError
+from everwhen.interrupts import is_interrupt
 from everwhen.query import Query
 from everwhen.reading import by_position
 from everwhen.recorded import RecordedEvent, entries_of, recorded_events
@@ -201,10 +202,10 @@ class Planning:
                 )
                 if found is not None and found.given is not None:
                     yield found.given, found.where(part)
-            except StorageError:
-                raise
-            except Exception:  # noqa: BLE001, S112 (user code; it is asked again, and answered for)
-                continue
+            except Exception as error:
+                if isinstance(error, StorageError) or is_interrupt(error):
+                    raise
+                continue  # user code; it is asked again, and answered for
 
     async def _load(
         self, states: States, scope: Scope, versions: dict[str, int], head: int
@@ -218,9 +219,9 @@ class Planning:
             else:
                 query = _unbounded(of).up_to(head)
             states.add(scope, await self._store.fold(fold, query))
-        except StorageError:
-            raise
-        except Exception as error:  # noqa: BLE001 (user code, or events that can't be read)
+        except Exception as error:
+            if isinstance(error, StorageError) or is_interrupt(error):
+                raise
             states.fail(scope, f"fold {fold.name!r}: {_said(error)}")
 
     async def _with_differences(
@@ -238,9 +239,9 @@ class Planning:
                         where = by_difference.where(part)
                         wanted.setdefault(where, set()).add(part.position)
                     why[item.ref] = ""
-            except StorageError:
-                raise
-            except Exception as error:  # noqa: BLE001 (user code, or an event that can't be read)
+            except Exception as error:
+                if isinstance(error, StorageError) or is_interrupt(error):
+                    raise
                 why[item.ref] = _said(error)
         changes: dict[int, list[Change]] = {}
         for where, positions in wanted.items():
@@ -271,9 +272,9 @@ class Planning:
                     state = fold._after(state, these)
                     changes[these[0].position] = list(diff(before, fold.copied(state)))
                 await sleep(0)
-        except StorageError:
-            raise
-        except Exception as error:  # noqa: BLE001 (user code, or events that can't be read)
+        except Exception as error:
+            if isinstance(error, StorageError) or is_interrupt(error):
+                raise
             return f"fold {fold.name!r}: {_said(error)}"
         return None
 

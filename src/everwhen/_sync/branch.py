@@ -65,6 +65,7 @@ from everwhen.errors import (
     UnknownBranchError,
     UnsupportedError,
 )
+from everwhen.interrupts import is_interrupt
 from everwhen.judging import check_condition, refusal_of, repeated, time_of_commit
 from everwhen.locks import FairLock
 from everwhen.news import News
@@ -231,11 +232,11 @@ class BranchBackend(Backend):
                 if commit.condition is not None:
                     self._check_condition(commit.condition)
                 time_of_commit(commit, lambda: self.fork.recorded_at, self.fork.recorded_at)
-            except RefusedError as error:
-                return error
-            except EverwhenError:
-                raise
-            except Exception as error:  # noqa: BLE001 (it concerns this commit, and no other)
+            except Exception as error:
+                if not isinstance(error, RefusedError) and (
+                    isinstance(error, EverwhenError) or is_interrupt(error)
+                ):
+                    raise
                 return refusal_of(commit, error)
         return own
 

@@ -42,6 +42,7 @@ from everwhen.errors import (
 )
 from everwhen.events import NewEvent
 from everwhen.failures import told
+from everwhen.interrupts import is_interrupt
 from everwhen.judging import receipt_of
 from everwhen.metadata import CommitMetadata, current_metadata
 from everwhen.query import Query
@@ -349,7 +350,9 @@ class CommandBus:
                     now = _gone_on(before, after, len(mine), end, recorded_at)
                 if self._strategy.is_due(now.since):
                     now = self._snapshot(subject)
-            except Exception as error:  # noqa: BLE001 (user code; what was written stands)
+            except Exception as error:
+                if is_interrupt(error):
+                    raise
                 why = told(error, self.store.vault)
                 _LOG.warning("the state of %s is read again: %s", subject.of, why)
                 self._remembered.forget(subject.name)

@@ -27,6 +27,7 @@ from everwhen.errors import (
     Refusal,
     StorageError,
 )
+from everwhen.interrupts import is_interrupt
 from everwhen.metadata import CommitMetadata
 from everwhen.projections import (
     Build,
@@ -120,9 +121,9 @@ class ReactionFollower(LeasedFollower):
                 self._renew()
             try:
                 self._react(event)
-            except (StorageError, Moved):
-                raise
-            except Exception as error:  # noqa: BLE001 (user code)
+            except Exception as error:
+                if isinstance(error, StorageError | Moved) or is_interrupt(error):
+                    raise
                 failure = error
             else:
                 self._pace.add(1)
@@ -232,9 +233,9 @@ class ReactionFollower(LeasedFollower):
                     kept = opened_command(kept, f"{timer.command_id}/timer", self._sealing)
                 command = self._bus.decisions.restored(kept)
                 self._send(command, timer.command_id, timer.causation_id, timer.correlation_id)
-            except StorageError:
-                raise
-            except Exception as error:  # noqa: BLE001 (user code)
+            except Exception as error:
+                if isinstance(error, StorageError) or is_interrupt(error):
+                    raise
                 failure = error
             else:
                 failure = None
@@ -265,9 +266,9 @@ class ReactionFollower(LeasedFollower):
                 for event in self._store.read(at):
                     self._react(event)
                 self._keep_changes()
-            except (StorageError, Moved):
-                raise
-            except Exception as error:  # noqa: BLE001 (user code)
+            except Exception as error:
+                if isinstance(error, StorageError | Moved) or is_interrupt(error):
+                    raise
                 failed.add(parked.stream)
                 again = ParkedEvent(
                     parked.position, parked.stream, parked.type, self._noted(error), parked.at

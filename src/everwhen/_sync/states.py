@@ -19,6 +19,7 @@ from everwhen.contract import Page, from_micros
 from everwhen.errors import DeclarationError, ProjectionError, StaleError, StorageError
 from everwhen.failures import noted, told
 from everwhen.fold import is_immutable
+from everwhen.interrupts import is_interrupt
 from everwhen.projections import ParkedEvent, Projection, ProjectionStatus, read_back_in
 from everwhen.query import Query
 from everwhen.reading import by_position, events_of_page, last_match, with_page
@@ -147,7 +148,10 @@ class StateFollower(Generic[S]):
             return with_page(self._started, page, asked, wanted, codec, fold)
         except StorageError:
             raise
-        except Exception:  # noqa: BLE001 (user code: it is found again, event by event)
+        except Exception as error:
+            if is_interrupt(error):
+                raise
+            # user code: it is found again, event by event
             self._spoiled = not is_immutable(self._started.state)
             return None
 
@@ -184,7 +188,9 @@ class StateFollower(Generic[S]):
         for attempt in range(policy.retries + 1):
             try:
                 return self.projection.fold._after(state, these)
-            except Exception as error:  # noqa: BLE001 (user code)
+            except Exception as error:
+                if is_interrupt(error):
+                    raise
                 failure = error
             if not is_immutable(state):
                 state = self._reloaded(position)

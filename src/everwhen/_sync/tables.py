@@ -18,6 +18,7 @@ from everwhen.contract import Checkpoint, Page, from_micros
 from everwhen.engine import EngineTransaction, EngineView
 from everwhen.errors import InlineError, StatementError, StorageError
 from everwhen.fingerprints import has_changed
+from everwhen.interrupts import is_interrupt
 from everwhen.projections import (
     RECORDS,
     Build,
@@ -182,7 +183,9 @@ class TableFollower(LeasedFollower):
                 try:
                     apply(tables, event)
                 except Exception as error:
-                    if isinstance(error, StorageError) and not isinstance(error, StatementError):
+                    if is_interrupt(error) or (
+                        isinstance(error, StorageError) and not isinstance(error, StatementError)
+                    ):
                         raise
                     raise _Failed(index) from error
         self.position = until
@@ -252,7 +255,9 @@ class TableFollower(LeasedFollower):
                 try:
                     self.projection.apply(tables, event)
                 except Exception as error:
-                    if isinstance(error, StorageError) and not isinstance(error, StatementError):
+                    if is_interrupt(error) or (
+                        isinstance(error, StorageError) and not isinstance(error, StatementError)
+                    ):
                         raise
                     raise _Failed(index) from error
         transaction.delete_checkpoint(f"{self._build.parked}{position}")
@@ -351,7 +356,9 @@ class TableFollower(LeasedFollower):
                 for one in these:
                     self.projection.apply(tables, one)
         except Exception as error:
-            if isinstance(error, StorageError) and not isinstance(error, StatementError):
+            if is_interrupt(error) or (
+                isinstance(error, StorageError) and not isinstance(error, StatementError)
+            ):
                 raise
             if self.on_error.then == "halt":
                 raise InlineError(self.name, event.position, self._told(error)) from error

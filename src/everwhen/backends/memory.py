@@ -33,6 +33,7 @@ from everwhen.contract import (
 from everwhen.engine import EngineTransaction, Inline, Scratch
 from everwhen.errors import ConflictError, StoreClosedError, UnsupportedError
 from everwhen.forking import register
+from everwhen.interrupts import is_interrupt
 from everwhen.judging import (
     LONG_AGO,
     SliceCheck,
@@ -137,7 +138,9 @@ class MemoryEngine:
             for commit in commits:
                 try:
                     outcomes.append(self._write(commit))
-                except Exception as error:  # noqa: BLE001 (it concerns this commit, and no other)
+                except Exception as error:
+                    if is_interrupt(error):
+                        raise
                     outcomes.append(refusal_of(commit, error))
         finally:
             self.news.publish()

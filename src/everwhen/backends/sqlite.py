@@ -114,6 +114,7 @@ from everwhen.errors import (
     StoreMovedError,
 )
 from everwhen.forking import Inside, keep, register
+from everwhen.interrupts import is_interrupt
 from everwhen.judging import LONG_AGO, check_condition, refusal_of, repeated, time_of_commit
 from everwhen.locks import FairLock
 from everwhen.matching import Matcher
@@ -347,10 +348,11 @@ class SqliteEngine:
         if is_outdated(connection):
             connection.close()
             raise _ChangedError(self.path)
-        if len(self._readers) < _READERS and not self._closed:
+        # what a caller's error still reads would keep the next one at what it sees
+        if len(self._readers) < _READERS and not self._closed and not connection.txn_state():
             self._readers.append(connection)
         else:
-            connection.close()
+            connection.close(True)
 
     def _idle_reader(self) -> apsw.Connection:
         while self._readers:
@@ -680,13 +682,16 @@ class SqliteEngine:
                 self._abandon()
             if guard.has_lost_locks:
                 self._leave_alone()
-        self._hold.let_go()
-        while self._readers:
-            self._readers.pop().close()
         try:
-            self._writer.connection.close()
-        finally:  # it is closed all the same
-            self._is_shut = True
+            with self._writer.last():
+                self._hold.let_go()
+                while self._readers:
+                    self._readers.pop().close()
+                try:
+                    self._writer.connection.close()
+                finally:  # it is closed all the same
+                    self._is_shut = True
+        finally:
             self._release()
 
     def _release(self) -> None:
@@ -1059,6 +1064,11 @@ def _is_everybodys(error: Exception) -> bool:
     return isinstance(error, _EVERYBODYS)
 
 
+def _is_not_its_own(error: Exception) -> bool:
+    """Whether it isn't for the commit that was judged to answer for."""
+    return _is_everybodys(error) or is_interrupt(error)
+
+
 class _Writer:
     """The writing connection, and what it remembers of the file. Used under the engine's lock."""
 
@@ -1081,6 +1091,8 @@ class _Writer:
         self._open: object = None
         self._schema_version: int | None = None
         self._schema: list[Any] = []
+        self._token = object()
+        self._is_decided = False
         self._data_version: int | None = None
         self._forget()
 
@@ -1104,32 +1116,33 @@ class _Writer:
         known = self._begin_afresh()
         self._open = mine = object()
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin()
             if connection.data_version() != known:
                 known = None
             yield connection
-            self._check_before_commit()
-            connection.execute("COMMIT")
+            self._commit()
+            self._committed(forget=known is None)
         finally:
             if self._open is mine and connection.in_transaction:
                 connection.execute("ROLLBACK")
-        self._committed(forget=known is None)
+            self._end(mine)
 
     def transact(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run the work in a write transaction."""
         connection = self.connection
         known = self._begin_afresh()
+        self._open = mine = object()
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin()
             if connection.data_version() != known:
                 known = None
             result = work(connection)
-            self._check_before_commit()
-            connection.execute("COMMIT")
+            self._commit()
+            self._committed(forget=known is None)
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        self._committed(forget=known is None)
+            self._end(mine)
         return result
 
     def write(
@@ -1148,14 +1161,14 @@ class _Writer:
             if len(commits) == 1:
                 return [error]
         except Exception as error:
-            if len(commits) == 1 or _is_everybodys(error):
+            if len(commits) == 1 or self._is_decided or _is_not_its_own(error):
                 raise
         outcomes: list[Outcome] = []
         for commit in commits:
             try:
                 outcomes += self.write((commit,), inline)
             except Exception as error:
-                if not outcomes and _is_everybodys(error):
+                if is_interrupt(error) or (not outcomes and _is_everybodys(error)):
                     raise
                 outcomes.append(self._explained(commit, error))
                 if _is_everybodys(error):
@@ -1175,9 +1188,9 @@ class _Writer:
         self, commits: Sequence[EncodedCommit], inline: Callable[[apsw.Connection], None] | None
     ) -> list[Outcome]:
         known = self._begin_afresh()
-        execute = self.connection.execute
+        self._open = mine = object()
         try:
-            execute("BEGIN IMMEDIATE")
+            self._begin()
             self._check_schema(known)
             self._catch_up(known)
             staged = _Staged()
@@ -1189,19 +1202,19 @@ class _Writer:
                 except RefusedError as error:
                     outcomes.append(error)
                 except Exception as error:
-                    if _is_everybodys(error) or not self.connection.in_transaction:
+                    if not self.connection.in_transaction or _is_not_its_own(error):
                         raise
                     self._take_back(staged, before)
                     outcomes.append(self._explained(commit, error))
             staged.insert(self.connection)
             if inline is not None:
                 inline(self.connection)
-            self._check_before_commit()
-            execute("COMMIT")
+            self._commit()
+            self._committed()
         finally:
             if self.connection.in_transaction:
-                execute("ROLLBACK")
-        self._committed()
+                self.connection.execute("ROLLBACK")
+            self._end(mine)
         return outcomes
 
     def probe(self) -> int:
@@ -1218,15 +1231,39 @@ class _Writer:
         since interrupts came in too quickly, ends here.
         """
         self._open = None
+        self._is_decided = False
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
         known, self._data_version = self._data_version, None
         return known
 
-    def _check_before_commit(self) -> None:
+    def _begin(self) -> None:
+        self._wait_to_write(self._busy_timeout)
+        self.connection.execute("BEGIN IMMEDIATE")
+
+    def _wait_to_write(self, seconds: float) -> None:
+        """Until ``_end`` none of our writers writes besides, wherever; SQLite sees to others."""
+        if self._guard is not None:
+            waits = patience(seconds)
+            for attempt in itertools.count():
+                if self._guard.begin_writing(self._token):
+                    return
+                if not waits(attempt):
+                    raise apsw.BusyError("another writer is at work")
+
+    def _commit(self) -> None:
         if self._guard is not None:
             self._guard.check_before_commit(self._place)
             self._guard.check_place(self._place)
+        self._is_decided = True
+        self.connection.execute("COMMIT")
+
+    def _end(self, transaction: object) -> None:
+        """Let others write, once it is over; but not in place of the one that has followed it."""
+        if self._open is transaction:
+            if self._guard is not None:
+                self._guard.end_writing(self._token)
+            self._open = None
 
     def _committed(self, *, forget: bool = False) -> None:
         if self._guard is not None:
@@ -1241,16 +1278,42 @@ class _Writer:
         """
         connection = self.connection
         connection.set_busy_handler(None)
-        with contextlib.suppress(apsw.Error):
+        with self.last(), contextlib.suppress(apsw.Error):
             with connection:
                 if connection.data_version() != self._left_at:
                     return
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
+    @contextmanager
+    def last(self) -> Iterator[None]:
+        """Around closing: nobody begins to write to a log that is about to be deleted.
+
+        If somebody does write, it isn't.
+        """
+        try:
+            if self._guard is not None:
+                self._guard.begin_writing(self._token)
+            yield
+        finally:
+            if self._guard is not None:
+                self._guard.end_writing(self._token)
+
     def purge(self) -> None:
-        self._forget()
-        self.connection.execute("DELETE FROM snapshots")
-        self.connection.execute("VACUUM")
+        with self._alone(self._busy_timeout):
+            self._forget()
+            self.connection.execute("DELETE FROM snapshots")
+            self.connection.execute("VACUUM")
+
+    @contextmanager
+    def _alone(self, seconds: float) -> Iterator[None]:
+        """What can't be done within a transaction, while nobody else writes."""
+        self._begin_afresh()
+        self._open = mine = object()
+        try:
+            self._wait_to_write(seconds)
+            yield
+        finally:
+            self._end(mine)
 
     def empty_journal(self) -> bool:
         """False where somebody reads or checkpoints the log of changes.
@@ -1259,7 +1322,10 @@ class _Writer:
         """
         self.connection.set_busy_handler(patience(_MOMENT_SECONDS))
         try:
-            (busy, _, _), *_ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            with self._alone(_MOMENT_SECONDS):
+                ((busy, _, _),) = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except apsw.BusyError:
+            return False
         finally:
             self.connection.set_busy_handler(patience(self._busy_timeout))
         return not busy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -31,6 +32,7 @@ from everwhen.errors import (
     StorageError,
     StorageFullError,
 )
+from everwhen.interrupts import is_interrupt
 
 LOG_BYTES: Final = 16 << 20
 """What is left of the write-ahead log when it begins anew after a reader kept it from doing so."""
@@ -66,9 +68,11 @@ def reached(path: Path) -> Iterator[None]:
     with translated(path):
         try:
             yield
-        except PermissionError as error:
-            raise _read_only(path, _words_of(error)) from error
         except OSError as error:
+            if is_interrupt(error):
+                raise
+            if isinstance(error, PermissionError):
+                raise _read_only(path, _words_of(error)) from error
             raise StorageError(f"{path}: the system reports {_words_of(error)}") from error
 
 
@@ -79,6 +83,8 @@ def judged(path: Path) -> Iterator[None]:
         try:
             yield
         except _NONSENSE as error:
+            if is_interrupt(error):
+                raise
             raise _corrupt(path, f"a stored value makes no sense: {error}") from error
 
 
@@ -209,7 +215,8 @@ def limited(connection: apsw.Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.limit(apsw.SQLITE_LIMIT_LENGTH, limit)
+        with contextlib.suppress(apsw.ConnectionClosedError):  # by an interrupt, before this ended
+            connection.limit(apsw.SQLITE_LIMIT_LENGTH, limit)
 
 
 def too_large(connection: apsw.Connection, path: Path, error: Exception) -> EverwhenError | None:

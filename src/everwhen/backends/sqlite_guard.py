@@ -43,12 +43,14 @@ else:
     _GETLK: Final = getattr(fcntl, "F_OFD_GETLK", 36)
     _SETLK: Final = getattr(fcntl, "F_OFD_SETLK", 37)
     _HELD: Final = struct.pack("@h", fcntl.F_WRLCK)
+    _FREE: Final = struct.pack("@h", fcntl.F_UNLCK)
 
 _FLOCK: Final = struct.Struct("@hhqqi4x")  # type, whence, start, length, process
 _PROCESS: Final = slice(24, 28)
 _SHARED: Final = 0x4000_0002, 510  # SQLite's shared locks on the file, for good
 _IN_USE: Final = 128  # the byte of the -shm file that every opener keeps locked, for good
 _WRITE: Final = 120  # and the one that a writer locks
+_ALONE: Final = (1 << 40) - 1  # the byte of the file that our own writers lock besides
 _MARKS: Final = 1 << 40, 1 << 62  # where marks may lie: far from all of SQLite's own
 _LOGGED_AT: Final = 18  # in the file's header: how it is written and read
 _POLL_SECONDS: Final = 0.001
@@ -67,6 +69,8 @@ class Guard:
         self._file = self._index = self._log = -1
         self._reserved: set[object] = set()
         self._watched: set[object] = set()
+        self._writing: dict[None, object] = {}  # who does, of those in this process
+        self.is_spoiled = False
         self._marked = False
         self._own_process = b""
         self._asked_for_mark: Callable[[], bytes]
@@ -82,6 +86,10 @@ class Guard:
         if _is_logged(self._file, path) and not self._hold(self._file, *_SHARED, "F_RDLCK"):
             return False
         self._reserved.add(by)
+        if not self._watched:
+            self._index = self._at(f"{path}-shm", self._index)
+            if self._index >= 0 and self._is_in_use():
+                self._hold(self._index, _IN_USE, 1, "F_RDLCK")
         return True
 
     def take(self, path: str, by: object) -> bool:
@@ -94,28 +102,59 @@ class Guard:
         if not self._hold(self._file, *_SHARED, "F_RDLCK"):
             return False
         if not self._watched:
-            self._index, self._log = self._opened(f"{path}-shm"), self._opened(f"{path}-wal")
+            self._index = self._at(f"{path}-shm", self._index)
+            self._log = self._at(f"{path}-wal", self._log)
             if self._index < 0 or self._log < 0 or not self._set_mark():
-                self._forget()
                 return False
         self._hold(self._index, _IN_USE, 1, "F_RDLCK")
         self._watched.add(by)
         return True
 
     def let_go(self, by: object) -> None:
-        """What this holds no longer stands in the way of SQLite's own closing."""
+        """What this holds no longer stands in the way of SQLite's own closing.
+
+        Unless locks were dropped: whoever did that in this process may close as the last one just
+        when SQLite does, both of them would delete the log, and one of them another's.
+        """
         self._reserved.discard(by)
         self._watched.discard(by)
-        if not self._watched:
+        if self._watched:
+            return
+        self._marked = False
+        if not self._reserved and not self.is_spoiled:
+            self._hold(self._file, *_SHARED, "F_UNLCK")
             self._hold(self._index, _IN_USE, 1, "F_UNLCK")
-            self._forget()
-            if not self._reserved:
-                self._hold(self._file, *_SHARED, "F_UNLCK")
+            self._index = self._log = -1
 
-    def close(self) -> None:
-        """Close the descriptors. Only when no connection of the process is open any more."""
-        while self._descriptors:
-            os.close(self._descriptors.pop())
+    def close(self) -> bool:
+        """Close the descriptors, but for those that others are to take the file for used by.
+
+        Only when no connection of the process is open any more. Whether all are closed.
+        """
+        kept = {self._file, self._index, self._log} if self.is_spoiled else set()
+        for descriptor in [one for one in self._descriptors if one not in kept]:
+            self._descriptors.remove(descriptor)
+            os.close(descriptor)
+        return not self._descriptors
+
+    def begin_writing(self, by: object) -> bool:
+        """Whether nobody else writes to the file from now on, until ``end_writing``.
+
+        Of the open file, too: who has lost SQLite's write lock in the middle of a commit keeps out
+        those who believe that nobody has it. One that was cut off may begin anew.
+        """
+        if self._writing.setdefault(None, by) is not by:
+            return False
+        if self._hold(self._file, _ALONE, 1, "F_WRLCK"):
+            return True
+        self._writing.clear()
+        return False
+
+    def end_writing(self, by: object) -> None:
+        """Let others write; nothing happens to one that doesn't."""
+        if self._writing.get(None) is by:
+            self._hold(self._file, _ALONE, 1, "F_UNLCK")
+            self._writing.clear()
 
     def check_place(self, path: str) -> None:
         """Raises `StoreMovedError` where the path no longer leads to the file and its log."""
@@ -134,7 +173,10 @@ class Guard:
     @property
     def has_lost_locks(self) -> bool:
         """Whether SQLite's locks were dropped behind its back."""
-        return self._marked and self._asked_for_mark()[:2] != _HELD
+        if self._marked and self._asked_for_mark()[:2] != _HELD:
+            self.is_spoiled = True
+            return True
+        return False
 
     def check_before_commit(self, path: str) -> None:
         """Raises `LocksLostError`, for a commit that can still be rolled back.
@@ -142,19 +184,24 @@ class Guard:
         The write lock is to be this process's own: if it isn't, SQLite works with an index that
         was deleted, and another process locks the one that is there.
         """
-        if self._marked and not (
-            self._asked_for_mark()[:2] == _HELD and self._is_own(self._asked_for_write())
-        ):
+        if self._marked and (self.has_lost_locks or not self._is_own(self._asked_for_write())):
             raise LocksLostError(path, committed=False)
 
     def check_after_commit(self, path: str) -> None:
         """Raises `LocksLostError`, for a commit that others may have collided with."""
-        if self._marked and self._asked_for_mark()[:2] != _HELD:
+        if self.has_lost_locks:
             raise LocksLostError(path, committed=True)
 
-    def _forget(self) -> None:
-        self._index = self._log = -1
-        self._marked = False
+    def _is_in_use(self) -> bool:
+        """Whether somebody has the index open. If nobody has, SQLite is to make it anew."""
+        if not _HAS_OPEN_FILE_LOCKS:
+            return False
+        try:
+            return self._asking(_IN_USE)()[:2] != _FREE
+        except OSError as error:
+            if error.errno is None or is_interrupt(error):
+                raise
+            return False  # no such locks here
 
     def _set_mark(self) -> bool:
         """False where it was dropped at once."""
@@ -173,6 +220,7 @@ class Guard:
         self._asked_for_write = self._asking(_WRITE)
         self._own_process = answer[_PROCESS]
         self._marked = answer[:2] == _HELD
+        self.is_spoiled = self.is_spoiled or not self._marked
         return self._marked
 
     def _is_own(self, answer: bytes) -> bool:
@@ -182,6 +230,16 @@ class Guard:
         """Asks who holds a byte; as an open file, which is somebody else than the process."""
         question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, at, 1, 0)
         return cast("Callable[[], bytes]", partial(fcntl.fcntl, self._index, _GETLK, question))
+
+    def _at(self, path: str, known: int) -> int:
+        """A descriptor of the file that is there: the one that is known, if it is of that."""
+        try:
+            found = os.stat(path)  # noqa: PTH116
+            if known >= 0 and os.path.samestat(os.fstat(known), found):
+                return known
+        except FileNotFoundError:
+            return -1
+        return self._opened(path)
 
     def _opened(self, path: str) -> int:
         for how in (os.O_RDWR, os.O_RDONLY):
@@ -234,8 +292,9 @@ class _Guards:
     def sweep(self) -> None:
         """Close what nobody needs any more, unless a connection may be about to need it."""
         if not self.openings:
-            for key in [key for key, guard in self.by_key.items() if not guard.holders]:
-                self.by_key.pop(key).close()
+            for guard in [guard for guard in self.by_key.values() if not guard.holders]:
+                if guard.close():
+                    del self.by_key[guard.key]
 
 
 _guards = _Guards()
@@ -397,6 +456,7 @@ class _Forks:
         _guards.lock = threading.Lock()
         _guards.openings.clear()
         for guard in _guards.by_key.values():
+            guard.is_spoiled = False
             guard.close()
         _guards.by_key.clear()
 
