@@ -72,6 +72,7 @@ from everwhen.clock import Clock
 from everwhen.commits import Commit, Write
 from everwhen.decisions import Decisions
 from everwhen.erasures import PURGE_DUE
+from everwhen.exchange import Csv, Progress
 from everwhen.exchange.errors import ImportFormatError
 from everwhen.failures import noted, read_back, told
 from everwhen.snapshots import subject_of
@@ -944,6 +945,38 @@ async def test_an_export_is_encrypted_unless_wished_otherwise(tmp_path: Path, va
                 assert (await _all(copy, "s"))[0].name == Erased("ada")
         shutil.rmtree(files)
     assert not _traces(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["plain.jsonl", "others.csv"])
+async def test_an_import_goes_on_after_a_rotation(tmp_path: Path, vault: Vault, name: str) -> None:
+    """What it wrote before it was cut off is encrypted with the key of that time."""
+    source = tmp_path / name
+    if name == "plain.jsonl":
+        async with await open_store("memory:", events=TYPES, vault=vault) as store:
+            for number in range(1_100):
+                await store.append("s", [Joined("ada", f"{NAME} {number}")])
+            await export_events(store, source, plaintext=True)
+    else:
+        rows = [f"s,{n + 1_000_000},ada,{NAME} {n}\n" for n in range(1_100)]
+        source.write_text("".join(["stream,recorded_at,player,name\n", *rows]), "utf-8")
+    chosen = (
+        Csv(type=None, constant_type="Joined", time_format="s") if name != "plain.jsonl" else None
+    )
+
+    def cut_off(progress: Progress) -> None:
+        if progress.stage == "writing":
+            raise SystemExit
+
+    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+        with pytest.raises(SystemExit):
+            await import_events(store, source, chosen, progress=cut_off)
+        written = (await store.head()).position
+        assert 0 < written < 1_100
+        vault.rotate("ada")
+        report = await import_events(store, source, chosen)
+        assert (report.repeated, report.written) == (written, 1_100 - written)
+        found = [event.name for event in await _all(store)]
+        assert found == [f"{NAME} {number}" for number in range(1_100)]
 
 
 async def test_commands_are_exported_as_events_are(tmp_path: Path, vault: Vault) -> None:

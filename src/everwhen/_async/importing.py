@@ -506,7 +506,11 @@ class _Import:
 
     async def _append(self, units: Iterable[tuple[Importable, bool]]) -> list[Outcome]:
         commits: list[EncodedCommit] = [unit.own() if own else unit.late() for unit, own in units]
-        return list(await self._store._backend.append(commits))
+        outcomes = list(await self._store._backend.append(commits))
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, CommitIdError):
+                outcomes[index] = await self._store._judged_again(commits[index], outcome)
+        return outcomes
 
     def _count(self, batch: list[Importable], own: list[bool], outcomes: list[Outcome]) -> None:
         """Count what was written; then raise for the first that was not."""

@@ -505,7 +505,11 @@ class _Import:
 
     def _append(self, units: Iterable[tuple[Importable, bool]]) -> list[Outcome]:
         commits: list[EncodedCommit] = [unit.own() if own else unit.late() for unit, own in units]
-        return list(self._store._backend.append(commits))
+        outcomes = list(self._store._backend.append(commits))
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, CommitIdError):
+                outcomes[index] = self._store._judged_again(commits[index], outcome)
+        return outcomes
 
     def _count(self, batch: list[Importable], own: list[bool], outcomes: list[Outcome]) -> None:
         """Count what was written; then raise for the first that was not."""

@@ -315,7 +315,7 @@ class Opening:
 
     def _try(self) -> bool:
         key = _key_of(self._path)
-        if key is None:
+        if key is None or not self._path.is_file():
             return True
         with _guards.lock:
             guard = _guards.of(key)
