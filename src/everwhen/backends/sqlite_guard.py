@@ -161,9 +161,11 @@ class Guard:
         try:
             found = os.stat(path)  # noqa: PTH116  often asked
         except OSError as error:
-            if error.errno not in _GONE or is_interrupt(error):
+            if is_interrupt(error) or error.errno is None:
                 raise
-            raise StoreMovedError(path, "the file was moved or deleted") from None
+            if error.errno in _GONE:
+                raise StoreMovedError(path, "the file was moved or deleted") from None
+            raise StorageError(f"{path}: the system reports {error.strerror}") from error
         if (found.st_dev, found.st_ino) != self.key:
             raise StoreMovedError(path, "another file has taken its place")
         for descriptor, suffix in ((self._log, "-wal"), (self._index, "-shm")):
