@@ -6,11 +6,15 @@ it. Two processes may then write at once, delete the log of changes under one an
 the index that the other has mapped, and acknowledged commits are lost.
 
 A guard stands beside SQLite's connections for each file that is open in this process, with
-descriptors of its own. On Linux it does two things. It holds the two locks that SQLite keeps as
-long as a store is open once more, as locks of an *open file description*, which nobody else's
-`close` can drop: so nobody takes the file for unused. And it can see the loss of the others, of
-which the write lock is one: a lock of the POSIX kind on a byte that only it knows (the mark) goes
-with them. It is asked for before a commit, and once more before that is acknowledged.
+descriptors of its own. On Linux it takes locks of *open file descriptions*, which nobody else's
+`close` can drop. The two that SQLite keeps as long as a store is open it holds once more, so that
+nobody takes the file for unused: the file's from before SQLite opens it, and, once locks were
+dropped, until the process ends. Writers hold one more while they write, so that those who lose
+SQLite's write lock in the middle of a commit keep the others out all the same.
+
+And it can see the loss: a lock of the POSIX kind on a byte that only it knows (the mark) goes with
+them. It is asked for before a commit, and once more before that is acknowledged. A store whose
+mark is gone at once, or whose files are, is not opened.
 
 Elsewhere there are no such locks, and only moved, deleted and replaced files are noticed.
 """
