@@ -337,7 +337,7 @@ class SqliteEngine:
             outdated = is_outdated(connection) or isinstance(error, apsw.ReadOnlyError)
             damage = too_large(connection, self.path, error)
             connection.close(True)
-            if outdated:
+            if outdated and not is_interrupt(error):
                 raise _ChangedError(self.path) from error
             if damage is not None:
                 raise damage from error
