@@ -303,11 +303,19 @@ class Traced(Sealing):
         super().__init__(vault)
         self._sum = 0
         self._count = 0
+        self._taken = (0, 0)
 
     @property
     def secret(self) -> bytes:
         """The secret so far; empty where nothing was sealed."""
         return self._sum.to_bytes(_TAG_BYTES, "big") if self._count else b""
+
+    def take_own(self) -> bytes:
+        """The same of what was sealed since this was last called."""
+        (before, counted), now = self._taken, (self._sum, self._count)
+        self._taken = now
+        own = (now[0] - before) % (1 << 8 * _TAG_BYTES)
+        return own.to_bytes(_TAG_BYTES, "big") if now[1] > counted else b""
 
     def _key(self, subject: str) -> _Key:
         found = super()._key(subject)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -411,16 +413,20 @@ def test_rows_that_were_imported_with_other_options_are_noticed() -> None:
         assert imported(store, text, other).repeated == 1, "and that is known, too"
 
 
-def test_packed_or_not_they_are_the_same_rows(tmp_path: Path) -> None:
-    import gzip
-
+@pytest.mark.parametrize("first", ["a.csv", "a.csv.gz", "a.csv.zip"])
+def test_packed_or_not_they_are_the_same_rows(tmp_path: Path, first: str) -> None:
     text = b"stream,type,recorded_at\na,T,2026-01-01T10:00:00Z\n"
     (tmp_path / "a.csv").write_bytes(text)
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text))
+    with zipfile.ZipFile(tmp_path / "a.csv.zip", "w") as archive:
+        archive.writestr("a.csv", text)
     with at_now() as store:
-        import_events(store, tmp_path / "a.csv")
-        with pytest.raises(ImportedBeforeError, match="these rows were imported"):
-            import_events(store, tmp_path / "a.csv.gz")
+        assert import_events(store, tmp_path / first).written == 1
+        for name in ("a.csv", "a.csv.gz", "a.csv.zip"):
+            assert import_events(store, tmp_path / name).repeated == 1
+            with pytest.raises(ImportedBeforeError, match="these rows were imported"):
+                import_events(store, tmp_path / name, Csv(integers=("type",), category="x"))
+        assert store.head().position == 1
 
 
 def test_another_category_of_a_log_is_another_option() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from everwhen import (
 )
 from everwhen.exchange.errors import ImportedBeforeError, ImportFormatError
 from everwhen.exchange.formats import format_of
+from everwhen.exchange.sketches import row_of, unpacked
 
 ROW = (
     '{{"specversion":"1.0","id":"{n}","source":"/players","type":"Joined","subject":"{who}",'
@@ -60,6 +62,19 @@ def guesses(content: bytes, identity: bytes) -> list[bytes]:
     ]
 
 
+def row_guess(who: str) -> int:
+    """What a right guess at a row's content is kept as, where no key is in it."""
+    n = list(NAMES).index(who) + 1
+    row = row_of(("/players", str(n), "Joined", who, f"2026-01-0{n}T00:00:00Z"))
+    return int.from_bytes(hashlib.blake2b(row, digest_size=8).digest())
+
+
+def sketches_in(left: bytes) -> set[int]:
+    """The digests of rows that the store's files have."""
+    kept = re.findall(rb'"sketch":"([^"]+)"', left)
+    return {digest for one in kept for digest in unpacked(base64.b64decode(one))}
+
+
 @pytest.mark.attack(
     "a guess at a forgotten person is checked by an import's name or its commits' ids",
     about="people",
@@ -76,6 +91,9 @@ def test_a_guessed_name_is_not_confirmed(tmp_path: Path, vault: Vault, file: Pat
         left = left_in(path)
     made = guesses(text_with(NAMES), identity)
     assert not [guess for guess in made if guess in left]
+    sketched = sketches_in(left)
+    assert len(sketched) == 2
+    assert not [guess for guess in map(row_guess, NAMES) if guess in sketched]
     other = tmp_path / "none.cloudevents.jsonl"  # where nobody is in it, such a guess fits
     other.write_bytes(
         re.sub(rb'\{"\$personal":("[^"]*"),"subject":"[^"]*"\}', rb"\1", text_with(NAMES))
@@ -84,6 +102,7 @@ def test_a_guessed_name_is_not_confirmed(tmp_path: Path, vault: Vault, file: Pat
         import_events(store, other)
         left = left_in(plain)
     assert all(guess in left for guess in guesses(other.read_bytes(), identity))
+    assert sorted(map(row_guess, NAMES)) == sorted(sketches_in(left))
 
 
 def test_what_was_imported_is_recognised(tmp_path: Path, vault: Vault, file: Path) -> None:
@@ -113,3 +132,21 @@ def test_with_the_forgotten_in_it_nothing_is_taken_in_twice_unasked(
             import_events(store, file, skip_invalid=True)
         assert store.head().position == 3  # with the erasure
         assert import_events(store, file, skip_invalid=True, again=True).written == 1
+
+
+def test_a_file_that_has_grown_is_known_by_those_who_are_still_there(
+    tmp_path: Path, vault: Vault, file: Path
+) -> None:
+    more = "".join(
+        ROW.format(n=n, who=f"p{n}", name=f"P{n}").replace("2026-01-0", "2026-02-0")
+        for n in range(3, 6)
+    )
+    with open_store(tmp_path / "s.db", vault=vault) as store:
+        import_events(store, file)
+        vault.rotate("bob")
+        file.write_bytes(text_with(NAMES) + more.encode())
+        with pytest.raises(ImportedBeforeError, match="about 2 of its 5 rows"):
+            import_events(store, file)
+        store.forget("ada")
+        with pytest.raises(ImportedBeforeError, match="can't be told"):
+            import_events(store, file, skip_invalid=True)

@@ -38,9 +38,12 @@ from everwhen.exchange.attempts import (
     KeptTimes,
     Times,
     attempt_of,
+    attempts_in,
+    digest_of,
     encode,
     import_named,
     said_of,
+    said_of_shared,
     same_content,
 )
 from everwhen.exchange.entries import (
@@ -70,6 +73,7 @@ from everwhen.exchange.records import (
     Record,
     RestoredCommit,
 )
+from everwhen.exchange.sketches import SharedRows
 from everwhen.exchange.sorting import Sorter
 from everwhen.exchange.sources import Location, Source
 from everwhen.exchange.tables import Csv
@@ -109,7 +113,9 @@ async def import_events(
     "refuse" them as invalid, take them as ``occurred_at`` ("occurred"), or as they are
     ("recorded").
 
-    The same rows read with other options become other events. They are refused, unless ``again``.
+    The same rows read with other options become other events, and so do the rows that the file has
+    in common with one that was imported before. Where that is a quarter or more of either, they are
+    refused, unless ``again``.
 
     Raises `ImportFormatError` for the first invalid line or element, before anything is written;
     with ``skip_invalid`` such are left out and counted, and the first ``keep_reasons`` reported.
@@ -250,28 +256,57 @@ class _Import:
 
     async def _take_in(self, items: Iterator[Record | RestoredCommit]) -> None:
         entrance = Entrance(self._store._codec)
+        shared = SharedRows(attempts_in(await self._store.checkpoints()).values())
         with closing(Sorter()) as sorter:
             first_ahead: Record | None = None
             while batch := list(islice(items, _READ_AT_ONCE)):
                 for item in batch:
-                    record = self._sorted_in(item, entrance, sorter)
+                    record = self._sorted_in(item, entrance, shared, sorter)
                     if first_ahead is None and record is not None and record.time > self._latest:
                         first_ahead = record
                 self._tell(Progress("reading", self._source.done, self._source.total, "bytes"))
                 await sleep(0)
-            identity = self._format.identity
             self._refuse_forgotten(entrance)
-            # With the keys of all who are in the file: once one is gone, no guess at it fits.
-            digest = hashlib.sha256(identity + self._source.digest + entrance.secret).digest()
-            entrance.identify(digest)
-            self._content.update(entrance.secret)
-            name, content = import_named(digest), self._content.hexdigest()
-            await self._decide(name, sorter.earliest, content, identity.decode(errors="replace"))
+            await self._identify(entrance, shared, sorter)
             ahead = first_ahead is not None and self._is_refused(first_ahead.time)
             if ahead and first_ahead is not None and not self._skip_invalid:
                 self._refuse(first_ahead.line, self._ahead(first_ahead.time))
             await self._save(self._state.done)
             await self._write_sorted(sorter, entrance)
+
+    async def _identify(self, entrance: Entrance, shared: SharedRows, sorter: Sorter) -> None:
+        """Tell which import this is, and decide on it.
+
+        With the keys of all who are in the file: once one is gone, no guess at it fits.
+        """
+        identity = self._format.identity
+        self._content.update(entrance.secret)
+        content, options = self._content.hexdigest(), identity.decode(errors="replace")
+        digest = hashlib.sha256(identity + self._source.digest + entrance.secret).digest()
+        name = import_named(digest)
+        before = None
+        if await self._store.checkpoint(name) is None:
+            attempts = attempts_in(await self._store.checkpoints())
+            before = same_content(attempts, content, options)
+            if before is not None and attempts[before].options == options:
+                name = before  # the same file, packed or not
+            elif not self._again:
+                self._refuse_repeated(None if before is None else attempts[before], options, shared)
+        entrance.identify(digest_of(name))
+        await self._decide(name, sorter.earliest, content, options)
+        if not self._state.sketch:
+            self._state.rows, self._state.sketch = shared.sketch.rows, shared.sketch.packed
+
+    def _refuse_repeated(self, before: Attempt | None, options: str, shared: SharedRows) -> None:
+        if before is not None:
+            raise ImportedBeforeError(self._source.name, said_of(before, options))
+        found = shared.most()
+        if found is not None:
+            raise ImportedBeforeError(
+                self._source.name,
+                said_of_shared(*found, shared.sketch.rows),
+                "to take in only what is new, leave those rows out",
+            )
 
     def _refuse_forgotten(self, entrance: Entrance) -> None:
         """What has data of the forgotten can't be recognised, so that nobody can guess at it."""
@@ -302,14 +337,22 @@ class _Import:
         await self._save(self._events if left_out else -1)
 
     def _sorted_in(
-        self, item: Record | RestoredCommit, entrance: Entrance, sorter: Sorter
+        self,
+        item: Record | RestoredCommit,
+        entrance: Entrance,
+        shared: SharedRows,
+        sorter: Sorter,
     ) -> Record | None:
         if isinstance(item, RestoredCommit):
             raise TypeError("a reader gives records or commits, never both")
         reason = entrance.refusal(item)
+        secret = entrance.take_own_secret()
         if reason is not None:
             self._refuse(item.line, reason)
             return None
+        if item.row:
+            shared.add(item.row, secret)
+            item.row = b""
         sorter.add(item)
         return item
 
@@ -411,7 +454,7 @@ class _Import:
     ) -> None:
         """Decide, once for all attempts, what becomes of the file's own times.
 
-        Nothing is written yet. Raises `ImportedBeforeError` and `ImportTimesError`.
+        Nothing is written yet. Raises `ImportTimesError`.
         """
         self._name = name
         known = await self._store.checkpoint(name)
@@ -423,10 +466,6 @@ class _Import:
             if self._times == "recorded" and is_under_way:
                 raise self._out_of_time()
             return
-        if content and not self._again:
-            before = same_content(await self._store.checkpoints(), content)
-            if before is not None:
-                raise ImportedBeforeError(self._source.name, said_of(before, options))
         newest = (await self._store.head()).recorded_at
         fits = earliest is None or newest is None or to_micros(newest) <= earliest
         keeps = self._times != "occurred" and self._store.capabilities.keeps_recorded_at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -27,7 +27,8 @@ class Attempt(msgspec.Struct, omit_defaults=True):
     ``times`` is what becomes of the file's own times; "mixed" where that had to change on the way.
     ``done`` counts commits; -1 when all are. ``content`` is the digest of the uncompressed file
     and ``options`` how it was read; both are empty for an export, whose commits have ids of their
-    own. ``began`` is in microseconds since 1970 UTC.
+    own. ``began`` is in microseconds since 1970 UTC. ``rows`` counts the file's valid rows, and
+    ``sketch`` is a sample of them, see `everwhen.exchange.sketches`.
     """
 
     times: KeptTimes
@@ -35,6 +36,8 @@ class Attempt(msgspec.Struct, omit_defaults=True):
     content: str = ""
     options: str = ""
     began: int = 0
+    rows: int = 0
+    sketch: bytes = b""
 
 
 _decode: Final = msgspec.json.Decoder(Attempt).decode
@@ -51,17 +54,39 @@ def import_named(digest: bytes) -> str:
     return f"{PREFIX}{digest.hex()[:32]}"
 
 
-def same_content(checkpoints: Iterable[Checkpoint], content: str) -> Attempt | None:
-    """The newest import of the same content, whatever its options; None where there is none."""
-    attempts = [attempt_of(one) for one in checkpoints if one.name.startswith(PREFIX)]
-    same = [one for one in attempts if one.content == content]
-    return max(same, key=lambda one: one.began, default=None)
+def digest_of(name: str) -> bytes:
+    """What ids are made from, by the name of an import's checkpoint."""
+    return bytes.fromhex(name.removeprefix(PREFIX))
+
+
+def attempts_in(checkpoints: Iterable[Checkpoint]) -> dict[str, Attempt]:
+    """All imports among the checkpoints, by the names of theirs."""
+    return {one.name: attempt_of(one) for one in checkpoints if one.name.startswith(PREFIX)}
+
+
+def same_content(attempts: Mapping[str, Attempt], content: str, options: str) -> str | None:
+    """The name of an import of the same content: with the same options, else the newest."""
+    same = [name for name, one in attempts.items() if one.content == content]
+    return max(
+        same,
+        key=lambda name: (attempts[name].options == options, attempts[name].began),
+        default=None,
+    )
 
 
 def said_of(before: Attempt, options: str) -> str:
     """When and how those rows were imported, and what is different now."""
     which = "these rows were imported" if before.done < 0 else "an import of these rows was begun"
     return f"{which} on {text_of(before.began)}, {_difference(before.options, options)}"
+
+
+def said_of_shared(before: Attempt, shared: int, rows: int) -> str:
+    """How much of a file was in an earlier one, and when that was imported."""
+    which = "the" if before.done < 0 else "the unfinished"
+    return (
+        f"about {shared:,} of its {rows:,} rows were imported before, among the {before.rows:,} of "
+        f"{which} import of {text_of(before.began)}"
+    )
 
 
 def _difference(before: str, now: str) -> str:
@@ -73,7 +98,7 @@ def _difference(before: str, now: str) -> str:
         for name in {**then[1], **now_is[1]}
         if then[1].get(name) != now_is[1].get(name)
     ]
-    return f"with other options: {', '.join(changed)}" if changed else "with other options"
+    return f"with other options: {', '.join(changed)}" if changed else "with the same options"
 
 
 def _parts(options: str) -> tuple[str, dict[str, Any]]:

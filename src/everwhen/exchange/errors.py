@@ -3,7 +3,7 @@
 EverwhenError
 └── ExchangeError
     ├── ImportFormatError       the content breaks a rule of its format; names file and line
-    ├── ImportedBeforeError     the same rows are in the store already, read with other options
+    ├── ImportedBeforeError     much of it was imported before, from another file or otherwise
     ├── ImportTimesError        its own times can't be kept, for the store has newer events
     └── ExchangeFileError       the file itself can't be read or written
         ├── FormatOptionError   what its format was told makes no sense
@@ -38,21 +38,27 @@ class ImportFormatError(ExchangeError):
 
 
 class ImportedBeforeError(ExchangeError):
-    """The same rows were imported before, with other options: they would be in the store twice.
+    """Much of the file was imported before, and would be in the store twice; ``reason`` says when.
 
     Nothing was written.
     """
 
-    def __init__(self, file: str, reason: str) -> None:
+    def __init__(
+        self,
+        file: str,
+        reason: str,
+        remedy: str = "to go on with that import, repeat its options",
+    ) -> None:
         self.file = file
         self.reason = reason
+        self.remedy = remedy
         super().__init__(
-            f"{file}: {reason}; to go on with that import, repeat its options, and to take the "
-            f"rows in once more, import with again=True (--again)"
+            f"{file}: {reason}; {remedy}, and to take the rows in once more, import with "
+            f"again=True (--again)"
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.file, self.reason)
+        return type(self), (self.file, self.reason, self.remedy)
 
 
 class ImportTimesError(ExchangeError):

@@ -27,7 +27,8 @@ class Record(msgspec.Struct, array_like=True, gc=False):
 
     ``time`` is in microseconds since 1970 UTC, or ``UNTIMED``; ``ordinal`` counts the file's events
     from 0 and ``line`` is where it begins. ``data`` and ``extras`` are JSON. ``occurred_at`` is an
-    ISO 8601 text where the log tells it apart from ``time``.
+    ISO 8601 text where the log tells it apart from ``time``. ``row`` stands for what the file says
+    of the event, however that is read; it is empty where nothing tells one event from another.
     """
 
     time: int
@@ -41,6 +42,7 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     schema_version: int = 1
     occurred_at: str | None = None
     extras: bytes | None = None
+    row: bytes = b""
 
 
 class RestoredEntry(msgspec.Struct, gc=False):

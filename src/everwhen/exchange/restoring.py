@@ -23,6 +23,7 @@ from everwhen.exchange.log_times import Untimed, time_of
 from everwhen.exchange.moments import micros_of
 from everwhen.exchange.notices import Notices
 from everwhen.exchange.records import UNTIMED, Invalid, Item, Record, RestoredCommit, RestoredEntry
+from everwhen.exchange.sketches import row_of
 from everwhen.metadata import CommitMetadata
 from everwhen.nesting import TOO_DEEP, is_deeper
 from everwhen.validation import check_stream, check_tags, check_text, check_type_name
@@ -164,6 +165,7 @@ class _Reading:
             data,
             event_id=line.id,
             extras=encode_json({"cloudevent": kept}) if kept else None,
+            row=row_of((line.source, line.id, line.type, line.subject or "", line.time or "")),
         )
 
 

@@ -27,6 +27,7 @@ from everwhen.exchange.errors import DamagedInputError, FormatOptionError
 from everwhen.exchange.lines import MAX_LINE_BYTES, lines
 from everwhen.exchange.moments import ZoneMissingError, micros_of, reader_of, text_of, zone_named
 from everwhen.exchange.records import UNTIMED, Invalid, Item, Record, Text
+from everwhen.exchange.sketches import row_of
 from everwhen.recorded import RecordedEvent
 
 COLUMNS: Final = (
@@ -261,6 +262,7 @@ class _Mapping:
         self._data_json = self._optional(chosen.data_json)
         self._tags = [(name, self._required(name, "tags")) for name in chosen.tags]
         self._data = self._data_columns()
+        self._ignored = {i for i, name in enumerate(header) if name in chosen.ignored}
 
     def _required(self, column: str | None, role: str) -> int:
         if column not in self._header:
@@ -326,7 +328,14 @@ class _Mapping:
             event_id=self._cell(cells, self._event_id),
             schema_version=_integer(self._cell(cells, self._schema_version) or "1"),
             occurred_at=self._occurred(cells),
+            row=row_of(self._shown(cells)),
         )
+
+    def _shown(self, cells: list[str]) -> Iterable[str]:
+        """What a row says that is taken in: what is left out must leave no trace."""
+        if not self._ignored:
+            return cells
+        return (cell for i, cell in enumerate(cells) if i not in self._ignored)
 
     @staticmethod
     def _cell(cells: list[str], column: int | None) -> str | None:

@@ -20,6 +20,7 @@ from everwhen.exchange.errors import DamagedInputError
 from everwhen.exchange.log_times import Untimed, time_of
 from everwhen.exchange.notices import Notice, Notices
 from everwhen.exchange.records import UNTIMED, Invalid, Record
+from everwhen.exchange.sketches import row_of
 from everwhen.exchange.xes_values import (
     GROUPS,
     HEADS,
@@ -333,6 +334,7 @@ class _Parsing:
                 stored_name(name) if name else EVENT_TYPE,
                 encode_json(data),
                 extras=encode_json({"xes": notes}) if notes else None,
+                row=row_of(((trace and trace.name) or "", encode_json(event.nodes).decode())),
             )
         )
 
