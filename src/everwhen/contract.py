@@ -31,6 +31,8 @@ MAX_SLICE_BYTES: Final = 1 << 20
 MAX_EVENT_BYTES: Final = 16 << 20
 MAX_STORED_BYTES: Final = 64 << 20
 """The most that a slice takes, together with its commit's metadata."""
+MAX_KEPT_BYTES: Final = 256 << 20
+"""The most that a checkpoint's data or a snapshot's state takes."""
 MAX_NAME_BYTES: Final = 512
 MAX_DEPTH: Final = 100
 """How many objects and lists may be inside one another: what most JSON tools take, and a tenth of

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
 
-from everwhen.contract import MAX_NAME_BYTES, Snapshot
+from everwhen.contract import MAX_KEPT_BYTES, MAX_NAME_BYTES, Snapshot
 from everwhen.errors import DeclarationError, InvalidQueryError, SnapshotError
 from everwhen.fold import Fold
 from everwhen.query import Query
@@ -33,6 +33,7 @@ S = TypeVar("S")
 
 _FORMAT: Final = 3
 _DIGEST_BYTES: Final = 16
+_LARGEST: Final = MAX_KEPT_BYTES - (1 << 20)  # others authenticate it too, beside the state
 _READERS: Final = 8  # authenticate a state together
 _OTHERS: Final = 3  # whose newest snapshot is left alone
 _shapes: Final[WeakKeyDictionary[Fold[Any], bytes]] = WeakKeyDictionary()
@@ -291,6 +292,11 @@ def sealed(
     shape = _shape(fold)
     digest = _digest(fold, subject, place.position, content, known, key)
     body = encode(_Sealed(_FORMAT, [(key.id, digest)], content, shape))
+    if len(body) > _LARGEST:
+        raise SnapshotError(
+            f"a state of fold {fold.name!r} is not kept as a snapshot: it is {len(body):,} bytes, "
+            f"and the limit {_LARGEST:,}. Split the state over several streams"
+        )
     return Snapshot(subject, place.position, fold.name, fold.version, body)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from everwhen.contract import (
     FIRST_MICROS,
     LAST_MICROS,
+    MAX_KEPT_BYTES,
     MAX_NAME_BYTES,
     Checkpoint,
     Expected,
@@ -90,6 +91,10 @@ def _check_place(position: object, data: object, what: str) -> None:
         raise InvalidCommitError(f"{what}: {position!r} is no position; use a whole number from 0")
     if not isinstance(data, bytes):
         raise InvalidCommitError(f"{what}: {type(data).__name__} can't be stored; encode to bytes")
+    if len(data) > MAX_KEPT_BYTES:
+        raise InvalidCommitError(
+            f"{what}: {len(data):,} bytes; the limit is {MAX_KEPT_BYTES:,}: keep less in it"
+        )
 
 
 def check_tags(tags: Iterable[str], type_name: str) -> tuple[str, ...]:

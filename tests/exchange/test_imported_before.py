@@ -15,8 +15,6 @@ from everwhen import Store, open_store
 from everwhen.exchange import CloudEvents, Csv, Format, ImportedBeforeError, Xes
 from everwhen.exchange.sketches import KEPT, Sketch, unpacked
 
-
-
 HEADER = "stream,type,recorded_at,n"
 READ = Csv(time_zone="UTC")
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -112,7 +110,7 @@ def test_how_much_they_share_is_told(
 def test_of_several_imports_the_one_that_shares_most_is_named(store: Store) -> None:
     for day in range(4):
         assert imported(store, table(rows(day * 100, 90 + day)), READ).written == 90 + day
-    with pytest.raises(ImportedBeforeError, match="about 93 of its 400 rows .* among the 93 of"):
+    with pytest.raises(ImportedBeforeError, match=r"about 93 of its 400 rows .* among the 93 of"):
         imported(store, table(rows(0, 400)), READ)
 
 

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import apsw
 import pytest
 from tests.faults.faults_ledger import Entry, entries
 
-from everwhen import Checkpoint, Condition, CorruptStoreError, Query, Store, faults, open_store
+from everwhen import (
+    Checkpoint,
+    Condition,
+    CorruptStoreError,
+    InvalidCommitError,
+    Query,
+    Snapshot,
+    Store,
+    TimeMachine,
+    documents,
+    faults,
+    open_store,
+)
 from everwhen.backends.sqlite_file import migrations, open_connection
 from everwhen.backends.sqlite_schema import SchemaDifference, schema_differences
-from everwhen.contract import MAX_STORED_BYTES, StoredSlice
+from everwhen.contract import MAX_KEPT_BYTES, MAX_STORED_BYTES, StoredSlice
 from everwhen.faults import FaultKind
 from everwhen.leaves import Leaves
 from everwhen.merkle import MerkleLog, TileFolder
@@ -173,6 +186,66 @@ def test_what_is_no_event_may_be_large(path: Path) -> None:
         assert kept is not None
         assert len(x) == len(kept.data) == size
         assert store.check() == []
+
+
+_HUGE: Final = MAX_KEPT_BYTES + (1 << 20)
+_LONG: Final = 100 << 20
+_TOO_LARGE: Final = {
+    "the name of stream 1": f"UPDATE streams SET name = printf('%.*c', {_LONG}, 'x') WHERE id = 1",
+    "the name of term 1": f"UPDATE terms SET name = printf('%.*c', {_LONG}, 'x') WHERE id = 1",
+    "checkpoint 'k'": f"INSERT INTO checkpoints VALUES ('k', 1, zeroblob({_HUGE}))",
+    "the name of a checkpoint at position 7": (
+        f"INSERT INTO checkpoints VALUES (printf('%.*c', {_LONG}, 'x'), 7, x'')"
+    ),
+    "the snapshot at position 7": (
+        f"INSERT INTO snapshots VALUES ('s', 7, 'f', 1, zeroblob({_HUGE}))"
+    ),
+    "the name of a snapshot at position 7": (
+        f"INSERT INTO snapshots VALUES ('s', 7, printf('%.*c', {_LONG}, 'x'), 1, x'')"
+    ),
+    "position 4": f"UPDATE slices SET commit_id = zeroblob({_HUGE}) WHERE position = 4",
+}
+
+
+@pytest.mark.parametrize("where", _TOO_LARGE)
+def test_no_column_is_read_without_a_bound(path: Path, where: str) -> None:
+    _altered(path, _TOO_LARGE[where])
+    calls: list[Callable[[Store], object]] = [
+        lambda store: [(stream.name, store.head()) for stream in store.streams()],
+        lambda store: list(store.read()),
+        lambda store: list(store.read(Query().types("None"))),
+        lambda store: store.checkpoints(),
+        lambda store: store.checkpoint("k"),
+        lambda store: store.projections(),
+        lambda store: store.branches(),
+        lambda store: store._backend.snapshots("s", None, 5),
+        lambda store: TimeMachine(store, documents).bookmarks(),
+    ]
+    with _opened(path, read_only=False) as store:
+        apsw.memory_high_water(True)
+        told = list[str]()
+        for call in calls:
+            try:
+                call(store)
+            except CorruptStoreError as error:
+                told.append(str(error))
+        (problem,) = store.check()
+        assert problem.where == where
+        assert all(where in one or "characters are stored" in one for one in told)
+        assert bool(told) == (not where.startswith(("the name of term", "the snapshot")))
+        # SQLite compares what lies in its b-trees whole: it may hold that once, and nothing of ours
+        assert apsw.memory_high_water() < path.stat().st_size + (64 << 20)
+
+
+def test_what_would_be_too_large_is_refused(path: Path) -> None:
+    large = bytes(MAX_KEPT_BYTES + 1)
+    for name in (f"sqlite:///{path}", "memory:"):
+        with open_store(name) as store:
+            with pytest.raises(InvalidCommitError, match="the limit is"), store.transaction() as tx:
+                tx.save_checkpoint(Checkpoint("k", 1, large))
+            with pytest.raises(InvalidCommitError, match="the limit is"), store.transaction() as tx:
+                tx.save_snapshot(Snapshot("s", 1, "f", 1, large))
+            assert store.checkpoint("k") is None
 
 
 def _slices(count: int) -> list[StoredSlice]:

@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ import apsw
 from everwhen.backends.sqlite_backup import backed_up
 from everwhen.backends.sqlite_check import hiding_problems, structural_problems
 from everwhen.backends.sqlite_file import (
+    MAX_KEY_BYTES,
     OPENING_SECONDS,
     Immutable,
     check_room,
@@ -82,6 +83,7 @@ from everwhen.backends.sqlite_watch import Watch
 from everwhen.backups import BackupReport, BackupTask, Told
 from everwhen.clock import Clock, clock_from, micros_by, system_clock
 from everwhen.contract import (
+    MAX_KEPT_BYTES,
     Capabilities,
     Checkpoint,
     EncodedCommit,
@@ -470,7 +472,7 @@ class SqliteEngine:
 
     @_again
     def stream(self, name: str) -> StreamInfo | None:
-        with self._reading() as connection:
+        with self._reading() as connection, limited(connection, MAX_KEY_BYTES):
             return next(_streams(connection, "name = ?", (searchable(name),)), None)
 
     @_again
@@ -482,7 +484,7 @@ class SqliteEngine:
             category = searchable(category)
             where += " AND (name = ? OR (name >= ? AND name < ?))"
             bounds += [category, category + "-", category + "."]
-        with self._reading() as connection:
+        with self._reading() as connection, limited(connection, MAX_KEY_BYTES):
             found = _streams(connection, f"{where} ORDER BY name LIMIT {int(limit)}", bounds)
             return list(found)
 
@@ -503,7 +505,8 @@ class SqliteEngine:
         with self._reading() as connection:
             rows = connection.execute(
                 "SELECT subject, position, fold, fold_version, state FROM snapshots "
-                "WHERE subject = ? AND position <= ? ORDER BY position DESC LIMIT ?",
+                "WHERE subject = ? AND position <= ?"
+                f" AND octet_length(state) <= {MAX_KEPT_BYTES} ORDER BY position DESC LIMIT ?",
                 bounds,
             )
             return list(map(snapshot_of, rows))
@@ -901,11 +904,11 @@ def _names_of(
         near = 1
         while near < len(unknown) and unknown[near] - unknown[near - 1] < _TOGETHER:
             near += 1
-        found: list[Any] = connection.execute(
+        rows = connection.execute(
             "SELECT id, name FROM streams WHERE id >= ? AND id <= ?",
             (unknown[0], unknown[near - 1]),
-        ).fetchall()
-        found = [(stream, text(name)) for stream, name in found]
+        )
+        found = [(stream, text(name)) for stream, name in rows]
         known.update(found)
         names.update(found)
         for stream in unknown[:near]:
@@ -966,9 +969,14 @@ class _SqliteView:
         with self._judged():
             return self._engine.page(self._connection, query, events, self._names)
 
-    def _judged(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
         """Each call for itself: its user may handle what it raises, inside the transaction."""
-        return judged(self._engine.path)
+        with judged(self._engine.path):
+            try:
+                yield
+            except apsw.TooBigError as error:
+                raise too_large(self._connection, self._engine.path, error) or error from error
 
 
 class _SqliteTransaction(_SqliteView):

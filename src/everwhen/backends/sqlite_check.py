@@ -6,15 +6,17 @@ Everything is read once, in position order, and memory stays flat.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 import apsw
 
 from everwhen.backends.sqlite_derived import derived_problems, name_of
 from everwhen.backends.sqlite_file import oversized, wrong_schema
-from everwhen.contract import MAX_STORED_BYTES, Problem, StoredSlice
+from everwhen.contract import Problem, StoredSlice
 from everwhen.judging import SliceCheck, version_problem
 
+_NAMED: Final = 1_000  # there is no use in more
 _SLICES: Final = (
     "SELECT slices.position, CAST(streams.name AS BLOB),"
     " slices.version, slices.count, slices.recorded_at,"
@@ -43,7 +45,7 @@ def structural_problems(connection: apsw.Connection) -> Iterator[Problem]:
 
 def hiding_problems(connection: apsw.Connection, after: int) -> Iterator[Problem]:
     """Every fault by which queries may not find what is stored after the position."""
-    fatal = list(_schema_problems(connection) if after else file_problems(connection))
+    fatal = list(_known_problems(connection) if after else file_problems(connection))
     yield from fatal or derived_problems(connection, after)
 
 
@@ -52,6 +54,10 @@ def file_problems(connection: apsw.Connection) -> Iterator[Problem]:
 
     A transaction is begun, for whatever is read next.
     """
+    large = list(_large(connection))
+    yield from large
+    if large:
+        return
     damaged = False
     for (finding,) in connection.execute("PRAGMA integrity_check"):
         if finding != "ok":
@@ -67,10 +73,25 @@ def _schema_problems(connection: apsw.Connection) -> Iterator[Problem]:
     yield from [
         Problem(f"schema, {wrong.type} {wrong.name!r}", wrong.what)
         for wrong in wrong_schema(connection)
-    ] or [
-        Problem(f"position {at}", f"{size:,} bytes; no store writes more than {MAX_STORED_BYTES:,}")
-        for at, size in oversized(connection)
     ]
+
+
+def _known_problems(connection: apsw.Connection) -> Iterator[Problem]:
+    """The same, but for what SQLite finds."""
+    large = list(_large(connection))
+    yield from large or _schema_problems(connection)
+
+
+def _large(connection: apsw.Connection) -> Iterator[Problem]:
+    """What is too large to be looked at; nothing where the file is too damaged to tell."""
+    try:
+        if any(wrong.is_fatal for wrong in wrong_schema(connection)):
+            return
+        found = list(islice(oversized(connection), _NAMED))
+    except (apsw.CorruptError, apsw.SQLError):
+        return
+    for where, size, limit in found:
+        yield Problem(where, f"{size:,} bytes; no store writes more than {limit:,} there")
 
 
 def _walk(connection: apsw.Connection) -> Iterator[Problem]:

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import apsw
 import msgspec
 
 from everwhen.backends.sqlite_schema import SchemaDifference, schema_differences
-from everwhen.contract import MAX_STORED_BYTES
+from everwhen.contract import MAX_KEPT_BYTES, MAX_NAME_BYTES, MAX_STORED_BYTES
 from everwhen.durable import sync_folder
 from everwhen.errors import (
     BusyError,
@@ -34,8 +34,13 @@ from everwhen.errors import (
 )
 from everwhen.interrupts import is_interrupt
 
+MAX_KEY_BYTES: Final = 64 << 10
+"""More than any name of a checkpoint, or of what a snapshot is of, takes."""
+
 LOG_BYTES: Final = 16 << 20
 """What is left of the write-ahead log when it begins anew after a reader kept it from doing so."""
+
+_Connection = TypeVar("_Connection", bound=apsw.Connection)
 
 APPLICATION_ID: Final = 0x45766572  # "Ever", the mark of our files in SQLite's header
 _MIGRATION: Final = re.compile(r"sqlite_(\d{4})_\w+\.sql")
@@ -123,6 +128,8 @@ def translation(error: apsw.Error, path: Path) -> EverwhenError:
             return _corrupt(path, str(error))
         case apsw.SQLError() if str(error).startswith(("no such column", "no such table")):
             return _corrupt(path, f"its tables are not those that Everwhen makes: {error}")
+        case apsw.TooBigError():
+            return _corrupt(path, "a value is larger than any that a store writes; see check()")
         case apsw.CantOpenError():
             if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
                 return _read_only(path, "its folder can't be written to")
@@ -167,9 +174,7 @@ def open_connection(
     flags |= apsw.SQLITE_OPEN_NOMUTEX | apsw.SQLITE_OPEN_URI
     name = path.resolve().as_uri()
     if not read_only:
-        connection = apsw.Connection(name, flags, vfs)
-        connection.set_busy_handler(patience(busy_timeout))
-        return connection
+        return _bounded(apsw.Connection(name, flags, vfs), busy_timeout)
     waits = patience(min(busy_timeout, OPENING_SECONDS))
     for attempt in itertools.count():
         try:
@@ -180,6 +185,13 @@ def open_connection(
     raise AssertionError  # pragma: no cover (it counts for ever)
 
 
+def _bounded(connection: _Connection, busy_timeout: float) -> _Connection:
+    """The connection, with bounds on how long it waits and how large a value is that it reads."""
+    connection.set_busy_handler(patience(busy_timeout))
+    connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_KEPT_BYTES + MAX_KEY_BYTES)
+    return connection
+
+
 OPENING_SECONDS: Final = 1.0
 """How long a writer that opens or closes the file may leave a log there that can't be read yet."""
 
@@ -187,8 +199,7 @@ OPENING_SECONDS: Final = 1.0
 def _reading_connection(
     path: Path, name: str, flags: int, busy_timeout: float, vfs: str | None
 ) -> apsw.Connection:
-    connection = apsw.Connection(name, flags, vfs)
-    connection.set_busy_handler(patience(busy_timeout))
+    connection = _bounded(apsw.Connection(name, flags, vfs), busy_timeout)
     try:
         connection.pragma("schema_version")
     except (apsw.CantOpenError, apsw.IOError, apsw.FullError, apsw.ReadOnlyError):
@@ -201,17 +212,16 @@ def _reading_connection(
             raise
         immutable = Immutable(f"{name}?immutable=1", flags, vfs)
         immutable.file, immutable.seen = path, seen
-        immutable.set_busy_handler(patience(busy_timeout))
-        return immutable
+        return _bounded(immutable, busy_timeout)
     except apsw.Error:  # told by whoever reads what is wrong with the file
         return connection
     return connection
 
 
 @contextmanager
-def limited(connection: apsw.Connection) -> Iterator[None]:
-    """Reads no value of the file that is larger than any slice that is written."""
-    limit = connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_STORED_BYTES)
+def limited(connection: apsw.Connection, most: int = MAX_STORED_BYTES) -> Iterator[None]:
+    """Reads no value of the file that is larger; unless said, than any slice that is written."""
+    limit = connection.limit(apsw.SQLITE_LIMIT_LENGTH, most)
     try:
         yield
     finally:
@@ -220,21 +230,50 @@ def limited(connection: apsw.Connection) -> Iterator[None]:
 
 
 def too_large(connection: apsw.Connection, path: Path, error: Exception) -> EverwhenError | None:
-    """What is to be said where a slice is so large that SQLite refused to read it."""
+    """What is to be said where a value is so large that SQLite refused to read it."""
     if not isinstance(error, apsw.TooBigError):
         return None
     found = next(oversized(connection), None)
     if found is None:
         return None
-    return _corrupt(path, f"{found[1]:,} bytes at position {found[0]:,}: no store writes so much")
+    where, size, limit = found
+    return _corrupt(path, f"{size:,} bytes at {where}: no store writes more than {limit:,} there")
 
 
-def oversized(connection: apsw.Connection) -> Iterator[tuple[int, int]]:
-    """The positions of slices that are larger than any that is written, with their sizes."""
-    return connection.execute(
-        "SELECT position, length(body) + coalesce(length(metadata), 0) AS size"
-        f" FROM slices WHERE size > {MAX_STORED_BYTES}"
-    )
+def oversized(connection: apsw.Connection) -> Iterator[tuple[str, int, int]]:
+    """Where values are larger than any that is written, with their sizes and the limits.
+
+    None of them is read: a value's size stands before it.
+    """
+    for of, sql, limit in _SIZES:
+        for key, size in connection.execute(f"{sql} WHERE size > {limit}"):
+            yield f"{of} {key}", size, limit
+
+
+def _sized(table: str, key: str, *columns: str) -> str:
+    size = " + ".join(f"coalesce(octet_length({name}), 0)" for name in columns)
+    return f"SELECT {key}, {size} AS size FROM {table}"
+
+
+_ROW: Final = "CASE WHEN octet_length(name) > 512 THEN '' ELSE quote(name) END"
+_SIZES: Final = (
+    ("position", _sized("slices", "position", "body", "metadata"), MAX_STORED_BYTES),
+    ("position", _sized("slices", "position", "commit_id"), MAX_STORED_BYTES),
+    ("the name of stream", _sized("streams", "id", "name"), MAX_NAME_BYTES),
+    ("the name of term", _sized("terms", "id", "name"), MAX_NAME_BYTES),
+    (
+        "the name of a checkpoint at position",
+        _sized("checkpoints", "position", "name"),
+        MAX_KEY_BYTES,
+    ),
+    ("checkpoint", _sized("checkpoints", _ROW, "data"), MAX_KEPT_BYTES),
+    (
+        "the name of a snapshot at position",
+        _sized("snapshots", "position", "subject", "fold"),
+        MAX_KEY_BYTES,
+    ),
+    ("the snapshot at position", _sized("snapshots", "position", "state"), MAX_KEPT_BYTES),
+)
 
 
 class Immutable(apsw.Connection):

@@ -14,8 +14,17 @@ from typing import Annotated, Any, Final, TypeAlias
 import apsw
 import msgspec
 
+from everwhen.backends.sqlite_file import MAX_KEY_BYTES
 from everwhen.backends.sqlite_plan import Row, Window
-from everwhen.contract import Checkpoint, Snapshot, StoredSlice, StreamInfo, from_micros, to_micros
+from everwhen.contract import (
+    MAX_NAME_BYTES,
+    Checkpoint,
+    Snapshot,
+    StoredSlice,
+    StreamInfo,
+    from_micros,
+    to_micros,
+)
 
 _EARLIEST: Final = to_micros(datetime.min.replace(tzinfo=UTC))
 _LATEST: Final = to_micros(datetime.max.replace(tzinfo=UTC))
@@ -57,10 +66,12 @@ def moment(stored: object) -> int:
     return number(stored)
 
 
-def text(stored: object) -> str:
+def text(stored: object, most: int = MAX_NAME_BYTES) -> str:
     """The stored text. Raises `apsw.CorruptError` for anything else."""
     if type(stored) is not str:
         raise apsw.CorruptError(f"{stored!r:.40} is stored where a name belongs")
+    if len(stored) > most:
+        raise apsw.CorruptError(f"{len(stored):,} characters are stored where a name belongs")
     return stored
 
 
@@ -105,10 +116,11 @@ def stream_of(row: Sequence[Any]) -> StreamInfo:
 def checkpoint_of(row: Sequence[Any]) -> Checkpoint:
     """A checkpoint, by (name, position, data)."""
     name, position, data = row
-    return Checkpoint(text(name), number(position), content(data))
+    return Checkpoint(text(name, MAX_KEY_BYTES), number(position), content(data))
 
 
 def snapshot_of(row: Sequence[Any]) -> Snapshot:
     """A snapshot, by (subject, position, fold, fold_version, state)."""
     subject, position, fold, version, state = row
-    return Snapshot(text(subject), number(position), text(fold), number(version), content(state))
+    named = text(subject, MAX_KEY_BYTES), number(position), text(fold, MAX_KEY_BYTES)
+    return Snapshot(*named, number(version), content(state))
