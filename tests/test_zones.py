@@ -188,6 +188,18 @@ def test_a_time_of_day_with_a_zone_is_refused_for_the_zone_would_be_lost(many: i
         assert [e.event for e in store.read()] == [offset] * many
 
 
+@pytest.mark.parametrize("many", [1, 2])
+def test_so_is_one_whose_fold_would_be_lost(many: int) -> None:
+    with open_store("memory:", events=TYPES) as store:
+        with pytest.raises(InvalidEventError, match=r"fold=1\) has fold=1, .*replace\(fold=0\)"):
+            store.append("s", [Opened(dt.time(1, 30, fold=1))] * many)
+        store.append("s", [Opened(dt.time(1, 30))] * many)
+    decisions = Decisions()
+    decisions.on(Opened)(lambda _: [])
+    with pytest.raises(InvalidCommandError, match="has fold=1"):
+        decisions.recorded(Opened(dt.time(1, 30, fold=1)))
+
+
 @pytest.mark.parametrize(
     "at",
     [

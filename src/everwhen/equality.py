@@ -45,6 +45,11 @@ def lost_zone(value: Any) -> str | None:
                 f"the time of day {value.isoformat()} has the zone {value.tzinfo}, whose offset "
                 f"depends on the day; keep the zone's name in a field of its own"
             )
+        if value.fold and value.tzinfo is None:
+            return (
+                f"{value!r} has fold=1, which only a zone gives a meaning; give it one, or take "
+                f"it with .replace(fold=0)"
+            )
         return None
     found = map(lost_zone, _parts(value) or ())
     return next((reason for reason in found if reason is not None), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import pytest
 from tests.exchange.stores import exported, imported
 
-from everwhen import InvalidQueryError, Query, Store, UnknownEvent, open_store
+from everwhen import InvalidQueryError, Query, Store, UnknownEvent, export_events, open_store
 from everwhen.contract import MAX_DEPTH
-from everwhen.exchange import ImportFormatError, Notice, Xes
+from everwhen.exchange import CloudEvents, ImportFormatError, Notice, Xes
 
 ROOT = (
     b'<log xes.version="1.0" xes.features="nested-attributes" xmlns="http://www.xes-standard.org/">'
@@ -211,6 +212,7 @@ def event_of(inner: str, time: str = "2026-01-01T00:00:00Z") -> str:
 
 
 NAMED = '<string key="concept:name" value="A"/>'
+SECOND = '<string key="concept:name" value="B"/>'
 
 
 @pytest.mark.parametrize(
@@ -219,17 +221,17 @@ NAMED = '<string key="concept:name" value="A"/>'
         ('<float key="m" value="2"><float value="3"/><int key="r" value="1"/></float>', "key"),
         ('<float value="3"><float key="below" value="3"/></float>', "key"),
         ('<global scope="event"><string value="x"/></global>', "key"),
-        (f'<trace>{NAMED}<string value="x"/>{event_of(NAMED)}</trace>', "key"),
+        (f'<trace>{SECOND}<string value="x"/>{event_of(NAMED)}</trace>', "key"),
         (
-            f"<trace>{event_of(NAMED + '<list><string key=' + repr('x') + '/></list>')}</trace>",
+            f"<trace>{SECOND}{event_of(NAMED + '<list><string key=' + repr('x') + '/></list>')}</trace>",
             "key",
         ),
-        (f"<trace>{event_of(NAMED + '<string key=' + repr('x') + '/>')}</trace>", "value"),
+        (f"<trace>{SECOND}{event_of(NAMED + '<string key=' + repr('x') + '/>')}</trace>", "value"),
         ('<string key="x"/>', "value"),
         ("<log-meta><string key='x' value='y'/></log-meta>", "<log-meta>"),
-        (f"<trace><note>text</note>{event_of(NAMED)}</trace>", "<note>"),
-        (f"<trace>{event_of(NAMED + '<values/>')}</trace>", "<values>"),
-        (f"<trace>{event_of('<classifier/>')}</trace>", "<classifier>"),
+        (f"<trace>{SECOND}<note>text</note>{event_of(NAMED)}</trace>", "<note>"),
+        (f"<trace>{SECOND}{event_of(NAMED + '<values/>')}</trace>", "<values>"),
+        (f"<trace>{SECOND}{event_of('<classifier/>')}</trace>", "<classifier>"),
     ],
 )
 def test_what_breaks_the_standard_is_left_out_and_told(inner: str, what: str) -> None:
@@ -400,3 +402,116 @@ def test_an_export_holds_what_the_query_asks_for() -> None:
     assert b"<trace>" not in exported(store, Xes(), query=Query().types("Nothing"))
     with pytest.raises(InvalidQueryError, match="limit"):
         exported(store, Xes(), query=Query().limit(1))
+
+
+def notices_of(text: bytes) -> tuple[Store, dict[str, int]]:
+    store = open_store("memory:")
+    report = imported(store, text, Xes())
+    return store, {notice.what: notice.count for notice in report.notices}
+
+
+def cases_of(store: Store) -> dict[str, list[str]]:
+    """The types of events by their streams, without those of the log and of traces."""
+    found: dict[str, list[str]] = {}
+    for event in store.read():
+        if event.type not in {"XesLog", "XesTrace"}:
+            found.setdefault(event.stream, []).append(event.type)
+    return found
+
+
+def named(value: str, tag: str = "string") -> str:
+    return f'<{tag} key="concept:name" value="{value}"/>'
+
+
+def test_different_cases_are_never_one() -> None:
+    text = log_of(
+        f"<trace>{event_of(named('nameless'))}</trace>"
+        f"<trace>{named('1')}{event_of(named('first'))}</trace>"
+        f"<trace>{named('', 'int')}{event_of(named('empty'))}</trace>"
+        f"<trace>{named('3')}{event_of(named('third'))}</trace>"
+        f"<trace>{named('~3')}{event_of(named('looks like ours'))}</trace>"
+        f"<trace>{named('events')}{event_of(named('named events'))}</trace>"
+        f"<trace>{named('~events')}{event_of(named('named like ours'))}</trace>"
+        f"<trace>{event_of(named('before its name'))}{named('late')}</trace>"
+        f"{event_of(named('in no trace'))}"
+    )
+    store, told = notices_of(text)
+    cases = cases_of(store)
+    assert cases.pop("case-~events") == ["in no trace"]
+    assert sorted(types for (types,) in cases.values()) == [
+        "before its name",
+        "empty",
+        "first",
+        "looks like ours",
+        "named events",
+        "named like ours",
+        "nameless",
+        "third",
+    ]
+    assert cases["case-1"] == ["first"]
+    assert cases["case-3"] == ["third"]
+    assert cases["case-events"] == ["named events"]
+    assert told == {
+        "traces without a name before their events, each a case of its own": 3,
+        "'concept:name' that is no int, kept as text": 1,
+    }
+    again = taken(exported(store, Xes()))
+    assert sorted(map(sorted, cases_of(again).values())) == sorted(
+        map(sorted, cases_of(store).values())
+    )
+
+
+def test_that_a_case_is_in_several_traces_is_told() -> None:
+    twin = f"<trace>{NAMED}{event_of(NAMED)}</trace>"
+    store, told = notices_of(log_of(twin * 3))
+    assert cases_of(store) == {"case-A": ["A", "A", "A"]}
+    assert told == {"traces with the name of an earlier one, added to its case": 2}
+
+
+def test_numbers_that_json_lacks_are_told_and_large_ones_kept() -> None:
+    large, endless = 9999999999999999999999, "9" * 1_001
+    inner = (
+        f'<int key="large" value="{large}"/><int key="endless" value="{endless}"/>'
+        '<float key="no" value="NaN"/><float key="inf" value="INF"/>'
+        '<float key="huge" value="1e999"><int key="i" value="1"/></float>'
+    )
+    text = log_of(f"<trace>{NAMED}{event_of(NAMED + inner)}</trace>")
+    store, told = notices_of(text)
+    assert told == {
+        "'endless' that is no int, kept as text": 1,
+        "'no' that is no finite number, kept as null": 1,
+        "'inf' that is no finite number, kept as null": 1,
+        "'huge' that is no finite number, kept as null": 1,
+    }
+    (event,) = store.read(Query().types("A"))
+    assert event.data["large"] == large
+    assert event.data["endless"] == endless
+    assert event.data["huge"] == {"value": None, "nested": {"i": 1}}
+    out = io.BytesIO()
+    assert export_events(store, out, Xes()).notices == ()
+    assert canonical(out.getvalue()) == canonical(text)
+
+
+def test_what_an_export_leaves_out_is_told() -> None:
+    with open_store("memory:") as store:
+        store.append("case-1", [UnknownEvent("T", {"n": 2**70})])
+        store.append("case-1", [UnknownEvent("T", {"a": None, "b": [None, {"c": None}], "d": 1})])
+        out = io.BytesIO()
+        (notice,) = export_events(store, out, Xes()).notices
+        assert str(notice) == (
+            "null values, which XES can't say, left out: 3, the first at position 2"
+        )
+        first, second = taken(out.getvalue()).read(Query().types("T"))
+        assert first.data["n"] == 2**70
+        assert second.data["b"] == [{}]
+        assert export_events(store, io.BytesIO(), CloudEvents()).notices == ()
+
+
+def test_times_without_a_zone_are_told() -> None:
+    inner = event_of(NAMED, "2026-01-01T00:00:00") + event_of(NAMED, "2026-01-01T00:00:01Z")
+    store, told = notices_of(log_of(f"<trace>{NAMED}{inner}</trace>"))
+    assert told == {"times without a zone, taken as UTC": 1}
+    assert [e.recorded_at.isoformat() for e in store.read(Query().types("A"))] == [
+        "2026-01-01T00:00:00+00:00",
+        "2026-01-01T00:00:01+00:00",
+    ]

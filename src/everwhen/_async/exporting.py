@@ -12,15 +12,17 @@ from everwhen.codec import Codec, EventTypes
 from everwhen.errors import InvalidQueryError
 from everwhen.exchange.cloudevents import CloudEvents
 from everwhen.exchange.formats import format_of
+from everwhen.exchange.notices import Notice
 from everwhen.exchange.records import ExportReport, Format, Progress
 from everwhen.exchange.sources import Location, Target
 from everwhen.exchange.xes import DEFAULT_CATEGORY, Xes
-from everwhen.exchange.xes_parsing import LOG_TYPE, TRACE_TYPE, stored_name
-from everwhen.exchange.xes_writing import CLOSING, loose, opening, trace, trace_numbers
+from everwhen.exchange.xes_parsing import LOG_TYPE, LOOSE, TRACE_TYPE, stored_name
+from everwhen.exchange.xes_writing import CLOSING, loose, nulls_of, opening, trace, trace_numbers
 from everwhen.query import Query
 from everwhen.recorded import RecordedEvent
 from everwhen.sealing import Closed, Sealing
 
+_NULLS: Final = "null values, which XES can't say, left out"
 _LAST: Final = 1 << 62
 _NAMED: Final = 10
 
@@ -60,7 +62,7 @@ async def export_events(
         opened.finish()
     finally:
         opened.abandon()
-    return ExportReport(exporting.events, opened.bytes)
+    return ExportReport(exporting.events, opened.bytes, exporting.notices())
 
 
 class _Export:
@@ -86,6 +88,12 @@ class _Export:
         self._query = query if query is not None else Query()
         self._progress = progress
         self.events = 0
+        self._nulls = self._first_null = 0
+
+    def notices(self) -> tuple[Notice, ...]:
+        """What was left out."""
+        found = Notice(_NULLS, 0, self._nulls, self._first_null)
+        return (found,) if self._nulls else ()
 
     async def text(self, chosen: Format) -> None:
         """Into a format that takes events in the order of the query."""
@@ -124,6 +132,7 @@ class _Export:
             else:
                 name = stream.partition("-")[2] or stream
                 self._target.write(trace(mine, name))
+            self._count_nulls(mine)
             self._count(len(mine), head)
         self._target.write(CLOSING)
 
@@ -174,8 +183,14 @@ class _Export:
         known = {stream for _, stream in found}
         async for info in self._store.streams(category):
             if info.name not in known:
-                found.append((0 if info.name == f"{category}-events" else _LAST, info.name))
+                found.append((0 if info.name == f"{category}-{LOOSE}" else _LAST, info.name))
         return sorted(found, key=lambda item: item[0] or _LAST + 1)
+
+    def _count_nulls(self, events: list[RecordedEvent[Any]]) -> None:
+        for event in events:
+            if event.type not in {TRACE_TYPE, LOG_TYPE} and (lost := nulls_of(event)):
+                self._first_null = self._first_null or event.position
+                self._nulls += lost
 
     def _count(self, events: int, head: int) -> None:
         self.events += events

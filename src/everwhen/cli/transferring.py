@@ -356,6 +356,8 @@ def export(
             plaintext=plaintext,
             progress=progress,
         )
+    for notice in report.notices:
+        say(str(notice))
     if not report.events:
         say(f"no event matches, so {'the output' if file == '-' else file} has none")
     if file == "-":

@@ -12,14 +12,20 @@ _OTHER: Final = "others"
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """One kind of thing that was left out or changed: what, where first, and how often."""
+    """One kind of thing that was left out or changed: what, where first, and how often.
+
+    ``line`` is one of the file that was read; for an export it is 0, and ``position`` is the first
+    event's.
+    """
 
     what: str
     line: int
     count: int
+    position: int = 0
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.count:,}, the first in line {self.line}"
+        where = f"in line {self.line}" if self.line else f"at position {self.position:,}"
+        return f"{self.what}: {self.count:,}, the first {where}"
 
 
 class Notices:

@@ -124,10 +124,14 @@ class ImportReport(msgspec.Struct, frozen=True):
 
 
 class ExportReport(msgspec.Struct, frozen=True):
-    """What an export wrote; ``bytes`` are those of the text, before any compression."""
+    """What an export wrote; ``bytes`` are those of the text, before any compression.
+
+    ``notices`` tell what the format can't say, and was left out.
+    """
 
     events: int
     bytes: int
+    notices: tuple[Notice, ...] = ()
 
 
 class Text(Protocol):

@@ -6,7 +6,8 @@ The first event decides: a file is either an Everwhen export, all of it, or some
 from __future__ import annotations
 
 import hashlib
-from base64 import b64decode
+import re
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -31,6 +32,9 @@ from everwhen.validation import check_stream, check_tags, check_text, check_type
 MAX_COMMIT_BYTES: Final = 1 << 30
 _LINE_COST: Final = 256
 _KNOWN: Final = {"specversion", "id", "type", "subject", "time", "data", "data_base64"}
+_RFC_3339: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
 _JSON: Final = b'"application/json"'
 
 
@@ -139,6 +143,11 @@ class _Reading:
             attributes = _decode_attributes(text)
             data = _object(line)
             if line.time is not None:
+                if not _RFC_3339.fullmatch(line.time):
+                    raise ValueError(
+                        f"time {line.time[:60]!r} is no RFC 3339 time with a zone, such as "
+                        f"2026-03-01T09:00:00Z"
+                    )
                 time, told = time_of(line.time)
         except _UNDECODABLE as error:
             return Invalid(number, f"{error}; fix or leave out the line")
@@ -176,9 +185,11 @@ def _object(line: _Line) -> bytes:
         if raw:
             raise ValueError("the event has data and data_base64; keep one of them")
         try:
-            b64decode(line.data_base64, validate=True)
+            content = b64decode(line.data_base64, validate=True)
         except ValueError as error:
             raise ValueError(f"data_base64 is not base64 ({error})") from error
+        if b64encode(content).decode() != line.data_base64:
+            raise ValueError("data_base64 is not base64 (its last character has bits too many)")
         return encode_json({"base64": line.data_base64})
     if not raw:
         return b"{}"

@@ -4,11 +4,12 @@ A trace becomes a stream, an event of it an event whose type is its ``concept:na
 are its attributes. A trace's own attributes are the data of an event of type ``XesTrace``, before
 the trace's others, with ``case:`` before each key; the log's own attributes, its extensions,
 globals and classifiers are those of an ``XesLog``. So nothing that XES defines is lost on the way
-into a store and out again. A time without a zone is taken to be UTC.
+into a store and out again. A time without a zone is taken to be UTC, and counted.
 
 Logs that break the standard come in as far as they can: attributes without a key or a value, and
-unknown elements, are left out, values that aren't of their type are kept as text, and all of it is
-counted.
+unknown elements, are left out, values that aren't of their type are kept as text, numbers that aren't
+finite become null, and all of it is counted. A trace without a name is a case of its own: what
+stands for its name begins with ``~``, as no trace's own does.
 """
 
 from __future__ import annotations

@@ -35,6 +35,10 @@ from everwhen.exchange.xes_values import (
 LOG_TYPE: Final = "XesLog"
 TRACE_TYPE: Final = "XesTrace"
 EVENT_TYPE: Final = "event"
+OURS: Final = "~"
+"""What names that aren't the file's begin with: no trace of its own has such a one."""
+LOOSE: Final = f"{OURS}events"
+"""Stands for the name of a trace with the events that are in none."""
 
 _MAX_DEPTH: Final = 2 * MAX_DEPTH + 10
 """Of open elements: a level of an event's data takes at most two, and the event lies in others."""
@@ -48,6 +52,9 @@ _ATTRIBUTES: Final = LEAVES | GROUPS
 _PASSED_OVER: Final[Node] = ["", None, None]
 """Stands for an open element that is left out, with all that is in it."""
 _EVENTS: Final = frozenset({"log", "trace", "event"})
+_NAMELESS: Final = "traces without a name before their events, each a case of its own"
+_SAME_NAME: Final = "traces with the name of an earlier one, added to its case"
+_ZONELESS: Final = "times without a zone, taken as UTC"
 _REFUSED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -73,10 +80,15 @@ def stored_name(text: str) -> str:
     """The text as a stream or type name: changed only where a store would refuse it."""
     name = _REFUSED.sub("_", text)
     if name != text or len(name.encode(errors="replace")) > MAX_NAME_BYTES // 2:
-        mark = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
-        short = name.encode(errors="replace")[: MAX_NAME_BYTES // 2].decode(errors="ignore")
-        return f"{short}~{mark}"
+        return marked(name, text)
     return name
+
+
+def marked(name: str, text: str) -> str:
+    """The name, cut and with a mark of the text that it stands for."""
+    mark = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
+    short = name.encode(errors="replace")[: MAX_NAME_BYTES // 2].decode(errors="ignore")
+    return f"{short}~{mark}"
 
 
 class _Element:
@@ -296,11 +308,11 @@ class _Parsing:
         self, element: _Element, nodes: list[Node], prefix: str = ""
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The nodes as data and notes; what isn't of its type is counted."""
-        odd: list[Node] = []
+        odd: list[tuple[str, str]] = []
         data, notes = attributes_of(nodes, prefix, odd)
-        for tag, key, _ in odd:
+        for key, what in odd:
             if key != TIME:  # an event's has to be one
-                self._notices.add(f"{key!r} that is no {tag}, kept as text", element.line)
+                self._notices.add(f"{key!r} {what}", element.line)
         return data, notes
 
     def _end_event(self, event: _Element) -> None:
@@ -315,7 +327,7 @@ class _Parsing:
         data, notes = self._attributes_of(event, event.nodes)
         time = self._time_of(event, data, notes)
         if trace is None:
-            stream = f"{self._category}-events"
+            stream = f"{self._category}-{LOOSE}"
             notes["trace"] = 0
             self._loose_before = time
         else:
@@ -347,7 +359,11 @@ class _Parsing:
             before = self._loose_before if self._trace is None else self._trace.latest
             return self._untimed.time_after(before, event.line)
         try:
-            time, told = time_of(str(text), UTC)
+            try:
+                time, told = time_of(str(text))
+            except ValueError:
+                time, told = time_of(str(text), UTC)
+                self._notices.add(_ZONELESS, event.line)
         except ValueError as error:
             raise ValueError(f"{TIME!r}: {error}; fix the value") from error
         if told is not None:
@@ -367,13 +383,23 @@ class _Parsing:
 
     def _stream_of(self, trace: _Trace) -> str:
         if trace.stream is None:
-            trace.stream = f"{self._category}-{stored_name(trace.name or str(trace.number))}"
+            trace.stream = f"{self._category}-{self._case_of(trace)}"
             key = hash(trace.stream)
             if key in self._names or len(self._names) >= _REMEMBERED:
                 trace.number = -trace.number  # another trace has this name: tell them apart
+                if key in self._names:
+                    self._notices.add(_SAME_NAME, trace.line)
             else:
                 self._names.add(key)
         return trace.stream
+
+    def _case_of(self, trace: _Trace) -> str:
+        """The trace's name as a store takes it; one of ours where it has none."""
+        if not trace.name:
+            self._notices.add(_NAMELESS, trace.line)
+            return f"{OURS}{trace.number}"
+        name = stored_name(trace.name)
+        return marked(name, trace.name) if name.startswith(OURS) else name
 
     def _end_trace(self, trace: _Trace) -> None:
         stream = self._stream_of(trace)

@@ -21,18 +21,21 @@ from everwhen.exchange.log_times import time_of
 Node: TypeAlias = list[Any]
 """``[tag, key, value]`` or ``[tag, key, value, children]``, all as in the file."""
 
+Odd: TypeAlias = list[tuple[str, str]]
+"""Keys whose values are changed, and how."""
+
 LEAVES: Final = frozenset({"string", "date", "int", "float", "boolean", "id"})
 GROUPS: Final = frozenset({"list", "container"})
 HEADS: Final = frozenset({"extension", "global", "classifier"})
 TIME: Final = "time:timestamp"
 NAME: Final = "concept:name"
-_EXACT_INT: Final = 1 << 63
+_DIGITS: Final = 1_000  # int() takes long for long texts
 _BOOLEANS: Final = {"true": True, "false": False, "1": True, "0": False}
 _SHALLOW: Final = 20
 """Elements: deeper nested notes are kept as text, or they could be too deep for a store."""
 
 
-def natural(node: Node, odd: list[Node]) -> Any:
+def natural(node: Node, odd: Odd) -> Any:
     """The node as a JSON value. What isn't of its type is text, and added to ``odd``."""
     tag, text = node[0], node[2]
     children = _children(node)
@@ -48,8 +51,10 @@ def natural(node: Node, odd: list[Node]) -> Any:
     try:
         value = _leaf(tag, text)
     except (ValueError, KeyError):
-        odd.append(node[:3])
+        odd.append((node[1], f"that is no {tag}, kept as text"))
         value = text
+    if value is None:
+        odd.append((node[1], "that is no finite number, kept as null"))
     return {"value": value, "nested": _object(children, odd)} if children else value
 
 
@@ -57,7 +62,7 @@ def _children(node: Node) -> Sequence[Node]:
     return node[3] if len(node) > 3 else ()
 
 
-def _object(nodes: Sequence[Node], odd: list[Node]) -> dict[str, Any]:
+def _object(nodes: Sequence[Node], odd: Odd) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for node in nodes:
         found[node[1]] = natural(node, odd)
@@ -67,8 +72,9 @@ def _object(nodes: Sequence[Node], odd: list[Node]) -> dict[str, Any]:
 def _leaf(tag: str, text: str) -> Any:
     """Raises ``ValueError`` or ``KeyError`` for what isn't of its type."""
     if tag == "int":
-        number = int(text) if len(text) < 100 else _EXACT_INT  # int() takes long for long texts
-        return number if -_EXACT_INT <= number < _EXACT_INT else text
+        if len(text) > _DIGITS:
+            raise ValueError
+        return int(text)
     if tag == "float":
         value = float(text)
         return value if math.isfinite(value) else None
@@ -80,7 +86,7 @@ def _leaf(tag: str, text: str) -> Any:
 
 
 def attributes_of(
-    nodes: Sequence[Node], prefix: str, odd: list[Node]
+    nodes: Sequence[Node], prefix: str, odd: Odd
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The nodes as data, and what has to be noted beside it to write the same nodes again.
 
@@ -123,6 +129,23 @@ def nodes_of(data: Mapping[str, Any], notes: Mapping[str, Any], prefix: str = ""
         elif (node := inferred(key, value)) is not None:
             nodes.append(node)
     return nodes
+
+
+def nulls_lost(data: Mapping[str, Any], notes: Mapping[str, Any]) -> int:
+    """How many nulls the data has that no note says how to write; XES can't say them."""
+    if from_notes(notes.get("nodes")) is not None:
+        return 0
+    types = notes.get("types")
+    noted_keys = types if isinstance(types, dict) else {}
+    return sum(_nulls_in(value) for name, value in data.items() if name not in noted_keys)
+
+
+def _nulls_in(data: Any) -> int:
+    if isinstance(data, dict):
+        return sum(map(_nulls_in, data.values()))
+    if isinstance(data, list | tuple):
+        return sum(map(_nulls_in, data))
+    return int(data is None)
 
 
 def inferred(key: str, value: Any) -> Node | None:

@@ -10,7 +10,7 @@ from everwhen.contract import to_micros
 from everwhen.exchange.errors import ExchangeFileError
 from everwhen.exchange.moments import text_of
 from everwhen.exchange.xes_parsing import EVENT_TYPE, LOG_TYPE, TRACE_TYPE
-from everwhen.exchange.xes_values import NAME, TIME, Node, from_notes, nodes_of
+from everwhen.exchange.xes_values import NAME, TIME, Node, from_notes, nodes_of, nulls_lost
 from everwhen.recorded import RecordedEvent
 
 _ROOT: Final = {"xes.version": "1.0", "xes.features": "nested-attributes"}
@@ -39,6 +39,11 @@ def trace_numbers(event: RecordedEvent[Any]) -> int | None:
     """Which trace of the log the event belongs to, where it says so; 0 for none."""
     number = notes_of(event).get("trace")
     return number if isinstance(number, int) else None
+
+
+def nulls_of(event: RecordedEvent[Any]) -> int:
+    """How many of the event's values are null, and not written."""
+    return nulls_lost(event.data, notes_of(event))
 
 
 def opening(log: RecordedEvent[Any] | None) -> bytes:
