@@ -31,7 +31,16 @@ from everwhen.cli.outputs import check_output
 from everwhen.cli.progress import shown
 from everwhen.cli.reading import filtered
 from everwhen.cli.terminal import Output, counted, is_terminal
-from everwhen.exchange import CloudEvents, Csv, Format, ImportReport, Xes, format_named, format_of
+from everwhen.exchange import (
+    CloudEvents,
+    Csv,
+    ExportReport,
+    Format,
+    ImportReport,
+    Xes,
+    format_named,
+    format_of,
+)
 from everwhen.exchange.attempts import Future, Times
 from everwhen.exchange.sources import STANDARD
 
@@ -288,6 +297,13 @@ def _report(out: Output, report: ImportReport, seconds: float) -> None:
     )
 
 
+def _told(report: ExportReport, file: str) -> None:
+    for notice in report.notices:
+        say(str(notice))
+    if not report.events:
+        say(f"no event matches, so {'the output' if file == '-' else file} has none")
+
+
 def export(
     store: StoreArgument,
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file; - for standard output.")],
@@ -356,10 +372,7 @@ def export(
             plaintext=plaintext,
             progress=progress,
         )
-    for notice in report.notices:
-        say(str(notice))
-    if not report.events:
-        say(f"no event matches, so {'the output' if file == '-' else file} has none")
+    _told(report, file)
     if file == "-":
         return
     out = Output(json=json)

@@ -7,9 +7,9 @@ globals and classifiers are those of an ``XesLog``. So nothing that XES defines 
 into a store and out again. A time without a zone is taken to be UTC, and counted.
 
 Logs that break the standard come in as far as they can: attributes without a key or a value, and
-unknown elements, are left out, values that aren't of their type are kept as text, numbers that aren't
-finite become null, and all of it is counted. A trace without a name is a case of its own: what
-stands for its name begins with ``~``, as no trace's own does.
+unknown elements, are left out, values that aren't of their type are kept as text, numbers that
+aren't finite become null, and all of it is counted. A trace without a name is a case of its own:
+what stands for its name begins with ``~``, as no trace's own does.
 """
 
 from __future__ import annotations
