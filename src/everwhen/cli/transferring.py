@@ -155,9 +155,7 @@ def import_(
     ] = "refuse",
     again: Annotated[
         bool,
-        typer.Option(
-            "--again", help="Also where the same rows were imported before, with other options."
-        ),
+        typer.Option("--again", help="Also where many of the rows were imported before."),
     ] = False,
     branch: BranchOption = None,
     json: JsonOption = False,
