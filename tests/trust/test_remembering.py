@@ -102,7 +102,7 @@ def test_who_looks_twice_sees_it_grow(path: Path, memory: Memory) -> None:
     "the log alone is set back",
     about="history",
     answer="the store has what a remembered checkpoint is over",
-    needs="a reader's memory, or a kept checkpoint",
+    needs="the store's own word where it was signed, a reader's memory, or a kept checkpoint",
 )
 @pytest.mark.parametrize("key", [None, SIGNER], ids=["remembered key", "given key"])
 @pytest.mark.parametrize(
