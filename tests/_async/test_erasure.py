@@ -890,7 +890,11 @@ async def test_branches_merge_and_rebase_with_their_commands(tmp_path: Path, vau
     assert not _traces(tmp_path)
 
 
-async def test_old_versions_with_personal_fields_are_upcast(vault: Vault) -> None:
+async def test_old_versions_with_personal_fields_are_upcast(
+    tmp_path_factory: pytest.TempPathFactory, vault: Vault
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("exported")
+
     class JoinedV1(Event):
         type_name = "Joined"
         data_subject: ClassVar[str] = "player"
@@ -912,6 +916,10 @@ async def test_old_versions_with_personal_fields_are_upcast(vault: Vault) -> Non
     for upcast in (raw, typed):
         new = Store(backend, events=EventTypes(JoinedV2, upcasts=[upcast]), vault=vault)
         assert await _all(new) == [JoinedV2("ada", NAME), JoinedV2("bob", "Bob")]
+        for name in ("new.csv", "new.xes"):
+            await export_events(new, tmp_path / name, query=Query().category("s"), overwrite=True)
+        assert not _traces(tmp_path), "what is encrypted is exported as it is stored"
+        assert (tmp_path / "new.csv").read_text().count("$sealed") == 2
     await new.forget("ada")
     assert (await _all(new, "s"))[0] == JoinedV2("ada", Erased("ada"))
 

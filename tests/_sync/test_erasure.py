@@ -889,7 +889,11 @@ def test_branches_merge_and_rebase_with_their_commands(tmp_path: Path, vault: Va
     assert not _traces(tmp_path)
 
 
-def test_old_versions_with_personal_fields_are_upcast(vault: Vault) -> None:
+def test_old_versions_with_personal_fields_are_upcast(
+    tmp_path_factory: pytest.TempPathFactory, vault: Vault
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("exported")
+
     class JoinedV1(Event):
         type_name = "Joined"
         data_subject: ClassVar[str] = "player"
@@ -911,6 +915,10 @@ def test_old_versions_with_personal_fields_are_upcast(vault: Vault) -> None:
     for upcast in (raw, typed):
         new = Store(backend, events=EventTypes(JoinedV2, upcasts=[upcast]), vault=vault)
         assert _all(new) == [JoinedV2("ada", NAME), JoinedV2("bob", "Bob")]
+        for name in ("new.csv", "new.xes"):
+            export_events(new, tmp_path / name, query=Query().category("s"), overwrite=True)
+        assert not _traces(tmp_path), "what is encrypted is exported as it is stored"
+        assert (tmp_path / "new.csv").read_text().count("$sealed") == 2
     new.forget("ada")
     assert (_all(new, "s"))[0] == JoinedV2("ada", Erased("ada"))
 

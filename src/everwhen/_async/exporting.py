@@ -40,8 +40,9 @@ async def export_events(
     """Export the query's events, or all, up to the newest one there is now.
 
     ``target`` is a path, ``"-"`` for standard output, or an open binary file; a path appears once
-    the file is complete. The format follows from the name unless given. JSON Lines have events as
-    they are stored; the other formats as they read today, upcast.
+    the file is complete. The format follows from the name unless given. JSON Lines, and every
+    format from a store with a vault, have events as they are stored; else they are as they read
+    today, upcast.
 
     Personal fields of a store with a vault are exported encrypted, for a store with the same vault.
     With ``plaintext`` they are readable, in events and in the commands that led to them, each
@@ -78,7 +79,7 @@ class _Export:
         plaintext: bool,
     ) -> None:
         if store.vault is not None:
-            types = EventTypes() if plaintext else store.event_types
+            types = EventTypes()  # no upcast can work on what is encrypted
             sealing = Sealing(store.vault) if plaintext else Closed(store.vault)
             store = Store(store._backend, events=types, vault=store.vault)
             store._codec = Codec(types, (), sealing)
