@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from everwhen.backups import BackupReport, BackupTask, Told
@@ -25,6 +26,7 @@ from everwhen.contract import (
     StoredSlice,
     StreamInfo,
 )
+from everwhen.errors import BusyError
 from everwhen.locks import FairLock
 from everwhen.news import News
 from everwhen.query import Query
@@ -61,6 +63,13 @@ class Scratch(SqlView, Protocol):
     def close(self) -> None:
         """Delete it."""
         ...
+
+
+class ChangedError(BusyError):
+    """A file was written while it was read without locks: what was read can't be believed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: was written to while it was read; read it again")
 
 
 class EngineView(SqlView, Protocol):
@@ -195,7 +204,7 @@ class Engine(Blocking, Protocol):
         ...
 
     def view(self) -> AbstractContextManager[EngineView]:
-        """A look at one moment's state of things."""
+        """A look at one moment's state of things. Raises `ChangedError`, at its end or before."""
         ...
 
     def has_log(self, log: str) -> bool:

@@ -295,6 +295,10 @@ def test_what_an_import_passes_over_and_an_export_without_events_are_told(shell:
     assert (done.code, done.fields["written"]) == (0, "3")
     assert done.err.splitlines() == [
         "everwhen: attributes without a key, left out: 1, the first in line 1",
+        (
+            "everwhen: traces without a name before their events, each a case of its own: 1, "
+            "the first in line 1"
+        ),
         "everwhen: events without a time, recorded as of now: 1, the first in line 1",
     ]
     done = shell("import", "second.db", "log.xes", "--time", "2020-01-01T00:00Z")

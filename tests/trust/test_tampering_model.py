@@ -166,6 +166,7 @@ def set_back(victim: Victim) -> Found:
     """Store and log both end earlier, at a checkpoint that was rightly signed."""
     size = victim.draw(1, victim.size - 1)
     victim.by_sql(attacks.cut, size)
+    attacks.tidy(victim.path)
     shutil.rmtree(victim.log)
     with open_store(victim.path) as store:
         MerkleLog(store, TileFolder(victim.log), SIGNER).seal()

@@ -36,6 +36,7 @@ from everwhen.contract import (
 )
 from everwhen.engine import (
     WATCHED_SECONDS,
+    ChangedError,
     Engine,
     EngineTransaction,
     EngineView,
@@ -159,12 +160,16 @@ class EmbeddedBackend(Backend):
 
     async def view(self, look: Callable[[EngineView], T]) -> T:
         def run() -> T:
-            with self._engine.view() as view:
+            while True:
                 try:
-                    return look(view)
-                except Exception as error:  # noqa: BLE001 (not the engine's, so not its to explain)
-                    failure = error
-            raise failure
+                    with self._engine.view() as view:
+                        try:
+                            return look(view)
+                        except Exception as error:  # noqa: BLE001 (not the engine's to explain)
+                            failure = error
+                except ChangedError:
+                    continue
+                raise failure
 
         return await self._calls.run(run)
 

@@ -101,7 +101,7 @@ from everwhen.contract import (
     from_micros,
     holds,
 )
-from everwhen.engine import EngineTransaction, EngineView, Inline, Scratch
+from everwhen.engine import ChangedError, EngineTransaction, EngineView, Inline, Scratch
 from everwhen.errors import (
     BusyError,
     ConflictError,
@@ -148,7 +148,7 @@ def _again(
         while True:
             try:
                 return read(self, *args, **kwargs)
-            except _ChangedError:
+            except ChangedError:
                 continue
 
     return settled
@@ -340,7 +340,7 @@ class SqliteEngine:
             damage = too_large(connection, self.path, error)
             connection.close(True)
             if outdated and not is_interrupt(error):
-                raise _ChangedError(self.path) from error
+                raise ChangedError(self.path) from error
             if damage is not None:
                 raise damage from error
             raise
@@ -349,7 +349,7 @@ class SqliteEngine:
             raise
         if is_outdated(connection):
             connection.close()
-            raise _ChangedError(self.path)
+            raise ChangedError(self.path)
         # what a caller's error still reads would keep the next one at what it sees
         if len(self._readers) < _READERS and not self._closed and not connection.txn_state():
             self._readers.append(connection)
@@ -771,13 +771,6 @@ class SqliteEngine:
             )
 
     _check_open = check_open
-
-
-class _ChangedError(BusyError):
-    """The file was written while an immutable connection read it, which can't be believed then."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: was written to while it was read; read it again")
 
 
 def _unless_outdated(connection: Immutable, judge: _Judge) -> list[Problem] | None:
