@@ -602,3 +602,15 @@ def test_a_private_key_that_is_given_by_mistake_is_shown_nowhere(
         assert found.code != 0, words
         pieces = [secret[at : at + 8] for at in range(len(secret) - 7)]
         assert not [piece for piece in pieces if piece in found.out + found.err], found.err
+
+
+def test_a_log_that_is_set_back_alone_shows_at_the_first_look(shell: Shell, shop: Path) -> None:
+    log = Path(f"{shop}-log")
+    assert shell("checkpoint", shop, "--new-key", "example.org/shop").code == 0
+    shutil.copytree(log, shop.with_name("earlier"))
+    assert shell("append", shop, "game-9", "New", "{}").code == 0
+    assert shell("checkpoint", shop).code == 0
+    shutil.rmtree(log)
+    shop.with_name("earlier").rename(log)
+    found = shell("verify", shop, "--memory", shop.with_name("new"))
+    assert (found.code, found.fields["fault"]) == (1, "log set back")

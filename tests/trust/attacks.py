@@ -177,6 +177,7 @@ def tidy(path: Path) -> None:
         )
         c.execute("CREATE UNIQUE INDEX slices_by_stream ON slices (stream, version)")
         c.execute("DELETE FROM streams WHERE id NOT IN (SELECT stream FROM slices)")
+        c.execute("DELETE FROM checkpoints WHERE name LIKE 'everwhen-log/%'")
         c.execute("DELETE FROM marks")
         c.execute("DELETE FROM terms")
         for position, stream, body in c.execute(

@@ -9,7 +9,15 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
-from everwhen import EventTypes, KeyFile, KeyFromEnvironment, Store, Vault, open_store
+from everwhen import (
+    EventTypes,
+    KeyFile,
+    KeyFromEnvironment,
+    ReadOnlyError,
+    Store,
+    Vault,
+    open_store,
+)
 from everwhen._sync.backend import BackendWrapper, Transaction
 from everwhen._sync.embedded import EmbeddedBackend
 from everwhen.backends.memory import MemoryEngine
@@ -56,6 +64,19 @@ def existing(
             open_store(location, read_only=not write, events=events or (), vault=vault)
         )
         yield held.enter_context(existing_branch(store, branch))
+
+
+@contextmanager
+def writable_if_allowed(location: str, *, branch: str | None = None) -> Iterator[Store]:
+    """The store at the location, to be written to where that is allowed. Raises as `existing`."""
+    path = path_of(location)
+    with ExitStack() as held:
+        try:
+            write = path is None or path.exists()
+            store = held.enter_context(existing(location, branch=branch, write=write))
+        except ReadOnlyError:
+            store = held.enter_context(existing(location, branch=branch))
+        yield store
 
 
 @contextmanager

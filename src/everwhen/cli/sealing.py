@@ -13,7 +13,7 @@ import typer
 from everwhen import Store
 from everwhen.bounded import MAX_TRUST_BYTES, read_file
 from everwhen.cli.exits import INTERRUPTED, NO, NO_INPUT, USAGE, Stop, say
-from everwhen.cli.opening import existing, path_of
+from everwhen.cli.opening import existing, path_of, writable_if_allowed
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.outputs import check_output, written
 from everwhen.cli.signing_keys import (
@@ -139,7 +139,7 @@ def checkpoint(
     merkle, out = _merkle(), Output(json=json)
     authority = None if timestamp is None else merkle.TimestampAuthority(timestamp)
     quorum = None if policy is None else Quorum.of(policy, _bytes(policy, "a policy"))
-    with existing(store, branch=branch) as opened:
+    with writable_if_allowed(store, branch=branch) as opened:
         key_path = key_file or _key_file(store, opened)
         if new_key is not None:
             if key_file is None:
