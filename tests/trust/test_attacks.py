@@ -90,14 +90,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def victim(original: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "store.db"
-    shutil.copy(original, path)
-    shutil.copytree(f"{original}-log", f"{path}-log")
-    return path
-
-
 def places(name: str, count: int = 6, last: int = COMMITS - 3) -> Iterator[int]:
     dice = random.Random(name)
     return (dice.randrange(1, last) for _ in range(count))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,14 +47,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         MerkleLog(store, TileFolder.beside(path), SIGNER).seal()
         assert store.check() == []
         assert verified(store).is_sound
-    return path
-
-
-@pytest.fixture
-def victim(original: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "store.db"
-    shutil.copy(original, path)
-    shutil.copytree(f"{original}-log", f"{path}-log")
     return path
 
 

@@ -93,14 +93,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def victim(original: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "store.db"
-    shutil.copy(original, path)
-    shutil.copytree(f"{original}-log", f"{path}-log")
-    return path
-
-
 def proving(store: Store, path: Path, **given: Any) -> MerkleLog:
     return MerkleLog(store, TileFolder.beside(path), key=SIGNER.verifier, **given)
 
