@@ -34,6 +34,7 @@ from everwhen.errors import DeclarationError, StatementError, StorageError
 from everwhen.failures import read_back
 from everwhen.fingerprints import fingerprint
 from everwhen.fold import Fold
+from everwhen.interrupts import is_interrupt
 from everwhen.query import Query
 from everwhen.recorded import RecordedEvent
 from everwhen.snapshots import Adaptive, Retention, SnapshotStrategy, subject_of
@@ -151,6 +152,13 @@ class Projection(Generic[S]):
 
     def __repr__(self) -> str:
         return f"Projection({self.name!r}, version={self.version})"
+
+
+def is_its_own(error: Exception) -> bool:
+    """Whether a projection's own code is at fault, not the medium or what interrupts the call."""
+    if isinstance(error, StorageError) and not isinstance(error, StatementError):
+        return False
+    return not is_interrupt(error)
 
 
 class Tables:

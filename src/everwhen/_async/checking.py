@@ -12,10 +12,10 @@ from itertools import groupby
 from typing import Any, Final, TypeAlias
 
 from everwhen._async.rebuilding import (
-    ChangedError,
     FailedError,
     OutdatedError,
     Rebuild,
+    ReworkedError,
     Told,
 )
 from everwhen._async.repository import Repository
@@ -23,11 +23,11 @@ from everwhen._async.seam import aside
 from everwhen._async.store import Store
 from everwhen.contract import MAX_NAME_BYTES, CheckProgress, Problem, Snapshot, SnapshotInfo
 from everwhen.derived import told_build
-from everwhen.errors import DeclarationError, DecodeError, SnapshotError, StorageError
+from everwhen.errors import DeclarationError, DecodeError, SnapshotError
 from everwhen.failures import told
 from everwhen.fold import Fold, documents
 from everwhen.paths import text_of
-from everwhen.projections import Build, Projection, TableProjection, build_of
+from everwhen.projections import Build, Projection, TableProjection, build_of, is_its_own
 from everwhen.query import Query
 from everwhen.snapshots import (
     NOTHING,
@@ -231,9 +231,9 @@ class DeepCheck:
                     loaded.read_until,
                     erasures,
                 )
-            except StorageError:
-                raise
-            except Exception as error:  # noqa: BLE001 (user code)
+            except Exception as error:
+                if not is_its_own(error):
+                    raise
                 why = told(error, self._store.vault)
                 return [*found, Problem(where, f"a replay fails, so it can't be compared: {why}")]
             stored = await self._store.snapshots(info.subject, up_to=info.position, limit=1)
@@ -307,7 +307,7 @@ class DeepCheck:
             rebuild = Rebuild(self._store, projection, build, self._told)
             try:
                 return await rebuild.problems()
-            except ChangedError:
+            except ReworkedError:
                 continue
             except FailedError as failed:
                 why = told(failed.__cause__, self._store.vault)

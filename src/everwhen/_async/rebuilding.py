@@ -16,9 +16,16 @@ from everwhen.commits import stored_query
 from everwhen.contract import Checkpoint, CheckProgress, Page, Problem
 from everwhen.derived import row_problems, schema_problems
 from everwhen.engine import EngineView, Scratch
-from everwhen.errors import StatementError, StorageError
 from everwhen.fingerprints import has_changed
-from everwhen.projections import Build, Record, TableProjection, Tables, parked_of, record_of
+from everwhen.projections import (
+    Build,
+    Record,
+    TableProjection,
+    Tables,
+    is_its_own,
+    parked_of,
+    record_of,
+)
 from everwhen.query import Query
 from everwhen.reading import PAGE_EVENTS, by_position, events_of_page, next_page
 from everwhen.recorded import RecordedEvent
@@ -28,7 +35,7 @@ _FEW: Final = 5_000
 Told: TypeAlias = Callable[[CheckProgress], None]
 
 
-class ChangedError(Exception):
+class ReworkedError(Exception):
     """The build isn't what it was when the comparison began."""
 
 
@@ -68,7 +75,7 @@ class Rebuild:
     async def problems(self) -> list[Problem]:
         """In what the build differs from what its projection makes of the same events.
 
-        Raises `ChangedError` where somebody else rebuilds or retries meanwhile, `OutdatedError`
+        Raises `ReworkedError` where somebody else rebuilds or retries meanwhile, `OutdatedError`
         where it can't be compared, and `FailedError`.
         """
         known = await self._store.checkpoint(self._build.record)
@@ -120,7 +127,7 @@ class Rebuild:
                     for event in these:
                         self._projection.apply(tables, event)
             except Exception as error:
-                if isinstance(error, StorageError) and not isinstance(error, StatementError):
+                if not is_its_own(error):
                     raise
                 if self._projection.on_error.then == "halt":
                     raise FailedError(these[0].position) from error
@@ -140,7 +147,7 @@ class Rebuild:
         parked = _positions(view.checkpoints(self._build.parked), self._build)
         before = {position for position in parked if position <= self._position}
         if known.position < self._position or before != self._parked:
-            raise ChangedError
+            raise ReworkedError
         if known.position - self._position > _FEW:
             return None
         self._parked = parked

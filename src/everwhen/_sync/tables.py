@@ -16,9 +16,8 @@ from everwhen._sync.store import Store
 from everwhen.commits import stored_query
 from everwhen.contract import Checkpoint, Page, from_micros
 from everwhen.engine import EngineTransaction, EngineView
-from everwhen.errors import InlineError, StatementError, StorageError
+from everwhen.errors import InlineError
 from everwhen.fingerprints import has_changed
-from everwhen.interrupts import is_interrupt
 from everwhen.projections import (
     RECORDS,
     Build,
@@ -30,6 +29,7 @@ from everwhen.projections import (
     check_names,
     check_schema,
     create_tables,
+    is_its_own,
     kept,
     parked_checkpoint,
     parked_of,
@@ -183,9 +183,7 @@ class TableFollower(LeasedFollower):
                 try:
                     apply(tables, event)
                 except Exception as error:
-                    if is_interrupt(error) or (
-                        isinstance(error, StorageError) and not isinstance(error, StatementError)
-                    ):
+                    if not is_its_own(error):
                         raise
                     raise _Failed(index) from error
         self.position = until
@@ -255,9 +253,7 @@ class TableFollower(LeasedFollower):
                 try:
                     self.projection.apply(tables, event)
                 except Exception as error:
-                    if is_interrupt(error) or (
-                        isinstance(error, StorageError) and not isinstance(error, StatementError)
-                    ):
+                    if not is_its_own(error):
                         raise
                     raise _Failed(index) from error
         transaction.delete_checkpoint(f"{self._build.parked}{position}")
@@ -356,9 +352,7 @@ class TableFollower(LeasedFollower):
                 for one in these:
                     self.projection.apply(tables, one)
         except Exception as error:
-            if is_interrupt(error) or (
-                isinstance(error, StorageError) and not isinstance(error, StatementError)
-            ):
+            if not is_its_own(error):
                 raise
             if self.on_error.then == "halt":
                 raise InlineError(self.name, event.position, self._told(error)) from error
