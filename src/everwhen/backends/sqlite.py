@@ -78,7 +78,7 @@ from everwhen.backends.sqlite_rows import (
     text,
 )
 from everwhen.backends.sqlite_schema import READ_SCHEMA
-from everwhen.backends.sqlite_scratch import SqliteScratch, streamed
+from everwhen.backends.sqlite_scratch import SqliteScratch, executed, streamed
 from everwhen.backends.sqlite_watch import Watch
 from everwhen.backups import BackupReport, BackupTask, Told
 from everwhen.clock import Clock, clock_from, micros_by, system_clock
@@ -936,11 +936,7 @@ class _SqliteView:
     def execute(
         self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
     ) -> list[tuple[Any, ...]]:
-        bound = parameters if isinstance(parameters, Mapping) else tuple(parameters)
-        try:
-            return self._connection.execute(sql, bound).fetchall()
-        except (apsw.Error, *_MISTAKES) as error:
-            raise self._engine._explained(error, sql) from error
+        return executed(self._connection, sql, parameters, self._engine._explained)
 
     def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
         return streamed(self._connection, sql, self._engine._explained)

@@ -27,6 +27,20 @@ def streamed(
         connection.set_progress_handler(None)
 
 
+def executed(
+    connection: apsw.Connection,
+    sql: str,
+    parameters: Sequence[Any] | Mapping[str, Any],
+    explained: Explained,
+) -> list[tuple[Any, ...]]:
+    """A statement's rows, all at once."""
+    bound = parameters if isinstance(parameters, Mapping) else tuple(parameters)
+    try:
+        return connection.execute(sql, bound).fetchall()
+    except (apsw.Error, TypeError, ValueError, OverflowError, LookupError) as error:
+        raise explained(error, sql) from error
+
+
 class SqliteScratch:
     """SQLite's temporary database: in memory while it is small, else in a file without a name.
 
@@ -41,11 +55,7 @@ class SqliteScratch:
     def execute(
         self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
     ) -> list[tuple[Any, ...]]:
-        bound = parameters if isinstance(parameters, Mapping) else tuple(parameters)
-        try:
-            return self._connection.execute(sql, bound).fetchall()
-        except (apsw.Error, TypeError, ValueError, OverflowError) as error:
-            raise self._explained(error, sql) from error
+        return executed(self._connection, sql, parameters, self._explained)
 
     def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
         return streamed(self._connection, sql, self._explained)
