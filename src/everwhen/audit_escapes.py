@@ -15,8 +15,7 @@ import msgspec
 
 from everwhen.auditing import (
     LARGEST_DETAILS,
-    LONGEST_NAME,
-    LONGEST_TEXT,
+    LONGEST_FIELDS,
     UNSPEAKABLE,
     AuditEntry,
     checked,
@@ -31,14 +30,6 @@ ESCAPED: Final = "escaped"
 _LONGEST_DETAIL: Final = 256
 _LONGEST_KEY: Final = 128
 _ROOM_FOR_MARK: Final = 256
-_LONGEST: Final = {
-    "user": LONGEST_NAME,
-    "resource": LONGEST_NAME,
-    "session": LONGEST_NAME,
-    "correlation": LONGEST_NAME,
-    "user_agent": LONGEST_TEXT,
-    "reason": LONGEST_TEXT,
-}
 _PATHS: Final = frozenset({"user", "resource"})
 
 
@@ -52,7 +43,7 @@ def escaped(draft: AuditEntry) -> AuditEntry:
         return checked(draft)
     except InvalidAuditEntryError:
         changed: dict[str, Any] = {}
-    for field, longest in _LONGEST.items():
+    for field, longest in LONGEST_FIELDS.items():
         value = getattr(draft, field)
         if not _fits(field, value):
             write = _path if field in _PATHS else escaped_text

@@ -38,7 +38,7 @@ LONGEST_NAME: Final = 256
 LONGEST_TEXT: Final = 2_048
 LARGEST_DETAILS: Final = 16 << 10
 _TAGGED_PARTS: Final = 8
-_LONGEST: Final = {
+LONGEST_FIELDS: Final = {
     "resource": LONGEST_NAME,
     "user": LONGEST_NAME,
     "user_agent": LONGEST_TEXT,
@@ -189,7 +189,7 @@ def checked(entry: AuditEntry) -> AuditEntry:
         raise InvalidAuditEntryError("action", f"{entry.action!r}: use an AuditAction")
     if not isinstance(entry.result, AuditResult):
         raise InvalidAuditEntryError("result", f"{entry.result!r}: use an AuditResult")
-    for field in _LONGEST:
+    for field in LONGEST_FIELDS:
         checked_field(field, getattr(entry, field))
     checked_details(entry.details)
     if (entry.reason is not None) != (entry.result is AuditResult.FAILURE):
@@ -213,7 +213,7 @@ def checked_field(field: str, value: object) -> str | None:
     """One of an entry's texts, or its address in canonical form, checked like an entry."""
     if field == "ip_address":
         return _address(value)
-    text = _text(value, field, _LONGEST[field])
+    text = _text(value, field, LONGEST_FIELDS[field])
     if field == "resource" and text is None:
         raise InvalidAuditEntryError("resource", "name what it was done to, such as accounts/7")
     if field == "user" and not all((text or NOBODY).split("/")):

@@ -127,6 +127,11 @@ class MerkleLog:
             await self._calls.finish(lock.__exit__, None, None, None)
 
     async def _seal(self, signer: Signer) -> Signed:
+        at = await self._signed_by(signer)
+        await self._note_in_store(at)
+        return at
+
+    async def _signed_by(self, signer: Signer) -> Signed:
         await self._store._backend.check_schema()
         at = await self._look(self._sealer.resume)
         mine = await self._calls.finish(self._key_of, signer, at)
@@ -134,9 +139,7 @@ class MerkleLog:
             pass
         checkpoint = await self._calls.finish(self._sealer.unsigned, signer.name)
         if checkpoint is None:
-            at = await self._calls.finish(self._sealer.signed_before)
-            await self._note_in_store(at)
-            return at
+            return await self._calls.finish(self._sealer.signed_before)
         if not mine.signs(checkpoint.size):
             raise TamperedError(
                 f"the log was handed over at {mine.first:,} commits, and the store has only "
@@ -144,9 +147,7 @@ class MerkleLog:
             )
         note = Note(checkpoint.text, (signer.sign(checkpoint.text),))
         note = await self._witnessed(note)
-        at = await self._calls.finish(self._sealer.publish, note.encode())
-        await self._note_in_store(at)
-        return at
+        return await self._calls.finish(self._sealer.publish, note.encode())
 
     async def _note_in_store(self, at: Signed) -> None:
         """Have the store say what was signed here: a log that is set back alone shows by that."""

@@ -128,6 +128,11 @@ class MerkleLog:
             self._calls.finish(lock.__exit__, None, None, None)
 
     def _seal(self, signer: Signer) -> Signed:
+        at = self._signed_by(signer)
+        self._note_in_store(at)
+        return at
+
+    def _signed_by(self, signer: Signer) -> Signed:
         self._store._backend.check_schema()
         at = self._look(self._sealer.resume)
         mine = self._calls.finish(self._key_of, signer, at)
@@ -135,9 +140,7 @@ class MerkleLog:
             pass
         checkpoint = self._calls.finish(self._sealer.unsigned, signer.name)
         if checkpoint is None:
-            at = self._calls.finish(self._sealer.signed_before)
-            self._note_in_store(at)
-            return at
+            return self._calls.finish(self._sealer.signed_before)
         if not mine.signs(checkpoint.size):
             raise TamperedError(
                 f"the log was handed over at {mine.first:,} commits, and the store has only "
@@ -145,9 +148,7 @@ class MerkleLog:
             )
         note = Note(checkpoint.text, (signer.sign(checkpoint.text),))
         note = self._witnessed(note)
-        at = self._calls.finish(self._sealer.publish, note.encode())
-        self._note_in_store(at)
-        return at
+        return self._calls.finish(self._sealer.publish, note.encode())
 
     def _note_in_store(self, at: Signed) -> None:
         """Have the store say what was signed here: a log that is set back alone shows by that."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
@@ -10,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -28,6 +26,7 @@ from everwhen.cli.escaping import escaped, unescaping
 from everwhen.cli.exits import Stop, described
 from everwhen.cli.terminal import erased_by, is_terminal
 from everwhen.debugging import InterruptedSearchError
+from everwhen.durable import state_folder
 from everwhen.erasures import ERASURES
 
 _PATIENCE: Final = 0.4
@@ -180,9 +179,8 @@ def _history(store: Store) -> History:
     """
     if store.vault is not None or store.stream(ERASURES) is not None:
         return InMemoryHistory()
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    path = Path(state) / "everwhen" / "debug_history"
     try:
+        path = state_folder() / "debug_history"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
     except (OSError, RuntimeError):
