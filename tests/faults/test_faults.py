@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -388,6 +389,49 @@ def test_a_reader_who_cant_write_to_the_folder_sees_what_is_new(
     if flavour == "async":
         reader.goes_on()
     reader.end()
+
+
+class _MeetsAWriter(apsw.Connection):
+    """A reader's connection that SQLite makes nothing of, since a writer just opens or closes."""
+
+    def execute(self, *given: Any, **named: Any) -> Any:
+        raise apsw.ReadOnlyError("attempt to write a readonly database")
+
+    def pragma(self, *given: Any, **named: Any) -> Any:
+        return self.execute()
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda store: store.head().position == 1,
+        lambda store: store.check() == [],
+        lambda store: store._backend.find_hidden(0) == [],
+        lambda store: store._backend.check_schema() is None,
+        lambda store: store._backend.view(lambda view: view.checkpoint("none")) is None,
+        lambda store: store._backend.view(lambda view: [*view.rows("SELECT 1")]) == [(1,)],
+    ],
+    ids=["head", "check", "hidden", "schema", "view", "rows"],
+)
+def test_a_reader_that_meets_a_writer_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[Store], bool]
+) -> None:
+    with open_store(tmp_path / "store.db", events=[Entry]) as store:
+        store.append("a-1", entries("k", 1))
+        engine = store._backend._engine  # type: ignore[attr-defined]
+        while engine._readers:
+            engine._readers.pop().close()
+        connect, meetings = engine._connect, [1, 2]
+
+        def meeting(*, read_only: bool) -> apsw.Connection:
+            if not meetings:
+                return connect(read_only=read_only)  # type: ignore[no-any-return]
+            meetings.pop()
+            return _MeetsAWriter(str(tmp_path / "store.db"), apsw.SQLITE_OPEN_READONLY)
+
+        monkeypatch.setattr(engine, "_connect", meeting)
+        assert look(store)
+        assert not meetings
 
 
 @needs_root

@@ -16,7 +16,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -370,6 +370,7 @@ class SqliteEngine:
     @contextmanager
     def view(self) -> Iterator[_SqliteView]:
         with self._reading() as connection, connection:
+            connection.pragma("user_version")  # the moment is this one, and it can be read
             yield _SqliteView(connection, self)
 
     @_again
@@ -656,13 +657,14 @@ class SqliteEngine:
     def _problems(self, judge: _Judge) -> Iterator[Problem]:
         while True:
             with contextlib.closing(self._connect(read_only=True)) as connection:
-                if not isinstance(connection, Immutable):
-                    yield from judge(connection)
+                problems = judge(connection)
+                if isinstance(connection, Immutable):
+                    found = _unless_outdated(connection, problems)
+                else:
+                    found = _unless_passing(problems)
+                if found is not None:
+                    yield from found
                     return
-                problems = _unless_outdated(connection, judge)
-            if problems is not None:
-                yield from problems
-                return
 
     def close(self) -> None:
         if self.is_foreign:
@@ -773,15 +775,26 @@ class SqliteEngine:
     _check_open = check_open
 
 
-def _unless_outdated(connection: Immutable, judge: _Judge) -> list[Problem] | None:
+def _unless_outdated(
+    connection: Immutable, problems: Iterator[Problem]
+) -> Iterable[Problem] | None:
     """Every fault; None where the file has changed meanwhile."""
     try:
-        problems = list(judge(connection))
+        found = list(problems)
     except Exception:
         if connection.is_outdated:
             return None
         raise
-    return None if connection.is_outdated else problems
+    return None if connection.is_outdated else found
+
+
+def _unless_passing(problems: Iterator[Problem]) -> Iterable[Problem] | None:
+    """Every fault; None where a writer just opens or closes the file, so that nothing is read."""
+    try:
+        first = list(itertools.islice(problems, 1))
+    except apsw.ReadOnlyError:
+        return None
+    return itertools.chain(first, problems)
 
 
 _NOT_DURABLE: Final = Capabilities(
