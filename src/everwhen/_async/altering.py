@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from everwhen._async.past import Past
 from everwhen.alterations import Alteration, Supposed, SupposedStep
@@ -16,12 +16,21 @@ from everwhen.reading import by_position
 from everwhen.recorded import RecordedEvent, entries_of, recorded_events
 from everwhen.travel import HEAD, Moment
 
-if TYPE_CHECKING:
-    from everwhen._async.timemachine import TimeMachine
-
 S = TypeVar("S")
 
 _NEVER_COMMITTED: Final = bytes(16)
+
+
+class Positions(Protocol):
+    """Where moments are in the true history: a time machine knows."""
+
+    async def position_of(self, moment: Moment) -> int:
+        """The position that a moment means."""
+        ...
+
+    async def between(self, start: Moment, end: Moment) -> tuple[int, int]:
+        """The positions that two moments mean; a relative ``end`` counts from the start."""
+        ...
 
 
 class AlteredHistory(Generic[S]):
@@ -32,14 +41,14 @@ class AlteredHistory(Generic[S]):
     commit.
     """
 
-    def __init__(self, machine: TimeMachine[S], past: Past[S], alteration: Alteration) -> None:
+    def __init__(self, positions: Positions, past: Past[S], alteration: Alteration) -> None:
         self.alteration = alteration
-        self._machine = machine
+        self._positions = positions
         self._past = past
 
     async def travel_to(self, moment: Moment = HEAD) -> Supposed[S]:
         """The state as it would be at a moment."""
-        last = await self._machine.position_of(moment)
+        last = await self._positions.position_of(moment)
         counts = _Counts()
         fold = self._past.fold
         state = (await self._past.visit(min(self.alteration.begins, last))).state
@@ -52,7 +61,7 @@ class AlteredHistory(Generic[S]):
 
         It begins where this history differs from the true one, if that is later.
         """
-        first, last = await self._machine.between(start, end)
+        first, last = await self._positions.between(start, end)
         counts, fold = _Counts(), self._past.fold
         state = (await self._past.visit(min(self.alteration.begins, last))).state
         async for events in self._events(last, counts):
@@ -63,8 +72,9 @@ class AlteredHistory(Generic[S]):
 
     async def diff(self, moment: Moment = HEAD) -> Diff:
         """What would be different from the true state at a moment."""
-        true = await self._machine.travel_to(moment)
-        supposed = await self.travel_to(true.until)
+        position = await self._positions.position_of(moment)
+        true = await self._past.visit(position)
+        supposed = await self.travel_to(position)
         return diff(true.state, supposed.state)
 
     async def _events(

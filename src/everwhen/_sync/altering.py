@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from everwhen._sync.past import Past
 from everwhen.alterations import Alteration, Supposed, SupposedStep
@@ -17,12 +17,21 @@ from everwhen.reading import by_position
 from everwhen.recorded import RecordedEvent, entries_of, recorded_events
 from everwhen.travel import HEAD, Moment
 
-if TYPE_CHECKING:
-    from everwhen._sync.timemachine import TimeMachine
-
 S = TypeVar("S")
 
 _NEVER_COMMITTED: Final = bytes(16)
+
+
+class Positions(Protocol):
+    """Where moments are in the true history: a time machine knows."""
+
+    def position_of(self, moment: Moment) -> int:
+        """The position that a moment means."""
+        ...
+
+    def between(self, start: Moment, end: Moment) -> tuple[int, int]:
+        """The positions that two moments mean; a relative ``end`` counts from the start."""
+        ...
 
 
 class AlteredHistory(Generic[S]):
@@ -33,14 +42,14 @@ class AlteredHistory(Generic[S]):
     commit.
     """
 
-    def __init__(self, machine: TimeMachine[S], past: Past[S], alteration: Alteration) -> None:
+    def __init__(self, positions: Positions, past: Past[S], alteration: Alteration) -> None:
         self.alteration = alteration
-        self._machine = machine
+        self._positions = positions
         self._past = past
 
     def travel_to(self, moment: Moment = HEAD) -> Supposed[S]:
         """The state as it would be at a moment."""
-        last = self._machine.position_of(moment)
+        last = self._positions.position_of(moment)
         counts = _Counts()
         fold = self._past.fold
         state = (self._past.visit(min(self.alteration.begins, last))).state
@@ -53,7 +62,7 @@ class AlteredHistory(Generic[S]):
 
         It begins where this history differs from the true one, if that is later.
         """
-        first, last = self._machine.between(start, end)
+        first, last = self._positions.between(start, end)
         counts, fold = _Counts(), self._past.fold
         state = (self._past.visit(min(self.alteration.begins, last))).state
         for events in self._events(last, counts):
@@ -64,8 +73,9 @@ class AlteredHistory(Generic[S]):
 
     def diff(self, moment: Moment = HEAD) -> Diff:
         """What would be different from the true state at a moment."""
-        true = self._machine.travel_to(moment)
-        supposed = self.travel_to(true.until)
+        position = self._positions.position_of(moment)
+        true = self._past.visit(position)
+        supposed = self.travel_to(position)
         return diff(true.state, supposed.state)
 
     def _events(self, last: int, counts: _Counts) -> Iterator[Sequence[RecordedEvent[Any]]]:
