@@ -30,6 +30,8 @@ CATEGORY: Final = "audit"
 """The category of the streams that hold the entries."""
 SUBJECTS: Final = f"?*/{CATEGORY}/[0-9][0-9][0-9][0-9]-[0-9][0-9]"
 """The pattern of the subjects that entries have; they end with the month."""
+ENTRY_TYPE: Final = "AuditEntry"
+"""The type that entries are recorded under."""
 NOBODY: Final = "nobody"
 """Whose data an entry without a user is."""
 
@@ -241,7 +243,7 @@ def is_entry(event: RecordedEvent[Any]) -> bool:
 
     Entries say what was done. So they stay when it is undone, and go along when it is merged.
     """
-    return event.type == AuditEntry.__name__ and is_log(event.stream)
+    return event.type == ENTRY_TYPE and is_log(event.stream)
 
 
 def subject_of(user: str | None, moment: datetime) -> str:
