@@ -11,7 +11,6 @@ positions       the last position of each full tile's commits, 8 bytes each
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import threading
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from everwhen.branching import BranchInfo
-from everwhen.durable import sync_folder
+from everwhen.durable import locked_folder, sync_folder
 from everwhen.errors import ReadOnlyError, StorageError
 
 CHECKPOINT: Final = "checkpoint"
@@ -130,15 +129,11 @@ class TileFolder(TileStore):
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        with self._writing():
-            _make(self.path)
-            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
+        with ExitStack() as held:
             with self._writing():
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _make(self.path)
+                held.enter_context(locked_folder(self.path))
             yield
-        finally:
-            os.close(descriptor)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import apsw
 
@@ -44,12 +44,9 @@ from everwhen.backups import (
 )
 from everwhen.branching import branches_in
 from everwhen.contract import Head, from_micros
-from everwhen.durable import sync_file, sync_folder
+from everwhen.durable import locked_folder, sync_file, sync_folder
+from everwhen.engine import EngineView
 from everwhen.errors import BackupError, BusyError, CorruptStoreError, EverwhenError, StorageError
-from everwhen.tilestores import TileFolder
-
-if TYPE_CHECKING:
-    from everwhen.backends.sqlite import SqliteEngine
 
 _OWN_FILES: Final = ("", "-wal", "-shm", "-journal", "-signer")
 _OWN_FOLDERS: Final = ("-branches", "-log")
@@ -59,6 +56,22 @@ _DAMAGED_IN_READING: Final = (
     apsw.SQLITE_IOERR_SHORT_READ,
     apsw.SQLITE_IOERR_CORRUPTFS,
 )
+
+
+class _Files(Protocol):
+    """What of an engine a backup needs: its files, and connections that read them."""
+
+    path: Path
+    vfs: str | None
+    busy_timeout: float
+
+    def file_of(self, log: str) -> Path: ...
+
+    def has_log(self, log: str) -> bool: ...
+
+    def connection_to(self, path: Path) -> apsw.Connection: ...
+
+    def seen_by(self, connection: apsw.Connection) -> EngineView: ...
 
 
 class _Part:
@@ -82,7 +95,7 @@ class _Part:
         self.size = self.connection.pragma("page_count") * self.connection.pragma("page_size")
 
 
-def backed_up(engine: SqliteEngine, task: BackupTask, told: Told) -> BackupReport:
+def backed_up(engine: _Files, task: BackupTask, told: Told) -> BackupReport:
     """Copy the engine's files to the task's path.
 
     Raises `BackupError`, `BusyError` or another `StorageError`: nothing has another content then
@@ -145,7 +158,7 @@ def _check_nothing_left(final: Path, task: BackupTask) -> None:
 
 
 @contextlib.contextmanager
-def _reading(engine: SqliteEngine, file: Path) -> Iterator[apsw.Connection]:
+def _reading(engine: _Files, file: Path) -> Iterator[apsw.Connection]:
     connection = engine.connection_to(file)
     try:
         yield connection
@@ -159,14 +172,14 @@ def _let_go(connection: apsw.Connection) -> None:
         connection.close()
 
 
-def _log_ids(engine: SqliteEngine, connection: apsw.Connection) -> list[str]:
+def _log_ids(engine: _Files, connection: apsw.Connection) -> list[str]:
     """The ids of the branches that are registered and have a file."""
     known = branches_in(engine.seen_by(connection)).values()
     return [branch.id for branch in known if engine.has_log(branch.id)]
 
 
 def _copied_logs(
-    engine: SqliteEngine, source: Path, final: Path, folder: Path, task: BackupTask
+    engine: _Files, source: Path, final: Path, folder: Path, task: BackupTask
 ) -> list[Path]:
     """Copy the Merkle logs; they come first, so that none is ahead of its store.
 
@@ -192,7 +205,13 @@ def _copied_logs(
 def _sealing_waits(log: Path) -> Iterator[None]:
     """Nobody seals meanwhile, unless it is where nobody can."""
     if os.access(log, os.W_OK):
-        with TileFolder(log).lock():
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked_folder(log))
+            except OSError as error:
+                raise StorageError(
+                    f"{log}: can't be locked ({error}); see to the disk, and back up again"
+                ) from error
             yield
     else:
         yield
@@ -210,7 +229,7 @@ def _branch(final: Path, log: str) -> Path:
 
 
 def _pinned(
-    engine: SqliteEngine, source: Path, final: Path, folder: Path, opened: ExitStack
+    engine: _Files, source: Path, final: Path, folder: Path, opened: ExitStack
 ) -> list[_Part]:
     """The store and its branches, all as at one moment; the store comes first."""
     deadline = time.monotonic() + engine.busy_timeout
@@ -233,7 +252,7 @@ def _pinned(
 
 
 def _tried(
-    engine: SqliteEngine, source: Path, final: Path, folder: Path, trying: ExitStack
+    engine: _Files, source: Path, final: Path, folder: Path, trying: ExitStack
 ) -> list[_Part] | None:
     """All parts; None where a branch was written just when the store's moment was settled."""
 
@@ -267,7 +286,7 @@ def _changes(connection: apsw.Connection) -> int:
     return connection.data_version()
 
 
-def _copy(engine: SqliteEngine, parts: list[_Part], told: Told) -> None:
+def _copy(engine: _Files, parts: list[_Part], told: Told) -> None:
     total = sum(part.size for part in parts)
     before = 0
     for part in parts:
@@ -296,7 +315,7 @@ def _named(error: apsw.Error, part: _Part) -> EverwhenError:
     return translation(error, part.target)
 
 
-def _check(engine: SqliteEngine, part: _Part, told: Told) -> None:
+def _check(engine: _Files, part: _Part, told: Told) -> None:
     """Raises `CorruptStoreError` or `StorageError` where the copy isn't sound, and the store's."""
 
     def tell() -> None:
