@@ -4,6 +4,7 @@ from everwhen._sync.altering import AlteredHistory
 from everwhen._sync.audit_middleware import audited, audited_queries
 from everwhen._sync.auditlog import AuditLog, AuditReceipt, AuditRecovery
 from everwhen._sync.backend import Backend, BackendWrapper, Transaction
+from everwhen._sync.checking import check_deep
 from everwhen._sync.commands import (
     CommandBus,
     CommandResult,
@@ -381,6 +382,7 @@ __all__ = [
     "audited_queries",
     "authorised",
     "causation",
+    "check_deep",
     "command_of",
     "context",
     "diff",

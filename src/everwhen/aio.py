@@ -4,6 +4,7 @@ from everwhen._async.altering import AlteredHistory
 from everwhen._async.audit_middleware import audited, audited_queries
 from everwhen._async.auditlog import AuditLog, AuditReceipt, AuditRecovery
 from everwhen._async.backend import Backend, BackendWrapper, Transaction
+from everwhen._async.checking import check_deep
 from everwhen._async.commands import (
     CommandBus,
     CommandResult,
@@ -381,6 +382,7 @@ __all__ = [
     "audited_queries",
     "authorised",
     "causation",
+    "check_deep",
     "command_of",
     "context",
     "diff",

@@ -237,7 +237,7 @@ class Capabilities(msgspec.Struct, frozen=True):
 class Problem(msgspec.Struct, frozen=True):
     """A fault that ``check()`` found: where it is, and what is wrong there.
 
-    One that is not ``is_fault`` says what ``check(deep=True)`` could not compare, and why.
+    One that is not ``is_fault`` says what `check_deep` could not compare, and why.
     """
 
     where: str
@@ -246,7 +246,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class CheckProgress(msgspec.Struct, frozen=True):
-    """How far ``check(deep=True)`` has come with one stage: ``done`` of ``total``.
+    """How far `check_deep` has come with one stage: ``done`` of ``total``.
 
     Events and rows are counted in positions of the store; of snapshots, nobody knows the total.
     """

@@ -26,7 +26,7 @@ from everwhen import (
     documents,
 )
 from everwhen._async_testing.seam import together
-from everwhen.aio import ProjectionRunner, Repository, Store, TimeMachine, open_store
+from everwhen.aio import ProjectionRunner, Repository, Store, TimeMachine, check_deep, open_store
 
 
 class Sold(Event):
@@ -115,7 +115,7 @@ async def test_what_is_sound_is_found_sound(tmp_path: Path) -> None:
             await runner.catch_up()
         progress: list[CheckProgress] = []
         assert await store.check() == []
-        assert await store.check(deep=True, of=[following, table], progress=progress.append) == []
+        assert await check_deep(store, of=[following, table], progress=progress.append) == []
         assert {p.stage for p in progress} == {"events", "snapshots", "sales"}
         assert all(0 < p.done <= (p.total or p.done) for p in progress)
 
@@ -129,32 +129,30 @@ async def test_what_can_not_be_compared_is_named(tmp_path: Path) -> None:
         async with ProjectionRunner(store, [sales()]) as runner:
             await runner.catch_up()
         assert await store.check() == []
-        found = await store.check(deep=True)
+        found = await check_deep(store)
         assert not told(found)
         assert told(found, faults=False) == [
             "projection 'sales' version 1, build 1: not compared: its code was not given",
             "snapshots of fold 'pieces': not compared: that fold was not given (3)",
         ]
-        found = await store.check(deep=True, of=[pieces(version=2), sales(version=2)])
+        found = await check_deep(store, of=[pieces(version=2), sales(version=2)])
         why = "they are of its version 1, and version 2 was given"
         assert told(found, faults=False) == [
             "projection 'sales' version 1, build 1: not compared: the code given is of version 2",
             f"snapshots of fold 'pieces': not compared: {why} (3)",
         ]
         other = TableProjection("others", "CREATE TABLE {others} (n INTEGER)")
-        found = await store.check(deep=True, of=[pieces(), sales(), other])
+        found = await check_deep(store, of=[pieces(), sales(), other])
         why = "their name doesn't say of which events; give a Projection(fold, of=…) that does"
         assert told(found, faults=False) == [
             "projection 'others': not compared: nothing is kept of it here",
             f"snapshots of fold 'pieces': not compared: {why}",
         ]
-        assert await store.check(deep=True, of=[Projection(pieces(), of=tills), sales()]) == []
-        with pytest.raises(DeclarationError, match="deep=True"):
-            await store.check(of=[sales()])
-        with pytest.raises(DeclarationError, match="expected Folds"):
-            await store.check(deep=True, of=["sales"])
+        assert await check_deep(store, of=[Projection(pieces(), of=tills), sales()]) == []
+        with pytest.raises(DeclarationError, match="give Folds"):
+            await check_deep(store, of=["sales"])  # type: ignore[list-item]
     async with open_store(tmp_path / "shop.db") as untyped:
-        found = await untyped.check(deep=True, of=[Projection(pieces(), of=tills), sales()])
+        found = await check_deep(untyped, of=[Projection(pieces(), of=tills), sales()])
         assert not told(found)
         why = "not compared: the store was opened without the event types Sold"
         assert told(found, faults=False) == [
@@ -167,12 +165,12 @@ async def test_in_memory_too() -> None:
     async with open_store("memory:", events=[Sold]) as store:
         await sell(store, "till-1", "lamp", "lamp")
         await take_snapshots(store, pieces(), "till-1")
-        assert await store.check(deep=True, of=[pieces()]) == []
-        (problem,) = told(await store.check(deep=True, of=[pieces(factor=2)]))
+        assert await check_deep(store, of=[pieces()]) == []
+        (problem,) = told(await check_deep(store, of=[pieces(factor=2)]))
         assert problem.startswith("snapshot 'pieces/till-1' at position 2: it isn't the state that")
         assert " at lamp: " in problem
         await altered(store, "pieces/till-1", b"lamp", b"lump")
-        (problem,) = told(await store.check(deep=True, of=[pieces()]))
+        (problem,) = told(await check_deep(store, of=[pieces()]))
         assert "it isn't the state that" in problem
         async with store.transaction() as transaction:
             await transaction.save_snapshot(Snapshot("pieces/till-1", 9, "pieces", 1, b""))
@@ -180,9 +178,7 @@ async def test_in_memory_too() -> None:
         beyond = "snapshot 'pieces/till-1' at position 9: the newest event is at 2; delete it"
         (problem,) = told(await store.check())
         assert problem.startswith(beyond)
-        assert any(
-            "'pieces/till-2'" in p for p in told(await store.check(deep=True, of=[pieces()]))
-        )
+        assert any("'pieces/till-2'" in p for p in told(await check_deep(store, of=[pieces()])))
 
 
 async def test_a_fold_that_fails_now(tmp_path: Path) -> None:
@@ -197,7 +193,7 @@ async def test_a_fold_that_fails_now(tmp_path: Path) -> None:
         await take_snapshots(store, pieces(), "till-1")
         async with ProjectionRunner(store, [sales()]) as runner:
             await runner.catch_up()
-        found = told(await store.check(deep=True, of=[failing, sales(bad=("lamp",))]))
+        found = told(await check_deep(store, of=[failing, sales(bad=("lamp",))]))
         assert found[0].startswith("snapshot 'pieces/till-1' at position 1: a replay fails")
         assert found[1].startswith(
             "projection 'sales' version 1, build 1: its functions fail at position 1, so its rows "
@@ -208,10 +204,10 @@ async def test_a_fold_that_fails_now(tmp_path: Path) -> None:
 async def test_an_event_that_does_not_fit_its_class(tmp_path: Path) -> None:
     async with open_store(tmp_path / "shop.db") as untyped:
         await untyped.append("till-1", [UnknownEvent("Sold", {"item": "lamp", "pieces": "two"})])
-        assert await untyped.check(deep=True) == []
+        assert await check_deep(untyped) == []
     async with store_at(tmp_path) as store:
         assert await store.check() == []
-        (problem,) = told(await store.check(deep=True))
+        (problem,) = told(await check_deep(store))
         assert problem.startswith("position 1: DecodeError")
 
 
@@ -225,7 +221,7 @@ async def test_events_that_were_left_out(tmp_path: Path, then: Any) -> None:
         async with ProjectionRunner(store, [table]) as runner:
             await runner.catch_up()
             assert bool(await runner.parked(table)) is (then == "park")
-        assert await store.check(deep=True, of=[table]) == []
+        assert await check_deep(store, of=[table]) == []
 
 
 async def test_a_build_that_is_behind_and_one_that_halted(tmp_path: Path) -> None:
@@ -235,13 +231,13 @@ async def test_a_build_that_is_behind_and_one_that_halted(tmp_path: Path) -> Non
         await runner.catch_up()
         await runner.close()
         await sell(store, "till-1", "desk", "lamp")
-        assert await store.check(deep=True, of=[sales()]) == []
+        assert await check_deep(store, of=[sales()]) == []
         broken = sales(on_error=OnError(retries=0), bad=("desk",))
         runner = ProjectionRunner(store, [broken])
         with pytest.raises(Exception, match="desk"):
             await runner.catch_up()
         await runner.close()
-        assert not told(await store.check(deep=True, of=[broken]))
+        assert not told(await check_deep(store, of=[broken]))
 
 
 async def test_a_branch_has_read_models_and_snapshots_of_its_own(tmp_path: Path) -> None:
@@ -252,7 +248,7 @@ async def test_a_branch_has_read_models_and_snapshots_of_its_own(tmp_path: Path)
         await sell(store, "till-1", "lamp")
         await take_snapshots(store, pieces(), "till-1")
         async with await store.create_branch("trial", 4) as trial:
-            assert await trial.check(deep=True, of=[pieces(), sales()]) == [
+            assert await check_deep(trial, of=[pieces(), sales()]) == [
                 Problem("projection 'sales'", "not compared: nothing is kept of it here", False)
             ]
             await sell(trial, "till-2", "chair")
@@ -260,15 +256,15 @@ async def test_a_branch_has_read_models_and_snapshots_of_its_own(tmp_path: Path)
             await Repository(trial, pieces()).delete_snapshots("till-1")
             async with ProjectionRunner(trial, [sales()]) as runner:
                 await runner.catch_up()
-            assert await trial.check(deep=True, of=[pieces(), sales()]) == []
-            found = told(await trial.check(deep=True, of=[pieces(factor=3), sales()]))
+            assert await check_deep(trial, of=[pieces(), sales()]) == []
+            found = told(await check_deep(trial, of=[pieces(factor=3), sales()]))
             assert [problem.partition(" at position")[0] for problem in found] == [
                 "snapshot 'pieces/till-2'",
                 "snapshot 'pieces/till-2'",
             ]
             async with trial.transaction() as transaction:
                 await transaction.execute("UPDATE sales__1_1 SET pieces = 7 WHERE item = 'desk'")
-            (problem,) = told(await trial.check(deep=True, of=[pieces(), sales()]))
+            (problem,) = told(await check_deep(trial, of=[pieces(), sales()]))
             assert "('desk', 7) where the events give ('desk', 2)" in problem
 
 
@@ -284,12 +280,12 @@ async def test_while_others_write_and_follow(tmp_path: Path) -> None:
 
         async def look() -> None:
             for _ in range(6):
-                assert await store.check(deep=True, of=[table]) == []
+                assert await check_deep(store, of=[table]) == []
 
         done = await together(write, look)
         assert done == [None, None]
         await runner.rebuild(table)
-        assert await store.check(deep=True, of=[table]) == []
+        assert await check_deep(store, of=[table]) == []
 
 
 async def test_what_progress_raises_ends_it(tmp_path: Path) -> None:
@@ -305,12 +301,12 @@ async def test_what_progress_raises_ends_it(tmp_path: Path) -> None:
         async with ProjectionRunner(store, [sales()]) as runner:
             await runner.catch_up()
         with pytest.raises(Enough):
-            await store.check(deep=True, of=[sales()], progress=enough)
-        assert await store.check(deep=True, of=[sales()]) == []
+            await check_deep(store, of=[sales()], progress=enough)
+        assert await check_deep(store, of=[sales()]) == []
 
 
 async def test_checkpoints_of_others_are_left_alone(tmp_path: Path) -> None:
     async with store_at(tmp_path) as store:
         async with store.transaction() as transaction:
             await transaction.save_checkpoint(Checkpoint("lines of a file", 4_000))
-        assert await store.check(deep=True) == []
+        assert await check_deep(store) == []

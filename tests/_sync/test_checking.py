@@ -28,6 +28,7 @@ from everwhen import (
     Tables,
     TimeMachine,
     UnknownEvent,
+    check_deep,
     documents,
     open_store,
 )
@@ -120,7 +121,7 @@ def test_what_is_sound_is_found_sound(tmp_path: Path) -> None:
             runner.catch_up()
         progress: list[CheckProgress] = []
         assert store.check() == []
-        assert store.check(deep=True, of=[following, table], progress=progress.append) == []
+        assert check_deep(store, of=[following, table], progress=progress.append) == []
         assert {p.stage for p in progress} == {"events", "snapshots", "sales"}
         assert all(0 < p.done <= (p.total or p.done) for p in progress)
 
@@ -134,32 +135,30 @@ def test_what_can_not_be_compared_is_named(tmp_path: Path) -> None:
         with ProjectionRunner(store, [sales()]) as runner:
             runner.catch_up()
         assert store.check() == []
-        found = store.check(deep=True)
+        found = check_deep(store)
         assert not told(found)
         assert told(found, faults=False) == [
             "projection 'sales' version 1, build 1: not compared: its code was not given",
             "snapshots of fold 'pieces': not compared: that fold was not given (3)",
         ]
-        found = store.check(deep=True, of=[pieces(version=2), sales(version=2)])
+        found = check_deep(store, of=[pieces(version=2), sales(version=2)])
         why = "they are of its version 1, and version 2 was given"
         assert told(found, faults=False) == [
             "projection 'sales' version 1, build 1: not compared: the code given is of version 2",
             f"snapshots of fold 'pieces': not compared: {why} (3)",
         ]
         other = TableProjection("others", "CREATE TABLE {others} (n INTEGER)")
-        found = store.check(deep=True, of=[pieces(), sales(), other])
+        found = check_deep(store, of=[pieces(), sales(), other])
         why = "their name doesn't say of which events; give a Projection(fold, of=…) that does"
         assert told(found, faults=False) == [
             "projection 'others': not compared: nothing is kept of it here",
             f"snapshots of fold 'pieces': not compared: {why}",
         ]
-        assert store.check(deep=True, of=[Projection(pieces(), of=tills), sales()]) == []
-        with pytest.raises(DeclarationError, match="deep=True"):
-            store.check(of=[sales()])
-        with pytest.raises(DeclarationError, match="expected Folds"):
-            store.check(deep=True, of=["sales"])
+        assert check_deep(store, of=[Projection(pieces(), of=tills), sales()]) == []
+        with pytest.raises(DeclarationError, match="give Folds"):
+            check_deep(store, of=["sales"])  # type: ignore[list-item]
     with open_store(tmp_path / "shop.db") as untyped:
-        found = untyped.check(deep=True, of=[Projection(pieces(), of=tills), sales()])
+        found = check_deep(untyped, of=[Projection(pieces(), of=tills), sales()])
         assert not told(found)
         why = "not compared: the store was opened without the event types Sold"
         assert told(found, faults=False) == [
@@ -172,12 +171,12 @@ def test_in_memory_too() -> None:
     with open_store("memory:", events=[Sold]) as store:
         sell(store, "till-1", "lamp", "lamp")
         take_snapshots(store, pieces(), "till-1")
-        assert store.check(deep=True, of=[pieces()]) == []
-        (problem,) = told(store.check(deep=True, of=[pieces(factor=2)]))
+        assert check_deep(store, of=[pieces()]) == []
+        (problem,) = told(check_deep(store, of=[pieces(factor=2)]))
         assert problem.startswith("snapshot 'pieces/till-1' at position 2: it isn't the state that")
         assert " at lamp: " in problem
         altered(store, "pieces/till-1", b"lamp", b"lump")
-        (problem,) = told(store.check(deep=True, of=[pieces()]))
+        (problem,) = told(check_deep(store, of=[pieces()]))
         assert "it isn't the state that" in problem
         with store.transaction() as transaction:
             transaction.save_snapshot(Snapshot("pieces/till-1", 9, "pieces", 1, b""))
@@ -185,7 +184,7 @@ def test_in_memory_too() -> None:
         beyond = "snapshot 'pieces/till-1' at position 9: the newest event is at 2; delete it"
         (problem,) = told(store.check())
         assert problem.startswith(beyond)
-        assert any("'pieces/till-2'" in p for p in told(store.check(deep=True, of=[pieces()])))
+        assert any("'pieces/till-2'" in p for p in told(check_deep(store, of=[pieces()])))
 
 
 def test_a_fold_that_fails_now(tmp_path: Path) -> None:
@@ -200,7 +199,7 @@ def test_a_fold_that_fails_now(tmp_path: Path) -> None:
         take_snapshots(store, pieces(), "till-1")
         with ProjectionRunner(store, [sales()]) as runner:
             runner.catch_up()
-        found = told(store.check(deep=True, of=[failing, sales(bad=("lamp",))]))
+        found = told(check_deep(store, of=[failing, sales(bad=("lamp",))]))
         assert found[0].startswith("snapshot 'pieces/till-1' at position 1: a replay fails")
         assert found[1].startswith(
             "projection 'sales' version 1, build 1: its functions fail at position 1, so its rows "
@@ -211,10 +210,10 @@ def test_a_fold_that_fails_now(tmp_path: Path) -> None:
 def test_an_event_that_does_not_fit_its_class(tmp_path: Path) -> None:
     with open_store(tmp_path / "shop.db") as untyped:
         untyped.append("till-1", [UnknownEvent("Sold", {"item": "lamp", "pieces": "two"})])
-        assert untyped.check(deep=True) == []
+        assert check_deep(untyped) == []
     with store_at(tmp_path) as store:
         assert store.check() == []
-        (problem,) = told(store.check(deep=True))
+        (problem,) = told(check_deep(store))
         assert problem.startswith("position 1: DecodeError")
 
 
@@ -228,7 +227,7 @@ def test_events_that_were_left_out(tmp_path: Path, then: Any) -> None:
         with ProjectionRunner(store, [table]) as runner:
             runner.catch_up()
             assert bool(runner.parked(table)) is (then == "park")
-        assert store.check(deep=True, of=[table]) == []
+        assert check_deep(store, of=[table]) == []
 
 
 def test_a_build_that_is_behind_and_one_that_halted(tmp_path: Path) -> None:
@@ -238,13 +237,13 @@ def test_a_build_that_is_behind_and_one_that_halted(tmp_path: Path) -> None:
         runner.catch_up()
         runner.close()
         sell(store, "till-1", "desk", "lamp")
-        assert store.check(deep=True, of=[sales()]) == []
+        assert check_deep(store, of=[sales()]) == []
         broken = sales(on_error=OnError(retries=0), bad=("desk",))
         runner = ProjectionRunner(store, [broken])
         with pytest.raises(Exception, match="desk"):
             runner.catch_up()
         runner.close()
-        assert not told(store.check(deep=True, of=[broken]))
+        assert not told(check_deep(store, of=[broken]))
 
 
 def test_a_branch_has_read_models_and_snapshots_of_its_own(tmp_path: Path) -> None:
@@ -255,7 +254,7 @@ def test_a_branch_has_read_models_and_snapshots_of_its_own(tmp_path: Path) -> No
         sell(store, "till-1", "lamp")
         take_snapshots(store, pieces(), "till-1")
         with store.create_branch("trial", 4) as trial:
-            assert trial.check(deep=True, of=[pieces(), sales()]) == [
+            assert check_deep(trial, of=[pieces(), sales()]) == [
                 Problem("projection 'sales'", "not compared: nothing is kept of it here", False)
             ]
             sell(trial, "till-2", "chair")
@@ -263,15 +262,15 @@ def test_a_branch_has_read_models_and_snapshots_of_its_own(tmp_path: Path) -> No
             Repository(trial, pieces()).delete_snapshots("till-1")
             with ProjectionRunner(trial, [sales()]) as runner:
                 runner.catch_up()
-            assert trial.check(deep=True, of=[pieces(), sales()]) == []
-            found = told(trial.check(deep=True, of=[pieces(factor=3), sales()]))
+            assert check_deep(trial, of=[pieces(), sales()]) == []
+            found = told(check_deep(trial, of=[pieces(factor=3), sales()]))
             assert [problem.partition(" at position")[0] for problem in found] == [
                 "snapshot 'pieces/till-2'",
                 "snapshot 'pieces/till-2'",
             ]
             with trial.transaction() as transaction:
                 transaction.execute("UPDATE sales__1_1 SET pieces = 7 WHERE item = 'desk'")
-            (problem,) = told(trial.check(deep=True, of=[pieces(), sales()]))
+            (problem,) = told(check_deep(trial, of=[pieces(), sales()]))
             assert "('desk', 7) where the events give ('desk', 2)" in problem
 
 
@@ -287,12 +286,12 @@ def test_while_others_write_and_follow(tmp_path: Path) -> None:
 
         def look() -> None:
             for _ in range(6):
-                assert store.check(deep=True, of=[table]) == []
+                assert check_deep(store, of=[table]) == []
 
         done = together(write, look)
         assert done == [None, None]
         runner.rebuild(table)
-        assert store.check(deep=True, of=[table]) == []
+        assert check_deep(store, of=[table]) == []
 
 
 def test_what_progress_raises_ends_it(tmp_path: Path) -> None:
@@ -308,12 +307,12 @@ def test_what_progress_raises_ends_it(tmp_path: Path) -> None:
         with ProjectionRunner(store, [sales()]) as runner:
             runner.catch_up()
         with pytest.raises(Enough):
-            store.check(deep=True, of=[sales()], progress=enough)
-        assert store.check(deep=True, of=[sales()]) == []
+            check_deep(store, of=[sales()], progress=enough)
+        assert check_deep(store, of=[sales()]) == []
 
 
 def test_checkpoints_of_others_are_left_alone(tmp_path: Path) -> None:
     with store_at(tmp_path) as store:
         with store.transaction() as transaction:
             transaction.save_checkpoint(Checkpoint("lines of a file", 4_000))
-        assert store.check(deep=True) == []
+        assert check_deep(store) == []

@@ -23,6 +23,7 @@ from everwhen import (
     Repository,
     TableProjection,
     Tables,
+    check_deep,
     open_store,
 )
 from everwhen.snapshot_keys import SnapshotKey
@@ -84,7 +85,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def checked(path: Path, *, deep: bool) -> list[Problem]:
     with open_store(path, events=[Paid], read_only=True) as store:
-        return store.check(deep=deep, of=[balance, accounts] if deep else ())
+        return check_deep(store, of=[balance, accounts]) if deep else store.check()
 
 
 THEIRS = SnapshotKey(b"their key", bytes(32))
@@ -247,7 +248,7 @@ def test_found_without_the_code(victim: Path, attack: Attack, what: str) -> None
     "snapshots, or rows of a read model, are changed, or its position is set back",
     about="history",
     answer="a replay, and a rebuild, give others",
-    needs="check(deep=True) with the folds and projections",
+    needs="check_deep with the folds and projections",
 )
 @pytest.mark.parametrize(("attack", "what"), BY_REPLAY, ids=named)
 def test_found_by_deriving_it_again(victim: Path, attack: Attack, what: str) -> None:

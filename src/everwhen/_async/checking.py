@@ -1,4 +1,4 @@
-"""What ``check(deep=True)`` compares: what is derived from the events, with what they give again.
+"""A deep check: what is derived from the events is compared with what they give again.
 
 Events are read page by page and states compared one at a time, so memory stays flat. Nothing is
 written to the store.
@@ -20,10 +20,10 @@ from everwhen._async.rebuilding import (
 )
 from everwhen._async.repository import Repository
 from everwhen._async.seam import aside
-from everwhen._async.store import Store
+from everwhen._async.store import Store, check_store
 from everwhen.contract import MAX_NAME_BYTES, CheckProgress, Problem, Snapshot, SnapshotInfo
 from everwhen.derived import told_build
-from everwhen.errors import DeclarationError, DecodeError, SnapshotError
+from everwhen.errors import CorruptStoreError, DeclarationError, DecodeError, SnapshotError
 from everwhen.failures import told
 from everwhen.fold import Fold, documents
 from everwhen.paths import text_of
@@ -71,7 +71,33 @@ def _no_query(key: _Key) -> tuple[str, str]:
     )
 
 
-class DeepCheck:
+async def check_deep(
+    store: Store,
+    *,
+    of: Iterable[Fold[Any] | Projection[Any] | TableProjection] = (),
+    progress: Told | None = None,
+) -> list[Problem]:
+    """What `Store.check` finds, and what differs from what the events give again.
+
+    What is derived from the events is computed anew and compared: every snapshot with a replay,
+    and each row of a table projection with a rebuild, made in a temporary database. Each event is
+    read as the class that is declared for it. That takes the code: ``of`` are folds and
+    projections; a `Projection` also says of which events its fold's snapshots are. What can't be
+    compared is in the list, as a `Problem` that ``is_fault`` is False of. ``progress`` hears how
+    it comes along; what it raises ends the check. Nothing is written.
+
+    Raises `DeclarationError` for anything else in ``of``, before anything is read.
+    """
+    run = _DeepCheck(check_store(store), of, progress)
+    problems = await store.check()
+    try:
+        return problems + await run.problems(problems)
+    except CorruptStoreError as error:
+        unreadable = Problem("store", str(error))
+        return problems if unreadable in problems else [*problems, unreadable]
+
+
+class _DeepCheck:
     """One run over a store, with the folds and projections whose code is at hand."""
 
     def __init__(
@@ -96,7 +122,7 @@ class DeepCheck:
         fold = one.fold if isinstance(one, Projection) else one
         if not isinstance(fold, Fold):
             raise DeclarationError(
-                f"check(of=…): expected Folds, Projections and TableProjections, got {one!r:.80}"
+                f"check_deep(of=…): give Folds, Projections and TableProjections, not {one!r:.80}"
             )
         self._folds[fold.name, fold.version] = fold
         if isinstance(one, Projection):

@@ -1,5 +1,5 @@
 # Generated from src/everwhen/_async/checking.py by tools/unasync.py: edit that, then run `make sync`.
-"""What ``check(deep=True)`` compares: what is derived from the events, with what they give again.
+"""A deep check: what is derived from the events is compared with what they give again.
 
 Events are read page by page and states compared one at a time, so memory stays flat. Nothing is
 written to the store.
@@ -21,10 +21,10 @@ from everwhen._sync.rebuilding import (
 )
 from everwhen._sync.repository import Repository
 from everwhen._sync.seam import aside
-from everwhen._sync.store import Store
+from everwhen._sync.store import Store, check_store
 from everwhen.contract import MAX_NAME_BYTES, CheckProgress, Problem, Snapshot, SnapshotInfo
 from everwhen.derived import told_build
-from everwhen.errors import DeclarationError, DecodeError, SnapshotError
+from everwhen.errors import CorruptStoreError, DeclarationError, DecodeError, SnapshotError
 from everwhen.failures import told
 from everwhen.fold import Fold, documents
 from everwhen.paths import text_of
@@ -72,7 +72,33 @@ def _no_query(key: _Key) -> tuple[str, str]:
     )
 
 
-class DeepCheck:
+def check_deep(
+    store: Store,
+    *,
+    of: Iterable[Fold[Any] | Projection[Any] | TableProjection] = (),
+    progress: Told | None = None,
+) -> list[Problem]:
+    """What `Store.check` finds, and what differs from what the events give again.
+
+    What is derived from the events is computed anew and compared: every snapshot with a replay,
+    and each row of a table projection with a rebuild, made in a temporary database. Each event is
+    read as the class that is declared for it. That takes the code: ``of`` are folds and
+    projections; a `Projection` also says of which events its fold's snapshots are. What can't be
+    compared is in the list, as a `Problem` that ``is_fault`` is False of. ``progress`` hears how
+    it comes along; what it raises ends the check. Nothing is written.
+
+    Raises `DeclarationError` for anything else in ``of``, before anything is read.
+    """
+    run = _DeepCheck(check_store(store), of, progress)
+    problems = store.check()
+    try:
+        return problems + run.problems(problems)
+    except CorruptStoreError as error:
+        unreadable = Problem("store", str(error))
+        return problems if unreadable in problems else [*problems, unreadable]
+
+
+class _DeepCheck:
     """One run over a store, with the folds and projections whose code is at hand."""
 
     def __init__(
@@ -97,7 +123,7 @@ class DeepCheck:
         fold = one.fold if isinstance(one, Projection) else one
         if not isinstance(fold, Fold):
             raise DeclarationError(
-                f"check(of=…): expected Folds, Projections and TableProjections, got {one!r:.80}"
+                f"check_deep(of=…): give Folds, Projections and TableProjections, not {one!r:.80}"
             )
         self._folds[fold.name, fold.version] = fold
         if isinstance(one, Projection):

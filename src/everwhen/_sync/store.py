@@ -29,7 +29,6 @@ from everwhen.contract import (
     ANY,
     Capabilities,
     Checkpoint,
-    CheckProgress,
     Condition,
     EncodedCommit,
     ExpectedVersion,
@@ -66,9 +65,7 @@ from everwhen.personal import PLAINTEXT, Plaintext
 from everwhen.projections import (
     LeaseWatch,
     ParkedEvent,
-    Projection,
     ProjectionStatus,
-    TableProjection,
     build_of,
     parked_of,
     read_back_in,
@@ -770,43 +767,24 @@ class Store:
         logs: Literal["all", "none"] = "all" if log else "none"
         return self._backend.backup(BackupTask(os.fspath(path), overwrite, logs, before), progress)
 
-    def check(
-        self,
-        *,
-        deep: bool = False,
-        of: Iterable[Fold[Any] | Projection[Any] | TableProjection] = (),
-        progress: Callable[[CheckProgress], None] | None = None,
-    ) -> list[Problem]:
+    def check(self) -> list[Problem]:
         """Read and judge everything that is stored; empty when all is well.
 
         Each row is held against what the others say: events, versions, times, the index, the
         schema, and of read models and reactions the positions, tables, views and parked events.
         With a vault its keys are held against the erasures, too.
 
-        ``deep`` computes again what is derived from the events, and compares: every snapshot with
-        a replay, and each row of a table projection with a rebuild, made in a temporary database.
-        Each event is read as the class that is declared for it. That takes the code: ``of`` are
-        folds and projections; a `Projection` also says of which events its fold's snapshots are.
-        What can't be compared is in the list, as a `Problem` that ``is_fault`` is False of.
-        ``progress`` hears how it comes along; what it raises ends the check. Nothing is written.
+        What is derived from the events, snapshots and the rows of read models, is computed again
+        and compared by `check_deep`.
 
         An event's own content is compared with nothing where it isn't signed: text that was
         changed there by hand, and still fits, is found by `MerkleLog.verify`.
-
-        Raises `DeclarationError` for ``of`` without ``deep``.
         """
-        given = [*of]
-        if given and not deep:
-            raise DeclarationError("check(of=…) is for comparing; call check(deep=True, of=…)")
         problems = self._backend.check()
         try:
             problems += self._derived_problems()
-            if deep:
-                from everwhen._sync.checking import DeepCheck  # which needs stores
-
-                problems += DeepCheck(self, given, progress).problems(problems)
         except CorruptStoreError as error:
-            if deep or not problems:
+            if not problems:
                 problems.append(Problem("store", str(error)))
         if self.vault is not None:
             back = brought_back(self._branches.root, self.vault, thorough=True)

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from everwhen import CorruptStoreError, Head, MerkleLogError, Problem, StorageError, Store
+from everwhen import (
+    CorruptStoreError,
+    Head,
+    MerkleLogError,
+    Problem,
+    StorageError,
+    Store,
+    check_deep,
+)
 from everwhen.cli.exits import NO, USAGE, Stop
 from everwhen.cli.opening import existing, path_of
 from everwhen.cli.options import BranchOption, EventsOption, JsonOption, StoreArgument
@@ -68,7 +76,9 @@ def check(
         with existing(store, branch=branch, events=types) as opened:
             log, head = _log_of(opened, store), opened.head()
             with shown(f"Checking {store}") as progress:
-                problems = opened.check(deep=deep, of=given, progress=progress)
+                problems = (
+                    check_deep(opened, of=given, progress=progress) if deep else opened.check()
+                )
             problems += _log_problems(opened, log)
     except CorruptStoreError as error:
         head, problems = Head(0, None), [Problem(store, str(error))]
