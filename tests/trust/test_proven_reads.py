@@ -296,6 +296,15 @@ def test_nothing_signed_proves_nothing() -> None:
             list(store.read(proven=tiles))  # type: ignore[arg-type]
 
 
+async def test_a_log_of_the_other_flavour_is_of_another_store(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    with open_store(path, events=[Bet]) as store:
+        log = MerkleLog(store, MemoryTiles(), SIGNER)
+        async with open_async(path, events=[Bet]) as other:
+            with pytest.raises(DeclarationError, match="another store"):
+                await other.fold(counted, proven=log)  # type: ignore[arg-type]
+
+
 def test_a_branch(victim: Path) -> None:
     with open_store(victim, events=[Bet, Won]) as store:
         store.create_branch("what-if", at=505)

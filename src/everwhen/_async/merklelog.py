@@ -19,7 +19,6 @@ from everwhen.contract import Checkpoint, StoredSlice, to_micros
 from everwhen.engine import EngineView
 from everwhen.errors import (
     CorruptStoreError,
-    DeclarationError,
     EverwhenError,
     MerkleLogError,
     StorageError,
@@ -80,7 +79,8 @@ class MerkleLog:
         witnesses: Sequence[Cosigner] = (),
         memory: Memory | None = None,
     ) -> None:
-        self._store = check_store(store)
+        self.store = check_store(store)
+        """Whose log it is."""
         self.tiles = TileFolder(tiles) if isinstance(tiles, str | os.PathLike) else tiles
         self._signer = signer
         self._key = Verifier.parse(key) if isinstance(key, str) else key
@@ -132,7 +132,7 @@ class MerkleLog:
         return at
 
     async def _signed_by(self, signer: Signer) -> Signed:
-        await self._store._backend.check_schema()
+        await self.store._backend.check_schema()
         at = await self._look(self._sealer.resume)
         mine = await self._calls.finish(self._key_of, signer, at)
         while await self._look(self._sealer.take_in):
@@ -155,7 +155,7 @@ class MerkleLog:
         with suppress(EverwhenError):  # a store that can't be written to is signed all the same
             if name is not None and await self._noted() != at.note:
                 mine = Checkpoint(name, 0, at.note)
-                await self._store._backend.transact(
+                await self.store._backend.transact(
                     lambda transaction: transaction.save_checkpoint(mine)
                 )
 
@@ -169,7 +169,7 @@ class MerkleLog:
         """The checkpoint that the store says was signed here; None where it can't say."""
         name = self._noted_as()
         with suppress(EverwhenError):
-            found = None if name is None else await self._store.checkpoint(name)
+            found = None if name is None else await self.store.checkpoint(name)
             return None if found is None else found.data
         return None
 
@@ -214,7 +214,7 @@ class MerkleLog:
         async with self._locked():
             await self._calls.finish(self._check_successor, new.verifier, old.name)
             at = await self._seal(old)
-            now = to_micros(self._store.clock()) // 1_000_000
+            now = to_micros(self.store.clock()) // 1_000_000
             note = sign_rollover(old.name, old, new, at.checkpoint.size, now)
             known = self.tiles.read(ROLLOVERS) or b""
             await self._calls.finish(self.tiles.write_at, ROLLOVERS, len(known), note)
@@ -291,7 +291,7 @@ class MerkleLog:
         signed by the log's key.
         """
         at = await self._calls.run(self._own_newest)
-        await self._store._backend.check_schema()
+        await self.store._backend.check_schema()
         return await self._look(partial(inclusion, self.tiles, at, position))
 
     async def consistency(self, old: int, new: int) -> list[bytes]:
@@ -345,7 +345,7 @@ class MerkleLog:
         )
 
     async def _run(self, verification: Verification, *, derived: bool) -> None:
-        backend = self._store._backend
+        backend = self.store._backend
         try:
             if derived:
                 await backend.check_schema()
@@ -402,10 +402,11 @@ class MerkleLog:
         `UnprovenError` where the store isn't what was signed, or nothing is signed, and what
         `verify` raises.
         """
-        index = await self._index()
+        index = await self.signed_index()
         return Proven(index.position, index.report)
 
-    async def _index(self) -> ProvenIndex[LogReport]:
+    async def signed_index(self) -> ProvenIndex[LogReport]:
+        """What was signed, for reads to be held against; raises what `proven` does."""
         async with self._one_proving:
             known = self._proven
             note = await self._calls.run(self.tiles.read, CHECKPOINT)
@@ -421,13 +422,6 @@ class MerkleLog:
             index.confirm(report)
             self._proven = index
             return index
-
-    async def _index_for(self, store: Store) -> ProvenIndex[LogReport]:
-        if store is not self._store:
-            raise DeclarationError(
-                f"proven={self!r:.80} is the log of another store; give one made with this store"
-            )
-        return await self._index()
 
     # What is remembered
 
@@ -475,7 +469,7 @@ class MerkleLog:
     def _keep(self, report: LogReport) -> LogReport:
         if self._memory is None or report.fault is not None:
             return report
-        now = to_micros(self._store.clock()) // 1_000_000
+        now = to_micros(self.store.clock()) // 1_000_000
         key = Verifier.parse(report.signed_by[0])
         try:
             kept = self._memory.keep(self._place(), report.checkpoint, key, now)
@@ -533,7 +527,7 @@ class MerkleLog:
         def look(view: EngineView) -> T:
             return work(view.read)
 
-        return await self._store._backend.view(look)
+        return await self.store._backend.view(look)
 
 
 def _remembered(note: bytes, keys: Sequence[LogKey]) -> Signed:

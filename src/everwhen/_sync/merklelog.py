@@ -20,7 +20,6 @@ from everwhen.contract import Checkpoint, StoredSlice, to_micros
 from everwhen.engine import EngineView
 from everwhen.errors import (
     CorruptStoreError,
-    DeclarationError,
     EverwhenError,
     MerkleLogError,
     StorageError,
@@ -81,7 +80,8 @@ class MerkleLog:
         witnesses: Sequence[Cosigner] = (),
         memory: Memory | None = None,
     ) -> None:
-        self._store = check_store(store)
+        self.store = check_store(store)
+        """Whose log it is."""
         self.tiles = TileFolder(tiles) if isinstance(tiles, str | os.PathLike) else tiles
         self._signer = signer
         self._key = Verifier.parse(key) if isinstance(key, str) else key
@@ -133,7 +133,7 @@ class MerkleLog:
         return at
 
     def _signed_by(self, signer: Signer) -> Signed:
-        self._store._backend.check_schema()
+        self.store._backend.check_schema()
         at = self._look(self._sealer.resume)
         mine = self._calls.finish(self._key_of, signer, at)
         while self._look(self._sealer.take_in):
@@ -156,7 +156,7 @@ class MerkleLog:
         with suppress(EverwhenError):  # a store that can't be written to is signed all the same
             if name is not None and self._noted() != at.note:
                 mine = Checkpoint(name, 0, at.note)
-                self._store._backend.transact(lambda transaction: transaction.save_checkpoint(mine))
+                self.store._backend.transact(lambda transaction: transaction.save_checkpoint(mine))
 
     def _noted_as(self) -> str | None:
         if not isinstance(self.tiles, TileFolder):
@@ -168,7 +168,7 @@ class MerkleLog:
         """The checkpoint that the store says was signed here; None where it can't say."""
         name = self._noted_as()
         with suppress(EverwhenError):
-            found = None if name is None else self._store.checkpoint(name)
+            found = None if name is None else self.store.checkpoint(name)
             return None if found is None else found.data
         return None
 
@@ -213,7 +213,7 @@ class MerkleLog:
         with self._locked():
             self._calls.finish(self._check_successor, new.verifier, old.name)
             at = self._seal(old)
-            now = to_micros(self._store.clock()) // 1_000_000
+            now = to_micros(self.store.clock()) // 1_000_000
             note = sign_rollover(old.name, old, new, at.checkpoint.size, now)
             known = self.tiles.read(ROLLOVERS) or b""
             self._calls.finish(self.tiles.write_at, ROLLOVERS, len(known), note)
@@ -290,7 +290,7 @@ class MerkleLog:
         signed by the log's key.
         """
         at = self._calls.run(self._own_newest)
-        self._store._backend.check_schema()
+        self.store._backend.check_schema()
         return self._look(partial(inclusion, self.tiles, at, position))
 
     def consistency(self, old: int, new: int) -> list[bytes]:
@@ -342,7 +342,7 @@ class MerkleLog:
         )
 
     def _run(self, verification: Verification, *, derived: bool) -> None:
-        backend = self._store._backend
+        backend = self.store._backend
         try:
             if derived:
                 backend.check_schema()
@@ -399,10 +399,11 @@ class MerkleLog:
         `UnprovenError` where the store isn't what was signed, or nothing is signed, and what
         `verify` raises.
         """
-        index = self._index()
+        index = self.signed_index()
         return Proven(index.position, index.report)
 
-    def _index(self) -> ProvenIndex[LogReport]:
+    def signed_index(self) -> ProvenIndex[LogReport]:
+        """What was signed, for reads to be held against; raises what `proven` does."""
         with self._one_proving:
             known = self._proven
             note = self._calls.run(self.tiles.read, CHECKPOINT)
@@ -418,13 +419,6 @@ class MerkleLog:
             index.confirm(report)
             self._proven = index
             return index
-
-    def _index_for(self, store: Store) -> ProvenIndex[LogReport]:
-        if store is not self._store:
-            raise DeclarationError(
-                f"proven={self!r:.80} is the log of another store; give one made with this store"
-            )
-        return self._index()
 
     # What is remembered
 
@@ -472,7 +466,7 @@ class MerkleLog:
     def _keep(self, report: LogReport) -> LogReport:
         if self._memory is None or report.fault is not None:
             return report
-        now = to_micros(self._store.clock()) // 1_000_000
+        now = to_micros(self.store.clock()) // 1_000_000
         key = Verifier.parse(report.signed_by[0])
         try:
             kept = self._memory.keep(self._place(), report.checkpoint, key, now)
@@ -530,7 +524,7 @@ class MerkleLog:
         def look(view: EngineView) -> T:
             return work(view.read)
 
-        return self._store._backend.view(look)
+        return self.store._backend.view(look)
 
 
 def _remembered(note: bytes, keys: Sequence[LogKey]) -> Signed:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar, runtime_checkable
 from uuid import UUID
 
 import msgspec
@@ -75,15 +75,14 @@ from everwhen.query import Query, name_of, query_of
 from everwhen.reading import PAGE_EVENTS, events_of_page, folded_page, next_page
 from everwhen.recorded import RecordedEvent, entries_of, is_same, recorded_events
 from everwhen.sealing import Sealing
+from everwhen.signed_reads import SignedIndex, SignedReading
 from everwhen.snapshot_keys import SnapshotKeys
 from everwhen.sql import SqlConnection
 from everwhen.valid_time import ValidOrder
 from everwhen.vault import Vault
 
 if TYPE_CHECKING:
-    from everwhen._sync.merklelog import MerkleLog
     from everwhen.engine import EngineView
-    from everwhen.proven import ProvenIndex, ProvenReading
 
 S = TypeVar("S")
 
@@ -160,15 +159,36 @@ def _check_vault(types: EventTypes, vault: Vault | Plaintext | None) -> None:
         raise DeclarationError(f"vault={vault!r}: give a Vault, or PLAINTEXT")
 
 
-def _judge(reading: ProvenReading, ordinals: list[int], view: EngineView) -> None:
+def _judge(reading: SignedReading, ordinals: list[int], view: EngineView) -> None:
     reading.judge(view.read, ordinals)
 
 
-def _checked_log(given: MerkleLog) -> MerkleLog:
-    """The log. Raises `DeclarationError` for anything else."""
-    if type(given).__name__ != "MerkleLog":
-        raise DeclarationError(f"proven={given!r:.80}: give the store's MerkleLog")
-    return given
+@runtime_checkable
+class SignedLog(Protocol):
+    """A log of what was signed of a store, as `everwhen.merkle.MerkleLog` is."""
+
+    @property
+    def store(self) -> Store:
+        """The store whose log it is."""
+        ...
+
+    def signed_index(self) -> SignedIndex:
+        """What reads are held against: all up to the newest commit that is signed by now.
+
+        Raises `UnprovenError` where the store isn't what was signed.
+        """
+        ...
+
+
+def _index_of(log: SignedLog, store: Store) -> SignedIndex:
+    """What was signed of the store. Raises `DeclarationError` for anything but its own log."""
+    if not isinstance(log, SignedLog):
+        raise DeclarationError(f"proven={log!r:.80}: give the store's MerkleLog")
+    if log.store is not store:
+        raise DeclarationError(
+            f"proven={log!r:.80} is the log of another store; give one made with this store"
+        )
+    return log.signed_index()
 
 
 def check_store(given: object) -> Store:
@@ -298,7 +318,7 @@ class Store:
         return receipts
 
     def read(
-        self, query: Query | str = EVERYTHING, *, proven: MerkleLog | None = None
+        self, query: Query | str = EVERYTHING, *, proven: SignedLog | None = None
     ) -> Iterator[RecordedEvent[Any]]:
         """The query's events, in order; a stream's name stands for all of that stream.
 
@@ -315,7 +335,7 @@ class Store:
                 yield event
 
     def read_pages(
-        self, query: Query | str = EVERYTHING, *, proven: MerkleLog | None = None
+        self, query: Query | str = EVERYTHING, *, proven: SignedLog | None = None
     ) -> Iterator[list[RecordedEvent[Any]]]:
         """The query's events as non-empty lists of a page each: for those who want speed.
 
@@ -337,7 +357,7 @@ class Store:
         fold: Fold[S],
         query: Query | str = EVERYTHING,
         *,
-        proven: MerkleLog | None = None,
+        proven: SignedLog | None = None,
     ) -> S:
         """The fold's state after the query's events; a stream's name stands for all of it.
 
@@ -360,14 +380,14 @@ class Store:
         return state
 
     def _folded_as_of(
-        self, fold: Fold[S], query: Query, proven: MerkleLog | None = None
+        self, fold: Fold[S], query: Query, proven: SignedLog | None = None
     ) -> tuple[S, ValidOrder, int]:
         """The state after events in the order in which they occurred; up to which position."""
         if proven is None:
             query = self._resolved(query)
             head = (self.head()).position
         else:
-            index = _checked_log(proven)._index_for(self)
+            index = _index_of(proven, self)
             query, head = index.bounded(query), index.position
         until = head if query.last_position is None else min(head, query.last_position)
         query = query.up_to(until)  # what comes in between the two readings is in neither
@@ -384,7 +404,7 @@ class Store:
         return state, order, until
 
     def _events_for(
-        self, fold: Fold[Any], query: Query, proven: MerkleLog | None
+        self, fold: Fold[Any], query: Query, proven: SignedLog | None
     ) -> Iterator[list[RecordedEvent[Any]]]:
         if query.max_events is not None:
             for events in self.read_pages(query, proven=proven):
@@ -394,11 +414,11 @@ class Store:
             yield events_of_page(page, asked, wanted, self._codec, typed=fold.needs_types)
 
     def _pages(
-        self, query: Query | str, proven: MerkleLog | None = None
+        self, query: Query | str, proven: SignedLog | None = None
     ) -> Iterator[tuple[Page, Query, Query]]:
         """The backend's pages, each with the query it answers and the query that was meant."""
         wanted = query_of(query)
-        index = None if proven is None else _checked_log(proven)._index_for(self)
+        index = None if proven is None else _index_of(proven, self)
         if wanted.max_events == 0:
             return
         size = min(wanted.max_events or PAGE_EVENTS, PAGE_EVENTS)
@@ -415,7 +435,7 @@ class Store:
             page = self._backend.read(asked, size)
 
     def _proven_pages(
-        self, wanted: Query, size: int, index: ProvenIndex[Any]
+        self, wanted: Query, size: int, index: SignedIndex
     ) -> Iterator[tuple[Page, Query]]:
         asked = index.bounded(stored_query(wanted, self._codec))
         reading = index.reading(asked)
