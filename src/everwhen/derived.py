@@ -26,7 +26,7 @@ from everwhen.projections import (
 )
 from everwhen.query import Query
 
-_LONGEST: Final = 120
+LONGEST_QUOTED: Final = 120
 _SCHEMA: Final = "SELECT type, name, tbl_name, sql FROM sqlite_schema"
 
 _Object = tuple[str, str, str]
@@ -107,7 +107,9 @@ def _table_problems(
     view: EngineView, build: Build, tables: tuple[str, ...], *, is_live: bool
 ) -> Iterator[Problem]:
     where = told_build(build)
-    objects = {name: rest for name, *rest in _objects(view, {*tables, *map(build.table, tables)})}
+    objects = {
+        name: rest for name, *rest in schema_objects(view, {*tables, *map(build.table, tables)})
+    }
     for table in tables:
         if build.table(table) not in objects:
             yield Problem(where, f"its table {build.table(table)!r} is missing; rebuild it")
@@ -118,7 +120,7 @@ def _table_problems(
             yield Problem(where, f"the view {table!r} that shows its rows is missing; rebuild it")
         elif text != view_sql(build, table):
             shown = f"the view {table!r} shows something else than its rows"
-            yield Problem(where, f"{shown}, but: {text:.{_LONGEST}}; rebuild it")
+            yield Problem(where, f"{shown}, but: {text:.{LONGEST_QUOTED}}; rebuild it")
 
 
 def _stray(view: EngineView, builds: set[Build]) -> Iterator[Problem]:
@@ -134,7 +136,7 @@ def _checkpoint(checkpoint: Checkpoint, why: str) -> Problem:
     return Problem(f"checkpoint {checkpoint.name!r}", f"it {why}")
 
 
-def _objects(view: SqlView, names: set[str]) -> Iterator[tuple[str, str, str, str]]:
+def schema_objects(view: SqlView, names: set[str]) -> Iterator[tuple[str, str, str, str]]:
     """The objects of the schema that are of these names, or on tables of these names."""
     for kind, name, table, sql in view.rows(_SCHEMA):
         if name in names or table in names:
@@ -152,15 +154,15 @@ def schema_problems(
     An index or table more is somebody's own; a trigger more may have changed rows.
     """
     where, names = told_build(build), set(map(build.table, projection.tables))
-    found = {name: tuple(rest) for name, *rest in _objects(stored, names)}
-    declared = {name: tuple(rest) for name, *rest in _objects(rebuilt, names)}
+    found = {name: tuple(rest) for name, *rest in schema_objects(stored, names)}
+    declared = {name: tuple(rest) for name, *rest in schema_objects(rebuilt, names)}
     for name, wanted in declared.items():
         there = found.get(name)
         if there is None:
             yield Problem(where, f"the {wanted[0]} {name!r} is missing; rebuild it")
         elif there != wanted:
             why = f"the {there[0]} {name!r} isn't as it is declared"
-            yield Problem(where, f"{why}, but: {there[2]:.{_LONGEST}}; rebuild it")
+            yield Problem(where, f"{why}, but: {there[2]:.{LONGEST_QUOTED}}; rebuild it")
     for name, (kind, *_) in found.items():
         if kind == "trigger" and name not in declared:
             yield Problem(where, f"the trigger {name!r} is none that it declares; rebuild it")
@@ -222,6 +224,8 @@ def _difference(
         return sizes if counts[0] != counts[1] else "its rows aren't those that the events give"
     if there is None or wanted is None:
         row = there or wanted
-        return f"{sizes}: {'not ' if there is None else ''}{row!r:.{_LONGEST}}, say"
-    differ = f"a row is {there!r:.{_LONGEST}} where the events give {wanted!r:.{_LONGEST}}"
+        return f"{sizes}: {'not ' if there is None else ''}{row!r:.{LONGEST_QUOTED}}, say"
+    differ = (
+        f"a row is {there!r:.{LONGEST_QUOTED}} where the events give {wanted!r:.{LONGEST_QUOTED}}"
+    )
     return differ if counts[0] == counts[1] else f"{sizes}; {differ}"
