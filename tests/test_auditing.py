@@ -31,9 +31,9 @@ from everwhen import (
     context,
     origin,
 )
-from everwhen.audit_escapes import escaped, escaped_text
-from everwhen.audit_exports import CSV_COLUMNS, OCSF_VERSION, head_of, line_of, ocsf_event
-from everwhen.auditing import checked, draft_of, spoken, stream_of, tags_of
+from everwhen.audit.entries import checked, draft_of, spoken, stream_of, tags_of
+from everwhen.audit.escapes import escaped, escaped_text
+from everwhen.audit.exports import CSV_COLUMNS, OCSF_VERSION, head_of, line_of, ocsf_event
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 GOOD: dict[str, Any] = {

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from everwhen import EverwhenError, KeyFile, import_events, open_store
-from everwhen.audit_fallback import AuditFallback
-from everwhen.bounded import read_file, read_secret
+from everwhen.audit.fallback import AuditFallback
 from everwhen.exchange import CloudEvents, Csv, Format, ImportFormatError, Xes
 from everwhen.exchange.errors import DamagedInputError
 from everwhen.exchange.lines import lines
-from everwhen.signing import load_signer
+from everwhen.merkle.signing_keys import load_signer
+from everwhen.system.bounded_files import read_file, read_secret
 from everwhen_verify.program import run
 
 ENDLESS = Path("/dev/zero")

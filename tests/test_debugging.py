@@ -40,8 +40,8 @@ from everwhen.debugging import (
     sketch,
     watch_of,
 )
-from everwhen.expressions import Variables
-from everwhen.paths import path_of, value_at
+from everwhen.expressions.expression import Variables
+from everwhen.state.paths import path_of, value_at
 
 
 class Deposited(Event):

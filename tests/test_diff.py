@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everwhen import InvalidPathError
-from everwhen.diff import Change, diff
-from everwhen.paths import MISSING, nearest, part_of, path_of, plain, text_of, value_at
+from everwhen.state.differences import Change, diff
+from everwhen.state.paths import MISSING, nearest, part_of, path_of, plain, text_of, value_at
 
 
 class Point(msgspec.Struct, frozen=True):

@@ -12,21 +12,22 @@ from typing import Any
 
 import pytest
 
-from everwhen import KeyFile, UnknownEvent, VaultError, durable, export_events, open_store
-from everwhen.audit_fallback import AuditFallback
+from everwhen import KeyFile, UnknownEvent, VaultError, export_events, open_store
+from everwhen.audit.fallback import AuditFallback
 from everwhen.cli.exits import MEDIUM, NO_INPUT, NOT_ALLOWED, code_of
-from everwhen.durable import NewFile, write_secret
 from everwhen.exchange import ExchangeFileError, Progress
-from everwhen.tilestores import TileFolder
+from everwhen.merkle.tile_stores import TileFolder
+from everwhen.system import durable_files
+from everwhen.system.durable_files import NewFile, write_secret
 
 
 @pytest.fixture(params=["unnamed", "named"])
 def way(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to write a file: without a name until it is complete, and beside its place."""
     if request.param == "named":
-        monkeypatch.setattr(durable, "_unnamed", lambda _folder, _mode: None)
+        monkeypatch.setattr(durable_files, "_unnamed", lambda _folder, _mode: None)
     else:
-        descriptor = durable._unnamed(tmp_path, 0o600)
+        descriptor = durable_files._unnamed(tmp_path, 0o600)
         if descriptor is None:
             pytest.skip("files without names need Linux, and a file system that has them")
         os.close(descriptor)

@@ -32,9 +32,9 @@ from everwhen import (
     Variables,
     open_store,
 )
-from everwhen.cel.faults import MAX_SIZE
-from everwhen.cel.syntax import MAX_TEXT
-from everwhen.tracking import Read, looked_at, reads_of
+from everwhen.expressions.cel.faults import MAX_SIZE
+from everwhen.expressions.cel.syntax import MAX_TEXT
+from everwhen.state.read_sets import Read, looked_at, reads_of
 
 
 class Suit(Enum):

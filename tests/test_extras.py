@@ -42,7 +42,7 @@ def said(call):
         return str(error)
 
 def merkle():
-    import everwhen.merkle
+    from everwhen.merkle import MerkleLog
 
 def witness():
     import everwhen.witness

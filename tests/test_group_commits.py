@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from everwhen import CorruptStoreError, Query, Receipt, RefusedError, StorageError
+from everwhen.backends.engine import Engine
 from everwhen.backends.memory import MemoryEngine
 from everwhen.backends.sqlite import SqliteEngine
-from everwhen.contract import Condition, EncodedCommit, EncodedSlice, Outcome
-from everwhen.engine import Engine
+from everwhen.vocabulary.contract import Condition, EncodedCommit, EncodedSlice, Outcome
 
 
 @pytest.fixture(params=["memory", "sqlite"])

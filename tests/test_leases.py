@@ -5,7 +5,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from everwhen.projections import Build, LeaseWatch, Record
+from everwhen.store.projection_records import Build, LeaseWatch, Record
 
 SALES = Build("sales")
 SECOND = 1_000_000

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everwhen import InvalidQueryError
-from everwhen.moments import Moment, age_of, moment_of, place_of
+from everwhen.vocabulary.written_moments import Moment, age_of, moment_of, place_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2024, 5, 31, 12, 30, 15, tzinfo=UTC)

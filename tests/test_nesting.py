@@ -34,10 +34,16 @@ from everwhen import (
     import_events,
     open_store,
 )
-from everwhen.contract import MAX_DEPTH
 from everwhen.exchange import CloudEvents
-from everwhen.nesting import can_be_deeper, is_deeper, is_value_deeper, items_of, members_of
-from everwhen.paths import plain
+from everwhen.state.paths import plain
+from everwhen.vocabulary.contract import MAX_DEPTH
+from everwhen.vocabulary.nesting import (
+    can_be_deeper,
+    is_deeper,
+    is_value_deeper,
+    items_of,
+    members_of,
+)
 
 T = TypeVar("T")
 

@@ -223,7 +223,7 @@ def test_snapshot_and_tail_is_full_replay_while_others_write(  # noqa: C901 (thr
 
 
 def _snapshots(store: Store, fold: Fold[Any], query: Query) -> list[Any]:
-    from everwhen.snapshots import subject_of
+    from everwhen.state.snapshots import subject_of
 
     return store.snapshots(subject_of(fold, query), limit=1_000)
 

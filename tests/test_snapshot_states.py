@@ -31,7 +31,7 @@ from everwhen import (
     TimeMachine,
     open_store,
 )
-from everwhen.shapes import shape_of
+from everwhen.state.type_shapes import shape_of
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everwhen.spans import PartHistory, Span, stops_of
-from everwhen.tracking import Read
+from everwhen.state.read_sets import Read
+from everwhen.travel.value_history import PartHistory, Span, stops_of
 
 VALUES = st.lists(st.integers(0, 2), min_size=2, max_size=40)
 PIECES = st.lists(st.tuples(st.integers(0, 39), st.integers(0, 39)), max_size=12)

@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -15,20 +16,27 @@ import pytest
 
 import everwhen
 import everwhen.aio
-import everwhen.exchange
-import everwhen.merkle
-import everwhen.merkle.aio
 import everwhen.testing
 import everwhen.testing.aio
 import everwhen.witness
 
 ROOT = Path(__file__).resolve().parent.parent
+LISTED = tomllib.loads((ROOT / "tools" / "front_door.toml").read_text("utf-8"))
+ROOMS = [
+    importlib.import_module(f"everwhen.{room}")
+    for room, given in LISTED.items()
+    if "names" in given and room != "root"
+]
+TWINS = [
+    importlib.import_module(f"{room.__name__}.aio")
+    for room in ROOMS
+    if Path(str(room.__file__)).with_name("_async").is_dir()
+]
 PUBLIC = [
     everwhen,
     everwhen.aio,
-    everwhen.exchange,
-    everwhen.merkle,
-    everwhen.merkle.aio,
+    *ROOMS,
+    *TWINS,
     everwhen.testing,
     everwhen.testing.aio,
     everwhen.witness,
@@ -38,12 +46,14 @@ PUBLIC = [
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
 def test_what_a_module_shows_is_what_it_lists(module: ModuleType) -> None:
     assert sorted(module.__all__, key=lambda name: (not name.isupper(), name)) == module.__all__
+    for name in module.__all__:
+        getattr(module, name)  # rooms load when used
     shown = {
         name
         for name, value in vars(module).items()
-        if not name.startswith("_") and not inspect.ismodule(value) and name != "annotations"
+        if not name.startswith("_") and not inspect.ismodule(value)
     }
-    assert shown == set(module.__all__)
+    assert shown - {"annotations", "TYPE_CHECKING", "lazily"} == set(module.__all__)
 
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
@@ -60,11 +70,12 @@ def test_every_public_thing_says_what_it_is(module: ModuleType) -> None:
 def test_both_flavours_have_the_same_names() -> None:
     assert everwhen.aio.__all__ == everwhen.__all__
     assert everwhen.testing.aio.__all__ == everwhen.testing.__all__
-    assert everwhen.merkle.aio.__all__ == everwhen.merkle.__all__
+    for twin in TWINS:
+        assert twin.__all__ == sys.modules[twin.__name__.removesuffix(".aio")].__all__
     for name in everwhen.__all__:
         mine, theirs = getattr(everwhen, name), getattr(everwhen.aio, name)
         module = getattr(mine, "__module__", "")
-        if module.startswith("everwhen._sync"):
+        if "._sync." in module:
             assert theirs.__module__ == module.replace("_sync", "_async")
         else:
             assert mine is theirs
@@ -72,18 +83,14 @@ def test_both_flavours_have_the_same_names() -> None:
 
 def test_a_public_name_has_one_path() -> None:
     paths: dict[int, set[str]] = {}
-    for module in (
-        everwhen,
-        everwhen.exchange,
-        everwhen.merkle,
-        everwhen.testing,
-        everwhen.witness,
-    ):
+    for module in (*ROOMS, everwhen.testing, everwhen.witness):
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.isclass(value) or inspect.isroutine(value):
                 paths.setdefault(id(value), set()).add(f"{module.__name__}.{name}")
     assert [found for found in paths.values() if len(found) > 1] == []
+    below = {name for module in ROOMS for name in module.__all__}
+    assert set(everwhen.__all__) <= below  # the root only gives again what a room has
 
 
 def test_every_module_says_what_it_holds() -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everwhen import Event, EventTypes, NewEvent, Query, Store, UnknownEvent, Write, open_store
-from everwhen.commits import Commit
-from everwhen.tail import Tail
+from everwhen.codec.commits import Commit
+from everwhen.commands.recent_writes import Tail
 
 
 class Noted(Event):

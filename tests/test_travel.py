@@ -37,16 +37,17 @@ from everwhen import (
     documents,
     open_store,
     plain,
-    stretches,
 )
-from everwhen import spans as spans_module
-from everwhen._sync import finding as finding_module
-from everwhen._sync import past as past_module
-from everwhen.paths import value_at
-from everwhen.snapshots import NOTHING, START, Loaded, Place
-from everwhen.stretches import Waypoints, bytes_apart
+from everwhen.state.paths import value_at
+from everwhen.state.read_sets import EVERYTHING_READ, Read, looked_at, reads_of
+from everwhen.state.snapshots import NOTHING, START, Loaded, Place
 from everwhen.testing import ManualClock
-from everwhen.tracking import EVERYTHING_READ, Read, looked_at, reads_of
+from everwhen.travel import value_history as spans_module
+from everwhen.travel import window
+from everwhen.travel._sync import search as finding_module
+from everwhen.travel._sync import timeline as past_module
+from everwhen.travel.waypoints import Waypoints
+from everwhen.travel.window import bytes_apart
 
 
 class Put(Event):
@@ -474,7 +475,7 @@ def test_what_is_kept_in_memory_is_bounded_in_bytes() -> None:
 
 
 def test_wide_states_are_right_however_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stretches, "_BYTES", 100_000)
+    monkeypatch.setattr(window, "_BYTES", 100_000)
     with open_store("memory:") as store:
         writes = [Write(f"s-{n}", [UnknownEvent("Set", {"n": n})]) for n in range(3_000)]
         store.commit(Commit(writes))

@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from everwhen import Commit, CommitMetadata, UndoError, UndoPlan, Write
-from everwhen.standings import naming, naming_tag, own_tags, place_in
-from everwhen.undoing import ranges_of
+from everwhen.undo.undo_plan import ranges_of
+from everwhen.undo.undo_status import naming, naming_tag, own_tags, place_in
 
 COMMIT = UUID(int=7)
 REF = f"{COMMIT}/3"

@@ -24,8 +24,8 @@ from everwhen import (
     documents,
     open_store,
 )
-from everwhen.reading import PAGE_EVENTS
 from everwhen.testing import ManualClock
+from everwhen.vocabulary.paging import PAGE_EVENTS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

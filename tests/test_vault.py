@@ -38,10 +38,10 @@ from everwhen import (
     Wrapped,
     WrongKeyError,
 )
-from everwhen.codec import Codec, decode_entries
-from everwhen.keys import cipher, keys_in
-from everwhen.personal import personal_fields
-from everwhen.sealing import Sealing
+from everwhen.codec.codec import Codec, decode_entries
+from everwhen.privacy.field_encryption import Sealing
+from everwhen.privacy.keys import cipher, keys_in
+from everwhen.vocabulary.personal_data import personal_fields
 
 NOW = datetime(2026, 11, 27, 6, 30, tzinfo=UTC)
 

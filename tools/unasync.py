@@ -11,11 +11,12 @@ import re
 import subprocess
 import sys
 import tokenize
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-BY_HAND: Final = {"__init__.py", "seam.py", "cancelling.py", "own.py"}
+BY_HAND: Final = {"__init__.py", "concurrency.py", "cancelling.py", "own.py"}
 DROPPED: Final = {"async", "await"}
 NAMES: Final = {
     "__aenter__": "__enter__",
@@ -31,13 +32,8 @@ NAMES: Final = {
     "aclosing": "closing",
     "anext": "next",
     "_async": "_sync",
-    "_async_testing": "_sync_testing",
 }
-TREES: Final = (
-    ("src/everwhen/_async", "src/everwhen/_sync"),
-    ("src/everwhen/_async_testing", "src/everwhen/_sync_testing"),
-    ("tests/_async", "tests/_sync"),
-)
+TREES: Final = ("src/everwhen", "tests")
 FLAVOUR_OF_MODULE: Final = re.compile(r"\.aio\b")  # everwhen.aio is async, everwhen sync
 HEADER: Final = "# Generated from {source} by tools/unasync.py: edit that, then run `make sync`.\n"
 
@@ -88,24 +84,26 @@ def formatted(source: str, path: Path) -> str:
 def twins() -> dict[Path, str]:
     """Every generated file and what it should hold."""
     found: dict[Path, str] = {}
-    for source_tree, target_tree in TREES:
-        for path in sorted((ROOT / source_tree).glob("*.py")):
+    for tree in TREES:
+        for path in sorted((ROOT / tree).rglob("_async/*.py")):
             if path.name in BY_HAND:
                 continue
             header = HEADER.format(source=path.relative_to(ROOT).as_posix())
-            target = ROOT / target_tree / path.name
-            found[target] = formatted(header + translated(path.read_text("utf-8")), target)
-    return found
+            target = path.parent.with_name("_sync") / path.name
+            found[target] = header + translated(path.read_text("utf-8"))
+    with ThreadPoolExecutor() as pool:  # each is two processes
+        return dict(zip(found, pool.map(formatted, found.values(), found), strict=True))
 
 
 def main() -> int:
     """Write the twins, or with ``--check`` compare them; 1 where some differ."""
-    stale = [p for p, text in twins().items() if not p.exists() or p.read_text("utf-8") != text]
+    made = twins()
+    stale = [p for p, text in made.items() if not p.exists() or p.read_text("utf-8") != text]
     if "--check" in sys.argv:
         for path in stale:
             print(f"{path.relative_to(ROOT)} is not up to date; run `make sync`")
         return bool(stale)
-    for path, text in twins().items():
+    for path, text in made.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
     return 0

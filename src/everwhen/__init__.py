@@ -1,178 +1,373 @@
+# Made from tools/front_door.toml: edit that, then `make sync`.
 """Everwhen: every state your data ever had. The sync flavour; `everwhen.aio` is the async one."""
 
-from everwhen._sync.altering import AlteredHistory
-from everwhen._sync.audit_middleware import audited, audited_queries
-from everwhen._sync.auditlog import AuditLog, AuditReceipt, AuditRecovery
-from everwhen._sync.backend import Backend, BackendWrapper, Transaction
-from everwhen._sync.checking import check_deep
-from everwhen._sync.commands import (
-    CommandBus,
-    CommandResult,
-    Envelope,
-    Middleware,
-    Proceed,
-)
-from everwhen._sync.embedded import EmbeddedBackend
-from everwhen._sync.exporting import export_events
-from everwhen._sync.importing import import_events
-from everwhen._sync.merging import Merging
-from everwhen._sync.middleware import authorised, logged, traced
-from everwhen._sync.queries import ProceedQuery, QueryBus, QueryMiddleware
-from everwhen._sync.reactions import ReactionRunner
-from everwhen._sync.repository import Repository
-from everwhen._sync.restoring import restore_store
-from everwhen._sync.runner import ProjectionRunner
-from everwhen._sync.store import Store, open_store
-from everwhen._sync.subscription import Subscription
-from everwhen._sync.timemachine import TimeMachine
-from everwhen._sync.undo import Undo
-from everwhen.aggregate import Aggregate
-from everwhen.alterations import Alteration, Supposed, SupposedStep, Where
-from everwhen.audit_fallback import AuditFallback
-from everwhen.audit_filters import AuditFilter, AuditPage, AuditPolicy, AuditRecord
-from everwhen.audit_rules import AuditRules
-from everwhen.auditing import AuditAction, AuditEntry, AuditResult, origin
-from everwhen.backups import BackupProgress, BackupReport, BackupTask
-from everwhen.branching import BranchInfo
-from everwhen.clock import Clock, system_clock
-from everwhen.codec import CodecStep, EventTypes
-from everwhen.commits import Commit, Write
-from everwhen.compensation import Compensations
-from everwhen.contract import (
-    ANY,
-    EXISTS,
-    NO_STREAM,
-    Capabilities,
-    Checkpoint,
-    CheckProgress,
-    Condition,
-    Expected,
-    ExpectedVersion,
-    Head,
-    Problem,
-    Receipt,
-    Snapshot,
-    SnapshotInfo,
-    StreamInfo,
-)
-from everwhen.decisions import Decisions, RecordedCommand, StateOf, command_of
-from everwhen.dependents import Dependent
-from everwhen.diff import Change, Diff, diff
-from everwhen.erasures import Erasure, SubjectErased
-from everwhen.errors import (
-    AuditError,
-    AuditFallbackError,
-    BackupError,
-    BatchError,
-    BranchError,
-    BusyError,
-    CommitIdError,
-    ConditionError,
-    ConflictError,
-    CorruptStoreError,
-    DeclarationError,
-    DecodeError,
-    ErasedSubjectError,
-    EverwhenError,
-    ExpiredKeyError,
-    ExpressionError,
-    FoldError,
-    InlineError,
-    InvalidAuditEntryError,
-    InvalidCommandError,
-    InvalidCommitError,
-    InvalidEventError,
-    InvalidPathError,
-    InvalidQueryError,
-    LeaseError,
-    LocksLostError,
-    MergeError,
-    MerkleLogError,
-    MissingKeyError,
-    MissingPartError,
-    NewerStoreError,
-    NotAllowedError,
-    NotAStoreError,
-    OutdatedVaultError,
-    ProjectionError,
-    ReadOnlyError,
-    Refusal,
-    RefusedError,
-    SealedError,
-    SnapshotError,
-    StaleError,
-    StatementError,
-    StorageError,
-    StorageFullError,
-    StoreClosedError,
-    StoreMovedError,
-    TamperedError,
-    TimestampError,
-    TooDeepError,
-    UndoError,
-    UnfinishedErasureError,
-    UnknownBranchError,
-    UnprovenError,
-    UnsupportedError,
-    VaultError,
-    WitnessError,
-    WitnessRefusedError,
-    WrongKeyError,
-)
-from everwhen.events import Event, EventType, NewEvent, UnknownEvent
-from everwhen.expressions import Expression, Variables
-from everwhen.fold import Document, Fold, document, documents
-from everwhen.keys import KeyFile, KeyFromEnvironment, KeyProvider, Wrapped
-from everwhen.merges import Invariant, MergeItem, MergePlan, MergeRecord, PathConflict
-from everwhen.metadata import CommitMetadata, causation, context
-from everwhen.parallel import Processes
-from everwhen.paths import MISSING, plain
-from everwhen.personal import PLAINTEXT, Erased, Personal
-from everwhen.projections import (
-    OnError,
-    ParkedEvent,
-    Projection,
-    ProjectionStatus,
-    TableProjection,
-    Tables,
-)
-from everwhen.queries import Queries, QueryResult, Question
-from everwhen.query import Query, Selector
-from everwhen.reactions import Cancel, Reaction, SetTimer, Timer
-from everwhen.recorded import Metadata, RecordedEvent
-from everwhen.snapshots import (
-    Adaptive,
-    EveryEvents,
-    EveryPeriod,
-    Loaded,
-    Never,
-    Retention,
-    Since,
-    SnapshotStrategy,
-    WhenReplayTakes,
-)
-from everwhen.sql import SqlConnection, SqlCursor
-from everwhen.travel import (
-    HEAD,
-    AsOf,
-    Back,
-    Before,
-    Bookmark,
-    Cause,
-    Explanation,
-    Moment,
-    Parting,
-    Step,
-    Transition,
-    Version,
-    Visit,
-    Written,
-    moment_from,
-)
-from everwhen.undo_targets import Correlation, Positions, UndoTarget
-from everwhen.undoing import ByDifference, Uncompensated, UndoPlan
-from everwhen.upcasting import Upcast
-from everwhen.vault import Forgotten, Vault
+from typing import TYPE_CHECKING
+
+from everwhen._lazy import lazily
+
+if TYPE_CHECKING:
+    from everwhen.audit._sync.audit_log import AuditLog, AuditReceipt, AuditRecovery
+    from everwhen.audit._sync.middleware import audited, audited_queries
+    from everwhen.audit.entries import AuditAction, AuditEntry, AuditResult, origin
+    from everwhen.audit.fallback import AuditFallback
+    from everwhen.audit.filters import AuditFilter, AuditPage, AuditPolicy, AuditRecord
+    from everwhen.audit.rules import AuditRules
+    from everwhen.backends._sync.backend import Backend, BackendWrapper, Transaction
+    from everwhen.backends._sync.embedded import EmbeddedBackend
+    from everwhen.backends._sync.restore import restore_store
+    from everwhen.backends.branch_records import BranchInfo
+    from everwhen.backends.sql_connection import SqlConnection, SqlCursor
+    from everwhen.codec.codec import CodecStep, EventTypes
+    from everwhen.codec.commits import Commit, Write
+    from everwhen.codec.recorded_events import Metadata, RecordedEvent, causation
+    from everwhen.commands._sync.command_bus import (
+        CommandBus,
+        CommandResult,
+        Envelope,
+        Middleware,
+        Proceed,
+    )
+    from everwhen.commands._sync.middleware import authorised, logged, traced
+    from everwhen.commands.decisions import Decisions, RecordedCommand, StateOf, command_of
+    from everwhen.exchange._sync.exporting import export_events
+    from everwhen.exchange._sync.importing import import_events
+    from everwhen.expressions.expression import Expression, Variables
+    from everwhen.merging._sync.merging import Merging
+    from everwhen.merging.merge_plan import (
+        Invariant,
+        MergeError,
+        MergeItem,
+        MergePlan,
+        MergeRecord,
+        PathConflict,
+    )
+    from everwhen.merkle.tamper_diagnosis import UnprovenError
+    from everwhen.privacy.keys import KeyFile, KeyFromEnvironment, KeyProvider, Wrapped
+    from everwhen.privacy.vault import Forgotten, Vault
+    from everwhen.projections._sync.deep_check import check_deep
+    from everwhen.projections._sync.query_bus import ProceedQuery, QueryBus, QueryMiddleware
+    from everwhen.projections._sync.runner import ProjectionRunner
+    from everwhen.projections.projections import OnError, Projection, TableProjection, Tables
+    from everwhen.projections.queries import Queries, QueryResult, Question
+    from everwhen.reactions._sync.reaction_runner import ReactionRunner
+    from everwhen.reactions.reactions import Reaction
+    from everwhen.reactions.timers import Cancel, SetTimer, Timer
+    from everwhen.state.aggregate import Aggregate
+    from everwhen.state.differences import Change, Diff, diff
+    from everwhen.state.fold import Document, Fold, document, documents
+    from everwhen.state.paths import MISSING, plain
+    from everwhen.state.snapshots import (
+        Adaptive,
+        EveryEvents,
+        EveryPeriod,
+        Loaded,
+        Never,
+        Retention,
+        Since,
+        SnapshotStrategy,
+        WhenReplayTakes,
+    )
+    from everwhen.store._sync.repository import Repository
+    from everwhen.store._sync.store import Store, open_store
+    from everwhen.store._sync.subscription import Subscription
+    from everwhen.store.erasure_records import Erasure, SubjectErased
+    from everwhen.store.projection_records import ParkedEvent, ProjectionStatus
+    from everwhen.system.file_backups import BackupProgress, BackupReport, BackupTask
+    from everwhen.travel._sync.altered_history import AlteredHistory
+    from everwhen.travel._sync.time_machine import TimeMachine
+    from everwhen.travel.destinations import (
+        HEAD,
+        AsOf,
+        Back,
+        Before,
+        Bookmark,
+        Cause,
+        Explanation,
+        Moment,
+        Parting,
+        Step,
+        Transition,
+        Version,
+        Visit,
+        Written,
+        moment_from,
+    )
+    from everwhen.travel.parallel_search import Processes
+    from everwhen.travel.what_if import Alteration, Supposed, SupposedStep, Where
+    from everwhen.undo._sync.undo import Undo
+    from everwhen.undo.compensations import Compensations
+    from everwhen.undo.dependents import Dependent
+    from everwhen.undo.undo_plan import ByDifference, Uncompensated, UndoPlan
+    from everwhen.undo.undo_targets import Correlation, Positions, UndoTarget
+    from everwhen.vocabulary.clock import Clock, system_clock
+    from everwhen.vocabulary.contract import (
+        BatchError,
+        Capabilities,
+        Checkpoint,
+        CheckProgress,
+        Condition,
+        Head,
+        Problem,
+        Receipt,
+        Snapshot,
+        SnapshotInfo,
+        StreamInfo,
+    )
+    from everwhen.vocabulary.errors import (
+        AuditError,
+        AuditFallbackError,
+        BackupError,
+        BranchError,
+        BusyError,
+        CommitIdError,
+        ConditionError,
+        ConflictError,
+        CorruptStoreError,
+        DeclarationError,
+        DecodeError,
+        ErasedSubjectError,
+        EverwhenError,
+        ExpiredKeyError,
+        ExpressionError,
+        FoldError,
+        InlineError,
+        InvalidAuditEntryError,
+        InvalidCommandError,
+        InvalidCommitError,
+        InvalidEventError,
+        InvalidPathError,
+        InvalidQueryError,
+        LeaseError,
+        LocksLostError,
+        MerkleLogError,
+        MissingKeyError,
+        MissingPartError,
+        NewerStoreError,
+        NotAllowedError,
+        NotAStoreError,
+        OutdatedVaultError,
+        ProjectionError,
+        ReadOnlyError,
+        Refusal,
+        RefusedError,
+        SealedError,
+        SnapshotError,
+        StaleError,
+        StatementError,
+        StorageError,
+        StorageFullError,
+        StoreClosedError,
+        StoreMovedError,
+        TamperedError,
+        TimestampError,
+        TooDeepError,
+        UndoError,
+        UnfinishedErasureError,
+        UnknownBranchError,
+        UnsupportedError,
+        VaultError,
+        WitnessError,
+        WitnessRefusedError,
+        WrongKeyError,
+    )
+    from everwhen.vocabulary.events import Event, EventType, NewEvent, UnknownEvent
+    from everwhen.vocabulary.metadata import CommitMetadata, context
+    from everwhen.vocabulary.personal_data import PLAINTEXT, Erased, Personal
+    from everwhen.vocabulary.query import Query, Selector
+    from everwhen.vocabulary.streams import ANY, EXISTS, NO_STREAM, Expected, ExpectedVersion
+    from everwhen.vocabulary.upcasting import Upcast
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "everwhen.audit._sync.audit_log": ("AuditLog", "AuditReceipt", "AuditRecovery"),
+            "everwhen.audit._sync.middleware": ("audited", "audited_queries"),
+            "everwhen.audit.entries": ("AuditAction", "AuditEntry", "AuditResult", "origin"),
+            "everwhen.audit.fallback": ("AuditFallback",),
+            "everwhen.audit.filters": ("AuditFilter", "AuditPage", "AuditPolicy", "AuditRecord"),
+            "everwhen.audit.rules": ("AuditRules",),
+            "everwhen.backends._sync.backend": ("Backend", "BackendWrapper", "Transaction"),
+            "everwhen.backends._sync.embedded": ("EmbeddedBackend",),
+            "everwhen.backends._sync.restore": ("restore_store",),
+            "everwhen.backends.branch_records": ("BranchInfo",),
+            "everwhen.backends.sql_connection": ("SqlConnection", "SqlCursor"),
+            "everwhen.codec.codec": ("CodecStep", "EventTypes"),
+            "everwhen.codec.commits": ("Commit", "Write"),
+            "everwhen.codec.recorded_events": ("Metadata", "RecordedEvent", "causation"),
+            "everwhen.commands._sync.command_bus": (
+                "CommandBus",
+                "CommandResult",
+                "Envelope",
+                "Middleware",
+                "Proceed",
+            ),
+            "everwhen.commands._sync.middleware": ("authorised", "logged", "traced"),
+            "everwhen.commands.decisions": (
+                "Decisions",
+                "RecordedCommand",
+                "StateOf",
+                "command_of",
+            ),
+            "everwhen.exchange._sync.exporting": ("export_events",),
+            "everwhen.exchange._sync.importing": ("import_events",),
+            "everwhen.expressions.expression": ("Expression", "Variables"),
+            "everwhen.merging._sync.merging": ("Merging",),
+            "everwhen.merging.merge_plan": (
+                "Invariant",
+                "MergeError",
+                "MergeItem",
+                "MergePlan",
+                "MergeRecord",
+                "PathConflict",
+            ),
+            "everwhen.merkle.tamper_diagnosis": ("UnprovenError",),
+            "everwhen.privacy.keys": ("KeyFile", "KeyFromEnvironment", "KeyProvider", "Wrapped"),
+            "everwhen.privacy.vault": ("Forgotten", "Vault"),
+            "everwhen.projections._sync.deep_check": ("check_deep",),
+            "everwhen.projections._sync.query_bus": ("ProceedQuery", "QueryBus", "QueryMiddleware"),
+            "everwhen.projections._sync.runner": ("ProjectionRunner",),
+            "everwhen.projections.projections": (
+                "OnError",
+                "Projection",
+                "TableProjection",
+                "Tables",
+            ),
+            "everwhen.projections.queries": ("Queries", "QueryResult", "Question"),
+            "everwhen.reactions._sync.reaction_runner": ("ReactionRunner",),
+            "everwhen.reactions.reactions": ("Reaction",),
+            "everwhen.reactions.timers": ("Cancel", "SetTimer", "Timer"),
+            "everwhen.state.aggregate": ("Aggregate",),
+            "everwhen.state.differences": ("Change", "Diff", "diff"),
+            "everwhen.state.fold": ("Document", "Fold", "document", "documents"),
+            "everwhen.state.paths": ("MISSING", "plain"),
+            "everwhen.state.snapshots": (
+                "Adaptive",
+                "EveryEvents",
+                "EveryPeriod",
+                "Loaded",
+                "Never",
+                "Retention",
+                "Since",
+                "SnapshotStrategy",
+                "WhenReplayTakes",
+            ),
+            "everwhen.store._sync.repository": ("Repository",),
+            "everwhen.store._sync.store": ("Store", "open_store"),
+            "everwhen.store._sync.subscription": ("Subscription",),
+            "everwhen.store.erasure_records": ("Erasure", "SubjectErased"),
+            "everwhen.store.projection_records": ("ParkedEvent", "ProjectionStatus"),
+            "everwhen.system.file_backups": ("BackupProgress", "BackupReport", "BackupTask"),
+            "everwhen.travel._sync.altered_history": ("AlteredHistory",),
+            "everwhen.travel._sync.time_machine": ("TimeMachine",),
+            "everwhen.travel.destinations": (
+                "HEAD",
+                "AsOf",
+                "Back",
+                "Before",
+                "Bookmark",
+                "Cause",
+                "Explanation",
+                "Moment",
+                "Parting",
+                "Step",
+                "Transition",
+                "Version",
+                "Visit",
+                "Written",
+                "moment_from",
+            ),
+            "everwhen.travel.parallel_search": ("Processes",),
+            "everwhen.travel.what_if": ("Alteration", "Supposed", "SupposedStep", "Where"),
+            "everwhen.undo._sync.undo": ("Undo",),
+            "everwhen.undo.compensations": ("Compensations",),
+            "everwhen.undo.dependents": ("Dependent",),
+            "everwhen.undo.undo_plan": ("ByDifference", "Uncompensated", "UndoPlan"),
+            "everwhen.undo.undo_targets": ("Correlation", "Positions", "UndoTarget"),
+            "everwhen.vocabulary.clock": ("Clock", "system_clock"),
+            "everwhen.vocabulary.contract": (
+                "BatchError",
+                "Capabilities",
+                "CheckProgress",
+                "Checkpoint",
+                "Condition",
+                "Head",
+                "Problem",
+                "Receipt",
+                "Snapshot",
+                "SnapshotInfo",
+                "StreamInfo",
+            ),
+            "everwhen.vocabulary.errors": (
+                "AuditError",
+                "AuditFallbackError",
+                "BackupError",
+                "BranchError",
+                "BusyError",
+                "CommitIdError",
+                "ConditionError",
+                "ConflictError",
+                "CorruptStoreError",
+                "DeclarationError",
+                "DecodeError",
+                "ErasedSubjectError",
+                "EverwhenError",
+                "ExpiredKeyError",
+                "ExpressionError",
+                "FoldError",
+                "InlineError",
+                "InvalidAuditEntryError",
+                "InvalidCommandError",
+                "InvalidCommitError",
+                "InvalidEventError",
+                "InvalidPathError",
+                "InvalidQueryError",
+                "LeaseError",
+                "LocksLostError",
+                "MerkleLogError",
+                "MissingKeyError",
+                "MissingPartError",
+                "NewerStoreError",
+                "NotAStoreError",
+                "NotAllowedError",
+                "OutdatedVaultError",
+                "ProjectionError",
+                "ReadOnlyError",
+                "Refusal",
+                "RefusedError",
+                "SealedError",
+                "SnapshotError",
+                "StaleError",
+                "StatementError",
+                "StorageError",
+                "StorageFullError",
+                "StoreClosedError",
+                "StoreMovedError",
+                "TamperedError",
+                "TimestampError",
+                "TooDeepError",
+                "UndoError",
+                "UnfinishedErasureError",
+                "UnknownBranchError",
+                "UnsupportedError",
+                "VaultError",
+                "WitnessError",
+                "WitnessRefusedError",
+                "WrongKeyError",
+            ),
+            "everwhen.vocabulary.events": ("Event", "EventType", "NewEvent", "UnknownEvent"),
+            "everwhen.vocabulary.metadata": ("CommitMetadata", "context"),
+            "everwhen.vocabulary.personal_data": ("PLAINTEXT", "Erased", "Personal"),
+            "everwhen.vocabulary.query": ("Query", "Selector"),
+            "everwhen.vocabulary.streams": (
+                "ANY",
+                "EXISTS",
+                "NO_STREAM",
+                "Expected",
+                "ExpectedVersion",
+            ),
+            "everwhen.vocabulary.upcasting": ("Upcast",),
+        },
+    )
 
 __all__ = [
     "ANY",

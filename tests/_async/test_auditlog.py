@@ -48,8 +48,6 @@ from everwhen import (
     context,
     origin,
 )
-from everwhen._async.seam import INTERRUPTS
-from everwhen._async_testing.seam import together
 from everwhen.aio import (
     AuditLog,
     AuditRecovery,
@@ -61,8 +59,10 @@ from everwhen.aio import (
     authorised,
     open_store,
 )
+from everwhen.backends._async.concurrency import INTERRUPTS
 from everwhen.backends.sqlite import SqliteEngine
 from everwhen.testing import Faults, ManualClock
+from everwhen.testing._async.concurrency import together
 from everwhen.testing.aio import faulty
 
 KEY = bytes(range(32))

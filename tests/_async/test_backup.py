@@ -28,11 +28,11 @@ from everwhen import (
     UnsupportedError,
     Vault,
 )
-from everwhen._async.restoring import restore_store
-from everwhen._async.seam import Cancelled
-from everwhen._async.store import Store, open_store
-from everwhen._async_testing.seam import Beside, pause
+from everwhen.backends._async.concurrency import Cancelled
+from everwhen.backends._async.restore import restore_store
 from everwhen.merkle.aio import FaultKind, MerkleLog, TileFolder
+from everwhen.store._async.store import Store, open_store
+from everwhen.testing._async.concurrency import Beside, pause
 from everwhen_verify.notes import Signer
 
 WRITER = """

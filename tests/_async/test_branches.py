@@ -43,7 +43,6 @@ from everwhen import (
     UnknownBranchError,
     Write,
 )
-from everwhen._async_testing.seam import Beside, together
 from everwhen.aio import (
     CommandBus,
     ProjectionRunner,
@@ -53,6 +52,7 @@ from everwhen.aio import (
     open_store,
 )
 from everwhen.testing import ManualClock
+from everwhen.testing._async.concurrency import Beside, together
 
 
 class Moved(Event):

@@ -25,8 +25,8 @@ from everwhen import (
     UnknownEvent,
     documents,
 )
-from everwhen._async_testing.seam import together
 from everwhen.aio import ProjectionRunner, Repository, Store, TimeMachine, check_deep, open_store
+from everwhen.testing._async.concurrency import together
 
 
 class Sold(Event):

@@ -42,7 +42,6 @@ from everwhen import (
     command_of,
     context,
 )
-from everwhen._async_testing.seam import together
 from everwhen.aio import (
     Aggregate,
     BackendWrapper,
@@ -60,7 +59,8 @@ from everwhen.aio import (
     traced,
 )
 from everwhen.backends.memory import MemoryEngine
-from everwhen.contract import EncodedCommit, Outcome, Page
+from everwhen.testing._async.concurrency import together
+from everwhen.vocabulary.contract import EncodedCommit, Outcome, Page
 
 
 class Deposited(Event):

@@ -9,19 +9,19 @@ from uuid import UUID
 
 import pytest
 
-from everwhen._async.backend import Backend, BackendWrapper
-from everwhen._async.embedded import EmbeddedBackend
-from everwhen._async.store import Store
+from everwhen.backends._async.backend import Backend, BackendWrapper
+from everwhen.backends._async.embedded import EmbeddedBackend
+from everwhen.backends.engine import Engine
 from everwhen.backends.memory import MemoryEngine
 from everwhen.backends.sqlite import SqliteEngine
-from everwhen.clock import Clock
-from everwhen.codec import EventTypes
-from everwhen.contract import Capabilities, Checkpoint, Snapshot
-from everwhen.engine import Engine
+from everwhen.codec.codec import EventTypes
 from everwhen.errors import UnknownBranchError
-from everwhen.events import UnknownEvent
+from everwhen.store._async.store import Store
 from everwhen.testing.aio import ContractTest, Opening, contract_tests
 from everwhen.testing.specimens import TYPES, Deposited, notes, plain
+from everwhen.vocabulary.clock import Clock
+from everwhen.vocabulary.contract import Capabilities, Checkpoint, Snapshot
+from everwhen.vocabulary.events import UnknownEvent
 
 
 class Whole(BackendWrapper):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from everwhen._async.embedded import EmbeddedBackend
+from everwhen.backends._async.embedded import EmbeddedBackend
 from everwhen.backends.memory import MemoryEngine
-from everwhen.clock import Clock
 from everwhen.testing.aio import ContractTest, contract_tests
+from everwhen.vocabulary.clock import Clock
 
 
 async def _open(clock: Clock) -> EmbeddedBackend:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from everwhen._async.embedded import EmbeddedBackend
+from everwhen.backends._async.embedded import EmbeddedBackend
 from everwhen.backends.sqlite import SqliteEngine
-from everwhen.clock import Clock
 from everwhen.testing.aio import ContractTest, contract_tests
+from everwhen.vocabulary.clock import Clock
 
 
 @pytest.mark.parametrize("test", contract_tests(SqliteEngine.capabilities), ids=repr)

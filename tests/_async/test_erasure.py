@@ -57,26 +57,26 @@ from everwhen import (
     Vault,
     command_of,
 )
-from everwhen._async.commands import CommandBus
-from everwhen._async.embedded import EmbeddedBackend
-from everwhen._async.exporting import export_events
-from everwhen._async.importing import import_events
-from everwhen._async.merging import Merging
-from everwhen._async.reactions import ReactionRunner
-from everwhen._async.repository import Repository
-from everwhen._async.runner import ProjectionRunner
-from everwhen._async.store import Store, open_store
-from everwhen._async.timemachine import TimeMachine
+from everwhen.backends._async.embedded import EmbeddedBackend
 from everwhen.backends.sqlite import SqliteEngine
-from everwhen.clock import Clock
-from everwhen.commits import Commit, Write
-from everwhen.decisions import Decisions
-from everwhen.erasures import PURGE_DUE
+from everwhen.codec.commits import Commit, Write
+from everwhen.commands._async.command_bus import CommandBus
+from everwhen.commands.decisions import Decisions
 from everwhen.exchange import Csv, Progress
+from everwhen.exchange._async.exporting import export_events
+from everwhen.exchange._async.importing import import_events
 from everwhen.exchange.errors import ImportFormatError
-from everwhen.failures import noted, read_back, told
-from everwhen.snapshots import subject_of
+from everwhen.merging._async.merging import Merging
+from everwhen.privacy.failure_texts import noted, read_back, told
+from everwhen.projections._async.runner import ProjectionRunner
+from everwhen.reactions._async.reaction_runner import ReactionRunner
+from everwhen.state.snapshots import subject_of
+from everwhen.store._async.repository import Repository
+from everwhen.store._async.store import Store, open_store
+from everwhen.store.erasure_records import PURGE_DUE
 from everwhen.testing.aio import ContractTest, contract_tests
+from everwhen.travel._async.time_machine import TimeMachine
+from everwhen.vocabulary.clock import Clock
 
 NAME, EMAIL = "Ada Lovelace-Übermut", "ada.lovelace@example.org"
 

@@ -37,8 +37,8 @@ from everwhen import (
     context,
     origin,
 )
-from everwhen._async_testing.seam import together
 from everwhen.aio import AuditLog, CommandBus, Merging, Store, audited, open_store
+from everwhen.testing._async.concurrency import together
 
 
 class Deposited(Event):

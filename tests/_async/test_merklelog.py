@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from everwhen import Commit, Event, MerkleLogError, TamperedError, Write
-from everwhen._async.seam import sleep
 from everwhen.aio import Store, open_store
+from everwhen.backends._async.concurrency import sleep
 from everwhen.merkle.aio import FaultKind, MemoryTiles, MerkleLog, TileFolder, TileStore
 from everwhen_verify.checkpoints import parse_checkpoint
 from everwhen_verify.merkle import check_consistency

@@ -37,12 +37,12 @@ from everwhen import (
     UnsupportedError,
     Upcast,
 )
-from everwhen._async.followers import now_micros
-from everwhen._async.seam import sleep
-from everwhen._async.states import StateFollower
-from everwhen._async.tables import TableFollower
-from everwhen._async_testing.seam import together
 from everwhen.aio import ProjectionRunner, Repository, Store, open_store
+from everwhen.backends._async.concurrency import sleep
+from everwhen.projections._async.followers import now_micros
+from everwhen.projections._async.memory_projections import StateFollower
+from everwhen.projections._async.table_projections import TableFollower
+from everwhen.testing._async.concurrency import together
 
 
 class Sold(Event):
@@ -265,7 +265,7 @@ async def test_retries_with_growing_pauses(tmp_path: Path) -> None:
 async def test_skipping_leaves_out_one_event(
     tmp_path: Path, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("everwhen._async.following.PAGE_EVENTS", page)
+    monkeypatch.setattr("everwhen.projections._async.log_following.PAGE_EVENTS", page)
     async with store_at(tmp_path) as store:
         for number in range(30):
             item = "poison" if number in (0, 7, 8, 29) else "lamp"
@@ -384,7 +384,7 @@ async def test_a_clock_set_back_keeps_no_dead_lease_alive(
         await store.append("a", [Sold("lamp", 1)])
         with monkeypatch.context() as an_hour_ahead:
             later = now_micros() + 3_600_000_000
-            an_hour_ahead.setattr("everwhen._async.followers.now_micros", lambda: later)
+            an_hour_ahead.setattr("everwhen.projections._async.followers.now_micros", lambda: later)
             dead = TableFollower(store, sales(), lease=0.2)
             assert await dead.start()
         heir = ProjectionRunner(elsewhere, [sales()], lease=0.2)
@@ -399,7 +399,7 @@ async def test_a_holder_whose_clock_is_set_back_goes_on_giving_signs_of_life(
     async with store_at(tmp_path) as store:
         with monkeypatch.context() as an_hour_ahead:
             later = now_micros() + 3_600_000_000
-            an_hour_ahead.setattr("everwhen._async.followers.now_micros", lambda: later)
+            an_hour_ahead.setattr("everwhen.projections._async.followers.now_micros", lambda: later)
             holder = TableFollower(store, sales(), lease=0.01)
             assert await holder.start()
         first = holder._record.beat

@@ -24,7 +24,6 @@ from everwhen import (
     TableProjection,
     Tables,
 )
-from everwhen._async_testing.seam import together
 from everwhen.aio import (
     ProceedQuery,
     ProjectionRunner,
@@ -32,6 +31,7 @@ from everwhen.aio import (
     open_store,
 )
 from everwhen.testing import ManualClock
+from everwhen.testing._async.concurrency import together
 
 
 class Sold(Event):

@@ -28,11 +28,11 @@ from everwhen import (
     Timer,
     command_of,
 )
-from everwhen._async.reactions import ReactionFollower
-from everwhen._async_testing.seam import together
 from everwhen.aio import CommandBus, ReactionRunner, Store, open_store
-from everwhen.clock import system_clock
+from everwhen.reactions._async.reaction_runner import ReactionFollower
 from everwhen.testing import ManualClock
+from everwhen.testing._async.concurrency import together
+from everwhen.vocabulary.clock import system_clock
 
 
 class Placed(Event):

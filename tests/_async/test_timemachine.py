@@ -36,9 +36,9 @@ from everwhen import (
     documents,
     moment_from,
 )
-from everwhen._async_testing.seam import together
 from everwhen.aio import Repository, Store, TimeMachine, open_store
 from everwhen.testing import ManualClock
+from everwhen.testing._async.concurrency import together
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -37,8 +37,8 @@ from everwhen import (
     Write,
     context,
 )
-from everwhen._async_testing.seam import together
 from everwhen.aio import AuditLog, Undo, open_store
+from everwhen.testing._async.concurrency import together
 
 
 class Opened(Event):

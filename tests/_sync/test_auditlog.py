@@ -58,10 +58,10 @@ from everwhen import (
     open_store,
     origin,
 )
-from everwhen._sync.seam import INTERRUPTS
-from everwhen._sync_testing.seam import together
+from everwhen.backends._sync.concurrency import INTERRUPTS
 from everwhen.backends.sqlite import SqliteEngine
 from everwhen.testing import Faults, ManualClock, faulty
+from everwhen.testing._sync.concurrency import together
 
 KEY = bytes(range(32))
 DAY = 86_400.0

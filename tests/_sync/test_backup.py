@@ -29,11 +29,11 @@ from everwhen import (
     UnsupportedError,
     Vault,
 )
-from everwhen._sync.restoring import restore_store
-from everwhen._sync.seam import Cancelled
-from everwhen._sync.store import Store, open_store
-from everwhen._sync_testing.seam import Beside, pause
+from everwhen.backends._sync.concurrency import Cancelled
+from everwhen.backends._sync.restore import restore_store
 from everwhen.merkle import FaultKind, MerkleLog, TileFolder
+from everwhen.store._sync.store import Store, open_store
+from everwhen.testing._sync.concurrency import Beside, pause
 from everwhen_verify.notes import Signer
 
 WRITER = """

@@ -50,8 +50,8 @@ from everwhen import (
     Write,
     open_store,
 )
-from everwhen._sync_testing.seam import Beside, together
 from everwhen.testing import ManualClock
+from everwhen.testing._sync.concurrency import Beside, together
 
 
 class Moved(Event):

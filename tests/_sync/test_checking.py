@@ -32,7 +32,7 @@ from everwhen import (
     documents,
     open_store,
 )
-from everwhen._sync_testing.seam import together
+from everwhen.testing._sync.concurrency import together
 
 
 class Sold(Event):

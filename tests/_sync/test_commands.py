@@ -57,9 +57,9 @@ from everwhen import (
     open_store,
     traced,
 )
-from everwhen._sync_testing.seam import together
 from everwhen.backends.memory import MemoryEngine
-from everwhen.contract import EncodedCommit, Outcome, Page
+from everwhen.testing._sync.concurrency import together
+from everwhen.vocabulary.contract import EncodedCommit, Outcome, Page
 
 
 class Deposited(Event):

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from everwhen._sync.embedded import EmbeddedBackend
+from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.memory import MemoryEngine
-from everwhen.clock import Clock
 from everwhen.testing import ContractTest, contract_tests
+from everwhen.vocabulary.clock import Clock
 
 
 def _open(clock: Clock) -> EmbeddedBackend:

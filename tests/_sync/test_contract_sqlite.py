@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from everwhen._sync.embedded import EmbeddedBackend
+from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.sqlite import SqliteEngine
-from everwhen.clock import Clock
 from everwhen.testing import ContractTest, contract_tests
+from everwhen.vocabulary.clock import Clock
 
 
 @pytest.mark.parametrize("test", contract_tests(SqliteEngine.capabilities), ids=repr)

@@ -58,26 +58,26 @@ from everwhen import (
     Vault,
     command_of,
 )
-from everwhen._sync.commands import CommandBus
-from everwhen._sync.embedded import EmbeddedBackend
-from everwhen._sync.exporting import export_events
-from everwhen._sync.importing import import_events
-from everwhen._sync.merging import Merging
-from everwhen._sync.reactions import ReactionRunner
-from everwhen._sync.repository import Repository
-from everwhen._sync.runner import ProjectionRunner
-from everwhen._sync.store import Store, open_store
-from everwhen._sync.timemachine import TimeMachine
+from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.sqlite import SqliteEngine
-from everwhen.clock import Clock
-from everwhen.commits import Commit, Write
-from everwhen.decisions import Decisions
-from everwhen.erasures import PURGE_DUE
+from everwhen.codec.commits import Commit, Write
+from everwhen.commands._sync.command_bus import CommandBus
+from everwhen.commands.decisions import Decisions
 from everwhen.exchange import Csv, Progress
+from everwhen.exchange._sync.exporting import export_events
+from everwhen.exchange._sync.importing import import_events
 from everwhen.exchange.errors import ImportFormatError
-from everwhen.failures import noted, read_back, told
-from everwhen.snapshots import subject_of
+from everwhen.merging._sync.merging import Merging
+from everwhen.privacy.failure_texts import noted, read_back, told
+from everwhen.projections._sync.runner import ProjectionRunner
+from everwhen.reactions._sync.reaction_runner import ReactionRunner
+from everwhen.state.snapshots import subject_of
+from everwhen.store._sync.repository import Repository
+from everwhen.store._sync.store import Store, open_store
+from everwhen.store.erasure_records import PURGE_DUE
 from everwhen.testing import ContractTest, contract_tests
+from everwhen.travel._sync.time_machine import TimeMachine
+from everwhen.vocabulary.clock import Clock
 
 NAME, EMAIL = "Ada Lovelace-Übermut", "ada.lovelace@example.org"
 

@@ -44,7 +44,7 @@ from everwhen import (
     open_store,
     origin,
 )
-from everwhen._sync_testing.seam import together
+from everwhen.testing._sync.concurrency import together
 
 
 class Deposited(Event):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from everwhen import Commit, Event, MerkleLogError, Store, TamperedError, Write, open_store
-from everwhen._sync.seam import sleep
+from everwhen.backends._sync.concurrency import sleep
 from everwhen.merkle import FaultKind, MemoryTiles, MerkleLog, TileFolder, TileStore
 from everwhen_verify.checkpoints import parse_checkpoint
 from everwhen_verify.merkle import check_consistency

@@ -42,11 +42,11 @@ from everwhen import (
     Upcast,
     open_store,
 )
-from everwhen._sync.followers import now_micros
-from everwhen._sync.seam import sleep
-from everwhen._sync.states import StateFollower
-from everwhen._sync.tables import TableFollower
-from everwhen._sync_testing.seam import together
+from everwhen.backends._sync.concurrency import sleep
+from everwhen.projections._sync.followers import now_micros
+from everwhen.projections._sync.memory_projections import StateFollower
+from everwhen.projections._sync.table_projections import TableFollower
+from everwhen.testing._sync.concurrency import together
 
 
 class Sold(Event):
@@ -269,7 +269,7 @@ def test_retries_with_growing_pauses(tmp_path: Path) -> None:
 def test_skipping_leaves_out_one_event(
     tmp_path: Path, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("everwhen._sync.following.PAGE_EVENTS", page)
+    monkeypatch.setattr("everwhen.projections._sync.log_following.PAGE_EVENTS", page)
     with store_at(tmp_path) as store:
         for number in range(30):
             item = "poison" if number in (0, 7, 8, 29) else "lamp"
@@ -386,7 +386,7 @@ def test_a_clock_set_back_keeps_no_dead_lease_alive(
         store.append("a", [Sold("lamp", 1)])
         with monkeypatch.context() as an_hour_ahead:
             later = now_micros() + 3_600_000_000
-            an_hour_ahead.setattr("everwhen._sync.followers.now_micros", lambda: later)
+            an_hour_ahead.setattr("everwhen.projections._sync.followers.now_micros", lambda: later)
             dead = TableFollower(store, sales(), lease=0.2)
             assert dead.start()
         heir = ProjectionRunner(elsewhere, [sales()], lease=0.2)
@@ -401,7 +401,7 @@ def test_a_holder_whose_clock_is_set_back_goes_on_giving_signs_of_life(
     with store_at(tmp_path) as store:
         with monkeypatch.context() as an_hour_ahead:
             later = now_micros() + 3_600_000_000
-            an_hour_ahead.setattr("everwhen._sync.followers.now_micros", lambda: later)
+            an_hour_ahead.setattr("everwhen.projections._sync.followers.now_micros", lambda: later)
             holder = TableFollower(store, sales(), lease=0.01)
             assert holder.start()
         first = holder._record.beat

@@ -29,8 +29,8 @@ from everwhen import (
     Tables,
     open_store,
 )
-from everwhen._sync_testing.seam import together
 from everwhen.testing import ManualClock
+from everwhen.testing._sync.concurrency import together
 
 
 class Sold(Event):

@@ -33,10 +33,10 @@ from everwhen import (
     command_of,
     open_store,
 )
-from everwhen._sync.reactions import ReactionFollower
-from everwhen._sync_testing.seam import together
-from everwhen.clock import system_clock
+from everwhen.reactions._sync.reaction_runner import ReactionFollower
 from everwhen.testing import ManualClock
+from everwhen.testing._sync.concurrency import together
+from everwhen.vocabulary.clock import system_clock
 
 
 class Placed(Event):

@@ -41,8 +41,8 @@ from everwhen import (
     moment_from,
     open_store,
 )
-from everwhen._sync_testing.seam import together
 from everwhen.testing import ManualClock
+from everwhen.testing._sync.concurrency import together
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

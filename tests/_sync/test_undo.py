@@ -41,7 +41,7 @@ from everwhen import (
     context,
     open_store,
 )
-from everwhen._sync_testing.seam import together
+from everwhen.testing._sync.concurrency import together
 
 
 class Opened(Event):

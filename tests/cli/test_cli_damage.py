@@ -99,7 +99,8 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize(
-    "module", ["everwhen", "everwhen.codec", "typer", "everwhen.cli.program", "everwhen.cli.demo"]
+    "module",
+    ["everwhen", "everwhen.codec.codec", "typer", "everwhen.cli.program", "everwhen.cli.demo"],
 )
 def test_an_interrupt_while_it_starts(module: str) -> None:
     done = subprocess.run(

@@ -37,7 +37,7 @@ from everwhen.cli import debug_prompt
 from everwhen.cli.debug_commands import Commands
 from everwhen.cli.debug_prompt import interact
 from everwhen.cli.debug_views import Drawing
-from everwhen.cli.here import given_moment_of
+from everwhen.cli.local_time import given_moment_of
 from everwhen.cli.terminal import Output
 from everwhen.debugging import Session
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from tests.cli.everwhen_shell import Shell
 
-from everwhen.keys import keys_in
+from everwhen.privacy.keys import keys_in
 
 
 @pytest.fixture

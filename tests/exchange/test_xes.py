@@ -11,8 +11,8 @@ import pytest
 from tests.exchange.stores import exported, imported
 
 from everwhen import InvalidQueryError, Query, Store, UnknownEvent, export_events, open_store
-from everwhen.contract import MAX_DEPTH
 from everwhen.exchange import CloudEvents, ImportFormatError, Notice, Xes
+from everwhen.vocabulary.contract import MAX_DEPTH
 
 ROOT = (
     b'<log xes.version="1.0" xes.features="nested-attributes" xmlns="http://www.xes-standard.org/">'

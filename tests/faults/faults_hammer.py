@@ -37,7 +37,7 @@ from everwhen import (
     aio,
     open_store,
 )
-from everwhen.contract import Outcome
+from everwhen.vocabulary.contract import Outcome
 
 STREAMS = 8
 KEYS = 12

@@ -27,8 +27,8 @@ from everwhen import (
     Tables,
     open_store,
 )
-from everwhen.engine import EngineView
-from everwhen.projections import builds_of, record_of
+from everwhen.backends.engine import EngineView
+from everwhen.store.projection_records import builds_of, record_of
 
 
 class Moved(Event):

@@ -31,12 +31,12 @@ from everwhen import (
     EventTypes,
     open_store,
 )
-from everwhen.audit_fallback import payload_of
-from everwhen.auditing import checked, draft_of, write_of
-from everwhen.clock import system_clock
-from everwhen.codec import Codec
-from everwhen.commits import encoded, new_commit_id
-from everwhen.contract import EncodedCommit
+from everwhen.audit.entries import checked, draft_of, write_of
+from everwhen.audit.fallback import payload_of
+from everwhen.codec.codec import Codec
+from everwhen.codec.commits import encoded, new_commit_id
+from everwhen.vocabulary.clock import system_clock
+from everwhen.vocabulary.contract import EncodedCommit
 
 KEY = bytes(range(32))
 CODEC = Codec(EventTypes(AuditEntry))

@@ -26,7 +26,7 @@ from everwhen import (
     open_store,
     restore_store,
 )
-from everwhen._sync.embedded import EmbeddedBackend
+from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.sqlite import SqliteEngine
 
 KILLED = """

@@ -22,15 +22,14 @@ from everwhen import (
     Store,
     TimeMachine,
     documents,
-    faults,
     open_store,
 )
 from everwhen.backends.sqlite_file import migrations, open_connection
 from everwhen.backends.sqlite_schema import SchemaDifference, schema_differences
-from everwhen.contract import MAX_KEPT_BYTES, MAX_STORED_BYTES, StoredSlice
-from everwhen.faults import FaultKind
-from everwhen.leaves import Leaves
-from everwhen.merkle import MerkleLog, TileFolder
+from everwhen.merkle import MerkleLog, TileFolder, tamper_diagnosis
+from everwhen.merkle.leaf_hashes import Leaves
+from everwhen.merkle.tamper_diagnosis import FaultKind
+from everwhen.vocabulary.contract import MAX_KEPT_BYTES, MAX_STORED_BYTES, StoredSlice
 from everwhen_verify.entries import FIRST, leaf_of
 from everwhen_verify.notes import Signer
 
@@ -274,8 +273,8 @@ def test_what_became_of_a_large_commit_is_tried_out_within_bounds(
         hashed.append(sum(len(stored.body) for stored in slices))
         return leaf_of(index, previous, slices)
 
-    monkeypatch.setattr(faults, "_TRIED_BYTES", budget)
-    monkeypatch.setattr(faults, "leaf_of", counted)
+    monkeypatch.setattr(tamper_diagnosis, "_TRIED_BYTES", budget)
+    monkeypatch.setattr(tamper_diagnosis, "leaf_of", counted)
     tiles = TileFolder.beside(path)
     with _opened(path, read_only=False) as store:
         store.append("large", [Entry(commit="large", index=0, total=1, padding="x" * 3_000_000)])

@@ -31,8 +31,8 @@ from everwhen import (
     aio,
     open_store,
 )
-from everwhen._async.embedded import EmbeddedBackend as AsyncBackend
-from everwhen._sync.embedded import EmbeddedBackend
+from everwhen.backends._async.embedded import EmbeddedBackend as AsyncBackend
+from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.sqlite import SqliteEngine
 from everwhen.testing import ManualClock
 

@@ -14,7 +14,7 @@ import pytest
 
 import everwhen.aio
 from everwhen import Event, KeyFile, Query, StorageError, Vault, VaultError, open_store
-from everwhen._sync.store import Store
+from everwhen.store._sync.store import Store
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 

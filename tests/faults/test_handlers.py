@@ -25,12 +25,12 @@ from everwhen import (
     StorageError,
     Store,
     Write,
-    branching,
     open_store,
 )
 from everwhen.backends import memory, sqlite
-from everwhen.engine import EngineView
-from everwhen.interrupts import is_interrupt
+from everwhen.backends.engine import EngineView
+from everwhen.branches import joined_logs
+from everwhen.system.interrupts import is_interrupt
 
 
 class Noted(Event):
@@ -166,7 +166,7 @@ def test_a_handler_that_comes_while_commits_are_judged(
 def test_a_handler_that_comes_while_a_branch_judges(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    from everwhen._sync import branch as branches
+    from everwhen.branches._sync import branch_backend as branches
 
     with open_store("memory:" if where == "memory" else tmp_path / "s.db", events=[Noted]) as store:
         store.append("a", [Noted("x")])
@@ -182,7 +182,7 @@ def test_a_handler_that_comes_while_a_branch_judges(
 def test_a_handler_that_comes_while_a_name_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_store("memory:", events=[Noted]) as store:
         with monkeypatch.context() as patch:
-            patch.setattr(branching, "check_text", ring)
+            patch.setattr(joined_logs, "check_text", ring)
             with pytest.raises(LateError):
                 store.create_branch("b")
         with pytest.raises(BranchError, match="character"):

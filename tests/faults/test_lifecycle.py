@@ -25,7 +25,7 @@ from everwhen import (
     UnsupportedError,
     open_store,
 )
-from everwhen._sync.embedded import EmbeddedBackend
+from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.sqlite import SqliteEngine
 
 

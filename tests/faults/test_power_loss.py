@@ -12,7 +12,7 @@ from tests.faults.faults_disk import Loss, Recording, losses
 from tests.faults.faults_ledger import Entry, count_up, faults_in, some_commit
 
 from everwhen import EventTypes, Store, open_store
-from everwhen._sync.embedded import EmbeddedBackend
+from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.sqlite import SqliteEngine
 
 SMALL_WAL = 12

@@ -26,7 +26,7 @@ def inner(store: Store) -> Any:
 
 async def waiting(store: Store, count: int) -> None:
     """Until so many tasks are in the lock's line."""
-    from everwhen._async.seam import _Line
+    from everwhen.backends._async.concurrency import _Line
 
     line = _Line.of(inner(store)._engine.lock)
     while len(line._waiting) < count:  # noqa: ASYNC110  no event tells

@@ -13,9 +13,9 @@ from tests.faults.faults_ledger import Entry, entries
 
 from everwhen import aio, open_store
 from everwhen.backends import sqlite_watch
+from everwhen.backends.engine import WATCHED_SECONDS
 from everwhen.backends.sqlite import SqliteEngine
 from everwhen.backends.sqlite_file import LOG_BYTES
-from everwhen.engine import WATCHED_SECONDS
 
 _PATIENCE = 60.0
 

@@ -26,9 +26,9 @@ from everwhen import (
     check_deep,
     open_store,
 )
-from everwhen.snapshot_keys import SnapshotKey
-from everwhen.snapshots import _digest, _Sealed, sealed
-from everwhen.state_encoding import encode
+from everwhen.privacy.snapshot_keys import SnapshotKey
+from everwhen.state.snapshots import _digest, _Sealed, sealed
+from everwhen.state.state_encoding import encode
 
 Attack: TypeAlias = Callable[[sqlite3.Connection], Any]
 

@@ -33,8 +33,8 @@ from everwhen import (
     Vault,
     open_store,
 )
-from everwhen.snapshot_keys import NO_KEY, SnapshotKey, SnapshotKeys
-from everwhen.snapshots import Place, sealed
+from everwhen.privacy.snapshot_keys import NO_KEY, SnapshotKey, SnapshotKeys
+from everwhen.state.snapshots import Place, sealed
 
 
 class Moved(Event):

@@ -12,10 +12,10 @@ import pytest
 from rich.pretty import pretty_repr
 
 from everwhen import KeyFile, KeyFromEnvironment, MissingKeyError, Vault, VaultError
-from everwhen.audit_fallback import AuditFallback
+from everwhen.audit.fallback import AuditFallback
 from everwhen.errors import AuditFallbackError, EverwhenError, MerkleLogError
-from everwhen.keys import WrappingKey, keys_in
 from everwhen.merkle import load_signer, save_signer
+from everwhen.privacy.keys import WrappingKey, keys_in
 from everwhen_verify.checkpoints import parse_checkpoint
 from everwhen_verify.errors import VerifyError
 from everwhen_verify.notes import Signer, Verifier, decode_base64, parse_note

@@ -7,8 +7,8 @@ from itertools import groupby
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from everwhen.contract import StoredSlice
-from everwhen.leaves import Leaves
+from everwhen.merkle.leaf_hashes import Leaves
+from everwhen.vocabulary.contract import StoredSlice
 from everwhen_verify.entries import FIRST, leaf_of
 
 _SIZES = st.sampled_from([2, 60, 70_000])

@@ -18,8 +18,8 @@ from tests.trust import attacks
 from tests.trust.attacks import Commits, commits_in, sql
 
 from everwhen import Commit, CommitMetadata, Event, Store, Write, open_store
-from everwhen.growing import history, newest, signed
 from everwhen.merkle import Fault, FaultKind, MerkleLog, TileFolder
+from everwhen.merkle.log_writer import history, newest, signed
 from everwhen.testing import ManualClock
 from everwhen_verify.checkpoints import Checkpoint
 from everwhen_verify.notes import Signer, sign_note

@@ -44,8 +44,8 @@ from everwhen import (
 )
 from everwhen.backends import sqlite_file
 from everwhen.backends.sqlite_file import migrations
-from everwhen.growing import signed
 from everwhen.merkle import MerkleLog, TileFolder
+from everwhen.merkle.log_writer import signed
 from everwhen_verify.merkle import check_consistency
 from everwhen_verify.notes import Signer
 from everwhen_verify.program import run

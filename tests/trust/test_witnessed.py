@@ -20,8 +20,8 @@ from tests.trust.attacks import change_body, commits_in, cut, sql
 from tests.witness.serving import Program
 
 from everwhen import Event, WitnessError, WitnessRefusedError, open_store
-from everwhen.durable import write_secret
 from everwhen.merkle import FaultKind, MerkleLog, Signed, TileFolder
+from everwhen.system.durable_files import write_secret
 from everwhen.witness import Witness, WitnessServer, WitnessService
 from everwhen_verify.notes import Kind, Signer, Verifier
 from everwhen_verify.policy import Policy

@@ -17,25 +17,20 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
 
-from everwhen.codec import encode_shallow
-from everwhen.commits import Write
-from everwhen.errors import EverwhenError, InvalidAuditEntryError
-from everwhen.events import Event, NewEvent
-from everwhen.metadata import current_metadata
-from everwhen.personal import Personal
-from everwhen.recorded import RecordedEvent
-from everwhen.validation import check_text
+from everwhen.codec.audit_marks import CATEGORY
+from everwhen.codec.codec import encode_shallow
+from everwhen.codec.commits import Write
+from everwhen.vocabulary.errors import EverwhenError, InvalidAuditEntryError
+from everwhen.vocabulary.events import Event, NewEvent
+from everwhen.vocabulary.metadata import current_metadata
+from everwhen.vocabulary.personal_data import Personal
+from everwhen.vocabulary.validation import check_text
 
-CATEGORY: Final = "audit"
-"""The category of the streams that hold the entries."""
 SUBJECTS: Final = f"?*/{CATEGORY}/[0-9][0-9][0-9][0-9]-[0-9][0-9]"
 """The pattern of the subjects that entries have; they end with the month."""
-ENTRY_TYPE: Final = "AuditEntry"
-"""The type that entries are recorded under."""
 NOBODY: Final = "nobody"
 """Whose data an entry without a user is."""
 
-_STREAM: Final = re.compile(rf"{CATEGORY}-\d{{4}}-\d{{2}}", re.ASCII)
 LONGEST_NAME: Final = 256
 LONGEST_TEXT: Final = 2_048
 LARGEST_DETAILS: Final = 16 << 10
@@ -231,19 +226,6 @@ def write_of(entry: AuditEntry) -> Write:
 def stream_of(moment: datetime) -> str:
     """The stream of a moment's month, in UTC."""
     return f"{CATEGORY}-{moment.astimezone(UTC):%Y-%m}"
-
-
-def is_log(stream: str) -> bool:
-    """Whether a stream of that name holds the entries of a month."""
-    return _STREAM.fullmatch(stream) is not None
-
-
-def is_entry(event: RecordedEvent[Any]) -> bool:
-    """Whether a recorded event is an audit entry, also where its type isn't declared.
-
-    Entries say what was done. So they stay when it is undone, and go along when it is merged.
-    """
-    return event.type == ENTRY_TYPE and is_log(event.stream)
 
 
 def subject_of(user: str | None, moment: datetime) -> str:

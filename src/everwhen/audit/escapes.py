@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen.auditing import (
+from everwhen.audit.entries import (
     LARGEST_DETAILS,
     LONGEST_FIELDS,
     UNSPEAKABLE,
@@ -22,7 +22,7 @@ from everwhen.auditing import (
     checked_details,
     checked_field,
 )
-from everwhen.errors import InvalidAuditEntryError
+from everwhen.vocabulary.errors import InvalidAuditEntryError
 
 ESCAPED: Final = "escaped"
 """The detail that names the fields which don't hold what was given."""

@@ -15,10 +15,10 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from everwhen.audit_filters import AuditRecord
-from everwhen.auditing import AuditAction, AuditEntry, AuditResult
-from everwhen.codec import encode_json
-from everwhen.personal import Erased
+from everwhen.audit.entries import AuditAction, AuditEntry, AuditResult
+from everwhen.audit.filters import AuditRecord
+from everwhen.codec.codec import encode_json
+from everwhen.vocabulary.personal_data import Erased
 
 OCSF_VERSION: Final = "1.8.0"
 AuditForm: TypeAlias = Literal["ocsf", "csv"]

@@ -31,11 +31,11 @@ from typing import Final
 
 import msgspec
 
-from everwhen.bounded import MAX_KEY_BYTES, ExposedError, read_secret
-from everwhen.codec import encode_json
-from everwhen.contract import EncodedCommit, EncodedSlice
-from everwhen.durable import OWNER_ONLY, sync_folder, write_secret
-from everwhen.errors import AuditFallbackError, DeclarationError
+from everwhen.codec.codec import encode_json
+from everwhen.system.bounded_files import MAX_KEY_BYTES, ExposedError, read_secret
+from everwhen.system.durable_files import OWNER_ONLY, sync_folder, write_secret
+from everwhen.vocabulary.contract import EncodedCommit, EncodedSlice
+from everwhen.vocabulary.errors import AuditFallbackError, DeclarationError
 
 _DOMAIN: Final = b"everwhen-audit-fallback/v1\n"
 _MAC_DOMAIN: Final = b"everwhen-audit-fallback-mac/v1\n"

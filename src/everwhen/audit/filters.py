@@ -9,10 +9,10 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.auditing import AuditAction, AuditEntry, AuditResult, resource_tag, stream_of
-from everwhen.contract import to_micros
-from everwhen.errors import DeclarationError, InvalidQueryError
-from everwhen.personal import Erased
+from everwhen.audit.entries import AuditAction, AuditEntry, AuditResult, resource_tag, stream_of
+from everwhen.vocabulary.errors import DeclarationError, InvalidQueryError
+from everwhen.vocabulary.microseconds import to_micros
+from everwhen.vocabulary.personal_data import Erased
 
 
 class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):

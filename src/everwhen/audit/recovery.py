@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from uuid import UUID, uuid5
 
-from everwhen.audit_fallback import payload_of
-from everwhen.auditing import AuditEntry, impersonal
-from everwhen.codec import Codec
-from everwhen.contract import EncodedCommit, StoredSlice
-from everwhen.recorded import entries_of, recorded_events
+from everwhen.audit.entries import AuditEntry, impersonal
+from everwhen.audit.fallback import payload_of
+from everwhen.codec.codec import Codec
+from everwhen.codec.recorded_events import entries_of, recorded_events
+from everwhen.vocabulary.contract import EncodedCommit, StoredSlice
 
 _NAMESAKES: Final = UUID("5e1f6f0a-4f7c-5f0b-8f1e-2b0d8c9a7e31")
 

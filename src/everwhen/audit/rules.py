@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from everwhen.auditing import AuditAction
-from everwhen.errors import DeclarationError
-from everwhen.validation import check_plain
+from everwhen.audit.entries import AuditAction
+from everwhen.vocabulary.errors import DeclarationError
+from everwhen.vocabulary.validation import check_plain
 
 C = TypeVar("C")
 

@@ -8,29 +8,21 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec import Entry, decode_entries, deep_parts
-from everwhen.contract import (
-    FIRST_MICROS,
-    LAST_MICROS,
-    MAX_DEPTH,
-    EncodedCommit,
-    Problem,
-    Receipt,
-    StoredSlice,
-    from_micros,
-)
-from everwhen.errors import (
+from everwhen.backends.query_matching import Matcher
+from everwhen.codec.codec import Entry, decode_entries, deep_parts
+from everwhen.codec.recorded_events import entries_of
+from everwhen.vocabulary.contract import MAX_DEPTH, EncodedCommit, Problem, Receipt, StoredSlice
+from everwhen.vocabulary.errors import (
     CommitIdError,
     ConditionError,
     EverwhenError,
     InvalidCommitError,
     RefusedError,
 )
-from everwhen.matching import Matcher
-from everwhen.nesting import TOO_DEEP, is_deeper
-from everwhen.query import Query
-from everwhen.recorded import entries_of
-from everwhen.validation import check_recorded_at
+from everwhen.vocabulary.microseconds import FIRST_MICROS, LAST_MICROS, from_micros
+from everwhen.vocabulary.nesting import TOO_DEEP, is_deeper
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.validation import check_recorded_at
 
 
 def repeated(commit: EncodedCommit, stored: Sequence[StoredSlice]) -> Receipt:

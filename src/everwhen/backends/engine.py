@@ -12,8 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
-from everwhen.backups import BackupReport, BackupTask, Told
-from everwhen.contract import (
+from everwhen.backends.notifier import News
+from everwhen.backends.sql_connection import SqlConnection
+from everwhen.system.fair_lock import FairLock
+from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
     EncodedCommit,
@@ -26,11 +29,8 @@ from everwhen.contract import (
     StoredSlice,
     StreamInfo,
 )
-from everwhen.errors import BusyError
-from everwhen.locks import FairLock
-from everwhen.news import News
-from everwhen.query import Query
-from everwhen.sql import SqlConnection
+from everwhen.vocabulary.errors import BusyError
+from everwhen.vocabulary.query import Query
 
 T = TypeVar("T")
 

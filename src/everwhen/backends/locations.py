@@ -6,9 +6,9 @@ import os
 import re
 from typing import Final
 
-from everwhen.clock import Clock
-from everwhen.engine import Engine
-from everwhen.errors import StorageError
+from everwhen.backends.engine import Engine
+from everwhen.vocabulary.clock import Clock
+from everwhen.vocabulary.errors import StorageError
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 

@@ -11,9 +11,25 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
-from everwhen.backups import BackupReport, BackupTask, Told
-from everwhen.clock import Clock, clock_from, micros_by, system_clock
-from everwhen.contract import (
+from everwhen.backends.commit_checks import (
+    LONG_AGO,
+    SliceCheck,
+    check_condition,
+    refusal_of,
+    repeated,
+    time_of_commit,
+    version_problem,
+)
+from everwhen.backends.engine import EngineTransaction, Inline, Scratch
+from everwhen.backends.notifier import News
+from everwhen.backends.query_matching import Matcher
+from everwhen.backends.sql_connection import SqlConnection
+from everwhen.system.fair_lock import FairLock
+from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.system.forks import register
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.clock import Clock, clock_from, micros_by, system_clock
+from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
     EncodedCommit,
@@ -26,28 +42,11 @@ from everwhen.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
-    category_of,
-    from_micros,
-    holds,
 )
-from everwhen.engine import EngineTransaction, Inline, Scratch
-from everwhen.errors import ConflictError, StoreClosedError, UnsupportedError
-from everwhen.forking import register
-from everwhen.interrupts import is_interrupt
-from everwhen.judging import (
-    LONG_AGO,
-    SliceCheck,
-    check_condition,
-    refusal_of,
-    repeated,
-    time_of_commit,
-    version_problem,
-)
-from everwhen.locks import FairLock
-from everwhen.matching import Matcher
-from everwhen.news import News
-from everwhen.query import Query
-from everwhen.sql import SqlConnection
+from everwhen.vocabulary.errors import ConflictError, StoreClosedError, UnsupportedError
+from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.streams import category_of, holds
 
 T = TypeVar("T")
 

@@ -11,9 +11,11 @@ from functools import lru_cache
 from itertools import chain
 from typing import Final
 
-from everwhen.codec import Entry
-from everwhen.contract import StoredSlice, category_of, to_micros
-from everwhen.query import Query, Selector
+from everwhen.codec.codec import Entry
+from everwhen.vocabulary.contract import StoredSlice
+from everwhen.vocabulary.microseconds import to_micros
+from everwhen.vocabulary.query import Query, Selector
+from everwhen.vocabulary.streams import category_of
 
 _END: Final = (1 << 63) - 1
 _FEW: Final = 8  # so many alternatives are gone through faster than they are looked up

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from everwhen.errors import EverwhenError, StatementError, StorageError, StoreClosedError
-from everwhen.forking import keep, register
+from everwhen.system.forks import keep, register
+from everwhen.vocabulary.errors import EverwhenError, StatementError, StorageError, StoreClosedError
 
 if TYPE_CHECKING:
     import apsw

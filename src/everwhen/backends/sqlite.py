@@ -25,6 +25,17 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import apsw
 
+from everwhen.backends.commit_checks import (
+    LONG_AGO,
+    check_condition,
+    refusal_of,
+    repeated,
+    time_of_commit,
+)
+from everwhen.backends.engine import ChangedError, EngineTransaction, EngineView, Inline, Scratch
+from everwhen.backends.notifier import News
+from everwhen.backends.query_matching import Matcher
+from everwhen.backends.sql_connection import SqlConnection
 from everwhen.backends.sqlite_backup import backed_up
 from everwhen.backends.sqlite_check import hiding_problems, structural_problems
 from everwhen.backends.sqlite_file import (
@@ -80,9 +91,12 @@ from everwhen.backends.sqlite_rows import (
 from everwhen.backends.sqlite_schema import READ_SCHEMA
 from everwhen.backends.sqlite_scratch import SqliteScratch, executed, streamed
 from everwhen.backends.sqlite_watch import Watch
-from everwhen.backups import BackupReport, BackupTask, Told
-from everwhen.clock import Clock, clock_from, micros_by, system_clock
-from everwhen.contract import (
+from everwhen.system.fair_lock import FairLock
+from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.system.forks import Inside, keep, register
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.clock import Clock, clock_from, micros_by, system_clock
+from everwhen.vocabulary.contract import (
     MAX_KEPT_BYTES,
     Capabilities,
     Checkpoint,
@@ -97,12 +111,8 @@ from everwhen.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
-    category_of,
-    from_micros,
-    holds,
 )
-from everwhen.engine import ChangedError, EngineTransaction, EngineView, Inline, Scratch
-from everwhen.errors import (
+from everwhen.vocabulary.errors import (
     BusyError,
     ConflictError,
     EverwhenError,
@@ -115,14 +125,9 @@ from everwhen.errors import (
     StoreClosedError,
     StoreMovedError,
 )
-from everwhen.forking import Inside, keep, register
-from everwhen.interrupts import is_interrupt
-from everwhen.judging import LONG_AGO, check_condition, refusal_of, repeated, time_of_commit
-from everwhen.locks import FairLock
-from everwhen.matching import Matcher
-from everwhen.news import News
-from everwhen.query import Query
-from everwhen.sql import SqlConnection
+from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.streams import category_of, holds
 
 P = ParamSpec("P")
 T = TypeVar("T")

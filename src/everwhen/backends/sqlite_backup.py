@@ -20,6 +20,8 @@ from typing import Final, Protocol
 
 import apsw
 
+from everwhen.backends.branch_records import branches_in
+from everwhen.backends.engine import EngineView
 from everwhen.backends.sqlite_check import structural_problems
 from everwhen.backends.sqlite_file import (
     APPLICATION_ID,
@@ -28,7 +30,8 @@ from everwhen.backends.sqlite_file import (
     remove,
     translation,
 )
-from everwhen.backups import (
+from everwhen.system.durable_files import locked_folder, sync_file, sync_folder
+from everwhen.system.file_backups import (
     BackupProgress,
     BackupReport,
     BackupTask,
@@ -42,11 +45,15 @@ from everwhen.backups import (
     taken,
     workplace,
 )
-from everwhen.branching import branches_in
-from everwhen.contract import Head, from_micros
-from everwhen.durable import locked_folder, sync_file, sync_folder
-from everwhen.engine import EngineView
-from everwhen.errors import BackupError, BusyError, CorruptStoreError, EverwhenError, StorageError
+from everwhen.vocabulary.contract import Head
+from everwhen.vocabulary.errors import (
+    BackupError,
+    BusyError,
+    CorruptStoreError,
+    EverwhenError,
+    StorageError,
+)
+from everwhen.vocabulary.microseconds import from_micros
 
 _OWN_FILES: Final = ("", "-wal", "-shm", "-journal", "-signer")
 _OWN_FOLDERS: Final = ("-branches", "-log")

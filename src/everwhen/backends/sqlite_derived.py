@@ -18,8 +18,9 @@ import apsw
 import msgspec
 
 from everwhen.backends.sqlite_plan import CATEGORY, TAG, TYPE, block_of
-from everwhen.codec import decode_entries
-from everwhen.contract import MAX_STORED_BYTES, Problem, category_of
+from everwhen.codec.codec import decode_entries
+from everwhen.vocabulary.contract import MAX_STORED_BYTES, Problem
+from everwhen.vocabulary.streams import category_of
 
 _SLICES: Final = (
     "SELECT position, stream, CAST(streams.name AS BLOB), body FROM slices"

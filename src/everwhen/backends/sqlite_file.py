@@ -20,9 +20,10 @@ import apsw
 import msgspec
 
 from everwhen.backends.sqlite_schema import SchemaDifference, schema_differences
-from everwhen.contract import MAX_KEPT_BYTES, MAX_NAME_BYTES, MAX_STORED_BYTES
-from everwhen.durable import sync_folder
-from everwhen.errors import (
+from everwhen.system.durable_files import sync_folder
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.contract import MAX_KEPT_BYTES, MAX_NAME_BYTES, MAX_STORED_BYTES
+from everwhen.vocabulary.errors import (
     BusyError,
     CorruptStoreError,
     EverwhenError,
@@ -32,7 +33,6 @@ from everwhen.errors import (
     StorageError,
     StorageFullError,
 )
-from everwhen.interrupts import is_interrupt
 
 MAX_KEY_BYTES: Final = 64 << 10
 """More than any name of a checkpoint, or of what a snapshot is of, takes."""

@@ -34,9 +34,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
-from everwhen.errors import LocksLostError, StorageError, StoreMovedError
-from everwhen.forking import Inside, register
-from everwhen.interrupts import is_interrupt
+from everwhen.system.forks import Inside, register
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.errors import LocksLostError, StorageError, StoreMovedError
 
 try:
     import fcntl

@@ -1,7 +1,7 @@
 """Which slices a query has to look at: the cheapest index for each part of it.
 
 A plan yields ranges of slice positions, disjoint and in the query's direction, lazily. It may take
-in too much, never too little; `everwhen.matching` has the last word.
+in too much, never too little; `everwhen.backends.query_matching` has the last word.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 import apsw
 
-from everwhen.query import Query, Selector
+from everwhen.vocabulary.query import Query, Selector
 
 TAG: Final = 1
 TYPE: Final = 2

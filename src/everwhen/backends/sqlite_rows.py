@@ -16,15 +16,14 @@ import msgspec
 
 from everwhen.backends.sqlite_file import MAX_KEY_BYTES
 from everwhen.backends.sqlite_plan import Row, Window
-from everwhen.contract import (
+from everwhen.vocabulary.contract import (
     MAX_NAME_BYTES,
     Checkpoint,
     Snapshot,
     StoredSlice,
     StreamInfo,
-    from_micros,
-    to_micros,
 )
+from everwhen.vocabulary.microseconds import from_micros, to_micros
 
 _EARLIEST: Final = to_micros(datetime.min.replace(tzinfo=UTC))
 _LATEST: Final = to_micros(datetime.max.replace(tzinfo=UTC))

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import apsw
 
-from everwhen.sql import Explained
+from everwhen.backends.sql_connection import Explained
 
 _STEPS: Final = 100_000
 

@@ -11,10 +11,10 @@ from typing import Final
 
 import apsw
 
+from everwhen.backends.engine import WATCHED_SECONDS
 from everwhen.backends.sqlite_file import is_outdated
-from everwhen.engine import WATCHED_SECONDS
-from everwhen.errors import EverwhenError
-from everwhen.forking import Inside
+from everwhen.system.forks import Inside
+from everwhen.vocabulary.errors import EverwhenError
 
 _LOOK_SECONDS: Final = 0.01
 

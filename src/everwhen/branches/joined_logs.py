@@ -8,19 +8,14 @@ looked up there once stays right.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from everwhen.contract import (
-    ANY,
-    Checkpoint,
+from everwhen.backends.branch_records import MAIN, BranchInfo, Fork, Registered
+from everwhen.vocabulary.contract import (
     EncodedCommit,
-    Expected,
-    ExpectedVersion,
     Outcome,
     Page,
     Receipt,
@@ -28,61 +23,27 @@ from everwhen.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
-    from_micros,
 )
-from everwhen.engine import EngineView
-from everwhen.errors import (
+from everwhen.vocabulary.errors import (
     BranchError,
     CommitIdError,
     ConditionError,
     ConflictError,
-    CorruptStoreError,
     EverwhenError,
 )
-from everwhen.judging import LONG_AGO
-from everwhen.query import Query, Selector
-from everwhen.reading import next_page
-from everwhen.validation import check_text
+from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.paging import next_page
+from everwhen.vocabulary.query import Query, Selector
+from everwhen.vocabulary.streams import ANY, Expected, ExpectedVersion
+from everwhen.vocabulary.validation import check_text
 
-MAIN: Final = "main"
-"""The name of the store itself, as the root of its branches."""
-PREFIX: Final = "branch/"
-"""What the names of the checkpoints begin with that register branches."""
 LONGEST_NAME: Final = 200
 DELETED: Final = "everwhen:deleted"
 """The fold of a snapshot that says that there is none: the parent's stay where they are."""
 EVERY: Final = (1 << 63) - 1
 """The position at which that is said of every snapshot of the parent's."""
-_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 Read: TypeAlias = Callable[[Query, int], Page]
-
-
-class Fork(msgspec.Struct, frozen=True):
-    """The last position that a branch shares with its parent, and when that was recorded."""
-
-    position: int = 0
-    recorded_at: int = LONG_AGO
-
-    @property
-    def not_before(self) -> datetime | None:
-        """The moment that nothing on the branch is recorded before."""
-        return from_micros(self.recorded_at) if self.position else None
-
-
-class BranchInfo(msgspec.Struct, frozen=True):
-    """A branch: its name, that of its parent, and where it forks off.
-
-    ``position`` is the last one that it shares with its parent, ``head`` its newest: what lies
-    between them was written on the branch itself. ``id`` stays the same under every name.
-    """
-
-    name: str
-    parent: str
-    position: int
-    head: int
-    created_at: datetime
-    id: str
 
 
 def base_of(
@@ -117,58 +78,6 @@ def _lineage(info: BranchInfo | None, by_name: Mapping[str, BranchInfo]) -> list
         info = by_name.get(info.parent)
     chain.append((MAIN, until))
     return chain[::-1]
-
-
-class Registered(msgspec.Struct, frozen=True):
-    """A branch as the root store knows it. ``parent`` is its id, empty for the root."""
-
-    name: str
-    id: str
-    parent: str
-    fork: Fork
-    created_at: int
-
-
-class _Kept(msgspec.Struct, frozen=True):
-    id: str
-    parent: str
-    recorded_at: int
-    created_at: int
-
-
-_kept: Final = msgspec.json.Decoder(_Kept).decode
-
-
-def registration(branch: Registered) -> Checkpoint:
-    """How the root store keeps a branch."""
-    kept = _Kept(branch.id, branch.parent, branch.fork.recorded_at, branch.created_at)
-    return Checkpoint(PREFIX + branch.name, branch.fork.position, msgspec.json.encode(kept))
-
-
-def registered(checkpoint: Checkpoint) -> Registered:
-    """The branch that a checkpoint registers. Raises `CorruptStoreError`."""
-    name = checkpoint.name.removeprefix(PREFIX)
-    try:
-        kept = _kept(checkpoint.data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _damaged(name, str(error)) from error
-    if _ID.fullmatch(kept.id) is None:
-        raise _damaged(name, f"{kept.id!r} is no id")
-    fork = Fork(checkpoint.position, kept.recorded_at)
-    return Registered(name, kept.id, kept.parent, fork, kept.created_at)
-
-
-def _damaged(name: str, why: str) -> CorruptStoreError:
-    return CorruptStoreError(
-        f"the registration of branch {name!r} is damaged ({why}); delete the checkpoint "
-        f"{PREFIX + name!r}, or restore the store from a backup"
-    )
-
-
-def branches_in(view: EngineView) -> dict[str, Registered]:
-    """Every branch by its name, as a transaction or a look sees them."""
-    found = map(registered, view.checkpoints(PREFIX))
-    return {branch.name: branch for branch in found}
 
 
 def children_of(parent: str, known: Iterable[Registered]) -> list[Registered]:

@@ -21,13 +21,13 @@ from everwhen import (
 )
 from everwhen.cli import completion
 from everwhen.cli.exits import BAD_DATA, USAGE, Stop
-from everwhen.cli.here import given_moment
+from everwhen.cli.local_time import given_moment
 from everwhen.cli.opening import existing
 from everwhen.cli.options import BranchOption, EventsOption, JsonOption, StoreArgument
 from everwhen.cli.own_code import event_types
 from everwhen.cli.terminal import Output
 from everwhen.cli.views import utc
-from everwhen.contract import MAX_EVENT_BYTES
+from everwhen.vocabulary.contract import MAX_EVENT_BYTES
 
 _BELIEFS: Final = {"any": ANY, "none": NO_STREAM, "exists": EXISTS}
 
@@ -127,15 +127,15 @@ def _report(out: Output, receipt: Receipt, stream: str, type_: str) -> None:
         return
     from rich.text import Text
 
-    from everwhen.cli import looks
+    from everwhen.cli import formatting
 
     deed = "was there already" if receipt.repeated else "appended"
     out.console.print(
         Text.assemble(
             ("✓ ", "bold green"),
-            looks.type_look(type_),
+            formatting.type_look(type_),
             f" {deed} in " if receipt.repeated else f" {deed} to ",
-            looks.stream_look(stream),
+            formatting.stream_look(stream),
             (f"  version {version:,}, position {receipt.position:,}", ""),
             (f"\n  commit {receipt.commit_id}", "dim"),
         )

@@ -22,7 +22,7 @@ from everwhen import (
     open_store,
 )
 from everwhen.cli.exits import NO_INPUT, USAGE, Stop
-from everwhen.cli.here import given_moment
+from everwhen.cli.local_time import given_moment
 from everwhen.cli.opening import existing_branch, given_vault, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.outputs import check_output, written
@@ -295,19 +295,19 @@ class AuditView:
         """The same, for people."""
         from rich.text import Text
 
-        from everwhen.cli import looks
+        from everwhen.cli import formatting
 
         entry = item.entry
-        details = looks.data_look({key: _said(value) for key, value in entry.details.items()})
+        details = formatting.data_look({key: _said(value) for key, value in entry.details.items()})
         if entry.reason is not None:
-            reason = Text(looks.shown_name(str(entry.reason)), "red")
+            reason = Text(formatting.shown_name(str(entry.reason)), "red")
             details = Text("  ").join([reason, details] if entry.details else [reason])
         return (
-            looks.number_look(item.position),
-            looks.stamp_look(entry.timestamp),
-            looks.age_look(entry.timestamp),
+            formatting.number_look(item.position),
+            formatting.stamp_look(entry.timestamp),
+            formatting.age_look(entry.timestamp),
             Text(entry.user or "-", "bold" if entry.user else "dim"),
-            looks.type_look(entry.action.value),
+            formatting.type_look(entry.action.value),
             Text(entry.resource),
             Text(entry.result.value, _COLOURS[entry.result]),
             Text(str(entry.ip_address or ""), "dim"),

@@ -8,7 +8,7 @@ import typer
 
 from everwhen import BackupReport, restore_store
 from everwhen.cli.exits import NO_INPUT, USAGE, Stop, say
-from everwhen.cli.looks import bytes_look
+from everwhen.cli.formatting import bytes_look
 from everwhen.cli.opening import existing, path_of, vault_file
 from everwhen.cli.options import JsonOption, StoreArgument
 from everwhen.cli.outputs import check_output

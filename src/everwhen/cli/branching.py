@@ -11,7 +11,7 @@ from everwhen import BranchInfo, Query, RecordedEvent, documents
 from everwhen import diff as differing
 from everwhen.cli import completion
 from everwhen.cli.exits import NO
-from everwhen.cli.here import given_place
+from everwhen.cli.local_time import given_place
 from everwhen.cli.opening import existing, existing_branch
 from everwhen.cli.options import EventsOption, FoldOption, JsonOption, StoreArgument
 from everwhen.cli.own_code import event_types, fold
@@ -227,10 +227,10 @@ def _tree(store: str, head: int, found: Sequence[BranchInfo]) -> Tree:
     from rich.text import Text
     from rich.tree import Tree
 
-    from everwhen.cli import looks
+    from everwhen.cli import formatting
 
     label = Text.assemble(
-        ("main", "bold"), ("  ", ""), looks.shown_name(store), (f"  position {head:,}", "dim")
+        ("main", "bold"), ("  ", ""), formatting.shown_name(store), (f"  position {head:,}", "dim")
     )
     root = Tree(label, guide_style="dim")
     grown = {"main": root}
@@ -239,11 +239,11 @@ def _tree(store: str, head: int, found: Sequence[BranchInfo]) -> Tree:
         for info in waiting:
             if info.parent in grown:
                 label = Text.assemble(
-                    (looks.shown_name(info.name), "bold cyan"),
+                    (formatting.shown_name(info.name), "bold cyan"),
                     (f"  behind {info.position:,}", "dim"),
                     f"  +{info.head - info.position:,}",
                     ("  ", ""),
-                    looks.age_look(info.created_at),
+                    formatting.age_look(info.created_at),
                 )
                 grown[info.name] = grown[info.parent].add(label)
         waiting = [info for info in waiting if info.name not in grown]

@@ -10,9 +10,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from everwhen import MISSING, Change
-from everwhen.cli import looks
+from everwhen.cli import formatting
 from everwhen.debugging import sketch
-from everwhen.paths import Path, text_of
+from everwhen.state.paths import Path, text_of
 
 _VALUE: Final = 48
 
@@ -57,7 +57,7 @@ def _collapsed(nested: dict[Any, Any]) -> Iterator[tuple[Text, Any]]:
         while isinstance(node, dict) and len(node) == 1:
             ((last, node),) = node.items()
             path = (*path, last)
-        label = Text(looks.shown_name(text_of(path)))
+        label = Text(formatting.shown_name(text_of(path)))
         if isinstance(node, Change):
             yield Text.assemble(label, "  ", change_sketch(node)), None
         else:

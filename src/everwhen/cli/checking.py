@@ -23,7 +23,7 @@ from everwhen.cli.own_code import derivations, event_types
 from everwhen.cli.progress import shown
 from everwhen.cli.terminal import Output, counted
 from everwhen.cli.views import ProblemView
-from everwhen.tilestores import CHECKPOINT, TileFolder
+from everwhen.merkle.tile_stores import CHECKPOINT, TileFolder
 
 
 def register(app: typer.Typer) -> None:

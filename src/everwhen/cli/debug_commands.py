@@ -16,12 +16,12 @@ from everwhen import (
     Moment,
 )
 from everwhen.cli.debug_answers import Answers
-from everwhen.cli.here import given_moment_of
+from everwhen.cli.local_time import given_moment_of
 from everwhen.cli.travel_views import BlameEntry
 from everwhen.cli.undo_views import type_names
 from everwhen.debugging import Session, Stop, Trigger, break_of, watch_of
 from everwhen.debugging.session import Which
-from everwhen.paths import value_at
+from everwhen.state.paths import value_at
 
 _WRITES: Final = 30
 _AROUND: Final = 5

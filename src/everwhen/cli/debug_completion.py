@@ -9,8 +9,8 @@ from typing import Final
 
 from everwhen.cli.debug_commands import COMMANDS, command_of
 from everwhen.debugging import Session, known_types
-from everwhen.errors import InvalidPathError, InvalidQueryError
-from everwhen.paths import keys_of, nearest, path_of, text_of, value_at
+from everwhen.state.paths import keys_of, nearest, path_of, text_of, value_at
+from everwhen.vocabulary.errors import InvalidPathError, InvalidQueryError
 
 _OFFERED: Final = 200
 _LOOKED_AT: Final = 5_000

@@ -26,8 +26,8 @@ from everwhen.cli.escaping import escaped, unescaping
 from everwhen.cli.exits import Stop, described
 from everwhen.cli.terminal import erased_by, is_terminal
 from everwhen.debugging import InterruptedSearchError
-from everwhen.durable import state_folder
-from everwhen.erasures import ERASURES
+from everwhen.store.erasure_records import ERASURES
+from everwhen.system.durable_files import state_folder
 
 _PATIENCE: Final = 0.4
 _APART: Final = 0.1

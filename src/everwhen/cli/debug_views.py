@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from everwhen import BranchInfo, Change, Explanation, RecordedEvent, UndoPlan, Written, plain
-from everwhen.cli import looks
+from everwhen.cli import formatting
 from everwhen.cli.change_tree import change_sketch, change_tree
 from everwhen.cli.exits import say
 from everwhen.cli.terminal import Column, Output, counted, make_way
@@ -21,7 +21,7 @@ from everwhen.cli.undo_views import TypeOf
 from everwhen.cli.views import EventView, utc
 from everwhen.debugging import Breakpoint, PathTrigger, Stop, ValueTrigger, sketch
 from everwhen.debugging.sketches import size_of
-from everwhen.paths import keys_of, part_of, text_of
+from everwhen.state.paths import keys_of, part_of, text_of
 
 _MOST: Final = 12
 _WHOLE: Final = 200
@@ -43,7 +43,7 @@ class AroundView(EventView):
         """A mark, and the event; of its data only the beginning if it is long."""
         *columns, data = super().plain(event)
         mark = "*" if event.position == self._here else " "
-        return (mark, *columns, looks.beginning(data))
+        return (mark, *columns, formatting.beginning(data))
 
     def cells(self, event: RecordedEvent[Any]) -> Sequence[Text]:
         """The same, for people."""
@@ -91,12 +91,12 @@ class Drawing:
         return Text.assemble(
             (f"{event.position:,}" if self.out.is_terminal else str(event.position), "bold"),
             "  ",
-            looks.stamp_look(time) if self.out.is_terminal else utc(time),
+            formatting.stamp_look(time) if self.out.is_terminal else utc(time),
             "  ",
-            looks.stream_look(event.stream),
+            formatting.stream_look(event.stream),
             (f"@{event.version}", "dim"),
             "  ",
-            looks.type_look(event.type),
+            formatting.type_look(event.type),
         )
 
     def stop(self, stop: Stop, event: RecordedEvent[Any] | None) -> None:
@@ -112,7 +112,7 @@ class Drawing:
         self.show(line)
         if stop.error is not None:
             said = f"  the fold raised {type(stop.error).__name__}: {stop.error}"
-            self.say(looks.shown_name(" ".join(said.split("\n"))), "red")
+            self.say(formatting.shown_name(" ".join(said.split("\n"))), "red")
 
     def changes(self, changes: Sequence[Change], *, whole: bool = False) -> None:
         """What changed, as a tree; in a pipe a line for each."""
@@ -133,7 +133,7 @@ class Drawing:
         """A value: all of a small one, the parts of a large one in a line each."""
         keys = keys_of(value)
         if not keys:
-            self.show(looks.value_look(plain(value)))
+            self.show(formatting.value_look(plain(value)))
             return
         width = max(_VALUE, self._console.width - 40)
         self.say(f"{type(value).__name__}  {counted(size_of(value), 'part')}", "dim")
@@ -159,11 +159,11 @@ class Drawing:
         }
         data = event.data
         shown = islice(data.items(), _WHOLE)
-        self._fields({name: looks.value_look(value) for name, value in shown})
+        self._fields({name: formatting.value_look(value) for name, value in shown})
         if len(data) > _WHOLE:
             self.say(f"  … {len(data) - _WHOLE:,} more; print event.NAME shows one", "dim")
         self.say("  ─", "dim")
-        self._fields({k: looks.value_look(v) for k, v in known.items() if v is not None})
+        self._fields({k: formatting.value_look(v) for k, v in known.items() if v is not None})
 
     def explanation(self, explanation: Explanation) -> None:
         """The chain of causes from the first to the event, and what it led to."""
@@ -225,7 +225,7 @@ class Drawing:
         for write in plan.appended:
             for new in write.events:
                 said = f"  + {type_of(new)}  {sketch(new.event)}"
-                self.show(Text.assemble(looks.stream_look(write.stream), (said, "green")))
+                self.show(Text.assemble(formatting.stream_look(write.stream), (said, "green")))
         for left in plan.uncompensated:
             self.say(f"  position {left.event.position:,} can't be undone: {left.reason}", "red")
         if plan.dependent_count:
@@ -269,13 +269,13 @@ class Drawing:
         """Names in one column and values in the next."""
         if not self.out.is_terminal:
             for name, value in fields.items():
-                self.show(Text.assemble(f"  {looks.shown_name(name)}  ", value))
+                self.show(Text.assemble(f"  {formatting.shown_name(name)}  ", value))
             return
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in fields.items():
-            table.add_row(f"  {looks.shown_name(name)}", value)
+            table.add_row(f"  {formatting.shown_name(name)}", value)
         self.show(table)
 
     def _branch(self, depth: int, line: Text) -> None:

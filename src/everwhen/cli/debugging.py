@@ -13,8 +13,8 @@ import typer
 from everwhen import Moment, Query, Store, TimeMachine, document, documents
 from everwhen.cli import completion
 from everwhen.cli.exits import BAD_DATA, NO, OK, USAGE, Stop, say
-from everwhen.cli.here import given_moment_of
 from everwhen.cli.known import unknown_stream, warn_of_unknown
+from everwhen.cli.local_time import given_moment_of
 from everwhen.cli.opening import existing
 from everwhen.cli.options import BranchOption, EventsOption, FoldOption
 from everwhen.cli.own_code import compensations, event_types, fold

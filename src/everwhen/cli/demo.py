@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from everwhen import Checkpoint, Document, Query, Store, documents, import_events, open_store
-from everwhen.cli import looks
+from everwhen.cli import formatting
 from everwhen.cli.exits import NO_INPUT, USAGE, Stop
 from everwhen.cli.progress import shown
 from everwhen.cli.terminal import Output
@@ -116,9 +116,11 @@ def _import(console: Console, store: Store, log: _Log, path: Path) -> None:
         "events", f"{report.events:,}, in {seconds:.1f} s: {report.events / seconds:,.0f}/s"
     )
     grid.add_row("streams", f"{sum(1 for _ in store.streams()):,}")
-    last = looks.local(head.recorded_at or first.recorded_at)
-    grid.add_row("history", f"{looks.local(first.recorded_at)} to {last}")
-    grid.add_row("on disk", f"{looks.bytes_look(size)}, {size / report.events:.0f} bytes an event")
+    last = formatting.local(head.recorded_at or first.recorded_at)
+    grid.add_row("history", f"{formatting.local(first.recorded_at)} to {last}")
+    grid.add_row(
+        "on disk", f"{formatting.bytes_look(size)}, {size / report.events:.0f} bytes an event"
+    )
     _heading(console, f"{log.path.name} is now {path}")
     console.print(grid)
 
@@ -143,7 +145,7 @@ def _travel(console: Console, store: Store, log: _Log) -> None:
         query = Query().after(position).up_to(there)
         state = documents.state_of(store.read(query), state)
         then = Counter(d.type for name, d in state.items() if not name.startswith("log-"))
-        _heading(console, f"As at {looks.local(moment)}")
+        _heading(console, f"As at {formatting.local(moment)}")
         console.print(
             Text(
                 f"position {there:,}, found in {search * 1e3:.2f} ms; "
@@ -164,7 +166,9 @@ def _compared(log: _Log, before: Counter[str], now: Counter[str]) -> Table:
         change = now[name] - before[name]
         look = "green" if change > 0 else "red" if change < 0 else "dim"
         table.add_row(
-            looks.type_look(name), f"{now[name]:,}", Text(f"{change:+,}" if change else "=", look)
+            formatting.type_look(name),
+            f"{now[name]:,}",
+            Text(f"{change:+,}" if change else "=", look),
         )
     table.add_row(Text("all", "dim"), f"{now.total():,}", f"{now.total() - before.total():+,}")
     return table
@@ -203,12 +207,12 @@ def _invite(console: Console, store: Store, log: _Log, path: Path) -> None:
 def _step(before: dict[str, Any], event: Any) -> Text:
     """An event, and which fields it changed."""
     line = Text.assemble(
-        "  ", looks.stamp_look(event.recorded_at), "  ", looks.type_look(event.type)
+        "  ", formatting.stamp_look(event.recorded_at), "  ", formatting.type_look(event.type)
     )
     changed = {k: v for k, v in event.data.items() if before.get(k, ...) != v}
     shown_fields = {k: v for k, v in changed.items() if not _is_time(v)}
     line.append("  ")
-    line.append_text(looks.data_look(dict(list(shown_fields.items())[:3])))
+    line.append_text(formatting.data_look(dict(list(shown_fields.items())[:3])))
     return line
 
 

@@ -29,7 +29,10 @@ import msgspec
 
 from everwhen.cli.escaping import escaped
 from everwhen.cli.terminal import make_way
-from everwhen.errors import (
+from everwhen.exchange import ExchangeFileError, ImportFormatError, OutputExistsError
+from everwhen.exchange.errors import FormatOptionError
+from everwhen.privacy.failure_texts import raised_at
+from everwhen.vocabulary.errors import (
     AuditFallbackError,
     BackupError,
     BusyError,
@@ -50,9 +53,6 @@ from everwhen.errors import (
     VaultError,
     WrongKeyError,
 )
-from everwhen.exchange import ExchangeFileError, ImportFormatError, OutputExistsError
-from everwhen.exchange.errors import FormatOptionError
-from everwhen.failures import raised_at
 from everwhen_verify.errors import VerifyError
 
 OK: Final = 0

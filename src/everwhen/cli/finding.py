@@ -21,7 +21,7 @@ from everwhen import (
     document,
 )
 from everwhen.cli.exits import NO, USAGE, Stop, say
-from everwhen.cli.here import given_moment_of
+from everwhen.cli.local_time import given_moment_of
 from everwhen.cli.opening import existing, give_vault, vault_words
 from everwhen.cli.options import (
     BranchOption,

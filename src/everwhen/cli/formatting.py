@@ -13,7 +13,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from everwhen.moments import age_of
+from everwhen.vocabulary.written_moments import age_of
 
 _KILO: Final = 1000
 _IN_LINE: Final = 40

@@ -142,7 +142,7 @@ def _drawn(summary: Summary) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from everwhen.cli import looks
+    from everwhen.cli import formatting
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
@@ -150,7 +150,7 @@ def _drawn(summary: Summary) -> RenderableType:
     uncounted = Text("not counted, the store is big; --full does", "dim italic")
 
     def counted(number: int | None) -> Text:
-        return uncounted if number is None else looks.number_look(number)
+        return uncounted if number is None else formatting.number_look(number)
 
     if summary.branch is not None:
         forked = f"{summary.branch.name}  behind position {summary.branch.position:,} of"
@@ -162,20 +162,20 @@ def _drawn(summary: Summary) -> RenderableType:
         ("last", summary.last_recorded_at),
     ):
         if moment is not None:
-            grid.add_row(name, looks.time_look(moment))
+            grid.add_row(name, formatting.time_look(moment))
     if summary.bytes is not None:
-        size = Text(looks.bytes_look(summary.bytes))
+        size = Text(formatting.bytes_look(summary.bytes))
         if summary.bytes_per_event is not None:
             size.append(f"  {summary.bytes_per_event:.0f} bytes an event", "dim")
         grid.add_row("size", size)
     grid.add_row("backend", _abilities(summary))
     parts: list[RenderableType] = [Text(summary.store, "bold"), grid]
     for title, counts, look in (
-        ("streams by category", summary.categories, looks.stream_look),
-        ("events by type", summary.types, looks.type_look),
+        ("streams by category", summary.categories, formatting.stream_look),
+        ("events by type", summary.types, formatting.type_look),
     ):
         if counts:
-            parts += [Text(), Text(title, "bold dim"), looks.counts_look(counts, look)]
+            parts += [Text(), Text(title, "bold dim"), formatting.counts_look(counts, look)]
     return Group(*parts)
 
 

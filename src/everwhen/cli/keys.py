@@ -11,7 +11,7 @@ from everwhen.cli.exits import NO, USAGE, Stop, say
 from everwhen.cli.opening import existing, given_vault
 from everwhen.cli.options import JsonOption, StoreArgument
 from everwhen.cli.terminal import Output
-from everwhen.vault import check_subject
+from everwhen.privacy.vault import check_subject
 
 
 def register(app: typer.Typer) -> None:

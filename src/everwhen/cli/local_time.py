@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 from everwhen import Moment, moment_from
 from everwhen.cli.exits import say
-from everwhen.moments import Moment as PointInTime
-from everwhen.moments import moment_of, place_of
+from everwhen.vocabulary.written_moments import Moment as PointInTime
+from everwhen.vocabulary.written_moments import moment_of, place_of
 
 
 class LocalZone(tzinfo):

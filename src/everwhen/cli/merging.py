@@ -27,7 +27,7 @@ from everwhen.cli.own_code import decisions, event_types, invariants
 from everwhen.cli.terminal import Column, Output
 from everwhen.cli.terminal import counted as _counted
 from everwhen.cli.views import utc
-from everwhen.paths import text_of
+from everwhen.state.paths import text_of
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -193,14 +193,14 @@ class ItemView:
         """The same, for people."""
         from rich.text import Text
 
-        from everwhen.cli import looks
+        from everwhen.cli import formatting
 
         outcome = Text(item.outcome, _LOOKS[item.outcome])
         if not item.is_settled:
             outcome.append(" ?", "bold red")
         return (
             outcome,
-            looks.number_look(item.position),
+            formatting.number_look(item.position),
             Text(item.command or "facts", "" if item.command else "dim"),
             Text(self._written(item.writes)),
             Text(item.reason, "dim"),

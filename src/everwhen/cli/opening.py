@@ -18,11 +18,11 @@ from everwhen import (
     Vault,
     open_store,
 )
-from everwhen._sync.backend import BackendWrapper, Transaction
-from everwhen._sync.embedded import EmbeddedBackend
+from everwhen.backends._sync.backend import BackendWrapper, Transaction
+from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.memory import MemoryEngine
 from everwhen.cli.exits import NO_INPUT, USAGE, Stop
-from everwhen.contract import EncodedCommit, Outcome
+from everwhen.vocabulary.contract import EncodedCommit, Outcome
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 

@@ -69,7 +69,7 @@ class StatusView:
         """The same, for people."""
         from rich.text import Text
 
-        from everwhen.cli import looks
+        from everwhen.cli import formatting
 
         def alarming(count: int) -> Text:
             return Text(f"{count:,}", "bold red" if count else "dim")
@@ -79,12 +79,12 @@ class StatusView:
             Text(status.kind, "dim"),
             Text(f"{status.version}.{status.build}"),
             Text(status.state, _COLOURS.get(status.state, "")),
-            looks.number_look(status.position),
+            formatting.number_look(status.position),
             Text(f"{status.lag:,}", "yellow" if status.lag else "green"),
             Text(f"{status.rate:,.0f}/s", "dim"),
             alarming(status.parked),
             alarming(status.skipped),
-            looks.age_look(status.updated_at) if status.updated_at else Text(""),
+            formatting.age_look(status.updated_at) if status.updated_at else Text(""),
             Text(status.error or _notice(status), "red" if status.error else "yellow"),
         )
 
@@ -113,13 +113,13 @@ class ParkedView:
         """The same, for people."""
         from rich.text import Text
 
-        from everwhen.cli import looks
+        from everwhen.cli import formatting
 
         behind = Text("waits behind an earlier one of its stream", "dim")
         return (
-            looks.number_look(parked.position),
-            looks.stream_look(parked.stream),
-            looks.type_look(parked.type),
-            looks.age_look(parked.at),
+            formatting.number_look(parked.position),
+            formatting.stream_look(parked.stream),
+            formatting.type_look(parked.type),
+            formatting.age_look(parked.at),
             Text(parked.error, "red") if parked.error else behind,
         )

@@ -10,8 +10,8 @@ import typer
 from everwhen import Query
 from everwhen.cli import completion
 from everwhen.cli.exits import INTERRUPTED, USAGE, Stop
-from everwhen.cli.here import given_moment
 from everwhen.cli.known import warn_of_unknown
+from everwhen.cli.local_time import given_moment
 from everwhen.cli.opening import existing
 from everwhen.cli.options import (
     AfterOption,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 import typer
 
 from everwhen import Store
-from everwhen.bounded import MAX_TRUST_BYTES, read_file
 from everwhen.cli.exits import INTERRUPTED, NO, NO_INPUT, USAGE, Stop, say
 from everwhen.cli.opening import existing, path_of, writable_if_allowed
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
@@ -27,7 +26,8 @@ from everwhen.cli.signing_keys import (
 )
 from everwhen.cli.terminal import Output, counted, plain_value
 from everwhen.exchange.sources import STANDARD
-from everwhen.tilestores import ROLLOVERS
+from everwhen.merkle.tile_stores import ROLLOVERS
+from everwhen.system.bounded_files import MAX_TRUST_BYTES, read_file
 from everwhen_verify.errors import MemoryFileError
 
 if TYPE_CHECKING:

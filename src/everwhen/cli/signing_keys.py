@@ -51,15 +51,15 @@ def new_signer(name: str, what: str, *, is_witness: bool = False) -> Signer:
 
 def write_key(signer: Signer, path: Path) -> None:
     """Write a new key's file, sealed by the passphrase where there is one."""
-    from everwhen.signing import save_signer
+    from everwhen.merkle.signing_keys import save_signer
 
     save_signer(signer, path, passphrase=_passphrase())
 
 
 def read_key(path: Path, mend: str) -> Signer:
     """The key in a file; ``mend`` says how one is made where there is none."""
-    from everwhen.keys import without_keys
-    from everwhen.signing import load_signer
+    from everwhen.merkle.signing_keys import load_signer
+    from everwhen.privacy.keys import without_keys
 
     if not path.exists():
         raise Stop(

@@ -19,8 +19,8 @@ from everwhen import (
     plain,
 )
 from everwhen.cli.exits import NO, USAGE, Stop, say
-from everwhen.cli.here import given_moment_of
 from everwhen.cli.known import unknown_stream, warn_of_unknown
+from everwhen.cli.local_time import given_moment_of
 from everwhen.cli.opening import existing
 from everwhen.cli.options import (
     BranchOption,
@@ -150,28 +150,28 @@ def _document(out: Output, name: str, document: Document) -> None:
 def _draw(out: Output, name: str, document: Document) -> None:
     from rich.text import Text
 
-    from everwhen.cli import looks
+    from everwhen.cli import formatting
 
-    recorded = looks.time_look(document.recorded_at)
+    recorded = formatting.time_look(document.recorded_at)
     out.console.print(
         Text.assemble(
-            looks.stream_look(name),
+            formatting.stream_look(name),
             f"  version {document.version:,}  ",
-            looks.type_look(document.type),
+            formatting.type_look(document.type),
             "  ",
             recorded,
         )
     )
-    out.console.print(looks.fields_look(document.data))
+    out.console.print(formatting.fields_look(document.data))
 
 
 def _own_state(out: Output, state: Any) -> None:
     """A fold's state: as JSON where it can be, which is easiest to read and to pass on."""
     value = plain(state)
     if out.is_terminal:
-        from everwhen.cli import looks
+        from everwhen.cli import formatting
 
-        look = looks.fields_look if isinstance(value, dict) else looks.value_look
+        look = formatting.fields_look if isinstance(value, dict) else formatting.value_look
         out.console.print(look(value))
     else:
         out.line(value)

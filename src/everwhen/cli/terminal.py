@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TypeVar
 import msgspec
 
 from everwhen.cli.escaping import escaped, escaping
-from everwhen.paths import plain
+from everwhen.state.paths import plain
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,9 +13,9 @@ import typer
 from everwhen import export_events, import_events
 from everwhen.cli.escaping import for_people
 from everwhen.cli.exits import BAD_DATA, NO_INPUT, USAGE, Stop, say
-from everwhen.cli.here import given_moment, given_place
+from everwhen.cli.formatting import bytes_look
 from everwhen.cli.known import warn_of_unknown
-from everwhen.cli.looks import bytes_look
+from everwhen.cli.local_time import given_moment, given_place
 from everwhen.cli.opening import existing, made_when_written
 from everwhen.cli.options import (
     AfterOption,

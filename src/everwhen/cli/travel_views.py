@@ -20,7 +20,7 @@ from everwhen import (
 )
 from everwhen.cli.terminal import Column, Output, plain_value
 from everwhen.cli.views import EventView, utc
-from everwhen.paths import Path, text_of
+from everwhen.state.paths import Path, text_of
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -79,14 +79,14 @@ class StepView:
 
     def cells(self, step: AnyStep) -> Sequence[Text]:
         """The event, and the first changes in one line."""
-        from everwhen.cli import looks
+        from everwhen.cli import formatting
 
         event = step.event
         return (
-            looks.number_look(event.position),
-            looks.stamp_look(event.recorded_at),
-            looks.stream_look(event.stream),
-            looks.type_look(event.type),
+            formatting.number_look(event.position),
+            formatting.stamp_look(event.recorded_at),
+            formatting.stream_look(event.stream),
+            formatting.type_look(event.type),
             changes_look(step.changes),
         )
 
@@ -122,14 +122,19 @@ class VisitView:
         """The same, for people."""
         from rich.text import Text
 
-        from everwhen.cli import looks
+        from everwhen.cli import formatting
 
         visit, event = item
         if visit.recorded_at is None or event is None:
-            return looks.number_look(visit.position), Text("from the start"), Text(), Text()
-        named = Text.assemble(looks.stream_look(event.stream), "  ", looks.type_look(event.type))
-        stamp, age = looks.stamp_look(visit.recorded_at), looks.age_look(visit.recorded_at)
-        return looks.number_look(visit.position), stamp, age, named
+            return formatting.number_look(visit.position), Text("from the start"), Text(), Text()
+        named = Text.assemble(
+            formatting.stream_look(event.stream), "  ", formatting.type_look(event.type)
+        )
+        stamp, age = (
+            formatting.stamp_look(visit.recorded_at),
+            formatting.age_look(visit.recorded_at),
+        )
+        return formatting.number_look(visit.position), stamp, age, named
 
 
 class WrittenView:
@@ -168,14 +173,14 @@ class WrittenView:
 
     def cells(self, written: Written) -> Sequence[Text]:
         """The same, for people."""
-        from everwhen.cli import looks
+        from everwhen.cli import formatting
 
         event = written.event
         return (
-            looks.number_look(event.position),
-            looks.stamp_look(event.recorded_at),
-            looks.stream_look(event.stream),
-            looks.type_look(event.type),
+            formatting.number_look(event.position),
+            formatting.stamp_look(event.recorded_at),
+            formatting.stream_look(event.stream),
+            formatting.type_look(event.type),
             by_look(event),
             change_look(Change((), written.before, written.after)),
         )
@@ -224,19 +229,19 @@ class BlameView:
         """The same, for people."""
         from rich.text import Text
 
-        from everwhen.cli import looks
+        from everwhen.cli import formatting
 
         event, path, value = entry.event, entry.path, plain(entry.value)
         if path and path[-1] == "$erased":
             path, value = path[:-1], {"$erased": value}
-        first = (Text(text_of(path) or "state"), looks.value_look(value))
+        first = (Text(text_of(path) or "state"), formatting.value_look(value))
         if event is None:
             return *first, Text(), Text("from the start", "dim"), Text(), Text()
         return (
             *first,
-            looks.number_look(event.position),
-            looks.stamp_look(event.recorded_at),
-            looks.type_look(event.type),
+            formatting.number_look(event.position),
+            formatting.stamp_look(event.recorded_at),
+            formatting.type_look(event.type),
             by_look(event),
         )
 
@@ -280,16 +285,18 @@ def change_look(change: Change) -> Text:
     """One change: what came in green, what went in red."""
     from rich.text import Text
 
-    from everwhen.cli import looks
+    from everwhen.cli import formatting
 
     if change.before is MISSING:
-        return Text.assemble(("+ ", "green"), looks.value_look(plain(change.after)))
+        return Text.assemble(("+ ", "green"), formatting.value_look(plain(change.after)))
     if change.after is MISSING:
-        return Text.assemble(("- ", "red"), (looks.value_look(plain(change.before)).plain, "red"))
+        return Text.assemble(
+            ("- ", "red"), (formatting.value_look(plain(change.before)).plain, "red")
+        )
     return Text.assemble(
-        (looks.value_look(plain(change.before)).plain, "red"),
+        (formatting.value_look(plain(change.before)).plain, "red"),
         (" → ", "dim"),
-        (looks.value_look(plain(change.after)).plain, "green"),
+        (formatting.value_look(plain(change.after)).plain, "green"),
     )
 
 

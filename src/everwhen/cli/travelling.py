@@ -26,8 +26,8 @@ from everwhen import (
 from everwhen import diff as differing
 from everwhen.cli import completion
 from everwhen.cli.exits import NO, USAGE, Stop, say
-from everwhen.cli.here import given_moment_of
 from everwhen.cli.known import unknown_stream, warn_of_unknown
+from everwhen.cli.local_time import given_moment_of
 from everwhen.cli.opening import existing
 from everwhen.cli.options import (
     BranchOption,
@@ -42,9 +42,9 @@ from everwhen.cli.options import (
 from everwhen.cli.own_code import event_types, fold
 from everwhen.cli.terminal import Output, counted
 from everwhen.cli.travel_views import BlameEntry, BlameView, StepView, WrittenView, tell_changes
-from everwhen.expressions import Variables
-from everwhen.paths import value_at
-from everwhen.unknown import unknown_in_events
+from everwhen.expressions.expression import Variables
+from everwhen.expressions.unknown_parts import unknown_in_events
+from everwhen.state.paths import value_at
 
 
 def register(app: typer.Typer) -> None:

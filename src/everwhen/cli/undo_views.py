@@ -82,7 +82,7 @@ def drawn(plan: UndoPlan, type_of: TypeOf, *, applied: bool) -> Iterator[Rendera
     """The plan for people: what goes, what comes, what stays, and what rests on it."""
     from rich.text import Text
 
-    from everwhen.cli import looks
+    from everwhen.cli import formatting
 
     title = plan.what[:1].upper() + plan.what[1:]
     yield Text.assemble((title, "bold"), (f"   as at position {plan.position:,}", "dim"))
@@ -101,9 +101,9 @@ def drawn(plan: UndoPlan, type_of: TypeOf, *, applied: bool) -> Iterator[Rendera
             (
                 Text("+", "green"),
                 Text(f"@{_version(write, number):,}", "dim"),
-                looks.stream_look(write.stream),
-                looks.type_look(type_of(new)),
-                looks.data_look(_data(new)),
+                formatting.stream_look(write.stream),
+                formatting.type_look(type_of(new)),
+                formatting.data_look(_data(new)),
             )
             for write, number, new in news[:_MOST]
         )
@@ -135,22 +135,22 @@ def drawn(plan: UndoPlan, type_of: TypeOf, *, applied: bool) -> Iterator[Rendera
 
 
 def _cells(event: RecordedEvent[Any]) -> tuple[Any, ...]:
-    from everwhen.cli import looks
+    from everwhen.cli import formatting
 
     return (
-        looks.number_look(event.position),
-        looks.stream_look(event.stream),
-        looks.type_look(event.type),
+        formatting.number_look(event.position),
+        formatting.stream_look(event.stream),
+        formatting.type_look(event.type),
     )
 
 
 def _data_cell(event: RecordedEvent[Any]) -> Any:
     from rich.text import Text
 
-    from everwhen.cli import looks
+    from everwhen.cli import formatting
 
     data = _plain(event)
-    return Text("") if data is None else looks.data_look(msgspec.json.decode(data))
+    return Text("") if data is None else formatting.data_look(msgspec.json.decode(data))
 
 
 def _table(lines: Iterator[tuple[Any, ...]]) -> Table:

@@ -69,18 +69,18 @@ class EventView:
 
     def cells(self, event: RecordedEvent[Any]) -> Sequence[Text]:
         """The same, for people."""
-        from everwhen.cli import looks
+        from everwhen.cli import formatting
 
-        data = looks.data_look(event.data)
+        data = formatting.data_look(event.data)
         for tag in event.tags:
             data.append(f" #{tag}", "blue")
         return (
-            looks.number_look(event.position),
-            looks.stamp_look(event.recorded_at),
-            looks.age_look(event.recorded_at),
-            looks.stream_look(event.stream),
-            looks.number_look(event.version),
-            looks.type_look(event.type),
+            formatting.number_look(event.position),
+            formatting.stamp_look(event.recorded_at),
+            formatting.age_look(event.recorded_at),
+            formatting.stream_look(event.stream),
+            formatting.number_look(event.version),
+            formatting.type_look(event.type),
             data,
         )
 
@@ -112,14 +112,14 @@ class StreamView:
 
     def cells(self, info: StreamInfo) -> Sequence[Text]:
         """The same, for people."""
-        from everwhen.cli import looks
+        from everwhen.cli import formatting
 
         return (
-            looks.stream_look(info.name),
-            looks.number_look(info.version),
-            looks.number_look(info.position),
-            looks.stamp_look(info.recorded_at),
-            looks.age_look(info.recorded_at),
+            formatting.stream_look(info.name),
+            formatting.number_look(info.version),
+            formatting.number_look(info.position),
+            formatting.stamp_look(info.recorded_at),
+            formatting.age_look(info.recorded_at),
         )
 
 
@@ -155,16 +155,16 @@ class DocumentView:
 
     def cells(self, item: tuple[str, Document]) -> Sequence[Text]:
         """The same, for people."""
-        from everwhen.cli import looks
+        from everwhen.cli import formatting
 
         name, document = item
         return (
-            looks.stream_look(name),
-            looks.number_look(document.version),
-            looks.type_look(document.type),
-            looks.stamp_look(document.recorded_at),
-            looks.age_look(document.recorded_at),
-            looks.data_look(document.data),
+            formatting.stream_look(name),
+            formatting.number_look(document.version),
+            formatting.type_look(document.type),
+            formatting.stamp_look(document.recorded_at),
+            formatting.age_look(document.recorded_at),
+            formatting.data_look(document.data),
         )
 
 

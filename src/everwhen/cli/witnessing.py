@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from everwhen.bounded import MAX_TRUST_BYTES, read_file
 from everwhen.cli.exits import NO_INPUT, USAGE, Stop
 from everwhen.cli.options import JsonOption
 from everwhen.cli.signing_keys import known_key, needs_trust, new_signer, read_key, write_key
 from everwhen.cli.terminal import Output
+from everwhen.system.bounded_files import MAX_TRUST_BYTES, read_file
 
 if TYPE_CHECKING:
     from everwhen_verify.rollover import Rollover

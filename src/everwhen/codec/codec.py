@@ -27,27 +27,7 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.contract import (
-    MAX_DEPTH,
-    MAX_EVENT_BYTES,
-    MAX_SLICE_BYTES,
-    MAX_SLICE_EVENTS,
-    EncodedSlice,
-)
-from everwhen.equality import holds_times_of_day, is_same, lost_zone
-from everwhen.errors import DeclarationError, DecodeError, InvalidEventError, TooDeepError
-from everwhen.events import EventType, NewEvent, UnknownEvent
-from everwhen.interrupts import is_interrupt
-from everwhen.nesting import (
-    TOO_DEEP,
-    can_be_deeper,
-    is_deeper,
-    is_value_deeper,
-    items_of,
-    members_of,
-)
-from everwhen.personal import Fields, personal_fields
-from everwhen.sealing import (
+from everwhen.privacy.field_encryption import (
     PERSONAL,
     SEALED,
     Flat,
@@ -57,8 +37,38 @@ from everwhen.sealing import (
     refuse_marks,
     texts_of,
 )
-from everwhen.upcasting import Upcast
-from everwhen.validation import check_occurred_at, check_tags, check_text, check_type_name
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.contract import (
+    MAX_DEPTH,
+    MAX_EVENT_BYTES,
+    MAX_SLICE_BYTES,
+    MAX_SLICE_EVENTS,
+    EncodedSlice,
+)
+from everwhen.vocabulary.equality import holds_times_of_day, is_same, lost_zone
+from everwhen.vocabulary.errors import (
+    DeclarationError,
+    DecodeError,
+    InvalidEventError,
+    TooDeepError,
+)
+from everwhen.vocabulary.events import EventType, NewEvent, UnknownEvent
+from everwhen.vocabulary.nesting import (
+    TOO_DEEP,
+    can_be_deeper,
+    is_deeper,
+    is_value_deeper,
+    items_of,
+    members_of,
+)
+from everwhen.vocabulary.personal_data import Fields, personal_fields
+from everwhen.vocabulary.upcasting import Upcast
+from everwhen.vocabulary.validation import (
+    check_occurred_at,
+    check_tags,
+    check_text,
+    check_type_name,
+)
 
 _MAX_UPCASTS: Final = 1_000
 

@@ -12,20 +12,19 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec import Codec, encode_json, exact_extras
-from everwhen.contract import (
-    ANY,
-    MAX_STORED_BYTES,
-    Condition,
-    EncodedCommit,
-    EncodedSlice,
-    ExpectedVersion,
-    to_micros,
+from everwhen.codec.codec import Codec, encode_json, exact_extras
+from everwhen.vocabulary.contract import MAX_STORED_BYTES, Condition, EncodedCommit, EncodedSlice
+from everwhen.vocabulary.errors import InvalidCommitError, InvalidQueryError
+from everwhen.vocabulary.metadata import NO_METADATA, CommitMetadata, current_metadata, merged
+from everwhen.vocabulary.microseconds import to_micros
+from everwhen.vocabulary.query import Query, checked
+from everwhen.vocabulary.streams import ANY, ExpectedVersion
+from everwhen.vocabulary.validation import (
+    check_expected,
+    check_recorded_at,
+    check_stream,
+    check_text,
 )
-from everwhen.errors import InvalidCommitError, InvalidQueryError
-from everwhen.metadata import NO_METADATA, CommitMetadata, current_metadata, merged
-from everwhen.query import Query, checked
-from everwhen.validation import check_expected, check_recorded_at, check_stream, check_text
 
 
 class Write(msgspec.Struct, frozen=True):

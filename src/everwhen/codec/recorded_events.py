@@ -5,14 +5,15 @@ A slice's envelope is decoded at once, in one call; the typed event only on firs
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
 import msgspec
 
-from everwhen.codec import (
+from everwhen.codec.codec import (
     Codec,
     Entry,
     EntryMetadata,
@@ -21,12 +22,13 @@ from everwhen.codec import (
     unreadable_extras,
     with_extras,
 )
-from everwhen.contract import EncodedCommit, StoredSlice, from_micros
-from everwhen.errors import CorruptStoreError, DecodeError, EverwhenError, SealedError
-from everwhen.events import UnknownEvent
-from everwhen.metadata import CommitMetadata
-from everwhen.nesting import TOO_DEEP, is_deeper, is_value_deeper
-from everwhen.sealing import SEALED
+from everwhen.privacy.field_encryption import SEALED
+from everwhen.vocabulary.contract import EncodedCommit, StoredSlice
+from everwhen.vocabulary.errors import CorruptStoreError, DecodeError, EverwhenError, SealedError
+from everwhen.vocabulary.events import UnknownEvent
+from everwhen.vocabulary.metadata import CommitMetadata, context
+from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.nesting import TOO_DEEP, is_deeper, is_value_deeper
 
 E_co = TypeVar("E_co", covariant=True)
 
@@ -383,3 +385,11 @@ def _upcast(old: RecordedEvent[Any]) -> list[RecordedEvent[Any]]:
         )
         for part, (current_name, current_version, data) in enumerate(currents)
     ]
+
+
+@contextmanager
+def causation(cause: RecordedEvent[Any]) -> Iterator[None]:
+    """Appends within are caused by this recorded event and belong to its correlation."""
+    metadata = cause.metadata
+    with context(causation_id=metadata.event_id, correlation_id=metadata.correlation_id):
+        yield

@@ -20,24 +20,25 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.aggregate import Aggregate
-from everwhen.codec import decode_json, encode_json, encode_shallow
-from everwhen.commits import Write
-from everwhen.contract import ANY, MAX_DEPTH, Condition, ExpectedVersion, StoredSlice, holds
-from everwhen.equality import holds_times_of_day, is_same, lost_zone
-from everwhen.errors import (
+from everwhen.codec.codec import decode_json, encode_json, encode_shallow
+from everwhen.codec.commits import Write
+from everwhen.codec.recorded_events import RecordedEvent, commit_metadata
+from everwhen.privacy.field_encryption import Sealing
+from everwhen.state.aggregate import Aggregate
+from everwhen.state.fold import Fold
+from everwhen.vocabulary.contract import MAX_DEPTH, Condition, StoredSlice
+from everwhen.vocabulary.equality import holds_times_of_day, is_same, lost_zone
+from everwhen.vocabulary.errors import (
     ConflictError,
     DeclarationError,
     InvalidCommandError,
     InvalidQueryError,
     TooDeepError,
 )
-from everwhen.fold import Fold
-from everwhen.personal import Fields, personal_fields
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent, commit_metadata
-from everwhen.sealing import Sealing
-from everwhen.validation import check_plain
+from everwhen.vocabulary.personal_data import Fields, personal_fields
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.streams import ANY, ExpectedVersion, holds
+from everwhen.vocabulary.validation import check_plain
 
 C = TypeVar("C")
 C_contra = TypeVar("C_contra", contravariant=True)

@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from everwhen.codec import EventTypes
-from everwhen.commits import Write
-from everwhen.contract import Receipt
-from everwhen.events import NewEvent, UnknownEvent
-from everwhen.query import Query
+from everwhen.codec.codec import EventTypes
+from everwhen.codec.commits import Write
+from everwhen.vocabulary.contract import Receipt
+from everwhen.vocabulary.events import NewEvent, UnknownEvent
+from everwhen.vocabulary.query import Query
 
 _EVENTS: Final = 20_000
 

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
+from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.dap import messages, sources
 from everwhen.dap.messages import LaunchArguments, Request
 from everwhen.dap.variables import Changes, Handles, Later, Node
@@ -27,11 +28,10 @@ from everwhen.debugging import (
     watch_of,
 )
 from everwhen.debugging.typed import condition_of
-from everwhen.errors import ExpressionError, InvalidQueryError
-from everwhen.expressions import Expression
-from everwhen.paths import text_of
-from everwhen.recorded import RecordedEvent
-from everwhen.travel import Moment
+from everwhen.expressions.expression import Expression
+from everwhen.state.paths import text_of
+from everwhen.travel.destinations import Moment
+from everwhen.vocabulary.errors import ExpressionError, InvalidQueryError
 
 A = TypeVar("A", bound=messages.Arguments)
 

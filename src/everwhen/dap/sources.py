@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from everwhen._sync.store import Store
+from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.dap.messages import Source
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
+from everwhen.store._sync.store import Store
+from everwhen.vocabulary.query import Query
 
 LINES: Final = 1_000
 _DATA: Final = 160

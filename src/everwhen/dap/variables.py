@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from everwhen.debugging.sketches import size_of, sketch
-from everwhen.diff import Change
-from everwhen.paths import MISSING, Kind, Path, keys_of, kind_of, part_of, text_of
+from everwhen.state.differences import Change
+from everwhen.state.paths import MISSING, Kind, Path, keys_of, kind_of, part_of, text_of
 
 _AT_ONCE: Final = 1_000
 _MOST: Final = 100_000

@@ -7,10 +7,10 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from everwhen.errors import InvalidQueryError
-from everwhen.expressions import Expression
-from everwhen.paths import Path, text_of
-from everwhen.query import Query
+from everwhen.expressions.expression import Expression
+from everwhen.state.paths import Path, text_of
+from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.query import Query
 
 OF_EVENTS: Final = frozenset({"event", "recorded", "before"})
 """The names in an expression that are about an event, not about a state."""

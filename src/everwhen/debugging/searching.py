@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, assert_never
 
-from everwhen._sync.timemachine import TimeMachine
+from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.debugging.breakpoints import (
     OF_EVENTS,
     EventTrigger,
@@ -20,12 +20,12 @@ from everwhen.debugging.breakpoints import (
     Trigger,
     ValueTrigger,
 )
-from everwhen.errors import DecodeError, EverwhenError, ExpressionError
-from everwhen.expressions import Expression, Variables
-from everwhen.paths import MISSING, Path
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
-from everwhen.tracking import Condition
+from everwhen.expressions.expression import Expression, Variables
+from everwhen.state.paths import MISSING, Path
+from everwhen.state.read_sets import Condition
+from everwhen.travel._sync.time_machine import TimeMachine
+from everwhen.vocabulary.errors import DecodeError, EverwhenError, ExpressionError
+from everwhen.vocabulary.query import Query
 
 _NEAR: Final = 8_192
 _FIRST_CHUNK: Final = 4_096

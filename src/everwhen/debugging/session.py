@@ -10,12 +10,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from everwhen._sync.store import Store
-from everwhen._sync.timemachine import TimeMachine
-from everwhen._sync.undo import Undo
-from everwhen.alterations import Where
-from everwhen.branching import BranchInfo
-from everwhen.compensation import Compensations
+from everwhen.backends.branch_records import BranchInfo
+from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.debugging.breakpoints import (
     Breakpoint,
     Breakpoints,
@@ -28,8 +24,18 @@ from everwhen.debugging.breakpoints import (
 from everwhen.debugging.searching import InterruptedSearchError, Searcher
 from everwhen.debugging.sketches import sketch
 from everwhen.debugging.typed import condition_of
-from everwhen.diff import Diff, diff
-from everwhen.errors import (
+from everwhen.expressions.expression import Expression, Variables
+from everwhen.expressions.unknown_parts import UnknownPart, unknown_in_events
+from everwhen.state.differences import Diff, diff
+from everwhen.state.paths import MISSING, Path, existing_path, path_of, value_at
+from everwhen.store._sync.store import Store
+from everwhen.travel._sync.time_machine import TimeMachine
+from everwhen.travel.destinations import HEAD, Explanation, Moment, Step, Written
+from everwhen.travel.what_if import Where
+from everwhen.undo._sync.undo import Undo
+from everwhen.undo.compensations import Compensations
+from everwhen.undo.undo_plan import UndoPlan
+from everwhen.vocabulary.errors import (
     DeclarationError,
     DecodeError,
     EverwhenError,
@@ -39,13 +45,7 @@ from everwhen.errors import (
     InvalidQueryError,
     ReadOnlyError,
 )
-from everwhen.expressions import Expression, Variables
-from everwhen.paths import MISSING, Path, existing_path, path_of, value_at
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
-from everwhen.travel import HEAD, Explanation, Moment, Step, Written
-from everwhen.undoing import UndoPlan
-from everwhen.unknown import UnknownPart, unknown_in_events
+from everwhen.vocabulary.query import Query
 
 Writable: TypeAlias = Callable[[], AbstractContextManager[Store]]
 """Opens the same store, or branch, to be written to for a moment."""

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen.paths import MISSING, Kind, key_text, kind_of, names_in
-from everwhen.personal import Erased
+from everwhen.state.paths import MISSING, Kind, key_text, kind_of, names_in
+from everwhen.vocabulary.personal_data import Erased
 
 _LEAST: Final = 8
 _DEEP: Final = 4

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final
 
-from everwhen._sync.store import Store
-from everwhen._sync.timemachine import TimeMachine
 from everwhen.debugging.breakpoints import (
     EventTrigger,
     PathTrigger,
@@ -18,10 +16,17 @@ from everwhen.debugging.breakpoints import (
     ValueTrigger,
 )
 from everwhen.debugging.searching import is_about_events
-from everwhen.errors import ExpressionError, InvalidPathError, InvalidQueryError, MissingPartError
-from everwhen.expressions import Expression, Variables
-from everwhen.paths import Path, path_of
-from everwhen.query import Query
+from everwhen.expressions.expression import Expression, Variables
+from everwhen.state.paths import Path, path_of
+from everwhen.store._sync.store import Store
+from everwhen.travel._sync.time_machine import TimeMachine
+from everwhen.vocabulary.errors import (
+    ExpressionError,
+    InvalidPathError,
+    InvalidQueryError,
+    MissingPartError,
+)
+from everwhen.vocabulary.query import Query
 
 _CONDITIONAL: Final = re.compile(
     r"(?P<names>[\w.:/@,\s-]*?)(?:^|\s)if\s+(?P<condition>.+)", re.DOTALL

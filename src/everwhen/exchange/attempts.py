@@ -7,8 +7,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from everwhen.contract import Checkpoint
 from everwhen.exchange.moments import text_of
+from everwhen.vocabulary.contract import Checkpoint
 
 PREFIX: Final = "import:"
 

@@ -37,13 +37,13 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec import EntryMetadata, encode_json, extras_text
-from everwhen.decisions import shown_command
+from everwhen.codec.codec import EntryMetadata, encode_json, extras_text
+from everwhen.codec.recorded_events import RecordedEvent, commit_metadata, event_id
+from everwhen.commands.decisions import shown_command
 from everwhen.exchange.log_times import checked
 from everwhen.exchange.moments import text_of
 from everwhen.exchange.records import Item, Text
 from everwhen.exchange.restoring import items_of
-from everwhen.recorded import RecordedEvent, commit_metadata, event_id
 
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 _NO_METADATA: Final = EntryMetadata()

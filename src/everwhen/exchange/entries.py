@@ -16,26 +16,30 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec import Codec, decode_entries, decode_json, encode_json
-from everwhen.commits import Commit, Write, encoded
-from everwhen.contract import (
+from everwhen.codec.codec import Codec, decode_entries, decode_json, encode_json
+from everwhen.codec.commits import Commit, Write, encoded
+from everwhen.commands.decisions import closed_command, moved_command
+from everwhen.exchange.moments import micros_of, text_of
+from everwhen.exchange.records import UNTIMED, Record, RestoredCommit, RestoredEntry
+from everwhen.privacy.field_encryption import Sealing, Traced
+from everwhen.vocabulary.contract import (
     MAX_EVENT_BYTES,
     MAX_SLICE_BYTES,
     MAX_SLICE_EVENTS,
     EncodedCommit,
     EncodedSlice,
-    from_micros,
-    to_micros,
 )
-from everwhen.decisions import closed_command, moved_command
-from everwhen.errors import ErasedSubjectError, EverwhenError, InvalidEventError, SealedError
-from everwhen.events import NewEvent, UnknownEvent
-from everwhen.exchange.moments import micros_of, text_of
-from everwhen.exchange.records import UNTIMED, Record, RestoredCommit, RestoredEntry
-from everwhen.metadata import NO_METADATA, CommitMetadata, current_metadata
-from everwhen.nesting import TOO_DEEP, is_deeper
-from everwhen.sealing import Sealing, Traced
-from everwhen.validation import (
+from everwhen.vocabulary.errors import (
+    ErasedSubjectError,
+    EverwhenError,
+    InvalidEventError,
+    SealedError,
+)
+from everwhen.vocabulary.events import NewEvent, UnknownEvent
+from everwhen.vocabulary.metadata import NO_METADATA, CommitMetadata, current_metadata
+from everwhen.vocabulary.microseconds import from_micros, to_micros
+from everwhen.vocabulary.nesting import TOO_DEEP, is_deeper
+from everwhen.vocabulary.validation import (
     check_recorded_at,
     check_stream,
     check_tags,

@@ -15,8 +15,8 @@ ConflictError
 
 from __future__ import annotations
 
-from everwhen.contract import ExpectedVersion
-from everwhen.errors import ConflictError, EverwhenError
+from everwhen.vocabulary.errors import ConflictError, EverwhenError
+from everwhen.vocabulary.streams import ExpectedVersion
 
 
 class ExchangeError(EverwhenError):

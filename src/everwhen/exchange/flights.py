@@ -22,10 +22,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from everwhen.codec import encode_json
-from everwhen.contract import to_micros
+from everwhen.codec.codec import encode_json
 from everwhen.exchange.lines import lines
 from everwhen.exchange.records import Invalid, Item, Record, Text
+from everwhen.vocabulary.microseconds import to_micros
 
 _NEW_YORK: Final = ZoneInfo("America/New_York")
 _DAY: Final = 86_400_000_000

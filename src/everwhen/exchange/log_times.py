@@ -6,10 +6,10 @@ import re
 from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
-from everwhen.contract import EPOCH, from_micros, to_micros
-from everwhen.errors import DeclarationError
 from everwhen.exchange.moments import micros_of
 from everwhen.exchange.notices import Notices
+from everwhen.vocabulary.errors import DeclarationError
+from everwhen.vocabulary.microseconds import EPOCH, from_micros, to_micros
 
 FINER: Final = "times finer than a microsecond, cut off there"
 LEAP: Final = "leap seconds, taken as the second after"

@@ -9,7 +9,13 @@ from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from everwhen.contract import EPOCH, FIRST_MICROS, LAST_MICROS, from_micros, to_micros
+from everwhen.vocabulary.microseconds import (
+    EPOCH,
+    FIRST_MICROS,
+    LAST_MICROS,
+    from_micros,
+    to_micros,
+)
 
 _OFFSET: Final = re.compile(r"([+-])(\d\d):?(\d\d)")
 

@@ -11,9 +11,9 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from everwhen.contract import EncodedSlice
+from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.exchange.notices import Notice
-from everwhen.recorded import RecordedEvent
+from everwhen.vocabulary.contract import EncodedSlice
 
 UNTIMED: Final = -(1 << 62)
 """The time of a record that has none: it goes before all others, at the earliest one's time.

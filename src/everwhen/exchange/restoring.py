@@ -15,9 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec import decode_entries, decode_json, encode_json
-from everwhen.contract import MAX_DEPTH, MAX_EVENT_BYTES
-from everwhen.errors import EverwhenError, InvalidEventError
+from everwhen.codec.codec import decode_entries, decode_json, encode_json
 from everwhen.exchange.entries import entry_of, slices_of, uuid8
 from everwhen.exchange.lines import lines
 from everwhen.exchange.log_times import Untimed, time_of
@@ -25,9 +23,11 @@ from everwhen.exchange.moments import micros_of
 from everwhen.exchange.notices import Notices
 from everwhen.exchange.records import UNTIMED, Invalid, Item, Record, RestoredCommit, RestoredEntry
 from everwhen.exchange.sketches import row_of
-from everwhen.metadata import CommitMetadata
-from everwhen.nesting import TOO_DEEP, is_deeper
-from everwhen.validation import check_stream, check_tags, check_text, check_type_name
+from everwhen.vocabulary.contract import MAX_DEPTH, MAX_EVENT_BYTES
+from everwhen.vocabulary.errors import EverwhenError, InvalidEventError
+from everwhen.vocabulary.metadata import CommitMetadata
+from everwhen.vocabulary.nesting import TOO_DEEP, is_deeper
+from everwhen.vocabulary.validation import check_stream, check_tags, check_text, check_type_name
 
 MAX_COMMIT_BYTES: Final = 1 << 30
 _LINE_COST: Final = 256

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, TypeAlias, cast
 
-from everwhen.durable import NewFile
 from everwhen.exchange.errors import DamagedInputError, ExchangeFileError, OutputExistsError
+from everwhen.system.durable_files import NewFile
 
 Location: TypeAlias = str | os.PathLike[str] | BinaryIO
 

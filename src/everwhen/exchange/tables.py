@@ -20,15 +20,15 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen.codec import encode_json
-from everwhen.contract import to_micros
+from everwhen.codec.codec import encode_json
+from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.exchange.entries import reads_back
 from everwhen.exchange.errors import DamagedInputError, FormatOptionError
 from everwhen.exchange.lines import MAX_LINE_BYTES, lines
 from everwhen.exchange.moments import ZoneMissingError, micros_of, reader_of, text_of, zone_named
 from everwhen.exchange.records import UNTIMED, Invalid, Item, Record, Text
 from everwhen.exchange.sketches import row_of
-from everwhen.recorded import RecordedEvent
+from everwhen.vocabulary.microseconds import to_micros
 
 COLUMNS: Final = (
     "position",

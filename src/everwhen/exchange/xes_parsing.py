@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from xml.parsers import expat
 
-from everwhen.codec import encode_json
-from everwhen.contract import MAX_DEPTH, MAX_NAME_BYTES
+from everwhen.codec.codec import encode_json
 from everwhen.exchange.errors import DamagedInputError
 from everwhen.exchange.log_times import Untimed, time_of
 from everwhen.exchange.notices import Notice, Notices
@@ -31,6 +30,7 @@ from everwhen.exchange.xes_values import (
     attributes_of,
     noted,
 )
+from everwhen.vocabulary.contract import MAX_DEPTH, MAX_NAME_BYTES
 
 LOG_TYPE: Final = "XesLog"
 TRACE_TYPE: Final = "XesTrace"

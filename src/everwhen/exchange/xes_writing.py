@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from everwhen.contract import to_micros
+from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.exchange.errors import ExchangeFileError
 from everwhen.exchange.moments import text_of
 from everwhen.exchange.xes_parsing import EVENT_TYPE, LOG_TYPE, TRACE_TYPE
 from everwhen.exchange.xes_values import NAME, TIME, Node, from_notes, nodes_of, nulls_lost
-from everwhen.recorded import RecordedEvent
+from everwhen.vocabulary.microseconds import to_micros
 
 _ROOT: Final = {"xes.version": "1.0", "xes.features": "nested-attributes"}
 _ESCAPES: Final = str.maketrans(

@@ -18,18 +18,25 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen.cel.compiler import Compiler
-from everwhen.cel.faults import MAX_DEPTH, MAX_SIZE, Exhausted, Fault, NotThereError, Run
-from everwhen.cel.naming import named_parts
-from everwhen.cel.parts import find
-from everwhen.cel.syntax import parse
-from everwhen.cel.tree import UInt
-from everwhen.cel.values import MadeList, MadeMap, Type, type_of, type_of_class
-from everwhen.errors import ExpressionError, MissingPartError
-from everwhen.events import UnknownEvent
-from everwhen.paths import MISSING, Kind, Path, field_names, keys_of, kind_of
-from everwhen.recorded import RecordedEvent
-from everwhen.tracking import Read, Reads, is_stand_in, itself, watched, widest
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.expressions.cel.compiler import Compiler
+from everwhen.expressions.cel.faults import (
+    MAX_DEPTH,
+    MAX_SIZE,
+    Exhausted,
+    Fault,
+    NotThereError,
+    Run,
+)
+from everwhen.expressions.cel.naming import named_parts
+from everwhen.expressions.cel.parts import find
+from everwhen.expressions.cel.syntax import parse
+from everwhen.expressions.cel.tree import UInt
+from everwhen.expressions.cel.values import MadeList, MadeMap, Type, type_of, type_of_class
+from everwhen.state.paths import MISSING, Kind, Path, field_names, keys_of, kind_of
+from everwhen.state.read_sets import Read, Reads, is_stand_in, itself, watched, widest
+from everwhen.vocabulary.errors import ExpressionError, MissingPartError
+from everwhen.vocabulary.events import UnknownEvent
 
 STEPS: Final = 10_000_000
 """How many steps an evaluation may take, unless the expression is given another number."""

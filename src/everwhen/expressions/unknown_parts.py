@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen.errors import DecodeError
-from everwhen.expressions import Expression, Variables
-from everwhen.paths import (
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.expressions.expression import Expression, Variables
+from everwhen.state.paths import (
     MISSING,
     Kind,
     Path,
@@ -29,8 +29,8 @@ from everwhen.paths import (
     text_of,
     value_at,
 )
-from everwhen.recorded import RecordedEvent
-from everwhen.tracking import Read, Reads
+from everwhen.state.read_sets import Read, Reads
+from everwhen.vocabulary.errors import DecodeError
 
 _NAMES: Final = 10_000
 _NODES: Final = 500

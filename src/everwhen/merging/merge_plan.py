@@ -14,14 +14,14 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from everwhen.commits import Write
-from everwhen.contract import StoredSlice
-from everwhen.errors import DeclarationError
-from everwhen.events import NewEvent, UnknownEvent
-from everwhen.fold import Fold
-from everwhen.paths import Path, text_of
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent, commit_metadata
+from everwhen.codec.commits import Write
+from everwhen.codec.recorded_events import RecordedEvent, commit_metadata
+from everwhen.state.fold import Fold
+from everwhen.state.paths import Path, text_of
+from everwhen.vocabulary.contract import StoredSlice
+from everwhen.vocabulary.errors import BranchError, DeclarationError
+from everwhen.vocabulary.events import NewEvent, UnknownEvent
+from everwhen.vocabulary.query import Query
 
 S = TypeVar("S")
 
@@ -202,3 +202,24 @@ def came_from(event: RecordedEvent[Any]) -> str | None:
     origin = event.metadata.extras.get(MERGED_EXTRA)
     commit = origin.get("commit") if isinstance(origin, dict) else None
     return commit if isinstance(commit, str) and _UUID.fullmatch(commit) else None
+
+
+class MergeError(BranchError):
+    """A merge in which something is unsettled; nothing was written. ``plan`` says what."""
+
+    def __init__(self, branch: str, target: str, plan: MergePlan) -> None:
+        unsettled = plan.unsettled
+        first = unsettled[0]
+        about = first.command or ", ".join(dict.fromkeys(event.type for event in first.events))
+        why = f"position {first.position} ({about}): {first.reason}"
+        more = f", and {len(unsettled) - 1} more" if len(unsettled) > 1 else ""
+        super().__init__(
+            branch,
+            f"{len(unsettled)} of {len(plan.items)} commits can't be merged into {target!r} just "
+            f"so; {why}{more}. Look at the plan, and choose a strategy or a resolver",
+        )
+        self.target = target
+        self.plan = plan
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.branch, self.target, self.plan)

@@ -1,12 +1,32 @@
+# Made from tools/front_door.toml: edit that, then `make sync`.
 """The async flavour: the same names as `everwhen.merkle`, to be awaited."""
 
-from everwhen._async.merklelog import MerkleLog
-from everwhen.faults import Fault, FaultKind
-from everwhen.growing import Cosigner, Signed
-from everwhen.signing import load_signer, save_signer
-from everwhen.tilestores import MemoryTiles, TileFolder, TileStore
-from everwhen.timestamps import Timestamp, TimestampAuthority
-from everwhen.verification import LogReport, Proven
+from typing import TYPE_CHECKING
+
+from everwhen._lazy import lazily
+
+if TYPE_CHECKING:
+    from everwhen.merkle._async.merkle_log import MerkleLog
+    from everwhen.merkle.log_writer import Cosigner, Signed
+    from everwhen.merkle.signing_keys import load_signer, save_signer
+    from everwhen.merkle.tamper_diagnosis import Fault, FaultKind
+    from everwhen.merkle.tile_stores import MemoryTiles, TileFolder, TileStore
+    from everwhen.merkle.timestamps import Timestamp, TimestampAuthority
+    from everwhen.merkle.verification import LogReport, Proven
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "everwhen.merkle._async.merkle_log": ("MerkleLog",),
+            "everwhen.merkle.log_writer": ("Cosigner", "Signed"),
+            "everwhen.merkle.signing_keys": ("load_signer", "save_signer"),
+            "everwhen.merkle.tamper_diagnosis": ("Fault", "FaultKind"),
+            "everwhen.merkle.tile_stores": ("MemoryTiles", "TileFolder", "TileStore"),
+            "everwhen.merkle.timestamps": ("Timestamp", "TimestampAuthority"),
+            "everwhen.merkle.verification": ("LogReport", "Proven"),
+        },
+        extra="trust",
+    )
 
 __all__ = [
     "Cosigner",

@@ -12,8 +12,8 @@ from hashlib import sha256
 from struct import Struct
 from typing import Final
 
-from everwhen.contract import StoredSlice
-from everwhen.errors import CorruptStoreError
+from everwhen.vocabulary.contract import StoredSlice
+from everwhen.vocabulary.errors import CorruptStoreError
 from everwhen_verify.entries import CONTENT_PREFIX, FIRST, MAX_ENTRY, PREFIX
 
 _LEAF: Final = b"\x00" + PREFIX

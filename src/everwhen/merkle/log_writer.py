@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
-from everwhen.contract import Page, StoredSlice
-from everwhen.errors import TamperedError
-from everwhen.leaves import Leaves
-from everwhen.query import Query
-from everwhen.tilestores import CHECKPOINT, CHECKPOINTS, POSITIONS, TileStore
-from everwhen.trees import Tree, hashes_in
+from everwhen.merkle.compact_range import Tree, hashes_in
+from everwhen.merkle.leaf_hashes import Leaves
+from everwhen.merkle.tile_stores import CHECKPOINT, CHECKPOINTS, POSITIONS, TileStore
+from everwhen.vocabulary.contract import Page, StoredSlice
+from everwhen.vocabulary.errors import TamperedError
+from everwhen.vocabulary.query import Query
 from everwhen_verify.checkpoints import Checkpoint, parse_checkpoint
 from everwhen_verify.entries import FIRST
 from everwhen_verify.errors import MalformedError

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from everwhen.contract import StoredSlice
-from everwhen.errors import MerkleLogError, TamperedError
-from everwhen.growing import Read, Signed, nodes, position_after, tile_at
-from everwhen.query import Query
-from everwhen.tilestores import TileStore
+from everwhen.merkle.log_writer import Read, Signed, nodes, position_after, tile_at
+from everwhen.merkle.tile_stores import TileStore
+from everwhen.vocabulary.contract import StoredSlice
+from everwhen.vocabulary.errors import MerkleLogError, TamperedError
+from everwhen.vocabulary.query import Query
 from everwhen_verify.entries import FIRST, evidence_of, leaf_of
 from everwhen_verify.errors import MalformedError
 from everwhen_verify.merkle import Node, consistency_path, inclusion_path

@@ -19,14 +19,14 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from everwhen.codec import Entry, decode_bodies
-from everwhen.contract import Page, StoredSlice, category_of
-from everwhen.errors import UnprovenError
-from everwhen.faults import Fault, FaultKind
-from everwhen.growing import Read
-from everwhen.matching import Matcher
-from everwhen.query import Query, Selector
-from everwhen.recorded import entries_of
+from everwhen.backends.query_matching import Matcher
+from everwhen.codec.codec import Entry, decode_bodies
+from everwhen.codec.recorded_events import entries_of
+from everwhen.merkle.log_writer import Read
+from everwhen.merkle.tamper_diagnosis import Fault, FaultKind, UnprovenError
+from everwhen.vocabulary.contract import Page, StoredSlice
+from everwhen.vocabulary.query import Query, Selector
+from everwhen.vocabulary.streams import category_of
 
 R = TypeVar("R")
 

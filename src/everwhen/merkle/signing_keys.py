@@ -13,10 +13,10 @@ from typing import Final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from everwhen.bounded import MAX_KEY_BYTES, ExposedError, read_secret
-from everwhen.durable import write_secret
-from everwhen.errors import MerkleLogError
-from everwhen.keys import without_keys
+from everwhen.privacy.keys import without_keys
+from everwhen.system.bounded_files import MAX_KEY_BYTES, ExposedError, read_secret
+from everwhen.system.durable_files import write_secret
+from everwhen.vocabulary.errors import MerkleLogError
 from everwhen_verify.errors import MalformedError
 from everwhen_verify.notes import Signer
 

@@ -17,11 +17,12 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.contract import StoredSlice, from_micros
-from everwhen.errors import CorruptStoreError
-from everwhen.growing import Read, nodes, slices_after
-from everwhen.query import Query
-from everwhen.tilestores import TileStore
+from everwhen.merkle.log_writer import Read, nodes, slices_after
+from everwhen.merkle.tile_stores import TileStore
+from everwhen.vocabulary.contract import StoredSlice
+from everwhen.vocabulary.errors import CorruptStoreError, TamperedError
+from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.query import Query
 from everwhen_verify.checkpoints import Checkpoint
 from everwhen_verify.entries import FIRST, PREFIX, entry_of, leaf_of
 from everwhen_verify.errors import MalformedError, ProofError
@@ -360,3 +361,14 @@ def _time(micros: int) -> str:
         return from_micros(micros).isoformat()
     except CorruptStoreError:
         return f"{micros} microseconds"
+
+
+class UnprovenError(TamperedError):
+    """What was read can't be proven by what was signed: ``fault`` is the first thing wrong."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        super().__init__(f"{fault.kind}: {fault.what}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.fault,)

@@ -19,9 +19,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
-from everwhen.branching import BranchInfo
-from everwhen.durable import locked_folder, sync_folder
-from everwhen.errors import ReadOnlyError, StorageError
+from everwhen.backends.branch_records import BranchInfo
+from everwhen.system.durable_files import locked_folder, sync_folder
+from everwhen.vocabulary.errors import ReadOnlyError, StorageError
 
 CHECKPOINT: Final = "checkpoint"
 CHECKPOINTS: Final = "checkpoints"

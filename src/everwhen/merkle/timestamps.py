@@ -16,11 +16,16 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen.errors import DeclarationError, MerkleLogError, TamperedError, TimestampError
-from everwhen.faults import Fault, FaultKind
-from everwhen.growing import Signed, history, newest
-from everwhen.posting import Poster, PostError
-from everwhen.tilestores import TileStore
+from everwhen.merkle.log_writer import Signed, history, newest
+from everwhen.merkle.tamper_diagnosis import Fault, FaultKind
+from everwhen.merkle.tile_stores import TileStore
+from everwhen.system.http_post import Poster, PostError
+from everwhen.vocabulary.errors import (
+    DeclarationError,
+    MerkleLogError,
+    TamperedError,
+    TimestampError,
+)
 
 _REQUEST_TYPE: Final = "application/timestamp-query"
 _MAX_REPLY: Final = 64 * 1024

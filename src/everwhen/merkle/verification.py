@@ -13,15 +13,23 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from everwhen.contract import Problem, StoredSlice
-from everwhen.errors import CorruptStoreError
-from everwhen.faults import Difference, Fault, FaultKind, named
-from everwhen.growing import PAGE_EVENTS, Read, Signed, history, newest, position_after, tile_of
-from everwhen.leaves import Leaves
-from everwhen.query import Query
-from everwhen.tilestores import CHECKPOINT, TileStore
-from everwhen.timestamps import Timestamp
-from everwhen.trees import Tree, hashes_in, levels_of
+from everwhen.merkle.compact_range import Tree, hashes_in, levels_of
+from everwhen.merkle.leaf_hashes import Leaves
+from everwhen.merkle.log_writer import (
+    PAGE_EVENTS,
+    Read,
+    Signed,
+    history,
+    newest,
+    position_after,
+    tile_of,
+)
+from everwhen.merkle.tamper_diagnosis import Difference, Fault, FaultKind, named
+from everwhen.merkle.tile_stores import CHECKPOINT, TileStore
+from everwhen.merkle.timestamps import Timestamp
+from everwhen.vocabulary.contract import Problem, StoredSlice
+from everwhen.vocabulary.errors import CorruptStoreError
+from everwhen.vocabulary.query import Query
 from everwhen_verify.entries import FIRST
 from everwhen_verify.errors import MalformedError, SignatureError
 from everwhen_verify.memory import Remembered

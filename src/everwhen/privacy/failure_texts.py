@@ -15,7 +15,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Final
 
-from everwhen.errors import (
+from everwhen.privacy.vault import Vault
+from everwhen.vocabulary.errors import (
     InlineError,
     ProjectionError,
     SealedError,
@@ -24,10 +25,9 @@ from everwhen.errors import (
     StorageError,
     VaultError,
 )
-from everwhen.vault import Vault
 
 _SEALED: Final = "\n$sealed:"
-_HERE: Final = str(Path(__file__).parent)
+_HERE: Final = str(Path(__file__).parent.parent)
 
 
 def told(failure: BaseException | None, vault: Vault | None) -> str:

@@ -30,9 +30,14 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.errors import ErasedSubjectError, InvalidEventError, SealedError, VaultError
-from everwhen.personal import Erased, Fields, Items, Leaf, Node
-from everwhen.vault import Vault, check_subject
+from everwhen.privacy.vault import Vault, check_subject
+from everwhen.vocabulary.errors import (
+    ErasedSubjectError,
+    InvalidEventError,
+    SealedError,
+    VaultError,
+)
+from everwhen.vocabulary.personal_data import Erased, Fields, Items, Leaf, Node
 
 M = TypeVar("M")
 

@@ -23,10 +23,10 @@ from typing import Final, Protocol
 
 import msgspec
 
-from everwhen.bounded import MAX_KEY_BYTES, ExposedError, read_secret
-from everwhen.clock import Clock, system_clock
-from everwhen.durable import write_secret
-from everwhen.errors import ExpiredKeyError, MissingKeyError, VaultError, WrongKeyError
+from everwhen.system.bounded_files import MAX_KEY_BYTES, ExposedError, read_secret
+from everwhen.system.durable_files import write_secret
+from everwhen.vocabulary.clock import Clock, system_clock
+from everwhen.vocabulary.errors import ExpiredKeyError, MissingKeyError, VaultError, WrongKeyError
 
 _MARK: Final = "everwhen-key/v1"
 _KEY_BYTES: Final = 32

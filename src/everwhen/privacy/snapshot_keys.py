@@ -19,10 +19,10 @@ from typing import Final
 
 import msgspec
 
-from everwhen.clock import system_clock
-from everwhen.durable import state_folder
-from everwhen.errors import MissingKeyError, VaultError
-from everwhen.keys import KeyFile, WrappingKey, new_key, without_keys
+from everwhen.privacy.keys import KeyFile, WrappingKey, new_key, without_keys
+from everwhen.system.durable_files import state_folder
+from everwhen.vocabulary.clock import system_clock
+from everwhen.vocabulary.errors import MissingKeyError, VaultError
 
 _LOG: Final = logging.getLogger("everwhen")
 _NAME: Final = "snapshots.key"

@@ -2,7 +2,7 @@
 
 A file of its own, apart from the store, so that a backup of the store alone brings nobody back.
 In it each subject has a data key, in versions, wrapped with a key-encryption key that is
-elsewhere again (`everwhen.keys`). To forget a subject is to destroy its keys: whatever was
+elsewhere again (`everwhen.privacy.keys`). To forget a subject is to destroy its keys: whatever was
 encrypted with them, wherever it was copied, can't be read any more. A stone is left in their
 place, so that the absence of a key is never mistaken for a loss.
 
@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from everwhen.backups import (
+from everwhen.privacy.keys import Cipher, KeyFile, KeyProvider, Wrapped, cipher
+from everwhen.system.file_backups import (
     check_apart,
     copy_pages,
     destination,
@@ -32,8 +33,9 @@ from everwhen.backups import (
     taken,
     workplace,
 )
-from everwhen.clock import Clock, micros_by, system_clock
-from everwhen.errors import (
+from everwhen.system.forks import keep, register
+from everwhen.vocabulary.clock import Clock, micros_by, system_clock
+from everwhen.vocabulary.errors import (
     BackupError,
     ErasedSubjectError,
     InvalidEventError,
@@ -41,9 +43,7 @@ from everwhen.errors import (
     UnfinishedErasureError,
     VaultError,
 )
-from everwhen.forking import keep, register
-from everwhen.keys import Cipher, KeyFile, KeyProvider, Wrapped, cipher
-from everwhen.validation import check_text
+from everwhen.vocabulary.validation import check_text
 
 if TYPE_CHECKING:
     import apsw

@@ -21,10 +21,10 @@ from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
-from everwhen.decisions import StateOf
-from everwhen.errors import DeclarationError, InvalidQueryError
-from everwhen.projections import Projection, TableProjection, Tables
-from everwhen.validation import check_plain
+from everwhen.commands.decisions import StateOf
+from everwhen.projections.projections import Projection, TableProjection, Tables
+from everwhen.vocabulary.errors import DeclarationError, InvalidQueryError
+from everwhen.vocabulary.validation import check_plain
 
 Q = TypeVar("Q")
 S = TypeVar("S")

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from everwhen.errors import DeclarationError
+from everwhen.vocabulary.errors import DeclarationError
 
 
 class Aggregate:

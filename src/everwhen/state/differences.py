@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from everwhen.paths import (
+from everwhen.state.paths import (
     MISSING,
     Kind,
     Missing,

@@ -38,10 +38,10 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.errors import DeclarationError, FoldError
-from everwhen.nesting import deep_copy
-from everwhen.recorded import RecordedEvent
-from everwhen.validation import check_plain, check_text
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.vocabulary.errors import DeclarationError, FoldError
+from everwhen.vocabulary.nesting import deep_copy
+from everwhen.vocabulary.validation import check_plain, check_text
 
 S = TypeVar("S")
 E = TypeVar("E")

@@ -23,11 +23,11 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from everwhen.contract import MAX_DEPTH
-from everwhen.errors import InvalidPathError, TooDeepError
-from everwhen.fold import IMMUTABLE
-from everwhen.nesting import is_value_deeper
-from everwhen.personal import Erased
+from everwhen.state.fold import IMMUTABLE
+from everwhen.vocabulary.contract import MAX_DEPTH
+from everwhen.vocabulary.errors import InvalidPathError, TooDeepError
+from everwhen.vocabulary.nesting import is_value_deeper
+from everwhen.vocabulary.personal_data import Erased
 
 T = TypeVar("T")
 

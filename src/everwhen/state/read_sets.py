@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from everwhen.paths import MISSING, Kind, Path, field_names, kind_of, part_of
+from everwhen.state.paths import MISSING, Kind, Path, field_names, kind_of, part_of
 
 Condition: TypeAlias = Callable[[Any], Any]
 """Says of a state whether it holds; what it looks up in vain makes it not hold."""

@@ -2,8 +2,8 @@
 
 A snapshot saves the replay of what comes before it, and nothing else: deleting every one changes
 nothing but speed. It is believed only if it is authenticated with a key of whoever reads it
-(`everwhen.snapshot_keys`), its fold is the present one in name, version and the shape of its
-state, and the event that it ends with is still the one in the store.
+(`everwhen.privacy.snapshot_keys`), its fold is the present one in name, version and the shape of
+its state, and the event that it ends with is still the one in the store.
 
 Several who share a store's file each have a key of their own. A state that another one has taken
 already is authenticated by both, and each leaves the others' newest snapshots alone: to be without
@@ -21,13 +21,13 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
 
-from everwhen.contract import MAX_KEPT_BYTES, MAX_NAME_BYTES, Snapshot
-from everwhen.errors import DeclarationError, InvalidQueryError, SnapshotError
-from everwhen.fold import Fold
-from everwhen.query import Query
-from everwhen.shapes import shape_of
-from everwhen.snapshot_keys import SnapshotKey
-from everwhen.state_encoding import UNFIT, Encoded, decoded, encode, encoded
+from everwhen.privacy.snapshot_keys import SnapshotKey
+from everwhen.state.fold import Fold
+from everwhen.state.state_encoding import UNFIT, Encoded, decoded, encode, encoded
+from everwhen.state.type_shapes import shape_of
+from everwhen.vocabulary.contract import MAX_KEPT_BYTES, MAX_NAME_BYTES, Snapshot
+from everwhen.vocabulary.errors import DeclarationError, InvalidQueryError, SnapshotError
+from everwhen.vocabulary.query import Query
 
 S = TypeVar("S")
 

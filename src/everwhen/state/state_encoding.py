@@ -18,10 +18,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from everwhen.contract import MAX_DEPTH
-from everwhen.errors import TooDeepError
-from everwhen.fold import is_immutable
-from everwhen.paths import MISSING, Path, text_of
+from everwhen.state.fold import is_immutable
+from everwhen.state.paths import MISSING, Path, text_of
+from everwhen.vocabulary.contract import MAX_DEPTH
+from everwhen.vocabulary.errors import TooDeepError
 
 UNFIT: Final = (
     msgspec.MsgspecError,

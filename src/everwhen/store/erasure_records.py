@@ -8,12 +8,12 @@ from uuid import UUID, uuid4, uuid5
 
 import msgspec
 
-from everwhen.codec import Codec, EventTypes, decode_entries
-from everwhen.commits import Commit, Write, encoded, new_commit_id
-from everwhen.contract import Checkpoint, EncodedCommit, Problem, Snapshot, StoredSlice
-from everwhen.events import Event
-from everwhen.projections import build_of, record_of
-from everwhen.vault import Stone, Vault
+from everwhen.codec.codec import Codec, EventTypes, decode_entries
+from everwhen.codec.commits import Commit, Write, encoded, new_commit_id
+from everwhen.privacy.vault import Stone, Vault
+from everwhen.store.projection_records import build_of, record_of
+from everwhen.vocabulary.contract import Checkpoint, EncodedCommit, Problem, Snapshot, StoredSlice
+from everwhen.vocabulary.events import Event
 
 ERASURES: Final = "everwhen-erasures"
 """The stream that erasures are recorded in."""

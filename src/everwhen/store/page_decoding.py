@@ -17,18 +17,17 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from everwhen.codec import Codec, Entry, decode_bodies, is_body_deeper
-from everwhen.contract import Page, StoredSlice
-from everwhen.errors import DecodeError
-from everwhen.fold import Fold
-from everwhen.matching import Alternatives, Matcher, alternatives_of
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent, entries_of, event_id, recorded_events
-from everwhen.snapshots import START, Loaded, Place, Since
+from everwhen.backends.query_matching import Alternatives, Matcher, alternatives_of
+from everwhen.codec.codec import Codec, Entry, decode_bodies, is_body_deeper
+from everwhen.codec.recorded_events import RecordedEvent, entries_of, event_id, recorded_events
+from everwhen.state.fold import Fold
+from everwhen.state.snapshots import START, Loaded, Place, Since
+from everwhen.vocabulary.contract import Page, StoredSlice
+from everwhen.vocabulary.errors import DecodeError
+from everwhen.vocabulary.query import Query
 
 S = TypeVar("S")
 
-PAGE_EVENTS: Final = 2_000
 _JOINED: Final = 100
 
 
@@ -250,10 +249,3 @@ def _still_wanted(event: RecordedEvent[Any], alternatives: Alternatives, wanted:
     return isinstance(event._current, DecodeError) and any(
         s.tags.issubset(event.tags) and s.reaches(event.stream) for s in wanted.selectors
     )
-
-
-def next_page(asked: Query, page: Page) -> Query:
-    """The same query from where the page ended."""
-    if asked.reverse:
-        return msgspec.structs.replace(asked, last_position=page.cursor - 1)
-    return msgspec.structs.replace(asked, after_position=page.cursor)

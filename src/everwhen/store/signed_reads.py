@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from everwhen.contract import Page
-from everwhen.query import Query
+from everwhen.vocabulary.contract import Page
+from everwhen.vocabulary.query import Query
 
 
 class SignedReading(Protocol):

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from everwhen.contract import to_micros
-from everwhen.recorded import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.vocabulary.microseconds import to_micros
 
 Events = Sequence[RecordedEvent[Any]]
 

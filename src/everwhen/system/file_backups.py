@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from everwhen.durable import sync_file, sync_folder
-from everwhen.errors import BackupError, BusyError, ReadOnlyError
+from everwhen.system.durable_files import sync_file, sync_folder
+from everwhen.vocabulary.errors import BackupError, BusyError, ReadOnlyError
 
 if TYPE_CHECKING:
     import apsw

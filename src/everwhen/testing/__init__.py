@@ -6,9 +6,9 @@ and wrapper must pass.
 It needs no test framework. ``everwhen.testing.aio`` is the async flavour, with the same names.
 """
 
-from everwhen._sync_testing.bench import Bench, Opening
-from everwhen._sync_testing.faulty import faulty
-from everwhen._sync_testing.suite import ContractTest, contract_tests
+from everwhen.testing._sync.bench import Bench, Opening
+from everwhen.testing._sync.faulty import faulty
+from everwhen.testing._sync.suite import ContractTest, contract_tests
 from everwhen.testing.clock import ManualClock
 from everwhen.testing.faults import Faults
 from everwhen.testing.promises import Guarantee, promise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Final, Literal, TypeAlias, get_args
 
-from everwhen.errors import StorageError
+from everwhen.vocabulary.errors import StorageError
 
 Failing: TypeAlias = Literal["append", "acknowledge", "read", "transact"]
 _KNOWN: Final = get_args(Failing)

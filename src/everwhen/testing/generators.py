@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from everwhen.events import NewEvent
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.testing.specimens import Deposited, Noted, Withdrawn
+from everwhen.vocabulary.events import NewEvent
+from everwhen.vocabulary.query import Query
 
 _STREAMS: Final = ("a-1", "a-2", "a-b-1", "ab-1", "b-1", "a", "it's, ü-1")
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from everwhen.contract import Capabilities
+from everwhen.vocabulary.contract import Capabilities
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -12,17 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from everwhen._sync.commands import CommandBus
-from everwhen._sync.store import Store, open_store
-from everwhen.clock import Clock
-from everwhen.codec import EventTypes, declared
-from everwhen.decisions import Decisions
-from everwhen.errors import RefusedError
-from everwhen.events import EventType, NewEvent
-from everwhen.fold import Fold
-from everwhen.query import Query
+from everwhen.codec.codec import EventTypes, declared
+from everwhen.commands._sync.command_bus import CommandBus
+from everwhen.commands.decisions import Decisions
+from everwhen.state.fold import Fold
+from everwhen.store._sync.store import Store, open_store
 from everwhen.testing.checks import equal
 from everwhen.testing.clock import ManualClock
+from everwhen.vocabulary.clock import Clock
+from everwhen.vocabulary.errors import RefusedError
+from everwhen.vocabulary.events import EventType, NewEvent
+from everwhen.vocabulary.query import Query
 
 S = TypeVar("S")
 R = TypeVar("R", bound=RefusedError)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from everwhen.events import Event, UnknownEvent
+from everwhen.vocabulary.events import Event, UnknownEvent
 
 
 class Deposited(Event):

@@ -4,7 +4,7 @@ A *moment* is given as a position, a recorded time, or one of the forms here; `m
 those that people type::
 
     5877                        a position
-    2013-05-01 14:00, 2h ago    a recorded time, in all forms of `everwhen.moments`
+    2013-05-01 14:00, 2h ago    a recorded time, as `everwhen.vocabulary.written_moments`
     of 2013-05-01               what had happened by then, whenever it was recorded
     v12                         the twelfth version of the stream
     order-3@12                  the twelfth version of that stream
@@ -23,11 +23,11 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from everwhen.diff import Diff, diff
-from everwhen.errors import InvalidQueryError
-from everwhen.moments import moment_of, place_of
-from everwhen.paths import plain
-from everwhen.recorded import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.state.differences import Diff, diff
+from everwhen.state.paths import plain
+from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.written_moments import moment_of, place_of
 
 S = TypeVar("S")
 

@@ -16,8 +16,8 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from everwhen.errors import InvalidQueryError
-from everwhen.tracking import Condition
+from everwhen.state.read_sets import Condition
+from everwhen.vocabulary.errors import InvalidQueryError
 
 T = TypeVar("T")
 

@@ -13,11 +13,11 @@ from heapq import merge
 from itertools import groupby
 from typing import Any, Final
 
-from everwhen.fold import is_immutable
-from everwhen.interrupts import is_interrupt
-from everwhen.nesting import deep_copy
-from everwhen.paths import MISSING
-from everwhen.tracking import Condition, Read, answer_from, looked_at
+from everwhen.state.fold import is_immutable
+from everwhen.state.paths import MISSING
+from everwhen.state.read_sets import Condition, Read, answer_from, looked_at
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.nesting import deep_copy
 
 _MANY: Final = 1_000
 _RARE: Final = 16

@@ -8,11 +8,11 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from everwhen.commits import Write
-from everwhen.contract import category_of
-from everwhen.diff import Diff, diff
-from everwhen.errors import InvalidQueryError
-from everwhen.recorded import RecordedEvent
+from everwhen.codec.commits import Write
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.state.differences import Diff, diff
+from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.streams import category_of
 
 S = TypeVar("S")
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections import deque
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
-from everwhen.contract import MAX_NAME_BYTES, from_micros
-from everwhen.fold import IMMUTABLE, Fold, is_immutable
-from everwhen.paths import MISSING, Kind, keys_of, kind_of, part_of
-from everwhen.reading import place_of_event
-from everwhen.recorded import RecordedEvent
-from everwhen.snapshots import Loaded, Place
-from everwhen.travel import Step, Visit
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.state.fold import IMMUTABLE, Fold, is_immutable
+from everwhen.state.paths import MISSING, Kind, keys_of, kind_of, part_of
+from everwhen.state.snapshots import Loaded, Place
+from everwhen.store.page_decoding import place_of_event
+from everwhen.travel.destinations import Step, Visit
+from everwhen.vocabulary.microseconds import from_micros
 
 S = TypeVar("S")
 
 _COPIES: Final = 16
 _STRETCHES: Final = 8
-_WAYPOINTS: Final = 256
 _BYTES: Final = 128 << 20
 """About what waypoints may take in memory, and stretches likewise: three copies of 1 M streams."""
 _SAMPLE: Final = 16
@@ -136,45 +134,6 @@ class Stretches(Generic[S]):
             self._newest_first.pop()
 
 
-class Waypoints(Generic[S]):
-    """States at places in history, in memory: thinned when they become too many, or too large.
-
-    ``limit`` is how many there may be. What they share with one another counts once.
-    """
-
-    def __init__(self, limit: int = _WAYPOINTS, *, most_bytes: int = _BYTES) -> None:
-        self._limit = limit
-        self._most_bytes = most_bytes
-        self._places: list[int] = []
-        self._loaded: dict[int, Loaded[S]] = {}
-        self._bytes: dict[int, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def add(self, loaded: Loaded[S]) -> None:
-        """Remember a state; nobody may change it any more."""
-        position = loaded.read_until
-        if position in self._loaded:
-            return
-        nearest = self.newest(position)
-        new = bytes_apart(loaded.state, MISSING if nearest is None else nearest.state)
-        while self._places and (
-            len(self._places) >= self._limit or sum(self._bytes.values()) + new > self._most_bytes
-        ):
-            for gone in self._places[::2]:
-                del self._loaded[gone], self._bytes[gone]
-            self._places = self._places[1::2]
-        insort(self._places, position)
-        self._loaded[position] = loaded
-        self._bytes[position] = new
-
-    def newest(self, up_to: int) -> Loaded[S] | None:
-        """The last state that has nothing behind the position."""
-        index = bisect_right(self._places, up_to)
-        return self._loaded[self._places[index - 1]] if index else None
-
-
 def bytes_apart(value: Any, other: Any) -> int:
     """About how many bytes a value takes that another one, which may be `MISSING`, doesn't share.
 
@@ -207,11 +166,3 @@ def _some_keys(value: Any) -> tuple[list[Any], int]:
         case _:
             keys = keys_of(value)
             return keys[:_SAMPLE], len(keys)
-
-
-def travel_subject(subject: str) -> str:
-    """The name that waypoints are kept under, apart from the snapshots of the same state."""
-    name = f"travel/{subject}"
-    if len(name.encode()) <= MAX_NAME_BYTES:
-        return name
-    return f"travel#{hashlib.sha256(subject.encode()).hexdigest()}"

@@ -20,11 +20,11 @@ from typing import Any, Final, TypeVar, overload
 
 import msgspec
 
-from everwhen.errors import DeclarationError
-from everwhen.fold import Fold
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
-from everwhen.validation import check_plain
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.state.fold import Fold
+from everwhen.vocabulary.errors import DeclarationError
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.validation import check_plain
 
 E = TypeVar("E")
 S = TypeVar("S")

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.auditing import is_entry
-from everwhen.contract import StoredSlice
-from everwhen.metadata import CommitMetadata
-from everwhen.recorded import RecordedEvent, commit_metadata
-from everwhen.standings import Standings
+from everwhen.codec.audit_marks import is_entry
+from everwhen.codec.recorded_events import RecordedEvent, commit_metadata
+from everwhen.undo.undo_status import Standings
+from everwhen.vocabulary.contract import StoredSlice
+from everwhen.vocabulary.metadata import CommitMetadata
 
 _MOST_CAUSES: Final = 100_000
 

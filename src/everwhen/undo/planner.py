@@ -12,21 +12,21 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from everwhen.codec import Codec
-from everwhen.commits import Write
-from everwhen.compensation import Compensation, Compensations
-from everwhen.contract import Condition
-from everwhen.diff import Change
-from everwhen.errors import RefusedError, StorageError
-from everwhen.events import NewEvent, UnknownEvent
-from everwhen.fold import Fold
-from everwhen.interrupts import is_interrupt
-from everwhen.metadata import CommitMetadata
-from everwhen.paths import MISSING, text_of, value_at
-from everwhen.query import Query, Selector
-from everwhen.recorded import RecordedEvent
-from everwhen.standings import UNDO_TAG, naming, naming_tag, own_tags
-from everwhen.undoing import ByDifference, Uncompensated, UndoPlan, ranges_of
+from everwhen.codec.codec import Codec
+from everwhen.codec.commits import Write
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.state.differences import Change
+from everwhen.state.fold import Fold
+from everwhen.state.paths import MISSING, text_of, value_at
+from everwhen.system.interrupts import is_interrupt
+from everwhen.undo.compensations import Compensation, Compensations
+from everwhen.undo.undo_plan import ByDifference, Uncompensated, UndoPlan, ranges_of
+from everwhen.undo.undo_status import UNDO_TAG, naming, naming_tag, own_tags
+from everwhen.vocabulary.contract import Condition
+from everwhen.vocabulary.errors import RefusedError, StorageError
+from everwhen.vocabulary.events import NewEvent, UnknownEvent
+from everwhen.vocabulary.metadata import CommitMetadata
+from everwhen.vocabulary.query import Query, Selector
 
 _NAMESPACE: Final = UUID("6e0b5dc4-3f5f-5f0c-9d6b-0b8f1c1f5a3e")
 _MOST_SELECTORS: Final = 100

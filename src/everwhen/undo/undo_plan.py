@@ -8,16 +8,16 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.commits import Commit, Write
-from everwhen.contract import Condition
-from everwhen.dependents import Dependent
-from everwhen.diff import Change
-from everwhen.errors import DeclarationError, UndoError
-from everwhen.fold import Fold
-from everwhen.metadata import CommitMetadata, merged
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
-from everwhen.validation import check_plain
+from everwhen.codec.commits import Commit, Write
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.state.differences import Change
+from everwhen.state.fold import Fold
+from everwhen.undo.dependents import Dependent
+from everwhen.vocabulary.contract import Condition
+from everwhen.vocabulary.errors import DeclarationError, UndoError
+from everwhen.vocabulary.metadata import CommitMetadata, merged
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.validation import check_plain
 
 S = TypeVar("S")
 

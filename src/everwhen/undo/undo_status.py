@@ -15,8 +15,8 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.query import Query, Selector
-from everwhen.recorded import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.vocabulary.query import Query, Selector
 
 UNDO_TAG: Final = "undo"
 _NAMES: Final = re.compile(r"(undoes|redoes):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/\d{1,9})")

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.contract import Receipt, StoredSlice
-from everwhen.errors import InvalidQueryError
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.vocabulary.contract import Receipt, StoredSlice
+from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.query import Query
 
 _PLACE: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/\d{1,9}(?:\.\d+)?")
 """The event ids that follow from a commit."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from everwhen.contract import to_micros
-from everwhen.errors import DeclarationError
+from everwhen.vocabulary.errors import DeclarationError
+from everwhen.vocabulary.microseconds import to_micros
 
 Clock: TypeAlias = Callable[[], datetime]
 """Gives the present moment, with a time zone."""

@@ -8,23 +8,20 @@ Times on this level are microseconds since 1970-01-01 UTC, as integers.
 
 from __future__ import annotations
 
-import enum
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import UUID
 
 import msgspec
 
-from everwhen.errors import CorruptStoreError, EverwhenError
+from everwhen.vocabulary.errors import EverwhenError, RefusedError
+from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.streams import ExpectedVersion, category_of
 
 if TYPE_CHECKING:
-    from everwhen.query import Query
+    from everwhen.vocabulary.query import Query
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
-FIRST_MICROS: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
-LAST_MICROS: Final = (datetime.max.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
-"""The years 1 to 9999: no other time can be given back."""
 
 MAX_SLICE_EVENTS: Final = 1_000
 MAX_SLICE_BYTES: Final = 1 << 20
@@ -37,35 +34,6 @@ MAX_NAME_BYTES: Final = 512
 MAX_DEPTH: Final = 100
 """How many objects and lists may be inside one another: what most JSON tools take, and a tenth of
 what the interpreter's own limit allows, so that code that calls from deep down still reads it."""
-
-
-class Expected(enum.Enum):
-    """A writer's belief about a stream, where it is not a version."""
-
-    ANY = "any"
-    NO_STREAM = "no stream"
-    EXISTS = "exists"
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-ANY: Final = Expected.ANY
-NO_STREAM: Final = Expected.NO_STREAM
-EXISTS: Final = Expected.EXISTS
-
-ExpectedVersion: TypeAlias = int | Expected
-
-
-def holds(expected: ExpectedVersion, actual: int) -> bool:
-    """Whether a stream at version ``actual`` is where the writer believes it to be."""
-    if expected is Expected.ANY:
-        return True
-    if expected is Expected.NO_STREAM:
-        return actual == 0
-    if expected is Expected.EXISTS:
-        return actual > 0
-    return expected == actual
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -129,9 +97,10 @@ class StoredSlice(msgspec.Struct, frozen=True, gc=False):
 class Page(msgspec.Struct, frozen=True):
     """One page of a query: slices that may hold matches, and where the next page begins.
 
-    A page is whole slices, so the reader still picks the events (`everwhen.matching`). The next
-    page is the same query after (or, backwards, before) ``cursor``. ``end`` says that there is
-    none; forwards, ``cursor`` is then how far the store had come, so what follows it is new.
+    A page is whole slices, so the reader still picks the events
+    (`everwhen.backends.query_matching`). The next page is the same query after (or, backwards,
+    before) ``cursor``. ``end`` says that there is none; forwards, ``cursor`` is then how far the
+    store had come, so what follows it is new.
     """
 
     slices: list[StoredSlice]
@@ -256,23 +225,21 @@ class CheckProgress(msgspec.Struct, frozen=True):
     total: int | None
 
 
-def category_of(stream: str) -> str:
-    """The part of a stream's name before its first ``-``, or the whole name."""
-    return stream.partition("-")[0]
+class BatchError(RefusedError):
+    """Some commits of a batch were refused; the others are written.
 
+    ``outcomes`` has, in the order of the batch, a ``Receipt`` for each written commit
+    and the error for each refused one.
+    """
 
-def to_micros(moment: datetime) -> int:
-    """Microseconds since 1970-01-01 UTC. Raises ``ValueError`` for a moment without a zone."""
-    if moment.tzinfo is None:
-        raise ValueError(f"{moment.isoformat()} has no time zone; add one, such as +00:00")
-    return (moment - EPOCH) // _MICROSECOND
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        self.outcomes = outcomes
+        refused = [(i, o) for i, o in enumerate(outcomes) if isinstance(o, EverwhenError)]
+        index, first = refused[0]
+        super().__init__(
+            f"{len(refused)} of {len(outcomes)} commits were refused, the first is number {index}: "
+            f"{first}; all others are written (see .outcomes)"
+        )
 
-
-def from_micros(micros: int) -> datetime:
-    """The moment, in UTC. Raises `CorruptStoreError` for what is no time, as only damage makes."""
-    try:
-        return EPOCH + timedelta(microseconds=micros)
-    except (TypeError, OverflowError) as error:
-        raise CorruptStoreError(
-            f"a stored time is damaged ({error}); run check(), and restore the store from a backup"
-        ) from error
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.outcomes,)

@@ -69,9 +69,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from everwhen.contract import ExpectedVersion, Outcome
-    from everwhen.faults import Fault
-    from everwhen.merges import MergePlan
+    from everwhen.vocabulary.streams import ExpectedVersion
 
 
 class EverwhenError(Exception):
@@ -218,26 +216,6 @@ class Refusal(RefusedError):  # noqa: N818 (a decision's word, not a failure)
     """A decision's no. Subclass it for each reason, with the facts as attributes."""
 
 
-class BatchError(RefusedError):
-    """Some commits of a batch were refused; the others are written.
-
-    ``outcomes`` has, in the order of the batch, a ``Receipt`` for each written commit
-    and the error for each refused one.
-    """
-
-    def __init__(self, outcomes: Sequence[Outcome]) -> None:
-        self.outcomes = outcomes
-        refused = [(i, o) for i, o in enumerate(outcomes) if isinstance(o, EverwhenError)]
-        index, first = refused[0]
-        super().__init__(
-            f"{len(refused)} of {len(outcomes)} commits were refused, the first is number {index}: "
-            f"{first}; all others are written (see .outcomes)"
-        )
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.outcomes,)
-
-
 class BranchError(EverwhenError):
     """A branch that can't be made, opened, renamed, deleted or used as asked."""
 
@@ -260,27 +238,6 @@ class UnknownBranchError(BranchError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.branch, self.known)
-
-
-class MergeError(BranchError):
-    """A merge in which something is unsettled; nothing was written. ``plan`` says what."""
-
-    def __init__(self, branch: str, target: str, plan: MergePlan) -> None:
-        unsettled = plan.unsettled
-        first = unsettled[0]
-        about = first.command or ", ".join(dict.fromkeys(event.type for event in first.events))
-        why = f"position {first.position} ({about}): {first.reason}"
-        more = f", and {len(unsettled) - 1} more" if len(unsettled) > 1 else ""
-        super().__init__(
-            branch,
-            f"{len(unsettled)} of {len(plan.items)} commits can't be merged into {target!r} just "
-            f"so; {why}{more}. Look at the plan, and choose a strategy or a resolver",
-        )
-        self.target = target
-        self.plan = plan
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.branch, self.target, self.plan)
 
 
 class InvalidQueryError(EverwhenError):
@@ -666,17 +623,6 @@ class TamperedError(MerkleLogError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.why,)
-
-
-class UnprovenError(TamperedError):
-    """What was read can't be proven by what was signed: ``fault`` is the first thing wrong."""
-
-    def __init__(self, fault: Fault) -> None:
-        self.fault = fault
-        super().__init__(f"{fault.kind}: {fault.what}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.fault,)
 
 
 def _some(subjects: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Generic, TypeVar, dataclass_transform
 
 import msgspec
 
-from everwhen.errors import DeclarationError
+from everwhen.vocabulary.errors import DeclarationError
 
 E = TypeVar("E")
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from everwhen.recorded import RecordedEvent
+    pass
 
 
 class CommitMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -93,11 +93,3 @@ def without_context() -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
-
-
-@contextmanager
-def causation(cause: RecordedEvent[Any]) -> Iterator[None]:
-    """Appends within are caused by this recorded event and belong to its correlation."""
-    metadata = cause.metadata
-    with context(causation_id=metadata.event_id, correlation_id=metadata.correlation_id):
-        yield

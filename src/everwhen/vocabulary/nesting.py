@@ -17,8 +17,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import inspect as types
 
-from everwhen.contract import MAX_DEPTH
-from everwhen.errors import TooDeepError
+from everwhen.vocabulary.contract import MAX_DEPTH
+from everwhen.vocabulary.errors import TooDeepError
 
 T = TypeVar("T")
 

@@ -35,7 +35,7 @@ from typing import (
 
 import msgspec
 
-from everwhen.errors import DeclarationError
+from everwhen.vocabulary.errors import DeclarationError
 
 T = TypeVar("T")
 

@@ -16,9 +16,10 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen.contract import category_of, to_micros
-from everwhen.errors import InvalidQueryError
-from everwhen.events import Event, EventType
+from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.events import Event, EventType
+from everwhen.vocabulary.microseconds import to_micros
+from everwhen.vocabulary.streams import category_of
 
 _BEYOND: Final = (1 << 63) - 1
 """Larger than any position or version."""

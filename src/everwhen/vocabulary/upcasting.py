@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from everwhen.errors import DeclarationError
-from everwhen.events import EventType, UnknownEvent
+from everwhen.vocabulary.errors import DeclarationError
+from everwhen.vocabulary.events import EventType, UnknownEvent
 
 Data: TypeAlias = dict[str, Any]
 RawStep: TypeAlias = Callable[[Data], Data | Sequence[UnknownEvent]]

@@ -9,24 +9,16 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from everwhen.contract import (
-    FIRST_MICROS,
-    LAST_MICROS,
-    MAX_KEPT_BYTES,
-    MAX_NAME_BYTES,
-    Checkpoint,
-    Expected,
-    ExpectedVersion,
-    Snapshot,
-    to_micros,
-)
-from everwhen.equality import lost_zone
-from everwhen.errors import (
+from everwhen.vocabulary.contract import MAX_KEPT_BYTES, MAX_NAME_BYTES, Checkpoint, Snapshot
+from everwhen.vocabulary.equality import lost_zone
+from everwhen.vocabulary.errors import (
     DeclarationError,
     EverwhenError,
     InvalidCommitError,
     InvalidEventError,
 )
+from everwhen.vocabulary.microseconds import FIRST_MICROS, LAST_MICROS, to_micros
+from everwhen.vocabulary.streams import Expected, ExpectedVersion
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 

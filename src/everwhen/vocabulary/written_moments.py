@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from everwhen.errors import InvalidQueryError
+from everwhen.vocabulary.errors import InvalidQueryError
 
 _EXACT: Final = {
     "seconds": ("s", "sec", "secs", "second", "seconds"),

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from everwhen.errors import DeclarationError, WitnessError, WitnessRefusedError
-from everwhen.posting import Poster, PostError
+from everwhen.system.http_post import Poster, PostError
+from everwhen.vocabulary.errors import DeclarationError, WitnessError, WitnessRefusedError
 from everwhen.witness.messages import MAX_REPLY, TEXT_TYPE, AddCheckpoint
 from everwhen_verify.checkpoints import parse_checkpoint, parse_number
 from everwhen_verify.errors import VerifyError

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import BoundedSemaphore, Timer
 from typing import Any, Final
 
-from everwhen.errors import EverwhenError
+from everwhen.vocabulary.errors import EverwhenError
 from everwhen.witness.messages import MAX_REQUEST
 from everwhen.witness.service import Reply, WitnessService
 

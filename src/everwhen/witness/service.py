@@ -14,7 +14,7 @@ from typing import Final
 
 import apsw
 
-from everwhen.errors import BusyError, DeclarationError, NotAStoreError, StorageError
+from everwhen.vocabulary.errors import BusyError, DeclarationError, NotAStoreError, StorageError
 from everwhen.witness.messages import SIZE_TYPE, TEXT_TYPE, AddCheckpoint, parse_request
 from everwhen_verify.checkpoints import Checkpoint, parse_checkpoint
 from everwhen_verify.errors import MalformedError, ProofError, SignatureError

@@ -11,23 +11,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from everwhen._async.seam import INTERRUPTS, aside, sleep
-from everwhen._async.store import Store, check_store
-from everwhen.audit_escapes import escaped
-from everwhen.audit_exports import AuditForm, head_of, line_of
-from everwhen.audit_fallback import AuditFallback, FallbackState
-from everwhen.audit_filters import (
-    EVERYTHING,
-    AuditFilter,
-    AuditPage,
-    AuditPolicy,
-    AuditRecord,
-    allowed,
-    checked_filter,
-)
-from everwhen.audit_recovery import audit_entries, entry_in, id_of_its_own, is_among
-from everwhen.auditing import (
-    CATEGORY,
+from everwhen.audit.entries import (
     SUBJECTS,
     AuditAction,
     AuditEntry,
@@ -38,10 +22,27 @@ from everwhen.auditing import (
     spoken,
     write_of,
 )
-from everwhen.clock import Clock
-from everwhen.commits import Commit, Write, encoded, new_commit_id
-from everwhen.contract import EncodedCommit, Receipt
-from everwhen.errors import (
+from everwhen.audit.escapes import escaped
+from everwhen.audit.exports import AuditForm, head_of, line_of
+from everwhen.audit.fallback import AuditFallback, FallbackState
+from everwhen.audit.filters import (
+    EVERYTHING,
+    AuditFilter,
+    AuditPage,
+    AuditPolicy,
+    AuditRecord,
+    allowed,
+    checked_filter,
+)
+from everwhen.audit.recovery import audit_entries, entry_in, id_of_its_own, is_among
+from everwhen.backends._async.concurrency import INTERRUPTS, aside, sleep
+from everwhen.codec.audit_marks import CATEGORY
+from everwhen.codec.commits import Commit, Write, encoded, new_commit_id
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.store._async.store import Store, check_store
+from everwhen.vocabulary.clock import Clock
+from everwhen.vocabulary.contract import EncodedCommit, Receipt
+from everwhen.vocabulary.errors import (
     AuditError,
     AuditFallbackError,
     CommitIdError,
@@ -53,9 +54,8 @@ from everwhen.errors import (
     StorageError,
     StoreClosedError,
 )
-from everwhen.metadata import CommitMetadata, current_metadata, without_context
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
+from everwhen.vocabulary.metadata import CommitMetadata, current_metadata, without_context
+from everwhen.vocabulary.query import Query
 
 _FAILING: Final = (StorageError, StoreClosedError, OSError)
 """What a store raises that fails, rather than says no."""

@@ -13,15 +13,15 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen._async.auditlog import AuditLog
-from everwhen._async.commands import CommandResult, Envelope, Middleware, Proceed
-from everwhen._async.queries import ProceedQuery, QueryMiddleware
-from everwhen.audit_rules import AuditRules, Deed
-from everwhen.auditing import AuditAction, AuditEntry, AuditResult, spoken
-from everwhen.commits import Write, new_commit_id
-from everwhen.errors import AuditError, RefusedError, StorageError
-from everwhen.metadata import current_metadata
-from everwhen.queries import QueryResult, Question
+from everwhen.audit._async.audit_log import AuditLog
+from everwhen.audit.entries import AuditAction, AuditEntry, AuditResult, spoken
+from everwhen.audit.rules import AuditRules, Deed
+from everwhen.codec.commits import Write, new_commit_id
+from everwhen.commands._async.command_bus import CommandResult, Envelope, Middleware, Proceed
+from everwhen.projections._async.query_bus import ProceedQuery, QueryMiddleware
+from everwhen.projections.queries import QueryResult, Question
+from everwhen.vocabulary.errors import AuditError, RefusedError, StorageError
+from everwhen.vocabulary.metadata import current_metadata
 
 _NO_RULES: Final = AuditRules()
 

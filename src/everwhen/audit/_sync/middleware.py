@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/audit_middleware.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/audit/_async/middleware.py by tools/unasync.py: edit that, then run `make sync`.
 """Layers of middleware that audit: what was done is never without its entry.
 
 A command's entry goes into the command's own commit. What is refused, fails, or changes nothing
@@ -14,15 +14,15 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen._sync.auditlog import AuditLog
-from everwhen._sync.commands import CommandResult, Envelope, Middleware, Proceed
-from everwhen._sync.queries import ProceedQuery, QueryMiddleware
-from everwhen.audit_rules import AuditRules, Deed
-from everwhen.auditing import AuditAction, AuditEntry, AuditResult, spoken
-from everwhen.commits import Write, new_commit_id
-from everwhen.errors import AuditError, RefusedError, StorageError
-from everwhen.metadata import current_metadata
-from everwhen.queries import QueryResult, Question
+from everwhen.audit._sync.audit_log import AuditLog
+from everwhen.audit.entries import AuditAction, AuditEntry, AuditResult, spoken
+from everwhen.audit.rules import AuditRules, Deed
+from everwhen.codec.commits import Write, new_commit_id
+from everwhen.commands._sync.command_bus import CommandResult, Envelope, Middleware, Proceed
+from everwhen.projections._sync.query_bus import ProceedQuery, QueryMiddleware
+from everwhen.projections.queries import QueryResult, Question
+from everwhen.vocabulary.errors import AuditError, RefusedError, StorageError
+from everwhen.vocabulary.metadata import current_metadata
 
 _NO_RULES: Final = AuditRules()
 

@@ -7,8 +7,10 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from everwhen.backups import BackupReport, BackupTask, Told
-from everwhen.contract import (
+from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
+from everwhen.backends.sql_connection import SqlConnection
+from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
     EncodedCommit,
@@ -21,9 +23,7 @@ from everwhen.contract import (
     StoredSlice,
     StreamInfo,
 )
-from everwhen.engine import EngineTransaction, EngineView, Inline, Scratch
-from everwhen.query import Query
-from everwhen.sql import SqlConnection
+from everwhen.vocabulary.query import Query
 
 T = TypeVar("T")
 

@@ -16,11 +16,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ClassVar, Final, Generic, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar
 
-from everwhen.contract import EncodedCommit, Outcome
-from everwhen.engine import Blocking, Engine
-from everwhen.errors import StoreClosedError
-from everwhen.locks import FairLock
-from everwhen.news import News
+from everwhen.backends.engine import Blocking, Engine
+from everwhen.backends.notifier import News
+from everwhen.system.fair_lock import FairLock
+from everwhen.vocabulary.contract import EncodedCommit, Outcome
+from everwhen.vocabulary.errors import StoreClosedError
 
 P = ParamSpec("P")
 T = TypeVar("T")

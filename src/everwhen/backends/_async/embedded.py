@@ -9,8 +9,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from everwhen._async.backend import Backend, Transaction
-from everwhen._async.seam import (
+from everwhen.backends._async.backend import Backend, Transaction
+from everwhen.backends._async.concurrency import (
     Appender,
     Calls,
     alone,
@@ -20,8 +20,18 @@ from everwhen._async.seam import (
     turn,
     wait_for_news,
 )
-from everwhen.backups import BackupReport, BackupTask, Told
-from everwhen.contract import (
+from everwhen.backends.engine import (
+    WATCHED_SECONDS,
+    ChangedError,
+    Engine,
+    EngineTransaction,
+    EngineView,
+    Inline,
+    Scratch,
+)
+from everwhen.backends.sql_connection import SqlConnection
+from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
     EncodedCommit,
@@ -34,19 +44,9 @@ from everwhen.contract import (
     StoredSlice,
     StreamInfo,
 )
-from everwhen.engine import (
-    WATCHED_SECONDS,
-    ChangedError,
-    Engine,
-    EngineTransaction,
-    EngineView,
-    Inline,
-    Scratch,
-)
-from everwhen.errors import BusyError, StoreClosedError, UnsupportedError
-from everwhen.query import Query
-from everwhen.sql import SqlConnection
-from everwhen.validation import check_checkpoint, check_snapshot
+from everwhen.vocabulary.errors import BusyError, StoreClosedError, UnsupportedError
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.validation import check_checkpoint, check_snapshot
 
 T = TypeVar("T")
 

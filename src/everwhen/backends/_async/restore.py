@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from everwhen._async.embedded import EmbeddedBackend
-from everwhen.backups import BackupReport, BackupTask, Told
-from everwhen.clock import system_clock
-from everwhen.locations import engine_for
+from everwhen.backends._async.embedded import EmbeddedBackend
+from everwhen.backends.locations import engine_for
+from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.vocabulary.clock import system_clock
 
 
 async def restore_store(

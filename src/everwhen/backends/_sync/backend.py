@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/backend.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/backends/_async/backend.py by tools/unasync.py: edit that, then run `make sync`.
 """The store protocol: the few calls that a backend or a wrapper has to offer."""
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from everwhen.backups import BackupReport, BackupTask, Told
-from everwhen.contract import (
+from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
+from everwhen.backends.sql_connection import SqlConnection
+from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
     EncodedCommit,
@@ -22,9 +24,7 @@ from everwhen.contract import (
     StoredSlice,
     StreamInfo,
 )
-from everwhen.engine import EngineTransaction, EngineView, Inline, Scratch
-from everwhen.query import Query
-from everwhen.sql import SqlConnection
+from everwhen.vocabulary.query import Query
 
 T = TypeVar("T")
 

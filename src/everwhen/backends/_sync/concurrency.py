@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, ParamSpec, TypeAlias, TypeVar
 
-from everwhen.contract import EncodedCommit, Outcome
-from everwhen.engine import Blocking, Engine
-from everwhen.errors import StorageError
-from everwhen.forking import register
-from everwhen.locks import FairLock
-from everwhen.news import News
+from everwhen.backends.engine import Blocking, Engine
+from everwhen.backends.notifier import News
+from everwhen.system.fair_lock import FairLock
+from everwhen.system.forks import register
+from everwhen.vocabulary.contract import EncodedCommit, Outcome
+from everwhen.vocabulary.errors import StorageError
 
 P = ParamSpec("P")
 T = TypeVar("T")

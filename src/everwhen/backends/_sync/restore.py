@@ -1,14 +1,14 @@
-# Generated from src/everwhen/_async/restoring.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/backends/_async/restore.py by tools/unasync.py: edit that, then run `make sync`.
 """Putting a backup back in a store's place."""
 
 from __future__ import annotations
 
 import os
 
-from everwhen._sync.embedded import EmbeddedBackend
-from everwhen.backups import BackupReport, BackupTask, Told
-from everwhen.clock import system_clock
-from everwhen.locations import engine_for
+from everwhen.backends._sync.embedded import EmbeddedBackend
+from everwhen.backends.locations import engine_for
+from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.vocabulary.clock import system_clock
 
 
 def restore_store(

@@ -16,31 +16,30 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from everwhen._async.backend import Backend
-from everwhen._async.branch import BranchBackend, OwnLog
-from everwhen.branching import (
+from everwhen.backends._async.backend import Backend
+from everwhen.backends.branch_records import (
     MAIN,
     PREFIX,
     BranchInfo,
     Fork,
     Registered,
     branches_in,
-    check_name,
-    children_of,
-    new_name,
     registered,
     registration,
 )
-from everwhen.commits import new_commit_id
-from everwhen.contract import StoredSlice, from_micros, to_micros
-from everwhen.engine import EngineTransaction
-from everwhen.errors import (
+from everwhen.backends.engine import EngineTransaction
+from everwhen.branches._async.branch_backend import BranchBackend, OwnLog
+from everwhen.branches.joined_logs import check_name, children_of, new_name
+from everwhen.codec.commits import new_commit_id
+from everwhen.vocabulary.contract import StoredSlice
+from everwhen.vocabulary.errors import (
     BranchError,
     CorruptStoreError,
     StorageError,
     UnknownBranchError,
 )
-from everwhen.query import Query
+from everwhen.vocabulary.microseconds import from_micros, to_micros
+from everwhen.vocabulary.query import Query
 
 _LOG: Final = logging.getLogger("everwhen")
 

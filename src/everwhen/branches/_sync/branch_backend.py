@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/branch.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/branches/_async/branch_backend.py by tools/unasync.py: edit that, then run `make sync`.
 """A branch's backend: its parent's history up to the fork, and a log of its own behind that."""
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from everwhen._sync.backend import Backend, Transaction
-from everwhen._sync.seam import alone, sleep, turn, wait_for_news
-from everwhen.backups import BackupReport, BackupTask, Told
-from everwhen.branching import (
+from everwhen.backends._sync.backend import Backend, Transaction
+from everwhen.backends._sync.concurrency import alone, sleep, turn, wait_for_news
+from everwhen.backends.branch_records import Fork, branches_in
+from everwhen.backends.commit_checks import check_condition, refusal_of, repeated, time_of_commit
+from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
+from everwhen.backends.notifier import News
+from everwhen.backends.sql_connection import SqlConnection
+from everwhen.branches.joined_logs import (
     EVERY,
-    Fork,
     OfOwn,
     OfParent,
     Read,
     Steps,
-    branches_in,
     deleted,
     joined,
     listed,
@@ -35,7 +37,10 @@ from everwhen.branching import (
     streams_of,
     versions_of,
 )
-from everwhen.contract import (
+from everwhen.system.fair_lock import FairLock
+from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
     Condition,
@@ -49,11 +54,8 @@ from everwhen.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
-    from_micros,
-    holds,
 )
-from everwhen.engine import EngineTransaction, EngineView, Inline, Scratch
-from everwhen.errors import (
+from everwhen.vocabulary.errors import (
     CommitIdError,
     ConflictError,
     EverwhenError,
@@ -65,13 +67,10 @@ from everwhen.errors import (
     UnknownBranchError,
     UnsupportedError,
 )
-from everwhen.interrupts import is_interrupt
-from everwhen.judging import check_condition, refusal_of, repeated, time_of_commit
-from everwhen.locks import FairLock
-from everwhen.news import News
-from everwhen.query import Query
-from everwhen.reading import next_page
-from everwhen.sql import SqlConnection
+from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.paging import next_page
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.streams import holds
 
 T = TypeVar("T")
 

@@ -12,13 +12,11 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from everwhen._async.repository import Repository
-from everwhen._async.seam import Lock, home, sleep
-from everwhen._async.store import Store, check_store
-from everwhen.aggregate import opened_for_changes
-from everwhen.commits import Commit, Write, given_id
-from everwhen.contract import Receipt
-from everwhen.decisions import (
+from everwhen.backends._async.concurrency import Lock, home, sleep
+from everwhen.backends.commit_checks import receipt_of
+from everwhen.codec.commits import Commit, Write, given_id
+from everwhen.codec.recorded_events import entries_of, recorded_events
+from everwhen.commands.decisions import (
     Belief,
     Decision,
     Decisions,
@@ -30,23 +28,11 @@ from everwhen.decisions import (
     recorded_with,
     writes_of,
 )
-from everwhen.errors import (
-    CommitIdError,
-    ConditionError,
-    ConflictError,
-    DeclarationError,
-    InvalidCommandError,
-    RefusedError,
-    StorageError,
-)
-from everwhen.events import NewEvent
-from everwhen.failures import told
-from everwhen.interrupts import is_interrupt
-from everwhen.judging import receipt_of
-from everwhen.metadata import CommitMetadata, current_metadata
-from everwhen.query import Query
-from everwhen.recorded import entries_of, recorded_events
-from everwhen.snapshots import (
+from everwhen.commands.recent_writes import Known, Tail
+from everwhen.commands.remembered_states import Remembered
+from everwhen.privacy.failure_texts import told
+from everwhen.state.aggregate import opened_for_changes
+from everwhen.state.snapshots import (
     NOTHING,
     Adaptive,
     Loaded,
@@ -56,8 +42,22 @@ from everwhen.snapshots import (
     SnapshotStrategy,
     check_strategy,
 )
-from everwhen.states import Remembered
-from everwhen.tail import Known, Tail
+from everwhen.store._async.repository import Repository
+from everwhen.store._async.store import Store, check_store
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.contract import Receipt
+from everwhen.vocabulary.errors import (
+    CommitIdError,
+    ConditionError,
+    ConflictError,
+    DeclarationError,
+    InvalidCommandError,
+    RefusedError,
+    StorageError,
+)
+from everwhen.vocabulary.events import NewEvent
+from everwhen.vocabulary.metadata import CommitMetadata, current_metadata
+from everwhen.vocabulary.query import Query
 
 _LOG: Final = logging.getLogger("everwhen")
 _BY_DEFAULT: Final = Adaptive()

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
-from everwhen._async.commands import CommandResult, Envelope, Middleware, Proceed
-from everwhen.errors import DeclarationError, NotAllowedError, RefusedError
-from everwhen.validation import check_plain
+from everwhen.commands._async.command_bus import CommandResult, Envelope, Middleware, Proceed
+from everwhen.vocabulary.errors import DeclarationError, NotAllowedError, RefusedError
+from everwhen.vocabulary.validation import check_plain
 
 _LOG: Final = logging.getLogger("everwhen.commands")
 

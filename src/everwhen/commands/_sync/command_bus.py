@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/commands.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/commands/_async/command_bus.py by tools/unasync.py: edit that, then run `make sync`.
 """The command bus: from a command to the events that were decided on, written once."""
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from everwhen._sync.repository import Repository
-from everwhen._sync.seam import Lock, home, sleep
-from everwhen._sync.store import Store, check_store
-from everwhen.aggregate import opened_for_changes
-from everwhen.commits import Commit, Write, given_id
-from everwhen.contract import Receipt
-from everwhen.decisions import (
+from everwhen.backends._sync.concurrency import Lock, home, sleep
+from everwhen.backends.commit_checks import receipt_of
+from everwhen.codec.commits import Commit, Write, given_id
+from everwhen.codec.recorded_events import entries_of, recorded_events
+from everwhen.commands.decisions import (
     Belief,
     Decision,
     Decisions,
@@ -31,23 +29,11 @@ from everwhen.decisions import (
     recorded_with,
     writes_of,
 )
-from everwhen.errors import (
-    CommitIdError,
-    ConditionError,
-    ConflictError,
-    DeclarationError,
-    InvalidCommandError,
-    RefusedError,
-    StorageError,
-)
-from everwhen.events import NewEvent
-from everwhen.failures import told
-from everwhen.interrupts import is_interrupt
-from everwhen.judging import receipt_of
-from everwhen.metadata import CommitMetadata, current_metadata
-from everwhen.query import Query
-from everwhen.recorded import entries_of, recorded_events
-from everwhen.snapshots import (
+from everwhen.commands.recent_writes import Known, Tail
+from everwhen.commands.remembered_states import Remembered
+from everwhen.privacy.failure_texts import told
+from everwhen.state.aggregate import opened_for_changes
+from everwhen.state.snapshots import (
     NOTHING,
     Adaptive,
     Loaded,
@@ -57,8 +43,22 @@ from everwhen.snapshots import (
     SnapshotStrategy,
     check_strategy,
 )
-from everwhen.states import Remembered
-from everwhen.tail import Known, Tail
+from everwhen.store._sync.repository import Repository
+from everwhen.store._sync.store import Store, check_store
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.contract import Receipt
+from everwhen.vocabulary.errors import (
+    CommitIdError,
+    ConditionError,
+    ConflictError,
+    DeclarationError,
+    InvalidCommandError,
+    RefusedError,
+    StorageError,
+)
+from everwhen.vocabulary.events import NewEvent
+from everwhen.vocabulary.metadata import CommitMetadata, current_metadata
+from everwhen.vocabulary.query import Query
 
 _LOG: Final = logging.getLogger("everwhen")
 _BY_DEFAULT: Final = Adaptive()

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/middleware.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/commands/_async/middleware.py by tools/unasync.py: edit that, then run `make sync`.
 """Layers of middleware for the command bus that most applications want."""
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
-from everwhen._sync.commands import CommandResult, Envelope, Middleware, Proceed
-from everwhen.errors import DeclarationError, NotAllowedError, RefusedError
-from everwhen.validation import check_plain
+from everwhen.commands._sync.command_bus import CommandResult, Envelope, Middleware, Proceed
+from everwhen.vocabulary.errors import DeclarationError, NotAllowedError, RefusedError
+from everwhen.vocabulary.validation import check_plain
 
 _LOG: Final = logging.getLogger("everwhen.commands")
 

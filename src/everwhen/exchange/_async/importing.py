@@ -21,16 +21,7 @@ from itertools import chain, islice
 from typing import Final, get_args
 from uuid import UUID
 
-from everwhen._async.seam import sleep
-from everwhen._async.store import Store
-from everwhen.contract import Checkpoint, EncodedCommit, Outcome, Receipt, to_micros
-from everwhen.errors import (
-    CommitIdError,
-    ConflictError,
-    DeclarationError,
-    EverwhenError,
-    InvalidCommitError,
-)
+from everwhen.backends._async.concurrency import sleep
 from everwhen.exchange.attempts import (
     PREFIX,
     Attempt,
@@ -77,7 +68,17 @@ from everwhen.exchange.sketches import SharedRows
 from everwhen.exchange.sorting import Sorter
 from everwhen.exchange.sources import Location, Source
 from everwhen.exchange.tables import Csv
-from everwhen.sealing import PERSONAL, SEALED
+from everwhen.privacy.field_encryption import PERSONAL, SEALED
+from everwhen.store._async.store import Store
+from everwhen.vocabulary.contract import Checkpoint, EncodedCommit, Outcome, Receipt
+from everwhen.vocabulary.errors import (
+    CommitIdError,
+    ConflictError,
+    DeclarationError,
+    EverwhenError,
+    InvalidCommitError,
+)
+from everwhen.vocabulary.microseconds import to_micros
 
 _READ_AT_ONCE: Final = 500
 _BATCH_EVENTS: Final = 1_000

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/exporting.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/exchange/_async/exporting.py by tools/unasync.py: edit that, then run `make sync`.
 """Exporting a store's events into files."""
 
 from __future__ import annotations
@@ -8,9 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen._sync.store import Store
-from everwhen.codec import Codec, EventTypes
-from everwhen.errors import InvalidQueryError
+from everwhen.codec.codec import Codec, EventTypes
+from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.exchange.cloudevents import CloudEvents
 from everwhen.exchange.formats import format_of
 from everwhen.exchange.notices import Notice
@@ -19,9 +18,10 @@ from everwhen.exchange.sources import Location, Target
 from everwhen.exchange.xes import DEFAULT_CATEGORY, Xes
 from everwhen.exchange.xes_parsing import LOG_TYPE, LOOSE, TRACE_TYPE, stored_name
 from everwhen.exchange.xes_writing import CLOSING, loose, nulls_of, opening, trace, trace_numbers
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
-from everwhen.sealing import Closed, Sealing
+from everwhen.privacy.field_encryption import Closed, Sealing
+from everwhen.store._sync.store import Store
+from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.query import Query
 
 _NULLS: Final = "null values, which XES can't say, left out"
 _LAST: Final = 1 << 62

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/importing.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/exchange/_async/importing.py by tools/unasync.py: edit that, then run `make sync`.
 """Importing files into a store.
 
 Somebody else's log is read whole, checked and sorted first: where anything in it is invalid,
@@ -22,16 +22,7 @@ from itertools import chain, islice
 from typing import Final, get_args
 from uuid import UUID
 
-from everwhen._sync.seam import sleep
-from everwhen._sync.store import Store
-from everwhen.contract import Checkpoint, EncodedCommit, Outcome, Receipt, to_micros
-from everwhen.errors import (
-    CommitIdError,
-    ConflictError,
-    DeclarationError,
-    EverwhenError,
-    InvalidCommitError,
-)
+from everwhen.backends._sync.concurrency import sleep
 from everwhen.exchange.attempts import (
     PREFIX,
     Attempt,
@@ -78,7 +69,17 @@ from everwhen.exchange.sketches import SharedRows
 from everwhen.exchange.sorting import Sorter
 from everwhen.exchange.sources import Location, Source
 from everwhen.exchange.tables import Csv
-from everwhen.sealing import PERSONAL, SEALED
+from everwhen.privacy.field_encryption import PERSONAL, SEALED
+from everwhen.store._sync.store import Store
+from everwhen.vocabulary.contract import Checkpoint, EncodedCommit, Outcome, Receipt
+from everwhen.vocabulary.errors import (
+    CommitIdError,
+    ConflictError,
+    DeclarationError,
+    EverwhenError,
+    InvalidCommitError,
+)
+from everwhen.vocabulary.microseconds import to_micros
 
 _READ_AT_ONCE: Final = 500
 _BATCH_EVENTS: Final = 1_000

@@ -1,6 +1,6 @@
 """The Common Expression Language over Python values, evaluated lazily and within bounds.
 
-`everwhen.cel.syntax` reads a text, with the parser of Google's CEL implementation, into a tree;
-`everwhen.cel.compiler` makes functions of it. What values are, and what operators and functions do
-with them, is said by the other modules. Nothing here knows a store.
+`everwhen.expressions.cel.syntax` reads a text, with the parser of Google's CEL implementation, into
+a tree; `everwhen.expressions.cel.compiler` makes functions of it. What values are, and what
+operators and functions do with them, is said by the other modules. Nothing here knows a store.
 """

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from decimal import Context, Decimal, DivisionByZero, InvalidOperation
 from typing import Any, Final
 
-from everwhen.cel.faults import Fault, Run, check_size
-from everwhen.cel.tree import UInt
-from everwhen.cel.values import MadeList, scalar, shown, type_of
+from everwhen.expressions.cel.faults import Fault, Run, check_size
+from everwhen.expressions.cel.tree import UInt
+from everwhen.expressions.cel.values import MadeList, scalar, shown, type_of
 
 MIN_INT: Final = -(1 << 63)
 MAX_INT: Final = (1 << 63) - 1

@@ -12,12 +12,12 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from everwhen.cel import arithmetic
-from everwhen.cel.comparing import equal, order
-from everwhen.cel.faults import Fault, Run, check_size
-from everwhen.cel.functions import is_in
-from everwhen.cel.parts import hashable, items_in, pairs_in
-from everwhen.cel.values import MadeList, MadeMap, scalar, shown, type_of
+from everwhen.expressions.cel import arithmetic
+from everwhen.expressions.cel.comparing import equal, order
+from everwhen.expressions.cel.faults import Fault, Run, check_size
+from everwhen.expressions.cel.functions import is_in
+from everwhen.expressions.cel.parts import hashable, items_in, pairs_in
+from everwhen.expressions.cel.values import MadeList, MadeMap, scalar, shown, type_of
 
 Evaluate: TypeAlias = Callable[[Run], Any]
 """What a node became: from an evaluation to a value. Raises `Fault` or `Exhausted`."""

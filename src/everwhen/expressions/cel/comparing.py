@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from everwhen.cel.faults import MAX_DEPTH, Exhausted, Fault, Run
-from everwhen.cel.parts import find, keys_in, size
-from everwhen.cel.values import NUMBERS, scalar, shown, type_of
-from everwhen.paths import MISSING
+from everwhen.expressions.cel.faults import MAX_DEPTH, Exhausted, Fault, Run
+from everwhen.expressions.cel.parts import find, keys_in, size
+from everwhen.expressions.cel.values import NUMBERS, scalar, shown, type_of
+from everwhen.state.paths import MISSING
 
 
 def equal(run: Run, left: Any, right: Any, depth: int = 0) -> bool:

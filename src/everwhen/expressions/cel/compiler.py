@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from everwhen.cel.closures import (
+from everwhen.expressions.cel.closures import (
     ARITHMETIC,
     LOOPS,
     ORDERS,
@@ -28,13 +28,13 @@ from everwhen.cel.closures import (
     negated,
     put,
 )
-from everwhen.cel.faults import Fault, NotThereError, Run
-from everwhen.cel.functions import FUNCTIONS, MACROS, METHODS
-from everwhen.cel.parts import find, part, suggestion
-from everwhen.cel.repeating import Repeated, rests_on_items
-from everwhen.cel.tree import Call, Constant, Entries, Items, Macro, Name, Node, Select
-from everwhen.cel.values import MadeList, MadeMap, Type
-from everwhen.paths import MISSING, field_names
+from everwhen.expressions.cel.faults import Fault, NotThereError, Run
+from everwhen.expressions.cel.functions import FUNCTIONS, MACROS, METHODS
+from everwhen.expressions.cel.parts import find, part, suggestion
+from everwhen.expressions.cel.repeating import Repeated, rests_on_items
+from everwhen.expressions.cel.tree import Call, Constant, Entries, Items, Macro, Name, Node, Select
+from everwhen.expressions.cel.values import MadeList, MadeMap, Type
+from everwhen.state.paths import MISSING, field_names
 
 TYPES: Final = {
     name: Type(name)

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from everwhen.cel.arithmetic import MAX_INT, MAX_UINT, MIN_INT, unsigned, whole
-from everwhen.cel.faults import Fault, Run
-from everwhen.cel.tree import UInt
-from everwhen.cel.values import Type, scalar, shown, type_of
+from everwhen.expressions.cel.arithmetic import MAX_INT, MAX_UINT, MIN_INT, unsigned, whole
+from everwhen.expressions.cel.faults import Fault, Run
+from everwhen.expressions.cel.tree import UInt
+from everwhen.expressions.cel.values import Type, scalar, shown, type_of
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 _SPAN: Final = re.compile(r"[-+]?(?:\d{1,18}(?:\.\d{0,9})?(?:h|ms|us|µs|ns|m|s))+")

@@ -9,13 +9,13 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from everwhen.cel import conversions, syntax
-from everwhen.cel.arithmetic import add
-from everwhen.cel.comparing import equal, order
-from everwhen.cel.faults import Fault, Run
-from everwhen.cel.parts import find, items_in, size
-from everwhen.cel.values import scalar, shown, type_of
-from everwhen.paths import MISSING
+from everwhen.expressions.cel import conversions, syntax
+from everwhen.expressions.cel.arithmetic import add
+from everwhen.expressions.cel.comparing import equal, order
+from everwhen.expressions.cel.faults import Fault, Run
+from everwhen.expressions.cel.parts import find, items_in, size
+from everwhen.expressions.cel.values import scalar, shown, type_of
+from everwhen.state.paths import MISSING
 
 Function: TypeAlias = Callable[..., Any]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from everwhen.cel.compiler import TYPES
-from everwhen.cel.tree import Call, Constant, Entries, Items, Macro, Name, Node, Select
-from everwhen.paths import Path
+from everwhen.expressions.cel.compiler import TYPES
+from everwhen.expressions.cel.tree import Call, Constant, Entries, Items, Macro, Name, Node, Select
+from everwhen.state.paths import Path
 
 _INDEX: Final = "_[_]"
 

@@ -11,10 +11,10 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.cel.faults import MAX_DEPTH, Exhausted, Fault, Run
-from everwhen.cel.values import MadeList, MadeMap, scalar, shown, type_of
-from everwhen.paths import MISSING, Kind, field_names, key_text, keys_of, kind_of
-from everwhen.tracking import is_stand_in, keys_to_scan, meant_by
+from everwhen.expressions.cel.faults import MAX_DEPTH, Exhausted, Fault, Run
+from everwhen.expressions.cel.values import MadeList, MadeMap, scalar, shown, type_of
+from everwhen.state.paths import MISSING, Kind, field_names, key_text, keys_of, kind_of
+from everwhen.state.read_sets import is_stand_in, keys_to_scan, meant_by
 
 
 def size(value: Any) -> int:

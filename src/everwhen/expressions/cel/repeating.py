@@ -12,10 +12,10 @@ from itertools import compress
 from operator import is_not
 from typing import Any, cast
 
-from everwhen.cel.closures import Evaluate, truth
-from everwhen.cel.faults import Exhausted, Fault, Run
-from everwhen.cel.tree import Call, Constant, Entries, Items, Macro, Name, Node, Select
-from everwhen.fold import is_immutable
+from everwhen.expressions.cel.closures import Evaluate, truth
+from everwhen.expressions.cel.faults import Exhausted, Fault, Run
+from everwhen.expressions.cel.tree import Call, Constant, Entries, Items, Macro, Name, Node, Select
+from everwhen.state.fold import is_immutable
 
 
 class _Answers:

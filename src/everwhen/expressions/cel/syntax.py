@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final
 
-from everwhen.cel.faults import Fault
-from everwhen.cel.tree import (
+from everwhen.expressions.cel.faults import Fault
+from everwhen.expressions.cel.tree import (
     Constant,
     Entries,
     Items,
@@ -25,7 +25,7 @@ from everwhen.cel.tree import (
     call,
     macro,
 )
-from everwhen.errors import UnsupportedError
+from everwhen.vocabulary.errors import UnsupportedError
 
 MAX_TEXT: Final = 10_000
 """The most characters that an expression may have."""

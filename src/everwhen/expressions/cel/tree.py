@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from everwhen.cel.faults import Fault
+from everwhen.expressions.cel.faults import Fault
 
 
 class UInt(int):

@@ -17,8 +17,8 @@ from types import NoneType
 from typing import Any, Final
 from uuid import UUID
 
-from everwhen.cel.tree import UInt
-from everwhen.paths import Kind, kind_of
+from everwhen.expressions.cel.tree import UInt
+from everwhen.state.paths import Kind, kind_of
 
 
 class Type:

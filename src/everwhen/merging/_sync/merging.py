@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/merging.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/merging/_async/merging.py by tools/unasync.py: edit that, then run `make sync`.
 """Merging: a branch's commits decided again, or compared, on another one, and written as one."""
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen._sync.branch import BranchBackend, OwnLog
-from everwhen._sync.commands import for_decision
-from everwhen._sync.embedded import EmbeddedBackend
-from everwhen._sync.repository import Repository
-from everwhen._sync.store import Store
-from everwhen.auditing import is_entry, is_log
+from everwhen.backends._sync.embedded import EmbeddedBackend
+from everwhen.backends.branch_records import MAIN, Fork
 from everwhen.backends.memory import MemoryEngine
-from everwhen.branching import MAIN, Fork
-from everwhen.commits import Commit, Write
-from everwhen.contract import Condition, Receipt, to_micros
-from everwhen.decisions import (
+from everwhen.branches._sync.branch_backend import BranchBackend, OwnLog
+from everwhen.codec.audit_marks import is_entry, is_log
+from everwhen.codec.commits import Commit, Write
+from everwhen.codec.recorded_events import (
+    RecordedEvent,
+    commit_metadata,
+    entries_of,
+    recorded_events,
+)
+from everwhen.commands._sync.command_bus import for_decision
+from everwhen.commands.decisions import (
     Belief,
     Decisions,
     RecordedCommand,
@@ -29,23 +32,11 @@ from everwhen.decisions import (
     moved_command,
     writes_of,
 )
-from everwhen.diff import Change, diff
-from everwhen.errors import (
-    BranchError,
-    CommitIdError,
-    ConditionError,
-    ConflictError,
-    InvalidCommandError,
-    MergeError,
-    RefusedError,
-)
-from everwhen.events import NewEvent
-from everwhen.fold import Fold
-from everwhen.interrupts import is_interrupt
-from everwhen.merges import (
+from everwhen.merging.merge_plan import (
     MERGED_EXTRA,
     NEEDLE,
     Invariant,
+    MergeError,
     MergeItem,
     MergePlan,
     MergeRecord,
@@ -60,12 +51,27 @@ from everwhen.merges import (
     record_in,
     taken_over,
 )
-from everwhen.metadata import CommitMetadata
-from everwhen.paths import value_at
-from everwhen.query import Query
-from everwhen.reading import PAGE_EVENTS, next_page
-from everwhen.recorded import RecordedEvent, commit_metadata, entries_of, recorded_events
-from everwhen.snapshots import Loaded
+from everwhen.state.differences import Change, diff
+from everwhen.state.fold import Fold
+from everwhen.state.paths import value_at
+from everwhen.state.snapshots import Loaded
+from everwhen.store._sync.repository import Repository
+from everwhen.store._sync.store import Store
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.contract import Condition, Receipt
+from everwhen.vocabulary.errors import (
+    BranchError,
+    CommitIdError,
+    ConditionError,
+    ConflictError,
+    InvalidCommandError,
+    RefusedError,
+)
+from everwhen.vocabulary.events import NewEvent
+from everwhen.vocabulary.metadata import CommitMetadata
+from everwhen.vocabulary.microseconds import to_micros
+from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
+from everwhen.vocabulary.query import Query
 
 _STRATEGIES: Final = ("fail", "ours", "theirs", "redecide")
 

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/merklelog.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/merkle/_async/merkle_log.py by tools/unasync.py: edit that, then run `make sync`.
 """The Merkle log of a store: it follows the store, seals what is new, proves and verifies."""
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from everwhen._sync.seam import Background, Calls, Lock, wait_for_news
-from everwhen._sync.store import Store, check_store
-from everwhen.contract import Checkpoint, StoredSlice, to_micros
-from everwhen.engine import EngineView
-from everwhen.errors import (
+from everwhen.backends._sync.concurrency import Background, Calls, Lock, wait_for_news
+from everwhen.backends.engine import EngineView
+from everwhen.backends.notifier import News
+from everwhen.merkle.log_writer import Cosigner, Read, Sealer, Signed, newest, signed
+from everwhen.merkle.proofs import consistency, inclusion
+from everwhen.merkle.proven_reads import ProvenIndex
+from everwhen.merkle.tamper_diagnosis import Fault, FaultKind, UnprovenError
+from everwhen.merkle.tile_stores import CHECKPOINT, KEY, ROLLOVERS, TileFolder, TileStore
+from everwhen.merkle.timestamps import Timestamp, TimestampAuthority, check, stamp
+from everwhen.merkle.verification import LogReport, Proven, Verification
+from everwhen.store._sync.store import Store, check_store
+from everwhen.vocabulary.contract import Checkpoint, StoredSlice
+from everwhen.vocabulary.errors import (
     CorruptStoreError,
     EverwhenError,
     MerkleLogError,
     StorageError,
     TamperedError,
-    UnprovenError,
 )
-from everwhen.faults import Fault, FaultKind
-from everwhen.growing import Cosigner, Read, Sealer, Signed, newest, signed
-from everwhen.news import News
-from everwhen.proven import ProvenIndex
-from everwhen.proving import consistency, inclusion
-from everwhen.tilestores import CHECKPOINT, KEY, ROLLOVERS, TileFolder, TileStore
-from everwhen.timestamps import Timestamp, TimestampAuthority, check, stamp
-from everwhen.verification import LogReport, Proven, Verification
+from everwhen.vocabulary.microseconds import to_micros
 from everwhen_verify.errors import VerifyError
 from everwhen_verify.memory import Memory, Remembered
 from everwhen_verify.notes import Kind, Note, Signer, Verifier

@@ -9,14 +9,13 @@ from uuid import uuid4
 
 import msgspec
 
-from everwhen._async.store import Store
-from everwhen.contract import Page, from_micros
-from everwhen.engine import EngineTransaction, EngineView
-from everwhen.errors import ProjectionError, StorageError
-from everwhen.failures import noted, told
-from everwhen.projections import (
+from everwhen.backends.engine import EngineTransaction, EngineView
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.privacy.failure_texts import noted, told
+from everwhen.projections.projections import OnError
+from everwhen.store._async.store import Store
+from everwhen.store.projection_records import (
     Build,
-    OnError,
     ParkedEvent,
     ProjectionStatus,
     Record,
@@ -27,8 +26,10 @@ from everwhen.projections import (
     record_of,
     status_of,
 )
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
+from everwhen.vocabulary.contract import Page
+from everwhen.vocabulary.errors import ProjectionError, StorageError
+from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.query import Query
 
 _LOG: Final = logging.getLogger("everwhen")
 _UNKEPT_SECONDS: Final = 0.2

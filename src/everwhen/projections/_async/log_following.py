@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from everwhen._async.followers import Follower
-from everwhen._async.seam import Background, Lock, sleep
-from everwhen._async.store import Store, check_store
-from everwhen.commits import stored_query
-from everwhen.contract import Page
-from everwhen.errors import (
+from everwhen.backends._async.concurrency import Background, Lock, sleep
+from everwhen.codec.commits import stored_query
+from everwhen.privacy.failure_texts import told
+from everwhen.projections._async.followers import Follower
+from everwhen.store._async.store import Store, check_store
+from everwhen.vocabulary.contract import Page
+from everwhen.vocabulary.errors import (
     CorruptStoreError,
     DeclarationError,
     EverwhenError,
@@ -21,9 +22,8 @@ from everwhen.errors import (
     StorageError,
     StoreClosedError,
 )
-from everwhen.failures import told
-from everwhen.query import Query
-from everwhen.reading import PAGE_EVENTS
+from everwhen.vocabulary.paging import PAGE_EVENTS
+from everwhen.vocabulary.query import Query
 
 _LOG: Final = logging.getLogger("everwhen")
 _PATIENCE: Final = 0.25

@@ -8,24 +8,19 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, Protocol
 
-from everwhen._async.repository import Repository
-from everwhen._async.runner import ProjectionRunner
-from everwhen._async.seam import sleep
-from everwhen._async.store import Store, check_store
-from everwhen.clock import Clock
-from everwhen.contract import Head
-from everwhen.decisions import StateOf
-from everwhen.engine import EngineView
-from everwhen.errors import DeclarationError, InvalidQueryError, StaleError
-from everwhen.projections import (
-    Build,
-    TableProjection,
-    Tables,
-    builds_of,
-    record_of,
-)
-from everwhen.queries import Answering, Queries, QueryResult, Question
-from everwhen.query import Query, query_of
+from everwhen.backends._async.concurrency import sleep
+from everwhen.backends.engine import EngineView
+from everwhen.commands.decisions import StateOf
+from everwhen.projections._async.runner import ProjectionRunner
+from everwhen.projections.projections import TableProjection, Tables
+from everwhen.projections.queries import Answering, Queries, QueryResult, Question
+from everwhen.store._async.repository import Repository
+from everwhen.store._async.store import Store, check_store
+from everwhen.store.projection_records import Build, builds_of, record_of
+from everwhen.vocabulary.clock import Clock
+from everwhen.vocabulary.contract import Head
+from everwhen.vocabulary.errors import DeclarationError, InvalidQueryError, StaleError
+from everwhen.vocabulary.query import Query, query_of
 
 _SHORTEST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.02

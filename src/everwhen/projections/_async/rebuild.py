@@ -10,25 +10,19 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
-from everwhen._async.seam import aside
-from everwhen._async.store import Store
-from everwhen.commits import stored_query
-from everwhen.contract import Checkpoint, CheckProgress, Page, Problem
-from everwhen.derived import row_problems, schema_problems
-from everwhen.engine import EngineView, Scratch
-from everwhen.fingerprints import has_changed
-from everwhen.projections import (
-    Build,
-    Record,
-    TableProjection,
-    Tables,
-    is_its_own,
-    parked_of,
-    record_of,
-)
-from everwhen.query import Query
-from everwhen.reading import PAGE_EVENTS, by_position, events_of_page, next_page
-from everwhen.recorded import RecordedEvent
+from everwhen.backends._async.concurrency import aside
+from everwhen.backends.engine import EngineView, Scratch
+from everwhen.codec.commits import stored_query
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.projections.code_fingerprints import has_changed
+from everwhen.projections.derived_checks import row_problems, schema_problems
+from everwhen.projections.projections import TableProjection, Tables, is_its_own
+from everwhen.store._async.store import Store
+from everwhen.store.page_decoding import by_position, events_of_page
+from everwhen.store.projection_records import Build, Record, parked_of, record_of
+from everwhen.vocabulary.contract import Checkpoint, CheckProgress, Page, Problem
+from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
+from everwhen.vocabulary.query import Query
 
 _FEW: Final = 5_000
 

@@ -7,21 +7,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from everwhen._async.followers import Follower, Moved
-from everwhen._async.following import Following
-from everwhen._async.seam import sleep
-from everwhen._async.states import StateFollower
-from everwhen._async.store import Store
-from everwhen._async.tables import TableFollower
-from everwhen.errors import DeclarationError, InlineError, LeaseError
-from everwhen.projections import (
-    ParkedEvent,
-    Projection,
-    ProjectionStatus,
-    TableProjection,
-    builds_of,
-    record_of,
-)
+from everwhen.backends._async.concurrency import sleep
+from everwhen.projections._async.followers import Follower, Moved
+from everwhen.projections._async.log_following import Following
+from everwhen.projections._async.memory_projections import StateFollower
+from everwhen.projections._async.table_projections import TableFollower
+from everwhen.projections.projections import Projection, TableProjection
+from everwhen.store._async.store import Store
+from everwhen.store.projection_records import ParkedEvent, ProjectionStatus, builds_of, record_of
+from everwhen.vocabulary.errors import DeclarationError, InlineError, LeaseError
 
 S = TypeVar("S")
 T = TypeVar("T")

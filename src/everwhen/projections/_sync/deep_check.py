@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/checking.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/projections/_async/deep_check.py by tools/unasync.py: edit that, then run `make sync`.
 """A deep check: what is derived from the events is compared with what they give again.
 
 Events are read page by page and states compared one at a time, so memory stays flat. Nothing is
@@ -12,25 +12,19 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, Final, TypeAlias
 
-from everwhen._sync.rebuilding import (
+from everwhen.backends._sync.concurrency import aside
+from everwhen.privacy.failure_texts import told
+from everwhen.projections._sync.rebuild import (
     FailedError,
     OutdatedError,
     Rebuild,
     ReworkedError,
     Told,
 )
-from everwhen._sync.repository import Repository
-from everwhen._sync.seam import aside
-from everwhen._sync.store import Store, check_store
-from everwhen.contract import MAX_NAME_BYTES, CheckProgress, Problem, Snapshot, SnapshotInfo
-from everwhen.derived import told_build
-from everwhen.errors import CorruptStoreError, DeclarationError, DecodeError, SnapshotError
-from everwhen.failures import told
-from everwhen.fold import Fold, documents
-from everwhen.paths import text_of
-from everwhen.projections import Build, Projection, TableProjection, build_of, is_its_own
-from everwhen.query import Query
-from everwhen.snapshots import (
+from everwhen.projections.projections import Projection, TableProjection, is_its_own
+from everwhen.state.fold import Fold, documents
+from everwhen.state.paths import text_of
+from everwhen.state.snapshots import (
     NOTHING,
     START,
     ForeignSnapshotError,
@@ -40,8 +34,26 @@ from everwhen.snapshots import (
     subject_of,
     unsealed,
 )
-from everwhen.state_encoding import UNFIT, differing_part
-from everwhen.stretches import travel_subject
+from everwhen.state.state_encoding import UNFIT, differing_part
+from everwhen.store._sync.repository import Repository
+from everwhen.store._sync.store import Store, check_store
+from everwhen.store.projection_records import Build, build_of
+from everwhen.store.record_checks import told_build
+from everwhen.travel.waypoints import travel_subject
+from everwhen.vocabulary.contract import (
+    MAX_NAME_BYTES,
+    CheckProgress,
+    Problem,
+    Snapshot,
+    SnapshotInfo,
+)
+from everwhen.vocabulary.errors import (
+    CorruptStoreError,
+    DeclarationError,
+    DecodeError,
+    SnapshotError,
+)
+from everwhen.vocabulary.query import Query
 
 _AT_ONCE: Final = 500
 _SEARCHED: Final = 100_000

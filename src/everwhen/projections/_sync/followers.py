@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/followers.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/projections/_async/followers.py by tools/unasync.py: edit that, then run `make sync`.
 """What follows the log, page by page: what they have in common, and the lease on a position."""
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from uuid import uuid4
 
 import msgspec
 
-from everwhen._sync.store import Store
-from everwhen.contract import Page, from_micros
-from everwhen.engine import EngineTransaction, EngineView
-from everwhen.errors import ProjectionError, StorageError
-from everwhen.failures import noted, told
-from everwhen.projections import (
+from everwhen.backends.engine import EngineTransaction, EngineView
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.privacy.failure_texts import noted, told
+from everwhen.projections.projections import OnError
+from everwhen.store._sync.store import Store
+from everwhen.store.projection_records import (
     Build,
-    OnError,
     ParkedEvent,
     ProjectionStatus,
     Record,
@@ -28,8 +27,10 @@ from everwhen.projections import (
     record_of,
     status_of,
 )
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
+from everwhen.vocabulary.contract import Page
+from everwhen.vocabulary.errors import ProjectionError, StorageError
+from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.query import Query
 
 _LOG: Final = logging.getLogger("everwhen")
 _UNKEPT_SECONDS: Final = 0.2

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/following.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/projections/_async/log_following.py by tools/unasync.py: edit that, then run `make sync`.
 """Following the log: one reader, and all that goes along with it, page by page."""
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from everwhen._sync.followers import Follower
-from everwhen._sync.seam import Background, Lock, sleep
-from everwhen._sync.store import Store, check_store
-from everwhen.commits import stored_query
-from everwhen.contract import Page
-from everwhen.errors import (
+from everwhen.backends._sync.concurrency import Background, Lock, sleep
+from everwhen.codec.commits import stored_query
+from everwhen.privacy.failure_texts import told
+from everwhen.projections._sync.followers import Follower
+from everwhen.store._sync.store import Store, check_store
+from everwhen.vocabulary.contract import Page
+from everwhen.vocabulary.errors import (
     CorruptStoreError,
     DeclarationError,
     EverwhenError,
@@ -22,9 +23,8 @@ from everwhen.errors import (
     StorageError,
     StoreClosedError,
 )
-from everwhen.failures import told
-from everwhen.query import Query
-from everwhen.reading import PAGE_EVENTS
+from everwhen.vocabulary.paging import PAGE_EVENTS
+from everwhen.vocabulary.query import Query
 
 _LOG: Final = logging.getLogger("everwhen")
 _PATIENCE: Final = 0.25

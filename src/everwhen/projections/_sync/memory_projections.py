@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/states.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/projections/_async/memory_projections.py by tools/unasync.py: edit that, then run `make sync`.
 """A projection's state, kept in memory."""
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from everwhen._sync.followers import Pace, now_micros
-from everwhen._sync.repository import Repository
-from everwhen._sync.seam import Lock, sleep
-from everwhen._sync.store import Store
-from everwhen.commits import stored_query
-from everwhen.contract import Page, from_micros
-from everwhen.errors import DeclarationError, ProjectionError, StaleError, StorageError
-from everwhen.failures import noted, told
-from everwhen.fold import is_immutable
-from everwhen.interrupts import is_interrupt
-from everwhen.projections import ParkedEvent, Projection, ProjectionStatus, read_back_in
-from everwhen.query import Query
-from everwhen.reading import by_position, events_of_page, last_match, with_page
-from everwhen.recorded import RecordedEvent
-from everwhen.snapshots import NOTHING, Loaded
+from everwhen.backends._sync.concurrency import Lock, sleep
+from everwhen.codec.commits import stored_query
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.privacy.failure_texts import noted, told
+from everwhen.projections._sync.followers import Pace, now_micros
+from everwhen.projections.projections import Projection
+from everwhen.state.fold import is_immutable
+from everwhen.state.snapshots import NOTHING, Loaded
+from everwhen.store._sync.repository import Repository
+from everwhen.store._sync.store import Store
+from everwhen.store.page_decoding import by_position, events_of_page, last_match, with_page
+from everwhen.store.projection_records import ParkedEvent, ProjectionStatus, read_back_in
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.contract import Page
+from everwhen.vocabulary.errors import DeclarationError, ProjectionError, StaleError, StorageError
+from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.query import Query
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/queries.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/projections/_async/query_bus.py by tools/unasync.py: edit that, then run `make sync`.
 """The query bus: from a question to an answer that is as fresh as it was asked to be."""
 
 from __future__ import annotations
@@ -9,24 +9,19 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, Protocol
 
-from everwhen._sync.repository import Repository
-from everwhen._sync.runner import ProjectionRunner
-from everwhen._sync.seam import sleep
-from everwhen._sync.store import Store, check_store
-from everwhen.clock import Clock
-from everwhen.contract import Head
-from everwhen.decisions import StateOf
-from everwhen.engine import EngineView
-from everwhen.errors import DeclarationError, InvalidQueryError, StaleError
-from everwhen.projections import (
-    Build,
-    TableProjection,
-    Tables,
-    builds_of,
-    record_of,
-)
-from everwhen.queries import Answering, Queries, QueryResult, Question
-from everwhen.query import Query, query_of
+from everwhen.backends._sync.concurrency import sleep
+from everwhen.backends.engine import EngineView
+from everwhen.commands.decisions import StateOf
+from everwhen.projections._sync.runner import ProjectionRunner
+from everwhen.projections.projections import TableProjection, Tables
+from everwhen.projections.queries import Answering, Queries, QueryResult, Question
+from everwhen.store._sync.repository import Repository
+from everwhen.store._sync.store import Store, check_store
+from everwhen.store.projection_records import Build, builds_of, record_of
+from everwhen.vocabulary.clock import Clock
+from everwhen.vocabulary.contract import Head
+from everwhen.vocabulary.errors import DeclarationError, InvalidQueryError, StaleError
+from everwhen.vocabulary.query import Query, query_of
 
 _SHORTEST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.02

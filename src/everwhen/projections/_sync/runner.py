@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/runner.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/projections/_async/runner.py by tools/unasync.py: edit that, then run `make sync`.
 """The runner: one reader of the log, and many projections that follow it."""
 
 from __future__ import annotations
@@ -8,21 +8,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from everwhen._sync.followers import Follower, Moved
-from everwhen._sync.following import Following
-from everwhen._sync.seam import sleep
-from everwhen._sync.states import StateFollower
-from everwhen._sync.store import Store
-from everwhen._sync.tables import TableFollower
-from everwhen.errors import DeclarationError, InlineError, LeaseError
-from everwhen.projections import (
-    ParkedEvent,
-    Projection,
-    ProjectionStatus,
-    TableProjection,
-    builds_of,
-    record_of,
-)
+from everwhen.backends._sync.concurrency import sleep
+from everwhen.projections._sync.followers import Follower, Moved
+from everwhen.projections._sync.log_following import Following
+from everwhen.projections._sync.memory_projections import StateFollower
+from everwhen.projections._sync.table_projections import TableFollower
+from everwhen.projections.projections import Projection, TableProjection
+from everwhen.store._sync.store import Store
+from everwhen.store.projection_records import ParkedEvent, ProjectionStatus, builds_of, record_of
+from everwhen.vocabulary.errors import DeclarationError, InlineError, LeaseError
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/tables.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/projections/_async/table_projections.py by tools/unasync.py: edit that, then run `make sync`.
 """A projection's tables, written exactly once."""
 
 from __future__ import annotations
@@ -10,35 +10,38 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen._sync.followers import LeasedFollower, Moved, now_micros
-from everwhen._sync.seam import sleep
-from everwhen._sync.store import Store
-from everwhen.commits import stored_query
-from everwhen.contract import Checkpoint, Page, from_micros
-from everwhen.engine import EngineTransaction, EngineView
-from everwhen.errors import InlineError
-from everwhen.fingerprints import has_changed
-from everwhen.projections import (
-    RECORDS,
-    Build,
-    ParkedEvent,
-    Record,
+from everwhen.backends._sync.concurrency import sleep
+from everwhen.backends.engine import EngineTransaction, EngineView
+from everwhen.codec.commits import stored_query
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.projections._sync.followers import LeasedFollower, Moved, now_micros
+from everwhen.projections.code_fingerprints import has_changed
+from everwhen.projections.projections import (
     TableProjection,
     Tables,
-    builds_of,
     check_names,
     check_schema,
     create_tables,
     is_its_own,
+    retire,
+    switch,
+)
+from everwhen.store._sync.store import Store
+from everwhen.store.page_decoding import by_position, events_of_page
+from everwhen.store.projection_records import (
+    RECORDS,
+    Build,
+    ParkedEvent,
+    Record,
+    builds_of,
     kept,
     parked_checkpoint,
     parked_of,
     record_of,
-    retire,
-    switch,
 )
-from everwhen.reading import by_position, events_of_page
-from everwhen.recorded import RecordedEvent
+from everwhen.vocabulary.contract import Checkpoint, Page
+from everwhen.vocabulary.errors import InlineError
+from everwhen.vocabulary.microseconds import from_micros
 
 _LOG: Final = logging.getLogger("everwhen")
 _PAGE_INLINE: Final = 2_000

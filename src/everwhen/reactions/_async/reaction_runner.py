@@ -7,17 +7,37 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from everwhen._async.commands import CommandBus, check_bus
-from everwhen._async.followers import Follower, LeasedFollower, Moved
-from everwhen._async.following import Following
-from everwhen._async.repository import Repository
-from everwhen._async.seam import sleep
-from everwhen.clock import Clock
-from everwhen.commits import stored_query
-from everwhen.contract import Page, to_micros
-from everwhen.decisions import StateOf, opened_command
-from everwhen.engine import EngineTransaction
-from everwhen.errors import (
+from everwhen.backends._async.concurrency import sleep
+from everwhen.backends.engine import EngineTransaction
+from everwhen.codec.commits import stored_query
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.commands._async.command_bus import CommandBus, check_bus
+from everwhen.commands.decisions import StateOf, opened_command
+from everwhen.projections._async.followers import Follower, LeasedFollower, Moved
+from everwhen.projections._async.log_following import Following
+from everwhen.reactions.reactions import Reaction
+from everwhen.reactions.timers import (
+    Cancel,
+    SetTimer,
+    Timer,
+    set_timer,
+    timer_checkpoint,
+    timer_name,
+    timers_of,
+)
+from everwhen.store._async.repository import Repository
+from everwhen.store.page_decoding import events_of_page
+from everwhen.store.projection_records import (
+    Build,
+    ParkedEvent,
+    ProjectionStatus,
+    Record,
+    parked_checkpoint,
+)
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.clock import Clock
+from everwhen.vocabulary.contract import Page
+from everwhen.vocabulary.errors import (
     BranchError,
     DeclarationError,
     ErasedSubjectError,
@@ -26,29 +46,10 @@ from everwhen.errors import (
     Refusal,
     StorageError,
 )
-from everwhen.interrupts import is_interrupt
-from everwhen.metadata import CommitMetadata
-from everwhen.projections import (
-    Build,
-    ParkedEvent,
-    ProjectionStatus,
-    Record,
-    parked_checkpoint,
-)
-from everwhen.query import query_of
-from everwhen.reactions import (
-    Cancel,
-    Reaction,
-    SetTimer,
-    Timer,
-    set_timer,
-    timer_checkpoint,
-    timer_name,
-    timers_of,
-)
-from everwhen.reading import events_of_page
-from everwhen.recorded import RecordedEvent
-from everwhen.validation import check_text
+from everwhen.vocabulary.metadata import CommitMetadata
+from everwhen.vocabulary.microseconds import to_micros
+from everwhen.vocabulary.query import query_of
+from everwhen.vocabulary.validation import check_text
 
 _LOG: Final = logging.getLogger("everwhen")
 

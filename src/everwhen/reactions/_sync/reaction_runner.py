@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/reactions.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/reactions/_async/reaction_runner.py by tools/unasync.py: edit that, then run `make sync`.
 """Reactions at work: events are followed, commands sent, timers kept."""
 
 from __future__ import annotations
@@ -8,17 +8,37 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from everwhen._sync.commands import CommandBus, check_bus
-from everwhen._sync.followers import Follower, LeasedFollower, Moved
-from everwhen._sync.following import Following
-from everwhen._sync.repository import Repository
-from everwhen._sync.seam import sleep
-from everwhen.clock import Clock
-from everwhen.commits import stored_query
-from everwhen.contract import Page, to_micros
-from everwhen.decisions import StateOf, opened_command
-from everwhen.engine import EngineTransaction
-from everwhen.errors import (
+from everwhen.backends._sync.concurrency import sleep
+from everwhen.backends.engine import EngineTransaction
+from everwhen.codec.commits import stored_query
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.commands._sync.command_bus import CommandBus, check_bus
+from everwhen.commands.decisions import StateOf, opened_command
+from everwhen.projections._sync.followers import Follower, LeasedFollower, Moved
+from everwhen.projections._sync.log_following import Following
+from everwhen.reactions.reactions import Reaction
+from everwhen.reactions.timers import (
+    Cancel,
+    SetTimer,
+    Timer,
+    set_timer,
+    timer_checkpoint,
+    timer_name,
+    timers_of,
+)
+from everwhen.store._sync.repository import Repository
+from everwhen.store.page_decoding import events_of_page
+from everwhen.store.projection_records import (
+    Build,
+    ParkedEvent,
+    ProjectionStatus,
+    Record,
+    parked_checkpoint,
+)
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.clock import Clock
+from everwhen.vocabulary.contract import Page
+from everwhen.vocabulary.errors import (
     BranchError,
     DeclarationError,
     ErasedSubjectError,
@@ -27,29 +47,10 @@ from everwhen.errors import (
     Refusal,
     StorageError,
 )
-from everwhen.interrupts import is_interrupt
-from everwhen.metadata import CommitMetadata
-from everwhen.projections import (
-    Build,
-    ParkedEvent,
-    ProjectionStatus,
-    Record,
-    parked_checkpoint,
-)
-from everwhen.query import query_of
-from everwhen.reactions import (
-    Cancel,
-    Reaction,
-    SetTimer,
-    Timer,
-    set_timer,
-    timer_checkpoint,
-    timer_name,
-    timers_of,
-)
-from everwhen.reading import events_of_page
-from everwhen.recorded import RecordedEvent
-from everwhen.validation import check_text
+from everwhen.vocabulary.metadata import CommitMetadata
+from everwhen.vocabulary.microseconds import to_micros
+from everwhen.vocabulary.query import query_of
+from everwhen.vocabulary.validation import check_text
 
 _LOG: Final = logging.getLogger("everwhen")
 

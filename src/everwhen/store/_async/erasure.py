@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from everwhen._async.backend import Backend
-from everwhen._async.branches import Branches
-from everwhen.contract import Receipt
-from everwhen.engine import EngineTransaction
-from everwhen.erasures import (
+from everwhen.backends._async.backend import Backend
+from everwhen.backends.engine import EngineTransaction
+from everwhen.branches._async.branches import Branches
+from everwhen.privacy.vault import Stone, Vault
+from everwhen.store.erasure_records import (
     ERASURES,
     PURGE_DUE,
     carried_out,
@@ -21,9 +21,9 @@ from everwhen.erasures import (
     first_pending,
     recorded_in,
 )
-from everwhen.query import Query
-from everwhen.reading import PAGE_EVENTS, next_page
-from everwhen.vault import Stone, Vault
+from everwhen.vocabulary.contract import Receipt
+from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
+from everwhen.vocabulary.query import Query
 
 _RECORDED_AT_ONCE: Final = 1_000
 

@@ -10,15 +10,10 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from everwhen._async.store import Store, check_store
-from everwhen.contract import Snapshot
-from everwhen.engine import EngineTransaction
-from everwhen.errors import DeclarationError, SnapshotError, StorageError
-from everwhen.failures import told
-from everwhen.fold import Fold
-from everwhen.query import Query, query_of
-from everwhen.reading import place_of_event, with_page
-from everwhen.snapshots import (
+from everwhen.backends.engine import EngineTransaction
+from everwhen.privacy.failure_texts import told
+from everwhen.state.fold import Fold
+from everwhen.state.snapshots import (
     NOTHING,
     START,
     Adaptive,
@@ -36,6 +31,11 @@ from everwhen.snapshots import (
     subject_of,
     surplus,
 )
+from everwhen.store._async.store import Store, check_store
+from everwhen.store.page_decoding import place_of_event, with_page
+from everwhen.vocabulary.contract import Snapshot
+from everwhen.vocabulary.errors import DeclarationError, SnapshotError, StorageError
+from everwhen.vocabulary.query import Query, query_of
 
 S = TypeVar("S")
 

@@ -13,24 +13,46 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen._async.backend import Backend, Transaction
-from everwhen._async.branches import Branches
-from everwhen._async.embedded import EmbeddedBackend
-from everwhen._async.erasing import brought_back, carry_out
-from everwhen._async.seam import OF_THE_OTHER_FLAVOUR, aside, opens
-from everwhen._async.subscription import Subscription
-from everwhen.backups import BackupReport, BackupTask, Told, check_apart, destination
-from everwhen.branching import MAIN, BranchInfo, base_of
-from everwhen.clock import Clock, system_clock
-from everwhen.codec import Codec, CodecStep, EventTypes, declared
-from everwhen.commits import Commit, Write, encoded, given_id, new_commit_id, stored_query
-from everwhen.contract import (
-    ANY,
+from everwhen.backends._async.backend import Backend, Transaction
+from everwhen.backends._async.concurrency import OF_THE_OTHER_FLAVOUR, aside, opens
+from everwhen.backends._async.embedded import EmbeddedBackend
+from everwhen.backends.branch_records import MAIN, BranchInfo
+from everwhen.backends.commit_checks import receipt_of
+from everwhen.backends.locations import engine_for
+from everwhen.backends.sql_connection import SqlConnection
+from everwhen.branches._async.branches import Branches
+from everwhen.branches.joined_logs import base_of
+from everwhen.codec.codec import Codec, CodecStep, EventTypes, declared
+from everwhen.codec.commits import Commit, Write, encoded, given_id, new_commit_id, stored_query
+from everwhen.codec.recorded_events import RecordedEvent, entries_of, is_same, recorded_events
+from everwhen.privacy.field_encryption import Sealing
+from everwhen.privacy.snapshot_keys import SnapshotKeys
+from everwhen.privacy.vault import Vault
+from everwhen.state.fold import Fold
+from everwhen.store._async.erasure import brought_back, carry_out
+from everwhen.store._async.subscription import Subscription
+from everwhen.store.erasure_records import Erasure, bound_to, outdated, problems_of, purge_due
+from everwhen.store.page_decoding import events_of_page, folded_page
+from everwhen.store.projection_records import (
+    LeaseWatch,
+    ParkedEvent,
+    ProjectionStatus,
+    build_of,
+    parked_of,
+    read_back_in,
+    statuses_of,
+)
+from everwhen.store.record_checks import record_problems
+from everwhen.store.signed_reads import SignedIndex, SignedReading
+from everwhen.store.valid_time import ValidOrder
+from everwhen.system.file_backups import BackupReport, BackupTask, Told, check_apart, destination
+from everwhen.vocabulary.clock import Clock, system_clock
+from everwhen.vocabulary.contract import (
+    BatchError,
     Capabilities,
     Checkpoint,
     Condition,
     EncodedCommit,
-    ExpectedVersion,
     Head,
     Outcome,
     Page,
@@ -38,12 +60,8 @@ from everwhen.contract import (
     Receipt,
     Snapshot,
     StreamInfo,
-    to_micros,
 )
-from everwhen.derived import record_problems
-from everwhen.erasures import Erasure, bound_to, outdated, problems_of, purge_due
-from everwhen.errors import (
-    BatchError,
+from everwhen.vocabulary.errors import (
     CommitIdError,
     CorruptStoreError,
     DeclarationError,
@@ -55,33 +73,16 @@ from everwhen.errors import (
     UnfinishedErasureError,
     VaultError,
 )
-from everwhen.events import EventType
-from everwhen.fold import Fold
-from everwhen.judging import receipt_of
-from everwhen.locations import engine_for
-from everwhen.metadata import CommitMetadata
-from everwhen.personal import PLAINTEXT, Plaintext
-from everwhen.projections import (
-    LeaseWatch,
-    ParkedEvent,
-    ProjectionStatus,
-    build_of,
-    parked_of,
-    read_back_in,
-    statuses_of,
-)
-from everwhen.query import Query, name_of, query_of
-from everwhen.reading import PAGE_EVENTS, events_of_page, folded_page, next_page
-from everwhen.recorded import RecordedEvent, entries_of, is_same, recorded_events
-from everwhen.sealing import Sealing
-from everwhen.signed_reads import SignedIndex, SignedReading
-from everwhen.snapshot_keys import SnapshotKeys
-from everwhen.sql import SqlConnection
-from everwhen.valid_time import ValidOrder
-from everwhen.vault import Vault
+from everwhen.vocabulary.events import EventType
+from everwhen.vocabulary.metadata import CommitMetadata
+from everwhen.vocabulary.microseconds import to_micros
+from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
+from everwhen.vocabulary.personal_data import PLAINTEXT, Plaintext
+from everwhen.vocabulary.query import Query, name_of, query_of
+from everwhen.vocabulary.streams import ANY, ExpectedVersion
 
 if TYPE_CHECKING:
-    from everwhen.engine import EngineView
+    from everwhen.backends.engine import EngineView
 
 S = TypeVar("S")
 

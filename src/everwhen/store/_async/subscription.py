@@ -6,12 +6,13 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen._async.backend import Backend
-from everwhen.codec import Codec
-from everwhen.errors import InvalidQueryError, StoreClosedError
-from everwhen.query import Query
-from everwhen.reading import PAGE_EVENTS, events_of_page
-from everwhen.recorded import RecordedEvent
+from everwhen.backends._async.backend import Backend
+from everwhen.codec.codec import Codec
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.store.page_decoding import events_of_page
+from everwhen.vocabulary.errors import InvalidQueryError, StoreClosedError
+from everwhen.vocabulary.paging import PAGE_EVENTS
+from everwhen.vocabulary.query import Query
 
 _PATIENCE: Final = 0.25
 _NEWEST: Final = Query().backwards()

@@ -1,1 +1,1 @@
-"""The sync flavour, generated from ``everwhen._async``; only ``seam.py`` is written by hand."""
+"""The sync flavour, generated from ``store._async``."""

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/erasing.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/store/_async/erasure.py by tools/unasync.py: edit that, then run `make sync`.
 """Erasures carried out in a store: recorded, and no trace left of what was deleted.
 
 One vault may serve several stores, and somebody may be forgotten through any of them. So each
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from everwhen._sync.backend import Backend
-from everwhen._sync.branches import Branches
-from everwhen.contract import Receipt
-from everwhen.engine import EngineTransaction
-from everwhen.erasures import (
+from everwhen.backends._sync.backend import Backend
+from everwhen.backends.engine import EngineTransaction
+from everwhen.branches._sync.branches import Branches
+from everwhen.privacy.vault import Stone, Vault
+from everwhen.store.erasure_records import (
     ERASURES,
     PURGE_DUE,
     carried_out,
@@ -22,9 +22,9 @@ from everwhen.erasures import (
     first_pending,
     recorded_in,
 )
-from everwhen.query import Query
-from everwhen.reading import PAGE_EVENTS, next_page
-from everwhen.vault import Stone, Vault
+from everwhen.vocabulary.contract import Receipt
+from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
+from everwhen.vocabulary.query import Query
 
 _RECORDED_AT_ONCE: Final = 1_000
 

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/repository.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/store/_async/repository.py by tools/unasync.py: edit that, then run `make sync`.
 """States by snapshot and the events after it."""
 
 from __future__ import annotations
@@ -11,15 +11,10 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from everwhen._sync.store import Store, check_store
-from everwhen.contract import Snapshot
-from everwhen.engine import EngineTransaction
-from everwhen.errors import DeclarationError, SnapshotError, StorageError
-from everwhen.failures import told
-from everwhen.fold import Fold
-from everwhen.query import Query, query_of
-from everwhen.reading import place_of_event, with_page
-from everwhen.snapshots import (
+from everwhen.backends.engine import EngineTransaction
+from everwhen.privacy.failure_texts import told
+from everwhen.state.fold import Fold
+from everwhen.state.snapshots import (
     NOTHING,
     START,
     Adaptive,
@@ -37,6 +32,11 @@ from everwhen.snapshots import (
     subject_of,
     surplus,
 )
+from everwhen.store._sync.store import Store, check_store
+from everwhen.store.page_decoding import place_of_event, with_page
+from everwhen.vocabulary.contract import Snapshot
+from everwhen.vocabulary.errors import DeclarationError, SnapshotError, StorageError
+from everwhen.vocabulary.query import Query, query_of
 
 S = TypeVar("S")
 

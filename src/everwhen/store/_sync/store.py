@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/store.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/store/_async/store.py by tools/unasync.py: edit that, then run `make sync`.
 """The store as applications see it."""
 
 from __future__ import annotations
@@ -14,24 +14,46 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen._sync.backend import Backend, Transaction
-from everwhen._sync.branches import Branches
-from everwhen._sync.embedded import EmbeddedBackend
-from everwhen._sync.erasing import brought_back, carry_out
-from everwhen._sync.seam import OF_THE_OTHER_FLAVOUR, aside, opens
-from everwhen._sync.subscription import Subscription
-from everwhen.backups import BackupReport, BackupTask, Told, check_apart, destination
-from everwhen.branching import MAIN, BranchInfo, base_of
-from everwhen.clock import Clock, system_clock
-from everwhen.codec import Codec, CodecStep, EventTypes, declared
-from everwhen.commits import Commit, Write, encoded, given_id, new_commit_id, stored_query
-from everwhen.contract import (
-    ANY,
+from everwhen.backends._sync.backend import Backend, Transaction
+from everwhen.backends._sync.concurrency import OF_THE_OTHER_FLAVOUR, aside, opens
+from everwhen.backends._sync.embedded import EmbeddedBackend
+from everwhen.backends.branch_records import MAIN, BranchInfo
+from everwhen.backends.commit_checks import receipt_of
+from everwhen.backends.locations import engine_for
+from everwhen.backends.sql_connection import SqlConnection
+from everwhen.branches._sync.branches import Branches
+from everwhen.branches.joined_logs import base_of
+from everwhen.codec.codec import Codec, CodecStep, EventTypes, declared
+from everwhen.codec.commits import Commit, Write, encoded, given_id, new_commit_id, stored_query
+from everwhen.codec.recorded_events import RecordedEvent, entries_of, is_same, recorded_events
+from everwhen.privacy.field_encryption import Sealing
+from everwhen.privacy.snapshot_keys import SnapshotKeys
+from everwhen.privacy.vault import Vault
+from everwhen.state.fold import Fold
+from everwhen.store._sync.erasure import brought_back, carry_out
+from everwhen.store._sync.subscription import Subscription
+from everwhen.store.erasure_records import Erasure, bound_to, outdated, problems_of, purge_due
+from everwhen.store.page_decoding import events_of_page, folded_page
+from everwhen.store.projection_records import (
+    LeaseWatch,
+    ParkedEvent,
+    ProjectionStatus,
+    build_of,
+    parked_of,
+    read_back_in,
+    statuses_of,
+)
+from everwhen.store.record_checks import record_problems
+from everwhen.store.signed_reads import SignedIndex, SignedReading
+from everwhen.store.valid_time import ValidOrder
+from everwhen.system.file_backups import BackupReport, BackupTask, Told, check_apart, destination
+from everwhen.vocabulary.clock import Clock, system_clock
+from everwhen.vocabulary.contract import (
+    BatchError,
     Capabilities,
     Checkpoint,
     Condition,
     EncodedCommit,
-    ExpectedVersion,
     Head,
     Outcome,
     Page,
@@ -39,12 +61,8 @@ from everwhen.contract import (
     Receipt,
     Snapshot,
     StreamInfo,
-    to_micros,
 )
-from everwhen.derived import record_problems
-from everwhen.erasures import Erasure, bound_to, outdated, problems_of, purge_due
-from everwhen.errors import (
-    BatchError,
+from everwhen.vocabulary.errors import (
     CommitIdError,
     CorruptStoreError,
     DeclarationError,
@@ -56,33 +74,16 @@ from everwhen.errors import (
     UnfinishedErasureError,
     VaultError,
 )
-from everwhen.events import EventType
-from everwhen.fold import Fold
-from everwhen.judging import receipt_of
-from everwhen.locations import engine_for
-from everwhen.metadata import CommitMetadata
-from everwhen.personal import PLAINTEXT, Plaintext
-from everwhen.projections import (
-    LeaseWatch,
-    ParkedEvent,
-    ProjectionStatus,
-    build_of,
-    parked_of,
-    read_back_in,
-    statuses_of,
-)
-from everwhen.query import Query, name_of, query_of
-from everwhen.reading import PAGE_EVENTS, events_of_page, folded_page, next_page
-from everwhen.recorded import RecordedEvent, entries_of, is_same, recorded_events
-from everwhen.sealing import Sealing
-from everwhen.signed_reads import SignedIndex, SignedReading
-from everwhen.snapshot_keys import SnapshotKeys
-from everwhen.sql import SqlConnection
-from everwhen.valid_time import ValidOrder
-from everwhen.vault import Vault
+from everwhen.vocabulary.events import EventType
+from everwhen.vocabulary.metadata import CommitMetadata
+from everwhen.vocabulary.microseconds import to_micros
+from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
+from everwhen.vocabulary.personal_data import PLAINTEXT, Plaintext
+from everwhen.vocabulary.query import Query, name_of, query_of
+from everwhen.vocabulary.streams import ANY, ExpectedVersion
 
 if TYPE_CHECKING:
-    from everwhen.engine import EngineView
+    from everwhen.backends.engine import EngineView
 
 S = TypeVar("S")
 

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/subscription.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/store/_async/subscription.py by tools/unasync.py: edit that, then run `make sync`.
 """Following a query: what is there, then what comes, with no seam between."""
 
 from __future__ import annotations
@@ -7,12 +7,13 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen._sync.backend import Backend
-from everwhen.codec import Codec
-from everwhen.errors import InvalidQueryError, StoreClosedError
-from everwhen.query import Query
-from everwhen.reading import PAGE_EVENTS, events_of_page
-from everwhen.recorded import RecordedEvent
+from everwhen.backends._sync.backend import Backend
+from everwhen.codec.codec import Codec
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.store.page_decoding import events_of_page
+from everwhen.vocabulary.errors import InvalidQueryError, StoreClosedError
+from everwhen.vocabulary.paging import PAGE_EVENTS
+from everwhen.vocabulary.query import Query
 
 _PATIENCE: Final = 0.25
 _NEWEST: Final = Query().backwards()

@@ -1,4 +1,4 @@
-"""The testing kit's async flavour; the sync one in ``everwhen._sync_testing`` is generated.
+"""The testing kit's async flavour; the sync one in ``everwhen.testing._sync`` is generated.
 
-By hand in both is ``seam.py``; ``cancelling.py`` is about tasks and exists only here.
+By hand in both is ``concurrency.py``; ``cancelling.py`` is about tasks and exists only here.
 """

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 
-from everwhen._async_testing.bench import Bench, events_of, typed
-from everwhen._async_testing.seam import Beside
-from everwhen.commits import Commit, Write
-from everwhen.contract import ANY, EXISTS, NO_STREAM, Condition
-from everwhen.errors import BatchError, ConditionError, ConflictError
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
+from everwhen.codec.commits import Commit, Write
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.testing._async.bench import Bench, events_of, typed
+from everwhen.testing._async.concurrency import Beside
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import Deposited, Noted, Withdrawn, notes
+from everwhen.vocabulary.contract import BatchError, Condition
+from everwhen.vocabulary.errors import ConditionError, ConflictError
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.streams import ANY, EXISTS, NO_STREAM
 
 
 @promise(Guarantee.ATOMIC)

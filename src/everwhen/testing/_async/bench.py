@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from everwhen._async.backend import Backend
-from everwhen._async.store import Store
-from everwhen._async_testing.observed import ObservedBackend
-from everwhen.clock import Clock
-from everwhen.codec import CodecStep, EventTypes
-from everwhen.contract import Capabilities
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
+from everwhen.backends._async.backend import Backend
+from everwhen.codec.codec import CodecStep, EventTypes
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.store._async.store import Store
+from everwhen.testing._async.observed import ObservedBackend
 from everwhen.testing.clock import ManualClock
 from everwhen.testing.specimens import TYPES
-from everwhen.upcasting import Upcast
+from everwhen.vocabulary.clock import Clock
+from everwhen.vocabulary.contract import Capabilities
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.upcasting import Upcast
 
 
 class Opening(Protocol):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from everwhen._async_testing.bench import Bench, events_of
-from everwhen._async_testing.seam import within
-from everwhen.contract import Checkpoint, Receipt
+from everwhen.testing._async.bench import Bench, events_of
+from everwhen.testing._async.concurrency import within
 from everwhen.testing.checks import equal, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import notes
+from everwhen.vocabulary.contract import Checkpoint, Receipt
 
 
 async def _cancelled(task: asyncio.Task[object]) -> None:

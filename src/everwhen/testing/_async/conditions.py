@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from everwhen._async_testing.bench import Bench, events_of
-from everwhen._async_testing.seam import together
-from everwhen.commits import Commit, Write
-from everwhen.contract import NO_STREAM, Condition, Receipt
-from everwhen.errors import ConditionError, ConflictError, InvalidCommitError
-from everwhen.events import NewEvent
-from everwhen.query import Query
+from everwhen.codec.commits import Commit, Write
+from everwhen.testing._async.bench import Bench, events_of
+from everwhen.testing._async.concurrency import together
 from everwhen.testing.checks import equal, raises
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import Deposited, Noted, Withdrawn, notes
+from everwhen.vocabulary.contract import Condition, Receipt
+from everwhen.vocabulary.errors import ConditionError, ConflictError, InvalidCommitError
+from everwhen.vocabulary.events import NewEvent
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.streams import NO_STREAM
 
 _EVERY = Query()
 _BREAKING = (

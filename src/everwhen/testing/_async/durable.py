@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from everwhen._async_testing.bench import Bench, events_of
-from everwhen.commits import Commit, Write
-from everwhen.contract import Checkpoint, Condition, Snapshot
-from everwhen.errors import ConditionError, ConflictError
-from everwhen.metadata import CommitMetadata
-from everwhen.query import Query
+from everwhen.codec.commits import Commit, Write
+from everwhen.testing._async.bench import Bench, events_of
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import Deposited, Noted, notes
+from everwhen.vocabulary.contract import Checkpoint, Condition, Snapshot
+from everwhen.vocabulary.errors import ConditionError, ConflictError
+from everwhen.vocabulary.metadata import CommitMetadata
+from everwhen.vocabulary.query import Query
 
 
 @promise(Guarantee.DURABLE, "durable")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from everwhen._async.backend import Backend, BackendWrapper
-from everwhen._async.store import Store
-from everwhen.contract import EncodedCommit, Outcome, Page, Receipt, StoredSlice
-from everwhen.engine import EngineTransaction
-from everwhen.query import Query
+from everwhen.backends._async.backend import Backend, BackendWrapper
+from everwhen.backends.engine import EngineTransaction
+from everwhen.store._async.store import Store
 from everwhen.testing.faults import Faults
+from everwhen.vocabulary.contract import EncodedCommit, Outcome, Page, Receipt, StoredSlice
+from everwhen.vocabulary.query import Query
 
 T = TypeVar("T")
 

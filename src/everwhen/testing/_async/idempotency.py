@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from everwhen._async_testing.bench import Bench, events_of
-from everwhen._async_testing.seam import together
-from everwhen.commits import Commit, Write
-from everwhen.contract import NO_STREAM, Condition, Receipt
-from everwhen.errors import BatchError, CommitIdError, ConflictError
-from everwhen.events import NewEvent
-from everwhen.metadata import CommitMetadata
-from everwhen.query import Query
+from everwhen.codec.commits import Commit, Write
+from everwhen.testing._async.bench import Bench, events_of
+from everwhen.testing._async.concurrency import together
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import Deposited, Noted, notes
+from everwhen.vocabulary.contract import BatchError, Condition, Receipt
+from everwhen.vocabulary.errors import CommitIdError, ConflictError
+from everwhen.vocabulary.events import NewEvent
+from everwhen.vocabulary.metadata import CommitMetadata
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.streams import NO_STREAM
 
 _ID = UUID("0189f7a2-1111-7abc-8def-000000000001")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from everwhen._async.backend import Backend, BackendWrapper
-from everwhen.contract import Page
-from everwhen.query import Query
+from everwhen.backends._async.backend import Backend, BackendWrapper
+from everwhen.vocabulary.contract import Page
+from everwhen.vocabulary.query import Query
 
 
 class ObservedBackend(BackendWrapper):

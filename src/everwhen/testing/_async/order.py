@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from everwhen._async_testing.bench import Bench, events_of
-from everwhen._async_testing.seam import Beside, together
-from everwhen.commits import Commit, Write
-from everwhen.query import Query
+from everwhen.codec.commits import Commit, Write
+from everwhen.testing._async.bench import Bench, events_of
+from everwhen.testing._async.concurrency import Beside, together
 from everwhen.testing.checks import equal, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import notes
+from everwhen.vocabulary.query import Query
 
 
 @promise(Guarantee.ORDER)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from everwhen._async_testing import cancelling
+from everwhen.testing._async import cancelling
 
 OWN_GROUPS = (cancelling,)

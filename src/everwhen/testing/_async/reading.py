@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 from datetime import timedelta
 
-from everwhen._async.store import Store
-from everwhen._async_testing.bench import Bench, events_of
-from everwhen.commits import Commit, Write
-from everwhen.contract import Condition
-from everwhen.errors import ConditionError
-from everwhen.events import NewEvent
-from everwhen.metadata import CommitMetadata, causation, context
-from everwhen.query import Query, Selector
-from everwhen.recorded import RecordedEvent
+from everwhen.codec.commits import Commit, Write
+from everwhen.codec.recorded_events import RecordedEvent, causation
+from everwhen.store._async.store import Store
+from everwhen.testing._async.bench import Bench, events_of
 from everwhen.testing.checks import equal, raises, true
-from everwhen.testing.facts import FILTERS, Bounds, Fact, wanted_facts, written_events
+from everwhen.testing.generators import FILTERS, Bounds, Fact, wanted_facts, written_events
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import Deposited, Noted, notes, plain
+from everwhen.vocabulary.contract import Condition
+from everwhen.vocabulary.errors import ConditionError
+from everwhen.vocabulary.events import NewEvent
+from everwhen.vocabulary.metadata import CommitMetadata, context
+from everwhen.vocabulary.query import Query, Selector
 
 
 async def _written(bench: Bench) -> list[Fact]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from everwhen._async.store import Store
-from everwhen._async.subscription import Subscription
-from everwhen._async_testing.bench import Bench
-from everwhen._async_testing.seam import Beside, pause, within
-from everwhen.commits import Commit, Write
-from everwhen.errors import InvalidQueryError
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
+from everwhen.codec.commits import Commit, Write
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.store._async.store import Store
+from everwhen.store._async.subscription import Subscription
+from everwhen.testing._async.bench import Bench
+from everwhen.testing._async.concurrency import Beside, pause, within
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import Deposited, notes
+from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.query import Query
 
 
 async def _take(subscription: Subscription, count: int) -> list[int]:

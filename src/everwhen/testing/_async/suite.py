@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from everwhen._async_testing import (
+from everwhen.testing._async import (
     atomic,
     conditions,
     durable,
     idempotency,
     immutable,
     order,
-    places,
     reading,
     refusals,
     subscriptions,
     times,
+    transactions,
     unknown,
     versions,
 )
-from everwhen._async_testing.bench import Bench, Opening
-from everwhen._async_testing.own import OWN_GROUPS
-from everwhen.contract import Capabilities
+from everwhen.testing._async.bench import Bench, Opening
+from everwhen.testing._async.own import OWN_GROUPS
 from everwhen.testing.promises import Guarantee, Promise, promise_of
+from everwhen.vocabulary.contract import Capabilities
 
 GROUPS = (
     atomic,
@@ -37,7 +37,7 @@ GROUPS = (
     subscriptions,
     unknown,
     refusals,
-    places,
+    transactions,
     *OWN_GROUPS,
 )
 

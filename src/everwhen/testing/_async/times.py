@@ -7,16 +7,17 @@ from typing import Any
 
 import msgspec
 
-from everwhen._async_testing.bench import Bench, events_of
-from everwhen.commits import Commit, Write, encoded, new_commit_id
-from everwhen.contract import FIRST_MICROS, LAST_MICROS, Receipt
-from everwhen.errors import BatchError, InvalidCommitError, InvalidQueryError
-from everwhen.events import NewEvent
-from everwhen.fold import Fold
-from everwhen.query import Query
+from everwhen.codec.commits import Commit, Write, encoded, new_commit_id
+from everwhen.state.fold import Fold
+from everwhen.testing._async.bench import Bench, events_of
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import Noted, notes
+from everwhen.vocabulary.contract import BatchError, Receipt
+from everwhen.vocabulary.errors import InvalidCommitError, InvalidQueryError
+from everwhen.vocabulary.events import NewEvent
+from everwhen.vocabulary.microseconds import FIRST_MICROS, LAST_MICROS
+from everwhen.vocabulary.query import Query
 
 _MICROSECOND = timedelta(microseconds=1)
 

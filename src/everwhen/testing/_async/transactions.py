@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from everwhen._async_testing.bench import Bench, events_of
-from everwhen._async_testing.seam import Beside, pause, together
-from everwhen.contract import Checkpoint, Receipt, Snapshot
-from everwhen.engine import EngineTransaction, EngineView
-from everwhen.errors import EverwhenError, InlineError, StorageError, UnsupportedError
-from everwhen.query import Query
+from everwhen.backends.engine import EngineTransaction, EngineView
+from everwhen.testing._async.bench import Bench, events_of
+from everwhen.testing._async.concurrency import Beside, pause, together
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import notes
+from everwhen.vocabulary.contract import Checkpoint, Receipt, Snapshot
+from everwhen.vocabulary.errors import EverwhenError, InlineError, StorageError, UnsupportedError
+from everwhen.vocabulary.query import Query
 
 
 @promise(Guarantee.ATOMIC)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from everwhen._async_testing.bench import Bench, events_of
-from everwhen._async_testing.seam import together
-from everwhen.commits import Commit, Write
-from everwhen.contract import ANY, EXISTS, NO_STREAM, ExpectedVersion, Receipt, StreamInfo
-from everwhen.errors import ConflictError
+from everwhen.codec.commits import Commit, Write
+from everwhen.testing._async.bench import Bench, events_of
+from everwhen.testing._async.concurrency import together
 from everwhen.testing.checks import equal, raises
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import notes
+from everwhen.vocabulary.contract import Receipt, StreamInfo
+from everwhen.vocabulary.errors import ConflictError
+from everwhen.vocabulary.streams import ANY, EXISTS, NO_STREAM, ExpectedVersion
 
 NAMES = (
     "a", "a-", "a-1", "a-10", "a-2", "a-b", "a-b-c", "a.b-1", "ab", "ab-1", "b-1", "-1",

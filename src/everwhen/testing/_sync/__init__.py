@@ -1,1 +1,1 @@
-"""The testing kit's sync flavour, generated from ``everwhen._async_testing`` but for its seam."""
+"""The testing kit's sync flavour, generated from ``everwhen.testing._async`` but for ``concurrency.py``."""

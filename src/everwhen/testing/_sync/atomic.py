@@ -1,20 +1,21 @@
-# Generated from src/everwhen/_async_testing/atomic.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/testing/_async/atomic.py by tools/unasync.py: edit that, then run `make sync`.
 """Guarantee 1: a commit is visible whole or not at all, over all its streams."""
 
 from __future__ import annotations
 
 import itertools
 
-from everwhen._sync_testing.bench import Bench, events_of, typed
-from everwhen._sync_testing.seam import Beside
-from everwhen.commits import Commit, Write
-from everwhen.contract import ANY, EXISTS, NO_STREAM, Condition
-from everwhen.errors import BatchError, ConditionError, ConflictError
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
+from everwhen.codec.commits import Commit, Write
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.testing._sync.bench import Bench, events_of, typed
+from everwhen.testing._sync.concurrency import Beside
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import Deposited, Noted, Withdrawn, notes
+from everwhen.vocabulary.contract import BatchError, Condition
+from everwhen.vocabulary.errors import ConditionError, ConflictError
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.streams import ANY, EXISTS, NO_STREAM
 
 
 @promise(Guarantee.ATOMIC)

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async_testing/bench.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/testing/_async/bench.py by tools/unasync.py: edit that, then run `make sync`.
 """The bench that a contract test works on: one place for events, and stores over it."""
 
 from __future__ import annotations
@@ -6,17 +6,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from everwhen._sync.backend import Backend
-from everwhen._sync.store import Store
-from everwhen._sync_testing.observed import ObservedBackend
-from everwhen.clock import Clock
-from everwhen.codec import CodecStep, EventTypes
-from everwhen.contract import Capabilities
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
+from everwhen.backends._sync.backend import Backend
+from everwhen.codec.codec import CodecStep, EventTypes
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.store._sync.store import Store
+from everwhen.testing._sync.observed import ObservedBackend
 from everwhen.testing.clock import ManualClock
 from everwhen.testing.specimens import TYPES
-from everwhen.upcasting import Upcast
+from everwhen.vocabulary.clock import Clock
+from everwhen.vocabulary.contract import Capabilities
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.upcasting import Upcast
 
 
 class Opening(Protocol):

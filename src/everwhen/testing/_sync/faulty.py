@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async_testing/faulty.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/testing/_async/faulty.py by tools/unasync.py: edit that, then run `make sync`.
 """A store that fails on demand."""
 
 from __future__ import annotations
@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from everwhen._sync.backend import Backend, BackendWrapper
-from everwhen._sync.store import Store
-from everwhen.contract import EncodedCommit, Outcome, Page, Receipt, StoredSlice
-from everwhen.engine import EngineTransaction
-from everwhen.query import Query
+from everwhen.backends._sync.backend import Backend, BackendWrapper
+from everwhen.backends.engine import EngineTransaction
+from everwhen.store._sync.store import Store
 from everwhen.testing.faults import Faults
+from everwhen.vocabulary.contract import EncodedCommit, Outcome, Page, Receipt, StoredSlice
+from everwhen.vocabulary.query import Query
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async_testing/immutable.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/testing/_async/immutable.py by tools/unasync.py: edit that, then run `make sync`.
 """Guarantee 8: stored bytes never change; old schema versions are upcast when they are read."""
 
 from __future__ import annotations
@@ -6,16 +6,16 @@ from __future__ import annotations
 import base64
 from typing import Final
 
-from everwhen._sync_testing.bench import Bench, events_of, typed
-from everwhen.codec import decode_json, encode_json
-from everwhen.contract import Condition
-from everwhen.errors import ConditionError, DecodeError, InvalidEventError
-from everwhen.events import Event, UnknownEvent
-from everwhen.query import Query
+from everwhen.codec.codec import decode_json, encode_json
+from everwhen.testing._sync.bench import Bench, events_of, typed
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import Deposited, Noted, notes, plain
-from everwhen.upcasting import Data, Upcast
+from everwhen.vocabulary.contract import Condition
+from everwhen.vocabulary.errors import ConditionError, DecodeError, InvalidEventError
+from everwhen.vocabulary.events import Event, UnknownEvent
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.upcasting import Data, Upcast
 
 
 class _BetV1(Event):

@@ -1,11 +1,11 @@
-# Generated from src/everwhen/_async_testing/observed.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/testing/_async/observed.py by tools/unasync.py: edit that, then run `make sync`.
 """A backend that counts what it is asked."""
 
 from __future__ import annotations
 
-from everwhen._sync.backend import Backend, BackendWrapper
-from everwhen.contract import Page
-from everwhen.query import Query
+from everwhen.backends._sync.backend import Backend, BackendWrapper
+from everwhen.vocabulary.contract import Page
+from everwhen.vocabulary.query import Query
 
 
 class ObservedBackend(BackendWrapper):

@@ -1,15 +1,15 @@
-# Generated from src/everwhen/_async_testing/order.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/testing/_async/order.py by tools/unasync.py: edit that, then run `make sync`.
 """Guarantee 6: once position p was seen, nothing new appears at or below it."""
 
 from __future__ import annotations
 
-from everwhen._sync_testing.bench import Bench, events_of
-from everwhen._sync_testing.seam import Beside, together
-from everwhen.commits import Commit, Write
-from everwhen.query import Query
+from everwhen.codec.commits import Commit, Write
+from everwhen.testing._sync.bench import Bench, events_of
+from everwhen.testing._sync.concurrency import Beside, together
 from everwhen.testing.checks import equal, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import notes
+from everwhen.vocabulary.query import Query
 
 
 @promise(Guarantee.ORDER)

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async_testing/reading.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/testing/_async/reading.py by tools/unasync.py: edit that, then run `make sync`.
 """Reading: every filter, bound, direction and limit, held against a plain list of facts."""
 
 from __future__ import annotations
@@ -6,19 +6,19 @@ from __future__ import annotations
 import itertools
 from datetime import timedelta
 
-from everwhen._sync.store import Store
-from everwhen._sync_testing.bench import Bench, events_of
-from everwhen.commits import Commit, Write
-from everwhen.contract import Condition
-from everwhen.errors import ConditionError
-from everwhen.events import NewEvent
-from everwhen.metadata import CommitMetadata, causation, context
-from everwhen.query import Query, Selector
-from everwhen.recorded import RecordedEvent
+from everwhen.codec.commits import Commit, Write
+from everwhen.codec.recorded_events import RecordedEvent, causation
+from everwhen.store._sync.store import Store
+from everwhen.testing._sync.bench import Bench, events_of
 from everwhen.testing.checks import equal, raises, true
-from everwhen.testing.facts import FILTERS, Bounds, Fact, wanted_facts, written_events
+from everwhen.testing.generators import FILTERS, Bounds, Fact, wanted_facts, written_events
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import Deposited, Noted, notes, plain
+from everwhen.vocabulary.contract import Condition
+from everwhen.vocabulary.errors import ConditionError
+from everwhen.vocabulary.events import NewEvent
+from everwhen.vocabulary.metadata import CommitMetadata, context
+from everwhen.vocabulary.query import Query, Selector
 
 
 def _written(bench: Bench) -> list[Fact]:

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async_testing/refusals.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/testing/_async/refusals.py by tools/unasync.py: edit that, then run `make sync`.
 """Guarantee 11: bad input is refused before anything is written."""
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from functools import partial
 from typing import Any, Final, cast
 from uuid import UUID
 
-from everwhen._sync_testing.bench import Bench, events_of
-from everwhen._sync_testing.seam import together
-from everwhen.commits import Commit, Write
-from everwhen.contract import MAX_DEPTH, Condition, Receipt
-from everwhen.errors import (
+from everwhen.codec.commits import Commit, Write
+from everwhen.testing._sync.bench import Bench, events_of
+from everwhen.testing._sync.concurrency import together
+from everwhen.testing.checks import equal, raises, true
+from everwhen.testing.promises import Guarantee, promise
+from everwhen.testing.specimens import Deposited, Noted, notes, plain
+from everwhen.vocabulary.contract import MAX_DEPTH, Condition, Receipt
+from everwhen.vocabulary.errors import (
     ConditionError,
     InvalidCommitError,
     InvalidQueryError,
     RefusedError,
     StoreClosedError,
 )
-from everwhen.events import Event, NewEvent, UnknownEvent
-from everwhen.metadata import CommitMetadata
-from everwhen.query import Query, Selector
-from everwhen.testing.checks import equal, raises, true
-from everwhen.testing.promises import Guarantee, promise
-from everwhen.testing.specimens import Deposited, Noted, notes, plain
+from everwhen.vocabulary.events import Event, NewEvent, UnknownEvent
+from everwhen.vocabulary.metadata import CommitMetadata
+from everwhen.vocabulary.query import Query, Selector
 
 
 class _Stranger(Event):

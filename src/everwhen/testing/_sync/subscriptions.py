@@ -1,19 +1,19 @@
-# Generated from src/everwhen/_async_testing/subscriptions.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/testing/_async/subscriptions.py by tools/unasync.py: edit that, then run `make sync`.
 """Guarantee 9: each event once, in order, from any start, catching up and then live."""
 
 from __future__ import annotations
 
-from everwhen._sync.store import Store
-from everwhen._sync.subscription import Subscription
-from everwhen._sync_testing.bench import Bench
-from everwhen._sync_testing.seam import Beside, pause, within
-from everwhen.commits import Commit, Write
-from everwhen.errors import InvalidQueryError
-from everwhen.query import Query
-from everwhen.recorded import RecordedEvent
+from everwhen.codec.commits import Commit, Write
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.store._sync.store import Store
+from everwhen.store._sync.subscription import Subscription
+from everwhen.testing._sync.bench import Bench
+from everwhen.testing._sync.concurrency import Beside, pause, within
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import Deposited, notes
+from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.query import Query
 
 
 def _take(subscription: Subscription, count: int) -> list[int]:

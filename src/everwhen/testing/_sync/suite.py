@@ -1,29 +1,29 @@
-# Generated from src/everwhen/_async_testing/suite.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/testing/_async/suite.py by tools/unasync.py: edit that, then run `make sync`.
 """The contract suite: every promise of a store as a function that needs no test framework."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from everwhen._sync_testing import (
+from everwhen.testing._sync import (
     atomic,
     conditions,
     durable,
     idempotency,
     immutable,
     order,
-    places,
     reading,
     refusals,
     subscriptions,
     times,
+    transactions,
     unknown,
     versions,
 )
-from everwhen._sync_testing.bench import Bench, Opening
-from everwhen._sync_testing.own import OWN_GROUPS
-from everwhen.contract import Capabilities
+from everwhen.testing._sync.bench import Bench, Opening
+from everwhen.testing._sync.own import OWN_GROUPS
 from everwhen.testing.promises import Guarantee, Promise, promise_of
+from everwhen.vocabulary.contract import Capabilities
 
 GROUPS = (
     atomic,
@@ -38,7 +38,7 @@ GROUPS = (
     subscriptions,
     unknown,
     refusals,
-    places,
+    transactions,
     *OWN_GROUPS,
 )
 

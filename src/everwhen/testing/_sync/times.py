@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async_testing/times.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/testing/_async/times.py by tools/unasync.py: edit that, then run `make sync`.
 """Guarantee 7: recorded_at never decreases along positions; "as at" is a search on positions."""
 
 from __future__ import annotations
@@ -8,16 +8,17 @@ from typing import Any
 
 import msgspec
 
-from everwhen._sync_testing.bench import Bench, events_of
-from everwhen.commits import Commit, Write, encoded, new_commit_id
-from everwhen.contract import FIRST_MICROS, LAST_MICROS, Receipt
-from everwhen.errors import BatchError, InvalidCommitError, InvalidQueryError
-from everwhen.events import NewEvent
-from everwhen.fold import Fold
-from everwhen.query import Query
+from everwhen.codec.commits import Commit, Write, encoded, new_commit_id
+from everwhen.state.fold import Fold
+from everwhen.testing._sync.bench import Bench, events_of
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import Noted, notes
+from everwhen.vocabulary.contract import BatchError, Receipt
+from everwhen.vocabulary.errors import InvalidCommitError, InvalidQueryError
+from everwhen.vocabulary.events import NewEvent
+from everwhen.vocabulary.microseconds import FIRST_MICROS, LAST_MICROS
+from everwhen.vocabulary.query import Query
 
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -1,17 +1,17 @@
-# Generated from src/everwhen/_async_testing/places.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/testing/_async/transactions.py by tools/unasync.py: edit that, then run `make sync`.
 """The transactional place for checkpoints, snapshots and read models."""
 
 from __future__ import annotations
 
-from everwhen._sync_testing.bench import Bench, events_of
-from everwhen._sync_testing.seam import Beside, pause, together
-from everwhen.contract import Checkpoint, Receipt, Snapshot
-from everwhen.engine import EngineTransaction, EngineView
-from everwhen.errors import EverwhenError, InlineError, StorageError, UnsupportedError
-from everwhen.query import Query
+from everwhen.backends.engine import EngineTransaction, EngineView
+from everwhen.testing._sync.bench import Bench, events_of
+from everwhen.testing._sync.concurrency import Beside, pause, together
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import notes
+from everwhen.vocabulary.contract import Checkpoint, Receipt, Snapshot
+from everwhen.vocabulary.errors import EverwhenError, InlineError, StorageError, UnsupportedError
+from everwhen.vocabulary.query import Query
 
 
 @promise(Guarantee.ATOMIC)

@@ -1,16 +1,16 @@
-# Generated from src/everwhen/_async_testing/unknown.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/testing/_async/unknown.py by tools/unasync.py: edit that, then run `make sync`.
 """Guarantee 10: nothing unknown breaks a read."""
 
 from __future__ import annotations
 
-from everwhen._sync_testing.bench import Bench, events_of, typed
-from everwhen.errors import DecodeError
-from everwhen.events import Event, EventType, NewEvent, UnknownEvent
-from everwhen.query import Query
+from everwhen.testing._sync.bench import Bench, events_of, typed
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import Deposited, Noted, plain
-from everwhen.upcasting import Upcast
+from everwhen.vocabulary.errors import DecodeError
+from everwhen.vocabulary.events import Event, EventType, NewEvent, UnknownEvent
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.upcasting import Upcast
 
 
 class _NotedLater(Event):

@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from everwhen._async.past import Past
-from everwhen.alterations import Alteration, Supposed, SupposedStep
-from everwhen.commits import Write
-from everwhen.contract import StoredSlice
-from everwhen.diff import Diff, diff
-from everwhen.errors import InvalidQueryError
-from everwhen.reading import by_position
-from everwhen.recorded import RecordedEvent, entries_of, recorded_events
-from everwhen.travel import HEAD, Moment
+from everwhen.codec.commits import Write
+from everwhen.codec.recorded_events import RecordedEvent, entries_of, recorded_events
+from everwhen.state.differences import Diff, diff
+from everwhen.store.page_decoding import by_position
+from everwhen.travel._async.timeline import Past
+from everwhen.travel.destinations import HEAD, Moment
+from everwhen.travel.what_if import Alteration, Supposed, SupposedStep
+from everwhen.vocabulary.contract import StoredSlice
+from everwhen.vocabulary.errors import InvalidQueryError
 
 S = TypeVar("S")
 

@@ -6,15 +6,16 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Generic, TypeVar
 
-from everwhen._async.past import Past, Progress
-from everwhen._async.seam import Lock
-from everwhen.contract import from_micros
-from everwhen.expressions import sooner
-from everwhen.reading import PAGE_EVENTS, Places, foldable_page
-from everwhen.snapshots import Place
-from everwhen.spans import PartHistory, Span, Watched, next_stop, stops_of
-from everwhen.tracking import EVERYTHING_READ, Condition, Read, Reads, holds, reads_of
-from everwhen.travel import Transition, Visit
+from everwhen.backends._async.concurrency import Lock
+from everwhen.expressions.expression import sooner
+from everwhen.state.read_sets import EVERYTHING_READ, Condition, Read, Reads, holds, reads_of
+from everwhen.state.snapshots import Place
+from everwhen.store.page_decoding import Places, foldable_page
+from everwhen.travel._async.timeline import Past, Progress
+from everwhen.travel.destinations import Transition, Visit
+from everwhen.travel.value_history import PartHistory, Span, Watched, next_stop, stops_of
+from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.paging import PAGE_EVENTS
 
 S = TypeVar("S")
 

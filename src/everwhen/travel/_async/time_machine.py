@@ -6,26 +6,29 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
-from everwhen._async.altering import AlteredHistory
-from everwhen._async.finding import Finder
-from everwhen._async.histories import blamed, explained
-from everwhen._async.past import Past, Progress
-from everwhen._async.seam import sleep
-from everwhen._async.store import EVERYTHING, Store
-from everwhen.alterations import Alteration, Where
-from everwhen.commits import Write
-from everwhen.contract import Checkpoint
-from everwhen.diff import Diff, are_alike, diff
-from everwhen.errors import InvalidQueryError
-from everwhen.expressions import Expression
-from everwhen.fold import Fold
-from everwhen.parallel import Processes, Turn, searching, turning
-from everwhen.paths import Path, existing_path, path_of, plain
-from everwhen.query import Query
-from everwhen.reading import by_position
-from everwhen.recorded import RecordedEvent
-from everwhen.tracking import Condition, Read
-from everwhen.travel import (
+from everwhen.backends._async.concurrency import sleep
+from everwhen.codec.commits import Write
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.expressions.expression import Expression
+from everwhen.expressions.unknown_parts import (
+    IsThere,
+    UnknownPart,
+    asked_of_states,
+    may_be_there,
+    unknown_part,
+    without_state,
+)
+from everwhen.state.differences import Diff, are_alike, diff
+from everwhen.state.fold import Fold
+from everwhen.state.paths import Path, existing_path, path_of, plain
+from everwhen.state.read_sets import Condition, Read
+from everwhen.store._async.store import EVERYTHING, Store
+from everwhen.store.page_decoding import by_position
+from everwhen.travel._async.altered_history import AlteredHistory
+from everwhen.travel._async.provenance import blamed, explained
+from everwhen.travel._async.search import Finder
+from everwhen.travel._async.timeline import Past, Progress
+from everwhen.travel.destinations import (
     HEAD,
     AsOf,
     Back,
@@ -41,15 +44,12 @@ from everwhen.travel import (
     Written,
     given_moment,
 )
-from everwhen.unknown import (
-    IsThere,
-    UnknownPart,
-    asked_of_states,
-    may_be_there,
-    unknown_part,
-    without_state,
-)
-from everwhen.validation import check_text
+from everwhen.travel.parallel_search import Processes, Turn, searching, turning
+from everwhen.travel.what_if import Alteration, Where
+from everwhen.vocabulary.contract import Checkpoint
+from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.validation import check_text
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/altering.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/travel/_async/altered_history.py by tools/unasync.py: edit that, then run `make sync`.
 """Histories that never happened: replayed without some events, or with others in their place."""
 
 from __future__ import annotations
@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from everwhen._sync.past import Past
-from everwhen.alterations import Alteration, Supposed, SupposedStep
-from everwhen.commits import Write
-from everwhen.contract import StoredSlice
-from everwhen.diff import Diff, diff
-from everwhen.errors import InvalidQueryError
-from everwhen.reading import by_position
-from everwhen.recorded import RecordedEvent, entries_of, recorded_events
-from everwhen.travel import HEAD, Moment
+from everwhen.codec.commits import Write
+from everwhen.codec.recorded_events import RecordedEvent, entries_of, recorded_events
+from everwhen.state.differences import Diff, diff
+from everwhen.store.page_decoding import by_position
+from everwhen.travel._sync.timeline import Past
+from everwhen.travel.destinations import HEAD, Moment
+from everwhen.travel.what_if import Alteration, Supposed, SupposedStep
+from everwhen.vocabulary.contract import StoredSlice
+from everwhen.vocabulary.errors import InvalidQueryError
 
 S = TypeVar("S")
 

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/histories.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/travel/_async/provenance.py by tools/unasync.py: edit that, then run `make sync`.
 """How a state came about: who wrote each part of it last, and what led to an event."""
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen._sync.past import Past
-from everwhen._sync.store import EVERYTHING, Store
-from everwhen.codec import encode_json
-from everwhen.diff import Change
-from everwhen.paths import MISSING, Path, keys_of, part_of, value_at
-from everwhen.reading import PAGE_EVENTS, events_of_page, next_page
-from everwhen.recorded import RecordedEvent
-from everwhen.stretches import Stretch
-from everwhen.travel import Cause, Explanation
+from everwhen.codec.codec import encode_json
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.state.differences import Change
+from everwhen.state.paths import MISSING, Path, keys_of, part_of, value_at
+from everwhen.store._sync.store import EVERYTHING, Store
+from everwhen.store.page_decoding import events_of_page
+from everwhen.travel._sync.timeline import Past
+from everwhen.travel.destinations import Cause, Explanation
+from everwhen.travel.window import Stretch
+from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
 
 _MOST: Final = 1_000
 

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/finding.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/travel/_async/search.py by tools/unasync.py: edit that, then run `make sync`.
 """When a condition held: by bisection, by the parts that it looks at, or event by event."""
 
 from __future__ import annotations
@@ -7,15 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Generic, TypeVar
 
-from everwhen._sync.past import Past, Progress
-from everwhen._sync.seam import Lock
-from everwhen.contract import from_micros
-from everwhen.expressions import sooner
-from everwhen.reading import PAGE_EVENTS, Places, foldable_page
-from everwhen.snapshots import Place
-from everwhen.spans import PartHistory, Span, Watched, next_stop, stops_of
-from everwhen.tracking import EVERYTHING_READ, Condition, Read, Reads, holds, reads_of
-from everwhen.travel import Transition, Visit
+from everwhen.backends._sync.concurrency import Lock
+from everwhen.expressions.expression import sooner
+from everwhen.state.read_sets import EVERYTHING_READ, Condition, Read, Reads, holds, reads_of
+from everwhen.state.snapshots import Place
+from everwhen.store.page_decoding import Places, foldable_page
+from everwhen.travel._sync.timeline import Past, Progress
+from everwhen.travel.destinations import Transition, Visit
+from everwhen.travel.value_history import PartHistory, Span, Watched, next_stop, stops_of
+from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.paging import PAGE_EVENTS
 
 S = TypeVar("S")
 

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/timemachine.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/travel/_async/time_machine.py by tools/unasync.py: edit that, then run `make sync`.
 """The time machine: a fold's state at any moment of a store's history."""
 
 from __future__ import annotations
@@ -7,26 +7,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
-from everwhen._sync.altering import AlteredHistory
-from everwhen._sync.finding import Finder
-from everwhen._sync.histories import blamed, explained
-from everwhen._sync.past import Past, Progress
-from everwhen._sync.seam import sleep
-from everwhen._sync.store import EVERYTHING, Store
-from everwhen.alterations import Alteration, Where
-from everwhen.commits import Write
-from everwhen.contract import Checkpoint
-from everwhen.diff import Diff, are_alike, diff
-from everwhen.errors import InvalidQueryError
-from everwhen.expressions import Expression
-from everwhen.fold import Fold
-from everwhen.parallel import Processes, Turn, searching, turning
-from everwhen.paths import Path, existing_path, path_of, plain
-from everwhen.query import Query
-from everwhen.reading import by_position
-from everwhen.recorded import RecordedEvent
-from everwhen.tracking import Condition, Read
-from everwhen.travel import (
+from everwhen.backends._sync.concurrency import sleep
+from everwhen.codec.commits import Write
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.expressions.expression import Expression
+from everwhen.expressions.unknown_parts import (
+    IsThere,
+    UnknownPart,
+    asked_of_states,
+    may_be_there,
+    unknown_part,
+    without_state,
+)
+from everwhen.state.differences import Diff, are_alike, diff
+from everwhen.state.fold import Fold
+from everwhen.state.paths import Path, existing_path, path_of, plain
+from everwhen.state.read_sets import Condition, Read
+from everwhen.store._sync.store import EVERYTHING, Store
+from everwhen.store.page_decoding import by_position
+from everwhen.travel._sync.altered_history import AlteredHistory
+from everwhen.travel._sync.provenance import blamed, explained
+from everwhen.travel._sync.search import Finder
+from everwhen.travel._sync.timeline import Past, Progress
+from everwhen.travel.destinations import (
     HEAD,
     AsOf,
     Back,
@@ -42,15 +45,12 @@ from everwhen.travel import (
     Written,
     given_moment,
 )
-from everwhen.unknown import (
-    IsThere,
-    UnknownPart,
-    asked_of_states,
-    may_be_there,
-    unknown_part,
-    without_state,
-)
-from everwhen.validation import check_text
+from everwhen.travel.parallel_search import Processes, Turn, searching, turning
+from everwhen.travel.what_if import Alteration, Where
+from everwhen.vocabulary.contract import Checkpoint
+from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.validation import check_text
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/past.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/travel/_async/timeline.py by tools/unasync.py: edit that, then run `make sync`.
 """A fold's past: any of its states at a bounded cost, however long history gets."""
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from everwhen._sync.repository import Repository
-from everwhen._sync.seam import Lock
-from everwhen._sync.store import Store, check_store
-from everwhen.contract import Page, Snapshot
-from everwhen.engine import EngineTransaction
-from everwhen.errors import InvalidQueryError, ReadOnlyError, SnapshotError, StorageError
-from everwhen.failures import told
-from everwhen.fold import Fold, is_immutable
-from everwhen.query import Query, query_of
-from everwhen.reading import PAGE_EVENTS, events_of_page, with_page
-from everwhen.snapshots import NOTHING, START, Loaded, joined, subject_of
-from everwhen.stretches import Stretch, Stretches, Waypoints, travel_subject
-from everwhen.travel import Step, Visit
+from everwhen.backends._sync.concurrency import Lock
+from everwhen.backends.engine import EngineTransaction
+from everwhen.privacy.failure_texts import told
+from everwhen.state.fold import Fold, is_immutable
+from everwhen.state.snapshots import NOTHING, START, Loaded, joined, subject_of
+from everwhen.store._sync.repository import Repository
+from everwhen.store._sync.store import Store, check_store
+from everwhen.store.page_decoding import events_of_page, with_page
+from everwhen.travel.destinations import Step, Visit
+from everwhen.travel.waypoints import Waypoints, travel_subject
+from everwhen.travel.window import Stretch, Stretches
+from everwhen.vocabulary.contract import Page, Snapshot
+from everwhen.vocabulary.errors import InvalidQueryError, ReadOnlyError, SnapshotError, StorageError
+from everwhen.vocabulary.paging import PAGE_EVENTS
+from everwhen.vocabulary.query import Query, query_of
 
 S = TypeVar("S")
 

@@ -8,21 +8,21 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen._async.seam import sleep
-from everwhen._async.store import Store
-from everwhen.auditing import is_entry
-from everwhen.compensation import Compensations
-from everwhen.dependents import Dependents
-from everwhen.diff import Change, diff
-from everwhen.errors import EverwhenError, InvalidQueryError, StorageError, UndoError
-from everwhen.interrupts import is_interrupt
-from everwhen.query import Query
-from everwhen.reading import by_position
-from everwhen.recorded import RecordedEvent, entries_of, recorded_events
-from everwhen.standings import UNDO_TAG, Standings, named_in, naming, place_in, ref_of
-from everwhen.undo_planning import Item, Planner, Scope, States
-from everwhen.undo_targets import Meant, UndoTarget, described, where_to_look
-from everwhen.undoing import ByDifference, UndoPlan
+from everwhen.backends._async.concurrency import sleep
+from everwhen.codec.audit_marks import is_entry
+from everwhen.codec.recorded_events import RecordedEvent, entries_of, recorded_events
+from everwhen.state.differences import Change, diff
+from everwhen.store._async.store import Store
+from everwhen.store.page_decoding import by_position
+from everwhen.system.interrupts import is_interrupt
+from everwhen.undo.compensations import Compensations
+from everwhen.undo.dependents import Dependents
+from everwhen.undo.planner import Item, Planner, Scope, States
+from everwhen.undo.undo_plan import ByDifference, UndoPlan
+from everwhen.undo.undo_status import UNDO_TAG, Standings, named_in, naming, place_in, ref_of
+from everwhen.undo.undo_targets import Meant, UndoTarget, described, where_to_look
+from everwhen.vocabulary.errors import EverwhenError, InvalidQueryError, StorageError, UndoError
+from everwhen.vocabulary.query import Query
 
 _ITEMS_AT_ONCE: Final = 200
 _FEW: Final = 20

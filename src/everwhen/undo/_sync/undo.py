@@ -1,4 +1,4 @@
-# Generated from src/everwhen/_async/undo.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/undo/_async/undo.py by tools/unasync.py: edit that, then run `make sync`.
 """Undo and redo over a store, each in one commit."""
 
 from __future__ import annotations
@@ -6,21 +6,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from everwhen._sync.store import Store, check_store
-from everwhen._sync.undo_plans import Planning
-from everwhen.commits import Write
-from everwhen.compensation import Compensations
-from everwhen.contract import Receipt
-from everwhen.errors import (
+from everwhen.codec.commits import Write
+from everwhen.store._sync.store import Store, check_store
+from everwhen.undo._sync.plan_making import Planning
+from everwhen.undo.compensations import Compensations
+from everwhen.undo.undo_plan import ByDifference, UndoPlan
+from everwhen.undo.undo_targets import UndoTarget
+from everwhen.vocabulary.contract import Receipt
+from everwhen.vocabulary.errors import (
     CommitIdError,
     ConditionError,
     ConflictError,
     DeclarationError,
     UndoError,
 )
-from everwhen.metadata import CommitMetadata
-from everwhen.undo_targets import UndoTarget
-from everwhen.undoing import ByDifference, UndoPlan
+from everwhen.vocabulary.metadata import CommitMetadata
 
 _ATTEMPTS: Final = 5
 

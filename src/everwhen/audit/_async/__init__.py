@@ -1,0 +1,1 @@
+"""The async flavour, by hand; ``audit._sync`` is made of it."""

@@ -1,0 +1,1 @@
+"""The async flavour, by hand; ``backends._sync`` is made of it, `concurrency` apart."""

@@ -1,0 +1,37 @@
+# Made from tools/front_door.toml: edit that, then `make sync`.
+"""The codec: events to stored bytes and back."""
+
+from typing import TYPE_CHECKING
+
+from everwhen._lazy import lazily
+
+if TYPE_CHECKING:
+    from everwhen.codec.codec import CodecStep, EventTypes
+    from everwhen.codec.commits import Commit, Write
+    from everwhen.codec.recorded_events import Metadata, RecordedEvent, causation
+    from everwhen.vocabulary.metadata import CommitMetadata, context
+    from everwhen.vocabulary.upcasting import Upcast
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "everwhen.codec.codec": ("CodecStep", "EventTypes"),
+            "everwhen.codec.commits": ("Commit", "Write"),
+            "everwhen.codec.recorded_events": ("Metadata", "RecordedEvent", "causation"),
+            "everwhen.vocabulary.metadata": ("CommitMetadata", "context"),
+            "everwhen.vocabulary.upcasting": ("Upcast",),
+        },
+    )
+
+__all__ = [
+    "CodecStep",
+    "Commit",
+    "CommitMetadata",
+    "EventTypes",
+    "Metadata",
+    "RecordedEvent",
+    "Upcast",
+    "Write",
+    "causation",
+    "context",
+]

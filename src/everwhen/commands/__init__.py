@@ -1,0 +1,52 @@
+# Made from tools/front_door.toml: edit that, then `make sync`.
+"""Commands: from a decision to the events that are written once."""
+
+from typing import TYPE_CHECKING
+
+from everwhen._lazy import lazily
+
+if TYPE_CHECKING:
+    from everwhen.commands._sync.command_bus import (
+        CommandBus,
+        CommandResult,
+        Envelope,
+        Middleware,
+        Proceed,
+    )
+    from everwhen.commands._sync.middleware import authorised, logged, traced
+    from everwhen.commands.decisions import Decisions, RecordedCommand, StateOf, command_of
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "everwhen.commands._sync.command_bus": (
+                "CommandBus",
+                "CommandResult",
+                "Envelope",
+                "Middleware",
+                "Proceed",
+            ),
+            "everwhen.commands._sync.middleware": ("authorised", "logged", "traced"),
+            "everwhen.commands.decisions": (
+                "Decisions",
+                "RecordedCommand",
+                "StateOf",
+                "command_of",
+            ),
+        },
+    )
+
+__all__ = [
+    "CommandBus",
+    "CommandResult",
+    "Decisions",
+    "Envelope",
+    "Middleware",
+    "Proceed",
+    "RecordedCommand",
+    "StateOf",
+    "authorised",
+    "command_of",
+    "logged",
+    "traced",
+]

@@ -1,0 +1,80 @@
+# Made from tools/front_door.toml: edit that, then `make sync`.
+"""The async flavour: the same names as `everwhen.exchange`, to be awaited."""
+
+from typing import TYPE_CHECKING
+
+from everwhen._lazy import lazily
+
+if TYPE_CHECKING:
+    from everwhen.exchange._async.exporting import export_events
+    from everwhen.exchange._async.importing import import_events
+    from everwhen.exchange.cloudevents import CloudEvents
+    from everwhen.exchange.errors import (
+        ExchangeError,
+        ExchangeFileError,
+        ImportConflictError,
+        ImportedBeforeError,
+        ImportFormatError,
+        ImportTimesError,
+        OutputExistsError,
+    )
+    from everwhen.exchange.flights import Flights
+    from everwhen.exchange.formats import format_named, format_of
+    from everwhen.exchange.notices import Notice
+    from everwhen.exchange.records import ExportReport, Format, ImportReport, Invalid, Progress
+    from everwhen.exchange.tables import Csv
+    from everwhen.exchange.xes import Xes
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "everwhen.exchange._async.exporting": ("export_events",),
+            "everwhen.exchange._async.importing": ("import_events",),
+            "everwhen.exchange.cloudevents": ("CloudEvents",),
+            "everwhen.exchange.errors": (
+                "ExchangeError",
+                "ExchangeFileError",
+                "ImportConflictError",
+                "ImportFormatError",
+                "ImportTimesError",
+                "ImportedBeforeError",
+                "OutputExistsError",
+            ),
+            "everwhen.exchange.flights": ("Flights",),
+            "everwhen.exchange.formats": ("format_named", "format_of"),
+            "everwhen.exchange.notices": ("Notice",),
+            "everwhen.exchange.records": (
+                "ExportReport",
+                "Format",
+                "ImportReport",
+                "Invalid",
+                "Progress",
+            ),
+            "everwhen.exchange.tables": ("Csv",),
+            "everwhen.exchange.xes": ("Xes",),
+        },
+    )
+
+__all__ = [
+    "CloudEvents",
+    "Csv",
+    "ExchangeError",
+    "ExchangeFileError",
+    "ExportReport",
+    "Flights",
+    "Format",
+    "ImportConflictError",
+    "ImportFormatError",
+    "ImportReport",
+    "ImportTimesError",
+    "ImportedBeforeError",
+    "Invalid",
+    "Notice",
+    "OutputExistsError",
+    "Progress",
+    "Xes",
+    "export_events",
+    "format_named",
+    "format_of",
+    "import_events",
+]

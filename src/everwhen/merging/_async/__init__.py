@@ -1,0 +1,1 @@
+"""The async flavour, by hand; ``merging._sync`` is made of it."""

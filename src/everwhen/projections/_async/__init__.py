@@ -1,0 +1,1 @@
+"""The async flavour, by hand; ``projections._sync`` is made of it."""

@@ -1,0 +1,52 @@
+# Made from tools/front_door.toml: edit that, then `make sync`.
+"""The async flavour: the same names as `everwhen.projections`, to be awaited."""
+
+from typing import TYPE_CHECKING
+
+from everwhen._lazy import lazily
+
+if TYPE_CHECKING:
+    from everwhen.projections._async.deep_check import check_deep
+    from everwhen.projections._async.query_bus import ProceedQuery, QueryBus, QueryMiddleware
+    from everwhen.projections._async.runner import ProjectionRunner
+    from everwhen.projections.projections import OnError, Projection, TableProjection, Tables
+    from everwhen.projections.queries import Queries, QueryResult, Question
+    from everwhen.store.projection_records import ParkedEvent, ProjectionStatus
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "everwhen.projections._async.deep_check": ("check_deep",),
+            "everwhen.projections._async.query_bus": (
+                "ProceedQuery",
+                "QueryBus",
+                "QueryMiddleware",
+            ),
+            "everwhen.projections._async.runner": ("ProjectionRunner",),
+            "everwhen.projections.projections": (
+                "OnError",
+                "Projection",
+                "TableProjection",
+                "Tables",
+            ),
+            "everwhen.projections.queries": ("Queries", "QueryResult", "Question"),
+            "everwhen.store.projection_records": ("ParkedEvent", "ProjectionStatus"),
+        },
+    )
+
+__all__ = [
+    "OnError",
+    "ParkedEvent",
+    "ProceedQuery",
+    "Projection",
+    "ProjectionRunner",
+    "ProjectionStatus",
+    "Queries",
+    "QueryBus",
+    "QueryMiddleware",
+    "QueryResult",
+    "Question",
+    "TableProjection",
+    "Tables",
+    "check_deep",
+]

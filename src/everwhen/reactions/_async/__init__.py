@@ -1,0 +1,1 @@
+"""The async flavour, by hand; ``reactions._sync`` is made of it."""

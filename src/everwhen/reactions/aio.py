@@ -1,0 +1,22 @@
+# Made from tools/front_door.toml: edit that, then `make sync`.
+"""The async flavour: the same names as `everwhen.reactions`, to be awaited."""
+
+from typing import TYPE_CHECKING
+
+from everwhen._lazy import lazily
+
+if TYPE_CHECKING:
+    from everwhen.reactions._async.reaction_runner import ReactionRunner
+    from everwhen.reactions.reactions import Reaction
+    from everwhen.reactions.timers import Cancel, SetTimer, Timer
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "everwhen.reactions._async.reaction_runner": ("ReactionRunner",),
+            "everwhen.reactions.reactions": ("Reaction",),
+            "everwhen.reactions.timers": ("Cancel", "SetTimer", "Timer"),
+        },
+    )
+
+__all__ = ["Cancel", "Reaction", "ReactionRunner", "SetTimer", "Timer"]

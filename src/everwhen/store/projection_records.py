@@ -1,0 +1,268 @@
+"""What runners keep in a store: how far each build has come, its lease, its parked events."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Final, Literal, TypeAlias, TypeVar
+
+import msgspec
+
+from everwhen.privacy.failure_texts import read_back
+from everwhen.privacy.vault import Vault
+from everwhen.vocabulary.contract import Checkpoint
+from everwhen.vocabulary.errors import StatementError, StorageError
+from everwhen.vocabulary.microseconds import from_micros
+
+R = TypeVar("R", "ProjectionStatus", "ParkedEvent")
+RECORDS: Final = "projection/"
+"""What the names of checkpoints of projections' builds begin with."""
+REACTIONS: Final = "reaction/"
+"""The same for reactions."""
+PARKED: Final = "parked/"
+"""The same for the events that either has parked."""
+_RECORD: Final = re.compile(
+    r"(?P<kind>projection|reaction)/(?P<name>[^@]+)@(?P<version>\d+)\.(?P<number>\d+)\Z"
+)
+_NOT_ALLOWED: Final = re.compile(
+    r"(\A|;)\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|ATTACH|DETACH|PRAGMA|VACUUM)\b"
+    r"|\A\s*END\b|\bOR\s+ROLLBACK\b",
+    re.IGNORECASE,
+)
+_COMMENT: Final = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+Kind: TypeAlias = Literal["projection", "reaction"]
+
+
+class Build(msgspec.Struct, frozen=True):
+    """One build of a projection's tables; or a reaction, which has but one."""
+
+    projection: str
+    version: int = 1
+    number: int = 1
+    kind: Kind = "projection"
+
+    @property
+    def record(self) -> str:
+        """The name of the checkpoint that it is kept under."""
+        return f"{self.kind}/{self.projection}@{self.version}.{self.number}"
+
+    @property
+    def parked(self) -> str:
+        """What the names of the checkpoints of its parked events begin with."""
+        return f"{PARKED}{self.record}/"
+
+    def table(self, name: str) -> str:
+        """The name of the table itself, behind the view."""
+        return f"{name}__{self.version}_{self.number}"
+
+    def physical(self, tables: Sequence[str]) -> Callable[[str], str]:
+        """Turns statements with tables in braces into those on this build's tables."""
+        braced = re.compile("|".join(rf"\{{{table}\}}" for table in tables))
+        known: dict[str, str] = {}
+
+        def physical(sql: str) -> str:
+            found = known.get(sql)
+            if found is None:
+                if _NOT_ALLOWED.search(_COMMENT.sub(" ", sql)):
+                    raise StatementError(
+                        f"a projection's statement runs inside a transaction that is not its own; "
+                        f"leave this to the runner: {sql}"
+                    )
+                found = braced.sub(lambda match: self.table(match[0][1:-1]), sql)
+                if len(known) < 1_000:
+                    known[sql] = found
+            return found
+
+        return physical
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is kept with a build's checkpoint.
+
+    ``owner`` is the runner that works on it, by a ``lease`` of that many microseconds from each
+    ``beat`` on, which counts its signs of life; ``at`` is the time of the last, in microseconds
+    since 1970 UTC. ``rate`` is in events a second. ``erasures`` is how many data subjects had been
+    forgotten when the build began. ``code`` is the fingerprint of the functions that worked on it
+    last; it ``is_mixed`` where others have before.
+    """
+
+    tables: tuple[str, ...]
+    is_live: bool = False
+    owner: str | None = None
+    lease: int = 0
+    beat: int = 0
+    at: int = 0
+    rate: float = 0.0
+    skipped: int = 0
+    error: str | None = None
+    erasures: int = 0
+    code: str = ""
+    is_mixed: bool = False
+
+
+class LeaseWatch:
+    """What a process has seen of other runners' leases, so that it can tell when one is over.
+
+    A lease is over once nothing has been heard of its holder for as long as it lasts: by this
+    process's own monotonic clock, whatever has been done to the time of day. Where nobody has
+    watched for that long, the time of day is believed if it says so. A holder that is wrongly
+    taken for dead loses some work by it and nothing else: each of its writes checks its lease.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._heard: dict[str, tuple[str | None, int, float]] = {}
+
+    def is_free(self, build: Build, record: Record, owner: str, now: int) -> bool:
+        """Whether ``owner`` may work on the build; ``now`` is in microseconds since 1970 UTC."""
+        if record.owner is None or record.owner == owner or record.at + record.lease <= now:
+            self._heard.pop(build.record, None)
+            return True
+        holder, beat, since = self._heard.get(build.record, (None, 0, 0.0))
+        if (holder, beat) != (record.owner, record.beat):
+            since = self._monotonic()
+            self._heard[build.record] = (record.owner, record.beat, since)
+        return (self._monotonic() - since) * 1_000_000 >= record.lease
+
+
+class ProjectionStatus(msgspec.Struct, frozen=True):
+    """Where a projection stands. ``lag`` is how many positions it is behind the newest event.
+
+    ``state`` is ``live`` (what readers see), ``building`` (beside it, or for the first time),
+    ``halted`` (by ``error``) or ``memory``. ``parked`` and ``skipped`` count the events that were
+    left out. ``updated_at`` is when its runner was last heard of. It ``is_mixed`` where its
+    functions have changed under this version, so that its rows may be of two kinds.
+    """
+
+    name: str
+    version: int
+    build: int
+    state: Literal["live", "building", "halted", "memory"]
+    position: int
+    lag: int
+    rate: float
+    parked: int
+    skipped: int
+    error: str | None = None
+    owner: str | None = None
+    updated_at: datetime | None = None
+    kind: Kind = "projection"
+    is_mixed: bool = False
+
+
+class ParkedEvent(msgspec.Struct, frozen=True):
+    """An event that a projection left out, to be retried.
+
+    ``error`` is None for one that only waits behind an earlier one of its stream. ``at`` is when it
+    was left out, or tried the last time.
+    """
+
+    position: int
+    stream: str
+    type: str
+    error: str | None
+    at: datetime
+
+
+_decode_record: Final = msgspec.json.Decoder(Record).decode
+_decode_parked: Final = msgspec.json.Decoder(ParkedEvent).decode
+
+
+def build_of(checkpoint: Checkpoint) -> Build | None:
+    """The build that a checkpoint is of; None for another kind of checkpoint."""
+    found = _RECORD.match(checkpoint.name)
+    if found is None:
+        return None
+    kind: Kind = "reaction" if found["kind"] == "reaction" else "projection"
+    return Build(found["name"], int(found["version"]), int(found["number"]), kind)
+
+
+def record_of(checkpoint: Checkpoint) -> Record:
+    """What is kept with a build's checkpoint. Raises `StorageError` where it is damaged."""
+    try:
+        return _decode_record(checkpoint.data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StorageError(
+            f"checkpoint {checkpoint.name!r} is damaged ({error}); delete it, and the projection "
+            f"is built anew"
+        ) from error
+
+
+def builds_of(checkpoints: Iterable[Checkpoint], name: str) -> dict[Build, Checkpoint]:
+    """A projection's builds."""
+    found = ((build_of(checkpoint), checkpoint) for checkpoint in checkpoints)
+    return {
+        build: kept
+        for build, kept in found
+        if build is not None and build.projection == name and build.kind == "projection"
+    }
+
+
+def parked_of(checkpoints: Iterable[Checkpoint], build: Build) -> list[ParkedEvent]:
+    """A build's parked events, in order."""
+    found: list[ParkedEvent] = []
+    for checkpoint in checkpoints:
+        if checkpoint.name.startswith(build.parked):
+            try:
+                found.append(_decode_parked(checkpoint.data))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise StorageError(
+                    f"checkpoint {checkpoint.name!r} is damaged ({error}); delete it, and rebuild "
+                    f"the projection"
+                ) from error
+    return sorted(found, key=lambda parked: parked.position)
+
+
+def read_back_in(found: R, vault: Vault | None) -> R:
+    """What was found, with its error as it may be shown."""
+    if found.error is None:
+        return found
+    return msgspec.structs.replace(found, error=read_back(found.error, vault))
+
+
+def parked_checkpoint(build: Build, parked: ParkedEvent) -> Checkpoint:
+    """How a parked event is kept."""
+    name = f"{build.parked}{parked.position}"
+    return Checkpoint(name, parked.position, msgspec.json.encode(parked))
+
+
+def kept(build: Build, position: int, record: Record) -> Checkpoint:
+    """How a build is kept."""
+    return Checkpoint(build.record, position, msgspec.json.encode(record))
+
+
+def status_of(
+    build: Build, known: Checkpoint, checkpoints: Sequence[Checkpoint], head: int
+) -> ProjectionStatus:
+    """Where a build stands, out of all checkpoints."""
+    record = record_of(known)
+    state: Literal["live", "building"] = "live" if record.is_live else "building"
+    return ProjectionStatus(
+        build.projection,
+        build.version,
+        build.number,
+        "halted" if record.error else state,
+        known.position,
+        max(0, head - known.position),
+        record.rate,
+        sum(other.name.startswith(build.parked) for other in checkpoints),
+        record.skipped,
+        record.error,
+        record.owner,
+        from_micros(record.at),
+        build.kind,
+        record.is_mixed,
+    )
+
+
+def statuses_of(checkpoints: Sequence[Checkpoint], head: int) -> list[ProjectionStatus]:
+    """Where everything stands that has a checkpoint: projections that keep tables, reactions."""
+    builds = ((build_of(checkpoint), checkpoint) for checkpoint in checkpoints)
+    return [status_of(b, known, checkpoints, head) for b, known in builds if b is not None]
+
+
+def view_sql(build: Build, table: str) -> str:
+    """The statement that makes the view which readers see a table by."""
+    return f'CREATE VIEW "{table}" AS SELECT * FROM {build.table(table)}'

@@ -1,0 +1,81 @@
+# Made from tools/front_door.toml: edit that, then `make sync`.
+"""The async flavour: the same names as `everwhen.travel`, to be awaited."""
+
+from typing import TYPE_CHECKING
+
+from everwhen._lazy import lazily
+
+if TYPE_CHECKING:
+    from everwhen.travel._async.altered_history import AlteredHistory
+    from everwhen.travel._async.time_machine import TimeMachine
+    from everwhen.travel.destinations import (
+        HEAD,
+        AsOf,
+        Back,
+        Before,
+        Bookmark,
+        Cause,
+        Explanation,
+        Moment,
+        Parting,
+        Step,
+        Transition,
+        Version,
+        Visit,
+        Written,
+        moment_from,
+    )
+    from everwhen.travel.parallel_search import Processes
+    from everwhen.travel.what_if import Alteration, Supposed, SupposedStep, Where
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "everwhen.travel._async.altered_history": ("AlteredHistory",),
+            "everwhen.travel._async.time_machine": ("TimeMachine",),
+            "everwhen.travel.destinations": (
+                "HEAD",
+                "AsOf",
+                "Back",
+                "Before",
+                "Bookmark",
+                "Cause",
+                "Explanation",
+                "Moment",
+                "Parting",
+                "Step",
+                "Transition",
+                "Version",
+                "Visit",
+                "Written",
+                "moment_from",
+            ),
+            "everwhen.travel.parallel_search": ("Processes",),
+            "everwhen.travel.what_if": ("Alteration", "Supposed", "SupposedStep", "Where"),
+        },
+    )
+
+__all__ = [
+    "HEAD",
+    "Alteration",
+    "AlteredHistory",
+    "AsOf",
+    "Back",
+    "Before",
+    "Bookmark",
+    "Cause",
+    "Explanation",
+    "Moment",
+    "Parting",
+    "Processes",
+    "Step",
+    "Supposed",
+    "SupposedStep",
+    "TimeMachine",
+    "Transition",
+    "Version",
+    "Visit",
+    "Where",
+    "Written",
+    "moment_from",
+]

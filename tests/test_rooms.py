@@ -1,0 +1,67 @@
+"""The rooms of the house: no circles, one shape, one list of what they show."""
+
+from __future__ import annotations
+
+import graphlib
+import importlib
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import grimp
+import pytest
+
+import everwhen
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = Path(everwhen.__file__).parent
+SHELLS = {"_async", "_sync"}
+LISTED = tomllib.loads((ROOT / "tools" / "front_door.toml").read_text("utf-8"))
+
+
+def test_no_module_is_in_a_circle_also_of_imports_for_type_checking() -> None:
+    graph = grimp.build_graph("everwhen", exclude_type_checking_imports=False, cache_dir=None)
+    imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    assert len(imports) > 300
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError, with the circle
+
+
+def test_at_the_root_are_rooms_and_doors_and_nothing_else() -> None:
+    modules = {path.stem for path in SOURCE.glob("*.py")}
+    assert modules == {"__init__", "_lazy", "aio", "errors"}
+
+
+def test_a_shell_is_inside_a_room_and_has_its_twin() -> None:
+    shells = [path for path in SOURCE.rglob("_*sync") if path.is_dir()]
+    assert {path.parent.parent for path in shells} == {SOURCE}
+    for room in {path.parent for path in shells}:
+        assert {path.name for path in room.iterdir()} >= SHELLS, room
+
+
+def test_what_the_rooms_show_is_made_from_the_list() -> None:
+    check = [sys.executable, "-m", "tools.front_door", "--check"]
+    done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("room", sorted(LISTED.keys() - {"root"}))
+def test_a_room_gives_what_it_lists_from_where_it_is_defined(room: str) -> None:
+    module = importlib.import_module(f"everwhen.{room}")
+    names = LISTED[room].get("names", {})
+    for place, found in names.items():
+        defining = importlib.import_module(f"everwhen.{place}")
+        for name in found:
+            assert getattr(module, name) is getattr(defining, name)
+    if names:
+        assert dir(module) == sorted(module.__all__)
+        with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+            _ = module.nothing
+
+
+def test_importing_the_package_loads_no_room() -> None:
+    program = "import sys, everwhen; print(*[m for m in sys.modules if m.startswith('everwhen.')])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["everwhen._lazy"]
