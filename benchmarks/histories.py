@@ -17,17 +17,8 @@ import msgspec
 from bitcraps.bets import BetKind
 from bitcraps.events import EVENTS, BetLost, BetWon
 from bitcraps.projections import leaderboard
-from everwhen import (
-    Commit,
-    Event,
-    Fold,
-    RecordedEvent,
-    UnknownEvent,
-    Write,
-    import_events,
-    open_store,
-)
-from everwhen.exchange import Flights, Format, Xes
+from everwhen import Commit, Event, Fold, RecordedEvent, UnknownEvent, Write, open_store
+from everwhen.exchange import Flights, Format, Xes, import_events
 from everwhen.testing import ManualClock
 
 INCIDENTS = Path("../shared/data/bpic2013_incidents.xes.gz")

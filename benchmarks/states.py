@@ -36,6 +36,7 @@ from eventsourcing.persistence import IntegrityError, OperationalError
 import everwhen
 import everwhen.aio
 from everwhen import Event, Fold, RecordedEvent, StateOf
+from everwhen.state import Adaptive, NeverSnapshot
 
 
 class Deposited(Event):
@@ -188,7 +189,7 @@ def everwhen_load(folder: Path, events: int, times: int, *, snapshots: bool) -> 
             repository.snapshot(repository.load("account-1"))
             store.append("account-1", [Deposited(1)] * 9)
     with everwhen.open_store(folder / "a.db", events=[Deposited]) as store:
-        strategy = everwhen.Adaptive() if snapshots else everwhen.Never()
+        strategy = Adaptive() if snapshots else NeverSnapshot()
         repository = everwhen.Repository(store, account, strategy=strategy)
 
         def work() -> None:

@@ -27,8 +27,11 @@ from typing import Any
 import msgspec
 from benchmarks.histories import Counted, History, histories
 
-from everwhen import HEAD, Expression, Store, TimeMachine, diff, open_store
+from everwhen import Store, TimeMachine, open_store
 from everwhen.debugging import PathTrigger, Session, StateTrigger
+from everwhen.expressions import Expression
+from everwhen.state import diff
+from everwhen.travel import HEAD
 
 LOG_EVENTS = 1_000_000
 JOURNEYS = 400

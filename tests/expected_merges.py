@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from everwhen import Commit, CommitMetadata, NewEvent, Receipt, Write
+from everwhen import Commit, NewEvent, Write
+from everwhen.vocabulary import CommitMetadata, Receipt
 
 Done = tuple[Commit, Receipt]
 FROM = "merged_from"

@@ -18,22 +18,21 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
-from everwhen import (
+from everwhen import context
+from everwhen.audit import (
     AuditAction,
     AuditEntry,
     AuditFilter,
     AuditRecord,
     AuditResult,
     AuditRules,
-    DeclarationError,
-    Erased,
-    InvalidAuditEntryError,
-    context,
     origin,
 )
 from everwhen.audit.entries import checked, draft_of, spoken, stream_of, tags_of
 from everwhen.audit.escapes import escaped, escaped_text
 from everwhen.audit.exports import CSV_COLUMNS, OCSF_VERSION, head_of, line_of, ocsf_event
+from everwhen.errors import DeclarationError, InvalidAuditEntryError
+from everwhen.privacy import Erased
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 GOOD: dict[str, Any] = {

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from everwhen import EverwhenError, KeyFile, import_events, open_store
+from everwhen import EverwhenError, KeyFile, open_store
 from everwhen.audit.fallback import AuditFallback
-from everwhen.exchange import CloudEvents, Csv, Format, ImportFormatError, Xes
+from everwhen.exchange import CloudEvents, Csv, Format, ImportFormatError, Xes, import_events
 from everwhen.exchange.errors import DamagedInputError
 from everwhen.exchange.lines import lines
 from everwhen.merkle.signing_keys import load_signer

@@ -21,23 +21,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.expected_merges import FROM, expected_merge, merge_commit
 from tests.test_model import EVENTS, STREAMS, WRITES, Closed, Opened, outcome, queries, selectors
 
-from everwhen import (
-    BranchError,
-    Checkpoint,
-    Commit,
-    Condition,
-    EverwhenError,
-    MergeError,
-    Merging,
-    Query,
-    Receipt,
-    Snapshot,
-    Store,
-    Subscription,
-    Write,
-    open_store,
-)
+from everwhen import Commit, Condition, EverwhenError, Query, Store, Write, open_store
+from everwhen.errors import BranchError, MergeError
+from everwhen.merging import Merging
+from everwhen.store import Subscription
 from everwhen.testing import ManualClock
+from everwhen.vocabulary import Checkpoint, Receipt, Snapshot
 
 TYPES = [Opened, Closed]
 

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from everwhen import Problem, Store, UnknownEvent, open_store
+from everwhen import Store, UnknownEvent, open_store
 from everwhen.backends.memory import MemoryEngine
 from everwhen.testing import ManualClock
+from everwhen.vocabulary import Problem
 
 DAMAGE: list[tuple[str, Any, str]] = [
     ("recorded_at", -(1 << 62), "recorded_at is not between the years 1 and 9999"),

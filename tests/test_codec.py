@@ -20,18 +20,17 @@ from hypothesis import strategies as st
 from tests.read_elsewhere import bytes_of
 
 from everwhen import (
-    DecodeError,
     Event,
-    EventType,
     EventTypes,
     EverwhenError,
-    InvalidEventError,
     NewEvent,
     Query,
     Store,
     UnknownEvent,
     open_store,
 )
+from everwhen.errors import DecodeError, InvalidEventError
+from everwhen.vocabulary import EventType
 
 
 class Colour(enum.Enum):

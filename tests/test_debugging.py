@@ -10,23 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from everwhen import (
-    Compensations,
-    Event,
-    Expression,
-    ExpressionError,
-    Fold,
-    InvalidPathError,
-    InvalidQueryError,
-    ReadOnlyError,
-    Store,
-    TimeMachine,
-    UnknownEvent,
-    Version,
-    documents,
-    open_store,
-    plain,
-)
+from everwhen import Event, Fold, Store, TimeMachine, UnknownEvent, documents, open_store
 from everwhen.debugging import (
     EventTrigger,
     InterruptedSearchError,
@@ -40,8 +24,13 @@ from everwhen.debugging import (
     sketch,
     watch_of,
 )
+from everwhen.errors import ExpressionError, InvalidPathError, InvalidQueryError, ReadOnlyError
+from everwhen.expressions import Expression
 from everwhen.expressions.expression import Variables
+from everwhen.state import plain
 from everwhen.state.paths import path_of, value_at
+from everwhen.travel import Version
+from everwhen.undo import Compensations
 
 
 class Deposited(Event):

@@ -13,25 +13,23 @@ import pytest
 
 from everwhen import (
     Decisions,
-    DeclarationError,
     Event,
-    EventType,
     EventTypes,
     EverwhenError,
     Fold,
-    InvalidEventError,
-    InvalidQueryError,
     Projection,
-    Queries,
     Query,
-    Reaction,
     TableProjection,
     UnknownEvent,
-    Upcast,
-    authorised,
     documents,
     open_store,
 )
+from everwhen.codec import Upcast
+from everwhen.commands import authorised
+from everwhen.errors import DeclarationError, InvalidEventError, InvalidQueryError
+from everwhen.projections import Queries
+from everwhen.reactions import Reaction
+from everwhen.vocabulary import EventType
 
 
 class Placed(Event):

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everwhen import InvalidPathError
+from everwhen.errors import InvalidPathError
 from everwhen.state.differences import Change, diff
 from everwhen.state.paths import MISSING, nearest, part_of, path_of, plain, text_of, value_at
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from everwhen import KeyFile, UnknownEvent, VaultError, export_events, open_store
+from everwhen import KeyFile, UnknownEvent, open_store
 from everwhen.audit.fallback import AuditFallback
 from everwhen.cli.exits import MEDIUM, NO_INPUT, NOT_ALLOWED, code_of
-from everwhen.exchange import ExchangeFileError, Progress
+from everwhen.errors import VaultError
+from everwhen.exchange import ExchangeFileError, ExchangeProgress, export_events
 from everwhen.merkle.tile_stores import TileFolder
 from everwhen.system import durable_files
 from everwhen.system.durable_files import NewFile, write_secret
@@ -86,7 +87,7 @@ def test_an_export_that_finds_no_room_leaves_nothing_and_can_be_repeated(tmp_pat
 def test_an_export_under_way_has_no_name(way: str, tmp_path: Path) -> None:
     seen: list[list[str]] = []
 
-    def look(_: Progress) -> None:
+    def look(_: ExchangeProgress) -> None:
         seen.append(names_in(tmp_path))
 
     export_events(filled(), tmp_path / "out.jsonl", progress=look)
@@ -103,7 +104,7 @@ def test_an_export_under_way_has_no_name(way: str, tmp_path: Path) -> None:
 def test_an_export_never_replaces_what_was_made_meanwhile(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
 
-    def make(_: Progress) -> None:
+    def make(_: ExchangeProgress) -> None:
         path.write_text("theirs")
 
     with pytest.raises(ExchangeFileError, match="it was made meanwhile"):

@@ -22,17 +22,10 @@ from cel_expr_python import cel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from everwhen import (
-    EverwhenError,
-    Expression,
-    ExpressionError,
-    Fold,
-    MissingPartError,
-    TimeMachine,
-    Variables,
-    open_store,
-)
-from everwhen.expressions.cel.faults import MAX_SIZE
+from everwhen import EverwhenError, Fold, TimeMachine, open_store
+from everwhen.errors import ExpressionError, MissingPartError
+from everwhen.expressions import Expression, Variables
+from everwhen.expressions.cel.faults import MAX_EXPRESSION_SIZE
 from everwhen.expressions.cel.syntax import MAX_TEXT
 from everwhen.state.read_sets import Read, looked_at, reads_of
 
@@ -416,7 +409,7 @@ def test_looking_at_the_first_of_many_costs_one_step_each() -> None:
 
 def test_values_cannot_grow_without_end() -> None:
     with pytest.raises(ExpressionError, match="1000000 are the most"):
-        Expression("text + text")({"text": "a" * (MAX_SIZE // 2 + 1)})
+        Expression("text + text")({"text": "a" * (MAX_EXPRESSION_SIZE // 2 + 1)})
     doubled = "['aaaaaaaaaaaaaaaa']" + ".map(x, x + x)" * 24
     with pytest.raises(ExpressionError, match="1000000 are the most"):
         Expression(doubled)({})
@@ -468,7 +461,7 @@ def test_a_condition_is_true_or_false() -> None:
 def test_without_the_parser_the_error_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['cel_expr_python'] = None\n"
-        "from everwhen import Expression, UnsupportedError\n"
+        "from everwhen.errors import UnsupportedError; from everwhen.expressions import Expression\n"
         "try: Expression('1')\n"
         "except UnsupportedError as error: print(error)"
     )

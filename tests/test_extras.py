@@ -33,7 +33,9 @@ with open_store("shop.db", events=[Paid]) as store:
 """
 LACKING = """
 import contextlib
-from everwhen import Expression, KeyFile, UnsupportedError, Vault, VaultError
+from everwhen import KeyFile, Vault
+from everwhen.errors import UnsupportedError, VaultError
+from everwhen.expressions import Expression
 
 def said(call):
     try:
@@ -54,7 +56,7 @@ assert "'everwhen[trust]'" in said(merkle), said(merkle)
 assert "'everwhen[trust]'" in said(witness), said(witness)
 """
 EXPRESSION = """
-from everwhen import Expression
+from everwhen.expressions import Expression
 assert Expression("state.total > 5").names == {"state"}
 """
 TRUST = """

@@ -9,22 +9,31 @@ from typing import Any
 import pytest
 
 import everwhen
-from everwhen import Decisions, DeclarationError, Event, Fold, Projection, Queries, aio
+import everwhen.audit.aio
+import everwhen.projections.aio
+from everwhen import Decisions, Event, Fold, Projection, aio
+from everwhen.errors import DeclarationError
+from everwhen.projections import Queries
+from everwhen.reactions import ReactionRunner
+from everwhen.reactions.aio import ReactionRunner as AsyncReactionRunner
+from everwhen.undo import Compensations
 
 
 class Paid(Event):
     amount: int
 
 
+PROJECTIONS: dict[Any, Any] = {everwhen: everwhen.projections, aio: everwhen.projections.aio}
+AUDIT: dict[Any, Any] = {everwhen: everwhen.audit, aio: everwhen.audit.aio}
 TOTAL: Fold[int] = Fold("total", int)
 PLACES: dict[str, Callable[[Any, Any], Any]] = {
     "TimeMachine": lambda of, store: of.TimeMachine(store, TOTAL),
     "Repository": lambda of, store: of.Repository(store, TOTAL),
     "CommandBus": lambda of, store: of.CommandBus(store, Decisions()),
-    "QueryBus": lambda of, store: of.QueryBus(store, Queries()),
+    "QueryBus": lambda of, store: PROJECTIONS[of].QueryBus(store, Queries()),
     "ProjectionRunner": lambda of, store: of.ProjectionRunner(store, [Projection(TOTAL)]),
-    "Undo": lambda of, store: of.Undo(store, everwhen.Compensations()),
-    "AuditLog": lambda of, store: of.AuditLog(store, policy=lambda user: None),
+    "Undo": lambda of, store: of.Undo(store, Compensations()),
+    "AuditLog": lambda of, store: AUDIT[of].AuditLog(store, policy=lambda user: None),
 }
 
 
@@ -58,9 +67,9 @@ def test_a_bus_of_the_other_flavour() -> None:
     with everwhen.open_store("memory:", events=[Paid]) as store:
         bus: Any = everwhen.CommandBus(store, Decisions())
         with pytest.raises(DeclarationError, match=r"this is of everwhen\.aio"):
-            aio.ReactionRunner(bus, [])
+            AsyncReactionRunner(bus, [])
         with pytest.raises(DeclarationError, match="expected a CommandBus"):
-            everwhen.ReactionRunner(store, [])  # type: ignore[arg-type]
+            ReactionRunner(store, [])  # type: ignore[arg-type]
 
 
 def test_an_opening_that_was_not_awaited() -> None:

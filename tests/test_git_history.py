@@ -12,17 +12,10 @@ from typing import Any
 import immutables
 import pytest
 
-from everwhen import (
-    CommitMetadata,
-    Event,
-    EventTypes,
-    Fold,
-    Merging,
-    Store,
-    TimeMachine,
-    diff,
-    open_store,
-)
+from everwhen import Event, EventTypes, Fold, Store, TimeMachine, open_store
+from everwhen.merging import Merging
+from everwhen.state import diff
+from everwhen.vocabulary import CommitMetadata
 
 NAMES = [f"{folder}/{name}" for folder in ("src", "docs/deep") for name in ("a", "b", "c d", "ü")]
 

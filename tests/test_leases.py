@@ -5,7 +5,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from everwhen.store.projection_records import Build, LeaseWatch, Record
+from everwhen.store.projection_records import Build, BuildRecord, LeaseWatch
 
 SALES = Build("sales")
 SECOND = 1_000_000
@@ -22,8 +22,8 @@ class Hand:
         return self.now
 
 
-def held(beat: int = 1, *, owner: str | None = "one", at: int = NOON) -> Record:
-    return Record((), owner=owner, lease=5 * SECOND, beat=beat, at=at)
+def held(beat: int = 1, *, owner: str | None = "one", at: int = NOON) -> BuildRecord:
+    return BuildRecord((), owner=owner, lease=5 * SECOND, beat=beat, at=at)
 
 
 def test_nobodys_and_ones_own_are_free() -> None:

@@ -6,16 +6,9 @@ import asyncio
 import threading
 from uuid import uuid4
 
-from everwhen import (
-    CommitMetadata,
-    Event,
-    Metadata,
-    Store,
-    aio,
-    causation,
-    context,
-    open_store,
-)
+from everwhen import Event, Store, aio, context, open_store
+from everwhen.codec import Metadata, causation
+from everwhen.vocabulary import CommitMetadata
 
 
 class Done(Event):

@@ -18,22 +18,20 @@ from everwhen import (
     ANY,
     EXISTS,
     NO_STREAM,
-    BatchError,
-    Checkpoint,
     Commit,
     Condition,
     Event,
     EverwhenError,
     NewEvent,
     Query,
-    Receipt,
-    Snapshot,
     Store,
     Write,
     open_store,
 )
 from everwhen.backends import sqlite_plan
+from everwhen.errors import BatchError
 from everwhen.testing import ManualClock
+from everwhen.vocabulary import Checkpoint, Receipt, Snapshot
 
 STREAMS = ("a", "a-1", "a-2", "b-1", "ab-1")
 TAGS = ("red", "blue", "player:7")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everwhen import InvalidQueryError
-from everwhen.vocabulary.written_moments import Moment, age_of, moment_of, place_of
+from everwhen.errors import InvalidQueryError
+from everwhen.vocabulary.written_moments import PointInTime, age_of, moment_of, place_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2024, 5, 31, 12, 30, 15, tzinfo=UTC)
@@ -97,7 +97,7 @@ def test_a_plain_number_is_a_position() -> None:
         understood("20130501")
     with pytest.raises(InvalidQueryError, match="larger than any"):
         place_of("9" * 30, now=NOW, zone=UTC)
-    assert isinstance(place_of("2013-05-01", now=NOW, zone=UTC), Moment)
+    assert isinstance(place_of("2013-05-01", now=NOW, zone=UTC), PointInTime)
 
 
 @pytest.mark.parametrize(

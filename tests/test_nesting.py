@@ -16,26 +16,23 @@ from hypothesis import strategies as st
 from tests.exchange.stores import exported, imported
 
 from everwhen import (
-    CommitMetadata,
-    DecodeError,
     Event,
     EventTypes,
     Fold,
-    InvalidEventError,
     NewEvent,
     Query,
     Repository,
-    TooDeepError,
     UnknownEvent,
-    Upcast,
-    diff,
     document,
     documents,
-    import_events,
     open_store,
 )
-from everwhen.exchange import CloudEvents
+from everwhen.codec import Upcast
+from everwhen.errors import DecodeError, InvalidEventError, TooDeepError
+from everwhen.exchange import CloudEvents, import_events
+from everwhen.state import diff
 from everwhen.state.paths import plain
+from everwhen.vocabulary import CommitMetadata
 from everwhen.vocabulary.contract import MAX_DEPTH
 from everwhen.vocabulary.nesting import (
     can_be_deeper,

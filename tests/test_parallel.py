@@ -11,18 +11,10 @@ from typing import Any
 import pytest
 from tests import searched_elsewhere as elsewhere
 
-from everwhen import (
-    Expression,
-    ExpressionError,
-    FoldError,
-    InvalidQueryError,
-    Processes,
-    TimeMachine,
-    UnknownEvent,
-    Visit,
-    aio,
-    open_store,
-)
+from everwhen import TimeMachine, UnknownEvent, aio, open_store
+from everwhen.errors import ExpressionError, FoldError, InvalidQueryError
+from everwhen.expressions import Expression
+from everwhen.travel import Processes, StateAt
 
 EVENTS = 12_000
 
@@ -114,7 +106,7 @@ def test_they_tell_how_far_they_are_and_can_be_left(machine: TimeMachine[int], p
 
 
 def test_an_event_loop_goes_on_meanwhile(path: Path) -> None:
-    async def searched() -> tuple[Visit[int] | None, int]:
+    async def searched() -> tuple[StateAt[int] | None, int]:
         async with aio.open_store(path, events=[elsewhere.Counted]) as store:
             machine = aio.TimeMachine(store, elsewhere.counter)
             processes = Processes(partial(elsewhere.opened, path), 2)

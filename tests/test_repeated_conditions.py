@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everwhen import Event, Expression, ExpressionError, Fold, Query, TimeMachine, open_store
+from everwhen import Event, Fold, Query, TimeMachine, open_store
+from everwhen.errors import ExpressionError
+from everwhen.expressions import Expression
 
 
 class Seat(msgspec.Struct, frozen=True):

@@ -16,25 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from everwhen import (
+from everwhen import Event, Fold, Query, Repository, Store, UnknownEvent, aio, open_store
+from everwhen.errors import DeclarationError, InvalidQueryError, SnapshotError
+from everwhen.state import (
     Adaptive,
-    DeclarationError,
-    Event,
     EveryEvents,
     EveryPeriod,
-    Fold,
-    InvalidQueryError,
-    Never,
-    Query,
-    Repository,
+    NeverSnapshot,
     Retention,
-    SnapshotError,
     SnapshotStrategy,
-    Store,
-    UnknownEvent,
     WhenReplayTakes,
-    aio,
-    open_store,
 )
 from everwhen.testing import ManualClock
 
@@ -78,7 +69,7 @@ STRATEGIES: list[SnapshotStrategy] = [
     EveryPeriod(timedelta(seconds=3)),
     WhenReplayTakes(0.0),
     Adaptive(seconds=0.0, shortest=3, longest=6),
-    Never(),
+    NeverSnapshot(),
 ]
 APPENDS = st.lists(
     st.tuples(
@@ -216,7 +207,7 @@ def test_snapshot_and_tail_is_full_replay_while_others_write(  # noqa: C901 (thr
             expected = fold.state_of(store.read(query))
             repository = Repository(store, fold, strategy=strategy)
             assert repository.load(query).state == expected
-            if isinstance(strategy, Never):
+            if isinstance(strategy, NeverSnapshot):
                 assert _snapshots(store, fold, query) == []
             repository.delete_snapshots(query)
             assert repository.load(query).state == expected
@@ -422,7 +413,7 @@ def test_a_state_that_was_given_out_never_changes(store: Store) -> None:
 
 
 def test_unknown_events_may_be_refused(store: Store) -> None:
-    from everwhen import FoldError
+    from everwhen.errors import FoldError
 
     strict: Fold[int] = Fold("strict", int, unknown="refuse")
     strict.on(Added)(lambda state, event: state + event.amount)

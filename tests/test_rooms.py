@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import graphlib
 import importlib
 import subprocess
@@ -57,6 +58,39 @@ def test_a_room_gives_what_it_lists_from_where_it_is_defined(room: str) -> None:
         assert dir(module) == sorted(module.__all__)
         with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
             _ = module.nothing
+
+
+def test_the_front_door_has_what_the_first_hour_needs() -> None:
+    assert len(everwhen.__all__) <= 40
+
+
+def _definitions(path: Path) -> set[str]:
+    """The classes, and the names of types, that a module defines for others."""
+    found = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            if ast.unparse(node.annotation) == "TypeAlias":
+                found.add(node.target.id)
+    return {name for name in found if not name.startswith("_")}
+
+
+def test_a_name_is_defined_once() -> None:
+    listed = {
+        name
+        for room, given in LISTED.items()
+        if room != "root"
+        for names in given.get("names", {}).values()
+        for name in names
+    }
+    places: dict[str, list[str]] = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        if "_sync" not in path.parts:
+            for name in _definitions(path):
+                places.setdefault(name, []).append(path.relative_to(SOURCE).as_posix())
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+    assert len(listed & places.keys()) > 150
 
 
 def test_importing_the_package_loads_no_room() -> None:

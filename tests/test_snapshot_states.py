@@ -21,16 +21,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from everwhen import (
-    Event,
-    EveryEvents,
-    Fold,
-    Query,
-    Repository,
-    SnapshotError,
-    TimeMachine,
-    open_store,
-)
+from everwhen import Event, Fold, Query, Repository, TimeMachine, open_store
+from everwhen.errors import SnapshotError
+from everwhen.state import EveryEvents
 from everwhen.state.type_shapes import shape_of
 
 T = TypeVar("T")

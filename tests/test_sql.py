@@ -14,17 +14,9 @@ from typing import Any
 
 import pytest
 
-from everwhen import (
-    SqlConnection,
-    StatementError,
-    StorageError,
-    Store,
-    StoreClosedError,
-    UnknownEvent,
-    UnsupportedError,
-    aio,
-    open_store,
-)
+from everwhen import StorageError, Store, UnknownEvent, aio, open_store
+from everwhen.errors import StatementError, StoreClosedError, UnsupportedError
+from everwhen.store import SqlConnection
 
 WRITE_ONCE = """
 import sys

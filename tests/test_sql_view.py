@@ -11,17 +11,9 @@ from typing import Any
 
 import pytest
 
-from everwhen import (
-    Commit,
-    CommitMetadata,
-    Event,
-    NewEvent,
-    Store,
-    UnknownEvent,
-    Write,
-    open_store,
-)
+from everwhen import Commit, Event, NewEvent, Store, UnknownEvent, Write, open_store
 from everwhen.testing import ManualClock
+from everwhen.vocabulary import CommitMetadata
 
 COLUMNS = [
     "position",

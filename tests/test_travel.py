@@ -17,8 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everwhen import (
-    MISSING,
-    AsOf,
     Commit,
     Event,
     EventTypes,
@@ -26,24 +24,21 @@ from everwhen import (
     NewEvent,
     Query,
     RecordedEvent,
-    Step,
     Store,
     TimeMachine,
     UnknownEvent,
-    Upcast,
-    Where,
     Write,
-    diff,
     documents,
     open_store,
-    plain,
 )
+from everwhen.codec import Upcast
+from everwhen.state import MISSING, diff, plain
 from everwhen.state.paths import value_at
 from everwhen.state.read_sets import EVERYTHING_READ, Read, looked_at, reads_of
 from everwhen.state.snapshots import NOTHING, START, Loaded, Place
 from everwhen.testing import ManualClock
+from everwhen.travel import AsOf, EventFilter, Step, window
 from everwhen.travel import value_history as spans_module
-from everwhen.travel import window
 from everwhen.travel._sync import search as finding_module
 from everwhen.travel._sync import timeline as past_module
 from everwhen.travel.waypoints import Waypoints
@@ -364,7 +359,7 @@ def test_an_altered_history(history: Histories, make: Callable[[], Fold[Any]], s
         without = set(rng.sample(range(1, len(events) + 1), rng.randint(0, len(events))))
         edited = {rng.randint(1, len(events)): [Put("a", 99)]}
         altered = machine.altered(
-            without=Where(positions=frozenset(without)) if without else None, edited=edited
+            without=EventFilter(positions=frozenset(without)) if without else None, edited=edited
         )
         rest: list[Any] = []
         for event in events[:until]:

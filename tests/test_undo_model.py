@@ -10,21 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from everwhen import (
-    Commit,
-    Compensations,
-    Correlation,
-    Event,
-    Fold,
-    Positions,
-    Query,
-    Store,
-    Undo,
-    UndoError,
-    Write,
-    context,
-    open_store,
-)
+from everwhen import Commit, Event, Fold, Query, Store, Undo, Write, context, open_store
+from everwhen.errors import UndoError
+from everwhen.undo import Compensations, Correlation, Positions
 
 
 class Deposited(Event):

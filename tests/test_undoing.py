@@ -7,9 +7,12 @@ from uuid import UUID
 
 import pytest
 
-from everwhen import Commit, CommitMetadata, UndoError, UndoPlan, Write
+from everwhen import Commit, Write
+from everwhen.errors import UndoError
+from everwhen.undo import UndoPlan
 from everwhen.undo.undo_plan import ranges_of
 from everwhen.undo.undo_status import naming, naming_tag, own_tags, place_in
+from everwhen.vocabulary import CommitMetadata
 
 COMMIT = UUID(int=7)
 REF = f"{COMMIT}/3"

@@ -7,17 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from everwhen import (
-    Event,
-    Expression,
-    Fold,
-    TimeMachine,
-    UnknownEvent,
-    document,
-    documents,
-    open_store,
-)
+from everwhen import Event, Fold, TimeMachine, UnknownEvent, document, documents, open_store
 from everwhen.debugging import Session, break_of, watch_of
+from everwhen.expressions import Expression
 
 
 def asked(text: str) -> list[tuple[object, ...]]:

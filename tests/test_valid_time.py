@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everwhen import (
-    AsOf,
     Event,
     EventTypes,
     Fold,
@@ -20,11 +19,12 @@ from everwhen import (
     Store,
     TimeMachine,
     UnknownEvent,
-    Upcast,
     documents,
     open_store,
 )
+from everwhen.codec import Upcast
 from everwhen.testing import ManualClock
+from everwhen.travel import AsOf
 from everwhen.vocabulary.paging import PAGE_EVENTS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

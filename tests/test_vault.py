@@ -17,30 +17,22 @@ from cryptography.exceptions import InvalidTag
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everwhen import (
+from everwhen import Event, EventTypes, KeyFile, NewEvent, Personal, UnknownEvent, Vault
+from everwhen.codec.codec import Codec, decode_entries
+from everwhen.errors import (
     DeclarationError,
-    Erased,
     ErasedSubjectError,
-    Event,
-    EventType,
-    EventTypes,
     ExpiredKeyError,
     InvalidEventError,
-    KeyFile,
-    KeyFromEnvironment,
     MissingKeyError,
-    NewEvent,
-    Personal,
     SealedError,
-    UnknownEvent,
-    Vault,
     VaultError,
-    Wrapped,
     WrongKeyError,
 )
-from everwhen.codec.codec import Codec, decode_entries
+from everwhen.privacy import Erased, KeyFromEnvironment, WrappedKey
 from everwhen.privacy.field_encryption import Sealing
 from everwhen.privacy.keys import cipher, keys_in
+from everwhen.vocabulary import EventType
 from everwhen.vocabulary.personal_data import personal_fields
 
 NOW = datetime(2026, 11, 27, 6, 30, tzinfo=UTC)
@@ -196,10 +188,10 @@ def test_what_is_sealed_comes_back_as_it_was(event: Registered) -> None:
 class _Plain:
     """Wraps nothing: a provider for tests."""
 
-    def wrap(self, key: bytes, context: bytes) -> Wrapped:
-        return Wrapped("plain", key)
+    def wrap(self, key: bytes, context: bytes) -> WrappedKey:
+        return WrappedKey("plain", key)
 
-    def unwrap(self, wrapped: Wrapped, context: bytes) -> bytes:
+    def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
         return wrapped.content
 
 

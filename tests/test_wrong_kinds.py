@@ -8,19 +8,8 @@ from typing import Any
 
 import pytest
 
-from everwhen import (
-    Commit,
-    Condition,
-    DeclarationError,
-    Event,
-    EverwhenError,
-    Fold,
-    InvalidCommitError,
-    InvalidQueryError,
-    Query,
-    Store,
-    open_store,
-)
+from everwhen import Commit, Condition, Event, EverwhenError, Fold, Query, Store, open_store
+from everwhen.errors import DeclarationError, InvalidCommitError, InvalidQueryError
 
 
 class Noted(Event):

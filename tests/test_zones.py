@@ -13,17 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from everwhen import (
-    Decisions,
-    Event,
-    EventType,
-    EventTypes,
-    InvalidCommandError,
-    InvalidEventError,
-    NewEvent,
-    Query,
-    open_store,
-)
+from everwhen import Decisions, Event, EventTypes, NewEvent, Query, open_store
+from everwhen.errors import InvalidCommandError, InvalidEventError
+from everwhen.vocabulary import EventType
 
 NEW_YORK = ZoneInfo("America/New_York")
 ZONES = st.sampled_from(

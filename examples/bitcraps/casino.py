@@ -42,27 +42,13 @@ from bitcraps.events import (
 from bitcraps.game import game
 from bitcraps.questions import PROJECTIONS, queries
 from bitcraps.surveillance import may_see, watched
-from everwhen import (
-    Cancel,
-    Clock,
-    Decisions,
-    Query,
-    Reaction,
-    RecordedEvent,
-    StateOf,
-    Timer,
-    Vault,
-    system_clock,
-)
-from everwhen.aio import (
-    AuditLog,
-    CommandBus,
-    ProjectionRunner,
-    QueryBus,
-    ReactionRunner,
-    Store,
-    open_store,
-)
+from everwhen import Decisions, Query, RecordedEvent, StateOf, Vault
+from everwhen.aio import CommandBus, ProjectionRunner, Store, open_store
+from everwhen.audit.aio import AuditLog
+from everwhen.projections.aio import QueryBus
+from everwhen.reactions import CancelTimer, Reaction, Timer
+from everwhen.reactions.aio import ReactionRunner
+from everwhen.vocabulary import Clock, system_clock
 
 the_game: Final = StateOf[Any, Any](game, lambda command: f"game-{command.game}")
 the_account: Final = StateOf[Any, Any](
@@ -103,8 +89,8 @@ def _(recorded: RecordedEvent[BetPlaced]) -> list[Timer]:
 
 def _settled(
     recorded: RecordedEvent[BetWon | BetLost | BetPushed | BetCancelled | BetRefunded],
-) -> list[Cancel]:
-    return [Cancel(f"{recorded.event.game}/{recorded.event.bet}")]
+) -> list[CancelTimer]:
+    return [CancelTimer(f"{recorded.event.game}/{recorded.event.bet}")]
 
 
 refunds.on(BetWon)(_settled)

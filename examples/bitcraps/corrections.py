@@ -14,7 +14,8 @@ from bitcraps.commands import CancelBet, Withdraw
 from bitcraps.events import BetPlaced, BetWon, Deposited, PayoutTakenBack, Withdrawn
 from bitcraps.game import Game, game
 from bitcraps.refusals import BetNotAllowed, InsufficientBalance
-from everwhen import Compensations, Event, Query
+from everwhen import Event, Query
+from everwhen.undo import Compensations
 
 corrections: Final = Compensations()
 """Which events can be undone, and how."""

@@ -4,7 +4,7 @@ A game is one shooter's hand: from its first come-out roll to the seven-out, whi
 bet on the table. Whatever concerns a player's money is tagged ``player:<id>``.
 
 Who a player is in real life stands in one place, `AccountOpened`, encrypted. Once a player is
-forgotten that reads as `everwhen.Erased`; the id, and the money, go on.
+forgotten that reads as `everwhen.privacy.Erased`; the id, and the money, go on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import Final
 
 from bitcraps.bets import BetKind
-from everwhen import AuditEntry, Event, Personal
+from everwhen import Event, Personal
+from everwhen.audit import AuditEntry
 
 
 class AccountOpened(Event):

@@ -7,7 +7,8 @@ from typing import Final
 from bitcraps.accounts import Account, account
 from bitcraps.events import EVENTS
 from bitcraps.ledger import ledger
-from everwhen import Event, Fold, Invariant
+from everwhen import Event, Fold
+from everwhen.merging import Invariant
 
 accounts: Final[Fold[dict[str, Account]]] = Fold("accounts", dict, copy=dict.copy)
 """Every player's account."""

@@ -23,7 +23,8 @@ from bitcraps.dice import House
 from bitcraps.people import person
 from bitcraps.surveillance import HOUSE
 from bitcraps.table import Table
-from everwhen import CommitMetadata, Refusal
+from everwhen import Refusal
+from everwhen.vocabulary import CommitMetadata
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -19,7 +19,8 @@ from bitcraps.projections import (
     leaderboard,
 )
 from bitcraps.standings import standings
-from everwhen import Projection, Queries, Query, StateOf, TableProjection, Tables
+from everwhen import Projection, Query, StateOf, TableProjection, Tables
+from everwhen.projections import Queries
 
 the_books: Final = Projection(ledger)
 the_edges: Final = Projection(house_edge)

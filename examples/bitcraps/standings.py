@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from bitcraps.events import AccountOpened, BetLost, BetPushed, BetWon, PayoutTakenBack, PlayerJoined
-from everwhen import Erased, RecordedEvent, TableProjection, Tables
+from everwhen import RecordedEvent, TableProjection, Tables
+from everwhen.privacy import Erased
 
 standings: Final = TableProjection(
     "standings",

@@ -21,8 +21,10 @@ from bitcraps.commands import (
     Withdraw,
 )
 from bitcraps.events import BetWon
-from everwhen import AuditAction, AuditFilter, AuditResult, AuditRules, Refusal
-from everwhen.aio import AuditLog, CommandResult, Envelope, Middleware, Proceed, audited
+from everwhen import Refusal
+from everwhen.audit import AuditAction, AuditFilter, AuditResult, AuditRules
+from everwhen.audit.aio import AuditLog, audited
+from everwhen.commands.aio import CallNext, CommandResult, Envelope, Middleware
 
 HOUSE: Final = "house"
 """Who throws the dice and pays, in the log."""
@@ -57,7 +59,7 @@ def _paid(_command: Any, events: tuple[Any, ...]) -> dict[str, Any]:
 def _refused_bets(audit: AuditLog) -> Middleware:
     """A bet that was refused, or couldn't be taken back, has an entry of its own."""
 
-    async def layer(envelope: Envelope, proceed: Proceed, /) -> CommandResult:
+    async def layer(envelope: Envelope, proceed: CallNext, /) -> CommandResult:
         try:
             return await proceed(envelope)
         except Refusal as refusal:

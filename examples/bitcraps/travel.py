@@ -17,8 +17,10 @@ from bitcraps.night import Night
 from bitcraps.projections import leaderboard, top
 from bitcraps.proving import best_payer
 from bitcraps.summary import heading, money, plain_table
-from everwhen import HEAD, Query, Step, Where
-from everwhen.aio import CommandBus, Merging, Store, TimeMachine
+from everwhen import Query
+from everwhen.aio import CommandBus, Store, TimeMachine
+from everwhen.merging.aio import Merging
+from everwhen.travel import HEAD, EventFilter, Step
 
 BRANCH = "a-gift"
 GIFT = 100
@@ -83,7 +85,7 @@ async def _without(console: Console, store: Store, winner: str) -> None:
     """The night as it would have been without the winner."""
     machine = TimeMachine(store, ledger)
     true = (await machine.travel_to(HEAD)).state
-    supposed = await machine.altered(without=Where(tags={f"player:{winner}"})).travel_to()
+    supposed = await machine.altered(without=EventFilter(tags={f"player:{winner}"})).travel_to()
     heading(console, f"If {winner} had stayed at home")
     console.print(
         f"  the house would have {money(supposed.state.house)} instead of {money(true.house)}, "

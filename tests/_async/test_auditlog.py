@@ -18,49 +18,45 @@ from hypothesis import strategies as st
 from tests.read_elsewhere import bytes_of
 
 from everwhen import (
-    PLAINTEXT,
-    AuditAction,
-    AuditEntry,
-    AuditError,
-    AuditFallback,
-    AuditFallbackError,
-    AuditFilter,
-    AuditResult,
-    AuditRules,
     Commit,
     Decisions,
-    DeclarationError,
-    Erased,
     Event,
     Fold,
-    InvalidAuditEntryError,
-    InvalidCommitError,
-    InvalidEventError,
-    InvalidQueryError,
     KeyFile,
-    NotAllowedError,
-    Queries,
     Refusal,
     StateOf,
     StorageError,
     Vault,
     Write,
     context,
+)
+from everwhen.aio import CommandBus, Store, open_store
+from everwhen.audit import (
+    AuditAction,
+    AuditEntry,
+    AuditFallback,
+    AuditFilter,
+    AuditResult,
+    AuditRules,
     origin,
 )
-from everwhen.aio import (
-    AuditLog,
-    AuditRecovery,
-    CommandBus,
-    QueryBus,
-    Store,
-    audited,
-    audited_queries,
-    authorised,
-    open_store,
-)
+from everwhen.audit.aio import AuditLog, AuditRecovery, audited, audited_queries
 from everwhen.backends._async.concurrency import INTERRUPTS
 from everwhen.backends.sqlite import SqliteEngine
+from everwhen.commands.aio import authorised
+from everwhen.errors import (
+    AuditError,
+    AuditFallbackError,
+    DeclarationError,
+    InvalidAuditEntryError,
+    InvalidCommitError,
+    InvalidEventError,
+    InvalidQueryError,
+    NotAllowedError,
+)
+from everwhen.privacy import PLAINTEXT, Erased
+from everwhen.projections import Queries
+from everwhen.projections.aio import QueryBus
 from everwhen.testing import Faults, ManualClock
 from everwhen.testing._async.concurrency import together
 from everwhen.testing.aio import faulty

@@ -17,42 +17,38 @@ import pytest
 from everwhen import (
     EXISTS,
     NO_STREAM,
-    BranchError,
-    Checkpoint,
     Commit,
-    CommitIdError,
     Condition,
     ConditionError,
     ConflictError,
-    CorruptStoreError,
     Decisions,
     Event,
     EverwhenError,
     Fold,
-    InlineError,
-    InvalidCommitError,
-    Never,
     Query,
-    Reaction,
-    ReadOnlyError,
     RecordedEvent,
-    StatementError,
-    StoreClosedError,
     TableProjection,
     Tables,
-    UnknownBranchError,
     Write,
 )
-from everwhen.aio import (
-    CommandBus,
-    ProjectionRunner,
-    ReactionRunner,
-    Repository,
-    Store,
-    open_store,
+from everwhen.aio import CommandBus, ProjectionRunner, Repository, Store, open_store
+from everwhen.errors import (
+    BranchError,
+    CommitIdError,
+    CorruptStoreError,
+    InlineError,
+    InvalidCommitError,
+    ReadOnlyError,
+    StatementError,
+    StoreClosedError,
+    UnknownBranchError,
 )
+from everwhen.reactions import Reaction
+from everwhen.reactions.aio import ReactionRunner
+from everwhen.state import NeverSnapshot
 from everwhen.testing import ManualClock
 from everwhen.testing._async.concurrency import Beside, together
+from everwhen.vocabulary import Checkpoint
 
 
 class Moved(Event):
@@ -400,7 +396,7 @@ async def test_read_models_are_each_sides_own(inline: bool, tmp_path: Path) -> N
 async def test_snapshots_and_checkpoints(where: str, tmp_path: Path) -> None:
     async with opened(where, tmp_path) as store:
         await store.append("a-1", [Moved(1, 1)] * 10)
-        shared = Repository(store, balance, strategy=Never())
+        shared = Repository(store, balance, strategy=NeverSnapshot())
         await shared.snapshot(await shared.load("a-1"))
         branch = await store.create_branch("b")
         async with store.transaction() as transaction:
@@ -409,7 +405,7 @@ async def test_snapshots_and_checkpoints(where: str, tmp_path: Path) -> None:
         await branch.append("a-1", [Moved(1, 2)])
         await store.append("a-1", [Moved(1, 3)])
         await shared.snapshot(await shared.load("a-1"))
-        mine = Repository(branch, balance, strategy=Never())
+        mine = Repository(branch, balance, strategy=NeverSnapshot())
         loaded = await mine.load("a-1")
         assert (loaded.state, loaded.since.events) == (12, 1)  # from the shared snapshot
         await mine.snapshot(loaded)

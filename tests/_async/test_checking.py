@@ -9,24 +9,22 @@ import msgspec
 import pytest
 
 from everwhen import (
-    Checkpoint,
-    CheckProgress,
-    DeclarationError,
     Event,
     Fold,
-    OnError,
-    Problem,
     Projection,
     Query,
     RecordedEvent,
-    Snapshot,
     TableProjection,
     Tables,
     UnknownEvent,
     documents,
 )
-from everwhen.aio import ProjectionRunner, Repository, Store, TimeMachine, check_deep, open_store
+from everwhen.aio import ProjectionRunner, Repository, Store, TimeMachine, open_store
+from everwhen.errors import DeclarationError
+from everwhen.projections import OnError
+from everwhen.projections.aio import check_deep
 from everwhen.testing._async.concurrency import together
+from everwhen.vocabulary import Checkpoint, CheckProgress, Problem, Snapshot
 
 
 class Sold(Event):

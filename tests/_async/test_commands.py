@@ -18,48 +18,37 @@ from opentelemetry.trace import StatusCode
 from everwhen import (
     EXISTS,
     NO_STREAM,
-    CommitIdError,
-    CommitMetadata,
     ConditionError,
     ConflictError,
     Decisions,
-    DeclarationError,
     Event,
     EventTypes,
     Fold,
-    InvalidCommandError,
-    InvalidQueryError,
     NewEvent,
-    NotAllowedError,
     Query,
-    RecordedCommand,
     Refusal,
     RefusedError,
     StateOf,
     StorageError,
     UnknownEvent,
     Write,
-    command_of,
     context,
 )
-from everwhen.aio import (
-    Aggregate,
-    BackendWrapper,
-    CommandBus,
-    CommandResult,
-    EmbeddedBackend,
-    Envelope,
-    EveryEvents,
-    Proceed,
-    Repository,
-    Store,
-    authorised,
-    logged,
-    open_store,
-    traced,
-)
+from everwhen.aio import Aggregate, CommandBus, Repository, Store, open_store
+from everwhen.backends.aio import BackendWrapper, EmbeddedBackend
 from everwhen.backends.memory import MemoryEngine
+from everwhen.commands import RecordedCommand, command_of
+from everwhen.commands.aio import CallNext, CommandResult, Envelope, authorised, logged, traced
+from everwhen.errors import (
+    CommitIdError,
+    DeclarationError,
+    InvalidCommandError,
+    InvalidQueryError,
+    NotAllowedError,
+)
+from everwhen.state import EveryEvents
 from everwhen.testing._async.concurrency import together
+from everwhen.vocabulary import CommitMetadata
 from everwhen.vocabulary.contract import EncodedCommit, Outcome, Page
 
 
@@ -722,13 +711,13 @@ async def test_a_decision_may_spoil_the_mutable_state_it_is_given() -> None:
 async def test_middleware_is_asked_in_order() -> None:
     asked: list[str] = []
 
-    async def outer(envelope: Envelope, proceed: Proceed, /) -> CommandResult:
+    async def outer(envelope: Envelope, proceed: CallNext, /) -> CommandResult:
         asked.append("outer")
         result = await proceed(envelope)
         asked.append("after")
         return result
 
-    async def doubling(envelope: Envelope, proceed: Proceed, /) -> CommandResult:
+    async def doubling(envelope: Envelope, proceed: CallNext, /) -> CommandResult:
         asked.append("inner")
         double = Deposit(envelope.command.account, envelope.command.amount * 2)
         return await proceed(msgspec.structs.replace(envelope, command=double))

@@ -17,7 +17,7 @@ from everwhen.backends.sqlite import SqliteEngine
 from everwhen.codec.codec import EventTypes
 from everwhen.errors import UnknownBranchError
 from everwhen.store._async.store import Store
-from everwhen.testing.aio import ContractTest, Opening, contract_tests
+from everwhen.testing.aio import ContractTest, OpenBackend, contract_tests
 from everwhen.testing.specimens import TYPES, Deposited, notes, plain
 from everwhen.vocabulary.clock import Clock
 from everwhen.vocabulary.contract import Capabilities, Checkpoint, Snapshot
@@ -91,7 +91,7 @@ class Preparing(Protocol):
     async def __call__(self, store: Store) -> Store: ...
 
 
-def opening(engine: Callable[[Clock], Engine], preparing: Preparing) -> Opening:
+def opening(engine: Callable[[Clock], Engine], preparing: Preparing) -> OpenBackend:
     """Opens the branch, which is made at the first time."""
 
     async def open_branch(clock: Clock) -> Backend:

@@ -14,35 +14,24 @@ import pytest
 from everwhen import (
     Aggregate,
     Decisions,
-    DeclarationError,
-    DecodeError,
     Event,
     EventTypes,
     Fold,
-    OnError,
     Personal,
     Projection,
-    ProjectionError,
     Query,
-    Reaction,
     RecordedEvent,
-    StatementError,
     StateOf,
     TableProjection,
     Tables,
-    Timer,
-    Upcast,
-    diff,
 )
-from everwhen.aio import (
-    CommandBus,
-    ProjectionRunner,
-    ReactionRunner,
-    Repository,
-    Store,
-    TimeMachine,
-    open_store,
-)
+from everwhen.aio import CommandBus, ProjectionRunner, Repository, Store, TimeMachine, open_store
+from everwhen.codec import Upcast
+from everwhen.errors import DeclarationError, DecodeError, ProjectionError, StatementError
+from everwhen.projections import OnError
+from everwhen.reactions import Reaction, Timer
+from everwhen.reactions.aio import ReactionRunner
+from everwhen.state import diff
 
 
 class Paid(Event):

@@ -12,33 +12,29 @@ import msgspec
 import pytest
 
 from everwhen import (
-    PLAINTEXT,
-    AuditAction,
-    AuditEntry,
-    AuditFilter,
-    BranchError,
     Commit,
-    CommitMetadata,
     Decisions,
-    Erased,
     Event,
     Fold,
-    Invariant,
     KeyFile,
-    MergeError,
-    MergeItem,
     Query,
     Refusal,
     StateOf,
     UnknownEvent,
     Vault,
     Write,
-    command_of,
     context,
-    origin,
 )
-from everwhen.aio import AuditLog, CommandBus, Merging, Store, audited, open_store
+from everwhen.aio import CommandBus, Store, open_store
+from everwhen.audit import AuditAction, AuditEntry, AuditFilter, origin
+from everwhen.audit.aio import AuditLog, audited
+from everwhen.commands import command_of
+from everwhen.errors import BranchError, MergeError
+from everwhen.merging import Invariant, MergeItem
+from everwhen.merging.aio import Merging
+from everwhen.privacy import PLAINTEXT, Erased
 from everwhen.testing._async.concurrency import together
+from everwhen.vocabulary import CommitMetadata
 
 
 class Deposited(Event):

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from everwhen import Commit, Event, MerkleLogError, TamperedError, Write
+from everwhen import Commit, Event, Write
 from everwhen.aio import Store, open_store
 from everwhen.backends._async.concurrency import sleep
+from everwhen.errors import MerkleLogError, TamperedError
 from everwhen.merkle.aio import FaultKind, MemoryTiles, MerkleLog, TileFolder, TileStore
 from everwhen_verify.checkpoints import parse_checkpoint
 from everwhen_verify.merkle import check_consistency

@@ -12,37 +12,37 @@ import msgspec
 import pytest
 
 from everwhen import (
-    Checkpoint,
     ConflictError,
-    DeclarationError,
     Event,
     EventTypes,
-    EveryEvents,
     Fold,
-    InlineError,
-    LeaseError,
-    OnError,
     Projection,
-    ProjectionError,
-    ProjectionStatus,
     Query,
-    ReadOnlyError,
     RecordedEvent,
-    Retention,
     StaleError,
-    StatementError,
     TableProjection,
     Tables,
     UnknownEvent,
-    UnsupportedError,
-    Upcast,
 )
 from everwhen.aio import ProjectionRunner, Repository, Store, open_store
 from everwhen.backends._async.concurrency import sleep
+from everwhen.codec import Upcast
+from everwhen.errors import (
+    DeclarationError,
+    InlineError,
+    LeaseError,
+    ProjectionError,
+    ReadOnlyError,
+    StatementError,
+    UnsupportedError,
+)
+from everwhen.projections import OnError, ProjectionStatus
 from everwhen.projections._async.followers import now_micros
 from everwhen.projections._async.memory_projections import StateFollower
 from everwhen.projections._async.table_projections import TableFollower
+from everwhen.state import EveryEvents, Retention
 from everwhen.testing._async.concurrency import together
+from everwhen.vocabulary import Checkpoint
 
 
 class Sold(Event):

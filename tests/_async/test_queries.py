@@ -10,26 +10,19 @@ import msgspec
 import pytest
 
 from everwhen import (
-    DeclarationError,
     Event,
     Fold,
-    InvalidQueryError,
     Projection,
-    Queries,
-    QueryResult,
-    Question,
     RecordedEvent,
     StaleError,
     StateOf,
     TableProjection,
     Tables,
 )
-from everwhen.aio import (
-    ProceedQuery,
-    ProjectionRunner,
-    QueryBus,
-    open_store,
-)
+from everwhen.aio import ProjectionRunner, open_store
+from everwhen.errors import DeclarationError, InvalidQueryError
+from everwhen.projections import Queries, QueryResult, Question
+from everwhen.projections.aio import CallNextQuery, QueryBus
 from everwhen.testing import ManualClock
 from everwhen.testing._async.concurrency import together
 
@@ -203,13 +196,13 @@ async def test_tables_that_another_runner_keeps(tmp_path: Path) -> None:
 async def test_middleware_sees_who_asks_what(tmp_path: Path) -> None:
     heard: list[Any] = []
 
-    async def note(question: Question, proceed: ProceedQuery, /) -> QueryResult[Any]:
+    async def note(question: Question, proceed: CallNextQuery, /) -> QueryResult[Any]:
         heard.append(question.query)
         result = await proceed(question)
         heard.append(result.data)
         return result
 
-    async def refuse(question: Question, proceed: ProceedQuery, /) -> QueryResult[Any]:
+    async def refuse(question: Question, proceed: CallNextQuery, /) -> QueryResult[Any]:
         if question.query == InTill("secret"):
             raise PermissionError
         return await proceed(question)
@@ -297,7 +290,7 @@ async def test_what_an_answer_raises_comes_through_and_lazy_ones_are_refused(
 async def test_bounds_that_make_no_sense(tmp_path: Path, bounds: dict[str, Any]) -> None:
     asked: list[Question] = []
 
-    async def noting(question: Question, proceed: ProceedQuery) -> QueryResult[Any]:
+    async def noting(question: Question, proceed: CallNextQuery) -> QueryResult[Any]:
         asked.append(question)
         return await proceed(question)
 

@@ -10,28 +10,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from everwhen import (
-    Cancel,
-    Checkpoint,
-    Decisions,
-    DeclarationError,
-    Event,
-    Fold,
-    OnError,
-    ProjectionError,
-    Query,
-    Reaction,
-    RecordedEvent,
-    Refusal,
-    StateOf,
-    StorageError,
-    Timer,
-    command_of,
-)
-from everwhen.aio import CommandBus, ReactionRunner, Store, open_store
+from everwhen import Decisions, Event, Fold, Query, RecordedEvent, Refusal, StateOf, StorageError
+from everwhen.aio import CommandBus, Store, open_store
+from everwhen.commands import command_of
+from everwhen.errors import DeclarationError, ProjectionError
+from everwhen.projections import OnError
+from everwhen.reactions import CancelTimer, Reaction, Timer
 from everwhen.reactions._async.reaction_runner import ReactionFollower
+from everwhen.reactions.aio import ReactionRunner
 from everwhen.testing import ManualClock
 from everwhen.testing._async.concurrency import together
+from everwhen.vocabulary import Checkpoint
 from everwhen.vocabulary.clock import system_clock
 
 
@@ -118,7 +107,7 @@ def refunds(**options: Any) -> Reaction:
 
     @reaction.on(Settled)
     def settled(event: RecordedEvent[Settled]) -> list[Any]:
-        return [Cancel(f"bet-{event.event.bet}")]
+        return [CancelTimer(f"bet-{event.event.bet}")]
 
     return reaction
 
@@ -402,11 +391,11 @@ async def test_a_timer_whose_command_is_unknown_halts(tmp_path: Path) -> None:
         Timer("x" * 300, Refund(1), after=HOUR),
         Timer("t", Refund("?"), after=HOUR),  # type: ignore[arg-type]
         Timer("t", Refund(1), at=datetime.max.replace(tzinfo=timezone(-HOUR))),
-        Cancel(""),
-        Cancel(["timer"]),  # type: ignore[arg-type]
+        CancelTimer(""),
+        CancelTimer(["timer"]),  # type: ignore[arg-type]
     ],
 )
-async def test_timers_that_make_no_sense(tmp_path: Path, timer: Timer | Cancel) -> None:
+async def test_timers_that_make_no_sense(tmp_path: Path, timer: Timer | CancelTimer) -> None:
     reaction = Reaction("wrong", on_error=policy("halt"))
     reaction.on(Placed)(lambda event: [timer])
     async with opened(tmp_path) as store:

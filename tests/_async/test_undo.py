@@ -11,34 +11,28 @@ import msgspec
 import pytest
 
 from everwhen import (
-    PLAINTEXT,
-    AuditAction,
-    AuditEntry,
-    AuditFilter,
-    ByDifference,
-    Change,
     Commit,
-    CommitMetadata,
-    Compensations,
-    Correlation,
-    DeclarationError,
     Event,
     EventTypes,
     Fold,
-    InvalidQueryError,
     NewEvent,
-    Positions,
     Query,
     RecordedEvent,
     Refusal,
-    UndoError,
     UnknownEvent,
-    Upcast,
     Write,
     context,
 )
-from everwhen.aio import AuditLog, Undo, open_store
+from everwhen.aio import Undo, open_store
+from everwhen.audit import AuditAction, AuditEntry, AuditFilter
+from everwhen.audit.aio import AuditLog
+from everwhen.codec import Upcast
+from everwhen.errors import DeclarationError, InvalidQueryError, UndoError
+from everwhen.privacy import PLAINTEXT
+from everwhen.state import Change
 from everwhen.testing._async.concurrency import together
+from everwhen.undo import ByDifference, Compensations, Correlation, Positions
+from everwhen.vocabulary import CommitMetadata
 
 
 class Opened(Event):

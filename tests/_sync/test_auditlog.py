@@ -19,47 +19,49 @@ from hypothesis import strategies as st
 from tests.read_elsewhere import bytes_of
 
 from everwhen import (
-    PLAINTEXT,
-    AuditAction,
-    AuditEntry,
-    AuditError,
-    AuditFallback,
-    AuditFallbackError,
-    AuditFilter,
-    AuditLog,
-    AuditRecovery,
-    AuditResult,
-    AuditRules,
     CommandBus,
     Commit,
     Decisions,
-    DeclarationError,
-    Erased,
     Event,
     Fold,
-    InvalidAuditEntryError,
-    InvalidCommitError,
-    InvalidEventError,
-    InvalidQueryError,
     KeyFile,
-    NotAllowedError,
-    Queries,
-    QueryBus,
     Refusal,
     StateOf,
     StorageError,
     Store,
     Vault,
     Write,
-    audited,
-    audited_queries,
-    authorised,
     context,
     open_store,
+)
+from everwhen.audit import (
+    AuditAction,
+    AuditEntry,
+    AuditFallback,
+    AuditFilter,
+    AuditLog,
+    AuditRecovery,
+    AuditResult,
+    AuditRules,
+    audited,
+    audited_queries,
     origin,
 )
 from everwhen.backends._sync.concurrency import INTERRUPTS
 from everwhen.backends.sqlite import SqliteEngine
+from everwhen.commands import authorised
+from everwhen.errors import (
+    AuditError,
+    AuditFallbackError,
+    DeclarationError,
+    InvalidAuditEntryError,
+    InvalidCommitError,
+    InvalidEventError,
+    InvalidQueryError,
+    NotAllowedError,
+)
+from everwhen.privacy import PLAINTEXT, Erased
+from everwhen.projections import Queries, QueryBus
 from everwhen.testing import Faults, ManualClock, faulty
 from everwhen.testing._sync.concurrency import together
 

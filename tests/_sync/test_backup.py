@@ -13,25 +13,20 @@ from typing import Any, ClassVar
 
 import pytest
 
-from everwhen import (
-    BackupError,
-    BackupProgress,
-    BusyError,
-    CorruptStoreError,
-    DeclarationError,
-    Erased,
-    Event,
-    KeyFile,
-    NotAStoreError,
-    OutdatedVaultError,
-    Personal,
-    UnknownEvent,
-    UnsupportedError,
-    Vault,
-)
+from everwhen import BusyError, Event, KeyFile, Personal, UnknownEvent, Vault
 from everwhen.backends._sync.concurrency import Cancelled
 from everwhen.backends._sync.restore import restore_store
+from everwhen.errors import (
+    BackupError,
+    CorruptStoreError,
+    DeclarationError,
+    NotAStoreError,
+    OutdatedVaultError,
+    UnsupportedError,
+)
 from everwhen.merkle import FaultKind, MerkleLog, TileFolder
+from everwhen.privacy import Erased
+from everwhen.store import BackupProgress
 from everwhen.store._sync.store import Store, open_store
 from everwhen.testing._sync.concurrency import Beside, pause
 from everwhen_verify.notes import Signer

@@ -18,40 +18,41 @@ import pytest
 from everwhen import (
     EXISTS,
     NO_STREAM,
-    BranchError,
-    Checkpoint,
     CommandBus,
     Commit,
-    CommitIdError,
     Condition,
     ConditionError,
     ConflictError,
-    CorruptStoreError,
     Decisions,
     Event,
     EverwhenError,
     Fold,
-    InlineError,
-    InvalidCommitError,
-    Never,
     ProjectionRunner,
     Query,
-    Reaction,
-    ReactionRunner,
-    ReadOnlyError,
     RecordedEvent,
     Repository,
-    StatementError,
     Store,
-    StoreClosedError,
     TableProjection,
     Tables,
-    UnknownBranchError,
     Write,
     open_store,
 )
+from everwhen.errors import (
+    BranchError,
+    CommitIdError,
+    CorruptStoreError,
+    InlineError,
+    InvalidCommitError,
+    ReadOnlyError,
+    StatementError,
+    StoreClosedError,
+    UnknownBranchError,
+)
+from everwhen.reactions import Reaction, ReactionRunner
+from everwhen.state import NeverSnapshot
 from everwhen.testing import ManualClock
 from everwhen.testing._sync.concurrency import Beside, together
+from everwhen.vocabulary import Checkpoint
 
 
 class Moved(Event):
@@ -397,7 +398,7 @@ def test_read_models_are_each_sides_own(inline: bool, tmp_path: Path) -> None:
 def test_snapshots_and_checkpoints(where: str, tmp_path: Path) -> None:
     with opened(where, tmp_path) as store:
         store.append("a-1", [Moved(1, 1)] * 10)
-        shared = Repository(store, balance, strategy=Never())
+        shared = Repository(store, balance, strategy=NeverSnapshot())
         shared.snapshot(shared.load("a-1"))
         branch = store.create_branch("b")
         with store.transaction() as transaction:
@@ -406,7 +407,7 @@ def test_snapshots_and_checkpoints(where: str, tmp_path: Path) -> None:
         branch.append("a-1", [Moved(1, 2)])
         store.append("a-1", [Moved(1, 3)])
         shared.snapshot(shared.load("a-1"))
-        mine = Repository(branch, balance, strategy=Never())
+        mine = Repository(branch, balance, strategy=NeverSnapshot())
         loaded = mine.load("a-1")
         assert (loaded.state, loaded.since.events) == (12, 1)  # from the shared snapshot
         mine.snapshot(loaded)

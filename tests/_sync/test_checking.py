@@ -10,29 +10,25 @@ import msgspec
 import pytest
 
 from everwhen import (
-    Checkpoint,
-    CheckProgress,
-    DeclarationError,
     Event,
     Fold,
-    OnError,
-    Problem,
     Projection,
     ProjectionRunner,
     Query,
     RecordedEvent,
     Repository,
-    Snapshot,
     Store,
     TableProjection,
     Tables,
     TimeMachine,
     UnknownEvent,
-    check_deep,
     documents,
     open_store,
 )
+from everwhen.errors import DeclarationError
+from everwhen.projections import OnError, check_deep
 from everwhen.testing._sync.concurrency import together
+from everwhen.vocabulary import Checkpoint, CheckProgress, Problem, Snapshot
 
 
 class Sold(Event):

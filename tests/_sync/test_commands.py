@@ -20,28 +20,15 @@ from everwhen import (
     EXISTS,
     NO_STREAM,
     Aggregate,
-    BackendWrapper,
     CommandBus,
-    CommandResult,
-    CommitIdError,
-    CommitMetadata,
     ConditionError,
     ConflictError,
     Decisions,
-    DeclarationError,
-    EmbeddedBackend,
-    Envelope,
     Event,
     EventTypes,
-    EveryEvents,
     Fold,
-    InvalidCommandError,
-    InvalidQueryError,
     NewEvent,
-    NotAllowedError,
-    Proceed,
     Query,
-    RecordedCommand,
     Refusal,
     RefusedError,
     Repository,
@@ -50,15 +37,31 @@ from everwhen import (
     Store,
     UnknownEvent,
     Write,
+    context,
+    open_store,
+)
+from everwhen.backends import BackendWrapper, EmbeddedBackend
+from everwhen.backends.memory import MemoryEngine
+from everwhen.commands import (
+    CallNext,
+    CommandResult,
+    Envelope,
+    RecordedCommand,
     authorised,
     command_of,
-    context,
     logged,
-    open_store,
     traced,
 )
-from everwhen.backends.memory import MemoryEngine
+from everwhen.errors import (
+    CommitIdError,
+    DeclarationError,
+    InvalidCommandError,
+    InvalidQueryError,
+    NotAllowedError,
+)
+from everwhen.state import EveryEvents
 from everwhen.testing._sync.concurrency import together
+from everwhen.vocabulary import CommitMetadata
 from everwhen.vocabulary.contract import EncodedCommit, Outcome, Page
 
 
@@ -721,13 +724,13 @@ def test_a_decision_may_spoil_the_mutable_state_it_is_given() -> None:
 def test_middleware_is_asked_in_order() -> None:
     asked: list[str] = []
 
-    def outer(envelope: Envelope, proceed: Proceed, /) -> CommandResult:
+    def outer(envelope: Envelope, proceed: CallNext, /) -> CommandResult:
         asked.append("outer")
         result = proceed(envelope)
         asked.append("after")
         return result
 
-    def doubling(envelope: Envelope, proceed: Proceed, /) -> CommandResult:
+    def doubling(envelope: Envelope, proceed: CallNext, /) -> CommandResult:
         asked.append("inner")
         double = Deposit(envelope.command.account, envelope.command.amount * 2)
         return proceed(msgspec.structs.replace(envelope, command=double))

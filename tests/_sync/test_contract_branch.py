@@ -18,7 +18,7 @@ from everwhen.backends.sqlite import SqliteEngine
 from everwhen.codec.codec import EventTypes
 from everwhen.errors import UnknownBranchError
 from everwhen.store._sync.store import Store
-from everwhen.testing import ContractTest, Opening, contract_tests
+from everwhen.testing import ContractTest, OpenBackend, contract_tests
 from everwhen.testing.specimens import TYPES, Deposited, notes, plain
 from everwhen.vocabulary.clock import Clock
 from everwhen.vocabulary.contract import Capabilities, Checkpoint, Snapshot
@@ -92,7 +92,7 @@ class Preparing(Protocol):
     def __call__(self, store: Store) -> Store: ...
 
 
-def opening(engine: Callable[[Clock], Engine], preparing: Preparing) -> Opening:
+def opening(engine: Callable[[Clock], Engine], preparing: Preparing) -> OpenBackend:
     """Opens the branch, which is made at the first time."""
 
     def open_branch(clock: Clock) -> Backend:

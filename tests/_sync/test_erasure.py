@@ -22,60 +22,61 @@ from tests.read_elsewhere import bytes_of
 from tests.small_disks import fill, small_disk
 
 from everwhen import (
-    HEAD,
-    PLAINTEXT,
     BusyError,
-    CommitIdError,
-    DeclarationError,
-    Erased,
-    ErasedSubjectError,
     Event,
     EventTypes,
     Fold,
-    InlineError,
-    InvalidEventError,
     KeyFile,
-    OnError,
-    OutdatedVaultError,
     Personal,
     Projection,
-    ProjectionError,
     Query,
-    Reaction,
-    ReadOnlyError,
     RecordedEvent,
-    SealedError,
     StateOf,
     StorageError,
-    StorageFullError,
-    StoreClosedError,
     TableProjection,
     Tables,
-    UnfinishedErasureError,
     UnknownEvent,
-    UnsupportedError,
-    Upcast,
     Vault,
-    command_of,
 )
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.sqlite import SqliteEngine
+from everwhen.codec import Upcast
 from everwhen.codec.commits import Commit, Write
+from everwhen.commands import command_of
 from everwhen.commands._sync.command_bus import CommandBus
 from everwhen.commands.decisions import Decisions
-from everwhen.exchange import Csv, Progress
+from everwhen.errors import (
+    CommitIdError,
+    DeclarationError,
+    ErasedSubjectError,
+    InlineError,
+    InvalidEventError,
+    OutdatedVaultError,
+    ProjectionError,
+    ReadOnlyError,
+    SealedError,
+    StorageFullError,
+    StoreClosedError,
+    UnfinishedErasureError,
+    UnsupportedError,
+)
+from everwhen.exchange import Csv, ExchangeProgress
 from everwhen.exchange._sync.exporting import export_events
 from everwhen.exchange._sync.importing import import_events
 from everwhen.exchange.errors import ImportFormatError
 from everwhen.merging._sync.merging import Merging
+from everwhen.privacy import PLAINTEXT, Erased
 from everwhen.privacy.failure_texts import noted, read_back, told
+from everwhen.projections import OnError
 from everwhen.projections._sync.runner import ProjectionRunner
+from everwhen.reactions import Reaction
 from everwhen.reactions._sync.reaction_runner import ReactionRunner
 from everwhen.state.snapshots import subject_of
 from everwhen.store._sync.repository import Repository
 from everwhen.store._sync.store import Store, open_store
 from everwhen.store.erasure_records import PURGE_DUE
 from everwhen.testing import ContractTest, contract_tests
+from everwhen.travel import HEAD
 from everwhen.travel._sync.time_machine import TimeMachine
 from everwhen.vocabulary.clock import Clock
 
@@ -970,7 +971,7 @@ def test_an_import_goes_on_after_a_rotation(tmp_path: Path, vault: Vault, name: 
         Csv(type=None, constant_type="Joined", time_format="s") if name != "plain.jsonl" else None
     )
 
-    def cut_off(progress: Progress) -> None:
+    def cut_off(progress: ExchangeProgress) -> None:
         if progress.stage == "writing":
             raise SystemExit
 

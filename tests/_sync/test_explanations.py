@@ -16,32 +16,27 @@ from everwhen import (
     Aggregate,
     CommandBus,
     Decisions,
-    DeclarationError,
-    DecodeError,
     Event,
     EventTypes,
     Fold,
-    OnError,
     Personal,
     Projection,
-    ProjectionError,
     ProjectionRunner,
     Query,
-    Reaction,
-    ReactionRunner,
     RecordedEvent,
     Repository,
-    StatementError,
     StateOf,
     Store,
     TableProjection,
     Tables,
     TimeMachine,
-    Timer,
-    Upcast,
-    diff,
     open_store,
 )
+from everwhen.codec import Upcast
+from everwhen.errors import DeclarationError, DecodeError, ProjectionError, StatementError
+from everwhen.projections import OnError
+from everwhen.reactions import Reaction, ReactionRunner, Timer
+from everwhen.state import diff
 
 
 class Paid(Event):

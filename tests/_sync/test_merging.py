@@ -13,24 +13,12 @@ import msgspec
 import pytest
 
 from everwhen import (
-    PLAINTEXT,
-    AuditAction,
-    AuditEntry,
-    AuditFilter,
-    AuditLog,
-    BranchError,
     CommandBus,
     Commit,
-    CommitMetadata,
     Decisions,
-    Erased,
     Event,
     Fold,
-    Invariant,
     KeyFile,
-    MergeError,
-    MergeItem,
-    Merging,
     Query,
     Refusal,
     StateOf,
@@ -38,13 +26,16 @@ from everwhen import (
     UnknownEvent,
     Vault,
     Write,
-    audited,
-    command_of,
     context,
     open_store,
-    origin,
 )
+from everwhen.audit import AuditAction, AuditEntry, AuditFilter, AuditLog, audited, origin
+from everwhen.commands import command_of
+from everwhen.errors import BranchError, MergeError
+from everwhen.merging import Invariant, MergeItem, Merging
+from everwhen.privacy import PLAINTEXT, Erased
 from everwhen.testing._sync.concurrency import together
+from everwhen.vocabulary import CommitMetadata
 
 
 class Deposited(Event):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from everwhen import Commit, Event, MerkleLogError, Store, TamperedError, Write, open_store
+from everwhen import Commit, Event, Store, Write, open_store
 from everwhen.backends._sync.concurrency import sleep
+from everwhen.errors import MerkleLogError, TamperedError
 from everwhen.merkle import FaultKind, MemoryTiles, MerkleLog, TileFolder, TileStore
 from everwhen_verify.checkpoints import parse_checkpoint
 from everwhen_verify.merkle import check_consistency

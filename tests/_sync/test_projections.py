@@ -13,40 +13,40 @@ import msgspec
 import pytest
 
 from everwhen import (
-    Checkpoint,
     ConflictError,
-    DeclarationError,
     Event,
     EventTypes,
-    EveryEvents,
     Fold,
-    InlineError,
-    LeaseError,
-    OnError,
     Projection,
-    ProjectionError,
     ProjectionRunner,
-    ProjectionStatus,
     Query,
-    ReadOnlyError,
     RecordedEvent,
     Repository,
-    Retention,
     StaleError,
-    StatementError,
     Store,
     TableProjection,
     Tables,
     UnknownEvent,
-    UnsupportedError,
-    Upcast,
     open_store,
 )
 from everwhen.backends._sync.concurrency import sleep
+from everwhen.codec import Upcast
+from everwhen.errors import (
+    DeclarationError,
+    InlineError,
+    LeaseError,
+    ProjectionError,
+    ReadOnlyError,
+    StatementError,
+    UnsupportedError,
+)
+from everwhen.projections import OnError, ProjectionStatus
 from everwhen.projections._sync.followers import now_micros
 from everwhen.projections._sync.memory_projections import StateFollower
 from everwhen.projections._sync.table_projections import TableFollower
+from everwhen.state import EveryEvents, Retention
 from everwhen.testing._sync.concurrency import together
+from everwhen.vocabulary import Checkpoint
 
 
 class Sold(Event):

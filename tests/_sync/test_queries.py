@@ -11,17 +11,10 @@ import msgspec
 import pytest
 
 from everwhen import (
-    DeclarationError,
     Event,
     Fold,
-    InvalidQueryError,
-    ProceedQuery,
     Projection,
     ProjectionRunner,
-    Queries,
-    QueryBus,
-    QueryResult,
-    Question,
     RecordedEvent,
     StaleError,
     StateOf,
@@ -29,6 +22,8 @@ from everwhen import (
     Tables,
     open_store,
 )
+from everwhen.errors import DeclarationError, InvalidQueryError
+from everwhen.projections import CallNextQuery, Queries, QueryBus, QueryResult, Question
 from everwhen.testing import ManualClock
 from everwhen.testing._sync.concurrency import together
 
@@ -202,13 +197,13 @@ def test_tables_that_another_runner_keeps(tmp_path: Path) -> None:
 def test_middleware_sees_who_asks_what(tmp_path: Path) -> None:
     heard: list[Any] = []
 
-    def note(question: Question, proceed: ProceedQuery, /) -> QueryResult[Any]:
+    def note(question: Question, proceed: CallNextQuery, /) -> QueryResult[Any]:
         heard.append(question.query)
         result = proceed(question)
         heard.append(result.data)
         return result
 
-    def refuse(question: Question, proceed: ProceedQuery, /) -> QueryResult[Any]:
+    def refuse(question: Question, proceed: CallNextQuery, /) -> QueryResult[Any]:
         if question.query == InTill("secret"):
             raise PermissionError
         return proceed(question)
@@ -296,7 +291,7 @@ def test_what_an_answer_raises_comes_through_and_lazy_ones_are_refused(
 def test_bounds_that_make_no_sense(tmp_path: Path, bounds: dict[str, Any]) -> None:
     asked: list[Question] = []
 
-    def noting(question: Question, proceed: ProceedQuery) -> QueryResult[Any]:
+    def noting(question: Question, proceed: CallNextQuery) -> QueryResult[Any]:
         asked.append(question)
         return proceed(question)
 

@@ -14,35 +14,24 @@ import msgspec
 import pytest
 
 from everwhen import (
-    HEAD,
-    Back,
-    Before,
-    Bookmark,
-    CommitMetadata,
     Event,
     Fold,
-    FoldError,
-    InvalidEventError,
-    InvalidPathError,
-    InvalidQueryError,
     NewEvent,
     Query,
     Repository,
-    Snapshot,
     Store,
     TimeMachine,
-    Version,
-    Visit,
-    Where,
     Write,
-    causation,
-    diff,
     documents,
-    moment_from,
     open_store,
 )
+from everwhen.codec import causation
+from everwhen.errors import FoldError, InvalidEventError, InvalidPathError, InvalidQueryError
+from everwhen.state import diff
 from everwhen.testing import ManualClock
 from everwhen.testing._sync.concurrency import together
+from everwhen.travel import HEAD, Back, Before, Bookmark, EventFilter, StateAt, Version, moment_from
+from everwhen.vocabulary import CommitMetadata, Snapshot
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -105,8 +94,8 @@ def opened(path: Path | str = "memory:") -> Iterator[Store]:
 def test_every_form_of_moment() -> None:
     with opened() as store:
         machine = TimeMachine(store, account, "account-ada")
-        assert machine.travel_to(0) == Visit(Account(), 0, 0, None, 0)
-        assert machine.travel_to(2) == Visit(Account(1), 1, 1, NOON, 2)
+        assert machine.travel_to(0) == StateAt(Account(), 0, 0, None, 0)
+        assert machine.travel_to(2) == StateAt(Account(1), 1, 1, NOON, 2)
         assert (machine.travel_to(HEAD)).state == Account(9)
         assert (machine.travel_to(NOON + timedelta(hours=2))).position == 3
         assert (machine.travel_to(NOON - timedelta(hours=1))).position == 0
@@ -447,12 +436,12 @@ def test_causes_outside_of_the_store_and_in_circles() -> None:
 def test_what_if() -> None:
     with opened() as store:
         machine = TimeMachine(store, bank)
-        without = machine.altered(without=Where(tags={"owner:ada"}))
+        without = machine.altered(without=EventFilter(tags={"owner:ada"}))
         supposed = without.travel_to()
         assert supposed.state == Bank({"bob": 2, "cy": 4}, 6)
         assert supposed.left_out == {"Deposited": 3}
         assert (without.diff()).touches(("owners", "ada"))
-        only = machine.altered(only=Where(users={"eve"}))
+        only = machine.altered(only=EventFilter(users={"eve"}))
         assert (only.travel_to()).state == Bank()
         more = machine.altered(
             edited={2: [Deposited("bob", 20)]},
@@ -479,9 +468,9 @@ def test_what_if() -> None:
         with pytest.raises(InvalidQueryError, match="nothing is altered"):
             machine.altered()
         with pytest.raises(InvalidQueryError, match="say which events"):
-            Where()
+            EventFilter()
         with pytest.raises(InvalidQueryError, match="give a set"):
-            Where(types="Deposited")  # type: ignore[arg-type]
+            EventFilter(types="Deposited")  # type: ignore[arg-type]
         with pytest.raises(InvalidEventError):
             machine.altered(edited={2: [object()]}).travel_to()
 
@@ -511,7 +500,9 @@ def test_where_two_versions_of_a_fold_part() -> None:
 def test_a_look_at_every_event_of_a_kind() -> None:
     with opened() as store:
         machine = TimeMachine(store, bank)
-        seen = machine.probe(lambda step: step.before.total, Where(tags={"owner:ada"}), start=1)
+        seen = machine.probe(
+            lambda step: step.before.total, EventFilter(tags={"owner:ada"}), start=1
+        )
         assert [(step.position, total) for step, total in seen] == [(3, 3), (5, 10)]
 
 

@@ -12,36 +12,28 @@ import msgspec
 import pytest
 
 from everwhen import (
-    PLAINTEXT,
-    AuditAction,
-    AuditEntry,
-    AuditFilter,
-    AuditLog,
-    ByDifference,
-    Change,
     Commit,
-    CommitMetadata,
-    Compensations,
-    Correlation,
-    DeclarationError,
     Event,
     EventTypes,
     Fold,
-    InvalidQueryError,
     NewEvent,
-    Positions,
     Query,
     RecordedEvent,
     Refusal,
     Undo,
-    UndoError,
     UnknownEvent,
-    Upcast,
     Write,
     context,
     open_store,
 )
+from everwhen.audit import AuditAction, AuditEntry, AuditFilter, AuditLog
+from everwhen.codec import Upcast
+from everwhen.errors import DeclarationError, InvalidQueryError, UndoError
+from everwhen.privacy import PLAINTEXT
+from everwhen.state import Change
 from everwhen.testing._sync.concurrency import together
+from everwhen.undo import ByDifference, Compensations, Correlation, Positions
+from everwhen.vocabulary import CommitMetadata
 
 
 class Opened(Event):

@@ -26,7 +26,10 @@ from bitcraps.events import (
 )
 from bitcraps.game import game
 from bitcraps.ledger import ledger
-from everwhen import PLAINTEXT, Event, Positions, Query, Refusal, Store, Undo, UndoError, open_store
+from everwhen import Event, Query, Refusal, Store, Undo, open_store
+from everwhen.errors import UndoError
+from everwhen.privacy import PLAINTEXT
+from everwhen.undo import Positions
 
 
 @pytest.fixture

@@ -38,7 +38,8 @@ from bitcraps.projections import (
     leaderboard,
     top,
 )
-from everwhen import PLAINTEXT, Event, Fold, Query, open_store
+from everwhen import Event, Fold, Query, open_store
+from everwhen.privacy import PLAINTEXT
 
 HAND: list[Event] = [
     Deposited("ann", 100),

@@ -19,7 +19,10 @@ from bitcraps.dice import commitment
 from bitcraps.events import EVENTS
 from bitcraps.inspection import Findings, inspect_store
 from bitcraps.invariants import invariants
-from everwhen import PLAINTEXT, MergeError, Merging, Refusal, Store, aio, open_store
+from everwhen import Refusal, Store, aio, open_store
+from everwhen.errors import MergeError
+from everwhen.merging import Merging
+from everwhen.privacy import PLAINTEXT
 
 STRATEGIES = ["fail", "ours", "theirs", "redecide"]
 

@@ -31,8 +31,9 @@ from bitcraps.questions import (
     TopPlayers,
 )
 from bitcraps.summary import TRUE_EDGES
-from everwhen import AuditEntry, Query, Vault
+from everwhen import Query, Vault
 from everwhen.aio import CommandBus, Store
+from everwhen.audit import AuditEntry
 
 SHORT = Plan(tables=4, players=16, rolls=6)
 

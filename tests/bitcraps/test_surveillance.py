@@ -15,17 +15,10 @@ from bitcraps.commands import Deposit, OpenAccount, PlaceBet, RollDice
 from bitcraps.events import BetWon, DiceRolled, PlayerJoined
 from bitcraps.night import Night, Plan
 from bitcraps.surveillance import HOUSE, INSPECTOR
-from everwhen import (
-    AuditAction,
-    AuditEntry,
-    AuditFilter,
-    AuditResult,
-    NotAllowedError,
-    Query,
-    RecordedEvent,
-    Vault,
-    command_of,
-)
+from everwhen import Query, RecordedEvent, Vault
+from everwhen.audit import AuditAction, AuditEntry, AuditFilter, AuditResult
+from everwhen.commands import command_of
+from everwhen.errors import NotAllowedError
 
 SHORT = Plan(tables=3, players=24, rolls=4)
 

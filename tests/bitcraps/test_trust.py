@@ -20,8 +20,10 @@ from bitcraps.people import person
 from bitcraps.places import Places
 from bitcraps.proving import ProvenRoll, checked, prove_roll
 from bitcraps.questions import TopPlayers
-from everwhen import Erased, MissingKeyError, Query
+from everwhen import Query
+from everwhen.errors import MissingKeyError
 from everwhen.merkle import LogReport
+from everwhen.privacy import Erased
 from everwhen_verify.errors import VerifyError
 
 PLAN = Plan(tables=2, players=8, rolls=4)

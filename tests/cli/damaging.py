@@ -12,7 +12,6 @@ from typing import Final, TypeAlias
 
 from everwhen import (
     CommandBus,
-    Compensations,
     Decisions,
     Event,
     Fold,
@@ -28,6 +27,7 @@ from everwhen import (
     open_store,
 )
 from everwhen.cli import main
+from everwhen.undo import Compensations
 
 ORIGIN: Final = "example.org/shop"
 STORE: Final = "shop.db"

@@ -9,17 +9,9 @@ from pathlib import Path
 import pytest
 from tests.cli.everwhen_shell import Shell
 
-from everwhen import (
-    PLAINTEXT,
-    AuditAction,
-    AuditEntry,
-    AuditFallback,
-    AuditFilter,
-    AuditLog,
-    KeyFile,
-    Vault,
-    open_store,
-)
+from everwhen import KeyFile, Vault, open_store
+from everwhen.audit import AuditAction, AuditEntry, AuditFallback, AuditFilter, AuditLog
+from everwhen.privacy import PLAINTEXT
 from everwhen.testing import Faults, faulty
 
 

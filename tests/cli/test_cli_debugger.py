@@ -22,7 +22,6 @@ from tests.cli.everwhen_shell import PROGRAM, Shell, environment
 from tests.patience import PATIENCE_SECONDS
 
 from everwhen import (
-    PLAINTEXT,
     Event,
     KeyFile,
     Personal,
@@ -40,9 +39,11 @@ from everwhen.cli.debug_views import Drawing
 from everwhen.cli.local_time import given_moment_of
 from everwhen.cli.terminal import Output
 from everwhen.debugging import Session
+from everwhen.privacy import PLAINTEXT
 
 CODE = """
-from everwhen import Compensations, Event, Fold
+from everwhen import Event, Fold
+from everwhen.undo import Compensations
 
 class BetPlaced(Event):
     player: int

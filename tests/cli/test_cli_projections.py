@@ -12,16 +12,15 @@ from everwhen import (
     CommandBus,
     Decisions,
     Event,
-    OnError,
-    ProjectionError,
     ProjectionRunner,
-    Reaction,
-    ReactionRunner,
     RecordedEvent,
     TableProjection,
     Tables,
     open_store,
 )
+from everwhen.errors import ProjectionError
+from everwhen.projections import OnError
+from everwhen.reactions import Reaction, ReactionRunner
 
 
 class Sold(Event):

@@ -116,7 +116,7 @@ def test_wrong_usage_is_one_line_and_code_2(
 
 def test_own_event_types_upcast_what_is_read(shell: Shell, shop: Path) -> None:
     (shell.folder / "bets_by_currency.py").write_text(
-        "from everwhen import Event, EventTypes, Upcast\n"
+        "from everwhen import Event, EventTypes; from everwhen.codec import Upcast\n"
         "class BetPlaced(Event):\n"
         "    schema_version = 2\n"
         "    player: int\n"

@@ -11,11 +11,13 @@ import jsonpatch
 import pytest
 from tests.cli.everwhen_shell import Shell
 
-from everwhen import Bookmark, CommitMetadata, TimeMachine, UnknownEvent, documents, open_store
+from everwhen import TimeMachine, UnknownEvent, documents, open_store
 from everwhen.cli import progress
 from everwhen.cli.terminal import Output
-from everwhen.exchange import Progress
+from everwhen.exchange import ExchangeProgress
 from everwhen.testing import ManualClock
+from everwhen.travel import Bookmark
+from everwhen.vocabulary import CommitMetadata
 
 CODE = """
 from everwhen import Event, Fold
@@ -336,9 +338,9 @@ def test_progress_makes_way_for_results(monkeypatch: pytest.MonkeyPatch) -> None
     with progress.shown("Searching") as tell:
         assert tell is not None
         for number in range(3):
-            tell(Progress("reading", number, 3, "events"))
+            tell(ExchangeProgress("reading", number, 3, "events"))
             out.console.print(f"result {number}")
-        tell(Progress("reading", 3, 3, "events"))
+        tell(ExchangeProgress("reading", 3, 3, "events"))
     written = screen.buffer.getvalue().decode()  # type: ignore[attr-defined]
     assert written.count("Searching") >= 4
     for number in range(3):

@@ -10,7 +10,8 @@ from tests.cli.everwhen_shell import Outcome, Shell
 from everwhen import Commit, NewEvent, Store, UnknownEvent, Write, context, open_store
 
 CODE = """
-from everwhen import Compensations, Event
+from everwhen import Event
+from everwhen.undo import Compensations
 
 class Deposited(Event):
     type_name = "PaidIn"

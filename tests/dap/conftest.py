@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from everwhen import CommitMetadata, Event, open_store
+from everwhen import Event, open_store
+from everwhen.vocabulary import CommitMetadata
 
 pytest.importorskip("typer", reason="the command line needs the extra 'cli'")
 

@@ -10,21 +10,10 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from everwhen import (
-    Commit,
-    CommitMetadata,
-    Event,
-    NewEvent,
-    RecordedEvent,
-    Store,
-    UnknownEvent,
-    Write,
-    export_events,
-    import_events,
-    open_store,
-)
-from everwhen.exchange import Format, ImportReport
+from everwhen import Commit, Event, NewEvent, RecordedEvent, Store, UnknownEvent, Write, open_store
+from everwhen.exchange import Format, ImportReport, export_events, import_events
 from everwhen.testing import ManualClock
+from everwhen.vocabulary import CommitMetadata
 
 
 class Placed(Event):

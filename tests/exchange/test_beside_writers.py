@@ -17,25 +17,25 @@ from tests.exchange.test_xes import LOG
 
 from everwhen import (
     ConflictError,
-    DeclarationError,
     EverwhenError,
     Query,
     RecordedEvent,
     Store,
     UnknownEvent,
-    import_events,
     open_store,
 )
+from everwhen.errors import DeclarationError
 from everwhen.exchange import (
     CloudEvents,
     Csv,
+    ExchangeProgress,
     Format,
     ImportConflictError,
     ImportedBeforeError,
     ImportFormatError,
     ImportTimesError,
-    Progress,
     Xes,
+    import_events,
 )
 from everwhen.testing import ManualClock
 
@@ -97,7 +97,7 @@ def test_it_goes_on_beside_others(
     with open_store(where, events=[Placed]) as store:
         written = 0
 
-        def disturb(progress: Progress) -> None:
+        def disturb(progress: ExchangeProgress) -> None:
             nonlocal written
             if progress.stage == "writing":
                 written += 1
@@ -124,7 +124,7 @@ def test_exactly_once_however_often_it_is_stopped(
     dice = random.Random(7)
     with open_store("memory:", events=[Placed]) as store:
 
-        def disturb(progress: Progress) -> None:
+        def disturb(progress: ExchangeProgress) -> None:
             if progress.stage == "writing" and dice.random() < 0.5:
                 if dice.random() < 0.6:
                     store.append("foreign", [UnknownEvent("Foreign", {})])
@@ -153,7 +153,7 @@ def test_own_times_or_none(tmp_path: Path, make: Callable[[Path], Path], format_
         assert store.checkpoints() == []
     with open_store("memory:", events=[Placed]) as store:
 
-        def disturb(progress: Progress) -> None:
+        def disturb(progress: ExchangeProgress) -> None:
             if progress.stage == "writing":
                 store.append("foreign", [UnknownEvent("Foreign", {})])
 
@@ -237,7 +237,7 @@ def test_a_stream_of_an_export_that_somebody_adds_to_meanwhile(tmp_path: Path) -
     source = export(tmp_path / "export.jsonl")
     with open_store("memory:", events=[Placed]) as store:
 
-        def disturb(progress: Progress) -> None:
+        def disturb(progress: ExchangeProgress) -> None:
             if progress.stage == "writing" and not store.version("foreign"):
                 store.append("foreign", [UnknownEvent("Foreign", {})])
                 store.append("many-1", [Placed(1)])

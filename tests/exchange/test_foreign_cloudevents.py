@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.exchange.stores import imported
 
-from everwhen import DeclarationError, Store, open_store
+from everwhen import Store, open_store
+from everwhen.errors import DeclarationError
 from everwhen.exchange import CloudEvents, ImportFormatError, Notice, Xes
 from everwhen.testing import ManualClock
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from tests.exchange.stores import everything, exported, imported, shop
 from tests.exchange.test_xes import LOG
 
-from everwhen import EverwhenError, import_events, open_store
-from everwhen.exchange import CloudEvents, Csv, Format, ImportFormatError, Xes
+from everwhen import EverwhenError, open_store
+from everwhen.exchange import CloudEvents, Csv, Format, ImportFormatError, Xes, import_events
 
 SHOP = exported(shop()[0], CloudEvents())
 TABLE = exported(shop()[0], Csv())
@@ -158,7 +158,8 @@ def test_gzip_that_is_cut_or_damaged(tmp_path: Path) -> None:
 PROGRAM = """
 import re, sys
 from pathlib import Path
-from everwhen import EverwhenError, import_events, open_store
+from everwhen import EverwhenError, open_store
+from everwhen.exchange import import_events
 with open_store("memory:") as store:
     try:
         import_events(store, sys.argv[1], skip_invalid=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tests.exchange.stores import Placed, everything, exported, shop
 
-from everwhen import ConflictError, Query, UnknownEvent, import_events, open_store
-from everwhen.exchange import CloudEvents, Csv, Format, Progress
+from everwhen import ConflictError, Query, UnknownEvent, open_store
+from everwhen.exchange import CloudEvents, Csv, ExchangeProgress, Format, import_events
 
 ROWS = 4_000
 
@@ -46,7 +46,7 @@ def test_interrupted_at_every_report(tmp_path: Path, format_: Format) -> None:
     calls = itertools.count()
     stop_at = 0
 
-    def stop(_: Progress) -> None:
+    def stop(_: ExchangeProgress) -> None:
         if next(calls) == stop_at:
             raise KeyboardInterrupt
 
@@ -70,7 +70,8 @@ def test_interrupted_at_every_report(tmp_path: Path, format_: Format) -> None:
 
 PROGRAM = """
 import sys
-from everwhen import import_events, open_store
+from everwhen import open_store
+from everwhen.exchange import import_events
 from tests.exchange.test_resuming import CHOSEN
 with open_store(sys.argv[1]) as store:
     print(flush=True)
@@ -108,7 +109,7 @@ def test_killed_while_it_writes(tmp_path: Path) -> None:
 def test_others_may_write_before_it_goes_on(tmp_path: Path) -> None:
     source = table(tmp_path / "table.csv")
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: ExchangeProgress) -> None:
         if progress.stage == "writing" and progress.done >= ROWS / 2:
             raise KeyboardInterrupt
 

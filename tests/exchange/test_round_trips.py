@@ -19,9 +19,11 @@ from tests.exchange.stores import (
     shop,
 )
 
-import everwhen.aio
-from everwhen import Commit, EventTypes, Query, Upcast, export_events, import_events, open_store
-from everwhen.exchange import CloudEvents, Csv, ExchangeFileError
+import everwhen.exchange.aio as aio_exchange
+from everwhen import Commit, EventTypes, Query, open_store
+from everwhen.aio import open_store as open_async
+from everwhen.codec import Upcast
+from everwhen.exchange import CloudEvents, Csv, ExchangeFileError, export_events, import_events
 from everwhen.testing import ManualClock
 
 STEPS = st.lists(st.sampled_from([0.0, 0.000001, 1.0, -5.0, 86_400.0]), min_size=1, max_size=4)
@@ -92,9 +94,9 @@ def test_through_files_into_sqlite(tmp_path: Path, name: str) -> None:
 async def test_the_async_flavour_does_the_same(tmp_path: Path) -> None:
     first, _ = shop()
     export_events(first, tmp_path / "sync.jsonl")
-    async with everwhen.aio.open_store(tmp_path / "copy.db", events=[Placed]) as second:
-        await everwhen.aio.import_events(second, tmp_path / "sync.jsonl")
-        await everwhen.aio.export_events(second, tmp_path / "async.jsonl")
+    async with open_async(tmp_path / "copy.db", events=[Placed]) as second:
+        await aio_exchange.import_events(second, tmp_path / "sync.jsonl")
+        await aio_exchange.export_events(second, tmp_path / "async.jsonl")
         assert [e async for e in second.read()] == list(first.read())
     assert (tmp_path / "async.jsonl").read_bytes() == (tmp_path / "sync.jsonl").read_bytes()
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from tests.exchange.stores import exported, imported
 
-from everwhen import InvalidQueryError, Query, Store, UnknownEvent, export_events, open_store
-from everwhen.exchange import CloudEvents, ImportFormatError, Notice, Xes
+from everwhen import Query, Store, UnknownEvent, open_store
+from everwhen.errors import InvalidQueryError
+from everwhen.exchange import CloudEvents, ImportFormatError, Notice, Xes, export_events
 from everwhen.vocabulary.contract import MAX_DEPTH
 
 ROOT = (

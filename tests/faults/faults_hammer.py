@@ -22,9 +22,7 @@ from everwhen import (
     ANY,
     EXISTS,
     NO_STREAM,
-    BatchError,
     Commit,
-    CommitMetadata,
     Condition,
     ConditionError,
     ConflictError,
@@ -37,6 +35,8 @@ from everwhen import (
     aio,
     open_store,
 )
+from everwhen.errors import BatchError
+from everwhen.vocabulary import CommitMetadata
 from everwhen.vocabulary.contract import Outcome
 
 STREAMS = 8

@@ -92,7 +92,7 @@ def _model_faults(store: Store, counted: int) -> list[str]:
 
 def count_up(store: Store) -> int:
     """Advance the read model and its checkpoint by one, together; the new count."""
-    from everwhen import Checkpoint
+    from everwhen.vocabulary import Checkpoint
 
     with store.transaction() as transaction:
         transaction.execute(MODEL)

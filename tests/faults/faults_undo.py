@@ -11,7 +11,9 @@ import random
 import sys
 from pathlib import Path
 
-from everwhen import Compensations, Event, Positions, Undo, UndoError, UndoTarget, open_store
+from everwhen import Event, Undo, open_store
+from everwhen.errors import UndoError
+from everwhen.undo import Compensations, Positions, UndoTarget
 
 
 class Moved(Event):

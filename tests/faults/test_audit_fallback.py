@@ -17,24 +17,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.patience import PATIENCE_SECONDS
 
-from everwhen import (
-    PLAINTEXT,
+from everwhen import Commit, EventTypes, open_store
+from everwhen.audit import (
     AuditAction,
     AuditEntry,
     AuditFallback,
-    AuditFallbackError,
     AuditFilter,
     AuditLog,
     AuditResult,
-    Commit,
-    DeclarationError,
-    EventTypes,
-    open_store,
 )
 from everwhen.audit.entries import checked, draft_of, write_of
 from everwhen.audit.fallback import payload_of
 from everwhen.codec.codec import Codec
 from everwhen.codec.commits import encoded, new_commit_id
+from everwhen.errors import AuditFallbackError, DeclarationError
+from everwhen.privacy import PLAINTEXT
 from everwhen.vocabulary.clock import system_clock
 from everwhen.vocabulary.contract import EncodedCommit
 
@@ -256,7 +253,9 @@ def test_a_salvage_that_is_broken_off_is_repeated(
 
 RECOVER = """
 import sys
-from everwhen import PLAINTEXT, AuditEntry, AuditFallback, AuditFilter, AuditLog, open_store
+from everwhen import open_store
+from everwhen.audit import AuditEntry, AuditFallback, AuditFilter, AuditLog
+from everwhen.privacy import PLAINTEXT
 fallback = AuditFallback(sys.argv[2], bytes(range(32)))
 with open_store(sys.argv[1], events=[AuditEntry], vault=PLAINTEXT) as store:
     print("ready", flush=True)

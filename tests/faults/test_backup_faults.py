@@ -15,23 +15,16 @@ import pytest
 from tests.faults.faults_disk import Faulty
 from tests.faults.test_faults import _full_after, as_nobody
 
-from everwhen import (
-    BusyError,
-    EventTypes,
-    ReadOnlyError,
-    StorageError,
-    StorageFullError,
-    Store,
-    UnknownEvent,
-    open_store,
-    restore_store,
-)
+from everwhen import BusyError, EventTypes, StorageError, Store, UnknownEvent, open_store
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.sqlite import SqliteEngine
+from everwhen.errors import ReadOnlyError, StorageFullError
+from everwhen.store import restore_store
 
 KILLED = """
 import os, signal, sys
-from everwhen import open_store, restore_store
+from everwhen import open_store
+from everwhen.store import restore_store
 from everwhen.backends import sqlite_backup
 what, source, copy, moment, number = sys.argv[1:]
 left = int(number)

@@ -12,16 +12,8 @@ from typing import Any
 import pytest
 from tests.patience import PATIENCE_SECONDS
 
-from everwhen import (
-    ConflictError,
-    Event,
-    Fold,
-    Merging,
-    Query,
-    RecordedEvent,
-    Store,
-    open_store,
-)
+from everwhen import ConflictError, Event, Fold, Query, RecordedEvent, Store, open_store
+from everwhen.merging import Merging
 
 PROGRAM = """
 import sys

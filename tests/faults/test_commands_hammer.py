@@ -10,7 +10,8 @@ from pathlib import Path
 from tests.faults.faults_commands import ACCOUNTS, OPENING, Account, Moved, account, decisions
 from tests.patience import PATIENCE_SECONDS
 
-from everwhen import Query, command_of, open_store
+from everwhen import Query, open_store
+from everwhen.commands import command_of
 
 PROCESSES = 4
 COMMANDS = 240

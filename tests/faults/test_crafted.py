@@ -12,23 +12,14 @@ import apsw
 import pytest
 from tests.faults.faults_ledger import Entry, entries
 
-from everwhen import (
-    Checkpoint,
-    Condition,
-    CorruptStoreError,
-    InvalidCommitError,
-    Query,
-    Snapshot,
-    Store,
-    TimeMachine,
-    documents,
-    open_store,
-)
+from everwhen import Condition, Query, Store, TimeMachine, documents, open_store
 from everwhen.backends.sqlite_file import migrations, open_connection
 from everwhen.backends.sqlite_schema import SchemaDifference, schema_differences
+from everwhen.errors import CorruptStoreError, InvalidCommitError
 from everwhen.merkle import MerkleLog, TileFolder, tamper_diagnosis
 from everwhen.merkle.leaf_hashes import Leaves
 from everwhen.merkle.tamper_diagnosis import FaultKind
+from everwhen.vocabulary import Checkpoint, Snapshot
 from everwhen.vocabulary.contract import MAX_KEPT_BYTES, MAX_STORED_BYTES, StoredSlice
 from everwhen_verify.entries import FIRST, leaf_of
 from everwhen_verify.notes import Signer

@@ -10,16 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from everwhen import (
-    Checkpoint,
-    Commit,
-    Event,
-    Query,
-    Receipt,
-    Store,
-    Write,
-    open_store,
-)
+from everwhen import Commit, Event, Query, Store, Write, open_store
+from everwhen.vocabulary import Checkpoint, Receipt
 
 KILLS = int(os.environ.get("EVERWHEN_KILLS", "200"))
 AT_ONCE = 4

@@ -11,18 +11,10 @@ import apsw
 import pytest
 from tests.faults.faults_ledger import Entry, count_up, entries
 
-from everwhen import (
-    CorruptStoreError,
-    EverwhenError,
-    NewerStoreError,
-    NotAStoreError,
-    Problem,
-    Query,
-    StorageError,
-    aio,
-    open_store,
-)
+from everwhen import EverwhenError, Query, StorageError, aio, open_store
 from everwhen.backends.sqlite_file import APPLICATION_ID
+from everwhen.errors import CorruptStoreError, NewerStoreError, NotAStoreError
+from everwhen.vocabulary import Problem
 
 FLIPS = int(os.environ.get("EVERWHEN_FLIPS", "300"))
 

@@ -12,18 +12,9 @@ import pytest
 from tests.faults.faults_ledger import Entry, count_up, entries, faults_in
 from tests.patience import PATIENCE_SECONDS
 
-from everwhen import (
-    Checkpoint,
-    Condition,
-    ConditionError,
-    Query,
-    StorageError,
-    Store,
-    StoreClosedError,
-    UnsupportedError,
-    aio,
-    open_store,
-)
+from everwhen import Condition, ConditionError, Query, StorageError, Store, aio, open_store
+from everwhen.errors import StoreClosedError, UnsupportedError
+from everwhen.vocabulary import Checkpoint
 
 """Seconds after which something counts as hanging."""
 

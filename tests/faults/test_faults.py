@@ -22,9 +22,7 @@ from everwhen import (
     BusyError,
     Commit,
     EventTypes,
-    ReadOnlyError,
     StorageError,
-    StorageFullError,
     Store,
     UnknownEvent,
     Write,
@@ -34,6 +32,7 @@ from everwhen import (
 from everwhen.backends._async.embedded import EmbeddedBackend as AsyncBackend
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.sqlite import SqliteEngine
+from everwhen.errors import ReadOnlyError, StorageFullError
 from everwhen.testing import ManualClock
 
 TYPES = EventTypes(Entry)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import everwhen.aio
-from everwhen import Event, KeyFile, Query, StorageError, Vault, VaultError, open_store
+from everwhen import Event, KeyFile, Query, StorageError, Vault, open_store
+from everwhen.errors import VaultError
 from everwhen.store._sync.store import Store
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

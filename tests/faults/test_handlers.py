@@ -14,11 +14,8 @@ import apsw
 import pytest
 
 from everwhen import (
-    BranchError,
-    Checkpoint,
     Commit,
     Condition,
-    CorruptStoreError,
     Event,
     Query,
     RefusedError,
@@ -30,7 +27,9 @@ from everwhen import (
 from everwhen.backends import memory, sqlite
 from everwhen.backends.engine import EngineView
 from everwhen.branches import joined_logs
+from everwhen.errors import BranchError, CorruptStoreError
 from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary import Checkpoint
 
 
 class Noted(Event):

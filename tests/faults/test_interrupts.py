@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from everwhen import (
-    Checkpoint,
     CommandBus,
     Decisions,
     Event,
@@ -30,6 +29,7 @@ from everwhen import (
     Vault,
     open_store,
 )
+from everwhen.vocabulary import Checkpoint
 
 # What an interrupt leaves to the garbage collector (a file between ``open`` and ``with``), that tells.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -14,19 +14,11 @@ import pytest
 from tests.patience import PATIENCE_SECONDS
 
 import everwhen.aio
-from everwhen import (
-    Checkpoint,
-    Event,
-    EventTypes,
-    EverwhenError,
-    StorageError,
-    Store,
-    StoreClosedError,
-    UnsupportedError,
-    open_store,
-)
+from everwhen import Event, EventTypes, EverwhenError, StorageError, Store, open_store
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.sqlite import SqliteEngine
+from everwhen.errors import StoreClosedError, UnsupportedError
+from everwhen.vocabulary import Checkpoint
 
 
 class Noted(Event):

@@ -15,20 +15,13 @@ from typing import NoReturn
 
 import pytest
 
-from everwhen import (
-    Checkpoint,
-    EmbeddedBackend,
-    Event,
-    EventTypes,
-    LocksLostError,
-    StorageError,
-    Store,
-    StoreMovedError,
-    open_store,
-)
+from everwhen import Event, EventTypes, StorageError, Store, open_store
+from everwhen.backends import EmbeddedBackend
 from everwhen.backends import sqlite as engines
 from everwhen.backends import sqlite_guard as guarding
 from everwhen.backends.sqlite import SqliteEngine
+from everwhen.errors import LocksLostError, StoreMovedError
+from everwhen.vocabulary import Checkpoint
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="no open file description locks")
 
@@ -137,7 +130,7 @@ class Gap:
 
 
 def without_reserving(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(guarding.Opening, "reserve", lambda *_: None)
+    patch.setattr(guarding.Reservation, "reserve", lambda *_: None)
 
 
 @linux

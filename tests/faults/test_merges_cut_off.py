@@ -11,12 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from everwhen import CommandBus, Decisions, Event, Fold, Merging, StateOf, open_store
+from everwhen import CommandBus, Decisions, Event, Fold, StateOf, open_store
+from everwhen.merging import Merging
 
 PROGRAM = """
 import sys
 from tests.faults.test_merges_cut_off import Counted, decisions
-from everwhen import Merging, open_store
+from everwhen import open_store
+from everwhen.merging import Merging
 
 with open_store(sys.argv[1], events=[Counted]) as store, store.branch("trial") as trial:
     print("ready", flush=True)

@@ -11,9 +11,10 @@ import pytest
 from tests.faults.faults_ledger import Entry, count_up, entries, faults_in
 from tests.patience import PATIENCE_SECONDS
 
-from everwhen import NewerStoreError, NotAStoreError, StorageError, open_store
+from everwhen import StorageError, open_store
 from everwhen.backends import sqlite_file
 from everwhen.backends.sqlite_file import migrate, migrations, open_connection
+from everwhen.errors import NewerStoreError, NotAStoreError
 
 LATER = """
 CREATE TABLE segments (id INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;

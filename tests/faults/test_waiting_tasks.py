@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from everwhen import Checkpoint, Event
+from everwhen import Event
 from everwhen.aio import Store, open_store
+from everwhen.vocabulary import Checkpoint
 
 
 class Noted(Event):

@@ -26,15 +26,8 @@ from tests.trust.attacks import (
     tidy,
 )
 
-from everwhen import (
-    Commit,
-    DeclarationError,
-    Event,
-    MerkleLogError,
-    TamperedError,
-    Write,
-    open_store,
-)
+from everwhen import Commit, Event, Write, open_store
+from everwhen.errors import DeclarationError, MerkleLogError, TamperedError
 from everwhen.merkle import Fault, FaultKind, LogReport, MerkleLog, TileFolder
 from everwhen.witness import WitnessService
 from everwhen.witness.messages import AddCheckpoint

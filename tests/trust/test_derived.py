@@ -15,20 +15,19 @@ from tests.trust.attacks import sql
 from everwhen import (
     Event,
     Fold,
-    OnError,
-    Problem,
     ProjectionRunner,
     Query,
     RecordedEvent,
     Repository,
     TableProjection,
     Tables,
-    check_deep,
     open_store,
 )
 from everwhen.privacy.snapshot_keys import SnapshotKey
+from everwhen.projections import OnError, check_deep
 from everwhen.state.snapshots import _digest, _Sealed, sealed
 from everwhen.state.state_encoding import encode
+from everwhen.vocabulary import Problem
 
 Attack: TypeAlias = Callable[[sqlite3.Connection], Any]
 

@@ -19,22 +19,21 @@ from everwhen import (
     CommandBus,
     Decisions,
     Event,
-    EveryEvents,
     Fold,
     KeyFile,
     Query,
     Refusal,
     RefusedError,
     Repository,
-    Retention,
-    Snapshot,
     StateOf,
     TimeMachine,
     Vault,
     open_store,
 )
 from everwhen.privacy.snapshot_keys import NO_KEY, SnapshotKey, SnapshotKeys
+from everwhen.state import EveryEvents, Retention
 from everwhen.state.snapshots import Place, sealed
+from everwhen.vocabulary import Snapshot
 
 
 class Moved(Event):

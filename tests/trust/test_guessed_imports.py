@@ -10,12 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from everwhen import (
-    KeyFile,
-    Vault,
-    import_events,
-    open_store,
-)
+from everwhen import KeyFile, Vault, open_store
+from everwhen.exchange import import_events
 from everwhen.exchange.errors import ImportedBeforeError, ImportFormatError
 from everwhen.exchange.formats import format_of
 from everwhen.exchange.sketches import row_of, unpacked

@@ -8,17 +8,8 @@ from pathlib import Path
 import pytest
 from tests.trust.attacks import HIDINGS, SCHEMAS, by_another, sql
 
-from everwhen import (
-    Commit,
-    CorruptStoreError,
-    Event,
-    MerkleLogError,
-    Query,
-    Store,
-    TamperedError,
-    Write,
-    open_store,
-)
+from everwhen import Commit, Event, Query, Store, Write, open_store
+from everwhen.errors import CorruptStoreError, MerkleLogError, TamperedError
 from everwhen.merkle import FaultKind, LogReport, MerkleLog, TileFolder
 from everwhen_verify.notes import Signer
 

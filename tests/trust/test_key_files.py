@@ -11,10 +11,17 @@ from pathlib import Path
 import pytest
 from rich.pretty import pretty_repr
 
-from everwhen import KeyFile, KeyFromEnvironment, MissingKeyError, Vault, VaultError
+from everwhen import KeyFile, Vault
 from everwhen.audit.fallback import AuditFallback
-from everwhen.errors import AuditFallbackError, EverwhenError, MerkleLogError
+from everwhen.errors import (
+    AuditFallbackError,
+    EverwhenError,
+    MerkleLogError,
+    MissingKeyError,
+    VaultError,
+)
 from everwhen.merkle import load_signer, save_signer
+from everwhen.privacy import KeyFromEnvironment
 from everwhen.privacy.keys import WrappingKey, keys_in
 from everwhen_verify.checkpoints import parse_checkpoint
 from everwhen_verify.errors import VerifyError

@@ -15,23 +15,13 @@ from typing import Any
 import pytest
 from tests.trust.attacks import MUTATIONS, Mutation, commits_in, sql
 
-from everwhen import (
-    Commit,
-    CommitMetadata,
-    DeclarationError,
-    Event,
-    Fold,
-    NewEvent,
-    Query,
-    Store,
-    UnprovenError,
-    Write,
-    open_store,
-)
+from everwhen import Commit, Event, Fold, NewEvent, Query, Store, Write, open_store
 from everwhen.aio import open_store as open_async
+from everwhen.errors import DeclarationError, UnprovenError
 from everwhen.merkle import FaultKind, MemoryTiles, MerkleLog, TileFolder
 from everwhen.merkle.aio import MerkleLog as AsyncMerkleLog
 from everwhen.testing import ManualClock
+from everwhen.vocabulary import CommitMetadata
 from everwhen_verify.memory import Memory
 from everwhen_verify.notes import Signer
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from tests.trust.attacks import change_body, commits_in, sql
 
-from everwhen import Event, MerkleLogError, open_store
+from everwhen import Event, open_store
+from everwhen.errors import MerkleLogError
 from everwhen.merkle import FaultKind, LogReport, MerkleLog, TileFolder
 from everwhen_verify.memory import Memory
 from everwhen_verify.notes import Signer

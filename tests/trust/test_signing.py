@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from everwhen import MerkleLogError
+from everwhen.errors import MerkleLogError
 from everwhen.merkle import load_signer, save_signer
 from everwhen_verify.notes import Signer
 

@@ -17,10 +17,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tests.trust import attacks
 from tests.trust.attacks import Commits, commits_in, sql
 
-from everwhen import Commit, CommitMetadata, Event, Store, Write, open_store
+from everwhen import Commit, Event, Store, Write, open_store
 from everwhen.merkle import Fault, FaultKind, MerkleLog, TileFolder
 from everwhen.merkle.log_writer import history, newest, signed
 from everwhen.testing import ManualClock
+from everwhen.vocabulary import CommitMetadata
 from everwhen_verify.checkpoints import Checkpoint
 from everwhen_verify.notes import Signer, sign_note
 from everwhen_verify.tiles import tile_path, tile_width

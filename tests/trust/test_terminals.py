@@ -20,7 +20,8 @@ import msgspec
 import pytest
 from tests.cli.everwhen_shell import Outcome, Shell
 
-from everwhen import CommitMetadata, NewEvent, UnknownEvent, open_store
+from everwhen import NewEvent, UnknownEvent, open_store
+from everwhen.vocabulary import CommitMetadata
 
 pytest.importorskip("typer", reason="the command line needs the extra 'cli'")
 

@@ -10,15 +10,8 @@ from pathlib import Path
 import pytest
 from tests.trust.timestamping import Authority, serving
 
-from everwhen import (
-    DeclarationError,
-    MerkleLogError,
-    Store,
-    TamperedError,
-    TimestampError,
-    UnknownEvent,
-    open_store,
-)
+from everwhen import Store, UnknownEvent, open_store
+from everwhen.errors import DeclarationError, MerkleLogError, TamperedError, TimestampError
 from everwhen.merkle import FaultKind, MemoryTiles, MerkleLog, TimestampAuthority
 from everwhen_verify.notes import Signer
 

@@ -18,14 +18,11 @@ import pytest
 
 from everwhen import (
     CommandBus,
-    Compensations,
     Decisions,
     Event,
     EventTypes,
-    EveryEvents,
     Fold,
     KeyFile,
-    Merging,
     Personal,
     ProjectionRunner,
     RecordedEvent,
@@ -35,17 +32,19 @@ from everwhen import (
     TableProjection,
     Tables,
     Undo,
-    Upcast,
     Vault,
-    export_events,
-    import_events,
     open_store,
-    restore_store,
 )
 from everwhen.backends import sqlite_file
 from everwhen.backends.sqlite_file import migrations
+from everwhen.codec import Upcast
+from everwhen.exchange import export_events, import_events
+from everwhen.merging import Merging
 from everwhen.merkle import MerkleLog, TileFolder
 from everwhen.merkle.log_writer import signed
+from everwhen.state import EveryEvents
+from everwhen.store import restore_store
+from everwhen.undo import Compensations
 from everwhen_verify.merkle import check_consistency
 from everwhen_verify.notes import Signer
 from everwhen_verify.program import run

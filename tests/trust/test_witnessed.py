@@ -19,7 +19,8 @@ import pytest
 from tests.trust.attacks import change_body, commits_in, cut, sql
 from tests.witness.serving import Program
 
-from everwhen import Event, WitnessError, WitnessRefusedError, open_store
+from everwhen import Event, open_store
+from everwhen.errors import WitnessError, WitnessRefusedError
 from everwhen.merkle import FaultKind, MerkleLog, Signed, TileFolder
 from everwhen.system.durable_files import write_secret
 from everwhen.witness import Witness, WitnessServer, WitnessService

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
 
-from everwhen.codec.audit_marks import CATEGORY
+from everwhen.codec.audit_marks import AUDIT_CATEGORY
 from everwhen.codec.codec import encode_shallow
 from everwhen.codec.commits import Write
 from everwhen.vocabulary.errors import EverwhenError, InvalidAuditEntryError
@@ -26,21 +26,21 @@ from everwhen.vocabulary.metadata import current_metadata
 from everwhen.vocabulary.personal_data import Personal
 from everwhen.vocabulary.validation import check_text
 
-SUBJECTS: Final = f"?*/{CATEGORY}/[0-9][0-9][0-9][0-9]-[0-9][0-9]"
+SUBJECTS: Final = f"?*/{AUDIT_CATEGORY}/[0-9][0-9][0-9][0-9]-[0-9][0-9]"
 """The pattern of the subjects that entries have; they end with the month."""
 NOBODY: Final = "nobody"
 """Whose data an entry without a user is."""
 
-LONGEST_NAME: Final = 256
+MAX_AUDIT_NAME_LENGTH: Final = 256
 LONGEST_TEXT: Final = 2_048
 LARGEST_DETAILS: Final = 16 << 10
 _TAGGED_PARTS: Final = 8
 LONGEST_FIELDS: Final = {
-    "resource": LONGEST_NAME,
-    "user": LONGEST_NAME,
+    "resource": MAX_AUDIT_NAME_LENGTH,
+    "user": MAX_AUDIT_NAME_LENGTH,
     "user_agent": LONGEST_TEXT,
-    "session": LONGEST_NAME,
-    "correlation": LONGEST_NAME,
+    "session": MAX_AUDIT_NAME_LENGTH,
+    "correlation": MAX_AUDIT_NAME_LENGTH,
     "reason": LONGEST_TEXT,
 }
 UNSPEAKABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -131,7 +131,7 @@ def origin(
     inner = Origin(
         ip_address=_address(ip_address) or outer.ip_address,
         user_agent=_text(user_agent, "user_agent", LONGEST_TEXT) or outer.user_agent,
-        session=_text(session, "session", LONGEST_NAME) or outer.session,
+        session=_text(session, "session", MAX_AUDIT_NAME_LENGTH) or outer.session,
     )
     token = _current.set(inner)
     try:
@@ -225,12 +225,12 @@ def write_of(entry: AuditEntry) -> Write:
 
 def stream_of(moment: datetime) -> str:
     """The stream of a moment's month, in UTC."""
-    return f"{CATEGORY}-{moment.astimezone(UTC):%Y-%m}"
+    return f"{AUDIT_CATEGORY}-{moment.astimezone(UTC):%Y-%m}"
 
 
 def subject_of(user: str | None, moment: datetime) -> str:
     """Whose data an entry is: a user's, of a month, so that either can be erased."""
-    return f"{user or NOBODY}/{CATEGORY}/{moment.astimezone(UTC):%Y-%m}"
+    return f"{user or NOBODY}/{AUDIT_CATEGORY}/{moment.astimezone(UTC):%Y-%m}"
 
 
 def impersonal(entry: AuditEntry) -> AuditEntry:

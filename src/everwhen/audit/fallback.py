@@ -32,7 +32,7 @@ from typing import Final
 import msgspec
 
 from everwhen.codec.codec import encode_json
-from everwhen.system.bounded_files import MAX_KEY_BYTES, ExposedError, read_secret
+from everwhen.system.bounded_files import MAX_KEY_FILE_BYTES, ExposedError, read_secret
 from everwhen.system.durable_files import OWNER_ONLY, sync_folder, write_secret
 from everwhen.vocabulary.contract import EncodedCommit, EncodedSlice
 from everwhen.vocabulary.errors import AuditFallbackError, DeclarationError
@@ -132,7 +132,7 @@ class AuditFallback:
         with contextlib.suppress(FileExistsError):
             write_secret(path, secrets.token_hex(32).encode() + b"\n")
         try:
-            key = bytes.fromhex(read_secret(path, MAX_KEY_BYTES).decode("ascii"))
+            key = bytes.fromhex(read_secret(path, MAX_KEY_FILE_BYTES).decode("ascii"))
         except ExposedError:
             raise AuditFallbackError(
                 os.fspath(path), "others may read or change this key; chmod 600 it"

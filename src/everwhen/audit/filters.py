@@ -90,7 +90,7 @@ class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
 AuditPolicy: TypeAlias = Callable[[str | None], Iterable[AuditFilter]]
 """Says what a user may see: all that is within any of the filters; none for nothing at all."""
 
-EVERYTHING: Final = AuditFilter()
+EVERY_ENTRY: Final = AuditFilter()
 
 
 class AuditRecord(msgspec.Struct, frozen=True):

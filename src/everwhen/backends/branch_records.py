@@ -16,7 +16,7 @@ from everwhen.vocabulary.microseconds import from_micros
 
 MAIN: Final = "main"
 """The name of the store itself, as the root of its branches."""
-PREFIX: Final = "branch/"
+BRANCH_PREFIX: Final = "branch/"
 """What the names of the checkpoints begin with that register branches."""
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -71,12 +71,12 @@ _kept: Final = msgspec.json.Decoder(_Kept).decode
 def registration(branch: Registered) -> Checkpoint:
     """How the root store keeps a branch."""
     kept = _Kept(branch.id, branch.parent, branch.fork.recorded_at, branch.created_at)
-    return Checkpoint(PREFIX + branch.name, branch.fork.position, msgspec.json.encode(kept))
+    return Checkpoint(BRANCH_PREFIX + branch.name, branch.fork.position, msgspec.json.encode(kept))
 
 
 def registered(checkpoint: Checkpoint) -> Registered:
     """The branch that a checkpoint registers. Raises `CorruptStoreError`."""
-    name = checkpoint.name.removeprefix(PREFIX)
+    name = checkpoint.name.removeprefix(BRANCH_PREFIX)
     try:
         kept = _kept(checkpoint.data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -90,11 +90,11 @@ def registered(checkpoint: Checkpoint) -> Registered:
 def _damaged(name: str, why: str) -> CorruptStoreError:
     return CorruptStoreError(
         f"the registration of branch {name!r} is damaged ({why}); delete the checkpoint "
-        f"{PREFIX + name!r}, or restore the store from a backup"
+        f"{BRANCH_PREFIX + name!r}, or restore the store from a backup"
     )
 
 
 def branches_in(view: EngineView) -> dict[str, Registered]:
     """Every branch by its name, as a transaction or a look sees them."""
-    found = map(registered, view.checkpoints(PREFIX))
+    found = map(registered, view.checkpoints(BRANCH_PREFIX))
     return {branch.name: branch for branch in found}

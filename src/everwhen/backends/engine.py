@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from everwhen.backends.notifier import News
 from everwhen.backends.sql_connection import SqlConnection
 from everwhen.system.fair_lock import FairLock
-from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
@@ -237,7 +237,7 @@ class Engine(Blocking, Protocol):
         """An empty database beside the store's. Raises `UnsupportedError` without SQL."""
         ...
 
-    def backup(self, task: BackupTask, told: Told) -> BackupReport:
+    def backup(self, task: BackupTask, told: BackupListener) -> BackupReport:
         """Copy the store, with the logs beside it, into a file. No lock is held.
 
         Raises `UnsupportedError` where there are no files.

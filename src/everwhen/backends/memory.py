@@ -25,7 +25,7 @@ from everwhen.backends.notifier import News
 from everwhen.backends.query_matching import Matcher
 from everwhen.backends.sql_connection import SqlConnection
 from everwhen.system.fair_lock import FairLock
-from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.system.forks import register
 from everwhen.system.interrupts import is_interrupt
 from everwhen.vocabulary.clock import Clock, clock_from, micros_by, system_clock
@@ -330,7 +330,7 @@ class MemoryEngine:
     def scratch(self) -> Scratch:
         raise UnsupportedError(_NO_SQL)
 
-    def backup(self, task: BackupTask, told: Told) -> BackupReport:
+    def backup(self, task: BackupTask, told: BackupListener) -> BackupReport:
         del told
         raise UnsupportedError(
             f"{task.path}: the memory backend has no file to copy; use a SQLite store, or export "

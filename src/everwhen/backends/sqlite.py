@@ -39,7 +39,7 @@ from everwhen.backends.sql_connection import SqlConnection
 from everwhen.backends.sqlite_backup import backed_up
 from everwhen.backends.sqlite_check import hiding_problems, structural_problems
 from everwhen.backends.sqlite_file import (
-    MAX_KEY_BYTES,
+    MAX_STORED_NAME_BYTES,
     OPENING_SECONDS,
     Immutable,
     check_room,
@@ -60,7 +60,7 @@ from everwhen.backends.sqlite_file import (
 from everwhen.backends.sqlite_guard import (
     Guard,
     Hold,
-    Opening,
+    Reservation,
     check_no_stray_log,
     opening,
 )
@@ -92,7 +92,7 @@ from everwhen.backends.sqlite_schema import READ_SCHEMA
 from everwhen.backends.sqlite_scratch import SqliteScratch, executed, streamed
 from everwhen.backends.sqlite_watch import Watch
 from everwhen.system.fair_lock import FairLock
-from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.system.forks import Inside, keep, register
 from everwhen.system.interrupts import is_interrupt
 from everwhen.vocabulary.clock import Clock, clock_from, micros_by, system_clock
@@ -239,7 +239,7 @@ class SqliteEngine:
                         raise
         raise AssertionError  # pragma: no cover (it counts for ever)
 
-    def _first(self, made: Opening) -> apsw.Connection:
+    def _first(self, made: Reservation) -> apsw.Connection:
         """The connection that the store is opened with, once the file has been looked at."""
         waits = patience(min(self.busy_timeout, OPENING_SECONDS))
         for attempt in itertools.count():
@@ -478,7 +478,7 @@ class SqliteEngine:
 
     @_again
     def stream(self, name: str) -> StreamInfo | None:
-        with self._reading() as connection, limited(connection, MAX_KEY_BYTES):
+        with self._reading() as connection, limited(connection, MAX_STORED_NAME_BYTES):
             return next(_streams(connection, "name = ?", (searchable(name),)), None)
 
     @_again
@@ -490,7 +490,7 @@ class SqliteEngine:
             category = searchable(category)
             where += " AND (name = ? OR (name >= ? AND name < ?))"
             bounds += [category, category + "-", category + "."]
-        with self._reading() as connection, limited(connection, MAX_KEY_BYTES):
+        with self._reading() as connection, limited(connection, MAX_STORED_NAME_BYTES):
             found = _streams(connection, f"{where} ORDER BY name LIMIT {int(limit)}", bounds)
             return list(found)
 
@@ -562,7 +562,7 @@ class SqliteEngine:
 
     # Looking after it
 
-    def backup(self, task: BackupTask, told: Told) -> BackupReport:
+    def backup(self, task: BackupTask, told: BackupListener) -> BackupReport:
         self._check_open()
         with translated(self.path):
             return backed_up(self, task, told)

@@ -32,10 +32,10 @@ from everwhen.backends.sqlite_file import (
 )
 from everwhen.system.durable_files import locked_folder, sync_file, sync_folder
 from everwhen.system.file_backups import (
+    BackupListener,
     BackupProgress,
     BackupReport,
     BackupTask,
-    Told,
     check_apart,
     copy_pages,
     destination,
@@ -102,7 +102,7 @@ class _Part:
         self.size = self.connection.pragma("page_count") * self.connection.pragma("page_size")
 
 
-def backed_up(engine: _Files, task: BackupTask, told: Told) -> BackupReport:
+def backed_up(engine: _Files, task: BackupTask, told: BackupListener) -> BackupReport:
     """Copy the engine's files to the task's path.
 
     Raises `BackupError`, `BusyError` or another `StorageError`: nothing has another content then
@@ -293,7 +293,7 @@ def _changes(connection: apsw.Connection) -> int:
     return connection.data_version()
 
 
-def _copy(engine: _Files, parts: list[_Part], told: Told) -> None:
+def _copy(engine: _Files, parts: list[_Part], told: BackupListener) -> None:
     total = sum(part.size for part in parts)
     before = 0
     for part in parts:
@@ -322,7 +322,7 @@ def _named(error: apsw.Error, part: _Part) -> EverwhenError:
     return translation(error, part.target)
 
 
-def _check(engine: _Files, part: _Part, told: Told) -> None:
+def _check(engine: _Files, part: _Part, told: BackupListener) -> None:
     """Raises `CorruptStoreError` or `StorageError` where the copy isn't sound, and the store's."""
 
     def tell() -> None:

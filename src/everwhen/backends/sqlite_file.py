@@ -34,7 +34,7 @@ from everwhen.vocabulary.errors import (
     StorageFullError,
 )
 
-MAX_KEY_BYTES: Final = 64 << 10
+MAX_STORED_NAME_BYTES: Final = 64 << 10
 """More than any name of a checkpoint, or of what a snapshot is of, takes."""
 
 LOG_BYTES: Final = 16 << 20
@@ -188,7 +188,7 @@ def open_connection(
 def _bounded(connection: _Connection, busy_timeout: float) -> _Connection:
     """The connection, with bounds on how long it waits and how large a value is that it reads."""
     connection.set_busy_handler(patience(busy_timeout))
-    connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_KEPT_BYTES + MAX_KEY_BYTES)
+    connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_KEPT_BYTES + MAX_STORED_NAME_BYTES)
     return connection
 
 
@@ -264,13 +264,13 @@ _SIZES: Final = (
     (
         "the name of a checkpoint at position",
         _sized("checkpoints", "position", "name"),
-        MAX_KEY_BYTES,
+        MAX_STORED_NAME_BYTES,
     ),
     ("checkpoint", _sized("checkpoints", _ROW, "data"), MAX_KEPT_BYTES),
     (
         "the name of a snapshot at position",
         _sized("snapshots", "position", "subject", "fold"),
-        MAX_KEY_BYTES,
+        MAX_STORED_NAME_BYTES,
     ),
     ("the snapshot at position", _sized("snapshots", "position", "state"), MAX_KEPT_BYTES),
 )

@@ -306,7 +306,7 @@ class _Guards:
 _guards = _Guards()
 
 
-class Opening:
+class Reservation:
     """A connection is about to be opened; until it is held, the file is reserved for it."""
 
     def __init__(self, path: Path) -> None:
@@ -337,14 +337,14 @@ class Opening:
 
 
 @contextmanager
-def opening(path: Path, patience_seconds: float) -> Iterator[Opening]:
+def opening(path: Path, patience_seconds: float) -> Iterator[Reservation]:
     """Around opening a connection and its `Hold`: no descriptor is closed meanwhile.
 
     ``patience_seconds``: how long to wait for somebody who closes the file as the last one.
     Raises `StorageError` for a file that a fork tore away from another thread.
     """
     guards = _guards
-    made = Opening(path)
+    made = Reservation(path)
     try:
         guards.openings.enter(made)
         if guards.torn and _key_of(path) in guards.torn:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import apsw
 import msgspec
 
-from everwhen.backends.sqlite_file import MAX_KEY_BYTES
+from everwhen.backends.sqlite_file import MAX_STORED_NAME_BYTES
 from everwhen.backends.sqlite_plan import Row, Window
 from everwhen.vocabulary.contract import (
     MAX_NAME_BYTES,
@@ -115,11 +115,15 @@ def stream_of(row: Sequence[Any]) -> StreamInfo:
 def checkpoint_of(row: Sequence[Any]) -> Checkpoint:
     """A checkpoint, by (name, position, data)."""
     name, position, data = row
-    return Checkpoint(text(name, MAX_KEY_BYTES), number(position), content(data))
+    return Checkpoint(text(name, MAX_STORED_NAME_BYTES), number(position), content(data))
 
 
 def snapshot_of(row: Sequence[Any]) -> Snapshot:
     """A snapshot, by (subject, position, fold, fold_version, state)."""
     subject, position, fold, version, state = row
-    named = text(subject, MAX_KEY_BYTES), number(position), text(fold, MAX_KEY_BYTES)
+    named = (
+        text(subject, MAX_STORED_NAME_BYTES),
+        number(position),
+        text(fold, MAX_STORED_NAME_BYTES),
+    )
     return Snapshot(*named, number(version), content(state))

@@ -8,7 +8,7 @@ looked up there once stays right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -32,18 +32,16 @@ from everwhen.vocabulary.errors import (
     EverwhenError,
 )
 from everwhen.vocabulary.microseconds import from_micros
-from everwhen.vocabulary.paging import next_page
+from everwhen.vocabulary.paging import ReadPage, next_page
 from everwhen.vocabulary.query import Query, Selector
 from everwhen.vocabulary.streams import ANY, Expected, ExpectedVersion
 from everwhen.vocabulary.validation import check_text
 
-LONGEST_NAME: Final = 200
+MAX_BRANCH_NAME_LENGTH: Final = 200
 DELETED: Final = "everwhen:deleted"
 """The fold of a snapshot that says that there is none: the parent's stay where they are."""
 EVERY: Final = (1 << 63) - 1
 """The position at which that is said of every snapshot of the parent's."""
-
-Read: TypeAlias = Callable[[Query, int], Page]
 
 
 def base_of(
@@ -102,8 +100,10 @@ def check_name(name: object) -> str:
         check_text(name, "its name")
     except EverwhenError as error:
         raise BranchError(name[:40], str(error)) from error
-    if len(name.encode()) > LONGEST_NAME:
-        raise BranchError(name[:40] + "…", f"its name is longer than {LONGEST_NAME} bytes")
+    if len(name.encode()) > MAX_BRANCH_NAME_LENGTH:
+        raise BranchError(
+            name[:40] + "…", f"its name is longer than {MAX_BRANCH_NAME_LENGTH} bytes"
+        )
     if "/" in name or "\\" in name:
         raise BranchError(name, "its name has a slash in it; use a dash")
     if name[0] in ".-" or name != name.strip():
@@ -258,12 +258,14 @@ def shifted(
     ]
 
 
-def streams_at(read: Read, names: Collection[str], position: int) -> dict[str, StreamInfo | None]:
+def streams_at(
+    read: ReadPage, names: Collection[str], position: int
+) -> dict[str, StreamInfo | None]:
     """Where streams stood at a position, a commit's last; None for one that had no events yet."""
     return {name: _stream_at(read, name, position) for name in names}
 
 
-def _stream_at(read: Read, name: str, position: int) -> StreamInfo | None:
+def _stream_at(read: ReadPage, name: str, position: int) -> StreamInfo | None:
     query = Query((Selector(streams=frozenset({name})),), last_position=position, reverse=True)
     while True:
         page = read(query, 1)

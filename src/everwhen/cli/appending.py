@@ -9,24 +9,16 @@ from uuid import UUID
 
 import typer
 
-from everwhen import (
-    ANY,
-    EXISTS,
-    NO_STREAM,
-    CommitMetadata,
-    ExpectedVersion,
-    NewEvent,
-    Receipt,
-    UnknownEvent,
-)
+from everwhen import ANY, EXISTS, NO_STREAM, NewEvent, UnknownEvent
 from everwhen.cli import completion
-from everwhen.cli.exits import BAD_DATA, USAGE, Stop
+from everwhen.cli.exits import BAD_DATA, USAGE, CommandStop
 from everwhen.cli.local_time import given_moment
 from everwhen.cli.opening import existing
 from everwhen.cli.options import BranchOption, EventsOption, JsonOption, StoreArgument
 from everwhen.cli.own_code import event_types
 from everwhen.cli.terminal import Output
 from everwhen.cli.views import utc
+from everwhen.vocabulary import CommitMetadata, ExpectedVersion, Receipt
 from everwhen.vocabulary.contract import MAX_EVENT_BYTES
 
 _BELIEFS: Final = {"any": ANY, "none": NO_STREAM, "exists": EXISTS}
@@ -147,7 +139,7 @@ def _belief(text: str) -> ExpectedVersion:
         return _BELIEFS[text.lower()]
     if text.isascii() and text.isdecimal():
         return int(text)
-    raise Stop(f"--expected {text}: use a version (0, 1, 2 …), none, exists or any", USAGE)
+    raise CommandStop(f"--expected {text}: use a version (0, 1, 2 …), none, exists or any", USAGE)
 
 
 def _data(text: str) -> dict[str, Any]:
@@ -156,13 +148,13 @@ def _data(text: str) -> dict[str, Any]:
     if text == "-":
         where, text = "stdin", sys.stdin.read(MAX_EVENT_BYTES + 1)
         if len(text) > MAX_EVENT_BYTES:
-            raise Stop(f"stdin: an event has at most {MAX_EVENT_BYTES:,} bytes", BAD_DATA)
+            raise CommandStop(f"stdin: an event has at most {MAX_EVENT_BYTES:,} bytes", BAD_DATA)
     try:
         found = json_.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_repeats)
     except (ValueError, RecursionError) as error:
-        raise Stop(f"{where}: not a JSON object: {error}", BAD_DATA) from error
+        raise CommandStop(f"{where}: not a JSON object: {error}", BAD_DATA) from error
     if not isinstance(found, dict):
-        raise Stop(f"""{where}: give a JSON object, such as '{{"amount": 5}}'""", BAD_DATA)
+        raise CommandStop(f"""{where}: give a JSON object, such as '{{"amount": 5}}'""", BAD_DATA)
     return found
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 import msgspec
 import typer
 
-from everwhen import (
-    PLAINTEXT,
+from everwhen import open_store
+from everwhen.audit import (
     AuditAction,
     AuditEntry,
     AuditFallback,
@@ -19,15 +19,15 @@ from everwhen import (
     AuditLog,
     AuditRecord,
     AuditResult,
-    open_store,
 )
-from everwhen.cli.exits import NO_INPUT, USAGE, Stop
+from everwhen.cli.exits import NO_INPUT, USAGE, CommandStop
 from everwhen.cli.local_time import given_moment
 from everwhen.cli.opening import existing_branch, given_vault, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.outputs import check_output, written
 from everwhen.cli.terminal import Column, Output, counted
 from everwhen.cli.views import utc
+from everwhen.privacy import PLAINTEXT
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -111,7 +111,9 @@ def log(
 ) -> None:
     """Write an entry into the log."""
     if partial and reason is not None:
-        raise Stop("it failed (--reason) or succeeded in part (--partial): say one of them", USAGE)
+        raise CommandStop(
+            "it failed (--reason) or succeeded in part (--partial): say one of them", USAGE
+        )
     result = AuditResult.PARTIAL_SUCCESS if partial else AuditResult.SUCCESS
     with _opened(store, branch, write=True, new_vault=True) as audit:
         entry = audit.entry(
@@ -194,7 +196,7 @@ def export(
     """
     form = "csv" if format_ == "csv" else "ocsf"
     if form != format_:
-        raise Stop(f"--format {format_}: there are ocsf and csv", USAGE)
+        raise CommandStop(f"--format {format_}: there are ocsf and csv", USAGE)
     check_output(file, store)
     wanted = _filter(user, action, resource, result, since, until, correlation, text)
     with _opened(store, branch) as audit:
@@ -227,10 +229,10 @@ def recover(
     FALLBACK.damaged. Safe to repeat where it was cut off.
     """
     if not Path(key_file).exists():
-        raise Stop(f"{key_file}: there is no such key file; check the path", NO_INPUT)
+        raise CommandStop(f"{key_file}: there is no such key file; check the path", NO_INPUT)
     file = AuditFallback(fallback, AuditFallback.key_from(key_file))
     if file.is_new:
-        raise Stop(f"{fallback}: there is no such fallback file; check the path", NO_INPUT)
+        raise CommandStop(f"{fallback}: there is no such fallback file; check the path", NO_INPUT)
     with _opened(store, branch, write=True, fallback=file) as audit:
         report = audit.recover(salvage=salvage)
     out = Output(json=json)
@@ -331,7 +333,7 @@ def _opened(
     """The log of a store that is there, for somebody who may see all of it."""
     path = path_of(location)
     if path is not None and not path.exists():
-        raise Stop(f"{path}: there is no such file; check the path", NO_INPUT)
+        raise CommandStop(f"{path}: there is no such file; check the path", NO_INPUT)
     with ExitStack() as stack:
         vault = given_vault(create=new_vault)
         if vault is not None:
@@ -377,7 +379,7 @@ def _one_of(kind: Any, name: str, what: str) -> Any:
         if member.value.casefold() == asked:
             return member
     names = ", ".join(member.value for member in kind)
-    raise Stop(f"there is no {what} {name!r}; use one of {names}", USAGE)
+    raise CommandStop(f"there is no {what} {name!r}; use one of {names}", USAGE)
 
 
 def _details(given: list[str]) -> dict[str, Any]:
@@ -386,9 +388,11 @@ def _details(given: list[str]) -> dict[str, Any]:
     for one in given:
         name, sign, value = one.partition("=")
         if not sign or not name:
-            raise Stop(f"--detail {one}: write it as NAME=VALUE", USAGE)
+            raise CommandStop(f"--detail {one}: write it as NAME=VALUE", USAGE)
         if name in details:
-            raise Stop(f"--detail {one}: {name} was given before; give each detail once", USAGE)
+            raise CommandStop(
+                f"--detail {one}: {name} was given before; give each detail once", USAGE
+            )
         try:
             read = msgspec.json.decode(value)
         except msgspec.DecodeError:

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from everwhen import BackupReport, restore_store
-from everwhen.cli.exits import NO_INPUT, USAGE, Stop, say
+from everwhen.cli.exits import NO_INPUT, USAGE, CommandStop, say
 from everwhen.cli.formatting import bytes_look
 from everwhen.cli.opening import existing, path_of, vault_file
 from everwhen.cli.options import JsonOption, StoreArgument
 from everwhen.cli.outputs import check_output
 from everwhen.cli.progress import shown
 from everwhen.cli.terminal import Output, counted
+from everwhen.store import BackupReport, restore_store
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +51,7 @@ def backup(
     and its key, can read what belongs to people who were forgotten since.
     """
     if vault_to is not None and vault_file() is None:
-        raise Stop("say where the vault is: everwhen --vault FILE backup …", USAGE)
+        raise CommandStop("say where the vault is: everwhen --vault FILE backup …", USAGE)
     for file in (dest, vault_to):
         if file is not None:
             check_output(file, store)
@@ -83,7 +83,7 @@ def restore(
     """
     path = path_of(backup)
     if path is not None and not path.exists():
-        raise Stop(f"{path}: there is no such backup; check the path", NO_INPUT)
+        raise CommandStop(f"{path}: there is no such backup; check the path", NO_INPUT)
     check_output(dest, backup)
     with shown(f"Restoring {dest}") as progress:
         report = restore_store(backup, dest, overwrite=overwrite, progress=progress)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from everwhen import BranchInfo, Query, RecordedEvent, documents
-from everwhen import diff as differing
+from everwhen import Query, RecordedEvent, documents
+from everwhen.branches import BranchInfo
 from everwhen.cli import completion
 from everwhen.cli.exits import NO
 from everwhen.cli.local_time import given_place
@@ -18,6 +18,7 @@ from everwhen.cli.own_code import event_types, fold
 from everwhen.cli.terminal import Column, Output
 from everwhen.cli.travel_views import tell_changes
 from everwhen.cli.views import EventView, utc
+from everwhen.state import diff as differing
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -9,9 +9,9 @@ from typing import Any, Final
 from rich.text import Text
 from rich.tree import Tree
 
-from everwhen import MISSING, Change
 from everwhen.cli import formatting
 from everwhen.debugging import sketch
+from everwhen.state import MISSING, Change
 from everwhen.state.paths import Path, text_of
 
 _VALUE: Final = 48

@@ -7,23 +7,18 @@ from typing import Annotated
 
 import typer
 
-from everwhen import (
-    CorruptStoreError,
-    Head,
-    MerkleLogError,
-    Problem,
-    StorageError,
-    Store,
-    check_deep,
-)
-from everwhen.cli.exits import NO, USAGE, Stop
+from everwhen import StorageError, Store
+from everwhen.cli.exits import NO, USAGE, CommandStop
 from everwhen.cli.opening import existing, path_of
 from everwhen.cli.options import BranchOption, EventsOption, JsonOption, StoreArgument
 from everwhen.cli.own_code import derivations, event_types
 from everwhen.cli.progress import shown
 from everwhen.cli.terminal import Output, counted
 from everwhen.cli.views import ProblemView
+from everwhen.errors import CorruptStoreError, MerkleLogError
 from everwhen.merkle.tile_stores import CHECKPOINT, TileFolder
+from everwhen.projections import check_deep
+from everwhen.vocabulary import Head, Problem
 
 
 def register(app: typer.Typer) -> None:
@@ -68,7 +63,7 @@ def check(
     Columns in a pipe: where, what. Nothing is written where all is well.
     """
     if not deep and (of or events):
-        raise Stop("--of and --events name code to compare with; add --deep", USAGE)
+        raise CommandStop("--of and --events name code to compare with; add --deep", USAGE)
     began, out = time.perf_counter(), Output(json=json)
     given, types = derivations(of or ()), event_types(events)
     log: TileFolder | None = None

@@ -9,7 +9,7 @@ from typing import Final
 import typer
 
 from everwhen import EverwhenError, Query, Store
-from everwhen.cli.exits import Stop
+from everwhen.cli.exits import CommandStop
 from everwhen.cli.opening import existing
 
 _LOOKED_AT: Final = 2_000
@@ -58,5 +58,5 @@ def _offered(
             found = islice(names(store), _LOOKED_AT * 10)
             unique = dict.fromkeys(name for name in found if name.startswith(incomplete))
             return list(islice(unique, _OFFERED))
-    except (EverwhenError, Stop, OSError):
+    except (EverwhenError, CommandStop, OSError):
         return []

@@ -6,15 +6,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from everwhen import (
-    BranchInfo,
-    Change,
-    Explanation,
-    RecordedEvent,
-    UndoPlan,
-    Written,
-    plain,
-)
+from everwhen import RecordedEvent
+from everwhen.branches import BranchInfo
 from everwhen.cli.exits import say
 from everwhen.cli.terminal import Output
 from everwhen.cli.travel_views import BlameEntry, BlameView, WrittenView, change_record
@@ -22,6 +15,9 @@ from everwhen.cli.undo_views import TypeOf
 from everwhen.cli.undo_views import record as plan_record
 from everwhen.cli.views import EventView
 from everwhen.debugging import Breakpoint, Stop
+from everwhen.state import Change, plain
+from everwhen.travel import Explanation, Written
+from everwhen.undo import UndoPlan
 
 
 class Answers(Protocol):

@@ -9,19 +9,16 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen import (
-    Expression,
-    ExpressionError,
-    InvalidQueryError,
-    Moment,
-)
 from everwhen.cli.debug_answers import Answers
 from everwhen.cli.local_time import given_moment_of
 from everwhen.cli.travel_views import BlameEntry
 from everwhen.cli.undo_views import type_names
 from everwhen.debugging import Session, Stop, Trigger, break_of, watch_of
 from everwhen.debugging.session import Which
+from everwhen.errors import ExpressionError, InvalidQueryError
+from everwhen.expressions import Expression
 from everwhen.state.paths import value_at
+from everwhen.travel import Moment
 
 _WRITES: Final = 30
 _AROUND: Final = 5

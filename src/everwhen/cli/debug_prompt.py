@@ -19,15 +19,16 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
-from everwhen import EverwhenError, Moment, Store
+from everwhen import EverwhenError, Store
 from everwhen.cli.debug_commands import Commands, NothingFoundError, QuitError
 from everwhen.cli.debug_completion import candidates
 from everwhen.cli.escaping import escaped, unescaping
-from everwhen.cli.exits import Stop, described
+from everwhen.cli.exits import CommandStop, described
 from everwhen.cli.terminal import erased_by, is_terminal
 from everwhen.debugging import InterruptedSearchError
 from everwhen.store.erasure_records import ERASURES
 from everwhen.system.durable_files import state_folder
+from everwhen.travel import Moment
 
 _PATIENCE: Final = 0.4
 _APART: Final = 0.1
@@ -92,7 +93,7 @@ def _attempt(commands: Commands, call: Callable[[], None]) -> bool:
 
 
 def _said(error: Exception) -> str:
-    if isinstance(error, EverwhenError | Stop | OSError | NothingFoundError):
+    if isinstance(error, EverwhenError | CommandStop | OSError | NothingFoundError):
         return described(error)
     return f"{type(error).__name__}: {error}"
 

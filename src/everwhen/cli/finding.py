@@ -10,17 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from everwhen import (
-    EventTypes,
-    Expression,
-    Processes,
-    Query,
-    RecordedEvent,
-    TimeMachine,
-    Visit,
-    document,
-)
-from everwhen.cli.exits import NO, USAGE, Stop, say
+from everwhen import EventTypes, Query, RecordedEvent, TimeMachine, document
+from everwhen.cli.exits import NO, USAGE, CommandStop, say
 from everwhen.cli.local_time import given_moment_of
 from everwhen.cli.opening import existing, give_vault, vault_words
 from everwhen.cli.options import (
@@ -36,7 +27,9 @@ from everwhen.cli.progress import shown
 from everwhen.cli.terminal import Output
 from everwhen.cli.travel_views import VisitView
 from everwhen.cli.travelling import machine_over
-from everwhen.exchange import Progress
+from everwhen.exchange import ExchangeProgress
+from everwhen.expressions import Expression
+from everwhen.travel import Processes, StateAt
 
 
 def register(app: typer.Typer) -> None:
@@ -99,10 +92,10 @@ def when(
     true or false. Exit code 1 says that it never held.
     """
     if last + every + changes > 1:
-        raise Stop("choose one of --last, --all and --changes", USAGE)
+        raise CommandStop("choose one of --last, --all and --changes", USAGE)
     expression = Expression(condition)
     if {"event", "recorded", "before"} & set(expression.names):
-        raise Stop(
+        raise CommandStop(
             "a condition is on the state; event, recorded and before are for the debugger", USAGE
         )
     out = Output(json=json)
@@ -135,7 +128,7 @@ def when(
             held = out.list(_with_events(machine, [] if one is None else [one]), VisitView())
         if not held:
             unknown = [str(part) for part in machine.unknown_parts(expression, progress=progress)]
-            raise Stop("; ".join([f"it never held: {condition}", *unknown]), NO)
+            raise CommandStop("; ".join([f"it never held: {condition}", *unknown]), NO)
 
 
 def bookmark(
@@ -183,18 +176,18 @@ def _elsewhere(vault: tuple[str | None, str | None], *words: Any) -> Iterator[Ti
         yield machine
 
 
-def _told_as_events(tell: Callable[[Progress], None]) -> Callable[[int, int], None]:
-    return lambda position, last: tell(Progress("reading", position, last, "events"))
+def _told_as_events(tell: Callable[[ExchangeProgress], None]) -> Callable[[int, int], None]:
+    return lambda position, last: tell(ExchangeProgress("reading", position, last, "events"))
 
 
 def _with_events(
-    machine: TimeMachine[Any], visits: Iterable[Visit[Any]]
-) -> Iterator[tuple[Visit[Any], RecordedEvent[Any] | None]]:
+    machine: TimeMachine[Any], visits: Iterable[StateAt[Any]]
+) -> Iterator[tuple[StateAt[Any], RecordedEvent[Any] | None]]:
     for visit in visits:
         yield visit, machine.step_at(visit.position).event if visit.position else None
 
 
-def _changed(out: Output, machine: TimeMachine[Any], visit: Visit[Any], *, holds: bool) -> None:
+def _changed(out: Output, machine: TimeMachine[Any], visit: StateAt[Any], *, holds: bool) -> None:
     """One moment at which it began or ceased to hold."""
     view = VisitView()
     ((_, event),) = _with_events(machine, [visit])

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 
-from everwhen import BranchInfo, Capabilities, Query, Store
+from everwhen import Query, Store
+from everwhen.branches import BranchInfo
 from everwhen.cli.opening import existing, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.terminal import Output
 from everwhen.cli.views import utc
+from everwhen.vocabulary import Capabilities
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

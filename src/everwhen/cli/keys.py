@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from everwhen import KeyFile, OutdatedVaultError, Vault
-from everwhen.cli.exits import NO, USAGE, Stop, say
+from everwhen import KeyFile, Vault
+from everwhen.cli.exits import NO, USAGE, CommandStop, say
 from everwhen.cli.opening import existing, given_vault
 from everwhen.cli.options import JsonOption, StoreArgument
 from everwhen.cli.terminal import Output
+from everwhen.errors import OutdatedVaultError
 from everwhen.privacy.vault import check_subject
 
 
@@ -61,7 +62,7 @@ def rotate(
             out.fields({"subject": subject, "version": version})
             return
         if not isinstance(vault.keys, KeyFile):
-            raise Stop("only a key file can be added to; give one with --key FILE", USAGE)
+            raise CommandStop("only a key file can be added to; give one with --key FILE", USAGE)
         key = vault.keys.add()
         wrapped = vault.rewrap()
         if drop:
@@ -127,14 +128,14 @@ def forget(
     """
     out = Output(json=json)
     if recorded == (subject is not None):
-        raise Stop("name a SUBJECT, or --recorded in its place", USAGE)
+        raise CommandStop("name a SUBJECT, or --recorded in its place", USAGE)
     if subject is None:
         _forget_recorded(store, out, apply=apply)
         return
     with existing(store, write=apply) as opened:
         vault = opened.vault
         if vault is None:
-            raise Stop("say where the keys are: everwhen --vault FILE forget …", USAGE)
+            raise CommandStop("say where the keys are: everwhen --vault FILE forget …", USAGE)
         check_subject(subject)
         if not apply:
             found, known = vault.subjects(subject), vault.is_forgotten(subject)
@@ -145,7 +146,7 @@ def forget(
                 out.console.print("Nothing was done yet; --apply does it, for good.")
             return
         if not (unknown or vault.subjects(subject) or vault.is_forgotten(subject)):
-            raise Stop(
+            raise CommandStop(
                 f"nobody called {subject!r} has keys in this vault, so nothing was done; check the "
                 f"id, or bar it for good with --unknown",
                 NO,
@@ -183,5 +184,5 @@ def _forget_recorded(store: str, out: Output, *, apply: bool) -> None:
 def _vault(command: str = "keys") -> Vault:
     vault = given_vault()
     if vault is None:
-        raise Stop(f"say where the vault is: everwhen --vault FILE {command} …", USAGE)
+        raise CommandStop(f"say where the vault is: everwhen --vault FILE {command} …", USAGE)
     return vault

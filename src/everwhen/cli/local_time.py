@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from everwhen import Moment, moment_from
 from everwhen.cli.exits import say
-from everwhen.vocabulary.written_moments import Moment as PointInTime
-from everwhen.vocabulary.written_moments import moment_of, place_of
+from everwhen.travel import Moment, moment_from
+from everwhen.vocabulary.written_moments import PointInTime, moment_of, place_of
 
 
 class LocalZone(tzinfo):

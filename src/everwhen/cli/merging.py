@@ -8,26 +8,19 @@ from uuid import UUID
 
 import typer
 
-from everwhen import (
-    CommitMetadata,
-    MergeItem,
-    MergePlan,
-    Merging,
-    NewEvent,
-    Receipt,
-    UnknownEvent,
-    Write,
-    plain,
-)
+from everwhen import NewEvent, UnknownEvent, Write
 from everwhen.cli import completion
-from everwhen.cli.exits import NO, USAGE, Stop
+from everwhen.cli.exits import NO, USAGE, CommandStop
 from everwhen.cli.opening import existing
 from everwhen.cli.options import EventsOption, JsonOption, StoreArgument
 from everwhen.cli.own_code import decisions, event_types, invariants
 from everwhen.cli.terminal import Column, Output
 from everwhen.cli.terminal import counted as _counted
 from everwhen.cli.views import utc
+from everwhen.merging import MergeItem, MergePlan, Merging
+from everwhen.state import plain
 from everwhen.state.paths import text_of
+from everwhen.vocabulary import CommitMetadata, Receipt
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -108,7 +101,7 @@ def merge(
     code 1 says that something has to be settled first; nothing is written then.
     """
     if strategy not in _STRATEGIES:
-        raise Stop(f"--strategy {strategy}: use {', '.join(_STRATEGIES)}", USAGE)
+        raise CommandStop(f"--strategy {strategy}: use {', '.join(_STRATEGIES)}", USAGE)
     picked = None if commit is None else [_id(one) for one in commit]
     own = None if decisions_ is None else decisions(decisions_)
     held = () if invariants_ is None else invariants(invariants_)
@@ -265,4 +258,4 @@ def _id(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError as error:
-        raise Stop(f"--commit {text}: that is no commit's id", USAGE) from error
+        raise CommandStop(f"--commit {text}: that is no commit's id", USAGE) from error

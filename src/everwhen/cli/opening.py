@@ -9,19 +9,13 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
-from everwhen import (
-    EventTypes,
-    KeyFile,
-    KeyFromEnvironment,
-    ReadOnlyError,
-    Store,
-    Vault,
-    open_store,
-)
+from everwhen import EventTypes, KeyFile, Store, Vault, open_store
 from everwhen.backends._sync.backend import BackendWrapper, Transaction
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.memory import MemoryEngine
-from everwhen.cli.exits import NO_INPUT, USAGE, Stop
+from everwhen.cli.exits import NO_INPUT, USAGE, CommandStop
+from everwhen.errors import ReadOnlyError
+from everwhen.privacy import KeyFromEnvironment
 from everwhen.vocabulary.contract import EncodedCommit, Outcome
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
@@ -47,15 +41,15 @@ def existing(
 ) -> Iterator[Store]:
     """The store at the location: read-only unless asked, and made only with ``create``.
 
-    With ``branch`` that branch of it; ``new_vault`` as in `given_vault`. Raises `Stop` where there
-    is no store, `UnknownBranchError`, and what `open_store` raises.
+    With ``branch`` that branch of it; ``new_vault`` as in `given_vault`. Raises `CommandStop` where
+    there is no store, `UnknownBranchError`, and what `open_store` raises.
     """
     if location.lower().startswith("memory:"):
-        raise Stop(f"{location} is empty and gone with the command; name a file", USAGE)
+        raise CommandStop(f"{location} is empty and gone with the command; name a file", USAGE)
     path = path_of(location)
     if path is not None and not create and not path.exists():
         mend = "create it with --create" if write else "check the path"
-        raise Stop(f"{path}: there is no such store; {mend}", NO_INPUT)
+        raise CommandStop(f"{path}: there is no such store; {mend}", NO_INPUT)
     with ExitStack() as held:
         vault = given_vault(create=new_vault)
         if vault is not None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from everwhen.cli.exits import USAGE, Stop
+from everwhen.cli.exits import USAGE, CommandStop
 from everwhen.cli.opening import key_file, path_of, vault_file
 from everwhen.exchange.sources import STANDARD, Target
 
@@ -32,7 +32,7 @@ def written(file: str | Path, *, overwrite: bool) -> Iterator[Target]:
 
 
 def check_output(file: str | Path, store: str, log: Path | None = None) -> None:
-    """Raises `Stop` for a file that is the store's own, its vault's or the key's, a signing key.
+    """Raises `CommandStop` for a file of the store, its vault or the keys, or a signing key.
 
     And for one in the folder of its branches, or of its log, which ``log`` is where that lies
     elsewhere.
@@ -43,13 +43,15 @@ def check_output(file: str | Path, store: str, log: Path | None = None) -> None:
     own = [] if path is None else [Path(f"{path}{end}") for end in _BESIDE_THE_STORE]
     for needed in (*own, vault_file(), key_file()):
         if needed is not None and _is_same(Path(file), needed):
-            raise Stop(f"{file}: the store needs this file as it is; name another", USAGE)
+            raise CommandStop(f"{file}: the store needs this file as it is; name another", USAGE)
     if _is_signing_key(Path(file)):
-        raise Stop(f"{file}: this is a signing key; name another file", USAGE)
+        raise CommandStop(f"{file}: this is a signing key; name another file", USAGE)
     folders = [] if path is None else [Path(f"{path}{end}") for end in _FOLDERS_OF_THE_STORE]
     for folder in folders if log is None else (*folders, log):
         if Path(file).resolve().is_relative_to(folder.resolve()):
-            raise Stop(f"{file}: the folder {folder} is the store's own; name another", USAGE)
+            raise CommandStop(
+                f"{file}: the folder {folder} is the store's own; name another", USAGE
+            )
 
 
 def _is_signing_key(file: Path) -> bool:

@@ -11,17 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from everwhen import (
-    Compensations,
-    Decisions,
-    EventType,
-    EventTypes,
-    Fold,
-    Invariant,
-    Projection,
-    TableProjection,
-)
-from everwhen.cli.exits import USAGE, Stop
+from everwhen import Decisions, EventTypes, Fold, Projection, TableProjection
+from everwhen.cli.exits import USAGE, CommandStop
+from everwhen.merging import Invariant
+from everwhen.undo import Compensations
+from everwhen.vocabulary import EventType
 
 
 def event_types(named: str | None) -> EventTypes | None:
@@ -37,7 +31,7 @@ def event_types(named: str | None) -> EventTypes | None:
         classes = list(found)
         if classes and all(isinstance(c, type | EventType) for c in classes):
             return EventTypes(*classes)
-    raise Stop(
+    raise CommandStop(
         f"--events {named}: that is {_kind(found)}; name an EventTypes, an event class, or a list "
         f"of event classes",
         USAGE,
@@ -48,7 +42,7 @@ def fold(named: str) -> Fold[Any]:
     """The fold that ``--fold`` names."""
     found = _imported(named, "--fold")
     if not isinstance(found, Fold):
-        raise Stop(f"--fold {named}: that is {_kind(found)}; name an everwhen.Fold", USAGE)
+        raise CommandStop(f"--fold {named}: that is {_kind(found)}; name an everwhen.Fold", USAGE)
     return found
 
 
@@ -62,7 +56,7 @@ def derivations(named: Iterable[str]) -> list[Fold[Any] | Projection[Any] | Tabl
             several = list(given)
         for one in several:
             if not isinstance(one, Fold | Projection | TableProjection):
-                raise Stop(
+                raise CommandStop(
                     f"--of {name}: that is {_kind(one)}; name a Fold, a Projection, a "
                     f"TableProjection, or a list of them",
                     USAGE,
@@ -75,8 +69,8 @@ def compensations(named: str) -> Compensations:
     """The compensations that ``--compensations`` names."""
     found = _imported(named, "--compensations")
     if not isinstance(found, Compensations):
-        raise Stop(
-            f"--compensations {named}: that is {_kind(found)}; name an everwhen.Compensations",
+        raise CommandStop(
+            f"--compensations {named}: that is {_kind(found)}; name an everwhen.undo.Compensations",
             USAGE,
         )
     return found
@@ -86,7 +80,7 @@ def decisions(named: str) -> Decisions:
     """The decisions that ``--decisions`` names."""
     found = _imported(named, "--decisions")
     if not isinstance(found, Decisions):
-        raise Stop(
+        raise CommandStop(
             f"--decisions {named}: that is {_kind(found)}; name an everwhen.Decisions", USAGE
         )
     return found
@@ -101,31 +95,35 @@ def invariants(named: str) -> list[Invariant[Any]]:
         several = list(found)
         if several and all(isinstance(one, Invariant) for one in several):
             return several
-    raise Stop(f"--invariants {named}: that is {_kind(found)}; name an everwhen.Invariant", USAGE)
+    raise CommandStop(
+        f"--invariants {named}: that is {_kind(found)}; name an everwhen.merging.Invariant", USAGE
+    )
 
 
 def _imported(named: str, option: str) -> object:
     module_name, colon, name = named.partition(":")
     if not colon or not module_name or not name:
-        raise Stop(f"{option} {named}: write it as module:name, such as shop.orders:total", USAGE)
+        raise CommandStop(
+            f"{option} {named}: write it as module:name, such as shop.orders:total", USAGE
+        )
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
         found: object = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise Stop(
+        raise CommandStop(
             f"{option} {named}: there is no module {error.name!r} in {here} or installed", USAGE
         ) from error
     except Exception as error:
-        raise Stop(
+        raise CommandStop(
             f"{option} {named}: importing {module_name} failed with {type(error).__name__}: "
             f"{error}",
             USAGE,
         ) from error
     for part in name.split("."):
         if not hasattr(found, part):
-            raise Stop(f"{option} {named}: {module_name} has no {name!r}", USAGE)
+            raise CommandStop(f"{option} {named}: {module_name} has no {name!r}", USAGE)
         found = getattr(found, part)
     return found
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeAlias
 
-from everwhen import BackupProgress, CheckProgress
 from everwhen.cli.terminal import erased_by, is_terminal, messages
-from everwhen.exchange import Progress
+from everwhen.exchange import ExchangeProgress
+from everwhen.store import BackupProgress
+from everwhen.vocabulary import CheckProgress
 
-_Progress: TypeAlias = Progress | BackupProgress | CheckProgress
+_Progress: TypeAlias = ExchangeProgress | BackupProgress | CheckProgress
 
 _PATIENCE: Final = 0.3
 _APART: Final = 0.1

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from everwhen.cli.exits import NO, Stop
+from everwhen.cli.exits import NO, CommandStop
 from everwhen.cli.known import unknown_name
 from everwhen.cli.opening import existing
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
@@ -46,7 +46,7 @@ def projections(
         if parked is not None:
             if parked not in {status.name for status in found}:
                 names = [status.name for status in found]
-                raise Stop(unknown_name("projection", parked, names), NO)
+                raise CommandStop(unknown_name("projection", parked, names), NO)
             out.list(opened.parked(parked), ParkedView())
             return
     if not found and out.is_terminal and not json:

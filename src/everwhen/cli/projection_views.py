@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from everwhen import ParkedEvent, ProjectionStatus
 from everwhen.cli.terminal import Column
 from everwhen.cli.views import utc
+from everwhen.projections import ParkedEvent, ProjectionStatus
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -9,7 +9,7 @@ import typer
 
 from everwhen import Query
 from everwhen.cli import completion
-from everwhen.cli.exits import INTERRUPTED, USAGE, Stop
+from everwhen.cli.exits import INTERRUPTED, USAGE, CommandStop
 from everwhen.cli.known import warn_of_unknown
 from everwhen.cli.local_time import given_moment
 from everwhen.cli.opening import existing
@@ -93,7 +93,7 @@ def read(
     signed commit are listed, and stderr says up to where; the first fault ends it with exit code 1.
     """
     if not proven and (key, log, memory) != (None, None, None):
-        raise Stop("--key, --log and --memory are for --proven; give that as well", USAGE)
+        raise CommandStop("--key, --log and --memory are for --proven; give that as well", USAGE)
     query = _bounded(filtered(stream, category, type_, tag), from_version, to_version, after, up_to)
     if as_at is not None:
         query = query.as_at(given_moment(as_at))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 import typer
 
 from everwhen import Store
-from everwhen.cli.exits import INTERRUPTED, NO, NO_INPUT, USAGE, Stop, say
+from everwhen.cli.exits import INTERRUPTED, NO, NO_INPUT, USAGE, CommandStop, say
 from everwhen.cli.opening import existing, path_of, writable_if_allowed
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.outputs import check_output, written
@@ -135,7 +135,7 @@ def checkpoint(
     In a pipe: the checkpoint itself, as it is signed.
     """
     if every is not None and roll_to is not None:
-        raise Stop("--roll-to hands the log over once; leave --every away", USAGE)
+        raise CommandStop("--roll-to hands the log over once; leave --every away", USAGE)
     merkle, out = _merkle(), Output(json=json)
     authority = None if timestamp is None else merkle.TimestampAuthority(timestamp)
     quorum = None if policy is None else Quorum.of(policy, _bytes(policy, "a policy"))
@@ -475,7 +475,7 @@ def _merkle() -> Any:
 def _file_of(store: str) -> Path:
     path = path_of(store)
     if path is None:
-        raise Stop(f"{store} has no file for a log to lie beside; name a file", USAGE)
+        raise CommandStop(f"{store} has no file for a log to lie beside; name a file", USAGE)
     return path
 
 
@@ -496,4 +496,4 @@ def _bytes(path: Path, what: str = "a checkpoint") -> bytes:
     try:
         return read_file(path, MAX_TRUST_BYTES)
     except OSError as error:
-        raise Stop(f"{path}: {error.strerror}; name a file with {what}", NO_INPUT) from error
+        raise CommandStop(f"{path}: {error.strerror}; name a file with {what}", NO_INPUT) from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from everwhen.cli.exits import NO, NO_INPUT, USAGE, Stop
+from everwhen.cli.exits import NO, NO_INPUT, USAGE, CommandStop
 from everwhen_verify.errors import MalformedError, VerifyError
 
 if TYPE_CHECKING:
@@ -20,33 +20,33 @@ _PASSPHRASE: Final = "EVERWHEN_SIGNER_PASSPHRASE"  # noqa: S105  its variable
 
 
 def needs_trust() -> None:
-    """Raises `Stop` where the extra that signatures need isn't installed."""
+    """Raises `CommandStop` where the extra that signatures need isn't installed."""
     try:
         import cryptography  # noqa: F401
     except ModuleNotFoundError as error:
-        raise Stop(
+        raise CommandStop(
             "signatures need the library cryptography: pip install 'everwhen[trust]'", USAGE
         ) from error
 
 
 def known_key(vkey: str, what: str) -> Verifier:
-    """The public key that the command line has. Raises `Stop`."""
+    """The public key that the command line has. Raises `CommandStop`."""
     from everwhen_verify.notes import Verifier
 
     try:
         return Verifier.parse(vkey)
     except MalformedError as error:
-        raise Stop(f"{what} {error}", USAGE) from None
+        raise CommandStop(f"{what} {error}", USAGE) from None
 
 
 def new_signer(name: str, what: str, *, is_witness: bool = False) -> Signer:
-    """A fresh key under the name that the command line has. Raises `Stop`."""
+    """A fresh key under the name that the command line has. Raises `CommandStop`."""
     from everwhen_verify.notes import Kind, Signer
 
     try:
         return Signer.generate(name, Kind.COSIGNATURE if is_witness else Kind.ED25519)
     except MalformedError as error:
-        raise Stop(f"{what} {error}", USAGE) from None
+        raise CommandStop(f"{what} {error}", USAGE) from None
 
 
 def write_key(signer: Signer, path: Path) -> None:
@@ -62,7 +62,7 @@ def read_key(path: Path, mend: str) -> Signer:
     from everwhen.privacy.keys import without_keys
 
     if not path.exists():
-        raise Stop(
+        raise CommandStop(
             f"{without_keys(str(path))}: there is no such key; make one with {mend}", NO_INPUT
         )
     return load_signer(path, passphrase=_passphrase())
@@ -98,7 +98,7 @@ class Quorum:
         return cls(path, policy, tuple(asked))
 
     def check(self, note: bytes, rollovers: bytes, failure: Exception | None) -> None:
-        """Raises `Stop` for a checkpoint that the policy doesn't take, with a witness's failure.
+        """Raises `CommandStop` where the policy rejects it, with a witness's failure.
 
         ``rollovers`` is how the log's key has changed since the policy's.
         """
@@ -109,4 +109,4 @@ class Quorum:
             policy.check(note, int(time.time()))
         except VerifyError as error:
             more = "" if failure is None else f" ({failure})"
-            raise Stop(f"signed, but not as {self.path} asks: {error}{more}", NO) from None
+            raise CommandStop(f"signed, but not as {self.path} asks: {error}{more}", NO) from None

@@ -7,18 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from everwhen import (
-    AsOf,
-    Document,
-    Moment,
-    Query,
-    Store,
-    TimeMachine,
-    document,
-    documents,
-    plain,
-)
-from everwhen.cli.exits import NO, USAGE, Stop, say
+from everwhen import Query, Store, TimeMachine, document, documents
+from everwhen.cli.exits import NO, USAGE, CommandStop, say
 from everwhen.cli.known import unknown_stream, warn_of_unknown
 from everwhen.cli.local_time import given_moment_of
 from everwhen.cli.opening import existing
@@ -34,6 +24,8 @@ from everwhen.cli.options import (
 from everwhen.cli.own_code import event_types, fold
 from everwhen.cli.terminal import Output
 from everwhen.cli.views import DocumentView, utc
+from everwhen.state import Document, plain
+from everwhen.travel import AsOf, Moment
 
 
 def register(app: typer.Typer) -> None:
@@ -93,7 +85,7 @@ def at(
         elif stream in states:
             _document(out, stream, states[stream])
         else:
-            raise Stop(_absence(opened, stream, moment), NO)
+            raise CommandStop(_absence(opened, stream, moment), NO)
 
 
 def _until(store: Store, stream: str | None, moment: Moment, *, occurred: bool) -> Query:
@@ -102,7 +94,7 @@ def _until(store: Store, stream: str | None, moment: Moment, *, occurred: bool) 
     if isinstance(moment, datetime):
         return Query().as_of(moment) if occurred else Query().as_at(moment)
     if occurred:
-        raise Stop("--occurred goes with a time, and with nothing else", USAGE)
+        raise CommandStop("--occurred goes with a time, and with nothing else", USAGE)
     machine = TimeMachine(store, document, Query() if stream is None else stream, keep=False)
     return Query().up_to(machine.position_of(moment))
 

@@ -10,9 +10,8 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from everwhen import export_events, import_events
 from everwhen.cli.escaping import for_people
-from everwhen.cli.exits import BAD_DATA, NO_INPUT, USAGE, Stop, say
+from everwhen.cli.exits import BAD_DATA, NO_INPUT, USAGE, CommandStop, say
 from everwhen.cli.formatting import bytes_look
 from everwhen.cli.known import warn_of_unknown
 from everwhen.cli.local_time import given_moment, given_place
@@ -38,8 +37,10 @@ from everwhen.exchange import (
     Format,
     ImportReport,
     Xes,
+    export_events,
     format_named,
     format_of,
+    import_events,
 )
 from everwhen.exchange.attempts import Future, Times
 from everwhen.exchange.sources import STANDARD
@@ -173,7 +174,7 @@ def import_(
     code 65 where nothing in the file is valid.
     """
     if file != STANDARD and not Path(file).exists():
-        raise Stop(f"{file}: there is no such file; check the path", NO_INPUT)
+        raise CommandStop(f"{file}: there is no such file; check the path", NO_INPUT)
     chosen = _format(file, format_)
     if isinstance(chosen, Xes) and category is not None:
         chosen = Xes(category=category)
@@ -199,7 +200,7 @@ def import_(
         )
     if time_ is not None:
         if not isinstance(chosen, CloudEvents | Xes):
-            raise Stop("--time is for JSON Lines and XES; CSV: --column time=COLUMN", USAGE)
+            raise CommandStop("--time is for JSON Lines and XES; CSV: --column time=COLUMN", USAGE)
         chosen = msgspec.structs.replace(chosen, time=given_moment(time_))
     if isinstance(chosen, Csv):
         given: dict[str, Any] = {
@@ -242,7 +243,7 @@ def import_(
 def _refuse_csv_only(name: str, options: dict[str, object]) -> None:
     given = [option for option, value in options.items() if value]
     if given:
-        raise Stop(f"{', '.join(given)}: not for {name}, only for CSV; leave it out", USAGE)
+        raise CommandStop(f"{', '.join(given)}: not for {name}, only for CSV; leave it out", USAGE)
 
 
 def _roles(columns: list[str]) -> dict[str, str | None]:
@@ -250,7 +251,7 @@ def _roles(columns: list[str]) -> dict[str, str | None]:
     for column in columns:
         role, sign, name = column.partition("=")
         if not sign or role not in _ROLES:
-            raise Stop(
+            raise CommandStop(
                 f"--column {column}: write it as ROLE=NAME, with a role of {', '.join(_ROLES)}",
                 USAGE,
             )
@@ -262,7 +263,7 @@ def _format(file: str, name: str | None) -> Format:
     if name is not None:
         return format_named(name)
     if file == "-":
-        raise Stop("standard input and output have no suffix; add --format", USAGE)
+        raise CommandStop("standard input and output have no suffix; add --format", USAGE)
     return format_of(file)
 
 
@@ -347,7 +348,7 @@ def export(
     chosen = _format(file, format_)
     if guard_formulas is not None:
         if not isinstance(chosen, Csv):
-            raise Stop(f"--guard-formulas is for CSV, and this is {chosen.name}", USAGE)
+            raise CommandStop(f"--guard-formulas is for CSV, and this is {chosen.name}", USAGE)
         chosen = msgspec.structs.replace(chosen, guard_formulas=guard_formulas)
     query = filtered(stream, category, type_, tag)
     if after is not None:
@@ -357,7 +358,9 @@ def export(
         query = query.up_to(place) if isinstance(place, int) else query.as_at(place)
     if isinstance(chosen, Xes):
         if category is not None and len(category) > 1:
-            raise Stop("an XES log has one category; export each into a file of its own", USAGE)
+            raise CommandStop(
+                "an XES log has one category; export each into a file of its own", USAGE
+            )
         chosen = Xes(category=category[0] if category else None)
     with existing(store, branch=branch) as opened, shown(f"Exporting to {file}") as progress:
         warn_of_unknown(opened, streams=stream, categories=category, types=type_, tags=tag)

@@ -7,20 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from everwhen import (
-    MISSING,
-    Change,
-    RecordedEvent,
-    Step,
-    SupposedStep,
-    Visit,
-    Written,
-    command_of,
-    plain,
-)
+from everwhen import RecordedEvent
 from everwhen.cli.terminal import Column, Output, plain_value
 from everwhen.cli.views import EventView, utc
+from everwhen.commands import command_of
+from everwhen.state import MISSING, Change, plain
 from everwhen.state.paths import Path, text_of
+from everwhen.travel import StateAt, Step, WhatIfStep, Written
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -28,7 +21,7 @@ if TYPE_CHECKING:
 _MOST = 6
 _DRAWN = 500
 
-AnyStep: TypeAlias = Step[Any] | SupposedStep[Any]
+AnyStep: TypeAlias = Step[Any] | WhatIfStep[Any]
 
 
 class BlameEntry(msgspec.Struct, frozen=True):
@@ -53,7 +46,7 @@ class StepView:
     def record(self, step: AnyStep) -> object:
         """The event, and the changes as JSON Patch."""
         event = step.event
-        supposed = {"left_out": step.left_out} if isinstance(step, SupposedStep) else {}
+        supposed = {"left_out": step.left_out} if isinstance(step, WhatIfStep) else {}
         return {
             "position": event.position,
             "stream": event.stream,
@@ -101,7 +94,7 @@ class VisitView:
         Column("EVENT"),
     )
 
-    def record(self, item: tuple[Visit[Any], RecordedEvent[Any] | None]) -> object:
+    def record(self, item: tuple[StateAt[Any], RecordedEvent[Any] | None]) -> object:
         """The place, and the event that stands there; the state is what led there."""
         visit, event = item
         return {
@@ -111,14 +104,14 @@ class VisitView:
             "state": plain(visit.state),
         }
 
-    def plain(self, item: tuple[Visit[Any], RecordedEvent[Any] | None]) -> Sequence[str]:
+    def plain(self, item: tuple[StateAt[Any], RecordedEvent[Any] | None]) -> Sequence[str]:
         """Position, time, stream and type of the event."""
         visit, event = item
         recorded = "" if visit.recorded_at is None else utc(visit.recorded_at)
         named = ("", "") if event is None else (event.stream, event.type)
         return str(visit.position), recorded, *named
 
-    def cells(self, item: tuple[Visit[Any], RecordedEvent[Any] | None]) -> Sequence[Text]:
+    def cells(self, item: tuple[StateAt[Any], RecordedEvent[Any] | None]) -> Sequence[Text]:
         """The same, for people."""
         from rich.text import Text
 

@@ -9,23 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from everwhen import (
-    HEAD,
-    DecodeError,
-    Expression,
-    ExpressionError,
-    Query,
-    RecordedEvent,
-    Store,
-    Supposed,
-    TimeMachine,
-    Where,
-    document,
-    documents,
-)
-from everwhen import diff as differing
+from everwhen import Query, RecordedEvent, Store, TimeMachine, document, documents
 from everwhen.cli import completion
-from everwhen.cli.exits import NO, USAGE, Stop, say
+from everwhen.cli.exits import NO, USAGE, CommandStop, say
 from everwhen.cli.known import unknown_stream, warn_of_unknown
 from everwhen.cli.local_time import given_moment_of
 from everwhen.cli.opening import existing
@@ -42,9 +28,13 @@ from everwhen.cli.options import (
 from everwhen.cli.own_code import event_types, fold
 from everwhen.cli.terminal import Output, counted
 from everwhen.cli.travel_views import BlameEntry, BlameView, StepView, WrittenView, tell_changes
+from everwhen.errors import DecodeError, ExpressionError
+from everwhen.expressions import Expression
 from everwhen.expressions.expression import Variables
 from everwhen.expressions.unknown_parts import unknown_in_events
+from everwhen.state import diff as differing
 from everwhen.state.paths import value_at
+from everwhen.travel import HEAD, EventFilter, WhatIf
 
 
 def register(app: typer.Typer) -> None:
@@ -100,9 +90,11 @@ def diff(
     """
     named = [*([] if stream is None else [stream]), *(streams or ())]
     if len(named) > 2:
-        raise Stop("compare two streams at a time", USAGE)
+        raise CommandStop("compare two streams at a time", USAGE)
     if before is None and len(named) < 2:
-        raise Stop("name the moment FROM which to compare, or two streams by --stream", USAGE)
+        raise CommandStop(
+            "name the moment FROM which to compare, or two streams by --stream", USAGE
+        )
     with existing(store, branch=branch, events=event_types(events)) as opened:
         machines = [_machine(opened, one, category, fold_) for one in named or (None,)]
         first = given_moment_of(before or "head")
@@ -148,7 +140,7 @@ def history(
         writes = machine.history(path, start=given_moment_of(start), end=given_moment_of(end))
         if not Output(json=json).list(writes, WrittenView()):
             unknown = [str(part) for part in machine.unknown_parts(path)]
-            raise Stop("; ".join([f"nothing wrote {path}", *unknown]), NO)
+            raise CommandStop("; ".join([f"nothing wrote {path}", *unknown]), NO)
 
 
 def blame(
@@ -231,7 +223,9 @@ def replay(
     """
     where = _where(type_, tag, user, correlation, which)
     if where is None and without:
-        raise Stop("--without goes with --type, --tag, --user, --correlation or --where", USAGE)
+        raise CommandStop(
+            "--without goes with --type, --tag, --user, --correlation or --where", USAGE
+        )
     with machine_over(store, stream, category, fold_, events, branch) as machine:
         warn_of_unknown(machine.store, types=type_, tags=tag)
         out = Output(json=json)
@@ -252,7 +246,7 @@ def replay(
         _say_left_out(altered.travel_to(last))
 
 
-def _say_left_out(supposed: Supposed[Any]) -> None:
+def _say_left_out(supposed: WhatIf[Any]) -> None:
     left_out = supposed.left_out
     count = sum(left_out.values())
     kinds = ", ".join(f"{count:,} {name}" for name, count in sorted(left_out.items()))
@@ -268,10 +262,10 @@ def _where(
     users: list[str] | None,
     correlations: list[str] | None,
     which: str | None,
-) -> Where | None:
+) -> EventFilter | None:
     if not (types or tags or users or correlations or which):
         return None
-    return Where(
+    return EventFilter(
         types=frozenset(types or ()),
         tags=frozenset(tags or ()),
         users=frozenset(users or ()),
@@ -285,7 +279,7 @@ def _predicate(text: str) -> Callable[[RecordedEvent[Any]], bool]:
     condition = Expression(text)
     others = condition.names - {"event", "recorded"}
     if others:
-        raise Stop(
+        raise CommandStop(
             f"--where is asked of events: event and recorded, not {', '.join(sorted(others))}",
             USAGE,
         )
@@ -320,12 +314,12 @@ def _machine(
     opened: Store, stream: str | None, category: str | None, named: str | None
 ) -> TimeMachine[Any]:
     if stream is not None and category is not None:
-        raise Stop("name a stream or a --category, not both", USAGE)
+        raise CommandStop("name a stream or a --category, not both", USAGE)
     of = Query() if category is None else Query().category(category)
     if stream is not None:
         of = Query().stream(stream)
         if opened.stream(stream) is None:
-            raise Stop(unknown_stream(opened, stream), NO)
+            raise CommandStop(unknown_stream(opened, stream), NO)
     if category is not None:
         warn_of_unknown(opened, categories=[category])
     own: Any = fold(named) if named is not None else document if stream else documents

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from everwhen import NewEvent, RecordedEvent, Store, UndoPlan, UnknownEvent, Write
+from everwhen import NewEvent, RecordedEvent, Store, UnknownEvent, Write
 from everwhen.cli.terminal import counted
+from everwhen.undo import UndoPlan
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -192,7 +193,7 @@ def _event(event: RecordedEvent[Any]) -> dict[str, Any]:
 
 def _plain(event: RecordedEvent[Any]) -> Any:
     """Its data; that it has none to show is no reason to show nothing of the plan."""
-    from everwhen import DecodeError
+    from everwhen.errors import DecodeError
 
     try:
         return msgspec.Raw(event.json)

@@ -8,22 +8,16 @@ from uuid import UUID
 
 import typer
 
-from everwhen import (
-    CommitMetadata,
-    Correlation,
-    Positions,
-    Receipt,
-    Undo,
-    UndoPlan,
-    UndoTarget,
-)
-from everwhen.cli.exits import USAGE, Stop
+from everwhen import Undo
+from everwhen.cli.exits import USAGE, CommandStop
 from everwhen.cli.opening import existing
 from everwhen.cli.options import BranchOption, EventsOption, JsonOption, StoreArgument
 from everwhen.cli.own_code import compensations, event_types
 from everwhen.cli.terminal import Output
 from everwhen.cli.undo_views import TypeOf, drawn, record, rows, type_names
 from everwhen.cli.views import utc
+from everwhen.undo import Correlation, Positions, UndoPlan, UndoTarget
+from everwhen.vocabulary import CommitMetadata, Receipt
 
 _RANGE: Final = re.compile(r"(\d+)(?:-|\.\.)(\d*)", re.ASCII)
 
@@ -109,7 +103,7 @@ def _target(text: str, by: str | None) -> UndoTarget:
     if found is not None:
         return Positions(int(found[1]), int(found[2]) if found[2] else None, by)
     if by is not None:
-        raise Stop("--by goes with a range of positions, such as 1- for all of them", USAGE)
+        raise CommandStop("--by goes with a range of positions, such as 1- for all of them", USAGE)
     if text.isascii() and text.isdecimal():
         return int(text)
     kind, colon, id_ = text.partition(":")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from everwhen import Document, Problem, RecordedEvent, StreamInfo
+from everwhen import RecordedEvent
 from everwhen.cli.terminal import Column
+from everwhen.state import Document
+from everwhen.vocabulary import Problem, StreamInfo
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from everwhen.cli.exits import NO_INPUT, USAGE, Stop
+from everwhen.cli.exits import NO_INPUT, USAGE, CommandStop
 from everwhen.cli.options import JsonOption
 from everwhen.cli.signing_keys import known_key, needs_trust, new_signer, read_key, write_key
 from everwhen.cli.terminal import Output
@@ -112,6 +112,8 @@ def _rollovers(path: Path) -> list[Rollover]:
     try:
         return open_rollovers(read_file(path, MAX_TRUST_BYTES))
     except OSError as error:
-        raise Stop(f"{path}: {error.strerror}; name a log's file 'rollovers'", NO_INPUT) from error
+        raise CommandStop(
+            f"{path}: {error.strerror}; name a log's file 'rollovers'", NO_INPUT
+        ) from error
     except VerifyError as error:
-        raise Stop(f"{path}: {error}; name a log's file 'rollovers'", USAGE) from None
+        raise CommandStop(f"{path}: {error}; name a log's file 'rollovers'", USAGE) from None

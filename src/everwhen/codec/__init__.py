@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from everwhen.codec.codec import CodecStep, EventTypes
     from everwhen.codec.commits import Commit, Write
     from everwhen.codec.recorded_events import Metadata, RecordedEvent, causation
-    from everwhen.vocabulary.metadata import CommitMetadata, context
     from everwhen.vocabulary.upcasting import Upcast
 else:
     __getattr__, __dir__ = lazily(
@@ -18,7 +17,6 @@ else:
             "everwhen.codec.codec": ("CodecStep", "EventTypes"),
             "everwhen.codec.commits": ("Commit", "Write"),
             "everwhen.codec.recorded_events": ("Metadata", "RecordedEvent", "causation"),
-            "everwhen.vocabulary.metadata": ("CommitMetadata", "context"),
             "everwhen.vocabulary.upcasting": ("Upcast",),
         },
     )
@@ -26,12 +24,10 @@ else:
 __all__ = [
     "CodecStep",
     "Commit",
-    "CommitMetadata",
     "EventTypes",
     "Metadata",
     "RecordedEvent",
     "Upcast",
     "Write",
     "causation",
-    "context",
 ]

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from everwhen.codec.recorded_events import RecordedEvent
 
-CATEGORY: Final = "audit"
+AUDIT_CATEGORY: Final = "audit"
 """The category of the streams that hold the entries."""
 ENTRY_TYPE: Final = "AuditEntry"
 """The type that entries are recorded under."""
-_STREAM: Final = re.compile(rf"{CATEGORY}-\d{{4}}-\d{{2}}", re.ASCII)
+_STREAM: Final = re.compile(rf"{AUDIT_CATEGORY}-\d{{4}}-\d{{2}}", re.ASCII)
 
 
 def is_log(stream: str) -> bool:

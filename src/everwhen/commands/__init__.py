@@ -7,11 +7,11 @@ from everwhen._lazy import lazily
 
 if TYPE_CHECKING:
     from everwhen.commands._sync.command_bus import (
+        CallNext,
         CommandBus,
         CommandResult,
         Envelope,
         Middleware,
-        Proceed,
     )
     from everwhen.commands._sync.middleware import authorised, logged, traced
     from everwhen.commands.decisions import Decisions, RecordedCommand, StateOf, command_of
@@ -20,11 +20,11 @@ else:
         __name__,
         {
             "everwhen.commands._sync.command_bus": (
+                "CallNext",
                 "CommandBus",
                 "CommandResult",
                 "Envelope",
                 "Middleware",
-                "Proceed",
             ),
             "everwhen.commands._sync.middleware": ("authorised", "logged", "traced"),
             "everwhen.commands.decisions": (
@@ -37,12 +37,12 @@ else:
     )
 
 __all__ = [
+    "CallNext",
     "CommandBus",
     "CommandResult",
     "Decisions",
     "Envelope",
     "Middleware",
-    "Proceed",
     "RecordedCommand",
     "StateOf",
     "authorised",

@@ -16,7 +16,7 @@ import msgspec
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.dap import messages, sources
 from everwhen.dap.messages import LaunchArguments, Request
-from everwhen.dap.variables import Changes, Handles, Later, Node
+from everwhen.dap.variables import Changes, Handles, Later, VariableNode
 from everwhen.debugging import (
     Breakpoint,
     EventTrigger,
@@ -319,7 +319,7 @@ class Adapter:
         text = arguments.name
         if arguments.variables_reference:
             item = self._handles.get(arguments.variables_reference)
-            if not isinstance(item, Node) or item.path is None:
+            if not isinstance(item, VariableNode) or item.path is None:
                 return {"dataId": None, "description": "only parts of the state can be watched"}
             inside = text_of(item.path)
             text = f"{inside}{'' if text.startswith('[') or not inside else '.'}{text}"
@@ -442,20 +442,20 @@ class Adapter:
         if not isinstance(event, str):
             scopes += [
                 self._scope("Diff", lambda: self._changes_of(event)),
-                self._scope("Event", lambda: Node(event.data)),
-                self._scope("Metadata", lambda: Node(_metadata(event))),
+                self._scope("Event", lambda: VariableNode(event.data)),
+                self._scope("Metadata", lambda: VariableNode(_metadata(event))),
             ]
         return {"scopes": scopes}
 
-    def _scope(self, name: str, find: Callable[[], Node | Changes]) -> dict[str, Any]:
+    def _scope(self, name: str, find: Callable[[], VariableNode | Changes]) -> dict[str, Any]:
         reference = self._handles.add(Later(find))
         return {"name": name, "variablesReference": reference, "expensive": False}
 
-    def _state_of(self, event: RecordedEvent[Any] | str, frame_id: int) -> Node:
+    def _state_of(self, event: RecordedEvent[Any] | str, frame_id: int) -> VariableNode:
         session = self._open
         if frame_id == 1 or isinstance(event, str):
-            return Node(session.state, ())
-        return Node(session.machine.travel_to(event.position).state)
+            return VariableNode(session.state, ())
+        return VariableNode(session.machine.travel_to(event.position).state)
 
     def _changes_of(self, event: RecordedEvent[Any]) -> Changes:
         session = self._open
@@ -490,7 +490,7 @@ class Adapter:
         return known | {"details": details}
 
 
-def _reference(source: messages.Source) -> int:
+def _reference(source: messages.SourcePage) -> int:
     if not source.source_reference:
         raise RefusedRequestError("only pages of events are sources here")
     return source.source_reference

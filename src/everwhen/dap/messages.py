@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
-Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=100_000)]
+MessageText: TypeAlias = Annotated[str, msgspec.Meta(max_length=100_000)]
 
 
 class Request(msgspec.Struct):
@@ -26,52 +26,52 @@ class Arguments(msgspec.Struct, rename="camel", omit_defaults=True):
 class LaunchArguments(Arguments):
     """What to debug: as on the command line."""
 
-    store: Text | None = None
-    fold: Text | None = None
-    events: Text | None = None
-    compensations: Text | None = None
-    stream: Text | None = None
-    category: Text | None = None
-    branch: Text | None = None
-    at: Text = "head"
+    store: MessageText | None = None
+    fold: MessageText | None = None
+    events: MessageText | None = None
+    compensations: MessageText | None = None
+    stream: MessageText | None = None
+    category: MessageText | None = None
+    branch: MessageText | None = None
+    at: MessageText = "head"
 
 
-class Source(msgspec.Struct, rename="camel", omit_defaults=True):
+class SourcePage(msgspec.Struct, rename="camel", omit_defaults=True):
     """A page of events, as lines."""
 
-    name: Text | None = None
+    name: MessageText | None = None
     source_reference: Count | None = None
     presentation_hint: str | None = None
-    origin: Text | None = None
+    origin: MessageText | None = None
 
 
 class SourceArguments(Arguments):
     """Which source's text is wanted."""
 
     source_reference: Count = 0
-    source: Source | None = None
+    source: SourcePage | None = None
 
 
 class SourceBreakpoint(Arguments):
     """A breakpoint on a line."""
 
     line: Count
-    condition: Text | None = None
-    log_message: Text | None = None
+    condition: MessageText | None = None
+    log_message: MessageText | None = None
 
 
 class SetBreakpoints(Arguments):
     """All breakpoints of a source."""
 
-    source: Source
+    source: SourcePage
     breakpoints: list[SourceBreakpoint] = []
 
 
 class FunctionBreakpoint(Arguments):
     """A breakpoint on whatever ``break`` understands."""
 
-    name: Text
-    condition: Text | None = None
+    name: MessageText
+    condition: MessageText | None = None
 
 
 class SetFunctionBreakpoints(Arguments):
@@ -83,7 +83,7 @@ class SetFunctionBreakpoints(Arguments):
 class DataBreakpoint(Arguments):
     """A watch on a part of the state, or on an expression."""
 
-    data_id: Text
+    data_id: MessageText
 
 
 class SetDataBreakpoints(Arguments):
@@ -95,7 +95,7 @@ class SetDataBreakpoints(Arguments):
 class DataBreakpointInfo(Arguments):
     """What would be watched."""
 
-    name: Text
+    name: MessageText
     variables_reference: Count = 0
 
 
@@ -103,7 +103,7 @@ class FilterOption(Arguments):
     """A filter of exceptions, with a condition."""
 
     filter_id: str
-    condition: Text | None = None
+    condition: MessageText | None = None
 
 
 class SetExceptionBreakpoints(Arguments):
@@ -138,7 +138,7 @@ class VariablesArguments(Arguments):
 class Evaluate(Arguments):
     """An expression, and where."""
 
-    expression: Text
+    expression: MessageText
     frame_id: Count = 0
     context: str | None = None
 
@@ -146,7 +146,7 @@ class Evaluate(Arguments):
 class GotoTargets(Arguments):
     """A line to go to."""
 
-    source: Source
+    source: SourcePage
     line: Count
 
 

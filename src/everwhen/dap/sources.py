@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from everwhen.codec.recorded_events import RecordedEvent
-from everwhen.dap.messages import Source
+from everwhen.dap.messages import SourcePage
 from everwhen.store._sync.store import Store
 from everwhen.vocabulary.query import Query
 
@@ -28,12 +28,12 @@ def position_of(reference: int, line: int) -> int:
     return (reference - 1) * LINES + max(1, min(line, LINES))
 
 
-def source_of(store: Store, position: int) -> Source:
+def source_of(store: Store, position: int) -> SourcePage:
     """The source that a position is in."""
     reference, _ = place_of(position)
     first = (reference - 1) * LINES + 1
     name = f"{store.name} {first:,} - {first + LINES - 1:,}.events"
-    return Source(name, reference, origin="history")
+    return SourcePage(name, reference, origin="history")
 
 
 def text_of(store: Store, of: Query, reference: int) -> str:

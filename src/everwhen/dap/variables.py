@@ -10,24 +10,24 @@ import msgspec
 
 from everwhen.debugging.sketches import size_of, sketch
 from everwhen.state.differences import Change
-from everwhen.state.paths import MISSING, Kind, Path, keys_of, kind_of, part_of, text_of
+from everwhen.state.paths import MISSING, PartKind, Path, keys_of, kind_of, part_of, text_of
 
 _AT_ONCE: Final = 1_000
 _MOST: Final = 100_000
 _WIDTH: Final = 120
 
 
-class Node(msgspec.Struct, frozen=True):
+class VariableNode(msgspec.Struct, frozen=True):
     """A value that can be opened. ``path`` leads to it from the state here; None for others."""
 
     value: Any
     path: Path | None = None
 
 
-class Group(msgspec.Struct, frozen=True):
+class VariableGroup(msgspec.Struct, frozen=True):
     """Some of the parts of a large value."""
 
-    node: Node
+    node: VariableNode
     start: int
     stop: int
 
@@ -41,27 +41,27 @@ class Changes(msgspec.Struct, frozen=True):
 class Later(msgspec.Struct, frozen=True):
     """A scope whose value is found when it is opened."""
 
-    find: Callable[[], Node | Changes]
+    find: Callable[[], VariableNode | Changes]
 
 
 class Handles:
     """What the editor may ask the parts of, by number; forgotten with each movement."""
 
     def __init__(self) -> None:
-        self._items: list[Node | Group | Changes | Later] = []
+        self._items: list[VariableNode | VariableGroup | Changes | Later] = []
 
     def clear(self) -> None:
         """Forget them all."""
         self._items.clear()
 
-    def add(self, item: Node | Group | Changes | Later) -> int:
+    def add(self, item: VariableNode | VariableGroup | Changes | Later) -> int:
         """A number for something to be opened."""
         if len(self._items) >= _MOST:
             return 0
         self._items.append(item)
         return len(self._items)
 
-    def get(self, reference: int) -> Node | Group | Changes | None:
+    def get(self, reference: int) -> VariableNode | VariableGroup | Changes | None:
         """What has that number, None for nothing."""
         if not 0 < reference <= len(self._items):
             return None
@@ -76,7 +76,7 @@ class Handles:
         if isinstance(item, Changes):
             some = item.changes[start : start + (count or _AT_ONCE)]
             return [self._change(change) for change in some]
-        if isinstance(item, Group):
+        if isinstance(item, VariableGroup):
             return self._of(item.node, item.start, item.stop)
         size = size_of(item.value)
         if count or start:
@@ -93,14 +93,14 @@ class Handles:
         }
         size = size_of(value)
         if size:
-            found["variablesReference"] = self.add(Node(value, path))
-            is_sequence = kind_of(type(value)) is Kind.SEQUENCE
+            found["variablesReference"] = self.add(VariableNode(value, path))
+            is_sequence = kind_of(type(value)) is PartKind.SEQUENCE
             found["indexedVariables" if is_sequence else "namedVariables"] = size
         if path is not None:
             found["evaluateName"] = text_of(path)
         return found
 
-    def _of(self, node: Node, start: int, stop: int) -> list[dict[str, Any]]:
+    def _of(self, node: VariableNode, start: int, stop: int) -> list[dict[str, Any]]:
         count = stop - start
         if count > _AT_ONCE:
             size = _AT_ONCE
@@ -118,11 +118,11 @@ class Handles:
                 found.append(self.shown(text_of((key,)), part, path))
         return found
 
-    def _group(self, node: Node, start: int, stop: int) -> dict[str, Any]:
+    def _group(self, node: VariableNode, start: int, stop: int) -> dict[str, Any]:
         return {
             "name": f"[{start:,} … {stop - 1:,}]",
             "value": f"{stop - start:,} of {size_of(node.value):,}",
-            "variablesReference": self.add(Group(node, start, stop)),
+            "variablesReference": self.add(VariableGroup(node, start, stop)),
             "presentationHint": {"kind": "virtual"},
         }
 

@@ -13,7 +13,7 @@ from everwhen.debugging.breakpoints import (
     ValueTrigger,
 )
 from everwhen.debugging.searching import InterruptedSearchError
-from everwhen.debugging.session import LogLine, Session, Stop, WhatIf
+from everwhen.debugging.session import LogLine, Session, Stop, WithoutEvent
 from everwhen.debugging.sketches import sketch
 from everwhen.debugging.typed import break_of, known_types, watch_of
 
@@ -29,7 +29,7 @@ __all__ = [
     "Stop",
     "Trigger",
     "ValueTrigger",
-    "WhatIf",
+    "WithoutEvent",
     "break_of",
     "known_types",
     "sketch",

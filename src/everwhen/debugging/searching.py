@@ -22,7 +22,7 @@ from everwhen.debugging.breakpoints import (
 )
 from everwhen.expressions.expression import Expression, Variables
 from everwhen.state.paths import MISSING, Path
-from everwhen.state.read_sets import Condition
+from everwhen.state.read_sets import Predicate
 from everwhen.travel._sync.time_machine import TimeMachine
 from everwhen.vocabulary.errors import DecodeError, EverwhenError, ExpressionError
 from everwhen.vocabulary.query import Query
@@ -80,7 +80,7 @@ class Searcher:
             case _:
                 assert_never(trigger)
 
-    def condition(self, expression: Expression, *, holds: bool = True) -> Condition:
+    def condition(self, expression: Expression, *, holds: bool = True) -> Predicate:
         """A condition on states. What can't be evaluated doesn't hold."""
         tell, ask = self._tell, expression.asked_of_states()
 
@@ -125,7 +125,7 @@ class Searcher:
             yield event
 
     def _turns(
-        self, condition: Condition, first: int, last: int, *, tracked: bool = True
+        self, condition: Predicate, first: int, last: int, *, tracked: bool = True
     ) -> Iterator[int]:
         """Where the condition begins to hold in ``(first, last]``."""
         turns = self._machine.transitions(
@@ -136,7 +136,7 @@ class Searcher:
             if turn.holds:
                 yield turn.visit.position
 
-    def _last_turn(self, condition: Condition, first: int, last: int) -> int | None:
+    def _last_turn(self, condition: Predicate, first: int, last: int) -> int | None:
         looked_through, size = 0, _FIRST_CHUNK
         while last > first:
             start = max(first, last - size)
@@ -148,7 +148,7 @@ class Searcher:
             last, size = start, min(size * 2, _CHUNK)
         return None
 
-    def _value(self, expression: Expression, position: int, *, same: bool) -> Condition:
+    def _value(self, expression: Expression, position: int, *, same: bool) -> Predicate:
         """The condition that an expression has the same value as at a position, or another."""
         known = _value(expression, self._machine.travel_to(position).state)
 

@@ -31,7 +31,7 @@ from everwhen.state.paths import MISSING, Path, existing_path, path_of, value_at
 from everwhen.store._sync.store import Store
 from everwhen.travel._sync.time_machine import TimeMachine
 from everwhen.travel.destinations import HEAD, Explanation, Moment, Step, Written
-from everwhen.travel.what_if import Where
+from everwhen.travel.what_if import EventFilter
 from everwhen.undo._sync.undo import Undo
 from everwhen.undo.compensations import Compensations
 from everwhen.undo.undo_plan import UndoPlan
@@ -49,7 +49,7 @@ from everwhen.vocabulary.query import Query
 
 Writable: TypeAlias = Callable[[], AbstractContextManager[Store]]
 """Opens the same store, or branch, to be written to for a moment."""
-Progress: TypeAlias = Callable[[int], None]
+StepProgress: TypeAlias = Callable[[int], None]
 Which: TypeAlias = Literal["first", "last", "next", "previous"]
 
 _OF_FOLDS: Final = (FoldError, DecodeError, DeclarationError)
@@ -80,7 +80,7 @@ class Stop(msgspec.Struct, frozen=True):
     logs: tuple[LogLine, ...] = ()
 
 
-class WhatIf(msgspec.Struct, frozen=True):
+class WithoutEvent(msgspec.Struct, frozen=True):
     """What would be different now, had the event at a position not happened."""
 
     event: RecordedEvent[Any]
@@ -109,7 +109,7 @@ class Session:
         self.compensations = compensations
         self.position = 0
         self.error: Exception | None = None
-        self.progress: Progress | None = None
+        self.progress: StepProgress | None = None
         self._writable = writable
         self._interrupted = threading.Event()
         self._searcher = Searcher(machine, self._tell)
@@ -317,13 +317,13 @@ class Session:
             return diff(self.machine.travel_to(first).state, self.state)
         return self.machine.diff(first, after)
 
-    def what_if(self) -> WhatIf | None:
+    def what_if(self) -> WithoutEvent | None:
         """What would be different now without the event here; None before the first one."""
         event = self.event
         if event is None:
             return None
-        altered = self.machine.altered(without=Where(positions=frozenset({event.position})))
-        return WhatIf(event, altered.diff())
+        altered = self.machine.altered(without=EventFilter(positions=frozenset({event.position})))
+        return WithoutEvent(event, altered.diff())
 
     def undo_plan(self) -> UndoPlan:
         """What undoing the event here would append. Nothing is written.

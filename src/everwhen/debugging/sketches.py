@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen.state.paths import MISSING, Kind, key_text, kind_of, names_in
+from everwhen.state.paths import MISSING, PartKind, key_text, kind_of, names_in
 from everwhen.vocabulary.personal_data import Erased
 
 _LEAST: Final = 8
@@ -27,9 +27,9 @@ def sketch(value: Any, width: int = 60) -> str:
 def size_of(value: Any) -> int:
     """How many parts a value has."""
     match kind_of(type(value)):
-        case Kind.RECORD | Kind.OBJECT:
+        case PartKind.RECORD | PartKind.OBJECT:
             return len(names_in(value))
-        case Kind.MAPPING | Kind.SEQUENCE:
+        case PartKind.MAPPING | PartKind.SEQUENCE:
             return len(value)
         case _:
             return 0
@@ -39,11 +39,11 @@ def _sketched(value: Any, width: int, depth: int) -> str:
     if _is_erased(value):
         return "(erased)"
     kind = kind_of(type(value))
-    if kind is Kind.LEAF:
+    if kind is PartKind.LEAF:
         return _leaf(value, width)
     size = size_of(value)
     opens, closes = _BRACKETS[kind]
-    if kind in (Kind.RECORD, Kind.OBJECT):
+    if kind in (PartKind.RECORD, PartKind.OBJECT):
         opens = f"{type(value).__name__}("
     if depth >= _DEEP and size:
         return f"{opens}{size:,}…{closes}"
@@ -70,10 +70,10 @@ def _is_erased(value: Any) -> bool:
     return isinstance(value, Erased)
 
 
-def _parts(value: Any, kind: Kind) -> Iterator[tuple[str, Any]]:
-    if kind is Kind.SEQUENCE:
+def _parts(value: Any, kind: PartKind) -> Iterator[tuple[str, Any]]:
+    if kind is PartKind.SEQUENCE:
         yield from (("", part) for part in value)
-    elif kind is Kind.MAPPING:
+    elif kind is PartKind.MAPPING:
         for key in value:
             yield f"{_key(key)}: ", value[key]
     else:
@@ -120,8 +120,8 @@ def _quoted(text: str) -> str:
 
 
 _BRACKETS: Final = {
-    Kind.MAPPING: ("{", "}"),
-    Kind.SEQUENCE: ("[", "]"),
-    Kind.RECORD: ("(", ")"),
-    Kind.OBJECT: ("(", ")"),
+    PartKind.MAPPING: ("{", "}"),
+    PartKind.SEQUENCE: ("[", "]"),
+    PartKind.RECORD: ("(", ")"),
+    PartKind.OBJECT: ("(", ")"),
 }

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from everwhen.exchange.flights import Flights
     from everwhen.exchange.formats import format_named, format_of
     from everwhen.exchange.notices import Notice
-    from everwhen.exchange.records import ExportReport, Format, ImportReport, Invalid, Progress
+    from everwhen.exchange.records import (
+        ExchangeProgress,
+        ExportReport,
+        Format,
+        ImportReport,
+        Invalid,
+    )
     from everwhen.exchange.tables import Csv
     from everwhen.exchange.xes import Xes
 else:
@@ -44,11 +50,11 @@ else:
             "everwhen.exchange.formats": ("format_named", "format_of"),
             "everwhen.exchange.notices": ("Notice",),
             "everwhen.exchange.records": (
+                "ExchangeProgress",
                 "ExportReport",
                 "Format",
                 "ImportReport",
                 "Invalid",
-                "Progress",
             ),
             "everwhen.exchange.tables": ("Csv",),
             "everwhen.exchange.xes": ("Xes",),
@@ -60,6 +66,7 @@ __all__ = [
     "Csv",
     "ExchangeError",
     "ExchangeFileError",
+    "ExchangeProgress",
     "ExportReport",
     "Flights",
     "Format",
@@ -71,7 +78,6 @@ __all__ = [
     "Invalid",
     "Notice",
     "OutputExistsError",
-    "Progress",
     "Xes",
     "export_events",
     "format_named",

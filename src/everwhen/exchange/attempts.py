@@ -10,7 +10,7 @@ import msgspec
 from everwhen.exchange.moments import text_of
 from everwhen.vocabulary.contract import Checkpoint
 
-PREFIX: Final = "import:"
+ATTEMPT_PREFIX: Final = "import:"
 
 Times = Literal["auto", "recorded", "occurred"]
 """What is asked for a file's own times, see ``import_events``."""
@@ -51,17 +51,17 @@ def attempt_of(checkpoint: Checkpoint) -> Attempt:
 
 def import_named(digest: bytes) -> str:
     """The name of the checkpoint of an import whose events' ids are made from the digest."""
-    return f"{PREFIX}{digest.hex()[:32]}"
+    return f"{ATTEMPT_PREFIX}{digest.hex()[:32]}"
 
 
 def digest_of(name: str) -> bytes:
     """What ids are made from, by the name of an import's checkpoint."""
-    return bytes.fromhex(name.removeprefix(PREFIX))
+    return bytes.fromhex(name.removeprefix(ATTEMPT_PREFIX))
 
 
 def attempts_in(checkpoints: Iterable[Checkpoint]) -> dict[str, Attempt]:
     """All imports among the checkpoints, by the names of theirs."""
-    return {one.name: attempt_of(one) for one in checkpoints if one.name.startswith(PREFIX)}
+    return {one.name: attempt_of(one) for one in checkpoints if one.name.startswith(ATTEMPT_PREFIX)}
 
 
 def same_content(attempts: Mapping[str, Attempt], content: str, options: str) -> str | None:

@@ -42,7 +42,7 @@ from everwhen.codec.recorded_events import RecordedEvent, commit_metadata, event
 from everwhen.commands.decisions import shown_command
 from everwhen.exchange.log_times import checked
 from everwhen.exchange.moments import text_of
-from everwhen.exchange.records import Item, Text
+from everwhen.exchange.records import FileItem, FileWriter
 from everwhen.exchange.restoring import items_of
 
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
@@ -73,11 +73,11 @@ class CloudEvents(msgspec.Struct, frozen=True):
         chosen = b"" if self.time is None else encode_json({"time": self.time})
         return b"cloudevents" + chosen
 
-    def text(self, *, part: bool) -> Text:
+    def text(self, *, part: bool) -> FileWriter:
         """Lines; ``part`` marks them as a selection of their commits."""
         return CloudEventsText(self.source, part=part)
 
-    def read(self, chunks: Iterator[bytes]) -> Iterator[Item]:
+    def read(self, chunks: Iterator[bytes]) -> Iterator[FileItem]:
         """Records of foreign events, or the restored commits of an Everwhen export."""
         return items_of(chunks, self.time)
 

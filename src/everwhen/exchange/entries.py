@@ -20,7 +20,7 @@ from everwhen.codec.codec import Codec, decode_entries, decode_json, encode_json
 from everwhen.codec.commits import Commit, Write, encoded
 from everwhen.commands.decisions import closed_command, moved_command
 from everwhen.exchange.moments import micros_of, text_of
-from everwhen.exchange.records import UNTIMED, Record, RestoredCommit, RestoredEntry
+from everwhen.exchange.records import UNTIMED, ForeignEvent, RestoredCommit, RestoredEntry
 from everwhen.privacy.field_encryption import Sealing, Traced
 from everwhen.vocabulary.contract import (
     MAX_EVENT_BYTES,
@@ -91,7 +91,7 @@ class Importable(Protocol):
         ...
 
 
-def entry_of(event: Record | RestoredEntry, occurred_at: str | None) -> bytes:
+def entry_of(event: ForeignEvent | RestoredEntry, occurred_at: str | None) -> bytes:
     """The event's entry in a slice's body, just as the codec makes it."""
     entry: list[Any] = [event.type, event.schema_version, msgspec.Raw(event.data)]
     if event.event_id is not None or occurred_at is not None or event.extras is not None:
@@ -202,7 +202,7 @@ class Foreign:
 
     events = 1
 
-    def __init__(self, record: Record, entrance: Entrance, earliest: int | None) -> None:
+    def __init__(self, record: ForeignEvent, entrance: Entrance, earliest: int | None) -> None:
         self.line = record.line
         self.time = earliest if record.time == UNTIMED else record.time
         self._record = record
@@ -259,7 +259,7 @@ class Entrance:
         """Set what commit ids are made of: the digest of the source and how it was read."""
         self._prefix = uuid8(digest) >> _ORDINAL_BITS << _ORDINAL_BITS
 
-    def refusal(self, record: Record) -> str | None:
+    def refusal(self, record: ForeignEvent) -> str | None:
         """Why the store would refuse the record; None where it takes it."""
         try:
             check_stream(record.stream)
@@ -289,7 +289,7 @@ class Entrance:
             return str(error)
         return None
 
-    def _judge(self, record: Record) -> None:
+    def _judge(self, record: ForeignEvent) -> None:
         """Raises what the codec raises for it."""
         try:
             self._through_codec(record, record.occurred_at, 0, bytes(16), self._judging)
@@ -298,7 +298,7 @@ class Entrance:
             raise
 
     def commit(
-        self, record: Record, occurred_at: str | None, recorded_at: int | None
+        self, record: ForeignEvent, occurred_at: str | None, recorded_at: int | None
     ) -> EncodedCommit:
         """The record as a commit."""
         commit_id = (self._prefix | record.ordinal).to_bytes(16, "big")
@@ -315,7 +315,7 @@ class Entrance:
 
     def _through_codec(
         self,
-        record: Record,
+        record: ForeignEvent,
         occurred_at: str | None,
         recorded_at: int | None,
         commit_id: bytes,

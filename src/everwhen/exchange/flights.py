@@ -24,7 +24,7 @@ import msgspec
 
 from everwhen.codec.codec import encode_json
 from everwhen.exchange.lines import lines
-from everwhen.exchange.records import Invalid, Item, Record, Text
+from everwhen.exchange.records import FileItem, FileWriter, ForeignEvent, Invalid
 from everwhen.vocabulary.microseconds import to_micros
 
 _NEW_YORK: Final = ZoneInfo("America/New_York")
@@ -58,11 +58,11 @@ class Flights(msgspec.Struct, frozen=True):
                 return path
         return None
 
-    def text(self, *, part: bool) -> Text:
+    def text(self, *, part: bool) -> FileWriter:
         """Flights can't be written."""
         raise NotImplementedError("flights are read, never written; export to JSON Lines or CSV")
 
-    def read(self, chunks: Iterator[bytes]) -> Iterator[Item]:
+    def read(self, chunks: Iterator[bytes]) -> Iterator[FileItem]:
         """The flights' events, a flight's after one another."""
         text = ((line or b"").decode() + "\n" for _, line in lines(chunks))
         ordinal = 0
@@ -77,7 +77,7 @@ class Flights(msgspec.Struct, frozen=True):
                 yield Invalid(number + 2, f"this is no flight: {error!r}")
 
 
-def _events(row: dict[str, str], ordinal: int, line: int) -> list[Record]:
+def _events(row: dict[str, str], ordinal: int, line: int) -> list[ForeignEvent]:
     date = f"{row['year']}-{int(row['month']):02}-{int(row['day']):02}"
     carrier, flight, origin = row["carrier"], row["flight"], row["origin"]
     stream = f"flight-{date}-{carrier}-{flight}-{origin}"
@@ -108,7 +108,7 @@ def _events(row: dict[str, str], ordinal: int, line: int) -> list[Record]:
             arrived = departed + minutes * _MINUTE + _ON_THE_GROUND
             events.append((arrived, "FlightArrived", data))
     return [
-        Record(time, ordinal + i, line, stream, type_, encode_json(data))
+        ForeignEvent(time, ordinal + i, line, stream, type_, encode_json(data))
         for i, (time, type_, data) in enumerate(events)
     ]
 

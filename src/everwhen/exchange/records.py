@@ -1,7 +1,8 @@
 """What passes between a file and the store: values, without any input or output.
 
-A reader turns chunks of a file into `Record`, `RestoredCommit` and `Invalid` items. A `Record` is
-one event of somebody else's log; a `RestoredCommit` is a commit of an Everwhen store as it was.
+A reader turns chunks of a file into `ForeignEvent`, `RestoredCommit` and `Invalid` items. A
+`ForeignEvent` is one event of somebody else's log; a `RestoredCommit` is a commit of an Everwhen
+store as it was.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Where no record has one, all are recorded as of now.
 """
 
 
-class Record(msgspec.Struct, array_like=True, gc=False):
+class ForeignEvent(msgspec.Struct, array_like=True, gc=False):
     """One event of a foreign log.
 
     ``time`` is in microseconds since 1970 UTC, or ``UNTIMED``; ``ordinal`` counts the file's events
@@ -89,10 +90,10 @@ class Invalid(msgspec.Struct, frozen=True):
     reason: str
 
 
-Item: TypeAlias = Record | RestoredCommit | Invalid | Notice
+FileItem: TypeAlias = ForeignEvent | RestoredCommit | Invalid | Notice
 
 
-class Progress(msgspec.Struct, frozen=True):
+class ExchangeProgress(msgspec.Struct, frozen=True):
     """How far an import or export has come. ``total`` is None where nobody can know it."""
 
     stage: Literal["reading", "writing"]
@@ -134,7 +135,7 @@ class ExportReport(msgspec.Struct, frozen=True):
     notices: tuple[Notice, ...] = ()
 
 
-class Text(Protocol):
+class FileWriter(Protocol):
     """Turns events, page by page, into a file's content."""
 
     def of(self, events: Iterable[RecordedEvent[Any]]) -> bytes:
@@ -159,11 +160,11 @@ class Format(Protocol):
         """Tells apart two readings of the same file; part of the imported commits' ids."""
         ...
 
-    def text(self, *, part: bool) -> Text:
+    def text(self, *, part: bool) -> FileWriter:
         """How to write events; ``part`` where they are a selection of their commits."""
         ...
 
-    def read(self, chunks: Iterator[bytes]) -> Iterator[Item]:
+    def read(self, chunks: Iterator[bytes]) -> Iterator[FileItem]:
         """The file's items in its order.
 
         Raises `DamagedInputError` where it can't go on.

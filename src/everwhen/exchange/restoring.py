@@ -21,7 +21,14 @@ from everwhen.exchange.lines import lines
 from everwhen.exchange.log_times import Untimed, time_of
 from everwhen.exchange.moments import micros_of
 from everwhen.exchange.notices import Notices
-from everwhen.exchange.records import UNTIMED, Invalid, Item, Record, RestoredCommit, RestoredEntry
+from everwhen.exchange.records import (
+    UNTIMED,
+    FileItem,
+    ForeignEvent,
+    Invalid,
+    RestoredCommit,
+    RestoredEntry,
+)
 from everwhen.exchange.sketches import row_of
 from everwhen.vocabulary.contract import MAX_DEPTH, MAX_EVENT_BYTES
 from everwhen.vocabulary.errors import EverwhenError, InvalidEventError
@@ -86,7 +93,7 @@ _decode_metadata: Final = msgspec.json.Decoder(CommitMetadata).decode
 _UNDECODABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
-def items_of(chunks: Iterator[bytes], time: datetime | None = None) -> Iterator[Item]:
+def items_of(chunks: Iterator[bytes], time: datetime | None = None) -> Iterator[FileItem]:
     """The records or commits of a file of CloudEvents lines; ``time`` is for events without one."""
     reading = _Reading(time)
     restoring: _Restoring | None = None
@@ -136,7 +143,7 @@ class _Reading:
         self._untimed.tell(self._notices)
         return self._notices
 
-    def record(self, number: int, ordinal: int, line: _Line, text: bytes) -> Record | Invalid:
+    def record(self, number: int, ordinal: int, line: _Line, text: bytes) -> ForeignEvent | Invalid:
         """A line's event."""
         told: str | None = None
         try:
@@ -165,7 +172,7 @@ class _Reading:
             kept.pop("source", None)
         if bytes(kept.get("datacontenttype", msgspec.Raw(_JSON))) == _JSON:
             kept.pop("datacontenttype", None)
-        return Record(
+        return ForeignEvent(
             time,
             ordinal,
             number,
@@ -211,7 +218,7 @@ class _Restoring:
         self._recorded_at: int | None = None
         self._recorded_text = ""
 
-    def take(self, number: int, line: _Line) -> Iterator[Item]:
+    def take(self, number: int, line: _Line) -> Iterator[FileItem]:
         """One more line."""
         if self._broken == line.ewcommit:
             yield Invalid(number, "it belongs to a commit that has an invalid line; see above")
@@ -226,14 +233,14 @@ class _Restoring:
         elif line.ewlast:
             yield from self._finish()
 
-    def end(self) -> Iterator[Item]:
+    def end(self) -> Iterator[FileItem]:
         """No more lines for the commit that is being gathered."""
         if self._lines and self._lines[-1][1].ewpart:
             yield from self._finish()
         elif self._lines:
             yield from self._refused("the commit's last events are missing; export it again", None)
 
-    def _finish(self) -> Iterator[Item]:
+    def _finish(self) -> Iterator[FileItem]:
         try:
             commit = self._commit()
         except (EverwhenError, *_UNDECODABLE) as error:

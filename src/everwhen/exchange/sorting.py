@@ -15,7 +15,7 @@ from typing import IO, Final
 
 import msgspec
 
-from everwhen.exchange.records import UNTIMED, Record
+from everwhen.exchange.records import UNTIMED, ForeignEvent
 
 _RUN_RECORDS: Final = 100_000
 _RUN_BYTES: Final = 64 << 20
@@ -25,7 +25,7 @@ _RUNS: Final = 16
 
 _place: Final = attrgetter("time", "ordinal")
 _pack: Final = msgspec.msgpack.Encoder().encode
-_unpack: Final = msgspec.msgpack.Decoder(list[Record]).decode
+_unpack: Final = msgspec.msgpack.Decoder(list[ForeignEvent]).decode
 
 
 class Sorter:
@@ -35,11 +35,11 @@ class Sorter:
         self.count = 0
         self.earliest: int | None = None
         self._run_records = run_records
-        self._records: list[Record] = []
+        self._records: list[ForeignEvent] = []
         self._size = 0
         self._runs: list[IO[bytes]] = []
 
-    def add(self, record: Record) -> None:
+    def add(self, record: ForeignEvent) -> None:
         """Take one record."""
         self.count += 1
         time = record.time
@@ -52,7 +52,7 @@ class Sorter:
             self._spill(self._records)
             self._records, self._size = [], 0
 
-    def _spill(self, records: Iterable[Record]) -> None:
+    def _spill(self, records: Iterable[ForeignEvent]) -> None:
         if len(self._runs) == _RUNS:
             merged = heapq.merge(*map(_read_back, self._runs), key=_place)
             runs, self._runs = self._runs, []
@@ -69,7 +69,7 @@ class Sorter:
             run.write(packed)
         run.flush()
 
-    def sorted(self) -> Iterator[Record]:
+    def sorted(self) -> Iterator[ForeignEvent]:
         """All records, the untimed first. Add no more after this."""
         self._records.sort(key=_place)
         if not self._runs:
@@ -85,8 +85,8 @@ class Sorter:
         self._runs = []
 
 
-def _frames(records: Iterable[Record]) -> Iterator[list[Record]]:
-    frame: list[Record] = []
+def _frames(records: Iterable[ForeignEvent]) -> Iterator[list[ForeignEvent]]:
+    frame: list[ForeignEvent] = []
     size = 0
     for record in records:
         frame.append(record)
@@ -98,7 +98,7 @@ def _frames(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield frame
 
 
-def _read_back(run: IO[bytes]) -> Iterator[Record]:
+def _read_back(run: IO[bytes]) -> Iterator[ForeignEvent]:
     run.seek(0)
     while head := run.read(4):
         yield from _unpack(run.read(int.from_bytes(head, "big")))

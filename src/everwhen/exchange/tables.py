@@ -26,11 +26,11 @@ from everwhen.exchange.entries import reads_back
 from everwhen.exchange.errors import DamagedInputError, FormatOptionError
 from everwhen.exchange.lines import MAX_LINE_BYTES, lines
 from everwhen.exchange.moments import ZoneMissingError, micros_of, reader_of, text_of, zone_named
-from everwhen.exchange.records import UNTIMED, Invalid, Item, Record, Text
+from everwhen.exchange.records import UNTIMED, FileItem, FileWriter, ForeignEvent, Invalid
 from everwhen.exchange.sketches import row_of
 from everwhen.vocabulary.microseconds import to_micros
 
-COLUMNS: Final = (
+CSV_COLUMNS: Final = (
     "position",
     "stream",
     "version",
@@ -141,12 +141,12 @@ class Csv(msgspec.Struct, frozen=True, kw_only=True):
 
         return msgspec.structs.replace(self, delimiter=max(_DELIMITERS, key=fits))
 
-    def text(self, *, part: bool) -> Text:
+    def text(self, *, part: bool) -> FileWriter:
         """Rows; a selection of a commit's events needs no mark."""
         del part
         return CsvText(self)
 
-    def read(self, chunks: Iterator[bytes]) -> Iterator[Item]:
+    def read(self, chunks: Iterator[bytes]) -> Iterator[FileItem]:
         """A record for each row, in the file's order."""
         text = _Text(chunks, self.encoding)
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
@@ -244,7 +244,7 @@ class _Mapping:
     def __init__(self, chosen: Csv, header: list[str]) -> None:
         self._chosen = chosen
         self._header = header
-        self._is_own = tuple(header) == COLUMNS
+        self._is_own = tuple(header) == CSV_COLUMNS
         if len(set(header)) < len(header):
             twice = next(name for name in header if header.count(name) > 1)
             raise DamagedInputError(f"two columns are named {twice!r}; rename one", 1)
@@ -305,7 +305,7 @@ class _Mapping:
             if i not in roles and name not in chosen.ignored
         ]
 
-    def record(self, cells: list[str], ordinal: int, line: int) -> Record:
+    def record(self, cells: list[str], ordinal: int, line: int) -> ForeignEvent:
         """The row's record. Raises ``ValueError`` saying what is wrong with it."""
         if len(cells) != len(self._header):
             raise ValueError(
@@ -317,7 +317,7 @@ class _Mapping:
         stream = cells[self._stream]
         if chosen.category is not None:
             stream = f"{chosen.category}-{stream}"
-        return Record(
+        return ForeignEvent(
             time=UNTIMED if self._time is None else self._time_of(cells[self._time]),
             ordinal=ordinal,
             line=line,
@@ -474,7 +474,7 @@ def _json(cell: str) -> Any:
 
 
 class CsvText:
-    """Events, as stored, to rows with the columns of `COLUMNS`."""
+    """Events, as stored, to rows with the columns of `CSV_COLUMNS`."""
 
     def __init__(self, format_: Csv) -> None:
         self._format = format_
@@ -488,7 +488,7 @@ class CsvText:
         )
         if not self._begun:
             self._begun = True
-            writer.writerow(COLUMNS)
+            writer.writerow(CSV_COLUMNS)
         guard = _guarded if self._format.guard_formulas else _marked
         for event in events:
             recorded_at, occurred_at = event.recorded_at, event.occurred_at

@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from everwhen.exchange.log_times import checked
-from everwhen.exchange.records import Item, Text
+from everwhen.exchange.records import FileItem, FileWriter
 from everwhen.exchange.xes_parsing import records_of
 
 DEFAULT_CATEGORY: Final = "case"
@@ -56,10 +56,10 @@ class Xes(msgspec.Struct, frozen=True):
             chosen["time"] = self.time
         return b"xes" + msgspec.json.encode(chosen)
 
-    def text(self, *, part: bool) -> Text:
+    def text(self, *, part: bool) -> FileWriter:
         """A log can't be written in the order of positions: exporting goes trace by trace."""
         raise NotImplementedError("export an XES log with export_events()")
 
-    def read(self, chunks: Iterator[bytes]) -> Iterator[Item]:
+    def read(self, chunks: Iterator[bytes]) -> Iterator[FileItem]:
         """The log's records in document order."""
         return records_of(chunks, self.category or DEFAULT_CATEGORY, self.time)

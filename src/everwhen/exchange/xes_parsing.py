@@ -18,15 +18,15 @@ from everwhen.codec.codec import encode_json
 from everwhen.exchange.errors import DamagedInputError
 from everwhen.exchange.log_times import Untimed, time_of
 from everwhen.exchange.notices import Notice, Notices
-from everwhen.exchange.records import UNTIMED, Invalid, Record
+from everwhen.exchange.records import UNTIMED, ForeignEvent, Invalid
 from everwhen.exchange.sketches import row_of
 from everwhen.exchange.xes_values import (
-    GROUPS,
     HEADS,
     LEAVES,
     NAME,
     TIME,
-    Node,
+    XES_GROUPS,
+    XesNode,
     attributes_of,
     noted,
 )
@@ -48,8 +48,8 @@ _MAX_ELEMENT: Final = 15 << 20
 _NODE_COST: Final = 64
 _FED: Final = 1 << 16
 _REMEMBERED: Final = 1_000_000
-_ATTRIBUTES: Final = LEAVES | GROUPS
-_PASSED_OVER: Final[Node] = ["", None, None]
+_ATTRIBUTES: Final = LEAVES | XES_GROUPS
+_PASSED_OVER: Final[XesNode] = ["", None, None]
 """Stands for an open element that is left out, with all that is in it."""
 _EVENTS: Final = frozenset({"log", "trace", "event"})
 _NAMELESS: Final = "traces without a name before their events, each a case of its own"
@@ -60,7 +60,7 @@ _REFUSED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 def records_of(
     chunks: Iterator[bytes], category: str, time: datetime | None = None
-) -> Iterator[Record | Invalid | Notice]:
+) -> Iterator[ForeignEvent | Invalid | Notice]:
     """The log's records in document order: each event, and each trace's and the log's own.
 
     ``time`` is for events without one.
@@ -99,7 +99,7 @@ class _Element:
     def __init__(self, line: int, ordinal: int) -> None:
         self.line = line
         self.ordinal = ordinal
-        self.nodes: list[Node] = []
+        self.nodes: list[XesNode] = []
         self.fault: str | None = None
         self.size = 0
         self.events = 0
@@ -129,12 +129,12 @@ class _Parsing:
     """What the parser calls, and what comes out of it."""
 
     def __init__(self, category: str, time: datetime | None) -> None:
-        self.out: list[Record | Invalid] = []
+        self.out: list[ForeignEvent | Invalid] = []
         self._category = category
         self._untimed = Untimed(time)
         self._notices = Notices()
         self._fed = 0
-        self._open: list[Node | _Element] = []
+        self._open: list[XesNode | _Element] = []
         self._log: _Element | None = None
         self._trace: _Trace | None = None
         self._event: _Element | None = None
@@ -194,8 +194,8 @@ class _Parsing:
         if parent is _PASSED_OVER and tag not in _EVENTS:
             opened.append(_PASSED_OVER)
         elif tag in _ATTRIBUTES and parent is not None:
-            node: Node = [tag, attributes.get("key"), attributes.get("value")]
-            if tag in GROUPS:
+            node: XesNode = [tag, attributes.get("key"), attributes.get("value")]
+            if tag in XES_GROUPS:
                 node[2] = None
             element = self._event or self._trace or self._log
             taken = element is not None and self._attach(node, parent, element)
@@ -208,7 +208,7 @@ class _Parsing:
                 self._parser.CurrentLineNumber,
             )
 
-    def _attach(self, node: Node, parent: Node | _Element, element: _Element) -> bool:
+    def _attach(self, node: XesNode, parent: XesNode | _Element, element: _Element) -> bool:
         """Add an attribute to what it belongs to; whether it was taken."""
         tag, key, value = node
         if key is None and isinstance(parent, list) and parent[0] == "values":
@@ -255,7 +255,7 @@ class _Parsing:
                 element.grow(_NODE_COST, "the lists of an element are too large", line)
             self._nest(["values", None, None, []], parent)
         elif tag in HEADS and parent is self._log and self._log is not None:
-            node: Node = [tag, attributes, None, []]
+            node: XesNode = [tag, attributes, None, []]
             self._log.nodes.append(node)
             cost = _NODE_COST + sum(len(k) + len(v) for k, v in attributes.items())
             self._log.grow(cost, "the log's header is too large; shorten it", line)
@@ -271,7 +271,7 @@ class _Parsing:
                 self._tell(f"<{tag[:60]}> elements that don't belong where they are, left out")
             opened.append(_PASSED_OVER)
 
-    def _nest(self, node: Node, parent: Node) -> None:
+    def _nest(self, node: XesNode, parent: XesNode) -> None:
         if len(parent) > 3:
             parent[3].append(node)
         else:
@@ -305,7 +305,7 @@ class _Parsing:
                 self.out.append(Invalid(closed.line, str(error)))
 
     def _attributes_of(
-        self, element: _Element, nodes: list[Node], prefix: str = ""
+        self, element: _Element, nodes: list[XesNode], prefix: str = ""
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The nodes as data and notes; what isn't of its type is counted."""
         odd: list[tuple[str, str]] = []
@@ -338,7 +338,7 @@ class _Parsing:
                 notes["trace"] = -trace.number
         name = next((node[2] for node in event.nodes if node[1] == NAME and node[0] in LEAVES), "")
         self.out.append(
-            Record(
+            ForeignEvent(
                 time,
                 event.ordinal,
                 event.line,
@@ -409,7 +409,7 @@ class _Parsing:
         data, notes = self._attributes_of(trace, trace.nodes, "case:")
         notes["trace"] = abs(trace.number)
         self.out.append(
-            Record(
+            ForeignEvent(
                 UNTIMED if trace.earliest is None else trace.earliest,
                 trace.ordinal,
                 trace.line,
@@ -439,7 +439,7 @@ class _Parsing:
         }
         notes = {"log": self._root, "nodes": noted(log.nodes)}
         self.out.append(
-            Record(
+            ForeignEvent(
                 UNTIMED,
                 0,
                 log.line,

@@ -18,14 +18,14 @@ from typing import Any, Final, TypeAlias
 from everwhen.codec.codec import decode_json, encode_json
 from everwhen.exchange.log_times import time_of
 
-Node: TypeAlias = list[Any]
+XesNode: TypeAlias = list[Any]
 """``[tag, key, value]`` or ``[tag, key, value, children]``, all as in the file."""
 
 Odd: TypeAlias = list[tuple[str, str]]
 """Keys whose values are changed, and how."""
 
 LEAVES: Final = frozenset({"string", "date", "int", "float", "boolean", "id"})
-GROUPS: Final = frozenset({"list", "container"})
+XES_GROUPS: Final = frozenset({"list", "container"})
 HEADS: Final = frozenset({"extension", "global", "classifier"})
 TIME: Final = "time:timestamp"
 NAME: Final = "concept:name"
@@ -35,7 +35,7 @@ _SHALLOW: Final = 20
 """Elements: deeper nested notes are kept as text, or they could be too deep for a store."""
 
 
-def natural(node: Node, odd: Odd) -> Any:
+def natural(node: XesNode, odd: Odd) -> Any:
     """The node as a JSON value. What isn't of its type is text, and added to ``odd``."""
     tag, text = node[0], node[2]
     children = _children(node)
@@ -58,11 +58,11 @@ def natural(node: Node, odd: Odd) -> Any:
     return {"value": value, "nested": _object(children, odd)} if children else value
 
 
-def _children(node: Node) -> Sequence[Node]:
+def _children(node: XesNode) -> Sequence[XesNode]:
     return node[3] if len(node) > 3 else ()
 
 
-def _object(nodes: Sequence[Node], odd: Odd) -> dict[str, Any]:
+def _object(nodes: Sequence[XesNode], odd: Odd) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for node in nodes:
         found[node[1]] = natural(node, odd)
@@ -86,7 +86,7 @@ def _leaf(tag: str, text: str) -> Any:
 
 
 def attributes_of(
-    nodes: Sequence[Node], prefix: str, odd: Odd
+    nodes: Sequence[XesNode], prefix: str, odd: Odd
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The nodes as data, and what has to be noted beside it to write the same nodes again.
 
@@ -109,14 +109,14 @@ def attributes_of(
     return data, {"types": types} if types else {}
 
 
-def nodes_of(data: Mapping[str, Any], notes: Mapping[str, Any], prefix: str = "") -> list[Node]:
+def nodes_of(data: Mapping[str, Any], notes: Mapping[str, Any], prefix: str = "") -> list[XesNode]:
     """The attributes that the data stands for, exactly so where there are notes."""
     exact = from_notes(notes.get("nodes"))
     if exact is not None:
         return exact
     types = notes.get("types")
     types = types if isinstance(types, dict) else {}
-    nodes: list[Node] = []
+    nodes: list[XesNode] = []
     for name, value in data.items():
         if not name.startswith(prefix):
             continue
@@ -148,7 +148,7 @@ def _nulls_in(data: Any) -> int:
     return int(data is None)
 
 
-def inferred(key: str, value: Any) -> Node | None:
+def inferred(key: str, value: Any) -> XesNode | None:
     """The attribute that a JSON value is by itself; None for null, which XES can't say."""
     match value:
         case str():
@@ -170,16 +170,16 @@ def inferred(key: str, value: Any) -> Node | None:
             return None
 
 
-def noted(nodes: Sequence[Node]) -> list[Any]:
+def noted(nodes: Sequence[XesNode]) -> list[Any]:
     """The nodes as they are kept in notes: those that are nested deep as a text."""
     return [encode_json(node).decode() if _height(node) > _SHALLOW else node for node in nodes]
 
 
-def from_notes(kept: Any) -> list[Node] | None:
+def from_notes(kept: Any) -> list[XesNode] | None:
     """The attributes and heads that notes hold; None where they hold anything else."""
     if not isinstance(kept, list):
         return None
-    nodes: list[Node] = []
+    nodes: list[XesNode] = []
     for told in kept:
         node = told
         if isinstance(told, str):
@@ -193,7 +193,7 @@ def from_notes(kept: Any) -> list[Node] | None:
     return nodes
 
 
-def _height(node: Node) -> int:
+def _height(node: XesNode) -> int:
     return 1 + max(map(_height, _children(node)), default=0)
 
 
@@ -217,7 +217,7 @@ def is_node(node: Any) -> bool:
         return key is None
     if not isinstance(key, str):
         return False
-    return value is None if tag in GROUPS else tag in LEAVES and isinstance(value, str)
+    return value is None if tag in XES_GROUPS else tag in LEAVES and isinstance(value, str)
 
 
 def is_head(node: Any) -> bool:

@@ -10,7 +10,7 @@ from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.exchange.errors import ExchangeFileError
 from everwhen.exchange.moments import text_of
 from everwhen.exchange.xes_parsing import EVENT_TYPE, LOG_TYPE, TRACE_TYPE
-from everwhen.exchange.xes_values import NAME, TIME, Node, from_notes, nodes_of, nulls_lost
+from everwhen.exchange.xes_values import NAME, TIME, XesNode, from_notes, nodes_of, nulls_lost
 from everwhen.vocabulary.microseconds import to_micros
 
 _ROOT: Final = {"xes.version": "1.0", "xes.features": "nested-attributes"}
@@ -68,7 +68,7 @@ def trace(events: Sequence[RecordedEvent[Any]], name: str) -> bytes:
     """One trace; its own attributes are the data of its `XesTrace` event, if it has one."""
     own = next((e for e in events if e.type == TRACE_TYPE), None)
     if own is None:
-        nodes: list[Node] = [["string", NAME, name]]
+        nodes: list[XesNode] = [["string", NAME, name]]
     else:
         nodes = nodes_of(own.data, notes_of(own), "case:")
     lines = ["\t<trace>\n"]
@@ -119,7 +119,7 @@ def _event(event: RecordedEvent[Any], depth: int) -> Iterator[str]:
     yield f"{indent}</event>\n"
 
 
-def _node(node: Node, depth: int) -> Iterator[str]:
+def _node(node: XesNode, depth: int) -> Iterator[str]:
     tag, key = node[0], node[1]
     if isinstance(key, dict):  # an extension, a global or a classifier: XML attributes as they were
         attributes = key

@@ -21,10 +21,10 @@ import msgspec
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.expressions.cel.compiler import Compiler
 from everwhen.expressions.cel.faults import (
-    MAX_DEPTH,
-    MAX_SIZE,
+    MAX_EXPRESSION_DEPTH,
+    MAX_EXPRESSION_SIZE,
+    CelFault,
     Exhausted,
-    Fault,
     NotThereError,
     Run,
 )
@@ -33,7 +33,7 @@ from everwhen.expressions.cel.parts import find
 from everwhen.expressions.cel.syntax import parse
 from everwhen.expressions.cel.tree import UInt
 from everwhen.expressions.cel.values import MadeList, MadeMap, Type, type_of, type_of_class
-from everwhen.state.paths import MISSING, Kind, Path, field_names, keys_of, kind_of
+from everwhen.state.paths import MISSING, PartKind, Path, field_names, keys_of, kind_of
 from everwhen.state.read_sets import Read, Reads, is_stand_in, itself, watched, widest
 from everwhen.vocabulary.errors import ExpressionError, MissingPartError
 from everwhen.vocabulary.events import UnknownEvent
@@ -60,7 +60,7 @@ class Expression:
         compiler = Compiler()
         try:
             self._evaluate, _ = compiler.compile(parse(text))
-        except Fault as fault:
+        except CelFault as fault:
             raise _error(text, fault) from None
         self._slots = compiler.slots
         self.text = text
@@ -77,7 +77,7 @@ class Expression:
         try:
             value = self._evaluate(run)
             return value if value.__class__ is bool else _given_out(value, run)
-        except Fault as fault:
+        except CelFault as fault:
             raise _error(self.text, fault) from None
         except Exhausted as exhausted:
             raise ExpressionError(str(exhausted), self.text) from None
@@ -121,7 +121,7 @@ class Expression:
             run.steps = steps
             try:
                 value = evaluate(run)
-            except Fault as fault:
+            except CelFault as fault:
                 if fault.missing:
                     raise NotThereError from None
                 raise _error(self.text, fault) from None
@@ -192,7 +192,7 @@ class Variables(Mapping[str, Any]):
             raise KeyError(name)
         found = find(Run(self, 0, STEPS), self._state, name)
         if found is MISSING:
-            is_mapping = kind_of(self._state.__class__) is Kind.MAPPING
+            is_mapping = kind_of(self._state.__class__) is PartKind.MAPPING
             raise (NotThereError if is_mapping else KeyError)(name)
         return found
 
@@ -262,7 +262,7 @@ def _envelope(recorded: RecordedEvent[Any]) -> dict[str, Any]:
     }
 
 
-def _error(text: str, fault: Fault) -> ExpressionError:
+def _error(text: str, fault: CelFault) -> ExpressionError:
     kind = MissingPartError if fault.missing else ExpressionError
     return kind(fault.reason, text, None if fault.at is None else fault.at + 1)
 
@@ -276,9 +276,9 @@ def _given_out(value: Any, run: Run, depth: int = 0) -> Any:
         return value.name
     if cls is not MadeList and cls is not MadeMap:
         return itself(value)
-    if depth > MAX_DEPTH:
-        raise Exhausted(f"the value is nested more than {MAX_DEPTH} levels deep")
-    run.spend(len(value) * max(1, STEPS // MAX_SIZE))
+    if depth > MAX_EXPRESSION_DEPTH:
+        raise Exhausted(f"the value is nested more than {MAX_EXPRESSION_DEPTH} levels deep")
+    run.spend(len(value) * max(1, STEPS // MAX_EXPRESSION_SIZE))
     if cls is MadeList:
         return [_given_out(item, run, depth + 1) for item in value]
     return {key: _given_out(item, run, depth + 1) for key, item in value.items()}

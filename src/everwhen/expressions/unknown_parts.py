@@ -18,7 +18,7 @@ from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.expressions.expression import Expression, Variables
 from everwhen.state.paths import (
     MISSING,
-    Kind,
+    PartKind,
     Path,
     field_names,
     key_text,
@@ -104,7 +104,7 @@ def may_be_there(state: Any, path: Path) -> bool:
     for key in path:
         part = part_of(state, key)
         if part is MISSING:
-            return kind_of(type(state)) is Kind.RECORD and key in field_names(type(state))
+            return kind_of(type(state)) is PartKind.RECORD and key in field_names(type(state))
         if part is None:
             return True  # what isn't set may have any parts
         state = part
@@ -204,9 +204,9 @@ def _longest(state: Any, path: Path) -> Path:
 
 
 def _names(value: Any) -> list[str]:
-    if value is MISSING or kind_of(type(value)) is Kind.SEQUENCE:
+    if value is MISSING or kind_of(type(value)) is PartKind.SEQUENCE:
         return []
-    if kind_of(type(value)) is Kind.MAPPING:
+    if kind_of(type(value)) is PartKind.MAPPING:
         return [key_text(key) for key in islice(value, _NAMES)]
     return [key_text(key) for key in keys_of(value)[:_NAMES]]
 

@@ -32,7 +32,7 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NAMESPACE: Final = UUID("5b6b1a4e-6f0e-5c0b-9b57-4f2b3c8d7a11")
 
 Strategy: TypeAlias = Literal["fail", "ours", "theirs", "redecide"]
-Outcome: TypeAlias = Literal["same", "redecided", "rejected", "conflict"]
+MergeOutcome: TypeAlias = Literal["same", "redecided", "rejected", "conflict"]
 
 contents: Final[Fold[dict[str, dict[str, Any]]]] = Fold(
     "contents", dict, copy=dict.copy, state=dict[str, dict[str, Any]]
@@ -97,7 +97,7 @@ class MergeItem(msgspec.Struct, frozen=True):
     position: int
     events: tuple[RecordedEvent[Any], ...]
     command: str | None
-    outcome: Outcome
+    outcome: MergeOutcome
     writes: tuple[Write, ...]
     is_settled: bool
     reason: str = ""

@@ -11,13 +11,14 @@ import itertools
 import struct
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol
 
 from everwhen.merkle.compact_range import Tree, hashes_in
 from everwhen.merkle.leaf_hashes import Leaves
 from everwhen.merkle.tile_stores import CHECKPOINT, CHECKPOINTS, POSITIONS, TileStore
-from everwhen.vocabulary.contract import Page, StoredSlice
+from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import TamperedError
+from everwhen.vocabulary.paging import PAGE_EVENTS, ReadPage
 from everwhen.vocabulary.query import Query
 from everwhen_verify.checkpoints import Checkpoint, parse_checkpoint
 from everwhen_verify.entries import FIRST
@@ -26,9 +27,6 @@ from everwhen_verify.merkle import HASH_SIZE
 from everwhen_verify.notes import Signature, parse_note
 from everwhen_verify.tiles import WIDTH, NodeReader, tile_path, tile_width
 
-Read: TypeAlias = Callable[[Query, int], Page]
-
-PAGE_EVENTS: Final = 2_000
 _PAGES_AT_ONCE: Final = 25
 _POSITION: Final = Struct(">Q")
 _MAX_POSITION: Final = (1 << 63) - 1
@@ -138,7 +136,7 @@ def tile_at(tiles: TileStore, size: int, position: int) -> int:
 
 
 def slices_after(
-    read: Read, position: int, commits: int, size: int | None = None
+    read: ReadPage, position: int, commits: int, size: int | None = None
 ) -> list[StoredSlice]:
     """The slices of that many commits after a position, or of all that there are.
 
@@ -185,7 +183,7 @@ class Sealer:
         """The last position of the commits that have been taken in."""
         return self._leaves.position
 
-    def resume(self, read: Read) -> Signed | None:
+    def resume(self, read: ReadPage) -> Signed | None:
         """Go on behind the newest checkpoint, whoever has signed it; returns that.
 
         Raises `TamperedError` where the store doesn't have what was signed, or its tiles not.
@@ -203,7 +201,7 @@ class Sealer:
         self._is_resumed = True
         return self._at
 
-    def _resume(self, read: Read, size: int) -> None:
+    def _resume(self, read: ReadPage, size: int) -> None:
         tiles = max(size - 1, 0) // WIDTH
         self._tree = Tree.resumed(tiles, size, lambda *tile: tile_of(self._tiles, *tile))
         last = FIRST
@@ -226,7 +224,7 @@ class Sealer:
         if self._at is not None and self._tree.root() != self._at.checkpoint.root:
             raise TamperedError("the log's tiles are not those that were signed")
 
-    def take_in(self, read: Read) -> bool:
+    def take_in(self, read: ReadPage) -> bool:
         """Take in some pages, and write the tiles that they fill; whether there may be more."""
         files: dict[str, bytes] = {}
         known = self._leaves.size // WIDTH

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from everwhen.merkle.log_writer import Read, Signed, nodes, position_after, tile_at
+from everwhen.merkle.log_writer import Signed, nodes, position_after, tile_at
 from everwhen.merkle.tile_stores import TileStore
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import MerkleLogError, TamperedError
+from everwhen.vocabulary.paging import ReadPage
 from everwhen.vocabulary.query import Query
 from everwhen_verify.entries import FIRST, evidence_of, leaf_of
 from everwhen_verify.errors import MalformedError
@@ -19,7 +20,7 @@ from everwhen_verify.tiles import WIDTH
 _COMMITS: Final = 4 * WIDTH
 
 
-def inclusion(tiles: TileStore, at: Signed | None, position: int, read: Read) -> Proof:
+def inclusion(tiles: TileStore, at: Signed | None, position: int, read: ReadPage) -> Proof:
     """The proof for the commit of a position, under the newest checkpoint, which was checked.
 
     Raises `MerkleLogError` where there is none, and `TamperedError` where it isn't what was signed.
@@ -30,7 +31,7 @@ def inclusion(tiles: TileStore, at: Signed | None, position: int, read: Read) ->
         raise TamperedError(f"the log's folder is damaged ({error})") from error
 
 
-def _inclusion(tiles: TileStore, at: Signed | None, position: int, read: Read) -> Proof:
+def _inclusion(tiles: TileStore, at: Signed | None, position: int, read: ReadPage) -> Proof:
     if at is None:
         raise MerkleLogError(
             "nothing is sealed yet, so nothing can be proven; seal first, with seal() or 'everwhen "
@@ -62,7 +63,7 @@ def _inclusion(tiles: TileStore, at: Signed | None, position: int, read: Read) -
 
 
 def _found(
-    read: Read, position: int, candidates: Sequence[int], node: Node
+    read: ReadPage, position: int, candidates: Sequence[int], node: Node
 ) -> tuple[int, list[StoredSlice]] | None:
     """The same as `_commit_at`, by the leaves that it may be, the likeliest first.
 
@@ -81,7 +82,9 @@ def _found(
     return None
 
 
-def _commit_at(read: Read, index: int, after: int, position: int) -> tuple[int, list[StoredSlice]]:
+def _commit_at(
+    read: ReadPage, index: int, after: int, position: int
+) -> tuple[int, list[StoredSlice]]:
     """The number and the slices of the commit that a position is in; none where there is none.
 
     ``index`` is the number of the first commit behind ``after``.

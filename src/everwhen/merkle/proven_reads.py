@@ -22,9 +22,9 @@ import msgspec
 from everwhen.backends.query_matching import Matcher
 from everwhen.codec.codec import Entry, decode_bodies
 from everwhen.codec.recorded_events import entries_of
-from everwhen.merkle.log_writer import Read
 from everwhen.merkle.tamper_diagnosis import Fault, FaultKind, UnprovenError
 from everwhen.vocabulary.contract import Page, StoredSlice
+from everwhen.vocabulary.paging import ReadPage
 from everwhen.vocabulary.query import Query, Selector
 from everwhen.vocabulary.streams import category_of
 
@@ -228,7 +228,7 @@ class ProvenReading:
             self._low = high
         return range(low, max(low, high))
 
-    def judge(self, read: Read, ordinals: Collection[int]) -> None:
+    def judge(self, read: ReadPage, ordinals: Collection[int]) -> None:
         """Look at each of these in the store. Raises `UnprovenError` where one does match."""
         for ordinal in ordinals:
             position = self._index.position_of(ordinal)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from everwhen.privacy.keys import without_keys
-from everwhen.system.bounded_files import MAX_KEY_BYTES, ExposedError, read_secret
+from everwhen.system.bounded_files import MAX_KEY_FILE_BYTES, ExposedError, read_secret
 from everwhen.system.durable_files import write_secret
 from everwhen.vocabulary.errors import MerkleLogError
 from everwhen_verify.errors import MalformedError
@@ -50,7 +50,7 @@ def load_signer(path: str | os.PathLike[str], *, passphrase: str | None = None) 
     where = Path(path)
     name = without_keys(str(where))
     try:
-        data = read_secret(where, MAX_KEY_BYTES)
+        data = read_secret(where, MAX_KEY_FILE_BYTES)
     except ExposedError:
         raise MerkleLogError(f"{name}: others than its owner may read it; chmod 600 it") from None
     except OSError as error:

@@ -17,18 +17,19 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.merkle.log_writer import Read, nodes, slices_after
+from everwhen.merkle.log_writer import nodes, slices_after
 from everwhen.merkle.tile_stores import TileStore
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import CorruptStoreError, TamperedError
 from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.paging import ReadPage
 from everwhen.vocabulary.query import Query
 from everwhen_verify.checkpoints import Checkpoint
 from everwhen_verify.entries import FIRST, PREFIX, entry_of, leaf_of
 from everwhen_verify.errors import MalformedError, ProofError
 from everwhen_verify.merkle import HASH_SIZE, Node, check_inclusion, inclusion_path
 
-Commit = list[StoredSlice]
+CommitSlices = list[StoredSlice]
 
 _LOOKED_AT: Final = 512
 _SHIFTS: Final = 16
@@ -85,7 +86,7 @@ class Difference(NamedTuple):
     after: int
 
 
-def named(read: Read, tiles: TileStore, signed: Checkpoint, where: Difference) -> Fault:
+def named(read: ReadPage, tiles: TileStore, signed: Checkpoint, where: Difference) -> Fault:
     """The fault at the first leaf that differs from the tiles'."""
     index = where.place
     node = nodes(tiles, signed.size).node
@@ -127,8 +128,8 @@ def _leads(leaf: bytes, index: int, signed: Checkpoint, path: Sequence[bytes]) -
     return True
 
 
-def _commits(slices: Sequence[StoredSlice]) -> list[Commit]:
-    commits: list[Commit] = []
+def _commits(slices: Sequence[StoredSlice]) -> list[CommitSlices]:
+    commits: list[CommitSlices] = []
     for stored in slices:
         if stored.first_index and commits:
             commits[-1].append(stored)
@@ -145,7 +146,7 @@ class _Trial:
         index: int,
         size: int,
         node: Node,
-        commits: list[Commit],
+        commits: list[CommitSlices],
         where: Difference,
         earliest: int | None,
     ) -> None:
@@ -172,7 +173,7 @@ class _Trial:
                 return found
         return self._fault(FaultKind.CHANGED, "is not the signed one", self._commits[0])
 
-    def _fits(self, commit: Commit, index: int) -> bool:
+    def _fits(self, commit: CommitSlices, index: int) -> bool:
         """Whether a commit is the one that was signed at a place."""
         self._left -= sum(len(stored.body) for stored in commit)
         if self._left < 0:
@@ -187,7 +188,7 @@ class _Trial:
         self,
         kind: FaultKind,
         what: str,
-        commit: Commit,
+        commit: CommitSlices,
         *,
         expected: str | None = None,
         found: str | None = None,
@@ -219,7 +220,7 @@ class _Trial:
                     )
         return None
 
-    def _was_signed(self, there: Commit, here: Commit, distance: int) -> bool:
+    def _was_signed(self, there: CommitSlices, here: CommitSlices, distance: int) -> bool:
         """Whether this commit was signed in the place of another that follows."""
         index = self._index + distance
         return index < self._size and any(
@@ -264,7 +265,7 @@ class _Trial:
             events += sum(stored.count for stored in other)
         return None
 
-    def _moments(self, here: Commit) -> Iterator[int]:
+    def _moments(self, here: CommitSlices) -> Iterator[int]:
         """Other times to try: from when the id was made on, and between the neighbours'."""
         made = _id_time(here[0].commit_id)
         ends: list[tuple[int, int]] = []
@@ -315,7 +316,7 @@ def _id_time(commit_id: bytes) -> int | None:
     return int.from_bytes(commit_id[:6], "big") * 1_000 if is_dated else None
 
 
-def _exchanged(here: Commit, other: Commit, after: int) -> Iterator[Commit]:
+def _exchanged(here: CommitSlices, other: CommitSlices, after: int) -> Iterator[CommitSlices]:
     """What the commit here may have been, if it has exchanged its id or content with another."""
     if len(here) > 1 or len(other) > 1:
         return
@@ -341,7 +342,7 @@ def _exchanged(here: Commit, other: Commit, after: int) -> Iterator[Commit]:
         ]
 
 
-def _shifted(commit: Commit, shifts: Sequence[int]) -> Iterator[Commit]:
+def _shifted(commit: CommitSlices, shifts: Sequence[int]) -> Iterator[CommitSlices]:
     """The commit with other positions, and versions that went with them or did not."""
     replace = msgspec.structs.replace
     for shift in shifts:
@@ -351,7 +352,7 @@ def _shifted(commit: Commit, shifts: Sequence[int]) -> Iterator[Commit]:
             ]
 
 
-def _id_of(commit: Commit) -> UUID | None:
+def _id_of(commit: CommitSlices) -> UUID | None:
     id_ = commit[0].commit_id
     return UUID(bytes=id_) if len(id_) == 16 else None
 

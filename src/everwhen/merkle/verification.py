@@ -15,20 +15,13 @@ import msgspec
 
 from everwhen.merkle.compact_range import Tree, hashes_in, levels_of
 from everwhen.merkle.leaf_hashes import Leaves
-from everwhen.merkle.log_writer import (
-    PAGE_EVENTS,
-    Read,
-    Signed,
-    history,
-    newest,
-    position_after,
-    tile_of,
-)
+from everwhen.merkle.log_writer import Signed, history, newest, position_after, tile_of
 from everwhen.merkle.tamper_diagnosis import Difference, Fault, FaultKind, named
 from everwhen.merkle.tile_stores import CHECKPOINT, TileStore
 from everwhen.merkle.timestamps import Timestamp
 from everwhen.vocabulary.contract import Problem, StoredSlice
 from everwhen.vocabulary.errors import CorruptStoreError
+from everwhen.vocabulary.paging import PAGE_EVENTS, ReadPage
 from everwhen.vocabulary.query import Query
 from everwhen_verify.entries import FIRST
 from everwhen_verify.errors import MalformedError, SignatureError
@@ -244,7 +237,7 @@ class Verification:
 
     # The pass over the store
 
-    def go_on(self, read: Read) -> bool:
+    def go_on(self, read: ReadPage) -> bool:
         """Look at some pages more; whether there may be others."""
         for _ in range(_PAGES_AT_ONCE):
             if self._fault is not None:
@@ -272,7 +265,7 @@ class Verification:
                 return False
         return True
 
-    def _look_closely(self, read: Read, error: CorruptStoreError) -> None:
+    def _look_closely(self, read: ReadPage, error: CorruptStoreError) -> None:
         """Go on, slice by slice, up to the one that can't be read."""
         try:
             while True:
@@ -303,7 +296,7 @@ class Verification:
         if slices and self.goal:
             self._taken(slices)
 
-    def _take(self, read: Read, leaves: Sequence[bytes], ends: Sequence[int]) -> None:
+    def _take(self, read: ReadPage, leaves: Sequence[bytes], ends: Sequence[int]) -> None:
         """Compare leaves with the tiles, and roots with those that were signed."""
         start = 0
         while start < len(leaves) and self._fault is None:
@@ -314,7 +307,7 @@ class Verification:
             if len(self._row) == WIDTH:
                 self._close_row(read)
 
-    def _close_row(self, read: Read) -> None:
+    def _close_row(self, read: ReadPage) -> None:
         """Judge a tile's leaves, of which there may be fewer at the end."""
         row, first = self._row, self._tree.size
         self._judge_row(read, first // WIDTH)
@@ -329,7 +322,7 @@ class Verification:
                     self._fault = _torn(f"{name} is not what the commits make", first)
             self._before, self._row, self._ends = self._ends[-1], [], []
 
-    def _judge_row(self, read: Read, index: int) -> None:
+    def _judge_row(self, read: ReadPage, index: int) -> None:
         row = self._row
         width = tile_width(self.goal, 0, index)
         if not width or not row or self._newest is None:
@@ -425,7 +418,7 @@ class Verification:
                     self._fault = _torn(f"{path} is not what the commits make", None)
                     return
 
-    def _finish(self, read: Read) -> None:
+    def _finish(self, read: ReadPage) -> None:
         if self._fault is None:
             self._close_row(read)
         left = [mark for mark in self._marks if mark.size > self.size]

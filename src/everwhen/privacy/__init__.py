@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 from everwhen._lazy import lazily
 
 if TYPE_CHECKING:
-    from everwhen.privacy.keys import KeyFile, KeyFromEnvironment, KeyProvider, Wrapped
+    from everwhen.privacy.keys import KeyFile, KeyFromEnvironment, KeyProvider, WrappedKey
     from everwhen.privacy.vault import Forgotten, Vault
     from everwhen.vocabulary.personal_data import PLAINTEXT, Erased, Personal
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "everwhen.privacy.keys": ("KeyFile", "KeyFromEnvironment", "KeyProvider", "Wrapped"),
+            "everwhen.privacy.keys": ("KeyFile", "KeyFromEnvironment", "KeyProvider", "WrappedKey"),
             "everwhen.privacy.vault": ("Forgotten", "Vault"),
             "everwhen.vocabulary.personal_data": ("PLAINTEXT", "Erased", "Personal"),
         },
@@ -28,5 +28,5 @@ __all__ = [
     "KeyProvider",
     "Personal",
     "Vault",
-    "Wrapped",
+    "WrappedKey",
 ]

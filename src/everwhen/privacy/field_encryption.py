@@ -37,7 +37,7 @@ from everwhen.vocabulary.errors import (
     SealedError,
     VaultError,
 )
-from everwhen.vocabulary.personal_data import Erased, Fields, Items, Leaf, Node
+from everwhen.vocabulary.personal_data import Erased, Fields, Leaf, PersonalItems, PersonalNode
 
 M = TypeVar("M")
 
@@ -349,20 +349,20 @@ class Closed(Sealing):
         return data
 
 
-def personal_values(data: bytes, node: Node) -> list[str]:
+def personal_values(data: bytes, node: PersonalNode) -> list[str]:
     """The personal texts in an event's data."""
     found: list[str] = []
     _gather(_decode(data), node, found)
     return found
 
 
-def _gather(value: Any, node: Node, found: list[str]) -> None:
+def _gather(value: Any, node: PersonalNode, found: list[str]) -> None:
     if isinstance(node, Leaf):
         found += _texts([value])
     elif isinstance(value, dict | list):
         parts = value if isinstance(value, dict) else dict(enumerate(value))
         for key, part in parts.items():
-            inner = node.item if isinstance(node, Items) else node.fields.get(key)
+            inner = node.item if isinstance(node, PersonalItems) else node.fields.get(key)
             if inner is not None:
                 _gather(part, inner, found)
 
@@ -390,7 +390,7 @@ def _has_key(value: Any, key: str) -> bool:
 
 
 def _personal(
-    data: bytes, node: Fields | Items, path: str, subject: str | None, found: _Found
+    data: bytes, node: Fields | PersonalItems, path: str, subject: str | None, found: _Found
 ) -> Any:
     """The JSON taken apart as far as it holds personal values, and where those stand."""
     first = data[:1]

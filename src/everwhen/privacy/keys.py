@@ -23,7 +23,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from everwhen.system.bounded_files import MAX_KEY_BYTES, ExposedError, read_secret
+from everwhen.system.bounded_files import MAX_KEY_FILE_BYTES, ExposedError, read_secret
 from everwhen.system.durable_files import write_secret
 from everwhen.vocabulary.clock import Clock, system_clock
 from everwhen.vocabulary.errors import ExpiredKeyError, MissingKeyError, VaultError, WrongKeyError
@@ -38,7 +38,7 @@ _KEYS: Final = re.compile(
 _NONCE_BYTES: Final = 12
 
 
-class Wrapped(msgspec.Struct, frozen=True):
+class WrappedKey(msgspec.Struct, frozen=True):
     """A data key as it is kept, and the id of the key that wraps it."""
 
     key_id: str
@@ -48,11 +48,11 @@ class Wrapped(msgspec.Struct, frozen=True):
 class KeyProvider(Protocol):
     """Wraps data keys, and unwraps them. ``context`` is bound to each: the same for both ways."""
 
-    def wrap(self, key: bytes, context: bytes) -> Wrapped:
+    def wrap(self, key: bytes, context: bytes) -> WrappedKey:
         """Wrap a data key with the present key. Raises `VaultError`."""
         ...
 
-    def unwrap(self, wrapped: Wrapped, context: bytes) -> bytes:
+    def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
         """The data key. Raises `MissingKeyError` or `WrongKeyError`, or another `VaultError`."""
         ...
 
@@ -132,7 +132,7 @@ class KeyRing:
         self._known = {key.id: key for key in found}
         return found
 
-    def wrap(self, key: bytes, context: bytes) -> Wrapped:
+    def wrap(self, key: bytes, context: bytes) -> WrappedKey:
         """Wrap with the newest key. Raises `ExpiredKeyError` once its time is over."""
         newest = self.keys()[-1]
         if newest.expires_at is not None and newest.expires_at <= self._clock():
@@ -143,9 +143,9 @@ class KeyRing:
             )
         nonce = secrets.token_bytes(_NONCE_BYTES)
         content = nonce + cipher(newest.secret).encrypt(nonce, key, context)
-        return Wrapped(newest.id, content)
+        return WrappedKey(newest.id, content)
 
-    def unwrap(self, wrapped: Wrapped, context: bytes) -> bytes:
+    def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
         """The data key, unwrapped."""
         known = self._known.get(wrapped.key_id)
         if known is None:
@@ -177,7 +177,7 @@ class KeyFile(KeyRing):
 
     def _text(self) -> str:
         try:
-            return read_secret(self.path, MAX_KEY_BYTES).decode()
+            return read_secret(self.path, MAX_KEY_FILE_BYTES).decode()
         except ExposedError:
             raise VaultError(
                 f"{self.where}: others may read this key; chmod 600 it, and think about rotating"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from everwhen.privacy.keys import Cipher, KeyFile, KeyProvider, Wrapped, cipher
+from everwhen.privacy.keys import Cipher, KeyFile, KeyProvider, WrappedKey, cipher
 from everwhen.system.file_backups import (
     check_apart,
     copy_pages,
@@ -338,7 +338,7 @@ class Vault:
             ).fetchall()
             for subject, version, key_id, wrapped in rows:
                 bound = _bound(_text(subject), _number(version))
-                key = self.keys.unwrap(Wrapped(_text(key_id), _content(wrapped)), bound)
+                key = self.keys.unwrap(WrappedKey(_text(key_id), _content(wrapped)), bound)
                 new = self.keys.wrap(key, bound)
                 self._connection.execute(
                     "UPDATE keys SET key_id = ?, wrapped = ? WHERE subject = ? AND version = ?",
@@ -476,7 +476,7 @@ class Vault:
                 f"{self.path} has no key version {version} of subject {subject!r}, and no "
                 f"record that it was forgotten; restore the vault from its newest backup"
             )
-        wrapped = Wrapped(_text(row[0]), _content(row[1]))
+        wrapped = WrappedKey(_text(row[0]), _content(row[1]))
         return cipher(self.keys.unwrap(wrapped, _bound(subject, version)))
 
     def _add_key(self, subject: str, version: int) -> int:

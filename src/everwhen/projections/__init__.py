@@ -7,7 +7,7 @@ from everwhen._lazy import lazily
 
 if TYPE_CHECKING:
     from everwhen.projections._sync.deep_check import check_deep
-    from everwhen.projections._sync.query_bus import ProceedQuery, QueryBus, QueryMiddleware
+    from everwhen.projections._sync.query_bus import CallNextQuery, QueryBus, QueryMiddleware
     from everwhen.projections._sync.runner import ProjectionRunner
     from everwhen.projections.projections import OnError, Projection, TableProjection, Tables
     from everwhen.projections.queries import Queries, QueryResult, Question
@@ -17,7 +17,11 @@ else:
         __name__,
         {
             "everwhen.projections._sync.deep_check": ("check_deep",),
-            "everwhen.projections._sync.query_bus": ("ProceedQuery", "QueryBus", "QueryMiddleware"),
+            "everwhen.projections._sync.query_bus": (
+                "CallNextQuery",
+                "QueryBus",
+                "QueryMiddleware",
+            ),
             "everwhen.projections._sync.runner": ("ProjectionRunner",),
             "everwhen.projections.projections": (
                 "OnError",
@@ -31,9 +35,9 @@ else:
     )
 
 __all__ = [
+    "CallNextQuery",
     "OnError",
     "ParkedEvent",
-    "ProceedQuery",
     "Projection",
     "ProjectionRunner",
     "ProjectionStatus",

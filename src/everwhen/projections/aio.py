@@ -7,7 +7,7 @@ from everwhen._lazy import lazily
 
 if TYPE_CHECKING:
     from everwhen.projections._async.deep_check import check_deep
-    from everwhen.projections._async.query_bus import ProceedQuery, QueryBus, QueryMiddleware
+    from everwhen.projections._async.query_bus import CallNextQuery, QueryBus, QueryMiddleware
     from everwhen.projections._async.runner import ProjectionRunner
     from everwhen.projections.projections import OnError, Projection, TableProjection, Tables
     from everwhen.projections.queries import Queries, QueryResult, Question
@@ -18,7 +18,7 @@ else:
         {
             "everwhen.projections._async.deep_check": ("check_deep",),
             "everwhen.projections._async.query_bus": (
-                "ProceedQuery",
+                "CallNextQuery",
                 "QueryBus",
                 "QueryMiddleware",
             ),
@@ -35,9 +35,9 @@ else:
     )
 
 __all__ = [
+    "CallNextQuery",
     "OnError",
     "ParkedEvent",
-    "ProceedQuery",
     "Projection",
     "ProjectionRunner",
     "ProjectionStatus",

@@ -34,7 +34,7 @@ from everwhen.state.snapshots import Adaptive, Retention, SnapshotStrategy, subj
 from everwhen.store.projection_records import (
     RECORDS,
     Build,
-    Record,
+    BuildRecord,
     build_of,
     builds_of,
     record_of,
@@ -363,7 +363,7 @@ def switch(transaction: EngineTransaction, build: Build, tables: Iterable[str]) 
 
 
 def retire(
-    transaction: EngineTransaction, build: Build, record: Record, staying: Iterable[str]
+    transaction: EngineTransaction, build: Build, record: BuildRecord, staying: Iterable[str]
 ) -> None:
     """Drop what an old build leaves behind: tables, parked events, views that nobody takes over."""
     found: list[tuple[str, str]] = []

@@ -8,15 +8,15 @@ from everwhen._lazy import lazily
 if TYPE_CHECKING:
     from everwhen.reactions._sync.reaction_runner import ReactionRunner
     from everwhen.reactions.reactions import Reaction
-    from everwhen.reactions.timers import Cancel, SetTimer, Timer
+    from everwhen.reactions.timers import CancelTimer, SetTimer, Timer
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
             "everwhen.reactions._sync.reaction_runner": ("ReactionRunner",),
             "everwhen.reactions.reactions": ("Reaction",),
-            "everwhen.reactions.timers": ("Cancel", "SetTimer", "Timer"),
+            "everwhen.reactions.timers": ("CancelTimer", "SetTimer", "Timer"),
         },
     )
 
-__all__ = ["Cancel", "Reaction", "ReactionRunner", "SetTimer", "Timer"]
+__all__ = ["CancelTimer", "Reaction", "ReactionRunner", "SetTimer", "Timer"]

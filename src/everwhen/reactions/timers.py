@@ -50,7 +50,7 @@ class Timer(msgspec.Struct, frozen=True):
             raise DeclarationError(f"timer {self.key!r}: {self!r} is out of bounds") from error
 
 
-class Cancel(msgspec.Struct, frozen=True):
+class CancelTimer(msgspec.Struct, frozen=True):
     """Drops the timer of that key, if it is still set."""
 
     key: str

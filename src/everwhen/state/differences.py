@@ -16,8 +16,8 @@ import msgspec
 
 from everwhen.state.paths import (
     MISSING,
-    Kind,
     Missing,
+    PartKind,
     Path,
     key_text,
     kind_of,
@@ -176,11 +176,11 @@ def _between(path: Path, before: Any, after: Any) -> Iterator[Change | _Pair]:
         yield Change(path, before, after)
         return
     match kind:
-        case Kind.MAPPING:
+        case PartKind.MAPPING:
             yield from _of_mappings(path, before, after)
-        case Kind.SEQUENCE:
+        case PartKind.SEQUENCE:
             yield from _of_sequences(path, before, after)
-        case Kind.RECORD | Kind.OBJECT if type(before) is type(after):
+        case PartKind.RECORD | PartKind.OBJECT if type(before) is type(after):
             for name in dict.fromkeys((*names_in(before), *names_in(after))):
                 parts = (getattr(value, name, MISSING) for value in (before, after))
                 yield from _of_parts((*path, name), *parts)
@@ -260,14 +260,14 @@ def _parts_of_both(before: Any, after: Any) -> list[tuple[Any, Any]] | None:
     if kind is not kind_of(type(after)):
         return None
     match kind:
-        case Kind.MAPPING | Kind.SEQUENCE if len(before) != len(after):
+        case PartKind.MAPPING | PartKind.SEQUENCE if len(before) != len(after):
             return None
-        case Kind.SEQUENCE:
+        case PartKind.SEQUENCE:
             return list(zip(before, after, strict=True))
-        case Kind.MAPPING:
+        case PartKind.MAPPING:
             found = [(part, after.get(key, MISSING)) for key, part in before.items()]
             return None if any(part is MISSING for _, part in found) else found
-        case Kind.RECORD | Kind.OBJECT if type(before) is type(after):
+        case PartKind.RECORD | PartKind.OBJECT if type(before) is type(after):
             names = dict.fromkeys((*names_in(before), *names_in(after)))
             return [(getattr(before, n, MISSING), getattr(after, n, MISSING)) for n in names]
         case _:

@@ -66,7 +66,7 @@ def _per_class(function: Callable[[type[Any]], T]) -> Callable[[type[Any]], T]:
     return remembered
 
 
-class Kind(enum.Enum):
+class PartKind(enum.Enum):
     """What parts the values of a type have."""
 
     RECORD = "fields by name"
@@ -77,17 +77,17 @@ class Kind(enum.Enum):
 
 
 @_per_class
-def kind_of(cls: type[Any]) -> Kind:
+def kind_of(cls: type[Any]) -> PartKind:
     """What parts the values of this type have."""
     if issubclass(cls, (*IMMUTABLE, Erased, abc.Set, bytearray, memoryview, type)):
-        return Kind.LEAF
+        return PartKind.LEAF
     if field_names(cls):
-        return Kind.RECORD
+        return PartKind.RECORD
     if issubclass(cls, abc.Mapping):
-        return Kind.MAPPING
+        return PartKind.MAPPING
     if issubclass(cls, abc.Sequence):
-        return Kind.SEQUENCE
-    return Kind.OBJECT if _has_attributes(cls) else Kind.LEAF
+        return PartKind.SEQUENCE
+    return PartKind.OBJECT if _has_attributes(cls) else PartKind.LEAF
 
 
 def _has_attributes(cls: type[Any]) -> bool:
@@ -116,11 +116,11 @@ def names_in(value: Any) -> list[str]:
 def keys_of(value: Any) -> list[Any]:
     """The keys of all of a value's parts, in order."""
     match kind_of(type(value)):
-        case Kind.RECORD | Kind.OBJECT:
+        case PartKind.RECORD | PartKind.OBJECT:
             return names_in(value)
-        case Kind.MAPPING:
+        case PartKind.MAPPING:
             return list(value)
-        case Kind.SEQUENCE:
+        case PartKind.SEQUENCE:
             return list(range(len(value)))
         case _:
             return []
@@ -133,13 +133,13 @@ def part_of(value: Any, key: Any) -> Any:
     index 7, and a field by the name that it is stored under.
     """
     match kind_of(type(value)):
-        case Kind.MAPPING:
+        case PartKind.MAPPING:
             return _of_mapping(value, key)
-        case Kind.SEQUENCE:
+        case PartKind.SEQUENCE:
             return _of_sequence(value, key)
-        case Kind.RECORD if isinstance(key, str):
+        case PartKind.RECORD if isinstance(key, str):
             return _of_record(value, key)
-        case Kind.OBJECT if isinstance(key, str) and not key.startswith("_"):
+        case PartKind.OBJECT if isinstance(key, str) and not key.startswith("_"):
             return vars(value).get(key, MISSING)
         case _:
             return MISSING
@@ -270,11 +270,11 @@ def plain(value: Any, *, ordered: bool = False) -> Any:
 
 def _parts(value: Any) -> Any:
     match kind_of(type(value)):
-        case Kind.MAPPING:
+        case PartKind.MAPPING:
             return dict(value)
-        case Kind.SEQUENCE:
+        case PartKind.SEQUENCE:
             return list(value)
-        case Kind.RECORD | Kind.OBJECT:
+        case PartKind.RECORD | PartKind.OBJECT:
             return {name: getattr(value, name) for name in names_in(value)}
         case _:
             return sorted(value, key=repr) if isinstance(value, abc.Set) else str(value)
@@ -282,11 +282,11 @@ def _parts(value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     match kind_of(type(value)):
-        case Kind.MAPPING:
+        case PartKind.MAPPING:
             return {key_text(key): plain(part) for key, part in value.items()}
-        case Kind.SEQUENCE:
+        case PartKind.SEQUENCE:
             return [plain(part) for part in value]
-        case Kind.RECORD | Kind.OBJECT:
+        case PartKind.RECORD | PartKind.OBJECT:
             return {name: plain(getattr(value, name)) for name in names_in(value)}
         case _:
             return str(value)

@@ -15,9 +15,9 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from everwhen.state.paths import MISSING, Kind, Path, field_names, kind_of, part_of
+from everwhen.state.paths import MISSING, PartKind, Path, field_names, kind_of, part_of
 
-Condition: TypeAlias = Callable[[Any], Any]
+Predicate: TypeAlias = Callable[[Any], Any]
 """Says of a state whether it holds; what it looks up in vain makes it not hold."""
 
 
@@ -36,7 +36,7 @@ class NotTracked(Exception):  # noqa: N818 (caught where it is raised)
     """The condition looked at a part of which nothing is known."""
 
 
-def holds(condition: Condition, state: Any) -> bool:
+def holds(condition: Predicate, state: Any) -> bool:
     """Whether the condition holds; looking up what isn't there (`LookupError`) is a no."""
     try:
         return bool(condition(state))
@@ -44,7 +44,7 @@ def holds(condition: Condition, state: Any) -> bool:
         return False
 
 
-def reads_of(condition: Condition, state: Any) -> Reads:
+def reads_of(condition: Predicate, state: Any) -> Reads:
     """The parts that the condition looks at in this state.
 
     The whole state where its answer on the stand-in differs, or it can't work with one.
@@ -63,7 +63,7 @@ def reads_of(condition: Condition, state: Any) -> Reads:
     return _widest(trace)
 
 
-def answer_from(condition: Condition, values: Mapping[Read, Any]) -> bool:
+def answer_from(condition: Predicate, values: Mapping[Read, Any]) -> bool:
     """What the condition says of a state of which only these parts are known.
 
     Raises `NotTracked` where it looks at any other.
@@ -125,11 +125,11 @@ def _part(value: Any, key: Any) -> Any:
     if type(value) is dict:
         return value.get(key, MISSING)
     match kind_of(type(value)):
-        case Kind.RECORD:
+        case PartKind.RECORD:
             return getattr(value, key, MISSING) if isinstance(key, str) else MISSING
-        case Kind.MAPPING:
+        case PartKind.MAPPING:
             return value.get(key, MISSING)
-        case Kind.SEQUENCE if isinstance(key, int) and -len(value) <= key < len(value):
+        case PartKind.SEQUENCE if isinstance(key, int) and -len(value) <= key < len(value):
             return value[key]
         case _:
             return MISSING
@@ -149,7 +149,7 @@ def _widest(trace: set[Read]) -> Reads:
 def _seen(value: Any, path: Path, trace: set[Read]) -> Any:
     """What a condition gets to see of a value, leaving a trace."""
     kind = kind_of(type(value))
-    if kind is Kind.LEAF:
+    if kind is PartKind.LEAF:
         trace.add(Read(path))
         return value
     trace.add(Read(path, whole=False))
@@ -212,7 +212,7 @@ def _known(path: Path, values: Mapping[Read, Any]) -> Any:
     if cls is NotTracked:
         raise NotTracked(path)
     kind = kind_of(cls)
-    if kind is Kind.LEAF:
+    if kind is PartKind.LEAF:
         if cls is type(None):
             return None
         raise NotTracked(path)
@@ -297,7 +297,7 @@ class _Collection(_StandIn):
             return source.whole()[key]
         part = source.part(key)
         if part is MISSING:
-            raise KeyError(key) if kind_of(source.cls) is Kind.MAPPING else IndexError(key)
+            raise KeyError(key) if kind_of(source.cls) is PartKind.MAPPING else IndexError(key)
         return part
 
 
@@ -331,9 +331,9 @@ class _Sequence(_Collection):
 abc.Mapping.register(_Mapping)  # so that they match the patterns that mappings and sequences do
 abc.Sequence.register(_Sequence)
 
-_STAND_INS: Final[dict[Kind, type[_StandIn]]] = {
-    Kind.RECORD: _Record,
-    Kind.OBJECT: _StandIn,
-    Kind.MAPPING: _Mapping,
-    Kind.SEQUENCE: _Sequence,
+_STAND_INS: Final[dict[PartKind, type[_StandIn]]] = {
+    PartKind.RECORD: _Record,
+    PartKind.OBJECT: _StandIn,
+    PartKind.MAPPING: _Mapping,
+    PartKind.SEQUENCE: _Sequence,
 }

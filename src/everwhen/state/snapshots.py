@@ -40,7 +40,7 @@ _shapes: Final[WeakKeyDictionary[Fold[Any], bytes]] = WeakKeyDictionary()
 _refused: Final[WeakSet[Fold[Any]]] = WeakSet()
 
 
-class Since(msgspec.Struct, frozen=True):
+class ReplayCost(msgspec.Struct, frozen=True):
     """What has gathered since the newest snapshot, or since the beginning where there is none.
 
     ``events`` counts them, ``seconds`` is what folding them takes, as measured, and ``age`` is how
@@ -52,7 +52,7 @@ class Since(msgspec.Struct, frozen=True):
     age: timedelta
 
 
-NOTHING: Final = Since(0, 0.0, timedelta())
+NOTHING: Final = ReplayCost(0, 0.0, timedelta())
 """Nothing since."""
 
 
@@ -68,7 +68,7 @@ def _is_seconds(value: Any) -> bool:
 class SnapshotStrategy(Protocol):
     """When to take the next snapshot."""
 
-    def is_due(self, since: Since) -> bool:
+    def is_due(self, since: ReplayCost) -> bool:
         """Whether it is time for one."""
         ...
 
@@ -91,7 +91,7 @@ class EveryEvents(msgspec.Struct, frozen=True):
         is_sound = type(self.events) is int and self.events > 0
         _check(self, "use a whole number from 1", is_sound=is_sound)
 
-    def is_due(self, since: Since) -> bool:
+    def is_due(self, since: ReplayCost) -> bool:
         """Whether so many have gathered."""
         return since.events >= self.events
 
@@ -105,7 +105,7 @@ class EveryPeriod(msgspec.Struct, frozen=True):
         is_sound = isinstance(self.period, timedelta) and self.period > timedelta()
         _check(self, "use a timedelta above 0", is_sound=is_sound)
 
-    def is_due(self, since: Since) -> bool:
+    def is_due(self, since: ReplayCost) -> bool:
         """Whether the period is over."""
         return since.events > 0 and since.age >= self.period
 
@@ -118,7 +118,7 @@ class WhenReplayTakes(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         _check(self, "use a number of seconds, 0 or more", is_sound=_is_seconds(self.seconds))
 
-    def is_due(self, since: Since) -> bool:
+    def is_due(self, since: ReplayCost) -> bool:
         """Whether it takes that long."""
         return since.events > 0 and since.seconds >= self.seconds
 
@@ -142,17 +142,17 @@ class Adaptive(msgspec.Struct, frozen=True):
             self, "use whole numbers of events from 1, the shortest one first", is_sound=is_sound
         )
 
-    def is_due(self, since: Since) -> bool:
+    def is_due(self, since: ReplayCost) -> bool:
         """Whether replay costs too much by now."""
         if since.events >= self.longest:
             return True
         return since.events >= self.shortest and since.seconds >= self.seconds
 
 
-class Never(msgspec.Struct, frozen=True):
+class NeverSnapshot(msgspec.Struct, frozen=True):
     """No snapshots, but those that are asked for."""
 
-    def is_due(self, since: Since) -> bool:
+    def is_due(self, since: ReplayCost) -> bool:
         """Never."""
         del since
         return False
@@ -210,7 +210,7 @@ class Loaded(msgspec.Struct, Generic[S], frozen=True):
     version: int
     position: int
     read_until: int
-    since: Since
+    since: ReplayCost
     _place: Place
     _subject: str | None
     _erasures: int = 0

@@ -21,7 +21,7 @@ from everwhen.backends.query_matching import Alternatives, Matcher, alternatives
 from everwhen.codec.codec import Codec, Entry, decode_bodies, is_body_deeper
 from everwhen.codec.recorded_events import RecordedEvent, entries_of, event_id, recorded_events
 from everwhen.state.fold import Fold
-from everwhen.state.snapshots import START, Loaded, Place, Since
+from everwhen.state.snapshots import START, Loaded, Place, ReplayCost
 from everwhen.vocabulary.contract import Page, StoredSlice
 from everwhen.vocabulary.errors import DecodeError
 from everwhen.vocabulary.query import Query
@@ -178,7 +178,7 @@ def with_page(
     before, since = loaded._place, loaded.since
     place = last_match(page, asked) or before
     first = page.slices[0].recorded_at if before is START else before.recorded_at
-    gathered = Since(
+    gathered = ReplayCost(
         since.events + count,
         since.seconds + time.perf_counter() - began,
         since.age + timedelta(microseconds=place.recorded_at - first),

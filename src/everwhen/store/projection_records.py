@@ -32,7 +32,7 @@ _NOT_ALLOWED: Final = re.compile(
     re.IGNORECASE,
 )
 _COMMENT: Final = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
-Kind: TypeAlias = Literal["projection", "reaction"]
+BuildKind: TypeAlias = Literal["projection", "reaction"]
 
 
 class Build(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class Build(msgspec.Struct, frozen=True):
     projection: str
     version: int = 1
     number: int = 1
-    kind: Kind = "projection"
+    kind: BuildKind = "projection"
 
     @property
     def record(self) -> str:
@@ -78,7 +78,7 @@ class Build(msgspec.Struct, frozen=True):
         return physical
 
 
-class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+class BuildRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is kept with a build's checkpoint.
 
     ``owner`` is the runner that works on it, by a ``lease`` of that many microseconds from each
@@ -115,7 +115,7 @@ class LeaseWatch:
         self._monotonic = monotonic
         self._heard: dict[str, tuple[str | None, int, float]] = {}
 
-    def is_free(self, build: Build, record: Record, owner: str, now: int) -> bool:
+    def is_free(self, build: Build, record: BuildRecord, owner: str, now: int) -> bool:
         """Whether ``owner`` may work on the build; ``now`` is in microseconds since 1970 UTC."""
         if record.owner is None or record.owner == owner or record.at + record.lease <= now:
             self._heard.pop(build.record, None)
@@ -148,7 +148,7 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
     error: str | None = None
     owner: str | None = None
     updated_at: datetime | None = None
-    kind: Kind = "projection"
+    kind: BuildKind = "projection"
     is_mixed: bool = False
 
 
@@ -166,7 +166,7 @@ class ParkedEvent(msgspec.Struct, frozen=True):
     at: datetime
 
 
-_decode_record: Final = msgspec.json.Decoder(Record).decode
+_decode_record: Final = msgspec.json.Decoder(BuildRecord).decode
 _decode_parked: Final = msgspec.json.Decoder(ParkedEvent).decode
 
 
@@ -175,11 +175,11 @@ def build_of(checkpoint: Checkpoint) -> Build | None:
     found = _RECORD.match(checkpoint.name)
     if found is None:
         return None
-    kind: Kind = "reaction" if found["kind"] == "reaction" else "projection"
+    kind: BuildKind = "reaction" if found["kind"] == "reaction" else "projection"
     return Build(found["name"], int(found["version"]), int(found["number"]), kind)
 
 
-def record_of(checkpoint: Checkpoint) -> Record:
+def record_of(checkpoint: Checkpoint) -> BuildRecord:
     """What is kept with a build's checkpoint. Raises `StorageError` where it is damaged."""
     try:
         return _decode_record(checkpoint.data)
@@ -228,7 +228,7 @@ def parked_checkpoint(build: Build, parked: ParkedEvent) -> Checkpoint:
     return Checkpoint(name, parked.position, msgspec.json.encode(parked))
 
 
-def kept(build: Build, position: int, record: Record) -> Checkpoint:
+def kept(build: Build, position: int, record: BuildRecord) -> Checkpoint:
     """How a build is kept."""
     return Checkpoint(build.record, position, msgspec.json.encode(record))
 

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO, Final
 
-MAX_KEY_BYTES: Final = 1 << 20
+MAX_KEY_FILE_BYTES: Final = 1 << 20
 """Enough for a file of keys that are rotated every day for many years."""
 
 _OTHERS: Final = 0o077

@@ -71,7 +71,7 @@ class BackupTask(msgspec.Struct, frozen=True):
     before: Callable[[], None] | None = None
 
 
-Told = Callable[[BackupProgress], None]
+BackupListener = Callable[[BackupProgress], None]
 """Who is told how a backup comes along, now and then. What it raises ends the backup."""
 
 

@@ -6,7 +6,7 @@ and wrapper must pass.
 It needs no test framework. ``everwhen.testing.aio`` is the async flavour, with the same names.
 """
 
-from everwhen.testing._sync.bench import Bench, Opening
+from everwhen.testing._sync.bench import Bench, OpenBackend
 from everwhen.testing._sync.faulty import faulty
 from everwhen.testing._sync.suite import ContractTest, contract_tests
 from everwhen.testing.clock import ManualClock
@@ -20,7 +20,7 @@ __all__ = [
     "Faults",
     "Guarantee",
     "ManualClock",
-    "Opening",
+    "OpenBackend",
     "Scenario",
     "Verdict",
     "contract_tests",

@@ -1,6 +1,6 @@
 """The testing kit's async flavour: the same names as `everwhen.testing`, to be awaited."""
 
-from everwhen.testing._async.bench import Bench, Opening
+from everwhen.testing._async.bench import Bench, OpenBackend
 from everwhen.testing._async.faulty import faulty
 from everwhen.testing._async.suite import ContractTest, contract_tests
 from everwhen.testing.clock import ManualClock
@@ -14,7 +14,7 @@ __all__ = [
     "Faults",
     "Guarantee",
     "ManualClock",
-    "Opening",
+    "OpenBackend",
     "Scenario",
     "Verdict",
     "contract_tests",

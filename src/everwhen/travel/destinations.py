@@ -107,7 +107,7 @@ def moment_from(text: str, *, now: datetime, zone: tzinfo) -> Moment:
     return place if isinstance(place, int) else place.time
 
 
-class Visit(msgspec.Struct, Generic[S], frozen=True):
+class StateAt(msgspec.Struct, Generic[S], frozen=True):
     """The state at a moment. ``position`` is that of the last event in it, 0 before any.
 
     ``version`` is that event's in its stream, ``recorded_at`` when it was recorded; ``until`` is
@@ -124,7 +124,7 @@ class Visit(msgspec.Struct, Generic[S], frozen=True):
 class Transition(msgspec.Struct, Generic[S], frozen=True):
     """A moment at which a condition began to hold, or ceased to."""
 
-    visit: Visit[S]
+    visit: StateAt[S]
     holds: bool
 
 
@@ -181,7 +181,7 @@ class Written(msgspec.Struct, frozen=True):
         return self.event.position
 
 
-class Parting(msgspec.Struct, Generic[S], frozen=True):
+class Divergence(msgspec.Struct, Generic[S], frozen=True):
     """Where two folds come to different states: after the event, or before any if it is None.
 
     ``mine`` and ``theirs`` are the states there, ``changes`` lead from the one to the other.

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from everwhen.state.read_sets import Condition
+from everwhen.state.read_sets import Predicate
 from everwhen.vocabulary.errors import InvalidQueryError
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Found(msgspec.Struct, frozen=True):
     until: int
 
 
-Turn: TypeAlias = tuple[int, bool]
+AnswerChange: TypeAlias = tuple[int, bool]
 """A position from which on the condition has another answer, and the answer."""
 
 
@@ -101,14 +101,14 @@ class PiecewiseSearch(_Pieces[Found]):
         return next((one for search in self._searches if (one := search.result())), None)
 
 
-class PiecewiseTurns(_Pieces[list[Turn]]):
+class PiecewiseTurns(_Pieces[list[AnswerChange]]):
     """All turns, which come in from processes piece by piece."""
 
     def __len__(self) -> int:
         """How many pieces there are."""
         return len(self._searches)
 
-    def of_piece(self, index: int) -> list[Turn] | None:
+    def of_piece(self, index: int) -> list[AnswerChange] | None:
         """A piece's turns, the first of them at its start; None where they aren't known yet.
 
         Raises what its process raised.
@@ -120,7 +120,7 @@ class PiecewiseTurns(_Pieces[list[Turn]]):
 @contextmanager
 def searching(
     processes: Processes,
-    condition: Condition,
+    condition: Predicate,
     start: int,
     end: int,
     *,
@@ -138,7 +138,7 @@ def searching(
 
 @contextmanager
 def turning(
-    processes: Processes, condition: Condition, start: int, end: int, *, of: tuple[str, str]
+    processes: Processes, condition: Predicate, start: int, end: int, *, of: tuple[str, str]
 ) -> Iterator[PiecewiseTurns]:
     """Look for all turns in ``start … end``, otherwise like `searching`."""
     with _started(processes, condition, _turns, start, end, of) as (searches, told, stopped):
@@ -146,13 +146,13 @@ def turning(
 
 
 _Tell: TypeAlias = Callable[[int, int], None]
-_Find: TypeAlias = Callable[[Any, Condition, _Piece, _Tell], T | None]
+_Find: TypeAlias = Callable[[Any, Predicate, _Piece, _Tell], T | None]
 
 
 @contextmanager
 def _started(
     processes: Processes,
-    condition: Condition,
+    condition: Predicate,
     find: _Find[T],
     start: int,
     end: int,
@@ -192,7 +192,7 @@ def _begin(told: Any, stopped: Any) -> None:
 
 def _in_piece(
     open_machine: Callable[[], AbstractContextManager[Any]],
-    condition: Condition,
+    condition: Predicate,
     find: _Find[T],
     piece: _Piece,
 ) -> T | None:
@@ -217,7 +217,7 @@ def _in_piece(
 
 
 def _first_found(
-    machine: Any, condition: Condition, piece: _Piece, tell: _Tell, *, last: bool = False
+    machine: Any, condition: Predicate, piece: _Piece, tell: _Tell, *, last: bool = False
 ) -> Found | None:
     visit = machine.find_when(
         condition, last=last, tracked=False, start=piece.start, end=piece.end, progress=tell
@@ -225,11 +225,11 @@ def _first_found(
     return None if visit is None else Found(visit.position, visit.until)
 
 
-def _last_found(machine: Any, condition: Condition, piece: _Piece, tell: _Tell) -> Found | None:
+def _last_found(machine: Any, condition: Predicate, piece: _Piece, tell: _Tell) -> Found | None:
     return _first_found(machine, condition, piece, tell, last=True)
 
 
-def _turns(machine: Any, condition: Condition, piece: _Piece, tell: _Tell) -> list[Turn]:
+def _turns(machine: Any, condition: Predicate, piece: _Piece, tell: _Tell) -> list[AnswerChange]:
     turns = machine.transitions(
         condition, tracked=False, start=piece.start, end=piece.end, progress=tell
     )

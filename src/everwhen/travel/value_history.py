@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from everwhen.state.fold import is_immutable
 from everwhen.state.paths import MISSING
-from everwhen.state.read_sets import Condition, Read, answer_from, looked_at
+from everwhen.state.read_sets import Predicate, Read, answer_from, looked_at
 from everwhen.system.interrupts import is_interrupt
 from everwhen.vocabulary.nesting import deep_copy
 
@@ -123,7 +123,7 @@ def stops_of(parts: Iterable[PartHistory], after: int, until: int) -> Iterator[i
 
 
 def next_stop(
-    condition: Condition, parts: Mapping[Read, PartHistory], after: int, until: int, *, held: bool
+    condition: Predicate, parts: Mapping[Read, PartHistory], after: int, until: int, *, held: bool
 ) -> int | None:
     """The next place at which, by its parts, the condition may have another answer."""
     for stop in stops_of(parts.values(), after, until):

@@ -17,7 +17,7 @@ from everwhen.vocabulary.streams import category_of
 S = TypeVar("S")
 
 
-class Where(msgspec.Struct, frozen=True, kw_only=True):
+class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which events are meant: those that fit in every way that is given.
 
     ``users`` and ``correlations`` are those of the metadata; an event fits ``tags`` if it carries
@@ -71,8 +71,8 @@ class Alteration(msgspec.Struct, frozen=True, kw_only=True):
     about versions don't matter.
     """
 
-    only: Where | None = None
-    without: Where | None = None
+    only: EventFilter | None = None
+    without: EventFilter | None = None
     edited: Mapping[int, Sequence[Any]] = msgspec.field(default_factory=dict)
     inserted: Mapping[int, Sequence[Write]] = msgspec.field(default_factory=dict)
 
@@ -99,7 +99,7 @@ class Alteration(msgspec.Struct, frozen=True, kw_only=True):
         return self.without is None or not self.without.fits(event)
 
 
-class Supposed(msgspec.Struct, Generic[S], frozen=True):
+class WhatIf(msgspec.Struct, Generic[S], frozen=True):
     """A state that never was: what a filtered or altered history would have led to.
 
     ``left_out`` counts the events that were left out of it by their type; ``edited`` and
@@ -113,7 +113,7 @@ class Supposed(msgspec.Struct, Generic[S], frozen=True):
     inserted: int
 
 
-class SupposedStep(msgspec.Struct, Generic[S], frozen=True):
+class WhatIfStep(msgspec.Struct, Generic[S], frozen=True):
     """One event of a history that never happened, and the states before and after it.
 
     ``left_out`` is how many events were left out on the way there.

@@ -10,10 +10,10 @@ from typing import Any, Final, Generic, TypeVar
 
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.state.fold import IMMUTABLE, Fold, is_immutable
-from everwhen.state.paths import MISSING, Kind, keys_of, kind_of, part_of
+from everwhen.state.paths import MISSING, PartKind, keys_of, kind_of, part_of
 from everwhen.state.snapshots import Loaded, Place
 from everwhen.store.page_decoding import place_of_event
-from everwhen.travel.destinations import Step, Visit
+from everwhen.travel.destinations import StateAt, Step
 from everwhen.vocabulary.microseconds import from_micros
 
 S = TypeVar("S")
@@ -88,12 +88,12 @@ class Stretch(Generic[S]):
     def _given(self, state: S) -> S:
         return state if self._is_immutable else self._fold.copied(state)
 
-    def visit(self, position: int) -> Visit[S]:
+    def visit(self, position: int) -> StateAt[S]:
         """The state at a position that is covered."""
         count = self.count_at(position)
         place = self.place(count)
         recorded = from_micros(place.recorded_at) if place.position else None
-        return Visit(self.state(count), place.position, place.version, recorded, position)
+        return StateAt(self.state(count), place.position, place.version, recorded, position)
 
     def place(self, count: int) -> Place:
         """Where the last of so many events stands."""
@@ -159,9 +159,9 @@ def bytes_apart(value: Any, other: Any) -> int:
 def _some_keys(value: Any) -> tuple[list[Any], int]:
     """The first keys of a value's parts, and how many there are."""
     match kind_of(type(value)):
-        case Kind.MAPPING:
+        case PartKind.MAPPING:
             return list(islice(value, _SAMPLE)), len(value)
-        case Kind.SEQUENCE:
+        case PartKind.SEQUENCE:
             return list(range(min(len(value), _SAMPLE))), len(value)
         case _:
             keys = keys_of(value)

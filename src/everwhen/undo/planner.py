@@ -35,7 +35,7 @@ Scope: TypeAlias = tuple[Fold[Any], Query | str]
 """Of which fold, and of what, a state is."""
 
 
-class Item(msgspec.Struct, frozen=True):
+class UndoItem(msgspec.Struct, frozen=True):
     """One position to be undone, or done again.
 
     ``original`` is its event, several where an upcast split it; ``present`` is what has its effect
@@ -144,13 +144,13 @@ class Planner:
         self._codec = codec
         self._states = states
         self._by_difference = by_difference
-        self._done: list[Item] = []
+        self._done: list[UndoItem] = []
         self._writes: dict[str, list[NewEvent[Any]]] = {}
-        self._quiet: list[Item] = []
+        self._quiet: list[UndoItem] = []
         self._used: set[Scope] = set()
         self._uncompensated: list[Uncompensated] = []
 
-    def take(self, item: Item) -> None:
+    def take(self, item: UndoItem) -> None:
         """Take in the next item."""
         used: set[Scope] = set()
         try:
@@ -170,7 +170,7 @@ class Planner:
         else:
             self._quiet.append(item)
 
-    def _events(self, item: Item, used: set[Scope]) -> list[Any]:
+    def _events(self, item: UndoItem, used: set[Scope]) -> list[Any]:
         """What does the item. Raises why it can't be done."""
         if item.why is not None:
             raise Impossible(item.why)
@@ -218,7 +218,7 @@ class Planner:
             raise Impossible(f"its compensation says that it can't be {done} now")
         return _listed(said)
 
-    def _restored(self, item: Item, used: set[Scope]) -> list[Any]:
+    def _restored(self, item: UndoItem, used: set[Scope]) -> list[Any]:
         """The events that put back what the item's events changed, each proven to do so."""
         assert self._by_difference is not None  # noqa: S101 (only then there are differences)
         fold, restore = self._by_difference.fold, self._by_difference.restore
@@ -243,7 +243,7 @@ class Planner:
             found += events
         return found
 
-    def _encoded(self, item: Item, event: Any) -> _Encoded:
+    def _encoded(self, item: UndoItem, event: Any) -> _Encoded:
         """The event as it is appended, linked to what it undoes. Raises `InvalidEventError`."""
         new = event if isinstance(event, NewEvent) else NewEvent(event=event)
         link = naming_tag(item.ref, redo=item.redo)
@@ -323,7 +323,7 @@ class Planner:
         )
 
 
-def _events_of(items: Sequence[Item], *, redo: bool) -> tuple[RecordedEvent[Any], ...]:
+def _events_of(items: Sequence[UndoItem], *, redo: bool) -> tuple[RecordedEvent[Any], ...]:
     return tuple(item.original[0] for item in items if item.redo is redo)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         StreamInfo,
     )
     from everwhen.vocabulary.events import Event, EventType, NewEvent, UnknownEvent
+    from everwhen.vocabulary.metadata import CommitMetadata, context
     from everwhen.vocabulary.query import Query, Selector
     from everwhen.vocabulary.streams import ANY, EXISTS, NO_STREAM, Expected, ExpectedVersion
 else:
@@ -40,6 +41,7 @@ else:
                 "StreamInfo",
             ),
             "everwhen.vocabulary.events": ("Event", "EventType", "NewEvent", "UnknownEvent"),
+            "everwhen.vocabulary.metadata": ("CommitMetadata", "context"),
             "everwhen.vocabulary.query": ("Query", "Selector"),
             "everwhen.vocabulary.streams": (
                 "ANY",
@@ -59,6 +61,7 @@ __all__ = [
     "CheckProgress",
     "Checkpoint",
     "Clock",
+    "CommitMetadata",
     "Condition",
     "Event",
     "EventType",
@@ -74,5 +77,6 @@ __all__ = [
     "SnapshotInfo",
     "StreamInfo",
     "UnknownEvent",
+    "context",
     "system_clock",
 ]

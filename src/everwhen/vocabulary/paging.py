@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -10,6 +11,10 @@ from everwhen.vocabulary.contract import Page
 from everwhen.vocabulary.query import Query
 
 PAGE_EVENTS: Final = 2_000
+"""Enough that a page's fixed costs don't matter, few enough that one is a moment's work."""
+
+ReadPage: TypeAlias = Callable[[Query, int], Page]
+"""Reads one page of about that many events."""
 
 
 def next_page(asked: Query, page: Page) -> Query:

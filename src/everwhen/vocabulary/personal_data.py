@@ -74,10 +74,10 @@ class Leaf(msgspec.Struct, frozen=True):
     """A value that is personal as a whole."""
 
 
-class Items(msgspec.Struct, frozen=True):
+class PersonalItems(msgspec.Struct, frozen=True):
     """A list or an object, each element of which may hold personal values."""
 
-    item: Node
+    item: PersonalNode
 
 
 class Fields(msgspec.Struct, frozen=True):
@@ -88,10 +88,10 @@ class Fields(msgspec.Struct, frozen=True):
 
     owner: str
     subject: str | int | None
-    fields: dict[str | int, Node]
+    fields: dict[str | int, PersonalNode]
 
 
-Node: TypeAlias = Leaf | Items | Fields
+PersonalNode: TypeAlias = Leaf | PersonalItems | Fields
 
 
 def personal_fields(cls: type[Any]) -> Fields | None:
@@ -132,7 +132,7 @@ def _fields_of(
         hints = get_type_hints(cls, include_extras=True)
     except (NameError, TypeError):
         return None  # whatever it is, its own decoder will say so
-    fields: dict[str | int, Node] = {}
+    fields: dict[str | int, PersonalNode] = {}
     for name, stored in names.items():
         node = _node_of(
             hints.get(name, Any),
@@ -152,7 +152,7 @@ def _fields_of(
 
 def _node_of(
     hint: Any, where: str, *, has_subject: bool, seen: tuple[type[Any], ...]
-) -> Node | None:
+) -> PersonalNode | None:
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
         if any(isinstance(mark, PersonalData) for mark in hint.__metadata__):
@@ -170,7 +170,7 @@ def _node_of(
         inner = parts[1:] if issubclass(origin, abc.Mapping) else parts
         nodes = [_node_of(p, where, has_subject=has_subject, seen=seen) for p in inner]
         item = _either([node for node in nodes if node is not None], where)
-        return None if item is None else Items(item)
+        return None if item is None else PersonalItems(item)
     if isinstance(origin, type):
         hint = origin
     if isinstance(hint, type):
@@ -197,7 +197,7 @@ def _is_personal(hint: Any, where: str, seen: tuple[type[Any], ...]) -> bool:
     return _node_of(hint, where, has_subject=True, seen=seen) is not None
 
 
-def _either(nodes: list[Node], where: str) -> Node | None:
+def _either(nodes: list[PersonalNode], where: str) -> PersonalNode | None:
     """One node for all members of a union; those that a value doesn't have do no harm."""
     if not nodes:
         return None
@@ -210,7 +210,7 @@ def _either(nodes: list[Node], where: str) -> Node | None:
             f"{where}: the members of the union have personal data in different ways; make them "
             f"structs of one data_subject"
         )
-    fields: dict[str | int, Node] = {}
+    fields: dict[str | int, PersonalNode] = {}
     for node in structs:
         fields.update(node.fields)
     return Fields(structs[0].owner, structs[0].subject, fields)

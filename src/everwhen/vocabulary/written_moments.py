@@ -51,14 +51,14 @@ _POSITION: Final = re.compile(r"\d+|\d{1,3}(?:,\d{3})+")
 _MAX_POSITION: Final = (1 << 63) - 1
 
 
-class Moment(msgspec.Struct, frozen=True):
+class PointInTime(msgspec.Struct, frozen=True):
     """A point in time, with a zone. ``zone_assumed`` says that the writer named none."""
 
     time: datetime
     zone_assumed: bool = False
 
 
-def moment_of(text: str, *, now: datetime, zone: tzinfo) -> Moment:
+def moment_of(text: str, *, now: datetime, zone: tzinfo) -> PointInTime:
     """The moment that the text means, seen from ``now`` in ``zone``.
 
     Raises `InvalidQueryError` for what isn't understood, or lies outside the years 1 to 9999.
@@ -76,7 +76,7 @@ def moment_of(text: str, *, now: datetime, zone: tzinfo) -> Moment:
     raise InvalidQueryError(f"time {text!r} isn't understood; {mend}")
 
 
-def place_of(text: str, *, now: datetime, zone: tzinfo) -> Moment | int:
+def place_of(text: str, *, now: datetime, zone: tzinfo) -> PointInTime | int:
     """A position where the text is a number, 5877 or 5,877, else the moment it means.
 
     Raises `InvalidQueryError` as `moment_of` does.
@@ -113,23 +113,23 @@ def _in_one_unit(seconds: float) -> tuple[int, str]:
     return int(seconds // (365.2425 * 86_400)), "year"
 
 
-def _understood(text: str, here: datetime, zone: tzinfo) -> Moment | None:
+def _understood(text: str, here: datetime, zone: tzinfo) -> PointInTime | None:
     lower = text.lower()
     if lower == "now":
-        return Moment(here)
+        return PointInTime(here)
     if match := _EPOCH.fullmatch(lower):
-        return Moment(datetime.fromtimestamp(0, UTC) + timedelta(seconds=float(match[1])))
+        return PointInTime(datetime.fromtimestamp(0, UTC) + timedelta(seconds=float(match[1])))
     if match := _DAY.fullmatch(lower):
         day = here.date() - timedelta(days=_DAYS[match[1]])
-        return Moment(datetime.combine(day, _clock(match[2] or "00:00"), zone))
+        return PointInTime(datetime.combine(day, _clock(match[2] or "00:00"), zone))
     if _CLOCK.fullmatch(lower):
-        return Moment(datetime.combine(here.date(), _clock(lower), zone))
+        return PointInTime(datetime.combine(here.date(), _clock(lower), zone))
     if lower.endswith(" ago"):
-        return Moment(_before(here, _amounts(lower[:-4]), zone))
+        return PointInTime(_before(here, _amounts(lower[:-4]), zone))
     return _iso(text.upper(), zone)
 
 
-def _iso(text: str, zone: tzinfo) -> Moment | None:
+def _iso(text: str, zone: tzinfo) -> PointInTime | None:
     match = _ISO.fullmatch(text)
     if match is None:
         return None
@@ -138,8 +138,8 @@ def _iso(text: str, zone: tzinfo) -> Moment | None:
     offset = "+00:00" if offset in {"UTC", "GMT"} else offset or ""
     found = datetime.fromisoformat(f"{day}T{clock}{offset}" if clock else day)
     if found.tzinfo is not None:
-        return Moment(found)
-    return Moment(found.replace(tzinfo=zone), zone_assumed=True)
+        return PointInTime(found)
+    return PointInTime(found.replace(tzinfo=zone), zone_assumed=True)
 
 
 def _clock(text: str) -> time:

@@ -17,8 +17,8 @@ from everwhen.audit._async.audit_log import AuditLog
 from everwhen.audit.entries import AuditAction, AuditEntry, AuditResult, spoken
 from everwhen.audit.rules import AuditRules, Deed
 from everwhen.codec.commits import Write, new_commit_id
-from everwhen.commands._async.command_bus import CommandResult, Envelope, Middleware, Proceed
-from everwhen.projections._async.query_bus import ProceedQuery, QueryMiddleware
+from everwhen.commands._async.command_bus import CallNext, CommandResult, Envelope, Middleware
+from everwhen.projections._async.query_bus import CallNextQuery, QueryMiddleware
 from everwhen.projections.queries import QueryResult, Question
 from everwhen.vocabulary.errors import AuditError, RefusedError, StorageError
 from everwhen.vocabulary.metadata import current_metadata
@@ -44,7 +44,7 @@ def audited(
     whose rule raises.
     """
 
-    async def layer(envelope: Envelope, proceed: Proceed, /) -> CommandResult:
+    async def layer(envelope: Envelope, proceed: CallNext, /) -> CommandResult:
         command = envelope.command
         command_id = envelope.id if envelope.id is not None else UUID(bytes=new_commit_id())
         default = _default(audit, AuditAction.UPDATE, "commands", "command", command)
@@ -95,7 +95,7 @@ def audited_queries(
     can be made are refused, and interrupts recorded, as by `audited`.
     """
 
-    async def layer(question: Question, proceed: ProceedQuery, /) -> QueryResult[Any]:
+    async def layer(question: Question, proceed: CallNextQuery, /) -> QueryResult[Any]:
         query = question.query
         default = _default(audit, AuditAction.READ, "queries", "query", query)
         account = await _checked(

@@ -27,7 +27,7 @@ from everwhen.audit.escapes import escaped
 from everwhen.audit.exports import AuditForm, head_of, line_of
 from everwhen.audit.fallback import AuditFallback, FallbackState
 from everwhen.audit.filters import (
-    EVERYTHING,
+    EVERY_ENTRY,
     AuditFilter,
     AuditPage,
     AuditPolicy,
@@ -37,7 +37,7 @@ from everwhen.audit.filters import (
 )
 from everwhen.audit.recovery import audit_entries, entry_in, id_of_its_own, is_among
 from everwhen.backends._sync.concurrency import INTERRUPTS, aside, sleep
-from everwhen.codec.audit_marks import CATEGORY
+from everwhen.codec.audit_marks import AUDIT_CATEGORY
 from everwhen.codec.commits import Commit, Write, encoded, new_commit_id
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.store._sync.store import Store, check_store
@@ -366,7 +366,7 @@ class AuditLog:
 
     def query(
         self,
-        wanted: AuditFilter = EVERYTHING,
+        wanted: AuditFilter = EVERY_ENTRY,
         *,
         by: str | None = None,
         limit: int = 100,
@@ -391,7 +391,7 @@ class AuditLog:
         return AuditPage(tuple(found), None)
 
     def read(
-        self, wanted: AuditFilter = EVERYTHING, *, by: str | None = None
+        self, wanted: AuditFilter = EVERY_ENTRY, *, by: str | None = None
     ) -> Iterator[AuditRecord]:
         """All the entries that fit, the oldest first, for the user who asks; see `query`."""
         self._admit(wanted, by, "read")
@@ -399,7 +399,7 @@ class AuditLog:
             yield record
 
     def export(
-        self, form: AuditForm, wanted: AuditFilter = EVERYTHING, *, by: str | None = None
+        self, form: AuditForm, wanted: AuditFilter = EVERY_ENTRY, *, by: str | None = None
     ) -> Iterator[str]:
         """The same as lines of text: ``ocsf`` for OCSF 1.8 events as JSON, or ``csv``; see `read`.
 
@@ -427,7 +427,7 @@ class AuditLog:
         except InvalidQueryError as error:
             wrong = error
         try:
-            may = allowed(self._policy, user, EVERYTHING if wrong is not None else wanted)
+            may = allowed(self._policy, user, EVERY_ENTRY if wrong is not None else wanted)
         except Exception as error:
             self._record_look(user, asked, how, spoken(error))
             raise
@@ -459,7 +459,9 @@ class AuditLog:
         self, wanted: AuditFilter, cursor: int | None, *, oldest_first: bool
     ) -> Generator[AuditRecord]:
         wanted = self._retained(wanted)
-        streams = [info.name for info in self.store.streams(CATEGORY) if wanted.spans(info.name)]
+        streams = [
+            info.name for info in self.store.streams(AUDIT_CATEGORY) if wanted.spans(info.name)
+        ]
         if not streams:
             return
         query = Query().stream(*streams).types(AuditEntry)

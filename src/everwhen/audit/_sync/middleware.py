@@ -18,8 +18,8 @@ from everwhen.audit._sync.audit_log import AuditLog
 from everwhen.audit.entries import AuditAction, AuditEntry, AuditResult, spoken
 from everwhen.audit.rules import AuditRules, Deed
 from everwhen.codec.commits import Write, new_commit_id
-from everwhen.commands._sync.command_bus import CommandResult, Envelope, Middleware, Proceed
-from everwhen.projections._sync.query_bus import ProceedQuery, QueryMiddleware
+from everwhen.commands._sync.command_bus import CallNext, CommandResult, Envelope, Middleware
+from everwhen.projections._sync.query_bus import CallNextQuery, QueryMiddleware
 from everwhen.projections.queries import QueryResult, Question
 from everwhen.vocabulary.errors import AuditError, RefusedError, StorageError
 from everwhen.vocabulary.metadata import current_metadata
@@ -45,7 +45,7 @@ def audited(
     whose rule raises.
     """
 
-    def layer(envelope: Envelope, proceed: Proceed, /) -> CommandResult:
+    def layer(envelope: Envelope, proceed: CallNext, /) -> CommandResult:
         command = envelope.command
         command_id = envelope.id if envelope.id is not None else UUID(bytes=new_commit_id())
         default = _default(audit, AuditAction.UPDATE, "commands", "command", command)
@@ -96,7 +96,7 @@ def audited_queries(
     can be made are refused, and interrupts recorded, as by `audited`.
     """
 
-    def layer(question: Question, proceed: ProceedQuery, /) -> QueryResult[Any]:
+    def layer(question: Question, proceed: CallNextQuery, /) -> QueryResult[Any]:
         query = question.query
         default = _default(audit, AuditAction.READ, "queries", "query", query)
         account = _checked(

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
 from everwhen.backends.sql_connection import SqlConnection
-from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
@@ -199,7 +199,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
+    async def backup(self, task: BackupTask, progress: BackupListener | None) -> BackupReport:
         """Copy the store and the logs beside it to a path, as they are at one moment.
 
         Writers aren't held up, and the copy is there as a whole or not at all. ``progress`` may
@@ -320,7 +320,7 @@ class BackendWrapper(Backend):
     def scratch(self) -> Scratch:
         return self._inner.scratch()
 
-    async def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
+    async def backup(self, task: BackupTask, progress: BackupListener | None) -> BackupReport:
         return await self._inner.backup(task, progress)
 
     async def purge(self) -> None:

@@ -30,7 +30,7 @@ from everwhen.backends.engine import (
     Scratch,
 )
 from everwhen.backends.sql_connection import SqlConnection
-from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
@@ -215,7 +215,7 @@ class EmbeddedBackend(Backend):
     def scratch(self) -> Scratch:
         return self._engine.scratch()
 
-    async def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
+    async def backup(self, task: BackupTask, progress: BackupListener | None) -> BackupReport:
         return await telling(partial(self._engine.backup, task), progress)
 
     async def purge(self) -> None:

@@ -6,7 +6,7 @@ import os
 
 from everwhen.backends._async.embedded import EmbeddedBackend
 from everwhen.backends.locations import engine_for
-from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.vocabulary.clock import system_clock
 
 
@@ -15,7 +15,7 @@ async def restore_store(
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
-    progress: Told | None = None,
+    progress: BackupListener | None = None,
 ) -> BackupReport:
     """Copy a backup, with its branches, to where the store is to be.
 

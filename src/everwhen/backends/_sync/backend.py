@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
 from everwhen.backends.sql_connection import SqlConnection
-from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
@@ -200,7 +200,7 @@ class Backend(Protocol):
         """
         ...
 
-    def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
+    def backup(self, task: BackupTask, progress: BackupListener | None) -> BackupReport:
         """Copy the store and the logs beside it to a path, as they are at one moment.
 
         Writers aren't held up, and the copy is there as a whole or not at all. ``progress`` may
@@ -321,7 +321,7 @@ class BackendWrapper(Backend):
     def scratch(self) -> Scratch:
         return self._inner.scratch()
 
-    def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
+    def backup(self, task: BackupTask, progress: BackupListener | None) -> BackupReport:
         return self._inner.backup(task, progress)
 
     def purge(self) -> None:

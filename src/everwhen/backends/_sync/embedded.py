@@ -31,7 +31,7 @@ from everwhen.backends.engine import (
     Scratch,
 )
 from everwhen.backends.sql_connection import SqlConnection
-from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
@@ -214,7 +214,7 @@ class EmbeddedBackend(Backend):
     def scratch(self) -> Scratch:
         return self._engine.scratch()
 
-    def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
+    def backup(self, task: BackupTask, progress: BackupListener | None) -> BackupReport:
         return telling(partial(self._engine.backup, task), progress)
 
     def purge(self) -> None:

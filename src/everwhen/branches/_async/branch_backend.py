@@ -22,7 +22,6 @@ from everwhen.branches.joined_logs import (
     EVERY,
     OfOwn,
     OfParent,
-    Read,
     Steps,
     deleted,
     joined,
@@ -37,7 +36,7 @@ from everwhen.branches.joined_logs import (
     versions_of,
 )
 from everwhen.system.fair_lock import FairLock
-from everwhen.system.file_backups import BackupReport, BackupTask, Told
+from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.system.interrupts import is_interrupt
 from everwhen.vocabulary.contract import (
     Capabilities,
@@ -67,7 +66,7 @@ from everwhen.vocabulary.errors import (
     UnsupportedError,
 )
 from everwhen.vocabulary.microseconds import from_micros
-from everwhen.vocabulary.paging import next_page
+from everwhen.vocabulary.paging import ReadPage, next_page
 from everwhen.vocabulary.query import Query
 from everwhen.vocabulary.streams import holds
 
@@ -158,7 +157,7 @@ class BranchBackend(Backend):
         self, parent: Backend, own: OwnLog, fork: Fork, *, closes_parent: bool = False
     ) -> None:
         self._parent = parent
-        self.parent_here: Read = parent.read_here
+        self.parent_here: ReadPage = parent.read_here
         self._own = own
         self.fork = fork
         self._closes_parent = closes_parent
@@ -294,7 +293,9 @@ class BranchBackend(Backend):
     async def _versions(self, names: Collection[str]) -> dict[str, int]:
         return versions_of(await self._streams_at_fork(names))
 
-    def _streams_here(self, parent: Read, names: Collection[str]) -> dict[str, StreamInfo | None]:
+    def _streams_here(
+        self, parent: ReadPage, names: Collection[str]
+    ) -> dict[str, StreamInfo | None]:
         """Where they stood, looked up on the spot."""
         known = self._known
         found = streams_at(parent, [n for n in names if n not in known], self.fork.position)
@@ -325,7 +326,7 @@ class BranchBackend(Backend):
         own = self._own.opened
         return self.page(query, events, self.parent_here, None if own is None else own.read_here)
 
-    def page(self, query: Query, events: int, parent: Read, own: Read | None) -> Page:
+    def page(self, query: Query, events: int, parent: ReadPage, own: ReadPage | None) -> Page:
         """A page, by calls that block."""
         steps: Steps = page_of(self.fork, query, events, has_own=own is not None)
         answer: Any = None
@@ -520,7 +521,7 @@ class BranchBackend(Backend):
     def scratch(self) -> Scratch:
         return self._parent.scratch()
 
-    async def backup(self, task: BackupTask, progress: Told | None) -> BackupReport:
+    async def backup(self, task: BackupTask, progress: BackupListener | None) -> BackupReport:
         del progress
         raise UnsupportedError(
             f"{task.path}: a branch rests on the store it was made from and is no store by itself; "

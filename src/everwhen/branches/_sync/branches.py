@@ -19,8 +19,8 @@ from uuid import UUID
 
 from everwhen.backends._sync.backend import Backend
 from everwhen.backends.branch_records import (
+    BRANCH_PREFIX,
     MAIN,
-    PREFIX,
     BranchInfo,
     Fork,
     Registered,
@@ -95,7 +95,7 @@ class Branches:
         new_name(name)
 
         def register(transaction: EngineTransaction) -> None:
-            if transaction.checkpoint(PREFIX + name) is not None:
+            if transaction.checkpoint(BRANCH_PREFIX + name) is not None:
                 raise BranchError(name, "there is one of that name; take another name")
             parent_id = ""
             if parent is not None:
@@ -150,15 +150,15 @@ class Branches:
         new_name(new)
 
         def move(transaction: EngineTransaction) -> None:
-            known = transaction.checkpoint(PREFIX + check_name(name))
+            known = transaction.checkpoint(BRANCH_PREFIX + check_name(name))
             if known is None:
                 raise UnknownBranchError(name, sorted(branches_in(transaction)))
             if new == name:
                 return
-            if transaction.checkpoint(PREFIX + new) is not None:
+            if transaction.checkpoint(BRANCH_PREFIX + new) is not None:
                 raise BranchError(new, "there is one of that name; take another name")
             branch = registered(known)
-            transaction.delete_checkpoint(PREFIX + name)
+            transaction.delete_checkpoint(BRANCH_PREFIX + name)
             moved = Registered(new, branch.id, branch.parent, branch.fork, branch.created_at)
             transaction.save_checkpoint(registration(moved))
 
@@ -180,7 +180,7 @@ class Branches:
                 )
             gone = [*reversed(children), known[name]]
             for branch in gone:
-                transaction.delete_checkpoint(PREFIX + branch.name)
+                transaction.delete_checkpoint(BRANCH_PREFIX + branch.name)
             return gone
 
         for branch in self.root.transact(forget):

@@ -37,8 +37,8 @@ from everwhen.state.snapshots import (
     Adaptive,
     Loaded,
     Place,
+    ReplayCost,
     Retention,
-    Since,
     SnapshotStrategy,
     check_strategy,
 )
@@ -108,7 +108,7 @@ class CommandResult(msgspec.Struct, frozen=True):
         return self.receipt is not None and self.receipt.repeated
 
 
-class Proceed(Protocol):
+class CallNext(Protocol):
     """The way on, from a layer of middleware to what lies within."""
 
     async def __call__(self, envelope: Envelope, /) -> CommandResult:
@@ -119,7 +119,7 @@ class Proceed(Protocol):
 class Middleware(Protocol):
     """A layer around the handling of commands: a function, say."""
 
-    async def __call__(self, envelope: Envelope, proceed: Proceed, /) -> CommandResult:
+    async def __call__(self, envelope: Envelope, proceed: CallNext, /) -> CommandResult:
         """Do something before or after ``await proceed(envelope)``, or raise instead."""
         ...
 
@@ -166,7 +166,7 @@ class CommandBus:
         self._remembered: Remembered[Loaded[Any]] = Remembered(remembered)
         self._tail = Tail(store.event_types)
         self._locks: WeakValueDictionary[tuple[object, Query | str], Lock] = WeakValueDictionary()
-        self._proceed: Proceed = self._handle
+        self._proceed: CallNext = self._handle
         for layer in reversed(middleware):
             self._proceed = _around(self._proceed, layer)
 
@@ -443,7 +443,7 @@ class _Subject:
         return Belief(self.of, loaded.read_until)
 
 
-def _around(proceed: Proceed, layer: Middleware) -> Proceed:
+def _around(proceed: CallNext, layer: Middleware) -> CallNext:
     async def through(envelope: Envelope) -> CommandResult:
         return await layer(envelope, proceed)
 
@@ -499,7 +499,7 @@ def _gone_on(
         version,
         position,
         position,
-        Since(
+        ReplayCost(
             since.events + events,
             since.seconds + each * events,
             since.age + age if before.position else since.age,

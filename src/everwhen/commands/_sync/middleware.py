@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
-from everwhen.commands._sync.command_bus import CommandResult, Envelope, Middleware, Proceed
+from everwhen.commands._sync.command_bus import CallNext, CommandResult, Envelope, Middleware
 from everwhen.vocabulary.errors import DeclarationError, NotAllowedError, RefusedError
 from everwhen.vocabulary.validation import check_plain
 
@@ -22,7 +22,7 @@ def logged(logger: logging.Logger = _LOG) -> Middleware:
     The command's type, user and duration are logged, never its data.
     """
 
-    def log(envelope: Envelope, proceed: Proceed, /) -> CommandResult:
+    def log(envelope: Envelope, proceed: CallNext, /) -> CommandResult:
         name, user = type(envelope.command).__name__, envelope.user_id or "-"
         began = time.perf_counter()
         try:
@@ -45,7 +45,7 @@ def authorised(may: Callable[[Envelope], bool]) -> Middleware:
     """Let a command through only if ``may`` says so; raises `NotAllowedError` otherwise."""
     check_plain(may, "authorised")
 
-    def authorise(envelope: Envelope, proceed: Proceed, /) -> CommandResult:
+    def authorise(envelope: Envelope, proceed: CallNext, /) -> CommandResult:
         allowed = may(envelope)
         if not isinstance(allowed, bool):
             raise DeclarationError(
@@ -58,7 +58,7 @@ def authorised(may: Callable[[Envelope], bool]) -> Middleware:
     return authorise
 
 
-class Span(Protocol):
+class TraceSpan(Protocol):
     """What is asked of a span of OpenTelemetry's API."""
 
     def set_attribute(self, key: str, value: Any) -> None:
@@ -71,7 +71,7 @@ class Tracer(Protocol):
 
     def start_as_current_span(
         self, name: str, *, attributes: Mapping[str, Any] | None = None
-    ) -> AbstractContextManager[Span]:
+    ) -> AbstractContextManager[TraceSpan]:
         """A span around what happens within; an exception is noted in it."""
         ...
 
@@ -83,7 +83,7 @@ def traced(tracer: Tracer) -> Middleware:
     ``everwhen.commit.id``, ``everwhen.position``, ``everwhen.events``, ``everwhen.attempts``.
     """
 
-    def trace(envelope: Envelope, proceed: Proceed, /) -> CommandResult:
+    def trace(envelope: Envelope, proceed: CallNext, /) -> CommandResult:
         name = type(envelope.command).__name__
         attributes = {"everwhen.command.type": name}
         if envelope.user_id is not None:

@@ -23,7 +23,7 @@ from uuid import UUID
 
 from everwhen.backends._async.concurrency import sleep
 from everwhen.exchange.attempts import (
-    PREFIX,
+    ATTEMPT_PREFIX,
     Attempt,
     Future,
     KeptTimes,
@@ -56,12 +56,12 @@ from everwhen.exchange.formats import format_of
 from everwhen.exchange.moments import text_of
 from everwhen.exchange.notices import Notice, Notices
 from everwhen.exchange.records import (
+    ExchangeProgress,
+    FileItem,
+    ForeignEvent,
     Format,
     ImportReport,
     Invalid,
-    Item,
-    Progress,
-    Record,
     RestoredCommit,
 )
 from everwhen.exchange.sketches import SharedRows
@@ -98,7 +98,7 @@ async def import_events(
     times: Times = "auto",
     future: Future = "refuse",
     again: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[ExchangeProgress], None] | None = None,
 ) -> ImportReport:
     """Import a file's events; run it again to go on after an interruption.
 
@@ -162,7 +162,7 @@ class _Import:
         times: Times,
         future: Future,
         again: bool,
-        progress: Callable[[Progress], None] | None,
+        progress: Callable[[ExchangeProgress], None] | None,
     ) -> None:
         self._progress = progress
         self._store = store
@@ -184,7 +184,7 @@ class _Import:
         self._notices = Notices()
         self._line = 0
 
-    def _tell(self, progress: Progress) -> None:
+    def _tell(self, progress: ExchangeProgress) -> None:
         if self._progress is not None:
             self._progress(progress)
 
@@ -210,13 +210,13 @@ class _Import:
         else:
             await self._take_in(chain((first,), items))
 
-    def _items(self) -> Iterator[Record | RestoredCommit]:
+    def _items(self) -> Iterator[ForeignEvent | RestoredCommit]:
         """The file's valid items; the others are counted, or raised."""
         reading = self._read()
         self._notices = Notices()
         while True:
             try:
-                item: Item | None = next(reading, None)
+                item: FileItem | None = next(reading, None)
             except DamagedInputError as error:
                 raise ImportFormatError(
                     self._source.name, error.line or self._line, error.reason
@@ -232,7 +232,7 @@ class _Import:
             else:
                 yield item
 
-    def _read(self) -> Iterator[Item]:
+    def _read(self) -> Iterator[FileItem]:
         chunks = self._chunks()
         first = next(chunks, b"")
         if isinstance(self._format, Csv):
@@ -255,17 +255,19 @@ class _Import:
 
     # Somebody else's log
 
-    async def _take_in(self, items: Iterator[Record | RestoredCommit]) -> None:
+    async def _take_in(self, items: Iterator[ForeignEvent | RestoredCommit]) -> None:
         entrance = Entrance(self._store._codec)
         shared = SharedRows(attempts_in(await self._store.checkpoints()).values())
         with closing(Sorter()) as sorter:
-            first_ahead: Record | None = None
+            first_ahead: ForeignEvent | None = None
             while batch := list(islice(items, _READ_AT_ONCE)):
                 for item in batch:
                     record = self._sorted_in(item, entrance, shared, sorter)
                     if first_ahead is None and record is not None and record.time > self._latest:
                         first_ahead = record
-                self._tell(Progress("reading", self._source.done, self._source.total, "bytes"))
+                self._tell(
+                    ExchangeProgress("reading", self._source.done, self._source.total, "bytes")
+                )
                 await sleep(0)
             self._refuse_forgotten(entrance)
             await self._identify(entrance, shared, sorter)
@@ -333,17 +335,17 @@ class _Import:
             if taken:
                 await self._write([Foreign(record, entrance, earliest) for record in taken])
             written = self._written + self._repeated
-            self._tell(Progress("writing", written, sorter.count, "events"))
+            self._tell(ExchangeProgress("writing", written, sorter.count, "events"))
         self._events -= left_out
         await self._save(self._events if left_out else -1)
 
     def _sorted_in(
         self,
-        item: Record | RestoredCommit,
+        item: ForeignEvent | RestoredCommit,
         entrance: Entrance,
         shared: SharedRows,
         sorter: Sorter,
-    ) -> Record | None:
+    ) -> ForeignEvent | None:
         if isinstance(item, RestoredCommit):
             raise TypeError("a reader gives records or commits, never both")
         reason = entrance.refusal(item)
@@ -359,7 +361,7 @@ class _Import:
 
     # An Everwhen export
 
-    async def _restore(self, items: Iterator[Record | RestoredCommit]) -> None:
+    async def _restore(self, items: Iterator[ForeignEvent | RestoredCommit]) -> None:
         if self._source.can_repeat and not self._skip_invalid:
             await self._check(items)
             self._source.repeat()
@@ -375,15 +377,17 @@ class _Import:
             if size >= _BATCH_EVENTS:
                 await self._write(batch)
                 batch, size = [], 0
-                self._tell(Progress("writing", self._source.done, self._source.total, "bytes"))
+                self._tell(
+                    ExchangeProgress("writing", self._source.done, self._source.total, "bytes")
+                )
         if batch:
             await self._write(batch)
         self._events = seen
-        self._tell(Progress("writing", self._source.done, self._source.total, "bytes"))
+        self._tell(ExchangeProgress("writing", self._source.done, self._source.total, "bytes"))
         if seen:
             await self._save(-1)
 
-    async def _check(self, items: Iterator[Record | RestoredCommit]) -> None:
+    async def _check(self, items: Iterator[ForeignEvent | RestoredCommit]) -> None:
         """Raises what is wrong with the export, or with it and the store, before any writing."""
         fit = _Fit(self._store)
         async for commit in self._begun(items):
@@ -395,18 +399,20 @@ class _Import:
             if wrong is not None:
                 raise self._conflict(wrong, commit.line)
             if self._due(commit):
-                self._tell(Progress("reading", self._source.done, self._source.total, "bytes"))
+                self._tell(
+                    ExchangeProgress("reading", self._source.done, self._source.total, "bytes")
+                )
                 await sleep(0)
 
     async def _begun(
-        self, items: Iterator[Record | RestoredCommit]
+        self, items: Iterator[ForeignEvent | RestoredCommit]
     ) -> AsyncIterator[RestoredCommit]:
         """The export's commits, with what becomes of their times decided at the first."""
         for item in items:
             if not isinstance(item, RestoredCommit):
                 raise TypeError("a reader gives records or commits, never both")
             if not self._name:
-                await self._decide(f"{PREFIX}{item.id.hex()}", item.recorded_at)
+                await self._decide(f"{ATTEMPT_PREFIX}{item.id.hex()}", item.recorded_at)
             if self._is_refused(item.recorded_at):
                 self._refuse(item.line, self._ahead(item.recorded_at))
             else:
@@ -426,7 +432,7 @@ class _Import:
             raise ImportFormatError(self._source.name, item.line, why)
         return sealed_again(item, sealing)
 
-    def _due(self, item: Record | RestoredCommit) -> bool:
+    def _due(self, item: ForeignEvent | RestoredCommit) -> bool:
         """Whether it is time to let others run."""
         self._unsaved += item.events if isinstance(item, RestoredCommit) else 1
         if self._unsaved < _READ_AT_ONCE:

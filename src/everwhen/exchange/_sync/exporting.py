@@ -13,7 +13,7 @@ from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.exchange.cloudevents import CloudEvents
 from everwhen.exchange.formats import format_of
 from everwhen.exchange.notices import Notice
-from everwhen.exchange.records import ExportReport, Format, Progress
+from everwhen.exchange.records import ExchangeProgress, ExportReport, Format
 from everwhen.exchange.sources import Location, Target
 from everwhen.exchange.xes import DEFAULT_CATEGORY, Xes
 from everwhen.exchange.xes_parsing import LOG_TYPE, LOOSE, TRACE_TYPE, stored_name
@@ -36,7 +36,7 @@ def export_events(
     query: Query | None = None,
     overwrite: bool = False,
     plaintext: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[ExchangeProgress], None] | None = None,
 ) -> ExportReport:
     """Export the query's events, or all, up to the newest one there is now.
 
@@ -75,7 +75,7 @@ class _Export:
         store: Store,
         target: Target,
         query: Query | None,
-        progress: Callable[[Progress], None] | None,
+        progress: Callable[[ExchangeProgress], None] | None,
         *,
         plaintext: bool,
     ) -> None:
@@ -196,7 +196,9 @@ class _Export:
         self.events += events
         if self._progress is not None:
             whole = self._query == Query()
-            self._progress(Progress("writing", self.events, head if whole else None, "events"))
+            self._progress(
+                ExchangeProgress("writing", self.events, head if whole else None, "events")
+            )
 
 
 def _of_trace(events: list[RecordedEvent[Any]], number: int) -> list[RecordedEvent[Any]]:

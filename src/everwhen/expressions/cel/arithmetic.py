@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Context, Decimal, DivisionByZero, InvalidOperation
 from typing import Any, Final
 
-from everwhen.expressions.cel.faults import Fault, Run, check_size
+from everwhen.expressions.cel.faults import CelFault, Run, check_size
 from everwhen.expressions.cel.tree import UInt
 from everwhen.expressions.cel.values import MadeList, scalar, shown, type_of
 
@@ -22,17 +22,17 @@ _TIMES: Final = ("google.protobuf.Timestamp", "google.protobuf.Duration")
 
 
 def whole(value: int) -> int:
-    """An int of 64 bits. Raises `Fault` for one that needs more."""
+    """An int of 64 bits. Raises `CelFault` for one that needs more."""
     if MIN_INT <= value <= MAX_INT:
         return value
-    raise Fault("the whole number needs more than 64 bits; decimal(…) is wider")
+    raise CelFault("the whole number needs more than 64 bits; decimal(…) is wider")
 
 
 def unsigned(value: int) -> UInt:
-    """A uint of 64 bits. Raises `Fault` for one that needs more, or a sign."""
+    """A uint of 64 bits. Raises `CelFault` for one that needs more, or a sign."""
     if 0 <= value <= MAX_UINT:
         return UInt(value)
-    raise Fault("the number is below 0 or needs more than 64 bits, so it is no uint")
+    raise CelFault("the number is below 0 or needs more than 64 bits, so it is no uint")
 
 
 def add(run: Run, left: Any, right: Any) -> Any:
@@ -89,7 +89,7 @@ def negate(_run: Run, value: Any) -> Any:
         case "decimal":
             return value.copy_negate()
         case _:
-            raise Fault(f"{shown(value)} can't be negated")
+            raise CelFault(f"{shown(value)} can't be negated")
 
 
 def _quotient(left: int, right: int) -> int:
@@ -128,7 +128,9 @@ def _number(sign: str, left: Any, right: Any) -> Any:
         case ("decimal", "decimal" | "int" | "uint") | ("int" | "uint", "decimal"):
             return _of_decimals(sign, left, right)
         case _:
-            raise Fault(f"{shown(left)} {sign} {shown(right)} is not defined" + _mend(set(kinds)))
+            raise CelFault(
+                f"{shown(left)} {sign} {shown(right)} is not defined" + _mend(set(kinds))
+            )
 
 
 def _mend(kinds: set[str]) -> str:
@@ -146,7 +148,7 @@ def _mend(kinds: set[str]) -> str:
 def _of_ints(sign: str, left: int, right: int) -> int:
     whole(left) if type(left) is int else unsigned(left)
     if sign in "/%" and right == 0:
-        raise Fault("division by zero")
+        raise CelFault("division by zero")
     whole(right) if type(right) is int else None
     return _INTS[sign](left, right)
 
@@ -163,11 +165,11 @@ def _of_decimals(sign: str, left: Any, right: Any) -> Decimal:
     try:
         result: Decimal = _EXACT[sign](Decimal(left), Decimal(right))
     except DivisionByZero:
-        raise Fault("division by zero") from None
+        raise CelFault("division by zero") from None
     except InvalidOperation:
-        raise Fault("division by zero, or no number") from None
+        raise CelFault("division by zero, or no number") from None
     except ArithmeticError:
-        raise Fault("the decimal number is too large, or none") from None
+        raise CelFault("the decimal number is too large, or none") from None
     return result
 
 
@@ -175,7 +177,7 @@ def _time(apply: Callable[[Any, Any], Any], left: Any, right: Any) -> datetime |
     try:
         result: datetime | timedelta = apply(left, right)
     except OverflowError:
-        raise Fault("the time is before the year 1 or after 9999") from None
+        raise CelFault("the time is before the year 1 or after 9999") from None
     except TypeError:
-        raise Fault("a time with a time zone and one without have no difference") from None
+        raise CelFault("a time with a time zone and one without have no difference") from None
     return result

@@ -14,13 +14,13 @@ import msgspec
 
 from everwhen.expressions.cel import arithmetic
 from everwhen.expressions.cel.comparing import equal, order
-from everwhen.expressions.cel.faults import Fault, Run, check_size
+from everwhen.expressions.cel.faults import CelFault, Run, check_size
 from everwhen.expressions.cel.functions import is_in
 from everwhen.expressions.cel.parts import hashable, items_in, pairs_in
 from everwhen.expressions.cel.values import MadeList, MadeMap, scalar, shown, type_of
 
-Evaluate: TypeAlias = Callable[[Run], Any]
-"""What a node became: from an evaluation to a value. Raises `Fault` or `Exhausted`."""
+Closure: TypeAlias = Callable[[Run], Any]
+"""What a node became: from an evaluation to a value. Raises `CelFault` or `Exhausted`."""
 
 UNSET: Final = type(msgspec.UNSET)
 
@@ -29,13 +29,13 @@ def at_place(function: Callable[..., Any], at: int, run: Run, *values: Any) -> A
     """What the function gives; its faults are at this place."""
     try:
         return function(run, *values)
-    except Fault as fault:
+    except CelFault as fault:
         if fault.at is None:
             fault.at = at
         raise
 
 
-def applied(function: Callable[..., Any], at: int, parts: list[Evaluate]) -> Evaluate:
+def applied(function: Callable[..., Any], at: int, parts: list[Closure]) -> Closure:
     """A function of the parts' values."""
     match parts:
         case [only]:
@@ -50,16 +50,16 @@ def truth(value: Any, at: int) -> bool:
     """A value that is true or false."""
     if value is True or value is False:
         return bool(value)
-    raise Fault(f"{shown(value)} where true or false is needed; compare it with something", at)
+    raise CelFault(f"{shown(value)} where true or false is needed; compare it with something", at)
 
 
-def both(at: int, left: Evaluate, right: Evaluate, *, decisive: bool) -> Evaluate:
+def both(at: int, left: Closure, right: Closure, *, decisive: bool) -> Closure:
     """``&&`` or ``||``: a side that decides makes up for a fault of the other."""
 
     def evaluate(run: Run) -> bool:
         try:
             first = truth(left(run), at)
-        except Fault:
+        except CelFault:
             if truth(right(run), at) is decisive:
                 return decisive
             raise
@@ -70,17 +70,17 @@ def both(at: int, left: Evaluate, right: Evaluate, *, decisive: bool) -> Evaluat
     return evaluate
 
 
-def conditional(at: int, test: Evaluate, yes: Evaluate, no: Evaluate) -> Evaluate:
+def conditional(at: int, test: Closure, yes: Closure, no: Closure) -> Closure:
     """``test ? yes : no``; the other one is not evaluated."""
     return lambda run: yes(run) if truth(test(run), at) else no(run)
 
 
-def negated(at: int, operand: Evaluate) -> Evaluate:
+def negated(at: int, operand: Closure) -> Closure:
     """``!operand``."""
     return lambda run: not truth(operand(run), at)
 
 
-def equality(at: int, left: Evaluate, right: Evaluate, *, wanted: bool) -> Evaluate:
+def equality(at: int, left: Closure, right: Closure, *, wanted: bool) -> Closure:
     """``==``, or ``!=`` where equality isn't wanted."""
 
     def evaluate(run: Run) -> bool:
@@ -96,7 +96,7 @@ def equality(at: int, left: Evaluate, right: Evaluate, *, wanted: bool) -> Evalu
     return evaluate
 
 
-def comparison(at: int, left: Evaluate, right: Evaluate, sign: str) -> Evaluate:
+def comparison(at: int, left: Closure, right: Closure, sign: str) -> Closure:
     """``<``, ``<=``, ``>`` or ``>=``."""
     apply, fits = ORDERS[sign]
 
@@ -131,19 +131,21 @@ def put(run: Run, made: MadeMap, key: Any, value: Any, at: int) -> None:
     """Give a map that is being made one more entry."""
     key = hashable(run, key)
     if type_of(scalar(key)) not in ("bool", "int", "uint", "string", "map", "list"):
-        raise Fault(f"a map's key can't be {shown(key)}; take a text, a whole number or a bool", at)
+        raise CelFault(
+            f"a map's key can't be {shown(key)}; take a text, a whole number or a bool", at
+        )
     try:
         if key in made:
-            raise Fault(f"the key {key!r:.60} twice", at)
+            raise CelFault(f"the key {key!r:.60} twice", at)
         made[key] = value
     except TypeError:
-        raise Fault(f"a map's key can't be {shown(key)}", at) from None
+        raise CelFault(f"a map's key can't be {shown(key)}", at) from None
 
 
 Each: TypeAlias = Callable[[Run], Iterator[Any]]
 
 
-def going_through(at: int, items: Evaluate, price: int, slots: list[int]) -> Each:
+def going_through(at: int, items: Closure, price: int, slots: list[int]) -> Each:
     """Goes through a range: sets the local names to each item, and pays for it, before it is given.
 
     What is given is the first of the names: a list's item or index, a map's key.
@@ -166,14 +168,14 @@ def going_through(at: int, items: Evaluate, price: int, slots: list[int]) -> Eac
     return each
 
 
-def _all_or_any(at: int, each: Each, body: Evaluate, *, decisive: bool) -> Evaluate:
+def _all_or_any(at: int, each: Each, body: Closure, *, decisive: bool) -> Closure:
     def evaluate(run: Run) -> bool:
-        fault: Fault | None = None
+        fault: CelFault | None = None
         for _ in each(run):
             try:
                 if truth(body(run), at) is decisive:
                     return decisive
-            except Fault as found:
+            except CelFault as found:
                 fault = fault or found
         if fault is not None:
             raise fault
@@ -182,19 +184,19 @@ def _all_or_any(at: int, each: Each, body: Evaluate, *, decisive: bool) -> Evalu
     return evaluate
 
 
-def _all(at: int, each: Each, _where: Evaluate | None, body: Evaluate) -> Evaluate:
+def _all(at: int, each: Each, _where: Closure | None, body: Closure) -> Closure:
     return _all_or_any(at, each, body, decisive=False)
 
 
-def _exists(at: int, each: Each, _where: Evaluate | None, body: Evaluate) -> Evaluate:
+def _exists(at: int, each: Each, _where: Closure | None, body: Closure) -> Closure:
     return _all_or_any(at, each, body, decisive=True)
 
 
-def _exists_one(at: int, each: Each, _where: Evaluate | None, body: Evaluate) -> Evaluate:
+def _exists_one(at: int, each: Each, _where: Closure | None, body: Closure) -> Closure:
     return lambda run: sum(truth(body(run), at) for _ in each(run)) == 1
 
 
-def _mapped(at: int, each: Each, where: Evaluate | None, body: Evaluate) -> Evaluate:
+def _mapped(at: int, each: Each, where: Closure | None, body: Closure) -> Closure:
     def evaluate(run: Run) -> MadeList:
         made = MadeList()
         for _ in each(run):
@@ -206,7 +208,7 @@ def _mapped(at: int, each: Each, where: Evaluate | None, body: Evaluate) -> Eval
     return evaluate
 
 
-def _map_made(at: int, each: Each, where: Evaluate | None, body: Evaluate) -> Evaluate:
+def _map_made(at: int, each: Each, where: Closure | None, body: Closure) -> Closure:
     def evaluate(run: Run) -> MadeMap:
         made = MadeMap()
         for key in each(run):
@@ -218,7 +220,7 @@ def _map_made(at: int, each: Each, where: Evaluate | None, body: Evaluate) -> Ev
     return evaluate
 
 
-LOOPS: Final[dict[str, Callable[[int, Each, Evaluate | None, Evaluate], Evaluate]]] = {
+LOOPS: Final[dict[str, Callable[[int, Each, Closure | None, Closure], Closure]]] = {
     "all": _all,
     "exists": _exists,
     "exists_one": _exists_one,

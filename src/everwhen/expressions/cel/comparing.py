@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from everwhen.expressions.cel.faults import MAX_DEPTH, Exhausted, Fault, Run
+from everwhen.expressions.cel.faults import MAX_EXPRESSION_DEPTH, CelFault, Exhausted, Run
 from everwhen.expressions.cel.parts import find, keys_in, size
 from everwhen.expressions.cel.values import NUMBERS, scalar, shown, type_of
 from everwhen.state.paths import MISSING
@@ -19,8 +19,8 @@ def equal(run: Run, left: Any, right: Any, depth: int = 0) -> bool:
         return other in NUMBERS and _same_number(left, right)
     if kind != other:
         return False
-    if depth > MAX_DEPTH:
-        raise Exhausted(f"values are nested more than {MAX_DEPTH} levels deep")
+    if depth > MAX_EXPRESSION_DEPTH:
+        raise Exhausted(f"values are nested more than {MAX_EXPRESSION_DEPTH} levels deep")
     if kind == "list":
         if len(left) != len(right):
             return False
@@ -60,13 +60,13 @@ def order(run: Run, left: Any, right: Any) -> int | None:
     left, right = scalar(left), scalar(right)
     kind, other = type_of(left), type_of(right)
     if not (kind == other and kind in _ORDERED) and not (kind in NUMBERS and other in NUMBERS):
-        raise Fault(f"{shown(left)} and {shown(right)} have no order")
+        raise CelFault(f"{shown(left)} and {shown(right)} have no order")
     if kind == "string":
         run.spend(len(left) >> 8)
     try:
         less, greater = left < right, left > right
     except TypeError:
-        raise Fault("a time with a time zone and one without have no order") from None
+        raise CelFault("a time with a time zone and one without have no order") from None
     except ArithmeticError:  # a decimal that is not a number
         return None
     if less or greater:

@@ -17,7 +17,7 @@ from everwhen.expressions.cel.closures import (
     LOOPS,
     ORDERS,
     UNSET,
-    Evaluate,
+    Closure,
     applied,
     at_place,
     both,
@@ -28,15 +28,24 @@ from everwhen.expressions.cel.closures import (
     negated,
     put,
 )
-from everwhen.expressions.cel.faults import Fault, NotThereError, Run
+from everwhen.expressions.cel.faults import CelFault, NotThereError, Run
 from everwhen.expressions.cel.functions import FUNCTIONS, MACROS, METHODS
 from everwhen.expressions.cel.parts import find, part, suggestion
 from everwhen.expressions.cel.repeating import Repeated, rests_on_items
-from everwhen.expressions.cel.tree import Call, Constant, Entries, Items, Macro, Name, Node, Select
+from everwhen.expressions.cel.tree import (
+    Call,
+    Constant,
+    Entries,
+    ListItems,
+    Macro,
+    Name,
+    Select,
+    SyntaxNode,
+)
 from everwhen.expressions.cel.values import MadeList, MadeMap, Type
 from everwhen.state.paths import MISSING, field_names
 
-TYPES: Final = {
+CEL_TYPES: Final = {
     name: Type(name)
     for name in (
         "bool", "int", "uint", "double", "decimal", "string", "bytes", "list", "map", "set",
@@ -53,7 +62,7 @@ class Compiler:
         self.names: set[str] = set()
         self.slots = 0
 
-    def compile(self, node: Node, scope: Mapping[str, int] = {}) -> tuple[Evaluate, int]:
+    def compile(self, node: SyntaxNode, scope: Mapping[str, int] = {}) -> tuple[Closure, int]:
         """A node's function, and how many nodes it is made of."""
         match node:
             case Constant(value=value):
@@ -64,23 +73,23 @@ class Compiler:
                 return self._select(node, scope)
             case Call():
                 return self._call(node, scope)
-            case Items(items=items):
+            case ListItems(items=items):
                 return self._list(self._all(items, scope))
             case Entries():
                 return self._map(node, scope)
             case Macro():
                 return self._macro(node, scope)
 
-    def _all(self, nodes: list[Node], scope: Mapping[str, int]) -> list[tuple[Evaluate, int]]:
+    def _all(self, nodes: list[SyntaxNode], scope: Mapping[str, int]) -> list[tuple[Closure, int]]:
         return [self.compile(node, scope) for node in nodes]
 
-    def _name(self, node: Name, scope: Mapping[str, int]) -> Evaluate:
+    def _name(self, node: Name, scope: Mapping[str, int]) -> Closure:
         name, at = node.name, node.at
         slot = scope.get(name)
         if slot is not None:
             return lambda run: run.local[slot]
         name = name.removeprefix(".")
-        meant = TYPES.get(name, MISSING)
+        meant = CEL_TYPES.get(name, MISSING)
         if meant is MISSING:
             self.names.add(name)
 
@@ -92,11 +101,11 @@ class Compiler:
                     return meant
                 missing, known = isinstance(error, NotThereError), run.variables
             said = f"nothing is called {name!r} here"
-            raise Fault(lambda: said + suggestion(name, known), at, missing=missing)
+            raise CelFault(lambda: said + suggestion(name, known), at, missing=missing)
 
         return look_up
 
-    def _select(self, node: Select, scope: Mapping[str, int]) -> tuple[Evaluate, int]:
+    def _select(self, node: Select, scope: Mapping[str, int]) -> tuple[Closure, int]:
         field, at = node.field, node.at
         named = _type_name(node)
         if named is not None:
@@ -128,7 +137,7 @@ class Compiler:
 
         return select, weight + 1
 
-    def _index(self, at: int, operand: Evaluate, key: Evaluate) -> Evaluate:
+    def _index(self, at: int, operand: Closure, key: Closure) -> Closure:
         def index(run: Run) -> Any:
             value, wanted = operand(run), key(run)
             cls = wanted.__class__
@@ -140,21 +149,21 @@ class Compiler:
 
         return index
 
-    def _call(self, node: Call, scope: Mapping[str, int]) -> tuple[Evaluate, int]:
+    def _call(self, node: Call, scope: Mapping[str, int]) -> tuple[Closure, int]:
         at, name = node.at, node.function
         if node.target is None and name not in FUNCTIONS and not name[0].isalpha():
             return self._operator(node, scope)
         known = FUNCTIONS if node.target is None else METHODS
         if name not in known:
-            raise Fault(_unknown(name, is_method=node.target is not None), at)
+            raise CelFault(_unknown(name, is_method=node.target is not None), at)
         function, counts = known[name]
         given = node.args if node.target is None else [node.target, *node.args]
         if len(given) not in counts:
-            raise Fault(f"{name}() with {len(node.args)} values between its brackets", at)
+            raise CelFault(f"{name}() with {len(node.args)} values between its brackets", at)
         parts = self._all(given, scope)
         return applied(function, at, [part for part, _ in parts]), _weight(parts)
 
-    def _operator(self, node: Call, scope: Mapping[str, int]) -> tuple[Evaluate, int]:
+    def _operator(self, node: Call, scope: Mapping[str, int]) -> tuple[Closure, int]:
         at, sign = node.at, node.function
         parts = self._all(node.args, scope)
         given, weight = [part for part, _ in parts], _weight(parts)
@@ -178,13 +187,13 @@ class Compiler:
             case _ if sign in ARITHMETIC:
                 return applied(ARITHMETIC[sign], at, given), weight
             case _:
-                raise Fault(_unknown(sign, is_method=False), at)
+                raise CelFault(_unknown(sign, is_method=False), at)
 
-    def _list(self, parts: list[tuple[Evaluate, int]]) -> tuple[Evaluate, int]:
+    def _list(self, parts: list[tuple[Closure, int]]) -> tuple[Closure, int]:
         items = [item for item, _ in parts]
         return lambda run: MadeList([item(run) for item in items]), _weight(parts)
 
-    def _map(self, node: Entries, scope: Mapping[str, int]) -> tuple[Evaluate, int]:
+    def _map(self, node: Entries, scope: Mapping[str, int]) -> tuple[Closure, int]:
         keys = self._all([key for key, _ in node.entries], scope)
         values = self._all([value for _, value in node.entries], scope)
         pairs = [(key, value) for (key, _), (value, _) in zip(keys, values, strict=True)]
@@ -198,14 +207,14 @@ class Compiler:
 
         return make, _weight(keys) + _weight(values)
 
-    def _macro(self, node: Macro, scope: Mapping[str, int]) -> tuple[Evaluate, int]:
+    def _macro(self, node: Macro, scope: Mapping[str, int]) -> tuple[Closure, int]:
         items, weight = self.compile(node.range, scope)
         inner = dict(scope)
         for name in node.variables:
             inner[name] = self.slots
             self.slots += 1
         body, size = self.compile(node.body, inner)
-        where: Evaluate | None = None
+        where: Closure | None = None
         if node.where is not None:
             where, more = self.compile(node.where, inner)
             size += more
@@ -218,7 +227,7 @@ class Compiler:
         return loop, weight + size + 1
 
 
-def _weight(parts: list[tuple[Evaluate, int]]) -> int:
+def _weight(parts: list[tuple[Closure, int]]) -> int:
     return 1 + sum(weight for _, weight in parts)
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from everwhen.expressions.cel.arithmetic import MAX_INT, MAX_UINT, MIN_INT, unsigned, whole
-from everwhen.expressions.cel.faults import Fault, Run
+from everwhen.expressions.cel.faults import CelFault, Run
 from everwhen.expressions.cel.tree import UInt
 from everwhen.expressions.cel.values import Type, scalar, shown, type_of
 
@@ -23,9 +23,9 @@ _SECONDS: Final = {
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _refused(what: str, value: Any) -> Fault:
+def _refused(what: str, value: Any) -> CelFault:
     named = f"{value[:60]!r}" if isinstance(value, str) else shown(value)
-    return Fault(f"{what}() can't be made of {named}")
+    return CelFault(f"{what}() can't be made of {named}")
 
 
 def to_int(_run: Run, value: Any) -> int:
@@ -39,7 +39,7 @@ def to_int(_run: Run, value: Any) -> int:
         case "double" | "decimal" if _is_finite(value) and MIN_INT <= value <= MAX_INT:
             return int(value)
         case "double" | "decimal":
-            raise Fault("the number needs more than 64 bits, or is none")
+            raise CelFault("the number needs more than 64 bits, or is none")
         case "string" if re.fullmatch(r"[-+]?[0-9]{1,25}", value):
             return whole(int(value))
         case "google.protobuf.Timestamp":
@@ -57,7 +57,7 @@ def to_uint(_run: Run, value: Any) -> UInt:
         case "double" | "decimal" if _is_finite(value) and 0 <= value <= MAX_UINT:
             return unsigned(int(value))
         case "double" | "decimal":
-            raise Fault("the number is below 0 or needs more than 64 bits, so it is no uint")
+            raise CelFault("the number is below 0 or needs more than 64 bits, so it is no uint")
         case "string" if re.fullmatch(r"[0-9]{1,25}", value):
             return unsigned(int(value))
         case _:
@@ -73,7 +73,7 @@ def to_double(_run: Run, value: Any) -> float:
             try:
                 return float(value)
             except (OverflowError, ValueError):
-                raise Fault("the number is too large for a double, or none") from None
+                raise CelFault("the number is too large for a double, or none") from None
         case "string" if len(value) <= 1_000 and re.fullmatch(number, value):
             return float(value)
         case _:
@@ -119,7 +119,7 @@ def to_bytes(run: Run, value: Any) -> bytes:
     try:
         return value.encode()
     except UnicodeEncodeError:
-        raise Fault("the text holds half a character (a lone surrogate)") from None
+        raise CelFault("the text holds half a character (a lone surrogate)") from None
 
 
 def to_string(run: Run, value: Any) -> str:
@@ -153,7 +153,7 @@ def _decoded(run: Run, value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise Fault("the bytes are no text in UTF-8") from None
+        raise CelFault("the bytes are no text in UTF-8") from None
 
 
 def _rfc3339(value: datetime) -> str:
@@ -184,7 +184,7 @@ def to_timestamp(_run: Run, value: Any) -> datetime:
                 return datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise Fault(
+    raise CelFault(
         f"timestamp() can't be made of {value!r:.60}; write it as in RFC 3339: 2026-07-01T20:00:00Z"
     )
 
@@ -195,7 +195,7 @@ def to_duration(_run: Run, value: Any) -> timedelta:
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, str) or len(value) > 200 or not _SPAN.fullmatch(value):
-        raise Fault(f"duration() can't be made of {value!r:.60}; write it as 1h30m or 2.5s")
+        raise CelFault(f"duration() can't be made of {value!r:.60}; write it as 1h30m or 2.5s")
     seconds = sum(
         (Decimal(number) * _SECONDS[unit] for number, unit in _SPAN_PART.findall(value)),
         Decimal(0),
@@ -203,7 +203,7 @@ def to_duration(_run: Run, value: Any) -> timedelta:
     try:
         span = timedelta(microseconds=int(seconds * 1_000_000))
     except OverflowError:
-        raise Fault(f"the duration {value[:60]!r} is too long") from None
+        raise CelFault(f"the duration {value[:60]!r} is too long") from None
     return -span if value.startswith("-") else span
 
 
@@ -218,5 +218,5 @@ def _is_finite(value: float | Decimal) -> bool:
 
 def _aware(value: datetime) -> datetime:
     if value.tzinfo is None:
-        raise Fault("the time has no time zone, so it is no moment")
+        raise CelFault("the time has no time zone, so it is no moment")
     return value

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-MAX_SIZE: Final = 1_000_000
+MAX_EXPRESSION_SIZE: Final = 1_000_000
 """The most characters, bytes or items that an expression may make."""
 
-MAX_DEPTH: Final = 100
+MAX_EXPRESSION_DEPTH: Final = 100
 """How deep values may be nested where they are compared or given out."""
 
 
-class Fault(Exception):  # noqa: N818 (it becomes an error once its place is known)
+class CelFault(Exception):  # noqa: N818 (it becomes an error once its place is known)
     """A part of the expression has no value; ``at`` is its place in the text, once known."""
 
     def __init__(
@@ -62,5 +62,5 @@ class Run:
 
 def check_size(size: int) -> None:
     """Raises `Exhausted` for a text, a list or the like that is too large to be made."""
-    if size > MAX_SIZE:
-        raise Exhausted(f"it makes a value of {size} parts, and {MAX_SIZE} are the most")
+    if size > MAX_EXPRESSION_SIZE:
+        raise Exhausted(f"it makes a value of {size} parts, and {MAX_EXPRESSION_SIZE} are the most")

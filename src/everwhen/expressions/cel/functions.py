@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from everwhen.expressions.cel import conversions, syntax
 from everwhen.expressions.cel.arithmetic import add
 from everwhen.expressions.cel.comparing import equal, order
-from everwhen.expressions.cel.faults import Fault, Run
+from everwhen.expressions.cel.faults import CelFault, Run
 from everwhen.expressions.cel.parts import find, items_in, size
 from everwhen.expressions.cel.values import scalar, shown, type_of
 from everwhen.state.paths import MISSING
@@ -36,14 +36,14 @@ def is_in(run: Run, item: Any, container: Any) -> bool:
         case "list":
             pass
         case _:
-            raise Fault(f"nothing is in {shown(container)}; lists, maps and sets have items")
+            raise CelFault(f"nothing is in {shown(container)}; lists, maps and sets have items")
     return any(equal(run, item, other) for other in container)
 
 
 def _text(value: Any, function: str) -> str:
     text: Any = scalar(value)
     if not isinstance(text, str):
-        raise Fault(f"{function}() takes texts, not {shown(value)}")
+        raise CelFault(f"{function}() takes texts, not {shown(value)}")
     return text
 
 
@@ -68,7 +68,7 @@ def _ends_with(run: Run, value: Any, given: Any) -> bool:
 def _matches(run: Run, value: Any, given: Any) -> bool:
     text, pattern = _text(value, "matches"), _text(given, "matches")
     if len(pattern) > _MAX_PATTERN:
-        raise Fault(f"the pattern has {len(pattern)} characters; {_MAX_PATTERN} are the most")
+        raise CelFault(f"the pattern has {len(pattern)} characters; {_MAX_PATTERN} are the most")
     repeated = sum(int(times or 0) for pair in _REPEATS.findall(pattern) for times in pair)
     run.spend(100 + len(text) * (len(pattern) + 4 * repeated) // 8)
     return syntax.matches(
@@ -96,7 +96,7 @@ def _extreme(name: str, wanted: int) -> Function:
             if found is MISSING or order(run, value, found) == wanted:
                 found = value
         if found is MISSING:
-            raise Fault(f"{name}() of nothing; it takes at least one value")
+            raise CelFault(f"{name}() of nothing; it takes at least one value")
         return found
 
     return function
@@ -111,7 +111,9 @@ def _zone(name: str) -> tzinfo:
         span = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
         return timezone(-span if offset[1] == "-" else span)
     except (ValueError, OSError, LookupError):
-        raise Fault(f"{name[:60]!r} is no time zone; write Europe/Vienna, UTC or +02:00") from None
+        raise CelFault(
+            f"{name[:60]!r} is no time zone; write Europe/Vienna, UTC or +02:00"
+        ) from None
 
 
 def _of_time(name: str, read: Callable[[datetime], int]) -> Function:
@@ -120,13 +122,13 @@ def _of_time(name: str, read: Callable[[datetime], int]) -> Function:
         if isinstance(moment, timedelta) and name in _OF_DURATION:
             return _OF_DURATION[name](moment)
         if not isinstance(moment, datetime):
-            raise Fault(f"{name}() is asked of a timestamp, not of {shown(value)}")
+            raise CelFault(f"{name}() is asked of a timestamp, not of {shown(value)}")
         if moment.tzinfo is None and zone == "UTC":
             return read(moment)
         try:
             return read(moment.astimezone(_zone(_text(zone, name)[:100])))
         except OverflowError:
-            raise Fault("the time is before the year 1 or after 9999 there") from None
+            raise CelFault("the time is before the year 1 or after 9999 there") from None
 
     return function
 

@@ -9,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from everwhen.expressions.cel.compiler import TYPES
-from everwhen.expressions.cel.tree import Call, Constant, Entries, Items, Macro, Name, Node, Select
+from everwhen.expressions.cel.compiler import CEL_TYPES
+from everwhen.expressions.cel.tree import (
+    Call,
+    Constant,
+    Entries,
+    ListItems,
+    Macro,
+    Name,
+    Select,
+    SyntaxNode,
+)
 from everwhen.state.paths import Path
 
 _INDEX: Final = "_[_]"
 
 
-def named_parts(node: Node) -> list[Path]:
+def named_parts(node: SyntaxNode) -> list[Path]:
     """The keys to each part, beginning with the name of a variable; the longest paths only."""
     asked: set[Path] = set()
     named = dict.fromkeys(_named(node, frozenset(), asked))
@@ -24,13 +33,13 @@ def named_parts(node: Node) -> list[Path]:
         path
         for path in named
         if not any(path[: len(may_miss)] == may_miss for may_miss in asked)
-        and not (len(path) == 1 and path[0] in TYPES)
+        and not (len(path) == 1 and path[0] in CEL_TYPES)
         and path[:2] != ("google", "protobuf")
     ]
     return [p for p in found if not any(o[: len(p)] == p for o in found if o != p)]
 
 
-def _named(node: Node, local: frozenset[str], asked: set[Path]) -> Iterator[Path]:
+def _named(node: SyntaxNode, local: frozenset[str], asked: set[Path]) -> Iterator[Path]:
     path = _path(node, local)
     if path is not None:
         if isinstance(node, Select) and node.test:
@@ -52,7 +61,7 @@ def _named(node: Node, local: frozenset[str], asked: set[Path]) -> Iterator[Path
         yield from _named(part, local, asked)
 
 
-def _inner(node: Node) -> list[Node]:
+def _inner(node: SyntaxNode) -> list[SyntaxNode]:
     """What a node is made of; of a macro, what it does for each item."""
     match node:
         case Macro(where=where, body=body):
@@ -61,7 +70,7 @@ def _inner(node: Node) -> list[Node]:
             return [operand]
         case Call(target=target, args=args):
             return args if target is None else [target, *args]
-        case Items(items=items):
+        case ListItems(items=items):
             return items
         case Entries(entries=entries):
             return [part for pair in entries for part in pair]
@@ -69,7 +78,7 @@ def _inner(node: Node) -> list[Node]:
             return []
 
 
-def _path(node: Node, local: frozenset[str]) -> Path | None:
+def _path(node: SyntaxNode, local: frozenset[str]) -> Path | None:
     """The keys to the one part that the node is; None where it is something else."""
     keys: list[Any] = []
     while True:

@@ -11,9 +11,9 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.expressions.cel.faults import MAX_DEPTH, Exhausted, Fault, Run
+from everwhen.expressions.cel.faults import MAX_EXPRESSION_DEPTH, CelFault, Exhausted, Run
 from everwhen.expressions.cel.values import MadeList, MadeMap, scalar, shown, type_of
-from everwhen.state.paths import MISSING, Kind, field_names, key_text, keys_of, kind_of
+from everwhen.state.paths import MISSING, PartKind, field_names, key_text, keys_of, kind_of
 from everwhen.state.read_sets import is_stand_in, keys_to_scan, meant_by
 
 
@@ -22,8 +22,8 @@ def size(value: Any) -> int:
     value = scalar(value)
     kind = type_of(value)
     if kind not in ("string", "bytes", "list", "map", "set"):
-        raise Fault(f"{shown(value)} has no size")
-    if kind == "map" and kind_of(value.__class__) is not Kind.MAPPING:
+        raise CelFault(f"{shown(value)} has no size")
+    if kind == "map" and kind_of(value.__class__) is not PartKind.MAPPING:
         return len(list(keys_in(value)))
     return len(value)
 
@@ -31,10 +31,10 @@ def size(value: Any) -> int:
 def keys_in(value: Any) -> Iterable[Any]:
     """The keys of a map, one by one, or the names of a record's fields."""
     match kind_of(value.__class__):
-        case Kind.MAPPING:
+        case PartKind.MAPPING:
             keys: Iterable[Any] = value
             return keys
-        case Kind.RECORD:
+        case PartKind.RECORD:
             names = field_names(value.__class__)
             return [n for n in names if n[0] != "_" and _is_set(getattr(value, n, MISSING))]
         case _:
@@ -57,7 +57,7 @@ def items_in(run: Run, value: Any) -> Iterable[Any]:
             run.spend(len(value))
             return sorted(value, key=repr)
         case _:
-            raise Fault(f"{shown(value)} has no items to go through; lists, maps and sets have")
+            raise CelFault(f"{shown(value)} has no items to go through; lists, maps and sets have")
 
 
 def pairs_in(run: Run, value: Any) -> Iterable[tuple[Any, Any]]:
@@ -68,16 +68,16 @@ def pairs_in(run: Run, value: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def find(run: Run, value: Any, key: Any) -> Any:
-    """The part under a key, `MISSING` where there is none. Raises `Fault` if it can't have any."""
+    """The part under a key, or `MISSING`. Raises `CelFault` where the value can't have parts."""
     match kind_of(value.__class__):
-        case Kind.MAPPING:
+        case PartKind.MAPPING:
             found = _in_mapping(run, value, key)
-        case Kind.SEQUENCE:
+        case PartKind.SEQUENCE:
             found = _in_sequence(value, key)
-        case Kind.RECORD | Kind.OBJECT if not isinstance(value, ModuleType):
+        case PartKind.RECORD | PartKind.OBJECT if not isinstance(value, ModuleType):
             found = _in_record(value, key)
         case _:
-            raise Fault(f"{shown(value)} has no parts, so none under {key!r:.60}")
+            raise CelFault(f"{shown(value)} has no parts, so none under {key!r:.60}")
     return found if _is_set(found) else MISSING
 
 
@@ -89,7 +89,7 @@ def _in_mapping(run: Run, value: Any, key: Any) -> Any:
     try:
         found = value.get(key, MISSING)
     except TypeError:
-        raise Fault(f"a map has no keys of type {shown(key)}") from None
+        raise CelFault(f"a map has no keys of type {shown(key)}") from None
     if found is not MISSING or key.__class__ is not str or value.__class__ is MadeMap:
         return found
     if len(key) == 36 and (uuid := _uuid(key)) is not None:
@@ -104,8 +104,8 @@ def hashable(run: Run, key: Any, depth: int = 0) -> Any:
     """A key as a mapping can have it: a tuple for a list."""
     if not isinstance(key, MadeList):
         return key
-    if depth > MAX_DEPTH:
-        raise Exhausted(f"a key is nested more than {MAX_DEPTH} levels deep")
+    if depth > MAX_EXPRESSION_DEPTH:
+        raise Exhausted(f"a key is nested more than {MAX_EXPRESSION_DEPTH} levels deep")
     run.spend(len(key))
     return tuple(hashable(run, item, depth + 1) for item in key)
 
@@ -123,38 +123,42 @@ def _in_sequence(value: Any, key: Any) -> Any:
     if isinstance(index, str):
         names = getattr(value.__class__, "_fields", ())
         if index not in names:
-            raise Fault(f"a list has no part {index[:60]!r}; give the index, a whole number from 0")
+            raise CelFault(
+                f"a list has no part {index[:60]!r}; give the index, a whole number from 0"
+            )
         index = names.index(index)
     if type(index) is float and index.is_integer():
         index = int(index)
     if type_of(index) not in ("int", "uint"):
-        raise Fault(f"a list has no part {index!r:.60}; give the index, a whole number from 0")
+        raise CelFault(f"a list has no part {index!r:.60}; give the index, a whole number from 0")
     return value[index] if 0 <= index < len(value) else MISSING
 
 
 def _in_record(value: Any, key: Any) -> Any:
     if not isinstance(key, str):
-        raise Fault(f"a record has its parts by name, not by {shown(key)}")
+        raise CelFault(f"a record has its parts by name, not by {shown(key)}")
     if key.startswith("_"):
-        raise Fault(f"{key[:60]!r} is no field: nothing that starts with an underscore can be read")
+        raise CelFault(
+            f"{key[:60]!r} is no field: nothing that starts with an underscore can be read"
+        )
     if key in field_names(value.__class__):
         return getattr(value, key, MISSING)
     return meant_by(value, key)
 
 
 def part(run: Run, value: Any, key: Any) -> Any:
-    """The part under a key. Raises `Fault` where there is none."""
+    """The part under a key. Raises `CelFault` where there is none."""
     found = find(run, value, key)
     if found is not MISSING:
         return found
     kind = kind_of(value.__class__)
-    if kind is Kind.SEQUENCE:
-        raise Fault(lambda: f"there is no item {key!r:.60}, only {len(value)}", missing=True)
-    raise Fault(lambda: _no_part(value, key), missing=kind is Kind.MAPPING)
+    if kind is PartKind.SEQUENCE:
+        raise CelFault(lambda: f"there is no item {key!r:.60}, only {len(value)}", missing=True)
+    raise CelFault(lambda: _no_part(value, key), missing=kind is PartKind.MAPPING)
 
 
 def _no_part(value: Any, key: Any) -> str:
-    is_map = kind_of(value.__class__) is Kind.MAPPING
+    is_map = kind_of(value.__class__) is PartKind.MAPPING
     wrong = key_text(scalar(key))
     what = "no key" if is_map else f"{value.__class__.__name__} has no field"
     if is_stand_in(value):

@@ -12,9 +12,18 @@ from itertools import compress
 from operator import is_not
 from typing import Any, cast
 
-from everwhen.expressions.cel.closures import Evaluate, truth
-from everwhen.expressions.cel.faults import Exhausted, Fault, Run
-from everwhen.expressions.cel.tree import Call, Constant, Entries, Items, Macro, Name, Node, Select
+from everwhen.expressions.cel.closures import Closure, truth
+from everwhen.expressions.cel.faults import CelFault, Exhausted, Run
+from everwhen.expressions.cel.tree import (
+    Call,
+    Constant,
+    Entries,
+    ListItems,
+    Macro,
+    Name,
+    Select,
+    SyntaxNode,
+)
 from everwhen.state.fold import is_immutable
 
 
@@ -26,7 +35,7 @@ class _Answers:
     def __init__(self) -> None:
         self.keys: list[Any] = []
         self.items: list[Any] = []
-        self.said: list[bool | Fault] = []
+        self.said: list[bool | CelFault] = []
         self.costs: list[int] = []
         self.decided = self.faults = 0
 
@@ -53,7 +62,7 @@ def rests_on_items(macro: Macro) -> bool | None:
     return None if _rests_on(macro.body, own, macro.variables[0], way) else False
 
 
-def _way(node: Node) -> tuple[str, ...] | None:
+def _way(node: SyntaxNode) -> tuple[str, ...] | None:
     match node:
         case Name(name=name):
             return (name,)
@@ -64,7 +73,7 @@ def _way(node: Node) -> tuple[str, ...] | None:
             return None
 
 
-def _rests_on(node: Node, own: frozenset[str], key: str | None, way: tuple[str, ...]) -> bool:
+def _rests_on(node: SyntaxNode, own: frozenset[str], key: str | None, way: tuple[str, ...]) -> bool:
     match node:
         case Constant():
             return True
@@ -78,7 +87,7 @@ def _rests_on(node: Node, own: frozenset[str], key: str | None, way: tuple[str, 
             return True
         case Call(target=target, args=args):
             parts = args if target is None else [target, *args]
-        case Items(items=parts):
+        case ListItems(items=parts):
             pass
         case Entries(entries=entries):
             parts = [part for entry in entries for part in entry]
@@ -97,9 +106,9 @@ class Repeated:
     def __init__(
         self,
         macro: Macro,
-        plain: Evaluate,
-        items: Evaluate,
-        body: Evaluate,
+        plain: Closure,
+        items: Closure,
+        body: Closure,
         price: int,
         slots: list[int],
         *,
@@ -130,7 +139,7 @@ class Repeated:
             return self._decisive
         run.spend(sum(answers.costs))
         if answers.faults:
-            raise next(said for said in answers.said if isinstance(said, Fault))
+            raise next(said for said in answers.said if isinstance(said, CelFault))
         return not self._decisive
 
     def _up_to_date(self, run: Run, value: Any) -> _Answers | None:
@@ -161,12 +170,12 @@ class Repeated:
         if others:
             run.local[others[0]] = item
         before, left = answers.said[index], run.steps
-        said: bool | Fault
+        said: bool | CelFault
         try:
             said = truth(self._body(run), self._at)
-        except Fault as fault:
+        except CelFault as fault:
             said = fault.with_traceback(None)
         answers.decided += (said is self._decisive) - (before is self._decisive)
-        answers.faults += isinstance(said, Fault) - isinstance(before, Fault)
+        answers.faults += isinstance(said, CelFault) - isinstance(before, CelFault)
         answers.said[index], answers.costs[index] = said, left - run.steps + self._price
         run.steps = left

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final
 
-from everwhen.expressions.cel.faults import Fault
+from everwhen.expressions.cel.faults import CelFault
 from everwhen.expressions.cel.tree import (
     Constant,
     Entries,
-    Items,
+    ListItems,
     Name,
-    Node,
     Select,
+    SyntaxNode,
     UInt,
     call,
     macro,
@@ -31,14 +31,14 @@ MAX_TEXT: Final = 10_000
 """The most characters that an expression may have."""
 
 
-def parse(text: str) -> Node:
-    """The tree of a text. Raises `Fault` with the place where it can't be read."""
+def parse(text: str) -> SyntaxNode:
+    """The tree of a text. Raises `CelFault` with the place where it can't be read."""
     if len(text) > MAX_TEXT:
-        raise Fault(f"{len(text)} characters; {MAX_TEXT} are the most an expression may have", 0)
+        raise CelFault(f"{len(text)} characters; {MAX_TEXT} are the most an expression may have", 0)
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise Fault("half a character (a lone surrogate)", error.start) from None
+        raise CelFault("half a character (a lone surrogate)", error.start) from None
     try:
         message = _environment().compile(text, disable_check=True).serialize()
     except RuntimeError as error:
@@ -68,7 +68,7 @@ def _matcher() -> Any:
 
 
 def matches(text: str, pattern: str) -> bool:
-    """Whether a part of the text matches the pattern. Raises `Fault` for a pattern that is none."""
+    """Whether a part of the text matches the pattern. Raises `CelFault` for an invalid pattern."""
     try:
         found = _matcher().eval(data={"text": text, "pattern": pattern}).plain_value()
     except RuntimeError as error:
@@ -76,7 +76,7 @@ def matches(text: str, pattern: str) -> bool:
     if isinstance(found, bool):
         return found
     reason = re.sub(r"^.*invalid regular expression: |\s*\[[A-Z_]+\]$", "", str(found))
-    raise Fault(f"the pattern {pattern[:60]!r} is none that RE2 takes: {reason}")
+    raise CelFault(f"the pattern {pattern[:60]!r} is none that RE2 takes: {reason}")
 
 
 _HABITS: Final = {
@@ -88,13 +88,13 @@ _HABITS: Final = {
 _WHERE: Final = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?(.*)")
 
 
-def _fault(text: str, said: str) -> Fault:
+def _fault(text: str, said: str) -> CelFault:
     """The parser's first complaint, in our words."""
     if "ecursion" in said:
-        return Fault("nested too deeply, or too long a chain; 32 levels are the most", 0)
+        return CelFault("nested too deeply, or too long a chain; 32 levels are the most", 0)
     match = _WHERE.search(said)
     if match is None:
-        return Fault(f"it can't be read: {said[:100]}", 0)
+        return CelFault(f"it can't be read: {said[:100]}", 0)
     line, column, reason = int(match[1]), int(match[2]), match[3].split(" [INVALID")[0]
     lines = text.splitlines(keepends=True)[: line - 1]
     at = min(sum(map(len, lines)) + max(column - 1, 0), len(text))
@@ -107,16 +107,16 @@ def _fault(text: str, said: str) -> Fault:
         None,
     )
     if habit is not None:
-        return Fault(
+        return CelFault(
             f"{text[at : at + 10].split(maxsplit=1)[0]!r} is not of this language; {habit}", at
         )
     if "<EOF>' expecting" in reason:
-        return Fault("it ends where something is still to come", at)
+        return CelFault("it ends where something is still to come", at)
     unexpected = re.match(r"(?:mismatched|extraneous) input '(.*?)' expecting", reason)
     if unexpected or reason.startswith(("token recognition", "no viable alternative")):
         shown = text[at : at + 20].split("\n", maxsplit=1)[0]
-        return Fault(f"{shown!r} is not expected here; check quotes and brackets before it", at)
-    return Fault(reason, at)
+        return CelFault(f"{shown!r} is not expected here; check quotes and brackets before it", at)
+    return CelFault(reason, at)
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
@@ -162,7 +162,7 @@ class _Reader:
                 entry = dict(_fields(value))
                 self.places[entry.get(1, 0)] = entry.get(2, 0)
 
-    def node(self, message: bytes) -> Node:
+    def node(self, message: bytes) -> SyntaxNode:
         fields = dict(_fields(message))
         at = self.places.get(fields.pop(2, 0), 0)
         ((kind, body),) = fields.items()
@@ -181,7 +181,7 @@ class _Reader:
                 args = [self.node(value) for number, value in parts if number == 3]
                 return call(at, target, _only(body, 2).decode(), args)
             case 7:
-                return Items(at, [self.node(value) for n, value in _fields(body) if n == 1])
+                return ListItems(at, [self.node(value) for n, value in _fields(body) if n == 1])
             case 8:
                 return self._map(at, body)
             case _:
@@ -189,11 +189,11 @@ class _Reader:
                 variable, items = loop[1].decode(), self.node(loop[2])
                 return macro(at, variable, items, self.node(loop[4]), self.node(loop[6]))
 
-    def _map(self, at: int, body: bytes) -> Node:
-        entries: list[tuple[Node, Node]] = []
+    def _map(self, at: int, body: bytes) -> SyntaxNode:
+        entries: list[tuple[SyntaxNode, SyntaxNode]] = []
         for number, value in _fields(body):
             if number == 1:
-                raise Fault("there are no messages here; write a map, {'name': value}", at)
+                raise CelFault("there are no messages here; write a map, {'name': value}", at)
             entry = dict(_fields(value))
             entries.append((self.node(entry[3]), self.node(entry[4])))
         return Entries(at, entries)

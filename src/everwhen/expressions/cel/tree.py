@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from everwhen.expressions.cel.faults import Fault
+from everwhen.expressions.cel.faults import CelFault
 
 
 class UInt(int):
@@ -33,7 +33,7 @@ class Select(msgspec.Struct, frozen=True):
     """``operand.field``, or ``has(operand.field)`` for ``test``."""
 
     at: int
-    operand: Node
+    operand: SyntaxNode
     field: str
     test: bool
 
@@ -42,23 +42,23 @@ class Call(msgspec.Struct, frozen=True):
     """A function or an operator, and the value it is called on, if any."""
 
     at: int
-    target: Node | None
+    target: SyntaxNode | None
     function: str
-    args: list[Node]
+    args: list[SyntaxNode]
 
 
-class Items(msgspec.Struct, frozen=True):
+class ListItems(msgspec.Struct, frozen=True):
     """A list."""
 
     at: int
-    items: list[Node]
+    items: list[SyntaxNode]
 
 
 class Entries(msgspec.Struct, frozen=True):
     """A map."""
 
     at: int
-    entries: list[tuple[Node, Node]]
+    entries: list[tuple[SyntaxNode, SyntaxNode]]
 
 
 class Macro(msgspec.Struct, frozen=True):
@@ -67,15 +67,15 @@ class Macro(msgspec.Struct, frozen=True):
     at: int
     kind: Literal["all", "exists", "exists_one", "map", "transformMap"]
     variables: tuple[str, ...]
-    range: Node
-    where: Node | None
-    body: Node
+    range: SyntaxNode
+    where: SyntaxNode | None
+    body: SyntaxNode
 
 
-Node: TypeAlias = Constant | Name | Select | Call | Items | Entries | Macro
+SyntaxNode: TypeAlias = Constant | Name | Select | Call | ListItems | Entries | Macro
 
 
-def macro(at: int, variable: str, items: Node, start: Node, step: Any) -> Macro:
+def macro(at: int, variable: str, items: SyntaxNode, start: SyntaxNode, step: Any) -> Macro:
     """The macro that a loop was written as, by what it starts with and how it goes on."""
     match start:
         case Constant(value=True):
@@ -102,7 +102,7 @@ _PAIRED: Final[dict[tuple[str, int], Any]] = {
 }
 
 
-def call(at: int, target: Node | None, function: str, args: list[Node]) -> Node:
+def call(at: int, target: SyntaxNode | None, function: str, args: list[SyntaxNode]) -> SyntaxNode:
     """A call, or a macro over keys and values, which the parser takes for one."""
     kind = _PAIRED.get((function, len(args)))
     if target is None or kind is None:
@@ -111,4 +111,6 @@ def call(at: int, target: Node | None, function: str, args: list[Node]) -> Node:
         case [Name(name=key), Name(name=value), *where, body] if key != value:
             return Macro(at, kind, (key, value), target, where[0] if where else None, body)
         case _:
-            raise Fault(f"{function}() takes two different names first, of a key and a value", at)
+            raise CelFault(
+                f"{function}() takes two different names first, of a key and a value", at
+            )

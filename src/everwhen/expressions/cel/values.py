@@ -18,7 +18,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from everwhen.expressions.cel.tree import UInt
-from everwhen.state.paths import Kind, kind_of
+from everwhen.state.paths import PartKind, kind_of
 
 
 class Type:
@@ -101,9 +101,9 @@ def type_of_class(cls: type[Any]) -> str:
     if issubclass(cls, abc.Set):
         return "set"
     match kind_of(cls):
-        case Kind.RECORD | Kind.OBJECT | Kind.MAPPING:
+        case PartKind.RECORD | PartKind.OBJECT | PartKind.MAPPING:
             return "map"
-        case Kind.SEQUENCE:
+        case PartKind.SEQUENCE:
             return "list"
         case _:
             return f"{cls.__module__}.{cls.__qualname__}"

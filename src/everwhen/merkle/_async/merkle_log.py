@@ -16,7 +16,7 @@ import msgspec
 from everwhen.backends._async.concurrency import Background, Calls, Lock, wait_for_news
 from everwhen.backends.engine import EngineView
 from everwhen.backends.notifier import News
-from everwhen.merkle.log_writer import Cosigner, Read, Sealer, Signed, newest, signed
+from everwhen.merkle.log_writer import Cosigner, Sealer, Signed, newest, signed
 from everwhen.merkle.proofs import consistency, inclusion
 from everwhen.merkle.proven_reads import ProvenIndex
 from everwhen.merkle.tamper_diagnosis import Fault, FaultKind, UnprovenError
@@ -33,6 +33,7 @@ from everwhen.vocabulary.errors import (
     TamperedError,
 )
 from everwhen.vocabulary.microseconds import to_micros
+from everwhen.vocabulary.paging import ReadPage
 from everwhen_verify.errors import VerifyError
 from everwhen_verify.memory import Memory, Remembered
 from everwhen_verify.notes import Kind, Note, Signer, Verifier
@@ -523,7 +524,7 @@ class MerkleLog:
     def _rollovers(self) -> list[Rollover]:
         return open_rollovers(self.tiles.read(ROLLOVERS) or b"")
 
-    async def _look(self, work: Callable[[Read], T]) -> T:
+    async def _look(self, work: Callable[[ReadPage], T]) -> T:
         def look(view: EngineView) -> T:
             return work(view.read)
 

@@ -17,7 +17,7 @@ import msgspec
 from everwhen.backends._sync.concurrency import Background, Calls, Lock, wait_for_news
 from everwhen.backends.engine import EngineView
 from everwhen.backends.notifier import News
-from everwhen.merkle.log_writer import Cosigner, Read, Sealer, Signed, newest, signed
+from everwhen.merkle.log_writer import Cosigner, Sealer, Signed, newest, signed
 from everwhen.merkle.proofs import consistency, inclusion
 from everwhen.merkle.proven_reads import ProvenIndex
 from everwhen.merkle.tamper_diagnosis import Fault, FaultKind, UnprovenError
@@ -34,6 +34,7 @@ from everwhen.vocabulary.errors import (
     TamperedError,
 )
 from everwhen.vocabulary.microseconds import to_micros
+from everwhen.vocabulary.paging import ReadPage
 from everwhen_verify.errors import VerifyError
 from everwhen_verify.memory import Memory, Remembered
 from everwhen_verify.notes import Kind, Note, Signer, Verifier
@@ -520,7 +521,7 @@ class MerkleLog:
     def _rollovers(self) -> list[Rollover]:
         return open_rollovers(self.tiles.read(ROLLOVERS) or b"")
 
-    def _look(self, work: Callable[[Read], T]) -> T:
+    def _look(self, work: Callable[[ReadPage], T]) -> T:
         def look(view: EngineView) -> T:
             return work(view.read)
 

@@ -26,7 +26,7 @@ _SHORTEST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.02
 
 
-class ProceedQuery(Protocol):
+class CallNextQuery(Protocol):
     """The way on, from a layer of middleware to what lies within."""
 
     async def __call__(self, question: Question, /) -> QueryResult[Any]:
@@ -37,7 +37,7 @@ class ProceedQuery(Protocol):
 class QueryMiddleware(Protocol):
     """A layer around the answering of queries: a function, say."""
 
-    async def __call__(self, question: Question, proceed: ProceedQuery, /) -> QueryResult[Any]:
+    async def __call__(self, question: Question, proceed: CallNextQuery, /) -> QueryResult[Any]:
         """Do something before or after ``await proceed(question)``, or raise instead."""
         ...
 
@@ -64,7 +64,7 @@ class QueryBus:
         self._runner = runner
         self._clock = clock or self.store.clock
         self._live: dict[str, Build] = {}
-        self._proceed: ProceedQuery = self._answer
+        self._proceed: CallNextQuery = self._answer
         for layer in reversed(middleware):
             self._proceed = _around(self._proceed, layer)
 
@@ -206,7 +206,7 @@ class QueryBus:
         return QueryResult(data, position, as_of, is_stale=lag > 0, lag=lag)
 
 
-def _around(proceed: ProceedQuery, layer: QueryMiddleware) -> ProceedQuery:
+def _around(proceed: CallNextQuery, layer: QueryMiddleware) -> CallNextQuery:
     async def through(question: Question, /) -> QueryResult[Any]:
         return await layer(question, proceed)
 

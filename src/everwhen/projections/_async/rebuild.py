@@ -19,14 +19,14 @@ from everwhen.projections.derived_checks import row_problems, schema_problems
 from everwhen.projections.projections import TableProjection, Tables, is_its_own
 from everwhen.store._async.store import Store
 from everwhen.store.page_decoding import by_position, events_of_page
-from everwhen.store.projection_records import Build, Record, parked_of, record_of
+from everwhen.store.projection_records import Build, BuildRecord, parked_of, record_of
 from everwhen.vocabulary.contract import Checkpoint, CheckProgress, Page, Problem
 from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
 from everwhen.vocabulary.query import Query
 
 _FEW: Final = 5_000
 
-Told: TypeAlias = Callable[[CheckProgress], None]
+CheckListener: TypeAlias = Callable[[CheckProgress], None]
 
 
 class ReworkedError(Exception):
@@ -48,7 +48,7 @@ class Rebuild:
     """A build's tables, made again in a database of their own."""
 
     def __init__(
-        self, store: Store, projection: TableProjection, build: Build, progress: Told
+        self, store: Store, projection: TableProjection, build: Build, progress: CheckListener
     ) -> None:
         self._store = store
         self._projection = projection
@@ -168,7 +168,7 @@ class Rebuild:
             self._take_in(events_of_page(page, asked, wanted, self._store._codec, typed=True))
             self._position = position if page.end else page.cursor
 
-    def _hint(self, record: Record) -> str:
+    def _hint(self, record: BuildRecord) -> str:
         """What else than somebody's hand may have made rows differ."""
         if record.is_mixed or has_changed(record.code, self._projection.code):
             return "its functions have changed since they worked on them; rebuild it"

@@ -30,8 +30,8 @@ from everwhen.store.page_decoding import by_position, events_of_page
 from everwhen.store.projection_records import (
     RECORDS,
     Build,
+    BuildRecord,
     ParkedEvent,
-    Record,
     builds_of,
     kept,
     parked_checkpoint,
@@ -119,7 +119,7 @@ class TableFollower(LeasedFollower):
     def _create(self, transaction: EngineTransaction) -> None:
         create_tables(transaction, self.projection, self._build)
         erasures, code = self._store._erasures, self.projection.code
-        self._record = Record(self.projection.tables, erasures=erasures, code=code)
+        self._record = BuildRecord(self.projection.tables, erasures=erasures, code=code)
         self.position = self._kept = 0
 
     def _begin(self, transaction: EngineTransaction) -> bool:

@@ -15,11 +15,11 @@ from typing import Any, Final, TypeAlias
 from everwhen.backends._sync.concurrency import aside
 from everwhen.privacy.failure_texts import told
 from everwhen.projections._sync.rebuild import (
+    CheckListener,
     FailedError,
     OutdatedError,
     Rebuild,
     ReworkedError,
-    Told,
 )
 from everwhen.projections.projections import Projection, TableProjection, is_its_own
 from everwhen.state.fold import Fold, documents
@@ -88,7 +88,7 @@ def check_deep(
     store: Store,
     *,
     of: Iterable[Fold[Any] | Projection[Any] | TableProjection] = (),
-    progress: Told | None = None,
+    progress: CheckListener | None = None,
 ) -> list[Problem]:
     """What `Store.check` finds, and what differs from what the events give again.
 
@@ -117,10 +117,10 @@ class _DeepCheck:
         self,
         store: Store,
         of: Iterable[Fold[Any] | Projection[Any] | TableProjection],
-        progress: Told | None,
+        progress: CheckListener | None,
     ) -> None:
         self._store = store
-        self._told: Told = progress or (lambda _: None)
+        self._told: CheckListener = progress or (lambda _: None)
         self._folds = {(documents.name, documents.version): documents}
         self._tables: dict[str, TableProjection] = {}
         self._sources: dict[_Key, _Source] = {}

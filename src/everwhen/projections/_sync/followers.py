@@ -17,9 +17,9 @@ from everwhen.projections.projections import OnError
 from everwhen.store._sync.store import Store
 from everwhen.store.projection_records import (
     Build,
+    BuildRecord,
     ParkedEvent,
     ProjectionStatus,
-    Record,
     kept,
     parked_checkpoint,
     parked_of,
@@ -111,7 +111,7 @@ class LeasedFollower:
         self._store = store
         self._backend = store._backend
         self._build = build
-        self._record = Record(())
+        self._record = BuildRecord(())
         self._lease = lease
         self._kept = 0
         self._kept_at = 0.0
@@ -158,7 +158,7 @@ class LeasedFollower:
         transaction.save_checkpoint(kept(self._build, self.position, self._record))
         self._kept = self.position
 
-    def _is_free(self, record: Record) -> bool:
+    def _is_free(self, record: BuildRecord) -> bool:
         """Whether no other runner has the lease."""
         return self._store._leases.is_free(self._build, record, self.owner, now_micros())
 

@@ -27,7 +27,7 @@ _SHORTEST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.02
 
 
-class ProceedQuery(Protocol):
+class CallNextQuery(Protocol):
     """The way on, from a layer of middleware to what lies within."""
 
     def __call__(self, question: Question, /) -> QueryResult[Any]:
@@ -38,7 +38,7 @@ class ProceedQuery(Protocol):
 class QueryMiddleware(Protocol):
     """A layer around the answering of queries: a function, say."""
 
-    def __call__(self, question: Question, proceed: ProceedQuery, /) -> QueryResult[Any]:
+    def __call__(self, question: Question, proceed: CallNextQuery, /) -> QueryResult[Any]:
         """Do something before or after ``await proceed(question)``, or raise instead."""
         ...
 
@@ -65,7 +65,7 @@ class QueryBus:
         self._runner = runner
         self._clock = clock or self.store.clock
         self._live: dict[str, Build] = {}
-        self._proceed: ProceedQuery = self._answer
+        self._proceed: CallNextQuery = self._answer
         for layer in reversed(middleware):
             self._proceed = _around(self._proceed, layer)
 
@@ -207,7 +207,7 @@ class QueryBus:
         return QueryResult(data, position, as_of, is_stale=lag > 0, lag=lag)
 
 
-def _around(proceed: ProceedQuery, layer: QueryMiddleware) -> ProceedQuery:
+def _around(proceed: CallNextQuery, layer: QueryMiddleware) -> CallNextQuery:
     def through(question: Question, /) -> QueryResult[Any]:
         return layer(question, proceed)
 

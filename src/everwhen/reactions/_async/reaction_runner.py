@@ -17,7 +17,7 @@ from everwhen.projections._async.followers import Follower, LeasedFollower, Move
 from everwhen.projections._async.log_following import Following
 from everwhen.reactions.reactions import Reaction
 from everwhen.reactions.timers import (
-    Cancel,
+    CancelTimer,
     SetTimer,
     Timer,
     set_timer,
@@ -29,9 +29,9 @@ from everwhen.store._async.repository import Repository
 from everwhen.store.page_decoding import events_of_page
 from everwhen.store.projection_records import (
     Build,
+    BuildRecord,
     ParkedEvent,
     ProjectionStatus,
-    Record,
     parked_checkpoint,
 )
 from everwhen.system.interrupts import is_interrupt
@@ -66,7 +66,7 @@ class ReactionFollower(LeasedFollower):
         self._sealing = bus.store._codec.sealing
         self._clock = clock
         self._first = 0
-        self._changes: list[SetTimer | Cancel] = []
+        self._changes: list[SetTimer | CancelTimer] = []
         self._failed_timers: set[str] = set()
 
     async def start(self) -> bool:
@@ -81,7 +81,7 @@ class ReactionFollower(LeasedFollower):
 
     def _create(self, transaction: EngineTransaction) -> None:
         del transaction
-        self._record = Record((), is_live=True)
+        self._record = BuildRecord((), is_live=True)
         self.position = self._kept = self._first
 
     async def take(self, page: Page) -> None:
@@ -146,10 +146,10 @@ class ReactionFollower(LeasedFollower):
         except Exception as error:
             error.add_note(f"in reaction {self.name!r}, at {event._where}")
             raise
-        changes: list[SetTimer | Cancel] = []
+        changes: list[SetTimer | CancelTimer] = []
         metadata = event.metadata
         for index, answer in enumerate(self.reaction.answers(answers, event)):
-            if isinstance(answer, Cancel):
+            if isinstance(answer, CancelTimer):
                 check_text(answer.key, "timer key", DeclarationError)
                 changes.append(answer)
             elif isinstance(answer, Timer):
@@ -188,7 +188,7 @@ class ReactionFollower(LeasedFollower):
         def keep(transaction: EngineTransaction) -> None:
             self._check_lease(transaction)
             for change in changes:
-                if isinstance(change, Cancel):
+                if isinstance(change, CancelTimer):
                     transaction.delete_checkpoint(timer_name(self.name, change.key))
                 else:
                     transaction.save_checkpoint(timer_checkpoint(self.name, change))
@@ -196,7 +196,7 @@ class ReactionFollower(LeasedFollower):
 
         await self._backend.transact(keep)
         for change in changes:
-            if isinstance(change, Cancel):
+            if isinstance(change, CancelTimer):
                 self.timers.pop(change.key, None)
             else:
                 self.timers[change.key] = change
@@ -253,7 +253,7 @@ class ReactionFollower(LeasedFollower):
             if not dropped:
                 self._failed_timers.add(timer.key)
                 return
-        self._changes = [Cancel(timer.key)]
+        self._changes = [CancelTimer(timer.key)]
         await self._keep_changes()
 
     async def retry(self) -> int:

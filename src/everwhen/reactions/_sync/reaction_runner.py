@@ -18,7 +18,7 @@ from everwhen.projections._sync.followers import Follower, LeasedFollower, Moved
 from everwhen.projections._sync.log_following import Following
 from everwhen.reactions.reactions import Reaction
 from everwhen.reactions.timers import (
-    Cancel,
+    CancelTimer,
     SetTimer,
     Timer,
     set_timer,
@@ -30,9 +30,9 @@ from everwhen.store._sync.repository import Repository
 from everwhen.store.page_decoding import events_of_page
 from everwhen.store.projection_records import (
     Build,
+    BuildRecord,
     ParkedEvent,
     ProjectionStatus,
-    Record,
     parked_checkpoint,
 )
 from everwhen.system.interrupts import is_interrupt
@@ -67,7 +67,7 @@ class ReactionFollower(LeasedFollower):
         self._sealing = bus.store._codec.sealing
         self._clock = clock
         self._first = 0
-        self._changes: list[SetTimer | Cancel] = []
+        self._changes: list[SetTimer | CancelTimer] = []
         self._failed_timers: set[str] = set()
 
     def start(self) -> bool:
@@ -82,7 +82,7 @@ class ReactionFollower(LeasedFollower):
 
     def _create(self, transaction: EngineTransaction) -> None:
         del transaction
-        self._record = Record((), is_live=True)
+        self._record = BuildRecord((), is_live=True)
         self.position = self._kept = self._first
 
     def take(self, page: Page) -> None:
@@ -147,10 +147,10 @@ class ReactionFollower(LeasedFollower):
         except Exception as error:
             error.add_note(f"in reaction {self.name!r}, at {event._where}")
             raise
-        changes: list[SetTimer | Cancel] = []
+        changes: list[SetTimer | CancelTimer] = []
         metadata = event.metadata
         for index, answer in enumerate(self.reaction.answers(answers, event)):
-            if isinstance(answer, Cancel):
+            if isinstance(answer, CancelTimer):
                 check_text(answer.key, "timer key", DeclarationError)
                 changes.append(answer)
             elif isinstance(answer, Timer):
@@ -189,7 +189,7 @@ class ReactionFollower(LeasedFollower):
         def keep(transaction: EngineTransaction) -> None:
             self._check_lease(transaction)
             for change in changes:
-                if isinstance(change, Cancel):
+                if isinstance(change, CancelTimer):
                     transaction.delete_checkpoint(timer_name(self.name, change.key))
                 else:
                     transaction.save_checkpoint(timer_checkpoint(self.name, change))
@@ -197,7 +197,7 @@ class ReactionFollower(LeasedFollower):
 
         self._backend.transact(keep)
         for change in changes:
-            if isinstance(change, Cancel):
+            if isinstance(change, CancelTimer):
                 self.timers.pop(change.key, None)
             else:
                 self.timers[change.key] = change
@@ -252,7 +252,7 @@ class ReactionFollower(LeasedFollower):
             if not dropped:
                 self._failed_timers.add(timer.key)
                 return
-        self._changes = [Cancel(timer.key)]
+        self._changes = [CancelTimer(timer.key)]
         self._keep_changes()
 
     def retry(self) -> int:

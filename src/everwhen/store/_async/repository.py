@@ -20,8 +20,8 @@ from everwhen.state.snapshots import (
     Loaded,
     OutdatedSnapshotError,
     Place,
+    ReplayCost,
     Retention,
-    Since,
     SnapshotStrategy,
     check_strategy,
     is_first_refusal,
@@ -116,7 +116,7 @@ class Repository(Generic[S]):
         )
         if not newer.since.events:
             return msgspec.structs.replace(newer, since=loaded.since)
-        since = Since(
+        since = ReplayCost(
             loaded.since.events + newer.since.events,
             loaded.since.seconds + newer.since.seconds,
             loaded.since.age + newer.since.age,
@@ -230,7 +230,7 @@ class Repository(Generic[S]):
         began = time.perf_counter()
         state, order, until = await self.store._folded_as_of(self.fold, query)
         place = START if order.last is None else place_of_event(order.last)
-        since = Since(order.count, time.perf_counter() - began, timedelta())
+        since = ReplayCost(order.count, time.perf_counter() - began, timedelta())
         return Loaded(state, place.version, place.position, until, since, place, None, erasures)
 
     async def _replayed(

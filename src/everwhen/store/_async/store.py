@@ -45,7 +45,13 @@ from everwhen.store.projection_records import (
 from everwhen.store.record_checks import record_problems
 from everwhen.store.signed_reads import SignedIndex, SignedReading
 from everwhen.store.valid_time import ValidOrder
-from everwhen.system.file_backups import BackupReport, BackupTask, Told, check_apart, destination
+from everwhen.system.file_backups import (
+    BackupListener,
+    BackupReport,
+    BackupTask,
+    check_apart,
+    destination,
+)
 from everwhen.vocabulary.clock import Clock, system_clock
 from everwhen.vocabulary.contract import (
     BatchError,
@@ -755,7 +761,7 @@ class Store:
         overwrite: bool = False,
         log: bool = False,
         vault: str | os.PathLike[str] | None = None,
-        progress: Told | None = None,
+        progress: BackupListener | None = None,
     ) -> BackupReport:
         """Copy the store into a file, with its branches beside that, as they are at one moment.
 

@@ -19,7 +19,7 @@ from everwhen.testing._async import (
     unknown,
     versions,
 )
-from everwhen.testing._async.bench import Bench, Opening
+from everwhen.testing._async.bench import Bench, OpenBackend
 from everwhen.testing._async.own import OWN_GROUPS
 from everwhen.testing.promises import Guarantee, Promise, promise_of
 from everwhen.vocabulary.contract import Capabilities
@@ -56,7 +56,7 @@ class ContractTest:
         self.needs: tuple[str, ...] = kept.needs
         self._test = test
 
-    async def run(self, opening: Opening) -> None:
+    async def run(self, opening: OpenBackend) -> None:
         """Run it on a backend. Raises ``AssertionError`` where the promise is broken.
 
         ``opening`` must open a place of its own for each run, empty at first.

@@ -19,7 +19,7 @@ from everwhen.vocabulary.query import Query
 from everwhen.vocabulary.upcasting import Upcast
 
 
-class Opening(Protocol):
+class OpenBackend(Protocol):
     """Opens the backend under test, at one place that is empty at first.
 
     Called again, it opens the same place again: where the backend is durable, after the first
@@ -34,7 +34,7 @@ class Opening(Protocol):
 class Bench:
     """Opens what a contract test asks for, and closes all of it in the end."""
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: OpenBackend) -> None:
         self.clock = ManualClock()
         self._opening = opening
         self._backends: list[ObservedBackend] = []

@@ -20,7 +20,7 @@ from everwhen.testing._sync import (
     unknown,
     versions,
 )
-from everwhen.testing._sync.bench import Bench, Opening
+from everwhen.testing._sync.bench import Bench, OpenBackend
 from everwhen.testing._sync.own import OWN_GROUPS
 from everwhen.testing.promises import Guarantee, Promise, promise_of
 from everwhen.vocabulary.contract import Capabilities
@@ -57,7 +57,7 @@ class ContractTest:
         self.needs: tuple[str, ...] = kept.needs
         self._test = test
 
-    def run(self, opening: Opening) -> None:
+    def run(self, opening: OpenBackend) -> None:
         """Run it on a backend. Raises ``AssertionError`` where the promise is broken.
 
         ``opening`` must open a place of its own for each run, empty at first.

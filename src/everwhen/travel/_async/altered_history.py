@@ -12,7 +12,7 @@ from everwhen.state.differences import Diff, diff
 from everwhen.store.page_decoding import by_position
 from everwhen.travel._async.timeline import Past
 from everwhen.travel.destinations import HEAD, Moment
-from everwhen.travel.what_if import Alteration, Supposed, SupposedStep
+from everwhen.travel.what_if import Alteration, WhatIf, WhatIfStep
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import InvalidQueryError
 
@@ -21,7 +21,7 @@ S = TypeVar("S")
 _NEVER_COMMITTED: Final = bytes(16)
 
 
-class Positions(Protocol):
+class MomentPositions(Protocol):
     """Where moments are in the true history: a time machine knows."""
 
     async def position_of(self, moment: Moment) -> int:
@@ -36,17 +36,17 @@ class Positions(Protocol):
 class AlteredHistory(Generic[S]):
     """A history that never happened, to be travelled like the true one.
 
-    Its states come as `Supposed` and `SupposedStep`, never as `Visit` and `Step`, and no snapshot
+    Its states come as `WhatIf` and `WhatIfStep`, never as `StateAt` and `Step`, and no snapshot
     is ever taken of them. Events that were inserted or edited have the nil UUID as the id of their
     commit.
     """
 
-    def __init__(self, positions: Positions, past: Past[S], alteration: Alteration) -> None:
+    def __init__(self, positions: MomentPositions, past: Past[S], alteration: Alteration) -> None:
         self.alteration = alteration
         self._positions = positions
         self._past = past
 
-    async def travel_to(self, moment: Moment = HEAD) -> Supposed[S]:
+    async def travel_to(self, moment: Moment = HEAD) -> WhatIf[S]:
         """The state as it would be at a moment."""
         last = await self._positions.position_of(moment)
         counts = _Counts()
@@ -54,9 +54,9 @@ class AlteredHistory(Generic[S]):
         state = (await self._past.visit(min(self.alteration.begins, last))).state
         async for events in self._events(last, counts):
             state = _after(fold, state, events)
-        return Supposed(state, last, dict(counts.left_out), counts.edited, counts.inserted)
+        return WhatIf(state, last, dict(counts.left_out), counts.edited, counts.inserted)
 
-    async def replay(self, start: Moment = 0, end: Moment = HEAD) -> AsyncIterator[SupposedStep[S]]:
+    async def replay(self, start: Moment = 0, end: Moment = HEAD) -> AsyncIterator[WhatIfStep[S]]:
         """Each step behind the moment ``start``, up to and with the moment ``end``.
 
         It begins where this history differs from the true one, if that is later.
@@ -67,7 +67,7 @@ class AlteredHistory(Generic[S]):
         async for events in self._events(last, counts):
             after = _after(fold, fold.copied(state), events)
             if events[0].position > first or not first:
-                yield SupposedStep(events, state, after, counts.left_out.total())
+                yield WhatIfStep(events, state, after, counts.left_out.total())
             state = after
 
     async def diff(self, moment: Moment = HEAD) -> Diff:

@@ -21,31 +21,31 @@ from everwhen.expressions.unknown_parts import (
 from everwhen.state.differences import Diff, are_alike, diff
 from everwhen.state.fold import Fold
 from everwhen.state.paths import Path, existing_path, path_of, plain
-from everwhen.state.read_sets import Condition, Read
+from everwhen.state.read_sets import Predicate, Read
 from everwhen.store._async.store import EVERYTHING, Store
 from everwhen.store.page_decoding import by_position
 from everwhen.travel._async.altered_history import AlteredHistory
 from everwhen.travel._async.provenance import blamed, explained
 from everwhen.travel._async.search import Finder
-from everwhen.travel._async.timeline import Past, Progress
+from everwhen.travel._async.timeline import Past, TravelProgress
 from everwhen.travel.destinations import (
     HEAD,
     AsOf,
     Back,
     Before,
     Bookmark,
+    Divergence,
     Explanation,
     Moment,
-    Parting,
+    StateAt,
     Step,
     Transition,
     Version,
-    Visit,
     Written,
     given_moment,
 )
-from everwhen.travel.parallel_search import Processes, Turn, searching, turning
-from everwhen.travel.what_if import Alteration, Where
+from everwhen.travel.parallel_search import AnswerChange, Processes, searching, turning
+from everwhen.travel.what_if import Alteration, EventFilter
 from everwhen.vocabulary.contract import Checkpoint
 from everwhen.vocabulary.errors import InvalidQueryError
 from everwhen.vocabulary.query import Query
@@ -82,14 +82,14 @@ class TimeMachine(Generic[S]):
     def __repr__(self) -> str:
         return f"TimeMachine({self.store!r}, {self.fold!r}, of {self._past.subject!r})"
 
-    async def prepare(self, progress: Progress | None = None) -> None:
+    async def prepare(self, progress: TravelProgress | None = None) -> None:
         """Leave waypoints all along history, so that every later journey is short.
 
         ``progress`` is told the position it has come to, and the last one.
         """
         await self._past.prepare(progress)
 
-    async def travel_to(self, moment: Moment, *, here: int | None = None) -> Visit[S]:
+    async def travel_to(self, moment: Moment, *, here: int | None = None) -> StateAt[S]:
         """The state at a moment.
 
         Relative moments (`Back`, `Before`) count from the position ``here``, the newest event's
@@ -162,16 +162,16 @@ class TimeMachine(Generic[S]):
 
     async def find_when(
         self,
-        condition: Condition,
+        condition: Predicate,
         *,
         last: bool = False,
         monotone: bool = False,
         tracked: bool = True,
         start: Moment = 0,
         end: Moment = HEAD,
-        progress: Progress | None = None,
+        progress: TravelProgress | None = None,
         processes: Processes | None = None,
-    ) -> Visit[S] | None:
+    ) -> StateAt[S] | None:
         """The first moment at which a condition on the state holds, or the ``last``; else None.
 
         What the condition looks up in vain (`LookupError`) makes it not hold. ``monotone`` says
@@ -197,12 +197,12 @@ class TimeMachine(Generic[S]):
 
     async def transitions(
         self,
-        condition: Condition,
+        condition: Predicate,
         *,
         tracked: bool = True,
         start: Moment = 0,
         end: Moment = HEAD,
-        progress: Progress | None = None,
+        progress: TravelProgress | None = None,
         processes: Processes | None = None,
     ) -> AsyncIterator[Transition[S]]:
         """Whether a condition holds at the start, and each moment at which that changes.
@@ -222,19 +222,19 @@ class TimeMachine(Generic[S]):
 
     async def find_all(
         self,
-        condition: Condition,
+        condition: Predicate,
         *,
         tracked: bool = True,
         start: Moment = 0,
         end: Moment = HEAD,
-        progress: Progress | None = None,
+        progress: TravelProgress | None = None,
         processes: Processes | None = None,
-    ) -> AsyncIterator[Visit[S]]:
+    ) -> AsyncIterator[StateAt[S]]:
         """Every moment at which a condition holds: a state for each event while it does.
 
         The arguments are those of `find_when`.
         """
-        began: Visit[S] | None = None
+        began: StateAt[S] | None = None
         _, until = await self.between(start, end)
         async for transition in self.transitions(
             condition,
@@ -267,7 +267,7 @@ class TimeMachine(Generic[S]):
         until: Moment = HEAD,
         *,
         start: Moment = 0,
-        progress: Progress | None = None,
+        progress: TravelProgress | None = None,
     ) -> Step[S] | None:
         """The last step up to a moment, and behind ``start``, that changed a part of the state.
 
@@ -284,7 +284,7 @@ class TimeMachine(Generic[S]):
         after: Moment = 0,
         *,
         end: Moment = HEAD,
-        progress: Progress | None = None,
+        progress: TravelProgress | None = None,
     ) -> Step[S] | None:
         """The next step behind a moment, and up to ``end``, that changes a part of the state.
 
@@ -311,7 +311,7 @@ class TimeMachine(Generic[S]):
         asked: Expression | str | Path,
         *,
         end: Moment = HEAD,
-        progress: Progress | None = None,
+        progress: TravelProgress | None = None,
     ) -> list[UnknownPart]:
         """Those of the parts that a path, or an expression, names that no state has ever had.
 
@@ -331,7 +331,7 @@ class TimeMachine(Generic[S]):
         return found
 
     async def _known(
-        self, path: Path, state: S, last: int, progress: Progress | None
+        self, path: Path, state: S, last: int, progress: TravelProgress | None
     ) -> tuple[S, Path, Path] | None:
         """How much of a part there was, and a state with it; None if there was all of it.
 
@@ -363,8 +363,8 @@ class TimeMachine(Generic[S]):
     def altered(
         self,
         *,
-        only: Where | None = None,
-        without: Where | None = None,
+        only: EventFilter | None = None,
+        without: EventFilter | None = None,
         edited: Mapping[int, Sequence[Any]] | None = None,
         inserted: Mapping[int, Sequence[Write]] | None = None,
     ) -> AlteredHistory[S]:
@@ -378,7 +378,7 @@ class TimeMachine(Generic[S]):
         )
         return AlteredHistory(self, self._past, alteration)
 
-    async def compare(self, other: Fold[Any], *, end: Moment = HEAD) -> Parting[S] | None:
+    async def compare(self, other: Fold[Any], *, end: Moment = HEAD) -> Divergence[S] | None:
         """Where another fold, say a new version, first comes to another state; None if nowhere.
 
         States are compared as plain data, so that they may be of different classes.
@@ -386,19 +386,19 @@ class TimeMachine(Generic[S]):
         until = await self.position_of(end)
         mine, theirs = self.fold.initial(), other.initial()
         if diff(plain(mine, ordered=True), plain(theirs, ordered=True)):
-            return Parting(None, mine, theirs)
+            return Divergence(None, mine, theirs)
         async for page in self.store.read_pages(self.of.up_to(until)):
             for events in by_position(page):
                 after, others = self.fold.state_of(events, mine), other.state_of(events, theirs)
                 if not are_alike(diff(mine, after), diff(theirs, others)):
-                    return Parting(events[0], after, others)
+                    return Divergence(events[0], after, others)
                 mine, theirs = after, others
         return None
 
     async def probe(
         self,
         look: Callable[[Step[S]], T],
-        at: Where,
+        at: EventFilter,
         *,
         start: Moment = 0,
         end: Moment = HEAD,
@@ -416,13 +416,13 @@ class TimeMachine(Generic[S]):
     async def _found_by(
         self,
         processes: Processes,
-        condition: Condition,
+        condition: Predicate,
         first: int,
         until: int,
-        progress: Progress | None,
+        progress: TravelProgress | None,
         *,
         last: bool,
-    ) -> Visit[S] | None:
+    ) -> StateAt[S] | None:
         of = self.identity
         with searching(processes, condition, first, until, of=of, last=last) as search:
             try:
@@ -442,11 +442,11 @@ class TimeMachine(Generic[S]):
     async def _turns_by(
         self,
         processes: Processes,
-        condition: Condition,
+        condition: Predicate,
         first: int,
         until: int,
-        progress: Progress | None,
-    ) -> AsyncIterator[Turn]:
+        progress: TravelProgress | None,
+    ) -> AsyncIterator[AnswerChange]:
         """How it is at the start, and each turn behind it, as they come in from processes."""
         held: bool | None = None
         with turning(processes, condition, first, until, of=self.identity) as pieces:
@@ -464,12 +464,12 @@ class TimeMachine(Generic[S]):
                 while not pieces.stop():
                     await sleep(_APART)
 
-    async def _visits(self, first: Visit[S], last: int) -> AsyncIterator[Visit[S]]:
+    async def _visits(self, first: StateAt[S], last: int) -> AsyncIterator[StateAt[S]]:
         """The visit, and one at each event behind it up to a position."""
         yield first
         async for step in self._past.steps(first.until, last):
             event = step.events[-1]
-            yield Visit(
+            yield StateAt(
                 step.after, event.position, event.version, event.recorded_at, event.position
             )
 
@@ -503,10 +503,10 @@ class TimeMachine(Generic[S]):
         async with self.store.transaction() as transaction:
             await transaction.delete_checkpoint(_BOOKMARK + name)
 
-    async def _as_of(self, moment: AsOf) -> Visit[S]:
+    async def _as_of(self, moment: AsOf) -> StateAt[S]:
         loaded = await self._past.repository.load(self.of.as_of(moment.time))
         stands = await self._past.visit(loaded.position)
-        return Visit(
+        return StateAt(
             loaded.state, loaded.position, loaded.version, stands.recorded_at, loaded.read_until
         )
 

@@ -9,11 +9,11 @@ from typing import Any, Final, Generic, TypeVar
 
 from everwhen.backends._sync.concurrency import Lock
 from everwhen.expressions.expression import sooner
-from everwhen.state.read_sets import EVERYTHING_READ, Condition, Read, Reads, holds, reads_of
+from everwhen.state.read_sets import EVERYTHING_READ, Predicate, Read, Reads, holds, reads_of
 from everwhen.state.snapshots import Place
 from everwhen.store.page_decoding import Places, foldable_page
-from everwhen.travel._sync.timeline import Past, Progress
-from everwhen.travel.destinations import Transition, Visit
+from everwhen.travel._sync.timeline import Past, TravelProgress
+from everwhen.travel.destinations import StateAt, Transition
 from everwhen.travel.value_history import PartHistory, Span, Watched, next_stop, stops_of
 from everwhen.vocabulary.microseconds import from_micros
 from everwhen.vocabulary.paging import PAGE_EVENTS
@@ -44,13 +44,13 @@ class Finder(Generic[S]):
 
     def first(
         self,
-        condition: Condition,
+        condition: Predicate,
         start: int,
         last: int,
         *,
         tracked: bool = True,
-        progress: Progress | None = None,
-    ) -> Visit[S] | None:
+        progress: TravelProgress | None = None,
+    ) -> StateAt[S] | None:
         """The first moment in ``start … last`` at which the condition holds."""
         moments = self.transitions(condition, start, last, tracked=tracked, progress=progress)
         for transition in moments:
@@ -59,8 +59,8 @@ class Finder(Generic[S]):
         return None
 
     def bisected(
-        self, condition: Condition, start: int, last: int, progress: Progress | None = None
-    ) -> Visit[S] | None:
+        self, condition: Predicate, start: int, last: int, progress: TravelProgress | None = None
+    ) -> StateAt[S] | None:
         """The first moment at which a condition holds that, once it does, never ceases to."""
         past = self._past
         low, nothing_up_to, high = start, start, last
@@ -80,13 +80,13 @@ class Finder(Generic[S]):
 
     def last(
         self,
-        condition: Condition,
+        condition: Predicate,
         start: int,
         last: int,
         *,
         tracked: bool = True,
-        progress: Progress | None = None,
-    ) -> Visit[S] | None:
+        progress: TravelProgress | None = None,
+    ) -> StateAt[S] | None:
         """The last moment in ``start … last`` at which the condition holds."""
         past = self._past
         present = past.visit(last)
@@ -116,12 +116,12 @@ class Finder(Generic[S]):
 
     def transitions(
         self,
-        condition: Condition,
+        condition: Predicate,
         start: int,
         last: int,
         *,
         tracked: bool = True,
-        progress: Progress | None = None,
+        progress: TravelProgress | None = None,
     ) -> Iterator[Transition[S]]:
         """How it is at the start, and each moment up to ``last`` at which that changes."""
         first = self._past.visit(start)
@@ -132,11 +132,11 @@ class Finder(Generic[S]):
 
     def _changing(
         self,
-        condition: Condition,
+        condition: Predicate,
         reads: Reads,
-        now: Visit[S],
+        now: StateAt[S],
         last: int,
-        progress: Progress | None,
+        progress: TravelProgress | None,
     ) -> Iterator[Transition[S]]:
         """Asks again where the parts that it looked at have changed, as long as that is known."""
         held = holds(condition, now.state)
@@ -160,7 +160,7 @@ class Finder(Generic[S]):
                 yield transition
 
     def _scanned(
-        self, condition: Condition, start: int, last: int, progress: Progress | None
+        self, condition: Predicate, start: int, last: int, progress: TravelProgress | None
     ) -> Iterator[Transition[S]]:
         """Asks after each event that changes the state."""
         condition = sooner(condition)
@@ -183,7 +183,7 @@ class Finder(Generic[S]):
         state: S,
         start: int,
         last: int,
-        progress: Progress | None = None,
+        progress: TravelProgress | None = None,
     ) -> Iterator[tuple[S, Place]]:
         """Each state behind ``start`` in which something is noticed, and where it is."""
         fold, size = self._past.fold, _FIRST_PIECE
@@ -204,7 +204,7 @@ class Finder(Generic[S]):
                 progress(reached, last)
 
     def _parts_of(
-        self, reads: Reads, start: int, until: int, last: int, progress: Progress | None
+        self, reads: Reads, start: int, until: int, last: int, progress: TravelProgress | None
     ) -> dict[Read, PartHistory] | None:
         """What the parts were in ``(start, until]``; None where that isn't worth the while."""
         with self._lock:
@@ -222,7 +222,7 @@ class Finder(Generic[S]):
         start: int,
         until: int,
         last: int,
-        progress: Progress | None,
+        progress: TravelProgress | None,
     ) -> None:
         """Get to know what parts were in ``(start, until]``; cut off, what they were so far."""
         state = (self._past.visit(start)).state
@@ -261,7 +261,7 @@ class Finder(Generic[S]):
             yield (*foldable_page(page, asked, wanted, codec, past.fold), start)
 
     def writes(
-        self, read: Read, start: int, last: int, progress: Progress | None = None
+        self, read: Read, start: int, last: int, progress: TravelProgress | None = None
     ) -> Iterator[tuple[int, Any, Any]]:
         """Where a part changed in ``(start, last]``: the position, its value before and after."""
         position, chunk = start, _CHUNK
@@ -282,7 +282,7 @@ class Finder(Generic[S]):
             yield place.position, *seen.update(now)
 
     def last_write(
-        self, read: Read, start: int, until: int, progress: Progress | None = None
+        self, read: Read, start: int, until: int, progress: TravelProgress | None = None
     ) -> int | None:
         """The last place in ``(start, until]`` at which a part changed."""
         upper, size = until, _FIRST_CHUNK
@@ -305,7 +305,7 @@ class Finder(Generic[S]):
         return None
 
     def next_write(
-        self, read: Read, after: int, last: int, progress: Progress | None = None
+        self, read: Read, after: int, last: int, progress: TravelProgress | None = None
     ) -> int | None:
         """The first place in ``(after, last]`` at which a part changes."""
         size = _FIRST_CHUNK
@@ -321,7 +321,7 @@ class Finder(Generic[S]):
         return None
 
     def _changed_in(
-        self, read: Read, start: int, last: int, progress: Progress | None
+        self, read: Read, start: int, last: int, progress: TravelProgress | None
     ) -> int | None:
         """The first place in ``(start, last]`` at which a part changed."""
         state = (self._past.visit(start)).state
@@ -331,7 +331,7 @@ class Finder(Generic[S]):
         return None
 
     def _last_changed_in(
-        self, read: Read, start: int, last: int, progress: Progress | None
+        self, read: Read, start: int, last: int, progress: TravelProgress | None
     ) -> int | None:
         """The last place in ``(start, last]`` at which a part changed."""
         state = (self._past.visit(start)).state
@@ -357,10 +357,10 @@ class Finder(Generic[S]):
             return None
         return part.span(position)
 
-    def _visit(self, state: S, place: Place) -> Visit[S]:
+    def _visit(self, state: S, place: Place) -> StateAt[S]:
         recorded = from_micros(place.recorded_at)
         state = self._past.fold.copied(state)
-        return Visit(state, place.position, place.version, recorded, place.position)
+        return StateAt(state, place.position, place.version, recorded, place.position)
 
 
 def _next_size(size: int, seconds: float) -> int:

@@ -18,7 +18,7 @@ from everwhen.state.snapshots import NOTHING, START, Loaded, joined, subject_of
 from everwhen.store._sync.repository import Repository
 from everwhen.store._sync.store import Store, check_store
 from everwhen.store.page_decoding import events_of_page, with_page
-from everwhen.travel.destinations import Step, Visit
+from everwhen.travel.destinations import StateAt, Step
 from everwhen.travel.waypoints import Waypoints, travel_subject
 from everwhen.travel.window import Stretch, Stretches
 from everwhen.vocabulary.contract import Page, Snapshot
@@ -28,7 +28,7 @@ from everwhen.vocabulary.query import Query, query_of
 
 S = TypeVar("S")
 
-Progress: TypeAlias = Callable[[int, int], None]
+TravelProgress: TypeAlias = Callable[[int, int], None]
 """Is told the position that was reached, and the one where it ends."""
 
 _LOG: Final = logging.getLogger("everwhen")
@@ -80,10 +80,10 @@ class Past(Generic[S]):
             self._stretches = Stretches()
             self._unsaved.clear()
 
-    def visit(self, position: int) -> Visit[S]:
+    def visit(self, position: int) -> StateAt[S]:
         """The state at a position."""
         if position <= 0:
-            return Visit(self.fold.initial(), 0, 0, None, 0)
+            return StateAt(self.fold.initial(), 0, 0, None, 0)
         with self._lock:
             return (self._stretch_at(position)).visit(position)
 
@@ -136,7 +136,7 @@ class Past(Generic[S]):
         with self._lock:
             return self._base(position)
 
-    def prepare(self, progress: Progress | None = None) -> None:
+    def prepare(self, progress: TravelProgress | None = None) -> None:
         """Leave waypoints all along history, so that every later journey is short.
 
         ``progress`` is told the position it has come to, and the last one.

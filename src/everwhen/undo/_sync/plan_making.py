@@ -18,7 +18,7 @@ from everwhen.store.page_decoding import by_position
 from everwhen.system.interrupts import is_interrupt
 from everwhen.undo.compensations import Compensations
 from everwhen.undo.dependents import Dependents
-from everwhen.undo.planner import Item, Planner, Scope, States
+from everwhen.undo.planner import Planner, Scope, States, UndoItem
 from everwhen.undo.undo_plan import ByDifference, UndoPlan
 from everwhen.undo.undo_status import UNDO_TAG, Standings, named_in, naming, place_in, ref_of
 from everwhen.undo.undo_targets import Meant, UndoTarget, described, where_to_look
@@ -156,9 +156,9 @@ class Planning:
                 sleep(0)
         return standings
 
-    def _items(self, standings: Standings) -> list[Item]:
+    def _items(self, standings: Standings) -> list[UndoItem]:
         """What there is to do, in the order in which it has to be done."""
-        items: list[Item] = []
+        items: list[UndoItem] = []
         for ref, in_effect in self._wanted.items():
             original, standing = self._originals[ref], standings.of(ref)
             if (standing is None or standing.in_effect) is in_effect:
@@ -166,14 +166,14 @@ class Planning:
                 continue
             present = tuple(standing.events) if standing is not None else ()
             times = 0 if standing is None else standing.times
-            items.append(Item(ref, original, present or original, in_effect, times))
+            items.append(UndoItem(ref, original, present or original, in_effect, times))
         if all(item.redo for item in items):
             items.sort(key=lambda item: item.original[0].position)
         else:
             items.sort(key=self._order)
         return items
 
-    def _order(self, item: Item) -> tuple[int, int]:
+    def _order(self, item: UndoItem) -> tuple[int, int]:
         """The newest first; but what one undo has undone, in the order it once had."""
         commit_id, _ = self._last[item.ref]
         position = item.original[0].position
@@ -181,7 +181,7 @@ class Planning:
 
     # ------------------------------------------------------------ what compensations rest on
 
-    def _states(self, items: Sequence[Item], versions: dict[str, int], head: int) -> States:
+    def _states(self, items: Sequence[UndoItem], versions: dict[str, int], head: int) -> States:
         states = States()
         for item in items:
             for scope in self._scopes(item):
@@ -189,7 +189,7 @@ class Planning:
                     self._load(states, scope, versions, head)
         return states
 
-    def _scopes(self, item: Item) -> Iterator[Scope]:
+    def _scopes(self, item: UndoItem) -> Iterator[Scope]:
         """The states that an item needs. What fails here is told when the item is planned."""
         compensations, by_difference = self._compensations, self._by_difference
         for part in item.original if item.redo else item.present:
@@ -223,7 +223,9 @@ class Planning:
                 raise
             states.fail(scope, f"fold {fold.name!r}: {_said(error)}")
 
-    def _with_differences(self, items: list[Item], by_difference: ByDifference[Any]) -> list[Item]:
+    def _with_differences(
+        self, items: list[UndoItem], by_difference: ByDifference[Any]
+    ) -> list[UndoItem]:
         """The items, those without a compensation with the differences that they made."""
         wanted: dict[Query | str, set[int]] = {}
         why: dict[str, str] = {}
@@ -278,7 +280,7 @@ class Planning:
     # ------------------------------------------------------------ what rests on it
 
     def _with_dependents(
-        self, plan: UndoPlan, items: Sequence[Item], standings: Standings, listed: int
+        self, plan: UndoPlan, items: Sequence[UndoItem], standings: Standings, listed: int
     ) -> UndoPlan:
         """The plan, with what has happened since and may rest on what it undoes."""
         going = {event.position for event in plan.undone + plan.redone}
@@ -307,7 +309,9 @@ def _whole(event: RecordedEvent[Any]) -> tuple[RecordedEvent[Any], ...]:
     return tuple(recorded_events(stored, entries_of(stored), (event._index,), event._codec))
 
 
-def _with_changes(item: Item, why: dict[str, str], changes: dict[int, list[Change]]) -> Item:
+def _with_changes(
+    item: UndoItem, why: dict[str, str], changes: dict[int, list[Change]]
+) -> UndoItem:
     reason = why.get(item.ref)
     if reason is None:
         return item
