@@ -70,9 +70,8 @@ def _definitions(path: Path) -> set[str]:
     for node in ast.parse(path.read_text("utf-8")).body:
         if isinstance(node, ast.ClassDef):
             found.add(node.name)
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            if ast.unparse(node.annotation) == "TypeAlias":
-                found.add(node.target.id)
+        elif isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias":
+            found.add(ast.unparse(node.target))
     return {name for name in found if not name.startswith("_")}
 
 
