@@ -11,6 +11,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Final
 
+from everwhen.codec.blocks import Block
 from everwhen.codec.codec import Entry
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.microseconds import to_micros
@@ -65,7 +66,8 @@ class Matcher:
             return False
         if self._every_stream:
             return True
-        return all(self._reaches_stream(name) for name in {s.stream for s in slices})
+        names = slices.streams if type(slices) is Block else [s.stream for s in slices]
+        return all(self._reaches_stream(name) for name in set(names))
 
     def reaches(self, stored: StoredSlice) -> bool:
         """Whether the slice can hold a match, judged without looking into its body."""

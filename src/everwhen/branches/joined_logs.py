@@ -158,7 +158,7 @@ def _forwards(fork: Fork, query: Query, events: int, has_own: bool) -> Steps:  #
             return Page(page.slices, position, end=not has_own)
         behind = msgspec.structs.replace(query, after_position=position)
         rest = yield from _own_page(fork, behind, events - size)
-        return Page(page.slices + rest.slices, rest.cursor, rest.end)
+        return Page([*page.slices, *rest.slices], rest.cursor, rest.end)
     if not has_own or (last is not None and last <= max(after, position)):
         return Page([], max(after, position), end=True)
     return (yield from _own_page(fork, query, events))
@@ -166,7 +166,7 @@ def _forwards(fork: Fork, query: Query, events: int, has_own: bool) -> Steps:  #
 
 def _backwards(fork: Fork, query: Query, events: int, has_own: bool) -> Steps:  # noqa: FBT001
     after, last, position = query.after_position, query.last_position, fork.position
-    slices: list[StoredSlice] = []
+    slices: Sequence[StoredSlice] = []
     if has_own and (last is None or last > position):
         page = yield from _own_page(fork, query, events)
         slices = page.slices
@@ -178,7 +178,7 @@ def _backwards(fork: Fork, query: Query, events: int, has_own: bool) -> Steps:  
     if after >= position:
         return Page(slices, after, end=True)
     rest = yield from _parents_page(fork, query, events)
-    return Page(slices + rest.slices, rest.cursor, rest.end) if slices else rest
+    return Page([*slices, *rest.slices], rest.cursor, rest.end) if slices else rest
 
 
 def _parents_page(fork: Fork, query: Query, events: int) -> Steps:

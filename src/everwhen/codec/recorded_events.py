@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from everwhen.codec.blocks import Block
 from everwhen.codec.codec import (
     Codec,
     Entry,
@@ -69,8 +70,8 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
     version: int
     type: str
     _entry: Entry
-    _slice: StoredSlice
-    _index: int
+    _source: StoredSlice | Block  # a block's events point into its columns: no slice is made
+    _at: int  # which of the source's events it is
     _codec: Codec
     part: int = 0
     _current: tuple[int, bytes] | DecodeError | None = None  # an error says why it can't be upcast
@@ -144,7 +145,40 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
     @property
     def stream(self) -> str:
         """The stream's name."""
-        return self._slice.stream
+        source = self._source
+        return source.stream if type(source) is StoredSlice else self._block.streams[self._row]
+
+    @property
+    def _slice(self) -> StoredSlice:
+        """The slice that it is in."""
+        source = self._source
+        return source if type(source) is StoredSlice else self._block[self._row]
+
+    @property
+    def _index(self) -> int:
+        """Which of its slice's events it is."""
+        return self._at if type(self._source) is StoredSlice else self._block.place_of(self._at)[1]
+
+    @property
+    def _block(self) -> Block:
+        return cast("Block", self._source)
+
+    @property
+    def _row(self) -> int:
+        return self._block.place_of(self._at)[0]
+
+    @property
+    def _recorded_at(self) -> int:
+        """In microseconds since 1970 UTC."""
+        source = self._source
+        if type(source) is StoredSlice:
+            return source.recorded_at
+        return self._block.recorded_at[self._row]
+
+    @property
+    def _commit_id(self) -> bytes:
+        source = self._source
+        return source.commit_id if type(source) is StoredSlice else self._block.commit_id(self._row)
 
     @property
     def _where(self) -> str:
@@ -170,7 +204,7 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
     @property
     def recorded_at(self) -> datetime:
         """When the store recorded it (system time), in UTC."""
-        return from_micros(self._slice.recorded_at)
+        return from_micros(self._recorded_at)
 
     @property
     def occurred_at(self) -> datetime:
@@ -190,7 +224,7 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
     @property
     def commit_id(self) -> UUID:
         """The id of the commit that wrote it."""
-        return UUID(bytes=self._slice.commit_id)
+        return UUID(bytes=self._commit_id)
 
     @property
     def metadata(self) -> Metadata:
@@ -249,7 +283,7 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
         )
 
     def __hash__(self) -> int:
-        return hash((self.position, self.part, self._slice.commit_id))
+        return hash((self.position, self.part, self._commit_id))
 
     def __repr__(self) -> str:
         try:
@@ -377,13 +411,34 @@ def _upcast(old: RecordedEvent[Any]) -> list[RecordedEvent[Any]]:
             old.version,
             current_name,
             old._entry,
-            old._slice,
-            old._index,
+            old._source,
+            old._at,
             old._codec,
             part,
             (current_version, data),
         )
         for part, (current_name, current_version, data) in enumerate(currents)
+    ]
+
+
+def held_bytes(events: Iterable[RecordedEvent[Any]]) -> int:
+    """How many bytes of stored text the events keep in memory, those that they share once."""
+    sources = {id(event._source): event._source for event in events}
+    return sum(
+        len(source.body if type(source) is StoredSlice else cast("Block", source).entries)
+        for source in sources.values()
+    )
+
+
+def events_of_block(
+    block: Block, entries: Sequence[Entry], codec: Codec
+) -> list[RecordedEvent[Any]]:
+    """All of a block's events, none of which has an upcast to come."""
+    return [
+        RecordedEvent(position, version, entry.type, entry, block, at, codec)
+        for at, (position, version, entry) in enumerate(
+            zip(block.event_positions, block.event_versions, entries, strict=True)
+        )
     ]
 
 

@@ -74,7 +74,7 @@ def _found(
     after = page.slices[1:] or read(Query(after_position=page.cursor), 1).slices
     if not page.slices or page.slices[0].first_index or (after and after[0].first_index):
         return None
-    slices = page.slices[:1]
+    slices = list(page.slices[:1])
     for index in candidates:
         previous = node(0, index - 1) if index else FIRST
         if leaf_of(index, previous, slices) == node(0, index):

@@ -284,7 +284,7 @@ class Verification:
             position=self._cursor + 1,
         )
 
-    def _hand_on(self, slices: list[StoredSlice], before: int, ends: Sequence[int]) -> None:
+    def _hand_on(self, slices: Sequence[StoredSlice], before: int, ends: Sequence[int]) -> None:
         """Give on those of signed commits; ``before`` commits ended before those of ``ends``."""
         if self._taken is None:
             return

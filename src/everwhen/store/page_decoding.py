@@ -18,8 +18,15 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from everwhen.backends.query_matching import Alternatives, Matcher, alternatives_of
+from everwhen.codec.blocks import Block
 from everwhen.codec.codec import Codec, Entry, decode_bodies, is_body_deeper
-from everwhen.codec.recorded_events import RecordedEvent, entries_of, event_id, recorded_events
+from everwhen.codec.recorded_events import (
+    RecordedEvent,
+    entries_of,
+    event_id,
+    events_of_block,
+    recorded_events,
+)
 from everwhen.state.fold import Fold
 from everwhen.state.snapshots import START, Loaded, Place, ReplayCost
 from everwhen.vocabulary.contract import Page, StoredSlice
@@ -43,6 +50,10 @@ def events_of_page(
     matcher = Matcher(asked)
     upcasting = codec.types.has_upcasts
     whole = not upcasting and matcher.takes_whole(page.slices)
+    if whole and type(page.slices) is Block and not asked.reverse:
+        flat = _block_decoded(page.slices, codec, typed=typed)
+        if flat is not None:
+            return events_of_block(page.slices, flat, codec)
     for start in range(0, len(page.slices), _JOINED):
         slices = page.slices[start : start + _JOINED]
         decoded = _decoded(slices, codec, typed=typed)
@@ -78,6 +89,10 @@ def folded_page(
         found = events_of_page(page, asked, wanted, codec, typed=fold.needs_types)
         return fold._after(state, found), len(found)
     matcher = Matcher(asked)
+    flat = _typed_block(page.slices, matcher, codec)
+    if flat is not None:
+        where = partial(_where_in, page.slices, flat)
+        return fold._after_typed(state, flat, where), len(flat)
     count = 0
     for start in range(0, len(page.slices), _JOINED):
         slices = page.slices[start : start + _JOINED]
@@ -127,7 +142,12 @@ def foldable_page(
 ) -> tuple[list[Any], Places]:
     """The page's matching events as `Fold._until` takes them, and where each stands."""
     plain = not (fold.needs_records or codec.types.has_upcasts or codec.steps)
-    if plain and page.slices and Matcher(asked).takes_whole(page.slices):
+    matcher = Matcher(asked)
+    if plain and page.slices and matcher.takes_whole(page.slices):
+        flat = _typed_block(page.slices, matcher, codec)
+        if flat is not None:
+            ends = list(accumulate(stored.count for stored in page.slices))
+            return flat, Places(partial(_event_in, page.slices, ends))
         typed: list[Any] = []
         for start in range(0, len(page.slices), _JOINED):
             decoded = _decoded(page.slices[start : start + _JOINED], codec, typed=True)
@@ -209,7 +229,7 @@ def last_match(page: Page, asked: Query) -> Place | None:
     return None
 
 
-def _decoded(slices: list[StoredSlice], codec: Codec, *, typed: bool) -> list[list[Entry]]:
+def _decoded(slices: Sequence[StoredSlice], codec: Codec, *, typed: bool) -> list[list[Entry]]:
     """The slices' entries, typed where asked for and possible. Raises `CorruptStoreError`."""
     if typed and codec.can_be_deep and any(is_body_deeper(stored.body) for stored in slices):
         typed = False  # whoever touches the event is told
@@ -230,7 +250,34 @@ def _decoded(slices: list[StoredSlice], codec: Codec, *, typed: bool) -> list[li
     return decoded
 
 
-def _open(slices: list[StoredSlice], decoded: list[list[Any]], codec: Codec) -> None:
+def _block_decoded(block: Block, codec: Codec, *, typed: bool) -> list[Any] | None:
+    """The entries of all of a block's slices; None where each body has to be looked at by itself.
+
+    That is so where there is personal data to be decrypted, and where something is damaged.
+    """
+    bodies = b"[[%b]]" % block.entries
+    if typed and codec.can_be_deep and is_body_deeper(bodies[1:-1]):
+        typed = False
+    try:
+        (entries,) = codec.decode_typed_bodies(bodies) if typed else decode_bodies(bodies)
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError):
+        return _block_decoded(block, codec, typed=False) if typed else None
+    if len(entries) != block.events or (typed and codec.sealed_entries):
+        return None
+    return entries
+
+
+def _typed_block(slices: Sequence[StoredSlice], matcher: Matcher, codec: Codec) -> list[Any] | None:
+    """The typed events of a block that matches as a whole; None for anything else."""
+    if type(slices) is not Block or not matcher.takes_whole(slices):
+        return None
+    entries = _block_decoded(slices, codec, typed=True)
+    if not entries or type(entries[0]) is Entry:
+        return None
+    return [entry.data for entry in entries]
+
+
+def _open(slices: Sequence[StoredSlice], decoded: list[list[Any]], codec: Codec) -> None:
     """Open the typed entries that have personal data. Raises `DecodeError`."""
     sealed = codec.sealed_entries
     for stored, entries in zip(slices, decoded, strict=True):

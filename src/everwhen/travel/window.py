@@ -8,7 +8,7 @@ from collections import deque
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
-from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent, held_bytes
 from everwhen.state.fold import IMMUTABLE, Fold, is_immutable
 from everwhen.state.paths import MISSING, PartKind, keys_of, kind_of, part_of
 from everwhen.state.snapshots import Loaded, Place
@@ -47,7 +47,7 @@ class Stretch(Generic[S]):
         self._is_immutable = is_immutable(base.state)
         self._apart = 1 if self._is_immutable else max(1, len(events) // _COPIES)
         self._bytes_of_copy = 0 if self._is_immutable else bytes_apart(base.state, MISSING)
-        self._bytes_of_events = sum({id(e._slice): len(e._slice.body) for e in events}.values())
+        self._bytes_of_events = held_bytes(events)
 
     @property
     def bytes(self) -> int:

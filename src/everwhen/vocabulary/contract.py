@@ -98,12 +98,14 @@ class Page(msgspec.Struct, frozen=True):
     """One page of a query: slices that may hold matches, and where the next page begins.
 
     A page is whole slices, so the reader still picks the events
-    (`everwhen.backends.query_matching`). The next page is the same query after (or, backwards,
-    before) ``cursor``. ``end`` says that there is none; forwards, ``cursor`` is then how far the
-    store had come, so what follows it is new.
+    (`everwhen.backends.query_matching`). The slices are a list, or another sequence that makes
+    them when it is asked: a `everwhen.codec.blocks.Block`, whose columns can be worked on as they
+    are. The next page is the same query after (or, backwards, before) ``cursor``. ``end`` says that
+    there is none; forwards, ``cursor`` is then how far the store had come, so what follows it is
+    new.
     """
 
-    slices: list[StoredSlice]
+    slices: Sequence[StoredSlice]
     cursor: int
     end: bool
 
