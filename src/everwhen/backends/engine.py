@@ -6,14 +6,15 @@ backend that talks over a network has no engine, and implements `Backend` in eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from everwhen.backends.notifier import News
 from everwhen.backends.sql_connection import SqlConnection
+from everwhen.backends.sql_dialect import SqlView
 from everwhen.system.fair_lock import FairLock
 from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.vocabulary.contract import (
@@ -33,24 +34,6 @@ from everwhen.vocabulary.errors import BusyError
 from everwhen.vocabulary.query import Query
 
 T = TypeVar("T")
-
-
-class SqlView(Protocol):
-    """What SQL statements are run on."""
-
-    def execute(
-        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
-    ) -> list[tuple[Any, ...]]:
-        """Run one SQL statement and return its rows; parameters go by place or by name.
-
-        Raises `UnsupportedError` where there is no SQL, and `StatementError` for a statement that
-        can't be run.
-        """
-        ...
-
-    def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
-        """The rows of one statement, one after the other: there may be any number of them."""
-        ...
 
 
 class Scratch(SqlView, Protocol):
@@ -91,12 +74,17 @@ class EngineView(SqlView, Protocol):
 class EngineTransaction(EngineView, Protocol):
     """Checkpoints, snapshots and SQL that take effect together or not at all."""
 
-    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Store or replace the checkpoint of that name."""
+    def save_checkpoint(self, checkpoint: Checkpoint, *, local: bool = False) -> None:
+        """Store or replace the checkpoint of that name.
+
+        Where a log has several replicas, it is one and the same on all of them, unless it is
+        ``local``: then it tells of what only this replica has, such as a read model's tables. A
+        name is always saved and deleted the same way.
+        """
         ...
 
-    def delete_checkpoint(self, name: str) -> None:
-        """Forget the checkpoint; nothing happens where there is none."""
+    def delete_checkpoint(self, name: str, *, local: bool = False) -> None:
+        """Delete the checkpoint, if there is one; ``local`` as it was saved."""
         ...
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
@@ -121,28 +109,12 @@ class Blocking(Protocol):
     blocking: bool
 
 
-class Engine(Blocking, Protocol):
-    """An embedded engine.
-
-    ``lock`` guards the write side: hold it to call ``write`` or to use ``transaction`` or
-    ``transact``, and to change ``inline``. ``place`` tells where the store lies from where any
-    other does; it is empty for one in memory.
-    """
+class EngineLog(Protocol):
+    """The log: commits in, pages out. Hold ``lock`` to write."""
 
     capabilities: Capabilities
-    place: str
     lock: FairLock
     news: News
-    inline: list[Inline]
-
-    @property
-    def is_foreign(self) -> bool:
-        """Whether another process opened it, of which this one is a fork."""
-        ...
-
-    def check_open(self) -> None:
-        """Raises `StoreClosedError`, or `StorageError` in a fork that can't use it."""
-        ...
 
     def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         """Write the commits, each whole or not at all, durably when this returns."""
@@ -179,6 +151,10 @@ class Engine(Blocking, Protocol):
         """Streams in the order of their names, behind the name ``after``."""
         ...
 
+
+class EngineState(Protocol):
+    """Checkpoints, snapshots and, where there is SQL, read models, beside the log."""
+
     def checkpoint(self, name: str) -> Checkpoint | None:
         """The checkpoint of that name."""
         ...
@@ -207,6 +183,18 @@ class Engine(Blocking, Protocol):
         """A look at one moment's state of things. Raises `ChangedError`, at its end or before."""
         ...
 
+    def sql(self) -> SqlConnection:
+        """A connection of its own that only reads. Raises `UnsupportedError` without SQL."""
+        ...
+
+    def scratch(self) -> Scratch:
+        """An empty database beside the store's. Raises `UnsupportedError` without SQL."""
+        ...
+
+
+class EngineFamily(Protocol):
+    """Other logs beside this one, each a store of its own."""
+
     def has_log(self, log: str) -> bool:
         """Whether there is another log of that id beside this one."""
         ...
@@ -222,38 +210,12 @@ class Engine(Blocking, Protocol):
         """Delete the log of that id; nothing happens where there is none."""
         ...
 
+
+class EngineUpkeep(Protocol):
+    """What keeps the stored data whole, copied and free of what was deleted."""
+
     busy_timeout: float
     """Seconds to wait for other processes."""
-
-    def probe_purge(self) -> None:
-        """Raises `StorageError` where ``purge`` can't write, or finds no room. Hold ``lock``."""
-        ...
-
-    def sql(self) -> SqlConnection:
-        """A connection of its own that only reads. Raises `UnsupportedError` without SQL."""
-        ...
-
-    def scratch(self) -> Scratch:
-        """An empty database beside the store's. Raises `UnsupportedError` without SQL."""
-        ...
-
-    def backup(self, task: BackupTask, told: BackupListener) -> BackupReport:
-        """Copy the store, with the logs beside it, into a file. No lock is held.
-
-        Raises `UnsupportedError` where there are no files.
-        """
-        ...
-
-    def purge(self) -> None:
-        """Delete every snapshot, and write the files anew without their gaps. Hold ``lock``."""
-        ...
-
-    def empty_journal(self) -> None:
-        """Leave no trace in the journal of what was ever deleted. Hold ``lock``.
-
-        Raises `BusyError`, after a moment, while somebody still reads what is in it: call it again.
-        """
-        ...
 
     def check(self) -> Iterator[Problem]:
         """Every fault found in the stored data."""
@@ -271,6 +233,49 @@ class Engine(Blocking, Protocol):
 
         With ``after`` other than 0, only what stands after that position is looked up.
         """
+        ...
+
+    def backup(self, task: BackupTask, told: BackupListener) -> BackupReport:
+        """Copy the store, with the logs beside it, into a file. No lock is held.
+
+        Raises `UnsupportedError` where there are no files.
+        """
+        ...
+
+    def probe_purge(self) -> None:
+        """Raises `StorageError` where ``purge`` can't write, or finds no room. Hold ``lock``."""
+        ...
+
+    def purge(self) -> None:
+        """Delete every snapshot, and write the files anew without their gaps. Hold ``lock``."""
+        ...
+
+    def empty_journal(self) -> None:
+        """Leave no trace in the journal of what was ever deleted. Hold ``lock``.
+
+        Raises `BusyError`, after a moment, while somebody still reads what is in it: call it again.
+        """
+        ...
+
+
+class Engine(EngineLog, EngineState, EngineFamily, EngineUpkeep, Blocking, Protocol):
+    """An embedded engine.
+
+    ``lock`` guards the write side: hold it to call ``write`` or to use ``transaction`` or
+    ``transact``, and to change ``inline``. ``place`` tells where the store lies from where any
+    other does; it is empty for one in memory.
+    """
+
+    place: str
+    inline: list[Inline]
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another process opened it, of which this one is a fork."""
+        ...
+
+    def check_open(self) -> None:
+        """Raises `StoreClosedError`, or `StorageError` in a fork that can't use it."""
         ...
 
     def close(self) -> None:

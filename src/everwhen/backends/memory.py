@@ -24,6 +24,7 @@ from everwhen.backends.engine import EngineTransaction, Inline, Scratch
 from everwhen.backends.notifier import News
 from everwhen.backends.query_matching import Matcher
 from everwhen.backends.sql_connection import SqlConnection
+from everwhen.backends.sql_dialect import SqlDialect
 from everwhen.system.fair_lock import FairLock
 from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.system.forks import register
@@ -392,6 +393,10 @@ class _MemoryTransaction:
         self.kept = checkpoints
         self.snapshots = snapshots
 
+    @property
+    def dialect(self) -> SqlDialect:
+        raise UnsupportedError(_NO_SQL)
+
     def execute(
         self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
     ) -> list[tuple[Any, ...]]:
@@ -411,10 +416,12 @@ class _MemoryTransaction:
     def read(self, query: Query, events: int) -> Page:
         return self._engine.read(query, events)
 
-    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+    def save_checkpoint(self, checkpoint: Checkpoint, *, local: bool = False) -> None:
+        del local  # there is one replica
         self.kept[checkpoint.name] = checkpoint
 
-    def delete_checkpoint(self, name: str) -> None:
+    def delete_checkpoint(self, name: str, *, local: bool = False) -> None:
+        del local
         self.kept.pop(name, None)
 
     def save_snapshot(self, snapshot: Snapshot) -> None:

@@ -38,6 +38,7 @@ from everwhen.backends.query_matching import Matcher
 from everwhen.backends.sql_connection import SqlConnection
 from everwhen.backends.sqlite_backup import backed_up
 from everwhen.backends.sqlite_check import hiding_problems, structural_problems
+from everwhen.backends.sqlite_dialect import DIALECT
 from everwhen.backends.sqlite_file import (
     MAX_STORED_NAME_BYTES,
     OPENING_SECONDS,
@@ -946,6 +947,8 @@ def _name_of(connection: apsw.Connection, stream: int) -> str:
 class _SqliteView:
     """A connection inside a transaction."""
 
+    dialect = DIALECT
+
     def __init__(self, connection: apsw.Connection, engine: SqliteEngine) -> None:
         self._connection = connection
         self._engine = engine
@@ -993,13 +996,15 @@ class _SqliteTransaction(_SqliteView):
         super().__init__(connection, engine)
         self._names = {}  # it sees streams that may be rolled back
 
-    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+    def save_checkpoint(self, checkpoint: Checkpoint, *, local: bool = False) -> None:
+        del local  # there is one replica
         self._run(
             "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)",
             (checkpoint.name, checkpoint.position, checkpoint.data),
         )
 
-    def delete_checkpoint(self, name: str) -> None:
+    def delete_checkpoint(self, name: str, *, local: bool = False) -> None:
+        del local
         self._run("DELETE FROM checkpoints WHERE name = ?", (searchable(name),))
 
     def save_snapshot(self, snapshot: Snapshot) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import apsw
 
 from everwhen.backends.sql_connection import Explained
+from everwhen.backends.sqlite_dialect import DIALECT
 
 _STEPS: Final = 100_000
 
@@ -46,6 +47,8 @@ class SqliteScratch:
 
     It lies where SQLite keeps such files: in ``SQLITE_TMPDIR``, or the system's own folder.
     """
+
+    dialect = DIALECT
 
     def __init__(self, explained: Explained) -> None:
         self._explained = explained

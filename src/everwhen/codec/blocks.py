@@ -14,7 +14,7 @@ from typing import Final, TypeAlias, overload
 
 from everwhen.vocabulary.contract import StoredSlice
 
-Row: TypeAlias = tuple[int, str, int, int, int, bytes, int, bytes | None, bytes]
+SliceFields: TypeAlias = tuple[int, str, int, int, int, bytes, int, bytes | None, bytes]
 """A `StoredSlice`'s fields, in their order."""
 
 _ID_BYTES: Final = 16
@@ -120,7 +120,7 @@ class Block(Sequence[StoredSlice]):
         """The id of the commit that a slice is of."""
         return self.commit_ids[row * _ID_BYTES : (row + 1) * _ID_BYTES]
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[SliceFields]:
         """All slices, each as a tuple of its fields: what costs least where all are wanted."""
         ids, entries, ends = self.commit_ids, self.entries, self.ends
         starts = chain((0,), [end + 1 for end in ends])

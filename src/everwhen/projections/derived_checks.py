@@ -10,19 +10,11 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
-from everwhen.backends.engine import SqlView
+from everwhen.backends.sql_dialect import SqlView
 from everwhen.projections.projections import TableProjection
-from everwhen.store.projection_records import (
-    Build,
-)
-from everwhen.store.record_checks import LONGEST_QUOTED, schema_objects, told_build
+from everwhen.store.projection_records import Build
+from everwhen.store.record_checks import LONGEST_QUOTED, told_build
 from everwhen.vocabulary.contract import Problem
-
-_Object = tuple[str, str, str]
-"""Its type, the table that it is on, and its SQL."""
-
-
-# Against what the code makes again
 
 
 def schema_problems(
@@ -33,17 +25,17 @@ def schema_problems(
     An index or table more is somebody's own; a trigger more may have changed rows.
     """
     where, names = told_build(build), set(map(build.table, projection.tables))
-    found = {name: tuple(rest) for name, *rest in schema_objects(stored, names)}
-    declared = {name: tuple(rest) for name, *rest in schema_objects(rebuilt, names)}
+    found = {one.name: one for one in stored.dialect.objects(stored, names)}
+    declared = {one.name: one for one in rebuilt.dialect.objects(rebuilt, names)}
     for name, wanted in declared.items():
         there = found.get(name)
         if there is None:
-            yield Problem(where, f"the {wanted[0]} {name!r} is missing; rebuild it")
+            yield Problem(where, f"the {wanted.kind} {name!r} is missing; rebuild it")
         elif there != wanted:
-            why = f"the {there[0]} {name!r} isn't as it is declared"
-            yield Problem(where, f"{why}, but: {there[2]:.{LONGEST_QUOTED}}; rebuild it")
-    for name, (kind, *_) in found.items():
-        if kind == "trigger" and name not in declared:
+            why = f"the {there.kind} {name!r} isn't as it is declared"
+            yield Problem(where, f"{why}, but: {there.sql:.{LONGEST_QUOTED}}; rebuild it")
+    for name, one in found.items():
+        if one.kind == "trigger" and name not in declared:
             yield Problem(where, f"the trigger {name!r} is none that it declares; rebuild it")
 
 
@@ -63,12 +55,10 @@ def row_problems(
     where = told_build(build)
     for table in projection.tables:
         name = build.table(table)
-        columns = [_quoted(column) for (column,) in rebuilt.rows(_columns(name))]
-        if columns != [_quoted(column) for (column,) in stored.rows(_columns(name))]:
+        if _columns(stored, name) != _columns(rebuilt, name):
             continue  # the schema has been found fault with
-        by = ", ".join(f"typeof({column}), {column} COLLATE BINARY" for column in columns)
-        sql = f"SELECT {', '.join(columns)} FROM {name} ORDER BY {by}"
-        for there, wanted in zip_longest(stored.rows(sql), rebuilt.rows(sql)):
+        rows = [view.dialect.rows_in_order(view, name) for view in (stored, rebuilt)]
+        for there, wanted in zip_longest(*rows):
             if _exact(there) != _exact(wanted):
                 counts = [
                     next(view.rows(f"SELECT count(*) FROM {name}"))[0] for view in (stored, rebuilt)
@@ -78,12 +68,8 @@ def row_problems(
                 break
 
 
-def _columns(table: str) -> str:
-    return f"SELECT name FROM pragma_table_info('{table}')"
-
-
-def _quoted(name: str) -> str:
-    return '"{}"'.format(name.replace('"', '""'))
+def _columns(view: SqlView, table: str) -> list[str]:
+    return [name for name, _ in view.dialect.columns(view, table)]
 
 
 def _exact(row: tuple[Any, ...] | None) -> list[tuple[type, Any]] | None:

@@ -26,7 +26,8 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
-from everwhen.backends.engine import EngineTransaction, SqlView
+from everwhen.backends.engine import EngineTransaction
+from everwhen.backends.sql_dialect import SqlView
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.projections.code_fingerprints import fingerprint
 from everwhen.state.fold import Fold
@@ -59,7 +60,6 @@ _OURS: Final = frozenset(
 )
 
 _LONGEST_NAME: Final = 200
-_FIND: Final = "SELECT type FROM sqlite_master WHERE name = ?"
 
 
 class OnError(msgspec.Struct, frozen=True):
@@ -300,7 +300,7 @@ def create_tables(
     builds = builds_of(transaction.checkpoints(RECORDS), projection.name)
     ours = {table for known in builds.values() for table in record_of(known).tables}
     for table in projection.tables:
-        for (kind,) in transaction.execute(_FIND, (table,)):
+        for kind in _kinds(transaction, table):
             if kind == "table" or table not in ours:
                 raise DeclarationError(
                     f"projection {projection.name!r}: {table!r} is a {kind} of its own in this "
@@ -318,15 +318,11 @@ def check_schema(transaction: EngineTransaction, projection: TableProjection, bu
     """
     declared = Build(projection.name, projection.version, 0)
     physical = declared.physical(projection.tables)
-    transaction.execute("SAVEPOINT everwhen_declared")
-    try:
+    with transaction.dialect.trial(transaction):
         for sql in projection.schema:
             with suppress(StatementError):  # an index's name, say, that has no braces
                 transaction.execute(physical(sql))
         wanted = {t: _columns(transaction, declared.table(t)) for t in projection.tables}
-    finally:
-        transaction.execute("ROLLBACK TO everwhen_declared")
-        transaction.execute("RELEASE everwhen_declared")
     for table, columns in wanted.items():
         there = _columns(transaction, build.table(table))
         if columns and there != columns:
@@ -340,16 +336,13 @@ def check_schema(transaction: EngineTransaction, projection: TableProjection, bu
 
 def _columns(transaction: EngineTransaction, table: str) -> list[str]:
     """A table's columns, each as it is declared."""
-    rows = transaction.execute(
-        'SELECT name, type, "notnull", dflt_value, pk FROM pragma_table_info(?)', (table,)
-    )
-    return [
-        f"{name} {kind}".strip()
-        + (" PRIMARY KEY" if key else "")
-        + (" NOT NULL" if is_needed else "")
-        + (f" DEFAULT {default}" if default is not None else "")
-        for name, kind, is_needed, default, key in rows
-    ]
+    return [declared for _, declared in transaction.dialect.columns(transaction, table)]
+
+
+def _kinds(transaction: EngineTransaction, name: str) -> list[str]:
+    """What of that name is in the database: a table, say."""
+    found = transaction.dialect.objects(transaction, (name,))
+    return [one.kind for one in found if one.name == name]
 
 
 def switch(transaction: EngineTransaction, build: Build, tables: Iterable[str]) -> None:
@@ -371,8 +364,8 @@ def retire(
         if record.is_live and table not in staying:
             transaction.execute(f'DROP VIEW IF EXISTS "{table}"')
         physical = build.table(table)
-        found += [(kind, physical) for (kind,) in transaction.execute(_FIND, (physical,))]
+        found += [(kind, physical) for kind in _kinds(transaction, physical)]
     for kind, physical in sorted(found, reverse=True):  # views first, then what they look at
         transaction.execute(f"DROP {kind.upper()} IF EXISTS {physical}")
     for left in (build.record, *(c.name for c in transaction.checkpoints(build.parked))):
-        transaction.delete_checkpoint(left)
+        transaction.delete_checkpoint(left, local=True)

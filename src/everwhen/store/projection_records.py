@@ -49,6 +49,11 @@ class Build(msgspec.Struct, frozen=True):
         return f"{self.kind}/{self.projection}@{self.version}.{self.number}"
 
     @property
+    def is_local(self) -> bool:
+        """Whether each replica of the store has it for itself: tables are, reactions run once."""
+        return self.kind == "projection"
+
+    @property
     def parked(self) -> str:
         """What the names of the checkpoints of its parked events begin with."""
         return f"{PARKED}{self.record}/"

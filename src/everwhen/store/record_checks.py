@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from everwhen.backends.engine import EngineView, SqlView
+from everwhen.backends.engine import EngineView
 from everwhen.store.projection_records import (
     PARKED,
     REACTIONS,
@@ -21,7 +21,6 @@ from everwhen.vocabulary.errors import StorageError
 from everwhen.vocabulary.query import Query
 
 LONGEST_QUOTED: Final = 120
-_SCHEMA: Final = "SELECT type, name, tbl_name, sql FROM sqlite_schema"
 
 
 def told_build(build: Build) -> str:
@@ -98,20 +97,19 @@ def _table_problems(
     view: EngineView, build: Build, tables: tuple[str, ...], *, is_live: bool
 ) -> Iterator[Problem]:
     where = told_build(build)
-    objects = {
-        name: rest for name, *rest in schema_objects(view, {*tables, *map(build.table, tables)})
-    }
+    named = {*tables, *map(build.table, tables)}
+    objects = {one.name: one for one in view.dialect.objects(view, named)}
     for table in tables:
         if build.table(table) not in objects:
             yield Problem(where, f"its table {build.table(table)!r} is missing; rebuild it")
         if not is_live:
             continue
-        kind, _, text = objects.get(table, ("", "", ""))
-        if kind != "view":
+        shown = objects.get(table)
+        if shown is None or shown.kind != "view":
             yield Problem(where, f"the view {table!r} that shows its rows is missing; rebuild it")
-        elif text != view_sql(build, table):
-            shown = f"the view {table!r} shows something else than its rows"
-            yield Problem(where, f"{shown}, but: {text:.{LONGEST_QUOTED}}; rebuild it")
+        elif shown.sql != view_sql(build, table):
+            why = f"the view {table!r} shows something else than its rows"
+            yield Problem(where, f"{why}, but: {shown.sql:.{LONGEST_QUOTED}}; rebuild it")
 
 
 def _stray(view: EngineView, builds: set[Build]) -> Iterator[Problem]:
@@ -125,10 +123,3 @@ def _stray(view: EngineView, builds: set[Build]) -> Iterator[Problem]:
 
 def _checkpoint(checkpoint: Checkpoint, why: str) -> Problem:
     return Problem(f"checkpoint {checkpoint.name!r}", f"it {why}")
-
-
-def schema_objects(view: SqlView, names: set[str]) -> Iterator[tuple[str, str, str, str]]:
-    """The objects of the schema that are of these names, or on tables of these names."""
-    for kind, name, table, sql in view.rows(_SCHEMA):
-        if name in names or table in names:
-            yield name, kind, table, " ".join((sql or "").split())

@@ -45,12 +45,12 @@ class Transaction(Protocol):
         """The checkpoint of that name."""
         ...
 
-    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Store or replace the checkpoint of that name."""
+    async def save_checkpoint(self, checkpoint: Checkpoint, *, local: bool = False) -> None:
+        """Store or replace the checkpoint of that name; ``local`` as in `EngineTransaction`."""
         ...
 
-    async def delete_checkpoint(self, name: str) -> None:
-        """Forget the checkpoint; nothing happens where there is none."""
+    async def delete_checkpoint(self, name: str, *, local: bool = False) -> None:
+        """Delete the checkpoint, if there is one; ``local`` as it was saved."""
         ...
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
@@ -62,8 +62,8 @@ class Transaction(Protocol):
         ...
 
 
-class Backend(Protocol):
-    """A backend, or a wrapper around one. `everwhen.testing` has the suite that it must pass.
+class Log(Protocol):
+    """The log itself: commits in, pages out.
 
     Positions are ordered but not counted: they may have holes where ``capabilities`` says so.
     """
@@ -87,6 +87,10 @@ class Backend(Protocol):
         Types in the query are stored names. Every slice that may match is in the page or behind
         its cursor; a page may be empty and not the end.
         """
+        ...
+
+    def read_here(self, query: Query, events: int) -> Page:
+        """What ``read`` gives, waited for on the spot: for functions inside transactions."""
         ...
 
     async def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
@@ -116,6 +120,10 @@ class Backend(Protocol):
         reads to know.
         """
         ...
+
+
+class SideState(Protocol):
+    """What is kept beside the log: checkpoints, snapshots and, where there is SQL, read models."""
 
     async def checkpoint(self, name: str) -> Checkpoint | None:
         """The checkpoint of that name."""
@@ -149,6 +157,24 @@ class Backend(Protocol):
         """Run a function over one moment's state of the database, and return what it returns."""
         ...
 
+    def sql(self) -> SqlConnection:
+        """A connection of its own that only reads, to be closed by the caller.
+
+        Raises `UnsupportedError` where the backend has no SQL.
+        """
+        ...
+
+    def scratch(self) -> Scratch:
+        """An empty database of the same kind, which is gone when it is closed.
+
+        Raises `UnsupportedError` where the backend has no SQL.
+        """
+        ...
+
+
+class InlineHooks(Protocol):
+    """What runs in each append's transaction."""
+
     async def attach(self, inline: Inline) -> None:
         """From now on, run this in each append's transaction, behind the events.
 
@@ -160,9 +186,9 @@ class Backend(Protocol):
         """Leave it out again."""
         ...
 
-    def read_here(self, query: Query, events: int) -> Page:
-        """What ``read`` gives, waited for on the spot: for functions inside transactions."""
-        ...
+
+class LogFamily(Protocol):
+    """Other logs beside this one, each a store of its own: what branches are written to."""
 
     async def has_log(self, log: str) -> bool:
         """Whether there is another log of that id beside this one. Quick."""
@@ -181,39 +207,9 @@ class Backend(Protocol):
         """Delete the log of that id; nothing happens where there is none."""
         ...
 
-    async def probe_purge(self) -> None:
-        """Raises `StorageError` where ``purge`` would find no room, or can't write."""
-        ...
 
-    def sql(self) -> SqlConnection:
-        """A connection of its own that only reads, to be closed by the caller.
-
-        Raises `UnsupportedError` where the backend has no SQL.
-        """
-        ...
-
-    def scratch(self) -> Scratch:
-        """An empty database of the same kind, which is gone when it is closed.
-
-        Raises `UnsupportedError` where the backend has no SQL.
-        """
-        ...
-
-    async def backup(self, task: BackupTask, progress: BackupListener | None) -> BackupReport:
-        """Copy the store and the logs beside it to a path, as they are at one moment.
-
-        Writers aren't held up, and the copy is there as a whole or not at all. ``progress`` may
-        raise, which ends it. Raises `UnsupportedError` where there are no files.
-        """
-        ...
-
-    async def purge(self) -> None:
-        """Delete every snapshot, and leave no trace of what was ever deleted in any file.
-
-        Takes its time: it may write the whole store anew. Safe to repeat. Raises `BusyError` where
-        others read old data for longer than the store waits.
-        """
-        ...
+class Upkeep(Protocol):
+    """What keeps the stored data whole, copied and free of what was deleted."""
 
     async def check(self) -> list[Problem]:
         """Every fault found in the stored data; empty when all is well."""
@@ -232,6 +228,30 @@ class Backend(Protocol):
         With ``after`` other than 0, only what stands after that position is looked up.
         """
         ...
+
+    async def backup(self, task: BackupTask, progress: BackupListener | None) -> BackupReport:
+        """Copy the store and the logs beside it to a path, as they are at one moment.
+
+        Writers aren't held up, and the copy is there as a whole or not at all. ``progress`` may
+        raise, which ends it. Raises `UnsupportedError` where there are no files.
+        """
+        ...
+
+    async def probe_purge(self) -> None:
+        """Raises `StorageError` where ``purge`` would find no room, or can't write."""
+        ...
+
+    async def purge(self) -> None:
+        """Delete every snapshot, and leave no trace of what was ever deleted in any file.
+
+        Takes its time: it may write the whole store anew. Safe to repeat. Raises `BusyError` where
+        others read old data for longer than the store waits.
+        """
+        ...
+
+
+class Backend(Log, SideState, InlineHooks, LogFamily, Upkeep, Protocol):
+    """A backend, or a wrapper around one. `everwhen.testing` has the suite that it must pass."""
 
     async def close(self) -> None:
         """Release everything; calling it again does nothing."""

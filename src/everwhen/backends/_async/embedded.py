@@ -273,11 +273,12 @@ class EmbeddedTransaction(Transaction):
     async def checkpoint(self, name: str) -> Checkpoint | None:
         return await self._calls.finish(self._open().checkpoint, name)
 
-    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        await self._calls.finish(self._open().save_checkpoint, check_checkpoint(checkpoint))
+    async def save_checkpoint(self, checkpoint: Checkpoint, *, local: bool = False) -> None:
+        save = partial(self._open().save_checkpoint, check_checkpoint(checkpoint), local=local)
+        await self._calls.finish(save)
 
-    async def delete_checkpoint(self, name: str) -> None:
-        await self._calls.finish(self._open().delete_checkpoint, name)
+    async def delete_checkpoint(self, name: str, *, local: bool = False) -> None:
+        await self._calls.finish(partial(self._open().delete_checkpoint, name, local=local))
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         await self._calls.finish(self._open().save_snapshot, check_snapshot(snapshot))

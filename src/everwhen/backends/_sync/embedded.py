@@ -272,11 +272,12 @@ class EmbeddedTransaction(Transaction):
     def checkpoint(self, name: str) -> Checkpoint | None:
         return self._calls.finish(self._open().checkpoint, name)
 
-    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        self._calls.finish(self._open().save_checkpoint, check_checkpoint(checkpoint))
+    def save_checkpoint(self, checkpoint: Checkpoint, *, local: bool = False) -> None:
+        save = partial(self._open().save_checkpoint, check_checkpoint(checkpoint), local=local)
+        self._calls.finish(save)
 
-    def delete_checkpoint(self, name: str) -> None:
-        self._calls.finish(self._open().delete_checkpoint, name)
+    def delete_checkpoint(self, name: str, *, local: bool = False) -> None:
+        self._calls.finish(partial(self._open().delete_checkpoint, name, local=local))
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
         self._calls.finish(self._open().save_snapshot, check_snapshot(snapshot))

@@ -19,6 +19,7 @@ from everwhen.backends.commit_checks import check_condition, refusal_of, repeate
 from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
 from everwhen.backends.notifier import News
 from everwhen.backends.sql_connection import SqlConnection
+from everwhen.backends.sql_dialect import SqlDialect
 from everwhen.branches.joined_logs import (
     EVERY,
     OfOwn,
@@ -572,11 +573,11 @@ class BranchTransaction(Transaction):
     def checkpoint(self, name: str) -> Checkpoint | None:
         return self._transaction.checkpoint(name)
 
-    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        self._transaction.save_checkpoint(checkpoint)
+    def save_checkpoint(self, checkpoint: Checkpoint, *, local: bool = False) -> None:
+        self._transaction.save_checkpoint(checkpoint, local=local)
 
-    def delete_checkpoint(self, name: str) -> None:
-        self._transaction.delete_checkpoint(name)
+    def delete_checkpoint(self, name: str, *, local: bool = False) -> None:
+        self._transaction.delete_checkpoint(name, local=local)
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
         self._transaction.save_snapshot(snapshot)
@@ -593,6 +594,10 @@ class _View(EngineView):
     def __init__(self, branch: BranchBackend, view: EngineView) -> None:
         self._branch = branch
         self._view = view
+
+    @property
+    def dialect(self) -> SqlDialect:
+        return self._view.dialect
 
     def execute(
         self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
@@ -646,11 +651,11 @@ class _Transaction(_View, EngineTransaction):
         super().__init__(branch, transaction)
         self._transaction = transaction
 
-    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        self._transaction.save_checkpoint(checkpoint)
+    def save_checkpoint(self, checkpoint: Checkpoint, *, local: bool = False) -> None:
+        self._transaction.save_checkpoint(checkpoint, local=local)
 
-    def delete_checkpoint(self, name: str) -> None:
-        self._transaction.delete_checkpoint(name)
+    def delete_checkpoint(self, name: str, *, local: bool = False) -> None:
+        self._transaction.delete_checkpoint(name, local=local)
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
         self._transaction.save_snapshot(snapshot)

@@ -258,11 +258,11 @@ class TableFollower(LeasedFollower):
                     if not is_its_own(error):
                         raise
                     raise _Failed(index) from error
-        transaction.delete_checkpoint(f"{self._build.parked}{position}")
+        transaction.delete_checkpoint(f"{self._build.parked}{position}", local=True)
 
     def _park_again(self, transaction: EngineTransaction, parked: ParkedEvent) -> None:
         self._check_lease(transaction)
-        transaction.save_checkpoint(parked_checkpoint(self._build, parked))
+        transaction.save_checkpoint(parked_checkpoint(self._build, parked), local=True)
 
     async def stay(self, *, at_end: bool) -> None:
         """Keep the lease; and once at the end, let readers see this build."""
@@ -325,7 +325,7 @@ class TableFollower(LeasedFollower):
             position = page.cursor
             if page.end:
                 break
-        transaction.save_checkpoint(kept(self._build, position, record))
+        transaction.save_checkpoint(kept(self._build, position, record), local=True)
 
     async def adopt(self) -> bool:
         """Find the build that readers see, whoever works on it; False where there is none yet."""

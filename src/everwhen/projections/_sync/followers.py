@@ -155,7 +155,8 @@ class LeasedFollower:
             **changes,
         )
         self._kept_at = time.monotonic()  # before it is seen: others may believe it for longer
-        transaction.save_checkpoint(kept(self._build, self.position, self._record))
+        own = kept(self._build, self.position, self._record)
+        transaction.save_checkpoint(own, local=self._build.is_local)
         self._kept = self.position
 
     def _is_free(self, record: BuildRecord) -> bool:
@@ -207,7 +208,8 @@ class LeasedFollower:
         parked = ParkedEvent(
             event.position, event.stream, event.type, why, from_micros(now_micros())
         )
-        transaction.save_checkpoint(parked_checkpoint(self._build, parked))
+        left_out = parked_checkpoint(self._build, parked)
+        transaction.save_checkpoint(left_out, local=self._build.is_local)
 
     def parked(self) -> list[ParkedEvent]:
         """The events that wait to be retried, in order."""
@@ -258,7 +260,8 @@ class LeasedFollower:
         record = msgspec.structs.replace(
             self._record, owner=None, lease=0, at=now_micros(), rate=0.0
         )
-        transaction.save_checkpoint(kept(self._build, self.position, record))
+        own = kept(self._build, self.position, record)
+        transaction.save_checkpoint(own, local=self._build.is_local)
 
     def status(self, head: int) -> ProjectionStatus:
         checkpoints = self._store.checkpoints()

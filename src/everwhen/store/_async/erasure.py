@@ -51,9 +51,9 @@ async def carry_out(
 
     def note(transaction: EngineTransaction) -> None:
         if transaction.checkpoint(PURGE_DUE) == due:
-            transaction.delete_checkpoint(PURGE_DUE)
+            transaction.delete_checkpoint(PURGE_DUE, local=True)
         if pending:
-            transaction.save_checkpoint(carried_out(pending[-1]))
+            transaction.save_checkpoint(carried_out(pending[-1]), local=True)
 
     if pending or due is not None:
         await root.transact(note)

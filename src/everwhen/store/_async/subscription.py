@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen.backends._async.backend import Backend
+from everwhen.backends._async.backend import Log
 from everwhen.codec.codec import Codec
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.store.page_decoding import events_of_page
@@ -28,7 +28,7 @@ class Subscription:
     """
 
     def __init__(
-        self, backend: Backend, codec: Codec, wanted: Query, asked: Query, *, from_now: bool
+        self, backend: Log, codec: Codec, wanted: Query, asked: Query, *, from_now: bool
     ) -> None:
         ends = (
             wanted.last_position,

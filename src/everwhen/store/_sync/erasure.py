@@ -52,9 +52,9 @@ def carry_out(
 
     def note(transaction: EngineTransaction) -> None:
         if transaction.checkpoint(PURGE_DUE) == due:
-            transaction.delete_checkpoint(PURGE_DUE)
+            transaction.delete_checkpoint(PURGE_DUE, local=True)
         if pending:
-            transaction.save_checkpoint(carried_out(pending[-1]))
+            transaction.save_checkpoint(carried_out(pending[-1]), local=True)
 
     if pending or due is not None:
         root.transact(note)

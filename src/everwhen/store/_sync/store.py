@@ -678,7 +678,7 @@ class Store:
             return
         due = purge_due()
         try:
-            self._branches.root.transact(lambda work: work.save_checkpoint(due))
+            self._branches.root.transact(lambda work: work.save_checkpoint(due, local=True))
             carry_out(self._branches, self.vault)
         except StorageError as error:
             _LOG.warning("what was deleted has still to be purged: %s", error)
