@@ -30,7 +30,18 @@ from everwhen.errors import FoldError, InvalidEventError, InvalidPathError, Inva
 from everwhen.state import diff
 from everwhen.testing import ManualClock
 from everwhen.testing._sync.concurrency import together
-from everwhen.travel import HEAD, Back, Before, Bookmark, EventFilter, StateAt, Version, moment_from
+from everwhen.travel import (
+    HEAD,
+    AsOf,
+    Back,
+    Before,
+    Bookmark,
+    EventFilter,
+    Moment,
+    StateAt,
+    Version,
+    moment_from,
+)
 from everwhen.vocabulary import CommitMetadata, Snapshot
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -110,6 +121,53 @@ def test_every_form_of_moment() -> None:
         assert (machine.travel_to(Before(timedelta(minutes=90)))).position == 3
         assert (machine.travel_to(Before(timedelta(hours=-2)), here=1)).position == 3
         assert (machine.travel_to(Before(timedelta(hours=1)), here=0)).position == 0
+
+
+MOMENTS: list[Moment] = [
+    *range(6),
+    HEAD,
+    *(NOON + timedelta(minutes=30 * n) for n in range(-1, 11)),
+    *(Back(n) for n in range(7)),
+    *(Before(timedelta(minutes=50 * n)) for n in range(7)),
+    Bookmark("lunch"),
+    *(Version(n, "account-ada") for n in range(4)),
+    *(AsOf(NOON + timedelta(hours=n)) for n in range(-1, 6)),
+]
+
+
+def test_a_store_folds_up_to_whatever_a_time_machine_goes_to() -> None:
+    with opened() as store:
+        late = NewEvent(event=Deposited("ada", 50), occurred_at=NOON + timedelta(minutes=30))
+        store.append("account-ada", [late])
+        whole = TimeMachine(store, bank)
+        whole.set_bookmark("lunch", 3)
+        for moment in MOMENTS:
+            assert store.fold(bank, at=moment) == (whole.travel_to(moment)).state
+            for name in ("account-ada", "account-bob"):
+                machine = TimeMachine(store, account, name)
+                wanted = (machine.travel_to(moment)).state
+                assert store.fold(account, name, at=moment) == wanted, (name, moment)
+        assert store.fold(account, "account-ada", at=Version(2)) == Account(4)
+
+
+def test_what_a_fold_is_bounded_by_already_stays() -> None:
+    with opened() as store:
+        early = Query().stream("account-ada").up_to(3)
+        assert store.fold(account, early, at=HEAD) == Account(4)
+        assert store.fold(account, early, at=Back(1)) == Account(1)
+        assert store.fold(account, early.after(1), at=HEAD) == Account(3)
+        assert store.fold(account, early.backwards().limit(1), at=HEAD) == Account(3)
+        with pytest.raises(InvalidQueryError, match="6 lies ahead of the store's newest event, 5"):
+            store.fold(account, "account-ada", at=6)
+        with pytest.raises(InvalidQueryError, match="has no version 9; it is at 3"):
+            store.fold(account, "account-ada", at=Version(9))
+        with pytest.raises(InvalidQueryError, match="no bookmark 'tea'; none is set"):
+            store.fold(account, "account-ada", at=Bookmark("tea"))
+        with pytest.raises(InvalidQueryError, match="versions count the events of one stream"):
+            store.fold(account, at=Version(2))
+        nowhen: Any = "yesterday"
+        with pytest.raises(InvalidQueryError, match="'yesterday' is no moment"):
+            store.fold(account, at=nowhen)
 
 
 def test_moments_that_are_none() -> None:

@@ -30,8 +30,8 @@ from everwhen.debugging import (
 from everwhen.debugging.typed import condition_of
 from everwhen.expressions.expression import Expression
 from everwhen.state.paths import text_of
-from everwhen.travel.destinations import Moment
 from everwhen.vocabulary.errors import ExpressionError, InvalidQueryError
+from everwhen.vocabulary.moments import Moment
 
 A = TypeVar("A", bound=messages.Arguments)
 

@@ -30,7 +30,7 @@ from everwhen.state.differences import Diff, diff
 from everwhen.state.paths import MISSING, Path, existing_path, path_of, value_at
 from everwhen.store._sync.store import Store
 from everwhen.travel._sync.time_machine import TimeMachine
-from everwhen.travel.destinations import HEAD, Explanation, Moment, Step, Written
+from everwhen.travel.destinations import Explanation, Step, Written
 from everwhen.travel.what_if import EventFilter
 from everwhen.undo._sync.undo import Undo
 from everwhen.undo.compensations import Compensations
@@ -45,6 +45,7 @@ from everwhen.vocabulary.errors import (
     InvalidQueryError,
     ReadOnlyError,
 )
+from everwhen.vocabulary.moments import HEAD, Moment
 from everwhen.vocabulary.query import Query
 
 Writable: TypeAlias = Callable[[], AbstractContextManager[Store]]

@@ -9,24 +9,18 @@ if TYPE_CHECKING:
     from everwhen.travel._async.altered_history import AlteredHistory
     from everwhen.travel._async.time_machine import TimeMachine
     from everwhen.travel.destinations import (
-        HEAD,
-        AsOf,
-        Back,
-        Before,
-        Bookmark,
         Cause,
         Divergence,
         Explanation,
-        Moment,
         StateAt,
         Step,
         Transition,
-        Version,
         Written,
         moment_from,
     )
     from everwhen.travel.parallel_search import Processes
     from everwhen.travel.what_if import Alteration, EventFilter, WhatIf, WhatIfStep
+    from everwhen.vocabulary.moments import HEAD, AsOf, Back, Before, Bookmark, Moment, Version
 else:
     __getattr__, __dir__ = lazily(
         __name__,
@@ -34,24 +28,26 @@ else:
             "everwhen.travel._async.altered_history": ("AlteredHistory",),
             "everwhen.travel._async.time_machine": ("TimeMachine",),
             "everwhen.travel.destinations": (
-                "HEAD",
-                "AsOf",
-                "Back",
-                "Before",
-                "Bookmark",
                 "Cause",
                 "Divergence",
                 "Explanation",
-                "Moment",
                 "StateAt",
                 "Step",
                 "Transition",
-                "Version",
                 "Written",
                 "moment_from",
             ),
             "everwhen.travel.parallel_search": ("Processes",),
             "everwhen.travel.what_if": ("Alteration", "EventFilter", "WhatIf", "WhatIfStep"),
+            "everwhen.vocabulary.moments": (
+                "HEAD",
+                "AsOf",
+                "Back",
+                "Before",
+                "Bookmark",
+                "Moment",
+                "Version",
+            ),
         },
     )
 

@@ -18,64 +18,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta, tzinfo
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from datetime import datetime, tzinfo
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.state.differences import Diff, diff
 from everwhen.state.paths import plain
-from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.moments import HEAD, AsOf, Back, Before, Bookmark, Moment, Version
 from everwhen.vocabulary.written_moments import moment_of, place_of
 
 S = TypeVar("S")
 
 
-class AsOf(msgspec.Struct, frozen=True):
-    """What had happened by a time, by ``occurred_at``, whenever it was recorded.
-
-    Events are folded in the order in which they happened; of those of one moment, in the order in
-    which they were recorded.
-    """
-
-    time: datetime
-
-
-class Version(msgspec.Struct, frozen=True):
-    """A version of a stream; of the one that is travelled, unless another is named."""
-
-    number: int
-    stream: str | None = None
-
-
-class Bookmark(msgspec.Struct, frozen=True):
-    """A position that was given a name."""
-
-    name: str
-
-
-class Back(msgspec.Struct, frozen=True):
-    """So many events before here; after it, where the number is negative."""
-
-    events: int
-
-
-class Before(msgspec.Struct, frozen=True):
-    """So long before here, by recorded time; after it, where the time is negative."""
-
-    time: timedelta
-
-
-Moment: TypeAlias = int | datetime | AsOf | Version | Bookmark | Back | Before
-"""A position, a recorded time (with a zone), or one of the forms of this module."""
-
 _BACK: Final = re.compile(r"(\d{1,18})(?: events?)? (back|on)")
 _BOOKMARK: Final = re.compile(r"@([^\W\d][\w.-]{0,99})")
 _STREAM_VERSION: Final = re.compile(r"(\S+)@(\d{1,18})")
 _VERSION: Final = re.compile(r"v(?:ersion ?)?(\d{1,18})")
-HEAD: Final = (1 << 63) - 1
-"""The newest event's position, whichever it is."""
 
 
 def moment_from(text: str, *, now: datetime, zone: tzinfo) -> Moment:
@@ -152,20 +112,6 @@ class Step(msgspec.Struct, Generic[S], frozen=True):
     def changes(self) -> Diff:
         """What the event changed."""
         return diff(self.before, self.after)
-
-
-def given_moment(moment: object) -> Moment:
-    """The moment, checked. Raises `InvalidQueryError` for what is none."""
-    if isinstance(moment, bool) or not isinstance(
-        moment, int | datetime | AsOf | Version | Bookmark | Back | Before
-    ):
-        raise InvalidQueryError(
-            f"{moment!r} is no moment; give a position, a datetime with a time zone, AsOf, "
-            f"Version, Bookmark, Back or Before"
-        )
-    if isinstance(moment, int) and moment < 0:
-        raise InvalidQueryError(f"position {moment} lies before the first; positions are 1, 2, 3 …")
-    return moment
 
 
 class Written(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ from everwhen.privacy.snapshot_keys import SnapshotKeys
 from everwhen.privacy.vault import Vault
 from everwhen.state.fold import Fold
 from everwhen.store._sync.erasure import brought_back, carry_out
+from everwhen.store._sync.moments import Moments
 from everwhen.store._sync.subscription import Subscription
 from everwhen.store.erasure_records import Erasure, bound_to, outdated, problems_of, purge_due
 from everwhen.store.page_decoding import events_of_page, folded_page
@@ -83,6 +84,7 @@ from everwhen.vocabulary.errors import (
 from everwhen.vocabulary.events import EventType
 from everwhen.vocabulary.metadata import CommitMetadata
 from everwhen.vocabulary.microseconds import to_micros
+from everwhen.vocabulary.moments import AsOf, Moment
 from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
 from everwhen.vocabulary.personal_data import PLAINTEXT, Plaintext
 from everwhen.vocabulary.query import Query, name_of, query_of
@@ -364,16 +366,25 @@ class Store:
         fold: Fold[S],
         query: Query | str = EVERYTHING,
         *,
+        at: Moment | None = None,
         proven: SignedLog | None = None,
     ) -> S:
         """The fold's state after the query's events; a stream's name stands for all of it.
 
+        ``at`` is a moment to have the state of: a position, the time when it was recorded, or what
+        `everwhen.travel` has besides, as ``Version(3)`` of the stream, ``AsOf(time)`` by when
+        things happened, or ``Bookmark(name)``. A time before the first event has the initial
+        state. Whoever wants many moments of one history has a `TimeMachine`, which remembers.
+
         They are folded in the query's order. With ``as_of`` that is the order in which they
         occurred; of those that occurred at one time, the order in which they were recorded.
-        ``proven`` as in `read`.
+        ``proven`` as in `read`. Raises `InvalidQueryError` for a position after the newest event,
+        and an unknown version or bookmark.
         """
         if not isinstance(fold, Fold):
-            raise DeclarationError(f"{fold!r} is no fold; give a Fold")
+            raise DeclarationError(f"expected a Fold, got {fold!r:.80}")
+        if at is not None:
+            query = self._query_at(query_of(query), at)
         if isinstance(query, Query) and query.occurred_until is not None:
             state, _, _ = self._folded_as_of(fold, query, proven)
             return state
@@ -385,6 +396,15 @@ class Store:
         for page, asked, wanted in self._pages(query, proven):
             state, _ = folded_page(page, asked, wanted, self._codec, fold, state)
         return state
+
+    def _query_at(self, query: Query, moment: Moment) -> Query:
+        """The query, up to a moment."""
+        if isinstance(moment, AsOf):
+            return query.as_of(moment.time)
+        forwards = msgspec.structs.replace(query, reverse=False, max_events=None)
+        position = Moments(self, forwards).position_of(moment)
+        bound = query.last_position
+        return query.up_to(position if bound is None else min(position, bound))
 
     def _folded_as_of(
         self, fold: Fold[S], query: Query, proven: SignedLog | None = None

@@ -11,10 +11,10 @@ from everwhen.codec.recorded_events import RecordedEvent, entries_of, recorded_e
 from everwhen.state.differences import Diff, diff
 from everwhen.store.page_decoding import by_position
 from everwhen.travel._async.timeline import Past
-from everwhen.travel.destinations import HEAD, Moment
 from everwhen.travel.what_if import Alteration, WhatIf, WhatIfStep
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.moments import HEAD, Moment
 
 S = TypeVar("S")
 

@@ -22,40 +22,44 @@ from everwhen.state.differences import Diff, are_alike, diff
 from everwhen.state.fold import Fold
 from everwhen.state.paths import Path, existing_path, path_of, plain
 from everwhen.state.read_sets import Predicate, Read
+from everwhen.store._async.moments import BOOKMARK, Moments
 from everwhen.store._async.store import EVERYTHING, Store
 from everwhen.store.page_decoding import by_position
 from everwhen.travel._async.altered_history import AlteredHistory
 from everwhen.travel._async.provenance import blamed, explained
 from everwhen.travel._async.search import Finder
 from everwhen.travel._async.timeline import Past, TravelProgress
-from everwhen.travel.destinations import (
-    HEAD,
-    AsOf,
-    Back,
-    Before,
-    Bookmark,
-    Divergence,
-    Explanation,
-    Moment,
-    StateAt,
-    Step,
-    Transition,
-    Version,
-    Written,
-    given_moment,
-)
+from everwhen.travel.destinations import Divergence, Explanation, StateAt, Step, Transition, Written
 from everwhen.travel.parallel_search import AnswerChange, Processes, searching, turning
 from everwhen.travel.what_if import Alteration, EventFilter
 from everwhen.vocabulary.contract import Checkpoint
 from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.moments import (
+    HEAD,
+    AsOf,
+    Moment,
+)
 from everwhen.vocabulary.query import Query
 from everwhen.vocabulary.validation import check_text
 
 S = TypeVar("S")
 T = TypeVar("T")
 
-_BOOKMARK: Final = "bookmark/"
 _APART: Final = 0.02
+
+
+class _Travelled(Moments):
+    """Moments by what a journey knows: its windows and waypoints save reading."""
+
+    def __init__(self, past: Past[Any]) -> None:
+        super().__init__(past.store, past.of)
+        self._past = past
+
+    async def moved(self, position: int, steps: int) -> int:
+        return await self._past.moved(position, steps)
+
+    async def recorded_at(self, position: int) -> datetime | None:
+        return (await self._past.visit(position)).recorded_at
 
 
 class TimeMachine(Generic[S]):
@@ -78,6 +82,7 @@ class TimeMachine(Generic[S]):
         self.store = store
         self.fold = fold
         self.of = self._past.of
+        self._moments = _Travelled(self._past)
 
     def __repr__(self) -> str:
         return f"TimeMachine({self.store!r}, {self.fold!r}, of {self._past.subject!r})"
@@ -103,28 +108,7 @@ class TimeMachine(Generic[S]):
 
     async def position_of(self, moment: Moment, *, here: int | None = None) -> int:
         """The position that a moment means; see `travel_to`."""
-        match given_moment(moment):
-            case int(position):
-                return await self._existing(position)
-            case datetime() as recorded:
-                return await self.store.position_at(recorded)
-            case Version(number, stream):
-                return await self._position_of_version(number, stream)
-            case Bookmark(name):
-                return await self._bookmarked(name)
-            case Back(events):
-                start = await self._existing(HEAD if here is None else here)
-                return await self._past.moved(start, -events)
-            case Before(span):
-                start = await self._existing(HEAD if here is None else here)
-                recorded_at = (await self._past.visit(start)).recorded_at
-                if recorded_at is None:
-                    return 0
-                return await self.store.position_at(recorded_at - span)
-            case AsOf():
-                raise InvalidQueryError(
-                    "an occurred time is no place in the order of recording; travel_to() goes there"
-                )
+        return await self._moments.position_of(moment, here=here)
 
     async def between(self, start: Moment, end: Moment) -> tuple[int, int]:
         """The positions that two moments mean; a relative ``end`` counts from the start.
@@ -485,23 +469,18 @@ class TimeMachine(Generic[S]):
         check_text(name, "bookmark", InvalidQueryError)
         position = await self.position_of(moment)
         async with self.store.transaction() as transaction:
-            await transaction.save_checkpoint(Checkpoint(_BOOKMARK + name, position))
+            await transaction.save_checkpoint(Checkpoint(BOOKMARK + name, position))
         return position
 
     async def bookmarks(self) -> dict[str, int]:
         """The bookmarks' positions, by name."""
-        found = await self.store.checkpoints()
-        return {
-            checkpoint.name.removeprefix(_BOOKMARK): checkpoint.position
-            for checkpoint in found
-            if checkpoint.name.startswith(_BOOKMARK)
-        }
+        return await self._moments.bookmarks()
 
     async def delete_bookmark(self, name: str) -> None:
         """Forget a bookmark. Raises `InvalidQueryError` where there is none."""
-        await self._bookmarked(name)
+        await self._moments.bookmarked(name)
         async with self.store.transaction() as transaction:
-            await transaction.delete_checkpoint(_BOOKMARK + name)
+            await transaction.delete_checkpoint(BOOKMARK + name)
 
     async def _as_of(self, moment: AsOf) -> StateAt[S]:
         loaded = await self._past.repository.load(self.of.as_of(moment.time))
@@ -509,38 +488,3 @@ class TimeMachine(Generic[S]):
         return StateAt(
             loaded.state, loaded.position, loaded.version, stands.recorded_at, loaded.read_until
         )
-
-    async def _existing(self, position: int) -> int:
-        head = (await self.store.head()).position
-        if position == HEAD:
-            return head
-        if position > head:
-            raise InvalidQueryError(
-                f"position {position} lies ahead of the store's newest event, {head}"
-            )
-        return position
-
-    async def _position_of_version(self, number: int, name: str | None) -> int:
-        (selector, *more) = self.of.selectors
-        if name is None:
-            if more or len(selector.streams) != 1:
-                raise InvalidQueryError(
-                    f"version {number}: versions count the events of one stream; name it, as in "
-                    f"order-3@{number}, or give a position or a time"
-                )
-            (name,) = selector.streams
-        if number <= 0:
-            return 0
-        found = Query().stream(name).from_version(number).to_version(number)
-        async for event in self.store.read(found):
-            return event.position
-        stands = await self.store.version(name)
-        raise InvalidQueryError(f"stream {name!r} has no version {number}; it is at {stands}")
-
-    async def _bookmarked(self, name: str) -> int:
-        found = await self.store.checkpoint(_BOOKMARK + name)
-        if found is not None:
-            return found.position
-        known = sorted(await self.bookmarks())
-        among = f" among {', '.join(known)}" if known else "; none is set in this store"
-        raise InvalidQueryError(f"there is no bookmark {name!r}{among}")

@@ -23,40 +23,44 @@ from everwhen.state.differences import Diff, are_alike, diff
 from everwhen.state.fold import Fold
 from everwhen.state.paths import Path, existing_path, path_of, plain
 from everwhen.state.read_sets import Predicate, Read
+from everwhen.store._sync.moments import BOOKMARK, Moments
 from everwhen.store._sync.store import EVERYTHING, Store
 from everwhen.store.page_decoding import by_position
 from everwhen.travel._sync.altered_history import AlteredHistory
 from everwhen.travel._sync.provenance import blamed, explained
 from everwhen.travel._sync.search import Finder
 from everwhen.travel._sync.timeline import Past, TravelProgress
-from everwhen.travel.destinations import (
-    HEAD,
-    AsOf,
-    Back,
-    Before,
-    Bookmark,
-    Divergence,
-    Explanation,
-    Moment,
-    StateAt,
-    Step,
-    Transition,
-    Version,
-    Written,
-    given_moment,
-)
+from everwhen.travel.destinations import Divergence, Explanation, StateAt, Step, Transition, Written
 from everwhen.travel.parallel_search import AnswerChange, Processes, searching, turning
 from everwhen.travel.what_if import Alteration, EventFilter
 from everwhen.vocabulary.contract import Checkpoint
 from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.moments import (
+    HEAD,
+    AsOf,
+    Moment,
+)
 from everwhen.vocabulary.query import Query
 from everwhen.vocabulary.validation import check_text
 
 S = TypeVar("S")
 T = TypeVar("T")
 
-_BOOKMARK: Final = "bookmark/"
 _APART: Final = 0.02
+
+
+class _Travelled(Moments):
+    """Moments by what a journey knows: its windows and waypoints save reading."""
+
+    def __init__(self, past: Past[Any]) -> None:
+        super().__init__(past.store, past.of)
+        self._past = past
+
+    def moved(self, position: int, steps: int) -> int:
+        return self._past.moved(position, steps)
+
+    def recorded_at(self, position: int) -> datetime | None:
+        return (self._past.visit(position)).recorded_at
 
 
 class TimeMachine(Generic[S]):
@@ -79,6 +83,7 @@ class TimeMachine(Generic[S]):
         self.store = store
         self.fold = fold
         self.of = self._past.of
+        self._moments = _Travelled(self._past)
 
     def __repr__(self) -> str:
         return f"TimeMachine({self.store!r}, {self.fold!r}, of {self._past.subject!r})"
@@ -104,28 +109,7 @@ class TimeMachine(Generic[S]):
 
     def position_of(self, moment: Moment, *, here: int | None = None) -> int:
         """The position that a moment means; see `travel_to`."""
-        match given_moment(moment):
-            case int(position):
-                return self._existing(position)
-            case datetime() as recorded:
-                return self.store.position_at(recorded)
-            case Version(number, stream):
-                return self._position_of_version(number, stream)
-            case Bookmark(name):
-                return self._bookmarked(name)
-            case Back(events):
-                start = self._existing(HEAD if here is None else here)
-                return self._past.moved(start, -events)
-            case Before(span):
-                start = self._existing(HEAD if here is None else here)
-                recorded_at = (self._past.visit(start)).recorded_at
-                if recorded_at is None:
-                    return 0
-                return self.store.position_at(recorded_at - span)
-            case AsOf():
-                raise InvalidQueryError(
-                    "an occurred time is no place in the order of recording; travel_to() goes there"
-                )
+        return self._moments.position_of(moment, here=here)
 
     def between(self, start: Moment, end: Moment) -> tuple[int, int]:
         """The positions that two moments mean; a relative ``end`` counts from the start.
@@ -484,23 +468,18 @@ class TimeMachine(Generic[S]):
         check_text(name, "bookmark", InvalidQueryError)
         position = self.position_of(moment)
         with self.store.transaction() as transaction:
-            transaction.save_checkpoint(Checkpoint(_BOOKMARK + name, position))
+            transaction.save_checkpoint(Checkpoint(BOOKMARK + name, position))
         return position
 
     def bookmarks(self) -> dict[str, int]:
         """The bookmarks' positions, by name."""
-        found = self.store.checkpoints()
-        return {
-            checkpoint.name.removeprefix(_BOOKMARK): checkpoint.position
-            for checkpoint in found
-            if checkpoint.name.startswith(_BOOKMARK)
-        }
+        return self._moments.bookmarks()
 
     def delete_bookmark(self, name: str) -> None:
         """Forget a bookmark. Raises `InvalidQueryError` where there is none."""
-        self._bookmarked(name)
+        self._moments.bookmarked(name)
         with self.store.transaction() as transaction:
-            transaction.delete_checkpoint(_BOOKMARK + name)
+            transaction.delete_checkpoint(BOOKMARK + name)
 
     def _as_of(self, moment: AsOf) -> StateAt[S]:
         loaded = self._past.repository.load(self.of.as_of(moment.time))
@@ -508,38 +487,3 @@ class TimeMachine(Generic[S]):
         return StateAt(
             loaded.state, loaded.position, loaded.version, stands.recorded_at, loaded.read_until
         )
-
-    def _existing(self, position: int) -> int:
-        head = (self.store.head()).position
-        if position == HEAD:
-            return head
-        if position > head:
-            raise InvalidQueryError(
-                f"position {position} lies ahead of the store's newest event, {head}"
-            )
-        return position
-
-    def _position_of_version(self, number: int, name: str | None) -> int:
-        (selector, *more) = self.of.selectors
-        if name is None:
-            if more or len(selector.streams) != 1:
-                raise InvalidQueryError(
-                    f"version {number}: versions count the events of one stream; name it, as in "
-                    f"order-3@{number}, or give a position or a time"
-                )
-            (name,) = selector.streams
-        if number <= 0:
-            return 0
-        found = Query().stream(name).from_version(number).to_version(number)
-        for event in self.store.read(found):
-            return event.position
-        stands = self.store.version(name)
-        raise InvalidQueryError(f"stream {name!r} has no version {number}; it is at {stands}")
-
-    def _bookmarked(self, name: str) -> int:
-        found = self.store.checkpoint(_BOOKMARK + name)
-        if found is not None:
-            return found.position
-        known = sorted(self.bookmarks())
-        among = f" among {', '.join(known)}" if known else "; none is set in this store"
-        raise InvalidQueryError(f"there is no bookmark {name!r}{among}")
