@@ -50,12 +50,14 @@ check: $(VENV)/installed-develop  ## Format, lint, types, import rules, generate
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(PYTHON) tools/unasync.py --check
 	@$(PYTHON) -m tools.front_door --check
+	@$(PYTHON) -m tools.api_reference --check
 	@$(PYTHON) tools/cli_reference.py --check
 	@$(PYTHON) tools/threat_table.py --check
 
-sync: $(VENV)/installed-develop  ## Generate the sync flavour, the command line's reference and the threat model's tables
+sync: $(VENV)/installed-develop  ## Generate the sync flavour, the references and the threat model's tables
 	@$(PYTHON) tools/unasync.py
 	@$(PYTHON) -m tools.front_door
+	@$(PYTHON) -m tools.api_reference
 	@$(PYTHON) tools/cli_reference.py
 	@$(PYTHON) tools/threat_table.py
 
