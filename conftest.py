@@ -1,4 +1,4 @@
-"""Runs every example of the README and the docs, so that none of them can lie."""
+"""Runs every example of README, CONTRIBUTING and docs, so that none of them can lie."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ pytest_collect_file = Sybil(
         CodeBlockParser(language="console", evaluator=_console),
         SkipParser(),
     ],
-    patterns=["README.md", "docs/*.md", "docs/*/*.md"],
+    patterns=["README.md", "CONTRIBUTING.md", "docs/*.md", "docs/*/*.md"],
     setup=_folder.enter,
     teardown=_folder.leave,
 ).pytest()
