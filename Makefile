@@ -9,7 +9,7 @@ FOUND := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP := $(PYTHON) -m pip --quiet --disable-pip-version-check
 LOG := ../shared/data/bpic2013_incidents.xes.gz
 
-.PHONY: help demo test check sync pins bench docs clean
+.PHONY: help demo test matrix check sync pins bench docs clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,6 +43,9 @@ demo: $(VENV)/installed-demo  ## Travel in a real event log, and in a night at a
 test: $(VENV)/installed-develop  ## Run the tests, on all processors
 	@$(PYTHON) -m pytest -n auto
 
+matrix:  ## Run the tests on every Python from 3.11 on that is installed
+	@$(FOUND) tools/matrix.py
+
 check: $(VENV)/installed-develop  ## Format, lint, types, import rules, generated code
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m ruff check .
@@ -75,4 +78,4 @@ docs: $(VENV)/installed-develop  ## Build the documentation into site/
 	@$(VENV)/bin/zensical build --strict --clean
 
 clean:  ## Remove what was made
-	rm -rf $(VENV) site dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .matrix site dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

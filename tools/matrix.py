@@ -1,0 +1,62 @@
+"""Runs the tests on every supported Python that is installed; says which of them are missing.
+
+Whatever follows on the command line goes to pytest: ``python tools/matrix.py tests/_sync -x``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+VERSIONS: Final = ("3.11", "3.12", "3.13", "3.14")
+
+
+def environment(python: str, folder: Path) -> Path:
+    """An environment with the pinned tools and this checkout; returns its interpreter."""
+    made = folder / "bin" / "python"
+    if not made.exists():
+        subprocess.run([python, "-m", "venv", folder], check=True)
+    install: list[str | Path] = [
+        made,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
+    for pins in ("build.txt", "develop.txt"):
+        pinned = ROOT / "requirements" / pins
+        subprocess.run([*install, "--require-hashes", "-r", pinned], check=True)
+    here: list[str | Path] = ["--no-deps", "--no-build-isolation", "--editable", ROOT]
+    subprocess.run([*install, *here], check=True)
+    return made
+
+
+def outcome(version: str, options: list[str]) -> str:
+    """Run the tests on one Python; ``missing`` where it isn't installed."""
+    found = shutil.which(f"python{version}")
+    if found is None:
+        return "missing"
+    print(f"Python {version}: {found}", flush=True)
+    python = environment(found, ROOT / ".matrix" / version)
+    path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+    command: list[str | Path] = [python, "-m", "pytest", *(options or ["-n", "auto"])]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, check=False)
+    return "passed" if done.returncode == 0 else "failed"
+
+
+def main() -> int:
+    """Run them all; 1 where one failed, or none was there."""
+    outcomes = {version: outcome(version, sys.argv[1:]) for version in VERSIONS}
+    for version, how in outcomes.items():
+        print(f"Python {version}: {how}")
+    return "failed" in outcomes.values() or "passed" not in outcomes.values()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
