@@ -1,4 +1,6 @@
-"""Runs the tests on every supported Python that is installed; says which of them are missing.
+"""Runs the tests on every supported Python that is on the path; says which of them are missing.
+
+With pyenv, switch them on: ``PYENV_VERSION=3.11.7:3.12.1:3.13.0 make matrix``.
 
 Whatever follows on the command line goes to pytest: ``python tools/matrix.py tests/_sync -x``.
 """
@@ -21,14 +23,8 @@ def environment(python: str, folder: Path) -> Path:
     made = folder / "bin" / "python"
     if not made.exists():
         subprocess.run([python, "-m", "venv", folder], check=True)
-    install: list[str | Path] = [
-        made,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ]
+    pip = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
+    install: list[str | Path] = [made, *pip, "install"]
     for pins in ("build.txt", "develop.txt"):
         pinned = ROOT / "requirements" / pins
         subprocess.run([*install, "--require-hashes", "-r", pinned], check=True)
@@ -40,8 +36,8 @@ def environment(python: str, folder: Path) -> Path:
 def outcome(version: str, options: list[str]) -> str:
     """Run the tests on one Python; ``missing`` where it isn't installed."""
     found = shutil.which(f"python{version}")
-    if found is None:
-        return "missing"
+    if found is None or subprocess.call([found, "-c", ""], stderr=subprocess.DEVNULL):
+        return "missing"  # pyenv has a stand-in on the path also for what isn't switched on
     print(f"Python {version}: {found}", flush=True)
     python = environment(found, ROOT / ".matrix" / version)
     path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
