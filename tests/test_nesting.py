@@ -22,6 +22,7 @@ from everwhen import (
     NewEvent,
     Query,
     Repository,
+    Store,
     UnknownEvent,
     document,
     documents,
@@ -141,8 +142,12 @@ def test_the_limit_is_the_same_from_deep_down_in_the_stack(frames: int) -> None:
 
 
 def test_a_stack_that_is_full_is_not_blamed_on_the_event() -> None:
+    def append_ever_deeper(store: Store) -> None:
+        for frames in range(800, 1_100):  # the first that is too deep is so inside of the append
+            from_deep_down(frames, lambda: store.append("a", [UnknownEvent("T", nested(90))]))
+
     with open_store("memory:") as store, pytest.raises(RecursionError):
-        from_deep_down(930, lambda: store.append("a", [UnknownEvent("T", nested(90))]))
+        append_ever_deeper(store)
 
 
 DEEP = [150, 900, 20_000]
