@@ -26,7 +26,7 @@ from everwhen import (
 )
 from everwhen.backends import memory, sqlite
 from everwhen.backends.engine import EngineView
-from everwhen.branches import joined_logs
+from everwhen.branches import branch_names
 from everwhen.errors import BranchError, CorruptStoreError
 from everwhen.system.interrupts import is_interrupt
 from everwhen.vocabulary import Checkpoint
@@ -165,14 +165,14 @@ def test_a_handler_that_comes_while_commits_are_judged(
 def test_a_handler_that_comes_while_a_branch_judges(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    from everwhen.branches._sync import branch_backend as branches
+    from everwhen.branches._sync import parent_log
 
     with open_store("memory:" if where == "memory" else tmp_path / "s.db", events=[Noted]) as store:
         store.append("a", [Noted("x")])
         with store.create_branch("b") as branch:
             commit = Commit([Write("c", [Noted("y")])], condition=Condition(Query().stream("c"), 0))
             with monkeypatch.context() as patch:
-                patch.setattr(branches, "check_condition", ring)
+                patch.setattr(parent_log, "check_condition", ring)
                 with pytest.raises(LateError):
                     branch.commit(commit)
             assert branch.commit(commit).position == 2
@@ -181,7 +181,7 @@ def test_a_handler_that_comes_while_a_branch_judges(
 def test_a_handler_that_comes_while_a_name_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_store("memory:", events=[Noted]) as store:
         with monkeypatch.context() as patch:
-            patch.setattr(joined_logs, "check_text", ring)
+            patch.setattr(branch_names, "check_text", ring)
             with pytest.raises(LateError):
                 store.create_branch("b")
         with pytest.raises(BranchError, match="character"):

@@ -28,8 +28,10 @@ from everwhen.backends.branch_records import (
     registration,
 )
 from everwhen.backends.engine import EngineTransaction
-from everwhen.branches._async.branch_backend import BranchBackend, OwnLog
-from everwhen.branches.joined_logs import check_name, children_of, new_name
+from everwhen.branches._async.branch_backend import BranchBackend
+from everwhen.branches._async.own_log import OwnLog
+from everwhen.branches.branch_names import check_name, new_name
+from everwhen.branches.lineage import children_of
 from everwhen.codec.commits import new_commit_id
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import (

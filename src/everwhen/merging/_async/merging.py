@@ -13,7 +13,8 @@ import msgspec
 from everwhen.backends._async.embedded import EmbeddedBackend
 from everwhen.backends.branch_records import MAIN, Fork
 from everwhen.backends.memory import MemoryEngine
-from everwhen.branches._async.branch_backend import BranchBackend, OwnLog
+from everwhen.branches._async.branch_backend import BranchBackend
+from everwhen.branches._async.own_log import OwnLog
 from everwhen.codec.audit_marks import is_entry, is_log
 from everwhen.codec.commits import Commit, Write
 from everwhen.codec.recorded_events import (

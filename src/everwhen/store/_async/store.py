@@ -21,7 +21,7 @@ from everwhen.backends.commit_checks import receipt_of
 from everwhen.backends.locations import engine_for
 from everwhen.backends.sql_connection import SqlConnection
 from everwhen.branches._async.branches import Branches
-from everwhen.branches.joined_logs import base_of
+from everwhen.branches.lineage import base_of
 from everwhen.codec.codec import Codec, CodecStep, EventTypes, declared
 from everwhen.codec.commits import Commit, Write, encoded, given_id, new_commit_id, stored_query
 from everwhen.codec.recorded_events import RecordedEvent, entries_of, is_same, recorded_events

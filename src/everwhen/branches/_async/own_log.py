@@ -1,0 +1,86 @@
+"""The log that holds what is written on a branch."""
+
+from __future__ import annotations
+
+import contextlib
+
+from everwhen.backends._async.backend import Backend
+from everwhen.backends._async.concurrency import alone, sleep, turn
+from everwhen.backends.branch_records import Fork, branches_in
+from everwhen.backends.notifier import News
+from everwhen.system.fair_lock import FairLock
+from everwhen.vocabulary.errors import (
+    NotAStoreError,
+    ReadOnlyError,
+    StoreClosedError,
+    UnknownBranchError,
+)
+
+
+class OwnLog:
+    """The log that holds what is written on a branch: made at the first write, opened when needed.
+
+    ``name`` is the branch's, for errors. ``news`` is published when it is opened or closed.
+    """
+
+    def __init__(self, root: Backend, name: str, log: str, fork: Fork) -> None:
+        self.name = name
+        self.news = News()
+        self.opened: Backend | None = None
+        self._root = root
+        self._log = log
+        self._not_before = fork.not_before
+        self._opening = FairLock()
+        self._closed = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the branch was closed."""
+        return self._closed
+
+    def check_open(self) -> None:
+        """Raises `StoreClosedError` once the branch is closed."""
+        if self._closed:
+            raise StoreClosedError
+
+    async def existing(self) -> Backend | None:
+        """The log, or None as long as nothing has been written.
+
+        Raises `UnknownBranchError` where it is gone, with its branch.
+        """
+        self.check_open()
+        opened, is_there = self.opened, await self._root.has_log(self._log)
+        if opened is not None and not is_there:
+            raise UnknownBranchError(self.name, sorted(await self._root.view(branches_in)))
+        if opened is None and is_there:
+            with contextlib.suppress(NotAStoreError, ReadOnlyError):  # half made, or just deleted
+                await self._open()
+        if self.opened is None:
+            await sleep(0)  # nothing else may need waiting for, and others want their turn
+        return self.opened
+
+    async def made(self) -> Backend:
+        """The log, to write to. Raises `UnknownBranchError` where the branch has been deleted."""
+        self.check_open()
+        opened = self.opened
+        if not await self._root.has_log(self._log):
+            known = await self._root.view(branches_in)
+            if opened is not None or all(branch.id != self._log for branch in known.values()):
+                raise UnknownBranchError(self.name, sorted(known))
+        return opened or await self._open()
+
+    async def _open(self) -> Backend:
+        async with turn(self._opening), alone(self._opening):
+            self.check_open()
+            if self.opened is None:
+                self.opened = await self._root.open_log(self._log, self._not_before)
+                self.news.publish()
+            return self.opened
+
+    async def close(self) -> None:
+        """Close it, if it was opened. Nothing can be asked of it afterwards."""
+        async with turn(self._opening), alone(self._opening):
+            if self.opened is not None:
+                await self.opened.close()
+            self._closed = True
+        self.news.publish()

@@ -1,0 +1,107 @@
+# Generated from src/everwhen/branches/_async/branch_writer.py by tools/unasync.py: edit that, then run `make sync`.
+"""Writing on a branch: what speaks against a commit before the fork, and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from everwhen.backends.commit_checks import refusal_of, repeated, time_of_commit
+from everwhen.branches._sync.own_log import OwnLog
+from everwhen.branches._sync.parent_log import ParentLog
+from everwhen.branches.commit_translation import outcome_of, own_commit, streams_of
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.contract import EncodedCommit, Outcome, Receipt
+from everwhen.vocabulary.errors import CommitIdError, ConflictError, EverwhenError, RefusedError
+from everwhen.vocabulary.streams import holds
+
+
+class BranchWriter:
+    """Writes commits to the own log, once nothing before the fork speaks against them."""
+
+    def __init__(self, parent: ParentLog, own: OwnLog) -> None:
+        self._parent = parent
+        self._own = own
+
+    def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        """Write the commits in order, each whole or not at all; one outcome for each."""
+        outcomes: list[Outcome | None] = [None] * len(commits)
+        ready: list[tuple[int, EncodedCommit]] = []
+        for index, commit in enumerate(commits):
+            judged = self._judged(commit)
+            if isinstance(judged, EncodedCommit):
+                ready.append((index, judged))
+            elif isinstance(judged, Receipt | CommitIdError):  # known before the fork
+                outcomes[index] = judged
+            else:
+                self._write(commits, ready, outcomes)
+                ready = []
+                outcomes[index] = self._refused(commit, judged)
+        self._write(commits, ready, outcomes)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _write(
+        self,
+        commits: Sequence[EncodedCommit],
+        ready: Sequence[tuple[int, EncodedCommit]],
+        outcomes: list[Outcome | None],
+    ) -> None:
+        if not ready:
+            return
+        own = self._own.made()
+        written = own.append([commit for _, commit in ready])
+        for (index, _), outcome in zip(ready, written, strict=True):
+            outcomes[index] = self._outcome(commits[index], outcome)
+
+    def _outcome(self, commit: EncodedCommit, outcome: Outcome) -> Outcome:
+        fork = self._parent.fork
+        if not fork.position:
+            return outcome
+        bases = self._parent.versions(streams_of(commit))
+        return outcome_of(outcome, commit, fork, bases)
+
+    def _judged(self, commit: EncodedCommit) -> EncodedCommit | Outcome:
+        """The commit for the own log, once nothing before the fork speaks against it.
+
+        That part never changes, so what was found there holds when the commit is written.
+        """
+        fork = self._parent.fork
+        if not fork.position:
+            return commit
+        if not commit.is_fresh:
+            stored = self._parent.stored_commit(commit.id)
+            if stored:
+                try:
+                    return repeated(commit, stored)
+                except RefusedError as error:
+                    return error
+        own = own_commit(commit, fork, self._parent.versions(streams_of(commit)))
+        if isinstance(own, EncodedCommit):
+            try:
+                if commit.condition is not None:
+                    self._parent.check_condition(commit.condition)
+                time_of_commit(commit, lambda: fork.recorded_at, fork.recorded_at)
+            except Exception as error:
+                if not isinstance(error, RefusedError) and (
+                    isinstance(error, EverwhenError) or is_interrupt(error)
+                ):
+                    raise
+                return refusal_of(commit, error)
+        return own
+
+    def _refused(self, commit: EncodedCommit, refusal: Outcome) -> Outcome:
+        """What is to be said of a commit that can't be: what a store says first, comes first."""
+        own = self._own.existing()
+        if own is not None and not commit.is_fresh:
+            stored = own.stored_commit(commit.id)
+            if stored:
+                try:
+                    return self._outcome(commit, repeated(commit, stored))
+                except RefusedError as error:
+                    return self._outcome(commit, error)
+        bases = self._parent.versions([stream for stream, _ in commit.expected])
+        for stream, expected in commit.expected:
+            info = None if own is None else own.stream(stream)
+            actual = bases[stream] + (0 if info is None else info.version)
+            if not holds(expected, actual):
+                return ConflictError(stream, expected, actual)
+        return refusal
