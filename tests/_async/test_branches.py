@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -445,6 +446,49 @@ async def test_nothing_reacts_unless_asked(tmp_path: Path) -> None:
         welcomed = Query().types(Welcomed)
         assert [e.event.account async for e in branch.read(welcomed)] == [1, 2]
         assert [e.event.account async for e in store.read(welcomed)] == [1]
+
+
+@pytest.mark.parametrize("where", PLACES)
+async def test_a_scratch_branch_is_in_memory_only(where: str, tmp_path: Path) -> None:
+    async with opened(where, tmp_path) as store:
+        await store.append("a-1", [Moved(1, 1), Moved(1, 2)])
+        await store.append("a-1", [Moved(1, 3)])
+        known = store.capabilities
+        async with store.scratch_branch() as scratch, store.scratch_branch(2) as early:
+            receipt = await scratch.append("a-1", [Moved(1, 4)], expected=3)
+            await early.append("a-1", [Moved(1, 5)], expected=2)
+            assert (receipt.position, receipt.versions) == (4, {"a-1": 4})
+            assert await shown(scratch) == [1, 2, 3, 4]
+            assert await shown(early) == [1, 2, 5]
+            assert await shown(store) == [1, 2, 3]
+            assert scratch.branch_info is not None
+            assert (scratch.name, scratch.branch_info.position) == ("scratch", 3)
+            assert not scratch.capabilities.durable
+            assert store.capabilities == known
+            assert "of this store" in await refusal(lambda: store.shared_with(scratch))
+            create = partial(scratch.create_branch, "deeper")
+            assert "scratch" in await refusal(create, UnknownBranchError)
+            async with scratch.scratch_branch() as deeper:
+                await deeper.append("a-1", [Moved(1, 6)], expected=4)
+                assert await shown(deeper) == [1, 2, 3, 4, 6]
+        assert await store.branches() == []
+        assert files(tmp_path) == []
+        assert await shown(store) == [1, 2, 3]
+        with pytest.raises(StoreClosedError):
+            await shown(scratch)
+        left_open = await store.scratch_branch()
+    with pytest.raises(StoreClosedError):
+        await shown(left_open)
+
+
+async def test_a_read_only_store_has_scratch_branches(tmp_path: Path) -> None:
+    async with opened("store.db", tmp_path) as store:
+        await store.append("a-1", [Moved(1, 1)])
+    async with opened("store.db", tmp_path, read_only=True) as store:
+        async with store.scratch_branch() as scratch:
+            await scratch.append("a-1", [Moved(1, 2)])
+            assert await shown(scratch) == [1, 2]
+        assert await shown(store) == [1]
 
 
 async def test_a_read_only_store_has_read_only_branches(tmp_path: Path) -> None:

@@ -497,8 +497,8 @@ async def test_audit_entries_that_are_written_meanwhile_are_in_no_merges_way() -
     async with audited_and_branched() as (main, trial):
         await _bus(trial).send(Withdraw("ada", 20))
         await _bus(trial).send(Deposit("bob", 20))
-        planned = await Merging(main, decisions)._planned(trial, "fail", None, None)
-        commit = planned.commit(planned.plan(), None)
+        async with Merging(main, decisions)._planned(trial, "fail", None, None) as planned:
+            commit = await planned.commit(planned.plan(), None)
         await _log(main).record(_log(main).entry(AuditAction.LOGIN, "web", user="eve"))
         await main.commit(commit)
         assert await balance(main) == 130

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -447,6 +448,49 @@ def test_nothing_reacts_unless_asked(tmp_path: Path) -> None:
         welcomed = Query().types(Welcomed)
         assert [e.event.account for e in branch.read(welcomed)] == [1, 2]
         assert [e.event.account for e in store.read(welcomed)] == [1]
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_scratch_branch_is_in_memory_only(where: str, tmp_path: Path) -> None:
+    with opened(where, tmp_path) as store:
+        store.append("a-1", [Moved(1, 1), Moved(1, 2)])
+        store.append("a-1", [Moved(1, 3)])
+        known = store.capabilities
+        with store.scratch_branch() as scratch, store.scratch_branch(2) as early:
+            receipt = scratch.append("a-1", [Moved(1, 4)], expected=3)
+            early.append("a-1", [Moved(1, 5)], expected=2)
+            assert (receipt.position, receipt.versions) == (4, {"a-1": 4})
+            assert shown(scratch) == [1, 2, 3, 4]
+            assert shown(early) == [1, 2, 5]
+            assert shown(store) == [1, 2, 3]
+            assert scratch.branch_info is not None
+            assert (scratch.name, scratch.branch_info.position) == ("scratch", 3)
+            assert not scratch.capabilities.durable
+            assert store.capabilities == known
+            assert "of this store" in refusal(lambda: store.shared_with(scratch))
+            create = partial(scratch.create_branch, "deeper")
+            assert "scratch" in refusal(create, UnknownBranchError)
+            with scratch.scratch_branch() as deeper:
+                deeper.append("a-1", [Moved(1, 6)], expected=4)
+                assert shown(deeper) == [1, 2, 3, 4, 6]
+        assert store.branches() == []
+        assert files(tmp_path) == []
+        assert shown(store) == [1, 2, 3]
+        with pytest.raises(StoreClosedError):
+            shown(scratch)
+        left_open = store.scratch_branch()
+    with pytest.raises(StoreClosedError):
+        shown(left_open)
+
+
+def test_a_read_only_store_has_scratch_branches(tmp_path: Path) -> None:
+    with opened("store.db", tmp_path) as store:
+        store.append("a-1", [Moved(1, 1)])
+    with opened("store.db", tmp_path, read_only=True) as store:
+        with store.scratch_branch() as scratch:
+            scratch.append("a-1", [Moved(1, 2)])
+            assert shown(scratch) == [1, 2]
+        assert shown(store) == [1]
 
 
 def test_a_read_only_store_has_read_only_branches(tmp_path: Path) -> None:

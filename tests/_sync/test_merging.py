@@ -498,8 +498,8 @@ def test_audit_entries_that_are_written_meanwhile_are_in_no_merges_way() -> None
     with audited_and_branched() as (main, trial):
         _bus(trial).send(Withdraw("ada", 20))
         _bus(trial).send(Deposit("bob", 20))
-        planned = Merging(main, decisions)._planned(trial, "fail", None, None)
-        commit = planned.commit(planned.plan(), None)
+        with Merging(main, decisions)._planned(trial, "fail", None, None) as planned:
+            commit = planned.commit(planned.plan(), None)
         _log(main).record(_log(main).entry(AuditAction.LOGIN, "web", user="eve"))
         main.commit(commit)
         assert balance(main) == 130

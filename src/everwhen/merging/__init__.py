@@ -7,25 +7,17 @@ from everwhen._lazy import lazily
 
 if TYPE_CHECKING:
     from everwhen.merging._sync.merging import Merging
-    from everwhen.merging.merge_plan import (
-        Invariant,
-        MergeItem,
-        MergePlan,
-        MergeRecord,
-        PathConflict,
-    )
+    from everwhen.merging.invariants import Invariant
+    from everwhen.merging.merge_plan import MergeItem, MergePlan, PathConflict
+    from everwhen.merging.merge_records import MergeRecord
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
             "everwhen.merging._sync.merging": ("Merging",),
-            "everwhen.merging.merge_plan": (
-                "Invariant",
-                "MergeItem",
-                "MergePlan",
-                "MergeRecord",
-                "PathConflict",
-            ),
+            "everwhen.merging.invariants": ("Invariant",),
+            "everwhen.merging.merge_plan": ("MergeItem", "MergePlan", "PathConflict"),
+            "everwhen.merging.merge_records": ("MergeRecord",),
         },
     )
 

@@ -71,6 +71,11 @@ class NewEvent(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     extras: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
+def typed_of(event: Any) -> Any:
+    """The event itself, where it comes in a `NewEvent`."""
+    return event.event if isinstance(event, NewEvent) else event
+
+
 class EventType(Generic[E]):
     """A class declared as an event type: name, schema version and tags.
 

@@ -64,6 +64,12 @@ class BranchBackend(Backend):
         self._own = own
         self._writer = BranchWriter(self._parent_log, own)
         self._fork = fork
+        self._capabilities = msgspec.structs.replace(
+            own.capabilities,
+            dense_positions=(
+                own.capabilities.dense_positions and parent.capabilities.dense_positions
+            ),
+        )
         self._closes_parent = closes_parent
 
     def __repr__(self) -> str:
@@ -73,7 +79,7 @@ class BranchBackend(Backend):
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._parent.capabilities
+        return self._capabilities
 
     async def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         return await self._writer.append(commits)

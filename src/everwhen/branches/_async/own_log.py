@@ -9,6 +9,7 @@ from everwhen.backends._async.concurrency import alone, sleep, turn
 from everwhen.backends.branch_records import Fork, branches_in
 from everwhen.backends.notifier import News
 from everwhen.system.fair_lock import FairLock
+from everwhen.vocabulary.contract import Capabilities
 from everwhen.vocabulary.errors import (
     NotAStoreError,
     ReadOnlyError,
@@ -20,7 +21,8 @@ from everwhen.vocabulary.errors import (
 class OwnLog:
     """The log that holds what is written on a branch: made at the first write, opened when needed.
 
-    ``name`` is the branch's, for errors. ``news`` is published when it is opened or closed.
+    It lies beside ``root``, under the id ``log``. ``name`` is the branch's, for errors. ``news`` is
+    published when it is opened or closed.
     """
 
     def __init__(self, root: Backend, name: str, log: str, fork: Fork) -> None:
@@ -32,6 +34,11 @@ class OwnLog:
         self._not_before = fork.not_before
         self._opening = FairLock()
         self._closed = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it does beyond the contract, or will."""
+        return self._root.capabilities
 
     @property
     def is_closed(self) -> bool:

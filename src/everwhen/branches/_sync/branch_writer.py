@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from everwhen.backends.commit_checks import refusal_of, repeated, time_of_commit
 from everwhen.branches._sync.own_log import OwnLog
@@ -15,56 +16,55 @@ from everwhen.vocabulary.errors import CommitIdError, ConflictError, EverwhenErr
 from everwhen.vocabulary.streams import holds
 
 
+class _Ready(NamedTuple):
+    """A commit, as it is for the own log, and the versions of its streams at the fork."""
+
+    number: int
+    commit: EncodedCommit
+    own: EncodedCommit
+    bases: Mapping[str, int]
+
+
 class BranchWriter:
     """Writes commits to the own log, once nothing before the fork speaks against them."""
 
     def __init__(self, parent: ParentLog, own: OwnLog) -> None:
+        self._fork = parent.fork
         self._parent = parent
         self._own = own
 
     def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         """Write the commits in order, each whole or not at all; one outcome for each."""
         outcomes: list[Outcome | None] = [None] * len(commits)
-        ready: list[tuple[int, EncodedCommit]] = []
+        ready: list[_Ready] = []
         for index, commit in enumerate(commits):
-            judged = self._judged(commit)
+            bases = self._parent.versions(streams_of(commit))
+            judged = self._judged(commit, bases)
             if isinstance(judged, EncodedCommit):
-                ready.append((index, judged))
+                ready.append(_Ready(index, commit, judged, bases))
             elif isinstance(judged, Receipt | CommitIdError):  # known before the fork
                 outcomes[index] = judged
             else:
-                self._write(commits, ready, outcomes)
+                self._write(ready, outcomes)
                 ready = []
-                outcomes[index] = self._refused(commit, judged)
-        self._write(commits, ready, outcomes)
+                outcomes[index] = self._refused(commit, bases, judged)
+        self._write(ready, outcomes)
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _write(
-        self,
-        commits: Sequence[EncodedCommit],
-        ready: Sequence[tuple[int, EncodedCommit]],
-        outcomes: list[Outcome | None],
-    ) -> None:
+    def _write(self, ready: Sequence[_Ready], outcomes: list[Outcome | None]) -> None:
         if not ready:
             return
         own = self._own.made()
-        written = own.append([commit for _, commit in ready])
-        for (index, _), outcome in zip(ready, written, strict=True):
-            outcomes[index] = self._outcome(commits[index], outcome)
+        written = own.append([one.own for one in ready])
+        for one, outcome in zip(ready, written, strict=True):
+            outcomes[one.number] = outcome_of(outcome, one.commit, self._fork, one.bases)
 
-    def _outcome(self, commit: EncodedCommit, outcome: Outcome) -> Outcome:
-        fork = self._parent.fork
-        if not fork.position:
-            return outcome
-        bases = self._parent.versions(streams_of(commit))
-        return outcome_of(outcome, commit, fork, bases)
-
-    def _judged(self, commit: EncodedCommit) -> EncodedCommit | Outcome:
+    def _judged(self, commit: EncodedCommit, bases: Mapping[str, int]) -> EncodedCommit | Outcome:
         """The commit for the own log, once nothing before the fork speaks against it.
 
         That part never changes, so what was found there holds when the commit is written.
         """
-        fork = self._parent.fork
+        fork = self._fork
         if not fork.position:
             return commit
         if not commit.is_fresh:
@@ -74,7 +74,7 @@ class BranchWriter:
                     return repeated(commit, stored)
                 except RefusedError as error:
                     return error
-        own = own_commit(commit, fork, self._parent.versions(streams_of(commit)))
+        own = own_commit(commit, fork, bases)
         if isinstance(own, EncodedCommit):
             try:
                 if commit.condition is not None:
@@ -88,17 +88,19 @@ class BranchWriter:
                 return refusal_of(commit, error)
         return own
 
-    def _refused(self, commit: EncodedCommit, refusal: Outcome) -> Outcome:
+    def _refused(
+        self, commit: EncodedCommit, bases: Mapping[str, int], refusal: Outcome
+    ) -> Outcome:
         """What is to be said of a commit that can't be: what a store says first, comes first."""
         own = self._own.existing()
         if own is not None and not commit.is_fresh:
             stored = own.stored_commit(commit.id)
             if stored:
                 try:
-                    return self._outcome(commit, repeated(commit, stored))
+                    known: Outcome = repeated(commit, stored)
                 except RefusedError as error:
-                    return self._outcome(commit, error)
-        bases = self._parent.versions([stream for stream, _ in commit.expected])
+                    known = error
+                return outcome_of(known, commit, self._fork, bases)
         for stream, expected in commit.expected:
             info = None if own is None else own.stream(stream)
             actual = bases[stream] + (0 if info is None else info.version)

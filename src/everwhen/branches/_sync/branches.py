@@ -18,6 +18,7 @@ from typing import Final
 from uuid import UUID
 
 from everwhen.backends._sync.backend import Backend
+from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.branch_records import (
     BRANCH_PREFIX,
     MAIN,
@@ -29,11 +30,13 @@ from everwhen.backends.branch_records import (
     registration,
 )
 from everwhen.backends.engine import EngineTransaction
+from everwhen.backends.memory import MemoryEngine
 from everwhen.branches._sync.branch_backend import BranchBackend
 from everwhen.branches._sync.own_log import OwnLog
 from everwhen.branches.branch_names import check_name, new_name
 from everwhen.branches.lineage import children_of
 from everwhen.codec.commits import new_commit_id
+from everwhen.vocabulary.clock import Clock
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import (
     BranchError,
@@ -45,6 +48,8 @@ from everwhen.vocabulary.microseconds import from_micros, to_micros
 from everwhen.vocabulary.query import Query
 
 _LOG: Final = logging.getLogger("everwhen")
+SCRATCH: Final = "scratch"
+"""What a branch is called that is in memory only."""
 
 
 class Branches:
@@ -120,9 +125,23 @@ class Branches:
         by_id = {branch.id: branch for branch in known.values()}
         backend = self._backend(known[name], by_id)
         head = backend.head()
+        self._opened(backend)
+        return _info(known[name], by_id, head.position), backend
+
+    def open_scratch(
+        self, parent: Backend, parent_name: str, fork: Fork, clock: Clock
+    ) -> tuple[BranchInfo, BranchBackend]:
+        """A branch of that parent whose log is in memory, and its backend. It isn't registered."""
+        memory, log = EmbeddedBackend(MemoryEngine(clock)), new_commit_id().hex()
+        memory.open_log(log, fork.not_before)
+        backend = BranchBackend(parent, OwnLog(memory, SCRATCH, log, fork), fork)
+        self._opened(backend)
+        info = BranchInfo(SCRATCH, parent_name, fork.position, fork.position, clock(), log)
+        return info, backend
+
+    def _opened(self, backend: BranchBackend) -> None:
         with self._guard:
             self._open.add(backend)
-        return _info(known[name], by_id, head.position), backend
 
     def _backend(self, branch: Registered, by_id: dict[str, Registered]) -> BranchBackend:
         """The branch over those of its ancestors that it shows something of."""

@@ -56,7 +56,7 @@ from everwhen.vocabulary.errors import (
     RefusedError,
     StorageError,
 )
-from everwhen.vocabulary.events import NewEvent
+from everwhen.vocabulary.events import typed_of
 from everwhen.vocabulary.metadata import CommitMetadata, current_metadata
 from everwhen.vocabulary.query import Query
 
@@ -273,7 +273,7 @@ class CommandBus:
         if sealing is not None and decision.personal is not None:
             commit_id = commit_id or UUID(bytes=self.store._new_id())
             recorded = self.decisions.sealed(recorded, command_place(commit_id), sealing)
-        events = tuple(_typed(event) for write in writes for event in write.events)
+        events = tuple(typed_of(event) for write in writes for event in write.events)
         beside = [make(events) for make in envelope.beside]
         metadata = _with_command(envelope.metadata, recorded, sum(len(w.events) for w in beside))
         commit = Commit([*writes, *beside], condition, commit_id, metadata)
@@ -477,7 +477,7 @@ def for_decision(fold: Any, loaded: Loaded[Any]) -> Any:
     """A state that a decision may do with as it likes."""
     state = fold.copied(loaded.state)
     opened_for_changes(
-        state, lambda aggregate, event: fold._after_typed(aggregate, (_typed(event),))
+        state, lambda aggregate, event: fold._after_typed(aggregate, (typed_of(event),))
     )
     return state
 
@@ -507,7 +507,3 @@ def _gone_on(
         None,
         before._erasures,
     )
-
-
-def _typed(event: Any) -> Any:
-    return event.event if isinstance(event, NewEvent) else event

@@ -20,7 +20,7 @@ from everwhen.backends.branch_records import MAIN, BranchInfo
 from everwhen.backends.commit_checks import receipt_of
 from everwhen.backends.locations import engine_for
 from everwhen.backends.sql_connection import SqlConnection
-from everwhen.branches._async.branches import Branches
+from everwhen.branches._async.branches import SCRATCH, Branches
 from everwhen.branches.lineage import base_of
 from everwhen.codec.codec import Codec, CodecStep, EventTypes, declared
 from everwhen.codec.commits import Commit, Write, encoded, given_id, new_commit_id, stored_query
@@ -723,7 +723,22 @@ class Store:
 
         Closing the store itself closes its branches too. Raises `UnknownBranchError`.
         """
-        info, backend = await self._branches.open(name)
+        return self._on(*await self._branches.open(name))
+
+    @opens
+    async def scratch_branch(self, at: int | datetime | None = None) -> Store:
+        """A new branch of this store or branch, opened, that is in memory and gone once closed.
+
+        It begins as one of `create_branch` does. Nothing is written to the store, which need not be
+        writable, and nobody else sees the branch. There is no SQL on it, so no table projections.
+        """
+        fork = await self._branches.fork_at(self._backend, SCRATCH, at)
+        return self._on(
+            *await self._branches.open_scratch(self._backend, self.name, fork, self.clock)
+        )
+
+    def _on(self, info: BranchInfo, backend: Backend) -> Store:
+        """A store as this one is, on a branch."""
         store = Store(
             backend,
             events=self.event_types,
