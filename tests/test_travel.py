@@ -459,13 +459,13 @@ def test_what_is_kept_in_memory_is_bounded_in_bytes() -> None:
     kept: Waypoints[dict[str, int]] = Waypoints(most_bytes=4 * copy_bytes)
     for position in range(1, 200):
         place = Place(position, position, 0, b"")
-        kept.add(Loaded(dict(wide), 0, position, position, NOTHING, place, "", 0))
+        kept.add(Loaded(dict(wide), 0, position, position, NOTHING, place, ""))
         assert 1 <= len(kept) <= 4
         newest = kept.newest(position)
         assert newest is not None
         assert newest.read_until == position, "the newest one stays"
     one: Waypoints[dict[str, int]] = Waypoints(most_bytes=1)
-    one.add(Loaded(dict(wide), 0, 1, 1, NOTHING, START, "", 0))
+    one.add(Loaded(dict(wide), 0, 1, 1, NOTHING, START, ""))
     assert len(one) == 1, "one there always is"
 
 
@@ -480,5 +480,5 @@ def test_wide_states_are_right_however_little_is_kept(monkeypatch: pytest.Monkey
             assert len(state) == position
             step = machine.step_at(position)
             assert [change.path[0] for change in step.changes] == [f"s-{position - 1}"]
-        kept = machine._past._stretches._newest_first
+        kept = machine._past._states.value.stretches._newest_first
         assert len(kept) == 1 or sum(one.bytes for one in kept) <= 100_000

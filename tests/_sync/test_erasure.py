@@ -66,6 +66,7 @@ from everwhen.exchange._sync.importing import import_events
 from everwhen.exchange.errors import ImportFormatError
 from everwhen.merging._sync.merging import Merging
 from everwhen.privacy import PLAINTEXT, Erased
+from everwhen.privacy.erasure_marks import ErasureMark, UntilErasure
 from everwhen.privacy.failure_texts import noted, read_back, told
 from everwhen.projections import OnError
 from everwhen.projections._sync.runner import ProjectionRunner
@@ -615,20 +616,35 @@ def test_states_in_memory_say_nothing_either(
         runner.close()
 
 
+def test_a_value_is_given_back_until_somebody_is_forgotten(vault: Vault) -> None:
+    made = iter(range(9))
+    kept, untouched = UntilErasure(vault, made.__next__), UntilErasure(None, made.__next__)
+    mark = ErasureMark.now(vault)
+    assert (kept.value, kept.value, mark.is_outdated) == (0, 0, False)
+    vault.forget("ada")
+    assert (kept.value, kept.value, mark.is_outdated) == (2, 2, True)
+    vault.forget("bob")
+    assert (kept.value, kept.value, untouched.value) == (3, 3, 1)
+    assert ErasureMark.now(vault) == ErasureMark(vault, 2)
+    assert not ErasureMark(vault, 3).is_outdated
+
+
 def test_a_message_that_came_too_late_is_not_kept(vault: Vault) -> None:
     try:
         raise ValueError(NAME)  # noqa: TRY301
     except ValueError as error:
         failure = error
-    assert NAME in read_back(noted(failure, vault, 0), vault)
+    before = ErasureMark.now(vault)
+    assert NAME in read_back(noted(failure, before), vault)
     vault.forget("ada")
-    assert noted(failure, vault, 0) == told(failure, vault)
-    assert NAME in read_back(noted(failure, vault, 1), vault)
-    assert noted(failure, None, 0) == f"ValueError: {NAME}"
-    damaged = noted(failure, vault, 1)[:-9] + "not base64"
+    assert noted(failure, before) == told(failure, vault)
+    now = ErasureMark.now(vault)
+    assert NAME in read_back(noted(failure, now), vault)
+    assert noted(failure, ErasureMark.now(None)) == f"ValueError: {NAME}"
+    damaged = noted(failure, now)[:-9] + "not base64"
     assert read_back(damaged, vault).endswith("(the message went when somebody was forgotten)")
     vault.close()
-    assert noted(failure, vault, 1) == told(failure, vault)
+    assert noted(failure, now) == told(failure, vault)
     assert told(KeyError(NAME), vault) == "KeyError"
 
 

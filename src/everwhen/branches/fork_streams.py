@@ -14,7 +14,7 @@ from everwhen.vocabulary.microseconds import from_micros
 from everwhen.vocabulary.paging import next_page
 from everwhen.vocabulary.query import Query, Selector
 
-_REMEMBERED_STREAMS: Final = 100_000  # some 30 MB
+_REMEMBERED_STREAMS: Final = 100_000  # some 25 MB
 
 
 class ForkStreams:

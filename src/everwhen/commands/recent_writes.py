@@ -18,7 +18,7 @@ from everwhen.vocabulary.contract import Receipt
 from everwhen.vocabulary.events import NewEvent, UnknownEvent
 from everwhen.vocabulary.query import Query
 
-_EVENTS: Final = 20_000
+_EVENTS: Final = 20_000  # some 10 MB; a state further back is read from the store
 
 
 class Known(NamedTuple):

@@ -19,8 +19,9 @@ from everwhen.vocabulary.events import NewEvent, UnknownEvent
 MERGED_EXTRA: Final = "merged_from"
 """The key under which a merge's commit keeps its record, and each event where it comes from."""
 NEEDLE: Final = b'"merged_from"'
+"""What stored bytes have in them that may say so: most are passed over without decoding them."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_NAMESPACE: Final = UUID("5b6b1a4e-6f0e-5c0b-9b57-4f2b3c8d7a11")
+_NAMESPACE: Final = UUID("5b6b1a4e-6f0e-5c0b-9b57-4f2b3c8d7a11")  # the same for ever
 
 
 class MergeRecord(msgspec.Struct, frozen=True):

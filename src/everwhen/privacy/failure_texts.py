@@ -15,6 +15,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Final
 
+from everwhen.privacy.erasure_marks import ErasureMark
 from everwhen.privacy.vault import Vault
 from everwhen.vocabulary.errors import (
     InlineError,
@@ -38,18 +39,18 @@ def told(failure: BaseException | None, vault: Vault | None) -> str:
     return f"{name}{_place(failure)}"
 
 
-def noted(failure: BaseException | None, vault: Vault | None, erasures: int) -> str:
+def noted(failure: BaseException | None, mark: ErasureMark) -> str:
     """What may be kept: the same, with the message sealed behind it.
 
-    ``erasures`` is how many subjects had been forgotten when the events were read that it may
-    quote; it is left out where that isn't so any more.
+    ``mark`` is that of the events which it may quote; it is left out where that is outdated.
     """
+    vault = mark.vault
     brief = told(failure, vault)
     if vault is None or failure is None or _has_no_values(failure):
         return brief
     try:
         sealed = vault.seal_snapshot(str(failure).encode("utf-8", "replace"), _bound(brief))
-        if vault.erasures != erasures:
+        if mark.is_outdated:
             return brief
     except VaultError:
         return brief

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
 
+from everwhen.privacy.erasure_marks import NO_VAULT, ErasureMark
 from everwhen.privacy.snapshot_keys import SnapshotKey
 from everwhen.state.fold import Fold
 from everwhen.state.state_encoding import UNFIT, Encoded, decoded, encode, encoded
@@ -31,8 +32,8 @@ from everwhen.vocabulary.query import Query
 
 S = TypeVar("S")
 
-_FORMAT: Final = 3
-_DIGEST_BYTES: Final = 16
+_FORMAT: Final = 3  # of what is stored; snapshots of others are left unused
+_DIGEST_BYTES: Final = 16  # 128 bits: no forger tries them all
 _LARGEST: Final = MAX_KEPT_BYTES - (1 << 20)  # others authenticate it too, beside the state
 _READERS: Final = 8  # authenticate a state together
 _OTHERS: Final = 3  # whose newest snapshot is left alone
@@ -203,7 +204,9 @@ class Loaded(msgspec.Struct, Generic[S], frozen=True):
     ``version`` and ``position`` are those of the last event in it, 0 where there is none;
     ``version`` counts in that event's stream. ``read_until`` is how far the store was read: none
     of the events between ``position`` and there concern the state. ``since`` says what was folded
-    to get here: the events behind the snapshot, if there was one.
+    to get here: the events after the snapshot, if there was one. ``place`` is that of the last
+    event. ``subject`` is what a snapshot of it is kept under; None where there can't be one.
+    ``mark`` says whether it may still be used.
     """
 
     state: S
@@ -211,9 +214,15 @@ class Loaded(msgspec.Struct, Generic[S], frozen=True):
     position: int
     read_until: int
     since: ReplayCost
-    _place: Place
-    _subject: str | None
-    _erasures: int = 0
+    place: Place
+    subject: str | None
+    mark: ErasureMark = NO_VAULT
+
+    @classmethod
+    def at(cls, place: Place, state: S, subject: str | None, mark: ErasureMark) -> Loaded[S]:
+        """A state that ends with the event at that place, with nothing folded to get there."""
+        until = place.position
+        return cls(state, place.version, until, until, NOTHING, place, subject, mark)
 
 
 class _Sealed(msgspec.Struct, array_like=True, frozen=True):

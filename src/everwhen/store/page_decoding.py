@@ -195,7 +195,7 @@ def with_page(
     until = max(loaded.read_until, min(page.cursor, bound))
     if not count:
         return msgspec.structs.replace(loaded, state=state, read_until=until)
-    before, since = loaded._place, loaded.since
+    before, since = loaded.place, loaded.since
     place = last_match(page, asked) or before
     first = page.slices[0].recorded_at if before is START else before.recorded_at
     gathered = ReplayCost(
@@ -203,8 +203,8 @@ def with_page(
         since.seconds + time.perf_counter() - began,
         since.age + timedelta(microseconds=place.recorded_at - first),
     )
-    subject, erasures = loaded._subject, loaded._erasures
-    return Loaded(state, place.version, place.position, until, gathered, place, subject, erasures)
+    subject, mark = loaded.subject, loaded.mark
+    return Loaded(state, place.version, place.position, until, gathered, place, subject, mark)
 
 
 def by_position(events: Iterable[RecordedEvent[Any]]) -> Iterator[list[RecordedEvent[Any]]]:

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from everwhen.privacy.erasure_marks import ErasureMark
 from everwhen.privacy.failure_texts import read_back
 from everwhen.privacy.vault import Vault
 from everwhen.vocabulary.contract import Checkpoint
@@ -105,6 +106,10 @@ class BuildRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     erasures: int = 0
     code: str = ""
     is_mixed: bool = False
+
+    def is_outdated(self, vault: Vault | None) -> bool:
+        """Whether somebody has been forgotten since the build began."""
+        return ErasureMark(vault, self.erasures).is_outdated
 
 
 class LeaseWatch:

@@ -98,7 +98,7 @@ class Stretch(Generic[S]):
     def place(self, count: int) -> Place:
         """Where the last of so many events stands."""
         if not count:
-            return self.base._place
+            return self.base.place
         return place_of_event(self.events[count - 1])
 
     def step(self, position: int) -> Step[S]:

@@ -12,9 +12,12 @@ import logging
 import threading
 import weakref
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
 from uuid import UUID
+
+import msgspec
 
 from everwhen.backends._async.backend import Backend
 from everwhen.backends._async.embedded import EmbeddedBackend
@@ -133,12 +136,13 @@ class Branches:
         self, parent: Backend, parent_name: str, fork: Fork, clock: Clock
     ) -> tuple[BranchInfo, BranchBackend]:
         """A branch of that parent whose log is in memory, and its backend. It isn't registered."""
-        memory, log = EmbeddedBackend(MemoryEngine(clock)), new_commit_id().hex()
-        await memory.open_log(log, fork.not_before)
-        backend = BranchBackend(parent, OwnLog(memory, SCRATCH, log, fork), fork)
+        memory, now = EmbeddedBackend(MemoryEngine(clock)), clock()
+        branch = Registered(SCRATCH, new_commit_id().hex(), "", fork, to_micros(now))
+        await memory.open_log(branch.id, fork.not_before)
+        backend = BranchBackend(parent, OwnLog(memory, branch))
         self._opened(backend)
-        info = BranchInfo(SCRATCH, parent_name, fork.position, fork.position, clock(), log)
-        return info, backend
+        position = fork.position
+        return BranchInfo(SCRATCH, parent_name, position, position, now, branch.id), backend
 
     def _opened(self, backend: BranchBackend) -> None:
         with self._guard:
@@ -150,9 +154,9 @@ class Branches:
         while above is not None and branch.fork.position <= above.fork.position:
             above = _parent(above, by_id)
         parent = self.root if above is None else await self._backend(above, by_id)
-        own = OwnLog(self.root, branch.name, branch.id, branch.fork)
+        own = OwnLog(self.root, branch)
         await own.existing()
-        return BranchBackend(parent, own, branch.fork, closes_parent=above is not None)
+        return BranchBackend(parent, own, closes_parent=above is not None)
 
     async def list(self) -> builtins.list[BranchInfo]:
         """Every branch, the oldest first."""
@@ -160,10 +164,8 @@ class Branches:
         by_id = {branch.id: branch for branch in known.values()}
         found: builtins.list[BranchInfo] = []
         for branch in sorted(known.values(), key=lambda branch: (branch.created_at, branch.id)):
-            own = OwnLog(self.root, branch.name, branch.id, branch.fork)
-            log = await own.existing()
-            written = 0 if log is None else (await log.head()).position
-            await own.close()
+            async with self._log_of(branch) as log:
+                written = 0 if log is None else (await log.head()).position
             found.append(_info(branch, by_id, branch.fork.position + written))
         return found
 
@@ -181,8 +183,7 @@ class Branches:
                 raise BranchError(new, "there is one of that name; take another name")
             branch = registered(known)
             transaction.delete_checkpoint(BRANCH_PREFIX + name)
-            moved = Registered(new, branch.id, branch.parent, branch.fork, branch.created_at)
-            transaction.save_checkpoint(registration(moved))
+            transaction.save_checkpoint(registration(msgspec.structs.replace(branch, name=new)))
 
         await self.root.transact(move)
 
@@ -225,13 +226,18 @@ class Branches:
         """The root's log and those of all branches, each open for as long as it is looked at."""
         yield self.root
         for branch in (await self.root.view(branches_in)).values():
-            own = OwnLog(self.root, branch.name, branch.id, branch.fork)
-            try:
-                log = await own.existing()
+            async with self._log_of(branch) as log:
                 if log is not None:
                     yield log
-            finally:
-                await own.close()
+
+    @asynccontextmanager
+    async def _log_of(self, branch: Registered) -> AsyncIterator[Backend | None]:
+        """The branch's own log, if there is one, open for as long as it is looked at."""
+        own = OwnLog(self.root, branch)
+        try:
+            yield await own.existing()
+        finally:
+            await own.close()
 
     async def close(self) -> None:
         """Close every branch that is open."""

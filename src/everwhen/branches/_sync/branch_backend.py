@@ -14,7 +14,6 @@ import msgspec
 
 from everwhen.backends._sync.backend import Backend, Transaction
 from everwhen.backends._sync.concurrency import wait_for_news
-from everwhen.backends.branch_records import Fork
 from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
 from everwhen.backends.sql_connection import SqlConnection
 from everwhen.branches._sync.branch_writer import BranchWriter
@@ -53,18 +52,16 @@ _BETWEEN_LOOKS_SECONDS: Final = 0.02  # for another process's first write, which
 class BranchBackend(Backend):
     """Shows the parent up to the fork and then the own log, and writes to the own one only.
 
-    ``fork`` is where a commit of the parent's ends. With ``closes_parent`` the parent belongs to
+    The fork is where a commit of the parent's ends. With ``closes_parent`` the parent belongs to
     this branch, and is closed with it.
     """
 
-    def __init__(
-        self, parent: Backend, own: OwnLog, fork: Fork, *, closes_parent: bool = False
-    ) -> None:
+    def __init__(self, parent: Backend, own: OwnLog, *, closes_parent: bool = False) -> None:
         self._parent = parent
-        self._parent_log = ParentLog(parent, fork)
+        self._parent_log = ParentLog(parent, own.fork)
         self._own = own
         self._writer = BranchWriter(self._parent_log, own)
-        self._fork = fork
+        self._fork = own.fork
         self._capabilities = msgspec.structs.replace(
             own.capabilities,
             dense_positions=(

@@ -13,9 +13,12 @@ import logging
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 from uuid import UUID
+
+import msgspec
 
 from everwhen.backends._sync.backend import Backend
 from everwhen.backends._sync.embedded import EmbeddedBackend
@@ -132,12 +135,13 @@ class Branches:
         self, parent: Backend, parent_name: str, fork: Fork, clock: Clock
     ) -> tuple[BranchInfo, BranchBackend]:
         """A branch of that parent whose log is in memory, and its backend. It isn't registered."""
-        memory, log = EmbeddedBackend(MemoryEngine(clock)), new_commit_id().hex()
-        memory.open_log(log, fork.not_before)
-        backend = BranchBackend(parent, OwnLog(memory, SCRATCH, log, fork), fork)
+        memory, now = EmbeddedBackend(MemoryEngine(clock)), clock()
+        branch = Registered(SCRATCH, new_commit_id().hex(), "", fork, to_micros(now))
+        memory.open_log(branch.id, fork.not_before)
+        backend = BranchBackend(parent, OwnLog(memory, branch))
         self._opened(backend)
-        info = BranchInfo(SCRATCH, parent_name, fork.position, fork.position, clock(), log)
-        return info, backend
+        position = fork.position
+        return BranchInfo(SCRATCH, parent_name, position, position, now, branch.id), backend
 
     def _opened(self, backend: BranchBackend) -> None:
         with self._guard:
@@ -149,9 +153,9 @@ class Branches:
         while above is not None and branch.fork.position <= above.fork.position:
             above = _parent(above, by_id)
         parent = self.root if above is None else self._backend(above, by_id)
-        own = OwnLog(self.root, branch.name, branch.id, branch.fork)
+        own = OwnLog(self.root, branch)
         own.existing()
-        return BranchBackend(parent, own, branch.fork, closes_parent=above is not None)
+        return BranchBackend(parent, own, closes_parent=above is not None)
 
     def list(self) -> builtins.list[BranchInfo]:
         """Every branch, the oldest first."""
@@ -159,10 +163,8 @@ class Branches:
         by_id = {branch.id: branch for branch in known.values()}
         found: builtins.list[BranchInfo] = []
         for branch in sorted(known.values(), key=lambda branch: (branch.created_at, branch.id)):
-            own = OwnLog(self.root, branch.name, branch.id, branch.fork)
-            log = own.existing()
-            written = 0 if log is None else (log.head()).position
-            own.close()
+            with self._log_of(branch) as log:
+                written = 0 if log is None else (log.head()).position
             found.append(_info(branch, by_id, branch.fork.position + written))
         return found
 
@@ -180,8 +182,7 @@ class Branches:
                 raise BranchError(new, "there is one of that name; take another name")
             branch = registered(known)
             transaction.delete_checkpoint(BRANCH_PREFIX + name)
-            moved = Registered(new, branch.id, branch.parent, branch.fork, branch.created_at)
-            transaction.save_checkpoint(registration(moved))
+            transaction.save_checkpoint(registration(msgspec.structs.replace(branch, name=new)))
 
         self.root.transact(move)
 
@@ -224,13 +225,18 @@ class Branches:
         """The root's log and those of all branches, each open for as long as it is looked at."""
         yield self.root
         for branch in (self.root.view(branches_in)).values():
-            own = OwnLog(self.root, branch.name, branch.id, branch.fork)
-            try:
-                log = own.existing()
+            with self._log_of(branch) as log:
                 if log is not None:
                     yield log
-            finally:
-                own.close()
+
+    @contextmanager
+    def _log_of(self, branch: Registered) -> Iterator[Backend | None]:
+        """The branch's own log, if there is one, open for as long as it is looked at."""
+        own = OwnLog(self.root, branch)
+        try:
+            yield own.existing()
+        finally:
+            own.close()
 
     def close(self) -> None:
         """Close every branch that is open."""

@@ -7,7 +7,7 @@ import contextlib
 
 from everwhen.backends._sync.backend import Backend
 from everwhen.backends._sync.concurrency import alone, sleep, turn
-from everwhen.backends.branch_records import Fork, branches_in
+from everwhen.backends.branch_records import Registered, branches_in
 from everwhen.backends.notifier import News
 from everwhen.system.fair_lock import FairLock
 from everwhen.vocabulary.contract import Capabilities
@@ -22,17 +22,17 @@ from everwhen.vocabulary.errors import (
 class OwnLog:
     """The log that holds what is written on a branch: made at the first write, opened when needed.
 
-    It lies beside ``root``, under the id ``log``. ``name`` is the branch's, for errors. ``news`` is
-    published when it is opened or closed.
+    It lies beside ``root``, under the branch's id. ``news`` is published when it is opened
+    or closed.
     """
 
-    def __init__(self, root: Backend, name: str, log: str, fork: Fork) -> None:
-        self.name = name
+    def __init__(self, root: Backend, branch: Registered) -> None:
+        self.name = branch.name
+        self.fork = branch.fork
         self.news = News()
         self.opened: Backend | None = None
         self._root = root
-        self._log = log
-        self._not_before = fork.not_before
+        self._id = branch.id
         self._opening = FairLock()
         self._closed = False
 
@@ -57,7 +57,7 @@ class OwnLog:
         Raises `UnknownBranchError` where it is gone, with its branch.
         """
         self.check_open()
-        opened, is_there = self.opened, self._root.has_log(self._log)
+        opened, is_there = self.opened, self._root.has_log(self._id)
         if opened is not None and not is_there:
             raise UnknownBranchError(self.name, sorted(self._root.view(branches_in)))
         if opened is None and is_there:
@@ -71,9 +71,9 @@ class OwnLog:
         """The log, to write to. Raises `UnknownBranchError` where the branch has been deleted."""
         self.check_open()
         opened = self.opened
-        if not self._root.has_log(self._log):
+        if not self._root.has_log(self._id):
             known = self._root.view(branches_in)
-            if opened is not None or all(branch.id != self._log for branch in known.values()):
+            if opened is not None or all(branch.id != self._id for branch in known.values()):
                 raise UnknownBranchError(self.name, sorted(known))
         return opened or self._open()
 
@@ -81,7 +81,7 @@ class OwnLog:
         with turn(self._opening), alone(self._opening):
             self.check_open()
             if self.opened is None:
-                self.opened = self._root.open_log(self._log, self._not_before)
+                self.opened = self._root.open_log(self._id, self.fork.not_before)
                 self.news.publish()
             return self.opened
 

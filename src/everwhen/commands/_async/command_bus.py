@@ -62,8 +62,8 @@ from everwhen.vocabulary.query import Query
 _LOG: Final = logging.getLogger("everwhen")
 _BY_DEFAULT: Final = Adaptive()
 _KEPT: Final = Retention()
-_SHORTEST_PAUSE: Final = 0.000_5
-_LONGEST_PAUSE: Final = 0.05
+_SHORTEST_PAUSE_SECONDS: Final = 0.000_5  # about what a commit without a sync takes
+_LONGEST_PAUSE_SECONDS: Final = 0.05  # a caller hardly notices it
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -284,8 +284,8 @@ class CommandBus:
     async def _load(self, subject: _Subject) -> Loaded[Any]:
         repository = self._repository(subject.fold)
         known = self._remembered.get(subject.name)
-        if known is not None and known._erasures != self.store._erasures:
-            known = None  # it may hold what has been forgotten
+        if known is not None and known.mark.is_outdated:
+            known = None
         if known is not None and subject.stream is not None:
             return known
         loaded = None if known is None else self._by_heart(subject, known)
@@ -461,7 +461,7 @@ def check_bus(given: object) -> CommandBus:
 
 def _pause(attempt: int) -> float:
     """Seconds to wait after so many conflicts: random, so that those who collided part."""
-    longest = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(attempt, 16))
+    longest = min(_LONGEST_PAUSE_SECONDS, _SHORTEST_PAUSE_SECONDS * 2 ** min(attempt, 16))
     return random.uniform(0, longest)  # noqa: S311 (no secret)
 
 
@@ -490,7 +490,7 @@ def _gone_on(
 
     Enough to decide on and to see that a snapshot is due; the snapshot is taken of a fresh load.
     """
-    place, since = before._place, before.since
+    place, since = before.place, before.since
     each = since.seconds / since.events if since.events else 0.0
     age = timedelta(microseconds=max(0, recorded_at - place.recorded_at))
     version = before.version + events
@@ -506,5 +506,5 @@ def _gone_on(
         ),
         Place(position, version, recorded_at, b""),
         None,
-        before._erasures,
+        before.mark,
     )

@@ -11,6 +11,7 @@ import msgspec
 
 from everwhen.backends.engine import EngineTransaction, EngineView
 from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.privacy.erasure_marks import NO_VAULT, ErasureMark
 from everwhen.privacy.failure_texts import noted, told
 from everwhen.projections.projections import OnError
 from everwhen.store._async.store import Store
@@ -32,7 +33,7 @@ from everwhen.vocabulary.microseconds import from_micros
 from everwhen.vocabulary.query import Query
 
 _LOG: Final = logging.getLogger("everwhen")
-_UNKEPT_SECONDS: Final = 0.2
+_UNKEPT_SECONDS: Final = 0.2  # what a crash repeats; less would be a sync at each look
 
 
 class Follower(Protocol):
@@ -117,7 +118,7 @@ class LeasedFollower:
         self._has_lease = False
         self._parked: set[str] = set()
         self._pace = Pace()
-        self._erasures = 0
+        self._mark = NO_VAULT
 
     async def _take_lease(self) -> bool:
         """Go on from where it was kept, if nobody else does."""
@@ -274,8 +275,8 @@ class LeasedFollower:
 
     def _noted(self, failure: BaseException | None) -> str:
         """What may be kept of a failure on the events that are at hand."""
-        return noted(failure, self._store.vault, self._erasures)
+        return noted(failure, self._mark)
 
-    def _look_at_erasures(self) -> None:
-        """Remember how many have been forgotten, before events are read."""
-        self._erasures = self._store._erasures
+    def _mark_now(self) -> None:
+        """Begin to read events: what is kept of failures on them is kept until an erasure."""
+        self._mark = ErasureMark.now(self._store.vault)

@@ -24,7 +24,7 @@ from everwhen.vocabulary.contract import Checkpoint, CheckProgress, Page, Proble
 from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
 from everwhen.vocabulary.query import Query
 
-_FEW: Final = 5_000
+_LAST_POSITIONS: Final = 5_000  # applied inside the look that compares: a moment of work
 
 CheckListener: TypeAlias = Callable[[CheckProgress], None]
 
@@ -75,7 +75,7 @@ class Rebuild:
         known = await self._store.checkpoint(self._build.record)
         if known is None:
             return []
-        if record_of(known).erasures < self._store._erasures:
+        if record_of(known).is_outdated(self._store.vault):
             raise OutdatedError
         self._parked = _positions(await self._store.checkpoints(), self._build)
         await aside(self._begin)
@@ -142,7 +142,7 @@ class Rebuild:
         before = {position for position in parked if position <= self._position}
         if known.position < self._position or before != self._parked:
             raise ReworkedError
-        if known.position - self._position > _FEW:
+        if known.position - self._position > _LAST_POSITIONS:
             return None
         self._parked = parked
         with self._busy:

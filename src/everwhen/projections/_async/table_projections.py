@@ -13,6 +13,7 @@ from everwhen.backends._async.concurrency import sleep
 from everwhen.backends.engine import EngineTransaction, EngineView
 from everwhen.codec.commits import stored_query
 from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.privacy.erasure_marks import ErasureMark
 from everwhen.projections._async.followers import LeasedFollower, Moved, now_micros
 from everwhen.projections.code_fingerprints import has_changed
 from everwhen.projections.projections import (
@@ -41,10 +42,10 @@ from everwhen.store.projection_records import (
 from everwhen.vocabulary.contract import Checkpoint, Page
 from everwhen.vocabulary.errors import InlineError
 from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.paging import PAGE_EVENTS
 
 _LOG: Final = logging.getLogger("everwhen")
-_PAGE_INLINE: Final = 2_000
-_UNKEPT: Final = 10_000
+_UNKEPT_POSITIONS: Final = 10_000  # some pages: read again in a moment after a crash
 
 
 class _Failed(Exception):  # noqa: N818 (carries the place of a failure out of a transaction)
@@ -75,7 +76,7 @@ class TableFollower(LeasedFollower):
     @property
     def is_outdated(self) -> bool:
         """Whether somebody has been forgotten since the build was begun."""
-        return self._record.erasures < self._store._erasures
+        return self._record.is_outdated(self._store.vault)
 
     @property
     def build(self) -> int:
@@ -93,32 +94,26 @@ class TableFollower(LeasedFollower):
         checkpoints = await self._store.checkpoints()
         builds = builds_of(checkpoints, self.name)
         check_names(self.projection, checkpoints)
-        live = [build for build, kept in builds.items() if record_of(kept).is_live]
-        mine = sorted(b.number for b in builds if b.version == self.projection.version)
-        if any(build.version > self.projection.version for build in live):
+        version, vault = self.projection.version, self._store.vault
+        records = {build: record_of(known) for build, known in builds.items()}
+        if any(record.is_live and b.version > version for b, record in records.items()):
             return False
-        erasures, following = self._store._erasures, (mine[-1] if mine else 0) + 1
-        seen = [b.number for b in live if b.version == self.projection.version]
-        unfinished = [
-            number
-            for number in mine
-            if number not in seen
-            and record_of(builds[Build(self.name, self.projection.version, number)]).erasures
-            >= erasures
-        ]
+        mine = {b.number: records[b] for b in records if b.version == version}
+        seen = [n for n in sorted(mine) if mine[n].is_live]
+        unfinished = [n for n in sorted(mine) if n not in seen and not mine[n].is_outdated(vault)]
         if self._build.number in seen or self._build.number in unfinished:
             number = self._build.number
         elif self._fresh or not seen:
-            number = unfinished[-1] if unfinished else following
+            number = unfinished[-1] if unfinished else max(mine, default=0) + 1
         else:
             number = seen[0]
-        self._build = Build(self.name, self.projection.version, number)
+        self._build = Build(self.name, version, number)
         self._physical = self._build.physical(self.projection.tables)
         return await self._take_lease()
 
     def _create(self, transaction: EngineTransaction) -> None:
         create_tables(transaction, self.projection, self._build)
-        erasures, code = self._store._erasures, self.projection.code
+        erasures, code = ErasureMark.now(self._store.vault).count, self.projection.code
         self._record = BuildRecord(self.projection.tables, erasures=erasures, code=code)
         self.position = self._kept = 0
 
@@ -141,12 +136,12 @@ class TableFollower(LeasedFollower):
         return True
 
     async def take(self, page: Page) -> None:
-        self._look_at_erasures()
+        self._mark_now()
         wanted = self.of.after(self.position)
         asked = stored_query(wanted, self._store._codec)
         events = events_of_page(page, asked, wanted, self._store._codec, typed=True)
         until = max(self.position, page.cursor)
-        if not events and until - self._kept < _UNKEPT:
+        if not events and until - self._kept < _UNKEPT_POSITIONS:
             self.position = until  # nothing to do is not worth a transaction
             return
         try:
@@ -227,7 +222,7 @@ class TableFollower(LeasedFollower):
     async def retry(self) -> int:
         """Apply the parked events, each stream's in order; how many are parked after that."""
         failed: set[str] = set()
-        self._look_at_erasures()
+        self._mark_now()
         for parked in await self.parked():
             if parked.stream in failed:
                 continue
@@ -309,7 +304,7 @@ class TableFollower(LeasedFollower):
         known = transaction.checkpoint(self._build.record) or self._live(transaction)
         if known is None:
             return
-        self._look_at_erasures()
+        self._mark_now()
         record, position = record_of(known), known.position
         if self.on_error.then == "park":  # others may have parked and retried meanwhile
             parked = parked_of(transaction.checkpoints(self._build.parked), self._build)
@@ -317,7 +312,7 @@ class TableFollower(LeasedFollower):
         while True:
             wanted = self.of.after(position)
             asked = stored_query(wanted, self._store._codec)
-            page = transaction.read(asked, _PAGE_INLINE)
+            page = transaction.read(asked, PAGE_EVENTS)
             events = events_of_page(page, asked, wanted, self._store._codec, typed=True)
             for these in by_position(events):
                 if not self._take_inline(transaction, these):

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any, Final, TypeAlias
 
 from everwhen.backends._sync.concurrency import aside
+from everwhen.privacy.erasure_marks import ErasureMark
 from everwhen.privacy.failure_texts import told
 from everwhen.projections._sync.rebuild import (
     CheckListener,
@@ -25,7 +26,6 @@ from everwhen.projections.projections import Projection, TableProjection, is_its
 from everwhen.state.fold import Fold, documents
 from everwhen.state.paths import text_of
 from everwhen.state.snapshots import (
-    NOTHING,
     START,
     ForeignSnapshotError,
     Loaded,
@@ -55,9 +55,9 @@ from everwhen.vocabulary.errors import (
 )
 from everwhen.vocabulary.query import Query
 
-_AT_ONCE: Final = 500
-_SEARCHED: Final = 100_000
-_TRIES: Final = 3
+_SNAPSHOTS_AT_ONCE: Final = 500  # a page of them without their states
+_SEARCHED_SUBJECTS: Final = 100_000  # of queries, by digest: some 40 MB until they are found
+_ATTEMPTS: Final = 3  # somebody may rebuild the same tables meanwhile, but hardly always
 _LONG: Final = MAX_NAME_BYTES // 4
 _TRAVEL: Final = "travel/"
 _DELETE: Final = "delete it, by Repository.delete_snapshots"
@@ -188,7 +188,7 @@ class _DeepCheck:
         newest, count = (self._store.head()).position, 0
         at = "", -1
         while True:
-            page = self._store._backend.snapshots_after(*at, _AT_ONCE)
+            page = self._store._backend.snapshots_after(*at, _SNAPSHOTS_AT_ONCE)
             if not page:
                 return found + self._searched(searched)
             at = page[-1].subject, page[-1].position
@@ -200,7 +200,7 @@ class _DeepCheck:
                     found += self._compared(*source, these)
                 elif key[1:] not in self._folds:
                     self._leave_out(*self._no_fold(key), len(these))
-                elif len(searched) < _SEARCHED:
+                elif len(searched) < _SEARCHED_SUBJECTS:
                     searched.setdefault(key, []).extend(these)
                 else:
                     self._leave_out(*_no_query(key), len(these))
@@ -255,19 +255,12 @@ class _DeepCheck:
         """One subject's snapshots, in the order of positions, with one replay."""
         found: list[Problem] = []
         repository = Repository(self._store, fold)
-        erasures = self._store._erasures
-        loaded = Loaded(fold.initial(), 0, 0, 0, NOTHING, START, None, erasures)
+        mark = ErasureMark.now(self._store.vault)
+        loaded = Loaded.at(START, fold.initial(), None, mark)
         for info in infos:
             where = f"snapshot {info.subject!r} at position {info.position}"
             try:
-                loaded = repository._replayed(
-                    of.up_to(info.position),
-                    None,
-                    loaded.state,
-                    loaded._place,
-                    loaded.read_until,
-                    erasures,
-                )
+                loaded = repository._replayed(of.up_to(info.position), loaded)
             except Exception as error:
                 if not is_its_own(error):
                     raise
@@ -301,7 +294,7 @@ class _DeepCheck:
             state, place = unsealed(fold, stored)
         except SnapshotError as error:
             return f"{told(doubt or error, self._store.vault)}; {_DELETE}"
-        if place != loaded._place:
+        if place != loaded.place:
             return f"the event that it ends with isn't the one at its position; {_DELETE}"
         try:
             part = differing_part(loaded.state, state)
@@ -340,7 +333,7 @@ class _DeepCheck:
 
     def _rebuilt(self, projection: TableProjection, build: Build) -> list[Problem]:
         where = told_build(build)
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             rebuild = Rebuild(self._store, projection, build, self._told)
             try:
                 return rebuild.problems()

@@ -13,6 +13,7 @@ import msgspec
 from everwhen.backends._sync.concurrency import Lock, sleep
 from everwhen.codec.commits import stored_query
 from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.privacy.erasure_marks import ErasureMark
 from everwhen.privacy.failure_texts import noted, told
 from everwhen.projections._sync.followers import Pace, now_micros
 from everwhen.projections.projections import Projection
@@ -92,10 +93,11 @@ class StateFollower(Generic[S]):
 
     def _forget_erased(self) -> None:
         """Derive the state anew where somebody has been forgotten since it was derived."""
-        loaded, erasures = self._started, self._store._erasures
-        if loaded._erasures != erasures:
+        loaded = self._started
+        if loaded.mark.is_outdated:
+            mark = ErasureMark.now(self._store.vault)
             state = self._reloaded(self.position)
-            self._loaded = msgspec.structs.replace(loaded, state=state, _erasures=erasures)
+            self._loaded = msgspec.structs.replace(loaded, state=state, mark=mark)
 
     @property
     def _started(self) -> Loaded[S]:
@@ -120,18 +122,15 @@ class StateFollower(Generic[S]):
             if loaded is None:
                 events = events_of_page(page, asked, wanted, self._store._codec)
                 state, position = self._one_by_one(events)
-                place = last_match(page, asked) or before._place
-                until = max(before.read_until, position)
-                subject = None if self._left_out or self.error else before._subject
-                loaded = Loaded(
-                    state,
-                    place.version,
-                    place.position,
-                    until,
-                    before.since,
-                    place,
-                    subject,
-                    before._erasures,
+                place = last_match(page, asked) or before.place
+                loaded = msgspec.structs.replace(
+                    before,
+                    state=state,
+                    version=place.version,
+                    position=place.position,
+                    read_until=max(before.read_until, position),
+                    place=place,
+                    subject=None if self._left_out or self.error else before.subject,
                 )
                 self._pace.add(len(events))
             else:
@@ -206,7 +205,7 @@ class StateFollower(Generic[S]):
             _LOG.error("%s", self.error)
             return state
         _LOG.warning("projection %s leaves out position %d: %s", self.name, event.position, why)
-        kept = noted(failure, self._store.vault, self._started._erasures)
+        kept = noted(failure, self._started.mark)
         self._leave_out(event, kept)
         if policy.then == "park":
             self._parked.add(event.stream)

@@ -86,7 +86,7 @@ class ReactionFollower(LeasedFollower):
         self.position = self._kept = self._first
 
     def take(self, page: Page) -> None:
-        self._look_at_erasures()
+        self._mark_now()
         wanted = self.of.after(self.position)
         asked = stored_query(wanted, self._store._codec)
         until = max(self.position, page.cursor)
@@ -223,7 +223,7 @@ class ReactionFollower(LeasedFollower):
 
     def _fire(self, timer: SetTimer) -> None:
         failure: Exception | None = None
-        self._look_at_erasures()
+        self._mark_now()
         for attempt in range(self.on_error.retries + 1):
             if attempt:
                 sleep(self._pause(attempt - 1))
@@ -258,7 +258,7 @@ class ReactionFollower(LeasedFollower):
     def retry(self) -> int:
         """React to the parked events, each stream's in order; how many are parked after that."""
         failed: set[str] = set()
-        self._look_at_erasures()
+        self._mark_now()
         for parked in self.parked():
             if parked.stream in failed:
                 continue

@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from everwhen.backends.engine import EngineTransaction
+from everwhen.privacy.erasure_marks import ErasureMark
 from everwhen.privacy.failure_texts import told
 from everwhen.state.fold import Fold
 from everwhen.state.snapshots import (
@@ -41,8 +42,8 @@ from everwhen.vocabulary.query import Query, query_of
 S = TypeVar("S")
 
 _LOG: Final = logging.getLogger("everwhen")
-_ALL: Final = 1 << 31
-_AT_ONCE: Final = 16
+_ALL_SNAPSHOTS: Final = 1 << 31  # a limit that none reaches
+_SNAPSHOTS_AT_ONCE: Final = 16  # once the newest has failed, others probably fail too
 _BY_DEFAULT: Final = Adaptive()
 _KEPT: Final = Retention()
 
@@ -86,16 +87,14 @@ class Repository(Generic[S]):
         position is that of the one that occurred last. Raises `InvalidQueryError` for a query that
         leaves out what came before.
         """
-        erasures = self.store._erasures
         query = self.store._resolved(query_of(of))
-        subject = subject_of(self.fold, query)
+        if query.occurred_until is None and _bounded_by_place(query):
+            return self._replayed(query, self._newest_snapshot(query))
+        subject_of(self.fold, query)  # is there one?
         if query.occurred_until is not None:
-            return self._as_of(query, erasures)
-        if not _bounded_by_place(query):
-            initial = self.fold.initial()
-            return self._replayed(query, None, initial, START, erasures=erasures)
-        state, place = self._from_snapshot(subject, query)
-        return self._replayed(query, subject, state, place, erasures=erasures)
+            return self._as_of(query)
+        mark = ErasureMark.now(self.store.vault)
+        return self._replayed(query, Loaded.at(START, self.fold.initial(), None, mark))
 
     def advance(self, loaded: Loaded[S], of: Query | str) -> Loaded[S]:
         """The state that was loaded of the same query earlier, brought up to now.
@@ -104,17 +103,11 @@ class Repository(Generic[S]):
         """
         query = query_of(of)
         is_as_of = query.occurred_until is not None  # what is recorded late belongs further back
-        if is_as_of or loaded._erasures != self.store._erasures:
+        if is_as_of or loaded.mark.is_outdated:
             return self.load(query)
         state = self.fold.copied(loaded.state)
-        newer = self._replayed(
-            query,
-            loaded._subject,
-            state,
-            loaded._place,
-            loaded.read_until,
-            loaded._erasures,
-        )
+        before = msgspec.structs.replace(loaded, state=state, since=NOTHING)
+        newer = self._replayed(query, before)
         if not newer.since.events:
             return msgspec.structs.replace(newer, since=loaded.since)
         since = ReplayCost(
@@ -130,14 +123,14 @@ class Repository(Generic[S]):
         One that can't be taken is warned of, for a fold's states once: it costs speed, and
         nothing else.
         """
-        if loaded._subject is None or not self.strategy.is_due(loaded.since):
+        if loaded.subject is None or not self.strategy.is_due(loaded.since):
             return False
         try:
             self.snapshot(loaded)
         except (SnapshotError, StorageError) as error:
             if isinstance(error, StorageError) or is_first_refusal(self.fold):
                 why = told(error, self.store.vault)
-                _LOG.warning("no snapshot of %s: %s", loaded._subject, why)
+                _LOG.warning("no snapshot of %s: %s", loaded.subject, why)
             return False
         return True
 
@@ -147,16 +140,16 @@ class Repository(Generic[S]):
         Raises `SnapshotError` for a state that can't be stored, or that is not of a place in
         history (as of an occurred time, or up to a version).
         """
-        subject = loaded._subject
+        subject = loaded.subject
         if subject is None or not loaded.position:
             raise SnapshotError(
                 "there is no place in history that this state belongs to: load it up to a "
                 "position or a recorded time, and once there are events"
             )
-        if loaded._erasures != self.store._erasures:
+        if loaded.mark.is_outdated:
             raise SnapshotError("somebody has been forgotten since this state was loaded")
         new = self._sealed(subject, loaded)
-        stored = self.store.snapshots(subject, limit=_ALL)
+        stored = self.store.snapshots(subject, limit=_ALL_SNAPSHOTS)
         others: list[Snapshot] = []
         for snapshot in stored:
             if snapshot.position == new.position:
@@ -177,7 +170,7 @@ class Repository(Generic[S]):
         """The snapshot of a loaded state under a name. Raises `SnapshotError`."""
         key = self.store._snapshot_keys.newest()
         return self.store._sealed(
-            sealed(self.fold, subject, loaded.state, loaded._place, self._known, key)
+            sealed(self.fold, subject, loaded.state, loaded.place, self._known, key)
         )
 
     def delete_snapshots(self, of: Query | str) -> None:
@@ -188,11 +181,9 @@ class Repository(Generic[S]):
 
     def _newest_snapshot(self, of: Query) -> Loaded[S]:
         """The state of the newest snapshot, without the events after it."""
-        erasures = self.store._erasures
-        subject = subject_of(self.fold, of)
+        mark, subject = ErasureMark.now(self.store.vault), subject_of(self.fold, of)
         state, place = self._from_snapshot(subject, of)
-        at = place.position
-        return Loaded(state, place.version, at, at, NOTHING, place, subject, erasures)
+        return Loaded.at(place, state, subject, mark)
 
     def _from_snapshot(self, subject: str, query: Query) -> tuple[S, Place]:
         """The newest snapshot that can be believed; the initial state where there is none."""
@@ -216,7 +207,7 @@ class Repository(Generic[S]):
                     return state, place
             if len(found) < limit:
                 return self.fold.initial(), START
-            bound, limit = found[-1].position - 1, _AT_ONCE
+            bound, limit = found[-1].position - 1, _SNAPSHOTS_AT_ONCE
 
     def _check_place(self, place: Place) -> None:
         """Raises `SnapshotError` unless the event that the state ends with is in the store."""
@@ -227,29 +218,17 @@ class Repository(Generic[S]):
                 return
         raise SnapshotError("it is ahead of its log, or of another history")
 
-    def _as_of(self, query: Query, erasures: int) -> Loaded[S]:
-        began = time.perf_counter()
+    def _as_of(self, query: Query) -> Loaded[S]:
+        mark, began = ErasureMark.now(self.store.vault), time.perf_counter()
         state, order, until = self.store._folded_as_of(self.fold, query)
         place = START if order.last is None else place_of_event(order.last)
         since = ReplayCost(order.count, time.perf_counter() - began, timedelta())
-        return Loaded(state, place.version, place.position, until, since, place, None, erasures)
+        return Loaded(state, place.version, place.position, until, since, place, None, mark)
 
-    def _replayed(
-        self,
-        query: Query,
-        subject: str | None,
-        state: S,
-        start: Place,
-        read_until: int = 0,
-        erasures: int = 0,
-    ) -> Loaded[S]:
-        """The state, and the events behind it folded in."""
-        until = max(start.position, read_until)
-        loaded = Loaded(
-            state, start.version, start.position, until, NOTHING, start, subject, erasures
-        )
+    def _replayed(self, query: Query, loaded: Loaded[S]) -> Loaded[S]:
+        """What was loaded, and the events after it folded in. The state may be changed in place."""
         codec = self.store._codec
-        for page, asked, wanted in self.store._pages(query.after(until)):
+        for page, asked, wanted in self.store._pages(query.after(loaded.read_until)):
             loaded = with_page(loaded, page, asked, wanted, codec, self.fold)
         return loaded
 

@@ -588,11 +588,6 @@ class Store:
         return self._backend.snapshots(name_of(subject, "subject"), up_to, limit)
 
     @property
-    def _erasures(self) -> int:
-        """How many subjects have been forgotten: a state from before may hold what is gone."""
-        return 0 if self.vault is None else self.vault.erasures
-
-    @property
     def _vault(self) -> Vault | Plaintext | None:
         return None if self._lacks_vault else self.vault or PLAINTEXT
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from everwhen.backends._sync.concurrency import Lock
 from everwhen.expressions.expression import sooner
+from everwhen.privacy.erasure_marks import UntilErasure
 from everwhen.state.read_sets import EVERYTHING_READ, Predicate, Read, Reads, holds, reads_of
 from everwhen.state.snapshots import Place
 from everwhen.store.page_decoding import Places, foldable_page
@@ -38,8 +39,7 @@ class Finder(Generic[S]):
 
     def __init__(self, past: Past[S]) -> None:
         self._past = past
-        self._parts: dict[Read, PartHistory] = {}
-        self._erasures = past.store._erasures
+        self._parts: UntilErasure[dict[Read, PartHistory]] = UntilErasure(past.store.vault, dict)
         self._lock = Lock()
 
     def first(
@@ -208,8 +208,8 @@ class Finder(Generic[S]):
     ) -> dict[Read, PartHistory] | None:
         """What the parts were in ``(start, until]``; None where that isn't worth the while."""
         with self._lock:
-            self._forget_erased()
-            parts = {read: self._parts.setdefault(read, PartHistory(read)) for read in reads}
+            known = self._parts.value
+            parts = {read: known.setdefault(read, PartHistory(read)) for read in reads}
             gaps = [gap for part in parts.values() if (gap := part.gap(start, until)) is not None]
             if gaps and not any(part.is_busy for part in parts.values()):
                 first, end = min(gap[0] for gap in gaps), max(gap[1] for gap in gaps)
@@ -241,15 +241,8 @@ class Finder(Generic[S]):
                 if progress is not None:
                     progress(reached, last)
         finally:
-            if self._erasures == self._past.store._erasures:
-                for part, span in zip(parts, spans, strict=True):
-                    part.add(span)
-
-    def _forget_erased(self) -> None:
-        """Drop what was seen of states before somebody was forgotten."""
-        if self._erasures != self._past.store._erasures:
-            self._erasures = self._past.store._erasures
-            self._parts.clear()
+            for part, span in zip(parts, spans, strict=True):
+                part.add(span)
 
     def _pages(self, start: int, last: int) -> Iterator[tuple[list[Any], Places, int]]:
         """The events in ``(start, last]`` as folds take them, and how far each page reaches."""
@@ -352,10 +345,8 @@ class Finder(Generic[S]):
         return otherwise if span is None else max(otherwise, span.until)
 
     def _span(self, read: Read, position: int) -> Span | None:
-        part = self._parts.get(read)
-        if part is None or self._erasures != self._past.store._erasures:
-            return None
-        return part.span(position)
+        part = self._parts.value.get(read)
+        return None if part is None else part.span(position)
 
     def _visit(self, state: S, place: Place) -> StateAt[S]:
         recorded = from_micros(place.recorded_at)

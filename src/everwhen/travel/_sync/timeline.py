@@ -12,6 +12,7 @@ import msgspec
 
 from everwhen.backends._sync.concurrency import Lock
 from everwhen.backends.engine import EngineTransaction
+from everwhen.privacy.erasure_marks import ErasureMark, UntilErasure
 from everwhen.privacy.failure_texts import told
 from everwhen.state.fold import Fold, is_immutable
 from everwhen.state.snapshots import NOTHING, START, Loaded, joined, subject_of
@@ -41,6 +42,15 @@ _SPAN: Final = 256
 _LEAD: Final = 128
 
 
+class _States(Generic[S]):
+    """The states that are at hand."""
+
+    def __init__(self) -> None:
+        self.waypoints: Waypoints[S] = Waypoints()
+        self.stretches: Stretches[S] = Stretches()
+        self.unsaved: list[Snapshot] = []
+
+
 class Past(Generic[S]):
     """The states of a fold over a query's events, at every position.
 
@@ -62,23 +72,11 @@ class Past(Generic[S]):
         self._kept_as = travel_subject(self.subject)
         self._keep = keep
         self._is_immutable = is_immutable(fold.initial())
-        self._waypoints: Waypoints[S] = Waypoints()
-        self._stretches: Stretches[S] = Stretches()
-        self._unsaved: list[Snapshot] = []
+        self._states: UntilErasure[_States[S]] = UntilErasure(store.vault, _States)
         self._apart = _APART
         self._copied_in_seconds = 0.0
         self._seconds_per_event = 1e-5
         self._lock = Lock()
-        self._erasures = store._erasures
-
-    def _forget_erased(self) -> None:
-        """Drop every state that was derived before somebody was forgotten."""
-        erasures = self.store._erasures
-        if erasures != self._erasures:
-            self._erasures = erasures
-            self._waypoints = Waypoints()
-            self._stretches = Stretches()
-            self._unsaved.clear()
 
     def visit(self, position: int) -> StateAt[S]:
         """The state at a position."""
@@ -180,8 +178,7 @@ class Past(Generic[S]):
 
     def _stretch_at(self, position: int) -> Stretch[S]:
         """The piece of history that a position lies in: ``start < position <= until``."""
-        self._forget_erased()
-        stretch = self._stretches.at(position)
+        stretch = self._states.value.stretches.at(position)
         if stretch is not None:
             return stretch
         loaded = self._base(position - 1)
@@ -203,15 +200,14 @@ class Past(Generic[S]):
         spent = stretch.base.since.seconds + time.perf_counter() - began
         place = stretch.place(len(stretch.events))
         since = msgspec.structs.replace(stretch.base.since, seconds=spent)
-        loaded = Loaded(
-            state,
-            place.version,
-            place.position,
-            stretch.until,
-            since,
-            place,
-            self.subject,
-            stretch.base._erasures,
+        loaded = msgspec.structs.replace(
+            stretch.base,
+            state=state,
+            version=place.version,
+            position=place.position,
+            read_until=stretch.until,
+            since=since,
+            place=place,
         )
         loaded = self._leave(loaded, self._apart * _PATIENCE)
         page, asked, wanted = self._page(loaded, _SPAN)
@@ -222,8 +218,9 @@ class Past(Generic[S]):
     ) -> Stretch[S]:
         events = events_of_page(page, asked, wanted, self.store._codec, typed=True)
         stretch = Stretch(self.fold, loaded, events, max(page.cursor, at_least))
-        if loaded._erasures == self._erasures:
-            self._stretches.add(stretch)
+        known = self._states.value
+        if not loaded.mark.is_outdated:
+            known.stretches.add(stretch)
         return stretch
 
     def _page(self, loaded: Loaded[S], size: int) -> tuple[Page, Query, Query]:
@@ -258,40 +255,41 @@ class Past(Generic[S]):
 
     def _leave(self, loaded: Loaded[S], apart: float) -> Loaded[S]:
         """Leave a waypoint if the last one is so many seconds of replay away."""
-        self._forget_erased()
-        if loaded._erasures != self._erasures:
+        known = self._states.value
+        if loaded.mark.is_outdated:
             return loaded
         if self._is_immutable:
-            self._waypoints.add(loaded)
+            known.waypoints.add(loaded)
         apart = max(apart, _COPYING * self._copied_in_seconds)
-        if loaded.since.seconds < apart or loaded._place is START:
+        if loaded.since.seconds < apart or loaded.place is START:
             return loaded
         loaded = msgspec.structs.replace(loaded, since=NOTHING)
         if not self._is_immutable:
             began = time.perf_counter()
             copied = self.fold.copied(loaded.state)
             self._copied_in_seconds = time.perf_counter() - began
-            self._waypoints.add(msgspec.structs.replace(loaded, state=copied))
+            known.waypoints.add(msgspec.structs.replace(loaded, state=copied))
         if self._keep:
-            self._seal(loaded)
+            self._seal(loaded, known)
         return loaded
 
-    def _seal(self, loaded: Loaded[S]) -> None:
+    def _seal(self, loaded: Loaded[S], known: _States[S]) -> None:
         began = time.perf_counter()
         try:
-            self._unsaved.append(self.repository._sealed(self._kept_as, loaded))
+            known.unsaved.append(self.repository._sealed(self._kept_as, loaded))
         except SnapshotError as error:
             self._keep = False
             why = told(error, self.store.vault)
             _LOG.warning("travel keeps its waypoints in memory only: %s", why)
             return
         self._apart = max(_APART, time.perf_counter() - began)
-        if len(self._unsaved) >= _AT_ONCE or not self._waypoints:
+        if len(known.unsaved) >= _AT_ONCE or not known.waypoints:
             self._save()
 
     def _save(self) -> None:
         """Write the waypoints that were left. They cost speed where they can't be, nothing else."""
-        unsaved, self._unsaved = self._unsaved, []
+        known = self._states.value
+        unsaved, known.unsaved = known.unsaved, []
         if not unsaved:
             return
 
@@ -313,9 +311,8 @@ class Past(Generic[S]):
 
     def _base(self, position: int) -> Loaded[S]:
         """The nearest state at or before a position; whoever asked may change it."""
-        self._forget_erased()
-        erasures = self._erasures
-        remembered = self._waypoints.newest(position)
+        mark = ErasureMark.now(self.store.vault)
+        remembered = self._states.value.waypoints.newest(position)
         query = self.of.up_to(position)
         state, place = self.repository._from_snapshot(self._kept_as, query)
         if place is START and remembered is None:
@@ -323,5 +320,4 @@ class Past(Generic[S]):
         if remembered is not None and remembered.read_until >= place.position:
             copied = self.fold.copied(remembered.state)
             return msgspec.structs.replace(remembered, state=copied)
-        at = place.position
-        return Loaded(state, place.version, at, at, NOTHING, place, self.subject, erasures)
+        return Loaded.at(place, state, self.subject, mark)
