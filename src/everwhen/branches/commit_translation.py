@@ -73,8 +73,6 @@ def outcome_of(
 ) -> Outcome:
     """What the own log said to a commit, in the branch's terms."""
     position = fork.position
-    if not position:
-        return outcome
     match outcome:
         case Receipt():
             versions = {stream: n + bases[stream] for stream, n in outcome.versions.items()}

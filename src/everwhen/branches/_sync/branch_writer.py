@@ -65,8 +65,6 @@ class BranchWriter:
         That part never changes, so what was found there holds when the commit is written.
         """
         fork = self._fork
-        if not fork.position:
-            return commit
         if not commit.is_fresh:
             stored = self._parent.stored_commit(commit.id)
             if stored:

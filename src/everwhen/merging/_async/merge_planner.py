@@ -65,12 +65,11 @@ class MergePlanner:
         self._invariants = InvariantStates(())
         self._beliefs: list[Query | str] = []
         self._here, self._there = _States(scratch), _States(source)
-        self._on = 0
+        self._on = 0 if scratch.branch_info is None else scratch.branch_info.position
         self.picked: list[UUID] = []
 
     async def begin(self) -> None:
-        """Look at the target as it is now."""
-        self._on = (await self._scratch.head()).position
+        """Look up what has to hold of the target as it is now."""
         invariants = self._rules.invariants
         states = [(one, await self._scratch.fold(one.fold, one.of)) for one in invariants]
         self._invariants = InvariantStates(states)

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
-from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -225,16 +223,12 @@ def _metadata_of(event: RecordedEvent[Any], commit_id: UUID) -> CommitMetadata:
 
 
 def _commits(source: Store, after: int, head: int) -> Iterator[list[RecordedEvent[Any]]]:
-    """The source's commits behind a position, each with all of its events."""
-    waiting: list[RecordedEvent[Any]] = []
-    for page in source.read_pages(Query().after(after).up_to(head)):
-        for commit_id, found in groupby(page, key=attrgetter("commit_id")):
-            events = list(found)
-            if waiting and waiting[0].commit_id == commit_id:
-                waiting += events
-                continue
-            if waiting:
-                yield waiting
-            waiting = events
-    if waiting:
-        yield waiting
+    """The source's commits after a position, each with all of its events."""
+    commit: list[RecordedEvent[Any]] = []
+    for event in source.read(Query().after(after).up_to(head)):
+        if commit and event.commit_id != commit[0].commit_id:
+            yield commit
+            commit = []
+        commit.append(event)
+    if commit:
+        yield commit
