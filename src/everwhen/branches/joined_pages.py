@@ -13,17 +13,16 @@ from everwhen.vocabulary.contract import Page, StoredSlice
 from everwhen.vocabulary.query import Query
 
 
-def joined_page(at_fork: ForkStreams, query: Query, events: int, *, has_own: bool) -> Steps[Page]:
-    """A page of the branch; ``has_own`` says whether there is an own log yet."""
-    pages = _JoinedPages(at_fork, has_own=has_own)
+def joined_page(at_fork: ForkStreams, query: Query, events: int) -> Steps[Page]:
+    """A page of the branch."""
+    pages = _JoinedPages(at_fork)
     return pages.backwards(query, events) if query.reverse else pages.forwards(query, events)
 
 
 class _JoinedPages:
-    def __init__(self, at_fork: ForkStreams, *, has_own: bool) -> None:
+    def __init__(self, at_fork: ForkStreams) -> None:
         self._at_fork = at_fork
         self._fork = at_fork.fork.position
-        self._has_own = has_own
 
     def forwards(self, query: Query, events: int) -> Steps[Page]:
         after, last, fork = query.after_position, query.last_position, self._fork
@@ -32,30 +31,29 @@ class _JoinedPages:
             if not page.end or (last is not None and last <= fork):
                 return page
             size = _size(page.slices)
-            if size >= events or not self._has_own:
-                return Page(page.slices, fork, end=not self._has_own)
+            if size >= events:
+                return Page(page.slices, fork, end=False)
             later = msgspec.structs.replace(query, after_position=fork)
             rest = yield from self._own_page(later, events - size)
-            return Page([*page.slices, *rest.slices], rest.cursor, rest.end)
-        if not self._has_own or (last is not None and last <= max(after, fork)):
+            return _joined(page.slices, rest)
+        if last is not None and last <= max(after, fork):
             return Page([], max(after, fork), end=True)
         return (yield from self._own_page(query, events))
 
     def backwards(self, query: Query, events: int) -> Steps[Page]:
         after, last, fork = query.after_position, query.last_position, self._fork
-        slices: Sequence[StoredSlice] = []
-        if self._has_own and (last is None or last > fork):
+        slices: list[StoredSlice] = []
+        if last is None or last > fork:
             page = yield from self._own_page(query, events)
             slices = page.slices
             if after >= fork or not page.end:
                 return page
             events -= _size(slices)
             if events <= 0:
-                return Page([*slices], fork + 1, end=False)
+                return Page(slices, fork + 1, end=False)
         if after >= fork:
-            return Page([*slices], after, end=True)
-        rest = yield from self._parents_page(query, events)
-        return Page([*slices, *rest.slices], rest.cursor, rest.end) if slices else rest
+            return Page(slices, after, end=True)
+        return _joined(slices, (yield from self._parents_page(query, events)))
 
     def _parents_page(self, query: Query, events: int) -> Steps[Page]:
         """A page of the parent, up to the fork.
@@ -104,6 +102,12 @@ class _JoinedPages:
             return page
         bases = yield from self._at_fork.versions({stored.stream for stored in page.slices})
         return Page(shifted(page.slices, fork, bases), page.cursor + fork, page.end)
+
+
+def _joined(slices: list[StoredSlice], rest: Page) -> Page:
+    """The slices, and then the rest; where one is empty, the other as it is."""
+    both = [*slices, *rest.slices] if slices and rest.slices else slices or rest.slices
+    return Page(both, rest.cursor, rest.end)
 
 
 def _size(slices: Sequence[StoredSlice]) -> int:

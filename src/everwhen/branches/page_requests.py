@@ -31,7 +31,7 @@ class PageRequest(NamedTuple):
 Steps: TypeAlias = Generator[PageRequest, list[Page], T]
 
 
-def answered(steps: Steps[T], parent: ReadPage, own: ReadPage | None = None) -> T:
+def answered(steps: Steps[T], parent: ReadPage, own: ReadPage) -> T:
     """What the steps return, given the pages that they ask for."""
     pages: Any = None
     while True:
@@ -40,5 +40,5 @@ def answered(steps: Steps[T], parent: ReadPage, own: ReadPage | None = None) -> 
         except StopIteration as done:
             result: T = done.value
             return result
-        read = own if own is not None and asked.of_own else parent
+        read = own if asked.of_own else parent
         pages = [read(query, asked.events) for query in asked.queries]

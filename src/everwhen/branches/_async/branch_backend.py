@@ -83,24 +83,20 @@ class BranchBackend(Backend):
 
     async def read(self, query: Query, events: int) -> Page:
         own = await self._own.existing()
-        steps = joined_page(self._parent_log.at_fork, query, events, has_own=own is not None)
+        steps = joined_page(self._parent_log.at_fork, query, events)
         return await self._parent_log.answered(steps, own)
 
     def read_here(self, query: Query, events: int) -> Page:
         self._own.check_open()
-        own = self._own.opened
-        return self._page(
-            self._parent.read_here, None if own is None else own.read_here, query, events
-        )
+        return self._page(self._parent.read_here, self._own.known.read_here, query, events)
 
-    def _page(self, parent: ReadPage, own: ReadPage | None, query: Query, events: int) -> Page:
+    def _page(self, parent: ReadPage, own: ReadPage, query: Query, events: int) -> Page:
         """What ``read`` gives, by calls that block."""
-        steps = joined_page(self._parent_log.at_fork, query, events, has_own=own is not None)
-        return answered(steps, parent, own)
+        return answered(joined_page(self._parent_log.at_fork, query, events), parent, own)
 
     async def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
         own = await self._own.existing()
-        stored = [] if own is None else await own.stored_commit(commit_id)
+        stored = await own.stored_commit(commit_id)
         if not stored:
             return await self._parent_log.stored_commit(commit_id)
         bases = await self._parent_log.versions({part.stream for part in stored})
@@ -108,7 +104,7 @@ class BranchBackend(Backend):
 
     async def head(self) -> Head:
         own = await self._own.existing()
-        head = Head(0, None) if own is None else await own.head()
+        head = await own.head()
         position = self._fork.position
         if head.position or not position:
             return msgspec.structs.replace(head, position=head.position + position)
@@ -119,17 +115,17 @@ class BranchBackend(Backend):
         position = self._fork.position
         if position and recorded_at < self._fork.recorded_at:
             return min(await self._parent.position_at(recorded_at), position)
-        return position + (0 if own is None else await own.position_at(recorded_at))
+        return position + await own.position_at(recorded_at)
 
     async def stream(self, name: str) -> StreamInfo | None:
         own = await self._own.existing()
-        info = None if own is None else await own.stream(name)
+        info = await own.stream(name)
         before = (await self._parent_log.streams([name]))[name]
         return before if info is None else continued(info, before, self._fork)
 
     async def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
         own = await self._own.existing()
-        mine = [] if own is None else await own.streams(category, after, limit)
+        mine = await own.streams(category, after, limit)
         theirs = await self._parent_log.list_streams(category, after, limit)
         before = await self._parent_log.streams([info.name for info in mine])
         now = [continued(info, before[info.name], self._fork) for info in mine]
@@ -146,31 +142,25 @@ class BranchBackend(Backend):
                 return True
             if left <= 0:
                 return False
-            if own is not None:
+            if self._own.is_written:
                 return await own.wait(after - position, left)
             await wait_for_news(self._own.news, seen, min(left, _BETWEEN_LOOKS_SECONDS))
 
     # Checkpoints, snapshots and read models: the branch's own
 
     async def checkpoint(self, name: str) -> Checkpoint | None:
-        own = await self._own.existing()
-        return None if own is None else await own.checkpoint(name)
+        return await (await self._own.existing()).checkpoint(name)
 
     async def checkpoints(self) -> list[Checkpoint]:
-        own = await self._own.existing()
-        return [] if own is None else await own.checkpoints()
+        return await (await self._own.existing()).checkpoints()
 
     async def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
         """The branch's own, and the parent's up to the fork: those are of shared history."""
         own = await self._own.existing()
-        position = self._fork.position
-        if own is not None and not position:
-            return await own.snapshots(subject, up_to, limit)
-        bound = position if up_to is None else min(up_to, position)
-        if own is None:
-            return await self._parent.snapshots(subject, bound, limit) if position else []
+        fork = self._fork.position
+        bound = fork if up_to is None else min(up_to, fork)
         newest = await own.snapshots(subject, None, 1)
-        without_parents = bool(newest) and newest[0].position == EVERY
+        without_parents = not fork or (bool(newest) and newest[0].position == EVERY)
         count = limit + 1
         while True:
             mine = await own.snapshots(subject, up_to, count)
@@ -185,10 +175,8 @@ class BranchBackend(Backend):
     async def snapshots_after(self, subject: str, position: int, limit: int) -> list[SnapshotInfo]:
         own = await self._own.existing()
         while True:
-            mine: list[SnapshotInfo] = []
+            mine = await own.snapshots_after(subject, position, limit)
             theirs: list[SnapshotInfo] = []
-            if own is not None:
-                mine = await own.snapshots_after(subject, position, limit)
             if self._fork.position:
                 theirs = await self._parent.snapshots_after(subject, position, limit)
             found, end = listed(mine, theirs, limit, self._fork.position)
@@ -214,22 +202,20 @@ class BranchBackend(Backend):
         own = await self._own.existing()
 
         def unwritten(view: EngineView) -> T:
-            read = partial(self._page, view.read, None)
+            read = partial(self._page, view.read, own.read_here)
             return look(UnwrittenView(view, read, has_sql=self.capabilities.sql))
 
         def written(view: EngineView) -> T:
             return look(BranchView(view, partial(self._page, self._parent.read_here, view.read)))
 
-        return await (self._parent.view(unwritten) if own is None else own.view(written))
+        return await (own.view(written) if self._own.is_written else self._parent.view(unwritten))
 
     async def attach(self, inline: Inline) -> None:
         own = await self._own.made()
         await own.attach(BranchInline(inline, self._changes))
 
     async def detach(self, inline: Inline) -> None:
-        own = await self._own.existing()
-        if own is not None:
-            await own.detach(BranchInline(inline, self._changes))
+        await (await self._own.existing()).detach(BranchInline(inline, self._changes))
 
     # Other logs are the root's business
 
@@ -243,9 +229,7 @@ class BranchBackend(Backend):
         await self._parent.drop_log(log)
 
     async def probe_purge(self) -> None:
-        own = await self._own.existing()
-        if own is not None:
-            await own.probe_purge()
+        await (await self._own.existing()).probe_purge()
         await self._parent.probe_purge()
 
     def sql(self) -> SqlConnection:
@@ -266,25 +250,21 @@ class BranchBackend(Backend):
 
     async def purge(self) -> None:
         """The branch's own, and the parent's, whose snapshots show through."""
-        own = await self._own.existing()
-        if own is not None:
-            await own.purge()
+        await (await self._own.existing()).purge()
         await self._parent.purge()
 
     async def check(self) -> list[Problem]:
-        own = await self._own.existing()
-        problems = [] if own is None else await own.check()
+        problems = await (await self._own.existing()).check()
         return [*await self._parent.check(), *self._own_problems(problems)]
 
     async def check_schema(self) -> None:
         own = await self._own.existing()
         await self._parent.check_schema()
-        if own is not None:
-            await own.check_schema()
+        await own.check_schema()
 
     async def find_hidden(self, after: int) -> list[Problem]:
         own, own_after = await self._own.existing(), max(0, after - self._fork.position)
-        problems = [] if own is None else await own.find_hidden(own_after)
+        problems = await own.find_hidden(own_after)
         return [*await self._parent.find_hidden(after), *self._own_problems(problems)]
 
     def _own_problems(self, problems: Sequence[Problem]) -> list[Problem]:

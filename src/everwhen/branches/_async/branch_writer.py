@@ -92,7 +92,7 @@ class BranchWriter:
     ) -> Outcome:
         """What is to be said of a commit that can't be: what a store says first, comes first."""
         own = await self._own.existing()
-        if own is not None and not commit.is_fresh:
+        if not commit.is_fresh:
             stored = await own.stored_commit(commit.id)
             if stored:
                 try:
@@ -101,7 +101,7 @@ class BranchWriter:
                     known = error
                 return outcome_of(known, commit, self._fork, bases)
         for stream, expected in commit.expected:
-            info = None if own is None else await own.stream(stream)
+            info = await own.stream(stream)
             actual = bases[stream] + (0 if info is None else info.version)
             if not holds(expected, actual):
                 return ConflictError(stream, expected, actual)

@@ -165,7 +165,7 @@ class Branches:
         found: builtins.list[BranchInfo] = []
         for branch in sorted(known.values(), key=lambda branch: (branch.created_at, branch.id)):
             async with self._log_of(branch) as log:
-                written = 0 if log is None else (await log.head()).position
+                written = (await log.head()).position
             found.append(_info(branch, by_id, branch.fork.position + written))
         return found
 
@@ -227,12 +227,11 @@ class Branches:
         yield self.root
         for branch in (await self.root.view(branches_in)).values():
             async with self._log_of(branch) as log:
-                if log is not None:
-                    yield log
+                yield log
 
     @asynccontextmanager
-    async def _log_of(self, branch: Registered) -> AsyncIterator[Backend | None]:
-        """The branch's own log, if there is one, open for as long as it is looked at."""
+    async def _log_of(self, branch: Registered) -> AsyncIterator[Backend]:
+        """The branch's own log, open for as long as it is looked at."""
         own = OwnLog(self.root, branch)
         try:
             yield await own.existing()

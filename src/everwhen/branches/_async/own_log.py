@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Final
 
 from everwhen.backends._async.backend import Backend
-from everwhen.backends._async.concurrency import alone, sleep, turn
+from everwhen.backends._async.concurrency import alone, turn
+from everwhen.backends._async.embedded import EmbeddedBackend
 from everwhen.backends.branch_records import Registered, branches_in
+from everwhen.backends.memory import MemoryEngine
 from everwhen.backends.notifier import News
 from everwhen.system.fair_lock import FairLock
 from everwhen.vocabulary.contract import Capabilities
@@ -16,6 +19,8 @@ from everwhen.vocabulary.errors import (
     StoreClosedError,
     UnknownBranchError,
 )
+
+_EMPTY: Final = EmbeddedBackend(MemoryEngine())  # what there is to read of a log not made yet
 
 
 class OwnLog:
@@ -29,7 +34,7 @@ class OwnLog:
         self.name = branch.name
         self.fork = branch.fork
         self.news = News()
-        self.opened: Backend | None = None
+        self._opened: Backend | None = None
         self._root = root
         self._id = branch.id
         self._opening = FairLock()
@@ -50,26 +55,34 @@ class OwnLog:
         if self._closed:
             raise StoreClosedError
 
-    async def existing(self) -> Backend | None:
-        """The log, or None as long as nothing has been written.
+    async def existing(self) -> Backend:
+        """The log, to read from; an empty one as long as nothing has been written.
 
         Raises `UnknownBranchError` where it is gone, with its branch.
         """
         self.check_open()
-        opened, is_there = self.opened, await self._root.has_log(self._id)
+        opened, is_there = self._opened, await self._root.has_log(self._id)
         if opened is not None and not is_there:
             raise UnknownBranchError(self.name, sorted(await self._root.view(branches_in)))
         if opened is None and is_there:
             with contextlib.suppress(NotAStoreError, ReadOnlyError):  # half made, or just deleted
                 await self._open()
-        if self.opened is None:
-            await sleep(0)  # nothing else may need waiting for, and others want their turn
-        return self.opened
+        return self.known
+
+    @property
+    def known(self) -> Backend:
+        """The log as it was found last."""
+        return self._opened or _EMPTY
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the log had been made when it was looked for last."""
+        return self._opened is not None
 
     async def made(self) -> Backend:
         """The log, to write to. Raises `UnknownBranchError` where the branch has been deleted."""
         self.check_open()
-        opened = self.opened
+        opened = self._opened
         if not await self._root.has_log(self._id):
             known = await self._root.view(branches_in)
             if opened is not None or all(branch.id != self._id for branch in known.values()):
@@ -79,15 +92,15 @@ class OwnLog:
     async def _open(self) -> Backend:
         async with turn(self._opening), alone(self._opening):
             self.check_open()
-            if self.opened is None:
-                self.opened = await self._root.open_log(self._id, self.fork.not_before)
+            if self._opened is None:
+                self._opened = await self._root.open_log(self._id, self.fork.not_before)
                 self.news.publish()
-            return self.opened
+            return self._opened
 
     async def close(self) -> None:
         """Close it, if it was opened. Nothing can be asked of it afterwards."""
         async with turn(self._opening), alone(self._opening):
-            if self.opened is not None:
-                await self.opened.close()
+            if self._opened is not None:
+                await self._opened.close()
             self._closed = True
         self.news.publish()

@@ -25,7 +25,7 @@ class ParentLog:
         self.at_fork = ForkStreams(fork)
 
     async def answered(self, steps: Steps[T], own: Backend | None = None) -> T:
-        """What the steps return, given the pages that they ask for."""
+        """What the steps return, given the pages that they ask for; some ask for ``own`` ones."""
         pages: Any = None
         while True:
             try:

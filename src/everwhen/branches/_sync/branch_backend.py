@@ -84,24 +84,20 @@ class BranchBackend(Backend):
 
     def read(self, query: Query, events: int) -> Page:
         own = self._own.existing()
-        steps = joined_page(self._parent_log.at_fork, query, events, has_own=own is not None)
+        steps = joined_page(self._parent_log.at_fork, query, events)
         return self._parent_log.answered(steps, own)
 
     def read_here(self, query: Query, events: int) -> Page:
         self._own.check_open()
-        own = self._own.opened
-        return self._page(
-            self._parent.read_here, None if own is None else own.read_here, query, events
-        )
+        return self._page(self._parent.read_here, self._own.known.read_here, query, events)
 
-    def _page(self, parent: ReadPage, own: ReadPage | None, query: Query, events: int) -> Page:
+    def _page(self, parent: ReadPage, own: ReadPage, query: Query, events: int) -> Page:
         """What ``read`` gives, by calls that block."""
-        steps = joined_page(self._parent_log.at_fork, query, events, has_own=own is not None)
-        return answered(steps, parent, own)
+        return answered(joined_page(self._parent_log.at_fork, query, events), parent, own)
 
     def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
         own = self._own.existing()
-        stored = [] if own is None else own.stored_commit(commit_id)
+        stored = own.stored_commit(commit_id)
         if not stored:
             return self._parent_log.stored_commit(commit_id)
         bases = self._parent_log.versions({part.stream for part in stored})
@@ -109,7 +105,7 @@ class BranchBackend(Backend):
 
     def head(self) -> Head:
         own = self._own.existing()
-        head = Head(0, None) if own is None else own.head()
+        head = own.head()
         position = self._fork.position
         if head.position or not position:
             return msgspec.structs.replace(head, position=head.position + position)
@@ -120,17 +116,17 @@ class BranchBackend(Backend):
         position = self._fork.position
         if position and recorded_at < self._fork.recorded_at:
             return min(self._parent.position_at(recorded_at), position)
-        return position + (0 if own is None else own.position_at(recorded_at))
+        return position + own.position_at(recorded_at)
 
     def stream(self, name: str) -> StreamInfo | None:
         own = self._own.existing()
-        info = None if own is None else own.stream(name)
+        info = own.stream(name)
         before = (self._parent_log.streams([name]))[name]
         return before if info is None else continued(info, before, self._fork)
 
     def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
         own = self._own.existing()
-        mine = [] if own is None else own.streams(category, after, limit)
+        mine = own.streams(category, after, limit)
         theirs = self._parent_log.list_streams(category, after, limit)
         before = self._parent_log.streams([info.name for info in mine])
         now = [continued(info, before[info.name], self._fork) for info in mine]
@@ -147,31 +143,25 @@ class BranchBackend(Backend):
                 return True
             if left <= 0:
                 return False
-            if own is not None:
+            if self._own.is_written:
                 return own.wait(after - position, left)
             wait_for_news(self._own.news, seen, min(left, _BETWEEN_LOOKS_SECONDS))
 
     # Checkpoints, snapshots and read models: the branch's own
 
     def checkpoint(self, name: str) -> Checkpoint | None:
-        own = self._own.existing()
-        return None if own is None else own.checkpoint(name)
+        return (self._own.existing()).checkpoint(name)
 
     def checkpoints(self) -> list[Checkpoint]:
-        own = self._own.existing()
-        return [] if own is None else own.checkpoints()
+        return (self._own.existing()).checkpoints()
 
     def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
         """The branch's own, and the parent's up to the fork: those are of shared history."""
         own = self._own.existing()
-        position = self._fork.position
-        if own is not None and not position:
-            return own.snapshots(subject, up_to, limit)
-        bound = position if up_to is None else min(up_to, position)
-        if own is None:
-            return self._parent.snapshots(subject, bound, limit) if position else []
+        fork = self._fork.position
+        bound = fork if up_to is None else min(up_to, fork)
         newest = own.snapshots(subject, None, 1)
-        without_parents = bool(newest) and newest[0].position == EVERY
+        without_parents = not fork or (bool(newest) and newest[0].position == EVERY)
         count = limit + 1
         while True:
             mine = own.snapshots(subject, up_to, count)
@@ -186,10 +176,8 @@ class BranchBackend(Backend):
     def snapshots_after(self, subject: str, position: int, limit: int) -> list[SnapshotInfo]:
         own = self._own.existing()
         while True:
-            mine: list[SnapshotInfo] = []
+            mine = own.snapshots_after(subject, position, limit)
             theirs: list[SnapshotInfo] = []
-            if own is not None:
-                mine = own.snapshots_after(subject, position, limit)
             if self._fork.position:
                 theirs = self._parent.snapshots_after(subject, position, limit)
             found, end = listed(mine, theirs, limit, self._fork.position)
@@ -215,22 +203,20 @@ class BranchBackend(Backend):
         own = self._own.existing()
 
         def unwritten(view: EngineView) -> T:
-            read = partial(self._page, view.read, None)
+            read = partial(self._page, view.read, own.read_here)
             return look(UnwrittenView(view, read, has_sql=self.capabilities.sql))
 
         def written(view: EngineView) -> T:
             return look(BranchView(view, partial(self._page, self._parent.read_here, view.read)))
 
-        return self._parent.view(unwritten) if own is None else own.view(written)
+        return own.view(written) if self._own.is_written else self._parent.view(unwritten)
 
     def attach(self, inline: Inline) -> None:
         own = self._own.made()
         own.attach(BranchInline(inline, self._changes))
 
     def detach(self, inline: Inline) -> None:
-        own = self._own.existing()
-        if own is not None:
-            own.detach(BranchInline(inline, self._changes))
+        (self._own.existing()).detach(BranchInline(inline, self._changes))
 
     # Other logs are the root's business
 
@@ -244,9 +230,7 @@ class BranchBackend(Backend):
         self._parent.drop_log(log)
 
     def probe_purge(self) -> None:
-        own = self._own.existing()
-        if own is not None:
-            own.probe_purge()
+        (self._own.existing()).probe_purge()
         self._parent.probe_purge()
 
     def sql(self) -> SqlConnection:
@@ -267,25 +251,21 @@ class BranchBackend(Backend):
 
     def purge(self) -> None:
         """The branch's own, and the parent's, whose snapshots show through."""
-        own = self._own.existing()
-        if own is not None:
-            own.purge()
+        (self._own.existing()).purge()
         self._parent.purge()
 
     def check(self) -> list[Problem]:
-        own = self._own.existing()
-        problems = [] if own is None else own.check()
+        problems = (self._own.existing()).check()
         return [*self._parent.check(), *self._own_problems(problems)]
 
     def check_schema(self) -> None:
         own = self._own.existing()
         self._parent.check_schema()
-        if own is not None:
-            own.check_schema()
+        own.check_schema()
 
     def find_hidden(self, after: int) -> list[Problem]:
         own, own_after = self._own.existing(), max(0, after - self._fork.position)
-        problems = [] if own is None else own.find_hidden(own_after)
+        problems = own.find_hidden(own_after)
         return [*self._parent.find_hidden(after), *self._own_problems(problems)]
 
     def _own_problems(self, problems: Sequence[Problem]) -> list[Problem]:

@@ -164,7 +164,7 @@ class Branches:
         found: builtins.list[BranchInfo] = []
         for branch in sorted(known.values(), key=lambda branch: (branch.created_at, branch.id)):
             with self._log_of(branch) as log:
-                written = 0 if log is None else (log.head()).position
+                written = (log.head()).position
             found.append(_info(branch, by_id, branch.fork.position + written))
         return found
 
@@ -226,12 +226,11 @@ class Branches:
         yield self.root
         for branch in (self.root.view(branches_in)).values():
             with self._log_of(branch) as log:
-                if log is not None:
-                    yield log
+                yield log
 
     @contextmanager
-    def _log_of(self, branch: Registered) -> Iterator[Backend | None]:
-        """The branch's own log, if there is one, open for as long as it is looked at."""
+    def _log_of(self, branch: Registered) -> Iterator[Backend]:
+        """The branch's own log, open for as long as it is looked at."""
         own = OwnLog(self.root, branch)
         try:
             yield own.existing()
