@@ -42,7 +42,7 @@ class _JoinedPages:
 
     def backwards(self, query: Query, events: int) -> Steps[Page]:
         after, last, fork = query.after_position, query.last_position, self._fork
-        slices: list[StoredSlice] = []
+        slices: Sequence[StoredSlice] = []
         if last is None or last > fork:
             page = yield from self._own_page(query, events)
             slices = page.slices
@@ -104,7 +104,7 @@ class _JoinedPages:
         return Page(shifted(page.slices, fork, bases), page.cursor + fork, page.end)
 
 
-def _joined(slices: list[StoredSlice], rest: Page) -> Page:
+def _joined(slices: Sequence[StoredSlice], rest: Page) -> Page:
     """The slices, and then the rest; where one is empty, the other as it is."""
     both = [*slices, *rest.slices] if slices and rest.slices else slices or rest.slices
     return Page(both, rest.cursor, rest.end)
