@@ -23,6 +23,7 @@ from everwhen import (
     Event,
     EventTypes,
     EverwhenError,
+    Fold,
     NewEvent,
     Query,
     Store,
@@ -292,3 +293,75 @@ def test_steps_are_undone_in_reverse(tmp_path: Any) -> None:
         for recorded in wrong.read():
             with pytest.raises(EverwhenError):
                 _ = recorded.event
+
+
+def test_a_fold_goes_through_the_steps_as_a_read_does(tmp_path: Any) -> None:
+    path = tmp_path / "stepped.db"
+    fold = Fold("values", list[Any])
+    fold.on(Loose)(lambda values, event: [*values, event.value])
+    fold.on(Classic)(lambda values, event: [*values, event.number])
+    with open_store(path, events=TYPES, steps=[Zipped(), Reversed()]) as opened:
+        opened.append("a-1", [Loose(1), Classic(2, ("t",)), Loose([3])])
+        opened.append("a-2", [Loose("four")])
+        assert opened.fold(fold, Query()) == [1, 2, [3], "four"]
+        assert opened.fold(fold, Query().tags("t")) == [2]
+        assert opened.fold(fold, "a-2") == ["four"]
+    with (
+        open_store(path, events=TYPES, steps=[Zipped()]) as wrong,
+        pytest.raises(DecodeError, match=r"position 1, 'a-1' version 1: step Zipped, event"),
+    ):
+        wrong.fold(fold, Query())
+
+
+class Failing:
+    """A step that fails on one value, each way in its turn."""
+
+    def __init__(self, failing: str) -> None:
+        self.failing = failing
+
+    def encode(self, type_name: str, schema_version: int, event_id: str, data: bytes) -> bytes:
+        return self._judged("encode", data)
+
+    def decode(self, type_name: str, schema_version: int, event_id: str, data: bytes) -> bytes:
+        return self._judged("decode", data)
+
+    def _judged(self, way: str, data: bytes) -> bytes:
+        if way == self.failing and b"bad" in data:
+            raise LookupError("no key")
+        return data
+
+
+@pytest.mark.parametrize("around", [[], [Reversed(), Reversed()]])
+def test_what_fails_in_a_step_says_which_step_and_which_event(around: list[Any]) -> None:
+    events = [Loose("good"), NewEvent(event=Loose("bad"), event_id="mine"), Loose("good")]
+    place = "step Failing, event mine (Loose)"
+    with open_store("memory:", events=TYPES, steps=[*around, Failing("encode")]) as opened:
+        with pytest.raises(LookupError) as refused:
+            opened.append("a-1", events)
+        assert refused.value.__notes__ == [place]
+        assert opened.head().position == 0
+    with open_store("memory:", events=TYPES, steps=[*around, Failing("decode")]) as opened:
+        opened.append("a-1", events)
+        good, bad, also_good = opened.read()
+        assert (good.event, also_good.event) == (Loose("good"), Loose("good"))
+        with pytest.raises(DecodeError) as caught:
+            _ = bad.event
+        assert str(caught.value) == (f"position 2, 'a-1' version 2: {place}: LookupError('no key')")
+        assert "LookupError" in repr(bad)
+
+
+@pytest.mark.parametrize("made", [b"abc", b"", b'"\xff"', b'{"a":1}]', "text", None])
+def test_what_a_step_makes_has_to_be_json_or_its_whole_slice_would_be_lost(made: Any) -> None:
+    class Making:
+        def encode(self, type_name: str, schema_version: int, event_id: str, data: bytes) -> bytes:
+            result: bytes = made
+            return result if b"lost" in data else data
+
+        def decode(self, type_name: str, schema_version: int, event_id: str, data: bytes) -> bytes:
+            return data
+
+    with open_store("memory:", events=TYPES, steps=[Making()]) as opened:
+        with pytest.raises(InvalidEventError, match="step Making made of it what is no JSON"):
+            opened.append("a-1", [Loose("kept"), Loose("lost")])
+        opened.append("a-1", [Loose("kept")])
+        assert [recorded.event for recorded in opened.read()] == [Loose("kept")]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from everwhen._lazy import lazily
 
 if TYPE_CHECKING:
-    from everwhen.codec.codec import EventTypes
     from everwhen.codec.commits import Commit, Write
+    from everwhen.codec.event_types import EventTypes
     from everwhen.codec.recorded_events import RecordedEvent
     from everwhen.commands._async.command_bus import CommandBus
     from everwhen.commands.decisions import Decisions, StateOf
@@ -41,8 +41,8 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "everwhen.codec.codec": ("EventTypes",),
             "everwhen.codec.commits": ("Commit", "Write"),
+            "everwhen.codec.event_types": ("EventTypes",),
             "everwhen.codec.recorded_events": ("RecordedEvent",),
             "everwhen.commands._async.command_bus": ("CommandBus",),
             "everwhen.commands.decisions": ("Decisions", "StateOf"),

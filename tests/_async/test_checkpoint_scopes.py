@@ -17,7 +17,7 @@ from everwhen.backends._async.backend import Backend, BackendWrapper, Transactio
 from everwhen.backends._async.embedded import EmbeddedBackend
 from everwhen.backends.engine import EngineTransaction
 from everwhen.backends.sqlite import SqliteEngine
-from everwhen.codec.codec import EventTypes
+from everwhen.codec.event_types import EventTypes
 from everwhen.exchange.aio import export_events, import_events
 from everwhen.projections import OnError
 from everwhen.reactions import Reaction, Timer

@@ -14,7 +14,7 @@ from everwhen.backends._async.embedded import EmbeddedBackend
 from everwhen.backends.engine import Engine
 from everwhen.backends.memory import MemoryEngine
 from everwhen.backends.sqlite import SqliteEngine
-from everwhen.codec.codec import EventTypes
+from everwhen.codec.event_types import EventTypes
 from everwhen.errors import UnknownBranchError
 from everwhen.store._async.store import Store
 from everwhen.testing.aio import ContractTest, OpenBackend, contract_tests

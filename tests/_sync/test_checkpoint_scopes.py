@@ -30,7 +30,7 @@ from everwhen.backends._sync.backend import Backend, BackendWrapper, Transaction
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.engine import EngineTransaction
 from everwhen.backends.sqlite import SqliteEngine
-from everwhen.codec.codec import EventTypes
+from everwhen.codec.event_types import EventTypes
 from everwhen.exchange import export_events, import_events
 from everwhen.projections import OnError
 from everwhen.reactions import Reaction, ReactionRunner, Timer

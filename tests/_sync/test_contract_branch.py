@@ -15,7 +15,7 @@ from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.engine import Engine
 from everwhen.backends.memory import MemoryEngine
 from everwhen.backends.sqlite import SqliteEngine
-from everwhen.codec.codec import EventTypes
+from everwhen.codec.event_types import EventTypes
 from everwhen.errors import UnknownBranchError
 from everwhen.store._sync.store import Store
 from everwhen.testing import ContractTest, OpenBackend, contract_tests

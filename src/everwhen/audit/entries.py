@@ -18,8 +18,8 @@ from typing import Any, ClassVar, Final, TypeAlias
 import msgspec
 
 from everwhen.codec.audit_marks import AUDIT_CATEGORY
-from everwhen.codec.codec import encode_shallow
 from everwhen.codec.commits import Write
+from everwhen.codec.json_encoding import encode_shallow
 from everwhen.vocabulary.errors import EverwhenError, InvalidAuditEntryError
 from everwhen.vocabulary.events import Event, NewEvent
 from everwhen.vocabulary.metadata import current_metadata
@@ -81,7 +81,7 @@ class AuditEntry(Event):
     A failure has a ``reason``, a partial success ``details``. ``user`` is None for nobody in
     particular. The entry's id is its event's.
 
-    Where somebody acts from, the reason and the details are personal: a vault's store seals them.
+    Where somebody acts from, the reason and the details are personal: a store with a vault encrypts them.
     ``subject`` is whose they are, as a path; it follows from the user and the month, and is filled
     in. ``user``, ``resource`` and ``correlation`` stay in the open: let them be ids.
     """

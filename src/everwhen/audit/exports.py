@@ -17,7 +17,7 @@ import msgspec
 
 from everwhen.audit.entries import AuditAction, AuditEntry, AuditResult
 from everwhen.audit.filters import AuditRecord
-from everwhen.codec.codec import encode_json
+from everwhen.codec.json_encoding import encode_json
 from everwhen.vocabulary.personal_data import Erased
 
 OCSF_VERSION: Final = "1.8.0"

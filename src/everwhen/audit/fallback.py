@@ -4,8 +4,8 @@ A line is a JSON object::
 
     {"n":1,"commit":{…},"previous":"…","hash":"…","mac":"…"}
 
-``commit`` is what would have gone into the store, byte for byte, so what is sealed there is sealed
-here. ``hash`` is SHA-256 over the previous line's hash, the number and the commit's exact bytes;
+``commit`` is what would have gone into the store, byte for byte, so what is encrypted there is
+encrypted here. ``hash`` is SHA-256 over the previous line's hash, the number and the commit's exact bytes;
 ``mac`` is HMAC-SHA256 of the hash under the fallback's key. Line 0 opens the chain with a random
 name, so that no line of another file fits in. Whatever is changed, left out, put in or moved is
 found. That whole lines are missing at the end can't be seen from the file alone.
@@ -31,7 +31,7 @@ from typing import Final
 
 import msgspec
 
-from everwhen.codec.codec import encode_json
+from everwhen.codec.json_encoding import encode_json
 from everwhen.system.bounded_files import MAX_KEY_FILE_BYTES, ExposedError, read_secret
 from everwhen.system.durable_files import OWNER_ONLY, sync_folder, write_secret
 from everwhen.vocabulary.contract import EncodedCommit, EncodedSlice

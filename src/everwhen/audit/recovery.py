@@ -1,7 +1,7 @@
 """Entries from the fallback whose commit id the log knows with other content. Pure.
 
 A user may have been forgotten between two attempts to record one entry: then the log has the bare
-fact, and the fallback the sealed entry, or the other way round. That is the same entry. Anything
+fact, and the fallback the encrypted entry, or the other way round. That is the same entry. Anything
 else is an entry of its own, under an id that follows from what the fallback holds.
 """
 

@@ -9,8 +9,8 @@ from uuid import UUID
 import msgspec
 
 from everwhen.backends.query_matching import Matcher
-from everwhen.codec.codec import Entry, decode_entries, deep_parts
 from everwhen.codec.recorded_events import entries_of
+from everwhen.codec.slice_bodies import Entry, decode_entries, deep_parts
 from everwhen.vocabulary.contract import MAX_DEPTH, EncodedCommit, Problem, Receipt, StoredSlice
 from everwhen.vocabulary.errors import (
     CommitIdError,

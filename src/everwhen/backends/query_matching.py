@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Final
 
 from everwhen.codec.blocks import Block
-from everwhen.codec.codec import Entry
+from everwhen.codec.slice_bodies import Entry
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.microseconds import to_micros
 from everwhen.vocabulary.query import Query, Selector

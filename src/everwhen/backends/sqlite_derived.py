@@ -18,7 +18,7 @@ import apsw
 import msgspec
 
 from everwhen.backends.sqlite_plan import CATEGORY, TAG, TYPE, block_of
-from everwhen.codec.codec import decode_entries
+from everwhen.codec.slice_bodies import decode_entries
 from everwhen.vocabulary.contract import MAX_STORED_BYTES, Problem
 from everwhen.vocabulary.streams import category_of
 

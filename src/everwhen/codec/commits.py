@@ -12,7 +12,8 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec.codec import Codec, encode_json, exact_extras
+from everwhen.codec.codec import Codec
+from everwhen.codec.json_encoding import encode_json, exact_extras
 from everwhen.vocabulary.contract import MAX_STORED_BYTES, Condition, EncodedCommit, EncodedSlice
 from everwhen.vocabulary.errors import InvalidCommitError, InvalidQueryError
 from everwhen.vocabulary.metadata import NO_METADATA, CommitMetadata, current_metadata, merged

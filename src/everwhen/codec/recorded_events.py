@@ -14,16 +14,17 @@ from uuid import UUID
 import msgspec
 
 from everwhen.codec.blocks import Block
-from everwhen.codec.codec import (
-    Codec,
+from everwhen.codec.codec import Codec
+from everwhen.codec.json_encoding import decode_json
+from everwhen.codec.slice_bodies import (
     Entry,
     EntryMetadata,
     decode_entries,
-    decode_json,
+    id_in_commit,
     unreadable_extras,
     with_extras,
 )
-from everwhen.privacy.field_encryption import SEALED
+from everwhen.privacy.personal_values import ENCRYPTED
 from everwhen.vocabulary.contract import EncodedCommit, StoredSlice
 from everwhen.vocabulary.errors import CorruptStoreError, DecodeError, EverwhenError, SealedError
 from everwhen.vocabulary.events import UnknownEvent
@@ -114,7 +115,7 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
         except SealedError:
             raise
         except DecodeError as error:
-            if self._codec.sealing is None and SEALED in bytes(self._entry.data):
+            if self._codec.encryption is None and ENCRYPTED in bytes(self._entry.data):
                 why = "the store was opened without its vault: open_store(…, vault=…)"
                 raise SealedError("somebody", self.event_id, self.type, why) from error
             raise DecodeError(f"{self._place}: {error}") from error
@@ -298,7 +299,7 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
 
         What is shown ends in logs, which no erasure reaches.
         """
-        if self._codec.sealing is None or SEALED not in bytes(self._raw_entry().data):
+        if self._codec.encryption is None or ENCRYPTED not in bytes(self._raw_entry().data):
             event: object = self.event
             if not isinstance(event, UnknownEvent):
                 return repr(event)
@@ -309,11 +310,7 @@ def event_id(stored: StoredSlice, entry: Entry, index: int) -> str:
     """A stored event's id, the writer's or the one that follows from its commit."""
     if entry.metadata is not None and entry.metadata.id is not None:
         return entry.metadata.id
-    commit = stored.commit_id.hex()  # a UUID's text, made in a third of UUID's time
-    return (
-        f"{commit[:8]}-{commit[8:12]}-{commit[12:16]}-{commit[16:20]}-{commit[20:]}"
-        f"/{stored.first_index + index}"
-    )
+    return id_in_commit(stored.commit_id, stored.first_index + index)
 
 
 def commit_metadata(stored: StoredSlice) -> CommitMetadata:
@@ -333,7 +330,7 @@ def is_same(commit: EncodedCommit, stored: Sequence[StoredSlice], codec: Codec) 
     for part in commit.slices:
         first = len(given)
         for index, entry in enumerate(decode_entries(part.body), first):
-            own_id = f"{UUID(bytes=commit.id)}/{index}"
+            own_id = id_in_commit(commit.id, index)
             if entry.metadata is not None and entry.metadata.id is not None:
                 own_id = entry.metadata.id
             given.append(_content(part.stream, entry, own_id, codec))

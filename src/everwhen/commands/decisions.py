@@ -20,10 +20,10 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec.codec import decode_json, encode_json, encode_shallow
 from everwhen.codec.commits import Write
+from everwhen.codec.json_encoding import decode_json, encode_json, encode_shallow
 from everwhen.codec.recorded_events import RecordedEvent, commit_metadata
-from everwhen.privacy.field_encryption import Sealing
+from everwhen.privacy.field_encryption import FieldEncryption
 from everwhen.state.aggregate import Aggregate
 from everwhen.state.fold import Fold
 from everwhen.vocabulary.contract import MAX_DEPTH, Condition, StoredSlice
@@ -277,8 +277,10 @@ class Decisions:
         """The names of the commands that have personal fields."""
         return sorted(name for name, d in self._by_name.items() if d.personal is not None)
 
-    def sealed(self, recorded: RecordedCommand, own_id: str, sealing: Sealing) -> RecordedCommand:
-        """A recorded command as it is kept, its personal fields sealed for the place of that id.
+    def encrypted(
+        self, recorded: RecordedCommand, own_id: str, encryption: FieldEncryption
+    ) -> RecordedCommand:
+        """A recorded command as it is kept, its personal fields encrypted for the place of that id.
 
         Raises `ErasedSubjectError`.
         """
@@ -286,8 +288,8 @@ class Decisions:
         if personal is None:
             return recorded
         data = encode_json(recorded.data)
-        sealed = sealing.seal(recorded.type, _COMMAND, own_id, data, personal)
-        return RecordedCommand(recorded.type, decode_json(sealed))
+        stored = encryption.encryptor().data(recorded.type, _COMMAND, own_id, data, personal)
+        return RecordedCommand(recorded.type, decode_json(stored))
 
     def _known(self) -> str:
         return f" (known: {', '.join(sorted(self._by_name))})" if self._by_name else ""
@@ -296,54 +298,60 @@ class Decisions:
 def command_of(event: RecordedEvent[Any]) -> RecordedCommand | None:
     """The command that an event was decided on; None for one that no command led to.
 
-    Raises `SealedError` where personal data in it can't be opened.
+    Raises `SealedError` where personal data in it can't be decrypted.
     """
-    return recorded_with(event._slice, event._codec.sealing)
+    return recorded_with(event._slice, event._codec.encryption)
 
 
-def recorded_with(stored: StoredSlice, sealing: Sealing | None) -> RecordedCommand | None:
+def recorded_with(
+    stored: StoredSlice, encryption: FieldEncryption | None
+) -> RecordedCommand | None:
     """The command that was recorded with a slice's commit."""
     recorded = _command_in(commit_metadata(stored).extras)
-    if recorded is None or sealing is None:
+    if recorded is None or encryption is None:
         return recorded
-    return opened_command(recorded, command_place(UUID(bytes=stored.commit_id)), sealing)
+    return decrypted_command(recorded, command_place(UUID(bytes=stored.commit_id)), encryption)
 
 
-def opened_command(
-    recorded: RecordedCommand, own_id: str, sealing: Sealing, *, marked: bool = False
+def decrypted_command(
+    recorded: RecordedCommand, own_id: str, encryption: FieldEncryption, *, marked: bool = False
 ) -> RecordedCommand:
-    """A command that was kept in the place of that id, with its personal fields opened."""
+    """A command that was kept in the place of that id, with its personal fields decrypted."""
     data = encode_json(recorded.data)
-    opened = sealing.open(recorded.type, _COMMAND, own_id, data, marked=marked)
-    return recorded if opened is data else RecordedCommand(recorded.type, decode_json(opened))
+    shown = encryption.decryptor.data(recorded.type, _COMMAND, own_id, data, marked=marked)
+    return recorded if shown is data else RecordedCommand(recorded.type, decode_json(shown))
 
 
 def command_place(commit_id: UUID) -> str:
-    """What a commit's command is known by where it is sealed."""
+    """What a commit's command is known by where it is encrypted."""
     return f"{commit_id}/command"
 
 
 def moved_command(
-    extras: Mapping[str, Any], old_id: UUID, new_id: UUID, sealing: Sealing
+    extras: Mapping[str, Any], old_id: UUID, new_id: UUID, encryption: FieldEncryption
 ) -> dict[str, Any]:
-    """A commit's extras for another commit, with the command in them sealed for its new place."""
-    return closed_command(shown_command(extras, old_id, sealing), new_id, sealing)
+    """A commit's extras for another commit, the command in them encrypted for its new place."""
+    return encrypted_command(shown_command(extras, old_id, encryption), new_id, encryption)
 
 
-def shown_command(extras: Mapping[str, Any], commit_id: UUID, sealing: Sealing) -> dict[str, Any]:
-    """A commit's extras with what is personal in the command opened, and marked.
+def shown_command(
+    extras: Mapping[str, Any], commit_id: UUID, encryption: FieldEncryption
+) -> dict[str, Any]:
+    """A commit's extras with what is personal in the command decrypted, and marked.
 
     Raises `SealedError`.
     """
     recorded = _command_in(extras)
     if recorded is None:
         return dict(extras)
-    opened = opened_command(recorded, command_place(commit_id), sealing, marked=True)
-    return {**extras, COMMAND_EXTRA: {**extras[COMMAND_EXTRA], "data": opened.data}}
+    decrypted = decrypted_command(recorded, command_place(commit_id), encryption, marked=True)
+    return {**extras, COMMAND_EXTRA: {**extras[COMMAND_EXTRA], "data": decrypted.data}}
 
 
-def closed_command(extras: Mapping[str, Any], commit_id: UUID, sealing: Sealing) -> dict[str, Any]:
-    """A commit's extras with what is marked as personal in the command sealed.
+def encrypted_command(
+    extras: Mapping[str, Any], commit_id: UUID, encryption: FieldEncryption
+) -> dict[str, Any]:
+    """A commit's extras with what is marked as personal in the command encrypted.
 
     Raises `ErasedSubjectError`.
     """
@@ -351,7 +359,7 @@ def closed_command(extras: Mapping[str, Any], commit_id: UUID, sealing: Sealing)
     if recorded is None:
         return dict(extras)
     place = command_place(commit_id)
-    data = sealing.seal_plain(recorded.type, _COMMAND, place, encode_json(recorded.data))
+    data = encryption.encryptor().marked(recorded.type, _COMMAND, place, encode_json(recorded.data))
     return {**extras, COMMAND_EXTRA: {**extras[COMMAND_EXTRA], "data": decode_json(data)}}
 
 
@@ -364,7 +372,7 @@ def _command_in(extras: Mapping[str, Any]) -> RecordedCommand | None:
 
 
 _COMMAND: Final = 0
-"""The schema version under which commands are sealed: events' begin at 1."""
+"""The schema version under which commands are encrypted: events' begin at 1."""
 
 
 class Belief(msgspec.Struct, frozen=True):

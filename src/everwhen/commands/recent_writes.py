@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from everwhen.codec.codec import EventTypes
 from everwhen.codec.commits import Write
+from everwhen.codec.event_types import EventTypes
 from everwhen.vocabulary.contract import Receipt
 from everwhen.vocabulary.events import NewEvent, UnknownEvent
 from everwhen.vocabulary.query import Query

@@ -37,8 +37,9 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec.codec import EntryMetadata, encode_json, extras_text
+from everwhen.codec.json_encoding import encode_json
 from everwhen.codec.recorded_events import RecordedEvent, commit_metadata, event_id
+from everwhen.codec.slice_bodies import EntryMetadata, extras_text
 from everwhen.commands.decisions import shown_command
 from everwhen.exchange.log_times import checked
 from everwhen.exchange.moments import text_of
@@ -174,9 +175,9 @@ class CloudEventsText:
         """What the events of a slice have in common."""
         stored = event._slice
         metadata = commit_metadata(stored)
-        extras, sealing, own_id = metadata.extras, event._codec.sealing, stored.commit_id
-        if sealing is not None and extras:
-            extras = shown_command(extras, UUID(bytes=own_id), sealing)
+        extras, encryption, own_id = metadata.extras, event._codec.encryption, stored.commit_id
+        if encryption is not None and extras:
+            extras = shown_command(extras, UUID(bytes=own_id), encryption)
         return {
             "source": self._source,
             "subject": stored.stream,

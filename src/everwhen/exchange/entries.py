@@ -16,12 +16,14 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec.codec import Codec, decode_entries, decode_json, encode_json
+from everwhen.codec.codec import Codec
 from everwhen.codec.commits import Commit, Write, encoded
-from everwhen.commands.decisions import closed_command, moved_command
+from everwhen.codec.json_encoding import decode_json, encode_json
+from everwhen.codec.slice_bodies import decode_entries
+from everwhen.commands.decisions import encrypted_command, moved_command
 from everwhen.exchange.moments import micros_of, text_of
 from everwhen.exchange.records import UNTIMED, ForeignEvent, RestoredCommit, RestoredEntry
-from everwhen.privacy.field_encryption import Sealing, Traced
+from everwhen.privacy.field_encryption import FieldEncryption, TracedEncryption
 from everwhen.vocabulary.contract import (
     MAX_EVENT_BYTES,
     MAX_SLICE_BYTES,
@@ -156,23 +158,24 @@ class Restored:
         return EncodedCommit(commit.id, slices, self._expected, None, commit.metadata, recorded_at)
 
 
-def sealed_again(commit: RestoredCommit, sealing: Sealing) -> RestoredCommit:
+def encrypted_again(commit: RestoredCommit, encryption: FieldEncryption) -> RestoredCommit:
     """The commit, with the personal values that are marked in it and its command encrypted.
 
     Raises `ErasedSubjectError`.
     """
     own = UUID(bytes=commit.id)
+    encryptor = encryption.encryptor()
     entries: list[RestoredEntry] = []
     for index, entry in enumerate(commit.entries):
         own_id = entry.event_id or f"{own}/{index}"
-        data = sealing.seal_plain(entry.type, entry.schema_version, own_id, entry.data)
+        data = encryptor.marked(entry.type, entry.schema_version, own_id, entry.data)
         entries.append(msgspec.structs.replace(entry, data=data))
     slices = slices_of((entry, entry_of(entry, entry.occurred_at)) for entry in entries)
-    metadata = _changed(commit.metadata, lambda extras: closed_command(extras, own, sealing))
+    metadata = _changed(commit.metadata, lambda extras: encrypted_command(extras, own, encryption))
     return msgspec.structs.replace(commit, entries=entries, slices=slices, metadata=metadata)
 
 
-def settled(commit: RestoredCommit, sealing: Sealing) -> RestoredCommit:
+def settled(commit: RestoredCommit, encryption: FieldEncryption) -> RestoredCommit:
     """The commit, with a command that is encrypted in it encrypted for the id that it has here.
 
     A command of which the keys aren't here stays as it is.
@@ -180,7 +183,7 @@ def settled(commit: RestoredCommit, sealing: Sealing) -> RestoredCommit:
     before, now = UUID(bytes=commit.origin), UUID(bytes=commit.id)
     try:
         metadata = _changed(
-            commit.metadata, lambda extras: moved_command(extras, before, now, sealing)
+            commit.metadata, lambda extras: moved_command(extras, before, now, encryption)
         )
     except SealedError:
         return commit
@@ -226,10 +229,12 @@ class Entrance:
     """Encodes a foreign log's events for one store, by the store's own codec where it matters."""
 
     def __init__(self, codec: Codec) -> None:
-        self._sealing = None if codec.sealing is None else Traced(codec.sealing.vault)
+        self._encryption = (
+            None if codec.encryption is None else TracedEncryption(codec.encryption.vault)
+        )
         self._judging = codec
-        if self._sealing is not None:
-            self._judging = Codec(codec.types, codec.steps, self._sealing)
+        if self._encryption is not None:
+            self._judging = Codec(codec.types, codec.steps, self._encryption)
         self._codec = codec
         self._direct = (
             codec.is_raw
@@ -249,11 +254,11 @@ class Entrance:
         """
         if self.forgotten is not None:
             return self._random
-        return b"" if self._sealing is None else self._sealing.secret
+        return b"" if self._encryption is None else self._encryption.secret
 
     def take_own_secret(self) -> bytes:
         """The same of the records that were judged since this was last called."""
-        return b"" if self._sealing is None else self._sealing.take_own()
+        return b"" if self._encryption is None else self._encryption.take_own()
 
     def identify(self, digest: bytes) -> None:
         """Set what commit ids are made of: the digest of the source and how it was read."""

@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from everwhen.codec.codec import encode_json
+from everwhen.codec.json_encoding import encode_json
 from everwhen.exchange.lines import lines
 from everwhen.exchange.records import FileItem, FileWriter, ForeignEvent, Invalid
 from everwhen.vocabulary.microseconds import to_micros

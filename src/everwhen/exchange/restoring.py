@@ -15,7 +15,8 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec.codec import decode_entries, decode_json, encode_json
+from everwhen.codec.json_encoding import decode_json, encode_json
+from everwhen.codec.slice_bodies import decode_entries
 from everwhen.exchange.entries import entry_of, slices_of, uuid8
 from everwhen.exchange.lines import lines
 from everwhen.exchange.log_times import Untimed, time_of

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen.codec.codec import encode_json
+from everwhen.codec.json_encoding import encode_json
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.exchange.entries import reads_back
 from everwhen.exchange.errors import DamagedInputError, FormatOptionError

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from xml.parsers import expat
 
-from everwhen.codec.codec import encode_json
+from everwhen.codec.json_encoding import encode_json
 from everwhen.exchange.errors import DamagedInputError
 from everwhen.exchange.log_times import Untimed, time_of
 from everwhen.exchange.notices import Notice, Notices

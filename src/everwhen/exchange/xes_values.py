@@ -15,7 +15,7 @@ from datetime import UTC
 from itertools import repeat
 from typing import Any, Final, TypeAlias
 
-from everwhen.codec.codec import decode_json, encode_json
+from everwhen.codec.json_encoding import decode_json, encode_json
 from everwhen.exchange.log_times import time_of
 
 XesNode: TypeAlias = list[Any]

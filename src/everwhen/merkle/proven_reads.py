@@ -20,8 +20,8 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from everwhen.backends.query_matching import Matcher
-from everwhen.codec.codec import Entry, decode_bodies
 from everwhen.codec.recorded_events import entries_of
+from everwhen.codec.slice_bodies import Entry, decode_bodies
 from everwhen.merkle.tamper_diagnosis import Fault, FaultKind, UnprovenError
 from everwhen.vocabulary.contract import Page, StoredSlice
 from everwhen.vocabulary.paging import ReadPage

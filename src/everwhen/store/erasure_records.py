@@ -8,8 +8,10 @@ from uuid import UUID, uuid4, uuid5
 
 import msgspec
 
-from everwhen.codec.codec import Codec, EventTypes, decode_entries
+from everwhen.codec.codec import Codec
 from everwhen.codec.commits import Commit, Write, encoded, new_commit_id
+from everwhen.codec.event_types import EventTypes
+from everwhen.codec.slice_bodies import decode_entries
 from everwhen.privacy.vault import Stone, Vault
 from everwhen.store.projection_records import build_of, record_of
 from everwhen.vocabulary.contract import Checkpoint, EncodedCommit, Problem, Snapshot, StoredSlice

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import accumulate, groupby
@@ -19,7 +19,8 @@ import msgspec
 
 from everwhen.backends.query_matching import Alternatives, Matcher, alternatives_of
 from everwhen.codec.blocks import Block
-from everwhen.codec.codec import Codec, Entry, decode_bodies, is_body_deeper
+from everwhen.codec.codec import Codec
+from everwhen.codec.event_types import DeclaredType
 from everwhen.codec.recorded_events import (
     RecordedEvent,
     entries_of,
@@ -27,6 +28,7 @@ from everwhen.codec.recorded_events import (
     events_of_block,
     recorded_events,
 )
+from everwhen.codec.slice_bodies import Entry, decode_bodies, is_body_deeper
 from everwhen.state.fold import Fold
 from everwhen.state.snapshots import START, Loaded, Place, ReplayCost
 from everwhen.vocabulary.contract import Page, StoredSlice
@@ -85,7 +87,7 @@ def folded_page(
     The state given may be changed in place. Where the fold needs nothing but typed events,
     nothing else is made of them.
     """
-    if fold.needs_records or codec.types.has_upcasts or codec.steps or asked.reverse:
+    if fold.needs_records or codec.types.has_upcasts or asked.reverse:
         found = events_of_page(page, asked, wanted, codec, typed=fold.needs_types)
         return fold._after(state, found), len(found)
     matcher = Matcher(asked)
@@ -141,7 +143,7 @@ def foldable_page(
     page: Page, asked: Query, wanted: Query, codec: Codec, fold: Fold[Any]
 ) -> tuple[list[Any], Places]:
     """The page's matching events as `Fold._until` takes them, and where each stands."""
-    plain = not (fold.needs_records or codec.types.has_upcasts or codec.steps)
+    plain = not (fold.needs_records or codec.types.has_upcasts)
     matcher = Matcher(asked)
     if plain and page.slices and matcher.takes_whole(page.slices):
         flat = _typed_block(page.slices, matcher, codec)
@@ -233,7 +235,8 @@ def _decoded(slices: Sequence[StoredSlice], codec: Codec, *, typed: bool) -> lis
     """The slices' entries, typed where asked for and possible. Raises `CorruptStoreError`."""
     if typed and codec.can_be_deep and any(is_body_deeper(stored.body) for stored in slices):
         typed = False  # whoever touches the event is told
-    decode = codec.decode_typed_bodies if typed else decode_bodies
+    typed_bodies = codec.typed_bodies if typed else None
+    decode = decode_bodies if typed_bodies is None else typed_bodies.decode
     try:
         decoded = decode(b"[%b]" % b",".join([stored.body for stored in slices]))
     except (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError):
@@ -242,9 +245,9 @@ def _decoded(slices: Sequence[StoredSlice], codec: Codec, *, typed: bool) -> lis
         return [entries_of(stored) for stored in slices]
     if [len(entries) for entries in decoded] != [stored.count for stored in slices]:
         return [entries_of(stored) for stored in slices]
-    if typed and codec.sealed_entries:
+    if typed_bodies is not None and typed_bodies.stepped:
         try:
-            _open(slices, decoded, codec)
+            _undo_steps(slices, decoded, codec, typed_bodies.stepped)
         except DecodeError:  # whoever touches the event is told
             return _decoded(slices, codec, typed=False)
     return decoded
@@ -253,18 +256,18 @@ def _decoded(slices: Sequence[StoredSlice], codec: Codec, *, typed: bool) -> lis
 def _block_decoded(block: Block, codec: Codec, *, typed: bool) -> list[Any] | None:
     """The entries of all of a block's slices; None where each body has to be looked at by itself.
 
-    That is so where there is personal data to be decrypted, and where something is damaged.
+    That is so where steps have to be undone, and where something is damaged.
     """
     bodies = b"[[%b]]" % block.entries
     if typed and codec.can_be_deep and is_body_deeper(bodies[1:-1]):
         typed = False
+    elif typed and codec.typed_bodies.stepped:
+        return None
     try:
-        (entries,) = codec.decode_typed_bodies(bodies) if typed else decode_bodies(bodies)
+        (entries,) = codec.typed_bodies.decode(bodies) if typed else decode_bodies(bodies)
     except (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError):
         return _block_decoded(block, codec, typed=False) if typed else None
-    if len(entries) != block.events or (typed and codec.sealed_entries):
-        return None
-    return entries
+    return entries if len(entries) == block.events else None
 
 
 def _typed_block(slices: Sequence[StoredSlice], matcher: Matcher, codec: Codec) -> list[Any] | None:
@@ -277,16 +280,23 @@ def _typed_block(slices: Sequence[StoredSlice], matcher: Matcher, codec: Codec) 
     return [entry.data for entry in entries]
 
 
-def _open(slices: Sequence[StoredSlice], decoded: list[list[Any]], codec: Codec) -> None:
-    """Open the typed entries that have personal data. Raises `DecodeError`."""
-    sealed = codec.sealed_entries
-    for stored, entries in zip(slices, decoded, strict=True):
-        for index, entry in enumerate(entries):
-            declared = sealed.get(type(entry))
-            if declared is not None:
-                data = codec.decode_steps(entry, event_id(stored, entry, index))
-                event = codec.types.typed(declared.name, declared.version, data)
-                msgspec.structs.force_setattr(entry, "data", event)
+def _undo_steps(
+    slices: Sequence[StoredSlice],
+    decoded: list[list[Any]],
+    codec: Codec,
+    stepped: Mapping[type[Any], DeclaredType],
+) -> None:
+    """Put typed events in the place of what the steps made of them. Raises `DecodeError`."""
+    found = [
+        (entry, event_id(stored, entry, index))
+        for stored, entries in zip(slices, decoded, strict=True)
+        for index, entry in enumerate(entries)
+        if type(entry) in stepped
+    ]
+    for (entry, _), data in zip(found, codec.decode_batch(found), strict=True):
+        declared = stepped[type(entry)]
+        event = codec.types.typed(declared.name, declared.version, data)
+        msgspec.structs.force_setattr(entry, "data", event)
 
 
 def _still_wanted(event: RecordedEvent[Any], alternatives: Alternatives, wanted: Query) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from everwhen.codec.codec import EventTypes, declared
+from everwhen.codec.event_types import EventTypes, declared
 from everwhen.commands._sync.command_bus import CommandBus
 from everwhen.commands.decisions import Decisions
 from everwhen.state.fold import Fold

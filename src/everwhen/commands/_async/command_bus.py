@@ -268,10 +268,10 @@ class CommandBus:
             await self._check_current(subjects, loaded)
             earlier = envelope.id and await self._earlier(envelope.id, recorded)
             return earlier or CommandResult((), None, attempt)
-        commit_id, sealing = envelope.id, self.store._codec.sealing
-        if sealing is not None and decision.personal is not None:
+        commit_id, encryption = envelope.id, self.store._codec.encryption
+        if encryption is not None and decision.personal is not None:
             commit_id = commit_id or UUID(bytes=self.store._new_id())
-            recorded = self.decisions.sealed(recorded, command_place(commit_id), sealing)
+            recorded = self.decisions.encrypted(recorded, command_place(commit_id), encryption)
         events = tuple(typed_of(event) for write in writes for event in write.events)
         beside = [make(events) for make in envelope.beside]
         metadata = _with_command(envelope.metadata, recorded, sum(len(w.events) for w in beside))
@@ -375,7 +375,7 @@ class CommandBus:
         if not stored:
             return None
         receipt = msgspec.structs.replace(receipt_of(stored), repeated=True)
-        if not self._is_same(recorded_with(stored[0], self.store._codec.sealing), recorded):
+        if not self._is_same(recorded_with(stored[0], self.store._codec.encryption), recorded):
             raise CommitIdError(commit_id, receipt.position)
         codec = self.store._codec
         events = tuple(

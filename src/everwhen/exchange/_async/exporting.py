@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen.codec.codec import Codec, EventTypes
+from everwhen.codec.codec import Codec
+from everwhen.codec.event_types import EventTypes
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.exchange.cloudevents import CloudEvents
 from everwhen.exchange.formats import format_of
@@ -17,7 +18,7 @@ from everwhen.exchange.sources import Location, Target
 from everwhen.exchange.xes import DEFAULT_CATEGORY, Xes
 from everwhen.exchange.xes_parsing import LOG_TYPE, LOOSE, TRACE_TYPE, stored_name
 from everwhen.exchange.xes_writing import CLOSING, loose, nulls_of, opening, trace, trace_numbers
-from everwhen.privacy.field_encryption import Closed, Sealing
+from everwhen.privacy.field_encryption import FieldEncryption
 from everwhen.store._async.store import Store
 from everwhen.vocabulary.errors import InvalidQueryError
 from everwhen.vocabulary.query import Query
@@ -80,9 +81,9 @@ class _Export:
     ) -> None:
         if store.vault is not None:
             types = EventTypes()  # no upcast can work on what is encrypted
-            sealing = Sealing(store.vault) if plaintext else Closed(store.vault)
+            encryption = FieldEncryption(store.vault) if plaintext else None
             store = Store(store._backend, events=types, vault=store.vault)
-            store._codec = Codec(types, (), sealing)
+            store._codec = Codec(types, (), encryption)
         self._plaintext = plaintext
         self._store = store
         self._target = target

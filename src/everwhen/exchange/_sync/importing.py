@@ -43,7 +43,7 @@ from everwhen.exchange.entries import (
     Foreign,
     Importable,
     Restored,
-    sealed_again,
+    encrypted_again,
     settled,
 )
 from everwhen.exchange.errors import (
@@ -69,7 +69,7 @@ from everwhen.exchange.sketches import SharedRows
 from everwhen.exchange.sorting import Sorter
 from everwhen.exchange.sources import Location, Source
 from everwhen.exchange.tables import Csv
-from everwhen.privacy.field_encryption import PERSONAL, SEALED
+from everwhen.privacy.personal_values import ENCRYPTED, PERSONAL
 from everwhen.store._sync.store import Store
 from everwhen.vocabulary.contract import Checkpoint, EncodedCommit, Outcome, Receipt
 from everwhen.vocabulary.errors import (
@@ -422,14 +422,14 @@ class _Import:
 
         Raises `ImportFormatError` where there is no vault to do that by.
         """
-        sealing, metadata = self._store._codec.sealing, item.metadata or b""
+        encryption, metadata = self._store._codec.encryption, item.metadata or b""
         if not any(PERSONAL in text for text in (metadata, *(e.data for e in item.entries))):
-            is_moved = item.id != item.origin and SEALED in metadata
-            return settled(item, sealing) if is_moved and sealing is not None else item
-        if sealing is None:
+            is_moved = item.id != item.origin and ENCRYPTED in metadata
+            return settled(item, encryption) if is_moved and encryption is not None else item
+        if encryption is None:
             why = "it has personal data, and the store no vault to encrypt it by; open it with one"
             raise ImportFormatError(self._source.name, item.line, why)
-        return sealed_again(item, sealing)
+        return encrypted_again(item, encryption)
 
     def _due(self, item: ForeignEvent | RestoredCommit) -> bool:
         """Whether it is time to let others run."""

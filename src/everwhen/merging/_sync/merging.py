@@ -215,10 +215,10 @@ def _settled(plan: MergePlan) -> MergePlan:
 
 def _metadata_of(event: RecordedEvent[Any], commit_id: UUID) -> CommitMetadata:
     """A commit's metadata, to be written again with another id."""
-    metadata, sealing = commit_metadata(event._slice), event._codec.sealing
-    if sealing is None:
+    metadata, encryption = commit_metadata(event._slice), event._codec.encryption
+    if encryption is None:
         return metadata
-    extras = moved_command(metadata.extras, event.commit_id, commit_id, sealing)
+    extras = moved_command(metadata.extras, event.commit_id, commit_id, encryption)
     return msgspec.structs.replace(metadata, extras=extras)
 
 

@@ -13,7 +13,7 @@ from everwhen.backends.engine import EngineTransaction
 from everwhen.codec.commits import stored_query
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.commands._sync.command_bus import CommandBus, check_bus
-from everwhen.commands.decisions import StateOf, opened_command
+from everwhen.commands.decisions import StateOf, decrypted_command
 from everwhen.projections._sync.followers import Follower, LeasedFollower, Moved
 from everwhen.projections._sync.log_following import Following
 from everwhen.reactions.reactions import Reaction
@@ -64,7 +64,7 @@ class ReactionFollower(LeasedFollower):
         self.reaction = reaction
         self.timers: dict[str, SetTimer] = {}
         self._bus = bus
-        self._sealing = bus.store._codec.sealing
+        self._encryption = bus.store._codec.encryption
         self._clock = clock
         self._first = 0
         self._changes: list[SetTimer | CancelTimer] = []
@@ -155,9 +155,9 @@ class ReactionFollower(LeasedFollower):
                 changes.append(answer)
             elif isinstance(answer, Timer):
                 command = self._bus.decisions.recorded(answer.command)
-                if self._sealing is not None:
+                if self._encryption is not None:
                     place = f"{self.reaction.command_id(event, index)}/timer"
-                    command = self._bus.decisions.sealed(command, place, self._sealing)
+                    command = self._bus.decisions.encrypted(command, place, self._encryption)
                 changes.append(set_timer(self.reaction, answer, event, index, command))
             else:
                 self._send(
@@ -230,8 +230,8 @@ class ReactionFollower(LeasedFollower):
                 self._renew()
             try:
                 kept = timer.command
-                if self._sealing is not None:
-                    kept = opened_command(kept, f"{timer.command_id}/timer", self._sealing)
+                if self._encryption is not None:
+                    kept = decrypted_command(kept, f"{timer.command_id}/timer", self._encryption)
                 command = self._bus.decisions.restored(kept)
                 self._send(command, timer.command_id, timer.causation_id, timer.correlation_id)
             except Exception as error:

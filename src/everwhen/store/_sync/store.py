@@ -23,10 +23,12 @@ from everwhen.backends.locations import engine_for
 from everwhen.backends.sql_connection import SqlConnection
 from everwhen.branches._sync.branches import SCRATCH, Branches
 from everwhen.branches.lineage import base_of
-from everwhen.codec.codec import Codec, CodecStep, EventTypes, declared
+from everwhen.codec.codec import Codec
 from everwhen.codec.commits import Commit, Write, encoded, given_id, new_commit_id, stored_query
+from everwhen.codec.event_types import EventTypes, declared
+from everwhen.codec.pipeline import CodecStep
 from everwhen.codec.recorded_events import RecordedEvent, entries_of, is_same, recorded_events
-from everwhen.privacy.field_encryption import Sealing
+from everwhen.privacy.field_encryption import FieldEncryption
 from everwhen.privacy.snapshot_keys import SnapshotKeys
 from everwhen.privacy.vault import Vault
 from everwhen.state.fold import Fold
@@ -237,7 +239,9 @@ class Store:
         self._lacks_vault = vault is None
         needs_key = self.vault is None and backend.capabilities.shared_by_processes
         self._snapshot_keys = SnapshotKeys(place if needs_key else None)
-        self._codec = Codec(events, steps, None if self.vault is None else Sealing(self.vault))
+        self._codec = Codec(
+            events, steps, None if self.vault is None else FieldEncryption(self.vault)
+        )
         self._steps = steps
         self._new_id = new_id
         self._branches = Branches(backend)

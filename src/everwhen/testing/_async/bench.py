@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from everwhen.backends._async.backend import Backend
-from everwhen.codec.codec import CodecStep, EventTypes
+from everwhen.codec.event_types import EventTypes
+from everwhen.codec.pipeline import CodecStep
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.store._async.store import Store
 from everwhen.testing._async.observed import ObservedBackend

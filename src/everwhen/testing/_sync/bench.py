@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from everwhen.backends._sync.backend import Backend
-from everwhen.codec.codec import CodecStep, EventTypes
+from everwhen.codec.event_types import EventTypes
+from everwhen.codec.pipeline import CodecStep
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.store._sync.store import Store
 from everwhen.testing._sync.observed import ObservedBackend

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 from typing import Final
 
-from everwhen.codec.codec import decode_json, encode_json
+from everwhen.codec.json_encoding import decode_json, encode_json
 from everwhen.testing._sync.bench import Bench, events_of, typed
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec.codec import encode_json
+from everwhen.codec.json_encoding import encode_json
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.state.differences import Change
 from everwhen.state.paths import MISSING, Path, keys_of, part_of, value_at
