@@ -81,7 +81,7 @@ class AuditEntry(Event):
     A failure has a ``reason``, a partial success ``details``. ``user`` is None for nobody in
     particular. The entry's id is its event's.
 
-    Where somebody acts from, the reason and the details are personal: a store with a vault encrypts them.
+    Where somebody acts from, the reason and the details are personal: with a vault, encrypted.
     ``subject`` is whose they are, as a path; it follows from the user and the month, and is filled
     in. ``user``, ``resource`` and ``correlation`` stay in the open: let them be ids.
     """

@@ -5,10 +5,10 @@ A line is a JSON object::
     {"n":1,"commit":{…},"previous":"…","hash":"…","mac":"…"}
 
 ``commit`` is what would have gone into the store, byte for byte, so what is encrypted there is
-encrypted here. ``hash`` is SHA-256 over the previous line's hash, the number and the commit's exact bytes;
-``mac`` is HMAC-SHA256 of the hash under the fallback's key. Line 0 opens the chain with a random
-name, so that no line of another file fits in. Whatever is changed, left out, put in or moved is
-found. That whole lines are missing at the end can't be seen from the file alone.
+encrypted here. ``hash`` is SHA-256 over the previous line's hash, the number and the commit's exact
+bytes; ``mac`` is HMAC-SHA256 of the hash under the fallback's key. Line 0 opens the chain with a
+random name, so that no line of another file fits in. Whatever is changed, left out, put in or moved
+is found. That whole lines are missing at the end can't be seen from the file alone.
 
 A line counts once its newline is on the disk. What stands behind the last newline was torn by a
 crash before anybody was told that it is safe; it is cut off.

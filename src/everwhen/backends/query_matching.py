@@ -1,6 +1,7 @@
 """Which events of a slice a query picks: the one place that knows, for every backend.
 
-Backends only narrow down which slices can match, by whatever index they have.
+What one selector asks of an event, `Selector.matches` says; here many are asked at once. Backends
+only narrow down which slices can match, by whatever index they have.
 """
 
 from __future__ import annotations
@@ -216,12 +217,8 @@ class Contents:
     def match(self, type_name: str, tags: Sequence[str]) -> bool:
         """Whether an event of this type, with these tags, is one that a selector asks for."""
         if self._by_tag is None:
-            return any(_has(s, type_name, tags) for s in self._selectors)
+            return any(s.takes(type_name, tags) for s in self._selectors)
         by_tag = self._by_tag
         return type_name in self._types or any(
-            _has(s, type_name, tags) for tag in tags for s in by_tag.get(tag, ())
+            s.takes(type_name, tags) for tag in tags for s in by_tag.get(tag, ())
         )
-
-
-def _has(selector: Selector, type_name: str, tags: Sequence[str]) -> bool:
-    return (not selector.types or type_name in selector.types) and selector.tags.issubset(tags)

@@ -32,12 +32,7 @@ class Known(NamedTuple):
 
     def matches(self, query: Query) -> bool:
         """Whether the query, which has no bounds, asks for it."""
-        return any(
-            s.tags.issubset(self.tags)
-            and (not s.types or self.type in s.types)
-            and s.reaches(self.stream)
-            for s in query.selectors
-        )
+        return query.selects(self.stream, self.type, self.tags)
 
 
 class Tail:

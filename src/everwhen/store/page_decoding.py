@@ -303,6 +303,5 @@ def _still_wanted(event: RecordedEvent[Any], alternatives: Alternatives, wanted:
     """Whether an event, once upcast, is of a type that was asked for, or may be."""
     if alternatives.match(event.stream, event.type, event.tags):
         return True
-    return isinstance(event._current, DecodeError) and any(
-        s.tags.issubset(event.tags) and s.reaches(event.stream) for s in wanted.selectors
-    )
+    is_unknown = isinstance(event._current, DecodeError)
+    return is_unknown and wanted.selects(event.stream, None, event.tags)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -12,12 +13,12 @@ from everwhen.codec.commits import Write
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.state.differences import Diff, diff
 from everwhen.vocabulary.errors import InvalidQueryError
-from everwhen.vocabulary.streams import category_of
+from everwhen.vocabulary.query import Selector
 
 S = TypeVar("S")
 
 
-class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
+class EventFilter(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Which events are meant: those that fit in every way that is given.
 
     ``users`` and ``correlations`` are those of the metadata; an event fits ``tags`` if it carries
@@ -42,15 +43,18 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
         if self.predicate is None and not any(getattr(self, n) for n in self.__struct_fields__):
             raise InvalidQueryError("Where(): say which events are meant, in one way at least")
 
+    @cached_property
+    def _selector(self) -> Selector:
+        return Selector(
+            streams=frozenset(self.streams),
+            categories=frozenset(self.categories),
+            types=frozenset(self.types),
+            tags=frozenset(self.tags),
+        )
+
     def fits(self, event: RecordedEvent[Any]) -> bool:
         """Whether the event is meant."""
-        if self.types and event.type not in self.types:
-            return False
-        if self.streams and event.stream not in self.streams:
-            return False
-        if self.categories and category_of(event.stream) not in self.categories:
-            return False
-        if not self.tags <= set(event.tags):
+        if not self._selector.matches(event.stream, event.type, event.tags):
             return False
         if self.positions and event.position not in self.positions:
             return False

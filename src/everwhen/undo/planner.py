@@ -114,7 +114,7 @@ class _Encoded(msgspec.Struct, frozen=True):
 
     new: NewEvent[Any]
     type: str
-    tags: frozenset[str]
+    tags: tuple[str, ...]
 
     @property
     def event(self) -> Any:
@@ -122,12 +122,7 @@ class _Encoded(msgspec.Struct, frozen=True):
 
 
 def _matches(of: Query | str, stream: str, new: _Encoded) -> bool:
-    if isinstance(of, str):
-        return of == stream
-    return any(
-        s.reaches(stream) and (not s.types or new.type in s.types) and s.tags <= new.tags
-        for s in of.selectors
-    )
+    return of == stream if isinstance(of, str) else of.selects(stream, new.type, new.tags)
 
 
 class Planner:
@@ -249,7 +244,7 @@ class Planner:
         link = naming_tag(item.ref, redo=item.redo)
         new = msgspec.structs.replace(new, tags=(*own_tags(new.tags), UNDO_TAG, link))
         (made,) = self._codec.encode(item.original[0].stream, [new], bytes(16), 0)
-        return _Encoded(new, made.types[0], frozenset(made.tags))
+        return _Encoded(new, made.types[0], made.tags)
 
     def plan(
         self,

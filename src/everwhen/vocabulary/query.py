@@ -10,7 +10,7 @@ a dynamic consistency boundary (https://dcb.events).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any, Final
 
@@ -41,6 +41,19 @@ class Selector(msgspec.Struct, frozen=True):
         if self.streams and stream not in self.streams:
             return False
         return not self.categories or category_of(stream) in self.categories
+
+    def takes(self, type_name: str | None, tags: Collection[str]) -> bool:
+        """Whether events of this type, with these tags, can match.
+
+        None stands for a type that can't be told, and may be any.
+        """
+        if self.types and type_name is not None and type_name not in self.types:
+            return False
+        return self.tags.issubset(tags)
+
+    def matches(self, stream: str, type_name: str | None, tags: Collection[str]) -> bool:
+        """Whether an event of this stream, type and tags is one that the selector asks for."""
+        return self.takes(type_name, tags) and self.reaches(stream)
 
 
 _ANYTHING: Final = (Selector(),)
@@ -109,6 +122,13 @@ class Query(msgspec.Struct, frozen=True):
     def limit(self, events: int) -> Query:
         """At most so many events."""
         return msgspec.structs.replace(self, max_events=_whole(events, "limit"))
+
+    def selects(self, stream: str, type_name: str | None, tags: Collection[str]) -> bool:
+        """Whether any selector asks for an event of this stream, type and tags.
+
+        Bounds are not looked at. None stands for a type that can't be told, and may be any.
+        """
+        return any(selector.matches(stream, type_name, tags) for selector in self.selectors)
 
     def __or__(self, other: Query) -> Query:
         if msgspec.structs.replace(self, selectors=()) != msgspec.structs.replace(
