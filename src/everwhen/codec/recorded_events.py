@@ -91,18 +91,6 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
             _set(self, "_event", self._typed())
         return cast("E_co", self._event)
 
-    @property
-    def _class(self) -> Any:
-        """The class of ``event``. Data isn't decoded for it, unless it has yet to be upcast."""
-        entry = self._entry
-        if type(entry) is not Entry:
-            return type(entry.data)
-        name, version, types = self.type, self.schema_version, self._codec.types
-        if not types.is_known(name, version):
-            return UnknownEvent
-        declared = types.class_of(name, version)
-        return type(self.event) if declared is None else declared
-
     def _typed(self) -> object:
         types = self._codec.types
         if isinstance(self._current, DecodeError):
@@ -180,11 +168,6 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
     def _commit_id(self) -> bytes:
         source = self._source
         return source.commit_id if type(source) is StoredSlice else self._block.commit_id(self._row)
-
-    @property
-    def _where(self) -> str:
-        """Where it stands, in words: position, stream, version and type."""
-        return f"position {self.position}, {self.stream}@{self.version}, {self.type}"
 
     @property
     def schema_version(self) -> int:
@@ -304,6 +287,58 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
             if not isinstance(event, UnknownEvent):
                 return repr(event)
         return f"{self.type} {bytes(self._raw_entry().data).decode(errors='replace')}"
+
+
+def stored_slice(event: RecordedEvent[Any]) -> StoredSlice:
+    """The slice that an event is in."""
+    return event._slice
+
+
+def index_in_slice(event: RecordedEvent[Any]) -> int:
+    """Which of its slice's events it is, counted from 0."""
+    return event._index
+
+
+def stored_entry(event: RecordedEvent[Any]) -> Entry:
+    """An event's entry in the slice's body, its data as stored."""
+    return event._raw_entry()
+
+
+def own_metadata(event: RecordedEvent[Any]) -> EntryMetadata | None:
+    """What an event carries beside its data and tags, without its commit's."""
+    return event._entry.metadata
+
+
+def codec_of(event: RecordedEvent[Any]) -> Codec:
+    """The codec that an event is decoded with."""
+    return event._codec
+
+
+def class_of_event(event: RecordedEvent[Any]) -> Any:
+    """The class of the typed event. Data isn't decoded for it, unless it has yet to be upcast."""
+    entry = event._entry
+    if type(entry) is not Entry:
+        return type(entry.data)
+    name, version, types = event.type, event.schema_version, event._codec.types
+    if not types.is_known(name, version):
+        return UnknownEvent
+    declared = types.class_of(name, version)
+    return type(event.event) if declared is None else declared
+
+
+def place_in_words(event: RecordedEvent[Any]) -> str:
+    """Where an event stands: position, stream, version and type."""
+    return f"position {event.position}, {event.stream}@{event.version}, {event.type}"
+
+
+def is_upcast(event: RecordedEvent[Any]) -> bool:
+    """Whether an event was upcast, or would have to be and can't."""
+    return event._current is not None
+
+
+def cannot_be_upcast(event: RecordedEvent[Any]) -> bool:
+    """Whether an event is stale and its upcast failed; whoever touches it is told why."""
+    return isinstance(event._current, DecodeError)
 
 
 def event_id(stored: StoredSlice, entry: Entry, index: int) -> str:

@@ -22,7 +22,7 @@ import msgspec
 
 from everwhen.codec.commits import Write
 from everwhen.codec.json_encoding import decode_json, encode_json, encode_shallow
-from everwhen.codec.recorded_events import RecordedEvent, commit_metadata
+from everwhen.codec.recorded_events import RecordedEvent, codec_of, commit_metadata, stored_slice
 from everwhen.privacy.field_encryption import FieldEncryption
 from everwhen.state.aggregate import Aggregate
 from everwhen.state.fold import Fold
@@ -300,7 +300,7 @@ def command_of(event: RecordedEvent[Any]) -> RecordedCommand | None:
 
     Raises `SealedError` where personal data in it can't be decrypted.
     """
-    return recorded_with(event._slice, event._codec.encryption)
+    return recorded_with(stored_slice(event), codec_of(event).encryption)
 
 
 def recorded_with(

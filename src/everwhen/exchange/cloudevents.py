@@ -38,7 +38,15 @@ from uuid import UUID
 import msgspec
 
 from everwhen.codec.json_encoding import encode_json
-from everwhen.codec.recorded_events import RecordedEvent, commit_metadata, event_id
+from everwhen.codec.recorded_events import (
+    RecordedEvent,
+    codec_of,
+    commit_metadata,
+    event_id,
+    index_in_slice,
+    stored_entry,
+    stored_slice,
+)
 from everwhen.codec.slice_bodies import EntryMetadata, extras_text
 from everwhen.commands.decisions import shown_command
 from everwhen.exchange.log_times import checked
@@ -148,7 +156,7 @@ class CloudEventsText:
         return _encode_lines([held])
 
     def _line(self, event: RecordedEvent[Any]) -> _Line:
-        stored, entry, index = event._slice, event._entry, event._index
+        stored, entry, index = stored_slice(event), stored_entry(event), index_in_slice(event)
         if stored is not self._slice:
             self._slice = stored
             self._common = self._common_of(event)
@@ -159,7 +167,7 @@ class CloudEventsText:
             id=event_id(stored, entry, index),
             type=entry.type,
             time=recorded if own.occurred_at is None else _text(own.occurred_at),
-            data=entry.data if event._codec.is_raw else msgspec.Raw(event.json),
+            data=entry.data if codec_of(event).is_raw else msgspec.Raw(event.json),
             ewposition=str(event.position),
             ewversion=str(event.version),
             ewschema=entry.schema_version,
@@ -173,9 +181,9 @@ class CloudEventsText:
 
     def _common_of(self, event: RecordedEvent[Any]) -> dict[str, Any]:
         """What the events of a slice have in common."""
-        stored = event._slice
+        stored = stored_slice(event)
         metadata = commit_metadata(stored)
-        extras, encryption, own_id = metadata.extras, event._codec.encryption, stored.commit_id
+        extras, encryption, own_id = metadata.extras, codec_of(event).encryption, stored.commit_id
         if encryption is not None and extras:
             extras = shown_command(extras, UUID(bytes=own_id), encryption)
         return {

@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from everwhen.codec.commits import Write
-from everwhen.codec.recorded_events import RecordedEvent, commit_metadata
+from everwhen.codec.recorded_events import RecordedEvent, commit_metadata, own_metadata
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.events import NewEvent, UnknownEvent
 
@@ -52,7 +52,7 @@ def record_in(stored: StoredSlice) -> MergeRecord | None:
 
 def taken_over(event: RecordedEvent[Any]) -> NewEvent[Any]:
     """An event of a branch, as it is written to another one."""
-    own = event._entry.metadata
+    own = own_metadata(event)
     typed = event.event
     if isinstance(typed, UnknownEvent):
         typed = UnknownEvent(event.type, event.data, event.schema_version)

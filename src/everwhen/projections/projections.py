@@ -28,7 +28,7 @@ import msgspec
 
 from everwhen.backends.engine import EngineTransaction
 from everwhen.backends.sql_dialect import SqlView
-from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent, place_in_words
 from everwhen.projections.code_fingerprints import fingerprint
 from everwhen.state.fold import Fold
 from everwhen.state.snapshots import Adaptive, Retention, SnapshotStrategy, subject_of
@@ -268,7 +268,7 @@ class TableProjection:
             try:
                 function(tables, recorded)
             except Exception as error:
-                error.add_note(f"in projection {self.name!r}, at {recorded._where}")
+                error.add_note(f"in projection {self.name!r}, at {place_in_words(recorded)}")
                 raise
 
     def __repr__(self) -> str:

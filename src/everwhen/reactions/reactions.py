@@ -24,7 +24,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent, index_in_slice
 from everwhen.commands.decisions import StateOf
 from everwhen.projections.projections import HALT, OnError, check_endless, check_name
 from everwhen.vocabulary.errors import DeclarationError
@@ -127,7 +127,7 @@ class Reaction:
 
     def command_id(self, event: RecordedEvent[Any], index: int) -> UUID:
         """The id of the command at that place among an event's (RFC 9562 version 5)."""
-        place = f"{self.name}/{event.commit_id}/{event._index}.{event.part}/{index}"
+        place = f"{self.name}/{event.commit_id}/{index_in_slice(event)}.{event.part}/{index}"
         return uuid5(_NAMESPACE, place)
 
     def __repr__(self) -> str:

@@ -38,7 +38,7 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent, class_of_event, place_in_words
 from everwhen.vocabulary.errors import DeclarationError, FoldError
 from everwhen.vocabulary.nesting import deep_copy
 from everwhen.vocabulary.validation import check_plain, check_text
@@ -215,7 +215,7 @@ class Fold(Generic[S]):
         return self._after_one
 
     def _after_one(self, state: S, recorded: RecordedEvent[Any]) -> S:
-        function = self._by_class.get(recorded._class)
+        function = self._by_class.get(class_of_event(recorded))
         if function is not None:
             return function(state, recorded.event)
         if self._otherwise is not None:
@@ -226,7 +226,7 @@ class Fold(Generic[S]):
 
     def _function_for(self, event: Any) -> Callable[..., S] | None:
         """The function that an event, typed or as recorded, goes to."""
-        cls = event._class if isinstance(event, RecordedEvent) else type(event)
+        cls = class_of_event(event) if isinstance(event, RecordedEvent) else type(event)
         return self._by_class.get(cls, self._otherwise)
 
     def _refuse_none(self, function: Any, event: Any) -> NoReturn:
@@ -248,7 +248,7 @@ class Fold(Generic[S]):
         if any(note.startswith(begins) for note in getattr(error, "__notes__", ())):
             return
         if isinstance(event, RecordedEvent):
-            error.add_note(begins + event._where)
+            error.add_note(begins + place_in_words(event))
         else:
             error.add_note(f"{begins}{where or 'an event'}, {type(event).__name__}")
 

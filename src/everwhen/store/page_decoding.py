@@ -23,10 +23,12 @@ from everwhen.codec.codec import Codec
 from everwhen.codec.event_types import DeclaredType
 from everwhen.codec.recorded_events import (
     RecordedEvent,
+    cannot_be_upcast,
     entries_of,
     event_id,
     events_of_block,
     recorded_events,
+    stored_slice,
 )
 from everwhen.codec.slice_bodies import Entry, decode_bodies, is_body_deeper
 from everwhen.state.fold import Fold
@@ -175,12 +177,12 @@ def _event_in(
 
 
 def _slice_of(event: RecordedEvent[Any]) -> tuple[StoredSlice, int]:
-    return event._slice, event._slice.position - event.position
+    return stored_slice(event), stored_slice(event).position - event.position
 
 
 def place_of_event(event: RecordedEvent[Any]) -> Place:
     """Where an event stands."""
-    stored = event._slice
+    stored = stored_slice(event)
     return Place(event.position, event.version, stored.recorded_at, stored.commit_id)
 
 
@@ -303,5 +305,4 @@ def _still_wanted(event: RecordedEvent[Any], alternatives: Alternatives, wanted:
     """Whether an event, once upcast, is of a type that was asked for, or may be."""
     if alternatives.match(event.stream, event.type, event.tags):
         return True
-    is_unknown = isinstance(event._current, DecodeError)
-    return is_unknown and wanted.selects(event.stream, None, event.tags)
+    return cannot_be_upcast(event) and wanted.selects(event.stream, None, event.tags)

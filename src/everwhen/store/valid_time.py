@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent, own_metadata, stored_slice
 from everwhen.vocabulary.microseconds import to_micros
 
 Events = Sequence[RecordedEvent[Any]]
@@ -71,9 +71,9 @@ class ValidOrder:
         return sorted(self._late, key=self._key)
 
     def _time(self, event: RecordedEvent[Any]) -> int:
-        metadata, sign = event._entry.metadata, self._sign
+        metadata, sign = own_metadata(event), self._sign
         if metadata is None or metadata.occurred_at is None:
-            return sign * event._slice.recorded_at
+            return sign * stored_slice(event).recorded_at
         return sign * to_micros(metadata.occurred_at)
 
     def _key(self, event: RecordedEvent[Any]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from everwhen.codec.audit_marks import is_entry
-from everwhen.codec.recorded_events import RecordedEvent, commit_metadata
+from everwhen.codec.recorded_events import RecordedEvent, commit_metadata, stored_slice
 from everwhen.undo.undo_status import Standings
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.metadata import CommitMetadata
@@ -44,11 +44,11 @@ class Dependents:
         self._correlations: dict[str, int] = {}
         self._causes: dict[str, int] = {}
         for event in events:
-            position = event.position
+            position, stored = event.position, stored_slice(event)
             self._causes[event.event_id] = position
             for first, name in (
                 (self._streams, event.stream),
-                (self._correlations, _correlation(event._slice, commit_metadata(event._slice))),
+                (self._correlations, _correlation(stored, commit_metadata(stored))),
             ):
                 first[name] = min(position, first.get(name, position))
         self.found: list[Dependent] = []
@@ -60,8 +60,8 @@ class Dependents:
         cause: int | None = None
         correlation = ""
         for event in events:
-            if event._slice is not seen:
-                seen = event._slice
+            if stored_slice(event) is not seen:
+                seen = stored_slice(event)
                 metadata = commit_metadata(seen)
                 cause = self._causes.get(metadata.causation_id or "")
                 correlation = _correlation(seen, metadata)

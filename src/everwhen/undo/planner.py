@@ -14,7 +14,7 @@ import msgspec
 
 from everwhen.codec.codec import Codec
 from everwhen.codec.commits import Write
-from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent, own_metadata
 from everwhen.state.differences import Change
 from everwhen.state.fold import Fold
 from everwhen.state.paths import MISSING, text_of, value_at
@@ -181,7 +181,7 @@ class Planner:
         if not found:
             raise Impossible("what does it again returned no event")
         if found == [event]:
-            metadata = recorded._raw_entry().metadata
+            metadata = own_metadata(recorded)
             extras = (metadata.extras if metadata is not None else None) or {}
             return [NewEvent(event=event, tags=own_tags(recorded.tags), extras=extras)]
         return found

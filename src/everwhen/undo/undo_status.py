@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent, index_in_slice, stored_slice
 from everwhen.vocabulary.query import Query, Selector
 
 UNDO_TAG: Final = "undo"
@@ -24,7 +24,7 @@ _NAMES: Final = re.compile(r"(undoes|redoes):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-
 
 def ref_of(event: RecordedEvent[Any]) -> str:
     """An event's name for good, by its commit: ``<commit id>/<index in the commit>``."""
-    return f"{event.commit_id}/{event._slice.first_index + event._index}"
+    return f"{event.commit_id}/{stored_slice(event).first_index + index_in_slice(event)}"
 
 
 def place_in(ref: str) -> tuple[UUID, int]:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent, stored_slice
 from everwhen.vocabulary.contract import Receipt, StoredSlice
 from everwhen.vocabulary.errors import InvalidQueryError
 from everwhen.vocabulary.query import Query
@@ -103,8 +103,8 @@ class Meant:
     def has(self, event: RecordedEvent[Any]) -> bool:
         """Whether the event is one of them."""
         if self._of_commit:
-            if event._slice is not self._slice:
-                self._slice = event._slice
+            if stored_slice(event) is not self._slice:
+                self._slice = stored_slice(event)
                 self._is_commit_meant = self._means_commit(event)
             return self._is_commit_meant
         match self._target:

@@ -13,9 +13,11 @@ import msgspec
 from everwhen.codec.commits import Commit, new_commit_id
 from everwhen.codec.recorded_events import (
     RecordedEvent,
+    codec_of,
     commit_metadata,
     entries_of,
     recorded_events,
+    stored_slice,
 )
 from everwhen.commands.decisions import Decisions, moved_command
 from everwhen.merging._sync.merge_planner import MergePlanner, id_of
@@ -215,7 +217,7 @@ def _settled(plan: MergePlan) -> MergePlan:
 
 def _metadata_of(event: RecordedEvent[Any], commit_id: UUID) -> CommitMetadata:
     """A commit's metadata, to be written again with another id."""
-    metadata, encryption = commit_metadata(event._slice), event._codec.encryption
+    metadata, encryption = commit_metadata(stored_slice(event)), codec_of(event).encryption
     if encryption is None:
         return metadata
     extras = moved_command(metadata.extras, event.commit_id, commit_id, encryption)

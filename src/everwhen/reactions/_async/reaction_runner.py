@@ -10,7 +10,7 @@ from typing import Any, Final
 from everwhen.backends._async.concurrency import sleep
 from everwhen.backends.engine import EngineTransaction
 from everwhen.codec.commits import stored_query
-from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent, place_in_words
 from everwhen.commands._async.command_bus import CommandBus, check_bus
 from everwhen.commands.decisions import StateOf, decrypted_command
 from everwhen.projections._async.followers import Follower, LeasedFollower, Moved
@@ -144,7 +144,7 @@ class ReactionFollower(LeasedFollower):
         try:
             answers = reacting.react(event, *states)
         except Exception as error:
-            error.add_note(f"in reaction {self.name!r}, at {event._where}")
+            error.add_note(f"in reaction {self.name!r}, at {place_in_words(event)}")
             raise
         changes: list[SetTimer | CancelTimer] = []
         metadata = event.metadata

@@ -11,7 +11,7 @@ from typing import Any, Final
 from everwhen.backends._sync.concurrency import sleep
 from everwhen.backends.engine import EngineTransaction
 from everwhen.codec.commits import stored_query
-from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent, place_in_words
 from everwhen.commands._sync.command_bus import CommandBus, check_bus
 from everwhen.commands.decisions import StateOf, decrypted_command
 from everwhen.projections._sync.followers import Follower, LeasedFollower, Moved
@@ -145,7 +145,7 @@ class ReactionFollower(LeasedFollower):
         try:
             answers = reacting.react(event, *states)
         except Exception as error:
-            error.add_note(f"in reaction {self.name!r}, at {event._where}")
+            error.add_note(f"in reaction {self.name!r}, at {place_in_words(event)}")
             raise
         changes: list[SetTimer | CancelTimer] = []
         metadata = event.metadata

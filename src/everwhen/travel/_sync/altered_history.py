@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from everwhen.codec.commits import Write
-from everwhen.codec.recorded_events import RecordedEvent, entries_of, recorded_events
+from everwhen.codec.recorded_events import RecordedEvent, entries_of, recorded_events, stored_slice
 from everwhen.state.differences import Diff, diff
 from everwhen.store.page_decoding import by_position
 from everwhen.travel._sync.timeline import Past
@@ -131,7 +131,7 @@ class AlteredHistory(Generic[S]):
                 write.stream,
                 beside.version if beside and beside.stream == write.stream else 0,
                 encoded.count,
-                beside._slice.recorded_at if beside else 0,
+                stored_slice(beside).recorded_at if beside else 0,
                 _NEVER_COMMITTED,
                 0,
                 None,

@@ -11,7 +11,15 @@ import msgspec
 
 from everwhen.backends._sync.concurrency import sleep
 from everwhen.codec.audit_marks import is_entry
-from everwhen.codec.recorded_events import RecordedEvent, entries_of, recorded_events
+from everwhen.codec.recorded_events import (
+    RecordedEvent,
+    codec_of,
+    entries_of,
+    index_in_slice,
+    is_upcast,
+    recorded_events,
+    stored_slice,
+)
 from everwhen.state.differences import Change, diff
 from everwhen.store._sync.store import Store
 from everwhen.store.page_decoding import by_position
@@ -303,10 +311,12 @@ class Planning:
 
 def _whole(event: RecordedEvent[Any]) -> tuple[RecordedEvent[Any], ...]:
     """The event with all parts that an upcast made of it."""
-    if event._current is None:
+    if not is_upcast(event):
         return (event,)
-    stored = event._slice
-    return tuple(recorded_events(stored, entries_of(stored), (event._index,), event._codec))
+    stored = stored_slice(event)
+    return tuple(
+        recorded_events(stored, entries_of(stored), (index_in_slice(event),), codec_of(event))
+    )
 
 
 def _with_changes(
