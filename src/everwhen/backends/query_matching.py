@@ -20,7 +20,9 @@ from everwhen.vocabulary.query import Query, Selector
 from everwhen.vocabulary.streams import category_of
 
 _END: Final = (1 << 63) - 1
-_FEW: Final = 8  # so many alternatives are gone through faster than they are looked up
+"""No position, version or time in microseconds is later: the largest that SQLite stores."""
+_FEW_SELECTORS: Final = 8
+"""Up to this many selectors are gone through faster than they are looked up."""
 
 
 class Matcher:
@@ -140,7 +142,7 @@ class Alternatives:
         self._everywhere: list[Selector] = []
         self._by_stream: dict[str, list[Selector]] | None = None
         self._by_category: dict[str, list[Selector]] = {}
-        if len(selectors) > _FEW:
+        if len(selectors) > _FEW_SELECTORS:
             self._by_stream = defaultdict(list)
             self._by_category = defaultdict(list)
             for selector in selectors:
@@ -185,10 +187,16 @@ class Alternatives:
 
 def alternatives_of(selectors: tuple[Selector, ...]) -> Alternatives:
     """The selectors' `Alternatives`; those of many are kept, as each page asks for them again."""
-    return _kept_alternatives(selectors) if len(selectors) > _FEW else Alternatives(selectors)
+    return (
+        _kept_alternatives(selectors)
+        if len(selectors) > _FEW_SELECTORS
+        else Alternatives(selectors)
+    )
 
 
-_kept_alternatives: Final = lru_cache(4)(Alternatives)
+_KEPT_QUERIES: Final = 4
+"""Of how many large queries the index is kept: those that are read page by page at one time."""
+_kept_alternatives: Final = lru_cache(_KEPT_QUERIES)(Alternatives)
 
 
 class Contents:
@@ -205,7 +213,7 @@ class Contents:
         self._selectors = selectors
         self._types: set[str] = set()
         self._by_tag: dict[str, list[Selector]] | None = None
-        if len(selectors) > _FEW:
+        if len(selectors) > _FEW_SELECTORS:
             self._by_tag = defaultdict(list)
             usual = Counter(chain.from_iterable(s.tags for s in selectors))
             for selector in selectors:

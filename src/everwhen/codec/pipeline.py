@@ -1,8 +1,8 @@
 """The steps between an event's plain data and what is stored of it, in one order, and reversed.
 
-A batch goes through one step after another: on its way to the store a commit's events, on the way
-back those of a page, or the one event that is looked at. Whatever fails on the way says at which
-step, and at which event.
+A batch goes through one step after another: on its way to the store, a stream's events in a commit;
+on the way back those of a page, or the one event that is looked at. Whatever fails on the way says
+at which step, and at which event.
 """
 
 from __future__ import annotations

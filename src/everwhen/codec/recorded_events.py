@@ -34,7 +34,8 @@ from everwhen.vocabulary.nesting import TOO_DEEP, is_deeper, is_value_deeper
 
 E_co = TypeVar("E_co", covariant=True)
 
-_SHOWN: Final = 120
+_SHOWN_CHARACTERS: Final = 120
+"""How much of an event its ``repr`` shows: a line."""
 _set = msgspec.structs.force_setattr
 
 
@@ -274,7 +275,7 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
             shown = self._shown()
         except EverwhenError as error:
             shown = f"{self.type} ({type(error).__name__}: {error})"
-        shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
+        shown = shown if len(shown) <= _SHOWN_CHARACTERS else shown[: _SHOWN_CHARACTERS - 1] + "…"
         return f"<{self.position} {self.stream}@{self.version} {shown}>"
 
     def _shown(self) -> str:

@@ -92,13 +92,13 @@ def extras_text(extras: Mapping[str, Any]) -> str:
     return text.decode()
 
 
-_ABOVE_DATA: Final = 2
+_LEVELS_ABOVE_DATA: Final = 2
 """In a body, an event's data is in its entry, which is in the list of them."""
 
 
 def is_body_deeper(body: bytes) -> bool:
     """Whether some event in a slice's body may be nested deeper than is allowed."""
-    return is_deeper(body, MAX_DEPTH + _ABOVE_DATA)
+    return is_deeper(body, MAX_DEPTH + _LEVELS_ABOVE_DATA)
 
 
 def decode_entries(body: bytes) -> list[Entry]:

@@ -18,7 +18,7 @@ from everwhen.vocabulary.contract import Receipt
 from everwhen.vocabulary.events import NewEvent, UnknownEvent
 from everwhen.vocabulary.query import Query
 
-_EVENTS: Final = 20_000  # some 10 MB; a state further back is read from the store
+_MAX_EVENTS: Final = 20_000  # some 10 MB; a state further back is read from the store
 
 
 class Known(NamedTuple):
@@ -41,7 +41,7 @@ class Tail:
     ``end`` is the position that it reaches to, and ``recorded_at`` that event's time.
     """
 
-    def __init__(self, types: EventTypes, *, size: int = _EVENTS) -> None:
+    def __init__(self, types: EventTypes, *, size: int = _MAX_EVENTS) -> None:
         self.end = 0
         self.recorded_at = 0
         self._types = types

@@ -93,7 +93,7 @@ class FieldEncryption:
         self.decryptor = Decryptor(vault)
 
     def encryptor(self) -> Encryptor:
-        """For one batch, such as a commit: each subject's newest key is looked up once."""
+        """For one batch of events: each subject's newest key is looked up once."""
         return Encryptor(self.newest_key)
 
     def newest_key(self, subject: str) -> NewestKey:

@@ -39,7 +39,8 @@ from everwhen.vocabulary.query import Query
 
 S = TypeVar("S")
 
-_JOINED: Final = 100
+_SLICES_AT_ONCE: Final = 100
+"""How many bodies are joined for one call: more would gain little, and hold more memory."""
 
 
 def events_of_page(
@@ -58,8 +59,8 @@ def events_of_page(
         flat = _block_decoded(page.slices, codec, typed=typed)
         if flat is not None:
             return events_of_block(page.slices, flat, codec)
-    for start in range(0, len(page.slices), _JOINED):
-        slices = page.slices[start : start + _JOINED]
+    for start in range(0, len(page.slices), _SLICES_AT_ONCE):
+        slices = page.slices[start : start + _SLICES_AT_ONCE]
         decoded = _decoded(slices, codec, typed=typed)
         for stored, entries in zip(slices, decoded, strict=True):
             if whole and stored.count == 1:
@@ -98,8 +99,8 @@ def folded_page(
         where = partial(_where_in, page.slices, flat)
         return fold._after_typed(state, flat, where), len(flat)
     count = 0
-    for start in range(0, len(page.slices), _JOINED):
-        slices = page.slices[start : start + _JOINED]
+    for start in range(0, len(page.slices), _SLICES_AT_ONCE):
+        slices = page.slices[start : start + _SLICES_AT_ONCE]
         decoded = _decoded(slices, codec, typed=True)
         if type(decoded[0][0]) is Entry or not matcher.takes_whole(slices):
             part = Page(slices, page.cursor, page.end)
@@ -153,8 +154,8 @@ def foldable_page(
             ends = list(accumulate(stored.count for stored in page.slices))
             return flat, Places(partial(_event_in, page.slices, ends))
         typed: list[Any] = []
-        for start in range(0, len(page.slices), _JOINED):
-            decoded = _decoded(page.slices[start : start + _JOINED], codec, typed=True)
+        for start in range(0, len(page.slices), _SLICES_AT_ONCE):
+            decoded = _decoded(page.slices[start : start + _SLICES_AT_ONCE], codec, typed=True)
             if type(decoded[0][0]) is Entry:
                 break
             typed += [entry.data for entries in decoded for entry in entries]

@@ -29,7 +29,9 @@ from everwhen.vocabulary.metadata import CommitMetadata
 from everwhen.vocabulary.query import Query, Selector
 
 _NAMESPACE: Final = UUID("6e0b5dc4-3f5f-5f0c-9d6b-0b8f1c1f5a3e")
-_MOST_SELECTORS: Final = 100
+_MAX_SELECTORS: Final = 100
+"""Where more events than this write nothing, the condition has one selector for every undo instead
+of one for each: quick to check, though it may refuse a plan that would still hold."""
 
 Scope: TypeAlias = tuple[Fold[Any], Query | str]
 """Of which fold, and of what, a state is."""
@@ -294,7 +296,7 @@ class Planner:
     def _condition(self, position: int) -> Condition | None:
         """What the streams' versions don't guard: queried states, and events that write nothing."""
         selectors = [s for _, of in self._used if isinstance(of, Query) for s in of.selectors]
-        if len(self._quiet) > _MOST_SELECTORS:
+        if len(self._quiet) > _MAX_SELECTORS:
             selectors.append(Selector(tags=frozenset((UNDO_TAG,))))
         else:
             selectors += naming(item.ref for item in self._quiet).selectors
