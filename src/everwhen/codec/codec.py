@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -92,21 +91,31 @@ class Codec:
         self._stepped = frozenset(
             d.name for d in self._current.values() if self._pipeline.changes(d)
         )
+        self._made_typed_bodies: TypedBodies | None = None
+        self._made_plain_bodies: TypedBodies | None = None
         self._unstepped = {c: d for c, d in self._current.items() if d.name not in self._stepped}
 
-    @cached_property
+    @property
     def typed_bodies(self) -> TypedBodies:
         """How to decode what is stored, with the events typed."""
-        entries = self.types.entry_types(self._stepped)
-        stepped = {cls: d for cls, d in entries.items() if d.name in self._stepped}
-        return TypedBodies(_bodies_decoder(entries), stepped)
+        # No `cached_property`: it makes the attributes of an instance slower to read, all of them.
+        made = self._made_typed_bodies
+        if made is None:
+            entries = self.types.entry_types(self._stepped)
+            stepped = {cls: d for cls, d in entries.items() if d.name in self._stepped}
+            made = self._made_typed_bodies = TypedBodies(_bodies_decoder(entries), stepped)
+        return made
 
-    @cached_property
-    def _decode_plain(self) -> Callable[[bytes], list[list[Any]]]:
+    @property
+    def _plain_bodies(self) -> TypedBodies:
         """The same for what hasn't been through the steps."""
         if not self._stepped:
-            return self.typed_bodies.decode
-        return _bodies_decoder(self.types.entry_types())
+            return self.typed_bodies
+        made = self._made_plain_bodies
+        if made is None:
+            decode = _bodies_decoder(self.types.entry_types())
+            made = self._made_plain_bodies = TypedBodies(decode, {})
+        return made
 
     def encode(
         self, stream: str, events: Sequence[Any], commit_id: bytes, first_index: int
@@ -170,9 +179,9 @@ class Codec:
             body = encode_json(entries)
             if len(body) > MAX_SLICE_BYTES or self._is_deeper(body, types):
                 return None
-            if not self._pipeline.takes_typed(body):
+            if not (self.is_raw or self._pipeline.takes_typed(body)):
                 return None
-            (back,) = self._decode_plain(b"[%b]" % body)
+            (back,) = self._plain_bodies.decode(b"[%b]" % body)
             if [entry.data for entry in back] != list(events):
                 return None
         except (KeyError, RecursionError, *UNFIT):
@@ -180,7 +189,9 @@ class Codec:
         if not self._stepped.isdisjoint(types):
             commit = text_of_id(commit_id)
             plain = [
-                StepEvent(entry[0], entry[1], f"{commit}/{index}", entry[2], *entry[3:])
+                StepEvent(entry[0], entry[1], f"{commit}/{index}", entry[2], entry[3])
+                if len(entry) > 3
+                else StepEvent(entry[0], entry[1], f"{commit}/{index}", entry[2])
                 for index, entry in enumerate(entries, first_index)
             ]
             self._pipeline.encode(plain)

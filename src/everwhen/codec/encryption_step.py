@@ -48,14 +48,15 @@ class EncryptionStep:
         tags repeat, and for data that could be taken for encrypted; and `ErasedSubjectError`.
         """
         encryptor, flats = self._encryption.encryptor(), self._flat
+        typed = encryptor.typed
         for event in events:
-            flat = flats.get(event.type_name)
-            if flat is None or type(event.content) is bytes:
+            flat, content = flats.get(event.type_name), event.content
+            if flat is None or type(content) is bytes:
                 self._encode_data(event, encryptor)
-            else:
-                if event.tags:
-                    _check_tags(event, texts_of(event.content, flat), flat.personal)
-                event.content = encryptor.typed(event.content, event.event_id, flat)
+                continue
+            if event.tags:
+                _check_tags(event, texts_of(content, flat), flat.personal)
+            event.content = typed(content, event.event_id, flat)
 
     def _encode_data(self, event: StepEvent, encryptor: Encryptor) -> None:
         """The same for an event whose JSON has to be looked at."""

@@ -177,10 +177,12 @@ class Encryptor:
             subject = as_subject(subject, flat.personal.owner)
         key = self._keys.get(subject) or self._key(subject)
         copied, fields = event.__copy__(), flat.fields
-        bound = flat.bound + encode(event_id)
-        _set(copied, fields[0], _first(key, encode(values), bound))
+        _set(copied, fields[0], _first(key, encode(values), flat.bound + encode(event_id)))
+        later = key.later
+        if len(later) < len(fields) - 1:
+            _add_later(key, len(fields))
         for number in range(1, len(fields)):
-            _set(copied, fields[number], _later(key, number))
+            _set(copied, fields[number], later[number - 1])
         return copied
 
     def marked(self, type_name: str, version: int, event_id: str, data: bytes) -> bytes:
@@ -215,8 +217,10 @@ class Encryptor:
             values = b"[%b]" % b",".join([value for _, value in items])
             paths = tuple([place.path for place, _ in items])
             bound = encode((PURPOSE, type_name, version, paths, event_id))[:-1]
-            for number, (place, _) in enumerate(items):
-                stand_in = _later(key, number) if number else _first(key, values, bound)
+            _add_later(key, len(items))
+            for (place, _), stand_in in zip(
+                items, (_first(key, values, bound), *key.later), strict=False
+            ):
                 place.parts[place.key] = stand_in
 
 
@@ -329,18 +333,18 @@ def _first(key: NewestKey, values: bytes, bound: bytes) -> msgspec.Raw:
 
     ``bound`` is what they are bound to, up to the subject.
     """
-    where = bound + key.bound
+    encrypt, bound_last, prefix, tail, _, _ = key
+    where = bound + bound_last
     nonce = sha256(where).digest()[:_NONCE_BYTES]
-    content = b"".join((key.prefix, nonce, key.encrypt(nonce, values, where)))
-    return msgspec.Raw(b"".join((_HEAD, b2a_base64(content, newline=False), key.tail)))
+    content = b"".join((prefix, nonce, encrypt(nonce, values, where)))
+    return msgspec.Raw(b"".join((_HEAD, b2a_base64(content, newline=False), tail)))
 
 
-def _later(key: NewestKey, number: int) -> msgspec.Raw:
-    """What stands in the place of another value of the same subject."""
+def _add_later(key: NewestKey, count: int) -> None:
+    """Make what stands in the places of so many values, but for the first, unless it was made."""
     later = key.later
-    while len(later) < number:
+    while len(later) < count - 1:
         later.append(msgspec.Raw(_LATER % (len(later) + 1, key.whose)))
-    return later[number - 1]
 
 
 @cache
