@@ -13,7 +13,7 @@ import pytest
 from everwhen import Query, RefusedError, StorageError
 from everwhen.backends.engine import Engine
 from everwhen.backends.memory import MemoryEngine
-from everwhen.backends.sqlite import SqliteEngine
+from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.errors import CorruptStoreError
 from everwhen.vocabulary import Receipt
 from everwhen.vocabulary.contract import Condition, EncodedCommit, EncodedSlice, Outcome

@@ -28,7 +28,7 @@ from everwhen import (
     Write,
     open_store,
 )
-from everwhen.backends import sqlite_plan
+from everwhen.backends.sqlite import query_plan
 from everwhen.errors import BatchError
 from everwhen.testing import ManualClock
 from everwhen.vocabulary import Checkpoint, Receipt, Snapshot
@@ -245,7 +245,7 @@ def outcome(call: Callable[[Store], Any], store: Store) -> Any:
 
 @pytest.mark.parametrize("short_scan", [512, 0], ids=["scans", "indexes"])
 def test_sqlite_is_the_model(short_scan: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_plan, "_SHORT_SCAN", short_scan)
+    monkeypatch.setattr(query_plan, "_SHORT_SCAN", short_scan)
 
     class Machine(StoreMachine):
         pass

@@ -42,7 +42,7 @@ from everwhen.audit import (
 )
 from everwhen.audit.aio import AuditLog, AuditRecovery, audited, audited_queries
 from everwhen.backends._async.concurrency import INTERRUPTS
-from everwhen.backends.sqlite import SqliteEngine
+from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.commands.aio import authorised
 from everwhen.errors import (
     AuditError,

@@ -13,7 +13,7 @@ from everwhen.backends._async.backend import Backend, BackendWrapper
 from everwhen.backends._async.embedded import EmbeddedBackend
 from everwhen.backends.engine import Engine
 from everwhen.backends.memory import MemoryEngine
-from everwhen.backends.sqlite import SqliteEngine
+from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.codec.event_types import EventTypes
 from everwhen.errors import UnknownBranchError
 from everwhen.store._async.store import Store

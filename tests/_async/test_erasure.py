@@ -38,7 +38,7 @@ from everwhen import (
     Vault,
 )
 from everwhen.backends._async.embedded import EmbeddedBackend
-from everwhen.backends.sqlite import SqliteEngine
+from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.codec import Upcast
 from everwhen.codec.commits import Commit, Write
 from everwhen.commands import command_of

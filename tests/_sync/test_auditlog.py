@@ -48,7 +48,7 @@ from everwhen.audit import (
     origin,
 )
 from everwhen.backends._sync.concurrency import INTERRUPTS
-from everwhen.backends.sqlite import SqliteEngine
+from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.commands import authorised
 from everwhen.errors import (
     AuditError,

@@ -14,7 +14,7 @@ from everwhen.backends._sync.backend import Backend, BackendWrapper
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.engine import Engine
 from everwhen.backends.memory import MemoryEngine
-from everwhen.backends.sqlite import SqliteEngine
+from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.codec.event_types import EventTypes
 from everwhen.errors import UnknownBranchError
 from everwhen.store._sync.store import Store

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from everwhen.backends._sync.embedded import EmbeddedBackend
-from everwhen.backends.sqlite import SqliteEngine
+from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.testing import ContractTest, contract_tests
 from everwhen.vocabulary.clock import Clock
 

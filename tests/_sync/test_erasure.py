@@ -39,7 +39,7 @@ from everwhen import (
     Vault,
 )
 from everwhen.backends._sync.embedded import EmbeddedBackend
-from everwhen.backends.sqlite import SqliteEngine
+from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.codec import Upcast
 from everwhen.codec.commits import Commit, Write
 from everwhen.commands import command_of

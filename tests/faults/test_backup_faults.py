@@ -17,7 +17,7 @@ from tests.faults.test_faults import _full_after, as_nobody
 
 from everwhen import BusyError, EventTypes, StorageError, Store, UnknownEvent, open_store
 from everwhen.backends._sync.embedded import EmbeddedBackend
-from everwhen.backends.sqlite import SqliteEngine
+from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.errors import ReadOnlyError, StorageFullError
 from everwhen.store import restore_store
 
@@ -25,7 +25,7 @@ KILLED = """
 import os, signal, sys
 from everwhen import open_store
 from everwhen.store import restore_store
-from everwhen.backends import sqlite_backup
+from everwhen.backends.sqlite import backup
 what, source, copy, moment, number = sys.argv[1:]
 left = int(number)
 
@@ -40,11 +40,11 @@ def hear(word):
         strike()
 
 for name in ("place", "remove"):
-    def killed(*arguments, do=getattr(sqlite_backup, name)):
+    def killed(*arguments, do=getattr(backup, name)):
         if moment == "placing":
             strike()
         do(*arguments)
-    setattr(sqlite_backup, name, killed)
+    setattr(backup, name, killed)
 
 if what == "backup":
     with open_store(source) as store:

@@ -31,7 +31,7 @@ from everwhen import (
 )
 from everwhen.backends._async.embedded import EmbeddedBackend as AsyncBackend
 from everwhen.backends._sync.embedded import EmbeddedBackend
-from everwhen.backends.sqlite import SqliteEngine
+from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.errors import ReadOnlyError, StorageFullError
 from everwhen.testing import ManualClock
 

@@ -24,8 +24,9 @@ from everwhen import (
     Write,
     open_store,
 )
-from everwhen.backends import memory, sqlite
+from everwhen.backends import memory
 from everwhen.backends.engine import EngineView
+from everwhen.backends.sqlite import engine as sqlite
 from everwhen.branches import branch_names
 from everwhen.errors import BranchError, CorruptStoreError
 from everwhen.system.interrupts import is_interrupt
@@ -233,7 +234,7 @@ def test_an_error_that_is_kept_makes_no_later_answer_old(
 
 
 def test_a_connection_that_was_closed_under_a_page(tmp_path: Path) -> None:
-    from everwhen.backends.sqlite_file import limited
+    from everwhen.backends.sqlite.connection import limited
 
     connection = apsw.Connection(str(tmp_path / "s.db"))
     with limited(connection):

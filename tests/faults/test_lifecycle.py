@@ -16,7 +16,7 @@ from tests.patience import PATIENCE_SECONDS
 import everwhen.aio
 from everwhen import Event, EventTypes, EverwhenError, StorageError, Store, open_store
 from everwhen.backends._sync.embedded import EmbeddedBackend
-from everwhen.backends.sqlite import SqliteEngine
+from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.errors import StoreClosedError, UnsupportedError
 from everwhen.vocabulary import Checkpoint
 

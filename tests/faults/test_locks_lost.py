@@ -17,9 +17,9 @@ import pytest
 
 from everwhen import Event, EventTypes, StorageError, Store, open_store
 from everwhen.backends import EmbeddedBackend
-from everwhen.backends import sqlite as engines
-from everwhen.backends import sqlite_guard as guarding
-from everwhen.backends.sqlite import SqliteEngine
+from everwhen.backends.sqlite import engine as engines
+from everwhen.backends.sqlite import lock_guard as guarding
+from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.errors import LocksLostError, StoreMovedError
 from everwhen.vocabulary import Checkpoint
 

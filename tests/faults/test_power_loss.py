@@ -13,7 +13,7 @@ from tests.faults.faults_ledger import Entry, count_up, faults_in, some_commit
 
 from everwhen import EventTypes, Store, open_store
 from everwhen.backends._sync.embedded import EmbeddedBackend
-from everwhen.backends.sqlite import SqliteEngine
+from everwhen.backends.sqlite.engine import SqliteEngine
 
 SMALL_WAL = 12
 """Pages after which the log is taken over into the main file: soon, so that it happens often."""

@@ -12,10 +12,10 @@ import pytest
 from tests.faults.faults_ledger import Entry, entries
 
 from everwhen import aio, open_store
-from everwhen.backends import sqlite_watch
 from everwhen.backends.engine import WATCHED_SECONDS
-from everwhen.backends.sqlite import SqliteEngine
-from everwhen.backends.sqlite_file import LOG_BYTES
+from everwhen.backends.sqlite import file_watch
+from everwhen.backends.sqlite.connection import LOG_BYTES
+from everwhen.backends.sqlite.engine import SqliteEngine
 
 _PATIENCE = 60.0
 
@@ -35,13 +35,13 @@ def _watchers() -> list[threading.Thread]:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each look at a file."""
     found: list[int] = []
-    real = sqlite_watch._version_of
+    real = file_watch._version_of
 
     def counted(connection: object) -> int:
         found.append(0)
         return real(connection)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sqlite_watch, "_version_of", counted)
+    monkeypatch.setattr(file_watch, "_version_of", counted)
     return found
 
 

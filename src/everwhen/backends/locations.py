@@ -31,7 +31,7 @@ def engine_for(
 
             return MemoryEngine(clock)
         case "sqlite":
-            from everwhen.backends.sqlite import SqliteEngine
+            from everwhen.backends.sqlite.engine import SqliteEngine
 
             path = rest.removeprefix("//") if rest.startswith("///") else rest
             if not path or path == ":memory:":

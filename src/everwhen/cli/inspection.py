@@ -125,7 +125,7 @@ def _summary(store: Store, location: str, *, full: bool) -> Summary:
 
 def _file_facts(path: Path) -> tuple[int, int]:
     """The schema's version, and the bytes of all pages, wherever they are at the moment."""
-    from everwhen.backends.sqlite_file import open_connection
+    from everwhen.backends.sqlite.connection import open_connection
 
     connection = open_connection(path, read_only=True, busy_timeout=1)
     try:

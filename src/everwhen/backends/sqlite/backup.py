@@ -22,14 +22,14 @@ import apsw
 
 from everwhen.backends.branch_records import branches_in
 from everwhen.backends.engine import EngineView
-from everwhen.backends.sqlite_check import structural_problems
-from everwhen.backends.sqlite_file import (
+from everwhen.backends.sqlite.connection import (
     APPLICATION_ID,
     is_outdated,
     make_folder,
     remove,
     translation,
 )
+from everwhen.backends.sqlite.structural_check import structural_problems
 from everwhen.system.durable_files import locked_folder, sync_file, sync_folder
 from everwhen.system.file_backups import (
     BackupListener,

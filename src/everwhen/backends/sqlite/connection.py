@@ -19,7 +19,7 @@ from typing import Final, TypeAlias, TypeVar
 import apsw
 import msgspec
 
-from everwhen.backends.sqlite_schema import SchemaDifference, schema_differences
+from everwhen.backends.sqlite.schema_check import SchemaDifference, schema_differences
 from everwhen.system.durable_files import sync_folder
 from everwhen.system.interrupts import is_interrupt
 from everwhen.vocabulary.contract import MAX_KEPT_BYTES, MAX_NAME_BYTES, MAX_STORED_BYTES
@@ -43,7 +43,7 @@ LOG_BYTES: Final = 16 << 20
 _Connection = TypeVar("_Connection", bound=apsw.Connection)
 
 APPLICATION_ID: Final = 0x45766572  # "Ever", the mark of our files in SQLite's header
-_MIGRATION: Final = re.compile(r"sqlite_(\d{4})_\w+\.sql")
+_MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 _SQLITE_MAGIC: Final = b"SQLite format 3\x00"
 
 
@@ -52,7 +52,7 @@ def migrations() -> list[tuple[int, str]]:
     """Every schema change as (version, SQL), in order; the last version is the current one."""
     found = [
         (int(match[1]), entry.read_text("utf-8"))
-        for entry in (resources.files("everwhen.backends") / "sql").iterdir()
+        for entry in (resources.files("everwhen.backends.sqlite") / "migrations").iterdir()
         if (match := _MIGRATION.fullmatch(entry.name))
     ]
     return sorted(found)

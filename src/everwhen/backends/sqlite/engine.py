@@ -36,10 +36,8 @@ from everwhen.backends.engine import ChangedError, EngineTransaction, EngineView
 from everwhen.backends.notifier import News
 from everwhen.backends.query_matching import Matcher
 from everwhen.backends.sql_connection import SqlConnection
-from everwhen.backends.sqlite_backup import backed_up
-from everwhen.backends.sqlite_check import hiding_problems, structural_problems
-from everwhen.backends.sqlite_dialect import DIALECT
-from everwhen.backends.sqlite_file import (
+from everwhen.backends.sqlite.backup import backed_up
+from everwhen.backends.sqlite.connection import (
     MAX_STORED_NAME_BYTES,
     OPENING_SECONDS,
     Immutable,
@@ -58,14 +56,15 @@ from everwhen.backends.sqlite_file import (
     translated,
     translation,
 )
-from everwhen.backends.sqlite_guard import (
+from everwhen.backends.sqlite.file_watch import Watch
+from everwhen.backends.sqlite.lock_guard import (
     Guard,
     Hold,
     Reservation,
     check_no_stray_log,
     opening,
 )
-from everwhen.backends.sqlite_plan import (
+from everwhen.backends.sqlite.query_plan import (
     CATEGORY,
     COLUMNS,
     TAG,
@@ -78,7 +77,9 @@ from everwhen.backends.sqlite_plan import (
     rows_to_judge,
     searchable,
 )
-from everwhen.backends.sqlite_rows import (
+from everwhen.backends.sqlite.schema_check import READ_SCHEMA
+from everwhen.backends.sqlite.scratch import SqliteScratch, executed, streamed
+from everwhen.backends.sqlite.stored_rows import (
     check_rows,
     checkpoint_of,
     counter,
@@ -89,9 +90,8 @@ from everwhen.backends.sqlite_rows import (
     stream_of,
     text,
 )
-from everwhen.backends.sqlite_schema import READ_SCHEMA
-from everwhen.backends.sqlite_scratch import SqliteScratch, executed, streamed
-from everwhen.backends.sqlite_watch import Watch
+from everwhen.backends.sqlite.structural_check import hiding_problems, structural_problems
+from everwhen.backends.sqlite_dialect import DIALECT
 from everwhen.system.fair_lock import FairLock
 from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.system.forks import Inside, keep, register

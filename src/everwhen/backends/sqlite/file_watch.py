@@ -12,7 +12,7 @@ from typing import Final
 import apsw
 
 from everwhen.backends.engine import WATCHED_SECONDS
-from everwhen.backends.sqlite_file import is_outdated
+from everwhen.backends.sqlite.connection import is_outdated
 from everwhen.system.forks import Inside
 from everwhen.vocabulary.errors import EverwhenError
 

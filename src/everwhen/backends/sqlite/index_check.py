@@ -17,7 +17,7 @@ from typing import Final
 import apsw
 import msgspec
 
-from everwhen.backends.sqlite_plan import CATEGORY, TAG, TYPE, block_of
+from everwhen.backends.sqlite.query_plan import CATEGORY, TAG, TYPE, block_of
 from everwhen.codec.slice_bodies import decode_entries
 from everwhen.vocabulary.contract import MAX_STORED_BYTES, Problem
 from everwhen.vocabulary.streams import category_of

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Final, TypeAlias
 import apsw
 import msgspec
 
-from everwhen.backends.sqlite_file import MAX_STORED_NAME_BYTES
-from everwhen.backends.sqlite_plan import Row, Window
+from everwhen.backends.sqlite.connection import MAX_STORED_NAME_BYTES
+from everwhen.backends.sqlite.query_plan import Row, Window
 from everwhen.vocabulary.contract import (
     MAX_NAME_BYTES,
     Checkpoint,

@@ -12,8 +12,8 @@ from typing import Final
 import apsw
 
 from everwhen.backends.commit_checks import SliceCheck, version_problem
-from everwhen.backends.sqlite_derived import derived_problems, name_of
-from everwhen.backends.sqlite_file import oversized, wrong_schema
+from everwhen.backends.sqlite.connection import oversized, wrong_schema
+from everwhen.backends.sqlite.index_check import derived_problems, name_of
 from everwhen.vocabulary.contract import Problem, StoredSlice
 
 _NAMED: Final = 1_000  # there is no use in more
