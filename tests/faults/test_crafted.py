@@ -13,7 +13,8 @@ import pytest
 from tests.faults.faults_ledger import Entry, entries
 
 from everwhen import Condition, Query, Store, TimeMachine, documents, open_store
-from everwhen.backends.sqlite.connection import migrations, open_connection
+from everwhen.backends.sqlite.connection import open_connection
+from everwhen.backends.sqlite.schema import migrations
 from everwhen.backends.sqlite.schema_check import SchemaDifference, schema_differences
 from everwhen.errors import CorruptStoreError, InvalidCommitError
 from everwhen.merkle import MerkleLog, TileFolder, tamper_diagnosis

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.faults_ledger import Entry, count_up, entries
 
 from everwhen import EverwhenError, Query, StorageError, aio, open_store
-from everwhen.backends.sqlite.connection import APPLICATION_ID
+from everwhen.backends.sqlite.schema import APPLICATION_ID
 from everwhen.errors import CorruptStoreError, NewerStoreError, NotAStoreError
 from everwhen.vocabulary import Problem
 

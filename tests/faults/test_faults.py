@@ -418,17 +418,17 @@ def test_a_reader_that_meets_a_writer_looks_again(
     with open_store(tmp_path / "store.db", events=[Entry]) as store:
         store.append("a-1", entries("k", 1))
         engine = store._backend._engine  # type: ignore[attr-defined]
-        while engine._readers:
-            engine._readers.pop().close()
-        connect, meetings = engine._connect, [1, 2]
+        while engine._reader.idle:
+            engine._reader.idle.pop().close()
+        connect, meetings = engine._reader._connect, [1, 2]
 
-        def meeting(*, read_only: bool) -> apsw.Connection:
+        def meeting() -> apsw.Connection:
             if not meetings:
-                return connect(read_only=read_only)  # type: ignore[no-any-return]
+                return connect()  # type: ignore[no-any-return]
             meetings.pop()
             return _MeetsAWriter(str(tmp_path / "store.db"), apsw.SQLITE_OPEN_READONLY)
 
-        monkeypatch.setattr(engine, "_connect", meeting)
+        monkeypatch.setattr(engine._reader, "_connect", meeting)
         assert look(store)
         assert not meetings
 

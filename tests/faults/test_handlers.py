@@ -26,7 +26,9 @@ from everwhen import (
 )
 from everwhen.backends import memory
 from everwhen.backends.engine import EngineView
-from everwhen.backends.sqlite import engine as sqlite
+from everwhen.backends.sqlite import lookups, pages
+from everwhen.backends.sqlite.transactions import Transactions
+from everwhen.backends.sqlite.writer import Writer
 from everwhen.branches import branch_names
 from everwhen.errors import BranchError, CorruptStoreError
 from everwhen.system.interrupts import is_interrupt
@@ -123,7 +125,7 @@ def test_commits_that_are_written_are_not_written_again(
     """Not even where what was raised after the commit can't be told from anything else."""
     with open_store(tmp_path / "s.db", events=[Noted]) as store:
         with monkeypatch.context() as patch:
-            patch.setattr(sqlite._Writer, "_committed", cause)
+            patch.setattr(Transactions, "_committed", cause)
             with pytest.raises(LateError):
                 store.commit_batch(three())
         assert committed(store) == ["0", "1", "2"]
@@ -147,7 +149,7 @@ def test_a_handler_that_comes_while_commits_are_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, *, many: bool
 ) -> None:
     place = "memory:" if where == "memory" else tmp_path / "s.db"
-    engine = memory.MemoryEngine if where == "memory" else sqlite._Writer
+    engine = memory.MemoryEngine if where == "memory" else Writer
     judge = "_write" if where == "memory" else "_stage"
     with open_store(place, events=[Noted]) as store:
         with monkeypatch.context() as patch:
@@ -196,10 +198,10 @@ def test_a_handler_that_comes_while_rows_are_read(
     with open_store(tmp_path / "s.db", events=[Noted]) as store:
         store.append("a", [Noted("x")])
         with monkeypatch.context() as patch:
-            patch.setattr(sqlite, "check_rows", ring)
+            patch.setattr(pages, "check_rows", ring)
             with pytest.raises(LateError):
                 committed(store)
-            patch.setattr(sqlite, "check_rows", partial(int, "no number"))
+            patch.setattr(pages, "check_rows", partial(int, "no number"))
             with pytest.raises(CorruptStoreError):
                 committed(store)
         assert committed(store) == ["x"]
@@ -223,7 +225,7 @@ def test_an_error_that_is_kept_makes_no_later_answer_old(
         for name in "pq":
             keep(store, name)
         with monkeypatch.context() as patch:
-            patch.setattr(sqlite, "checkpoint_of", cause)
+            patch.setattr(lookups, "checkpoint_of", cause)
             with pytest.raises((LateError, StorageError)) as kept:
                 store._backend.view(names)
         keep(store, "r")
@@ -234,7 +236,7 @@ def test_an_error_that_is_kept_makes_no_later_answer_old(
 
 
 def test_a_connection_that_was_closed_under_a_page(tmp_path: Path) -> None:
-    from everwhen.backends.sqlite.connection import limited
+    from everwhen.backends.sqlite.value_sizes import limited
 
     connection = apsw.Connection(str(tmp_path / "s.db"))
     with limited(connection):

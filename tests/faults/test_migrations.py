@@ -12,8 +12,9 @@ from tests.faults.faults_ledger import Entry, count_up, entries, faults_in
 from tests.patience import PATIENCE_SECONDS
 
 from everwhen import StorageError, open_store
-from everwhen.backends.sqlite import connection as sqlite_connection
-from everwhen.backends.sqlite.connection import migrate, migrations, open_connection
+from everwhen.backends.sqlite import schema
+from everwhen.backends.sqlite.connection import open_connection
+from everwhen.backends.sqlite.schema import migrate, migrations
 from everwhen.errors import NewerStoreError, NotAStoreError
 
 LATER = """
@@ -79,7 +80,7 @@ def test_a_store_with_data_is_brought_up_to_date(
 ) -> None:
     path = tmp_path / "store.db"
     _with_data(path)
-    monkeypatch.setattr(sqlite_connection, "migrations", lambda: steps)
+    monkeypatch.setattr(schema, "migrations", lambda: steps)
     with pytest.raises(NotAStoreError, match="bring it up to date"):
         open_store(path, read_only=True)
     with open_store(path, events=[Entry]) as store:
@@ -100,7 +101,7 @@ def test_a_failing_migration_changes_nothing(
     before = _schema(path)
     broken = [*steps, (steps[-1][0] + 1, "DROP TABLE checkpoints; CREATE TABLE slices (n)")]
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite_connection, "migrations", lambda: broken)
+        patch.setattr(schema, "migrations", lambda: broken)
         with pytest.raises(StorageError, match="slices already exists"):
             open_store(path)
     assert _schema(path) == before
@@ -116,6 +117,7 @@ def test_a_migration_cut_short_changes_nothing(
     before = _schema(fresh)
     program = (
         "import os, sys, apsw; from everwhen.backends.sqlite.connection import *;"
+        "from everwhen.backends.sqlite.schema import *;"
         "c = open_connection(Path(sys.argv[1]), read_only=False, busy_timeout=1); left = [{n}];\n"
         "def trace(cursor, sql, bindings):\n"
         "    left[0] -= 1\n"

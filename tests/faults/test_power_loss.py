@@ -31,7 +31,7 @@ def _worked_on(path: Path, disk: Recording, *, durable: bool, rounds: int) -> No
     chance = random.Random(11)
     for life in range(2):
         engine = SqliteEngine(path, vfs=disk.name, durable=durable)
-        engine._writer.connection.wal_autocheckpoint(SMALL_WAL)
+        engine._transactions.connection.wal_autocheckpoint(SMALL_WAL)
         with Store(EmbeddedBackend(engine), events=EventTypes(Entry)) as store:
             for i in range(rounds):
                 key = f"{life}.{i}"

@@ -14,8 +14,8 @@ from tests.faults.faults_ledger import Entry, entries
 from everwhen import aio, open_store
 from everwhen.backends.engine import WATCHED_SECONDS
 from everwhen.backends.sqlite import file_watch
-from everwhen.backends.sqlite.connection import LOG_BYTES
 from everwhen.backends.sqlite.engine import SqliteEngine
+from everwhen.backends.sqlite.schema import MAX_LOG_BYTES
 
 _PATIENCE = 60.0
 
@@ -149,10 +149,10 @@ def test_the_log_shrinks_after_a_reader_that_held_it_up(tmp_path: Path) -> None:
         with reader.view() as view:
             view.execute("SELECT count(*) FROM slices")
             number = 0
-            while log.stat().st_size < 2 * LOG_BYTES:
+            while log.stat().st_size < 2 * MAX_LOG_BYTES:
                 number += 1
                 store.append(f"b-{number}", entries(f"b{number}", 100, 8_000))
         for number in range(3):
             store.append("c-1", entries(f"c{number}", 1))
-        assert log.stat().st_size <= LOG_BYTES
+        assert log.stat().st_size <= MAX_LOG_BYTES
         reader.close()

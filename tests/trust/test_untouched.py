@@ -35,8 +35,8 @@ from everwhen import (
     Vault,
     open_store,
 )
-from everwhen.backends.sqlite import connection as sqlite_connection
-from everwhen.backends.sqlite.connection import migrations
+from everwhen.backends.sqlite import schema
+from everwhen.backends.sqlite.schema import migrations
 from everwhen.codec import Upcast
 from everwhen.exchange import export_events, import_events
 from everwhen.merging import Merging
@@ -336,7 +336,7 @@ def test_a_newer_format_of_the_file(
     sealed: Sealed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = [*migrations(), (migrations()[-1][0] + 1, LATER)]
-    monkeypatch.setattr(sqlite_connection, "migrations", lambda: steps)
+    monkeypatch.setattr(schema, "migrations", lambda: steps)
     with sealed.opened() as store:
         store.append("account-1", [Moved(1)])
     with sqlite3.connect(sealed.path) as connection:

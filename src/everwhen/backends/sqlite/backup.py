@@ -22,13 +22,11 @@ import apsw
 
 from everwhen.backends.branch_records import branches_in
 from everwhen.backends.engine import EngineView
-from everwhen.backends.sqlite.connection import (
-    APPLICATION_ID,
-    is_outdated,
-    make_folder,
-    remove,
-    translation,
-)
+from everwhen.backends.sqlite.connection import is_outdated
+from everwhen.backends.sqlite.error_translation import translation
+from everwhen.backends.sqlite.files import make_folder, remove
+from everwhen.backends.sqlite.schema import APPLICATION_ID
+from everwhen.backends.sqlite.statements import statements
 from everwhen.backends.sqlite.structural_check import structural_problems
 from everwhen.system.durable_files import locked_folder, sync_file, sync_folder
 from everwhen.system.file_backups import (
@@ -57,7 +55,7 @@ from everwhen.vocabulary.microseconds import from_micros
 
 _OWN_FILES: Final = ("", "-wal", "-shm", "-journal", "-signer")
 _OWN_FOLDERS: Final = ("-branches", "-log")
-_NEWEST: Final = "SELECT position, recorded_at FROM slices ORDER BY position DESC LIMIT 1"
+_NEWEST: Final = statements("reading")["newest_slice"]
 _DAMAGED_IN_READING: Final = (
     apsw.SQLITE_IOERR_READ,
     apsw.SQLITE_IOERR_SHORT_READ,

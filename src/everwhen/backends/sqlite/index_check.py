@@ -18,16 +18,17 @@ import apsw
 import msgspec
 
 from everwhen.backends.sqlite.query_plan import CATEGORY, TAG, TYPE, block_of
+from everwhen.backends.sqlite.statements import statements
 from everwhen.codec.slice_bodies import decode_entries
 from everwhen.vocabulary.contract import MAX_STORED_BYTES, Problem
 from everwhen.vocabulary.streams import category_of
 
-_SLICES: Final = (
-    "SELECT position, stream, CAST(streams.name AS BLOB), body FROM slices"
-    " LEFT JOIN streams ON streams.id = slices.stream"
-    f" WHERE position > ? AND length(body) <= {MAX_STORED_BYTES} ORDER BY position"
-)
-_REMEMBERED: Final = 100_000
+_SQL: Final = statements("checking")
+_READING: Final = statements("reading")
+
+_MAX_REMEMBERED: Final = 100_000
+"""How many streams and terms are remembered each: some 10 MB."""
+
 _KINDS: Final = {TAG: "tag", TYPE: "type", CATEGORY: "category"}
 
 
@@ -51,7 +52,7 @@ def derived_problems(connection: apsw.Connection, after: int = 0) -> Iterator[Pr
     if after:
         yield from _Marks(connection, after).problems()
         return
-    for (position,) in connection.execute("SELECT position FROM slices WHERE position < 1"):
+    for (position,) in connection.execute(_SQL["unreachable_positions"]):
         yield Problem(f"position {position}", "no events stand there, and no read gives them")
     yield from _stream_problems(connection)
     yield from _term_problems(connection)
@@ -59,9 +60,7 @@ def derived_problems(connection: apsw.Connection, after: int = 0) -> Iterator[Pr
 
 
 def _stream_problems(connection: apsw.Connection) -> Iterator[Problem]:
-    has_slices = "SELECT 1 FROM slices WHERE stream = ? LIMIT 1"
-    rows = connection.execute("SELECT id, CAST(name AS BLOB) FROM streams NOT INDEXED ORDER BY id")
-    for id_, stored in rows:
+    for id_, stored in connection.execute(_SQL["streams"]):
         name = name_of(stored)
         if name is None:
             yield Problem(f"stream {id_}", f"its name is not valid text: {stored!r:.80}")
@@ -69,14 +68,12 @@ def _stream_problems(connection: apsw.Connection) -> Iterator[Problem]:
         found = _stream(connection, name)
         if found != id_:
             yield Problem(f"stream {name!r}", f"it has a second row, {id_} beside {found}")
-        if connection.execute(has_slices, (id_,)).get is None:
+        if connection.execute(_SQL["has_slices"], (id_,)).get is None:
             yield Problem(f"stream {name!r}", f"its row {id_} has no events")
 
 
 def _term_problems(connection: apsw.Connection) -> Iterator[Problem]:
-    has_marks = "SELECT 1 FROM marks WHERE term = ? LIMIT 1"
-    rows = connection.execute("SELECT id, kind, CAST(name AS BLOB) FROM terms NOT INDEXED")
-    for id_, kind, stored in rows:
+    for id_, kind, stored in connection.execute(_SQL["terms"]):
         name, what = name_of(stored), _KINDS.get(kind, f"term of kind {kind}")
         where = f"index, {what} {stored!r:.80}" if name is None else f"index, {what} {name!r}"
         if name is None:
@@ -85,19 +82,17 @@ def _term_problems(connection: apsw.Connection) -> Iterator[Problem]:
         found = _term(connection, kind, name)
         if found != id_:
             yield Problem(where, f"it has a second row, {id_} beside {found}")
-        if connection.execute(has_marks, (id_,)).get is None:
+        if connection.execute(_SQL["has_marks"], (id_,)).get is None:
             yield Problem(where, f"its row {id_} has no marks")
 
 
 def _stream(connection: apsw.Connection, name: str) -> int | None:
-    found: int | None = connection.execute("SELECT id FROM streams WHERE name = ?", (name,)).get
+    found: int | None = connection.execute(_READING["stream_id"], (name,)).get
     return found
 
 
 def _term(connection: apsw.Connection, kind: int, name: str) -> int | None:
-    found: int | None = connection.execute(
-        "SELECT id FROM terms WHERE kind = ? AND name = ?", (kind, name)
-    ).get
+    found: int | None = connection.execute(_READING["term_id"], (kind, name)).get
     return found
 
 
@@ -115,7 +110,9 @@ class _Marks:
 
     def problems(self) -> Iterator[Problem]:
         """Every mark that is missing, and how many there are beyond those of the slices."""
-        for position, stream, name, body in self._connection.execute(_SLICES, (self._after,)):
+        bounds = (self._after, MAX_STORED_BYTES)
+        rows = self._connection.execute(_SQL["bodies"], bounds)
+        for position, stream, name, body in rows:
             if type(body) is not bytes:
                 continue
             if self._after and not self._is_found(stream, name):
@@ -128,7 +125,7 @@ class _Marks:
                 )
         if self._after:
             return
-        more = self._connection.execute("SELECT count(*) FROM marks").get - self._found
+        more = self._connection.execute(_SQL["count_of_marks"]).get - self._found
         if more:
             yield Problem("index", f"it has {more:,} marks that no events make")
 
@@ -146,7 +143,7 @@ class _Marks:
             name = name_of(stored)
             if name is None:
                 return None
-            if len(self._categories) >= _REMEMBERED:
+            if len(self._categories) >= _MAX_REMEMBERED:
                 self._categories.clear()
             self._categories[stream] = category = category_of(name)
         return category
@@ -175,12 +172,10 @@ class _Marks:
     def _is_marked(self, key: tuple[int, str], position: int) -> bool:
         term = self._terms.get(key)
         if term is None:
-            if len(self._terms) >= _REMEMBERED:
+            if len(self._terms) >= _MAX_REMEMBERED:
                 self._terms.clear()
             self._terms[key] = term = _term(self._connection, *key)
-        found = self._connection.execute(
-            "SELECT 1 FROM marks WHERE term = ? AND position = ?", (term, position)
-        ).get
+        found = self._connection.execute(_SQL["mark"], (term, position)).get
         self._found += found is not None
         return found is not None
 

@@ -15,29 +15,53 @@ from typing import Any, Final, TypeAlias
 
 import apsw
 
+from everwhen.backends.sqlite.statements import statements
 from everwhen.vocabulary.query import Query, Selector
+
+_SQL: Final = statements("reading")
 
 TAG: Final = 1
 TYPE: Final = 2
 CATEGORY: Final = 3
-BLOCK: Final = 256
 
-COLUMNS: Final = (
+BLOCK: Final = 256
+"""How many positions share a mark of their types and categories: a mark for each would double what
+is written, and a block this long is read faster than a few marks are looked up."""
+
+MAX_INTEGER: Final = (1 << 63) - 1
+"""SQLite's largest."""
+
+_COLUMNS: Final = (
     "position, stream, version, count, recorded_at, commit_id, first_index, metadata, body"
 )
-_MERGED: Final = 64  # ranges that are walked side by side, each with a statement of its own
+
+_MAX_MERGED: Final = 64
+"""How many ranges are walked side by side, each with a statement of its own."""
+
 _SHORT_SCAN: Final = 512
-_EXACT: Final = 64  # an index that leads to the very slices is worth its lookups so much sooner
+"""How many positions are looked at one by one sooner than an index is asked."""
+
+_EXACT_GAIN: Final = 64
+"""An index that leads to the very slices is worth its lookups so much sooner."""
+
 _LONG_RANGE: Final = 16 * BLOCK
-_LISTED: Final = 1_000_000
-_END: Final = (1 << 63) - 1
-_JOINED: Final = 4
-_RARE: Final = 256  # how far marks are counted to tell which term is the rarest
+"""How many positions a range takes in at most when it is joined with others, or looked up at first:
+a page seldom needs more."""
+
+_MAX_LISTED: Final = 1_000_000
+"""How many positions are listed in memory at most, some 30 MB."""
+
+_MAX_JOINED: Final = 4
+"""How many terms SQLite joins: what more there are, narrow little."""
+
+_RARE_MARKS: Final = 256
+"""How far marks are counted to tell which term is the rarest."""
+
 _ANYTHING: Final = (Selector(),)
 
 Row: TypeAlias = tuple[int, int, int, int, int, bytes, int, bytes | None, bytes]
 Range: TypeAlias = tuple[int, int]
-"""The slices behind the first position, up to the second."""
+"""The slices after the first position, up to the second."""
 Ranges: TypeAlias = Iterator[Range]
 
 
@@ -56,7 +80,7 @@ def searchable(name: str) -> str:
 
 
 class Window:
-    """The slice positions a page may come from: behind ``after``, up to ``last``."""
+    """The slice positions a page may come from: after ``after``, up to ``last``."""
 
     __slots__ = ("after", "last", "reverse")
 
@@ -88,7 +112,7 @@ def rows_in(connection: apsw.Connection, window: Window) -> apsw.Cursor:
 
 def _rows_sql(window: Window) -> str:
     return (
-        f"SELECT {COLUMNS} FROM slices WHERE position > ? AND position <= ? "
+        f"SELECT {_COLUMNS} FROM slices WHERE position > ? AND position <= ? "
         f"ORDER BY position {window.order}"
     )
 
@@ -96,7 +120,7 @@ def _rows_sql(window: Window) -> str:
 def rows_to_judge(connection: apsw.Connection, query: Query, window: Window) -> Iterator[Row]:
     """Every slice in the window that may hold a match, in the query's direction."""
     exact = all(selector.streams or selector.tags for selector in query.selectors)
-    if window.last - window.after > _SHORT_SCAN // (_EXACT if exact else 1):
+    if window.last - window.after > _SHORT_SCAN // (_EXACT_GAIN if exact else 1):
         if len(query.selectors) == 1 and len(query.selectors[0].streams) == 1:
             (name,) = query.selectors[0].streams
             return _rows_of_stream(connection, name, query, window)
@@ -119,12 +143,12 @@ def _rows_of_stream(
 ) -> Iterator[Row]:
     stream = _id_of_stream(connection, name)
     if stream is not None:
-        yield from _stream_rows(connection, COLUMNS, stream, query, window)
+        yield from _stream_rows(connection, _COLUMNS, stream, query, window)
 
 
 def _ranges(connection: apsw.Connection, query: Query, window: Window) -> Ranges | None:
     """Where matches may be; None where they may be anywhere."""
-    if len(query.selectors) > _MERGED:
+    if len(query.selectors) > _MAX_MERGED:
         return _ranges_of_many(connection, query, window)
     plans: list[Ranges] = []
     for selector in query.selectors:
@@ -138,7 +162,7 @@ def _ranges(connection: apsw.Connection, query: Query, window: Window) -> Ranges
 def _selector_ranges(
     connection: apsw.Connection, selector: Selector, query: Query, window: Window
 ) -> Ranges | None:
-    if selector.streams and len(selector.streams) <= _MERGED:
+    if selector.streams and len(selector.streams) <= _MAX_MERGED:
         ids = [_id_of_stream(connection, name) for name in sorted(selector.streams)]
         streams = [_stream_ranges(connection, i, query, window) for i in ids if i is not None]
         return _merged(streams, window)
@@ -181,7 +205,7 @@ def _joined(ranges: Ranges, window: Window) -> Ranges:
 
 
 def _id_of_stream(connection: apsw.Connection, name: str) -> int | None:
-    found = connection.execute("SELECT id FROM streams WHERE name = ?", (searchable(name),)).get
+    found = connection.execute(_SQL["stream_id"], (searchable(name),)).get
     return None if found is None else int(found)
 
 
@@ -190,7 +214,7 @@ def _stream_rows(
 ) -> Iterator[Any]:
     """One stream's slices; positions rise with versions, so both bounds become versions."""
     least = max(query.min_version or 0, first_version_after(connection, stream, window.after))
-    most = _END
+    most = MAX_INTEGER
     if window.last < _newest_of(connection, stream)[1]:
         most = first_version_after(connection, stream, window.last) - 1
     return connection.execute(
@@ -209,15 +233,12 @@ def _stream_ranges(
 
 def _newest_of(connection: apsw.Connection, stream: int) -> tuple[int, int]:
     """The version and position of the stream's last slice."""
-    found = connection.execute(
-        "SELECT version, position FROM slices WHERE stream = ? ORDER BY version DESC LIMIT 1",
-        (stream,),
-    ).get
+    found = connection.execute(_SQL["stream_end"], (stream,)).get
     return (0, 0) if found is None else (int(found[0]), int(found[1]))
 
 
 def first_version_after(connection: apsw.Connection, stream: int, position: int) -> int:
-    """The least version from which on a stream's slices lie behind the position, by bisection."""
+    """The least version from which on a stream's slices lie after the position, by bisection."""
     if position <= 0:
         return 0
     newest, its_position = _newest_of(connection, stream)
@@ -226,11 +247,7 @@ def first_version_after(connection: apsw.Connection, stream: int, position: int)
     low, high = 1, newest
     while low < high:
         middle = (low + high) // 2
-        version, found = connection.execute(
-            "SELECT version, position FROM slices WHERE stream = ? AND version >= ? "
-            "ORDER BY version LIMIT 1",
-            (stream, middle),
-        ).get
+        version, found = connection.execute(_SQL["stream_slice_at"], (stream, middle)).get
         if found <= position:
             low = version + 1
         else:
@@ -264,20 +281,20 @@ def _rarest(connection: apsw.Connection, terms: list[int], window: Window) -> li
     """
     sql = (
         "SELECT count(*) FROM (SELECT 1 FROM marks WHERE term = ? AND position > ?"
-        f" AND position <= ? LIMIT {_RARE})"
+        f" AND position <= ? LIMIT {_RARE_MARKS})"
     )
 
     def marks(term: int) -> int:
         return int(connection.execute(sql, (term, window.after, window.last)).get)
 
-    return sorted(terms, key=marks)[:_JOINED]
+    return sorted(terms, key=marks)[:_MAX_JOINED]
 
 
 def _in_blocks(
     connection: apsw.Connection, kind: int, names: frozenset[str], window: Window
 ) -> Ranges:
     terms = _term_ids(connection, kind, names)
-    if len(terms) > _MERGED:
+    if len(terms) > _MAX_MERGED:
         return _many_blocks(connection, terms, window)
     return _merged([_blocks_of(connection, term, window) for term in terms], window)
 
@@ -355,7 +372,7 @@ def _many_streams(connection: apsw.Connection, names: set[str], window: Window) 
     found = (_id_of_stream(connection, name) for name in sorted(names))
     ids = [stream for stream in found if stream is not None]
     events = sum(_newest_of(connection, stream)[0] for stream in ids)
-    if events > min((window.last - window.after) // 8, _LISTED):
+    if events > min((window.last - window.after) // 8, _MAX_LISTED):
         return None
     rows = connection.execute(
         "SELECT position FROM slices WHERE stream IN (SELECT value FROM json_each(?)) "
@@ -367,7 +384,7 @@ def _many_streams(connection: apsw.Connection, names: set[str], window: Window) 
 
 def _term_ids(connection: apsw.Connection, kind: int, names: frozenset[str]) -> list[int]:
     found = [
-        connection.execute("SELECT id FROM terms WHERE kind = ? AND name = ?", (kind, name)).get
+        connection.execute(_SQL["term_id"], (kind, name)).get
         for name in map(searchable, sorted(names))
     ]
     return [int(term) for term in found if term is not None]

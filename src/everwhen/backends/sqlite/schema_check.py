@@ -15,11 +15,13 @@ from typing import Final, TypeAlias
 import apsw
 import msgspec
 
+from everwhen.backends.sqlite.statements import statements
+
 _OF_A_BUILD: Final = re.compile(r"\w+__\d+_\d+(_\w+)?", re.ASCII)
 _VIEW: Final = re.compile(r'CREATE VIEW "(\w+)" AS SELECT \* FROM \1__\d+_\d+', re.ASCII)
 _PLAIN_INDEX: Final = "CREATE INDEX "  # as SQLite itself writes it, whoever makes the index
 _FUNCTIONS: Final = frozenset({"json_each", "json_tree"})
-READ_SCHEMA: Final = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid"
+_SCHEMA: Final = statements("checking")["schema"]
 
 _Object: TypeAlias = tuple[str, str, str]
 """Its type, the table that it is on, and its SQL."""
@@ -93,7 +95,7 @@ def _objects(connection: apsw.Connection) -> dict[str, _Object]:
     """Each object by its name in small letters, which is how SQLite finds it."""
     return {
         name.lower(): (type_, table.lower(), " ".join((sql or "").split()))
-        for type_, name, table, sql in connection.execute(READ_SCHEMA)
+        for type_, name, table, sql in connection.execute(_SCHEMA)
     }
 
 

@@ -14,28 +14,35 @@ from typing import Annotated, Any, Final, TypeAlias
 import apsw
 import msgspec
 
-from everwhen.backends.sqlite.connection import MAX_STORED_NAME_BYTES
 from everwhen.backends.sqlite.query_plan import Row, Window
+from everwhen.backends.sqlite.value_sizes import MAX_STORED_NAME_BYTES
+from everwhen.system.sqlite_values import (
+    MAX_COUNT,
+    stored_bytes,
+    stored_int,
+    stored_text,
+)
 from everwhen.vocabulary.contract import (
     MAX_NAME_BYTES,
     Checkpoint,
     Snapshot,
+    SnapshotInfo,
     StoredSlice,
     StreamInfo,
 )
 from everwhen.vocabulary.microseconds import from_micros, to_micros
 
-_EARLIEST: Final = to_micros(datetime.min.replace(tzinfo=UTC))
-_LATEST: Final = to_micros(datetime.max.replace(tzinfo=UTC))
-_COUNTED: Final = 1 << 62
+_EARLIEST_MICROS: Final = to_micros(datetime.min.replace(tzinfo=UTC))
+_LATEST_MICROS: Final = to_micros(datetime.max.replace(tzinfo=UTC))
+"""What Python's calendar can say: a time beyond would fail whoever makes a ``datetime`` of it."""
 
-_Counted: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=_COUNTED)]
+_Counted: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)]
 _Row: TypeAlias = tuple[
     _Counted,
     int,
     _Counted,
     _Counted,
-    Annotated[int, msgspec.Meta(ge=_EARLIEST, le=_LATEST)],
+    Annotated[int, msgspec.Meta(ge=_EARLIEST_MICROS, le=_LATEST_MICROS)],
     bytes,  # of another length it is a changed one, which whoever looks at commits names
     Annotated[int, msgspec.Meta(ge=0)],
     bytes | None,
@@ -44,41 +51,16 @@ _Row: TypeAlias = tuple[
 _Rows: TypeAlias = list[_Row]
 
 
-def number(stored: object) -> int:
-    """The stored number. Raises `apsw.CorruptError` for anything else."""
-    if type(stored) is not int:
-        raise apsw.CorruptError(f"{stored!r:.40} is stored where a number belongs")
-    return stored
+def stored_moment(value: object) -> int:
+    """A time, in microseconds. Raises `apsw.CorruptError` for one beyond all calendars."""
+    if not _EARLIEST_MICROS <= stored_int(value) <= _LATEST_MICROS:
+        raise apsw.CorruptError(f"{value} is stored where a time belongs")
+    return stored_int(value)
 
 
-def counter(stored: object) -> int:
-    """A stored number that others count on from. Raises `apsw.CorruptError` near the last one."""
-    if number(stored) > _COUNTED:
-        raise apsw.CorruptError(f"{stored} is stored where a counted number belongs")
-    return number(stored)
-
-
-def moment(stored: object) -> int:
-    """A stored time, in microseconds. Raises `apsw.CorruptError` for one beyond all calendars."""
-    if not _EARLIEST <= number(stored) <= _LATEST:
-        raise apsw.CorruptError(f"{stored} is stored where a time belongs")
-    return number(stored)
-
-
-def text(stored: object, most: int = MAX_NAME_BYTES) -> str:
-    """The stored text. Raises `apsw.CorruptError` for anything else."""
-    if type(stored) is not str:
-        raise apsw.CorruptError(f"{stored!r:.40} is stored where a name belongs")
-    if len(stored) > most:
-        raise apsw.CorruptError(f"{len(stored):,} characters are stored where a name belongs")
-    return stored
-
-
-def content(stored: object) -> bytes:
-    """The stored bytes. Raises `apsw.CorruptError` for anything else."""
-    if type(stored) is not bytes:
-        raise apsw.CorruptError(f"{stored!r:.40} is stored where bytes belong")
-    return stored
+def stored_name(value: object) -> str:
+    """A name that is no longer than any that a store writes."""
+    return stored_text(value, MAX_NAME_BYTES)
 
 
 def check_rows(rows: Sequence[Row], window: Window | None = None) -> None:
@@ -102,28 +84,38 @@ def check_rows(rows: Sequence[Row], window: Window | None = None) -> None:
 def slice_of(row: Row, name: object) -> StoredSlice:
     """The slice of a row, in the stream of that name."""
     check_rows((row,))
-    return StoredSlice(row[0], text(name), *row[2:])
+    return StoredSlice(row[0], stored_name(name), *row[2:])
 
 
 def stream_of(row: Sequence[Any]) -> StreamInfo:
     """Where a stream stands, by (name, version, position, recorded_at)."""
     name, version, position, recorded_at = row
-    when = from_micros(moment(recorded_at))
-    return StreamInfo(text(name), number(version), number(position), when)
+    when = from_micros(stored_moment(recorded_at))
+    return StreamInfo(stored_name(name), stored_int(version), stored_int(position), when)
 
 
 def checkpoint_of(row: Sequence[Any]) -> Checkpoint:
     """A checkpoint, by (name, position, data)."""
     name, position, data = row
-    return Checkpoint(text(name, MAX_STORED_NAME_BYTES), number(position), content(data))
+    return Checkpoint(
+        stored_text(name, MAX_STORED_NAME_BYTES), stored_int(position), stored_bytes(data)
+    )
 
 
 def snapshot_of(row: Sequence[Any]) -> Snapshot:
     """A snapshot, by (subject, position, fold, fold_version, state)."""
     subject, position, fold, version, state = row
     named = (
-        text(subject, MAX_STORED_NAME_BYTES),
-        number(position),
-        text(fold, MAX_STORED_NAME_BYTES),
+        stored_text(subject, MAX_STORED_NAME_BYTES),
+        stored_int(position),
+        stored_text(fold, MAX_STORED_NAME_BYTES),
     )
-    return Snapshot(*named, number(version), content(state))
+    return Snapshot(*named, stored_int(version), stored_bytes(state))
+
+
+def snapshot_info_of(row: Sequence[Any]) -> SnapshotInfo:
+    """Which snapshot there is, by (subject, position, fold, fold_version)."""
+    subject, position, fold, version = row
+    return SnapshotInfo(
+        stored_name(subject), stored_int(position), stored_name(fold), stored_int(version)
+    )

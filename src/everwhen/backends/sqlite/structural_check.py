@@ -12,23 +12,16 @@ from typing import Final
 import apsw
 
 from everwhen.backends.commit_checks import SliceCheck, version_problem
-from everwhen.backends.sqlite.connection import oversized, wrong_schema
 from everwhen.backends.sqlite.index_check import derived_problems, name_of
+from everwhen.backends.sqlite.schema import wrong_schema
+from everwhen.backends.sqlite.statements import statements
+from everwhen.backends.sqlite.value_sizes import oversized
 from everwhen.vocabulary.contract import Problem, StoredSlice
 
-_NAMED: Final = 1_000  # there is no use in more
-_SLICES: Final = (
-    "SELECT slices.position, CAST(streams.name AS BLOB),"
-    " slices.version, slices.count, slices.recorded_at,"
-    " slices.commit_id, slices.first_index, slices.metadata, slices.body"
-    " FROM slices LEFT JOIN streams ON streams.id = slices.stream ORDER BY slices.position"
-)
-_STREAM_GAPS: Final = (
-    "SELECT CAST(name AS BLOB), version, before FROM"
-    " (SELECT stream, version, version - count AS start,"
-    " lag(version, 1, 0) OVER (PARTITION BY stream ORDER BY version) AS before FROM slices)"
-    " JOIN streams ON streams.id = stream WHERE start <> before"
-)
+_SQL: Final = statements("checking")
+
+_MAX_NAMED: Final = 1_000
+"""How many values that are too large are named: there is no use in more."""
 
 
 def structural_problems(connection: apsw.Connection) -> Iterator[Problem]:
@@ -38,7 +31,7 @@ def structural_problems(connection: apsw.Connection) -> Iterator[Problem]:
     if fatal:
         return
     yield from _walk(connection)
-    for name, version, before in connection.execute(_STREAM_GAPS):
+    for name, version, before in connection.execute(_SQL["stream_gaps"]):
         yield version_problem(str(name_of(name)), version, before)
     yield from derived_problems(connection)
 
@@ -87,7 +80,7 @@ def _large(connection: apsw.Connection) -> Iterator[Problem]:
     try:
         if any(wrong.is_fatal for wrong in wrong_schema(connection)):
             return
-        found = list(islice(oversized(connection), _NAMED))
+        found = list(islice(oversized(connection), _MAX_NAMED))
     except (apsw.CorruptError, apsw.SQLError):
         return
     for where, size, limit in found:
@@ -96,7 +89,7 @@ def _large(connection: apsw.Connection) -> Iterator[Problem]:
 
 def _walk(connection: apsw.Connection) -> Iterator[Problem]:
     checking = SliceCheck()
-    for at, stream, *rest in connection.execute(_SLICES):
+    for at, stream, *rest in connection.execute(_SQL["slices"]):
         version, count, moment, commit_id, first_index, metadata, body = rest
         kinds = {*map(type, (version, count, moment, first_index))}
         blobs = {type(commit_id), type(body), type(b"" if metadata is None else metadata)}

@@ -1,0 +1,207 @@
+"""Writing commits: the checks of each, and one transaction for all that came together.
+
+A commit that is refused, or that fails for what is in it, fails none of its neighbours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import apsw
+
+from everwhen.backends.commit_checks import (
+    check_condition,
+    refusal_of,
+    repeated,
+    time_of_commit,
+)
+from everwhen.backends.sqlite.error_translation import translation
+from everwhen.backends.sqlite.lookups import stored_commit
+from everwhen.backends.sqlite.pages import slice_with_name
+from everwhen.backends.sqlite.query_plan import Window, rows_to_judge
+from everwhen.backends.sqlite.schema import check_schema
+from everwhen.backends.sqlite.staging import FileEnd, Staged
+from everwhen.backends.sqlite.statements import statements
+from everwhen.backends.sqlite.transactions import Transactions, Turn
+from everwhen.backends.sqlite.value_sizes import limited, too_large
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.clock import Clock, micros_by
+from everwhen.vocabulary.contract import EncodedCommit, Outcome, Receipt, StoredSlice
+from everwhen.vocabulary.errors import (
+    ConflictError,
+    EverwhenError,
+    InlineError,
+    RefusedError,
+    StatementError,
+    StorageError,
+)
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.streams import holds
+
+Inline: TypeAlias = Callable[[apsw.Connection], None]
+"""What runs in the transaction, after the events."""
+
+_NEWEST_POSITION: Final = statements("reading")["newest_position"]
+_SCHEMA: Final = statements("checking")["schema"]
+
+_OF_THE_MEDIUM: Final = (
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.NotADBError,
+    apsw.InterruptError,
+    apsw.NoMemError,
+    MemoryError,
+)
+
+
+def _is_of_the_medium(error: Exception) -> bool:
+    """Whether the medium failed, which is no single commit's fault."""
+    if isinstance(error, StorageError):
+        return not isinstance(error, StatementError)
+    return isinstance(error, _OF_THE_MEDIUM)
+
+
+def _is_not_its_own(error: Exception) -> bool:
+    """Whether it isn't for the commit that was judged to answer for."""
+    return _is_of_the_medium(error) or is_interrupt(error)
+
+
+class Writer:
+    """Writes commits, and remembers where the file ends. Used under the engine's lock."""
+
+    def __init__(self, transactions: Transactions, clock: Clock, path: Path) -> None:
+        self._transactions = transactions
+        self._connection = transactions.connection
+        self._path = path
+        self._now = micros_by(clock)
+        self._end = FileEnd(self._connection)
+        self._schema_version: int | None = None
+        self._schema: list[Any] = []
+
+    def write(
+        self, commits: Sequence[EncodedCommit], inline: Inline | None = None
+    ) -> list[Outcome]:
+        """Write the commits, and run what is inline with them, in one transaction.
+
+        Where that fails for what is in one of them, those that happened to be written together
+        with it are written one by one, so that it fails none of them.
+        """
+        try:
+            return self._transactions.transact(partial(self._write, commits, inline))
+        except InlineError as error:
+            if len(commits) == 1:
+                return [error]
+        except Exception as error:
+            if len(commits) == 1 or self._transactions.is_decided or _is_not_its_own(error):
+                raise
+        outcomes: list[Outcome] = []
+        for commit in commits:
+            try:
+                outcomes += self.write((commit,), inline)
+            except Exception as error:
+                if is_interrupt(error) or (not outcomes and _is_of_the_medium(error)):
+                    raise
+                outcomes.append(self._explained(commit, error))
+                if _is_of_the_medium(error):
+                    missing = len(commits) - len(outcomes)
+                    return outcomes + [self._explained(commit, error)] * missing
+        return outcomes
+
+    def _write(
+        self, commits: Sequence[EncodedCommit], inline: Inline | None, turn: Turn
+    ) -> list[Outcome]:
+        self._catch_up(turn)
+        staged = Staged()
+        outcomes: list[Outcome] = []
+        for commit in commits:
+            before = self._end.mark(staged)
+            try:
+                outcomes.append(self._stage(commit, staged))
+            except RefusedError as error:
+                outcomes.append(error)
+            except Exception as error:
+                if not self._connection.in_transaction or _is_not_its_own(error):
+                    raise
+                self._end.take_back(staged, before)
+                outcomes.append(self._explained(commit, error))
+        staged.insert(self._connection)
+        if inline is not None:
+            inline(self._connection)
+        return outcomes
+
+    def _explained(self, commit: EncodedCommit, error: Exception) -> EverwhenError:
+        if isinstance(error, apsw.Error):
+            explained = too_large(self._connection, self._path, error)
+            explained = explained or translation(error, self._path)
+            explained.__cause__ = error
+            return explained
+        return refusal_of(commit, error)
+
+    def _catch_up(self, turn: Turn) -> None:
+        """Take in what others have written since the file was known as it is remembered.
+
+        Raises `CorruptStoreError` where a write wouldn't store what is written, and no more. By the
+        schema's number only this connection's own changes are known: others' may leave it as it
+        was.
+        """
+        version = self._connection.execute("PRAGMA schema_version").get
+        if version != self._schema_version or not turn.is_file_as_left:
+            schema: list[Any] = self._connection.execute(_SCHEMA).fetchall()
+            if schema != self._schema:
+                check_schema(self._connection, self._path)
+            self._schema_version, self._schema = version, schema
+        if turn.is_file_as_left:
+            self._end.trim()
+        else:
+            self._end.look_again()
+            turn.is_file_as_left = True
+
+    def _stage(self, commit: EncodedCommit, staged: Staged) -> Receipt:
+        """Judge the commit as if all before it were written, and line its rows up."""
+        end, commit_id = self._end, commit.id
+        if not commit.is_fresh:
+            known = staged.commit(commit_id) or stored_commit(self._connection, commit_id)
+            if known:
+                return repeated(commit, known)
+        for name, expected in commit.expected:
+            actual = end.version(name)
+            if not holds(expected, actual):
+                raise ConflictError(name, expected, actual)
+        if commit.condition is not None:
+            after = commit.condition.after
+            with contextlib.closing(self._newer(commit.condition.query, after, staged)) as newer:
+                check_condition(commit.condition.query, after, newer)
+        end.recorded_at = recorded_at = time_of_commit(commit, self._now, end.recorded_at)
+        versions: dict[str, int] = {}
+        index = 0
+        start = len(staged.slices)
+        for part in commit.slices:
+            versions[part.stream] = end.line_up(part, commit, index, staged)
+            index += part.count
+        staged.commits[commit_id] = (start, len(staged.slices))
+        return Receipt(commit_id, end.position, recorded_at, versions)
+
+    def _newer(
+        self, query: Query, after: int, staged: Staged
+    ) -> Generator[StoredSlice, None, None]:
+        """Every slice after the position that may match, written or lined up.
+
+        Close it, or a refusal's traceback keeps its statement open: the connection would stay on
+        an old snapshot, and the statement would be let go by whatever thread drops the error.
+        """
+        newest = self._connection.execute(_NEWEST_POSITION).get or 0
+        if newest > after:
+            window = Window(after, newest, reverse=False)
+            with limited(self._connection):
+                for row in rows_to_judge(self._connection, query, window):
+                    yield slice_with_name(self._connection, row)
+        for index in range(len(staged.slices)):
+            yield staged.slice(index)
