@@ -458,7 +458,7 @@ def test_the_keys_of_the_forgotten_are_in_no_byte_of_the_file(
     with Vault(tmp_path / "v", keys) as vault:
         vault.newest("ann")
         (wrapped,) = (
-            row[0] for row in vault._run("SELECT wrapped FROM keys WHERE subject = 'ann'")
+            row[0] for row in vault._file.run("SELECT wrapped FROM keys WHERE subject = 'ann'")
         )
         assert wrapped in (tmp_path / "v").read_bytes()
         vault.forget("ann")
@@ -507,7 +507,7 @@ def test_keys_that_are_restored_beside_a_tombstone_are_not_used_and_are_destroye
 ) -> None:
     for subject in ("ann", "ann/audit"):
         vault.newest(subject)
-    rows = vault._run("SELECT * FROM keys WHERE subject LIKE 'ann%'")
+    rows = vault._file.run("SELECT * FROM keys WHERE subject LIKE 'ann%'")
     sealed = vault.seal_snapshot(b"state", b"bound")
     vault.forget("ann")
     _by_sql(vault, ADD_KEY, *rows)
@@ -587,7 +587,7 @@ def test_wrong_missing_and_expired_keys_say_what_is_wrong(tmp_path: Path) -> Non
 def test_a_lost_key_is_never_taken_for_an_erasure(vault: Vault) -> None:
     codec = _codec(vault)
     (entry,) = _stored(codec, EVENT)
-    vault._run("DELETE FROM keys WHERE subject = 'ann'")
+    vault._file.run("DELETE FROM keys WHERE subject = 'ann'")
     vault._ciphers.clear()
     with pytest.raises(SealedError, match="no record that it was forgotten"):
         codec.decode_steps(entry, EVENT_ID)

@@ -364,7 +364,7 @@ def test_keys_put_back_past_everwhen_are_reported_and_destroyed(
     with open_store(file, events=TYPES, vault=vault) as store:
         for player in ("ada", "bob"):
             store.append(f"player-{player}", [Joined(player, NAME)])
-        rows = vault._run("SELECT * FROM keys WHERE subject = 'ada'")
+        rows = vault._file.run("SELECT * FROM keys WHERE subject = 'ada'")
         store.forget("ada")
         store.forget("bob")
     with contextlib.closing(apsw.Connection(str(vault.path))) as connection:
@@ -844,7 +844,7 @@ def test_a_store_without_a_vault_never_stores_personal_fields_by_accident(
 def test_a_lost_key_breaks_no_page(vault: Vault) -> None:
     with open_store("memory:", events=TYPES, vault=vault) as store:
         store.append("s", [Joined("ada", NAME), Joined("bob", "Bob"), Scored("bob", 1)])
-        vault._run("DELETE FROM keys WHERE subject = 'ada'")
+        vault._file.run("DELETE FROM keys WHERE subject = 'ada'")
         vault._ciphers.clear()
         events = [event for event in store.read()]
         assert [event.event for event in events[1:]] == [Joined("bob", "Bob"), Scored("bob", 1)]

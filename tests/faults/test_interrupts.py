@@ -229,7 +229,7 @@ def test_a_vault_forgets_whatever_interrupts_it(tmp_path: Path) -> None:
                 if vault.is_forgotten(f"s/{number}"):
                     time.sleep(0.03)
                     assert vault.cipher(f"s/{number}", 1) is None
-        assert not vault._connection.in_transaction
+        assert not vault._file.connection.in_transaction
         assert vault.newest("u")
 
 

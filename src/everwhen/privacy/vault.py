@@ -14,12 +14,10 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -33,7 +31,8 @@ from everwhen.system.file_backups import (
     taken,
     workplace,
 )
-from everwhen.system.forks import keep, register
+from everwhen.system.forks import register
+from everwhen.system.sqlite_values import stored_bytes, stored_count, stored_text
 from everwhen.vocabulary.clock import Clock, micros_by, system_clock
 from everwhen.vocabulary.errors import (
     BackupError,
@@ -45,29 +44,28 @@ from everwhen.vocabulary.errors import (
 )
 from everwhen.vocabulary.validation import check_text
 
-if TYPE_CHECKING:
-    import apsw
-
 T = TypeVar("T")
 
-_APPLICATION_ID: Final = 0x4576654B  # "EveK"
-_FORMAT: Final = 1
-_EVERYBODY: Final = 0o007
 _KEY_BYTES: Final = 32
-_LARGEST: Final = 1 << 62
+"""The size of a data key, which is that of AES-256."""
+
 _NONCE_BYTES: Final = 12
-_LOOK: Final = 0.02
-_REMEMBERED: Final = 100_000
+"""What AES-GCM-SIV takes; one is drawn for each snapshot."""
+
+_VERSION_BYTES: Final = 4
+"""How a sealed snapshot begins: with the version of its key."""
+
+_LOOK_SECONDS: Final = 0.02
+"""How long it may take until what another process has forgotten is noticed: that is one look at the
+file for all that is read meanwhile."""
+
+_MAX_REMEMBERED: Final = 100_000
+"""How many ciphers are remembered: some tens of megabytes."""
+
+_HEAD_BYTES: Final = _VERSION_BYTES + _NONCE_BYTES
+
 _SNAPSHOTS: Final = "/snapshots"
-_SCHEMA: Final = """
-CREATE TABLE keys (
-    subject TEXT NOT NULL, version INTEGER NOT NULL, key_id TEXT NOT NULL,
-    wrapped BLOB NOT NULL, made_at INTEGER NOT NULL, PRIMARY KEY (subject, version)
-) WITHOUT ROWID;
-CREATE TABLE stones (
-    subject TEXT PRIMARY KEY, number INTEGER NOT NULL, erased_at INTEGER NOT NULL
-) WITHOUT ROWID;
-"""
+"""The subject of the key that snapshots are encrypted with; no other begins with a slash."""
 
 
 class SubjectKey(msgspec.Struct, frozen=True):
@@ -116,30 +114,28 @@ class Vault:
         clock: Clock = system_clock,
         busy_timeout: float = 30.0,
     ) -> None:
+        from everwhen.privacy.vault_file import VaultFile
+
         self.path = Path(path)
         self.keys = keys
         self._now = micros_by(clock)
-        self._busy_timeout = busy_timeout
-        self._lock = threading.RLock()
-        self._process = os.getpid()
-        self._closed = False
         self._newest: dict[str, tuple[int, Cipher]] = {}
         self._ciphers: dict[tuple[str, int], Cipher | None] = {}
         self._looked = 0.0
         self._seen = -1
         self._erasures = 0
-        with self._translated():
-            self._connection = self._connect(create=create, busy_timeout=busy_timeout)
-            try:
-                self._prepare()
-            except BaseException:
-                self._connection.close()
-                raise
+        self._file = VaultFile(self.path, create=create, busy_timeout=busy_timeout)
+        self._execute = self._file.connection.execute
+        try:
+            self._file.prepare(lambda: self._add_key(_SNAPSHOTS, 1))
+        except BaseException:
+            self._file.connection.close()
+            raise
         self._look()
-        register(self)
+        register(self._file)
 
     def __repr__(self) -> str:
-        return f"Vault({str(self.path)!r}{', closed' if self._closed else ''})"
+        return f"Vault({str(self.path)!r}{', closed' if self._file.is_closed else ''})"
 
     # What encrypts and decrypts
 
@@ -172,18 +168,21 @@ class Vault:
         """A snapshot's state, encrypted until the next subject is forgotten."""
         version, encrypt = self.newest(_SNAPSHOTS)
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        return version.to_bytes(4, "big") + nonce + encrypt.encrypt(nonce, state, bound)
+        return (
+            version.to_bytes(_VERSION_BYTES, "big") + nonce + encrypt.encrypt(nonce, state, bound)
+        )
 
     def open_snapshot(self, sealed: bytes, bound: bytes) -> bytes | None:
         """The state again; None where its key is gone, or it was altered."""
         from cryptography.exceptions import InvalidTag
 
-        version, rest = int.from_bytes(sealed[:4], "big"), sealed[4:]
+        version = int.from_bytes(sealed[:_VERSION_BYTES], "big")
+        nonce, rest = sealed[_VERSION_BYTES:_HEAD_BYTES], sealed[_HEAD_BYTES:]
         try:
             found = self.cipher(_SNAPSHOTS, version)
             if found is None:
                 return None
-            return bytes(found.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], bound))
+            return bytes(found.decrypt(nonce, rest, bound))
         except (MissingKeyError, InvalidTag, ValueError):
             return None
 
@@ -204,8 +203,8 @@ class Vault:
         return self._subjects(where, (pattern, before))
 
     def _subjects(self, where: str, bounds: tuple[str, ...]) -> list[str]:
-        return self._rows(
-            _text,
+        return self._file.rows(
+            stored_text,
             f"SELECT DISTINCT subject FROM keys WHERE {where} AND subject <> ? ORDER BY subject",
             (*bounds, _SNAPSHOTS),
         )
@@ -213,8 +212,8 @@ class Vault:
     def subject_keys(self, under: str | None = None) -> list[SubjectKey]:
         """The data keys, by subject and version."""
         where, bounds = _below(under)
-        return self._rows(
-            lambda s, v, k: SubjectKey(_text(s), _number(v), _text(k)),
+        return self._file.rows(
+            lambda s, v, k: SubjectKey(stored_text(s), stored_count(v), stored_text(k)),
             f"SELECT subject, version, key_id FROM keys WHERE {where} AND subject <> ? "
             "ORDER BY subject, version",
             (*bounds, _SNAPSHOTS),
@@ -226,8 +225,8 @@ class Vault:
         There are none, unless somebody has put them back past Everwhen, or a tombstone in. They
         are never used; to `forget` the subjects again destroys them.
         """
-        return self._rows(
-            lambda s, v, k: SubjectKey(_text(s), _number(v), _text(k)),
+        return self._file.rows(
+            lambda s, v, k: SubjectKey(stored_text(s), stored_count(v), stored_text(k)),
             "SELECT k.subject, k.version, k.key_id FROM stones AS s CROSS JOIN keys AS k "
             "ON k.subject = s.subject UNION "
             "SELECT k.subject, k.version, k.key_id FROM stones AS s CROSS JOIN keys AS k "
@@ -236,7 +235,7 @@ class Vault:
 
     def is_forgotten(self, subject: str) -> bool:
         """Whether a subject, or one that it lies below, has been forgotten."""
-        with self._translated(), self._lock:
+        with self._file.translated(), self._file.lock:
             return self._stone(subject) is not None
 
     def forget(self, subject: str) -> Forgotten:
@@ -264,7 +263,7 @@ class Vault:
 
     def compact(self) -> None:
         """Write the file anew, without the gaps that deleted keys have left."""
-        self._run("VACUUM")
+        self._file.run("VACUUM")
 
     def destroy(self, subjects: Sequence[str]) -> list[Forgotten]:
         """What `forget_all` does, but for `compact`."""
@@ -280,7 +279,7 @@ class Vault:
                 found.append(forgotten)
             if number > before:
                 version = max(number, self._last_version(_SNAPSHOTS)) + 1
-                self._connection.execute("DELETE FROM keys WHERE subject = ?", (_SNAPSHOTS,))
+                self._execute("DELETE FROM keys WHERE subject = ?", (_SNAPSHOTS,))
                 self._add_key(_SNAPSHOTS, version)
             return found
 
@@ -293,22 +292,22 @@ class Vault:
         date.
         """
         where, bounds = _below(subject)
-        rows = self._connection.execute(
+        rows = self._execute(
             f"SELECT DISTINCT subject FROM keys WHERE {where} ORDER BY subject", bounds
         ).fetchall()
         known = self._stone(subject)
         if known is not None and not rows:
             return Forgotten(subject, known, (), repeated=True)
-        self._connection.execute(f"DELETE FROM keys WHERE {where}", bounds)
-        self._connection.execute(
+        self._execute(f"DELETE FROM keys WHERE {where}", bounds)
+        self._execute(
             "INSERT OR REPLACE INTO stones VALUES (?, ?, ?)", (subject, number, self._now())
         )
-        return Forgotten(subject, number, tuple(_text(row[0]) for row in rows))
+        return Forgotten(subject, number, tuple(stored_text(row[0]) for row in rows))
 
     def stones(self, since: int = 1) -> list[Stone]:
         """What has been forgotten, in order, from the erasure of that number on."""
-        return self._rows(
-            lambda s, n, at: Stone(_text(s), _number(n), _number(at)),
+        return self._file.rows(
+            lambda s, n, at: Stone(stored_text(s), stored_count(n), stored_count(at)),
             "SELECT subject, number, erased_at FROM stones WHERE number >= ? ORDER BY number",
             (since,),
         )
@@ -333,14 +332,16 @@ class Vault:
         """
 
         def rewrap() -> int:
-            rows: list[Any] = self._connection.execute(
+            rows: list[Any] = self._execute(
                 "SELECT subject, version, key_id, wrapped FROM keys"
             ).fetchall()
             for subject, version, key_id, wrapped in rows:
-                bound = _bound(_text(subject), _number(version))
-                key = self.keys.unwrap(WrappedKey(_text(key_id), _content(wrapped)), bound)
+                bound = _bound(stored_text(subject), stored_count(version))
+                key = self.keys.unwrap(
+                    WrappedKey(stored_text(key_id), stored_bytes(wrapped)), bound
+                )
                 new = self.keys.wrap(key, bound)
-                self._connection.execute(
+                self._execute(
                     "UPDATE keys SET key_id = ?, wrapped = ? WHERE subject = ? AND version = ?",
                     (new.key_id, new.content, subject, version),
                 )
@@ -353,7 +354,11 @@ class Vault:
     def wrapped_with(self) -> dict[str, int]:
         """How many data keys are wrapped with each key-encryption key, by its id."""
         by_key = "SELECT key_id, count(*) FROM keys GROUP BY key_id"
-        return dict(self._rows(lambda key_id, count: (_text(key_id), _number(count)), by_key))
+        return dict(
+            self._file.rows(
+                lambda key_id, count: (stored_text(key_id), stored_count(count)), by_key
+            )
+        )
 
     def backup(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Copy the vault as it is at one moment into a file, which only its owner may read.
@@ -364,12 +369,11 @@ class Vault:
         """
         self.check_apart(path)
         final = destination(path, overwrite=overwrite)
-        if str(self.path) == ":memory:":
+        if self._file.is_in_memory:
             raise BackupError(str(path), "this vault is in memory and has no file to copy")
-        with workplace(final) as folder, self._translated():
+        with workplace(final) as folder, self._file.translated():
             copy = folder / "vault"
-            connection = self._connect(create=False, busy_timeout=self._busy_timeout)
-            with contextlib.closing(connection):
+            with contextlib.closing(self._file.connect()) as connection:
                 connection.execute("BEGIN")
                 connection.execute("SELECT count(*) FROM stones").fetchall()
                 copy_pages(connection, copy, lambda _: None)
@@ -385,14 +389,13 @@ class Vault:
 
     def close(self) -> None:
         """Release the file; calling it again does nothing."""
-        if os.getpid() != self._process:
+        if self._file.is_foreign:
             return  # the connection is the parent's
-        with self._lock:
-            if not self._closed:
-                self._closed = True
+        with self._file.lock:
+            if not self._file.is_closed:
                 self._newest.clear()
                 self._ciphers.clear()
-                self._connection.close()
+                self._file.close()
 
     def __enter__(self) -> Vault:
         return self
@@ -400,38 +403,16 @@ class Vault:
     def __exit__(self, *failure: object) -> None:
         self.close()
 
-    # Forks
-
-    def hold(self, seconds: float) -> bool:
-        """Keep everybody out; whether nobody is inside within so many seconds."""
-        if os.getpid() != self._process or not self._lock.acquire(timeout=seconds):
-            return False
-        if self._closed or not self._connection.in_transaction:
-            return True
-        self._lock.release()
-        return False
-
-    def resume(self) -> None:
-        """Let them in again."""
-        self._lock.release()
-
-    def forked(self, *, quiet: bool) -> None:
-        """In a child the connection is taken apart in memory, and never used again."""
-        if quiet and not self._closed:
-            self._connection.close(True)
-        elif not quiet:
-            keep([self._connection])
-
     # Within
 
     def _look_in_time(self) -> None:
-        if time.monotonic() - self._looked > _LOOK:
+        if time.monotonic() - self._looked > _LOOK_SECONDS:
             self._look()
 
     def _look(self) -> None:
         """Drop what is remembered if the file has changed."""
-        with self._translated(), self._lock:
-            seen = self._connection.pragma("data_version")
+        with self._file.translated(), self._file.lock:
+            seen = self._file.connection.pragma("data_version")
             if seen != self._seen:
                 self._newest.clear()
                 self._ciphers.clear()
@@ -444,7 +425,7 @@ class Vault:
             self._check_not_forgotten(subject)
             return self._last_version(subject) or self._add_key(subject, 1)
 
-        with self._translated(), self._lock:
+        with self._file.translated(), self._file.lock:
             self._check_not_forgotten(subject)
             version = self._last_version(subject)
             if not version:
@@ -457,17 +438,17 @@ class Vault:
             return version, found
 
     def _found(self, subject: str, version: int) -> Cipher | None:
-        with self._translated(), self._lock:
+        with self._file.translated(), self._file.lock:
             # A key beside a tombstone never counts, wherever it comes from.
             found = None if self._stone(subject) is not None else self._kept(subject, version)
-            if len(self._ciphers) >= _REMEMBERED:
+            if len(self._ciphers) >= _MAX_REMEMBERED:
                 self._ciphers.clear()
                 self._newest.clear()
             self._ciphers[subject, version] = found
             return found
 
     def _kept(self, subject: str, version: int) -> Cipher:
-        row = self._connection.execute(
+        row = self._execute(
             "SELECT key_id, wrapped FROM keys WHERE subject = ? AND version = ?",
             (subject, version),
         ).get
@@ -476,162 +457,50 @@ class Vault:
                 f"{self.path} has no key version {version} of subject {subject!r}, and no "
                 f"record that it was forgotten; restore the vault from its newest backup"
             )
-        wrapped = WrappedKey(_text(row[0]), _content(row[1]))
+        wrapped = WrappedKey(stored_text(row[0]), stored_bytes(row[1]))
         return cipher(self.keys.unwrap(wrapped, _bound(subject, version)))
 
     def _add_key(self, subject: str, version: int) -> int:
         wrapped = self.keys.wrap(secrets.token_bytes(_KEY_BYTES), _bound(subject, version))
-        self._connection.execute(
+        self._execute(
             "INSERT INTO keys VALUES (?, ?, ?, ?, ?)",
             (subject, version, wrapped.key_id, wrapped.content, self._now()),
         )
         return version
 
     def _last_version(self, subject: str) -> int:
-        last = self._connection.execute(
-            "SELECT max(version) FROM keys WHERE subject = ?", (subject,)
-        ).get
-        return _number(last or 0)
+        last = self._execute("SELECT max(version) FROM keys WHERE subject = ?", (subject,)).get
+        return stored_count(last or 0)
 
     def _count(self) -> int:
-        return _number(self._connection.execute("SELECT max(number) FROM stones").get or 0)
+        return stored_count(self._execute("SELECT max(number) FROM stones").get or 0)
 
     def _stone(self, subject: str) -> int | None:
         """The number under which the subject, or one above it, was forgotten."""
         parts = subject.split("/")
         for end in range(1, len(parts) + 1):
-            number = self._connection.execute(
+            number = self._execute(
                 "SELECT number FROM stones WHERE subject = ?", ("/".join(parts[:end]),)
             ).get
             if number is not None:
-                return _number(number)
+                return stored_count(number)
         return None
 
     def _check_not_forgotten(self, subject: str) -> None:
         if self._stone(subject) is not None:
             raise ErasedSubjectError(subject)
 
-    def _run(self, sql: str) -> list[tuple[Any, ...]]:
-        return self._rows(lambda *row: row, sql)
-
-    def _rows(self, made: Callable[..., T], sql: str, bounds: tuple[Any, ...] = ()) -> list[T]:
-        """What is made of each row."""
-        with self._translated(), self._lock:
-            return [made(*row) for row in self._connection.execute(sql, bounds)]
-
     def _transact(self, work: Callable[[], T], *, changes_known: bool = True) -> T:
         """Run it in one durable transaction. ``changes_known``: what is remembered may be stale."""
-        with self._translated(), self._lock:
+        with self._file.translated(), self._file.lock:
             if changes_known:
                 self._seen = -1  # should an interrupt come before it is dropped
-            execute = self._connection.execute
-            try:
-                execute("BEGIN IMMEDIATE")
-                result = work()
-                execute("COMMIT")
-            finally:
-                if self._connection.in_transaction:
-                    execute("ROLLBACK")
+            result = self._file.transact(work)
             if changes_known:
                 self._newest.clear()
                 self._ciphers.clear()
                 self._erasures = self._count()
             return result
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        if self._closed:
-            raise VaultError(f"{self.path}: the vault is closed; open it again")
-        if os.getpid() != self._process:
-            raise VaultError(
-                f"{self.path}: this vault was opened by process {self._process}; open it again in "
-                f"the child"
-            )
-        import apsw
-
-        try:
-            yield
-        except apsw.Error as error:
-            raise VaultError(f"{self.path}: the vault can't be used: {error}") from error
-        except (_Damaged, UnicodeDecodeError) as error:
-            raise VaultError(
-                f"{self.path}: the vault is damaged, {error}; restore it from its newest backup"
-            ) from error
-
-    def _connect(self, *, create: bool, busy_timeout: float) -> apsw.Connection:
-        import apsw
-
-        name = str(self.path)
-        flags = apsw.SQLITE_OPEN_READWRITE
-        if name == ":memory:":
-            flags |= apsw.SQLITE_OPEN_CREATE
-        elif self._mode() & _EVERYBODY:
-            raise VaultError(
-                f"{name}: everybody may read or change this vault; chmod 600 it, and rotate its "
-                f"key with --drop-old if somebody may have copied it"
-            )
-        elif not self.path.exists():
-            if not create:
-                raise MissingKeyError(f"{name}: there is no such vault; check the path")
-            flags |= apsw.SQLITE_OPEN_CREATE
-            try:
-                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            except FileExistsError:
-                pass
-            except OSError as error:
-                raise VaultError(f"{name}: no vault can be made there: {error}") from error
-        connection = apsw.Connection(name, flags=flags)
-        connection.set_busy_timeout(int(busy_timeout * 1_000))
-        return connection
-
-    def _mode(self) -> int:
-        try:
-            return self.path.stat().st_mode
-        except OSError:
-            return 0  # opening it says why
-
-    def _prepare(self) -> None:
-        connection = self._connection
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA synchronous = EXTRA")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        self._transact(self._make, changes_known=False)
-        if connection.pragma("application_id") != _APPLICATION_ID:
-            raise VaultError(f"{self.path}: that is no vault; check the path")
-        if connection.pragma("user_version") > _FORMAT:
-            raise VaultError(f"{self.path}: a newer Everwhen made this vault; use that one")
-
-    def _make(self) -> None:
-        """What a vault begins with, in an empty file."""
-        connection = self._connection
-        if connection.execute("SELECT count(*) FROM sqlite_master").get:
-            return
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {_FORMAT}")
-        connection.execute(_SCHEMA)
-        self._add_key(_SNAPSHOTS, 1)
-
-
-class _Damaged(Exception):  # noqa: N818 (says which value is, on the way to a VaultError)
-    """A stored value that no vault writes."""
-
-
-def _number(stored: object) -> int:
-    if type(stored) is not int or abs(stored) > _LARGEST:
-        raise _Damaged(f"{stored!r:.40} is stored where a number belongs")
-    return stored
-
-
-def _text(stored: object) -> str:
-    if type(stored) is not str:
-        raise _Damaged(f"{stored!r:.40} is stored where a name belongs")
-    return stored
-
-
-def _content(stored: object) -> bytes:
-    if type(stored) is not bytes:
-        raise _Damaged(f"{stored!r:.40} is stored where a key belongs")
-    return stored
 
 
 def check_subject(subject: object) -> str:
@@ -649,7 +518,7 @@ def _below(subject: str | None) -> tuple[str, tuple[str, ...]]:
     return "(subject = ? OR subject >= ? AND subject < ?)", (
         subject,
         f"{subject}/",
-        f"{subject}0",  # the character behind the slash
+        f"{subject}0",  # the character after the slash
     )
 
 

@@ -30,8 +30,12 @@ from everwhen.vocabulary.errors import BackupError, BusyError, ReadOnlyError
 if TYPE_CHECKING:
     import apsw
 
-_PAGES_AT_ONCE: Final = 256
-_STEPS_AT_ONCE: Final = 50_000
+_PAGES_PER_STEP: Final = 256
+"""After how many pages of a copy its listener is told: a megabyte, some milliseconds."""
+
+_STEPS_PER_CALL: Final = 50_000
+"""After how many steps of SQLite's a check tells its listener, who may break it off."""
+
 _BESIDE: Final = ("-wal", "-shm", "-journal")
 
 
@@ -182,11 +186,11 @@ def copy_pages(
     """
     import apsw
 
+    from everwhen.system.sqlite_connection import connect
+
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     page_size = source.pragma("page_size")
-    connection = apsw.Connection(
-        str(target), apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX, vfs
-    )
+    connection = connect(target, "write", busy_timeout=0, largest_bytes=None, vfs=vfs)
     try:
         # Nothing has to be rolled back in a file that nobody knows; it is synced as a whole.
         connection.pragma("locking_mode", "exclusive")
@@ -194,7 +198,7 @@ def copy_pages(
         connection.pragma("synchronous", "off")
         with connection.backup("main", source, "main") as copying:
             while not copying.done:
-                copying.step(_PAGES_AT_ONCE)
+                copying.step(_PAGES_PER_STEP)
                 told((copying.page_count - copying.remaining) * page_size)
         # A single file, which can be read where nothing can be made beside it.
         if connection.pragma("journal_mode", "delete") != "delete":
@@ -209,16 +213,15 @@ def opened_copy(copy: Path, told: Callable[[], None], vfs: str | None = None) ->
 
     ``told`` is called now and then while it works; what it raises breaks that off.
     """
-    import apsw
+    from everwhen.system.sqlite_connection import connect
 
-    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX | apsw.SQLITE_OPEN_URI
-    connection = apsw.Connection(f"{copy.as_uri()}?immutable=1", flags, vfs)
+    connection = connect(copy, "immutable", busy_timeout=0, largest_bytes=None, vfs=vfs)
 
     def go_on() -> bool:
         told()
         return False
 
-    connection.set_progress_handler(go_on, _STEPS_AT_ONCE)
+    connection.set_progress_handler(go_on, _STEPS_PER_CALL)
     return connection
 
 
@@ -262,10 +265,9 @@ def taken(path: Path, aside: Path) -> Iterator[apsw.Connection | None]:
 
 def _exclusive(path: Path) -> apsw.Connection:
     """A connection beside which there is no other, and no write-ahead log."""
-    import apsw
+    from everwhen.system.sqlite_connection import connect
 
-    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX
-    connection = apsw.Connection(str(path), flags)
+    connection = connect(path, "write", busy_timeout=0, largest_bytes=None)
     try:
         connection.pragma("locking_mode", "exclusive")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()

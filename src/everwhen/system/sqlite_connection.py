@@ -11,22 +11,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 import apsw
 
 T = TypeVar("T")
 C = TypeVar("C", bound=apsw.Connection)
 
-_EVERY: Final = apsw.SQLITE_OPEN_NOMUTEX | apsw.SQLITE_OPEN_URI
-OPEN_TO_READ: Final = apsw.SQLITE_OPEN_READONLY | _EVERY
+Mode: TypeAlias = Literal["read", "immutable", "write", "create"]
+"""What is done with the file. One that is immutable is read without locks, since nobody writes."""
+
 _FLAGS: Final = {
-    "read": OPEN_TO_READ,
-    "write": apsw.SQLITE_OPEN_READWRITE | _EVERY,
-    "create": apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | _EVERY,
+    "read": apsw.SQLITE_OPEN_READONLY,
+    "immutable": apsw.SQLITE_OPEN_READONLY,
+    "write": apsw.SQLITE_OPEN_READWRITE,
+    "create": apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE,
 }
 _STEP_SECONDS: Final = 0.000_2
-"""How much longer each wait for a lock is than the one before: a short commit takes as long."""
+"""How much longer each wait for a lock is than the one before: about what a short commit takes."""
 
 _LONGEST_STEP_SECONDS: Final = 0.005
 """How long one wait is at most: SQLite's own grow to 100 ms, and starve one among many writers."""
@@ -34,7 +36,7 @@ _LONGEST_STEP_SECONDS: Final = 0.005
 
 def connect(
     path: Path | None,
-    mode: Literal["read", "write", "create"],
+    mode: Mode,
     *,
     busy_timeout: float,
     largest_bytes: int | None,
@@ -44,13 +46,15 @@ def connect(
 
     See `careful`. Raises ``apsw.Error``.
     """
-    connection = apsw.Connection(":memory:" if path is None else uri(path), _FLAGS[mode], vfs)
+    connection = apsw.Connection(*target(path, mode), vfs)
     return careful(connection, busy_timeout=busy_timeout, largest_bytes=largest_bytes)
 
 
-def uri(path: Path) -> str:
-    """How SQLite is told of a file, whatever characters are in its name."""
-    return path.resolve().as_uri()
+def target(path: Path | None, mode: Mode) -> tuple[str, int]:
+    """How SQLite is told what to open, whatever characters are in its name, and the flags."""
+    name = ":memory:" if path is None else path.resolve().as_uri()
+    flags = _FLAGS[mode] | apsw.SQLITE_OPEN_NOMUTEX | apsw.SQLITE_OPEN_URI
+    return (f"{name}?immutable=1" if mode == "immutable" else name), flags
 
 
 def careful(connection: C, *, busy_timeout: float, largest_bytes: int | None) -> C:

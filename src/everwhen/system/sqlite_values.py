@@ -6,9 +6,10 @@ number that nothing can be added to. Each function raises `apsw.CorruptError` fo
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import apsw
+if TYPE_CHECKING:
+    import apsw
 
 MAX_COUNT: Final = 1 << 62
 """More than anything that is counted; as much again can be added within SQLite's 64 bits."""
@@ -26,7 +27,7 @@ def stored_int(value: object) -> int:
 
 def stored_count(value: object) -> int:
     """A number that others count on from."""
-    if stored_int(value) > MAX_COUNT:
+    if abs(stored_int(value)) > MAX_COUNT:
         raise _wrong(value, "a counted number")
     return stored_int(value)
 
@@ -36,7 +37,7 @@ def stored_text(value: object, most: int | None = None) -> str:
     if type(value) is not str:
         raise _wrong(value, "a name")
     if most is not None and len(value) > most:
-        raise apsw.CorruptError(f"{len(value):,} characters are stored where a name belongs")
+        raise _wrong(value, "a name")
     return value
 
 
@@ -48,5 +49,7 @@ def stored_bytes(value: object) -> bytes:
 
 
 def _wrong(value: object, what: str) -> apsw.CorruptError:
+    import apsw
+
     shown = repr(value)[:_SHOWN_CHARACTERS]
     return apsw.CorruptError(f"{shown} is stored where {what} belongs")

@@ -14,6 +14,7 @@ from typing import Final
 
 import apsw
 
+from everwhen.system.sqlite_connection import connect, transact
 from everwhen.vocabulary.errors import BusyError, DeclarationError, NotAStoreError, StorageError
 from everwhen.witness.messages import SIZE_TYPE, TEXT_TYPE, AddCheckpoint, parse_request
 from everwhen_verify.checkpoints import Checkpoint, parse_checkpoint
@@ -32,8 +33,15 @@ _SCHEMA: Final = """
         note BLOB NOT NULL
     ) STRICT, WITHOUT ROWID
 """
-_MARK: Final = 0x45_57_57_31  # "EWW1"
-_PATIENCE_MS: Final = 5_000
+_MARK: Final = 0x45_57_57_31
+""""EWW1": the mark of witnesses' files in SQLite's header."""
+
+_BUSY_SECONDS: Final = 5.0
+"""How long another process that shares the file is waited for: far more than signing takes."""
+
+_MAX_VALUE_BYTES: Final = 4 << 20
+"""More than a row takes, a note of a megabyte and in it a name as long: no crafted file fills the
+memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,7 @@ class WitnessService:
         self.signer = signer
         self._logs = _keys_of(logs, rollovers)
         self._clock = clock
-        self._path = str(path)
+        self._path = Path(path)
         self._lock = Lock()
         with self._storage():
             self._db = _opened(self._path)
@@ -96,8 +104,10 @@ class WitnessService:
             return _no(HTTPStatus.FORBIDDEN, str(error))
         if request.old > checkpoint.size:
             return _no(HTTPStatus.BAD_REQUEST, "the old size is larger than the checkpoint's")
-        with self._storage(), self._lock, _transaction(self._db):
-            return self._decided(request, checkpoint, opened.signers, note)
+        with self._storage(), self._lock:
+            return transact(
+                self._db, lambda: self._decided(request, checkpoint, opened.signers, note)
+            )
 
     def checkpoint(self, origin_hash: str) -> Reply:
         """The newest checkpoint of a log, with the log's signature and ours."""
@@ -179,15 +189,12 @@ def _keys_of(
     return found
 
 
-def _opened(path: str) -> apsw.Connection:
-    db = apsw.Connection(path)
+def _opened(path: Path) -> apsw.Connection:
+    db = connect(path, "create", busy_timeout=_BUSY_SECONDS, largest_bytes=_MAX_VALUE_BYTES)
     try:
-        db.set_busy_timeout(_PATIENCE_MS)
         _check_mark(db)
         db.execute("PRAGMA synchronous = EXTRA")
-        with _transaction(db):
-            db.execute(f"PRAGMA application_id = {_MARK}")
-            db.execute(_SCHEMA)
+        transact(db, lambda: db.execute(f"PRAGMA application_id = {_MARK}; {_SCHEMA}"))
     except BaseException:
         db.close()
         raise
@@ -198,19 +205,6 @@ def _check_mark(db: apsw.Connection) -> None:
     mark, pages = db.pragma("application_id"), db.pragma("page_count")
     if mark != _MARK and (mark or pages):
         raise apsw.NotADBError  # a database, and not ours
-
-
-@contextmanager
-def _transaction(db: apsw.Connection) -> Iterator[None]:
-    """Alone with the file from the first read on."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
 
 
 def _no(status: HTTPStatus, why: str) -> Reply:

@@ -16,7 +16,7 @@ import apsw
 from everwhen.backends.sqlite.error_translation import not_a_store
 from everwhen.backends.sqlite.files import beside
 from everwhen.backends.sqlite.value_sizes import MAX_VALUE_BYTES
-from everwhen.system.sqlite_connection import OPEN_TO_READ, careful, connect, patience, uri
+from everwhen.system.sqlite_connection import careful, connect, patience, target
 
 OPENING_SECONDS: Final = 1.0
 """How long a writer that opens or closes the file may leave a log there that can't be read yet."""
@@ -76,7 +76,7 @@ class Immutable(apsw.Connection):
     """A connection that takes no locks: it is only right as long as nobody writes to the file."""
 
     def __init__(self, file: Path, seen: _Seen, vfs: str | None) -> None:
-        super().__init__(f"{uri(file)}?immutable=1", OPEN_TO_READ, vfs)
+        super().__init__(*target(file, "immutable"), vfs)
         self._file = file
         self._seen = seen
 

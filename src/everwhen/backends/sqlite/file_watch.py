@@ -17,8 +17,8 @@ from everwhen.system.forks import Inside
 from everwhen.vocabulary.errors import EverwhenError
 
 _LOOK_SECONDS: Final = 0.01
-"""How long after another process's commit those who wait hear of it, at most: it feels like at
-once, and a hundred looks take a thousandth of a processor."""
+"""How long after another process's commit those who wait hear of it, at most: nobody feels it,
+and a hundred looks a second cost next to nothing."""
 
 
 class Watch:

@@ -27,7 +27,7 @@ _SQL: Final = statements("checking")
 _READING: Final = statements("reading")
 
 _MAX_REMEMBERED: Final = 100_000
-"""How many streams and terms are remembered each: some 10 MB."""
+"""How many streams and terms are remembered each: some 20 MB."""
 
 _KINDS: Final = {TAG: "tag", TYPE: "type", CATEGORY: "category"}
 

@@ -24,7 +24,7 @@ _MAX_ROWS_PER_PAGE: Final = 8_192
 """How many rows are looked at for a page, so that a rare match doesn't keep its reader waiting."""
 
 _MAX_NAMES: Final = 100_000
-"""How many streams' names are remembered: some 10 MB."""
+"""How many streams' names are remembered: some 15 MB."""
 
 _MAX_ID_GAP: Final = 8
 """Unknown names whose ids lie closer than that are read in one go: rows between cost less than a

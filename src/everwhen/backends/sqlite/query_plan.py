@@ -25,8 +25,9 @@ TYPE: Final = 2
 CATEGORY: Final = 3
 
 BLOCK: Final = 256
-"""How many positions share a mark of their types and categories: a mark for each would double what
-is written, and a block this long is read faster than a few marks are looked up."""
+"""How many positions share a mark of their types and categories. Fewer would cost more to write,
+and more would have a rare type's reader go through more that isn't meant. It is part of the format:
+a file's marks were made with it."""
 
 MAX_INTEGER: Final = (1 << 63) - 1
 """SQLite's largest."""
@@ -49,7 +50,7 @@ _LONG_RANGE: Final = 16 * BLOCK
 a page seldom needs more."""
 
 _MAX_LISTED: Final = 1_000_000
-"""How many positions are listed in memory at most, some 30 MB."""
+"""How many positions are listed in memory at most, some 40 MB."""
 
 _MAX_JOINED: Final = 4
 """How many terms SQLite joins: what more there are, narrow little."""

@@ -24,7 +24,7 @@ _READING: Final = statements("reading")
 _WRITING: Final = statements("writing")
 
 _MAX_REMEMBERED: Final = 100_000
-"""How many streams, terms and marks are remembered each: some 10 MB."""
+"""How many streams, terms and marks are remembered each: some 25 MB."""
 
 _ROWS_PER_STATEMENT: Final = (64, 8, 1)
 """How many rows one statement inserts. SQLite binds up to 32,766 values, and gains little beyond a
