@@ -54,7 +54,11 @@ from everwhen.vocabulary.errors import (
 from everwhen.vocabulary.microseconds import from_micros
 
 _OWN_FILES: Final = ("", "-wal", "-shm", "-journal", "-signer")
+"""The suffixes of the files that belong to a store: no copy of it may take one's place."""
+
 _OWN_FOLDERS: Final = ("-branches", "-log")
+"""The suffixes of its folders."""
+
 _NEWEST: Final = statements("reading")["newest_slice"]
 _DAMAGED_IN_READING: Final = (
     apsw.SQLITE_IOERR_READ,

@@ -49,16 +49,37 @@ else:
     _HELD: Final = struct.pack("@h", fcntl.F_WRLCK)
     _FREE: Final = struct.pack("@h", fcntl.F_UNLCK)
 
-_FLOCK: Final = struct.Struct("@hhqqi4x")  # type, whence, start, length, process
-_PROCESS: Final = slice(24, 28)
-_SHARED: Final = 0x4000_0002, 510  # SQLite's shared locks on the file, for good
-_IN_USE: Final = 128  # the byte of the -shm file that every opener keeps locked, for good
-_WRITE: Final = 120  # and the one that a writer locks
-_ALONE: Final = (1 << 40) - 1  # the byte of the file that our own writers lock besides
-_MARKS: Final = 1 << 40, 1 << 62  # where marks may lie: far from all of SQLite's own
-_LOGGED_AT: Final = 18  # in the file's header: how it is written and read
+_FLOCK: Final = struct.Struct("@hhqqi4x")
+"""The kernel's ``struct flock``: type, whence, start, length, process."""
+
+_PROCESS_BYTES: Final = slice(24, 28)
+"""Where the process stands in it."""
+
+_SHARED_BYTES: Final = 0x4000_0002, 510
+"""Start and length of SQLite's shared locks on the file, which are held for good."""
+
+_IN_USE_BYTE: Final = 128
+"""The byte of the ``-shm`` file that everybody who has it open keeps locked, for good."""
+
+_WRITE_BYTE: Final = 120
+"""The byte of the ``-shm`` file that a writer locks."""
+
+_ALONE_BYTE: Final = (1 << 40) - 1
+"""The byte of the file that our own writers lock besides: SQLite locks none beyond its first
+gigabyte, and no mark is there."""
+
+_MARK_BYTES: Final = 1 << 40, 1 << 62
+"""Between which bytes marks lie: far from all of SQLite's own, and so many that nobody else's lock
+is on the one that is drawn."""
+
+_FORMATS_BYTE: Final = 18
+"""Where the file's header says, in two bytes, how it is written and read."""
+
 _POLL_SECONDS: Final = 0.001
+"""How often somebody who holds the file alone is asked for: about as long as closing takes."""
+
 _GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""What the system says of a file that was moved or deleted."""
 
 Key = tuple[int, int]
 
@@ -87,13 +108,13 @@ class Guard:
         """
         if self._file < 0:
             self._file = self._opened(path)
-        if _is_logged(self._file, path) and not self._hold(self._file, *_SHARED, "F_RDLCK"):
+        if _is_logged(self._file, path) and not self._hold(self._file, *_SHARED_BYTES, "F_RDLCK"):
             return False
         self._reserved.add(by)
         if not self._watched:
             self._index = self._at(f"{path}-shm", self._index)
             if self._index >= 0 and self._is_in_use():
-                self._hold(self._index, _IN_USE, 1, "F_RDLCK")
+                self._hold(self._index, _IN_USE_BYTE, 1, "F_RDLCK")
         return True
 
     def take(self, path: str, by: object) -> bool:
@@ -103,14 +124,14 @@ class Guard:
         """
         if self._file < 0:
             self._file = self._opened(path)
-        if not self._hold(self._file, *_SHARED, "F_RDLCK"):
+        if not self._hold(self._file, *_SHARED_BYTES, "F_RDLCK"):
             return False
         if not self._watched:
             self._index = self._at(f"{path}-shm", self._index)
             self._log = self._at(f"{path}-wal", self._log)
             if self._index < 0 or self._log < 0 or not self._set_mark():
                 return False
-        self._hold(self._index, _IN_USE, 1, "F_RDLCK")
+        self._hold(self._index, _IN_USE_BYTE, 1, "F_RDLCK")
         self._watched.add(by)
         return True
 
@@ -126,8 +147,8 @@ class Guard:
             return
         self._marked = False
         if not self._reserved and not self.is_spoiled:
-            self._hold(self._file, *_SHARED, "F_UNLCK")
-            self._hold(self._index, _IN_USE, 1, "F_UNLCK")
+            self._hold(self._file, *_SHARED_BYTES, "F_UNLCK")
+            self._hold(self._index, _IN_USE_BYTE, 1, "F_UNLCK")
             self._index = self._log = -1
 
     def close(self) -> bool:
@@ -149,7 +170,7 @@ class Guard:
         """
         if self._writing.setdefault(None, by) is not by:
             return False
-        if self._hold(self._file, _ALONE, 1, "F_WRLCK"):
+        if self._hold(self._file, _ALONE_BYTE, 1, "F_WRLCK"):
             return True
         self._writing.clear()
         return False
@@ -157,7 +178,7 @@ class Guard:
     def end_writing(self, by: object) -> None:
         """Let others write; nothing happens to one that doesn't."""
         if self._writing.get(None) is by:
-            self._hold(self._file, _ALONE, 1, "F_UNLCK")
+            self._hold(self._file, _ALONE_BYTE, 1, "F_UNLCK")
             self._writing.clear()
 
     def check_place(self, path: str) -> None:
@@ -203,7 +224,7 @@ class Guard:
         if not _HAS_OPEN_FILE_LOCKS:
             return False
         try:
-            return self._asking(_IN_USE)()[:2] != _FREE
+            return self._asking(_IN_USE_BYTE)()[:2] != _FREE
         except OSError as error:
             if error.errno is None or is_interrupt(error):
                 raise
@@ -213,7 +234,7 @@ class Guard:
         """False where it was dropped at once."""
         if not _HAS_OPEN_FILE_LOCKS:
             return True
-        start, end = _MARKS
+        start, end = _MARK_BYTES
         at = start + secrets.randbelow(end - start)
         try:
             fcntl.lockf(self._index, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
@@ -223,14 +244,14 @@ class Guard:
             if error.errno is None or is_interrupt(error):
                 raise
             return True  # no such locks here, or opened for reading only
-        self._asked_for_write = self._asking(_WRITE)
-        self._own_process = answer[_PROCESS]
+        self._asked_for_write = self._asking(_WRITE_BYTE)
+        self._own_process = answer[_PROCESS_BYTES]
         self._marked = answer[:2] == _HELD
         self.is_spoiled = self.is_spoiled or not self._marked
         return self._marked
 
     def _is_own(self, answer: bytes) -> bool:
-        return answer[:2] == _HELD and answer[_PROCESS] == self._own_process
+        return answer[:2] == _HELD and answer[_PROCESS_BYTES] == self._own_process
 
     def _asking(self, at: int) -> Callable[[], bytes]:
         """Asks who holds a byte; as an open file, which is somebody else than the process."""
@@ -274,7 +295,7 @@ def _is_logged(descriptor: int, path: str) -> bool:
     """Whether the file has a write-ahead log; without one SQLite has to hold it alone at times."""
     return (
         descriptor >= 0
-        and os.pread(descriptor, 2, _LOGGED_AT) == b"\2\2"
+        and os.pread(descriptor, 2, _FORMATS_BYTE) == b"\2\2"
         and not os.path.exists(f"{path}-journal")  # noqa: PTH110
     )
 

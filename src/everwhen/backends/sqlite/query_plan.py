@@ -23,6 +23,7 @@ _SQL: Final = statements("reading")
 TAG: Final = 1
 TYPE: Final = 2
 CATEGORY: Final = 3
+"""The kinds of terms, as they are stored."""
 
 BLOCK: Final = 256
 """How many positions share a mark of their types and categories. Fewer would cost more to write,
