@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
+import weakref
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -200,3 +202,24 @@ def test_opening_and_closing_leaves_nothing_behind(tmp_path: Path) -> None:
     while threading.active_count() > threads:  # a pool's threads end in their own time
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+def test_a_store_that_is_let_go_of_is_closed_at_once(tmp_path: Path) -> None:
+    """Nothing of an engine keeps it alive: no cycle that waits for the collector, and no watch."""
+    engine = SqliteEngine(tmp_path / "store.db")
+    engine.write([])
+    engine.watch()
+    engine.head()
+    with engine.view() as view, engine.transaction() as transaction:
+        assert view.checkpoint("none") is transaction.checkpoint("none") is None
+    del view, transaction
+    assert list(engine.check()) == []
+    hold, gone = engine._hold, weakref.ref(engine)
+    assert hold.is_held
+    gc.disable()
+    try:
+        del engine
+        assert gone() is None
+        assert not hold.is_held
+    finally:
+        gc.enable()

@@ -132,7 +132,10 @@ class SqliteEngine:
             first, self._hold = self._opened(real)
         self._beside = str(real.with_name(f"{real.name}-branches"))
         self._lifetime = lifetime = Lifetime(self.path, self._hold)
-        connect = partial(self.connection_to, self.path)
+        # not by a method of this engine, which would be kept alive by its own watch
+        connect = partial(
+            open_connection, self.path, read_only=True, busy_timeout=busy_timeout, vfs=vfs
+        )
         self._watch = Watch(connect, self.news.publish, lifetime.inside)
         self._transactions = Transactions(first, self._hold.guard, self.path, busy_timeout)
         self._writer = Writer(self._transactions, clock, self.path)
