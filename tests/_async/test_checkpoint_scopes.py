@@ -16,7 +16,7 @@ from everwhen.aio import CommandBus, Decisions, ProjectionRunner, TimeMachine
 from everwhen.backends._async.backend import Backend, BackendWrapper, Transaction
 from everwhen.backends._async.embedded import EmbeddedBackend
 from everwhen.backends.engine import EngineTransaction
-from everwhen.backends.sqlite import SqliteEngine
+from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.codec.event_types import EventTypes
 from everwhen.exchange.aio import export_events, import_events
 from everwhen.projections import OnError

@@ -29,7 +29,7 @@ from everwhen import (
 from everwhen.backends._sync.backend import Backend, BackendWrapper, Transaction
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.engine import EngineTransaction
-from everwhen.backends.sqlite import SqliteEngine
+from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.codec.event_types import EventTypes
 from everwhen.exchange import export_events, import_events
 from everwhen.projections import OnError

@@ -11,8 +11,8 @@ from typing import Any, Final
 import apsw
 
 from everwhen.backends.sql_connection import Explained
+from everwhen.backends.sqlite.dialect import DIALECT
 from everwhen.backends.sqlite.error_translation import translation
-from everwhen.backends.sqlite_dialect import DIALECT
 from everwhen.vocabulary.errors import EverwhenError, StatementError, StoreClosedError
 
 _STEPS_PER_CHECK: Final = 100_000

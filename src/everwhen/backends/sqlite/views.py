@@ -10,13 +10,13 @@ from typing import Any, Final
 import apsw
 
 from everwhen.backends.sqlite import lookups
+from everwhen.backends.sqlite.dialect import DIALECT
 from everwhen.backends.sqlite.error_translation import judged, translated
 from everwhen.backends.sqlite.pages import StreamNames, read_page
 from everwhen.backends.sqlite.query_plan import searchable
 from everwhen.backends.sqlite.statements import statements
 from everwhen.backends.sqlite.user_statements import executed, explaining, streamed
 from everwhen.backends.sqlite.value_sizes import too_large
-from everwhen.backends.sqlite_dialect import DIALECT
 from everwhen.vocabulary.contract import Checkpoint, Page, Snapshot
 from everwhen.vocabulary.query import Query
 
