@@ -37,7 +37,7 @@ def stored_text(value: object, most: int | None = None) -> str:
     if type(value) is not str:
         raise _wrong(value, "a name")
     if most is not None and len(value) > most:
-        raise _wrong(value, "a name")
+        raise _corrupt(f"{len(value):,} characters are stored where a name belongs")
     return value
 
 
@@ -49,7 +49,12 @@ def stored_bytes(value: object) -> bytes:
 
 
 def _wrong(value: object, what: str) -> apsw.CorruptError:
+    beginning = value[:_SHOWN_CHARACTERS] if isinstance(value, str | bytes) else value
+    shown = repr(beginning)[:_SHOWN_CHARACTERS]
+    return _corrupt(f"{shown} is stored where {what} belongs")
+
+
+def _corrupt(what: str) -> apsw.CorruptError:
     import apsw
 
-    shown = repr(value)[:_SHOWN_CHARACTERS]
-    return apsw.CorruptError(f"{shown} is stored where {what} belongs")
+    return apsw.CorruptError(what)

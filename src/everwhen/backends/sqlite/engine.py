@@ -49,7 +49,7 @@ from everwhen.backends.sqlite.user_statements import (
     allow_only_questions,
     explaining,
 )
-from everwhen.backends.sqlite.views import View, WriteTransaction
+from everwhen.backends.sqlite.views import SqliteTransaction, SqliteView
 from everwhen.backends.sqlite.writer import Writer
 from everwhen.system.fair_lock import FairLock
 from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
@@ -209,20 +209,20 @@ class SqliteEngine:
         return outcomes
 
     def _run_inline(self, connection: apsw.Connection) -> None:
-        transaction = WriteTransaction(connection, self.path)
+        transaction = SqliteTransaction(connection, self.path)
         for inline in self.inline:
             inline(transaction)
 
     @contextmanager
-    def transaction(self) -> Iterator[WriteTransaction]:
+    def transaction(self) -> Iterator[SqliteTransaction]:
         with self._changing(), self._transactions.transaction() as connection:
-            yield WriteTransaction(connection, self.path)
+            yield SqliteTransaction(connection, self.path)
 
     def transact(self, work: Callable[[EngineTransaction], T]) -> T:
         transactions = self._transactions
         with self._changing():
             return transactions.transact(
-                lambda _: work(WriteTransaction(transactions.connection, self.path))
+                lambda _: work(SqliteTransaction(transactions.connection, self.path))
             )
 
     @contextmanager
@@ -247,14 +247,14 @@ class SqliteEngine:
             return self._watch.go_on()
 
     @contextmanager
-    def view(self) -> Iterator[View]:
+    def view(self) -> Iterator[SqliteView]:
         with self._reader.connection() as connection, connection:
             connection.pragma("user_version")  # the moment is this one, and it can be read
-            yield View(connection, self.path, self._names)
+            yield SqliteView(connection, self.path, self._names)
 
     def seen_by(self, connection: apsw.Connection) -> EngineView:
         """What a connection sees of this file."""
-        return View(connection, self.path, self._names)
+        return SqliteView(connection, self.path, self._names)
 
     def read(self, query: Query, events: int) -> Page:
         return self._reader.run(read_page, query, events, self._names)

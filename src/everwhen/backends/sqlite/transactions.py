@@ -32,7 +32,7 @@ _EMPTYING_SECONDS: Final = 0.05
 """How long emptying the log of changes may wait for readers: all writers are kept out meanwhile."""
 
 
-class Turn:
+class WriteTurn:
     """One transaction's turn to write."""
 
     __slots__ = ("is_file_as_left",)
@@ -73,7 +73,7 @@ class Transactions:
         """
         connection = self.connection
         known_at = self._begin_afresh()
-        self._open = turn = Turn()
+        self._open = turn = WriteTurn()
         try:
             self._begin()
             turn.is_file_as_left = connection.data_version() == known_at
@@ -85,11 +85,11 @@ class Transactions:
                 connection.execute("ROLLBACK")
             self._end(turn)
 
-    def transact(self, work: Callable[[Turn], T]) -> T:
+    def transact(self, work: Callable[[WriteTurn], T]) -> T:
         """Run the work in a write transaction; also where an interrupt may come at any moment."""
         connection = self.connection
         known_at = self._begin_afresh()
-        self._open = turn = Turn()
+        self._open = turn = WriteTurn()
         try:
             self._begin()
             turn.is_file_as_left = connection.data_version() == known_at
@@ -136,7 +136,7 @@ class Transactions:
         self.is_decided = True
         self.connection.execute("COMMIT")
 
-    def _committed(self, turn: Turn) -> None:
+    def _committed(self, turn: WriteTurn) -> None:
         if self._guard is not None:
             self._guard.check_after_commit(self._place)
         self._left_at = self.connection.data_version()

@@ -23,7 +23,7 @@ from everwhen.vocabulary.query import Query
 _SQL: Final = statements("writing")
 
 
-class View:
+class SqliteView:
     """A connection inside a transaction, so that all it reads is of one moment."""
 
     dialect = DIALECT
@@ -64,7 +64,7 @@ class View:
                 raise too_large(self._connection, self._path, error) or error from error
 
 
-class WriteTransaction(View):
+class SqliteTransaction(SqliteView):
     """The writer's connection, inside a transaction."""
 
     def __init__(self, connection: apsw.Connection, path: Path) -> None:

@@ -26,7 +26,7 @@ from everwhen.backends.sqlite.query_plan import Window, rows_to_judge
 from everwhen.backends.sqlite.schema import check_schema
 from everwhen.backends.sqlite.staging import FileEnd, Staged
 from everwhen.backends.sqlite.statements import statements
-from everwhen.backends.sqlite.transactions import Transactions, Turn
+from everwhen.backends.sqlite.transactions import Transactions, WriteTurn
 from everwhen.backends.sqlite.value_sizes import limited, too_large
 from everwhen.system.interrupts import is_interrupt
 from everwhen.vocabulary.clock import Clock, micros_by
@@ -42,7 +42,7 @@ from everwhen.vocabulary.errors import (
 from everwhen.vocabulary.query import Query
 from everwhen.vocabulary.streams import holds
 
-Inline: TypeAlias = Callable[[apsw.Connection], None]
+InlineWork: TypeAlias = Callable[[apsw.Connection], None]
 """What runs in the transaction, after the events."""
 
 _NEWEST_POSITION: Final = statements("reading")["newest_position"]
@@ -87,7 +87,7 @@ class Writer:
         self._schema: list[Any] = []
 
     def write(
-        self, commits: Sequence[EncodedCommit], inline: Inline | None = None
+        self, commits: Sequence[EncodedCommit], inline: InlineWork | None = None
     ) -> list[Outcome]:
         """Write the commits, and run what is inline with them, in one transaction.
 
@@ -116,7 +116,7 @@ class Writer:
         return outcomes
 
     def _write(
-        self, commits: Sequence[EncodedCommit], inline: Inline | None, turn: Turn
+        self, commits: Sequence[EncodedCommit], inline: InlineWork | None, turn: WriteTurn
     ) -> list[Outcome]:
         self._catch_up(turn)
         staged = Staged()
@@ -145,7 +145,7 @@ class Writer:
             return explained
         return refusal_of(commit, error)
 
-    def _catch_up(self, turn: Turn) -> None:
+    def _catch_up(self, turn: WriteTurn) -> None:
         """Take in what others have written since the file was known as it is remembered.
 
         Raises `CorruptStoreError` where a write wouldn't store what is written, and no more. By the
