@@ -177,11 +177,9 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def wanted_facts(
-    facts: Sequence[Fact], selection: Selection, bounds: Bounds, *, backwards: bool
-) -> list[Fact]:
-    """The facts that a query wants, in the order it wants them."""
-    found = [fact for fact in facts if selection.takes(fact) and bounds.leave(fact)]
+def wanted_facts(taken: Sequence[Fact], bounds: Bounds, *, backwards: bool) -> list[Fact]:
+    """Those of the facts that a query takes which lie within its bounds, in the query's order."""
+    found = [fact for fact in taken if bounds.leave(fact)]
     if backwards:
         found.reverse()
     return found[: bounds.limit]
