@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.codec.event_types import EventTypes
 from everwhen.errors import UnknownBranchError
 from everwhen.store._sync.store import Store
-from everwhen.testing import ContractTest, OpenBackend, contract_tests
+from everwhen.testing import ContractTest, ManualClock, OpenBackend, contract_tests
 from everwhen.testing.specimens import TYPES, Deposited, notes, plain
 from everwhen.vocabulary.clock import Clock
 from everwhen.vocabulary.contract import Capabilities, Checkpoint, Snapshot
@@ -144,9 +145,20 @@ def test_memory(test: ContractTest, kind: Preparing) -> None:
     test.run(opening(MemoryEngine, kind))
 
 
-@pytest.mark.parametrize(("test", "kind"), cases(SqliteEngine.capabilities))
-def test_sqlite(test: ContractTest, kind: Preparing, tmp_path: Path) -> None:
-    def engine(clock: Clock) -> Engine:
-        return SqliteEngine(tmp_path / "store.db", clock=clock)
+MADE: dict[str, Path] = {}
+"""For each kind, a file with the branch in it: made once, and copied for each test."""
 
-    test.run(opening(engine, kind))
+
+@pytest.mark.parametrize(("test", "kind"), cases(SqliteEngine.capabilities))
+def test_sqlite(
+    test: ContractTest, kind: Preparing, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def at(path: Path) -> OpenBackend:
+        return opening(lambda clock: SqliteEngine(path, clock=clock), kind)
+
+    made = MADE.get(name_of(kind))
+    if made is None:
+        made = MADE[name_of(kind)] = tmp_path_factory.mktemp("made") / "store.db"
+        (at(made)(ManualClock())).close()
+    shutil.copy(made, tmp_path / "store.db")
+    test.run(at(tmp_path / "store.db"))
