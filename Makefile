@@ -9,10 +9,10 @@ FOUND := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP := $(PYTHON) -m pip --quiet --disable-pip-version-check
 LOG := ../shared/data/bpic2013_incidents.xes.gz
 
-.PHONY: help demo test matrix check sync pins bench docs clean
+.PHONY: help demo test test-fast matrix check sync pins bench docs clean
 
 help:  ## Show what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 11
 
 $(PYTHON):
 	@test -n "$(FOUND)" || { echo "Everwhen needs Python 3.11 or newer; install one as python3" >&2; exit 1; }
@@ -40,8 +40,14 @@ demo: $(VENV)/installed-demo  ## Travel in a real event log, and in a night at a
 	@$(VENV)/bin/everwhen demo $(if $(wildcard $(LOG)),--log $(LOG))
 	@PYTHONPATH=examples $(PYTHON) -m bitcraps casino.db --seconds 6
 
+# The tests start hundreds of programs, each of which would compile all of its modules anew.
+test test-fast: export PYTHONDONTWRITEBYTECODE =
+
 test: $(VENV)/installed-develop  ## Run the tests, on all processors
 	@$(PYTHON) -m pytest -n auto
+
+test-fast: $(VENV)/installed-develop  ## Run the quick tests of each room, in one flavour (a minute)
+	@$(PYTHON) -m pytest -n auto -m "not slow" --ignore tests/_sync tests README.md
 
 matrix:  ## Run the tests on every Python from 3.11 on that is installed
 	@$(FOUND) tools/matrix.py

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,19 @@ pytest_collect_file = Sybil(
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """The examples of one document build on each other: one process runs them all."""
-    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+    """One process runs all of a file, in order: examples of a document build on each other."""
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
-    scheduler = LoadScopeScheduling(config, log)
-    scheduler._split_scope = lambda nodeid: nodeid.partition(".md::")[0]
-    return scheduler
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes long comes first where processes share the work, so that they end together."""
+    if not hasattr(config, "workerinput"):
+        return
+    weights: Counter[Path] = Counter()
+    for item in items:
+        weights[item.path] += 1_000 if item.get_closest_marker("slow") else 1
+    items.sort(key=lambda item: -weights[item.path])

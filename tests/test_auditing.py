@@ -330,8 +330,9 @@ def test_a_security_event_with_nothing_but_a_user_agent_is_valid_too() -> None:
     assert event["evidences"][0]["http_request"] == {"user_agent": "curl"}
 
 
+@pytest.mark.slow
 @given(entries())
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_every_export_is_valid_by_the_published_schema(made: AuditEntry) -> None:
     event = json.loads(line_of(record(made), "ocsf"))
     uid = event["class_uid"]

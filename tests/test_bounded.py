@@ -82,6 +82,7 @@ ENDLESS_XML: dict[str, Callable[[int], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(ENDLESS_XML))
 def test_xml_that_goes_on_without_an_end(kind: str) -> None:
     read = Xes().read(iter([ENDLESS_XML[kind](250_000)]))

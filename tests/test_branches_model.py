@@ -67,7 +67,7 @@ class WorldsMachine(RuleBasedStateMachine):
     """A store and some branches, each beside its model."""
 
     location = "memory:"
-    examples = 40
+    examples = 25
 
     @initialize(starts=st.lists(st.lists(WRITES, max_size=6), min_size=1, max_size=3))
     def begin(self, starts: list[list[list[Write]]]) -> None:
@@ -381,7 +381,7 @@ class BranchesMachine(WorldsMachine):
 class MergesMachine(WorldsMachine):
     """Little but facts, which contradict one another, and merges."""
 
-    examples = 150
+    examples = 60
 
     @rule(which=st.integers(0, 5), stream=st.sampled_from(STREAMS[:2]), number=st.integers(0, 2))
     def tell(self, which: int, stream: str, number: int) -> None:
@@ -393,6 +393,7 @@ class MergesMachine(WorldsMachine):
         self.both(which, lambda store: [store.stream(name) for name in STREAMS])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("location", ["memory:", "FOLDER/store.db"], ids=["memory", "sqlite"])
 @pytest.mark.parametrize("base", [BranchesMachine, MergesMachine], ids=["branches", "merges"])
 def test_branches_are_what_they_model(base: type[WorldsMachine], location: str) -> None:

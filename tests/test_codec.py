@@ -154,6 +154,7 @@ def kept_or_refused(events: list[Any]) -> bool:
         return True
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(event=RICH)
 @example(Rich(number=1 << 60, exact=Decimal("1.10"), ratio=-0.0, blob=b"\xff\x00"))
@@ -214,6 +215,7 @@ def test_fields_of_any_type(value: Any) -> None:
     kept_or_refused([Loose(value), Loose(1)])
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(data=st.dictionaries(st.text() | st.integers(), ANYTHING, max_size=3))
 def test_plain_data(data: dict[Any, Any]) -> None:

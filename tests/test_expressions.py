@@ -369,6 +369,7 @@ WIDE = {f"k{i}": i for i in range(20_000)}
 LONG = list(range(20_000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -407,6 +408,7 @@ def test_looking_at_the_first_of_many_costs_one_step_each() -> None:
     assert Expression(text, steps=200_000)({"wide": WIDE}) is True
 
 
+@pytest.mark.slow
 def test_values_cannot_grow_without_end() -> None:
     with pytest.raises(ExpressionError, match="1000000 are the most"):
         Expression("text + text")({"text": "a" * (MAX_EXPRESSION_SIZE // 2 + 1)})
@@ -581,6 +583,7 @@ CONDITIONS = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(CONDITIONS, GAMES, GAMES)
 def test_the_answer_rests_on_what_was_read_and_on_nothing_else(

@@ -140,6 +140,7 @@ def _some(rng: random.Random, present: dict[str, str]) -> dict[str, str | None]:
     }
 
 
+@pytest.mark.slow
 def test_the_state_at_each_commit_is_what_git_says(repository: Repository) -> None:
     rng = random.Random(7)
     commits: list[str] = []
@@ -165,6 +166,7 @@ def test_the_state_at_each_commit_is_what_git_says(repository: Repository) -> No
             assert step.event.metadata.source == last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(25))
 def test_three_ways_conflict_where_git_says_so(repository: Repository, seed: int) -> None:
     rng = random.Random(seed)

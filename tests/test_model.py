@@ -33,6 +33,8 @@ from everwhen.errors import BatchError
 from everwhen.testing import ManualClock
 from everwhen.vocabulary import Checkpoint, Receipt, Snapshot
 
+pytestmark = pytest.mark.slow
+
 STREAMS = ("a", "a-1", "a-2", "b-1", "ab-1")
 TAGS = ("red", "blue", "player:7")
 

@@ -16,6 +16,8 @@ from everwhen.errors import ExpressionError, FoldError, InvalidQueryError
 from everwhen.expressions import Expression
 from everwhen.travel import Processes, StateAt
 
+pytestmark = pytest.mark.slow
+
 EVENTS = 12_000
 
 
@@ -69,7 +71,7 @@ def test_processes_find_the_same(
 def test_processes_find_the_same_turns_and_moments(
     machine: TimeMachine[int], path: Path, condition: Callable[[int], Any], way: dict[str, Any]
 ) -> None:
-    processes = Processes(partial(elsewhere.opened, path), 3)
+    processes = Processes(partial(elsewhere.opened, path), 2)
     turns = list(machine.transitions(condition, **way, tracked=False))
     assert list(machine.transitions(condition, **way, processes=processes)) == turns
     if condition is not elsewhere.is_small:

@@ -57,6 +57,7 @@ def said(function: Any, state: Any) -> Any:
         return str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", CONDITIONS)
 @given(st.lists(PARTS, min_size=1, max_size=6), st.sampled_from([25, 40, 10_000_000]))
 def test_of_states_in_a_row_as_of_each_alone(text: str, parts: list[Any], steps: int) -> None:
@@ -110,6 +111,7 @@ def test_a_search_through_a_wide_state_looks_at_what_changed() -> None:
         assert found.position == events + 1
 
 
+@pytest.mark.slow
 def test_progress_is_told_while_a_slow_condition_is_asked() -> None:
     def slow(state: Any) -> bool:
         time.sleep(0.02)

@@ -162,6 +162,7 @@ def test_snapshot_and_tail_is_full_replay(
         assert repository.load(query).state == fold.state_of(store.read(query))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [frozen, mutable])
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
 def test_snapshot_and_tail_is_full_replay_while_others_write(  # noqa: C901 (three roles)
@@ -359,6 +360,7 @@ def test_strategies_that_make_no_sense(make: Callable[[], Any]) -> None:
         make()
 
 
+@pytest.mark.slow
 def test_loading_while_others_write(store: Store) -> None:
     fold = frozen()
     writing = threading.Event()
@@ -375,7 +377,7 @@ def test_loading_while_others_write(store: Store) -> None:
     threads = [threading.Thread(target=read) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for number in range(200):
+    for number in range(80):
         store.append("a-1", [Added("x", 1)] * (number % 3 + 1))
         store.append("a-2", [Added("x", 5)])
     writing.set()

@@ -40,6 +40,7 @@ def test_a_shell_is_inside_a_room_and_has_its_twin() -> None:
         assert {path.name for path in room.iterdir()} >= SHELLS, room
 
 
+@pytest.mark.slow
 def test_what_the_rooms_show_is_made_from_the_list() -> None:
     check = [sys.executable, "-m", "tools.front_door", "--check"]
     done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)

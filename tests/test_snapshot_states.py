@@ -196,6 +196,7 @@ def setting(values: list[Any], hint: Any) -> Fold[Any]:
     return fold
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(states())
 def test_a_state_is_the_same_with_and_without_its_snapshot(given_state: tuple[Any, Any]) -> None:
@@ -399,6 +400,7 @@ def test_a_snapshot_of_another_shape_is_replayed_and_nobody_is_warned(
     assert not caplog.records
 
 
+@pytest.mark.slow
 def test_a_shape_is_the_same_in_every_process() -> None:
     code = (
         "from tests.test_snapshot_states import *; import hashlib;"

@@ -143,6 +143,7 @@ def test_opening_memory_loads_no_database() -> None:
     assert done.stdout == "False\n", done.stderr
 
 
+@pytest.mark.slow
 def test_the_generated_flavour_is_up_to_date_and_a_change_would_be_noticed() -> None:
     check = [sys.executable, str(ROOT / "tools" / "unasync.py"), "--check"]
     done = subprocess.run(check, capture_output=True, text=True, check=False)

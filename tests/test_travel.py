@@ -257,6 +257,7 @@ def _matched(state: Any) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(CONDITIONS)))
 @settings(max_examples=40)
 @given(history=COMMITS, of=OF, seed=SEEDS)
@@ -349,6 +350,7 @@ def test_who_wrote_each_part_last(history: Histories, of: Query, seed: int) -> N
             assert (None if event is None else event.position) == max(wrote, default=None)
 
 
+@pytest.mark.slow
 @given(COMMITS, st.sampled_from(FOLDS), SEEDS)
 def test_an_altered_history(history: Histories, make: Callable[[], Fold[Any]], seed: int) -> None:
     with written(history) as store:

@@ -14,6 +14,8 @@ from everwhen import Commit, Event, Fold, Query, Store, Undo, Write, context, op
 from everwhen.errors import UndoError
 from everwhen.undo import Compensations, Correlation, Positions
 
+pytestmark = pytest.mark.slow
+
 
 class Deposited(Event):
     amount: int

@@ -268,6 +268,7 @@ class Signed(Event):
     since: Personal[int] | msgspec.UnsetType = msgspec.UNSET
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.builds(

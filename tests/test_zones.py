@@ -110,6 +110,7 @@ def every_time(event: Shift) -> list[dt.datetime]:
     return [event.at, event.inner.at, *event.breaks, *event.who.values(), *event.planned, *off]
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(at=MOMENTS)
 @example(at=CHANGES[0])

@@ -105,6 +105,7 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_one_moment_while_threads_and_processes_write(tmp_path: Path) -> None:
     path, copy = tmp_path / "store.db", tmp_path / "copy.db"
     with open_store(path) as store:
@@ -371,6 +372,7 @@ def test_restoring_where_nothing_is(tmp_path: Path) -> None:
     assert len(contents(tmp_path / "new.db", "b")) == len(then) + 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_gone", [False, True], ids=["there", "gone"])
 def test_a_log_of_changes_that_was_left_is_not_read_into_it(is_gone: bool, tmp_path: Path) -> None:
     """The classic disaster: the old file's write-ahead log beside the restored file."""

@@ -25,6 +25,8 @@ from everwhen.vocabulary.clock import Clock
 from everwhen.vocabulary.contract import Capabilities, Checkpoint, Snapshot
 from everwhen.vocabulary.events import UnknownEvent
 
+pytestmark = pytest.mark.slow
+
 
 class Whole(BackendWrapper):
     """A branch's backend that closes the store below it too."""

@@ -971,6 +971,7 @@ def test_an_export_is_encrypted_unless_wished_otherwise(tmp_path: Path, vault: V
     assert not _traces(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain.jsonl", "others.csv"])
 def test_an_import_goes_on_after_a_rotation(tmp_path: Path, vault: Vault, name: str) -> None:
     """What it wrote before it was cut off is encrypted with the key of that time."""
@@ -1058,6 +1059,7 @@ def _personal(value: str) -> dict[str, str]:
     return {"$personal": value, "subject": "ada"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("test", contract_tests(SqliteEngine.capabilities), ids=repr)
 def test_contract_with_a_vault(test: ContractTest, tmp_path: Path, vault: Vault) -> None:
     def opening(clock: Clock) -> EmbeddedBackend:

@@ -26,3 +26,10 @@ def open_path(tmp_path: Path) -> Iterator[Path]:
     tmp_path.chmod(0o777)
     yield tmp_path
     tmp_path.chmod(0o700)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """They are about killed processes and crowds of them."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.slow)

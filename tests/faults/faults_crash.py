@@ -11,7 +11,6 @@ import contextlib
 import gc
 import os
 import random
-import select
 import signal
 import sys
 import threading
@@ -114,27 +113,28 @@ def forked(ledger: Ledger, name: str, *, only_judge: bool = False) -> tuple[int,
         os._exit(status)
 
 
-def heard(pipe: int, ledger: Ledger) -> None:
-    """Take in everything that was said until the pipe closed; a cut-off line wasn't said."""
+def heard(pipe: int, ledger: Ledger, words: int | None = None) -> None:
+    """Take in what is said until the pipe is closed, or at least so many lines: they come whole."""
     said = bytearray()
-    while data := os.read(pipe, 1 << 16):
+    while words is None or said.count(b"\n") < words:
+        data = os.read(pipe, 1 << 16)
+        if not data:
+            break
         said += data
-    os.close(pipe)
     for line in said.decode().split("\n")[:-1]:
         ledger.take(line)
 
 
 def kill_one(ledger: Ledger, name: str, chance: random.Random) -> None:
-    """One child's life and sudden death: at times while it still opens the file."""
+    """One child's life and sudden death: while it still opens the file, or after some commits."""
     pid, pipe = forked(ledger, name)
     if chance.random() < 0.8:
-        select.select([pipe], [], [], 10)
-        time.sleep(chance.uniform(0, 0.05))
-    else:
-        time.sleep(chance.uniform(0, 0.015))
+        heard(pipe, ledger, words=chance.randrange(1, 40))
+    time.sleep(chance.uniform(0, 0.01))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     heard(pipe, ledger)
+    os.close(pipe)
 
 
 def main(folder: Path, kills: int, seed: str) -> None:
@@ -148,6 +148,7 @@ def main(folder: Path, kills: int, seed: str) -> None:
             done += 1
         pid, pipe = forked(ledger, "", only_judge=True)
         heard(pipe, ledger)
+        os.close(pipe)
         os.waitpid(pid, 0)
         commits += len(ledger.commits) + ledger.counted
         judged += ledger.judged

@@ -1,8 +1,9 @@
-"""One process of many on the same file: python faults_hammer.py ROLE FLAVOUR PATH NAME SECONDS.
+"""One process of many on the same file: python faults_hammer.py ROLE FLAVOUR PATH NAME ROUNDS.
 
-A ``writer`` appends in several threads or tasks, under beliefs that others keep breaking, and
-prints a JSON line for each outcome. A ``reader`` subscribes, and prints what it saw. Each commit
-carries its beliefs in its metadata, so that the log alone shows whether they held.
+A ``writer`` waits on stdin until all others are there, appends in several threads or tasks, under
+beliefs that others keep breaking, and prints what came of each as JSON. A ``reader`` subscribes,
+and prints what it saw. Each commit carries its beliefs in its metadata, so that the log alone
+shows whether they held.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import asyncio
 import random
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -164,15 +164,14 @@ def _streams(chance: random.Random) -> list[str]:
     return [f"c{s % 3}-{s}" for s in chance.sample(range(STREAMS), chance.randrange(1, 3))]
 
 
-def write(path: str, name: str, until: float, tell: Callable[[Report], None]) -> None:
+def write(path: str, name: str, rounds: int, tell: Callable[[Report], None]) -> None:
     """The sync writer: a process's threads share one store."""
     with open_store(path, events=EVENTS) as store:
+        together()
 
         def work(thread: int) -> None:
             chance = random.Random(f"{name}.{thread}")
-            number = 0
-            while time.time() < until:
-                number += 1
+            for number in range(rounds):
                 who = f"{name}.{thread}.{number}"
                 head = store.head().position
                 plans = [
@@ -200,15 +199,14 @@ def write(path: str, name: str, until: float, tell: Callable[[Report], None]) ->
             thread.join()
 
 
-async def write_async(path: str, name: str, until: float, tell: Callable[[Report], None]) -> None:
+async def write_async(path: str, name: str, rounds: int, tell: Callable[[Report], None]) -> None:
     """The async writer: its tasks share one store."""
     async with aio.open_store(path, events=EVENTS) as store:
+        await asyncio.to_thread(together)
 
         async def work(task: int) -> None:
             chance = random.Random(f"{name}.{task}")
-            number = 0
-            while time.time() < until:
-                number += 1
+            for number in range(rounds):
                 head = (await store.head()).position
                 versions = {s: await store.version(s) for s in _streams(chance)}
                 plan = planned(f"{name}.{task}.{number}", chance, head, versions)
@@ -218,6 +216,13 @@ async def write_async(path: str, name: str, until: float, tell: Callable[[Report
                     tell(plan.report(error))
 
         await asyncio.gather(*(work(t) for t in range(TASKS)))
+
+
+def together() -> None:
+    """Say that all is open, and wait until all others have said so."""
+    sys.stdout.buffer.write(b".")
+    sys.stdout.buffer.flush()
+    sys.stdin.buffer.read(1)
 
 
 def seen(recorded: RecordedEvent[Any]) -> list[Any]:
@@ -246,20 +251,19 @@ async def read_async(path: str) -> list[list[Any]]:
     return found
 
 
-def main(role: str, flavour: str, path: str, name: str, seconds: float) -> None:
+def main(role: str, flavour: str, path: str, name: str, rounds: int) -> None:
     if role == "reader":
         found = asyncio.run(read_async(path)) if flavour == "aio" else read(path)
         sys.stdout.buffer.write(msgspec.json.encode(found))
         return
     reports: list[Report] = []
-    until = time.time() + seconds
     if flavour == "aio":
-        asyncio.run(write_async(path, name, until, reports.append))
+        asyncio.run(write_async(path, name, rounds, reports.append))
     else:
-        write(path, name, until, reports.append)
+        write(path, name, rounds, reports.append)
     sys.stdout.buffer.write(msgspec.json.encode(reports))
 
 
 if __name__ == "__main__":
-    role, flavour, path, name, seconds = sys.argv[1:]
-    main(role, flavour, path, name, float(seconds))
+    role, flavour, path, name, rounds = sys.argv[1:]
+    main(role, flavour, path, name, int(rounds))

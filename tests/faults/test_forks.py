@@ -20,6 +20,9 @@ from everwhen.store._sync.store import Store
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
 
+FORKS = 8
+
+
 class Noted(Event):
     text: str
 
@@ -102,7 +105,7 @@ def test_the_child_is_told_at_once_by_every_call(tmp_path: Path) -> None:
             return "told"
 
         with Busy(store):
-            for _ in range(20):
+            for _ in range(FORKS):
                 assert in_child(work) == "told"
         assert store.check() == []
 
@@ -120,7 +123,7 @@ def test_a_child_opens_the_store_anew(tmp_path: Path) -> None:
             return str(version)
 
         with Busy(store):
-            assert [in_child(work) for _ in range(20)] == [str(n + 1) for n in range(20)]
+            assert [in_child(work) for _ in range(FORKS)] == [str(n + 1) for n in range(FORKS)]
         assert path.with_name("f.db-wal").exists()
         store.append("a", [Noted("z")], expected=1)
         assert store.check() == []
@@ -148,7 +151,7 @@ def test_a_memory_store_is_a_copy_in_the_child() -> None:
             return "copied"
 
         with Busy(store):
-            assert {in_child(work) for _ in range(20)} == {"copied"}
+            assert {in_child(work) for _ in range(FORKS)} == {"copied"}
 
 
 def test_an_async_store_in_the_child(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.patience import PATIENCE_SECONDS
 from everwhen import RecordedEvent, Store, open_store
 
 PROCESSES = 8
-SECONDS = float(os.environ.get("EVERWHEN_HAMMER_SECONDS", "5"))
+ROUNDS = int(os.environ.get("EVERWHEN_HAMMER_ROUNDS", "50"))
 PROGRAM = Path(__file__).with_name("faults_hammer.py")
 
 
@@ -45,9 +45,10 @@ class Aftermath:
 
 
 def _started(stack: ExitStack, *words: object) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(PROGRAM), *map(str, words), str(SECONDS)]
+    command = [sys.executable, str(PROGRAM), *map(str, words), str(ROUNDS)]
+    piped = subprocess.PIPE
     process = stack.enter_context(
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        subprocess.Popen(command, stdin=piped, stdout=piped, stderr=piped, bufsize=0)
     )
     stack.callback(process.kill)
     return process
@@ -69,6 +70,12 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
             _started(stack, "writer", "aio" if number == 0 else "sync", path, number)
             for number in range(PROCESSES)
         ]
+        for writer in writers:
+            assert writer.stdout is not None
+            assert writer.stdout.read(1) == b".", writer.communicate()
+        for writer in writers:
+            assert writer.stdin is not None
+            writer.stdin.write(b".")
         reports = [
             report
             for writer in writers

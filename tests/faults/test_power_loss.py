@@ -63,7 +63,7 @@ def _described(loss: Loss, faults: list[str]) -> str:
 
 
 def test_power_loss_at_every_sync(tmp_path: Path, disk: Recording) -> None:
-    _worked_on(tmp_path / "store.db", disk, durable=True, rounds=16)
+    _worked_on(tmp_path / "store.db", disk, durable=True, rounds=10)
     tried = 0
     for loss in losses(disk.steps, random.Random(5), between=0.03):
         faults = _faults_after(loss, tmp_path / "after")

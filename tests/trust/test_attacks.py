@@ -94,6 +94,7 @@ def restore(original: Path, path: Path) -> None:
     shutil.copy(original, path)
 
 
+@pytest.mark.slow
 @pytest.mark.attack(
     "the tail of the store is cut off",
     about="history",
@@ -129,6 +130,7 @@ def test_without_the_key(original: Path, victim: Path, mutate: Mutation, kind: F
         assert (found.kind, found.index) == (kind, place), found
 
 
+@pytest.mark.slow
 @pytest.mark.attack(
     "the whole history is rewritten and signed by who holds the key",
     about="history",
@@ -308,6 +310,7 @@ def test_what_is_not_signed_yet_is_not_noticed(victim: Path) -> None:
     assert fault(victim).index == COMMITS + 1
 
 
+@pytest.mark.slow
 @pytest.mark.attack("a stored commit is changed")
 def test_edited_bytes(original: Path, victim: Path) -> None:
     """Whatever byte of a commit is edited in the file, it is never taken for sound."""
@@ -317,7 +320,7 @@ def test_edited_bytes(original: Path, victim: Path) -> None:
     connection.execute("VACUUM")
     connection.close()
     clean = victim.read_bytes()
-    for _ in range(40):
+    for _ in range(16):
         number = dice.randrange(COMMITS)
         at = clean.find(bodies[number])
         if at < 0:

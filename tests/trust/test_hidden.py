@@ -197,6 +197,7 @@ def test_what_cannot_be_read_is_named_by_its_place(
         assert store.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sealed", [True, False])
 @pytest.mark.parametrize("first_index", [0, 1, 2, 5, (1 << 63) - 1])
 def test_a_changed_first_index(victim: Path, first_index: int, sealed: bool) -> None:

@@ -117,6 +117,7 @@ def same(events: Any) -> list[tuple[Any, ...]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backwards", [False, True], ids=["", "backwards"])
 @pytest.mark.parametrize("query", QUERIES.values(), ids=list(QUERIES))
 def test_a_proven_read_is_the_ordinary_one_up_to_the_checkpoint(
@@ -145,6 +146,7 @@ def query(request: pytest.FixtureRequest) -> Query:
     }[request.param]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutate", [mutate for mutate, _ in MUTATIONS], ids=lambda x: x.__name__)
 def test_what_was_changed_before_is_named(victim: Path, mutate: Mutation) -> None:
     with closing(sql(victim)) as connection:
@@ -186,6 +188,7 @@ AFTERWARDS: dict[str, tuple[FaultKind, Callable[[Path, int], None]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.attack(
     "events are changed or deleted between verifying and reading",
     about="history",

@@ -99,6 +99,7 @@ def test_who_looks_twice_sees_it_grow(path: Path, memory: Memory) -> None:
     assert look(path, memory, SIGNER).key_from == "given"
 
 
+@pytest.mark.slow
 @pytest.mark.attack(
     "the log alone is set back",
     about="history",

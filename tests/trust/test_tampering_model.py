@@ -26,6 +26,8 @@ from everwhen_verify.checkpoints import Checkpoint
 from everwhen_verify.notes import Signer, sign_note
 from everwhen_verify.tiles import tile_path, tile_width
 
+pytestmark = pytest.mark.slow
+
 ORIGIN = "example.org/log"
 SIGNER, STRANGER = Signer.generate(ORIGIN), Signer.generate(ORIGIN)
 SOMEBODY = Signer.generate("example.org/somebody")

@@ -208,6 +208,7 @@ def look(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return str(request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.attack(
     "escape sequences or bidirectional marks in events, names or files",
     about="inputs",
@@ -222,6 +223,7 @@ def test_no_command_prints_what_a_terminal_obeys(shell: Shell, store: Path, word
     assert done.out or done.err or words in SILENT
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("look")
 @pytest.mark.parametrize("command", DEBUG)
 def test_the_debugger_prints_nothing_that_a_terminal_obeys(
@@ -235,6 +237,7 @@ def test_the_debugger_prints_nothing_that_a_terminal_obeys(
     check_is_safe(failing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS)
 def test_json_is_json_whatever_is_in_it(shell: Shell, store: Path, words: str) -> None:
     if words in {"{n}", "--version"}:
@@ -244,6 +247,7 @@ def test_json_is_json_whatever_is_in_it(shell: Shell, store: Path, words: str) -
     check_is_json(done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", DEBUG)
 def test_the_debuggers_json_is_json(shell: Shell, store: Path, command: str) -> None:
     line = command.format(n=NASTY.replace("\n", ""), h=HIDDEN) + "\udcff"
@@ -320,6 +324,7 @@ def shown_on_stderr(message: object, *rest: object) -> None:
     sys.stderr.write(f"{message}\n")
 
 
+@pytest.mark.slow
 def test_a_file_name_is_never_markup(shell: Shell, store: Path) -> None:
     Path("a[").mkdir()
     done = shell.process("export", store, "a[/]b[red].csv", FORCE_COLOR="1", NO_COLOR="1")
@@ -327,6 +332,7 @@ def test_a_file_name_is_never_markup(shell: Shell, store: Path) -> None:
     assert Path("a[/]b[red].csv").exists()
 
 
+@pytest.mark.slow
 def test_a_real_terminal_gets_only_our_own_colours(shell: Shell, store: Path) -> None:
     seen = shell.terminal("blame", store)
     assert "\x1b" in seen.out, "in colours"
@@ -334,6 +340,7 @@ def test_a_real_terminal_gets_only_our_own_colours(shell: Shell, store: Path) ->
     assert "owned" in seen.out
 
 
+@pytest.mark.slow
 def test_all_that_unicode_has_of_controls_and_hidden_marks_is_escaped() -> None:
     kept = set("\u200c\u200d")  # words of Persian and families of emoji need them
     for code in range(sys.maxunicode + 1):

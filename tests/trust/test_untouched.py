@@ -277,6 +277,7 @@ def clock_steps_back(sealed: Sealed) -> None:
         store.append("account-1", [Moved(1)])
 
 
+@pytest.mark.slow
 @pytest.mark.attack(
     "personal data is erased",
     about="people",
@@ -370,6 +371,7 @@ with open_store(sys.argv[1]) as store:
 """
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_killed(sealed: Sealed, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(3):
         writer = subprocess.Popen(

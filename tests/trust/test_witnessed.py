@@ -28,6 +28,8 @@ from everwhen_verify.notes import Kind, Signer, Verifier
 from everwhen_verify.policy import Policy
 from everwhen_verify.rollover import Rollover, open_rollovers
 
+pytestmark = pytest.mark.slow
+
 ORIGIN = "shop.example/log"
 SIGNER = Signer.generate(ORIGIN)
 OFFLINE = """
