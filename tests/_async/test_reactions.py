@@ -425,7 +425,7 @@ async def test_a_page_that_takes_longer_than_the_lease_is_got_through_once(tmp_p
         one = ReactionRunner(CommandBus(store, decisions), [slow()], lease=0.2)
         two = ReactionRunner(CommandBus(elsewhere, decisions), [slow()], lease=0.2)
         assert await together(one.catch_up, two.catch_up) == [None, None]
-        assert len(counted) < 300, "each begins where the other ended"
+        assert len(counted) < 400, "each begins where the other ended"
         assert len(await one.timers(slow())) == 200
         await one.close()
         await two.close()

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import (
     CommandBus,
@@ -34,7 +35,7 @@ from everwhen.vocabulary import Checkpoint
 # What an interrupt leaves to the garbage collector (a file between ``open`` and ``with``), that tells.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-_INTERRUPTS = 150
+_INTERRUPTS = 60
 
 
 class Noted(Event):
@@ -171,7 +172,7 @@ def appending_beside(store: Store) -> Iterator[dict[str, int]]:
     finally:
         stop.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE_SECONDS)
             assert not thread.is_alive()
     assert not failures
 
@@ -188,12 +189,10 @@ def test_nothing_stays_locked(tmp_path: Path, where: str, what: str, alone: bool
         store.append("a", [Noted("x")])
         beside: Any = contextlib.nullcontext({}) if alone else appending_beside(store)
         mine = 0
-        until = time.monotonic() + 20
         with beside as acknowledged:
-            while interrupts.count < _INTERRUPTS and time.monotonic() < until:
+            while interrupts.count < _INTERRUPTS:
                 ended = interrupts.attempt(lambda: work(store))
                 mine += ended
-        assert interrupts.count > 10
         assert not inner(store)._engine.lock.mutex.locked()
         assert store.append("a", [Noted("y")]).versions == {"a": 2}
         for stream, version in acknowledged.items():
@@ -262,7 +261,7 @@ def test_who_waits_is_not_left_behind_by_a_leader_that_breaks_off(tmp_path: Path
             time.sleep(0.001)
         engine.lock.mutex.release()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE_SECONDS)
         told = sorted(type(end).__name__ for end in ends)
         assert told == ["StorageError"] * 4 + ["SystemExit"]
         assert all("open" in str(end) for end in ends if isinstance(end, StorageError))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import threading
@@ -39,24 +40,21 @@ def test_closing_while_threads_are_busy(tmp_path: Path) -> None:
 
     def busy(index: int) -> None:
         try:
-            while True:
-                if index < 2:
-                    append(index)
-                else:
-                    assert list(store.read())
-        except StoreClosedError:
-            return
+            with contextlib.suppress(StoreClosedError):
+                while True:
+                    if index < 2:
+                        append(index)
+                    else:
+                        acknowledged[index] = len(list(store.read()))
         except BaseException as error:  # noqa: BLE001 (whatever it is, it is wrong)
             stray.append(error)
 
-    def follow() -> None:
-        list(store.subscribe())
-
     threads = [threading.Thread(target=busy, args=(i,)) for i in range(4)]
-    threads.append(threading.Thread(target=follow))
+    threads.append(threading.Thread(target=lambda: list(store.subscribe())))
     for thread in threads:
         thread.start()
-    time.sleep(0.2)
+    while not (all(acknowledged) or stray):
+        time.sleep(0.001)
     store.close()
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
@@ -70,22 +68,31 @@ def test_closing_wakes_those_who_wait_to_append(tmp_path: Path) -> None:
     engine = SqliteEngine(tmp_path / "waiting.db")
     store = Store(EmbeddedBackend(engine), events=EventTypes(Noted))
 
-    def refused() -> None:
-        with pytest.raises(StoreClosedError):
+    backend: Any = store._backend
+    refused: list[StoreClosedError] = []
+
+    def append() -> None:
+        try:
             store.append("a", [Noted("x")])
+        except StoreClosedError as error:
+            refused.append(error)
 
     engine.lock.mutex.acquire()
     threads = [threading.Thread(target=store.close, daemon=True)]
     threads[0].start()
-    time.sleep(0.05)  # the closer is first in the lock's queue
-    threads += [threading.Thread(target=refused, daemon=True) for _ in range(3)]
+    while not backend._closed:
+        time.sleep(0.001)
+    threads += [threading.Thread(target=append, daemon=True) for _ in range(3)]
     for thread in threads[1:]:
         thread.start()
-    time.sleep(0.05)
+    while len(backend._appender._waiting) < 3:
+        time.sleep(0.001)
     engine.lock.mutex.release()
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
+    with open_store(tmp_path / "waiting.db", events=[Noted]) as store:
+        assert store.version("a") == 3 - len(refused), "whoever got the lock first"
 
 
 def test_sixty_four_threads_and_many_tasks(tmp_path: Path) -> None:
@@ -145,7 +152,9 @@ def test_cancelled_at_every_moment_nothing_hangs(tmp_path: Path, location: str) 
                     await transaction.delete_checkpoint("a")
                     await transaction.delete_checkpoint("b")
                 before = await store.version("b")
-                await asyncio.wait_for(store.append("b", [Noted("x")], expected=before), 10)
+                await asyncio.wait_for(
+                    store.append("b", [Noted("x")], expected=before), PATIENCE_SECONDS
+                )
             assert await store.check() == []
 
     asyncio.run(run())

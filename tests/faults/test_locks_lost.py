@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import Event, EventTypes, StorageError, Store, open_store
 from everwhen.backends import EmbeddedBackend
@@ -56,7 +57,11 @@ def elsewhere(path: Path, program: str) -> None:
     head = (
         "import sys\nfrom everwhen import UnknownEvent, open_store\nstore = open_store(sys.argv[1])"
     )
-    subprocess.run([sys.executable, "-c", f"{head}\n{program}", str(path)], check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-c", f"{head}\n{program}", str(path)],
+        check=True,
+        timeout=PATIENCE_SECONDS,
+    )
 
 
 @linux

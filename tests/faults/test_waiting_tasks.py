@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import Event
 from everwhen.aio import Store, open_store
@@ -38,7 +39,7 @@ async def waiting(store: Store, count: int) -> None:
 async def test_waiting_tasks_take_up_no_shared_pool(tmp_path: Path, where: str) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
     path = f"sqlite:{tmp_path / 'w.db'}" if where == "sqlite" else "memory:"
-    async with asyncio.timeout(120), open_store(path, events=[Noted]) as store:
+    async with asyncio.timeout(PATIENCE_SECONDS), open_store(path, events=[Noted]) as store:
         await store.append("a", [Noted("x")])
         async with store.transaction() as transaction:
             tasks = [asyncio.ensure_future(store.create_branch(f"b-{n}")) for n in range(40)]
@@ -55,7 +56,7 @@ async def test_closing_waits_for_the_last_write_without_a_pool(tmp_path: Path) -
     asyncio.get_running_loop().set_default_executor(pool)
     stop = threading.Event()
     blocked = asyncio.get_running_loop().run_in_executor(None, stop.wait)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         async with open_store(tmp_path / "w.db", events=[Noted]) as store:
             await store.append("a", [Noted("x")])
     stop.set()
@@ -63,7 +64,10 @@ async def test_closing_waits_for_the_last_write_without_a_pool(tmp_path: Path) -
 
 
 async def test_waiting_tasks_are_served_in_order_and_may_be_cancelled(tmp_path: Path) -> None:
-    async with asyncio.timeout(120), open_store(tmp_path / "w.db", events=[Noted]) as store:
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        open_store(tmp_path / "w.db", events=[Noted]) as store,
+    ):
         served: list[int] = []
 
         async def work(number: int) -> None:
@@ -84,7 +88,10 @@ async def test_waiting_tasks_are_served_in_order_and_may_be_cancelled(tmp_path: 
 
 
 async def test_a_transaction_gets_its_turn_beside_busy_appends(tmp_path: Path) -> None:
-    async with asyncio.timeout(120), open_store(tmp_path / "w.db", events=[Noted]) as store:
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        open_store(tmp_path / "w.db", events=[Noted]) as store,
+    ):
         over = False
 
         async def busy(stream: str) -> None:
@@ -112,5 +119,5 @@ def test_tasks_of_a_loop_that_ends_leave_the_lock_to_others(tmp_path: Path) -> N
             del tasks
 
     asyncio.run(breaks_off())  # cancels what is left, and closes its loop
-    asyncio.run(asyncio.wait_for(store.append("a", [Noted("x")]), 60))
+    asyncio.run(asyncio.wait_for(store.append("a", [Noted("x")]), PATIENCE_SECONDS))
     asyncio.run(store.close())

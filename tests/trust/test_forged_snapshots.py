@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.patience import PATIENCE_SECONDS
 from tests.trust.attacks import sql
 
 from everwhen import (
@@ -297,7 +298,7 @@ def test_threads_make_one_key(path: Path, tmp_path: Path) -> None:
 
     def make() -> None:
         keys = SnapshotKeys(str(path))
-        together.wait(60)
+        together.wait(PATIENCE_SECONDS)
         found.append(keys.newest())
 
     with at_home(tmp_path / "home"):

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
+from tests.patience import PATIENCE_SECONDS
 from tests.verify.logs import NOW, ORIGIN, Log, policy_text, witness
 from tests.witness.serving import Program, everwhen
 
@@ -301,7 +302,7 @@ def test_http_is_taken_strictly(log: Log, server: WitnessServer, client: Witness
         ("POST", "/add-checkpoint", {"Transfer-Encoding": "chunked"}, 411),
         ("DELETE", "/add-checkpoint", {}, 501),
     ):
-        connection = http.client.HTTPConnection(address, timeout=5)
+        connection = http.client.HTTPConnection(address, timeout=PATIENCE_SECONDS)
         connection.putrequest(method, path, skip_accept_encoding=True)
         for name, value in headers.items():
             connection.putheader(name, value)
@@ -320,7 +321,7 @@ def answering(*answers: bytes) -> tuple[str, threading.Thread]:
             for answer in answers:
                 connection, _ = listener.accept()
                 with connection, contextlib.suppress(OSError):  # the client hangs up
-                    connection.settimeout(5)
+                    connection.settimeout(PATIENCE_SECONDS)
                     connection.recv(1 << 20)
                     connection.sendall(answer)
                     while connection.recv(1 << 20):
@@ -354,8 +355,9 @@ def http_answer(status: str, body: bytes) -> bytes:
 )
 def test_hostile_answers(log: Log, answers: list[bytes], why: str) -> None:
     url, thread = answering(*answers)
+    waits = 0.5 if "time" in why else PATIENCE_SECONDS
     with pytest.raises(WitnessError, match=why):
-        Witness(url, WITNESS.verifier, timeout=0.5).cosign(log.signed(), log.consistency)
+        Witness(url, WITNESS.verifier, timeout=waits).cosign(log.signed(), log.consistency)
     thread.join()
 
 
