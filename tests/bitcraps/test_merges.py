@@ -67,6 +67,7 @@ class Sitting:
         self.send(RollDice("g", casino.game.shooter, seed.hex(), commitment(following)))
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     secret=st.binary(min_size=32, max_size=32),

@@ -14,6 +14,8 @@ from tests.patience import PATIENCE_SECONDS
 
 from everwhen import StorageError, open_store
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(EXAMPLES)}
 

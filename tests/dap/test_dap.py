@@ -209,6 +209,7 @@ def test_invariants(client: Client, bank: Path) -> None:
     assert [b["verified"] for b in answer["breakpoints"]] == [False, False]
 
 
+@pytest.mark.slow
 def test_a_search_is_paused(tmp_path: Path) -> None:
     path = tmp_path / "long.db"
     with open_store(path, durable=False) as store:
@@ -248,6 +249,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", HOSTILE, ids=lambda data: repr(data[:24]))
 def test_what_is_no_message_ends_it_cleanly(client: Client, data: bytes) -> None:
     with contextlib.suppress(BrokenPipeError):  # it has had enough already

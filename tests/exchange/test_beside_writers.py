@@ -87,6 +87,7 @@ def clean(source: Path, format_: Format) -> dict[str, list[tuple[Any, ...]]]:
         return content(store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("location", ["memory:", "beside.db"])
 @pytest.mark.parametrize(("make", "format_"), SOURCES)
 def test_it_goes_on_beside_others(
@@ -116,6 +117,7 @@ def test_it_goes_on_beside_others(
         assert again.times == "mixed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "format_"), SOURCES)
 def test_exactly_once_however_often_it_is_stopped(
     tmp_path: Path, make: Callable[[Path], Path], format_: Format

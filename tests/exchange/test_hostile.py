@@ -81,6 +81,7 @@ def mutated(draw: st.DrawFn) -> tuple[bytes, Format]:
     return text, format_
 
 
+@pytest.mark.slow
 @settings(max_examples=1_000)
 @given(case=mutated(), skip_invalid=st.booleans())
 def test_mutated_files(case: tuple[bytes, Format], skip_invalid: bool) -> None:
@@ -169,6 +170,7 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text(
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read in /proc")
 def test_a_small_file_that_unpacks_to_a_huge_one_takes_no_memory(tmp_path: Path) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)

@@ -70,6 +70,7 @@ def test_a_changed_file_of_the_same_rows_is_noticed(
     assert imported(store, OTHERS[change], other).repeated == report.events
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -87,6 +88,7 @@ def test_files_with_little_in_common_are_taken_in(
     assert imported(store, table(rows(*second)), READ).written == second[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second", "about"),
     [

@@ -37,6 +37,7 @@ def export(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", [CHOSEN, CloudEvents()], ids=["csv", "cloudevents"])
 def test_interrupted_at_every_report(tmp_path: Path, format_: Format) -> None:
     source = table(tmp_path / "t.csv") if format_ is CHOSEN else export(tmp_path / "e.jsonl")
@@ -79,6 +80,7 @@ with open_store(sys.argv[1]) as store:
 """
 
 
+@pytest.mark.slow
 def test_killed_while_it_writes(tmp_path: Path) -> None:
     source = table(tmp_path / "table.csv")
     path = tmp_path / "killed.db"

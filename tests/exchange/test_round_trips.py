@@ -29,6 +29,7 @@ from everwhen.testing import ManualClock
 STEPS = st.lists(st.sampled_from([0.0, 0.000001, 1.0, -5.0, 86_400.0]), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=120)
 @given(commits=st.lists(COMMITS, max_size=6), steps=STEPS)
 def test_cloudevents_give_the_identical_store(commits: list[Commit], steps: list[float]) -> None:
@@ -48,6 +49,7 @@ def test_cloudevents_give_the_identical_store(commits: list[Commit], steps: list
         assert (again.written, again.repeated) == (0, report.events)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(commits=st.lists(COMMITS, max_size=5), steps=STEPS)
 def test_csv_keeps_what_it_has_columns_for(commits: list[Commit], steps: list[float]) -> None:

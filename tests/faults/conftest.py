@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,17 +15,14 @@ if HERE not in sys.path:
 
 
 @pytest.fixture
-def open_path(tmp_path: Path) -> Iterator[Path]:
+def open_path() -> Iterator[Path]:
     """A folder that anybody may enter and write to.
 
-    The folders around it stay open: other processes' tests run in them, too.
+    It is not below ``tmp_path``: each pytest that starts closes those folders to others again.
     """
-    for folder in tmp_path.parents:
-        if folder.stat().st_mode & 0o005 != 0o005 and folder.stat().st_uid == os.geteuid():
-            folder.chmod(folder.stat().st_mode | 0o005)
-    tmp_path.chmod(0o777)
-    yield tmp_path
-    tmp_path.chmod(0o700)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,7 +20,7 @@ from everwhen.store._sync.store import Store
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
 
-FORKS = 8
+FORKS = 6
 
 
 class Noted(Event):

@@ -476,6 +476,7 @@ def test_content_that_json_would_not_show_as_it_is_is_shown_as_text(
     assert main([str(tmp_path / "proof"), str(tmp_path / "policy")]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.attack(
     "the checker's output is cut off",
     about="inputs",

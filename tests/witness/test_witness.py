@@ -376,6 +376,7 @@ def test_nobody_there(log: Log) -> None:
         Witness(f"http://127.0.0.1:{port}", WITNESS.verifier).cosign(log.signed(), log.consistency)
 
 
+@pytest.mark.slow
 def test_the_command_makes_a_key_serves_and_survives_being_killed(tmp_path: Path, log: Log) -> None:
     made = everwhen(tmp_path, "witness", "new-key", "key", "witness.example/1", "--json")
     assert made.returncode == 0, made.stderr
@@ -413,6 +414,7 @@ def test_the_command_makes_a_key_serves_and_survives_being_killed(tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "rollovers", "state"]
 
 
+@pytest.mark.slow
 @pytest.mark.attack("a key file is copied")
 def test_the_witness_s_key_is_sealed_by_a_passphrase(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
@@ -433,6 +435,7 @@ def test_the_witness_s_key_is_sealed_by_a_passphrase(
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_killed_amid_its_work_it_has_never_signed_what_it_forgets(tmp_path: Path) -> None:
     log = Log.of(400)
     everwhen(tmp_path, "witness", "new-key", "key", "witness.example/1")
