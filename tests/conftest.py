@@ -7,6 +7,8 @@ import inspect
 import signal
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +18,19 @@ settings.load_profile("default")
 
 # A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_SLOW: Final = {"cli": {"test_cli_reading.py"}, "faults": set[str]()}
+"""The folders in which all is slow, and what in them is quick all the same."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The command line, and killed processes and crowds of them, take their time."""
+    here = Path(__file__).parent
+    for item in items:
+        folder = item.path.parent
+        if folder.parent == here and item.path.name not in _SLOW.get(folder.name, {item.path.name}):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,7 +30,7 @@ STEPS = st.lists(st.sampled_from([0.0, 0.000001, 1.0, -5.0, 86_400.0]), min_size
 
 
 @pytest.mark.slow
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(commits=st.lists(COMMITS, max_size=6), steps=STEPS)
 def test_cloudevents_give_the_identical_store(commits: list[Commit], steps: list[float]) -> None:
     clock = ManualClock()
