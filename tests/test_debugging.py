@@ -242,6 +242,7 @@ def shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
                 monkeypatch.setattr(module, name, getattr(module, name) // 8)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shrunk")
 def test_far_places_are_found_as_near_ones_are(tmp_path: Path) -> None:
     dice = random.Random(8)

@@ -20,6 +20,8 @@ from everwhen.audit import AuditAction, AuditEntry, AuditFilter, AuditResult
 from everwhen.commands import command_of
 from everwhen.errors import NotAllowedError
 
+pytestmark = pytest.mark.slow
+
 SHORT = Plan(tables=3, players=24, rolls=4)
 
 

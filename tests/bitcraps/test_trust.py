@@ -26,6 +26,8 @@ from everwhen.merkle import LogReport
 from everwhen.privacy import Erased
 from everwhen_verify.errors import VerifyError
 
+pytestmark = pytest.mark.slow
+
 PLAN = Plan(tables=2, players=8, rolls=4)
 ADA = person(0, PLAN.seed, 1)
 
