@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from datetime import UTC, datetime, timedelta
@@ -70,10 +71,11 @@ def to_double(_run: Run, value: Any) -> float:
     number = r"[-+]?([0-9]+\.?[0-9]*([eE][-+]?[0-9]+)?|\.[0-9]+|(?i:inf|infinity|nan))"
     match type_of(value):
         case "int" | "uint" | "double" | "decimal":
-            try:
-                return float(value)
-            except (OverflowError, ValueError):
-                raise CelFault("the number is too large for a double, or none") from None
+            with contextlib.suppress(OverflowError, ValueError):
+                made = float(value)
+                if math.isfinite(made) or not _is_finite(value):
+                    return made
+            raise CelFault("the number is too large for a double, or none")
         case "string" if len(value) <= 1_000 and re.fullmatch(number, value):
             return float(value)
         case _:
