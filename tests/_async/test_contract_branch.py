@@ -160,7 +160,8 @@ async def test_sqlite(
 
     made = MADE.get(name_of(kind))
     if made is None:
-        made = MADE[name_of(kind)] = tmp_path_factory.mktemp("made") / "store.db"
+        made = tmp_path_factory.mktemp("made") / "store.db"
         await (await at(made)(ManualClock())).close()
+        MADE[name_of(kind)] = made
     shutil.copy(made, tmp_path / "store.db")
     await test.run(at(tmp_path / "store.db"))

@@ -422,8 +422,8 @@ async def test_a_page_that_takes_longer_than_the_lease_is_got_through_once(tmp_p
 
     async with opened(tmp_path) as store, opened(tmp_path) as elsewhere:
         await store.append("bets", [Placed(n, 1) for n in range(200)])
-        one = ReactionRunner(CommandBus(store, decisions), [slow()], lease=0.2)
-        two = ReactionRunner(CommandBus(elsewhere, decisions), [slow()], lease=0.2)
+        one = ReactionRunner(CommandBus(store, decisions), [slow()], lease=0.5)
+        two = ReactionRunner(CommandBus(elsewhere, decisions), [slow()], lease=0.5)
         assert await together(one.catch_up, two.catch_up) == [None, None]
         assert len(counted) < 400, "each begins where the other ended"
         assert len(await one.timers(slow())) == 200

@@ -160,7 +160,8 @@ def test_sqlite(
 
     made = MADE.get(name_of(kind))
     if made is None:
-        made = MADE[name_of(kind)] = tmp_path_factory.mktemp("made") / "store.db"
+        made = tmp_path_factory.mktemp("made") / "store.db"
         (at(made)(ManualClock())).close()
+        MADE[name_of(kind)] = made
     shutil.copy(made, tmp_path / "store.db")
     test.run(at(tmp_path / "store.db"))

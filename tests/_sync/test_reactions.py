@@ -433,8 +433,8 @@ def test_a_page_that_takes_longer_than_the_lease_is_got_through_once(tmp_path: P
 
     with opened(tmp_path) as store, opened(tmp_path) as elsewhere:
         store.append("bets", [Placed(n, 1) for n in range(200)])
-        one = ReactionRunner(CommandBus(store, decisions), [slow()], lease=0.2)
-        two = ReactionRunner(CommandBus(elsewhere, decisions), [slow()], lease=0.2)
+        one = ReactionRunner(CommandBus(store, decisions), [slow()], lease=0.5)
+        two = ReactionRunner(CommandBus(elsewhere, decisions), [slow()], lease=0.5)
         assert together(one.catch_up, two.catch_up) == [None, None]
         assert len(counted) < 400, "each begins where the other ended"
         assert len(one.timers(slow())) == 200
