@@ -69,9 +69,10 @@ def killed(*arguments: object) -> bool:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(request: pytest.FixtureRequest) -> Path:
     """A store with two branches, each of some megabytes, so that copying takes its steps."""
-    path = tmp_path / "store.db"
+    folder = "open_path" if "open_path" in request.fixturenames else "tmp_path"
+    path: Path = request.getfixturevalue(folder) / "store.db"
     with open_store(path) as store:
         fill(store, "old", 30)
         for name in ("b", "c"):
