@@ -64,9 +64,9 @@ def creation(folder: Path, events: int, rounds: int) -> dict[str, float]:
                 began = time.perf_counter()
                 with store.create_branch(f"{name} {number}", at):
                     taken[name].append(time.perf_counter() - began)
-            fork = store._branches.fork_at(store._backend, "x", None)
+            fork = store.kernel.branches.fork_at(store.kernel.backend, "x", None)
             began = time.perf_counter()
-            store._branches.create(f"registered {number}", None, fork, 0)
+            store.kernel.branches.create(f"registered {number}", None, fork, 0)
             taken["registration"].append(time.perf_counter() - began)
     return {name: statistics.median(times) * 1_000 for name, times in taken.items()}
 

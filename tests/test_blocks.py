@@ -103,8 +103,8 @@ def in_order(slices: list[StoredSlice]) -> Block:
 def test_whatever_is_asked_of_a_block(commits: list[Commit], queries: list[Query]) -> None:
     with open_store("memory:", events=[Paid, Note]) as store:
         store.commit_batch(commits)
-        slices = list(store._backend.read_here(Query(), 10_000).slices)
-        codec, block = store._codec, in_order(slices)
+        slices = list(store.kernel.backend.read_here(Query(), 10_000).slices)
+        codec, block = store.kernel.codec, in_order(slices)
     assert list(block) == slices
     assert [block[row] for row in range(-len(slices), len(slices))] == slices * 2
     assert block.events == sum(one.count for one in slices)
@@ -139,7 +139,7 @@ def test_whatever_is_asked_of_a_block(commits: list[Commit], queries: list[Query
 def test_a_part_of_a_block_is_one(commits: list[Commit], data: st.DataObject) -> None:
     with open_store("memory:", events=[Paid, Note]) as store:
         store.commit_batch(commits)
-        slices = list(store._backend.read_here(Query(), 10_000).slices)
+        slices = list(store.kernel.backend.read_here(Query(), 10_000).slices)
     index = data.draw(st.slices(len(slices)))
     part = in_order(slices)[index]
     assert list(part) == slices[index]
@@ -170,7 +170,7 @@ def test_what_is_no_block(slices: list[StoredSlice]) -> None:
 @pytest.mark.parametrize("body", [b'[["Paid",1,{"amount":1}],["Paid",1,{}]]', b"[7]", b"[{]"])
 def test_what_a_block_can_t_hold_is_told_of_as_of_a_slice(body: bytes) -> None:
     with open_store("memory:", events=[Paid, Note]) as store:
-        codec = store._codec
+        codec = store.kernel.codec
     damaged = msgspec.structs.replace(SLICE, position=2, body=body)
     told = []
     for slices in ([SLICE, damaged], in_order([SLICE, damaged])):
@@ -183,8 +183,8 @@ def test_what_a_block_can_t_hold_is_told_of_as_of_a_slice(body: bytes) -> None:
 def test_the_text_that_events_of_a_block_share_is_counted_once() -> None:
     with open_store("memory:", events=[Paid, Note]) as store:
         store.commit_batch([Commit([Write("a", [Paid(n)])]) for n in range(50)])
-        slices = list(store._backend.read_here(Query(), 100).slices)
+        slices = list(store.kernel.backend.read_here(Query(), 100).slices)
         events = events_of_page(
-            Page(in_order(slices), 50, end=True), Query(), Query(), store._codec
+            Page(in_order(slices), 50, end=True), Query(), Query(), store.kernel.codec
         )
     assert held_bytes(events) == len(in_order(slices).entries)

@@ -297,7 +297,7 @@ class BranchesMachine(WorldsMachine):
     def read_in_a_transaction(self, which: int, query: Query) -> None:
         """What functions in transactions and looks see, page by page."""
         world = self.world(which)
-        asked = world.store._resolved(query)
+        asked = world.store.kernel.resolved(query)
         wanted = [event.position for event in world.model.read(Query().after(asked.after_position))]
 
         def positions(view: Any) -> list[int]:
@@ -312,9 +312,9 @@ class BranchesMachine(WorldsMachine):
                     return found
                 query = query.after(page.cursor)
 
-        assert world.store._backend.view(positions) == wanted
+        assert world.store.kernel.backend.view(positions) == wanted
         if world.name != "main" or wanted:
-            assert world.store._backend.transact(positions) == wanted
+            assert world.store.kernel.backend.transact(positions) == wanted
 
     @rule(which=st.integers(0, 5), query=queries(), stream=st.none() | st.sampled_from(STREAMS))
     def pages_end_where_the_query_does(self, which: int, query: Query, stream: str | None) -> None:
@@ -322,11 +322,11 @@ class BranchesMachine(WorldsMachine):
         world = self.world(which)
         if stream is not None:
             query = msgspec.structs.replace(query, selectors=Query().stream(stream).selectors)
-        query = msgspec.structs.replace(world.store._resolved(query), reverse=False)
+        query = msgspec.structs.replace(world.store.kernel.resolved(query), reverse=False)
         head, after = world.model.head().position, query.after_position
         bound = head if query.last_position is None else min(head, query.last_position)
         while True:
-            page = world.store._backend.read(query.after(after), 50)
+            page = world.store.kernel.backend.read(query.after(after), 50)
             if page.end:
                 break
             assert page.cursor > after

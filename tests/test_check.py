@@ -33,7 +33,7 @@ def filled(store: Store) -> Store:
 
 def in_memory(column: str, value: Any) -> list[Problem]:
     with filled(open_store("memory:", clock=ManualClock())) as store:
-        engine = store._backend._engine  # type: ignore[attr-defined]
+        engine = store.kernel.backend._engine  # type: ignore[attr-defined]
         assert isinstance(engine, MemoryEngine)
         engine._slices[1] = msgspec.structs.replace(engine._slices[1], **{column: value})
         return store.check()

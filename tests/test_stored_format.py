@@ -92,7 +92,7 @@ def bodies(
         vault = keys if encrypted else PLAINTEXT
         with open_store("memory:", events=types, steps=steps, vault=vault) as store:
             store.commit(Commit(writes, id=COMMIT))
-            return [part.body for part in store._backend.stored_commit(COMMIT.bytes)[1:]]
+            return [part.body for part in store.kernel.backend.stored_commit(COMMIT.bytes)[1:]]
 
 
 PLACED = Placed("ann", 5)

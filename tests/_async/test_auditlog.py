@@ -466,7 +466,7 @@ async def test_an_interrupt_while_an_entry_is_written_puts_it_into_the_fallback(
             raise interrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(store._backend, "append", stop)
+            patch.setattr(store.kernel.backend, "append", stop)
             with pytest.raises(interrupt):
                 await audit.record(audit.entry(AuditAction.LOGIN, "web", user="ann"))
         assert fallback.state().count == 1

@@ -339,7 +339,7 @@ async def test_a_page_ends_where_its_bound_is(where: str, tmp_path: Path) -> Non
                 query = Query().stream(name)
                 for bound in (3, 12, 21):
                     for after in (0, 2):
-                        page = await one._backend.read(query.after(after).up_to(bound), 50)
+                        page = await one.kernel.backend.read(query.after(after).up_to(bound), 50)
                         assert (page.end, page.cursor) == (True, bound)
 
 
@@ -357,7 +357,7 @@ def sums(fails_at: int = -1) -> TableProjection:
 
 
 async def rows(store: Store) -> list[int]:
-    found = await store._backend.view(lambda view: view.execute("SELECT amount FROM sums"))
+    found = await store.kernel.backend.view(lambda view: view.execute("SELECT amount FROM sums"))
     return [row[0] for row in found]
 
 

@@ -69,6 +69,7 @@ from everwhen.privacy.erasure_marks import ErasureMark, UntilErasure
 from everwhen.privacy.failure_texts import noted, read_back, told
 from everwhen.projections import OnError
 from everwhen.projections._async.runner import ProjectionRunner
+from everwhen.projections.aio import parked_events, projection_statuses
 from everwhen.reactions import Reaction
 from everwhen.reactions._async.reaction_runner import ReactionRunner
 from everwhen.state.snapshots import subject_of
@@ -468,7 +469,7 @@ async def test_without_room_to_purge_no_key_is_destroyed(tmp_path: Path, vault: 
         async with await open_store(disk / "s.db", events=TYPES, vault=vault) as store:
             await store.append("player-ada", [Joined("ada", NAME)])
             await store.append("bulk", [UnknownEvent("T", {"x": "y" * 1_000})] * 1_000)
-            await store._backend.purge()  # what was written lies in the file alone
+            await store.kernel.backend.purge()  # what was written lies in the file alone
             filler = disk / "filler"
             fill(filler, leaving=200_000)
             with pytest.raises(StorageFullError, match="to write it anew takes"):
@@ -542,16 +543,16 @@ async def test_what_was_said_of_failures_is_nowhere_either(
                 status = {s.name: s for s in await runner.status()}
                 assert _told(status["halting"].error) == QUOTED
                 await runner.close()
-            assert _told((await store.parked("parking"))[0].error) == QUOTED
+            assert _told((await parked_events(store, "parking"))[0].error) == QUOTED
             assert not _traces(tmp_path, caplog.text)
             assert "ValueError at test_erasure.py" in caplog.text
             await store.forget("ada")
             for one in (store, branch):
-                assert _told((await one.parked("parking"))[0].error) == GONE
-                (status_now,) = [s for s in await one.projections() if s.name == "halting"]
+                assert _told((await parked_events(one, "parking"))[0].error) == GONE
+                (status_now,) = [s for s in await projection_statuses(one) if s.name == "halting"]
                 assert (status_now.state, _told(status_now.error)) == ("halted", GONE)
         async with await open_store(tmp_path / "s.db", vault=PLAINTEXT) as bare:
-            told = (await bare.parked("parking"))[0].error
+            told = (await parked_events(bare, "parking"))[0].error
             assert _told(told) == "ValueError at test_erasure.py.quotes"
     assert not _traces(tmp_path, caplog.text)
 
@@ -576,7 +577,7 @@ async def test_reactions_and_inline_projections_say_nothing_either(
         async with ProjectionRunner(store, [], inline=[parking]) as runner:
             await runner.catch_up()
             await store.append("player-ada", [Joined("ada", NAME, EMAIL)])
-            assert _told((await store.parked("parking"))[0].error) == QUOTED
+            assert _told((await parked_events(store, "parking"))[0].error) == QUOTED
         reactions = ReactionRunner(CommandBus(store, decisions), [reaction])
         await reactions.catch_up()
         assert _told((await reactions.parked(reaction))[0].error).endswith(QUOTED[-20:])
@@ -584,8 +585,8 @@ async def test_reactions_and_inline_projections_say_nothing_either(
         await reactions.close()
         assert not _traces(tmp_path, caplog.text, str(refused.value))
         await store.forget("ada")
-        assert _told((await store.parked("parking"))[0].error) == GONE
-        assert _told((await store.parked("greet"))[0].error).endswith(GONE[-20:])
+        assert _told((await parked_events(store, "parking"))[0].error) == GONE
+        assert _told((await parked_events(store, "greet"))[0].error).endswith(GONE[-20:])
     assert not _traces(tmp_path, caplog.text)
 
 

@@ -40,6 +40,7 @@ from everwhen.projections import OnError, ProjectionStatus
 from everwhen.projections._async.followers import now_micros
 from everwhen.projections._async.memory_projections import StateFollower
 from everwhen.projections._async.table_projections import TableFollower
+from everwhen.projections.aio import parked_events, projection_statuses
 from everwhen.state import EveryEvents, Retention
 from everwhen.testing._async.concurrency import together
 from everwhen.vocabulary import Checkpoint
@@ -111,7 +112,9 @@ def pieces(
 
 
 async def rows(store: Store, table: str = "sales") -> list[tuple[Any, ...]]:
-    return await store._backend.view(lambda view: view.execute(f"SELECT * FROM {table} ORDER BY 1"))
+    return await store.kernel.backend.view(
+        lambda view: view.execute(f"SELECT * FROM {table} ORDER BY 1")
+    )
 
 
 def store_at(folder: Path) -> Any:
@@ -170,7 +173,7 @@ async def test_a_query_and_what_does_not_concern_it(tmp_path: Path) -> None:
                 (status,) = await runner.status()
                 if status.position == 53:
                     break
-                await store._backend.wait(1 << 40, 0.01)
+                await store.kernel.backend.wait(1 << 40, 0.01)
             assert status.lag == 0
         assert await rows(store) == [("lamp", 1)]
 
@@ -365,7 +368,7 @@ async def test_a_lease_that_has_run_out_is_taken_over_and_the_late_one_writes_no
         heir = TableFollower(store, sales(factor=100), lease=60)
         assert await dead.start()
         assert await heir.start()
-        page = await store._backend.read(Query(), 100)
+        page = await store.kernel.backend.read(Query(), 100)
         await dead.take(page)
         assert not dead.is_active
         await heir.take(page)
@@ -455,7 +458,7 @@ async def test_a_new_version_catches_up_beside_the_old_one(tmp_path: Path) -> No
         assert await rows(store) == [("lamp", 10_002)]
         (status,) = await new.status()
         assert (status.version, status.state) == (2, "live")
-        names = await store._backend.view(
+        names = await store.kernel.backend.view(
             lambda view: view.execute("SELECT name FROM sqlite_master WHERE name GLOB '*__1_*'")
         )
         assert names == []
@@ -626,7 +629,7 @@ async def test_inline_leaves_out_what_it_is_told_to(tmp_path: Path, then: Any) -
             await store.append("a", [Sold("lamp", 1)])
             await store.append("c", [Sold("lamp", 1), Sold("poison", 5), Sold("lamp", 1)])
             (status,) = await runner.status()
-            parked = [event.position for event in await store.parked("sales")]
+            parked = [event.position for event in await parked_events(store, "sales")]
             if then == "skip":
                 assert await rows(store) == [("lamp", 5)]
                 assert (status.skipped, parked) == (3, [])
@@ -699,15 +702,15 @@ async def test_a_switch_never_goes_back_in_time(tmp_path: Path) -> None:
         await old.catch_up()
         new = TableFollower(store, sales(), lease=5, fresh=True)
         assert await new.start()
-        await new.take(await store._backend.read(Query(), 100))
+        await new.take(await store.kernel.backend.read(Query(), 100))
         await store.append("a", [Sold("lamp", 1)])
         await old.catch_up()
         await new.stay(at_end=True)
-        assert [s.state for s in await store.projections()] == ["live", "building"]
+        assert [s.state for s in await projection_statuses(store)] == ["live", "building"]
         assert await rows(store) == [("lamp", 2)]
-        await new.take(await store._backend.read(Query().after(1), 100))
+        await new.take(await store.kernel.backend.read(Query().after(1), 100))
         await new.stay(at_end=True)
-        assert [s.build for s in await store.projections()] == [2]
+        assert [s.build for s in await projection_statuses(store)] == [2]
         assert await rows(store) == [("lamp", 2)]
         await old.close()
         await new.stop()
@@ -757,7 +760,7 @@ async def test_a_state_in_memory_starts_from_its_snapshot(tmp_path: Path) -> Non
         await store.append("a", [Sold("lamp", 1)] * 100)
         follower = StateFollower(store, mine)
         assert await follower.start()
-        await follower.take(await store._backend.read(Query(), 60))
+        await follower.take(await store.kernel.backend.read(Query(), 60))
         assert [s.position for s in await store.snapshots("pieces")] == [100]
         again = StateFollower(store, mine)
         assert await again.start()
@@ -829,7 +832,7 @@ async def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
         with pytest.raises(DeclarationError, match="give a Projection"):
             ProjectionRunner(store, ["pieces"])  # type: ignore[list-item]
         with pytest.raises(UnsupportedError, match="inline"):
-            await store._backend.attach(lambda transaction: None)
+            await store.kernel.backend.attach(lambda transaction: None)
         runner = ProjectionRunner(store, [])
         with pytest.raises(DeclarationError, match="not among"):
             await runner.ask(pieces(), len)
@@ -929,7 +932,7 @@ async def test_two_stores_inline_know_of_each_others_parked_streams(tmp_path: Pa
             await other.append("a", [Sold("lamp", 1)])
             await store.append("a", [Sold("lamp", 1)])
             assert await rows(store) == []
-            assert [parked.position for parked in await store.parked("sales")] == [1, 2, 3]
+            assert [parked.position for parked in await parked_events(store, "sales")] == [1, 2, 3]
 
 
 async def test_a_version_older_than_what_readers_see_has_nothing_to_catch_up(
@@ -967,7 +970,7 @@ async def test_a_rebuild_that_ends_badly_can_be_begun_again(tmp_path: Path) -> N
                 await runner.rebuild(mine, progress)
             await runner.rebuild(mine)
         assert await rows(store) == [("lamp", 3)]
-        assert [status.state for status in await store.projections()] == ["live"]
+        assert [status.state for status in await projection_statuses(store)] == ["live"]
         await runner.close()
 
 
@@ -1199,7 +1202,7 @@ async def test_a_schema_with_views_and_key_words(tmp_path: Path) -> None:
             await runner.catch_up()
             await runner.close()
             assert await rows(store, '"order"') == [("lamp",)]
-        assert [s.version for s in await store.projections()] == [3]
+        assert [s.version for s in await projection_statuses(store)] == [3]
         async with store.transaction() as transaction:
             await transaction.execute("CREATE VIEW mine AS SELECT 1")
         taken = TableProjection("other", "CREATE TABLE {mine} (x)")
@@ -1262,7 +1265,7 @@ async def test_a_changed_schema_under_the_same_version_is_refused_before_anythin
         async with ProjectionRunner(store, [counting("n INT", "more INT", version=2)]) as runner:
             await runner.catch_up()
         assert await rows(store, "counts") == [("lamp", 1, None)]
-        await store._backend.transact(lambda t: t.execute("DROP TABLE counts__2_1"))
+        await store.kernel.backend.transact(lambda t: t.execute("DROP TABLE counts__2_1"))
         with pytest.raises(DeclarationError, match="isn't there"):
             await ProjectionRunner(store, [counting("n INT", "more INT", version=2)]).catch_up()
 

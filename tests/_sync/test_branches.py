@@ -341,7 +341,7 @@ def test_a_page_ends_where_its_bound_is(where: str, tmp_path: Path) -> None:
                 query = Query().stream(name)
                 for bound in (3, 12, 21):
                     for after in (0, 2):
-                        page = one._backend.read(query.after(after).up_to(bound), 50)
+                        page = one.kernel.backend.read(query.after(after).up_to(bound), 50)
                         assert (page.end, page.cursor) == (True, bound)
 
 
@@ -359,7 +359,7 @@ def sums(fails_at: int = -1) -> TableProjection:
 
 
 def rows(store: Store) -> list[int]:
-    found = store._backend.view(lambda view: view.execute("SELECT amount FROM sums"))
+    found = store.kernel.backend.view(lambda view: view.execute("SELECT amount FROM sums"))
     return [row[0] for row in found]
 
 

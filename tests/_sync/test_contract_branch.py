@@ -104,7 +104,7 @@ def opening(engine: Callable[[Clock], Engine], preparing: Preparing) -> OpenBack
             branch = root.branch("b")
         except UnknownBranchError:
             branch = preparing(root)
-        return Whole(branch._backend, root)
+        return Whole(branch.kernel.backend, root)
 
     return open_branch
 

@@ -68,7 +68,7 @@ from everwhen.merging._sync.merging import Merging
 from everwhen.privacy import PLAINTEXT, Erased
 from everwhen.privacy.erasure_marks import ErasureMark, UntilErasure
 from everwhen.privacy.failure_texts import noted, read_back, told
-from everwhen.projections import OnError
+from everwhen.projections import OnError, parked_events, projection_statuses
 from everwhen.projections._sync.runner import ProjectionRunner
 from everwhen.reactions import Reaction
 from everwhen.reactions._sync.reaction_runner import ReactionRunner
@@ -467,7 +467,7 @@ def test_without_room_to_purge_no_key_is_destroyed(tmp_path: Path, vault: Vault)
         with open_store(disk / "s.db", events=TYPES, vault=vault) as store:
             store.append("player-ada", [Joined("ada", NAME)])
             store.append("bulk", [UnknownEvent("T", {"x": "y" * 1_000})] * 1_000)
-            store._backend.purge()  # what was written lies in the file alone
+            store.kernel.backend.purge()  # what was written lies in the file alone
             filler = disk / "filler"
             fill(filler, leaving=200_000)
             with pytest.raises(StorageFullError, match="to write it anew takes"):
@@ -541,16 +541,16 @@ def test_what_was_said_of_failures_is_nowhere_either(
                 status = {s.name: s for s in runner.status()}
                 assert _told(status["halting"].error) == QUOTED
                 runner.close()
-            assert _told((store.parked("parking"))[0].error) == QUOTED
+            assert _told((parked_events(store, "parking"))[0].error) == QUOTED
             assert not _traces(tmp_path, caplog.text)
             assert "ValueError at test_erasure.py" in caplog.text
             store.forget("ada")
             for one in (store, branch):
-                assert _told((one.parked("parking"))[0].error) == GONE
-                (status_now,) = [s for s in one.projections() if s.name == "halting"]
+                assert _told((parked_events(one, "parking"))[0].error) == GONE
+                (status_now,) = [s for s in projection_statuses(one) if s.name == "halting"]
                 assert (status_now.state, _told(status_now.error)) == ("halted", GONE)
         with open_store(tmp_path / "s.db", vault=PLAINTEXT) as bare:
-            told = (bare.parked("parking"))[0].error
+            told = (parked_events(bare, "parking"))[0].error
             assert _told(told) == "ValueError at test_erasure.py.quotes"
     assert not _traces(tmp_path, caplog.text)
 
@@ -575,7 +575,7 @@ def test_reactions_and_inline_projections_say_nothing_either(
         with ProjectionRunner(store, [], inline=[parking]) as runner:
             runner.catch_up()
             store.append("player-ada", [Joined("ada", NAME, EMAIL)])
-            assert _told((store.parked("parking"))[0].error) == QUOTED
+            assert _told((parked_events(store, "parking"))[0].error) == QUOTED
         reactions = ReactionRunner(CommandBus(store, decisions), [reaction])
         reactions.catch_up()
         assert _told((reactions.parked(reaction))[0].error).endswith(QUOTED[-20:])
@@ -583,8 +583,8 @@ def test_reactions_and_inline_projections_say_nothing_either(
         reactions.close()
         assert not _traces(tmp_path, caplog.text, str(refused.value))
         store.forget("ada")
-        assert _told((store.parked("parking"))[0].error) == GONE
-        assert _told((store.parked("greet"))[0].error).endswith(GONE[-20:])
+        assert _told((parked_events(store, "parking"))[0].error) == GONE
+        assert _told((parked_events(store, "greet"))[0].error).endswith(GONE[-20:])
     assert not _traces(tmp_path, caplog.text)
 
 

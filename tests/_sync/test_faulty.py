@@ -111,7 +111,7 @@ def test_a_runner_outlives_failures(tmp_path: Path) -> None:
                 now = [(status.state, status.position) for status in runner.status()]
                 if now == [("live", 50)] and faults.struck == 8:
                     break
-                store._backend.wait(1 << 40, 0.02)
-            found = store._backend.view(lambda view: view.execute("SELECT * FROM rows"))
+                store.kernel.backend.wait(1 << 40, 0.02)
+            found = store.kernel.backend.view(lambda view: view.execute("SELECT * FROM rows"))
             assert found == [(position,) for position in range(1, 51)]
             assert faults.struck == 8

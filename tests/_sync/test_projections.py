@@ -40,7 +40,7 @@ from everwhen.errors import (
     StatementError,
     UnsupportedError,
 )
-from everwhen.projections import OnError, ProjectionStatus
+from everwhen.projections import OnError, ProjectionStatus, parked_events, projection_statuses
 from everwhen.projections._sync.followers import now_micros
 from everwhen.projections._sync.memory_projections import StateFollower
 from everwhen.projections._sync.table_projections import TableFollower
@@ -115,7 +115,7 @@ def pieces(
 
 
 def rows(store: Store, table: str = "sales") -> list[tuple[Any, ...]]:
-    return store._backend.view(lambda view: view.execute(f"SELECT * FROM {table} ORDER BY 1"))
+    return store.kernel.backend.view(lambda view: view.execute(f"SELECT * FROM {table} ORDER BY 1"))
 
 
 def store_at(folder: Path) -> Any:
@@ -174,7 +174,7 @@ def test_a_query_and_what_does_not_concern_it(tmp_path: Path) -> None:
                 (status,) = runner.status()
                 if status.position == 53:
                     break
-                store._backend.wait(1 << 40, 0.01)
+                store.kernel.backend.wait(1 << 40, 0.01)
             assert status.lag == 0
         assert rows(store) == [("lamp", 1)]
 
@@ -367,7 +367,7 @@ def test_a_lease_that_has_run_out_is_taken_over_and_the_late_one_writes_nothing(
         heir = TableFollower(store, sales(factor=100), lease=60)
         assert dead.start()
         assert heir.start()
-        page = store._backend.read(Query(), 100)
+        page = store.kernel.backend.read(Query(), 100)
         dead.take(page)
         assert not dead.is_active
         heir.take(page)
@@ -457,7 +457,7 @@ def test_a_new_version_catches_up_beside_the_old_one(tmp_path: Path) -> None:
         assert rows(store) == [("lamp", 10_002)]
         (status,) = new.status()
         assert (status.version, status.state) == (2, "live")
-        names = store._backend.view(
+        names = store.kernel.backend.view(
             lambda view: view.execute("SELECT name FROM sqlite_master WHERE name GLOB '*__1_*'")
         )
         assert names == []
@@ -628,7 +628,7 @@ def test_inline_leaves_out_what_it_is_told_to(tmp_path: Path, then: Any) -> None
             store.append("a", [Sold("lamp", 1)])
             store.append("c", [Sold("lamp", 1), Sold("poison", 5), Sold("lamp", 1)])
             (status,) = runner.status()
-            parked = [event.position for event in store.parked("sales")]
+            parked = [event.position for event in parked_events(store, "sales")]
             if then == "skip":
                 assert rows(store) == [("lamp", 5)]
                 assert (status.skipped, parked) == (3, [])
@@ -701,15 +701,15 @@ def test_a_switch_never_goes_back_in_time(tmp_path: Path) -> None:
         old.catch_up()
         new = TableFollower(store, sales(), lease=5, fresh=True)
         assert new.start()
-        new.take(store._backend.read(Query(), 100))
+        new.take(store.kernel.backend.read(Query(), 100))
         store.append("a", [Sold("lamp", 1)])
         old.catch_up()
         new.stay(at_end=True)
-        assert [s.state for s in store.projections()] == ["live", "building"]
+        assert [s.state for s in projection_statuses(store)] == ["live", "building"]
         assert rows(store) == [("lamp", 2)]
-        new.take(store._backend.read(Query().after(1), 100))
+        new.take(store.kernel.backend.read(Query().after(1), 100))
         new.stay(at_end=True)
-        assert [s.build for s in store.projections()] == [2]
+        assert [s.build for s in projection_statuses(store)] == [2]
         assert rows(store) == [("lamp", 2)]
         old.close()
         new.stop()
@@ -759,7 +759,7 @@ def test_a_state_in_memory_starts_from_its_snapshot(tmp_path: Path) -> None:
         store.append("a", [Sold("lamp", 1)] * 100)
         follower = StateFollower(store, mine)
         assert follower.start()
-        follower.take(store._backend.read(Query(), 60))
+        follower.take(store.kernel.backend.read(Query(), 60))
         assert [s.position for s in store.snapshots("pieces")] == [100]
         again = StateFollower(store, mine)
         assert again.start()
@@ -831,7 +831,7 @@ def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
         with pytest.raises(DeclarationError, match="give a Projection"):
             ProjectionRunner(store, ["pieces"])  # type: ignore[list-item]
         with pytest.raises(UnsupportedError, match="inline"):
-            store._backend.attach(lambda transaction: None)
+            store.kernel.backend.attach(lambda transaction: None)
         runner = ProjectionRunner(store, [])
         with pytest.raises(DeclarationError, match="not among"):
             runner.ask(pieces(), len)
@@ -931,7 +931,7 @@ def test_two_stores_inline_know_of_each_others_parked_streams(tmp_path: Path) ->
             other.append("a", [Sold("lamp", 1)])
             store.append("a", [Sold("lamp", 1)])
             assert rows(store) == []
-            assert [parked.position for parked in store.parked("sales")] == [1, 2, 3]
+            assert [parked.position for parked in parked_events(store, "sales")] == [1, 2, 3]
 
 
 def test_a_version_older_than_what_readers_see_has_nothing_to_catch_up(
@@ -969,7 +969,7 @@ def test_a_rebuild_that_ends_badly_can_be_begun_again(tmp_path: Path) -> None:
                 runner.rebuild(mine, progress)
             runner.rebuild(mine)
         assert rows(store) == [("lamp", 3)]
-        assert [status.state for status in store.projections()] == ["live"]
+        assert [status.state for status in projection_statuses(store)] == ["live"]
         runner.close()
 
 
@@ -1201,7 +1201,7 @@ def test_a_schema_with_views_and_key_words(tmp_path: Path) -> None:
             runner.catch_up()
             runner.close()
             assert rows(store, '"order"') == [("lamp",)]
-        assert [s.version for s in store.projections()] == [3]
+        assert [s.version for s in projection_statuses(store)] == [3]
         with store.transaction() as transaction:
             transaction.execute("CREATE VIEW mine AS SELECT 1")
         taken = TableProjection("other", "CREATE TABLE {mine} (x)")
@@ -1264,7 +1264,7 @@ def test_a_changed_schema_under_the_same_version_is_refused_before_anything_is_w
         with ProjectionRunner(store, [counting("n INT", "more INT", version=2)]) as runner:
             runner.catch_up()
         assert rows(store, "counts") == [("lamp", 1, None)]
-        store._backend.transact(lambda t: t.execute("DROP TABLE counts__2_1"))
+        store.kernel.backend.transact(lambda t: t.execute("DROP TABLE counts__2_1"))
         with pytest.raises(DeclarationError, match="isn't there"):
             ProjectionRunner(store, [counting("n INT", "more INT", version=2)]).catch_up()
 

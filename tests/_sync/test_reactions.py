@@ -178,7 +178,7 @@ def test_what_was_sent_before_a_crash_does_nothing_again(tmp_path: Path) -> None
         bus = CommandBus(store, decisions)
         for number in range(5):
             bus.send(Place(number))
-        page = store._backend.read(Query(), 100)
+        page = store.kernel.backend.read(Query(), 100)
         for _ in range(3):  # none of them ever comes to keep its position
             crashing = ReactionFollower(bus, welcomes(), lease=0.0, clock=system_clock)
             assert crashing.start()

@@ -121,7 +121,7 @@ def fault(store: Store) -> str | None:
     if not builds:
         return None
     (build,) = builds
-    seen = store._backend.view(look)
+    seen = store.kernel.backend.view(look)
     if seen is None:
         return None
     position, found, count, last = seen

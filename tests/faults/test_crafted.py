@@ -20,6 +20,7 @@ from everwhen.errors import CorruptStoreError, InvalidCommitError
 from everwhen.merkle import MerkleLog, TileFolder, tamper_diagnosis
 from everwhen.merkle.leaf_hashes import Leaves
 from everwhen.merkle.tamper_diagnosis import FaultKind
+from everwhen.projections import projection_statuses
 from everwhen.vocabulary import Checkpoint, Snapshot
 from everwhen.vocabulary.contract import MAX_KEPT_BYTES, MAX_STORED_BYTES, StoredSlice
 from everwhen_verify.entries import FIRST, leaf_of
@@ -207,9 +208,9 @@ def test_no_column_is_read_without_a_bound(path: Path, where: str) -> None:
         lambda store: list(store.read(Query().types("None"))),
         lambda store: store.checkpoints(),
         lambda store: store.checkpoint("k"),
-        lambda store: store.projections(),
+        projection_statuses,
         lambda store: store.branches(),
-        lambda store: store._backend.snapshots("s", None, 5),
+        lambda store: store.kernel.backend.snapshots("s", None, 5),
         lambda store: TimeMachine(store, documents).bookmarks(),
     ]
     with _opened(path, read_only=False) as store:

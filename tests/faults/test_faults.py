@@ -405,10 +405,10 @@ class _MeetsAWriter(apsw.Connection):
     [
         lambda store: store.head().position == 1,
         lambda store: store.check() == [],
-        lambda store: store._backend.find_hidden(0) == [],
-        lambda store: store._backend.check_schema() is None,
-        lambda store: store._backend.view(lambda view: view.checkpoint("none")) is None,
-        lambda store: store._backend.view(lambda view: [*view.rows("SELECT 1")]) == [(1,)],
+        lambda store: store.kernel.backend.find_hidden(0) == [],
+        lambda store: store.kernel.backend.check_schema() is None,
+        lambda store: store.kernel.backend.view(lambda view: view.checkpoint("none")) is None,
+        lambda store: store.kernel.backend.view(lambda view: [*view.rows("SELECT 1")]) == [(1,)],
     ],
     ids=["head", "check", "hidden", "schema", "view", "rows"],
 )
@@ -417,7 +417,7 @@ def test_a_reader_that_meets_a_writer_looks_again(
 ) -> None:
     with open_store(tmp_path / "store.db", events=[Entry]) as store:
         store.append("a-1", entries("k", 1))
-        engine = store._backend._engine  # type: ignore[attr-defined]
+        engine = store.kernel.backend._engine  # type: ignore[attr-defined]
         while engine._reader.idle:
             engine._reader.idle.pop().close()
         connect, meetings = engine._reader._connect, [1, 2]

@@ -90,10 +90,10 @@ def test_the_child_is_told_at_once_by_every_call(tmp_path: Path) -> None:
             store.head,
             store.check,
             lambda: store.create_branch("b"),
-            lambda: store._backend.transact(lambda _: None),
+            lambda: store.kernel.backend.transact(lambda _: None),
             lambda: store.transaction().__enter__(),
-            lambda: store._backend.view(lambda _: None),
-            store._backend.purge,
+            lambda: store.kernel.backend.view(lambda _: None),
+            store.kernel.backend.purge,
         ]
 
         def work() -> str:

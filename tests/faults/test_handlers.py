@@ -227,10 +227,10 @@ def test_an_error_that_is_kept_makes_no_later_answer_old(
         with monkeypatch.context() as patch:
             patch.setattr(lookups, "checkpoint_of", cause)
             with pytest.raises((LateError, StorageError)) as kept:
-                store._backend.view(names)
+                store.kernel.backend.view(names)
         keep(store, "r")
         store.append("a", [Noted("y")])
-        assert store._backend.view(names) == ["p", "q", "r"]
+        assert store.kernel.backend.view(names) == ["p", "q", "r"]
         assert committed(store) == ["x", "y"]
         del kept
 

@@ -48,7 +48,7 @@ class Note(Event):
 
 def inner(store: Store) -> Any:
     """The backend around the engine, with what only it has."""
-    return store._backend
+    return store.kernel.backend
 
 
 class Interrupts:
@@ -123,9 +123,9 @@ def attach_and_detach(store: Store) -> None:
         return None
 
     try:
-        store._backend.attach(inline)
+        store.kernel.backend.attach(inline)
     finally:
-        store._backend.detach(inline)
+        store.kernel.backend.detach(inline)
 
 
 def branch_and_delete(store: Store) -> None:
@@ -138,11 +138,11 @@ def branch_and_delete(store: Store) -> None:
 WORKS: dict[str, Callable[[Store], object]] = {
     "append": lambda store: store.append("mine", [Noted("x")]),
     "transaction": in_a_transaction,
-    "transact": lambda store: store._backend.transact(
+    "transact": lambda store: store.kernel.backend.transact(
         lambda t: t.save_checkpoint(Checkpoint("d", 1, b""))
     ),
     "inline": attach_and_detach,
-    "purge": lambda store: store._backend.purge(),
+    "purge": lambda store: store.kernel.backend.purge(),
     "branches": branch_and_delete,
     "read": lambda store: list(store.read()),
 }

@@ -79,7 +79,7 @@ def test_a_writer_without_its_locks_refuses(tmp_path: Path, drop: Callable[[Path
     with pytest.raises(LocksLostError), store.transaction() as transaction:
         transaction.save_checkpoint(Checkpoint("c", 1, b""))
     with pytest.raises(LocksLostError):
-        store._backend.transact(lambda t: t.save_checkpoint(Checkpoint("c", 1, b"")))
+        store.kernel.backend.transact(lambda t: t.save_checkpoint(Checkpoint("c", 1, b"")))
     assert engine._hold.guard is not None
     with pytest.raises(LocksLostError, match="open") as unsure:
         engine._hold.guard.check_after_commit(str(path))
@@ -361,7 +361,7 @@ def test_a_file_that_was_moved_is_noticed_and_whole(
                 transaction.save_checkpoint(Checkpoint("c", 1, b""))
         elif notice == "transact":
             with pytest.raises(StoreMovedError):
-                store._backend.transact(lambda t: t.save_checkpoint(Checkpoint("c", 1, b"")))
+                store.kernel.backend.transact(lambda t: t.save_checkpoint(Checkpoint("c", 1, b"")))
     store.close()
     with open_store(path.with_suffix(".moved"), events=[Noted]) as again:
         assert again.version("a") == 3

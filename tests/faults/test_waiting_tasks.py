@@ -23,7 +23,7 @@ class Noted(Event):
 
 def inner(store: Store) -> Any:
     """The backend around the engine, with what only it has."""
-    return store._backend
+    return store.kernel.backend
 
 
 async def waiting(store: Store, count: int) -> None:

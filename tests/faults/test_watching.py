@@ -123,7 +123,7 @@ def test_nobody_watches_for_nobody(tmp_path: Path) -> None:
         _until(lambda: not _watchers(), "it ends by itself")
         assert time.monotonic() - began > WATCHED_SECONDS / 2
         with open_store(tmp_path / "store.db", events=[Entry]) as elsewhere:
-            waiting = threading.Thread(target=store._backend.wait, args=(0, PATIENCE_SECONDS))
+            waiting = threading.Thread(target=store.kernel.backend.wait, args=(0, PATIENCE_SECONDS))
             waiting.start()
             elsewhere.append("a-1", entries("k", 1))
             waiting.join(PATIENCE_SECONDS / 2)
@@ -133,7 +133,7 @@ def test_nobody_watches_for_nobody(tmp_path: Path) -> None:
 def test_a_closed_store_leaves_no_log(tmp_path: Path, looks: list[int]) -> None:
     with open_store(tmp_path / "store.db", events=[Entry]) as store:
         store.append("a-1", entries("k", 1))
-        store._backend.wait(1, 0.01)
+        store.kernel.backend.wait(1, 0.01)
         _until(lambda: bool(looks), "somebody watched")
     assert [file.name for file in tmp_path.iterdir()] == ["store.db"]
 

@@ -72,7 +72,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
             repository.snapshot(repository.load(stream))
         repository.snapshot(repository.load("account-0"))
         loaded = repository.load(Query())
-        key = store._snapshot_keys.newest()
+        key = store.kernel.snapshot_keys.newest()
         waypoint = sealed(balance, "travel/balance", loaded.state, loaded.place, {Paid}, key)
         with store.transaction() as transaction:
             transaction.save_snapshot(waypoint)

@@ -248,7 +248,7 @@ def test_the_waypoints_of_two_who_share_a_store(path: Path, tmp_path: Path) -> N
             machine._past._apart = 0.0
             machine.prepare()
             kept = store.snapshots("travel/slow/account-1", limit=1_000)
-            keys = {key.id for key in store._snapshot_keys.known()}
+            keys = {key.id for key in store.kernel.snapshot_keys.known()}
             digests = [(s.position, msgspec.msgpack.decode(s.state)[1]) for s in kept]
             return {at for at, found in digests if keys & {key_id for key_id, _ in found}}
 

@@ -46,7 +46,7 @@ def log_of(store: Store) -> MerkleLog:
 
 
 def path_of(store: Store) -> Path:
-    found: Path = store._backend._engine.path  # type: ignore[attr-defined]
+    found: Path = store.kernel.backend._engine.path  # type: ignore[attr-defined]
     return found
 
 

@@ -108,7 +108,7 @@ class _MadeWhenWritten(BackendWrapper):
         opening, self._opening = self._opening, None
         if opening is not None:
             try:
-                self._inner = opening()._backend
+                self._inner = opening().kernel.backend
             except BaseException:
                 self._opening = opening
                 raise

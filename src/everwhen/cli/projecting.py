@@ -12,6 +12,7 @@ from everwhen.cli.opening import existing
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.projection_views import ParkedView, StatusView
 from everwhen.cli.terminal import Output
+from everwhen.projections import parked_events, projection_statuses
 
 
 def register(app: typer.Typer) -> None:
@@ -42,12 +43,12 @@ def projections(
     """
     out = Output(json=json)
     with existing(store, branch=branch) as opened:
-        found = opened.projections()
+        found = projection_statuses(opened)
         if parked is not None:
             if parked not in {status.name for status in found}:
                 names = [status.name for status in found]
                 raise CommandStop(unknown_name("projection", parked, names), NO)
-            out.list(opened.parked(parked), ParkedView())
+            out.list(parked_events(opened, parked), ParkedView())
             return
     if not found and out.is_terminal and not json:
         out.console.print("No projection or reaction keeps its position in this store.")

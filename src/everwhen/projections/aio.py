@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from everwhen.projections._async.deep_check import check_deep
     from everwhen.projections._async.query_bus import CallNextQuery, QueryBus, QueryMiddleware
     from everwhen.projections._async.runner import ProjectionRunner
+    from everwhen.projections._async.statuses import parked_events, projection_statuses
     from everwhen.projections.projections import OnError, Projection, TableProjection, Tables
     from everwhen.projections.queries import Queries, QueryResult, Question
     from everwhen.store.projection_records import ParkedEvent, ProjectionStatus
@@ -23,6 +24,7 @@ else:
                 "QueryMiddleware",
             ),
             "everwhen.projections._async.runner": ("ProjectionRunner",),
+            "everwhen.projections._async.statuses": ("parked_events", "projection_statuses"),
             "everwhen.projections.projections": (
                 "OnError",
                 "Projection",
@@ -49,4 +51,6 @@ __all__ = [
     "TableProjection",
     "Tables",
     "check_deep",
+    "parked_events",
+    "projection_statuses",
 ]

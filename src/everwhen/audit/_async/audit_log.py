@@ -37,7 +37,7 @@ from everwhen.audit.filters import (
 from everwhen.audit.recovery import audit_entries, entry_in, id_of_its_own, is_among
 from everwhen.backends._async.concurrency import INTERRUPTS, aside, sleep
 from everwhen.codec.audit_marks import AUDIT_CATEGORY
-from everwhen.codec.commits import Commit, Write, encoded, new_commit_id
+from everwhen.codec.commits import Commit, Write, new_commit_id
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.store._async.store import Store, check_store
 from everwhen.vocabulary.clock import Clock
@@ -217,10 +217,10 @@ class AuditLog:
         metadata = CommitMetadata(user_id=entry.user, correlation_id=entry.correlation)
         commit = Commit((self.write_for(entry),), None, commit_id, metadata)
         try:
-            return encoded(commit, self.store._codec, self.store._new_id)
+            return self.store.kernel.encoded(commit)
         except (RefusedError, TypeError):
             with without_context():  # whoever acts may have had a hand in it
-                return encoded(commit, self.store._codec, self.store._new_id)
+                return self.store.kernel.encoded(commit)
 
     async def _keep_anyway(self, commit: EncodedCommit, cause: BaseException) -> None:
         """Keep an entry whose writer was broken off, so that it isn't lost with them."""
@@ -228,9 +228,7 @@ class AuditLog:
             await self._fall_back(commit, cause)
 
     async def _append(self, commit: EncodedCommit) -> Receipt:
-        (outcome,) = await self.store._backend.append((commit,))
-        if isinstance(outcome, CommitIdError):
-            outcome = await self.store._judged_again(commit, outcome)
+        (outcome,) = await self.store.kernel.write((commit,))
         if isinstance(outcome, EverwhenError):
             raise outcome
         return outcome
@@ -292,11 +290,8 @@ class AuditLog:
         if not commits:
             return 0
         known = 0
-        outcomes = await self.store._backend.append(commits)
-        for commit, first in zip(commits, outcomes, strict=True):
-            outcome = first
-            if isinstance(outcome, CommitIdError):
-                outcome = await self.store._judged_again(commit, outcome)
+        outcomes = await self.store.kernel.write(commits)
+        for commit, outcome in zip(commits, outcomes, strict=True):
             if isinstance(outcome, CommitIdError):
                 known += await self._take_in_anew(commit)
                 continue
@@ -307,14 +302,14 @@ class AuditLog:
 
     async def _take_in_anew(self, commit: EncodedCommit) -> bool:
         """Write an entry whose id the log knows with other content; whether it has the entry."""
-        entry = entry_in(commit, self.store._codec)
+        entry = entry_in(commit, self.store.kernel.codec)
         if await self._has(entry, commit.id):
             return True
         vault = self.store.vault
         if vault is not None and vault.is_forgotten(entry.subject):
             entry = impersonal(entry)
         own = Commit((write_of(entry),), None, id_of_its_own(commit))
-        ready = encoded(own, self.store._codec, self.store._new_id)
+        ready = self.store.kernel.encoded(own)
         try:
             receipt = await self._append(msgspec.structs.replace(ready, metadata=commit.metadata))
         except CommitIdError:
@@ -324,8 +319,8 @@ class AuditLog:
         return receipt.repeated
 
     async def _has(self, entry: AuditEntry, commit_id: bytes) -> bool:
-        stored = await self.store._backend.stored_commit(commit_id)
-        return is_among(entry, audit_entries(stored, self.store._codec))
+        stored = await self.store.kernel.backend.stored_commit(commit_id)
+        return is_among(entry, audit_entries(stored, self.store.kernel.codec))
 
     async def _note_recovery(self, state: FallbackState, kept: str | None) -> None:
         details: dict[str, Any] = {"recovered": state.count, "head": state.head}

@@ -152,7 +152,8 @@ class CommandBus:
     ) -> None:
         if attempts < 1:
             raise DeclarationError(f"attempts={attempts}: a command is decided at least once")
-        unguarded = decisions.with_personal_data() if check_store(store)._lacks_vault else []
+        lacks_vault = check_store(store).kernel.given_vault is None
+        unguarded = decisions.with_personal_data() if lacks_vault else []
         if unguarded:
             raise DeclarationError(
                 f"command {unguarded[0]} has personal fields, and the store no vault to encrypt "
@@ -269,9 +270,9 @@ class CommandBus:
             self._check_current(subjects, loaded)
             earlier = envelope.id and self._earlier(envelope.id, recorded)
             return earlier or CommandResult((), None, attempt)
-        commit_id, encryption = envelope.id, self.store._codec.encryption
+        commit_id, encryption = envelope.id, self.store.kernel.codec.encryption
         if encryption is not None and decision.personal is not None:
-            commit_id = commit_id or UUID(bytes=self.store._new_id())
+            commit_id = commit_id or UUID(bytes=self.store.kernel.new_id())
             recorded = self.decisions.encrypted(recorded, command_place(commit_id), encryption)
         events = tuple(typed_of(event) for write in writes for event in write.events)
         beside = [make(events) for make in envelope.beside]
@@ -370,13 +371,15 @@ class CommandBus:
 
     def _earlier(self, commit_id: UUID, recorded: RecordedCommand) -> CommandResult | None:
         """What became of the command when it was sent before; None if it wasn't, or was refused."""
-        stored = self.store._backend.stored_commit(given_id(commit_id))
+        stored = self.store.kernel.backend.stored_commit(given_id(commit_id))
         if not stored:
             return None
         receipt = msgspec.structs.replace(receipt_of(stored), repeated=True)
-        if not self._is_same(recorded_with(stored[0], self.store._codec.encryption), recorded):
+        if not self._is_same(
+            recorded_with(stored[0], self.store.kernel.codec.encryption), recorded
+        ):
             raise CommitIdError(commit_id, receipt.position)
-        codec = self.store._codec
+        codec = self.store.kernel.codec
         events = tuple(
             event.event
             for part in stored

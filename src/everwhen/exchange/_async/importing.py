@@ -256,7 +256,7 @@ class _Import:
     # Somebody else's log
 
     async def _take_in(self, items: Iterator[ForeignEvent | RestoredCommit]) -> None:
-        entrance = Entrance(self._store._codec)
+        entrance = Entrance(self._store.kernel.codec)
         shared = SharedRows(attempts_in(await self._store.checkpoints()).values())
         with closing(Sorter()) as sorter:
             first_ahead: ForeignEvent | None = None
@@ -423,7 +423,7 @@ class _Import:
 
         Raises `ImportFormatError` where there is no vault to do that by.
         """
-        encryption, metadata = self._store._codec.encryption, item.metadata or b""
+        encryption, metadata = self._store.kernel.codec.encryption, item.metadata or b""
         if not any(PERSONAL in text for text in (metadata, *(e.data for e in item.entries))):
             is_moved = item.id != item.origin and ENCRYPTED in metadata
             return settled(item, encryption) if is_moved and encryption is not None else item
@@ -552,11 +552,7 @@ class _Import:
 
     async def _append(self, units: Iterable[tuple[Importable, bool]]) -> list[Outcome]:
         commits: list[EncodedCommit] = [unit.own() if own else unit.late() for unit, own in units]
-        outcomes = list(await self._store._backend.append(commits))
-        for index, outcome in enumerate(outcomes):
-            if isinstance(outcome, CommitIdError):
-                outcomes[index] = await self._store._judged_again(commits[index], outcome)
-        return outcomes
+        return await self._store.kernel.write(commits)
 
     def _count(self, batch: list[Importable], own: list[bool], outcomes: list[Outcome]) -> None:
         """Count what was written; then raise for the first that was not."""
@@ -607,7 +603,7 @@ class _Fit:
     async def problem(self, commit: RestoredCommit) -> ConflictError | None:
         """The first stream whose version isn't what the commit follows on; None if all are."""
         self._is_prefix = self._is_prefix and bool(
-            await self._store._backend.stored_commit(commit.id)
+            await self._store.kernel.backend.stored_commit(commit.id)
         )
         if self._is_prefix:
             return None

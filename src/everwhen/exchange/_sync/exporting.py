@@ -83,8 +83,8 @@ class _Export:
         if store.vault is not None:
             types = EventTypes()  # no upcast can work on what is encrypted
             encryption = FieldEncryption(store.vault) if plaintext else None
-            store = Store(store._backend, events=types, vault=store.vault)
-            store._codec = Codec(types, (), encryption)
+            store = Store(store.kernel.backend, events=types, vault=store.vault)
+            store.kernel.codec = Codec(types, (), encryption)
         self._plaintext = plaintext
         self._store = store
         self._target = target
@@ -104,7 +104,7 @@ class _Export:
         whole = msgspec.structs.replace(query, recorded_until=None) == Query()
         store = self._store
         if isinstance(chosen, CloudEvents) and not self._plaintext:
-            store = Store(store._backend, events=EventTypes())
+            store = Store(store.kernel.backend, events=EventTypes())
         text = chosen.text(part=not whole)
         head = (store.head()).position
         if query.last_position is None:

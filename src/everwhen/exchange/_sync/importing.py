@@ -257,7 +257,7 @@ class _Import:
     # Somebody else's log
 
     def _take_in(self, items: Iterator[ForeignEvent | RestoredCommit]) -> None:
-        entrance = Entrance(self._store._codec)
+        entrance = Entrance(self._store.kernel.codec)
         shared = SharedRows(attempts_in(self._store.checkpoints()).values())
         with closing(Sorter()) as sorter:
             first_ahead: ForeignEvent | None = None
@@ -422,7 +422,7 @@ class _Import:
 
         Raises `ImportFormatError` where there is no vault to do that by.
         """
-        encryption, metadata = self._store._codec.encryption, item.metadata or b""
+        encryption, metadata = self._store.kernel.codec.encryption, item.metadata or b""
         if not any(PERSONAL in text for text in (metadata, *(e.data for e in item.entries))):
             is_moved = item.id != item.origin and ENCRYPTED in metadata
             return settled(item, encryption) if is_moved and encryption is not None else item
@@ -551,11 +551,7 @@ class _Import:
 
     def _append(self, units: Iterable[tuple[Importable, bool]]) -> list[Outcome]:
         commits: list[EncodedCommit] = [unit.own() if own else unit.late() for unit, own in units]
-        outcomes = list(self._store._backend.append(commits))
-        for index, outcome in enumerate(outcomes):
-            if isinstance(outcome, CommitIdError):
-                outcomes[index] = self._store._judged_again(commits[index], outcome)
-        return outcomes
+        return self._store.kernel.write(commits)
 
     def _count(self, batch: list[Importable], own: list[bool], outcomes: list[Outcome]) -> None:
         """Count what was written; then raise for the first that was not."""
@@ -605,7 +601,9 @@ class _Fit:
 
     def problem(self, commit: RestoredCommit) -> ConflictError | None:
         """The first stream whose version isn't what the commit follows on; None if all are."""
-        self._is_prefix = self._is_prefix and bool(self._store._backend.stored_commit(commit.id))
+        self._is_prefix = self._is_prefix and bool(
+            self._store.kernel.backend.stored_commit(commit.id)
+        )
         if self._is_prefix:
             return None
         if self._is_empty is None:

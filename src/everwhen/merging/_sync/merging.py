@@ -192,10 +192,10 @@ class Merging:
 
     def _merged_before(self, source: Store, base: int) -> tuple[int, set[str]]:
         """How far the source has been merged already, and which commits have been taken over."""
-        own, codec = id_of(source), self.target._codec
+        own, codec = id_of(source), self.target.kernel.codec
         found, commits, query = base, set[str](), Query().after(base)
         while True:
-            page = self.target._backend.read(query, PAGE_EVENTS)
+            page = self.target.kernel.backend.read(query, PAGE_EVENTS)
             for stored in page.slices:
                 record = record_in(stored)
                 if record is not None and record.id == own and record.commits == 0:

@@ -133,7 +133,7 @@ class MerkleLog:
         return at
 
     async def _signed_by(self, signer: Signer) -> Signed:
-        await self.store._backend.check_schema()
+        await self.store.kernel.backend.check_schema()
         at = await self._look(self._sealer.resume)
         mine = await self._calls.finish(self._key_of, signer, at)
         while await self._look(self._sealer.take_in):
@@ -156,7 +156,7 @@ class MerkleLog:
         with suppress(EverwhenError):  # a store that can't be written to is signed all the same
             if name is not None and await self._noted() != at.note:
                 mine = Checkpoint(name, 0, at.note)
-                await self.store._backend.transact(
+                await self.store.kernel.backend.transact(
                     lambda transaction: transaction.save_checkpoint(mine)
                 )
 
@@ -292,7 +292,7 @@ class MerkleLog:
         signed by the log's key.
         """
         at = await self._calls.run(self._own_newest)
-        await self.store._backend.check_schema()
+        await self.store.kernel.backend.check_schema()
         return await self._look(partial(inclusion, self.tiles, at, position))
 
     async def consistency(self, old: int, new: int) -> list[bytes]:
@@ -346,7 +346,7 @@ class MerkleLog:
         )
 
     async def _run(self, verification: Verification, *, derived: bool) -> None:
-        backend = self.store._backend
+        backend = self.store.kernel.backend
         try:
             if derived:
                 await backend.check_schema()
@@ -528,7 +528,7 @@ class MerkleLog:
         def look(view: EngineView) -> T:
             return work(view.read)
 
-        return await self.store._backend.view(look)
+        return await self.store.kernel.backend.view(look)
 
 
 def _remembered(note: bytes, keys: Sequence[LogKey]) -> Signed:

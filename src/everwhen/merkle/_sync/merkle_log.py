@@ -134,7 +134,7 @@ class MerkleLog:
         return at
 
     def _signed_by(self, signer: Signer) -> Signed:
-        self.store._backend.check_schema()
+        self.store.kernel.backend.check_schema()
         at = self._look(self._sealer.resume)
         mine = self._calls.finish(self._key_of, signer, at)
         while self._look(self._sealer.take_in):
@@ -157,7 +157,9 @@ class MerkleLog:
         with suppress(EverwhenError):  # a store that can't be written to is signed all the same
             if name is not None and self._noted() != at.note:
                 mine = Checkpoint(name, 0, at.note)
-                self.store._backend.transact(lambda transaction: transaction.save_checkpoint(mine))
+                self.store.kernel.backend.transact(
+                    lambda transaction: transaction.save_checkpoint(mine)
+                )
 
     def _noted_as(self) -> str | None:
         if not isinstance(self.tiles, TileFolder):
@@ -291,7 +293,7 @@ class MerkleLog:
         signed by the log's key.
         """
         at = self._calls.run(self._own_newest)
-        self.store._backend.check_schema()
+        self.store.kernel.backend.check_schema()
         return self._look(partial(inclusion, self.tiles, at, position))
 
     def consistency(self, old: int, new: int) -> list[bytes]:
@@ -343,7 +345,7 @@ class MerkleLog:
         )
 
     def _run(self, verification: Verification, *, derived: bool) -> None:
-        backend = self.store._backend
+        backend = self.store.kernel.backend
         try:
             if derived:
                 backend.check_schema()
@@ -525,7 +527,7 @@ class MerkleLog:
         def look(view: EngineView) -> T:
             return work(view.read)
 
-        return self.store._backend.view(look)
+        return self.store.kernel.backend.view(look)
 
 
 def _remembered(note: bytes, keys: Sequence[LogKey]) -> Signed:

@@ -109,7 +109,7 @@ class LeasedFollower:
         self.error: ProjectionError | None = None
         self.owner = uuid4().hex
         self._store = store
-        self._backend = store._backend
+        self._backend = store.kernel.backend
         self._build = build
         self._record = BuildRecord(())
         self._lease = lease
@@ -161,7 +161,7 @@ class LeasedFollower:
 
     def _is_free(self, record: BuildRecord) -> bool:
         """Whether no other runner has the lease."""
-        return self._store._leases.is_free(self._build, record, self.owner, now_micros())
+        return self._store.kernel.leases.is_free(self._build, record, self.owner, now_micros())
 
     def _check_lease(self, transaction: EngineView) -> None:
         """Raises `Moved` unless the lease is still ours, and all is as we left it."""

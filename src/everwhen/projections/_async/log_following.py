@@ -159,8 +159,8 @@ class Following:
         query = Query((whole,) if whole in selectors else tuple(selectors)).after(low)
         if ahead is not None:
             query = query.up_to(ahead)
-        asked = stored_query(query, self.store._codec)
-        return await self.store._backend.read(asked, PAGE_EVENTS)
+        asked = stored_query(query, self.store.kernel.codec)
+        return await self.store.kernel.backend.read(asked, PAGE_EVENTS)
 
     async def _start(self) -> None:
         """Start those who wait for a lease, every now and then."""
@@ -174,7 +174,7 @@ class Following:
     async def _wait(self) -> None:
         positions = [f.position for f in self._everyone() if f.is_active]
         if positions:
-            await self.store._backend.wait(max(positions), min(_PATIENCE, self._lease / 4))
+            await self.store.kernel.backend.wait(max(positions), min(_PATIENCE, self._lease / 4))
         else:
             await sleep(min(_PATIENCE, self._lease / 4))
 

@@ -115,11 +115,11 @@ class StateFollower(Generic[S]):
         """The state with the page, all of it or none: what is cut off is loaded anew."""
         before, position = self._started, self.position
         wanted = self.of.after(position)
-        asked = stored_query(wanted, self._store._codec)
+        asked = stored_query(wanted, self._store.kernel.codec)
         try:
             loaded = None if self._parked else self._with_page(page, asked, wanted)
             if loaded is None:
-                events = events_of_page(page, asked, wanted, self._store._codec)
+                events = events_of_page(page, asked, wanted, self._store.kernel.codec)
                 state, position = await self._one_by_one(events)
                 place = last_match(page, asked) or before.place
                 loaded = msgspec.structs.replace(
@@ -143,7 +143,7 @@ class StateFollower(Generic[S]):
 
     def _with_page(self, page: Page, asked: Query, wanted: Query) -> Loaded[S] | None:
         """The page in one go; None where the fold fails on it."""
-        fold, codec = self.projection.fold, self._store._codec
+        fold, codec = self.projection.fold, self._store.kernel.codec
         try:
             return with_page(self._started, page, asked, wanted, codec, fold)
         except StorageError:
@@ -225,7 +225,7 @@ class StateFollower(Generic[S]):
         if self._parked:
             async with self._lock:
                 await self.start()
-                async for page, _, _ in self._store._pages(self.of.after(self.position)):
+                async for page, _, _ in self._store.kernel.pages(self.of.after(self.position)):
                     await self._take(page)
         return len(await self.parked())
 

@@ -149,10 +149,10 @@ class QueryBus:
         build = self._live.get(model.name)
         if build is None or build.version != model.version:
             build = await self._live_build(model)
-        found = await self.store._backend.view(partial(look, build=build))
+        found = await self.store.kernel.backend.view(partial(look, build=build))
         if found is None:
             build = await self._live_build(model)
-            found = await self.store._backend.view(partial(look, build=build))
+            found = await self.store.kernel.backend.view(partial(look, build=build))
         if found is None:
             raise StaleError(model.name, 0, "its newest build")
         return found

@@ -58,7 +58,7 @@ class Rebuild:
         self._parked: set[int] = set()
         self._busy = threading.Lock()  # a task that is cancelled leaves a thread at work
         self._physical = build.physical(projection.tables)
-        self._scratch: Scratch = store._backend.scratch()
+        self._scratch: Scratch = store.kernel.backend.scratch()
 
     def close(self) -> None:
         """Delete it, once nobody works on it any more."""
@@ -81,7 +81,7 @@ class Rebuild:
         await aside(self._begin)
         while True:
             await self._come_to(known.position)
-            found = await self._store._backend.view(self._compared)
+            found = await self._store.kernel.backend.view(self._compared)
             if found is not None:
                 return found
             known = await self._store.checkpoint(self._build.record)
@@ -96,9 +96,9 @@ class Rebuild:
     async def _come_to(self, position: int) -> None:
         """Take the events up to a position, a page at a time; no lock is held."""
         wanted = self._projection.of.after(self._position).up_to(position)
-        asked = stored_query(wanted, self._store._codec)
+        asked = stored_query(wanted, self._store.kernel.codec)
         while self._position < position:
-            page = await self._store._backend.read(asked, PAGE_EVENTS)
+            page = await self._store.kernel.backend.read(asked, PAGE_EVENTS)
             await aside(self._take, page, asked, wanted)
             self._position = position if page.end else page.cursor
             asked = next_page(asked, page)
@@ -106,7 +106,7 @@ class Rebuild:
 
     def _take(self, page: Page, asked: Query, wanted: Query) -> None:
         with self._busy:
-            self._take_in(events_of_page(page, asked, wanted, self._store._codec, typed=True))
+            self._take_in(events_of_page(page, asked, wanted, self._store.kernel.codec, typed=True))
 
     def _take_in(self, events: Iterable[RecordedEvent[Any]]) -> None:
         """Let the events take effect that took effect before, each position's as a whole."""
@@ -163,9 +163,9 @@ class Rebuild:
     def _catch_up(self, view: EngineView, position: int) -> None:
         while self._position < position:
             wanted = self._projection.of.after(self._position).up_to(position)
-            asked = stored_query(wanted, self._store._codec)
+            asked = stored_query(wanted, self._store.kernel.codec)
             page = view.read(asked, PAGE_EVENTS)
-            self._take_in(events_of_page(page, asked, wanted, self._store._codec, typed=True))
+            self._take_in(events_of_page(page, asked, wanted, self._store.kernel.codec, typed=True))
             self._position = position if page.end else page.cursor
 
     def _hint(self, record: BuildRecord) -> str:

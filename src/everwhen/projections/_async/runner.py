@@ -11,6 +11,7 @@ from everwhen.backends._async.concurrency import sleep
 from everwhen.projections._async.followers import Follower, Moved
 from everwhen.projections._async.log_following import Following
 from everwhen.projections._async.memory_projections import StateFollower
+from everwhen.projections._async.statuses import projection_statuses
 from everwhen.projections._async.table_projections import TableFollower
 from everwhen.projections.projections import Projection, TableProjection
 from everwhen.store._async.store import Store
@@ -87,7 +88,7 @@ class ProjectionRunner(Following):
         head = (await self.store.head()).position
         for follower in self._attached:
             if await self._position(follower.name) < head:
-                await self.store._backend.transact(follower.inline)
+                await self.store.kernel.backend.transact(follower.inline)
 
     async def _position(self, name: str) -> int:
         """How far a projection is, whoever works on it; 0 where readers don't see it yet.
@@ -121,7 +122,7 @@ class ProjectionRunner(Following):
                 continue
             ready = follower.is_live if follower.is_active else await follower.adopt()
             if ready:
-                await self.store._backend.attach(follower.inline)
+                await self.store.kernel.backend.attach(follower.inline)
                 self._attached.append(follower)
                 await follower.stop()
                 follower.is_inline = True
@@ -139,7 +140,7 @@ class ProjectionRunner(Following):
             self._beside.remove(built)
             before = self._followers[built.name]
             if isinstance(before, TableFollower) and before in self._attached:
-                await self.store._backend.detach(before.inline)
+                await self.store.kernel.backend.detach(before.inline)
                 self._attached.remove(before)
             await before.stop()
             self._followers[built.name] = built
@@ -233,14 +234,14 @@ class ProjectionRunner(Following):
     async def status(self) -> list[ProjectionStatus]:
         """Where each projection of this runner stands, and each build of theirs."""
         head = (await self.store.head()).position
-        tables = [s for s in await self.store.projections() if s.kind == "projection"]
+        tables = [s for s in await projection_statuses(self.store) if s.kind == "projection"]
         found = [status for status in tables if status.name in self._followers]
         states = [f for f in self._followers.values() if isinstance(f, StateFollower)]
         return found + [await follower.status(head) for follower in states]
 
     async def _stop(self) -> None:
         for attached in self._attached:
-            await self.store._backend.detach(attached.inline)
+            await self.store.kernel.backend.detach(attached.inline)
             attached.is_inline = False
         self._attached.clear()
         await super()._stop()

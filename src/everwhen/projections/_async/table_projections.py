@@ -138,8 +138,8 @@ class TableFollower(LeasedFollower):
     async def take(self, page: Page) -> None:
         self._mark_now()
         wanted = self.of.after(self.position)
-        asked = stored_query(wanted, self._store._codec)
-        events = events_of_page(page, asked, wanted, self._store._codec, typed=True)
+        asked = stored_query(wanted, self._store.kernel.codec)
+        events = events_of_page(page, asked, wanted, self._store.kernel.codec, typed=True)
         until = max(self.position, page.cursor)
         if not events and until - self._kept < _UNKEPT_POSITIONS:
             self.position = until  # nothing to do is not worth a transaction
@@ -276,7 +276,7 @@ class TableFollower(LeasedFollower):
             self._give_way()
             return
         if purges:
-            await self._store._purge()
+            await self._store.kernel.purge()
 
     def _replace(self, transaction: EngineTransaction) -> bool:
         """Whether the older builds knew somebody who has been forgotten."""
@@ -311,9 +311,9 @@ class TableFollower(LeasedFollower):
             self._parked = {event.stream for event in parked}
         while True:
             wanted = self.of.after(position)
-            asked = stored_query(wanted, self._store._codec)
+            asked = stored_query(wanted, self._store.kernel.codec)
             page = transaction.read(asked, PAGE_EVENTS)
-            events = events_of_page(page, asked, wanted, self._store._codec, typed=True)
+            events = events_of_page(page, asked, wanted, self._store.kernel.codec, typed=True)
             for these in by_position(events):
                 if not self._take_inline(transaction, these):
                     record = msgspec.structs.replace(record, skipped=record.skipped + 1)

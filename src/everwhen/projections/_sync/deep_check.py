@@ -188,7 +188,7 @@ class _DeepCheck:
         newest, count = (self._store.head()).position, 0
         at = "", -1
         while True:
-            page = self._store._backend.snapshots_after(*at, _SNAPSHOTS_AT_ONCE)
+            page = self._store.kernel.backend.snapshots_after(*at, _SNAPSHOTS_AT_ONCE)
             if not page:
                 return found + self._searched(searched)
             at = page[-1].subject, page[-1].position
@@ -276,8 +276,8 @@ class _DeepCheck:
         """What is wrong with a snapshot, whether it is believed or not; None for nothing."""
         doubt: SnapshotError | None = None
         try:
-            stored = self._store._opened(stored)
-            keys = self._store._snapshot_keys.known()
+            stored = self._store.kernel.decrypted(stored)
+            keys = self._store.kernel.snapshot_keys.known()
             opened(fold, stored, self._store.event_types.current(), keys)
         except ForeignSnapshotError:
             pass  # whoever took it believes it

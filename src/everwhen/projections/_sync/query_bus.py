@@ -150,10 +150,10 @@ class QueryBus:
         build = self._live.get(model.name)
         if build is None or build.version != model.version:
             build = self._live_build(model)
-        found = self.store._backend.view(partial(look, build=build))
+        found = self.store.kernel.backend.view(partial(look, build=build))
         if found is None:
             build = self._live_build(model)
-            found = self.store._backend.view(partial(look, build=build))
+            found = self.store.kernel.backend.view(partial(look, build=build))
         if found is None:
             raise StaleError(model.name, 0, "its newest build")
         return found

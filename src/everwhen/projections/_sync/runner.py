@@ -12,6 +12,7 @@ from everwhen.backends._sync.concurrency import sleep
 from everwhen.projections._sync.followers import Follower, Moved
 from everwhen.projections._sync.log_following import Following
 from everwhen.projections._sync.memory_projections import StateFollower
+from everwhen.projections._sync.statuses import projection_statuses
 from everwhen.projections._sync.table_projections import TableFollower
 from everwhen.projections.projections import Projection, TableProjection
 from everwhen.store._sync.store import Store
@@ -88,7 +89,7 @@ class ProjectionRunner(Following):
         head = (self.store.head()).position
         for follower in self._attached:
             if self._position(follower.name) < head:
-                self.store._backend.transact(follower.inline)
+                self.store.kernel.backend.transact(follower.inline)
 
     def _position(self, name: str) -> int:
         """How far a projection is, whoever works on it; 0 where readers don't see it yet.
@@ -122,7 +123,7 @@ class ProjectionRunner(Following):
                 continue
             ready = follower.is_live if follower.is_active else follower.adopt()
             if ready:
-                self.store._backend.attach(follower.inline)
+                self.store.kernel.backend.attach(follower.inline)
                 self._attached.append(follower)
                 follower.stop()
                 follower.is_inline = True
@@ -140,7 +141,7 @@ class ProjectionRunner(Following):
             self._beside.remove(built)
             before = self._followers[built.name]
             if isinstance(before, TableFollower) and before in self._attached:
-                self.store._backend.detach(before.inline)
+                self.store.kernel.backend.detach(before.inline)
                 self._attached.remove(before)
             before.stop()
             self._followers[built.name] = built
@@ -234,14 +235,14 @@ class ProjectionRunner(Following):
     def status(self) -> list[ProjectionStatus]:
         """Where each projection of this runner stands, and each build of theirs."""
         head = (self.store.head()).position
-        tables = [s for s in self.store.projections() if s.kind == "projection"]
+        tables = [s for s in projection_statuses(self.store) if s.kind == "projection"]
         found = [status for status in tables if status.name in self._followers]
         states = [f for f in self._followers.values() if isinstance(f, StateFollower)]
         return found + [follower.status(head) for follower in states]
 
     def _stop(self) -> None:
         for attached in self._attached:
-            self.store._backend.detach(attached.inline)
+            self.store.kernel.backend.detach(attached.inline)
             attached.is_inline = False
         self._attached.clear()
         super()._stop()

@@ -16,6 +16,7 @@ from everwhen.commands._sync.command_bus import CommandBus, check_bus
 from everwhen.commands.decisions import StateOf, decrypted_command
 from everwhen.projections._sync.followers import Follower, LeasedFollower, Moved
 from everwhen.projections._sync.log_following import Following
+from everwhen.projections._sync.statuses import projection_statuses
 from everwhen.reactions.reactions import Reaction
 from everwhen.reactions.timers import (
     CancelTimer,
@@ -64,7 +65,7 @@ class ReactionFollower(LeasedFollower):
         self.reaction = reaction
         self.timers: dict[str, SetTimer] = {}
         self._bus = bus
-        self._encryption = bus.store._codec.encryption
+        self._encryption = bus.store.kernel.codec.encryption
         self._clock = clock
         self._first = 0
         self._changes: list[SetTimer | CancelTimer] = []
@@ -88,10 +89,10 @@ class ReactionFollower(LeasedFollower):
     def take(self, page: Page) -> None:
         self._mark_now()
         wanted = self.of.after(self.position)
-        asked = stored_query(wanted, self._store._codec)
+        asked = stored_query(wanted, self._store.kernel.codec)
         until = max(self.position, page.cursor)
         try:
-            for event in events_of_page(page, asked, wanted, self._store._codec, typed=True):
+            for event in events_of_page(page, asked, wanted, self._store.kernel.codec, typed=True):
                 if self._is_half_over:
                     self.position = event.position - 1
                     self._keep_changes()
@@ -342,7 +343,9 @@ class ReactionRunner(Following):
         others = [follower.name for follower in everyone if not follower.is_active]
         if not others:
             return False  # without a look at the store, where each timer is a checkpoint
-        known = {s.name: s.position for s in self.store.projections() if s.kind == "reaction"}
+        known = {
+            s.name: s.position for s in projection_statuses(self.store) if s.kind == "reaction"
+        }
         return any(known.get(name, 0) < goal for name in others)
 
     def timers(self, reaction: Reaction) -> list[SetTimer]:
@@ -377,7 +380,7 @@ class ReactionRunner(Following):
 
     def status(self) -> list[ProjectionStatus]:
         """Where each reaction of this runner stands."""
-        mine = [s for s in self.store.projections() if s.kind == "reaction"]
+        mine = [s for s in projection_statuses(self.store) if s.kind == "reaction"]
         return [status for status in mine if status.name in self._followers]
 
     def __enter__(self) -> ReactionRunner:

@@ -87,7 +87,7 @@ class Repository(Generic[S]):
         position is that of the one that occurred last. Raises `InvalidQueryError` for a query that
         leaves out what came before.
         """
-        query = self.store._resolved(query_of(of))
+        query = self.store.kernel.resolved(query_of(of))
         if query.occurred_until is None and _bounded_by_place(query):
             return self._replayed(query, self._newest_snapshot(query))
         subject_of(self.fold, query)  # is there one?
@@ -157,19 +157,19 @@ class Repository(Generic[S]):
             else:
                 others.append(snapshot)
         every = sorted([new, *others], key=_position, reverse=True)
-        gone = surplus(every, self.store._snapshot_keys.known(), self.retention)
+        gone = surplus(every, self.store.kernel.snapshot_keys.known(), self.retention)
 
         def save(transaction: EngineTransaction) -> None:
             transaction.save_snapshot(new)
             if gone:
                 transaction.delete_snapshots(subject, gone)
 
-        self.store._backend.transact(save)
+        self.store.kernel.backend.transact(save)
 
     def _sealed(self, subject: str, loaded: Loaded[S]) -> Snapshot:
         """The snapshot of a loaded state under a name. Raises `SnapshotError`."""
-        key = self.store._snapshot_keys.newest()
-        return self.store._sealed(
+        key = self.store.kernel.snapshot_keys.newest()
+        return self.store.kernel.encrypted(
             sealed(self.fold, subject, loaded.state, loaded.place, self._known, key)
         )
 
@@ -192,8 +192,8 @@ class Repository(Generic[S]):
             found = self.store.snapshots(subject, up_to=bound, limit=limit)
             for snapshot in found:
                 try:
-                    snapshot = self.store._opened(snapshot)  # noqa: PLW2901
-                    keys = self.store._snapshot_keys.known()
+                    snapshot = self.store.kernel.decrypted(snapshot)  # noqa: PLW2901
+                    keys = self.store.kernel.snapshot_keys.known()
                     state, place = opened(self.fold, snapshot, self._known, keys)
                     if query.max_version is not None and place.version > query.max_version:
                         continue
@@ -212,7 +212,7 @@ class Repository(Generic[S]):
     def _check_place(self, place: Place) -> None:
         """Raises `SnapshotError` unless the event that the state ends with is in the store."""
         at = Query().after(place.position - 1).up_to(place.position)
-        for stored in (self.store._backend.read(at, 1)).slices:
+        for stored in (self.store.kernel.backend.read(at, 1)).slices:
             version = stored.version - (stored.position - place.position)
             if (stored.commit_id, version) == (place.commit_id, place.version):
                 return
@@ -220,15 +220,15 @@ class Repository(Generic[S]):
 
     def _as_of(self, query: Query) -> Loaded[S]:
         mark, began = ErasureMark.now(self.store.vault), time.perf_counter()
-        state, order, until = self.store._folded_as_of(self.fold, query)
+        state, order, until = self.store.kernel.folded_as_of(self.fold, query)
         place = START if order.last is None else place_of_event(order.last)
         since = ReplayCost(order.count, time.perf_counter() - began, timedelta())
         return Loaded(state, place.version, place.position, until, since, place, None, mark)
 
     def _replayed(self, query: Query, loaded: Loaded[S]) -> Loaded[S]:
         """What was loaded, and the events after it folded in. The state may be changed in place."""
-        codec = self.store._codec
-        for page, asked, wanted in self.store._pages(query.after(loaded.read_until)):
+        codec = self.store.kernel.codec
+        for page, asked, wanted in self.store.kernel.pages(query.after(loaded.read_until)):
             loaded = with_page(loaded, page, asked, wanted, codec, self.fold)
         return loaded
 

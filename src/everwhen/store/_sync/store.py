@@ -21,34 +21,22 @@ from everwhen.backends.branch_records import MAIN, BranchInfo
 from everwhen.backends.commit_checks import receipt_of
 from everwhen.backends.locations import engine_for
 from everwhen.backends.sql_connection import SqlConnection
-from everwhen.branches._sync.branches import SCRATCH, Branches
+from everwhen.branches._sync.branches import SCRATCH
 from everwhen.branches.lineage import base_of
-from everwhen.codec.codec import Codec
-from everwhen.codec.commits import Commit, Write, encoded, given_id, new_commit_id, stored_query
+from everwhen.codec.commits import Commit, Write, given_id, new_commit_id, stored_query
 from everwhen.codec.event_types import EventTypes, declared
 from everwhen.codec.pipeline import CodecStep
-from everwhen.codec.recorded_events import RecordedEvent, entries_of, is_same, recorded_events
-from everwhen.privacy.field_encryption import FieldEncryption
+from everwhen.codec.recorded_events import RecordedEvent, entries_of, recorded_events
 from everwhen.privacy.snapshot_keys import SnapshotKeys
 from everwhen.privacy.vault import Vault
 from everwhen.state.fold import Fold
 from everwhen.store._sync.erasure import brought_back, carry_out
+from everwhen.store._sync.kernel import Kernel
 from everwhen.store._sync.moments import Moments
 from everwhen.store._sync.subscription import Subscription
-from everwhen.store.erasure_records import Erasure, bound_to, outdated, problems_of, purge_due
-from everwhen.store.page_decoding import events_of_page, folded_page
-from everwhen.store.projection_records import (
-    LeaseWatch,
-    ParkedEvent,
-    ProjectionStatus,
-    build_of,
-    parked_of,
-    read_back_in,
-    statuses_of,
-)
+from everwhen.store.erasure_records import Erasure, outdated, problems_of
 from everwhen.store.record_checks import record_problems
-from everwhen.store.signed_reads import SignedIndex, SignedReading
-from everwhen.store.valid_time import ValidOrder
+from everwhen.store.signed_reads import SignedIndex
 from everwhen.system.file_backups import (
     BackupListener,
     BackupReport,
@@ -62,23 +50,18 @@ from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
     Condition,
-    EncodedCommit,
     Head,
-    Outcome,
-    Page,
     Problem,
     Receipt,
     Snapshot,
     StreamInfo,
 )
 from everwhen.vocabulary.errors import (
-    CommitIdError,
     CorruptStoreError,
     DeclarationError,
     EverwhenError,
     InvalidQueryError,
     OutdatedVaultError,
-    SnapshotError,
     StorageError,
     UnfinishedErasureError,
     VaultError,
@@ -87,13 +70,12 @@ from everwhen.vocabulary.events import EventType
 from everwhen.vocabulary.metadata import CommitMetadata
 from everwhen.vocabulary.microseconds import to_micros
 from everwhen.vocabulary.moments import AsOf, Moment
-from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
-from everwhen.vocabulary.personal_data import PLAINTEXT, Plaintext
+from everwhen.vocabulary.personal_data import Plaintext
 from everwhen.vocabulary.query import Query, name_of, query_of
 from everwhen.vocabulary.streams import ANY, ExpectedVersion
 
 if TYPE_CHECKING:
-    from everwhen.backends.engine import EngineView
+    pass
 
 S = TypeVar("S")
 
@@ -170,10 +152,6 @@ def _check_vault(types: EventTypes, vault: Vault | Plaintext | None) -> None:
         raise DeclarationError(f"vault={vault!r}: give a Vault, or PLAINTEXT")
 
 
-def _judge(reading: SignedReading, ordinals: list[int], view: EngineView) -> None:
-    reading.judge(view.read, ordinals)
-
-
 @runtime_checkable
 class SignedLog(Protocol):
     """A log of what was signed of a store, as `everwhen.merkle.MerkleLog` is."""
@@ -233,44 +211,57 @@ class Store:
         new_id: Callable[[], bytes] = new_commit_id,
         place: str = "",
     ) -> None:
-        self._backend = backend
         _check_vault(events, vault)
-        self.vault = None if isinstance(vault, Plaintext) else vault
-        self._lacks_vault = vault is None
-        needs_key = self.vault is None and backend.capabilities.shared_by_processes
-        self._snapshot_keys = SnapshotKeys(place if needs_key else None)
-        self._codec = Codec(
-            events, steps, None if self.vault is None else FieldEncryption(self.vault)
+        needs_key = not isinstance(vault, Vault) and backend.capabilities.shared_by_processes
+        self.kernel = Kernel(
+            backend,
+            types=events,
+            steps=steps,
+            vault=vault,
+            clock=clock,
+            new_id=new_id,
+            snapshot_keys=SnapshotKeys(place if needs_key else None),
         )
-        self._steps = steps
-        self._new_id = new_id
-        self._branches = Branches(backend)
-        self._branch: BranchInfo | None = None
-        self._leases = LeaseWatch()
-        self.clock = clock
+
+    @classmethod
+    def of(cls, kernel: Kernel) -> Store:
+        """A store as its kernel is: for those who extend Everwhen."""
+        store = cls.__new__(cls)
+        store.kernel = kernel
+        return store
 
     def __repr__(self) -> str:
-        return f"Store({self._backend!r})"
+        return f"Store({self.kernel.backend!r})"
+
+    @property
+    def vault(self) -> Vault | None:
+        """The vault that has the keys of personal data."""
+        return self.kernel.vault
+
+    @property
+    def clock(self) -> Clock:
+        """What tells the time of commits."""
+        return self.kernel.clock
 
     @property
     def capabilities(self) -> Capabilities:
         """What the backend does beyond the contract."""
-        return self._backend.capabilities
+        return self.kernel.backend.capabilities
 
     @property
     def name(self) -> str:
         """The branch's name; ``main`` for the store itself."""
-        return MAIN if self._branch is None else self._branch.name
+        return MAIN if self.kernel.branch is None else self.kernel.branch.name
 
     @property
     def branch_info(self) -> BranchInfo | None:
         """The branch that this is, as it stood when it was opened; None for the store itself."""
-        return self._branch
+        return self.kernel.branch
 
     @property
     def event_types(self) -> EventTypes:
         """The event types this store was opened with."""
-        return self._codec.types
+        return self.kernel.codec.types
 
     def append(
         self,
@@ -295,22 +286,10 @@ class Store:
         `InvalidCommitError` and `InvalidEventError`: nothing was written. After a `StorageError`
         the outcome is open; repeating the commit with the same id is safe.
         """
-        written = encoded(commit, self._codec, self._new_id)
-        (outcome,) = self._backend.append((written,))
-        if isinstance(outcome, CommitIdError):
-            outcome = self._judged_again(written, outcome)
+        (outcome,) = self.kernel.write((self.kernel.encoded(commit),))
         if isinstance(outcome, EverwhenError):
             raise outcome
         return outcome
-
-    def _judged_again(self, commit: EncodedCommit, refusal: CommitIdError) -> Outcome:
-        """A repeat may be encrypted with newer keys than the commit that is stored."""
-        if self.vault is None:
-            return refusal
-        stored = self._backend.stored_commit(commit.id)
-        if stored and is_same(commit, stored, self._codec):
-            return msgspec.structs.replace(receipt_of(stored), repeated=True)
-        return refusal
 
     def commit_batch(self, commits: Iterable[Commit]) -> list[Receipt]:
         """Write many commits, each on its own terms, made durable together.
@@ -318,13 +297,10 @@ class Store:
         Raises `BatchError` where some were refused, after all others have been written. An
         invalid event or commit is found before anything is written.
         """
-        batch = [encoded(commit, self._codec, self._new_id) for commit in commits]
+        batch = [self.kernel.encoded(commit) for commit in commits]
         if not batch:
             return []
-        outcomes = self._backend.append(batch)
-        for index, outcome in enumerate(outcomes):
-            if isinstance(outcome, CommitIdError):
-                outcomes[index] = self._judged_again(batch[index], outcome)
+        outcomes = self.kernel.write(batch)
         receipts = [o for o in outcomes if isinstance(o, Receipt)]
         if len(receipts) < len(outcomes):
             raise BatchError(outcomes)
@@ -354,16 +330,9 @@ class Store:
 
         ``proven`` as in `read`.
         """
-        left: int | None = None
-        for page, asked, wanted in self._pages(query, proven):
-            events = events_of_page(page, asked, wanted, self._codec)
-            if wanted.max_events is not None:
-                left = (wanted.max_events if left is None else left) - len(events)
-                if left <= 0:
-                    yield events[: len(events) + left]
-                    return
-            if events:
-                yield events
+        index = None if proven is None else _index_of(proven, self)
+        for events in self.kernel.event_pages(query_of(query), index):
+            yield events
 
     def fold(
         self,
@@ -387,19 +356,14 @@ class Store:
         """
         if not isinstance(fold, Fold):
             raise DeclarationError(f"expected a Fold, got {fold!r:.80}")
+        wanted = query_of(query)
         if at is not None:
-            query = self._query_at(query_of(query), at)
-        if isinstance(query, Query) and query.occurred_until is not None:
-            state, _, _ = self._folded_as_of(fold, query, proven)
+            wanted = self._query_at(wanted, at)
+        index = None if proven is None else _index_of(proven, self)
+        if wanted.occurred_until is not None:
+            state, _, _ = self.kernel.folded_as_of(fold, wanted, index)
             return state
-        state = fold.initial()
-        if isinstance(query, Query) and query.max_events is not None:
-            for events in self.read_pages(query, proven=proven):
-                state = fold._after(state, events)
-            return state
-        for page, asked, wanted in self._pages(query, proven):
-            state, _ = folded_page(page, asked, wanted, self._codec, fold, state)
-        return state
+        return self.kernel.folded(fold, wanted, index)
 
     def _query_at(self, query: Query, moment: Moment) -> Query:
         """The query, up to a moment."""
@@ -410,89 +374,6 @@ class Store:
         bound = query.last_position
         return query.up_to(position if bound is None else min(position, bound))
 
-    def _folded_as_of(
-        self, fold: Fold[S], query: Query, proven: SignedLog | None = None
-    ) -> tuple[S, ValidOrder, int]:
-        """The state after events in the order in which they occurred; up to which position."""
-        if proven is None:
-            query = self._resolved(query)
-            head = (self.head()).position
-        else:
-            index = _index_of(proven, self)
-            query, head = index.bounded(query), index.position
-        until = head if query.last_position is None else min(head, query.last_position)
-        query = query.up_to(until)  # what comes in between the two readings is in neither
-        order = ValidOrder(reverse=query.reverse)
-        state = fold.initial()
-        for events in self._events_for(fold, query, proven):
-            order.add(events)
-            if not order.has_late:
-                state = fold._after(state, events)
-        if order.has_late:
-            state = fold.initial()
-            for events in self._events_for(fold, query, proven):
-                state = fold._after(state, order.merged(events))
-        return state, order, until
-
-    def _events_for(
-        self, fold: Fold[Any], query: Query, proven: SignedLog | None
-    ) -> Iterator[list[RecordedEvent[Any]]]:
-        if query.max_events is not None:
-            for events in self.read_pages(query, proven=proven):
-                yield events
-            return
-        for page, asked, wanted in self._pages(query, proven):
-            yield events_of_page(page, asked, wanted, self._codec, typed=fold.needs_types)
-
-    def _pages(
-        self, query: Query | str, proven: SignedLog | None = None
-    ) -> Iterator[tuple[Page, Query, Query]]:
-        """The backend's pages, each with the query it answers and the query that was meant."""
-        wanted = query_of(query)
-        index = None if proven is None else _index_of(proven, self)
-        if wanted.max_events == 0:
-            return
-        size = min(wanted.max_events or PAGE_EVENTS, PAGE_EVENTS)
-        if index is not None:
-            for page, asked in self._proven_pages(wanted, size, index):
-                yield page, asked, wanted
-            return
-        page, asked, _ = self._one_page(wanted, size)
-        while True:
-            yield page, asked, wanted
-            if page.end:
-                return
-            asked = next_page(asked, page)
-            page = self._backend.read(asked, size)
-
-    def _proven_pages(
-        self, wanted: Query, size: int, index: SignedIndex
-    ) -> Iterator[tuple[Page, Query]]:
-        asked = index.bounded(stored_query(wanted, self._codec))
-        reading = index.reading(asked)
-        while True:
-            page = self._backend.read(asked, size)
-            missing = reading.left_out(page)
-            if missing:
-                self._backend.view(partial(_judge, reading, missing))
-            yield page, asked
-            if page.end:
-                return
-            asked = next_page(asked, page)
-
-    def _one_page(self, query: Query, size: int) -> tuple[Page, Query, Query]:
-        """The first page of about so many events, with the query it answers and what was meant."""
-        asked = self._resolved(stored_query(query, self._codec))
-        return self._backend.read(asked, size), asked, query
-
-    def _resolved(self, query: Query) -> Query:
-        """The query with its recorded time turned into the position it means."""
-        if query.recorded_until is None:
-            return query
-        position = self._backend.position_at(query.recorded_until)
-        bound = position if query.last_position is None else min(position, query.last_position)
-        return msgspec.structs.replace(query, last_position=bound, recorded_until=None)
-
     def subscribe(self, query: Query | str = EVERYTHING, *, from_now: bool = False) -> Subscription:
         """The query's events, each once and in order: first those there are, then as they come.
 
@@ -501,34 +382,36 @@ class Store:
         `InvalidQueryError` for a query that ends.
         """
         wanted = query_of(query)
-        asked = stored_query(wanted, self._codec)
-        return Subscription(self._backend, self._codec, wanted, asked, from_now=from_now)
+        asked = stored_query(wanted, self.kernel.codec)
+        return Subscription(
+            self.kernel.backend, self.kernel.codec, wanted, asked, from_now=from_now
+        )
 
     def receipt(self, commit_id: UUID) -> Receipt | None:
         """The receipt of the commit of that id, as it was given; None where there is none.
 
         This settles an outcome that was left open, by a `StorageError` or a time-out.
         """
-        stored = self._backend.stored_commit(given_id(commit_id))
+        stored = self.kernel.backend.stored_commit(given_id(commit_id))
         return receipt_of(stored) if stored else None
 
     def commit_events(self, commit_id: UUID) -> list[RecordedEvent[Any]]:
         """What the commit of that id wrote, in order; nothing where there is none."""
-        stored = self._backend.stored_commit(given_id(commit_id))
+        stored = self.kernel.backend.stored_commit(given_id(commit_id))
         return [
             event
             for part in stored
-            for event in recorded_events(part, entries_of(part), None, self._codec)
+            for event in recorded_events(part, entries_of(part), None, self.kernel.codec)
         ]
 
     def head(self) -> Head:
         """The newest event's position and time."""
-        return self._backend.head()
+        return self.kernel.backend.head()
 
     def position_at(self, moment: datetime) -> int:
         """The last position recorded at or before the moment, 0 if there is none. O(log n)."""
         try:
-            return self._backend.position_at(to_micros(moment))
+            return self.kernel.backend.position_at(to_micros(moment))
         except (ValueError, TypeError, AttributeError) as error:
             raise InvalidQueryError(
                 f"position_at({moment!r}): use a datetime with a time zone"
@@ -536,11 +419,11 @@ class Store:
 
     def stream(self, name: str) -> StreamInfo | None:
         """Where a stream stands; None where it has no events."""
-        return self._backend.stream(name_of(name, "stream"))
+        return self.kernel.backend.stream(name_of(name, "stream"))
 
     def version(self, stream: str) -> int:
         """The stream's version; 0 where it has no events."""
-        info = self._backend.stream(name_of(stream, "stream"))
+        info = self.kernel.backend.stream(name_of(stream, "stream"))
         return info.version if info is not None else 0
 
     def streams(self, category: str | None = None) -> Iterator[StreamInfo]:
@@ -548,7 +431,7 @@ class Store:
         after = ""
         wanted = None if category is None else name_of(category, "category")
         while True:
-            found = self._backend.streams(wanted, after, _NAMES_AT_ONCE)
+            found = self.kernel.backend.streams(wanted, after, _NAMES_AT_ONCE)
             for info in found:
                 yield info
             if len(found) < _NAMES_AT_ONCE:
@@ -560,56 +443,21 @@ class Store:
 
         It holds up appends while it is open, so keep it short.
         """
-        return self._backend.transaction()
+        return self.kernel.backend.transaction()
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         """The checkpoint of that name."""
-        return self._backend.checkpoint(name_of(name, "checkpoint"))
+        return self.kernel.backend.checkpoint(name_of(name, "checkpoint"))
 
     def checkpoints(self) -> list[Checkpoint]:
         """All checkpoints, by name."""
-        return self._backend.checkpoints()
-
-    def projections(self) -> list[ProjectionStatus]:
-        """Where each projection and reaction stands that keeps its position in the store."""
-        head = self.head()
-        found = statuses_of(self.checkpoints(), head.position)
-        return [read_back_in(status, self.vault) for status in found]
-
-    def parked(self, projection: str) -> list[ParkedEvent]:
-        """The events that a projection or reaction of that name has left out, in order."""
-        name_of(projection, "projection")
-        checkpoints = self.checkpoints()
-        builds = [build for build in map(build_of, checkpoints) if build is not None]
-        mine = [build for build in builds if build.projection == projection]
-        found = [parked for build in mine for parked in parked_of(checkpoints, build)]
-        return [read_back_in(parked, self.vault) for parked in found]
+        return self.kernel.backend.checkpoints()
 
     def snapshots(
         self, subject: str, *, up_to: int | None = None, limit: int = 10
     ) -> list[Snapshot]:
         """A subject's snapshots, newest first, at or before the position ``up_to``."""
-        return self._backend.snapshots(name_of(subject, "subject"), up_to, limit)
-
-    @property
-    def _vault(self) -> Vault | Plaintext | None:
-        return None if self._lacks_vault else self.vault or PLAINTEXT
-
-    def _sealed(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot as it is stored: with a vault, encrypted until somebody is forgotten."""
-        if self.vault is None:
-            return snapshot
-        state = self.vault.seal_snapshot(snapshot.state, bound_to(snapshot))
-        return msgspec.structs.replace(snapshot, state=state)
-
-    def _opened(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot as it was. Raises `SnapshotError` where its key is gone."""
-        if self.vault is None:
-            return snapshot
-        state = self.vault.open_snapshot(snapshot.state, bound_to(snapshot))
-        if state is None:
-            raise SnapshotError("its key is gone since somebody was forgotten, or it was altered")
-        return msgspec.structs.replace(snapshot, state=state)
+        return self.kernel.backend.snapshots(name_of(subject, "subject"), up_to, limit)
 
     def forget(self, subject: str) -> Erasure:
         """Erase a data subject, and those whose ids lie below it (``ann/…``), for good.
@@ -639,12 +487,12 @@ class Store:
                 "vault=Vault(…)"
             )
         wanted = list(subjects)
-        self._branches.probe_purge()
+        self.kernel.branches.probe_purge()
         forgotten = aside(self.vault.destroy, wanted)
         asked = [one.number for one in forgotten]
         try:
-            checkpoints = self._branches.root.checkpoints()
-            _, positions = carry_out(self._branches, self.vault, asked)
+            checkpoints = self.kernel.branches.root.checkpoints()
+            _, positions = carry_out(self.kernel.branches, self.vault, asked)
             aside(self.vault.compact)
         except (StorageError, VaultError) as error:
             raise UnfinishedErasureError(wanted, error) from error
@@ -669,14 +517,14 @@ class Store:
         """
         if self.vault is None:
             return []
-        stones, _ = carry_out(self._branches, self.vault)
+        stones, _ = carry_out(self.kernel.branches, self.vault)
         return [stone.subject for stone in stones]
 
     def _check_vault_is_newest(self) -> None:
         """Raises `OutdatedVaultError`; keys that count no more are only warned of."""
         if self.vault is None:
             return
-        back = brought_back(self._branches.root, self.vault)
+        back = brought_back(self.kernel.branches.root, self.vault)
         if back:
             raise OutdatedVaultError(str(self.vault.path), back)
         leftover = aside(self.vault.leftover_keys)
@@ -687,20 +535,6 @@ class Store:
                 self.vault.path,
                 leftover[0].subject,
             )
-
-    def _purge(self) -> None:
-        """Leave no trace of what was deleted since somebody was forgotten.
-
-        Where somebody is in the way for long, it is done when the store is next opened for writing.
-        """
-        if self.vault is None:
-            return
-        due = purge_due()
-        try:
-            self._branches.root.transact(lambda work: work.save_checkpoint(due, local=True))
-            carry_out(self._branches, self.vault)
-        except StorageError as error:
-            _LOG.warning("what was deleted has still to be purged: %s", error)
 
     @opens
     def create_branch(self, name: str, at: int | datetime | None = None) -> Store:
@@ -713,8 +547,8 @@ class Store:
         Raises `BranchError` where the name can't be had, or where the position is none that a
         commit ends at: a commit is on a branch as a whole or not at all.
         """
-        fork = self._branches.fork_at(self._backend, name, at)
-        self._branches.create(name, self._branch, fork, to_micros(self.clock()))
+        fork = self.kernel.branches.fork_at(self.kernel.backend, name, at)
+        self.kernel.branches.create(name, self.kernel.branch, fork, to_micros(self.clock()))
         return self.branch(name)
 
     @opens
@@ -723,7 +557,7 @@ class Store:
 
         Closing the store itself closes its branches too. Raises `UnknownBranchError`.
         """
-        return self._on(*self._branches.open(name))
+        return self._on(*self.kernel.branches.open(name))
 
     @opens
     def scratch_branch(self, at: int | datetime | None = None) -> Store:
@@ -732,26 +566,18 @@ class Store:
         It begins as one of `create_branch` does. Nothing is written to the store, which need not be
         writable, and nobody else sees the branch. There is no SQL on it, so no table projections.
         """
-        fork = self._branches.fork_at(self._backend, SCRATCH, at)
-        return self._on(*self._branches.open_scratch(self._backend, self.name, fork, self.clock))
+        fork = self.kernel.branches.fork_at(self.kernel.backend, SCRATCH, at)
+        return self._on(
+            *self.kernel.branches.open_scratch(self.kernel.backend, self.name, fork, self.clock)
+        )
 
     def _on(self, info: BranchInfo, backend: Backend) -> Store:
         """A store as this one is, on a branch."""
-        store = Store(
-            backend,
-            events=self.event_types,
-            steps=self._steps,
-            vault=self._vault,
-            clock=self.clock,
-            new_id=self._new_id,
-        )
-        store._branches, store._branch = self._branches, info
-        store._snapshot_keys = self._snapshot_keys
-        return store
+        return Store.of(self.kernel.beside(backend, info))
 
     def branches(self) -> list[BranchInfo]:
         """Every branch of the store, the oldest first, and where it stands."""
-        return self._branches.list()
+        return self.kernel.branches.list()
 
     def shared_with(self, other: Store) -> int:
         """The last position up to which this and another branch of the same store are the same.
@@ -766,7 +592,7 @@ class Store:
 
         Raises `UnknownBranchError`, and `BranchError` where the name can't be had.
         """
-        self._branches.rename(name, new_name)
+        self.kernel.branches.rename(name, new_name)
 
     def delete_branch(self, name: str, *, with_children: bool = False) -> None:
         """Delete a branch and all that was written on it; its parent stays as it is.
@@ -774,7 +600,7 @@ class Store:
         A store that is open on it can't write any more. Raises `UnknownBranchError`, and
         `BranchError` while it has branches of its own, unless they are to go with it.
         """
-        self._branches.delete(name, with_children=with_children)
+        self.kernel.branches.delete(name, with_children=with_children)
 
     def sql(self) -> SqlConnection:
         """A connection for SQL questions, of the shape that pandas, polars and notebooks take.
@@ -785,7 +611,7 @@ class Store:
 
         Raises `UnsupportedError` for a branch or a store in memory.
         """
-        return self._backend.sql()
+        return self.kernel.backend.sql()
 
     def backup(
         self,
@@ -824,7 +650,9 @@ class Store:
             copy = destination(vault, overwrite=overwrite)
             before = partial(self.vault.backup, copy, overwrite=overwrite)
         logs: Literal["all", "none"] = "all" if log else "none"
-        return self._backend.backup(BackupTask(os.fspath(path), overwrite, logs, before), progress)
+        return self.kernel.backend.backup(
+            BackupTask(os.fspath(path), overwrite, logs, before), progress
+        )
 
     def check(self) -> list[Problem]:
         """Read and judge everything that is stored; empty when all is well.
@@ -839,14 +667,14 @@ class Store:
         An event's own content is compared with nothing where it isn't signed: text that was
         changed there by hand, and still fits, is found by `MerkleLog.verify`.
         """
-        problems = self._backend.check()
+        problems = self.kernel.backend.check()
         try:
             problems += self._derived_problems()
         except CorruptStoreError as error:
             if not problems:
                 problems.append(Problem("store", str(error)))
         if self.vault is not None:
-            back = brought_back(self._branches.root, self.vault, thorough=True)
+            back = brought_back(self.kernel.branches.root, self.vault, thorough=True)
             leftover = {key.subject for key in aside(self.vault.leftover_keys)}
             problems += problems_of(str(self.vault.path), back, sorted(leftover))
         return problems
@@ -854,10 +682,10 @@ class Store:
     def _derived_problems(self) -> list[Problem]:
         """What is wrong with what is kept beside the events, by itself."""
         look = partial(record_problems, sql=self.capabilities.sql)
-        problems = self._backend.view(look)
+        problems = self.kernel.backend.view(look)
         newest = (self.head()).position
         at = "", -1
-        while found := self._backend.snapshots_after(*at, _NAMES_AT_ONCE):
+        while found := self.kernel.backend.snapshots_after(*at, _NAMES_AT_ONCE):
             at = found[-1].subject, found[-1].position
             problems += [
                 Problem(
@@ -871,9 +699,9 @@ class Store:
 
     def close(self) -> None:
         """Release everything, its branches too; calling it again does nothing."""
-        self._backend.close()
-        if self._branch is None:
-            self._branches.close()
+        self.kernel.backend.close()
+        if self.kernel.branch is None:
+            self.kernel.branches.close()
 
     def __enter__(self) -> Store:
         return self

@@ -200,7 +200,7 @@ async def imported_times_are_judged_one_by_one_in_a_batch(bench: Bench) -> None:
 @promise(Guarantee.TIME, "keeps_recorded_at")
 async def a_time_that_could_not_be_given_back_is_refused(bench: Bench) -> None:
     store, backend = await bench.store(), await bench.backend()
-    good = encoded(Commit((Write("a", notes(1)),)), store._codec, new_commit_id)
+    good = encoded(Commit((Write("a", notes(1)),)), store.kernel.codec, new_commit_id)
     wrong: list[Any] = [-(1 << 62), FIRST_MICROS - 1, LAST_MICROS + 1, 1 << 80, 1.5, True, "2026"]
     for moment in wrong:
         commit = msgspec.structs.replace(good, recorded_at=moment)

@@ -209,9 +209,9 @@ async def a_function_is_run_in_a_transaction(bench: Bench) -> None:
         transaction.save_checkpoint(Checkpoint("c", page.cursor))
         return page.cursor - position
 
-    equal(await store._backend.transact(work), 3, "it returns what the function returns")
+    equal(await store.kernel.backend.transact(work), 3, "it returns what the function returns")
     equal(await store.checkpoint("c"), Checkpoint("c", 3), "and takes effect")
-    equal(await store._backend.transact(work), 0, "it sees what is there")
+    equal(await store.kernel.backend.transact(work), 0, "it sees what is there")
 
     def fail(transaction: EngineTransaction) -> None:
         transaction.save_checkpoint(Checkpoint("c", 9))
@@ -219,13 +219,13 @@ async def a_function_is_run_in_a_transaction(bench: Bench) -> None:
         raise ZeroDivisionError
 
     with raises(ZeroDivisionError, "an error in the function comes out of it"):
-        await store._backend.transact(fail)
+        await store.kernel.backend.transact(fail)
     equal(await store.checkpoints(), [Checkpoint("c", 3)], "and nothing of it takes effect")
     equal(await store.snapshots("s"), [], "nothing at all")
     await store.append("a", notes(1), expected=3)
     with raises(UnsupportedError, "a transaction inside a transaction"):
         async with store.transaction():
-            await store._backend.transact(work)
+            await store.kernel.backend.transact(work)
 
 
 @promise(Guarantee.ATOMIC)
@@ -238,7 +238,7 @@ async def functions_in_transactions_lose_no_update(bench: Bench) -> None:
         transaction.save_checkpoint(Checkpoint("count", position + 1))
 
     async def count() -> None:
-        await store._backend.transact(count_up)
+        await store.kernel.backend.transact(count_up)
 
     await together(*[count] * 20)
     equal(await store.checkpoint("count"), Checkpoint("count", 20), "one after the other")
@@ -262,7 +262,9 @@ async def a_look_sees_one_moment(bench: Bench) -> None:
         for name in ("c%1", "c%2", "cd", "C%", "d%"):
             await transaction.save_checkpoint(Checkpoint(name, 1))
     wanted = (Checkpoint("c", 7), None, ["c%1", "c%2"], 2, 1)
-    equal(await store._backend.view(look), wanted, "what there is, also by the names' beginning")
+    equal(
+        await store.kernel.backend.view(look), wanted, "what there is, also by the names' beginning"
+    )
 
 
 @promise(Guarantee.ATOMIC)
@@ -279,10 +281,10 @@ async def what_is_inline_takes_effect_with_each_append(bench: Bench) -> None:
 
     if not store.capabilities.sql:
         with raises(UnsupportedError, "nothing runs inline without SQL"):
-            await store._backend.attach(inline)
+            await store.kernel.backend.attach(inline)
         return
     await store.append("a", notes(2))
-    await store._backend.attach(inline)
+    await store.kernel.backend.attach(inline)
     await store.append("a", notes(2))
     equal(await store.checkpoint("inline"), Checkpoint("inline", 4), "from where it was")
     with raises(InlineError, "what it can't take"):
@@ -300,6 +302,6 @@ async def what_is_inline_takes_effect_with_each_append(bench: Bench) -> None:
         "those that came at the same time are written",
     )
     equal(await store.checkpoint("inline"), Checkpoint("inline", 7), "and taken in")
-    await store._backend.detach(inline)
+    await store.kernel.backend.detach(inline)
     await store.append("bad", notes(1))
     equal(await store.checkpoint("inline"), Checkpoint("inline", 7), "until it is detached")

@@ -21,14 +21,8 @@ def faulty(store: Store, faults: Faults) -> Store:
 
     Closing it closes the store.
     """
-    codec = store._codec
-    backend = _FaultyBackend(store._backend, faults)
-    faulty = Store(
-        backend, events=codec.types, steps=codec.steps, vault=store._vault, clock=store.clock
-    )
-    if store._branch is not None:
-        faulty._branches, faulty._branch = store._branches, store._branch
-    return faulty
+    kernel = store.kernel
+    return Store.of(kernel.beside(_FaultyBackend(kernel.backend, faults), kernel.branch))
 
 
 class _FaultyBackend(BackendWrapper):

@@ -210,9 +210,9 @@ def a_function_is_run_in_a_transaction(bench: Bench) -> None:
         transaction.save_checkpoint(Checkpoint("c", page.cursor))
         return page.cursor - position
 
-    equal(store._backend.transact(work), 3, "it returns what the function returns")
+    equal(store.kernel.backend.transact(work), 3, "it returns what the function returns")
     equal(store.checkpoint("c"), Checkpoint("c", 3), "and takes effect")
-    equal(store._backend.transact(work), 0, "it sees what is there")
+    equal(store.kernel.backend.transact(work), 0, "it sees what is there")
 
     def fail(transaction: EngineTransaction) -> None:
         transaction.save_checkpoint(Checkpoint("c", 9))
@@ -220,13 +220,13 @@ def a_function_is_run_in_a_transaction(bench: Bench) -> None:
         raise ZeroDivisionError
 
     with raises(ZeroDivisionError, "an error in the function comes out of it"):
-        store._backend.transact(fail)
+        store.kernel.backend.transact(fail)
     equal(store.checkpoints(), [Checkpoint("c", 3)], "and nothing of it takes effect")
     equal(store.snapshots("s"), [], "nothing at all")
     store.append("a", notes(1), expected=3)
     with raises(UnsupportedError, "a transaction inside a transaction"):
         with store.transaction():
-            store._backend.transact(work)
+            store.kernel.backend.transact(work)
 
 
 @promise(Guarantee.ATOMIC)
@@ -239,7 +239,7 @@ def functions_in_transactions_lose_no_update(bench: Bench) -> None:
         transaction.save_checkpoint(Checkpoint("count", position + 1))
 
     def count() -> None:
-        store._backend.transact(count_up)
+        store.kernel.backend.transact(count_up)
 
     together(*[count] * 20)
     equal(store.checkpoint("count"), Checkpoint("count", 20), "one after the other")
@@ -263,7 +263,7 @@ def a_look_sees_one_moment(bench: Bench) -> None:
         for name in ("c%1", "c%2", "cd", "C%", "d%"):
             transaction.save_checkpoint(Checkpoint(name, 1))
     wanted = (Checkpoint("c", 7), None, ["c%1", "c%2"], 2, 1)
-    equal(store._backend.view(look), wanted, "what there is, also by the names' beginning")
+    equal(store.kernel.backend.view(look), wanted, "what there is, also by the names' beginning")
 
 
 @promise(Guarantee.ATOMIC)
@@ -280,10 +280,10 @@ def what_is_inline_takes_effect_with_each_append(bench: Bench) -> None:
 
     if not store.capabilities.sql:
         with raises(UnsupportedError, "nothing runs inline without SQL"):
-            store._backend.attach(inline)
+            store.kernel.backend.attach(inline)
         return
     store.append("a", notes(2))
-    store._backend.attach(inline)
+    store.kernel.backend.attach(inline)
     store.append("a", notes(2))
     equal(store.checkpoint("inline"), Checkpoint("inline", 4), "from where it was")
     with raises(InlineError, "what it can't take"):
@@ -301,6 +301,6 @@ def what_is_inline_takes_effect_with_each_append(bench: Bench) -> None:
         "those that came at the same time are written",
     )
     equal(store.checkpoint("inline"), Checkpoint("inline", 7), "and taken in")
-    store._backend.detach(inline)
+    store.kernel.backend.detach(inline)
     store.append("bad", notes(1))
     equal(store.checkpoint("inline"), Checkpoint("inline", 7), "until it is detached")

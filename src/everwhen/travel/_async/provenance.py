@@ -119,14 +119,14 @@ async def correlated(
         commit_id = b""
     query = EVERYTHING.after(after)
     while True:
-        page, asked, wanted = await store._one_page(query, PAGE_EVENTS)
+        page, asked, wanted = await store.kernel.one_page(query, PAGE_EVENTS)
         likely = [
             stored
             for stored in page.slices
             if stored.commit_id == commit_id or (stored.metadata and needle in stored.metadata)
         ]
         part = msgspec.structs.replace(page, slices=likely)
-        for event in events_of_page(part, asked, wanted, store._codec):
+        for event in events_of_page(part, asked, wanted, store.kernel.codec):
             if event.metadata.correlation_id == correlation_id:
                 yield event
         if page.end:

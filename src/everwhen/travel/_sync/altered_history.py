@@ -121,7 +121,7 @@ class AlteredHistory(Generic[S]):
 
     def _made(self, write: Write, beside: RecordedEvent[Any] | None) -> list[RecordedEvent[Any]]:
         """Events as if they had been recorded beside another one. Checked as on appending."""
-        codec = self._past.store._codec
+        codec = self._past.store.kernel.codec
         made: list[RecordedEvent[Any]] = []
         if not write.events:
             return made

@@ -246,10 +246,10 @@ class Finder(Generic[S]):
 
     def _pages(self, start: int, last: int) -> Iterator[tuple[list[Any], Places, int]]:
         """The events in ``(start, last]`` as folds take them, and how far each page reaches."""
-        past, codec = self._past, self._past.store._codec
+        past, codec = self._past, self._past.store.kernel.codec
         while start < last:
             wanted = past.of.after(start).up_to(last)
-            page, asked, wanted = past.store._one_page(wanted, PAGE_EVENTS)
+            page, asked, wanted = past.store.kernel.one_page(wanted, PAGE_EVENTS)
             start = last if page.end else min(page.cursor, last)
             yield (*foldable_page(page, asked, wanted, codec, past.fold), start)
 

@@ -216,7 +216,7 @@ class Past(Generic[S]):
     def _stretch(
         self, loaded: Loaded[S], page: Page, asked: Query, wanted: Query, at_least: int
     ) -> Stretch[S]:
-        events = events_of_page(page, asked, wanted, self.store._codec, typed=True)
+        events = events_of_page(page, asked, wanted, self.store.kernel.codec, typed=True)
         stretch = Stretch(self.fold, loaded, events, max(page.cursor, at_least))
         known = self._states.value
         if not loaded.mark.is_outdated:
@@ -228,7 +228,7 @@ class Past(Generic[S]):
         fits = int(self._apart / self._seconds_per_event)
         wanted = self.of.after(loaded.read_until)
         size = min(PAGE_EVENTS, size, max(_SMALLEST, fits))
-        return self.store._one_page(wanted, size)
+        return self.store.kernel.one_page(wanted, size)
 
     def _past(
         self,
@@ -243,7 +243,7 @@ class Past(Generic[S]):
 
         ``began`` is when the page began to be read, which is part of what replay takes.
         """
-        before, codec = loaded.since, self.store._codec
+        before, codec = loaded.since, self.store.kernel.codec
         loaded = with_page(loaded, page, asked, wanted, codec, self.fold)
         spent = time.perf_counter() - began
         since = msgspec.structs.replace(loaded.since, seconds=before.seconds + spent)
@@ -302,7 +302,7 @@ class Past(Generic[S]):
                 for stored in self.store.snapshots(new.subject, up_to=new.position, limit=1):
                     if stored.position == new.position:
                         unsaved[number] = joined(new, stored)
-            self.store._backend.transact(save)
+            self.store.kernel.backend.transact(save)
         except ReadOnlyError:
             self._keep = False
         except StorageError as error:

@@ -76,7 +76,9 @@ class Planning:
         if self._by_difference is not None:
             items = await self._with_differences(items, self._by_difference)
         states = await self._states(items, versions, head)
-        planner = Planner(self._compensations, self._store._codec, states, self._by_difference)
+        planner = Planner(
+            self._compensations, self._store.kernel.codec, states, self._by_difference
+        )
         for number, item in enumerate(items):
             planner.take(item)
             if number % _ITEMS_AT_ONCE == _ITEMS_AT_ONCE - 1:
