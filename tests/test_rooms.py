@@ -93,6 +93,40 @@ def test_a_name_is_defined_once() -> None:
     assert len(listed & places.keys()) > 150
 
 
+def _own_names(tree: ast.Module) -> set[str]:
+    """Whatever a module names itself: functions, attributes of ``self``, fields, slots."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            if ast.unparse(node.value) in {"self", "cls"}:
+                found.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+    return found
+
+
+OF_PYTHON = {"_shutdown"}  # of its thread pool: nothing public ends it without waiting
+
+
+def test_what_is_private_is_used_where_it_is_made_and_nowhere_else() -> None:
+    reached = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        mine = _own_names(tree) | OF_PYTHON
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Attribute) or not node.attr.startswith("_"):
+                continue
+            of = ast.unparse(node.value)
+            if node.attr.startswith("__") or of in {"self", "cls", "super()"} or node.attr in mine:
+                continue
+            reached.append(f"{path.relative_to(SOURCE)}:{node.lineno}: {of}.{node.attr}")
+    assert reached == []
+
+
 def test_importing_the_package_loads_no_room() -> None:
     program = "import sys, everwhen; print(*[m for m in sys.modules if m.startswith('everwhen.')])"
     done = subprocess.run(

@@ -155,7 +155,7 @@ class Fold(Generic[S]):
         Functions for everything else (``otherwise``) are not asked. Raises `FoldError` for an
         event that is refused.
         """
-        return self._after_typed(self.copied(state), events)
+        return self.advance_typed(self.copied(state), events)
 
     def evolve(self, state: S, recorded: RecordedEvent[Any]) -> S:
         """The state after one more event."""
@@ -166,9 +166,9 @@ class Fold(Generic[S]):
 
         Raises `FoldError` for an event that is refused.
         """
-        return self._after(self.copied(start[0]) if start else self.initial(), events)
+        return self.advance(self.copied(start[0]) if start else self.initial(), events)
 
-    def _after_typed(
+    def advance_typed(
         self, state: S, events: Iterable[Any], where: Callable[[Any], str] | None = None
     ) -> S:
         """`apply` to a state that may be changed in place; ``where`` says where an event stands."""
@@ -188,7 +188,7 @@ class Fold(Generic[S]):
                 raise FoldError(self.name, type(event).__name__, None)
         return state
 
-    def _after(self, state: S, events: Iterable[RecordedEvent[Any]]) -> S:
+    def advance(self, state: S, events: Iterable[RecordedEvent[Any]]) -> S:
         """`state_of` from a state that may be changed in place."""
         evolve = self._evolve
         never_none = self._never_none
@@ -252,7 +252,7 @@ class Fold(Generic[S]):
         else:
             error.add_note(f"{begins}{where or 'an event'}, {type(event).__name__}")
 
-    def _until(
+    def advance_until(
         self,
         state: S,
         events: Sequence[Any],
@@ -280,7 +280,7 @@ class Fold(Generic[S]):
                 elif cls is RecordedEvent:
                     after = evolve(state, event)
                 elif cls is list:
-                    after = self._after(state, event)
+                    after = self.advance(state, event)
                 elif self._refuses:
                     self._refuse(cls.__name__)
                 else:
@@ -297,7 +297,7 @@ class Fold(Generic[S]):
                 return state, index
         return state, len(events)
 
-    def _seen(
+    def advance_watched(
         self,
         state: S,
         events: Sequence[Any],
@@ -305,7 +305,7 @@ class Fold(Generic[S]):
         last: list[Any],
         where: Callable[[int], str] = str,
     ) -> tuple[S, list[tuple[int, int, Any]]]:
-        """The state after events as `_until` takes them, and what several looks at it have seen.
+        """The state after events as `advance_until` takes them, and what several looks saw in it.
 
         That is the event's index, the look's, and the value, wherever a look sees another object
         than the ``last`` time.
@@ -321,7 +321,7 @@ class Fold(Generic[S]):
         enumerated = list(enumerate(looks))
         index = -1
         while True:
-            state, index = self._until(state, events, index + 1, noticed, where)
+            state, index = self.advance_until(state, events, index + 1, noticed, where)
             if index == len(events):
                 return state, found
             for number, look in enumerated:

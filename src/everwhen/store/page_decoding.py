@@ -92,12 +92,12 @@ def folded_page(
     """
     if fold.needs_records or codec.types.has_upcasts or asked.reverse:
         found = events_of_page(page, asked, wanted, codec, typed=fold.needs_types)
-        return fold._after(state, found), len(found)
+        return fold.advance(state, found), len(found)
     matcher = Matcher(asked)
     flat = _typed_block(page.slices, matcher, codec)
     if flat is not None:
         where = partial(_where_in, page.slices, flat)
-        return fold._after_typed(state, flat, where), len(flat)
+        return fold.advance_typed(state, flat, where), len(flat)
     count = 0
     for start in range(0, len(page.slices), _SLICES_AT_ONCE):
         slices = page.slices[start : start + _SLICES_AT_ONCE]
@@ -105,11 +105,11 @@ def folded_page(
         if type(decoded[0][0]) is Entry or not matcher.takes_whole(slices):
             part = Page(slices, page.cursor, page.end)
             found = events_of_page(part, asked, wanted, codec, typed=True)
-            state = fold._after(state, found)
+            state = fold.advance(state, found)
             count += len(found)
         else:
             typed = [entry.data for entries in decoded for entry in entries]
-            state = fold._after_typed(state, typed, partial(_where_in, slices, typed))
+            state = fold.advance_typed(state, typed, partial(_where_in, slices, typed))
             count += len(typed)
     return state, count
 
@@ -145,7 +145,7 @@ class Places:
 def foldable_page(
     page: Page, asked: Query, wanted: Query, codec: Codec, fold: Fold[Any]
 ) -> tuple[list[Any], Places]:
-    """The page's matching events as `Fold._until` takes them, and where each stands."""
+    """The page's matching events as `Fold.advance_until` takes them, and where each stands."""
     plain = not (fold.needs_records or codec.types.has_upcasts)
     matcher = Matcher(asked)
     if plain and page.slices and matcher.takes_whole(page.slices):

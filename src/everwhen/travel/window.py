@@ -76,7 +76,7 @@ class Stretch(Generic[S]):
         known, state = self._known[bisect_right(self._known, count, key=_count) - 1]
         state = self._given(state)
         for done in range(known, count):
-            state = self._fold._after(state, self.events[done : done + 1])
+            state = self._fold.advance(state, self.events[done : done + 1])
             if done + 1 == self._known[-1][0] + self._apart and self._has_room():
                 self._known.append((done + 1, self._given(state)))
         return state

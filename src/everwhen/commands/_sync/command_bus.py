@@ -58,6 +58,7 @@ from everwhen.vocabulary.errors import (
 )
 from everwhen.vocabulary.events import typed_of
 from everwhen.vocabulary.metadata import CommitMetadata, current_metadata
+from everwhen.vocabulary.microseconds import to_micros
 from everwhen.vocabulary.query import Query
 
 _LOG: Final = logging.getLogger("everwhen")
@@ -337,7 +338,7 @@ class CommandBus:
         """Bring the states at hand up to what was just written, and snapshot them where due."""
         written = self._tail.written(writes, receipt)
         if written and self.store.capabilities.dense_positions:
-            self._tail.add(written, receipt._recorded_at)
+            self._tail.add(written, to_micros(receipt.recorded_at))
         for subject, before in zip(subjects, loaded, strict=True):
             now = before
             mine = None if written is None else [k.event for k in written if subject.concerns(k)]
@@ -347,7 +348,7 @@ class CommandBus:
             try:
                 if mine:
                     after = subject.fold.apply(before.state, mine)
-                    end, recorded_at = receipt.position, receipt._recorded_at
+                    end, recorded_at = receipt.position, to_micros(receipt.recorded_at)
                     now = _gone_on(before, after, len(mine), end, recorded_at)
                 if self._strategy.is_due(now.since):
                     now = self._snapshot(subject)
@@ -480,7 +481,7 @@ def for_decision(fold: Any, loaded: Loaded[Any]) -> Any:
     """A state that a decision may do with as it likes."""
     state = fold.copied(loaded.state)
     opened_for_changes(
-        state, lambda aggregate, event: fold._after_typed(aggregate, (typed_of(event),))
+        state, lambda aggregate, event: fold.advance_typed(aggregate, (typed_of(event),))
     )
     return state
 

@@ -261,7 +261,7 @@ class _DeepCheck:
         for info in infos:
             where = f"snapshot {info.subject!r} at position {info.position}"
             try:
-                loaded = await repository._replayed(of.up_to(info.position), loaded)
+                loaded = await repository.replayed(of.up_to(info.position), loaded)
             except Exception as error:
                 if not is_its_own(error):
                     raise

@@ -235,13 +235,13 @@ class LeasedFollower:
         try:
             await self._backend.transact(renew)
         except Moved:
-            self._give_way()
+            self.give_way()
 
     def _pause(self, attempt: int) -> float:
         """Seconds before the next attempt; not so long that the lease runs out."""
         return min(self.on_error.pause * float(2**attempt), self._lease / 2)
 
-    def _give_way(self) -> None:
+    def give_way(self) -> None:
         self.is_active = self._has_lease = False
         _LOG.info("another runner works on projection %s now", self.name)
 

@@ -147,7 +147,7 @@ class TableFollower(LeasedFollower):
         try:
             await self._take(events, until)
         except Moved:
-            self._give_way()
+            self.give_way()
 
     async def _take(self, events: list[RecordedEvent[Any]], until: int) -> None:
         while self.is_active:
@@ -273,7 +273,7 @@ class TableFollower(LeasedFollower):
         try:
             purges = await self._backend.transact(self._replace)
         except Moved:
-            self._give_way()
+            self.give_way()
             return
         if purges:
             await self._store.kernel.purge()

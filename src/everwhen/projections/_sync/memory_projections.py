@@ -61,7 +61,7 @@ class StateFollower(Generic[S]):
 
     def start(self) -> bool:
         """Load the newest snapshot; what comes after it is followed like all the rest."""
-        self._loaded = self._repository._newest_snapshot(self.of)
+        self._loaded = self._repository.newest_snapshot(self.of)
         self.position = self._loaded.position
         self.error = None
         self._spoiled = False
@@ -180,7 +180,7 @@ class StateFollower(Generic[S]):
         rest = self.of.after(loaded.read_until).up_to(until)
         for events in self._store.read_pages(rest):
             kept = [event for event in events if event.position not in self._left_out]
-            state = self.projection.fold._after(state, kept)
+            state = self.projection.fold.advance(state, kept)
         return state
 
     def _tried(self, state: S, these: list[RecordedEvent[Any]], position: int) -> S:
@@ -188,7 +188,7 @@ class StateFollower(Generic[S]):
         policy, event = self.projection.on_error, these[0]
         for attempt in range(policy.retries + 1):
             try:
-                return self.projection.fold._after(state, these)
+                return self.projection.fold.advance(state, these)
             except Exception as error:
                 if is_interrupt(error):
                     raise

@@ -148,7 +148,7 @@ class TableFollower(LeasedFollower):
         try:
             self._take(events, until)
         except Moved:
-            self._give_way()
+            self.give_way()
 
     def _take(self, events: list[RecordedEvent[Any]], until: int) -> None:
         while self.is_active:
@@ -274,7 +274,7 @@ class TableFollower(LeasedFollower):
         try:
             purges = self._backend.transact(self._replace)
         except Moved:
-            self._give_way()
+            self.give_way()
             return
         if purges:
             self._store.kernel.purge()

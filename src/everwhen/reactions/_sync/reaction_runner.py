@@ -102,7 +102,7 @@ class ReactionFollower(LeasedFollower):
             self.position = until
             (self._keep_changes() if self._changes else self._renew())
         except Moved:
-            self._give_way()
+            self.give_way()
         except BaseException:
             self.position, self._changes = self._kept, []
             raise
@@ -218,7 +218,7 @@ class ReactionFollower(LeasedFollower):
                     if not self.is_active:
                         return
         except Moved:
-            self._give_way()
+            self.give_way()
             return
         self._renew()
 
@@ -369,7 +369,7 @@ class ReactionRunner(Following):
             try:
                 return follower.retry()
             except Moved:
-                follower._give_way()
+                follower.give_way()
                 raise LeaseError(reaction.name) from None
 
     def _known(self, reaction: Reaction) -> ReactionFollower:

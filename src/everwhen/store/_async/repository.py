@@ -88,12 +88,12 @@ class Repository(Generic[S]):
         """
         query = await self.store.kernel.resolved(query_of(of))
         if query.occurred_until is None and _bounded_by_place(query):
-            return await self._replayed(query, await self._newest_snapshot(query))
+            return await self.replayed(query, await self.newest_snapshot(query))
         subject_of(self.fold, query)  # is there one?
         if query.occurred_until is not None:
             return await self._as_of(query)
         mark = ErasureMark.now(self.store.vault)
-        return await self._replayed(query, Loaded.at(START, self.fold.initial(), None, mark))
+        return await self.replayed(query, Loaded.at(START, self.fold.initial(), None, mark))
 
     async def advance(self, loaded: Loaded[S], of: Query | str) -> Loaded[S]:
         """The state that was loaded of the same query earlier, brought up to now.
@@ -106,7 +106,7 @@ class Repository(Generic[S]):
             return await self.load(query)
         state = self.fold.copied(loaded.state)
         before = msgspec.structs.replace(loaded, state=state, since=NOTHING)
-        newer = await self._replayed(query, before)
+        newer = await self.replayed(query, before)
         if not newer.since.events:
             return msgspec.structs.replace(newer, since=loaded.since)
         since = ReplayCost(
@@ -147,7 +147,7 @@ class Repository(Generic[S]):
             )
         if loaded.mark.is_outdated:
             raise SnapshotError("somebody has been forgotten since this state was loaded")
-        new = self._sealed(subject, loaded)
+        new = self.snapshot_of(subject, loaded)
         stored = await self.store.snapshots(subject, limit=_ALL_SNAPSHOTS)
         others: list[Snapshot] = []
         for snapshot in stored:
@@ -165,7 +165,7 @@ class Repository(Generic[S]):
 
         await self.store.kernel.backend.transact(save)
 
-    def _sealed(self, subject: str, loaded: Loaded[S]) -> Snapshot:
+    def snapshot_of(self, subject: str, loaded: Loaded[S]) -> Snapshot:
         """The snapshot of a loaded state under a name. Raises `SnapshotError`."""
         key = self.store.kernel.snapshot_keys.newest()
         return self.store.kernel.encrypted(
@@ -178,13 +178,13 @@ class Repository(Generic[S]):
         async with self.store.transaction() as transaction:
             await transaction.delete_snapshots(subject)
 
-    async def _newest_snapshot(self, of: Query) -> Loaded[S]:
+    async def newest_snapshot(self, of: Query) -> Loaded[S]:
         """The state of the newest snapshot, without the events after it."""
         mark, subject = ErasureMark.now(self.store.vault), subject_of(self.fold, of)
-        state, place = await self._from_snapshot(subject, of)
+        state, place = await self.from_snapshot(subject, of)
         return Loaded.at(place, state, subject, mark)
 
-    async def _from_snapshot(self, subject: str, query: Query) -> tuple[S, Place]:
+    async def from_snapshot(self, subject: str, query: Query) -> tuple[S, Place]:
         """The newest snapshot that can be believed; the initial state where there is none."""
         bound, limit = query.last_position, 1
         while True:
@@ -224,7 +224,7 @@ class Repository(Generic[S]):
         since = ReplayCost(order.count, time.perf_counter() - began, timedelta())
         return Loaded(state, place.version, place.position, until, since, place, None, mark)
 
-    async def _replayed(self, query: Query, loaded: Loaded[S]) -> Loaded[S]:
+    async def replayed(self, query: Query, loaded: Loaded[S]) -> Loaded[S]:
         """What was loaded, and the events after it folded in. The state may be changed in place."""
         codec = self.store.kernel.codec
         async for page, asked, wanted in self.store.kernel.pages(query.after(loaded.read_until)):

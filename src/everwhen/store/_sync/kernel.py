@@ -188,7 +188,7 @@ class Kernel:
         state = fold.initial()
         if query.max_events is not None:
             for events in self.event_pages(query, index):
-                state = fold._after(state, events)
+                state = fold.advance(state, events)
             return state
         for page, asked, wanted in self.pages(query, index):
             state, _ = folded_page(page, asked, wanted, self.codec, fold, state)
@@ -210,11 +210,11 @@ class Kernel:
         for events in self.event_pages(query, index, typed=fold.needs_types):
             order.add(events)
             if not order.has_late:
-                state = fold._after(state, events)
+                state = fold.advance(state, events)
         if order.has_late:
             state = fold.initial()
             for events in self.event_pages(query, index, typed=fold.needs_types):
-                state = fold._after(state, order.merged(events))
+                state = fold.advance(state, order.merged(events))
         return state, order, until
 
     # Snapshots and erasures

@@ -192,10 +192,10 @@ class Finder(Generic[S]):
                 began, first = time.perf_counter(), done
                 done += size
                 piece, where = events[first:done], place.words(first)
-                state, index = fold._until(state, piece, 0, noticed, where)
+                state, index = fold.advance_until(state, piece, 0, noticed, where)
                 while index < len(piece):
                     yield state, place(first + index)
-                    state, index = fold._until(state, piece, index + 1, noticed, where)
+                    state, index = fold.advance_until(state, piece, index + 1, noticed, where)
                 if progress is not None and done < len(events):
                     progress(place(done - 1).position, last)
                 size = _next_size(size, time.perf_counter() - began)
@@ -232,7 +232,9 @@ class Finder(Generic[S]):
             async for events, place, reached in self._pages(start, until):
                 if any(span.is_busy for span in spans):
                     return
-                state, found = self._past.fold._seen(state, events, looks, seen, place.words(0))
+                state, found = self._past.fold.advance_watched(
+                    state, events, looks, seen, place.words(0)
+                )
                 for index, number, value in found:
                     spans[number].note(place(index).position, value)
                 for span in spans:

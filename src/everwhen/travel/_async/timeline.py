@@ -277,7 +277,7 @@ class Past(Generic[S]):
     async def _seal(self, loaded: Loaded[S], known: _States[S]) -> None:
         began = time.perf_counter()
         try:
-            known.unsaved.append(self.repository._sealed(self._kept_as, loaded))
+            known.unsaved.append(self.repository.snapshot_of(self._kept_as, loaded))
         except SnapshotError as error:
             self._keep = False
             why = told(error, self.store.vault)
@@ -315,9 +315,9 @@ class Past(Generic[S]):
         mark = ErasureMark.now(self.store.vault)
         remembered = self._states.value.waypoints.newest(position)
         query = self.of.up_to(position)
-        state, place = await self.repository._from_snapshot(self._kept_as, query)
+        state, place = await self.repository.from_snapshot(self._kept_as, query)
         if place is START and remembered is None:
-            state, place = await self.repository._from_snapshot(self.subject, query)
+            state, place = await self.repository.from_snapshot(self.subject, query)
         if remembered is not None and remembered.read_until >= place.position:
             copied = self.fold.copied(remembered.state)
             return msgspec.structs.replace(remembered, state=copied)

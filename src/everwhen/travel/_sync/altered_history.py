@@ -152,7 +152,7 @@ class _Counts:
 
 def _after(fold: Any, state: Any, events: Sequence[RecordedEvent[Any]]) -> Any:
     try:
-        return fold._after(state, events)
+        return fold.advance(state, events)
     except Exception as error:
         error.add_note("in an altered history")
         raise

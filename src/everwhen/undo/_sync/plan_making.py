@@ -275,10 +275,10 @@ class Planning:
             for events in self._store.read_pages(query.up_to(max(positions))):
                 for these in by_position(events):
                     if these[0].position not in positions:
-                        state = fold._after(state, these)
+                        state = fold.advance(state, these)
                         continue
                     before = fold.copied(state)
-                    state = fold._after(state, these)
+                    state = fold.advance(state, these)
                     changes[these[0].position] = list(diff(before, fold.copied(state)))
                 sleep(0)
         except Exception as error:
