@@ -44,6 +44,7 @@ from everwhen.errors import (
     StoreClosedError,
     UnknownBranchError,
 )
+from everwhen.projections.aio import projection_statuses
 from everwhen.reactions import Reaction
 from everwhen.reactions.aio import ReactionRunner
 from everwhen.state import NeverSnapshot
@@ -385,7 +386,7 @@ async def test_read_models_are_each_sides_own(inline: bool, tmp_path: Path) -> N
                     else:
                         await mine.catch_up()
                     assert await rows(one) == [1, 2, amount]
-                    (status,) = await one.projections()
+                    (status,) = await projection_statuses(one)
                     assert (status.position, status.lag) == (3, 0)
             await store.append("a-1", [Moved(1, 4)])
             await runner.catch_up()

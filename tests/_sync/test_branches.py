@@ -49,6 +49,7 @@ from everwhen.errors import (
     StoreClosedError,
     UnknownBranchError,
 )
+from everwhen.projections import projection_statuses
 from everwhen.reactions import Reaction, ReactionRunner
 from everwhen.state import NeverSnapshot
 from everwhen.testing import ManualClock
@@ -387,7 +388,7 @@ def test_read_models_are_each_sides_own(inline: bool, tmp_path: Path) -> None:
                     else:
                         mine.catch_up()
                     assert rows(one) == [1, 2, amount]
-                    (status,) = one.projections()
+                    (status,) = projection_statuses(one)
                     assert (status.position, status.lag) == (3, 0)
             store.append("a-1", [Moved(1, 4)])
             runner.catch_up()
