@@ -72,6 +72,12 @@ class Matcher:
         names = slices.streams if type(slices) is Block else [s.stream for s in slices]
         return all(self._reaches_stream(name) for name in set(names))
 
+    def reached(self, slices: list[StoredSlice]) -> list[StoredSlice]:
+        """Those of the slices, which are in order, that can hold a match."""
+        if self.takes_whole(slices):
+            return slices
+        return [stored for stored in slices if self.reaches(stored)]
+
     def reaches(self, stored: StoredSlice) -> bool:
         """Whether the slice can hold a match, judged without looking into its body."""
         position, count = stored.position, stored.count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import apsw
@@ -23,6 +24,10 @@ readers' pages fit into memory."""
 _MAX_ROWS_PER_PAGE: Final = 8_192
 """How many rows are looked at for a page, so that a rare match doesn't keep its reader waiting."""
 
+_MAX_ROWS_AT_ONCE: Final = 256
+"""How many rows are judged in one go: enough that the calls cost nothing, and few that are read in
+vain where the first have what was asked for."""
+
 _MAX_NAMES: Final = 100_000
 """How many streams' names are remembered: some 15 MB."""
 
@@ -36,15 +41,6 @@ class StreamNames:
 
     def __init__(self) -> None:
         self._known: dict[int, str] = {}
-
-    def one(self, connection: apsw.Connection, stream: int) -> str:
-        """The name of a stream. Raises ``apsw.CorruptError`` where it has none."""
-        name = self._known.get(stream)
-        if name is None:
-            if len(self._known) >= _MAX_NAMES:
-                self._known.clear()
-            self._known[stream] = name = name_of_stream(connection, stream)
-        return name
 
     def many(self, connection: apsw.Connection, streams: set[int]) -> dict[int, str]:
         """The names of these streams. Those that aren't known, and began together, in one go."""
@@ -118,31 +114,53 @@ def _window(connection: apsw.Connection, query: Query) -> Window | None:
 def _page_of_matches(
     connection: apsw.Connection, query: Query, window: Window, events: int, names: StreamNames
 ) -> Page:
-    reaches = Matcher(query).reaches
-    name_of = names.one
-    rows: list[Row] = []
+    matcher = Matcher(query)
+    candidates = iter(rows_to_judge(connection, query, window))
     slices: list[StoredSlice] = []
-    size = volume = 0
-    for looked_at, row in enumerate(rows_to_judge(connection, query, window), 1):
-        position, stream, version, count, moment, commit_id, index, metadata, body = row
-        if position > window.last:
-            continue  # a stream's rows are found by version, and it has grown since we looked
-        if position <= window.after:
-            raise apsw.CorruptError(f"the row at position {position} is out of order")
-        name = name_of(connection, stream)
-        stored = StoredSlice(
-            position, name, version, count, moment, commit_id, index, metadata, body
-        )
-        if reaches(stored):
-            rows.append(row)
-            slices.append(stored)
-            size += count
-            volume += len(body)
-        if size >= events or volume >= _PAGE_BYTES or looked_at >= _MAX_ROWS_PER_PAGE:
-            check_rows(rows, window)
-            return Page(slices, position - count + 1 if window.reverse else position, end=False)
-    check_rows(rows, window)
-    return Page(slices, window.last, end=True)
+    newest: Row | None = None
+    size = volume = looked_at = 0
+    while size < events and volume < _PAGE_BYTES and looked_at < _MAX_ROWS_PER_PAGE:
+        rows = _some_rows(candidates, events - size, _PAGE_BYTES - volume, window)
+        if not rows:
+            return Page(slices, window.last, end=True)
+        if newest is not None and (rows[0][0] < newest[0]) is not window.reverse:
+            raise apsw.CorruptError("rows of slices stand out of order")
+        looked_at += len(rows)
+        found = matcher.reached(_slices_of(connection, rows, names))
+        slices += found
+        size += sum([stored.count for stored in found])
+        volume += sum([len(stored.body) for stored in found])
+        newest = rows[-1]
+    position, count = (0, 0) if newest is None else (newest[0], newest[3])
+    return Page(slices, position - count + 1 if window.reverse else position, end=False)
+
+
+def _some_rows(rows: Iterator[Row], events: int, volume: int, window: Window) -> list[Row]:
+    """The next rows of the window: about that many events and bytes, and few enough to judge.
+
+    A stream's rows are found by version, and it may have grown since the window was opened.
+    """
+    some = []
+    for row in rows:
+        if row[0] > window.last:
+            continue
+        some.append(row)
+        events -= row[3]
+        volume -= len(row[8])
+        if events <= 0 or volume <= 0 or len(some) >= _MAX_ROWS_AT_ONCE:
+            break
+    check_rows(some, window)
+    return some
+
+
+def _slices_of(
+    connection: apsw.Connection, rows: list[Row], names: StreamNames
+) -> list[StoredSlice]:
+    known = names.many(connection, {row[1] for row in rows})
+    return [
+        StoredSlice(position, known[stream], version, count, moment, commit_id, index, own, body)
+        for position, stream, version, count, moment, commit_id, index, own, body in rows
+    ]
 
 
 def _page_of_all(
@@ -158,11 +176,7 @@ def _page_of_all(
         if size >= events or volume >= _PAGE_BYTES:
             break
     check_rows(rows, window)
-    known = names.many(connection, {row[1] for row in rows})
-    slices = [
-        StoredSlice(position, known[stream], version, count, moment, commit_id, index, own, body)
-        for position, stream, version, count, moment, commit_id, index, own, body in rows
-    ]
+    slices = _slices_of(connection, rows, names)
     if size >= events or volume >= _PAGE_BYTES:
         last = slices[-1]
         cursor = last.position - last.count + 1 if window.reverse else last.position

@@ -10,6 +10,7 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
@@ -136,16 +137,14 @@ def _rows_in(
     connection: apsw.Connection, ranges: Iterator[Range] | Sequence[Range], window: Window
 ) -> Iterator[Row]:
     sql = _rows_sql(window)
-    for bounds in ranges:
-        yield from connection.execute(sql, bounds)
+    return chain.from_iterable(connection.execute(sql, bounds) for bounds in ranges)
 
 
 def _rows_of_stream(
     connection: apsw.Connection, name: str, query: Query, window: Window
 ) -> Iterator[Row]:
     stream = _id_of_stream(connection, name)
-    if stream is not None:
-        yield from _stream_rows(connection, _COLUMNS, stream, query, window)
+    return iter(()) if stream is None else _stream_rows(connection, _COLUMNS, stream, query, window)
 
 
 def _ranges(connection: apsw.Connection, query: Query, window: Window) -> Ranges | None:
