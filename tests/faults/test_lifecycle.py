@@ -68,7 +68,7 @@ def test_closing_wakes_those_who_wait_to_append(tmp_path: Path) -> None:
     engine = SqliteEngine(tmp_path / "waiting.db")
     store = Store(EmbeddedBackend(engine), events=EventTypes(Noted))
 
-    backend: Any = store._backend
+    backend: Any = store.kernel.backend
     refused: list[StoreClosedError] = []
 
     def append() -> None:

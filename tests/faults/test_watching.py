@@ -119,7 +119,7 @@ def test_tasks_share_the_looks_at_the_file(tmp_path: Path, looks: list[int]) -> 
 def test_nobody_watches_for_nobody(tmp_path: Path) -> None:
     with open_store(tmp_path / "store.db", events=[Entry]) as store:
         began = time.monotonic()
-        assert store._backend.wait(0, 0.01) is False
+        assert store.kernel.backend.wait(0, 0.01) is False
         _until(lambda: not _watchers(), "it ends by itself")
         assert time.monotonic() - began > WATCHED_SECONDS / 2
         with open_store(tmp_path / "store.db", events=[Entry]) as elsewhere:
