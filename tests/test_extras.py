@@ -73,7 +73,7 @@ with Vault("people", KeyFile("trust.key")) as vault:
 with open_store("memory:") as store:
     store.append("a", [UnknownEvent("Noted", {})])
     log = MerkleLog(store, MemoryTiles(), Signer.generate("example.org/log"))
-    log.seal()
+    log.sign()
     assert log.verify().is_sound
 """
 NO_TIMESTAMPS = """

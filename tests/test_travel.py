@@ -141,7 +141,7 @@ def written(history: Histories) -> Store:
 
 
 @pytest.fixture(autouse=True)
-def _short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waypoints everywhere, pages of two events, short searches: every seam is crossed."""
     monkeypatch.setattr(past_module, "_APART", 0.0)
     monkeypatch.setattr(past_module, "_SMALLEST", 2)
@@ -280,7 +280,7 @@ def test_when_a_condition_held(number: int, history: Histories, of: Query, seed:
             flips = [(start, truth[start])]
             flips += [(b, truth[b]) for a, b in pairwise(span) if truth[a] is not truth[b]]
             seen = machine.transitions(condition, start=start, end=end, tracked=tracked)
-            assert [(t.visit.until, t.holds) for t in seen] == flips
+            assert [(t.at.until, t.holds) for t in seen] == flips
             last = machine.find_when(condition, last=True, start=start, end=end)
             stops = [start, *(p for p in oracle.stops if start < p <= end)]
             final = next((p for p in reversed(stops) if truth[p]), None)
@@ -482,5 +482,5 @@ def test_wide_states_are_right_however_little_is_kept(monkeypatch: pytest.Monkey
             assert len(state) == position
             step = machine.step_at(position)
             assert [change.path[0] for change in step.changes] == [f"s-{position - 1}"]
-        kept = machine._past._states.value.stretches._newest_first
+        kept = machine._timeline._states.value.windows._newest_first
         assert len(kept) == 1 or sum(one.bytes for one in kept) <= 100_000

@@ -475,19 +475,19 @@ def _by_sql(vault: Vault, sql: str, *rows: tuple[Any, ...]) -> None:
     vault._look()
 
 
-ADD_STONE = "INSERT OR REPLACE INTO stones VALUES (?, ?, ?)"
+ADD_TOMBSTONE = "INSERT OR REPLACE INTO stones VALUES (?, ?, ?)"
 ADD_KEY = "INSERT INTO keys VALUES (?, ?, ?, ?, ?)"
 
 
-@pytest.mark.parametrize("stone", ["ann", "ann/audit"])
+@pytest.mark.parametrize("tombstone", ["ann", "ann/audit"])
 @pytest.mark.parametrize("number", [0, 1, 2, 70])
 def test_forgetting_destroys_keys_that_stand_beside_a_tombstone(
-    vault: Vault, stone: str, number: int
+    vault: Vault, tombstone: str, number: int
 ) -> None:
     for subject in ("ann/audit", "ann/audit/1", "anna", "eve"):
         vault.newest(subject)
     vault.forget("eve")
-    _by_sql(vault, ADD_STONE, (stone, number, 1))
+    _by_sql(vault, ADD_TOMBSTONE, (tombstone, number, 1))
     assert [key.subject for key in vault.leftover_keys()] == ["ann/audit", "ann/audit/1"]
     assert vault.cipher("ann/audit", 1) is None
     assert vault.cipher("ann/audit/1", 1) is None

@@ -44,7 +44,7 @@ async def prove_roll(store: Store, log: MerkleLog, places: Places, after: int) -
         return None
     events = await store.commit_events(best)
     (roll,) = [recorded.event for recorded in events if isinstance(recorded.event, DiceRolled)]
-    await log.seal()
+    await log.sign()
     report = await log.verify()
     proof = await log.prove(events[0].position)
     places.proofs.mkdir(exist_ok=True)

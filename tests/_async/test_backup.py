@@ -531,16 +531,16 @@ async def test_a_signed_log_is_never_ahead_of_its_store(tmp_path: Path) -> None:
         branch = await store.create_branch("b")
         await write(branch, "a", 2)
         own = TileFolder.beside(path, branch.branch_info)
-        await MerkleLog(branch, own, Signer.generate("example.org/b")).seal()
+        await MerkleLog(branch, own, Signer.generate("example.org/b")).sign()
         is_over = False
 
         async def work() -> None:
             while not is_over:
                 await write(store, "a", 20)
-                await log.seal()
+                await log.sign()
 
         log = MerkleLog(store, TileFolder.beside(path), signer)
-        await log.seal()
+        await log.sign()
         working = Beside(work)
         try:
             for _ in range(5):
@@ -555,7 +555,7 @@ async def test_a_signed_log_is_never_ahead_of_its_store(tmp_path: Path) -> None:
         finally:
             is_over = True
             await working.result()
-        await log.seal()
+        await log.sign()
         await branch.close()
     await restore_store(copy, path, overwrite=True)
     async with open_store(path) as store:

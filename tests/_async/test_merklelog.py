@@ -1,4 +1,4 @@
-"""The Merkle log over stores of every kind: it seals, proves, goes on and verifies."""
+"""The Merkle log over stores of every kind: it signs, proves, goes on and verifies."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ async def test_what_is_sealed_is_proven_and_verified(kind: str, tmp_path: Path) 
         roots = []
         for commits in (0, 1, 3, 254, 1, 300, 700):
             await fill(store, commits)
-            sealed = await log.seal()
-            assert await log.seal() == sealed, "nothing new, nothing signed"
+            sealed = await log.sign()
+            assert await log.sign() == sealed, "nothing new, nothing signed"
             opened = open_note(sealed.note, [SIGNER.verifier])
             assert parse_checkpoint(opened.text) == sealed.checkpoint
             roots.append(sealed.checkpoint)
@@ -85,11 +85,11 @@ async def test_what_is_sealed_is_proven_and_verified(kind: str, tmp_path: Path) 
         assert report.size == report.verified == roots[-1].size
         assert report.signed_by == (SIGNER.verifier.vkey,)
         again = MerkleLog(store, tiles, SIGNER)
-        assert (await again.seal()).checkpoint == roots[-1]
+        assert (await again.sign()).checkpoint == roots[-1]
         await fill(store, 100)
         assert (await again.verify()).unsigned == 100
         before = sealed.note
-        await again.seal()
+        await again.sign()
         report = await again.verify(since=before)
         assert report.is_sound
         assert 100 <= report.verified < 100 + 256
@@ -102,12 +102,12 @@ async def test_a_branch_begins_with_its_parents_leaves(tmp_path: Path) -> None:
     async with open_store(tmp_path / "store.db", events=[Noted]) as store:
         await store.commit_batch([Commit([Write("a", [Noted(n)])]) for n in range(300)])
         mine = MerkleLog(store, MemoryTiles(), SIGNER)
-        parent = (await mine.seal()).checkpoint
+        parent = (await mine.sign()).checkpoint
         async with store.create_branch("b", 300) as branch:
             log = MerkleLog(branch, MemoryTiles(), SIGNER)
-            assert (await log.seal()).checkpoint == parent
+            assert (await log.sign()).checkpoint == parent
             await branch.append("a", [Noted(1)])
-            own = (await log.seal()).checkpoint
+            own = (await log.sign()).checkpoint
             path = await log.consistency(parent.size, own.size)
             check_consistency(parent.size, parent.root, own.size, own.root, path)
             assert (await log.verify()).is_sound
@@ -142,17 +142,17 @@ async def test_one_key_hands_over_to_the_next(tmp_path: Path) -> None:
         await fill(store, 10)
         await log.roll_over(new)
         await fill(store, 10)
-        await log.seal()
+        await log.sign()
         report = await MerkleLog(store, tiles, key=SIGNER.verifier.vkey).verify()
         assert report.is_sound
         assert report.signed_by == (new.verifier.vkey,)
         for wrong in (SIGNER, stranger):
             with pytest.raises(MerkleLogError, match="signed by"):
-                await MerkleLog(store, tiles, wrong).seal()
+                await MerkleLog(store, tiles, wrong).sign()
         with pytest.raises(TamperedError, match="follow"):
             await MerkleLog(store, tiles, key=stranger.verifier).verify()
         with pytest.raises(MerkleLogError, match="without a key"):
-            await MerkleLog(store, tiles).seal()
+            await MerkleLog(store, tiles).sign()
 
 
 async def test_a_log_is_handed_over_to_a_fresh_key_of_its_name() -> None:
@@ -163,20 +163,20 @@ async def test_a_log_is_handed_over_to_a_fresh_key_of_its_name() -> None:
         with pytest.raises(MerkleLogError, match="give a signer"):
             await MerkleLog(store, tiles).roll_over(second)
         await fill(store, 10)
-        await log.seal()
+        await log.sign()
         await log.roll_over(second)
         await fill(store, 1)
         before = dict(tiles.files)
         for wrong, why in (
             (SIGNER, "is, or was, the log's key already"),
             (second, "is, or was, the log's key already"),
-            (Signer.generate("example.org/other"), "is no key of the log"),
-            (Signer.generate("example.org/log", Kind.COSIGNATURE), "is no key of the log"),
+            (Signer.generate("example.org/other"), "is not a key of the log"),
+            (Signer.generate("example.org/log", Kind.COSIGNATURE), "is not a key of the log"),
         ):
             with pytest.raises(MerkleLogError, match=why):
                 await log.roll_over(wrong)
         assert tiles.files == before, "nothing was written"
-        assert (await log.seal()).checkpoint.size == 11
+        assert (await log.sign()).checkpoint.size == 11
         assert (await log.verify()).is_sound
 
 
@@ -184,11 +184,11 @@ async def test_nothing_is_signed_on_top_of_another_history(tmp_path: Path) -> No
     tiles = MemoryTiles()
     async with open_store("memory:", events=[Noted]) as store:
         await fill(store, 300)
-        await MerkleLog(store, tiles, SIGNER).seal()
+        await MerkleLog(store, tiles, SIGNER).sign()
     async with open_store("memory:", events=[Noted]) as other:
         await fill(other, 400)
         with pytest.raises(TamperedError):
-            await MerkleLog(other, tiles, SIGNER).seal()
+            await MerkleLog(other, tiles, SIGNER).sign()
         report = await MerkleLog(other, tiles, SIGNER).verify()
         assert report.fault is not None
         assert report.fault.index == 0
@@ -217,7 +217,7 @@ async def test_what_witnesses_say_stands_in_the_checkpoint() -> None:
     async with open_store("memory:", events=[Noted]) as store:
         await fill(store, 10)
         log = MerkleLog(store, MemoryTiles(), SIGNER, witnesses=[Away(), Cosigning()])
-        sealed = await log.seal()
+        sealed = await log.sign()
         assert isinstance(log.failure, MerkleLogError)
         opened = open_note(sealed.note, [SIGNER.verifier, signer.verifier])
         assert len(opened.verified) == 2

@@ -579,7 +579,7 @@ async def test_a_snapshot_of_the_projection_is_a_place_to_start_from() -> None:
     async with opened() as store:
         repository = Repository(store, bank)
         await repository.snapshot(await repository.load(Query().up_to(4)))
-        loaded = await TimeMachine(store, bank)._past.waypoint(5)
+        loaded = await TimeMachine(store, bank)._timeline.waypoint(5)
         assert loaded.position == 4
         assert (await store.snapshots("bank"))[0].__class__ is Snapshot
 

@@ -527,16 +527,16 @@ def test_a_signed_log_is_never_ahead_of_its_store(tmp_path: Path) -> None:
         branch = store.create_branch("b")
         write(branch, "a", 2)
         own = TileFolder.beside(path, branch.branch_info)
-        MerkleLog(branch, own, Signer.generate("example.org/b")).seal()
+        MerkleLog(branch, own, Signer.generate("example.org/b")).sign()
         is_over = False
 
         def work() -> None:
             while not is_over:
                 write(store, "a", 20)
-                log.seal()
+                log.sign()
 
         log = MerkleLog(store, TileFolder.beside(path), signer)
-        log.seal()
+        log.sign()
         working = Beside(work)
         try:
             for _ in range(5):
@@ -551,7 +551,7 @@ def test_a_signed_log_is_never_ahead_of_its_store(tmp_path: Path) -> None:
         finally:
             is_over = True
             working.result()
-        log.seal()
+        log.sign()
         branch.close()
     restore_store(copy, path, overwrite=True)
     with open_store(path) as store:

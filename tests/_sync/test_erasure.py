@@ -67,7 +67,7 @@ from everwhen.exchange.errors import ImportFormatError
 from everwhen.merging._sync.merging import Merging
 from everwhen.privacy import PLAINTEXT, Erased
 from everwhen.privacy.erasure_marks import ErasureMark, UntilErasure
-from everwhen.privacy.failure_texts import noted, read_back, told
+from everwhen.privacy.failure_texts import read_back, shown_failure, stored_failure
 from everwhen.projections import OnError, parked_events, projection_statuses
 from everwhen.projections._sync.runner import ProjectionRunner
 from everwhen.reactions import Reaction
@@ -635,17 +635,17 @@ def test_a_message_that_came_too_late_is_not_kept(vault: Vault) -> None:
     except ValueError as error:
         failure = error
     before = ErasureMark.now(vault)
-    assert NAME in read_back(noted(failure, before), vault)
+    assert NAME in read_back(stored_failure(failure, before), vault)
     vault.forget("ada")
-    assert noted(failure, before) == told(failure, vault)
+    assert stored_failure(failure, before) == shown_failure(failure, vault)
     now = ErasureMark.now(vault)
-    assert NAME in read_back(noted(failure, now), vault)
-    assert noted(failure, ErasureMark.now(None)) == f"ValueError: {NAME}"
-    damaged = noted(failure, now)[:-9] + "not base64"
+    assert NAME in read_back(stored_failure(failure, now), vault)
+    assert stored_failure(failure, ErasureMark.now(None)) == f"ValueError: {NAME}"
+    damaged = stored_failure(failure, now)[:-9] + "not base64"
     assert read_back(damaged, vault).endswith("(the message went when somebody was forgotten)")
     vault.close()
-    assert noted(failure, now) == told(failure, vault)
-    assert told(KeyError(NAME), vault) == "KeyError"
+    assert stored_failure(failure, now) == shown_failure(failure, vault)
+    assert shown_failure(KeyError(NAME), vault) == "KeyError"
 
 
 @pytest.mark.parametrize("where", ["s.db", "memory:"])
@@ -661,7 +661,7 @@ def test_no_key_is_destroyed_where_nothing_can_be_written(
     with pytest.raises(StoreClosedError):
         store.forget("ada")
     assert vault.subjects() == ["ada"]
-    assert vault.stones() == []
+    assert vault.tombstones() == []
 
 
 def test_a_store_that_is_read_only_destroys_no_key(tmp_path: Path, vault: Vault) -> None:

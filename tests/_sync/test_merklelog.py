@@ -1,5 +1,5 @@
 # Generated from tests/_async/test_merklelog.py by tools/unasync.py: edit that, then run `make sync`.
-"""The Merkle log over stores of every kind: it seals, proves, goes on and verifies."""
+"""The Merkle log over stores of every kind: it signs, proves, goes on and verifies."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def test_what_is_sealed_is_proven_and_verified(kind: str, tmp_path: Path) -> Non
         roots = []
         for commits in (0, 1, 3, 254, 1, 300, 700):
             fill(store, commits)
-            sealed = log.seal()
-            assert log.seal() == sealed, "nothing new, nothing signed"
+            sealed = log.sign()
+            assert log.sign() == sealed, "nothing new, nothing signed"
             opened = open_note(sealed.note, [SIGNER.verifier])
             assert parse_checkpoint(opened.text) == sealed.checkpoint
             roots.append(sealed.checkpoint)
@@ -85,11 +85,11 @@ def test_what_is_sealed_is_proven_and_verified(kind: str, tmp_path: Path) -> Non
         assert report.size == report.verified == roots[-1].size
         assert report.signed_by == (SIGNER.verifier.vkey,)
         again = MerkleLog(store, tiles, SIGNER)
-        assert (again.seal()).checkpoint == roots[-1]
+        assert (again.sign()).checkpoint == roots[-1]
         fill(store, 100)
         assert (again.verify()).unsigned == 100
         before = sealed.note
-        again.seal()
+        again.sign()
         report = again.verify(since=before)
         assert report.is_sound
         assert 100 <= report.verified < 100 + 256
@@ -102,12 +102,12 @@ def test_a_branch_begins_with_its_parents_leaves(tmp_path: Path) -> None:
     with open_store(tmp_path / "store.db", events=[Noted]) as store:
         store.commit_batch([Commit([Write("a", [Noted(n)])]) for n in range(300)])
         mine = MerkleLog(store, MemoryTiles(), SIGNER)
-        parent = (mine.seal()).checkpoint
+        parent = (mine.sign()).checkpoint
         with store.create_branch("b", 300) as branch:
             log = MerkleLog(branch, MemoryTiles(), SIGNER)
-            assert (log.seal()).checkpoint == parent
+            assert (log.sign()).checkpoint == parent
             branch.append("a", [Noted(1)])
-            own = (log.seal()).checkpoint
+            own = (log.sign()).checkpoint
             path = log.consistency(parent.size, own.size)
             check_consistency(parent.size, parent.root, own.size, own.root, path)
             assert (log.verify()).is_sound
@@ -142,17 +142,17 @@ def test_one_key_hands_over_to_the_next(tmp_path: Path) -> None:
         fill(store, 10)
         log.roll_over(new)
         fill(store, 10)
-        log.seal()
+        log.sign()
         report = MerkleLog(store, tiles, key=SIGNER.verifier.vkey).verify()
         assert report.is_sound
         assert report.signed_by == (new.verifier.vkey,)
         for wrong in (SIGNER, stranger):
             with pytest.raises(MerkleLogError, match="signed by"):
-                MerkleLog(store, tiles, wrong).seal()
+                MerkleLog(store, tiles, wrong).sign()
         with pytest.raises(TamperedError, match="follow"):
             MerkleLog(store, tiles, key=stranger.verifier).verify()
         with pytest.raises(MerkleLogError, match="without a key"):
-            MerkleLog(store, tiles).seal()
+            MerkleLog(store, tiles).sign()
 
 
 def test_a_log_is_handed_over_to_a_fresh_key_of_its_name() -> None:
@@ -163,20 +163,20 @@ def test_a_log_is_handed_over_to_a_fresh_key_of_its_name() -> None:
         with pytest.raises(MerkleLogError, match="give a signer"):
             MerkleLog(store, tiles).roll_over(second)
         fill(store, 10)
-        log.seal()
+        log.sign()
         log.roll_over(second)
         fill(store, 1)
         before = dict(tiles.files)
         for wrong, why in (
             (SIGNER, "is, or was, the log's key already"),
             (second, "is, or was, the log's key already"),
-            (Signer.generate("example.org/other"), "is no key of the log"),
-            (Signer.generate("example.org/log", Kind.COSIGNATURE), "is no key of the log"),
+            (Signer.generate("example.org/other"), "is not a key of the log"),
+            (Signer.generate("example.org/log", Kind.COSIGNATURE), "is not a key of the log"),
         ):
             with pytest.raises(MerkleLogError, match=why):
                 log.roll_over(wrong)
         assert tiles.files == before, "nothing was written"
-        assert (log.seal()).checkpoint.size == 11
+        assert (log.sign()).checkpoint.size == 11
         assert (log.verify()).is_sound
 
 
@@ -184,11 +184,11 @@ def test_nothing_is_signed_on_top_of_another_history(tmp_path: Path) -> None:
     tiles = MemoryTiles()
     with open_store("memory:", events=[Noted]) as store:
         fill(store, 300)
-        MerkleLog(store, tiles, SIGNER).seal()
+        MerkleLog(store, tiles, SIGNER).sign()
     with open_store("memory:", events=[Noted]) as other:
         fill(other, 400)
         with pytest.raises(TamperedError):
-            MerkleLog(other, tiles, SIGNER).seal()
+            MerkleLog(other, tiles, SIGNER).sign()
         report = MerkleLog(other, tiles, SIGNER).verify()
         assert report.fault is not None
         assert report.fault.index == 0
@@ -217,7 +217,7 @@ def test_what_witnesses_say_stands_in_the_checkpoint() -> None:
     with open_store("memory:", events=[Noted]) as store:
         fill(store, 10)
         log = MerkleLog(store, MemoryTiles(), SIGNER, witnesses=[Away(), Cosigning()])
-        sealed = log.seal()
+        sealed = log.sign()
         assert isinstance(log.failure, MerkleLogError)
         opened = open_note(sealed.note, [SIGNER.verifier, signer.verifier])
         assert len(opened.verified) == 2

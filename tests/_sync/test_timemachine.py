@@ -588,7 +588,7 @@ def test_a_snapshot_of_the_projection_is_a_place_to_start_from() -> None:
     with opened() as store:
         repository = Repository(store, bank)
         repository.snapshot(repository.load(Query().up_to(4)))
-        loaded = TimeMachine(store, bank)._past.waypoint(5)
+        loaded = TimeMachine(store, bank)._timeline.waypoint(5)
         assert loaded.position == 4
         assert (store.snapshots("bank"))[0].__class__ is Snapshot
 

@@ -297,7 +297,7 @@ def test_what_is_missing_is_said(shell: Shell, shop: Path) -> None:
     assert f"{shop}-signer: there is no such key" in unsigned.err
     assert "--new-key" in unsigned.err
     unsealed = shell("prove", shop, 1).err
-    assert "nothing is sealed yet" in unsealed
+    assert "nothing is signed yet" in unsealed
     unknown = shell("verify", shop).err
     assert "the log's key is not known" in unknown
     assert all("'everwhen checkpoint'" in said for said in (unsealed, unknown))
@@ -413,7 +413,7 @@ def test_a_key_is_not_handed_on_to_any(shell: Shell, sealed: tuple[Path, str]) -
     assert shell("append", shop, "s", "Opened", "{}").code == 0
     for key, said in (
         (f"{shop}-signer", "is, or was, the log's key already"),
-        (f"{other}-signer", "is no key of the log"),
+        (f"{other}-signer", "is not a key of the log"),
     ):
         refused = shell("checkpoint", shop, "--roll-to", key)
         assert (refused.code, said in refused.err) == (1, True), refused.err
@@ -551,7 +551,7 @@ def test_the_key_is_sealed_by_a_passphrase(
     assert "horse" not in wrong.err
     monkeypatch.delenv("EVERWHEN_SIGNER_PASSPHRASE")
     lacking = shell("checkpoint", shop)
-    assert (lacking.code, "is sealed by a passphrase" in lacking.err) == (1, True)
+    assert (lacking.code, "is encrypted with a passphrase" in lacking.err) == (1, True)
     assert "EVERWHEN_SIGNER_PASSPHRASE" in lacking.err
     assert shell("verify", shop).code == 0, "no private key is needed for that"
 

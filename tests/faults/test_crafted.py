@@ -273,7 +273,7 @@ def test_what_became_of_a_large_commit_is_tried_out_within_bounds(
         store.append("large", [Entry(commit="large", index=0, total=1, padding="x" * 3_000_000)])
         for number in range(100):
             store.append("a-1", entries(f"after{number}", 1))
-        MerkleLog(store, tiles, signer, key=signer.verifier).seal()
+        MerkleLog(store, tiles, signer, key=signer.verifier).sign()
     changed = "CAST(replace(body, 'xxx', 'xxz') AS BLOB)"
     _altered(path, f"UPDATE slices SET body = {changed} WHERE position = 11")
     with _opened(path, read_only=True) as store:

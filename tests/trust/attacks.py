@@ -309,6 +309,6 @@ def sign_as_retired(path: Path, retired: Signer) -> bytes:
     rollovers = (folder / "rollovers").read_bytes()
     shutil.rmtree(folder)
     with open_store(path) as store:
-        note = MerkleLog(store, TileFolder(folder), retired).seal().note
+        note = MerkleLog(store, TileFolder(folder), retired).sign().note
     (folder / "rollovers").write_bytes(rollovers)
     return note

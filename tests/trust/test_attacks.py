@@ -57,7 +57,7 @@ def fill(path: Path, commits: int, first: int = 0) -> None:
 
 def seal(path: Path, signer: Signer = SIGNER) -> bytes:
     with open_store(path) as store:
-        return MerkleLog(store, TileFolder.beside(path), signer).seal().note
+        return MerkleLog(store, TileFolder.beside(path), signer).sign().note
 
 
 def report(path: Path, **given: object) -> LogReport:
@@ -189,7 +189,7 @@ def test_signatures(victim: Path) -> None:
         checkpoint.write_bytes(forged)
         assert fault(victim).kind is kind
     checkpoint.unlink()
-    assert fault(victim).kind is FaultKind.NOT_SEALED
+    assert fault(victim).kind is FaultKind.NOT_SIGNED
 
 
 @pytest.mark.attack(
@@ -351,7 +351,7 @@ def handed_over(tmp_path: Path) -> Path:
 @pytest.mark.attack(
     "an old key is used after it was handed over",
     about="signatures",
-    answer="the tree is larger than that key's last one: sealing, verifying, proving, policies and witnesses refuse it",
+    answer="the tree is larger than that key's last one: signing, verifying, proving, policies and witnesses refuse it",
     needs="the rollovers; for trees up to that size, a witness or a remembered checkpoint",
 )
 def test_a_retired_key_signs_no_more(handed_over: Path) -> None:
@@ -375,9 +375,9 @@ def test_a_retired_key_signs_no_more(handed_over: Path) -> None:
                 with pytest.raises(TamperedError, match="not the log's own"):
                     log.prove(4)
         with pytest.raises(TamperedError, match="not the log's own"):
-            MerkleLog(store, tiles, NEXT).seal()
+            MerkleLog(store, tiles, NEXT).sign()
         with pytest.raises(MerkleLogError, match=f"signed by {re.escape(NEXT.verifier.vkey)}"):
-            MerkleLog(store, tiles, SIGNER).seal()
+            MerkleLog(store, tiles, SIGNER).sign()
     log_file(handed_over, "vkey").unlink()
     for signer in (SIGNER, NEXT):
         with pytest.raises(MerkleLogError):

@@ -245,7 +245,7 @@ def test_the_waypoints_of_two_who_share_a_store(path: Path, tmp_path: Path) -> N
     def waypoints() -> set[int]:
         with open_store(path, events=[Moved]) as store:
             machine = TimeMachine(store, slow, "account-1")
-            machine._past._apart = 0.0
+            machine._timeline._apart = 0.0
             machine.prepare()
             kept = store.snapshots("travel/slow/account-1", limit=1_000)
             keys = {key.id for key in store.kernel.snapshot_keys.known()}

@@ -35,7 +35,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.commit_batch(
             Commit([Write(f"s-{n % 9}", [note(n)]), Write("other", [note(n)])]) for n in range(350)
         )
-        MerkleLog(store, TileFolder.beside(path), SIGNER).seal()
+        MerkleLog(store, TileFolder.beside(path), SIGNER).sign()
         assert store.check() == []
         assert verified(store).is_sound
     return path
@@ -82,7 +82,7 @@ def test_of_what_is_newer_only_that_is_looked_up(victim: Path) -> None:
         assert signed is not None
         assert not verified(store).is_sound
         store.commit_batch(Commit([Write("s-new", [note(1)])]) for _ in range(600))
-        log_of(store).seal()
+        log_of(store).sign()
         assert log_of(store).verify(since=signed.note).is_sound
         by_another(victim, ["DELETE FROM marks WHERE position > 1000"])
         fault = log_of(store).verify(since=signed.note).fault
@@ -116,7 +116,7 @@ def test_another_schema_is_not_opened(
 @pytest.mark.attack(
     "the schema is changed while the store is open",
     about="history",
-    answer="appends, sealing and proving are refused",
+    answer="appends, signing and proving are refused",
 )
 @pytest.mark.parametrize("statements", SCHEMAS.values(), ids=SCHEMAS)
 def test_nothing_is_written_or_signed_on_top_of_another_schema(
@@ -132,7 +132,7 @@ def test_nothing_is_written_or_signed_on_top_of_another_schema(
             with refused:
                 store.append("s-1", [note(1)])
         with refused:
-            log_of(store).seal()
+            log_of(store).sign()
         with refused:
             log_of(store).prove(1)
         assert log_of(store).checkpoint() == newest
@@ -155,7 +155,7 @@ def test_a_schema_that_is_put_right_again_is_taken(victim: Path) -> None:
         receipt = store.append("s-1", [note(11)])
         (stored,) = store.read(Query().after(receipt.position - 1))
         assert stored.event == note(11)
-        log_of(store).seal()
+        log_of(store).sign()
         assert verified(store).is_sound
 
 
@@ -164,7 +164,7 @@ def test_tables_of_ones_own_beside_the_store_are_left_alone(victim: Path) -> Non
     with open_store(victim, events=[Noted]) as store:
         by_another(victim, [*own, "CREATE INDEX by_time ON slices (recorded_at)"])
         store.append("s-1", [note(1)])
-        log_of(store).seal()
+        log_of(store).sign()
         assert store.check() == []
         assert verified(store).is_sound
 
@@ -205,7 +205,7 @@ def test_a_changed_first_index(victim: Path, first_index: int, sealed: bool) -> 
     with open_store(victim, events=[Noted]) as store:
         store.commit(Commit([Write("s-1", [note(1)] * 2), Write("s-2", [note(1)])]))
         if sealed:
-            log_of(store).seal()
+            log_of(store).sign()
         for position, was in ((702, 0), (703, 2)):
             if first_index == was:
                 continue
@@ -216,7 +216,7 @@ def test_a_changed_first_index(victim: Path, first_index: int, sealed: bool) -> 
             assert "schema, index 'slices_by_commit'" in where
             assert not verified(store).is_sound
             with pytest.raises((MerkleLogError, CorruptStoreError, TamperedError)):
-                log_of(store).seal()
+                log_of(store).sign()
             by_another(victim, [change.format(was, position)])
             by_another(
                 victim,

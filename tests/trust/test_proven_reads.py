@@ -73,7 +73,7 @@ def fill(path: Path) -> None:
             clock.advance(1)
             store.commit(commit(number))
             if number in {250, SIGNED - 1}:
-                MerkleLog(store, TileFolder.beside(path), SIGNER).seal()
+                MerkleLog(store, TileFolder.beside(path), SIGNER).sign()
 
 
 @pytest.fixture(scope="module")
@@ -251,11 +251,11 @@ def test_it_goes_on_with_the_log(victim: Path) -> None:
         log = proving(store, victim)
         first = log.proven()
         assert log.proven() == first
-        sealer = MerkleLog(store, TileFolder.beside(victim), SIGNER)
+        signing = MerkleLog(store, TileFolder.beside(victim), SIGNER)
         for number in range(COMMITS, COMMITS + 300):
             store.commit(commit(number))
             if number % 97 == 0:
-                sealer.seal()
+                signing.sign()
                 until = log.proven().position
                 assert until == store.head().position
                 assert same(store.read("game-2", proven=log)) == same(store.read("game-2"))
@@ -275,13 +275,13 @@ def test_nothing_signed_proves_nothing() -> None:
         log = MerkleLog(store, tiles, SIGNER)
         with pytest.raises(UnprovenError) as caught:
             list(store.read(proven=log))
-        assert caught.value.fault.kind is FaultKind.NOT_SEALED
-        log.seal()
+        assert caught.value.fault.kind is FaultKind.NOT_SIGNED
+        log.sign()
         assert list(store.read(proven=log)) == []
         assert log.proven().position == 0
         store.append("s", [Bet(1)])
         assert list(store.read(proven=log)) == [], "what isn't signed isn't given"
-        log.seal()
+        log.sign()
         assert [event.event for event in store.read(proven=log)] == [Bet(1)]
         with open_store("memory:") as other, pytest.raises(DeclarationError, match="another store"):
             list(other.read(proven=log))
@@ -304,7 +304,7 @@ def test_a_branch(victim: Path) -> None:
         with store.branch("what-if") as branch:
             branch.append("game-1", [Bet(1)])
             log = MerkleLog(branch, MemoryTiles(), Signer.generate("example.org/branch"))
-            log.seal()
+            log.sign()
             for query in QUERIES.values():
                 assert same(branch.read(query, proven=log)) == same(branch.read(query))
 
@@ -314,7 +314,7 @@ def test_proven_reads_are_remembered(victim: Path, tmp_path: Path) -> None:
     with open_store(victim, events=[Bet, Won]) as store:
         log = proving(store, victim, memory=memory)
         shutil.copytree(f"{victim}-log", tmp_path / "old")
-        MerkleLog(store, TileFolder.beside(victim), SIGNER).seal()
+        MerkleLog(store, TileFolder.beside(victim), SIGNER).sign()
         assert log.proven().report.remembered is not None
         shutil.rmtree(f"{victim}-log")
         shutil.copytree(tmp_path / "old", f"{victim}-log")

@@ -32,7 +32,7 @@ def fill(path: Path, commits: int) -> None:
 def seal(path: Path, signer: Signer = SIGNER, roll_to: Signer | None = None) -> None:
     with open_store(path) as store:
         log = MerkleLog(store, TileFolder.beside(path), signer)
-        log.seal()
+        log.sign()
         if roll_to is not None:
             log.roll_over(roll_to)
 
@@ -233,7 +233,7 @@ def test_a_log_replaced_by_another_keys(path: Path, memory: Memory, key: Signer 
 def test_a_log_taken_away(path: Path, memory: Memory) -> None:
     assert look(path, memory).is_sound
     shutil.rmtree(f"{path}-log")
-    assert found(path, memory) is FaultKind.NOT_SEALED
+    assert found(path, memory) is FaultKind.NOT_SIGNED
 
 
 def test_a_log_handed_over(path: Path, memory: Memory) -> None:

@@ -36,7 +36,7 @@ def test_a_key_is_read_back(tmp_path: Path, passphrase: str | None) -> None:
 def test_without_the_passphrase_it_is_nobodys(tmp_path: Path) -> None:
     path = tmp_path / "key"
     save_signer(SIGNER, path, passphrase=RIGHT)
-    with pytest.raises(MerkleLogError, match="is sealed by a passphrase; give it"):
+    with pytest.raises(MerkleLogError, match="is encrypted with a passphrase; give it"):
         load_signer(path)
     for wrong in ("", "Correct horse", "correct horse "):
         with pytest.raises(MerkleLogError, match="the passphrase is wrong"):

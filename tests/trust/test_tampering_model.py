@@ -153,7 +153,7 @@ def sign_another_size(victim: Victim) -> Found:
 
 def lose_checkpoint(victim: Victim) -> Found:
     (victim.log / "checkpoint").unlink()
-    return FaultKind.NOT_SEALED, None
+    return FaultKind.NOT_SIGNED, None
 
 
 def fork(victim: Victim) -> Found:
@@ -172,7 +172,7 @@ def set_back(victim: Victim) -> Found:
     attacks.tidy(victim.path)
     shutil.rmtree(victim.log)
     with open_store(victim.path) as store:
-        MerkleLog(store, TileFolder(victim.log), SIGNER).seal()
+        MerkleLog(store, TileFolder(victim.log), SIGNER).sign()
     assert victim.fault() is None, "only a remembered checkpoint tells"
     return FaultKind.CUT_TAIL, size
 
@@ -183,7 +183,7 @@ def rewrite(victim: Victim) -> Found:
     victim.by_sql(attacks.change_body, place)
     shutil.rmtree(victim.log)
     with open_store(victim.path) as store:
-        MerkleLog(store, TileFolder(victim.log), SIGNER).seal()
+        MerkleLog(store, TileFolder(victim.log), SIGNER).sign()
     assert victim.fault() is None, "only a remembered checkpoint tells"
     return FaultKind.REWRITTEN, 0
 
@@ -228,8 +228,8 @@ class Tampering(RuleBasedStateMachine):
         store.commit_batch([a_commit(number) for number in numbers])
         self.count += commits
 
-    def seal(self, log: MerkleLog, *, branch: bool = False) -> None:
-        self.remembered[branch].append(log.seal().note)
+    def sign(self, log: MerkleLog, *, branch: bool = False) -> None:
+        self.remembered[branch].append(log.sign().note)
         if not branch:
             self.size = signed(self.remembered[False][-1]).checkpoint.size
 
@@ -240,13 +240,13 @@ class Tampering(RuleBasedStateMachine):
     @precondition(lambda self: self.count < MOST)
     @rule(batches=st.lists(st.integers(1, 130), min_size=1, max_size=3), seals=st.integers(0, 3))
     def live(self, batches: list[int], seals: int) -> None:
-        """Append, now and then seal, by one and the same log."""
+        """Append, now and then sign, by one and the same log."""
         with self.opened() as store:
             log = self.log(store)
             for number, commits in enumerate(batches):
                 self.append(store, commits)
                 if number < seals:
-                    self.seal(log)
+                    self.sign(log)
 
     @precondition(lambda self: self.count < MOST)
     @rule(data=st.data(), commits=st.integers(0, 60))
@@ -257,7 +257,7 @@ class Tampering(RuleBasedStateMachine):
                 store.create_branch("b", at).close()
             with store.branch("b") as branch:
                 self.append(branch, commits)
-                self.seal(self.log(branch), branch=True)
+                self.sign(self.log(branch), branch=True)
 
     @rule(data=st.data())
     def untouched(self, data: st.DataObject) -> None:

@@ -40,7 +40,7 @@ def sealed(store: Store, commits: int = 3) -> tuple[MerkleLog, MemoryTiles]:
 def grow(log: MerkleLog, store: Store, commits: int) -> None:
     for number in range(commits):
         store.append("s", [UnknownEvent("Noted", {"number": number})])
-    log.seal()
+    log.sign()
 
 
 def test_a_checkpoint_is_timestamped_and_openssl_takes_it(
@@ -148,5 +148,5 @@ def test_answers_that_are_none_are_refused(authority: Authority, store: Store) -
         log.timestamp(TimestampAuthority("http://127.0.0.1:1/"))
     with pytest.raises(DeclarationError, match="is no address"):
         TimestampAuthority("ftp://here")
-    with pytest.raises(MerkleLogError, match="nothing is sealed yet"):
+    with pytest.raises(MerkleLogError, match="nothing is signed yet"):
         MerkleLog(store, MemoryTiles(), SIGNER).timestamp(clock)

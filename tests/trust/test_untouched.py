@@ -145,7 +145,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with sealed.opened() as store:
         fill(store)
         log = sealed.log(store)
-        (sealed.home / "checkpoint").write_bytes(log.seal().note)
+        (sealed.home / "checkpoint").write_bytes(log.sign().note)
         assert store.head().position == PROVEN[-1]
         for position in PROVEN:
             (sealed.home / f"{position}.tlog-proof").write_bytes(log.prove(position).encode())
@@ -172,7 +172,7 @@ def check_untouched(
             if log.checkpoint() is not None:
                 assert log.verify(remembered=[remembered]).fault is None
                 assert log.verify(since=remembered).fault is None
-            new = log.seal().checkpoint
+            new = log.sign().checkpoint
         path = log.consistency(old.size, new.size)
         check_consistency(old.size, old.root, new.size, new.root, path)
         for position in PROVEN:
@@ -205,7 +205,7 @@ def undo_and_redo(sealed: Sealed) -> None:
         undo = Undo(store, compensations)
         position = next(store.read("account-1")).position
         undo.undo(position)
-        sealed.log(store).seal()
+        sealed.log(store).sign()
         undo.undo(undo.redo(position))
 
 
@@ -214,9 +214,9 @@ def merge(sealed: Sealed) -> None:
         with store.create_branch("plan") as branch:
             CommandBus(branch, decisions).send(Move(1, 5))
             CommandBus(branch, decisions).send(Move(2, 6))
-            sealed.log(branch).seal()
+            sealed.log(branch).sign()
             CommandBus(store, decisions).send(Move(3, 7))
-            sealed.log(store).seal()
+            sealed.log(store).sign()
             receipt = Merging(store, decisions).merge(branch, strategy="redecide")
             assert receipt is not None
             assert receipt.position == store.head().position
@@ -229,7 +229,7 @@ def branches_come_and_go(sealed: Sealed) -> None:
             branch.append("account-1", [Moved(1)])
             with branch.create_branch("b") as inner:
                 inner.append("account-1", [Moved(2)])
-                assert sealed.log(inner).seal().checkpoint.size > 290
+                assert sealed.log(inner).sign().checkpoint.size > 290
         store.rename_branch("a", "c")
         store.delete_branch("c", with_children=True)
 

@@ -108,7 +108,7 @@ class World:
             for number in range(commits):
                 store.append("a", [Noted(number)])
 
-    def seal(
+    def sign(
         self, path: Path | None = None, signer: Signer = SIGNER
     ) -> tuple[Signed, Exception | None]:
         """The newest checkpoint, and what went wrong with a witness."""
@@ -117,8 +117,8 @@ class World:
         witnesses = [Witness(url, signer.verifier) for url, signer in known]
         with open_store(where) as store:
             log = MerkleLog(store, TileFolder.beside(where), signer, witnesses=witnesses)
-            sealed = log.seal()
-            assert log.seal() == sealed
+            sealed = log.sign()
+            assert log.sign() == sealed
             return sealed, log.failure
 
     def prove(self, position: int, path: Path | None = None) -> Path:
@@ -160,7 +160,7 @@ def audited(proof: Path, policy: Path, *more: str | Path) -> tuple[int, dict[str
 def test_a_quorum_of_witnesses_while_one_is_down(world: World) -> None:
     world.serve(0, 1, as_process=True)
     world.append()
-    sealed, failure = world.seal()
+    sealed, failure = world.sign()
     assert isinstance(failure, WitnessError)
     assert failure.witness == world.urls[2]
     policy = Policy.parse(world.policy.read_bytes())
@@ -179,20 +179,20 @@ def test_too_few_witnesses_are_no_quorum_and_the_next_checkpoint_makes_up_for_it
 ) -> None:
     world.serve(0)
     world.append()
-    assert isinstance(world.seal()[1], WitnessError)
+    assert isinstance(world.sign()[1], WitnessError)
     code, said = audited(world.prove(1), world.policy)
     assert (code, said["error"]) == (1, "PolicyError")
     assert "takes 2 of 3; it has w0, and not w1, w2" in str(said["why"])
     world.serve(1, 2)
     world.append(300)
-    sealed, failure = world.seal()
+    sealed, failure = world.sign()
     assert failure is None, "they have never seen this log, or last when it was smaller"
     policy = Policy.parse(world.policy.read_bytes())
     assert set(policy.check(sealed.note).cosigned) == {"w0", "w1", "w2"}
     world.stop(1)
     world.serve(1)
     world.append(5)
-    assert world.seal()[1] is None, "started again, it goes on from what it remembers"
+    assert world.sign()[1] is None, "started again, it goes on from what it remembers"
     assert audited(world.prove(1), world.policy)[0] == 0
 
 
@@ -204,7 +204,7 @@ def test_a_history_that_its_key_has_rewritten_is_refused(
     """With as many commits as before, with more, and with fewer."""
     world.serve(0, 1)
     world.append()
-    world.seal()
+    world.sign()
     assert audited(world.prove(6), world.policy)[0] == 0
     shutil.rmtree(f"{world.path}-log")
     connection = sql(world.path)
@@ -213,7 +213,7 @@ def test_a_history_that_its_key_has_rewritten_is_refused(
         cut(connection, commits_in(connection), last)
     connection.close()
     world.append(max(last - 10, 0))
-    sealed, failure = world.seal()
+    sealed, failure = world.sign()
     assert isinstance(failure, WitnessError)
     assert sealed.checkpoint.size == last
     code, said = audited(world.prove(6), world.policy)
@@ -239,14 +239,14 @@ def test_a_history_that_its_key_has_rewritten_is_refused(
 def test_of_two_histories_the_witnesses_take_one(world: World) -> None:
     world.serve(0, 1, 2)
     world.append()
-    world.seal()
+    world.sign()
     other = world.folder / "other.db"
     shutil.copy(world.path, other)
     shutil.copytree(f"{world.path}-log", f"{other}-log")
     world.append(3)
     world.append(4, other)
-    assert world.seal()[1] is None
-    failure = world.seal(other)[1]
+    assert world.sign()[1] is None
+    failure = world.sign(other)[1]
     assert isinstance(failure, WitnessRefusedError)
     assert failure.status == 422
     assert audited(world.prove(13), world.policy)[0] == 0
@@ -263,12 +263,12 @@ def test_of_two_histories_the_witnesses_take_one(world: World) -> None:
 def test_a_new_key_has_to_be_told_to_the_witnesses(world: World) -> None:
     world.serve(0, 1)
     world.append()
-    world.seal()
+    world.sign()
     new = Signer.generate(ORIGIN)
     with open_store(world.path) as store:
         MerkleLog(store, TileFolder.beside(world.path), SIGNER).roll_over(new)
     world.append(5)
-    _, failure = world.seal(signer=new)
+    _, failure = world.sign(signer=new)
     assert isinstance(failure, WitnessError), "two refuse, one is away"
     rollovers = Path(f"{world.path}-log") / "rollovers"
     proof = world.prove(15)
@@ -277,7 +277,7 @@ def test_a_new_key_has_to_be_told_to_the_witnesses(world: World) -> None:
     world.rollovers += open_rollovers(rollovers.read_bytes())
     world.serve(0, 1, 2)
     world.append(1)
-    assert world.seal(signer=new)[1] is None
+    assert world.sign(signer=new)[1] is None
     proof = world.prove(15)
     assert audited(proof, world.policy, "--rollovers", rollovers)[0] == 0
     code, said = audited(proof, world.policy)

@@ -118,7 +118,7 @@ def when(
             found = machine.transitions(holds, **how)
             held = 0
             for transition in islice(found, limit):
-                _changed(out, machine, transition.visit, holds=transition.holds)
+                _changed(out, machine, transition.at, holds=transition.holds)
                 held += transition.holds
         elif every:
             visits = machine.find_all(holds, **how)

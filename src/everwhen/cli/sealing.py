@@ -181,14 +181,14 @@ class _Signing:
 
     def sign(self, before: Signed | None = None) -> Signed:
         """Seal what there is; shown, timestamped and held to the quorum unless it was before."""
-        sealed = self._log.seal()
+        sealed = self._log.sign()
         if sealed != before:
             self._show(sealed, None)
         return sealed
 
     def hand_over(self, where: Path) -> None:
         """Seal what there is, and let the key in a file sign from now on."""
-        self._log.seal()
+        self._log.sign()
         successor = successor_in(where, self._signer)
         self._show(self._log.roll_over(successor), (successor, where))
 

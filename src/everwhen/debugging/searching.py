@@ -134,7 +134,7 @@ class Searcher:
         next(turns, None)
         for turn in turns:
             if turn.holds:
-                yield turn.visit.position
+                yield turn.at.position
 
     def _last_turn(self, condition: Predicate, first: int, last: int) -> int | None:
         looked_through, size = 0, _FIRST_CHUNK

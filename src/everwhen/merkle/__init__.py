@@ -1,5 +1,5 @@
 # Made from tools/front_door.toml: edit that, then `make sync`.
-"""The Merkle log of a store: seal, prove, verify. Needs the extra ``everwhen[trust]``."""
+"""The Merkle log of a store: sign, prove, verify. Needs the extra ``everwhen[trust]``."""
 
 from typing import TYPE_CHECKING
 

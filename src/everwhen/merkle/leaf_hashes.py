@@ -1,6 +1,6 @@
 """The leaves of a store's Merkle log: each commit hashed as `everwhen_verify.entries` says.
 
-This loop is what sealing and verifying spend their time in, so it does what `leaf_of` does for one
+This loop is what signing and verifying spend their time in, so it does what `leaf_of` does for one
 commit without a call for each: the tests hold one against the other.
 """
 

@@ -1,6 +1,6 @@
-"""What sealing computes: from a store's pages to tiles and the text of the next checkpoint.
+"""What signing a log computes: from a store's pages to tiles and the text of the next checkpoint.
 
-A sealer goes on where the newest checkpoint stands. What it needs for that it reads back: the
+A writer goes on where the newest checkpoint stands. What it needs for that it reads back: the
 tiles, and from the store the commits of the last tile, so that it never signs on top of a history
 that isn't the one it has signed before.
 """
@@ -58,7 +58,7 @@ def signed(note: bytes) -> Signed:
 
 
 def newest(tiles: TileStore) -> Signed | None:
-    """The newest checkpoint; None where nothing has been sealed. Raises `MalformedError`."""
+    """The newest checkpoint; None where nothing has been signed. Raises `MalformedError`."""
     note = tiles.read(CHECKPOINT)
     return None if note is None else signed(note)
 
@@ -161,7 +161,7 @@ def _bytes_of(slices: Sequence[StoredSlice]) -> int:
     return sum(len(stored.body) for stored in slices)
 
 
-class Sealer:
+class LogWriter:
     """Takes in what a store has, from the newest checkpoint on. One at a time holds the lock."""
 
     def __init__(self, tiles: TileStore) -> None:
@@ -184,7 +184,7 @@ class Sealer:
         return self._leaves.position
 
     def resume(self, read: ReadPage) -> Signed | None:
-        """Go on behind the newest checkpoint, whoever has signed it; returns that.
+        """Go on after the newest checkpoint, whoever has signed it; returns that.
 
         Raises `TamperedError` where the store doesn't have what was signed, or its tiles not.
         """

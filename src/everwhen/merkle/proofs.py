@@ -34,7 +34,7 @@ def inclusion(tiles: TileStore, at: Signed | None, position: int, read: ReadPage
 def _inclusion(tiles: TileStore, at: Signed | None, position: int, read: ReadPage) -> Proof:
     if at is None:
         raise MerkleLogError(
-            "nothing is sealed yet, so nothing can be proven; seal first, with seal() or 'everwhen "
+            "nothing is signed yet, so nothing can be proven; sign first, with sign() or 'everwhen "
             "checkpoint'"
         )
     nothing = MerkleLogError(f"nothing stands at position {position}; give one up to the head's")
@@ -54,7 +54,7 @@ def _inclusion(tiles: TileStore, at: Signed | None, position: int, read: ReadPag
     if not slices:
         raise nothing
     if index >= size:
-        raise MerkleLogError(f"position {position} is not sealed yet; seal, then prove")
+        raise MerkleLogError(f"position {position} is not signed yet; sign, then prove")
     previous = node(0, index - 1) if index else FIRST
     if leaf_of(index, previous, slices) != node(0, index):
         raise TamperedError(f"the commit at position {position} is not the one that was signed")
@@ -87,7 +87,7 @@ def _commit_at(
 ) -> tuple[int, list[StoredSlice]]:
     """The number and the slices of the commit that a position is in; none where there is none.
 
-    ``index`` is the number of the first commit behind ``after``.
+    ``index`` is the number of the first commit after ``after``.
     """
     query, found, index = Query(after_position=after), list[StoredSlice](), index - 1
     while True:

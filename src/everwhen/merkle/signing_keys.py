@@ -1,4 +1,4 @@
-"""A log's signing key in a file: as text that Go's tools read too, or sealed by a passphrase.
+"""A log's signing key in a file: as text that Go's tools read too, or encrypted with a passphrase.
 
 The file is for its owner's eyes only; a passphrase protects it where it is copied, too.
 """
@@ -20,7 +20,7 @@ from everwhen.vocabulary.errors import MerkleLogError
 from everwhen_verify.errors import MalformedError
 from everwhen_verify.notes import Signer
 
-_SEALED: Final = b"everwhen-signer/v1\n"
+_HEADER: Final = b"everwhen-signer/v1\n"
 _SALT, _NONCE = 16, 12
 _COST: Final = 1 << 15
 
@@ -35,8 +35,8 @@ def save_signer(
     data = signer.skey.encode() + b"\n"
     if passphrase is not None:
         salt, nonce = os.urandom(_SALT), os.urandom(_NONCE)
-        sealed = _cipher(passphrase, salt).encrypt(nonce, data, _SEALED)
-        data = _SEALED + base64.b64encode(salt + nonce + sealed) + b"\n"
+        encrypted = _cipher(passphrase, salt).encrypt(nonce, data, _HEADER)
+        data = _HEADER + base64.b64encode(salt + nonce + encrypted) + b"\n"
     try:
         write_secret(path, data)
     except FileExistsError as error:
@@ -58,8 +58,8 @@ def load_signer(path: str | os.PathLike[str], *, passphrase: str | None = None) 
             f"{name}: can't be read ({error.strerror}); make one with save_signer or 'everwhen "
             f"checkpoint --new-key'"
         ) from None
-    if data.startswith(_SEALED):
-        data = _opened(where, data.removeprefix(_SEALED), passphrase)
+    if data.startswith(_HEADER):
+        data = _opened(where, data.removeprefix(_HEADER), passphrase)
     try:
         return Signer.parse(data.decode("ascii"))
     except (MalformedError, UnicodeDecodeError) as error:
@@ -73,13 +73,13 @@ def _opened(where: Path, data: bytes, passphrase: str | None) -> bytes:
 
     if passphrase is None:
         raise MerkleLogError(
-            f"{where}: is sealed by a passphrase; give it, on the command line in the "
+            f"{where}: is encrypted with a passphrase; give it, on the command line in the "
             f"variable EVERWHEN_SIGNER_PASSPHRASE"
         )
     try:
-        sealed = base64.b64decode(data)
-        salt, nonce = sealed[:_SALT], sealed[_SALT : _SALT + _NONCE]
-        return _cipher(passphrase, salt).decrypt(nonce, sealed[_SALT + _NONCE :], _SEALED)
+        encrypted = base64.b64decode(data)
+        salt, nonce = encrypted[:_SALT], encrypted[_SALT : _SALT + _NONCE]
+        return _cipher(passphrase, salt).decrypt(nonce, encrypted[_SALT + _NONCE :], _HEADER)
     except (InvalidTag, ValueError):
         raise MerkleLogError(f"{where}: the passphrase is wrong, or the file is damaged") from None
 

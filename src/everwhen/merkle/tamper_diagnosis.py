@@ -57,7 +57,7 @@ class FaultKind(enum.StrEnum):
     FOREIGN = "foreign signature"
     BAD_SIGNATURE = "bad signature"
     TIMESTAMP = "bad timestamp"
-    NOT_SEALED = "no checkpoint"
+    NOT_SIGNED = "no checkpoint"
     DAMAGED = "damaged"
     HIDDEN = "hidden from queries"
 

@@ -2,7 +2,7 @@
 
 checkpoint      the newest signed checkpoint
 tile/…          the tree's tiles
-checkpoints     every signed checkpoint there has been, an empty line behind each
+checkpoints     every signed checkpoint there has been, an empty line after each
 rollovers       where one key handed over to the next
 timestamps/…    what an authority of time has said of a checkpoint, by its size
 positions       the last position of each full tile's commits, 8 bytes each
@@ -49,7 +49,7 @@ class TileStore(Protocol):
         ...
 
     def write_at(self, name: str, start: int, data: bytes) -> None:
-        """Write behind the file's first ``start`` bytes, as its new end, durably."""
+        """Write after the file's first ``start`` bytes, as its new end, durably."""
         ...
 
     def replace(self, name: str, data: bytes) -> None:
@@ -156,7 +156,7 @@ def _make(folder: Path) -> None:
 
 
 def _write(start: int, files: Mapping[str | Path, bytes]) -> None:
-    """Write the new ends of files, durably, and cut each off behind that only then.
+    """Write the new ends of files, durably, and cut each off after that only then.
 
     A tile that was written before gets the same bytes again, so it stays whole at every moment,
     whoever reads it or is killed meanwhile. All are on their way before the first is waited for.
@@ -185,7 +185,7 @@ def _write_end(descriptor: int, start: int, data: bytes) -> None:
 
 
 def _failed(path: Path, what: str, error: OSError) -> StorageError:
-    return StorageError(f"{path}: can't be {what} ({error}); see to the disk, and seal again")
+    return StorageError(f"{path}: can't be {what} ({error}); check the disk, and sign again")
 
 
 class MemoryTiles(TileStore):

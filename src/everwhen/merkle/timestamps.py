@@ -79,7 +79,7 @@ def stamp(tiles: TileStore, at: Signed | None, authority: TimestampAuthority) ->
     """Have the newest checkpoint timestamped, where it isn't yet: the first time counts most."""
     if at is None:
         raise MerkleLogError(
-            "nothing is sealed yet, so nothing can be timestamped; seal first, with seal() or "
+            "nothing is signed yet, so nothing can be timestamped; sign first, with sign() or "
             "'everwhen checkpoint'"
         )
     known = tiles.read(_name(at))

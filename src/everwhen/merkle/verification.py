@@ -179,7 +179,7 @@ class Verification:
         self._newest = newest(self._tiles)
         if self._newest is None:
             self._fault = Fault(
-                FaultKind.NOT_SEALED, "nothing was ever signed here, or all of it was taken away"
+                FaultKind.NOT_SIGNED, "nothing was ever signed here, or all of it was taken away"
             )
             return
         self._fault = self._wrong_signature(self._newest)
@@ -454,7 +454,8 @@ def _before_damage(
             index = before.size
             return found, Fault(
                 FaultKind.CHANGED,
-                f"the commit at position {stored.position:,} is none that a store writes: {error}",
+                f"the commit at position {stored.position:,} is not one that a store "
+                f"writes: {error}",
                 index=index,
                 position=stored.position,
             )

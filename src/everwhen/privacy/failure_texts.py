@@ -31,7 +31,7 @@ _SEALED: Final = "\n$sealed:"
 _HERE: Final = str(Path(__file__).parent.parent)
 
 
-def told(failure: BaseException | None, vault: Vault | None) -> str:
+def shown_failure(failure: BaseException | None, vault: Vault | None) -> str:
     """What may be logged and shown: with a vault, nothing that an application has put in words."""
     name = type(failure).__name__
     if vault is None or failure is None or _has_no_values(failure):
@@ -39,13 +39,13 @@ def told(failure: BaseException | None, vault: Vault | None) -> str:
     return f"{name}{_place(failure)}"
 
 
-def noted(failure: BaseException | None, mark: ErasureMark) -> str:
+def stored_failure(failure: BaseException | None, mark: ErasureMark) -> str:
     """What may be kept: the same, with the message sealed behind it.
 
     ``mark`` is that of the events which it may quote; it is left out where that is outdated.
     """
     vault = mark.vault
-    brief = told(failure, vault)
+    brief = shown_failure(failure, vault)
     if vault is None or failure is None or _has_no_values(failure):
         return brief
     try:

@@ -3,7 +3,7 @@
 A file of its own, apart from the store, so that a backup of the store alone brings nobody back.
 In it each subject has a data key, in versions, wrapped with a key-encryption key that is
 elsewhere again (`everwhen.privacy.keys`). To forget a subject is to destroy its keys: whatever was
-encrypted with them, wherever it was copied, can't be read any more. A stone is left in their
+encrypted with them, wherever it was copied, can't be read any more. A tombstone is left in their
 place, so that the absence of a key is never mistaken for a loss.
 
 All processes share the file. What another one has forgotten is noticed within a moment.
@@ -76,7 +76,7 @@ class SubjectKey(msgspec.Struct, frozen=True):
     key_id: str
 
 
-class Stone(msgspec.Struct, frozen=True):
+class Tombstone(msgspec.Struct, frozen=True):
     """What is left of a forgotten subject's keys. ``erased_at`` is in microseconds since 1970."""
 
     subject: str
@@ -236,7 +236,7 @@ class Vault:
     def is_forgotten(self, subject: str) -> bool:
         """Whether a subject, or one that it lies below, has been forgotten."""
         with self._file.translated(), self._file.lock:
-            return self._stone(subject) is not None
+            return self._tombstone(subject) is not None
 
     def forget(self, subject: str) -> Forgotten:
         """Destroy a subject's keys and those of all subjects below it, for good.
@@ -286,16 +286,16 @@ class Vault:
         return self._transact(destroy)
 
     def _forget(self, subject: str, number: int) -> Forgotten:
-        """Destroy what keys there are, whatever stands: each stone is newer than all it covers.
+        """Destroy what keys there are, whatever stands: each tombstone is newer than all it covers.
 
-        Else what was made of events while keys stood beside an older stone would pass as up to
+        Else what was made of events while keys stood beside an older tombstone would pass as up to
         date.
         """
         where, bounds = _below(subject)
         rows = self._execute(
             f"SELECT DISTINCT subject FROM keys WHERE {where} ORDER BY subject", bounds
         ).fetchall()
-        known = self._stone(subject)
+        known = self._tombstone(subject)
         if known is not None and not rows:
             return Forgotten(subject, known, (), repeated=True)
         self._execute(f"DELETE FROM keys WHERE {where}", bounds)
@@ -304,10 +304,10 @@ class Vault:
         )
         return Forgotten(subject, number, tuple(stored_text(row[0]) for row in rows))
 
-    def stones(self, since: int = 1) -> list[Stone]:
+    def tombstones(self, since: int = 1) -> list[Tombstone]:
         """What has been forgotten, in order, from the erasure of that number on."""
         return self._file.rows(
-            lambda s, n, at: Stone(stored_text(s), stored_count(n), stored_count(at)),
+            lambda s, n, at: Tombstone(stored_text(s), stored_count(n), stored_count(at)),
             "SELECT subject, number, erased_at FROM stones WHERE number >= ? ORDER BY number",
             (since,),
         )
@@ -440,7 +440,7 @@ class Vault:
     def _found(self, subject: str, version: int) -> Cipher | None:
         with self._file.translated(), self._file.lock:
             # A key beside a tombstone never counts, wherever it comes from.
-            found = None if self._stone(subject) is not None else self._kept(subject, version)
+            found = None if self._tombstone(subject) is not None else self._kept(subject, version)
             if len(self._ciphers) >= _MAX_REMEMBERED:
                 self._ciphers.clear()
                 self._newest.clear()
@@ -475,7 +475,7 @@ class Vault:
     def _count(self) -> int:
         return stored_count(self._execute("SELECT max(number) FROM stones").get or 0)
 
-    def _stone(self, subject: str) -> int | None:
+    def _tombstone(self, subject: str) -> int | None:
         """The number under which the subject, or one above it, was forgotten."""
         parts = subject.split("/")
         for end in range(1, len(parts) + 1):
@@ -487,7 +487,7 @@ class Vault:
         return None
 
     def _check_not_forgotten(self, subject: str) -> None:
-        if self._stone(subject) is not None:
+        if self._tombstone(subject) is not None:
             raise ErasedSubjectError(subject)
 
     def _transact(self, work: Callable[[], T], *, changes_known: bool = True) -> T:

@@ -12,7 +12,7 @@ from everwhen.codec.codec import Codec
 from everwhen.codec.commits import Commit, Write, encoded, new_commit_id
 from everwhen.codec.event_types import EventTypes
 from everwhen.codec.slice_bodies import decode_entries
-from everwhen.privacy.vault import Stone, Vault
+from everwhen.privacy.vault import Tombstone, Vault
 from everwhen.store.projection_records import build_of, record_of
 from everwhen.vocabulary.contract import Checkpoint, EncodedCommit, Problem, Snapshot, StoredSlice
 from everwhen.vocabulary.events import Event
@@ -44,7 +44,7 @@ class Recorded(msgspec.Struct, frozen=True):
 
 _CODEC: Final = Codec(EventTypes(SubjectErased))
 _decode_recorded: Final = msgspec.json.Decoder(Recorded).decode
-_decode_stone: Final = msgspec.json.Decoder(Stone).decode
+_decode_tombstone: Final = msgspec.json.Decoder(Tombstone).decode
 
 
 class Erasure(msgspec.Struct, frozen=True):
@@ -63,10 +63,10 @@ class Erasure(msgspec.Struct, frozen=True):
     repeated: bool = False
 
 
-def erasure_commit(stone: Stone) -> EncodedCommit:
+def erasure_commit(tombstone: Tombstone) -> EncodedCommit:
     """The commit that records an erasure: the same each time."""
-    event = SubjectErased(stone.subject, stone.number)
-    commit_id = _record_id(stone.subject, stone.number)
+    event = SubjectErased(tombstone.subject, tombstone.number)
+    commit_id = _record_id(tombstone.subject, tombstone.number)
     return encoded(Commit((Write(ERASURES, [event]),), id=commit_id), _CODEC, new_commit_id)
 
 
@@ -88,7 +88,7 @@ def _record_id(subject: str, number: int) -> UUID:
     return uuid5(_NAMESPACE, f"{number}/{subject}")
 
 
-def carried_out(last: Stone) -> Checkpoint:
+def carried_out(last: Tombstone) -> Checkpoint:
     """What says that a store has carried out all erasures up to this one."""
     return Checkpoint(ERASURES, last.number, msgspec.json.encode(last))
 
@@ -120,10 +120,10 @@ def first_pending(known: Checkpoint | None, vault: Vault) -> int:
     if known is None:
         return 1
     try:
-        last = _decode_stone(known.data)
+        last = _decode_tombstone(known.data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return 1
-    return last.number + 1 if vault.stones(last.number)[:1] == [last] else 1
+    return last.number + 1 if vault.tombstones(last.number)[:1] == [last] else 1
 
 
 def outdated(checkpoints: Iterable[Checkpoint], erasures: int) -> tuple[str, ...]:

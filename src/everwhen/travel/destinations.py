@@ -84,7 +84,7 @@ class StateAt(msgspec.Struct, Generic[S], frozen=True):
 class Transition(msgspec.Struct, Generic[S], frozen=True):
     """A moment at which a condition began to hold, or ceased to."""
 
-    visit: StateAt[S]
+    at: StateAt[S]
     holds: bool
 
 

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 _LEAST: Final = 1_000
 
-_told: Any = None
+_progress: Any = None
 _stopped: Any = None
 
 
@@ -64,9 +64,9 @@ class _Piece(msgspec.Struct, frozen=True):
 class _Pieces(Generic[T]):
     """What is being found in pieces of history, each in a process."""
 
-    def __init__(self, searches: list[Future[T | None]], told: Any, stopped: Any) -> None:
+    def __init__(self, searches: list[Future[T | None]], progress: Any, stopped: Any) -> None:
         self._searches = searches
-        self._told = told
+        self._progress = progress
         self._stopped = stopped
 
     def stop(self) -> bool:
@@ -79,7 +79,7 @@ class _Pieces(Generic[T]):
     @property
     def looked_through(self) -> int:
         """How many positions."""
-        return sum(self._told)
+        return sum(self._progress)
 
 
 class PiecewiseSearch(_Pieces[Found]):
@@ -132,8 +132,8 @@ def searching(
     ``of`` says which history is meant. Raises `InvalidQueryError` for what can't be sent there.
     """
     find = _last_found if last else _first_found
-    with _started(processes, condition, find, start, end, of) as (searches, told, stopped):
-        yield PiecewiseSearch(searches[::-1] if last else searches, told, stopped)
+    with _started(processes, condition, find, start, end, of) as (searches, progress, stopped):
+        yield PiecewiseSearch(searches[::-1] if last else searches, progress, stopped)
 
 
 @contextmanager
@@ -141,8 +141,8 @@ def turning(
     processes: Processes, condition: Predicate, start: int, end: int, *, of: tuple[str, str]
 ) -> Iterator[PiecewiseTurns]:
     """Look for all turns in ``start … end``, otherwise like `searching`."""
-    with _started(processes, condition, _turns, start, end, of) as (searches, told, stopped):
-        yield PiecewiseTurns(searches, told, stopped)
+    with _started(processes, condition, _turns, start, end, of) as (searches, progress, stopped):
+        yield PiecewiseTurns(searches, progress, stopped)
 
 
 _Tell: TypeAlias = Callable[[int, int], None]
@@ -169,13 +169,13 @@ def _started(
     bounds = [start + (end - start) * index // count for index in range(count + 1)]
     pieces = [_Piece(index, bounds[index], bounds[index + 1], of) for index in range(count)]
     context = multiprocessing.get_context("spawn")
-    told, stopped = context.Array("q", count), context.Event()
-    with ProcessPoolExecutor(count, context, _begin, (told, stopped)) as pool:
+    progress, stopped = context.Array("q", count), context.Event()
+    with ProcessPoolExecutor(count, context, _begin, (progress, stopped)) as pool:
         try:
             run: Callable[..., T | None] = _in_piece
             opened = processes.open_machine
             searches = [pool.submit(run, opened, condition, find, piece) for piece in pieces]
-            yield searches, told, stopped
+            yield searches, progress, stopped
         finally:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -185,9 +185,9 @@ class _StoppedError(Exception):
     """The others have found it, or nobody wants to know any more."""
 
 
-def _begin(told: Any, stopped: Any) -> None:
-    global _told, _stopped
-    _told, _stopped = told, stopped
+def _begin(progress: Any, stopped: Any) -> None:
+    global _progress, _stopped
+    _progress, _stopped = progress, stopped
 
 
 def _in_piece(
@@ -201,7 +201,7 @@ def _in_piece(
     def tell(position: int, _: int) -> None:
         if _stopped.is_set():
             raise _StoppedError
-        _told[piece.index] = max(_told[piece.index], position - piece.start)
+        _progress[piece.index] = max(_progress[piece.index], position - piece.start)
 
     with open_machine() as machine:
         if machine.identity != piece.of:
@@ -219,10 +219,10 @@ def _in_piece(
 def _first_found(
     machine: Any, condition: Predicate, piece: _Piece, tell: _Tell, *, last: bool = False
 ) -> Found | None:
-    visit = machine.find_when(
+    found = machine.find_when(
         condition, last=last, tracked=False, start=piece.start, end=piece.end, progress=tell
     )
-    return None if visit is None else Found(visit.position, visit.until)
+    return None if found is None else Found(found.position, found.until)
 
 
 def _last_found(machine: Any, condition: Predicate, piece: _Piece, tell: _Tell) -> Found | None:
@@ -233,4 +233,4 @@ def _turns(machine: Any, condition: Predicate, piece: _Piece, tell: _Tell) -> li
     turns = machine.transitions(
         condition, tracked=False, start=piece.start, end=piece.end, progress=tell
     )
-    return [(turn.visit.until, turn.holds) for turn in turns]
+    return [(turn.at.until, turn.holds) for turn in turns]

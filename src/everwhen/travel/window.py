@@ -1,4 +1,4 @@
-"""Pieces of history held in memory, and the places from which they are reached."""
+"""Windows: pieces of history held in memory, whose states are folded when asked for."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from everwhen.vocabulary.microseconds import from_micros
 S = TypeVar("S")
 
 _COPIES: Final = 16
-_STRETCHES: Final = 8
+_MAX_WINDOWS: Final = 8
 _BYTES: Final = 128 << 20
-"""About what waypoints may take in memory, and stretches likewise: three copies of 1 M streams."""
+"""About what waypoints may take in memory, and windows likewise: three copies of 1 M streams."""
 _SAMPLE: Final = 16
 _LOOKED_AT: Final = 512
 
 
-class Stretch(Generic[S]):
+class Window(Generic[S]):
     """A piece of history held in memory: a state, and the events that follow it.
 
     It reaches from ``start`` to ``until``: every event between the two that concerns the state is
@@ -72,7 +72,7 @@ class Stretch(Generic[S]):
         return bisect_left(self.positions, position)
 
     def state(self, count: int) -> S:
-        """The state after so many of the events. Raises what the fold raises."""
+        """The state after that many of the events. Raises what the fold raises."""
         known, state = self._known[bisect_right(self._known, count, key=_count) - 1]
         state = self._given(state)
         for done in range(known, count):
@@ -82,13 +82,13 @@ class Stretch(Generic[S]):
         return state
 
     def _has_room(self) -> bool:
-        """Whether another copy leaves room for more stretches than this one."""
+        """Whether another copy leaves room for more windows than this one."""
         return self.bytes + self._bytes_of_copy <= _BYTES // 2
 
     def _given(self, state: S) -> S:
         return state if self._is_immutable else self._fold.copied(state)
 
-    def visit(self, position: int) -> StateAt[S]:
+    def state_at(self, position: int) -> StateAt[S]:
         """The state at a position that is covered."""
         count = self.count_at(position)
         place = self.place(count)
@@ -96,7 +96,7 @@ class Stretch(Generic[S]):
         return StateAt(self.state(count), place.position, place.version, recorded, position)
 
     def place(self, count: int) -> Place:
-        """Where the last of so many events stands."""
+        """The place of the last of that many events."""
         if not count:
             return self.base.place
         return place_of_event(self.events[count - 1])
@@ -111,25 +111,25 @@ def _count(known: tuple[int, object]) -> int:
     return known[0]
 
 
-class Stretches(Generic[S]):
-    """The stretches that were used last: a few, and only as many as fit in memory."""
+class Windows(Generic[S]):
+    """The windows that were used last: a few, and only as many as fit in memory."""
 
     def __init__(self) -> None:
-        self._newest_first: deque[Stretch[S]] = deque(maxlen=_STRETCHES)
+        self._newest_first: deque[Window[S]] = deque(maxlen=_MAX_WINDOWS)
 
-    def add(self, stretch: Stretch[S]) -> None:
+    def add(self, window: Window[S]) -> None:
         """Remember one."""
-        self._newest_first.appendleft(stretch)
+        self._newest_first.appendleft(window)
         self._trim()
 
-    def at(self, position: int) -> Stretch[S] | None:
+    def at(self, position: int) -> Window[S] | None:
         """The one that a position lies in."""
         self._trim()
         found = self._newest_first
         return next((one for one in found if one.start < position <= one.until), None)
 
     def _trim(self) -> None:
-        """Drop what has no room any more: a stretch grows as its states are asked for."""
+        """Drop what has no room any more: a window grows as its states are asked for."""
         while len(self._newest_first) > 1 and sum(s.bytes for s in self._newest_first) > _BYTES:
             self._newest_first.pop()
 

@@ -10,7 +10,7 @@ import msgspec
 
 from everwhen.codec.audit_marks import is_entry
 from everwhen.codec.recorded_events import RecordedEvent, commit_metadata, stored_slice
-from everwhen.undo.undo_status import Standings
+from everwhen.undo.undo_status import UndoStatuses
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.metadata import CommitMetadata
 
@@ -34,11 +34,11 @@ class Dependents:
         self,
         events: Collection[RecordedEvent[Any]],
         left_out: Collection[int],
-        standings: Standings,
+        statuses: UndoStatuses,
         listed: int,
     ) -> None:
         self._left_out = left_out
-        self._standings = standings
+        self._statuses = statuses
         self._listed = listed
         self._streams: dict[str, int] = {}
         self._correlations: dict[str, int] = {}
@@ -68,7 +68,7 @@ class Dependents:
             why = self._why(event, cause, correlation)
             if why is None or event.position in self._left_out:
                 continue
-            if is_entry(event) or not self._standings.counts(event):
+            if is_entry(event) or not self._statuses.counts(event):
                 continue
             if cause is not None and len(self._causes) < _MOST_CAUSES:
                 self._causes.setdefault(event.event_id, event.position)

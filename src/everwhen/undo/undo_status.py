@@ -58,7 +58,7 @@ def own_tags(tags: Iterable[str]) -> tuple[str, ...]:
     return tuple(t for t in tags if t != UNDO_TAG and not _NAMES.fullmatch(t))
 
 
-class Standing(msgspec.Struct):
+class UndoStatus(msgspec.Struct):
     """What the newest undo or redo says of an event, and how many there were.
 
     ``events`` are those that did it again, where they are wanted.
@@ -71,12 +71,12 @@ class Standing(msgspec.Struct):
     events: list[RecordedEvent[Any]]
 
 
-class Standings:
+class UndoStatuses:
     """How every event stands that was ever undone, from the undos and redos in their order."""
 
     def __init__(self, wanted: Container[str]) -> None:
         self._wanted = wanted
-        self._by_ref: dict[str, Standing] = {}
+        self._by_ref: dict[str, UndoStatus] = {}
 
     def take(self, event: RecordedEvent[Any]) -> None:
         """Take in the next event with the tag ``undo``."""
@@ -84,12 +84,12 @@ class Standings:
             known = self._by_ref.get(ref)
             if known is None or known.commit_id != event.commit_id:
                 times = 1 if known is None else known.times + 1
-                known = Standing(is_redo, times, event.commit_id, event.position, [])
+                known = UndoStatus(is_redo, times, event.commit_id, event.position, [])
                 self._by_ref[ref] = known
             if is_redo and ref in self._wanted:
                 known.events.append(event)
 
-    def of(self, ref: str) -> Standing | None:
+    def of(self, ref: str) -> UndoStatus | None:
         """How the event stands; None where it was never undone."""
         return self._by_ref.get(ref)
 
@@ -98,5 +98,5 @@ class Standings:
         named = named_in(event.tags)
         if not named:
             return ref_of(event) not in self._by_ref
-        standings = [self._by_ref.get(ref) for is_redo, ref in named if is_redo]
-        return any(s is not None and s.commit_id == event.commit_id for s in standings)
+        statuses = [self._by_ref.get(ref) for is_redo, ref in named if is_redo]
+        return any(s is not None and s.commit_id == event.commit_id for s in statuses)

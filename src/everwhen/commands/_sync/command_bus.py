@@ -31,7 +31,7 @@ from everwhen.commands.decisions import (
 )
 from everwhen.commands.recent_writes import Known, Tail
 from everwhen.commands.remembered_states import Remembered
-from everwhen.privacy.failure_texts import told
+from everwhen.privacy.failure_texts import shown_failure
 from everwhen.state.aggregate import opened_for_changes
 from everwhen.state.snapshots import (
     NOTHING,
@@ -355,7 +355,7 @@ class CommandBus:
             except Exception as error:
                 if is_interrupt(error):
                     raise
-                why = told(error, self.store.vault)
+                why = shown_failure(error, self.store.vault)
                 _LOG.warning("the state of %s is read again: %s", subject.of, why)
                 self._remembered.forget(subject.name)
             else:

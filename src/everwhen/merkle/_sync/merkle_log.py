@@ -1,5 +1,5 @@
 # Generated from src/everwhen/merkle/_async/merkle_log.py by tools/unasync.py: edit that, then run `make sync`.
-"""The Merkle log of a store: it follows the store, seals what is new, proves and verifies."""
+"""The Merkle log of a store: it follows the store, signs what is new, proves and verifies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import msgspec
 from everwhen.backends._sync.concurrency import Background, Calls, Lock, wait_for_news
 from everwhen.backends.engine import EngineView
 from everwhen.backends.notifier import News
-from everwhen.merkle.log_writer import Cosigner, Sealer, Signed, newest, signed
+from everwhen.merkle.log_writer import Cosigner, LogWriter, Signed, newest, signed
 from everwhen.merkle.proofs import consistency, inclusion
 from everwhen.merkle.proven_reads import ProvenIndex
 from everwhen.merkle.tamper_diagnosis import Fault, FaultKind, UnprovenError
@@ -56,7 +56,7 @@ class MerkleLog:
     """Every commit of a store, or of a branch, as a leaf of a signed Merkle tree.
 
     ``tiles`` is where the log lies: a folder's path, or `MemoryTiles`. With a ``signer`` it can
-    seal; without one it proves and verifies. ``key`` is a key of the log that the caller knows,
+    sign; without one it proves and verifies. ``key`` is a key of the log that the caller knows,
     such as its first, else the one that the folder says. How keys have handed over since is in the
     folder, signed by both; only the one in force at a checkpoint's size counts as having signed
     it. The log's name is that of its keys.
@@ -66,7 +66,7 @@ class MerkleLog:
     that was set back, forked or replaced shows to whoever looks twice. Where no ``key`` is given,
     the remembered one is the key that the caller knows.
 
-    As a context manager it seals in the background: within ``max_delay``, what `append` has
+    As a context manager it signs in the background: within ``max_delay``, what `append` has
     acknowledged is under a signed checkpoint. It never holds an append up.
     """
 
@@ -90,19 +90,19 @@ class MerkleLog:
         self._witnesses = witnesses
         self._memory = memory
         self._calls = Calls(self.tiles)
-        self._one_sealing = Lock()
+        self._one_signing = Lock()
         self._one_proving = Lock()
         self._proven: ProvenIndex[LogReport] | None = None
-        self._sealer = Sealer(self.tiles)
+        self._writer = LogWriter(self.tiles)
         self._news = News()
         self._is_over = False
-        self._sealing: Background | None = None
+        self._background: Background | None = None
         self.failure: Exception | None = None
-        """What the background sealing failed with last; None once it works again."""
+        """What signing in the background failed with last; None once it works again."""
 
-    # Sealing
+    # Signing
 
-    def seal(self) -> Signed:
+    def sign(self) -> Signed:
         """Take in all that the store has, and sign it; returns the newest checkpoint.
 
         Raises `TamperedError` where the store isn't what was signed before, `CorruptStoreError`
@@ -111,14 +111,14 @@ class MerkleLog:
         """
         signer = self._signer
         if signer is None:
-            raise MerkleLogError("nothing can be sealed without a key; give a signer")
+            raise MerkleLogError("nothing can be signed without a key; give a signer")
         with self._locked():
-            return self._seal(signer)
+            return self._sign(signer)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Nobody else seals meanwhile, here or in another process."""
-        with self._one_sealing:
+        """Keep everybody else from signing meanwhile, here and in other processes."""
+        with self._one_signing:
             lock = self.tiles.lock()
             try:
                 self._calls.finish(lock.__enter__)
@@ -128,20 +128,20 @@ class MerkleLog:
                 raise
             self._calls.finish(lock.__exit__, None, None, None)
 
-    def _seal(self, signer: Signer) -> Signed:
+    def _sign(self, signer: Signer) -> Signed:
         at = self._signed_by(signer)
         self._note_in_store(at)
         return at
 
     def _signed_by(self, signer: Signer) -> Signed:
         self.store.kernel.backend.check_schema()
-        at = self._look(self._sealer.resume)
+        at = self._look(self._writer.resume)
         mine = self._calls.finish(self._key_of, signer, at)
-        while self._look(self._sealer.take_in):
+        while self._look(self._writer.take_in):
             pass
-        checkpoint = self._calls.finish(self._sealer.unsigned, signer.name)
+        checkpoint = self._calls.finish(self._writer.unsigned, signer.name)
         if checkpoint is None:
-            return self._calls.finish(self._sealer.signed_before)
+            return self._calls.finish(self._writer.signed_before)
         if not mine.signs(checkpoint.size):
             raise TamperedError(
                 f"the log was handed over at {mine.first:,} commits, and the store has only "
@@ -149,27 +149,27 @@ class MerkleLog:
             )
         note = Note(checkpoint.text, (signer.sign(checkpoint.text),))
         note = self._witnessed(note)
-        return self._calls.finish(self._sealer.publish, note.encode())
+        return self._calls.finish(self._writer.publish, note.encode())
 
     def _note_in_store(self, at: Signed) -> None:
         """Have the store say what was signed here: a log that is set back alone shows by that."""
-        name = self._noted_as()
+        name = self._name_in_store()
         with suppress(EverwhenError):  # a store that can't be written to is signed all the same
-            if name is not None and self._noted() != at.note:
+            if name is not None and self._last_in_store() != at.note:
                 mine = Checkpoint(name, 0, at.note)
                 self.store.kernel.backend.transact(
                     lambda transaction: transaction.save_checkpoint(mine)
                 )
 
-    def _noted_as(self) -> str | None:
+    def _name_in_store(self) -> str | None:
         if not isinstance(self.tiles, TileFolder):
             return None
         place = hashlib.blake2b(os.fsencode(self._place()), digest_size=16)
         return f"everwhen-log/{place.hexdigest()}"
 
-    def _noted(self) -> bytes | None:
+    def _last_in_store(self) -> bytes | None:
         """The checkpoint that the store says was signed here; None where it can't say."""
-        name = self._noted_as()
+        name = self._name_in_store()
         with suppress(EverwhenError):
             found = None if name is None else self.store.checkpoint(name)
             return None if found is None else found.data
@@ -204,18 +204,18 @@ class MerkleLog:
         return mine
 
     def roll_over(self, new: Signer) -> Signed:
-        """Hand the log over to a new key, which seals from now on; both keys sign that.
+        """Hand the log over to a new key, which signs from now on; both keys sign the handover.
 
-        Everything is sealed with the old key before. The new one has the log's name, and was none
-        of its keys before: else `MerkleLogError` is raised, and nothing is written. Raises what
-        `seal` raises.
+        Everything is signed with the old key first. The new key must bear the log's name, and must
+        never have been one of its keys: else `MerkleLogError` is raised, and nothing is written.
+        Raises what `sign` raises.
         """
         old = self._signer
         if old is None:
             raise MerkleLogError("a log is handed over by its key; give a signer")
         with self._locked():
             self._calls.finish(self._check_successor, new.verifier, old.name)
-            at = self._seal(old)
+            at = self._sign(old)
             now = to_micros(self.store.clock()) // 1_000_000
             note = sign_rollover(old.name, old, new, at.checkpoint.size, now)
             known = self.tiles.read(ROLLOVERS) or b""
@@ -227,7 +227,7 @@ class MerkleLog:
         """Raises `MerkleLogError` for a key that the log can't be handed over to."""
         if new.name != origin or new.kind is not Kind.ED25519:
             raise MerkleLogError(
-                f"{new.vkey} is no key of the log {origin!r}; make one under that name"
+                f"{new.vkey} is not a key of the log {origin!r}; make one under that name"
             )
         known = [key.verifier for key in self._keys()]
         known += [verifier for one in self._rollovers() for verifier in (one.old, one.new)]
@@ -239,20 +239,20 @@ class MerkleLog:
     # In the background
 
     def __enter__(self) -> MerkleLog:
-        self.seal()
+        self.sign()
         self._is_over = False
-        self._sealing = Background(self._seal_on)
+        self._background = Background(self._keep_signing)
         return self
 
     def __exit__(self, *failure: object) -> None:
         self._is_over = True
         self._news.publish()
-        if self._sealing is not None:
-            self._sealing.join()
-            self._sealing = None
-        self.seal()
+        if self._background is not None:
+            self._background.join()
+            self._background = None
+        self.sign()
 
-    def _seal_on(self) -> None:
+    def _keep_signing(self) -> None:
         pause = self._max_delay.total_seconds() / 2
         while True:
             seen = self._news.count
@@ -261,7 +261,7 @@ class MerkleLog:
             began = time.monotonic()
             try:
                 self.failure = None
-                self.seal()
+                self.sign()
             except (MerkleLogError, StorageError) as error:
                 self.failure = error
                 if isinstance(error, TamperedError):
@@ -272,14 +272,14 @@ class MerkleLog:
     # Asking
 
     def checkpoint(self) -> Signed | None:
-        """The newest checkpoint, as it lies there; None where nothing has been sealed."""
+        """The newest checkpoint, as it lies there; None where nothing has been signed."""
         return self._calls.run(newest, self.tiles)
 
     def timestamp(self, authority: TimestampAuthority) -> Timestamp:
         """Have the newest checkpoint timestamped, and keep that in the log's folder.
 
         One that has a timestamp keeps it. Raises `TimestampError` where the authority gives none,
-        `MerkleLogError` where nothing is sealed yet, and `TamperedError` where the checkpoint isn't
+        `MerkleLogError` where nothing is signed yet, and `TamperedError` where the checkpoint isn't
         signed by the log's key.
         """
         at = self._calls.run(self._own_newest)
@@ -288,7 +288,7 @@ class MerkleLog:
     def prove(self, position: int) -> Proof:
         """The proof that the commit of this position is in the log, under the newest checkpoint.
 
-        Raises `MerkleLogError` for a position that nothing stands at or that isn't sealed yet, and
+        Raises `MerkleLogError` for a position without an event or that isn't signed yet, and
         `TamperedError` where the commit isn't the one that was signed, or the checkpoint isn't
         signed by the log's key.
         """
@@ -331,7 +331,7 @@ class MerkleLog:
         self, remembered: list[bytes], since: bytes | None, taken: Taken | None = None
     ) -> LogReport:
         known = self._calls.run(self._recall)
-        noted = self._noted()
+        noted = self._last_in_store()
         verification = self._calls.run(self._verification, remembered, since, known, noted, taken)
         if isinstance(verification, LogReport):
             return verification
@@ -516,7 +516,7 @@ class MerkleLog:
         if self._signer is not None:
             return self._signer.verifier
         raise MerkleLogError(
-            "the log's key is not known; give it, or seal first, with seal() or 'everwhen "
+            "the log's key is not known; give it, or sign first, with sign() or 'everwhen "
             "checkpoint'"
         )
 

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from everwhen.backends._async.concurrency import aside
 from everwhen.privacy.erasure_marks import ErasureMark
-from everwhen.privacy.failure_texts import told
+from everwhen.privacy.failure_texts import shown_failure
 from everwhen.projections._async.rebuild import (
     CheckListener,
     FailedError,
@@ -119,7 +119,7 @@ class _DeepCheck:
         progress: CheckListener | None,
     ) -> None:
         self._store = store
-        self._told: CheckListener = progress or (lambda _: None)
+        self._progress: CheckListener = progress or (lambda _: None)
         self._folds = {(documents.name, documents.version): documents}
         self._tables: dict[str, TableProjection] = {}
         self._sources: dict[_Key, _Source] = {}
@@ -175,8 +175,8 @@ class _DeepCheck:
                     _ = event.event
                 except DecodeError as error:
                     if where not in known:
-                        found.append(Problem(where, told(error, self._store.vault)))
-            self._told(CheckProgress("events", events[-1].position, newest))
+                        found.append(Problem(where, shown_failure(error, self._store.vault)))
+            self._progress(CheckProgress("events", events[-1].position, newest))
         return found
 
     # Snapshots
@@ -204,7 +204,7 @@ class _DeepCheck:
                 else:
                     self._leave_out(*_no_query(key), len(these))
             count += len(page)
-            self._told(CheckProgress("snapshots", count, None))
+            self._progress(CheckProgress("snapshots", count, None))
 
     def _source(self, key: _Key) -> _Source | None:
         """The fold and the events that snapshots are of, where their name says it.
@@ -265,7 +265,7 @@ class _DeepCheck:
             except Exception as error:
                 if not is_its_own(error):
                     raise
-                why = told(error, self._store.vault)
+                why = shown_failure(error, self._store.vault)
                 return [*found, Problem(where, f"a replay fails, so it can't be compared: {why}")]
             stored = await self._store.snapshots(info.subject, up_to=info.position, limit=1)
             if stored and stored[0].position == info.position:
@@ -294,20 +294,20 @@ class _DeepCheck:
         try:
             state, place = unsealed(fold, stored)
         except SnapshotError as error:
-            return f"{told(doubt or error, self._store.vault)}; {_DELETE}"
+            return f"{shown_failure(doubt or error, self._store.vault)}; {_DELETE}"
         if place != loaded.place:
             return f"the event that it ends with isn't the one at its position; {_DELETE}"
         try:
             part = differing_part(loaded.state, state)
         except UNFIT as error:
-            return f"it can't be compared: {told(error, self._store.vault)}; {_DELETE}"
+            return f"it can't be compared: {shown_failure(error, self._store.vault)}; {_DELETE}"
         if part is not None:
             at = f" at {text_of(part)}" if part and self._store.vault is None else ""
             return (
                 f"it isn't the state that a replay of its events gives{at}: it was altered, or the "
                 f"fold's functions do something else now under the same version; {_DELETE}"
             )
-        return None if doubt is None else f"{told(doubt, self._store.vault)}; {_DELETE}"
+        return None if doubt is None else f"{shown_failure(doubt, self._store.vault)}; {_DELETE}"
 
     # Read models
 
@@ -335,13 +335,13 @@ class _DeepCheck:
     async def _rebuilt(self, projection: TableProjection, build: Build) -> list[Problem]:
         where = told_build(build)
         for _ in range(_ATTEMPTS):
-            rebuild = Rebuild(self._store, projection, build, self._told)
+            rebuild = Rebuild(self._store, projection, build, self._progress)
             try:
                 return await rebuild.problems()
             except ReworkedError:
                 continue
             except FailedError as failed:
-                why = told(failed.__cause__, self._store.vault)
+                why = shown_failure(failed.__cause__, self._store.vault)
                 what = f"its functions fail at position {failed.position}, so its rows can't be"
                 return [Problem(where, f"{what} compared: {why}")]
             except OutdatedError:

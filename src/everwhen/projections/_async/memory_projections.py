@@ -13,7 +13,7 @@ from everwhen.backends._async.concurrency import Lock, sleep
 from everwhen.codec.commits import stored_query
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.privacy.erasure_marks import ErasureMark
-from everwhen.privacy.failure_texts import noted, told
+from everwhen.privacy.failure_texts import shown_failure, stored_failure
 from everwhen.projections._async.followers import Pace, now_micros
 from everwhen.projections.projections import Projection
 from everwhen.state.fold import is_immutable
@@ -196,7 +196,7 @@ class StateFollower(Generic[S]):
                 state = await self._reloaded(position)
             if attempt < policy.retries:
                 await sleep(policy.pause * 2**attempt)
-        why = told(failure, self._store.vault)
+        why = shown_failure(failure, self._store.vault)
         if policy.then == "halt":
             self.error = ProjectionError(self.name, event.position, why)
             self.error.__cause__ = failure
@@ -204,7 +204,7 @@ class StateFollower(Generic[S]):
             _LOG.error("%s", self.error)
             return state
         _LOG.warning("projection %s leaves out position %d: %s", self.name, event.position, why)
-        kept = noted(failure, self._started.mark)
+        kept = stored_failure(failure, self._started.mark)
         self._leave_out(event, kept)
         if policy.then == "park":
             self._parked.add(event.stream)

@@ -53,7 +53,7 @@ class Rebuild:
         self._store = store
         self._projection = projection
         self._build = build
-        self._told = progress
+        self._progress = progress
         self._position = 0
         self._parked: set[int] = set()
         self._busy = threading.Lock()  # a task that is cancelled leaves a thread at work
@@ -102,7 +102,7 @@ class Rebuild:
             await aside(self._take, page, asked, wanted)
             self._position = position if page.end else page.cursor
             asked = next_page(asked, page)
-            self._told(CheckProgress(self._build.projection, self._position, position))
+            self._progress(CheckProgress(self._build.projection, self._position, position))
 
     def _take(self, page: Page, asked: Query, wanted: Query) -> None:
         with self._busy:

@@ -13,7 +13,7 @@ import msgspec
 from everwhen.backends.engine import EngineTransaction, EngineView
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.privacy.erasure_marks import NO_VAULT, ErasureMark
-from everwhen.privacy.failure_texts import noted, told
+from everwhen.privacy.failure_texts import shown_failure, stored_failure
 from everwhen.projections.projections import OnError
 from everwhen.store._sync.store import Store
 from everwhen.store.projection_records import (
@@ -173,8 +173,8 @@ class LeasedFollower:
 
     def _halt(self, position: int, failure: BaseException | None, what: str = "") -> None:
         """Stop here, and say why, until it is started again."""
-        why = what + self._noted(failure)
-        self.error = ProjectionError(self.name, position, what + self._told(failure))
+        why = what + self._stored(failure)
+        self.error = ProjectionError(self.name, position, what + self._shown(failure))
         self.error.__cause__ = failure
         _LOG.error("%s", self.error)
 
@@ -187,9 +187,9 @@ class LeasedFollower:
 
     def _leave_out(self, event: RecordedEvent[Any], failure: BaseException | None) -> None:
         """Skip or park the event that could not be taken."""
-        why = self._noted(failure)
-        told = self._told(failure)
-        _LOG.warning("%s leaves out position %d: %s", self.name, event.position, told)
+        why = self._stored(failure)
+        shown = self._shown(failure)
+        _LOG.warning("%s leaves out position %d: %s", self.name, event.position, shown)
         parks = self.on_error.then == "park"
 
         def leave_out(transaction: EngineTransaction) -> None:
@@ -270,13 +270,13 @@ class LeasedFollower:
         known = known or kept(self._build, self.position, self._record)
         return read_back_in(status_of(self._build, known, checkpoints, head), self._store.vault)
 
-    def _told(self, failure: BaseException | None) -> str:
+    def _shown(self, failure: BaseException | None) -> str:
         """What may be logged of a failure."""
-        return told(failure, self._store.vault)
+        return shown_failure(failure, self._store.vault)
 
-    def _noted(self, failure: BaseException | None) -> str:
+    def _stored(self, failure: BaseException | None) -> str:
         """What may be kept of a failure on the events that are at hand."""
-        return noted(failure, self._mark)
+        return stored_failure(failure, self._mark)
 
     def _mark_now(self) -> None:
         """Begin to read events: what is kept of failures on them is kept until an erasure."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from everwhen.backends._sync.concurrency import Background, Lock, sleep
 from everwhen.codec.commits import stored_query
-from everwhen.privacy.failure_texts import told
+from everwhen.privacy.failure_texts import shown_failure
 from everwhen.projections._sync.followers import Follower
 from everwhen.store._sync.store import Store, check_store
 from everwhen.vocabulary.contract import Page
@@ -98,7 +98,7 @@ class Following:
                     _LOG.warning("what follows the log waits for the store: %s", error)
                     sleep(pause)
         except Exception as error:
-            _LOG.error("following the log has ended: %s", told(error, self.store.vault))
+            _LOG.error("following the log has ended: %s", shown_failure(error, self.store.vault))
             raise
         finally:
             self._stop()

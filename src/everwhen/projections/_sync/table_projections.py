@@ -234,7 +234,7 @@ class TableFollower(LeasedFollower):
                 self._backend.transact(unpark)
             except _Failed as failure:
                 failed.add(parked.stream)
-                why = self._noted(failure.__cause__)
+                why = self._stored(failure.__cause__)
                 again = msgspec.structs.replace(parked, error=why, at=from_micros(now_micros()))
                 self._backend.transact(partial(self._park_again, parked=again))
         left = self.parked()
@@ -353,11 +353,11 @@ class TableFollower(LeasedFollower):
             if not is_its_own(error):
                 raise
             if self.on_error.then == "halt":
-                raise InlineError(self.name, event.position, self._told(error)) from error
+                raise InlineError(self.name, event.position, self._shown(error)) from error
             transaction.execute("ROLLBACK TO everwhen_inline")
             if self.on_error.then == "skip":
                 return False
-            self._park(transaction, event, self._noted(error))
+            self._park(transaction, event, self._stored(error))
             self._parked.add(event.stream)
         finally:
             transaction.execute("RELEASE everwhen_inline")

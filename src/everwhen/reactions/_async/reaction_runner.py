@@ -178,7 +178,7 @@ class ReactionFollower(LeasedFollower):
             await self._bus.send(command, command_id=command_id, metadata=metadata)
         except (Refusal, NotAllowedError, ErasedSubjectError) as refusal:
             what = type(command).__name__
-            _LOG.info("reaction %s: %s was refused: %s", self.name, what, self._told(refusal))
+            _LOG.info("reaction %s: %s was refused: %s", self.name, what, self._shown(refusal))
 
     async def _keep_changes(self) -> None:
         """Keep the timers and the position that belong together."""
@@ -249,8 +249,8 @@ class ReactionFollower(LeasedFollower):
         if failure is not None:
             dropped = self.on_error.then == "skip"
             what = "drops" if dropped else "leaves, until it is started again,"
-            told = self._told(failure)
-            _LOG.error("reaction %s %s timer %s: %s", self.name, what, timer.key, told)
+            why = self._shown(failure)
+            _LOG.error("reaction %s %s timer %s: %s", self.name, what, timer.key, why)
             if not dropped:
                 self._failed_timers.add(timer.key)
                 return
@@ -274,7 +274,7 @@ class ReactionFollower(LeasedFollower):
                     raise
                 failed.add(parked.stream)
                 again = ParkedEvent(
-                    parked.position, parked.stream, parked.type, self._noted(error), parked.at
+                    parked.position, parked.stream, parked.type, self._stored(error), parked.at
                 )
                 await self._backend.transact(partial(self._set_parked, parked=again))
             else:

@@ -12,7 +12,7 @@ from typing import Final
 from everwhen.backends._async.backend import Backend
 from everwhen.backends.engine import EngineTransaction
 from everwhen.branches._async.branches import Branches
-from everwhen.privacy.vault import Stone, Vault
+from everwhen.privacy.vault import Tombstone, Vault
 from everwhen.store.erasure_records import (
     ERASURES,
     PURGE_DUE,
@@ -30,7 +30,7 @@ _RECORDED_AT_ONCE: Final = 1_000
 
 async def carry_out(
     branches: Branches, vault: Vault, asked: Iterable[int] = ()
-) -> tuple[list[Stone], dict[int, int]]:
+) -> tuple[list[Tombstone], dict[int, int]]:
     """Carry out the erasures that the store hasn't yet, and again those of the numbers ``asked``.
 
     Returns the former, and the positions of all records by number. The files are purged where there
@@ -39,12 +39,16 @@ async def carry_out(
     """
     root, wanted = branches.root, set(asked)
     first = first_pending(await root.checkpoint(ERASURES), vault)
-    stones = vault.stones(min((first, *wanted)))
-    pending = [stone for stone in stones if stone.number >= first]
+    tombstones = vault.tombstones(min((first, *wanted)))
+    pending = [tombstone for tombstone in tombstones if tombstone.number >= first]
     positions: dict[int, int] = {}
     if wanted or (pending and (await root.head()).position):
-        told = [stone for stone in stones if stone.number >= first or stone.number in wanted]
-        positions = await _record(root, told)
+        recorded = [
+            tombstone
+            for tombstone in tombstones
+            if tombstone.number >= first or tombstone.number in wanted
+        ]
+        positions = await _record(root, recorded)
     due = await root.checkpoint(PURGE_DUE)
     if positions or due is not None:
         await branches.purge()
@@ -71,8 +75,8 @@ async def brought_back(root: Backend, vault: Vault, *, thorough: bool = False) -
     if not thorough and first_pending(await root.checkpoint(ERASURES), vault) > 1:
         page = await root.read(query.limit(1), 1)
         newest = next(filter(None, map(recorded_in, page.slices)), None)
-        stones = [] if newest is None else vault.stones(newest.number)[:1]
-        if newest is None or [stone.subject for stone in stones] == [newest.subject]:
+        tombstones = [] if newest is None else vault.tombstones(newest.number)[:1]
+        if newest is None or [tombstone.subject for tombstone in tombstones] == [newest.subject]:
             return []
     found: set[str] = set()
     while True:
@@ -84,13 +88,13 @@ async def brought_back(root: Backend, vault: Vault, *, thorough: bool = False) -
     return sorted(one for one in found if not vault.is_forgotten(one) and vault.subjects(one))
 
 
-async def _record(root: Backend, stones: list[Stone]) -> dict[int, int]:
+async def _record(root: Backend, tombstones: list[Tombstone]) -> dict[int, int]:
     positions: dict[int, int] = {}
-    for start in range(0, len(stones), _RECORDED_AT_ONCE):
-        some = stones[start : start + _RECORDED_AT_ONCE]
-        outcomes = await root.append([erasure_commit(stone) for stone in some])
-        for stone, outcome in zip(some, outcomes, strict=True):
+    for start in range(0, len(tombstones), _RECORDED_AT_ONCE):
+        some = tombstones[start : start + _RECORDED_AT_ONCE]
+        outcomes = await root.append([erasure_commit(tombstone) for tombstone in some])
+        for tombstone, outcome in zip(some, outcomes, strict=True):
             if not isinstance(outcome, Receipt):
                 raise outcome
-            positions[stone.number] = outcome.position
+            positions[tombstone.number] = outcome.position
     return positions

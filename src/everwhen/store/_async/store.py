@@ -516,8 +516,8 @@ class Store:
         """
         if self.vault is None:
             return []
-        stones, _ = await carry_out(self.kernel.branches, self.vault)
-        return [stone.subject for stone in stones]
+        tombstones, _ = await carry_out(self.kernel.branches, self.vault)
+        return [tombstone.subject for tombstone in tombstones]
 
     async def _check_vault_is_newest(self) -> None:
         """Raises `OutdatedVaultError`; keys that count no more are only warned of."""

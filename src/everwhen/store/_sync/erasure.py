@@ -13,7 +13,7 @@ from typing import Final
 from everwhen.backends._sync.backend import Backend
 from everwhen.backends.engine import EngineTransaction
 from everwhen.branches._sync.branches import Branches
-from everwhen.privacy.vault import Stone, Vault
+from everwhen.privacy.vault import Tombstone, Vault
 from everwhen.store.erasure_records import (
     ERASURES,
     PURGE_DUE,
@@ -31,7 +31,7 @@ _RECORDED_AT_ONCE: Final = 1_000
 
 def carry_out(
     branches: Branches, vault: Vault, asked: Iterable[int] = ()
-) -> tuple[list[Stone], dict[int, int]]:
+) -> tuple[list[Tombstone], dict[int, int]]:
     """Carry out the erasures that the store hasn't yet, and again those of the numbers ``asked``.
 
     Returns the former, and the positions of all records by number. The files are purged where there
@@ -40,12 +40,16 @@ def carry_out(
     """
     root, wanted = branches.root, set(asked)
     first = first_pending(root.checkpoint(ERASURES), vault)
-    stones = vault.stones(min((first, *wanted)))
-    pending = [stone for stone in stones if stone.number >= first]
+    tombstones = vault.tombstones(min((first, *wanted)))
+    pending = [tombstone for tombstone in tombstones if tombstone.number >= first]
     positions: dict[int, int] = {}
     if wanted or (pending and (root.head()).position):
-        told = [stone for stone in stones if stone.number >= first or stone.number in wanted]
-        positions = _record(root, told)
+        recorded = [
+            tombstone
+            for tombstone in tombstones
+            if tombstone.number >= first or tombstone.number in wanted
+        ]
+        positions = _record(root, recorded)
     due = root.checkpoint(PURGE_DUE)
     if positions or due is not None:
         branches.purge()
@@ -72,8 +76,8 @@ def brought_back(root: Backend, vault: Vault, *, thorough: bool = False) -> list
     if not thorough and first_pending(root.checkpoint(ERASURES), vault) > 1:
         page = root.read(query.limit(1), 1)
         newest = next(filter(None, map(recorded_in, page.slices)), None)
-        stones = [] if newest is None else vault.stones(newest.number)[:1]
-        if newest is None or [stone.subject for stone in stones] == [newest.subject]:
+        tombstones = [] if newest is None else vault.tombstones(newest.number)[:1]
+        if newest is None or [tombstone.subject for tombstone in tombstones] == [newest.subject]:
             return []
     found: set[str] = set()
     while True:
@@ -85,13 +89,13 @@ def brought_back(root: Backend, vault: Vault, *, thorough: bool = False) -> list
     return sorted(one for one in found if not vault.is_forgotten(one) and vault.subjects(one))
 
 
-def _record(root: Backend, stones: list[Stone]) -> dict[int, int]:
+def _record(root: Backend, tombstones: list[Tombstone]) -> dict[int, int]:
     positions: dict[int, int] = {}
-    for start in range(0, len(stones), _RECORDED_AT_ONCE):
-        some = stones[start : start + _RECORDED_AT_ONCE]
-        outcomes = root.append([erasure_commit(stone) for stone in some])
-        for stone, outcome in zip(some, outcomes, strict=True):
+    for start in range(0, len(tombstones), _RECORDED_AT_ONCE):
+        some = tombstones[start : start + _RECORDED_AT_ONCE]
+        outcomes = root.append([erasure_commit(tombstone) for tombstone in some])
+        for tombstone, outcome in zip(some, outcomes, strict=True):
             if not isinstance(outcome, Receipt):
                 raise outcome
-            positions[stone.number] = outcome.position
+            positions[tombstone.number] = outcome.position
     return positions

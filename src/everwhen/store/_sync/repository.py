@@ -13,7 +13,7 @@ import msgspec
 
 from everwhen.backends.engine import EngineTransaction
 from everwhen.privacy.erasure_marks import ErasureMark
-from everwhen.privacy.failure_texts import told
+from everwhen.privacy.failure_texts import shown_failure
 from everwhen.state.fold import Fold
 from everwhen.state.snapshots import (
     NOTHING,
@@ -129,7 +129,7 @@ class Repository(Generic[S]):
             self.snapshot(loaded)
         except (SnapshotError, StorageError) as error:
             if isinstance(error, StorageError) or is_first_refusal(self.fold):
-                why = told(error, self.store.vault)
+                why = shown_failure(error, self.store.vault)
                 _LOG.warning("no snapshot of %s: %s", loaded.subject, why)
             return False
         return True
@@ -201,7 +201,7 @@ class Repository(Generic[S]):
                 except OutdatedSnapshotError as error:
                     _LOG.debug("the snapshot of %s at %d: %s", subject, snapshot.position, error)
                 except SnapshotError as error:
-                    at, why = snapshot.position, told(error, self.store.vault)
+                    at, why = snapshot.position, shown_failure(error, self.store.vault)
                     _LOG.warning("the snapshot of %s at %d is ignored: %s", subject, at, why)
                 else:
                     return state, place

@@ -517,8 +517,8 @@ class Store:
         """
         if self.vault is None:
             return []
-        stones, _ = carry_out(self.kernel.branches, self.vault)
-        return [stone.subject for stone in stones]
+        tombstones, _ = carry_out(self.kernel.branches, self.vault)
+        return [tombstone.subject for tombstone in tombstones]
 
     def _check_vault_is_newest(self) -> None:
         """Raises `OutdatedVaultError`; keys that count no more are only warned of."""

@@ -12,7 +12,7 @@ from everwhen.privacy.erasure_marks import UntilErasure
 from everwhen.state.read_sets import EVERYTHING_READ, Predicate, Read, Reads, holds, reads_of
 from everwhen.state.snapshots import Place
 from everwhen.store.page_decoding import Places, foldable_page
-from everwhen.travel._async.timeline import Past, TravelProgress
+from everwhen.travel._async.timeline import Timeline, TravelProgress
 from everwhen.travel.destinations import StateAt, Transition
 from everwhen.travel.value_history import PartHistory, Span, Watched, next_stop, stops_of
 from everwhen.vocabulary.microseconds import from_micros
@@ -36,9 +36,10 @@ looks at a wide state, after each event, so pages are gone through in pieces."""
 class Finder(Generic[S]):
     """Finds moments in the past's history, and remembers the histories of parts."""
 
-    def __init__(self, past: Past[S]) -> None:
-        self._past = past
-        self._parts: UntilErasure[dict[Read, PartHistory]] = UntilErasure(past.store.vault, dict)
+    def __init__(self, timeline: Timeline[S]) -> None:
+        self._timeline = timeline
+        self._parts: UntilErasure[dict[Read, PartHistory]]
+        self._parts = UntilErasure(timeline.store.vault, dict)
         self._lock = Lock()
 
     async def first(
@@ -54,20 +55,20 @@ class Finder(Generic[S]):
         moments = self.transitions(condition, start, last, tracked=tracked, progress=progress)
         async for transition in moments:
             if transition.holds:
-                return transition.visit
+                return transition.at
         return None
 
     async def bisected(
         self, condition: Predicate, start: int, last: int, progress: TravelProgress | None = None
     ) -> StateAt[S] | None:
         """The first moment at which a condition holds that, once it does, never ceases to."""
-        past = self._past
+        timeline = self._timeline
         low, nothing_up_to, high = start, start, last
         while high - nothing_up_to > 1:
             if progress is not None:
                 progress(low, last)
             middle = (nothing_up_to + high) // 2
-            waypoint = await past.waypoint(middle)
+            waypoint = await timeline.waypoint(middle)
             if waypoint.read_until <= low:
                 nothing_up_to = middle
             elif holds(condition, waypoint.state):
@@ -87,8 +88,8 @@ class Finder(Generic[S]):
         progress: TravelProgress | None = None,
     ) -> StateAt[S] | None:
         """The last moment in ``start … last`` at which the condition holds."""
-        past = self._past
-        present = await past.visit(last)
+        timeline = self._timeline
+        present = await timeline.state_at(last)
         if holds(condition, present.state):
             return present
         upper, size = last, _FIRST_CHUNK
@@ -104,10 +105,10 @@ class Finder(Generic[S]):
             ):
                 if not transition.holds:
                     ended = transition
-            if ended is not None and ended.visit.position > lower:
-                before = await past.moved(ended.visit.position, -1)
-                return await past.visit(max(before, start))
-            first = await past.visit(lower)
+            if ended is not None and ended.at.position > lower:
+                before = await timeline.moved(ended.at.position, -1)
+                return await timeline.state_at(max(before, start))
+            first = await timeline.state_at(lower)
             if holds(condition, first.state):
                 return first
             upper, size = lower, size * 2
@@ -123,7 +124,7 @@ class Finder(Generic[S]):
         progress: TravelProgress | None = None,
     ) -> AsyncIterator[Transition[S]]:
         """How it is at the start, and each moment up to ``last`` at which that changes."""
-        first = await self._past.visit(start)
+        first = await self._timeline.state_at(start)
         yield Transition(first, holds(condition, first.state))
         reads = reads_of(condition, first.state) if tracked else EVERYTHING_READ
         async for transition in self._changing(condition, reads, first, last, progress):
@@ -149,7 +150,7 @@ class Finder(Generic[S]):
             if stop is None:
                 position, chunk = until, min(chunk * 2, _LONGEST)
                 continue
-            now = await self._past.visit(stop)
+            now = await self._timeline.state_at(stop)
             position, reads = stop, reads | reads_of(condition, now.state)
             if holds(condition, now.state) is not held:
                 held = not held
@@ -163,7 +164,7 @@ class Finder(Generic[S]):
     ) -> AsyncIterator[Transition[S]]:
         """Asks after each event that changes the state."""
         condition = sooner(condition)
-        state = (await self._past.visit(start)).state
+        state = (await self._timeline.state_at(start)).state
         held = holds(condition, state)
 
         def noticed(state: S) -> bool:
@@ -174,7 +175,7 @@ class Finder(Generic[S]):
 
         async for now, place in self._noticed(noticed, state, start, last, progress):
             held = not held
-            yield Transition(self._visit(now, place), held)
+            yield Transition(self._state_at(now, place), held)
 
     async def _noticed(
         self,
@@ -185,7 +186,7 @@ class Finder(Generic[S]):
         progress: TravelProgress | None = None,
     ) -> AsyncIterator[tuple[S, Place]]:
         """Each state behind ``start`` in which something is noticed, and where it is."""
-        fold, size = self._past.fold, _FIRST_PIECE
+        fold, size = self._timeline.fold, _FIRST_PIECE
         async for events, place, reached in self._pages(start, last):
             done = 0
             while done < len(events):
@@ -224,7 +225,7 @@ class Finder(Generic[S]):
         progress: TravelProgress | None,
     ) -> None:
         """Get to know what parts were in ``(start, until]``; cut off, what they were so far."""
-        state = (await self._past.visit(start)).state
+        state = (await self._timeline.state_at(start)).state
         looks = [part.look for part in parts]
         seen = [look(state) for look in looks]
         spans = [Span(start, value) for value in seen]
@@ -232,7 +233,7 @@ class Finder(Generic[S]):
             async for events, place, reached in self._pages(start, until):
                 if any(span.is_busy for span in spans):
                     return
-                state, found = self._past.fold.advance_watched(
+                state, found = self._timeline.fold.advance_watched(
                     state, events, looks, seen, place.words(0)
                 )
                 for index, number, value in found:
@@ -247,12 +248,12 @@ class Finder(Generic[S]):
 
     async def _pages(self, start: int, last: int) -> AsyncIterator[tuple[list[Any], Places, int]]:
         """The events in ``(start, last]`` as folds take them, and how far each page reaches."""
-        past, codec = self._past, self._past.store.kernel.codec
+        timeline, codec = self._timeline, self._timeline.store.kernel.codec
         while start < last:
-            wanted = past.of.after(start).up_to(last)
-            page, asked, wanted = await past.store.kernel.one_page(wanted, PAGE_EVENTS)
+            wanted = timeline.of.after(start).up_to(last)
+            page, asked, wanted = await timeline.store.kernel.one_page(wanted, PAGE_EVENTS)
             start = last if page.end else min(page.cursor, last)
-            yield (*foldable_page(page, asked, wanted, codec, past.fold), start)
+            yield (*foldable_page(page, asked, wanted, codec, timeline.fold), start)
 
     async def writes(
         self, read: Read, start: int, last: int, progress: TravelProgress | None = None
@@ -270,7 +271,7 @@ class Finder(Generic[S]):
             position, chunk = until, min(chunk * 2, _LONGEST)
         if position == last:
             return
-        state = (await self._past.visit(position)).state
+        state = (await self._timeline.state_at(position)).state
         seen = Watched(read, state)
         async for now, place in self._noticed(seen.has_changed, state, position, last, progress):
             yield place.position, *seen.update(now)
@@ -318,7 +319,7 @@ class Finder(Generic[S]):
         self, read: Read, start: int, last: int, progress: TravelProgress | None
     ) -> int | None:
         """The first place in ``(start, last]`` at which a part changed."""
-        state = (await self._past.visit(start)).state
+        state = (await self._timeline.state_at(start)).state
         part = Watched(read, state)
         async for _, place in self._noticed(part.has_changed, state, start, last, progress):
             return place.position
@@ -328,7 +329,7 @@ class Finder(Generic[S]):
         self, read: Read, start: int, last: int, progress: TravelProgress | None
     ) -> int | None:
         """The last place in ``(start, last]`` at which a part changed."""
-        state = (await self._past.visit(start)).state
+        state = (await self._timeline.state_at(start)).state
         part, found = Watched(read, state), None
         async for now, place in self._noticed(part.has_changed, state, start, last, progress):
             found = place.position
@@ -349,9 +350,9 @@ class Finder(Generic[S]):
         part = self._parts.value.get(read)
         return None if part is None else part.span(position)
 
-    def _visit(self, state: S, place: Place) -> StateAt[S]:
+    def _state_at(self, state: S, place: Place) -> StateAt[S]:
         recorded = from_micros(place.recorded_at)
-        state = self._past.fold.copied(state)
+        state = self._timeline.fold.copied(state)
         return StateAt(state, place.position, place.version, recorded, place.position)
 
 

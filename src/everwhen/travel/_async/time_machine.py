@@ -28,7 +28,7 @@ from everwhen.store.page_decoding import by_position
 from everwhen.travel._async.altered_history import AlteredHistory
 from everwhen.travel._async.provenance import blamed, explained
 from everwhen.travel._async.search import Finder
-from everwhen.travel._async.timeline import Past, TravelProgress
+from everwhen.travel._async.timeline import Timeline, TravelProgress
 from everwhen.travel.destinations import Divergence, Explanation, StateAt, Step, Transition, Written
 from everwhen.travel.parallel_search import AnswerChange, Processes, searching, turning
 from everwhen.travel.what_if import Alteration, EventFilter
@@ -51,15 +51,15 @@ _APART: Final = 0.02
 class _Travelled(Moments):
     """Moments by what a journey knows: its windows and waypoints save reading."""
 
-    def __init__(self, past: Past[Any]) -> None:
-        super().__init__(past.store, past.of)
-        self._past = past
+    def __init__(self, timeline: Timeline[Any]) -> None:
+        super().__init__(timeline.store, timeline.of)
+        self._timeline = timeline
 
     async def moved(self, position: int, steps: int) -> int:
-        return await self._past.moved(position, steps)
+        return await self._timeline.moved(position, steps)
 
     async def recorded_at(self, position: int) -> datetime | None:
-        return (await self._past.visit(position)).recorded_at
+        return (await self._timeline.state_at(position)).recorded_at
 
 
 class TimeMachine(Generic[S]):
@@ -77,22 +77,22 @@ class TimeMachine(Generic[S]):
     def __init__(
         self, store: Store, fold: Fold[S], of: Query | str = EVERYTHING, *, keep: bool = True
     ) -> None:
-        self._past = Past(store, fold, of, keep=keep)
-        self._finder = Finder(self._past)
+        self._timeline = Timeline(store, fold, of, keep=keep)
+        self._finder = Finder(self._timeline)
         self.store = store
         self.fold = fold
-        self.of = self._past.of
-        self._moments = _Travelled(self._past)
+        self.of = self._timeline.of
+        self._moments = _Travelled(self._timeline)
 
     def __repr__(self) -> str:
-        return f"TimeMachine({self.store!r}, {self.fold!r}, of {self._past.subject!r})"
+        return f"TimeMachine({self.store!r}, {self.fold!r}, of {self._timeline.subject!r})"
 
     async def prepare(self, progress: TravelProgress | None = None) -> None:
         """Leave waypoints all along history, so that every later journey is short.
 
         ``progress`` is told the position it has come to, and the last one.
         """
-        await self._past.prepare(progress)
+        await self._timeline.prepare(progress)
 
     async def travel_to(self, moment: Moment, *, here: int | None = None) -> StateAt[S]:
         """The state at a moment.
@@ -104,7 +104,7 @@ class TimeMachine(Generic[S]):
         """
         if isinstance(moment, AsOf):
             return await self._as_of(moment)
-        return await self._past.visit(await self.position_of(moment, here=here))
+        return await self._timeline.state_at(await self.position_of(moment, here=here))
 
     async def position_of(self, moment: Moment, *, here: int | None = None) -> int:
         """The position that a moment means; see `travel_to`."""
@@ -123,19 +123,19 @@ class TimeMachine(Generic[S]):
 
     async def step_at(self, position: int) -> Step[S]:
         """The step at an event's position. Raises `InvalidQueryError` where there is none."""
-        return await self._past.step_at(position)
+        return await self._timeline.step_at(position)
 
     async def moved(self, position: int, steps: int) -> int:
         """Where so many steps lead from a position, backwards if negative, as far as there are.
 
         A step is an event that concerns the state; before the first one the position is 0.
         """
-        return await self._past.moved(position, steps)
+        return await self._timeline.moved(position, steps)
 
     async def replay(self, start: Moment = 0, end: Moment = HEAD) -> AsyncIterator[Step[S]]:
         """Each step behind the moment ``start``, up to and with the moment ``end``."""
         first, until = await self.between(start, end)
-        async for step in self._past.steps(first, until):
+        async for step in self._timeline.steps(first, until):
             yield step
 
     async def diff(self, before: Moment, after: Moment) -> Diff:
@@ -197,7 +197,7 @@ class TimeMachine(Generic[S]):
         if processes is not None:
             turns = self._turns_by(processes, condition, first, until, progress)
             async for position, holds in turns:
-                yield Transition(await self._past.visit(position), holds)
+                yield Transition(await self._timeline.state_at(position), holds)
             return
         async for transition in self._finder.transitions(
             condition, first, until, tracked=tracked, progress=progress
@@ -229,12 +229,12 @@ class TimeMachine(Generic[S]):
             processes=processes,
         ):
             if began is not None:
-                async for visit in self._visits(began, transition.visit.position - 1):
-                    yield visit
-            began = transition.visit if transition.holds else None
+                async for one in self._states(began, transition.at.position - 1):
+                    yield one
+            began = transition.at if transition.holds else None
         if began is not None:
-            async for visit in self._visits(began, until):
-                yield visit
+            async for one in self._states(began, until):
+                yield one
 
     async def history(
         self, path: str | Path, *, start: Moment = 0, end: Moment = HEAD
@@ -260,7 +260,7 @@ class TimeMachine(Generic[S]):
         first, position = await self.between(start, until)
         read = await self._read(path, position)
         found = await self._finder.last_write(read, first, position, progress)
-        return None if found is None else await self._past.step_at(found)
+        return None if found is None else await self._timeline.step_at(found)
 
     async def next_write(
         self,
@@ -277,7 +277,7 @@ class TimeMachine(Generic[S]):
         position, until = await self.between(after, end)
         read = await self._read(path, until)
         found = await self._finder.next_write(read, position, until, progress)
-        return None if found is None else await self._past.step_at(found)
+        return None if found is None else await self._timeline.step_at(found)
 
     async def blame(
         self, path: str | Path = (), moment: Moment = HEAD
@@ -286,9 +286,9 @@ class TimeMachine(Generic[S]):
 
         None stands for what no event wrote. Raises `InvalidPathError` for a part that isn't there.
         """
-        visit = await self.travel_to(moment)
-        part = without_state(path_of(path), visit.state)
-        return await blamed(self._past, visit.until, existing_path(visit.state, part))
+        found = await self.travel_to(moment)
+        part = without_state(path_of(path), found.state)
+        return await blamed(self._timeline, found.until, existing_path(found.state, part))
 
     async def unknown_parts(
         self,
@@ -305,7 +305,7 @@ class TimeMachine(Generic[S]):
         is told the position it has come to, and the last.
         """
         last = await self.position_of(end)
-        state = (await self._past.visit(last)).state
+        state = (await self._timeline.state_at(last)).state
         expression = asked if isinstance(asked, Expression) else None
         found: list[UnknownPart] = []
         for path in asked_of_states(asked):
@@ -325,17 +325,17 @@ class TimeMachine(Generic[S]):
             if may_be_there(state, path[:length]):
                 continue
             there = IsThere(path[:length])
-            visit = await self._finder.first(there, 0, last, progress=progress)
-            if visit is None:
+            found = await self._finder.first(there, 0, last, progress=progress)
+            if found is None:
                 return state, path, path[: length - 1]
-            state = visit.state
+            state = found.state
         return None
 
     async def _read(self, path: str | Path, until: int) -> Read:
         """A look at a part, which may be named as expressions do, from ``state`` on."""
         keys = path_of(path)
         if keys[:1] == ("state",):
-            keys = without_state(keys, (await self._past.visit(until)).state)
+            keys = without_state(keys, (await self._timeline.state_at(until)).state)
         return Read(keys)
 
     async def explain(self, event: RecordedEvent[Any] | int) -> Explanation:
@@ -360,7 +360,7 @@ class TimeMachine(Generic[S]):
         alteration = Alteration(
             only=only, without=without, edited=edited or {}, inserted=inserted or {}
         )
-        return AlteredHistory(self, self._past, alteration)
+        return AlteredHistory(self, self._timeline, alteration)
 
     async def compare(self, other: Fold[Any], *, end: Moment = HEAD) -> Divergence[S] | None:
         """Where another fold, say a new version, first comes to another state; None if nowhere.
@@ -395,7 +395,7 @@ class TimeMachine(Generic[S]):
     @property
     def identity(self) -> tuple[str, str]:
         """The fold and what it is of, and the store or branch: what must agree elsewhere."""
-        return f"{self._past.subject} (version {self.fold.version})", self.store.name
+        return f"{self._timeline.subject} (version {self.fold.version})", self.store.name
 
     async def _found_by(
         self,
@@ -421,7 +421,7 @@ class TimeMachine(Generic[S]):
         if found is None:
             return None
         at_an_end = found.until in (first, until)
-        return await self._past.visit(found.until if at_an_end else found.position)
+        return await self._timeline.state_at(found.until if at_an_end else found.position)
 
     async def _turns_by(
         self,
@@ -448,10 +448,10 @@ class TimeMachine(Generic[S]):
                 while not pieces.stop():
                     await sleep(_APART)
 
-    async def _visits(self, first: StateAt[S], last: int) -> AsyncIterator[StateAt[S]]:
-        """The visit, and one at each event behind it up to a position."""
+    async def _states(self, first: StateAt[S], last: int) -> AsyncIterator[StateAt[S]]:
+        """The state at the first, and one at each event behind it up to a position."""
         yield first
-        async for step in self._past.steps(first.until, last):
+        async for step in self._timeline.steps(first.until, last):
             event = step.events[-1]
             yield StateAt(
                 step.after, event.position, event.version, event.recorded_at, event.position
@@ -462,7 +462,9 @@ class TimeMachine(Generic[S]):
             query = self.of.after(position - 1).up_to(position)
             async for event in self.store.read(query):
                 return event
-        raise InvalidQueryError(f"no event of {self._past.subject} stands at position {position}")
+        raise InvalidQueryError(
+            f"no event of {self._timeline.subject} stands at position {position}"
+        )
 
     async def set_bookmark(self, name: str, moment: Moment) -> int:
         """Give a name to a place in history, for everyone who travels in this store."""
@@ -483,8 +485,8 @@ class TimeMachine(Generic[S]):
             await transaction.delete_checkpoint(BOOKMARK + name)
 
     async def _as_of(self, moment: AsOf) -> StateAt[S]:
-        loaded = await self._past.repository.load(self.of.as_of(moment.time))
-        stands = await self._past.visit(loaded.position)
+        loaded = await self._timeline.repository.load(self.of.as_of(moment.time))
+        stands = await self._timeline.state_at(loaded.position)
         return StateAt(
             loaded.state, loaded.position, loaded.version, stands.recorded_at, loaded.read_until
         )

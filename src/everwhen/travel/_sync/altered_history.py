@@ -11,7 +11,7 @@ from everwhen.codec.commits import Write
 from everwhen.codec.recorded_events import RecordedEvent, entries_of, recorded_events, stored_slice
 from everwhen.state.differences import Diff, diff
 from everwhen.store.page_decoding import by_position
-from everwhen.travel._sync.timeline import Past
+from everwhen.travel._sync.timeline import Timeline
 from everwhen.travel.what_if import Alteration, WhatIf, WhatIfStep
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import InvalidQueryError
@@ -42,17 +42,19 @@ class AlteredHistory(Generic[S]):
     commit.
     """
 
-    def __init__(self, positions: MomentPositions, past: Past[S], alteration: Alteration) -> None:
+    def __init__(
+        self, positions: MomentPositions, timeline: Timeline[S], alteration: Alteration
+    ) -> None:
         self.alteration = alteration
         self._positions = positions
-        self._past = past
+        self._timeline = timeline
 
     def travel_to(self, moment: Moment = HEAD) -> WhatIf[S]:
         """The state as it would be at a moment."""
         last = self._positions.position_of(moment)
         counts = _Counts()
-        fold = self._past.fold
-        state = (self._past.visit(min(self.alteration.begins, last))).state
+        fold = self._timeline.fold
+        state = (self._timeline.state_at(min(self.alteration.begins, last))).state
         for events in self._events(last, counts):
             state = _after(fold, state, events)
         return WhatIf(state, last, dict(counts.left_out), counts.edited, counts.inserted)
@@ -63,8 +65,8 @@ class AlteredHistory(Generic[S]):
         It begins where this history differs from the true one, if that is later.
         """
         first, last = self._positions.between(start, end)
-        counts, fold = _Counts(), self._past.fold
-        state = (self._past.visit(min(self.alteration.begins, last))).state
+        counts, fold = _Counts(), self._timeline.fold
+        state = (self._timeline.state_at(min(self.alteration.begins, last))).state
         for events in self._events(last, counts):
             after = _after(fold, fold.copied(state), events)
             if events[0].position > first or not first:
@@ -74,20 +76,20 @@ class AlteredHistory(Generic[S]):
     def diff(self, moment: Moment = HEAD) -> Diff:
         """What would be different from the true state at a moment."""
         position = self._positions.position_of(moment)
-        true = self._past.visit(position)
+        true = self._timeline.state_at(position)
         supposed = self.travel_to(position)
         return diff(true.state, supposed.state)
 
     def _events(self, last: int, counts: _Counts) -> Iterator[Sequence[RecordedEvent[Any]]]:
         """What is folded behind where the alteration begins, step by step."""
-        alteration, past = self.alteration, self._past
-        head = (past.store.head()).position
+        alteration, timeline = self.alteration, self._timeline
+        head = (timeline.store.head()).position
         places = (*alteration.edited, *alteration.inserted)
         unused = {p for p in places if 0 < p <= last or p > head}
         begins = min(alteration.begins, last)
         for events in self._inserted(0, counts) if 0 in alteration.inserted else ():
             yield events
-        for page in past.store.read_pages(past.of.after(begins).up_to(last)):
+        for page in timeline.store.read_pages(timeline.of.after(begins).up_to(last)):
             for events in by_position(page):
                 position = events[0].position
                 unused.discard(position)
@@ -121,7 +123,7 @@ class AlteredHistory(Generic[S]):
 
     def _made(self, write: Write, beside: RecordedEvent[Any] | None) -> list[RecordedEvent[Any]]:
         """Events as if they had been recorded beside another one. Checked as on appending."""
-        codec = self._past.store.kernel.codec
+        codec = self._timeline.store.kernel.codec
         made: list[RecordedEvent[Any]] = []
         if not write.events:
             return made

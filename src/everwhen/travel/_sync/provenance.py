@@ -15,33 +15,35 @@ from everwhen.state.differences import Change
 from everwhen.state.paths import MISSING, Path, keys_of, part_of, value_at
 from everwhen.store._sync.store import EVERYTHING, Store
 from everwhen.store.page_decoding import events_of_page
-from everwhen.travel._sync.timeline import Past
+from everwhen.travel._sync.timeline import Timeline
 from everwhen.travel.destinations import Cause, Explanation
-from everwhen.travel.window import Stretch
+from everwhen.travel.window import Window
 from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
 
 _MOST: Final = 1_000
 
 
-def blamed(past: Past[Any], position: int, path: Path) -> dict[Path, RecordedEvent[Any] | None]:
+def blamed(
+    timeline: Timeline[Any], position: int, path: Path
+) -> dict[Path, RecordedEvent[Any] | None]:
     """The event that last wrote each leaf of a part; None for what no event wrote."""
-    state = (past.visit(position)).state
+    state = (timeline.state_at(position)).state
     found: dict[Path, RecordedEvent[Any] | None] = dict.fromkeys(
         leaves_of(value_at(state, path), path)
     )
     unexplained = set(found)
     while unexplained and position > 0:
-        stretch = past.stretch_at(position)
-        if not _is_untouched(stretch, unexplained, position):
-            for stop in reversed(stretch.stops[: stretch.stops_at(position)]):
-                step = stretch.step(stop)
+        window = timeline.window_at(position)
+        if not _is_untouched(window, unexplained, position):
+            for stop in reversed(window.stops[: window.stops_at(position)]):
+                step = window.step(stop)
                 for change in step.changes:
                     for leaf in _written(change, unexplained):
                         found[leaf] = step.event
                         unexplained.discard(leaf)
                 if not unexplained:
                     break
-        position = stretch.start
+        position = window.start
     return found
 
 
@@ -54,9 +56,9 @@ def leaves_of(value: Any, path: Path = ()) -> Iterator[Path]:
         yield from leaves_of(part_of(value, key), (*path, key))
 
 
-def _is_untouched(stretch: Stretch[Any], leaves: Iterable[Path], position: int) -> bool:
+def _is_untouched(window: Window[Any], leaves: Iterable[Path], position: int) -> bool:
     """Whether the leaves' records are the same objects all along, so that nothing wrote them."""
-    before, after = stretch.state(0), stretch.state(stretch.count_at(position))
+    before, after = window.state(0), window.state(window.count_at(position))
     records = {leaf[:-1] for leaf in leaves}
     return all(value_at(before, path) is value_at(after, path) for path in records)
 

@@ -13,7 +13,7 @@ from everwhen.privacy.erasure_marks import UntilErasure
 from everwhen.state.read_sets import EVERYTHING_READ, Predicate, Read, Reads, holds, reads_of
 from everwhen.state.snapshots import Place
 from everwhen.store.page_decoding import Places, foldable_page
-from everwhen.travel._sync.timeline import Past, TravelProgress
+from everwhen.travel._sync.timeline import Timeline, TravelProgress
 from everwhen.travel.destinations import StateAt, Transition
 from everwhen.travel.value_history import PartHistory, Span, Watched, next_stop, stops_of
 from everwhen.vocabulary.microseconds import from_micros
@@ -37,9 +37,10 @@ looks at a wide state, after each event, so pages are gone through in pieces."""
 class Finder(Generic[S]):
     """Finds moments in the past's history, and remembers the histories of parts."""
 
-    def __init__(self, past: Past[S]) -> None:
-        self._past = past
-        self._parts: UntilErasure[dict[Read, PartHistory]] = UntilErasure(past.store.vault, dict)
+    def __init__(self, timeline: Timeline[S]) -> None:
+        self._timeline = timeline
+        self._parts: UntilErasure[dict[Read, PartHistory]]
+        self._parts = UntilErasure(timeline.store.vault, dict)
         self._lock = Lock()
 
     def first(
@@ -55,20 +56,20 @@ class Finder(Generic[S]):
         moments = self.transitions(condition, start, last, tracked=tracked, progress=progress)
         for transition in moments:
             if transition.holds:
-                return transition.visit
+                return transition.at
         return None
 
     def bisected(
         self, condition: Predicate, start: int, last: int, progress: TravelProgress | None = None
     ) -> StateAt[S] | None:
         """The first moment at which a condition holds that, once it does, never ceases to."""
-        past = self._past
+        timeline = self._timeline
         low, nothing_up_to, high = start, start, last
         while high - nothing_up_to > 1:
             if progress is not None:
                 progress(low, last)
             middle = (nothing_up_to + high) // 2
-            waypoint = past.waypoint(middle)
+            waypoint = timeline.waypoint(middle)
             if waypoint.read_until <= low:
                 nothing_up_to = middle
             elif holds(condition, waypoint.state):
@@ -88,8 +89,8 @@ class Finder(Generic[S]):
         progress: TravelProgress | None = None,
     ) -> StateAt[S] | None:
         """The last moment in ``start … last`` at which the condition holds."""
-        past = self._past
-        present = past.visit(last)
+        timeline = self._timeline
+        present = timeline.state_at(last)
         if holds(condition, present.state):
             return present
         upper, size = last, _FIRST_CHUNK
@@ -105,10 +106,10 @@ class Finder(Generic[S]):
             ):
                 if not transition.holds:
                     ended = transition
-            if ended is not None and ended.visit.position > lower:
-                before = past.moved(ended.visit.position, -1)
-                return past.visit(max(before, start))
-            first = past.visit(lower)
+            if ended is not None and ended.at.position > lower:
+                before = timeline.moved(ended.at.position, -1)
+                return timeline.state_at(max(before, start))
+            first = timeline.state_at(lower)
             if holds(condition, first.state):
                 return first
             upper, size = lower, size * 2
@@ -124,7 +125,7 @@ class Finder(Generic[S]):
         progress: TravelProgress | None = None,
     ) -> Iterator[Transition[S]]:
         """How it is at the start, and each moment up to ``last`` at which that changes."""
-        first = self._past.visit(start)
+        first = self._timeline.state_at(start)
         yield Transition(first, holds(condition, first.state))
         reads = reads_of(condition, first.state) if tracked else EVERYTHING_READ
         for transition in self._changing(condition, reads, first, last, progress):
@@ -150,7 +151,7 @@ class Finder(Generic[S]):
             if stop is None:
                 position, chunk = until, min(chunk * 2, _LONGEST)
                 continue
-            now = self._past.visit(stop)
+            now = self._timeline.state_at(stop)
             position, reads = stop, reads | reads_of(condition, now.state)
             if holds(condition, now.state) is not held:
                 held = not held
@@ -164,7 +165,7 @@ class Finder(Generic[S]):
     ) -> Iterator[Transition[S]]:
         """Asks after each event that changes the state."""
         condition = sooner(condition)
-        state = (self._past.visit(start)).state
+        state = (self._timeline.state_at(start)).state
         held = holds(condition, state)
 
         def noticed(state: S) -> bool:
@@ -175,7 +176,7 @@ class Finder(Generic[S]):
 
         for now, place in self._noticed(noticed, state, start, last, progress):
             held = not held
-            yield Transition(self._visit(now, place), held)
+            yield Transition(self._state_at(now, place), held)
 
     def _noticed(
         self,
@@ -186,7 +187,7 @@ class Finder(Generic[S]):
         progress: TravelProgress | None = None,
     ) -> Iterator[tuple[S, Place]]:
         """Each state behind ``start`` in which something is noticed, and where it is."""
-        fold, size = self._past.fold, _FIRST_PIECE
+        fold, size = self._timeline.fold, _FIRST_PIECE
         for events, place, reached in self._pages(start, last):
             done = 0
             while done < len(events):
@@ -225,7 +226,7 @@ class Finder(Generic[S]):
         progress: TravelProgress | None,
     ) -> None:
         """Get to know what parts were in ``(start, until]``; cut off, what they were so far."""
-        state = (self._past.visit(start)).state
+        state = (self._timeline.state_at(start)).state
         looks = [part.look for part in parts]
         seen = [look(state) for look in looks]
         spans = [Span(start, value) for value in seen]
@@ -233,7 +234,7 @@ class Finder(Generic[S]):
             for events, place, reached in self._pages(start, until):
                 if any(span.is_busy for span in spans):
                     return
-                state, found = self._past.fold.advance_watched(
+                state, found = self._timeline.fold.advance_watched(
                     state, events, looks, seen, place.words(0)
                 )
                 for index, number, value in found:
@@ -248,12 +249,12 @@ class Finder(Generic[S]):
 
     def _pages(self, start: int, last: int) -> Iterator[tuple[list[Any], Places, int]]:
         """The events in ``(start, last]`` as folds take them, and how far each page reaches."""
-        past, codec = self._past, self._past.store.kernel.codec
+        timeline, codec = self._timeline, self._timeline.store.kernel.codec
         while start < last:
-            wanted = past.of.after(start).up_to(last)
-            page, asked, wanted = past.store.kernel.one_page(wanted, PAGE_EVENTS)
+            wanted = timeline.of.after(start).up_to(last)
+            page, asked, wanted = timeline.store.kernel.one_page(wanted, PAGE_EVENTS)
             start = last if page.end else min(page.cursor, last)
-            yield (*foldable_page(page, asked, wanted, codec, past.fold), start)
+            yield (*foldable_page(page, asked, wanted, codec, timeline.fold), start)
 
     def writes(
         self, read: Read, start: int, last: int, progress: TravelProgress | None = None
@@ -271,7 +272,7 @@ class Finder(Generic[S]):
             position, chunk = until, min(chunk * 2, _LONGEST)
         if position == last:
             return
-        state = (self._past.visit(position)).state
+        state = (self._timeline.state_at(position)).state
         seen = Watched(read, state)
         for now, place in self._noticed(seen.has_changed, state, position, last, progress):
             yield place.position, *seen.update(now)
@@ -319,7 +320,7 @@ class Finder(Generic[S]):
         self, read: Read, start: int, last: int, progress: TravelProgress | None
     ) -> int | None:
         """The first place in ``(start, last]`` at which a part changed."""
-        state = (self._past.visit(start)).state
+        state = (self._timeline.state_at(start)).state
         part = Watched(read, state)
         for _, place in self._noticed(part.has_changed, state, start, last, progress):
             return place.position
@@ -329,7 +330,7 @@ class Finder(Generic[S]):
         self, read: Read, start: int, last: int, progress: TravelProgress | None
     ) -> int | None:
         """The last place in ``(start, last]`` at which a part changed."""
-        state = (self._past.visit(start)).state
+        state = (self._timeline.state_at(start)).state
         part, found = Watched(read, state), None
         for now, place in self._noticed(part.has_changed, state, start, last, progress):
             found = place.position
@@ -350,9 +351,9 @@ class Finder(Generic[S]):
         part = self._parts.value.get(read)
         return None if part is None else part.span(position)
 
-    def _visit(self, state: S, place: Place) -> StateAt[S]:
+    def _state_at(self, state: S, place: Place) -> StateAt[S]:
         recorded = from_micros(place.recorded_at)
-        state = self._past.fold.copied(state)
+        state = self._timeline.fold.copied(state)
         return StateAt(state, place.position, place.version, recorded, place.position)
 
 

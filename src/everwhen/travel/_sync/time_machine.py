@@ -29,7 +29,7 @@ from everwhen.store.page_decoding import by_position
 from everwhen.travel._sync.altered_history import AlteredHistory
 from everwhen.travel._sync.provenance import blamed, explained
 from everwhen.travel._sync.search import Finder
-from everwhen.travel._sync.timeline import Past, TravelProgress
+from everwhen.travel._sync.timeline import Timeline, TravelProgress
 from everwhen.travel.destinations import Divergence, Explanation, StateAt, Step, Transition, Written
 from everwhen.travel.parallel_search import AnswerChange, Processes, searching, turning
 from everwhen.travel.what_if import Alteration, EventFilter
@@ -52,15 +52,15 @@ _APART: Final = 0.02
 class _Travelled(Moments):
     """Moments by what a journey knows: its windows and waypoints save reading."""
 
-    def __init__(self, past: Past[Any]) -> None:
-        super().__init__(past.store, past.of)
-        self._past = past
+    def __init__(self, timeline: Timeline[Any]) -> None:
+        super().__init__(timeline.store, timeline.of)
+        self._timeline = timeline
 
     def moved(self, position: int, steps: int) -> int:
-        return self._past.moved(position, steps)
+        return self._timeline.moved(position, steps)
 
     def recorded_at(self, position: int) -> datetime | None:
-        return (self._past.visit(position)).recorded_at
+        return (self._timeline.state_at(position)).recorded_at
 
 
 class TimeMachine(Generic[S]):
@@ -78,22 +78,22 @@ class TimeMachine(Generic[S]):
     def __init__(
         self, store: Store, fold: Fold[S], of: Query | str = EVERYTHING, *, keep: bool = True
     ) -> None:
-        self._past = Past(store, fold, of, keep=keep)
-        self._finder = Finder(self._past)
+        self._timeline = Timeline(store, fold, of, keep=keep)
+        self._finder = Finder(self._timeline)
         self.store = store
         self.fold = fold
-        self.of = self._past.of
-        self._moments = _Travelled(self._past)
+        self.of = self._timeline.of
+        self._moments = _Travelled(self._timeline)
 
     def __repr__(self) -> str:
-        return f"TimeMachine({self.store!r}, {self.fold!r}, of {self._past.subject!r})"
+        return f"TimeMachine({self.store!r}, {self.fold!r}, of {self._timeline.subject!r})"
 
     def prepare(self, progress: TravelProgress | None = None) -> None:
         """Leave waypoints all along history, so that every later journey is short.
 
         ``progress`` is told the position it has come to, and the last one.
         """
-        self._past.prepare(progress)
+        self._timeline.prepare(progress)
 
     def travel_to(self, moment: Moment, *, here: int | None = None) -> StateAt[S]:
         """The state at a moment.
@@ -105,7 +105,7 @@ class TimeMachine(Generic[S]):
         """
         if isinstance(moment, AsOf):
             return self._as_of(moment)
-        return self._past.visit(self.position_of(moment, here=here))
+        return self._timeline.state_at(self.position_of(moment, here=here))
 
     def position_of(self, moment: Moment, *, here: int | None = None) -> int:
         """The position that a moment means; see `travel_to`."""
@@ -124,19 +124,19 @@ class TimeMachine(Generic[S]):
 
     def step_at(self, position: int) -> Step[S]:
         """The step at an event's position. Raises `InvalidQueryError` where there is none."""
-        return self._past.step_at(position)
+        return self._timeline.step_at(position)
 
     def moved(self, position: int, steps: int) -> int:
         """Where so many steps lead from a position, backwards if negative, as far as there are.
 
         A step is an event that concerns the state; before the first one the position is 0.
         """
-        return self._past.moved(position, steps)
+        return self._timeline.moved(position, steps)
 
     def replay(self, start: Moment = 0, end: Moment = HEAD) -> Iterator[Step[S]]:
         """Each step behind the moment ``start``, up to and with the moment ``end``."""
         first, until = self.between(start, end)
-        for step in self._past.steps(first, until):
+        for step in self._timeline.steps(first, until):
             yield step
 
     def diff(self, before: Moment, after: Moment) -> Diff:
@@ -196,7 +196,7 @@ class TimeMachine(Generic[S]):
         if processes is not None:
             turns = self._turns_by(processes, condition, first, until, progress)
             for position, holds in turns:
-                yield Transition(self._past.visit(position), holds)
+                yield Transition(self._timeline.state_at(position), holds)
             return
         for transition in self._finder.transitions(
             condition, first, until, tracked=tracked, progress=progress
@@ -228,12 +228,12 @@ class TimeMachine(Generic[S]):
             processes=processes,
         ):
             if began is not None:
-                for visit in self._visits(began, transition.visit.position - 1):
-                    yield visit
-            began = transition.visit if transition.holds else None
+                for one in self._states(began, transition.at.position - 1):
+                    yield one
+            began = transition.at if transition.holds else None
         if began is not None:
-            for visit in self._visits(began, until):
-                yield visit
+            for one in self._states(began, until):
+                yield one
 
     def history(
         self, path: str | Path, *, start: Moment = 0, end: Moment = HEAD
@@ -259,7 +259,7 @@ class TimeMachine(Generic[S]):
         first, position = self.between(start, until)
         read = self._read(path, position)
         found = self._finder.last_write(read, first, position, progress)
-        return None if found is None else self._past.step_at(found)
+        return None if found is None else self._timeline.step_at(found)
 
     def next_write(
         self,
@@ -276,7 +276,7 @@ class TimeMachine(Generic[S]):
         position, until = self.between(after, end)
         read = self._read(path, until)
         found = self._finder.next_write(read, position, until, progress)
-        return None if found is None else self._past.step_at(found)
+        return None if found is None else self._timeline.step_at(found)
 
     def blame(
         self, path: str | Path = (), moment: Moment = HEAD
@@ -285,9 +285,9 @@ class TimeMachine(Generic[S]):
 
         None stands for what no event wrote. Raises `InvalidPathError` for a part that isn't there.
         """
-        visit = self.travel_to(moment)
-        part = without_state(path_of(path), visit.state)
-        return blamed(self._past, visit.until, existing_path(visit.state, part))
+        found = self.travel_to(moment)
+        part = without_state(path_of(path), found.state)
+        return blamed(self._timeline, found.until, existing_path(found.state, part))
 
     def unknown_parts(
         self,
@@ -304,7 +304,7 @@ class TimeMachine(Generic[S]):
         is told the position it has come to, and the last.
         """
         last = self.position_of(end)
-        state = (self._past.visit(last)).state
+        state = (self._timeline.state_at(last)).state
         expression = asked if isinstance(asked, Expression) else None
         found: list[UnknownPart] = []
         for path in asked_of_states(asked):
@@ -324,17 +324,17 @@ class TimeMachine(Generic[S]):
             if may_be_there(state, path[:length]):
                 continue
             there = IsThere(path[:length])
-            visit = self._finder.first(there, 0, last, progress=progress)
-            if visit is None:
+            found = self._finder.first(there, 0, last, progress=progress)
+            if found is None:
                 return state, path, path[: length - 1]
-            state = visit.state
+            state = found.state
         return None
 
     def _read(self, path: str | Path, until: int) -> Read:
         """A look at a part, which may be named as expressions do, from ``state`` on."""
         keys = path_of(path)
         if keys[:1] == ("state",):
-            keys = without_state(keys, (self._past.visit(until)).state)
+            keys = without_state(keys, (self._timeline.state_at(until)).state)
         return Read(keys)
 
     def explain(self, event: RecordedEvent[Any] | int) -> Explanation:
@@ -359,7 +359,7 @@ class TimeMachine(Generic[S]):
         alteration = Alteration(
             only=only, without=without, edited=edited or {}, inserted=inserted or {}
         )
-        return AlteredHistory(self, self._past, alteration)
+        return AlteredHistory(self, self._timeline, alteration)
 
     def compare(self, other: Fold[Any], *, end: Moment = HEAD) -> Divergence[S] | None:
         """Where another fold, say a new version, first comes to another state; None if nowhere.
@@ -394,7 +394,7 @@ class TimeMachine(Generic[S]):
     @property
     def identity(self) -> tuple[str, str]:
         """The fold and what it is of, and the store or branch: what must agree elsewhere."""
-        return f"{self._past.subject} (version {self.fold.version})", self.store.name
+        return f"{self._timeline.subject} (version {self.fold.version})", self.store.name
 
     def _found_by(
         self,
@@ -420,7 +420,7 @@ class TimeMachine(Generic[S]):
         if found is None:
             return None
         at_an_end = found.until in (first, until)
-        return self._past.visit(found.until if at_an_end else found.position)
+        return self._timeline.state_at(found.until if at_an_end else found.position)
 
     def _turns_by(
         self,
@@ -447,10 +447,10 @@ class TimeMachine(Generic[S]):
                 while not pieces.stop():
                     sleep(_APART)
 
-    def _visits(self, first: StateAt[S], last: int) -> Iterator[StateAt[S]]:
-        """The visit, and one at each event behind it up to a position."""
+    def _states(self, first: StateAt[S], last: int) -> Iterator[StateAt[S]]:
+        """The state at the first, and one at each event behind it up to a position."""
         yield first
-        for step in self._past.steps(first.until, last):
+        for step in self._timeline.steps(first.until, last):
             event = step.events[-1]
             yield StateAt(
                 step.after, event.position, event.version, event.recorded_at, event.position
@@ -461,7 +461,9 @@ class TimeMachine(Generic[S]):
             query = self.of.after(position - 1).up_to(position)
             for event in self.store.read(query):
                 return event
-        raise InvalidQueryError(f"no event of {self._past.subject} stands at position {position}")
+        raise InvalidQueryError(
+            f"no event of {self._timeline.subject} stands at position {position}"
+        )
 
     def set_bookmark(self, name: str, moment: Moment) -> int:
         """Give a name to a place in history, for everyone who travels in this store."""
@@ -482,8 +484,8 @@ class TimeMachine(Generic[S]):
             transaction.delete_checkpoint(BOOKMARK + name)
 
     def _as_of(self, moment: AsOf) -> StateAt[S]:
-        loaded = self._past.repository.load(self.of.as_of(moment.time))
-        stands = self._past.visit(loaded.position)
+        loaded = self._timeline.repository.load(self.of.as_of(moment.time))
+        stands = self._timeline.state_at(loaded.position)
         return StateAt(
             loaded.state, loaded.position, loaded.version, stands.recorded_at, loaded.read_until
         )

@@ -13,7 +13,7 @@ import msgspec
 from everwhen.backends._sync.concurrency import Lock
 from everwhen.backends.engine import EngineTransaction
 from everwhen.privacy.erasure_marks import ErasureMark, UntilErasure
-from everwhen.privacy.failure_texts import told
+from everwhen.privacy.failure_texts import shown_failure
 from everwhen.state.fold import Fold, is_immutable
 from everwhen.state.snapshots import NOTHING, START, Loaded, joined, subject_of
 from everwhen.store._sync.repository import Repository
@@ -21,7 +21,7 @@ from everwhen.store._sync.store import Store, check_store
 from everwhen.store.page_decoding import events_of_page, with_page
 from everwhen.travel.destinations import StateAt, Step
 from everwhen.travel.waypoints import Waypoints, travel_subject
-from everwhen.travel.window import Stretch, Stretches
+from everwhen.travel.window import Window, Windows
 from everwhen.vocabulary.contract import Page, Snapshot
 from everwhen.vocabulary.errors import InvalidQueryError, ReadOnlyError, SnapshotError, StorageError
 from everwhen.vocabulary.paging import PAGE_EVENTS
@@ -47,11 +47,11 @@ class _States(Generic[S]):
 
     def __init__(self) -> None:
         self.waypoints: Waypoints[S] = Waypoints()
-        self.stretches: Stretches[S] = Stretches()
+        self.windows: Windows[S] = Windows()
         self.unsaved: list[Snapshot] = []
 
 
-class Past(Generic[S]):
+class Timeline(Generic[S]):
     """The states of a fold over a query's events, at every position.
 
     States are found from waypoints, which are left behind wherever replay has become dear: in
@@ -78,12 +78,12 @@ class Past(Generic[S]):
         self._seconds_per_event = 1e-5
         self._lock = Lock()
 
-    def visit(self, position: int) -> StateAt[S]:
+    def state_at(self, position: int) -> StateAt[S]:
         """The state at a position."""
         if position <= 0:
             return StateAt(self.fold.initial(), 0, 0, None, 0)
         with self._lock:
-            return (self._stretch_at(position)).visit(position)
+            return (self._window_at(position)).state_at(position)
 
     def moved(self, position: int, steps: int) -> int:
         """Where so many steps lead from a position, backwards if negative, as far as there are.
@@ -99,9 +99,9 @@ class Past(Generic[S]):
         """The step at an event's position. Raises `InvalidQueryError` where there is none."""
         with self._lock:
             if 0 < position <= (self.store.head()).position:
-                stretch = self._stretch_at(position)
-                if stretch.count_before(position) < stretch.count_at(position):
-                    return stretch.step(position)
+                window = self._window_at(position)
+                if window.count_before(position) < window.count_at(position):
+                    return window.step(position)
             near = self._moved_back(position, 0)
             near = near or self._moved_on(0, 1)
         raise InvalidQueryError(
@@ -111,23 +111,23 @@ class Past(Generic[S]):
 
     def steps(self, position: int, last: int) -> Iterator[Step[S]]:
         """Each step behind a position, up to and with another one."""
-        stretch: Stretch[S] | None = None
+        window: Window[S] | None = None
         while position < last:
             with self._lock:
-                if stretch is None:
-                    stretch = self._stretch_at(position + 1)
+                if window is None:
+                    window = self._window_at(position + 1)
                 else:
-                    stretch = self._following(stretch)
-            for stop in stretch.stops[stretch.stops_at(position) :]:
+                    window = self._following(window)
+            for stop in window.stops[window.stops_at(position) :]:
                 if stop > last:
                     return
-                yield stretch.step(stop)
-            position = stretch.until
+                yield window.step(stop)
+            position = window.until
 
-    def stretch_at(self, position: int) -> Stretch[S]:
+    def window_at(self, position: int) -> Window[S]:
         """The piece of history that a position lies in: ``start < position <= until``."""
         with self._lock:
-            return self._stretch_at(position)
+            return self._window_at(position)
 
     def waypoint(self, position: int) -> Loaded[S]:
         """The nearest state at or before a position that is at hand; the caller's own."""
@@ -145,42 +145,40 @@ class Past(Generic[S]):
             while loaded.read_until < last:
                 began = time.perf_counter()
                 page, asked, wanted = self._page(loaded, PAGE_EVENTS)
-                loaded = self._past(loaded, page, asked, wanted, self._apart, began)
+                loaded = self._folded(loaded, page, asked, wanted, self._apart, began)
                 if progress is not None:
                     progress(min(loaded.read_until, last), last)
             self._save()
 
     def _moved_on(self, position: int, steps: int) -> int:
         head, reached = (self.store.head()).position, position
-        stretch: Stretch[S] | None = None
+        window: Window[S] | None = None
         while steps and position < head:
-            stretch = (
-                self._stretch_at(position + 1) if stretch is None else self._following(stretch)
-            )
-            ahead = stretch.stops[stretch.stops_at(position) :]
+            window = self._window_at(position + 1) if window is None else self._following(window)
+            ahead = window.stops[window.stops_at(position) :]
             if ahead:
                 reached = ahead[min(steps, len(ahead)) - 1]
             steps -= min(steps, len(ahead))
-            position = stretch.until
+            position = window.until
         return reached
 
     def _moved_back(self, position: int, steps: int) -> int:
         position = min(position, (self.store.head()).position)
         while position > 0:
-            stretch = self._stretch_at(position)
-            index = stretch.stops_at(position) - steps
+            window = self._window_at(position)
+            index = window.stops_at(position) - steps
             if index > 0:
-                return stretch.stops[index - 1]
+                return window.stops[index - 1]
             if index == 0:
-                return stretch.base.position
-            steps, position = -index, stretch.start
+                return window.base.position
+            steps, position = -index, window.start
         return 0
 
-    def _stretch_at(self, position: int) -> Stretch[S]:
+    def _window_at(self, position: int) -> Window[S]:
         """The piece of history that a position lies in: ``start < position <= until``."""
-        stretch = self._states.value.stretches.at(position)
-        if stretch is not None:
-            return stretch
+        window = self._states.value.windows.at(position)
+        if window is not None:
+            return window
         loaded = self._base(position - 1)
         while True:
             gap = position - loaded.read_until
@@ -189,39 +187,39 @@ class Past(Generic[S]):
             page, asked, wanted = self._page(loaded, size)
             if page.end or page.cursor >= position:
                 self._save()
-                return self._stretch(loaded, page, asked, wanted, position)
+                return self._window_of(loaded, page, asked, wanted, position)
             apart = self._apart * _PATIENCE
-            loaded = self._past(loaded, page, asked, wanted, apart, began)
+            loaded = self._folded(loaded, page, asked, wanted, apart, began)
 
-    def _following(self, stretch: Stretch[S]) -> Stretch[S]:
+    def _following(self, window: Window[S]) -> Window[S]:
         """The piece of history behind another one."""
         began = time.perf_counter()
-        state = stretch.state(len(stretch.events))
-        spent = stretch.base.since.seconds + time.perf_counter() - began
-        place = stretch.place(len(stretch.events))
-        since = msgspec.structs.replace(stretch.base.since, seconds=spent)
+        state = window.state(len(window.events))
+        spent = window.base.since.seconds + time.perf_counter() - began
+        place = window.place(len(window.events))
+        since = msgspec.structs.replace(window.base.since, seconds=spent)
         loaded = msgspec.structs.replace(
-            stretch.base,
+            window.base,
             state=state,
             version=place.version,
             position=place.position,
-            read_until=stretch.until,
+            read_until=window.until,
             since=since,
             place=place,
         )
         loaded = self._leave(loaded, self._apart * _PATIENCE)
         page, asked, wanted = self._page(loaded, _SPAN)
-        return self._stretch(loaded, page, asked, wanted, page.cursor)
+        return self._window_of(loaded, page, asked, wanted, page.cursor)
 
-    def _stretch(
+    def _window_of(
         self, loaded: Loaded[S], page: Page, asked: Query, wanted: Query, at_least: int
-    ) -> Stretch[S]:
+    ) -> Window[S]:
         events = events_of_page(page, asked, wanted, self.store.kernel.codec, typed=True)
-        stretch = Stretch(self.fold, loaded, events, max(page.cursor, at_least))
+        window = Window(self.fold, loaded, events, max(page.cursor, at_least))
         known = self._states.value
         if not loaded.mark.is_outdated:
-            known.stretches.add(stretch)
-        return stretch
+            known.windows.add(window)
+        return window
 
     def _page(self, loaded: Loaded[S], size: int) -> tuple[Page, Query, Query]:
         """The next page of so many events behind a state, or of what is folded in a moment."""
@@ -230,7 +228,7 @@ class Past(Generic[S]):
         size = min(PAGE_EVENTS, size, max(_SMALLEST, fits))
         return self.store.kernel.one_page(wanted, size)
 
-    def _past(
+    def _folded(
         self,
         loaded: Loaded[S],
         page: Page,
@@ -270,16 +268,16 @@ class Past(Generic[S]):
             self._copied_in_seconds = time.perf_counter() - began
             known.waypoints.add(msgspec.structs.replace(loaded, state=copied))
         if self._keep:
-            self._seal(loaded, known)
+            self._keep_waypoint(loaded, known)
         return loaded
 
-    def _seal(self, loaded: Loaded[S], known: _States[S]) -> None:
+    def _keep_waypoint(self, loaded: Loaded[S], known: _States[S]) -> None:
         began = time.perf_counter()
         try:
             known.unsaved.append(self.repository.snapshot_of(self._kept_as, loaded))
         except SnapshotError as error:
             self._keep = False
-            why = told(error, self.store.vault)
+            why = shown_failure(error, self.store.vault)
             _LOG.warning("travel keeps its waypoints in memory only: %s", why)
             return
         self._apart = max(_APART, time.perf_counter() - began)

@@ -28,7 +28,7 @@ from everwhen.undo.compensations import Compensations
 from everwhen.undo.dependents import Dependents
 from everwhen.undo.planner import Planner, Scope, States, UndoItem
 from everwhen.undo.undo_plan import ByDifference, UndoPlan
-from everwhen.undo.undo_status import UNDO_TAG, Standings, named_in, naming, place_in, ref_of
+from everwhen.undo.undo_status import UNDO_TAG, UndoStatuses, named_in, naming, place_in, ref_of
 from everwhen.undo.undo_targets import Meant, UndoTarget, described, where_to_look
 from everwhen.vocabulary.errors import EverwhenError, InvalidQueryError, StorageError, UndoError
 from everwhen.vocabulary.query import Query
@@ -72,8 +72,8 @@ class Planning:
                 self._take(these[0], redo=redo)
         self._find_originals()
         versions = self._versions()
-        standings = self._standings(every=dependents > 0)
-        items = self._items(standings)
+        statuses = self._statuses(every=dependents > 0)
+        items = self._items(statuses)
         if self._by_difference is not None:
             items = self._with_differences(items, self._by_difference)
         states = self._states(items, versions, head)
@@ -88,7 +88,7 @@ class Planning:
         plan = planner.plan(what, head, versions, self._already, self._entries)
         if not dependents or not plan.undone + plan.redone:
             return plan
-        return self._with_dependents(plan, items, standings, dependents)
+        return self._with_dependents(plan, items, statuses, dependents)
 
     # ------------------------------------------------------------ what it is about
 
@@ -153,29 +153,29 @@ class Planning:
         streams = {parts[0].stream for parts in self._originals.values()}
         return {stream: self._store.version(stream) for stream in sorted(streams)}
 
-    def _standings(self, *, every: bool) -> Standings:
+    def _statuses(self, *, every: bool) -> UndoStatuses:
         """How the events stand, and with ``every`` all those that came after them too."""
-        standings = Standings(self._originals)
+        statuses = UndoStatuses(self._originals)
         if self._originals:
             first = min(parts[0].position for parts in self._originals.values())
             few = not every and len(self._originals) <= _FEW
             query = (naming(self._originals) if few else Query().tags(UNDO_TAG)).after(first)
             for events in self._store.read_pages(query):
                 for event in events:
-                    standings.take(event)
+                    statuses.take(event)
                 sleep(0)
-        return standings
+        return statuses
 
-    def _items(self, standings: Standings) -> list[UndoItem]:
+    def _items(self, statuses: UndoStatuses) -> list[UndoItem]:
         """What there is to do, in the order in which it has to be done."""
         items: list[UndoItem] = []
         for ref, in_effect in self._wanted.items():
-            original, standing = self._originals[ref], standings.of(ref)
-            if (standing is None or standing.in_effect) is in_effect:
+            original, status = self._originals[ref], statuses.of(ref)
+            if (status is None or status.in_effect) is in_effect:
                 self._already.append(original[0])
                 continue
-            present = tuple(standing.events) if standing is not None else ()
-            times = 0 if standing is None else standing.times
+            present = tuple(status.events) if status is not None else ()
+            times = 0 if status is None else status.times
             items.append(UndoItem(ref, original, present or original, in_effect, times))
         if all(item.redo for item in items):
             items.sort(key=lambda item: item.original[0].position)
@@ -231,7 +231,7 @@ class Planning:
         except Exception as error:
             if isinstance(error, StorageError) or is_interrupt(error):
                 raise
-            states.fail(scope, f"fold {fold.name!r}: {_said(error)}")
+            states.fail(scope, f"fold {fold.name!r}: {_text_of(error)}")
 
     def _with_differences(
         self, items: list[UndoItem], by_difference: ByDifference[Any]
@@ -251,7 +251,7 @@ class Planning:
             except Exception as error:
                 if isinstance(error, StorageError) or is_interrupt(error):
                     raise
-                why[item.ref] = _said(error)
+                why[item.ref] = _text_of(error)
         changes: dict[int, list[Change]] = {}
         for where, positions in wanted.items():
             failure = self._compare(by_difference, where, positions, changes)
@@ -284,13 +284,13 @@ class Planning:
         except Exception as error:
             if isinstance(error, StorageError) or is_interrupt(error):
                 raise
-            return f"fold {fold.name!r}: {_said(error)}"
+            return f"fold {fold.name!r}: {_text_of(error)}"
         return None
 
     # ------------------------------------------------------------ what rests on it
 
     def _with_dependents(
-        self, plan: UndoPlan, items: Sequence[UndoItem], standings: Standings, listed: int
+        self, plan: UndoPlan, items: Sequence[UndoItem], statuses: UndoStatuses, listed: int
     ) -> UndoPlan:
         """The plan, with what has happened since and may rest on what it undoes."""
         going = {event.position for event in plan.undone + plan.redone}
@@ -301,7 +301,7 @@ class Planning:
             for event in (*item.original, *item.present)
         ]
         left_out = {event.position for event in touched}
-        dependents = Dependents(touched, left_out, standings, listed)
+        dependents = Dependents(touched, left_out, statuses, listed)
         since = Query().after(min(left_out)).up_to(plan.position)
         for events in self._store.read_pages(since):
             dependents.take(events)
@@ -343,6 +343,6 @@ def _unbounded(of: object) -> Query:
     )
 
 
-def _said(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     own = isinstance(error, EverwhenError)
     return str(error) if own else f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Sealers that are killed at any moment, two at a time: no false alarm, and the log goes on."""
+"""Writers of the log that are killed at any moment, two at a time: no false alarm, and the log goes on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sealing(path: Path, said: int) -> None:
         for number in range(100_000):
             store.append(f"s-{os.getpid()}", [Noted(number)])
             if number % 3 == 0:
-                log.seal()
+                log.sign()
                 os.write(said, b".")
 
 
@@ -66,7 +66,7 @@ def test_no_false_alarm(tmp_path: Path) -> None:
         with open_store(path) as store:
             log = MerkleLog(store, TileFolder.beside(path), SIGNER)
             assert log.verify().fault is None
-            sealed = log.seal().checkpoint
+            sealed = log.sign().checkpoint
             assert sealed.size >= size + 2, "both got to write something"
             size = sealed.size
             assert log.verify().fault is None
