@@ -101,7 +101,7 @@ def test_results_say_why() -> None:
         entry(result=AuditResult.PARTIAL_SUCCESS, reason="x", details={"a": 1})
     entry(result=AuditResult.FAILURE, reason="no such account")
     entry(result=AuditResult.PARTIAL_SUCCESS, details={"done": ["a"], "left": ["b"]})
-    with pytest.raises(InvalidAuditEntryError, match="give an AuditEntry"):
+    with pytest.raises(InvalidAuditEntryError, match="expected an AuditEntry"):
         checked("entry")  # type: ignore[arg-type]
 
 
@@ -267,7 +267,7 @@ def test_rules() -> None:
         rules.leave_out(int)
     with pytest.raises(DeclarationError, match="AuditAction"):
         rules.on(str, "Read", str)  # type: ignore[arg-type]
-    with pytest.raises(DeclarationError, match="no class"):
+    with pytest.raises(DeclarationError, match="expected a class"):
         rules.leave_out("int")  # type: ignore[arg-type]
 
 

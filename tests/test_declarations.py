@@ -113,7 +113,7 @@ def test_declarations_that_do_not_fit(declare: Callable[[], Any], says: str) -> 
         declare()
 
 
-def test_an_event_of_an_undeclared_class_is_refused_with_the_mend() -> None:
+def test_an_event_of_an_undeclared_class_is_refused_with_the_fix() -> None:
     with (
         open_store("memory:", events=[Placed]) as store,
         pytest.raises(InvalidEventError, match="Child"),

@@ -40,7 +40,7 @@ from everwhen.testing import ManualClock
 from everwhen.travel import AsOf, EventFilter, Step, window
 from everwhen.travel import value_history as spans_module
 from everwhen.travel._sync import search as finding_module
-from everwhen.travel._sync import timeline as past_module
+from everwhen.travel._sync import timeline as timeline_module
 from everwhen.travel.waypoints import Waypoints
 from everwhen.travel.window import bytes_apart
 
@@ -142,13 +142,19 @@ def written(history: Histories) -> Store:
 
 @pytest.fixture(autouse=True)
 def _short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waypoints everywhere, pages of two events, short searches: every seam is crossed."""
-    monkeypatch.setattr(past_module, "_APART", 0.0)
-    monkeypatch.setattr(past_module, "_SMALLEST", 2)
-    short = {"_FIRST_CHUNK": 2, "_CHUNK": 3, "_LONGEST": 7, "_NEAR": 4, "PAGE_EVENTS": 2}
+    """Waypoints everywhere, pages of two events, short searches: every border is crossed."""
+    monkeypatch.setattr(timeline_module, "_APART_SECONDS", 0.0)
+    monkeypatch.setattr(timeline_module, "_MIN_PAGE_EVENTS", 2)
+    short = {
+        "_FIRST_CHUNK_POSITIONS": 2,
+        "_CHUNK_POSITIONS": 3,
+        "_MAX_CHUNK_POSITIONS": 7,
+        "_NEAR_POSITIONS": 4,
+        "PAGE_EVENTS": 2,
+    }
     for name, number in short.items():
         monkeypatch.setattr(finding_module, name, number)
-    monkeypatch.setattr(spans_module, "_MANY", 3)
+    monkeypatch.setattr(spans_module, "_MANY_CHANGES", 3)
 
 
 class Oracle:
@@ -472,7 +478,7 @@ def test_what_is_kept_in_memory_is_bounded_in_bytes() -> None:
 
 
 def test_wide_states_are_right_however_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window, "_BYTES", 100_000)
+    monkeypatch.setattr(window, "MAX_BYTES", 100_000)
     with open_store("memory:") as store:
         writes = [Write(f"s-{n}", [UnknownEvent("Set", {"n": n})]) for n in range(3_000)]
         store.commit(Commit(writes))

@@ -37,7 +37,7 @@ def test_names_and_tags() -> None:
 
 def test_an_error_survives_a_pickle() -> None:
     back = pickle.loads(pickle.dumps(UndoError("no", "yes")))  # noqa: S301
-    assert (back.why, back.mend, str(back)) == ("no", "yes", "no; yes")
+    assert (back.why, back.fix, str(back)) == ("no", "yes", "no; yes")
 
 
 def test_a_plan_is_a_value_and_makes_one_commit() -> None:

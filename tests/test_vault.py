@@ -109,7 +109,7 @@ def test_where_personal_data_lies_is_found_by_the_declaration() -> None:
     assert personal_fields(UnknownEvent) is None
 
 
-def test_declarations_that_can_not_work_are_refused_with_the_mend() -> None:
+def test_declarations_that_can_not_work_are_refused_with_the_fix() -> None:
     class NoSubject(Event):
         name: Personal[str]
 
@@ -132,14 +132,14 @@ def test_declarations_that_can_not_work_are_refused_with_the_mend() -> None:
         player: str
         address: Personal[Address]
 
-    for cls, mend in (
+    for cls, fix in (
         (NoSubject, "data_subject"),
         (PersonalSubject, "let it be an id"),
         (NoSuchSubject, "not one of its fields"),
         (Tagged, "take it out of tag_fields"),
         (OfAStruct, "mark the fields"),
     ):
-        with pytest.raises(DeclarationError, match=mend):
+        with pytest.raises(DeclarationError, match=fix):
             EventTypes(cls)
 
 

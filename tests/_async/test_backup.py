@@ -231,8 +231,8 @@ async def test_places_where_none_is_made(tmp_path: Path) -> None:
             "store.db-log/x.db": "a folder of the store's own",
             "linked/x.db": "a folder of the store's own",
             "folder": "a folder; name a file",
-            "missing/copy.db": "there is no folder",
-            "pipe": "no ordinary file",
+            "missing/copy.db": "is missing; make it first",
+            "pipe": "not an ordinary file",
             "x" * 250: "too long",
         }.items():
             with pytest.raises(BackupError, match=why):

@@ -531,7 +531,7 @@ def test_declarations_that_make_no_sense() -> None:
         decisions.include(rules)
     with pytest.raises(DeclarationError, match="StateOf"):
         rules.on(Deposit, account)  # type: ignore[call-overload]
-    with pytest.raises(DeclarationError, match="no fold"):
+    with pytest.raises(DeclarationError, match="expected a Fold"):
         StateOf("account", stream_of)  # type: ignore[arg-type]
     with pytest.raises(DeclarationError, match="can't be called"):
         StateOf(account, "account-1")  # type: ignore[arg-type]

@@ -279,7 +279,7 @@ async def test_a_table_that_the_projection_does_not_have_is_named(tmp_path: Path
             await runner.catch_up()
         await runner.close()
         assert isinstance(raised.value.__cause__, StatementError)
-        assert "{row} is no table of this projection" in str(raised.value.__cause__)
+        assert "{row} is not a table of this projection" in str(raised.value.__cause__)
 
 
 def test_a_command_of_a_class_that_can_not_be_kept_is_told_where_it_is_declared() -> None:

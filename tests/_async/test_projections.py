@@ -229,13 +229,13 @@ async def test_a_failure_halts_and_says_where(tmp_path: Path, kind: str) -> None
                 await runner._step()
         assert (memory.position, memory.skipped) == (5, 1)
         await runner.close()
-        # mended, it goes on where it halted
-        mended = ProjectionRunner(store, [sales()])
-        await mended.catch_up()
+        # fixed, it goes on where it halted
+        fixed = ProjectionRunner(store, [sales()])
+        await fixed.catch_up()
         assert await rows(store) == [("chair", 1), ("lamp", 1), ("poison", 1)]
-        (status,) = await mended.status()
+        (status,) = await fixed.status()
         assert (status.state, status.error) == ("live", None)
-        await mended.close()
+        await fixed.close()
 
 
 async def test_a_runner_whose_projections_have_all_halted_ends(tmp_path: Path) -> None:
@@ -819,7 +819,7 @@ async def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
         TableProjection("sales@2", SCHEMA)
     with pytest.raises(DeclarationError, match="they are 1"):
         TableProjection("sales", SCHEMA, version=0)
-    with pytest.raises(DeclarationError, match="no fold"):
+    with pytest.raises(DeclarationError, match="expected a Fold"):
         Projection("sales")  # type: ignore[arg-type]
     twice = sales()
     with pytest.raises(DeclarationError, match="two functions for Sold"):

@@ -306,7 +306,7 @@ async def test_bounds_that_make_no_sense(tmp_path: Path, bounds: dict[str, Any])
 
 async def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
     rules = Queries()
-    with pytest.raises(DeclarationError, match="no read model"):
+    with pytest.raises(DeclarationError, match="not a read model"):
         rules.on(Best, counts)  # type: ignore[call-overload]
     rules.on(Best, in_tables)(lambda query, tables: None)
     with pytest.raises(DeclarationError, match="two answers to Best"):

@@ -328,9 +328,9 @@ async def test_a_failure_halts_until_it_is_mended(tmp_path: Path) -> None:
         (status,) = await runner.status()
         assert (status.state, status.position) == ("halted", 1)
         await runner.close()
-        mended = Reaction("welcomes")
-        mended.on(Placed)(lambda event: [Welcome(event.event.bet)])
-        runner = ReactionRunner(bus, [mended])
+        fixed = Reaction("welcomes")
+        fixed.on(Placed)(lambda event: [Welcome(event.event.bet)])
+        runner = ReactionRunner(bus, [fixed])
         await runner.catch_up()
         assert await welcomed(store) == [0, 1, 2]
         await runner.close()

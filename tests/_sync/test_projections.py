@@ -230,13 +230,13 @@ def test_a_failure_halts_and_says_where(tmp_path: Path, kind: str) -> None:
                 runner._step()
         assert (memory.position, memory.skipped) == (5, 1)
         runner.close()
-        # mended, it goes on where it halted
-        mended = ProjectionRunner(store, [sales()])
-        mended.catch_up()
+        # fixed, it goes on where it halted
+        fixed = ProjectionRunner(store, [sales()])
+        fixed.catch_up()
         assert rows(store) == [("chair", 1), ("lamp", 1), ("poison", 1)]
-        (status,) = mended.status()
+        (status,) = fixed.status()
         assert (status.state, status.error) == ("live", None)
-        mended.close()
+        fixed.close()
 
 
 def test_a_runner_whose_projections_have_all_halted_ends(tmp_path: Path) -> None:
@@ -818,7 +818,7 @@ def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
         TableProjection("sales@2", SCHEMA)
     with pytest.raises(DeclarationError, match="they are 1"):
         TableProjection("sales", SCHEMA, version=0)
-    with pytest.raises(DeclarationError, match="no fold"):
+    with pytest.raises(DeclarationError, match="expected a Fold"):
         Projection("sales")  # type: ignore[arg-type]
     twice = sales()
     with pytest.raises(DeclarationError, match="two functions for Sold"):

@@ -339,9 +339,9 @@ def test_a_failure_halts_until_it_is_mended(tmp_path: Path) -> None:
         (status,) = runner.status()
         assert (status.state, status.position) == ("halted", 1)
         runner.close()
-        mended = Reaction("welcomes")
-        mended.on(Placed)(lambda event: [Welcome(event.event.bet)])
-        runner = ReactionRunner(bus, [mended])
+        fixed = Reaction("welcomes")
+        fixed.on(Placed)(lambda event: [Welcome(event.event.bet)])
+        runner = ReactionRunner(bus, [fixed])
         runner.catch_up()
         assert welcomed(store) == [0, 1, 2]
         runner.close()

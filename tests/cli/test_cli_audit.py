@@ -165,7 +165,7 @@ def test_only_a_fallback_is_recovered(shell: Shell, audited: Path) -> None:
         path.write_bytes(content)
         for words in ((), ("--salvage",)):
             done = shell("audit", "recover", audited, path, "--key-file", key, *words)
-            assert (done.code, "no fallback file" in done.err) == (65, True), done.err
+            assert (done.code, "not a fallback file" in done.err) == (65, True), done.err
             assert path.read_bytes() == content
             assert not list(shell.folder.glob(f"{name}.*"))
     before = sorted(shell.folder.iterdir())

@@ -227,7 +227,7 @@ def test_asking_in_a_terminal(timedb: Timedb) -> None:
         ("find state['game-1'].data.amuont > 1", 'did you mean state["game-1"].data.amount'),
         ("goto", "missing"),
         ("goto nowhere", "isn't understood"),
-        ("goto 99", "ahead of"),
+        ("goto 99", "is after"),
         ("goto v3", "one stream"),
         ("break GameWom", "did you mean GameWon"),
         ("break if (", "ends"),

@@ -161,7 +161,7 @@ def test_a_mistyped_vault_is_never_made_by_what_only_asks_or_destroys(
         ("forget", store, "ada", "--apply"),
     ):
         done = shell(*wrong, *words)
-        assert (done.code, "no such vault" in done.err) == (66, True), words
+        assert (done.code, "the vault is missing" in done.err) == (66, True), words
     assert not (tmp_path / "poeple.vault").exists()
     assert len(shell(*vault, "read", store).rows) == 1, "no erasure is recorded"
 

@@ -178,7 +178,7 @@ def test_a_remembered_checkpoint_is_kept_to(shell: Shell, sealed: tuple[Path, st
     assert shell("prove", shop, 1, "--output", proof).code == 0
     for option in ("--remembered", "--since"):
         mistaken = shell("verify", shop, option, proof)
-        assert (mistaken.code, "is no checkpoint" in mistaken.err) == (1, True), mistaken.err
+        assert (mistaken.code, "is not a checkpoint" in mistaken.err) == (1, True), mistaken.err
     log = Path(f"{shop}-log")
     (log / "checkpoint").write_text(kept.read_text())
     (log / "checkpoints").write_text(f"{kept.read_text()}\n")
@@ -306,7 +306,7 @@ def test_what_is_missing_is_said(shell: Shell, shop: Path) -> None:
     assert (again.code, "never overwritten" in again.err) == (1, True)
     assert shell("prove", shop, 0).code == 2
     beyond = shell("prove", shop, 9)
-    assert (beyond.code, "nothing stands at position 9" in beyond.err) == (1, True)
+    assert (beyond.code, "position 9 has no event" in beyond.err) == (1, True)
     lost = shell("verify", shop, "--remembered", shop.with_name("lost"))
     assert (lost.code, "No such file" in lost.err) == (66, True)
     assert shell("verify", shop.with_name("no.db")).code == 66

@@ -192,7 +192,7 @@ def test_replay(shell: Shell, trip: Path) -> None:
 
 def test_wrong_words(shell: Shell, trip: Path) -> None:
     for words, code, says in (
-        (("diff", trip, "9"), 2, "position 9 lies ahead of the store's newest event, 5"),
+        (("diff", trip, "9"), 2, "position 9 is after the store's newest event, 5"),
         (("diff", trip, "@dinner"), 2, "no bookmark 'dinner' among lunch"),
         (("diff", trip, "soon"), 2, "isn't understood"),
         (("diff", trip), 2, "name the moment FROM"),
@@ -204,8 +204,8 @@ def test_wrong_words(shell: Shell, trip: Path) -> None:
         (("history", trip, "a..b"), 2, "column 2"),
         (("replay", trip, "walk-eve"), 1, "no stream 'walk-eve'"),
         (("blame", trip, "", "walk-ada", "-c", "walk"), 2, "not both"),
-        (("replay", trip, "--from", "4", "--to", "2"), 2, "lies behind the end"),
-        (("replay", trip, "--user", "eve", "--from", "4", "--to", "2"), 2, "lies behind the end"),
+        (("replay", trip, "--from", "4", "--to", "2"), 2, "is after the end"),
+        (("replay", trip, "--user", "eve", "--from", "4", "--to", "2"), 2, "is after the end"),
         (("replay", trip, "--where", "total > 2"), 2, "event and recorded, not total"),
         (("replay", trip, "--where", "event.by >"), 2, "still to come"),
     ):
@@ -318,9 +318,9 @@ def test_at_is_now_and_nothing_lies_ahead(shell: Shell, trip: Path) -> None:
     assert shell("at", trip).out == shell("at", trip, "head").out != ""
     ahead = shell("at", trip, "99")
     assert (ahead.code, ahead.out) == (2, "")
-    assert "position 99 lies ahead of the store's newest event, 5" in ahead.err
+    assert "position 99 is after the store's newest event, 5" in ahead.err
     assert shell("at", trip, "walk-bob@1", "walk-ada", "--json").records[0]["version"] == 1
-    assert "is at 2" in shell("at", trip, "walk-bob@7").err
+    assert "its newest is 2" in shell("at", trip, "walk-bob@7").err
 
 
 def test_progress_makes_way_for_results(monkeypatch: pytest.MonkeyPatch) -> None:

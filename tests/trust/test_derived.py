@@ -195,7 +195,7 @@ BY_REPLAY: list[tuple[Attack, str]] = [
             "CREATE TRIGGER accounts__1_1_more AFTER UPDATE ON accounts__1_1 BEGIN"
             " UPDATE accounts__1_1 SET balance = balance + 1 WHERE name = 'eve'; END"
         ),
-        "the trigger 'accounts__1_1_more' is none that it declares",
+        "the trigger 'accounts__1_1_more' is not one that it declares",
     ),
     (
         statement(

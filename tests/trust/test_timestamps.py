@@ -130,7 +130,7 @@ def test_answers_that_are_none_are_refused(authority: Authority, store: Store) -
     with pytest.raises(TimestampError, match="it refuses: Bad request format"):
         log.timestamp(clock)
     authority.answer = b"no answer"
-    with pytest.raises(TimestampError, match="is no timestamp"):
+    with pytest.raises(TimestampError, match="is not a timestamp"):
         log.timestamp(clock)
     authority.answer = bytes(100_000)
     with pytest.raises(TimestampError, match="too long"):
@@ -146,7 +146,7 @@ def test_answers_that_are_none_are_refused(authority: Authority, store: Store) -
     assert not [name for name in tiles.files if name.startswith("timestamps/")]
     with pytest.raises(TimestampError, match=r"127\.0\.0\.1:1/"):
         log.timestamp(TimestampAuthority("http://127.0.0.1:1/"))
-    with pytest.raises(DeclarationError, match="is no address"):
+    with pytest.raises(DeclarationError, match="is not an address"):
         TimestampAuthority("ftp://here")
     with pytest.raises(MerkleLogError, match="nothing is signed yet"):
         MerkleLog(store, MemoryTiles(), SIGNER).timestamp(clock)

@@ -266,7 +266,7 @@ def back_up(sealed: Sealed) -> None:
 
 
 def rebuild_indexes(sealed: Sealed) -> None:
-    """Whoever mends an index of their own, or drops one that is only for speed, alters nothing."""
+    """Whoever repairs an index of their own, or drops one that is only for speed, alters nothing."""
     with sqlite3.connect(sealed.path) as connection:
         connection.execute("CREATE INDEX mine ON slices (recorded_at)")
     connection.close()

@@ -31,17 +31,21 @@ SUBJECTS: Final = f"?*/{AUDIT_CATEGORY}/[0-9][0-9][0-9][0-9]-[0-9][0-9]"
 NOBODY: Final = "nobody"
 """Whose data an entry without a user is."""
 
-MAX_AUDIT_NAME_LENGTH: Final = 256
-LONGEST_TEXT: Final = 2_048
-LARGEST_DETAILS: Final = 16 << 10
-_TAGGED_PARTS: Final = 8
+MAX_AUDIT_NAME_BYTES: Final = 256
+"""With its prefix such a name is a tag, of which a store takes 512 bytes."""
+MAX_AUDIT_TEXT_BYTES: Final = 2_048
+"""Enough for the longest browser's name and a paragraph of reasons."""
+MAX_DETAILS_BYTES: Final = 16 << 10
+"""As JSON: details explain an entry, documents are kept elsewhere."""
+_TAGGED_LEVELS: Final = 8
+"""Each level of a resource's path is a tag, and every tag costs an index row."""
 LONGEST_FIELDS: Final = {
-    "resource": MAX_AUDIT_NAME_LENGTH,
-    "user": MAX_AUDIT_NAME_LENGTH,
-    "user_agent": LONGEST_TEXT,
-    "session": MAX_AUDIT_NAME_LENGTH,
-    "correlation": MAX_AUDIT_NAME_LENGTH,
-    "reason": LONGEST_TEXT,
+    "resource": MAX_AUDIT_NAME_BYTES,
+    "user": MAX_AUDIT_NAME_BYTES,
+    "user_agent": MAX_AUDIT_TEXT_BYTES,
+    "session": MAX_AUDIT_NAME_BYTES,
+    "correlation": MAX_AUDIT_NAME_BYTES,
+    "reason": MAX_AUDIT_TEXT_BYTES,
 }
 UNSPEAKABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
@@ -130,8 +134,8 @@ def origin(
     outer = _current.get()
     inner = Origin(
         ip_address=_address(ip_address) or outer.ip_address,
-        user_agent=_text(user_agent, "user_agent", LONGEST_TEXT) or outer.user_agent,
-        session=_text(session, "session", MAX_AUDIT_NAME_LENGTH) or outer.session,
+        user_agent=_text(user_agent, "user_agent", MAX_AUDIT_TEXT_BYTES) or outer.user_agent,
+        session=_text(session, "session", MAX_AUDIT_NAME_BYTES) or outer.session,
     )
     token = _current.set(inner)
     try:
@@ -174,10 +178,10 @@ def draft_of(
 def checked(entry: AuditEntry) -> AuditEntry:
     """The entry with every rule about it checked, its address in the canonical form.
 
-    Raises `InvalidAuditEntryError`, which names the field and the mend.
+    Raises `InvalidAuditEntryError`, which names the field and how to fix it.
     """
     if not isinstance(entry, AuditEntry):
-        raise InvalidAuditEntryError("entry", f"{entry!r} is none; give an AuditEntry")
+        raise InvalidAuditEntryError("entry", f"expected an AuditEntry, got {entry!r}")
     if not isinstance(entry.timestamp, datetime) or entry.timestamp.tzinfo is None:
         raise InvalidAuditEntryError(
             "timestamp", f"{entry.timestamp!r}: use a datetime with a time zone"
@@ -254,13 +258,13 @@ def tags_of(entry: AuditEntry) -> tuple[str, ...]:
         tags.append(f"user:{entry.user}")
     if entry.correlation is not None:
         tags.append(f"correlation:{entry.correlation}")
-    tags += [f"resource:{path}" for path in paths_above(entry.resource)[:_TAGGED_PARTS]]
+    tags += [f"resource:{path}" for path in paths_above(entry.resource)[:_TAGGED_LEVELS]]
     return tuple(tags)
 
 
 def resource_tag(prefix: str) -> str:
     """The tag that all resources at or below a path carry: its own, or that of one above it."""
-    return f"resource:{paths_above(prefix.rstrip('/'))[:_TAGGED_PARTS][-1]}"
+    return f"resource:{paths_above(prefix.rstrip('/'))[:_TAGGED_LEVELS][-1]}"
 
 
 def paths_above(resource: str) -> list[str]:
@@ -277,7 +281,7 @@ def spoken(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 (an error whose text fails is an error all the same)
         said = name
     text = UNSPEAKABLE.sub(" ", said).strip(" :") or "an error without a name"
-    return text.encode()[:LONGEST_TEXT].decode(errors="ignore")
+    return text.encode()[:MAX_AUDIT_TEXT_BYTES].decode(errors="ignore")
 
 
 def checked_details(details: object) -> None:
@@ -293,9 +297,9 @@ def checked_details(details: object) -> None:
         raise InvalidAuditEntryError(
             "details", "each is a text, a number, true, false, null, or a list of anything in JSON"
         )
-    if len(encoded) > LARGEST_DETAILS:
+    if len(encoded) > MAX_DETAILS_BYTES:
         raise InvalidAuditEntryError(
-            "details", f"{len(encoded):,} bytes as JSON, the limit is {LARGEST_DETAILS:,}"
+            "details", f"{len(encoded):,} bytes as JSON, the limit is {MAX_DETAILS_BYTES:,}"
         )
 
 
@@ -322,5 +326,5 @@ def _address(text: object) -> str | None:
         pass
     raise InvalidAuditEntryError(
         "ip_address",
-        f"{text!r} is no IP address; give it as text, such as 192.0.2.7 or 2001:db8::1",
+        f"{text!r} is not an IP address; give it as text, such as 192.0.2.7 or 2001:db8::1",
     )

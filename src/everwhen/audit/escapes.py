@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from everwhen.audit.entries import (
-    LARGEST_DETAILS,
     LONGEST_FIELDS,
+    MAX_DETAILS_BYTES,
     UNSPEAKABLE,
     AuditEntry,
     checked,
@@ -27,9 +27,12 @@ from everwhen.vocabulary.errors import InvalidAuditEntryError
 ESCAPED: Final = "escaped"
 """The detail that names the fields which don't hold what was given."""
 
-_LONGEST_DETAIL: Final = 256
-_LONGEST_KEY: Final = 128
-_ROOM_FOR_MARK: Final = 256
+_MAX_DETAIL_BYTES: Final = 256
+"""Enough to recognise a value by; 60 such details fit in an entry."""
+_MAX_KEY_BYTES: Final = 128
+"""Half of a value's: names are shorter."""
+_MARK_BYTES: Final = 256
+"""Left free for the detail that names the escaped fields."""
 _PATHS: Final = frozenset({"user", "resource"})
 
 
@@ -52,17 +55,17 @@ def escaped(draft: AuditEntry) -> AuditEntry:
     if not _fits("ip_address", draft.ip_address):
         changed["ip_address"] = None
         given = details if isinstance(details, Mapping) else {}
-        details = {**given, "ip_address": escaped_text(draft.ip_address, _LONGEST_DETAIL)}
+        details = {**given, "ip_address": escaped_text(draft.ip_address, _MAX_DETAIL_BYTES)}
     marked = sorted(changed)
     stored = details if _fits("details", details) else _storable(details)
-    stored = _shortened(stored, LARGEST_DETAILS - _ROOM_FOR_MARK)
+    stored = _shortened(stored, MAX_DETAILS_BYTES - _MARK_BYTES)
     if stored != details:
         marked.append("details")
     return checked(msgspec.structs.replace(draft, **changed, details={**stored, ESCAPED: marked}))
 
 
 def escaped_text(value: object, longest: int) -> str:
-    """A value as text that any entry may hold: in quotes, and of at most so many bytes."""
+    """A value as text that any entry may hold: in quotes, and of at most that many bytes."""
     if not isinstance(value, str):
         value = _repr(value)
     whole = _quoted(value)
@@ -111,7 +114,7 @@ def _quoted(text: str) -> str:
 def _repr(value: object) -> str:
     try:
         return repr(value)
-    except Exception:  # noqa: BLE001 (whatever it is, it is to be told of)
+    except Exception:  # noqa: BLE001 (whatever it is, it has to be recorded)
         return f"<{type(value).__name__}>"
 
 
@@ -129,23 +132,25 @@ def _fits(field: str, value: object) -> bool:
 def _storable(given: object) -> dict[str, Any]:
     """Details that can be stored: each that can't becomes text that shows it."""
     if not isinstance(given, Mapping):
-        return {"details": escaped_text(given, _LONGEST_DETAIL)}
+        return {"details": escaped_text(given, _MAX_DETAIL_BYTES)}
     details: dict[str, Any] = {}
     for key, value in given.items():
-        name = key if _fits("details", {key: None}) else escaped_text(key, _LONGEST_KEY)
+        name = key if _fits("details", {key: None}) else escaped_text(key, _MAX_KEY_BYTES)
         fits = _fits("details", {"": value})
-        details[name] = value if fits else escaped_text(value, _LONGEST_DETAIL)
+        details[name] = value if fits else escaped_text(value, _MAX_DETAIL_BYTES)
     return details
 
 
 def _shortened(details: Mapping[str, Any], largest: int) -> dict[str, Any]:
-    """Details of at most so many bytes: long ones are cut, then the last ones left out."""
+    """Details of at most that many bytes: long ones are cut, then the last ones left out."""
     if _size(details) <= largest:
         return dict(details)
     cut: dict[str, Any] = {}
     for key, value in details.items():
-        name = key if len(key.encode()) <= _LONGEST_KEY else escaped_text(key, _LONGEST_KEY)
-        short = value if _size(value) <= _LONGEST_DETAIL else escaped_text(value, _LONGEST_DETAIL)
+        name = key if len(key.encode()) <= _MAX_KEY_BYTES else escaped_text(key, _MAX_KEY_BYTES)
+        short = (
+            value if _size(value) <= _MAX_DETAIL_BYTES else escaped_text(value, _MAX_DETAIL_BYTES)
+        )
         if _size({**cut, name: short}) > largest:
             break
         cut[name] = short

@@ -10,8 +10,8 @@ bytes; ``mac`` is HMAC-SHA256 of the hash under the fallback's key. Line 0 opens
 random name, so that no line of another file fits in. Whatever is changed, left out, put in or moved
 is found. That whole lines are missing at the end can't be seen from the file alone.
 
-A line counts once its newline is on the disk. What stands behind the last newline was torn by a
-crash before anybody was told that it is safe; it is cut off.
+A line counts once its newline is on the disk. What stands after the last newline was torn by a
+crash before it was acknowledged; it is cut off.
 """
 
 from __future__ import annotations
@@ -33,15 +33,18 @@ import msgspec
 
 from everwhen.codec.json_encoding import encode_json
 from everwhen.system.bounded_files import MAX_KEY_FILE_BYTES, ExposedError, read_secret
-from everwhen.system.durable_files import OWNER_ONLY, sync_folder, write_secret
+from everwhen.system.durable_files import OWNER_ONLY_MODE, sync_folder, write_secret
 from everwhen.vocabulary.contract import EncodedCommit, EncodedSlice
 from everwhen.vocabulary.errors import AuditFallbackError, DeclarationError
 
 _DOMAIN: Final = b"everwhen-audit-fallback/v1\n"
 _MAC_DOMAIN: Final = b"everwhen-audit-fallback-mac/v1\n"
-_START: Final = bytes(32)
-_SHORTEST_KEY: Final = 16
-_LONGEST_LINE: Final = 1 << 20
+_FIRST_HASH: Final = bytes(32)
+"""What the first line's hash is chained to."""
+_MIN_KEY_BYTES: Final = 16
+"""128 bits can't be guessed."""
+_MAX_LINE_BYTES: Final = 1 << 20
+"""The largest entry is far shorter, so a longer line isn't one."""
 _BEGINNING: Final = b'{"n":0,"commit":{"everwhen_audit_fallback":'
 _MARK: Final = b'"everwhen_audit_fallback"'
 
@@ -71,8 +74,8 @@ class _Commit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FallbackState(msgspec.Struct, frozen=True):
     """How many entries a fallback file holds, and the last line's hash: its head.
 
-    ``torn`` counts the bytes behind the last whole line. ``damaged_line`` is the first line that
-    doesn't count, and none behind it does, where that was asked for rather than an error.
+    ``torn`` counts the bytes after the last whole line. ``damaged_line`` is the first line that
+    doesn't count, and none after it does, where that was asked for rather than an error.
     """
 
     count: int
@@ -81,7 +84,7 @@ class FallbackState(msgspec.Struct, frozen=True):
     damaged_line: int | None = None
 
 
-class Waiting:
+class PendingFallback:
     """A fallback file that was set aside to be recovered; it is deleted in the end, or kept."""
 
     def __init__(self, fallback: AuditFallback, path: Path) -> None:
@@ -95,7 +98,7 @@ class Waiting:
         return self._fallback.state(self.path, salvage=salvage)
 
     def commits(self, count: int) -> Iterator[EncodedCommit]:
-        """The first so many entries."""
+        """The first ``count`` entries."""
         return self._fallback._commits(self.path, count)
 
     def keep(self) -> Path:
@@ -114,9 +117,9 @@ class AuditFallback:
     """
 
     def __init__(self, path: str | os.PathLike[str], key: bytes) -> None:
-        if not isinstance(key, bytes) or len(key) < _SHORTEST_KEY:
+        if not isinstance(key, bytes) or len(key) < _MIN_KEY_BYTES:
             raise DeclarationError(
-                f"the fallback's key has at least {_SHORTEST_KEY} random bytes; "
+                f"the fallback's key has at least {_MIN_KEY_BYTES} random bytes; "
                 f"make one with AuditFallback.key_from(path)"
             )
         self.path = Path(path)
@@ -141,7 +144,7 @@ class AuditFallback:
             raise AuditFallbackError(
                 os.fspath(path), "holds no key; it is hexadecimal text, made by key_from()"
             ) from error
-        if len(key) < _SHORTEST_KEY:
+        if len(key) < _MIN_KEY_BYTES:
             raise AuditFallbackError(os.fspath(path), "holds too short a key; make another")
         return key
 
@@ -168,13 +171,13 @@ class AuditFallback:
         payload = payload_of(commit)
         with self._alone("lock"):
             is_new = not self.path.exists()
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_MODE)
             try:
                 number, head, end = self._end(file)
                 lines = b""
                 if number < 0:
                     opening = encode_json(_Opening(1, secrets.token_hex(16)))
-                    number, head, lines = self._line(0, opening, _START)
+                    number, head, lines = self._line(0, opening, _FIRST_HASH)
                 _, _, line = self._line(number + 1, payload, head)
                 self._put(file, lines + line, end)
             finally:
@@ -183,7 +186,7 @@ class AuditFallback:
                 sync_folder(self.path.parent)
 
     def _put(self, file: int, data: bytes, end: int) -> None:
-        """Write behind the last whole line and sync; a failure leaves the file as it was."""
+        """Write after the last whole line and sync; a failure leaves the file as it was."""
         try:
             os.ftruncate(file, end)
             done = 0
@@ -198,13 +201,15 @@ class AuditFallback:
     def _end(self, file: int) -> tuple[int, bytes, int]:
         """The last whole line's number and hash, and where it ends; -1 for a file without one."""
         size = os.fstat(file).st_size
-        begin = max(0, size - 2 * _LONGEST_LINE)
+        begin = max(0, size - 2 * _MAX_LINE_BYTES)
         tail = os.pread(file, size - begin, begin)
         end = tail.rfind(b"\n") + 1
         if not end:
             if begin:
-                raise AuditFallbackError(str(self.path), "is no fallback file; keep it elsewhere")
-            return -1, _START, 0
+                raise AuditFallbackError(
+                    str(self.path), "is not a fallback file; keep it elsewhere"
+                )
+            return -1, _FIRST_HASH, 0
         last = tail[tail.rfind(b"\n", 0, end - 1) + 1 : end]
         line = self._parsed(last, None)
         return line.n, bytes.fromhex(line.hash), begin + end
@@ -230,7 +235,7 @@ class AuditFallback:
             _, digest, exact = self._line(line.n, bytes(line.commit), bytes.fromhex(line.previous))
         except (msgspec.MsgspecError, ValueError, OverflowError, UnicodeDecodeError) as error:
             raise AuditFallbackError(
-                where, f"was edited or damaged: it is no line of ours ({error})", at
+                where, f"was edited or damaged: it is not a line of a fallback ({error})", at
             ) from error
         if line.hash != digest.hex():
             raise AuditFallbackError(
@@ -243,7 +248,7 @@ class AuditFallback:
         return line
 
     @contextmanager
-    def recovering(self) -> Iterator[Waiting | None]:
+    def recovering(self) -> Iterator[PendingFallback | None]:
         """Set the file aside and give what reads its commits; None where nothing waits.
 
         Ask for its state first, which proves it as a whole. Without an error the file is deleted
@@ -264,7 +269,7 @@ class AuditFallback:
                         return
                     self.path.rename(self._taken)
                 sync_folder(self.path.parent)
-            waiting = Waiting(self, self._taken)
+            waiting = PendingFallback(self, self._taken)
             yield waiting
             if waiting.kept is None:
                 self._taken.unlink()
@@ -273,7 +278,7 @@ class AuditFallback:
             sync_folder(self.path.parent)
 
     def _check_is_one(self) -> None:
-        """Raises `AuditFallbackError` for a file that neither begins nor ends like one of ours.
+        """Raises `AuditFallbackError` for a file that neither begins nor ends like a fallback.
 
         One that was edited, or torn while its first line was written, still is one.
         """
@@ -291,7 +296,7 @@ class AuditFallback:
         finally:
             os.close(file)
         raise AuditFallbackError(
-            str(self.path), "is no fallback file; name the one that took entries"
+            str(self.path), "is not a fallback file; name the one that took entries"
         )
 
     def state(self, path: Path | None = None, *, salvage: bool = False) -> FallbackState:
@@ -300,7 +305,7 @@ class AuditFallback:
         Raises `AuditFallbackError` for the first line that was edited; to ``salvage`` is to take
         what stands before it.
         """
-        count, head, torn = -1, _START.hex(), 0
+        count, head, torn = -1, _FIRST_HASH.hex(), 0
         source = path or (self._taken if self._taken.exists() else self.path)
         try:
             for line in self._lines(source):
@@ -315,7 +320,7 @@ class AuditFallback:
         return FallbackState(max(count, 0), head, torn)
 
     def _commits(self, path: Path, count: int) -> Iterator[EncodedCommit]:
-        """The first so many commits; what stands behind them isn't looked at."""
+        """The first ``count`` commits; what stands after them isn't looked at."""
         lines = itertools.islice(self._lines(path), count + 1 if count else 0)
         for line in lines:
             if not isinstance(line, int) and line.n:
@@ -323,11 +328,11 @@ class AuditFallback:
 
     def _lines(self, path: Path) -> Iterator[_Line | int]:
         """Each line, proven to follow the one before; at last the torn bytes, if there are any."""
-        previous = _START.hex()
+        previous = _FIRST_HASH.hex()
         if not path.exists():
             return
         with path.open("rb") as file:
-            for number, text in enumerate(iter(lambda: file.readline(2 * _LONGEST_LINE), b"")):
+            for number, text in enumerate(iter(lambda: file.readline(2 * _MAX_LINE_BYTES), b"")):
                 at = number + 1
                 if not text.endswith(b"\n"):
                     if file.read(1):
@@ -362,7 +367,7 @@ class AuditFallback:
         """Hold one of the file's two locks: one to append, one to recover."""
         mutex = self._mutex if wait else contextlib.nullcontext()
         with mutex:
-            lock = os.open(self._lock(what), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
+            lock = os.open(self._lock(what), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_MODE)
             try:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

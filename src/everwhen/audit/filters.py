@@ -47,7 +47,7 @@ class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def is_within(self, granted: AuditFilter) -> bool:
-        """Whether all that fits this fits ``granted`` too, as far as can be told by looking."""
+        """Whether all that fits this fits ``granted`` too, as far as the two filters show."""
         for field in ("user", "action", "result", "correlation", "text"):
             limit = getattr(granted, field)
             if limit is not None and getattr(self, field) != limit:
@@ -104,7 +104,7 @@ class AuditRecord(msgspec.Struct, frozen=True):
 
 
 class AuditPage(msgspec.Struct, frozen=True):
-    """One page of entries, and where the next one begins; ``cursor`` is None behind the last."""
+    """One page of entries, and where the next one begins; ``cursor`` is None after the last."""
 
     records: tuple[AuditRecord, ...]
     cursor: int | None
@@ -113,7 +113,7 @@ class AuditPage(msgspec.Struct, frozen=True):
 def checked_filter(wanted: AuditFilter) -> AuditFilter:
     """The filter, with every rule about it checked. Raises `InvalidQueryError`."""
     if not isinstance(wanted, AuditFilter):
-        raise InvalidQueryError(f"{wanted!r} is no AuditFilter")
+        raise InvalidQueryError(f"expected an AuditFilter, got {wanted!r}")
     for field in ("user", "resource", "correlation", "text"):
         value = getattr(wanted, field)
         if value is not None and (not isinstance(value, str) or not value):

@@ -22,8 +22,8 @@ from everwhen.vocabulary.validation import check_plain
 C = TypeVar("C")
 
 
-class Deed(msgspec.Struct, frozen=True):
-    """What an entry says of a command or a question."""
+class AuditedAction(msgspec.Struct, frozen=True):
+    """What an entry records of a command or a question."""
 
     action: AuditAction
     resource: str
@@ -37,7 +37,7 @@ class _Rule(msgspec.Struct, frozen=True):
 
 
 class AuditRules:
-    """What is said of each type of command or question."""
+    """What is recorded of each type of command or question."""
 
     def __init__(self) -> None:
         self._by_class: dict[type[Any], _Rule | None] = {}
@@ -56,7 +56,7 @@ class AuditRules:
         an entry that says so.
         """
         if not isinstance(action, AuditAction):
-            raise DeclarationError(f"{kind.__name__}: {action!r} is no AuditAction")
+            raise DeclarationError(f"{kind.__name__}: expected an AuditAction, got {action!r}")
         for function in (resource, details):
             if function is not None:
                 check_plain(function, f"audit rule on {kind.__name__}")
@@ -69,18 +69,18 @@ class AuditRules:
 
     def _add(self, kind: type[Any], rule: _Rule | None) -> None:
         if not isinstance(kind, type):
-            raise DeclarationError(f"{kind!r} is no class of commands or questions")
+            raise DeclarationError(f"expected a class of commands or questions, got {kind!r}")
         if kind in self._by_class:
             raise DeclarationError(f"there are two audit rules on {kind.__name__}; keep one")
         self._by_class[kind] = rule
 
-    def deed(self, asked: Any, default: AuditAction, category: str) -> Deed | None:
+    def deed(self, asked: Any, default: AuditAction, category: str) -> AuditedAction | None:
         """What an entry says of a command or question; None where it is left out."""
         kind = type(asked)
         if kind not in self._by_class:
-            return Deed(default, f"{category}/{kind.__name__}", {})
+            return AuditedAction(default, f"{category}/{kind.__name__}", {})
         rule = self._by_class[kind]
         if rule is None:
             return None
         details = rule.details(asked) if rule.details is not None else {}
-        return Deed(rule.action, rule.resource(asked), details)
+        return AuditedAction(rule.action, rule.resource(asked), details)

@@ -49,7 +49,7 @@ S3 = TypeVar("S3")
 
 COMMAND_EXTRA: Final = "command"
 """The key under which a commit's extras hold the command that it was decided on."""
-_AROUND: Final = 2
+_LEVELS_AROUND: Final = 2
 """In the extras, a command's data is in an object with its type, which is in that of the extras."""
 
 
@@ -63,7 +63,7 @@ class StateOf(Generic[C_contra, S]):
 
     def __init__(self, fold: Fold[S], of: Callable[[C_contra], Query | str]) -> None:
         if not isinstance(fold, Fold):
-            raise DeclarationError(f"{fold!r} is no fold; give a Fold")
+            raise DeclarationError(f"expected a Fold, got {fold!r}")
         if not callable(of):
             raise DeclarationError(
                 f"fold {fold.name!r}: {of!r} can't be called; give a function from the command to "
@@ -197,7 +197,7 @@ class Decisions:
         to the first state's stream. A `Write` in their place says its own.
         """
         if not isinstance(command, type):
-            raise DeclarationError(f"{command!r} is no class of commands")
+            raise DeclarationError(f"expected a class of commands, got {command!r}")
         declared = vars(command).get("type_name")
         name = declared if isinstance(declared, str) else command.__name__
         if name in self._by_name:
@@ -243,7 +243,7 @@ class Decisions:
         """
         decision = self.for_command(command)
         try:
-            data = decode_json(encode_shallow(command, MAX_DEPTH - _AROUND))
+            data = decode_json(encode_shallow(command, MAX_DEPTH - _LEVELS_AROUND))
             back = msgspec.convert(data, decision.command, str_keys=True)
         except TooDeepError as error:
             raise InvalidCommandError(f"{decision.name}: {error}") from error
@@ -288,7 +288,9 @@ class Decisions:
         if personal is None:
             return recorded
         data = encode_json(recorded.data)
-        stored = encryption.encryptor().data(recorded.type, _COMMAND, own_id, data, personal)
+        stored = encryption.encryptor().data(
+            recorded.type, _COMMAND_VERSION, own_id, data, personal
+        )
         return RecordedCommand(recorded.type, decode_json(stored))
 
     def _known(self) -> str:
@@ -318,7 +320,7 @@ def decrypted_command(
 ) -> RecordedCommand:
     """A command that was kept in the place of that id, with its personal fields decrypted."""
     data = encode_json(recorded.data)
-    shown = encryption.decryptor.data(recorded.type, _COMMAND, own_id, data, marked=marked)
+    shown = encryption.decryptor.data(recorded.type, _COMMAND_VERSION, own_id, data, marked=marked)
     return recorded if shown is data else RecordedCommand(recorded.type, decode_json(shown))
 
 
@@ -359,7 +361,9 @@ def encrypted_command(
     if recorded is None:
         return dict(extras)
     place = command_place(commit_id)
-    data = encryption.encryptor().marked(recorded.type, _COMMAND, place, encode_json(recorded.data))
+    data = encryption.encryptor().marked(
+        recorded.type, _COMMAND_VERSION, place, encode_json(recorded.data)
+    )
     return {**extras, COMMAND_EXTRA: {**extras[COMMAND_EXTRA], "data": decode_json(data)}}
 
 
@@ -371,7 +375,7 @@ def _command_in(extras: Mapping[str, Any]) -> RecordedCommand | None:
         return None
 
 
-_COMMAND: Final = 0
+_COMMAND_VERSION: Final = 0
 """The schema version under which commands are encrypted: events' begin at 1."""
 
 

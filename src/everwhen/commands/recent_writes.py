@@ -2,7 +2,7 @@
 
 Each commit's receipt says where its events stand. As long as they follow one another without a
 gap, nobody else has written, and a state that stands at one of these places can be brought up to
-the last one without asking the store. Behind a gap the tail begins anew.
+the last one without asking the store. After a gap the tail begins anew.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Known(NamedTuple):
         return query.selects(self.stream, self.type, self.tags)
 
 
-class Tail:
+class RecentWrites:
     """The last events written, by tag. Safe from any thread.
 
     ``end`` is the position that it reaches to, and ``recorded_at`` that event's time.
@@ -95,7 +95,7 @@ class Tail:
                 del self._by_tag[tag]
 
     def since(self, query: Query, after: int) -> tuple[list[Any], int, int] | None:
-        """The query's typed events behind a position, up to where, and when that was recorded.
+        """The query's typed events after a position, up to where, and when that was recorded.
 
         None where it can't be known without the store: a place before the tail, a query with
         bounds, or one that asks for no tag.
@@ -115,7 +115,7 @@ class Tail:
         return [found[position].event for position in sorted(found)], end, recorded_at
 
     def _newer(self, tags: frozenset[str], after: int) -> Iterator[Known]:
-        """The events behind the position that carry the rarest of the tags."""
+        """The events after the position that carry the rarest of the tags."""
         rarest = min((self._by_tag.get(tag, ()) for tag in tags), key=len)
         for known in reversed(rarest):
             if known.position <= after:

@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class Remembered(Generic[T]):
-    """The most recently used of at most so many values. Safe from any thread.
+    """The most recently used of at most that many values. Safe from any thread.
 
-    What is remembered may be out of date: whoever uses it has to find out before it matters.
+    What is remembered may be out of date: its user has to find out before it matters.
     """
 
     def __init__(self, size: int) -> None:

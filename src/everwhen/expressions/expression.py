@@ -38,7 +38,7 @@ from everwhen.state.read_sets import Read, Reads, is_stand_in, itself, watched, 
 from everwhen.vocabulary.errors import ExpressionError, MissingPartError
 from everwhen.vocabulary.events import UnknownEvent
 
-STEPS: Final = 10_000_000
+MAX_STEPS: Final = 10_000_000
 """How many steps an evaluation may take, unless the expression is given another number."""
 
 _ABSENT: Final[Any] = object()
@@ -51,12 +51,12 @@ class Expression:
     ``steps`` bounds the work of an evaluation: about one for each operator, for each item that
     a macro goes through; the same state always takes the same number.
 
-    Raises `ExpressionError` for a text that can't be read, with its column and the mend.
+    Raises `ExpressionError` for a text that can't be read, with its column and how to fix it.
     """
 
     __slots__ = ("_evaluate", "_slots", "names", "steps", "text")
 
-    def __init__(self, text: str, *, steps: int = STEPS) -> None:
+    def __init__(self, text: str, *, steps: int = MAX_STEPS) -> None:
         compiler = Compiler()
         try:
             self._evaluate, _ = compiler.compile(parse(text))
@@ -90,7 +90,7 @@ class Expression:
         return named_parts(parse(self.text))
 
     def condition(self, variables: Mapping[str, Any]) -> bool:
-        """Whether it holds. Raises `ExpressionError` like a call, and if it is no condition."""
+        """Whether it holds. Raises `ExpressionError` like a call, and if it is not a condition."""
         value = self(variables)
         if value is True or value is False:
             return bool(value)
@@ -190,7 +190,7 @@ class Variables(Mapping[str, Any]):
             return found
         if name in _GIVEN or name.startswith("_") or type_of(self._state) != "map":
             raise KeyError(name)
-        found = find(Run(self, 0, STEPS), self._state, name)
+        found = find(Run(self, 0, MAX_STEPS), self._state, name)
         if found is MISSING:
             is_mapping = kind_of(self._state.__class__) is PartKind.MAPPING
             raise (NotThereError if is_mapping else KeyError)(name)
@@ -278,7 +278,7 @@ def _given_out(value: Any, run: Run, depth: int = 0) -> Any:
         return itself(value)
     if depth > MAX_EXPRESSION_DEPTH:
         raise Exhausted(f"the value is nested more than {MAX_EXPRESSION_DEPTH} levels deep")
-    run.spend(len(value) * max(1, STEPS // MAX_EXPRESSION_SIZE))
+    run.spend(len(value) * max(1, MAX_STEPS // MAX_EXPRESSION_SIZE))
     if cls is MadeList:
         return [_given_out(item, run, depth + 1) for item in value]
     return {key: _given_out(item, run, depth + 1) for key, item in value.items()}

@@ -32,11 +32,16 @@ from everwhen.state.paths import (
 from everwhen.state.read_sets import Read, Reads
 from everwhen.vocabulary.errors import DecodeError
 
-_NAMES: Final = 10_000
-_NODES: Final = 500
-_DEEPER: Final = 2
-_LISTED: Final = 8
-_EVENTS: Final = 20_000
+_MAX_NAMES: Final = 10_000
+"""Of each value: a suggestion needs no more, and comparing names takes time."""
+_MAX_NODES: Final = 500
+"""Looked at below a value, in search of a name like the one that is missing."""
+_LEVELS_BELOW: Final = 2
+"""A forgotten level or two is a likely mistake, more isn't."""
+_LISTED_NAMES: Final = 8
+"""As many as fit in a line or two."""
+_MAX_EVENTS: Final = 20_000
+"""Looked at, newest first: about a second's work."""
 _CONSTANTS: Final = {"True": "true", "False": "false", "None": "null"}
 _WORD: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
@@ -62,8 +67,8 @@ class UnknownPart(msgspec.Struct, frozen=True):
         if self.suggestions:
             helps = f"; did you mean {' or '.join(self.suggestions)}?"
         else:
-            more = " …" if len(self.names) > _LISTED else ""
-            helps = f"; it had {', '.join(self.names[:_LISTED])}{more}" if self.names else ""
+            more = " …" if len(self.names) > _LISTED_NAMES else ""
+            helps = f"; it had {', '.join(self.names[:_LISTED_NAMES])}{more}" if self.names else ""
         return f"unknown: {where} never had {wrong!r}{helps}{self.hint}"
 
 
@@ -132,7 +137,7 @@ def unknown_part(
     hint = ""
     if expression is not None and len(path) == 1 and not suggestions:
         hint = f'; a text stands in quotes: "{wrong}"'
-    return UnknownPart(path, within, suggestions, names[: _LISTED + 1], hint=hint)
+    return UnknownPart(path, within, suggestions, names[: _LISTED_NAMES + 1], hint=hint)
 
 
 def _taken_apart(wrong: str, names: Iterable[str], expression: Expression | None) -> list[str]:
@@ -166,7 +171,7 @@ def unknown_in_events(
     if not left:
         return []
     newest: dict[str, Any] = {}
-    for event in islice(events, _EVENTS):
+    for event in islice(events, _MAX_EVENTS):
         variables = Variables(None, event=event)
         for root in {part[0] for part in left}:
             try:
@@ -207,8 +212,8 @@ def _names(value: Any) -> list[str]:
     if value is MISSING or kind_of(type(value)) is PartKind.SEQUENCE:
         return []
     if kind_of(type(value)) is PartKind.MAPPING:
-        return [key_text(key) for key in islice(value, _NAMES)]
-    return [key_text(key) for key in keys_of(value)[:_NAMES]]
+        return [key_text(key) for key in islice(value, _MAX_NAMES)]
+    return [key_text(key) for key in keys_of(value)[:_MAX_NAMES]]
 
 
 def _deeper(value: Any, wrong: str) -> list[Path]:
@@ -218,10 +223,10 @@ def _deeper(value: Any, wrong: str) -> list[Path]:
     seen = 0
     while left:
         value, path = left.popleft()
-        for name in _names(value)[:_NODES]:
+        for name in _names(value)[:_MAX_NODES]:
             seen += 1
             below = (*path, name)
             alike.setdefault(name, below)
-            if len(path) < _DEEPER and seen < _NODES:
+            if len(path) < _LEVELS_BELOW and seen < _MAX_NODES:
                 left.append((part_of(value, name), below))
     return [alike[name] for name in difflib.get_close_matches(wrong, alike, 1)]

@@ -73,7 +73,7 @@ class Tree:
         return self.root_within(levels_of(self.rows[0]), len(self.rows[0]))
 
     def root_within(self, levels: Sequence[Sequence[bytes]], width: int) -> bytes:
-        """The root with so many of the last tile's leaves, whose `levels_of` are given."""
+        """The root with ``width`` of the last tile's leaves, whose `levels_of` are given."""
         peaks = [
             levels[bit][(width >> bit) - 1] for bit in range(width.bit_length()) if width >> bit & 1
         ]
@@ -87,7 +87,7 @@ class Tree:
 
     @classmethod
     def resumed(cls, tiles: int, size: int, read: ReadTile) -> Tree:
-        """The tree of the first so many full tiles, as the tiles of one of ``size`` leaves say.
+        """The tree of the first ``tiles`` full tiles, as the tiles of one of ``size`` leaves say.
 
         Raises `MalformedError` for a tile of another length than it should have.
         """

@@ -24,8 +24,10 @@ _WITH_METADATA: Final = Struct(f"{_HEAD.format}sI").pack
 _WITHOUT_METADATA: Final = Struct(f"{_HEAD.format}5sQQIH").pack
 _SLICE: Final = Struct(">QQIH").pack
 _LENGTH: Final = Struct(">I").pack
-_LONGEST: Final = MAX_ENTRY + 1
-_ID_BYTES: Final = 16
+_MAX_ENTRY_BYTES: Final = MAX_ENTRY + 1
+"""With the byte that says it is a leaf."""
+_COMMIT_ID_BYTES: Final = 16
+"""A UUID's."""
 
 
 class Leaves:
@@ -81,7 +83,7 @@ class Leaves:
             if more:
                 data, more = b"".join((data, *more)), []
             if data:
-                last = sha256(data if len(data) <= _LONGEST else _hashed(data)).digest()
+                last = sha256(data if len(data) <= _MAX_ENTRY_BYTES else _hashed(data)).digest()
                 take(last)
                 place(position)
                 index += 1
@@ -89,7 +91,7 @@ class Leaves:
             commit_id, metadata, position = stored.commit_id, stored.metadata, stored.position
             if first is not None and first.commit_id == commit_id:
                 raise _damaged(stored, f"it begins the commit of {first.position} once more")
-            if len(commit_id) != _ID_BYTES:
+            if len(commit_id) != _COMMIT_ID_BYTES:
                 raise _damaged(stored, f"its commit id has {len(commit_id)} bytes")
             stream, body = stored.stream.encode(), stored.body
             if metadata is None:
@@ -134,7 +136,7 @@ class Leaves:
 
     def _finish(self, take: Callable[[bytes], None], place: Callable[[int], None]) -> None:
         data = self._data
-        self.last = sha256(data if len(data) <= _LONGEST else _hashed(data)).digest()
+        self.last = sha256(data if len(data) <= _MAX_ENTRY_BYTES else _hashed(data)).digest()
         self.size += 1
         self.position = self._position
         take(self.last)

@@ -20,6 +20,7 @@ from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import TamperedError
 from everwhen.vocabulary.paging import PAGE_EVENTS, ReadPage
 from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.streams import MAX_POSITION
 from everwhen_verify.checkpoints import Checkpoint, parse_checkpoint
 from everwhen_verify.entries import FIRST
 from everwhen_verify.errors import MalformedError
@@ -27,9 +28,9 @@ from everwhen_verify.merkle import HASH_SIZE
 from everwhen_verify.notes import Signature, parse_note
 from everwhen_verify.tiles import WIDTH, NodeReader, tile_path, tile_width
 
-_PAGES_AT_ONCE: Final = 25
+PAGES_PER_CALL: Final = 25
+"""50,000 events a call: they share its cost, and an async caller gets its turn in between."""
 _POSITION: Final = Struct(">Q")
-_MAX_POSITION: Final = (1 << 63) - 1
 
 
 class Cosigner(Protocol):
@@ -101,7 +102,7 @@ def nodes(tiles: TileStore, size: int) -> NodeReader:
 
 
 def position_after(tiles: TileStore, count: int) -> int:
-    """The last position of the first so many full tiles. Raises `MalformedError`."""
+    """The last position of the first ``count`` full tiles. Raises `MalformedError`."""
     if not count:
         return 0
     data = tiles.read(POSITIONS, (count - 1) * _POSITION.size, _POSITION.size) or b""
@@ -109,7 +110,7 @@ def position_after(tiles: TileStore, count: int) -> int:
         (position,) = _POSITION.unpack(data)
     except struct.error:
         raise MalformedError(POSITIONS, f"it ends before tile {count - 1:,}") from None
-    return min(int(position), _MAX_POSITION)
+    return min(int(position), MAX_POSITION)
 
 
 def tile_at(tiles: TileStore, size: int, position: int) -> int:
@@ -184,7 +185,7 @@ class LogWriter:
         return self._leaves.position
 
     def resume(self, read: ReadPage) -> Signed | None:
-        """Go on after the newest checkpoint, whoever has signed it; returns that.
+        """Go on after the newest checkpoint, by whichever key; returns it.
 
         Raises `TamperedError` where the store doesn't have what was signed, or its tiles not.
         """
@@ -230,7 +231,7 @@ class LogWriter:
         known = self._leaves.size // WIDTH
         added = bytearray()
         try:
-            for _ in range(_PAGES_AT_ONCE):
+            for _ in range(PAGES_PER_CALL):
                 page = read(Query(after_position=self._cursor), PAGE_EVENTS)
                 ends: list[int] = []
                 before = self._leaves.size

@@ -17,7 +17,8 @@ from everwhen_verify.merkle import Node, consistency_path, inclusion_path
 from everwhen_verify.proofs import Proof
 from everwhen_verify.tiles import WIDTH
 
-_COMMITS: Final = 4 * WIDTH
+_PAGE_EVENTS: Final = 4 * WIDTH
+"""The commit lies within one tile's commits, and most have few events."""
 
 
 def inclusion(tiles: TileStore, at: Signed | None, position: int, read: ReadPage) -> Proof:
@@ -37,7 +38,7 @@ def _inclusion(tiles: TileStore, at: Signed | None, position: int, read: ReadPag
             "nothing is signed yet, so nothing can be proven; sign first, with sign() or 'everwhen "
             "checkpoint'"
         )
-    nothing = MerkleLogError(f"nothing stands at position {position}; give one up to the head's")
+    nothing = MerkleLogError(f"position {position} has no event; give one up to the head's")
     if position < 1:
         raise nothing
     size = at.checkpoint.size
@@ -91,7 +92,7 @@ def _commit_at(
     """
     query, found, index = Query(after_position=after), list[StoredSlice](), index - 1
     while True:
-        page = read(query, _COMMITS)
+        page = read(query, _PAGE_EVENTS)
         for stored in page.slices:
             if not stored.first_index:
                 if found and found[-1].position >= position:

@@ -2,8 +2,8 @@
 
 The log is gone through once, as verifying does, and an index of it is kept in the reader's memory:
 for each slice that was signed a keyed digest, and for each stream, type and tag which slices have
-it. What a query then returns is held against that. The store's own tables and indexes are used for
-speed, and believed in nothing.
+it. What a query then returns is checked against that. The store's own tables and indexes are used
+for speed, and never believed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ from everwhen.vocabulary.streams import category_of
 
 R = TypeVar("R")
 
-_DIGEST: Final = 16
-_JOINED: Final = 100
+_DIGEST_BYTES: Final = 16
+"""128 bits, keyed: nobody can make another slice fit."""
+_JOINED_SLICES: Final = 100
+"""Decoded in one call, whose cost they share."""
 _pack: Final = Struct(">QQIqQIIqQ").pack
 _NOTHING: Final = array("I")
 
@@ -67,8 +69,8 @@ class ProvenIndex(Generic[R]):
         """Take in slices, in their order; those that it has already are left away."""
         last = self._positions[-1] if self._positions else 0
         new = [stored for stored in slices if stored.position > last]
-        for start in range(0, len(new), _JOINED):
-            part = new[start : start + _JOINED]
+        for start in range(0, len(new), _JOINED_SLICES):
+            part = new[start : start + _JOINED_SLICES]
             for stored, entries in zip(part, _entries(part), strict=True):
                 self._add(stored, entries)
 
@@ -107,14 +109,14 @@ class ProvenIndex(Generic[R]):
             len(body),
         )
         data = b"".join((head, stored.commit_id, stream, metadata or b"", body))
-        return blake2b(data, digest_size=_DIGEST, key=self._key).digest()
+        return blake2b(data, digest_size=_DIGEST_BYTES, key=self._key).digest()
 
     def ordinal_of(self, stored: StoredSlice) -> int | None:
         """Which of the signed slices it is; None for none of them."""
         ordinal = bisect_left(self._positions, stored.position)
-        at = ordinal * _DIGEST
+        at = ordinal * _DIGEST_BYTES
         try:
-            same = self._digest(stored) == self._digests[at : at + _DIGEST]
+            same = self._digest(stored) == self._digests[at : at + _DIGEST_BYTES]
         except (struct.error, UnicodeEncodeError, TypeError):
             same = False
         return ordinal if same else None
@@ -130,7 +132,7 @@ class ProvenIndex(Generic[R]):
         return msgspec.structs.replace(query, last_position=last, recorded_until=None)
 
     def reading(self, query: Query) -> ProvenReading:
-        """What the pages of a query, which is `bounded`, are held against."""
+        """What the pages of a query, which is `bounded`, are checked against."""
         return ProvenReading(self, query)
 
     def candidates(self, selectors: Iterable[Selector]) -> Sequence[int]:
@@ -176,7 +178,7 @@ class ProvenIndex(Generic[R]):
 
 
 class ProvenReading:
-    """One query's pages, held against what was signed. ``query`` has been ``bounded``."""
+    """One query's pages, checked against what was signed. ``query`` has been ``bounded``."""
 
     def __init__(self, index: ProvenIndex[Any], query: Query) -> None:
         self._index = index

@@ -13,7 +13,7 @@ from typing import Final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from everwhen.privacy.keys import without_keys
+from everwhen.privacy.keys import NONCE_BYTES, without_keys
 from everwhen.system.bounded_files import MAX_KEY_FILE_BYTES, ExposedError, read_secret
 from everwhen.system.durable_files import write_secret
 from everwhen.vocabulary.errors import MerkleLogError
@@ -21,8 +21,10 @@ from everwhen_verify.errors import MalformedError
 from everwhen_verify.notes import Signer
 
 _HEADER: Final = b"everwhen-signer/v1\n"
-_SALT, _NONCE = 16, 12
-_COST: Final = 1 << 15
+_SALT_BYTES: Final = 16
+"""Random, so that one guess tries one file only."""
+_SCRYPT_COST: Final = 1 << 15
+"""With blocks of 8: 32 MiB and about 0.1 s for each guess."""
 
 
 def save_signer(
@@ -34,7 +36,7 @@ def save_signer(
     """
     data = signer.skey.encode() + b"\n"
     if passphrase is not None:
-        salt, nonce = os.urandom(_SALT), os.urandom(_NONCE)
+        salt, nonce = os.urandom(_SALT_BYTES), os.urandom(NONCE_BYTES)
         encrypted = _cipher(passphrase, salt).encrypt(nonce, data, _HEADER)
         data = _HEADER + base64.b64encode(salt + nonce + encrypted) + b"\n"
     try:
@@ -78,12 +80,14 @@ def _opened(where: Path, data: bytes, passphrase: str | None) -> bytes:
         )
     try:
         encrypted = base64.b64decode(data)
-        salt, nonce = encrypted[:_SALT], encrypted[_SALT : _SALT + _NONCE]
-        return _cipher(passphrase, salt).decrypt(nonce, encrypted[_SALT + _NONCE :], _HEADER)
+        salt, nonce = encrypted[:_SALT_BYTES], encrypted[_SALT_BYTES : _SALT_BYTES + NONCE_BYTES]
+        return _cipher(passphrase, salt).decrypt(
+            nonce, encrypted[_SALT_BYTES + NONCE_BYTES :], _HEADER
+        )
     except (InvalidTag, ValueError):
         raise MerkleLogError(f"{where}: the passphrase is wrong, or the file is damaged") from None
 
 
 def _cipher(passphrase: str, salt: bytes) -> AESGCM:
-    key = Scrypt(salt=salt, length=32, n=_COST, r=8, p=1).derive(passphrase.encode())
+    key = Scrypt(salt=salt, length=32, n=_SCRYPT_COST, r=8, p=1).derive(passphrase.encode())
     return AESGCM(key)

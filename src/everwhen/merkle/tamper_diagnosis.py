@@ -1,4 +1,4 @@
-"""Which fault it is: what a commit that isn't the signed one tells about what was done to it.
+"""Which fault it is: what a commit that isn't the signed one reveals about what was done to it.
 
 Of a signed commit there is only its hash. So what may have been done is tried out: a hash that
 fits is proof, and says what the commit was before.
@@ -31,13 +31,18 @@ from everwhen_verify.merkle import HASH_SIZE, Node, check_inclusion, inclusion_p
 
 CommitSlices = list[StoredSlice]
 
-_LOOKED_AT: Final = 512
-_SHIFTS: Final = 16
-_MOMENTS: Final = 300_000
+_MAX_COMMITS: Final = 512
+"""Looked at, to find where one that was moved or removed belongs: a bound on the work."""
+_NEAR_COMMITS: Final = 16
+"""For commits this near, every shift of positions is tried; for others only none."""
+_SPAN_MICROS: Final = 300_000
+"""Tried for a back-dated commit: 0.3 s after its id was made, a hash for each microsecond."""
 _TRIED_BYTES: Final = 256 << 20
 """How much is hashed to try out an explanation: with large commits, fewer are tried."""
 _VERSION_7: Final = 0x70
-_TIME_AT: Final = 1 + len(PREFIX) + 8 + HASH_SIZE
+"""The four bits of a UUID that say its version."""
+_TIME_OFFSET: Final = 1 + len(PREFIX) + 8 + HASH_SIZE
+"""In a leaf: after the prefixes, the number and the previous hash."""
 
 
 class FaultKind(enum.StrEnum):
@@ -66,7 +71,7 @@ class Fault(msgspec.Struct, frozen=True):
     """The first fault that was found: which commit it is at, what was expected, what is there.
 
     ``index`` counts commits from 0, ``position`` is that of the commit's last event; None where
-    there is no such commit, or where the fault is none of the store's.
+    there is no such commit, or where the fault isn't the store's.
     """
 
     kind: FaultKind
@@ -112,7 +117,7 @@ def named(read: ReadPage, tiles: TileStore, signed: Checkpoint, where: Differenc
     except MalformedError as error:
         return Fault(FaultKind.TREE, f"the tree can't be read: {error}", index)
     try:
-        commits = _commits(slices_after(read, where.after, _LOOKED_AT, _TRIED_BYTES // 4))
+        commits = _commits(slices_after(read, where.after, _MAX_COMMITS, _TRIED_BYTES // 4))
         before = read(Query(last_position=where.after, reverse=True), 1).slices
     except CorruptStoreError as error:
         return Fault(FaultKind.DAMAGED, f"the store can't be read: {error}", index)
@@ -230,8 +235,8 @@ class _Trial:
     def _removed(self) -> Fault | None:
         """This commit was signed at a later place."""
         here = self._commits[0]
-        for index in range(self._index + 1, min(self._size, self._index + _LOOKED_AT)):
-            shifts = _SHIFTS if index - self._index <= _SHIFTS else 1
+        for index in range(self._index + 1, min(self._size, self._index + _MAX_COMMITS)):
+            shifts = _NEAR_COMMITS if index - self._index <= _NEAR_COMMITS else 1
             for was in _shifted(here, range(shifts)):
                 if self._fits(was, index):
                     count = index - self._index
@@ -270,9 +275,9 @@ class _Trial:
         made = _id_time(here[0].commit_id)
         ends: list[tuple[int, int]] = []
         if made is not None:
-            ends.append((made, made + _MOMENTS))
+            ends.append((made, made + _SPAN_MICROS))
         if self._earliest is not None:
-            latest = self._earliest + _MOMENTS
+            latest = self._earliest + _SPAN_MICROS
             if len(self._commits) > 1:
                 latest = min(latest, self._commits[1][0].recorded_at)
             ends.append((self._earliest, latest))
@@ -289,7 +294,7 @@ class _Trial:
             entry = b"\x00" + entry_of(self._index, previous, here)
         except (struct.error, UnicodeEncodeError, OverflowError):
             return None
-        head, tail = entry[:_TIME_AT], entry[_TIME_AT + 8 :]
+        head, tail = entry[:_TIME_OFFSET], entry[_TIME_OFFSET + 8 :]
         for moment in islice(self._moments(here), 4 * _TRIED_BYTES // len(tail)):
             if sha256(head + moment.to_bytes(8, "big", signed=True) + tail).digest() == expected:
                 return self._fault(

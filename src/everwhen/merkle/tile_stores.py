@@ -4,7 +4,7 @@ checkpoint      the newest signed checkpoint
 tile/…          the tree's tiles
 checkpoints     every signed checkpoint there has been, an empty line after each
 rollovers       where one key handed over to the next
-timestamps/…    what an authority of time has said of a checkpoint, by its size
+timestamps/…    an authority's timestamp of a checkpoint, by its size
 positions       the last position of each full tile's commits, 8 bytes each
 """
 
@@ -29,7 +29,8 @@ ROLLOVERS: Final = "rollovers"
 POSITIONS: Final = "positions"
 KEY: Final = "vkey"
 
-_OPEN_AT_ONCE: Final = 64
+_MAX_OPEN_FILES: Final = 64
+"""Written before the first is synced; far fewer than a process may have open."""
 
 
 class TileStore(Protocol):
@@ -165,14 +166,14 @@ def _write(start: int, files: Mapping[str | Path, bytes]) -> None:
     while left:
         with ExitStack() as stack:
             descriptors: list[int] = []
-            for path, data in left[:_OPEN_AT_ONCE]:
+            for path, data in left[:_MAX_OPEN_FILES]:
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
                 stack.callback(os.close, descriptor)
                 descriptors.append(descriptor)
                 _write_end(descriptor, start, data)
             for descriptor in descriptors:
                 os.fsync(descriptor)
-        left = left[_OPEN_AT_ONCE:]
+        left = left[_MAX_OPEN_FILES:]
 
 
 def _write_end(descriptor: int, start: int, data: bytes) -> None:

@@ -28,7 +28,8 @@ from everwhen.vocabulary.errors import (
 )
 
 _REQUEST_TYPE: Final = "application/timestamp-query"
-_MAX_REPLY: Final = 64 * 1024
+_MAX_REPLY_BYTES: Final = 64 * 1024
+"""A token with its chain of certificates takes 5 to 10 KiB."""
 
 
 class Timestamp(msgspec.Struct, frozen=True):
@@ -43,7 +44,7 @@ class TimestampAuthority:
 
     def __init__(self, url: str, *, timeout: float = 10.0) -> None:
         try:
-            self._poster = Poster(url, timeout=timeout, most=_MAX_REPLY)
+            self._poster = Poster(url, timeout=timeout, most=_MAX_REPLY_BYTES)
         except ValueError as error:
             raise DeclarationError(f"timestamp authority: {error}") from None
         self.url = url
@@ -69,7 +70,7 @@ class TimestampAuthority:
                 raise TimestampError(self.url, f"it refuses: {said}")
             is_ours = response.tst_info.nonce == request.nonce and _is_over(response, data)
         except ValueError as error:
-            raise TimestampError(self.url, f"its answer is no timestamp ({error})") from error
+            raise TimestampError(self.url, f"its answer is not a timestamp ({error})") from error
         if not is_ours:
             raise TimestampError(self.url, "its timestamp is that of something else")
         return answer
@@ -115,7 +116,7 @@ def check(tiles: TileStore, certificates: bytes) -> tuple[list[Timestamp], Fault
             verifier.verify_message(response, one.note)
             found.append(_timestamp(one, response))
         except (_library().VerificationError, ValueError) as error:
-            what = f"{_name(one)} is no right timestamp of the checkpoint: {error}"
+            what = f"{_name(one)} is not a valid timestamp of the checkpoint: {error}"
             return found, Fault(FaultKind.TIMESTAMP, what, index=max(one.checkpoint.size - 1, 0))
     if not found:
         return found, Fault(FaultKind.TIMESTAMP, "no checkpoint has a timestamp")

@@ -15,7 +15,14 @@ import msgspec
 
 from everwhen.merkle.compact_range import Tree, hashes_in, levels_of
 from everwhen.merkle.leaf_hashes import Leaves
-from everwhen.merkle.log_writer import Signed, history, newest, position_after, tile_of
+from everwhen.merkle.log_writer import (
+    PAGES_PER_CALL,
+    Signed,
+    history,
+    newest,
+    position_after,
+    tile_of,
+)
 from everwhen.merkle.tamper_diagnosis import Difference, Fault, FaultKind, named
 from everwhen.merkle.tile_stores import CHECKPOINT, TileStore
 from everwhen.merkle.timestamps import Timestamp
@@ -29,8 +36,6 @@ from everwhen_verify.memory import Remembered
 from everwhen_verify.merkle import HASH_SIZE
 from everwhen_verify.rollover import LogKey, Rollover, open_checkpoint
 from everwhen_verify.tiles import WIDTH, tile_path, tile_width
-
-_PAGES_AT_ONCE: Final = 25
 
 
 class LogReport(msgspec.Struct, frozen=True):
@@ -239,7 +244,7 @@ class Verification:
 
     def go_on(self, read: ReadPage) -> bool:
         """Look at some pages more; whether there may be others."""
-        for _ in range(_PAGES_AT_ONCE):
+        for _ in range(PAGES_PER_CALL):
             if self._fault is not None:
                 return False
             try:
@@ -373,7 +378,7 @@ class Verification:
             self._fault = Fault(
                 FaultKind.CHANGED,
                 f"the commits from number {first:,} up to {which.size - 1:,} are not those "
-                f"that were signed, and neither are the tiles, so that none can be told apart",
+                f"that were signed, and neither are the tiles, so it is unknown which differs",
                 index=first,
                 expected=which.signed.checkpoint.root.hex(),
                 found=found.hex(),
@@ -398,7 +403,7 @@ class Verification:
         first = self._agreed_below(mark, ranks)
         return Fault(
             kind,
-            f"the first {mark.size:,} commits are not those of {whose}: history was told twice, "
+            f"the first {mark.size:,} commits are not those of {whose}: two histories were shown, "
             f"and the last one that agrees is of {first:,} commits",
             index=first,
             expected=mark.signed.checkpoint.root.hex(),

@@ -1,8 +1,8 @@
-"""What is told of a failure in an application's own code.
+"""What is shown and stored of a failure in an application's own code.
 
-An exception's message can quote personal data, and what is told of it stays: in a log, with a
+An exception's message can quote personal data, and what is written of it stays: in a log, with a
 projection's position, with an event that was parked. So in a store with a vault only the
-exception's class and the place in the code are told in the open. The message is kept beside them
+exception's class and the place in the code are written in the open. The message is kept beside them
 sealed, as snapshots are: readable until the next subject is forgotten, and then never again.
 """
 
@@ -32,7 +32,7 @@ _HERE: Final = str(Path(__file__).parent.parent)
 
 
 def shown_failure(failure: BaseException | None, vault: Vault | None) -> str:
-    """What may be logged and shown: with a vault, nothing that an application has put in words."""
+    """What may be logged and shown: with a vault, no words of the application."""
     name = type(failure).__name__
     if vault is None or failure is None or _has_no_values(failure):
         return f"{name}: {failure}"
@@ -40,7 +40,7 @@ def shown_failure(failure: BaseException | None, vault: Vault | None) -> str:
 
 
 def stored_failure(failure: BaseException | None, mark: ErasureMark) -> str:
-    """What may be kept: the same, with the message sealed behind it.
+    """What may be kept: the same, with the message sealed after it.
 
     ``mark`` is that of the events which it may quote; it is left out where that is outdated.
     """
@@ -58,7 +58,7 @@ def stored_failure(failure: BaseException | None, mark: ErasureMark) -> str:
 
 
 def read_back(text: str, vault: Vault | None) -> str:
-    """What was noted, with its message while that can be opened."""
+    """What was stored, with its message while that can be opened."""
     brief, mark, sealed = text.partition(_SEALED)
     if not mark or vault is None:
         return brief
@@ -72,7 +72,7 @@ def read_back(text: str, vault: Vault | None) -> str:
 
 
 def _has_no_values(failure: BaseException) -> bool:
-    """Whether its words are all our own, and have no value in them."""
+    """Whether its words are all Everwhen's, and hold no value."""
     if isinstance(failure, SnapshotError):
         return failure.__cause__ is None
     if isinstance(failure, StorageError):

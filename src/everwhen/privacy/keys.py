@@ -29,13 +29,15 @@ from everwhen.vocabulary.clock import Clock, system_clock
 from everwhen.vocabulary.errors import ExpiredKeyError, MissingKeyError, VaultError, WrongKeyError
 
 _MARK: Final = "everwhen-key/v1"
-_KEY_BYTES: Final = 32
+KEY_BYTES: Final = 32
+"""AES-256."""
 _KEYS: Final = re.compile(
     r"PRIVATE\+KEY\+.*|everwhen-key/.*|\b[0-9A-Fa-f]{32,}\b"
     r"|\A(?=.*[0-9])(?=.*[A-Z])(?=.*[a-z])[A-Za-z0-9+/_-]{43,44}=?\Z",  # 32 or 33 bytes in base64
     re.DOTALL,
 )
-_NONCE_BYTES: Final = 12
+NONCE_BYTES: Final = 12
+"""AES-GCM's own size; others cost security."""
 
 
 class WrappedKey(msgspec.Struct, frozen=True):
@@ -87,11 +89,11 @@ def without_keys(text: str) -> str:
 
 def new_key(made_at: datetime, expires_at: datetime | None = None) -> WrappingKey:
     """A fresh key."""
-    return WrappingKey(secrets.token_hex(8), made_at, expires_at, secrets.token_bytes(_KEY_BYTES))
+    return WrappingKey(secrets.token_hex(8), made_at, expires_at, secrets.token_bytes(KEY_BYTES))
 
 
 def keys_in(text: str, where: str) -> list[WrappingKey]:
-    """The keys of a ring's text. Raises `VaultError` for a line that is none; it is not shown."""
+    """The keys of a ring's text. Raises `VaultError` for a line that is no key, not showing it."""
     found: list[WrappingKey] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
@@ -104,12 +106,12 @@ def keys_in(text: str, where: str) -> list[WrappingKey]:
                 None if expires == "-" else _moment(expires),
                 base64.b64decode(secret, validate=True),
             )
-            fits = mark == _MARK and len(key.secret) == _KEY_BYTES
+            fits = mark == _MARK and len(key.secret) == KEY_BYTES
         except (ValueError, binascii.Error):
             fits = False
         if not fits:
             raise VaultError(
-                f"{where}, line {number}: that is no key; make one with everwhen keys new"
+                f"{where}, line {number}: that is not a key; make one with everwhen keys new"
             )
         found.append(key)
     if not found:
@@ -141,7 +143,7 @@ class KeyRing:
                 f"nothing new; what it has wrapped stays readable: everwhen keys rotate makes the "
                 f"next one"
             )
-        nonce = secrets.token_bytes(_NONCE_BYTES)
+        nonce = secrets.token_bytes(NONCE_BYTES)
         content = nonce + cipher(newest.secret).encrypt(nonce, key, context)
         return WrappedKey(newest.id, content)
 
@@ -158,7 +160,7 @@ class KeyRing:
             )
         from cryptography.exceptions import InvalidTag
 
-        nonce, content = wrapped.content[:_NONCE_BYTES], wrapped.content[_NONCE_BYTES:]
+        nonce, content = wrapped.content[:NONCE_BYTES], wrapped.content[NONCE_BYTES:]
         try:
             return bytes(cipher(known.secret).decrypt(nonce, content, context))
         except (InvalidTag, ValueError) as error:
@@ -184,12 +186,12 @@ class KeyFile(KeyRing):
             ) from None
         except FileNotFoundError:
             raise MissingKeyError(
-                f"{self.where}: there is no such key file; make one with everwhen keys new"
+                f"{self.where}: the key file is missing; make one with everwhen keys new"
             ) from None
         except OSError as error:
             raise VaultError(f"{self.where}: the key can't be read: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise VaultError(f"{self.where}: that is no key file; it isn't text") from None
+            raise VaultError(f"{self.where}: that is not a key file; it isn't text") from None
 
     @classmethod
     def create(
@@ -251,7 +253,7 @@ class Cipher(Protocol):
     """AES-GCM-SIV (RFC 8452) under one key."""
 
     def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
-        """The ciphertext, and the tag behind it."""
+        """The ciphertext, and the tag after it."""
         ...
 
     def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:

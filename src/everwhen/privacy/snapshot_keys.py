@@ -29,8 +29,11 @@ _NAME: Final = "snapshots.key"
 _OF_A_STORE: Final = b"everwhen-snap/v1"  # BLAKE2b takes at most 16 bytes
 _ID: Final = b"everwhen-snap/id"
 _ID_BYTES: Final = 8
+"""Tells a user's few keys apart."""
 _SECRET_BYTES: Final = 32
-_PRIVATE: Final = 0o700
+"""256 bits, like every other key."""
+_PRIVATE_MODE: Final = 0o700
+"""Nobody but its owner may enter the folder."""
 
 
 class SnapshotKey(msgspec.Struct, frozen=True):
@@ -67,7 +70,7 @@ class SnapshotKeys:
         return self._found or self._look(create=False)
 
     def newest(self) -> SnapshotKey:
-        """The key for new snapshots, made where there is none."""
+        """The key for new snapshots, made if there is none."""
         return (self._found or self._look(create=True))[-1]
 
     def _look(self, *, create: bool) -> tuple[SnapshotKey, ...]:
@@ -122,7 +125,7 @@ def _read(path: Path | None, *, create: bool) -> list[WrappingKey]:
         raise MissingKeyError("there is no home folder")
     file = KeyFile(path)
     if create and not path.exists():
-        path.parent.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=_PRIVATE_MODE, parents=True, exist_ok=True)
         try:
             KeyFile.create(path)
         except VaultError:

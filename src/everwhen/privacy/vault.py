@@ -21,7 +21,15 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from everwhen.privacy.keys import Cipher, KeyFile, KeyProvider, WrappedKey, cipher
+from everwhen.privacy.keys import (
+    KEY_BYTES,
+    NONCE_BYTES,
+    Cipher,
+    KeyFile,
+    KeyProvider,
+    WrappedKey,
+    cipher,
+)
 from everwhen.system.file_backups import (
     check_apart,
     copy_pages,
@@ -32,6 +40,7 @@ from everwhen.system.file_backups import (
     workplace,
 )
 from everwhen.system.forks import register
+from everwhen.system.limits import MAX_REMEMBERED, OTHER_PROCESS_SECONDS
 from everwhen.system.sqlite_values import stored_bytes, stored_count, stored_text
 from everwhen.vocabulary.clock import Clock, micros_by, system_clock
 from everwhen.vocabulary.errors import (
@@ -46,23 +55,10 @@ from everwhen.vocabulary.validation import check_text
 
 T = TypeVar("T")
 
-_KEY_BYTES: Final = 32
-"""The size of a data key, which is that of AES-256."""
-
-_NONCE_BYTES: Final = 12
-"""What AES-GCM-SIV takes; one is drawn for each snapshot."""
-
 _VERSION_BYTES: Final = 4
-"""How a sealed snapshot begins: with the version of its key."""
+"""An encrypted snapshot begins with the version of its key."""
 
-_LOOK_SECONDS: Final = 0.02
-"""How long it may take until what another process has forgotten is noticed: that is one look at the
-file for all that is read meanwhile."""
-
-_MAX_REMEMBERED: Final = 100_000
-"""How many ciphers are remembered: some tens of megabytes."""
-
-_HEAD_BYTES: Final = _VERSION_BYTES + _NONCE_BYTES
+_HEAD_BYTES: Final = _VERSION_BYTES + NONCE_BYTES
 
 _SNAPSHOTS: Final = "/snapshots"
 """The subject of the key that snapshots are encrypted with; no other begins with a slash."""
@@ -100,7 +96,7 @@ class Forgotten(msgspec.Struct, frozen=True):
 class Vault:
     """The keys of personal data, in a file. Safe to share between stores, threads and tasks.
 
-    ``keys`` wraps and unwraps them. The file is made where there is none, unless ``create`` is
+    ``keys`` wraps and unwraps them. The file is made if there is none, unless ``create`` is
     False; one that everybody may read or change is refused. ``:memory:`` is a vault that is gone
     with the process. Close it when the stores that use it are closed.
     """
@@ -140,7 +136,7 @@ class Vault:
     # What encrypts and decrypts
 
     def newest(self, subject: str) -> tuple[int, Cipher]:
-        """The version and cipher that a subject's data is encrypted with, made where there is none.
+        """The version and cipher that a subject's data is encrypted with, made if there is none.
 
         Raises `ErasedSubjectError` for one that has been forgotten.
         """
@@ -167,7 +163,7 @@ class Vault:
     def seal_snapshot(self, state: bytes, bound: bytes) -> bytes:
         """A snapshot's state, encrypted until the next subject is forgotten."""
         version, encrypt = self.newest(_SNAPSHOTS)
-        nonce = secrets.token_bytes(_NONCE_BYTES)
+        nonce = secrets.token_bytes(NONCE_BYTES)
         return (
             version.to_bytes(_VERSION_BYTES, "big") + nonce + encrypt.encrypt(nonce, state, bound)
         )
@@ -363,9 +359,9 @@ class Vault:
     def backup(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Copy the vault as it is at one moment into a file, which only its owner may read.
 
-        The key-encryption keys are not in it. With them, whoever has the copy can read what belongs
-        to people who are forgotten later. A file that is there is kept unless ``overwrite``. Raises
-        `BackupError` for a place that can't be used, and `VaultError`.
+        The key-encryption keys are not in it. With them, anyone who holds the copy can read
+        data of people who are forgotten later. A file that is there is kept unless ``overwrite``.
+        Raises `BackupError` for a place that can't be used, and `VaultError`.
         """
         self.check_apart(path)
         final = destination(path, overwrite=overwrite)
@@ -406,7 +402,7 @@ class Vault:
     # Within
 
     def _look_in_time(self) -> None:
-        if time.monotonic() - self._looked > _LOOK_SECONDS:
+        if time.monotonic() - self._looked > OTHER_PROCESS_SECONDS:
             self._look()
 
     def _look(self) -> None:
@@ -441,7 +437,7 @@ class Vault:
         with self._file.translated(), self._file.lock:
             # A key beside a tombstone never counts, wherever it comes from.
             found = None if self._tombstone(subject) is not None else self._kept(subject, version)
-            if len(self._ciphers) >= _MAX_REMEMBERED:
+            if len(self._ciphers) >= MAX_REMEMBERED:
                 self._ciphers.clear()
                 self._newest.clear()
             self._ciphers[subject, version] = found
@@ -461,7 +457,7 @@ class Vault:
         return cipher(self.keys.unwrap(wrapped, _bound(subject, version)))
 
     def _add_key(self, subject: str, version: int) -> int:
-        wrapped = self.keys.wrap(secrets.token_bytes(_KEY_BYTES), _bound(subject, version))
+        wrapped = self.keys.wrap(secrets.token_bytes(KEY_BYTES), _bound(subject, version))
         self._execute(
             "INSERT INTO keys VALUES (?, ?, ?, ?, ?)",
             (subject, version, wrapped.key_id, wrapped.content, self._now()),

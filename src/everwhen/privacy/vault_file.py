@@ -98,7 +98,7 @@ class VaultFile:
             execute("PRAGMA temp_store = MEMORY")
             self.transact(make)
             if self.connection.pragma("application_id") != _APPLICATION_ID:
-                raise VaultError(f"{self.path}: that is no vault; check the path")
+                raise VaultError(f"{self.path}: that is not a vault; check the path")
             if self.connection.pragma("user_version") > _FORMAT:
                 raise VaultError(f"{self.path}: a newer Everwhen made this vault; use that one")
 
@@ -129,7 +129,7 @@ class VaultFile:
         if self.path.exists():
             return self._connected("write", self.path)
         if not create:
-            raise MissingKeyError(f"{name}: there is no such vault; check the path")
+            raise MissingKeyError(f"{name}: the vault is missing; check the path")
         try:
             os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         except FileExistsError:
@@ -156,7 +156,7 @@ class VaultFile:
     # Forks
 
     def hold(self, seconds: float) -> bool:
-        """Keep everybody out; whether nobody is inside within so many seconds."""
+        """Keep everybody out; whether nobody is inside within ``seconds``."""
         if self.is_foreign or not self.lock.acquire(timeout=seconds):
             return False
         if self.is_closed or not self.connection.in_transaction:

@@ -1,6 +1,6 @@
 """What is derived from the events and kept beside them: what of it can't be so.
 
-Read models and their positions are held against the schema and the newest position, and, where
+Read models and their positions are checked against the schema and the newest position, and, where
 their code is at hand, against what that makes of the events again.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from everwhen.backends.sql_dialect import SqlView
 from everwhen.projections.projections import TableProjection
 from everwhen.store.projection_records import Build
-from everwhen.store.record_checks import LONGEST_QUOTED, told_build
+from everwhen.store.record_checks import QUOTED_CHARACTERS, build_name
 from everwhen.vocabulary.contract import Problem
 
 
@@ -24,7 +24,7 @@ def schema_problems(
 
     An index or table more is somebody's own; a trigger more may have changed rows.
     """
-    where, names = told_build(build), set(map(build.table, projection.tables))
+    where, names = build_name(build), set(map(build.table, projection.tables))
     found = {one.name: one for one in stored.dialect.objects(stored, names)}
     declared = {one.name: one for one in rebuilt.dialect.objects(rebuilt, names)}
     for name, wanted in declared.items():
@@ -33,10 +33,10 @@ def schema_problems(
             yield Problem(where, f"the {wanted.kind} {name!r} is missing; rebuild it")
         elif there != wanted:
             why = f"the {there.kind} {name!r} isn't as it is declared"
-            yield Problem(where, f"{why}, but: {there.sql:.{LONGEST_QUOTED}}; rebuild it")
+            yield Problem(where, f"{why}, but: {there.sql:.{QUOTED_CHARACTERS}}; rebuild it")
     for name, one in found.items():
         if one.kind == "trigger" and name not in declared:
-            yield Problem(where, f"the trigger {name!r} is none that it declares; rebuild it")
+            yield Problem(where, f"the trigger {name!r} is not one that it declares; rebuild it")
 
 
 def row_problems(
@@ -52,7 +52,7 @@ def row_problems(
 
     Memory stays flat. ``hint`` says what else than an alteration may have led to that.
     """
-    where = told_build(build)
+    where = build_name(build)
     for table in projection.tables:
         name = build.table(table)
         if _columns(stored, name) != _columns(rebuilt, name):
@@ -89,8 +89,9 @@ def _difference(
         return sizes if counts[0] != counts[1] else "its rows aren't those that the events give"
     if there is None or wanted is None:
         row = there or wanted
-        return f"{sizes}: {'not ' if there is None else ''}{row!r:.{LONGEST_QUOTED}}, say"
+        return f"{sizes}: {'not ' if there is None else ''}{row!r:.{QUOTED_CHARACTERS}}, say"
     differ = (
-        f"a row is {there!r:.{LONGEST_QUOTED}} where the events give {wanted!r:.{LONGEST_QUOTED}}"
+        f"a row is {there!r:.{QUOTED_CHARACTERS}} where the events give "
+        f"{wanted!r:.{QUOTED_CHARACTERS}}"
     )
     return differ if counts[0] == counts[1] else f"{sizes}; {differ}"

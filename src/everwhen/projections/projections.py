@@ -59,7 +59,8 @@ _OURS: Final = frozenset(
     {"slices", "streams", "terms", "marks", "checkpoints", "snapshots", "events"}
 )
 
-_LONGEST_NAME: Final = 200
+_MAX_NAME_BYTES: Final = 200
+"""Leaves room for what table names and checkpoints add to it."""
 
 
 class OnError(msgspec.Struct, frozen=True):
@@ -83,19 +84,20 @@ class OnError(msgspec.Struct, frozen=True):
 
 HALT: Final = OnError()
 SELDOM: Final = Adaptive(seconds=0.5, shortest=10_000, longest=1_000_000)
+"""A projection loads its state only when it starts: its snapshots may lie further apart."""
 _KEPT: Final = Retention()
 
 
 def check_name(name: str, what: str) -> str:
     """A projection's or reaction's name. Raises `DeclarationError` for one that can't be kept."""
     check_text(name, f"{what} name", DeclarationError)
-    if "@" in name or "/" in name or len(name.encode()) > _LONGEST_NAME:
+    if "@" in name or "/" in name or len(name.encode()) > _MAX_NAME_BYTES:
         raise DeclarationError(f"{what} {name!r}: a short name, without @ and /, is needed")
     return name
 
 
 def check_endless(of: Query | None, what: str) -> Query:
-    """What is followed. Raises `DeclarationError` for what is no query, or one with bounds."""
+    """What is followed. Raises `DeclarationError` for no query, and for one with bounds."""
     if of is None:
         return Query()
     if not isinstance(of, Query) or of != Query(of.selectors):
@@ -124,7 +126,7 @@ class Projection(Generic[S]):
         retention: Retention = _KEPT,
     ) -> None:
         if not isinstance(fold, Fold):
-            raise DeclarationError(f"{fold!r} is no fold; give a Fold")
+            raise DeclarationError(f"expected a Fold, got {fold!r}")
         self.fold = fold
         self.name = fold.name if name is None else check_name(name, "projection")
         self.of = check_endless(of, f"projection {self.name!r}")
@@ -175,7 +177,7 @@ class Tables:
             if unknown is None:
                 raise
             raise StatementError(
-                f"{unknown[0]} is no table of this projection, whose schema doesn't name it: {sql}"
+                f"{unknown[0]} is not a table of this projection; its schema doesn't name it: {sql}"
             ) from error
 
     def __enter__(self) -> Tables:
@@ -358,7 +360,7 @@ def switch(transaction: EngineTransaction, build: Build, tables: Iterable[str]) 
 def retire(
     transaction: EngineTransaction, build: Build, record: BuildRecord, staying: Iterable[str]
 ) -> None:
-    """Drop what an old build leaves behind: tables, parked events, views that nobody takes over."""
+    """Drop what an old build leaves: tables, parked events, views that nobody takes over."""
     found: list[tuple[str, str]] = []
     for table in record.tables:
         if record.is_live and table not in staying:

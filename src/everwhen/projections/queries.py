@@ -109,7 +109,7 @@ class Queries:
         """
         if not isinstance(model, Projection | TableProjection | StateOf):
             raise DeclarationError(
-                f"query {query.__name__}: {model!r} is no read model; give a Projection, a "
+                f"query {query.__name__}: {model!r} is not a read model; give a Projection, a "
                 f"TableProjection or a StateOf"
             )
         if query in self._by_class:

@@ -115,7 +115,7 @@ class Reaction:
         return self._by_class.get(type(event))
 
     def answers(self, answered: Any, event: RecordedEvent[Any]) -> list[Any]:
-        """What a function has answered, as a list. Raises `DeclarationError` for what is none."""
+        """What a function has answered, as a list. Raises `DeclarationError` for anything else."""
         if answered is None:
             return []
         if isinstance(answered, Iterable) and not isinstance(answered, str | bytes | Mapping):

@@ -19,7 +19,7 @@ from everwhen.vocabulary.validation import check_text
 
 
 class Timer(msgspec.Struct, frozen=True):
-    """A command to be sent later: ``after`` so much of the store's time, or ``at`` a moment.
+    """A command to be sent later: ``after`` that much of the store's time, or ``at`` a moment.
 
     Another timer with the same key takes its place. Raises `DeclarationError` without one of the
     two, with both, and for a moment without a time zone.
@@ -85,8 +85,8 @@ def set_timer(
 ) -> SetTimer:
     """A timer as it is kept. Raises `DeclarationError` for one without a clear time or key."""
     check_text(timer.key, f"reaction {reaction.name!r}: timer key", DeclarationError)
-    if len(timer.key.encode()) > _LONGEST_KEY:
-        raise DeclarationError(f"timer key {timer.key[:40]!r}…: {_LONGEST_KEY} bytes at most")
+    if len(timer.key.encode()) > _MAX_KEY_BYTES:
+        raise DeclarationError(f"timer key {timer.key[:40]!r}…: {_MAX_KEY_BYTES} bytes at most")
     due = to_micros(timer.due(event))
     try:
         from_micros(due)
@@ -104,7 +104,8 @@ def set_timer(
     )
 
 
-_LONGEST_KEY: Final = 250
+_MAX_KEY_BYTES: Final = 250
+"""With the reaction's name it is a checkpoint's name, of 512 bytes."""
 
 
 def timer_name(reaction: str, key: str) -> str:

@@ -56,7 +56,7 @@ class Diff(Sequence[Change]):
     """The changes from one value to another, in the order in which they can be applied.
 
     Items of a sequence that come or go do so at its end, one by one, or where it was cut; nothing
-    is told of items that only moved.
+    is reported for items that only moved.
     """
 
     def __init__(self, before: Any, after: Any) -> None:

@@ -113,7 +113,9 @@ class Fold(Generic[S]):
     def on(self, event_type: type[E]) -> Callable[[Callable[[S, E], S]], Callable[[S, E], S]]:
         """Declare what an event of this class does to the state."""
         if not isinstance(event_type, type):
-            raise DeclarationError(f"fold {self.name!r}: {event_type!r} is no class of events")
+            raise DeclarationError(
+                f"fold {self.name!r}: expected a class of events, got {event_type!r}"
+            )
 
         def declare(function: Callable[[S, E], S]) -> Callable[[S, E], S]:
             check_plain(function, f"fold {self.name!r}")

@@ -57,6 +57,7 @@ _STEP: Final = re.compile(
     re.VERBOSE,
 )
 _MAX_STEPS: Final = 100
+"""As deep as an event's data may be nested."""
 
 
 def _per_class(function: Callable[[type[Any]], T]) -> Callable[[type[Any]], T]:

@@ -106,7 +106,7 @@ def is_stand_in(value: Any) -> bool:
 
 
 def itself(value: Any) -> Any:
-    """The real value behind a stand-in, which is a read of all of it."""
+    """The real value of a stand-in, which is a read of all of it."""
     return _itself(value)
 
 
@@ -231,7 +231,7 @@ def _handed_on(name: str) -> Callable[..., Any]:
 
 
 def _itself(value: Any) -> Any:
-    """The real value behind a stand-in."""
+    """The real value of a stand-in."""
     if isinstance(type(value), _StandInType):
         return object.__getattribute__(value, "_source").whole()
     return value

@@ -1,7 +1,7 @@
 """Snapshots: a fold's state at a place in history, sealed so that a wrong one is never used.
 
 A snapshot saves the replay of what comes before it, and nothing else: deleting every one changes
-nothing but speed. It is believed only if it is authenticated with a key of whoever reads it
+nothing but speed. It is believed only if it is authenticated with a key of its reader
 (`everwhen.privacy.snapshot_keys`), its fold is the present one in name, version and the shape of
 its state, and the event that it ends with is still the one in the store.
 
@@ -32,11 +32,15 @@ from everwhen.vocabulary.query import Query
 
 S = TypeVar("S")
 
-_FORMAT: Final = 3  # of what is stored; snapshots of others are left unused
+_FORMAT_VERSION: Final = 3
+"""Older formats are outdated and made anew: a snapshot is disposable."""
 _DIGEST_BYTES: Final = 16  # 128 bits: no forger tries them all
-_LARGEST: Final = MAX_KEPT_BYTES - (1 << 20)  # others authenticate it too, beside the state
-_READERS: Final = 8  # authenticate a state together
-_OTHERS: Final = 3  # whose newest snapshot is left alone
+_MAX_STATE_BYTES: Final = MAX_KEPT_BYTES - (1 << 20)
+"""Leaves room beside the state for the digests of others who authenticate it too."""
+_MAX_READERS: Final = 8
+"""Who authenticate one state together: users or machines that share a store, each with a digest."""
+_MAX_OTHERS: Final = 3
+"""Whose newest snapshot is left alone: the more there are, the more space is taken."""
 _shapes: Final[WeakKeyDictionary[Fold[Any], bytes]] = WeakKeyDictionary()
 _refused: Final[WeakSet[Fold[Any]]] = WeakSet()
 
@@ -57,9 +61,9 @@ NOTHING: Final = ReplayCost(0, 0.0, timedelta())
 """Nothing since."""
 
 
-def _check(given: msgspec.Struct, mend: str, *, is_sound: bool) -> None:
+def _check(given: msgspec.Struct, fix: str, *, is_sound: bool) -> None:
     if not is_sound:
-        raise DeclarationError(f"{given!r}: {mend}")
+        raise DeclarationError(f"{given!r}: {fix}")
 
 
 def _is_seconds(value: Any) -> bool:
@@ -75,7 +79,7 @@ class SnapshotStrategy(Protocol):
 
 
 def check_strategy(given: SnapshotStrategy) -> SnapshotStrategy:
-    """The strategy. Raises `DeclarationError` for what is none."""
+    """The strategy. Raises `DeclarationError` for anything else."""
     if isinstance(given, type) or not callable(getattr(given, "is_due", None)):
         raise DeclarationError(
             f"strategy={given!r}: give what says when a snapshot is due, such as EveryEvents(100)"
@@ -84,7 +88,7 @@ def check_strategy(given: SnapshotStrategy) -> SnapshotStrategy:
 
 
 class EveryEvents(msgspec.Struct, frozen=True):
-    """A snapshot every so many events."""
+    """A snapshot every N events."""
 
     events: int
 
@@ -93,7 +97,7 @@ class EveryEvents(msgspec.Struct, frozen=True):
         _check(self, "use a whole number from 1", is_sound=is_sound)
 
     def is_due(self, since: ReplayCost) -> bool:
-        """Whether so many have gathered."""
+        """Whether that many have gathered."""
         return since.events >= self.events
 
 
@@ -112,7 +116,7 @@ class EveryPeriod(msgspec.Struct, frozen=True):
 
 
 class WhenReplayTakes(msgspec.Struct, frozen=True):
-    """A snapshot as soon as replaying what has gathered takes so many seconds, as measured."""
+    """A snapshot as soon as replaying what has gathered takes that many seconds, as measured."""
 
     seconds: float
 
@@ -125,7 +129,7 @@ class WhenReplayTakes(msgspec.Struct, frozen=True):
 
 
 class Adaptive(msgspec.Struct, frozen=True):
-    """A snapshot when replay takes so many seconds, but no sooner and no later than given.
+    """A snapshot when replay takes that many seconds, but no sooner and no later than given.
 
     Not before ``shortest`` events have gathered, however slow they are, and in any case once
     there are ``longest``.
@@ -300,11 +304,11 @@ def sealed(
     content = encode(_Content(place.version, place.recorded_at, place.commit_id, raw, found.zoned))
     shape = _shape(fold)
     digest = _digest(fold, subject, place.position, content, known, key)
-    body = encode(_Sealed(_FORMAT, [(key.id, digest)], content, shape))
-    if len(body) > _LARGEST:
+    body = encode(_Sealed(_FORMAT_VERSION, [(key.id, digest)], content, shape))
+    if len(body) > _MAX_STATE_BYTES:
         raise SnapshotError(
             f"a state of fold {fold.name!r} is not kept as a snapshot: it is {len(body):,} bytes, "
-            f"and the limit {_LARGEST:,}. Split the state over several streams"
+            f"and the limit {_MAX_STATE_BYTES:,}. Split the state over several streams"
         )
     return Snapshot(subject, place.position, fold.name, fold.version, body)
 
@@ -319,7 +323,7 @@ def joined(new: Snapshot, stored: Snapshot) -> Snapshot:
     if (theirs.shape, theirs.content) != (mine.shape, mine.content):
         return new
     others = [digest for digest in theirs.digests if digest not in mine.digests]
-    digests = [*mine.digests, *others][:_READERS]
+    digests = [*mine.digests, *others][:_MAX_READERS]
     return msgspec.structs.replace(
         new, state=encode(msgspec.structs.replace(mine, digests=digests))
     )
@@ -339,7 +343,7 @@ def surplus(every: Sequence[Snapshot], keys: Collection[SnapshotKey], kept: Rete
         strangers = set() if seal is None else {key_id for key_id, _ in seal.digests}
         if not strangers or not ids.isdisjoint(strangers):
             mine.append(snapshot)
-        elif strangers <= others or len(others) >= _OTHERS:
+        elif strangers <= others or len(others) >= _MAX_OTHERS:
             theirs.append(snapshot.position)
         else:
             others |= strangers
@@ -352,7 +356,7 @@ def _unsealed(snapshot: Snapshot) -> _Sealed | None:
         seal = _decode_sealed(snapshot.state)
     except UNFIT:
         return None
-    return seal if seal.format == _FORMAT else None
+    return seal if seal.format == _FORMAT_VERSION else None
 
 
 class OutdatedSnapshotError(SnapshotError):
@@ -364,7 +368,7 @@ class ForeignSnapshotError(OutdatedSnapshotError):
 
 
 def is_first_refusal(fold: Fold[Any]) -> bool:
-    """Whether nobody has been told yet that states of this fold don't make snapshots."""
+    """Whether it wasn't logged yet that states of this fold don't make snapshots."""
     if fold in _refused:
         return False
     _refused.add(fold)
@@ -411,8 +415,8 @@ def opened(
 def _decode_current(state: bytes) -> _Sealed:
     """Raises `OutdatedSnapshotError` for another format."""
     form = _decode_format(state).format
-    if form != _FORMAT:
-        raise OutdatedSnapshotError(f"it has format {form}, not {_FORMAT}")
+    if form != _FORMAT_VERSION:
+        raise OutdatedSnapshotError(f"it has format {form}, not {_FORMAT_VERSION}")
     return _decode_sealed(state)
 
 

@@ -37,8 +37,10 @@ UNFIT: Final = (
 _SIMPLE: Final = frozenset({int, str, bytes, bool, type(None)})
 _PLAIN: Final = frozenset({int, str, bytes, float, bool, type(None)})
 _COLLECTIONS: Final = (dict, list, tuple, set, frozenset, deque)
-_MOMENT: Final = 1
-_PAIRS: Final = 2
+_MOMENT_CODE: Final = 1
+"""MessagePack's extension type of a moment that knows its zone."""
+_PAIRS_CODE: Final = 2
+"""That of a mapping whose keys MessagePack wouldn't give back."""
 
 
 def _plain(value: Any) -> Any:
@@ -120,14 +122,14 @@ def _marked(value: Any) -> Any:
         if {datetime, time}.isdisjoint(map(type, value)):
             return {key: _marked(part) for key, part in value.items()}
         pairs = [(_marked(key), _marked(part)) for key, part in value.items()]
-        return msgspec.msgpack.Ext(_PAIRS, encode(pairs))  # an extension is no key
+        return msgspec.msgpack.Ext(_PAIRS_CODE, encode(pairs))  # an extension is no key
     if cls is list or cls is tuple:
         return cls(map(_marked, value))
     if cls is not datetime and cls is not time:
         return value
     clock = value.replace(tzinfo=None).isoformat()
     text = f"{_SIGN[cls]}{value.fold}{clock}|{_zone_text(value.tzinfo)}"
-    return msgspec.msgpack.Ext(_MOMENT, text.encode())
+    return msgspec.msgpack.Ext(_MOMENT_CODE, text.encode())
 
 
 def _zone_text(zone: tzinfo | None) -> str:
@@ -156,9 +158,9 @@ def _zone_of(text: str) -> tzinfo | None:
 
 
 def _unmarked(code: int, data: memoryview) -> Any:
-    if code == _PAIRS:
+    if code == _PAIRS_CODE:
         return dict(msgspec.msgpack.decode(data, ext_hook=_unmarked))
-    if code != _MOMENT:
+    if code != _MOMENT_CODE:
         raise ValueError(f"extension {code} is unknown")
     clock, _, zone = str(data, "utf-8").partition("|")
     read = datetime.fromisoformat if clock[0] == "d" else time.fromisoformat

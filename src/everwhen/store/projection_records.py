@@ -60,7 +60,7 @@ class Build(msgspec.Struct, frozen=True):
         return f"{PARKED}{self.record}/"
 
     def table(self, name: str) -> str:
-        """The name of the table itself, behind the view."""
+        """The name of the table itself, which the view shows."""
         return f"{name}__{self.version}_{self.number}"
 
     def physical(self, tables: Sequence[str]) -> Callable[[str], str]:
@@ -113,7 +113,7 @@ class BuildRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class LeaseWatch:
-    """What a process has seen of other runners' leases, so that it can tell when one is over.
+    """What a process has seen of other runners' leases, so that it notices when one is over.
 
     A lease is over once nothing has been heard of its holder for as long as it lasts: by this
     process's own monotonic clock, whatever has been done to the time of day. Where nobody has
@@ -165,7 +165,7 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
 class ParkedEvent(msgspec.Struct, frozen=True):
     """An event that a projection left out, to be retried.
 
-    ``error`` is None for one that only waits behind an earlier one of its stream. ``at`` is when it
+    ``error`` is None for one that only waits for an earlier one of its stream. ``at`` is when it
     was left out, or tried the last time.
     """
 

@@ -20,10 +20,11 @@ from everwhen.vocabulary.contract import Checkpoint, Problem
 from everwhen.vocabulary.errors import StorageError
 from everwhen.vocabulary.query import Query
 
-LONGEST_QUOTED: Final = 120
+QUOTED_CHARACTERS: Final = 120
+"""Enough of a row or statement to recognise it in a line of a report."""
 
 
-def told_build(build: Build) -> str:
+def build_name(build: Build) -> str:
     """A build, in words."""
     if build.kind == "reaction":
         return f"reaction {build.projection!r}"
@@ -64,7 +65,7 @@ def _build_problems(
     *,
     sql: bool,
 ) -> Iterator[Problem]:
-    where = told_build(build)
+    where = build_name(build)
     try:
         record = record_of(known)
         parked = parked_of(view.checkpoints(build.parked), build)
@@ -96,7 +97,7 @@ def _build_problems(
 def _table_problems(
     view: EngineView, build: Build, tables: tuple[str, ...], *, is_live: bool
 ) -> Iterator[Problem]:
-    where = told_build(build)
+    where = build_name(build)
     named = {*tables, *map(build.table, tables)}
     objects = {one.name: one for one in view.dialect.objects(view, named)}
     for table in tables:
@@ -109,7 +110,7 @@ def _table_problems(
             yield Problem(where, f"the view {table!r} that shows its rows is missing; rebuild it")
         elif shown.sql != view_sql(build, table):
             why = f"the view {table!r} shows something else than its rows"
-            yield Problem(where, f"{why}, but: {shown.sql:.{LONGEST_QUOTED}}; rebuild it")
+            yield Problem(where, f"{why}, but: {shown.sql:.{QUOTED_CHARACTERS}}; rebuild it")
 
 
 def _stray(view: EngineView, builds: set[Build]) -> Iterator[Problem]:

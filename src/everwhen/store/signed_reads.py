@@ -1,4 +1,4 @@
-"""What a log of what was signed must offer, so that reads can be held against it."""
+"""What a log of what was signed must offer, so that reads can be checked against it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from everwhen.vocabulary.query import Query
 
 
 class SignedReading(Protocol):
-    """One query's pages, taken in their order, held against what was signed."""
+    """One query's pages, taken in their order, checked against what was signed."""
 
     def left_out(self, page: Page) -> list[int]:
         """The signed slices that may match and aren't in the page; `judge` looks at them.
@@ -37,5 +37,5 @@ class SignedIndex(Protocol):
         ...
 
     def reading(self, query: Query) -> SignedReading:
-        """What the pages of a query, which is `bounded`, are held against."""
+        """What the pages of a query, which is `bounded`, are checked against."""
         ...

@@ -16,7 +16,8 @@ from everwhen.vocabulary.microseconds import to_micros
 
 Events = Sequence[RecordedEvent[Any]]
 
-_NOTHING: Final = -(1 << 63)
+_BEFORE_ALL_MICROS: Final = -(1 << 63)
+"""Earlier than every time."""
 
 
 class ValidOrder:
@@ -31,7 +32,7 @@ class ValidOrder:
         self.count = 0
         self._sign = -1 if reverse else 1
         self._late: list[RecordedEvent[Any]] = []
-        self._reached = self._again = _NOTHING
+        self._reached = self._again = _BEFORE_ALL_MICROS
         self._next = 0
 
     @property

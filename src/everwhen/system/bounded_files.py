@@ -13,7 +13,8 @@ from typing import BinaryIO, Final
 MAX_KEY_FILE_BYTES: Final = 1 << 20
 """Enough for a file of keys that are rotated every day for many years."""
 
-_OTHERS: Final = 0o077
+_OTHERS_MODE: Final = 0o077
+"""Any right of the group and of everybody."""
 
 MAX_TRUST_BYTES: Final = 1 << 20
 """Enough for a checkpoint, a policy, or a chain of certificates."""
@@ -32,7 +33,7 @@ class ExposedError(PermissionError):
 def read_secret(path: str | os.PathLike[str], most: int) -> bytes:
     """The same for a file that must be its owner's alone. Raises `ExposedError` where it isn't."""
     with Path(path).open("rb") as file:
-        if os.fstat(file.fileno()).st_mode & _OTHERS:
+        if os.fstat(file.fileno()).st_mode & _OTHERS_MODE:
             raise ExposedError(errno.EPERM, "others may read or change it", str(path))
         return _content(file, most)
 

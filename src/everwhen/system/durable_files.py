@@ -12,17 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-OWNER_ONLY: Final = 0o600
+OWNER_ONLY_MODE: Final = 0o600
+"""The owner may read and write, nobody else may do anything."""
 _DESCRIPTORS: Final = "/proc/self/fd"
 _NO_SUCH_FILES: Final = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class NewFile:
-    """A file that gets its name once it is complete, or else leaves nothing behind.
+    """A file that gets its name once it is complete, or else leaves nothing.
 
     Where the system can, it has no name at all until then, so that even a killed process leaves
-    nothing behind; elsewhere it is a ``.partial`` beside its place. Raises ``OSError``.
+    nothing; elsewhere it is a ``.partial`` beside its place. Raises ``OSError``.
     """
 
     def __init__(self, path: Path, *, mode: int = 0o666) -> None:
@@ -60,7 +61,7 @@ class NewFile:
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY_MODE))
                 self._beside.replace(path)
             return
         with _folder(self._path.parent) as folder:  # given one, Python follows the link
@@ -72,7 +73,7 @@ class NewFile:
             )
 
     def abandon(self) -> None:
-        """Leave nothing half-written behind; after ``finish`` it does nothing."""
+        """Leave nothing half-written; after ``finish`` it does nothing."""
         with contextlib.suppress(OSError):
             self.file.close()
         if self._is_named:
@@ -96,7 +97,7 @@ def write_secret(path: str | os.PathLike[str], data: bytes, *, replaces: bool = 
                 errno.ELOOP, "it is a symbolic link; name the file that it leads to", path
             )
         replaces = True
-    new = NewFile(Path(path), mode=OWNER_ONLY)
+    new = NewFile(Path(path), mode=OWNER_ONLY_MODE)
     try:
         new.file.write(data)
         new.finish(replaces=replaces)

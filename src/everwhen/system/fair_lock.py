@@ -2,9 +2,9 @@
 
 What holds the lock is a mutex of the interpreter's own: it is entered with ``with``, the one way
 that an interrupt (Ctrl-C, a signal's handler) can't come between taking a lock and the promise to
-release it. Fairness is a courtesy on top of that. Whoever wants the lock says so; whoever comes
-while the mutex is free, though somebody else has said so, steps aside for a moment. No courtesy
-is waited for longer than that: one that an interrupt has cut off holds nobody up.
+release it. Fairness comes on top of that: a thread that wants the lock registers, and one that
+comes while the mutex is free, though another has registered, steps aside for a moment. It waits no
+longer than that, so a thread that was cut off by an interrupt holds nobody up.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import time
 from typing import Final
 
 _ASIDE_SECONDS: Final = 0.000_05
-_PATIENCE_SECONDS: Final = 0.01  # a thread that was woken runs long before that
+"""Shorter than a commit, so that stepping aside costs little when nobody comes."""
+_PATIENCE_SECONDS: Final = 0.01
+"""A thread that was woken runs long before that; one that was interrupted never does."""
 
 
 class FairLock:

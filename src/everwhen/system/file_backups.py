@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     import apsw
 
 _PAGES_PER_STEP: Final = 256
-"""After how many pages of a copy its listener is told: a megabyte, some milliseconds."""
+"""After that many pages of a copy progress is reported: a megabyte, some milliseconds."""
 
 _STEPS_PER_CALL: Final = 50_000
-"""After how many steps of SQLite's a check tells its listener, who may break it off."""
+"""After that many steps of SQLite's a check reports progress, and may be interrupted."""
 
 _BESIDE: Final = ("-wal", "-shm", "-journal")
 
@@ -48,7 +48,7 @@ class BackupProgress(msgspec.Struct, frozen=True):
 
 
 class BackupReport(msgspec.Struct, frozen=True):
-    """What a backup holds: the store up to a position, and so many branches' own files.
+    """What a backup holds: the store up to a position, and the files of ``branches`` branches.
 
     ``logs`` is how many signed logs went along: none where none lies beside the store.
     """
@@ -76,7 +76,7 @@ class BackupTask(msgspec.Struct, frozen=True):
 
 
 BackupListener = Callable[[BackupProgress], None]
-"""Who is told how a backup comes along, now and then. What it raises ends the backup."""
+"""Called with how far a backup has come, now and then. What it raises ends the backup."""
 
 
 def destination(given: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -85,10 +85,10 @@ def destination(given: str | os.PathLike[str], *, overwrite: bool) -> Path:
     if path.is_dir():
         raise BackupError(str(given), "this is a folder; name a file in it")
     if not path.parent.is_dir():
-        raise BackupError(str(given), f"there is no folder {path.parent}; make it first")
+        raise BackupError(str(given), f"the folder {path.parent} is missing; make it first")
     if path.exists():
         if not path.is_file():
-            raise BackupError(str(given), "this is no ordinary file; name another")
+            raise BackupError(str(given), "this is not an ordinary file; name another")
         if not overwrite:
             raise BackupError(
                 str(given),
@@ -177,12 +177,12 @@ def _explained(final: Path) -> Iterator[None]:
 def copy_pages(
     source: apsw.Connection,
     target: Path,
-    told: Callable[[int], None],
+    progress: Callable[[int], None],
     vfs: str | None = None,
 ) -> None:
     """Copy what the source's open read transaction sees into a new file, and sync that.
 
-    ``told`` hears how many bytes are copied. Raises ``apsw.Error``, and what ``told`` raises.
+    ``progress`` is called with the bytes copied so far. Raises ``apsw.Error``, and what it raises.
     """
     import apsw
 
@@ -199,7 +199,7 @@ def copy_pages(
         with connection.backup("main", source, "main") as copying:
             while not copying.done:
                 copying.step(_PAGES_PER_STEP)
-                told((copying.page_count - copying.remaining) * page_size)
+                progress((copying.page_count - copying.remaining) * page_size)
         # A single file, which can be read where nothing can be made beside it.
         if connection.pragma("journal_mode", "delete") != "delete":
             raise apsw.IOError(f"{target} can't be made a single file")
@@ -208,17 +208,19 @@ def copy_pages(
     sync_file(target)
 
 
-def opened_copy(copy: Path, told: Callable[[], None], vfs: str | None = None) -> apsw.Connection:
+def opened_copy(
+    copy: Path, progress: Callable[[], None], vfs: str | None = None
+) -> apsw.Connection:
     """A connection to a copy that reads from its file, and makes none beside it.
 
-    ``told`` is called now and then while it works; what it raises breaks that off.
+    ``progress`` is called now and then while it works; what it raises stops it.
     """
     from everwhen.system.sqlite_connection import connect
 
     connection = connect(copy, "immutable", busy_timeout=0, largest_bytes=None, vfs=vfs)
 
     def go_on() -> bool:
-        told()
+        progress()
         return False
 
     connection.set_progress_handler(go_on, _STEPS_PER_CALL)

@@ -1,4 +1,4 @@
-"""What a fork must not tear apart: it waits until nobody is inside, and tells the child.
+"""What a fork must not tear apart: it waits until nobody is inside, and informs the child.
 
 SQLite's connections don't survive a fork, and a lock that another thread holds is held for ever
 in the child. So before a fork (`os.fork`, `multiprocessing`) everybody is kept out of what is
@@ -15,15 +15,17 @@ import weakref
 from functools import partial
 from typing import Any, Final, Protocol
 
-_PATIENCE_SECONDS: Final = 2.0  # more than any commit takes; a fork within a transaction waits so
+_PATIENCE_SECONDS: Final = 2.0
+"""More than any commit takes; a fork from within a transaction waits for as long."""
 _POLL_SECONDS: Final = 0.000_5
+"""A fork takes longer than that itself."""
 
 
 class Forkable(Protocol):
     """Something that a child must not go on with as if it were its own."""
 
     def hold(self, seconds: float) -> bool:
-        """Keep everybody out; whether nobody is inside within so many seconds."""
+        """Keep everybody out; whether nobody is inside within ``seconds``."""
         ...
 
     def resume(self) -> None:
@@ -60,7 +62,7 @@ class Inside:
         self._threads.pop(token, None)
 
     def is_left(self, seconds: float) -> bool:
-        """Whether all have gone out within so many seconds. This thread itself isn't waited for."""
+        """Whether all have gone out within ``seconds``. This thread itself isn't waited for."""
         until = time.monotonic() + seconds
         while self._threads:
             if time.monotonic() > until or threading.get_ident() in list(self._threads.values()):

@@ -21,7 +21,7 @@ class Poster:
     def __init__(self, url: str, *, timeout: float, most: int) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"{url!r} is no address such as https://example.org/path")
+            raise ValueError(f"{url!r} is not an address such as https://example.org/path")
         self._timeout = timeout
         self._most = most
         self._secure = parts.scheme == "https"
@@ -52,7 +52,7 @@ class Poster:
 
 
 def _hang_up(connection: http.client.HTTPConnection) -> None:
-    """Ends an answer that trickles: whoever waits for it gets an error, or an end."""
+    """Ends an answer that comes too slowly: its reader gets an error, or the end."""
     if connection.sock is not None:
         try:
             connection.sock.shutdown(socket.SHUT_RDWR)

@@ -19,7 +19,7 @@ from typing import Any
 def is_interrupt(error: BaseException) -> bool:
     """Whether the error came out of a signal's handler, and ends the call from outside.
 
-    What ``PyThreadState_SetAsyncExc`` raises in a thread leaves no frame, and can't be told.
+    What ``PyThreadState_SetAsyncExc`` raises in a thread leaves no frame, and can't be recognised.
     """
     if threading.current_thread() is not threading.main_thread():
         return False

@@ -33,7 +33,7 @@ def stored_count(value: object) -> int:
 
 
 def stored_text(value: object, most: int | None = None) -> str:
-    """A name, of at most so many characters."""
+    """A name, of at most that many characters."""
     if type(value) is not str:
         raise _wrong(value, "a name")
     if most is not None and len(value) > most:

@@ -11,7 +11,8 @@ from typing import Final, Generic, TypeVar
 
 E = TypeVar("E", bound=BaseException)
 
-_SHOWN: Final = 600
+_SHOWN_CHARACTERS: Final = 600
+"""Several lines of a terminal: enough to see what differs."""
 
 
 def equal(got: object, wanted: object, promised: str) -> None:
@@ -55,4 +56,8 @@ class raises(Generic[E]):  # noqa: N801 (reads as a word of the test, like pytes
 
 def _shown(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text):,} characters)"
+    return (
+        text
+        if len(text) <= _SHOWN_CHARACTERS
+        else f"{text[:_SHOWN_CHARACTERS]}… ({len(text):,} characters)"
+    )

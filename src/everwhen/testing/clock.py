@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told otherwise."""
+"""A clock that stands still until a test moves it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DAWN: Final = datetime(2024, 1, 1, tzinfo=UTC)
 class ManualClock:
     """A clock for ``open_store(clock=…)`` and for backends: the test owns the time.
 
-    It starts at 2024-01-01 00:00 UTC unless told otherwise, and moves only by `advance` and
+    It starts at 2024-01-01 00:00 UTC by default, and moves only by `advance` and
     `set`. It may be moved backwards, as a machine's clock sometimes is.
     """
 
@@ -23,7 +23,7 @@ class ManualClock:
         return self._now
 
     def advance(self, seconds: float) -> datetime:
-        """Move on by so many seconds, or back where they are negative. Returns the new time."""
+        """Move on by that many seconds, or back where they are negative. Returns the new time."""
         self._now += timedelta(seconds=seconds)
         return self._now
 

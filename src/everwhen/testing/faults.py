@@ -14,7 +14,7 @@ _KNOWN: Final = get_args(Failing)
 class Faults:
     """What goes wrong next in a store that was made `faulty`. Safe from any thread.
 
-    ``append`` fails before anything is written; ``acknowledge`` fails behind it, so that the
+    ``append`` fails before anything is written; ``acknowledge`` fails after it, so that the
     outcome is open for the writer; ``read`` is a page or a commit that can't be read; ``transact``
     a projection's transaction. ``struck`` counts the failures so far.
     """
@@ -32,12 +32,12 @@ class Faults:
         after: int = 0,
         error: Exception | None = None,
     ) -> None:
-        """Let the next so many calls fail, with a `StorageError` unless told otherwise.
+        """Let the next ``times`` calls fail, with a `StorageError` by default.
 
-        ``after`` so many more of them have gone well. Raises ``ValueError`` for an unknown kind.
+        ``after`` of them go well before. Raises ``ValueError`` for an unknown kind.
         """
         if what not in _KNOWN:
-            raise ValueError(f"{what!r} is nothing that can fail; use one of {', '.join(_KNOWN)}")
+            raise ValueError(f"{what!r} can't fail on demand; use one of {', '.join(_KNOWN)}")
         failure = error or StorageError("a failure on demand; nothing is wrong with the store")
         with self._lock:
             for left in [after, *[0] * (times - 1)]:

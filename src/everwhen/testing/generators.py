@@ -1,6 +1,6 @@
 """Facts to fill a store with, and a plain judgement of which of them a query wants.
 
-Written without the product's own matching, so that the two can be held against each other.
+Written without the product's own matching, so that the two can be checked against each other.
 """
 
 from __future__ import annotations

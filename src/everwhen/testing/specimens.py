@@ -35,7 +35,7 @@ TYPES: Final = (Deposited, Withdrawn, Noted)
 
 
 def notes(count: int, first: int = 1) -> list[Noted]:
-    """So many events that can be told apart."""
+    """That many events, each different."""
     return [Noted(f"note {number}") for number in range(first, first + count)]
 
 

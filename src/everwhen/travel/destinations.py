@@ -9,8 +9,8 @@ those that people type::
     v12                         the twelfth version of the stream
     order-3@12                  the twelfth version of that stream
     @lunch                      a bookmark
-    5 back, 5 on                so many events from here
-    2h before, 10 min after     so much time from here
+    5 back, 5 on                that many events from here
+    2h before, 10 min after     that much time from here
     start, head                 before the first event; the newest one
 """
 

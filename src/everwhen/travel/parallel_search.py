@@ -21,7 +21,8 @@ from everwhen.vocabulary.errors import InvalidQueryError
 
 T = TypeVar("T")
 
-_LEAST: Final = 1_000
+_MIN_PIECE_POSITIONS: Final = 1_000
+"""Starting a process takes longer than looking through fewer."""
 
 _progress: Any = None
 _stopped: Any = None
@@ -165,7 +166,7 @@ def _started(
             f"this can't be sent to other processes: {error}; name functions of a module, or give "
             f"the condition as an Expression's holds_for"
         ) from error
-    count = max(1, min(processes.count, (end - start) // _LEAST))
+    count = max(1, min(processes.count, (end - start) // _MIN_PIECE_POSITIONS))
     bounds = [start + (end - start) * index // count for index in range(count + 1)]
     pieces = [_Piece(index, bounds[index], bounds[index + 1], of) for index in range(count)]
     context = multiprocessing.get_context("spawn")

@@ -1,6 +1,6 @@
 """What parts of a state were, in those spans of history that somebody has looked through.
 
-A search leaves behind what it has seen, piece by piece, wherever it began and however it ended: so
+A search keeps what it has seen, piece by piece, wherever it began and however it ended: so
 what lies near is found at the cost of what lies between, and nothing is looked through twice.
 """
 
@@ -19,15 +19,17 @@ from everwhen.state.read_sets import Predicate, Read, answer_from, looked_at
 from everwhen.system.interrupts import is_interrupt
 from everwhen.vocabulary.nesting import deep_copy
 
-_MANY: Final = 1_000
-_RARE: Final = 16
+_MANY_CHANGES: Final = 1_000
+"""Up to here a part is worth remembering, however often it changes."""
+_EVENTS_PER_CHANGE: Final = 16
+"""Above that, one that changes with every 16th event is as slow as asking after each."""
 
 
 class Span:
     """What a read saw in ``(start, until]``: its values, and the positions at which they changed.
 
     The first value is that at ``start``. It ``is_busy`` where it isn't worth remembering: it
-    changes with so many events that asking after each of them is as fast, or in place, which
+    changes so often that asking after each event is as fast, or in place, which
     doesn't show.
     """
 
@@ -45,7 +47,7 @@ class Span:
             return
         self.positions.append(position)
         self.values.append(value)
-        many = _MANY + (position - self.start) // _RARE
+        many = _MANY_CHANGES + (position - self.start) // _EVENTS_PER_CHANGE
         self.is_busy = self.is_busy or len(self.positions) > many or not _is_fixed(value)
 
     def count_at(self, position: int) -> int:
@@ -66,7 +68,7 @@ class PartHistory:
         self._spans: list[Span] = []
 
     def span(self, position: int) -> Span | None:
-        """What is known about the position and some before or behind it."""
+        """What is known about the position and some before or after it."""
         return next((s for s in self._spans if s.start <= position <= s.until), None)
 
     def gap(self, start: int, until: int) -> tuple[int, int] | None:
@@ -136,7 +138,7 @@ def next_stop(
         except Exception as error:
             if is_interrupt(error):
                 raise
-            # unknown from the parts: the real state tells
+            # unknown from the parts: the real state decides
         return stop
     return None
 

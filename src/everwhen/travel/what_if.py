@@ -38,7 +38,7 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         for name in self.__struct_fields__[:-1]:
             given = getattr(self, name)
             if isinstance(given, str | bytes) or not isinstance(given, Collection):
-                raise InvalidQueryError(f"Where: {name}={given!r}; give a set of them")
+                raise InvalidQueryError(f"EventFilter: {name}={given!r}; give a set of them")
             msgspec.structs.force_setattr(self, name, frozenset(given))
         if self.predicate is None and not any(getattr(self, n) for n in self.__struct_fields__):
             raise InvalidQueryError("Where(): say which events are meant, in one way at least")

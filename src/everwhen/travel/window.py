@@ -18,15 +18,19 @@ from everwhen.vocabulary.microseconds import from_micros
 
 S = TypeVar("S")
 
-_COPIES: Final = 16
+_MAX_COPIES: Final = 16
+"""Of a mutable state in one window: a step back folds at most a sixteenth of it again."""
 _MAX_WINDOWS: Final = 8
-_BYTES: Final = 128 << 20
+"""Somebody who compares a few moments finds all of them at hand."""
+MAX_BYTES: Final = 128 << 20
 """About what waypoints may take in memory, and windows likewise: three copies of 1 M streams."""
-_SAMPLE: Final = 16
-_LOOKED_AT: Final = 512
+_SAMPLE_PARTS: Final = 16
+"""Of a large container, by which its size is estimated."""
+_MAX_SAMPLED: Final = 512
+"""Objects in all: an estimate takes well below a millisecond."""
 
 
-class Window(Generic[S]):
+class HistoryWindow(Generic[S]):
     """A piece of history held in memory: a state, and the events that follow it.
 
     It reaches from ``start`` to ``until``: every event between the two that concerns the state is
@@ -45,7 +49,7 @@ class Window(Generic[S]):
         self._fold = fold
         self._known = [(0, base.state)]
         self._is_immutable = is_immutable(base.state)
-        self._apart = 1 if self._is_immutable else max(1, len(events) // _COPIES)
+        self._apart = 1 if self._is_immutable else max(1, len(events) // _MAX_COPIES)
         self._bytes_of_copy = 0 if self._is_immutable else bytes_apart(base.state, MISSING)
         self._bytes_of_events = held_bytes(events)
 
@@ -83,7 +87,7 @@ class Window(Generic[S]):
 
     def _has_room(self) -> bool:
         """Whether another copy leaves room for more windows than this one."""
-        return self.bytes + self._bytes_of_copy <= _BYTES // 2
+        return self.bytes + self._bytes_of_copy <= MAX_BYTES // 2
 
     def _given(self, state: S) -> S:
         return state if self._is_immutable else self._fold.copied(state)
@@ -111,18 +115,18 @@ def _count(known: tuple[int, object]) -> int:
     return known[0]
 
 
-class Windows(Generic[S]):
+class RecentWindows(Generic[S]):
     """The windows that were used last: a few, and only as many as fit in memory."""
 
     def __init__(self) -> None:
-        self._newest_first: deque[Window[S]] = deque(maxlen=_MAX_WINDOWS)
+        self._newest_first: deque[HistoryWindow[S]] = deque(maxlen=_MAX_WINDOWS)
 
-    def add(self, window: Window[S]) -> None:
+    def add(self, window: HistoryWindow[S]) -> None:
         """Remember one."""
         self._newest_first.appendleft(window)
         self._trim()
 
-    def at(self, position: int) -> Window[S] | None:
+    def at(self, position: int) -> HistoryWindow[S] | None:
         """The one that a position lies in."""
         self._trim()
         found = self._newest_first
@@ -130,7 +134,7 @@ class Windows(Generic[S]):
 
     def _trim(self) -> None:
         """Drop what has no room any more: a window grows as its states are asked for."""
-        while len(self._newest_first) > 1 and sum(s.bytes for s in self._newest_first) > _BYTES:
+        while len(self._newest_first) > 1 and sum(s.bytes for s in self._newest_first) > MAX_BYTES:
             self._newest_first.pop()
 
 
@@ -141,7 +145,7 @@ def bytes_apart(value: Any, other: Any) -> int:
     """
     total, looked_at = 0.0, 0
     left = deque([(value, other, 1.0)])
-    while left and looked_at < _LOOKED_AT:
+    while left and looked_at < _MAX_SAMPLED:
         value, other, times = left.popleft()
         looked_at += 1
         if value is other:
@@ -160,9 +164,9 @@ def _some_keys(value: Any) -> tuple[list[Any], int]:
     """The first keys of a value's parts, and how many there are."""
     match kind_of(type(value)):
         case PartKind.MAPPING:
-            return list(islice(value, _SAMPLE)), len(value)
+            return list(islice(value, _SAMPLE_PARTS)), len(value)
         case PartKind.SEQUENCE:
-            return list(range(min(len(value), _SAMPLE))), len(value)
+            return list(range(min(len(value), _SAMPLE_PARTS))), len(value)
         case _:
             keys = keys_of(value)
-            return keys[:_SAMPLE], len(keys)
+            return keys[:_SAMPLE_PARTS], len(keys)

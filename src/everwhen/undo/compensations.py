@@ -9,7 +9,7 @@
 A function returns one event, or a list of them; `NewEvent` around one gives it tags or a time of
 its own. An empty list says that nothing needs to be done, so that the event counts as undone.
 None says that it can't be undone this time, and so does whatever the function raises, in its own
-words. What is appended must be a real inverse: folded behind the event, it leads back to the state
+words. What is appended must be a real inverse: folded after the event, it leads back to the state
 before it, apart from what has happened in between.
 """
 
@@ -174,10 +174,10 @@ def _declares(
     of: Callable[[Any], Query | str] | None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     if not isinstance(event_type, type):
-        raise DeclarationError(f"{event_type!r} is no class of events")
+        raise DeclarationError(f"expected a class of events, got {event_type!r}")
     what = f"compensation of {event_type.__name__}"
     if given is not None and not isinstance(given, Fold):
-        raise DeclarationError(f"{what}: given={given!r} is no fold; give a Fold")
+        raise DeclarationError(f"{what}: given: expected a Fold, got {given!r}")
     if of is not None and (given is None or not callable(of)):
         raise DeclarationError(
             f"{what}: of={of!r} leads from the event to a stream's name or a query, and goes with "

@@ -14,7 +14,8 @@ from everwhen.undo.undo_status import UndoStatuses
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.metadata import CommitMetadata
 
-_MOST_CAUSES: Final = 100_000
+_MAX_CAUSES: Final = 100_000
+"""Held in memory, some 20 MB of ids; what later events cause isn't followed."""
 
 
 class Dependent(msgspec.Struct, frozen=True):
@@ -70,7 +71,7 @@ class Dependents:
                 continue
             if is_entry(event) or not self._statuses.counts(event):
                 continue
-            if cause is not None and len(self._causes) < _MOST_CAUSES:
+            if cause is not None and len(self._causes) < _MAX_CAUSES:
                 self._causes.setdefault(event.event_id, event.position)
             self.count += 1
             if len(self.found) < self._listed:

@@ -60,7 +60,7 @@ class Impossible(Exception):  # noqa: N818 (an answer, not a failure)
 
 
 class _Given(msgspec.Struct):
-    """A state as it will be behind what is planned so far."""
+    """A state as it will be after what is planned so far."""
 
     state: Any = None
     why: str | None = None

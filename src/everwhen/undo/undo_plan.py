@@ -21,7 +21,8 @@ from everwhen.vocabulary.validation import check_plain
 
 S = TypeVar("S")
 
-_MOST_RANGES: Final = 100
+_MAX_RANGES: Final = 100
+"""In a commit's extras, which every reader of it carries; the last ones are joined."""
 
 
 class ByDifference(Generic[S]):
@@ -42,7 +43,7 @@ class ByDifference(Generic[S]):
         of: Callable[[Any], Query | str] | None = None,
     ) -> None:
         if not isinstance(fold, Fold):
-            raise DeclarationError(f"{fold!r} is no fold; give a Fold")
+            raise DeclarationError(f"expected a Fold, got {fold!r}")
         check_plain(restore, f"restoring by fold {fold.name!r}")
         self.fold = fold
         self.restore = restore
@@ -153,6 +154,6 @@ def ranges_of(positions: Iterable[int]) -> dict[str, Any]:
             ranges[-1][1] = position
         else:
             ranges.append([position, position])
-    if len(ranges) > _MOST_RANGES:
-        ranges = [*ranges[: _MOST_RANGES - 1], [ranges[_MOST_RANGES - 1][0], ordered[-1]]]
+    if len(ranges) > _MAX_RANGES:
+        ranges = [*ranges[: _MAX_RANGES - 1], [ranges[_MAX_RANGES - 1][0], ordered[-1]]]
     return {"events": len(ordered), "positions": ranges}

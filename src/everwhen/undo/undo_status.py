@@ -54,7 +54,7 @@ def named_in(tags: Iterable[str]) -> list[tuple[bool, str]]:
 
 
 def own_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """The tags without those that tell of an undo or a redo."""
+    """The tags without those of an undo or a redo."""
     return tuple(t for t in tags if t != UNDO_TAG and not _NAMES.fullmatch(t))
 
 

@@ -39,7 +39,7 @@ a correlation; a range of positions; or the events of a query."""
 
 
 def described(target: object) -> str:
-    """The target, in words. Raises `InvalidQueryError` for what is none."""
+    """The target, in words. Raises `InvalidQueryError` for anything else."""
     _check(target)
     match target:
         case bool():
@@ -63,7 +63,7 @@ def described(target: object) -> str:
         case Query():
             return "what a query gives"
     raise InvalidQueryError(
-        f"{target!r} is nothing to undo; give a position, an event, a commit's id, a Correlation, "
+        f"{target!r} can't be undone; give a position, an event, a commit's id, a Correlation, "
         f"Positions or a Query"
     )
 

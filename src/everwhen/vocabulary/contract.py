@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 
 
 MAX_SLICE_EVENTS: Final = 1_000
+"""A slice is decoded and hashed as a whole, so a larger write takes several."""
 MAX_SLICE_BYTES: Final = 1 << 20
+"""Several events share a slice up to here; one event alone may be larger."""
 MAX_EVENT_BYTES: Final = 16 << 20
+"""A document with its pictures; larger things are files, which an event refers to."""
 MAX_STORED_BYTES: Final = 64 << 20
 """The most that a slice takes, together with its commit's metadata."""
 MAX_KEPT_BYTES: Final = 256 << 20
 """The most that a checkpoint's data or a snapshot's state takes."""
 MAX_NAME_BYTES: Final = 512
+"""Of a stream, type or tag: several are in one index row, which should fit on a page."""
 MAX_DEPTH: Final = 100
 """How many objects and lists may be inside one another: what most JSON tools take, and a tenth of
 what the interpreter's own limit allows, so that code that calls from deep down still reads it."""

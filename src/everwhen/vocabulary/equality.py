@@ -1,4 +1,4 @@
-"""Whether a value that was written reads back as the same one, where ``==`` doesn't tell.
+"""Whether a value that was written reads back as the same one, where ``==`` isn't enough.
 
 A datetime whose zone changes its clocks within the hour before or after (a repeated hour, a gap)
 equals none of another zone in Python, not even the same moment. And a time of day with a named

@@ -29,7 +29,7 @@
     ├── ProjectionError             a projection failed on an event
     ├── StaleError                  a read model has not come as far as the query demands
     ├── LeaseError                  another runner works on that
-    ├── AuditError                  an audit entry that could be kept nowhere
+    ├── AuditError                  an audit entry that could not be kept
     │   └── AuditFallbackError      the audit log's fallback file can't be used, or was edited
     ├── MerkleLogError              the Merkle log can't do that, or not yet
     │   └── TamperedError           the store or its log isn't what was signed
@@ -42,7 +42,7 @@
     │   ├── OutdatedVaultError      it has keys of people whose erasure the store records
     │   └── ExpiredKeyError         a key's time is over
     ├── WitnessError                a witness gave no cosignature
-    │   └── WitnessRefusedError     it said no
+    │   └── WitnessRefusedError     it refused
     ├── BackupError                 a backup or a restore can't be made there
     ├── UnsupportedError            this backend can't do that (see ``Capabilities``)
     ├── StoreClosedError            the store is closed
@@ -58,7 +58,7 @@
         ├── LocksLostError          something in this process dropped the locks on the file
         └── CorruptStoreError       the file is damaged or truncated
 
-Each error keeps what it knows in attributes, and its message ends with the mend.
+Each error keeps what it knows in attributes, and its message ends with what to do.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class InlineError(RefusedError):
         self.why = why
         super().__init__(
             f"inline projection {projection!r} can't take the event at position {position}: {why}; "
-            f"nothing was written, mend the event or the projection"
+            f"nothing was written, fix the event or the projection"
         )
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -203,17 +203,17 @@ class NotAllowedError(RefusedError):
 class UndoError(RefusedError):
     """What was to be undone, or done again, can't be, or no longer the way it was planned."""
 
-    def __init__(self, why: str, mend: str) -> None:
+    def __init__(self, why: str, fix: str) -> None:
         self.why = why
-        self.mend = mend
-        super().__init__(f"{why}; {mend}")
+        self.fix = fix
+        super().__init__(f"{why}; {fix}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.why, self.mend)
+        return type(self), (self.why, self.fix)
 
 
 class Refusal(RefusedError):  # noqa: N818 (a decision's word, not a failure)
-    """A decision's no. Subclass it for each reason, with the facts as attributes."""
+    """A decision refuses its command. Subclass it for each reason, with the facts as attributes."""
 
 
 class BranchError(EverwhenError):
@@ -297,7 +297,7 @@ def _pointed_out(text: str, column: int | None) -> str:
 
 
 class DeclarationError(EverwhenError):
-    """Declarations that make no sense or don't fit together, found as early as can be.
+    """Declarations that make no sense or don't fit together, found as early as possible.
 
     Event types, upcasts, folds, decisions, projections, queries and reactions are declared.
     """
@@ -332,7 +332,7 @@ class ProjectionError(EverwhenError):
         self.position = position
         self.why = why
         super().__init__(
-            f"{projection!r} failed at position {position}: {why}; mend its function and start it "
+            f"{projection!r} failed at position {position}: {why}; fix its function and start it "
             f"again, or choose another error policy (skip, park)"
         )
 
@@ -371,7 +371,7 @@ class LeaseError(EverwhenError):
 
 
 class AuditError(EverwhenError):
-    """An audit entry could be kept nowhere, neither in the log nor in a fallback.
+    """An audit entry could not be kept, neither in the log nor in a fallback.
 
     What it speaks of is not to go on.
     """
@@ -387,11 +387,11 @@ class AuditFallbackError(AuditError):
         self.path = path
         self.why = why
         self.line = line
-        where, mend = "", ""
+        where, fix = "", ""
         if line is not None:
             where = f", line {line}"
-            mend = "; what stands before that line is taken by recover with salvage"
-        super().__init__(f"{path}{where}: {why}{mend}")
+            fix = "; what stands before that line is taken by recover with salvage"
+        super().__init__(f"{path}{where}: {why}{fix}")
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.path, self.why, self.line)
@@ -481,7 +481,7 @@ class WitnessRefusedError(WitnessError):
 
 
 class TimestampError(EverwhenError):
-    """A timestamp authority can't be reached, or what it answers is no timestamp."""
+    """A timestamp authority can't be reached, or what it answers is not a timestamp."""
 
     def __init__(self, authority: str, why: str) -> None:
         self.authority = authority

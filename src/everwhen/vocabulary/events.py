@@ -57,7 +57,7 @@ class UnknownEvent(msgspec.Struct, frozen=True):
 
 
 class NewEvent(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
-    """An event to append, with what goes along with it.
+    """An event to append, with what is stored with it.
 
     ``tags`` are added to those that the type declares. ``occurred_at`` is when it happened
     (valid time), with a zone; unset, it is the time of recording. ``event_id`` defaults to
@@ -94,7 +94,7 @@ class EventType(Generic[E]):
         tags: Callable[[E], Iterable[str]] | None = None,
     ) -> None:
         if not isinstance(cls, type):
-            raise DeclarationError(f"{cls!r} is no event class; give the class itself")
+            raise DeclarationError(f"expected an event class, got {cls!r}; give the class itself")
         self.cls = cls
         declared = vars(cls).get("type_name")
         self.name: str = name or (declared if isinstance(declared, str) else cls.__name__)
@@ -125,25 +125,25 @@ def _declared_tags(cls: type[E]) -> Callable[[E], Iterable[str]] | None:
 
 
 def _check_class(cls: type[Any]) -> None:
-    """Immutable and comparable, or its events could change behind the store's back."""
+    """Immutable and comparable, or its events could change without the store's knowledge."""
     if issubclass(cls, msgspec.Struct):
         frozen, eq = cls.__struct_config__.frozen, cls.__struct_config__.eq
-        mend = "frozen=True"
+        fix = "frozen=True"
     elif dataclasses.is_dataclass(cls):
         params = vars(cls)["__dataclass_params__"]
         frozen, eq = params.frozen, params.eq
-        mend = "@dataclass(frozen=True)"
+        fix = "@dataclass(frozen=True)"
     elif hasattr(cls, "__attrs_attrs__"):
         props = getattr(cls, "__attrs_props__", None)
         frozen = props is None or props.is_frozen
         eq = "__eq__" in vars(cls)
-        mend = "@attrs.frozen"
+        fix = "@attrs.frozen"
     else:
         raise DeclarationError(
             f"{cls.__name__} can't be an event type: subclass everwhen.Event, or use a frozen "
             f"dataclass or attrs class"
         )
     if not frozen:
-        raise DeclarationError(f"{cls.__name__} is mutable; events never change: use {mend}")
+        raise DeclarationError(f"{cls.__name__} is mutable; events never change: use {fix}")
     if not eq:
         raise DeclarationError(f"{cls.__name__} can't be compared; events need eq=True")

@@ -1,4 +1,4 @@
-"""Who, why and from where: the metadata that goes along with a commit.
+"""A commit's metadata: who wrote it, why and from where.
 
 It flows by itself within a context::
 

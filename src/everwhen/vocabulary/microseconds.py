@@ -22,7 +22,7 @@ def to_micros(moment: datetime) -> int:
 
 
 def from_micros(micros: int) -> datetime:
-    """The moment, in UTC. Raises `CorruptStoreError` for what is no time, as only damage makes."""
+    """The moment, in UTC. Raises `CorruptStoreError` for anything else, as only damage makes."""
     try:
         return EPOCH + timedelta(microseconds=micros)
     except (TypeError, OverflowError) as error:

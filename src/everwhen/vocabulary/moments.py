@@ -8,8 +8,9 @@ from typing import Final, TypeAlias
 import msgspec
 
 from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.streams import MAX_POSITION
 
-HEAD: Final = (1 << 63) - 1
+HEAD: Final = MAX_POSITION
 """The newest event's position, whichever it is."""
 
 
@@ -53,14 +54,14 @@ Moment: TypeAlias = int | datetime | AsOf | Version | Bookmark | Back | Before
 
 
 def given_moment(moment: object) -> Moment:
-    """The moment, checked. Raises `InvalidQueryError` for what is none."""
+    """The moment, checked. Raises `InvalidQueryError` for anything else."""
     if isinstance(moment, bool) or not isinstance(
         moment, int | datetime | AsOf | Version | Bookmark | Back | Before
     ):
         raise InvalidQueryError(
-            f"{moment!r} is no moment; give a position, a datetime with a time zone, AsOf, "
+            f"{moment!r} is not a moment; give a position, a datetime with a time zone, AsOf, "
             f"Version, Bookmark, Back or Before"
         )
     if isinstance(moment, int) and moment < 0:
-        raise InvalidQueryError(f"position {moment} lies before the first; positions are 1, 2, 3 …")
+        raise InvalidQueryError(f"position {moment} is before the first; positions are 1, 2, 3 …")
     return moment

@@ -25,17 +25,18 @@ T = TypeVar("T")
 TOO_DEEP: Final = f"nested more than {MAX_DEPTH} levels"
 
 _AS_ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
-_REST: Final = bytes(set(range(256)) - set(b"{}[]"))
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"{}[]"))
 
-_STEPS: Final = [{ord("["): 1, ord("]"): -1}.get(sign, 0) for sign in range(256)]
-_AT_ONCE: Final = 4
+_LEVEL_STEPS: Final = [{ord("["): 1, ord("]"): -1}.get(sign, 0) for sign in range(256)]
+_CHEAP_LEVELS: Final = 4
+"""Most JSON is no deeper, and replacing is faster than counting bracket by bracket."""
 _TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],]', re.DOTALL)
 _KEY: Final = re.compile(rb'\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*:', re.DOTALL)
 _CONTAINERS: Final = (dict, list, tuple, set, frozenset)
 
 
 def is_deeper(data: bytes, limit: int = MAX_DEPTH) -> bool:
-    """Whether JSON text has more than so many objects and lists inside one another.
+    """Whether JSON text has more than ``limit`` objects and lists inside one another.
 
     Of text that isn't JSON it may say either; of text without end that opens more, that it is.
     """
@@ -44,15 +45,15 @@ def is_deeper(data: bytes, limit: int = MAX_DEPTH) -> bool:
     if b"\\" in data:
         data = data.replace(rb"\\", b"").replace(rb"\"", b"")
     outside = b"".join(data.split(b'"')[::2])
-    brackets = outside.translate(_AS_ONE_KIND, _REST)
-    for level in range(_AT_ONCE):  # each time round, what is innermost goes
+    brackets = outside.translate(_AS_ONE_KIND, _NO_BRACKETS)
+    for level in range(_CHEAP_LEVELS):  # each time round, what is innermost goes
         left = brackets.replace(b"[]", b"")
         if not left:
             return level >= limit
         if len(left) == len(brackets):
             return left.count(b"[") > limit
         brackets = left
-    return max(accumulate(map(_STEPS.__getitem__, brackets))) + _AT_ONCE > limit
+    return max(accumulate(map(_LEVEL_STEPS.__getitem__, brackets))) + _CHEAP_LEVELS > limit
 
 
 def is_value_deeper(value: Any, limit: int = MAX_DEPTH) -> bool:

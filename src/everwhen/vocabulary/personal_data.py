@@ -11,7 +11,7 @@ A store with a vault keeps such fields encrypted, under a key of their subject's
 subject is forgotten they read as `Erased`. A nested struct may name a subject of its own; one
 that doesn't belongs to the subject of what it is in.
 
-Subjects are paths: whoever forgets ``ann`` forgets ``ann/audit`` too. They stay in the open, in
+Subjects are paths: forgetting ``ann`` forgets ``ann/audit`` too. They stay in the open, in
 events and in the vault: let them be ids, not names or addresses.
 """
 
@@ -58,7 +58,7 @@ Personal: TypeAlias = Annotated[T | Erased, PersonalData()]
 
 
 class Plaintext(enum.Enum):
-    """A wish: see ``PLAINTEXT``."""
+    """The type of ``PLAINTEXT``."""
 
     PLAINTEXT = "plaintext"
 

@@ -19,10 +19,7 @@ import msgspec
 from everwhen.vocabulary.errors import InvalidQueryError
 from everwhen.vocabulary.events import Event, EventType
 from everwhen.vocabulary.microseconds import to_micros
-from everwhen.vocabulary.streams import category_of
-
-_BEYOND: Final = (1 << 63) - 1
-"""Larger than any position or version."""
+from everwhen.vocabulary.streams import MAX_POSITION, category_of
 
 
 class Selector(msgspec.Struct, frozen=True):
@@ -45,7 +42,7 @@ class Selector(msgspec.Struct, frozen=True):
     def takes(self, type_name: str | None, tags: Collection[str]) -> bool:
         """Whether events of this type, with these tags, can match.
 
-        None stands for a type that can't be told, and may be any.
+        None stands for an unknown type, which may be any.
         """
         if self.types and type_name is not None and type_name not in self.types:
             return False
@@ -97,7 +94,7 @@ class Query(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, max_version=_whole(version, "to_version"))
 
     def after(self, position: int) -> Query:
-        """Only events behind this position."""
+        """Only events after this position."""
         return msgspec.structs.replace(self, after_position=_whole(position, "after"))
 
     def up_to(self, position: int) -> Query:
@@ -120,13 +117,13 @@ class Query(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, reverse=True)
 
     def limit(self, events: int) -> Query:
-        """At most so many events."""
+        """At most that many events."""
         return msgspec.structs.replace(self, max_events=_whole(events, "limit"))
 
     def selects(self, stream: str, type_name: str | None, tags: Collection[str]) -> bool:
         """Whether any selector asks for an event of this stream, type and tags.
 
-        Bounds are not looked at. None stands for a type that can't be told, and may be any.
+        Bounds are not looked at. None stands for an unknown type, which may be any.
         """
         return any(selector.matches(stream, type_name, tags) for selector in self.selectors)
 
@@ -158,7 +155,7 @@ def query_of(asked: Query | str) -> Query:
         return checked(asked)
     if isinstance(asked, str):
         return Query().stream(asked)
-    raise InvalidQueryError(f"{asked!r} is no query; give a Query or a stream's name")
+    raise InvalidQueryError(f"expected a Query or a stream's name, got {asked!r}")
 
 
 def checked(query: Query) -> Query:
@@ -179,7 +176,7 @@ def checked(query: Query) -> Query:
     _whole(query.after_position, "after_position")
     for moment in (query.recorded_until, query.occurred_until):
         if moment is not None and type(moment) is not int:
-            raise InvalidQueryError(f"{moment!r} is no time in microseconds; use as_at or as_of")
+            raise InvalidQueryError(f"{moment!r} is not a time in microseconds; use as_at or as_of")
     if not isinstance(query.reverse, bool):
         raise InvalidQueryError(f"reverse={query.reverse!r}: use True or False")
     return query
@@ -190,7 +187,7 @@ _PARTS: Final = ("streams", "categories", "types", "tags")
 
 def _checked_selector(selector: Selector) -> Selector:
     if not isinstance(selector, Selector):
-        raise InvalidQueryError(f"{selector!r:.80} is no Selector; give a tuple of Selector")
+        raise InvalidQueryError(f"expected a tuple of Selector, got {selector!r:.80} in it")
     for part in _PARTS:
         names = getattr(selector, part)
         if not isinstance(names, frozenset):
@@ -208,7 +205,7 @@ def _check_name(name: object, part: str) -> None:
 
 
 def name_of(asked: str, what: str) -> str:
-    """A name to look up. Raises `InvalidQueryError` for what is no text."""
+    """A name to look up. Raises `InvalidQueryError` for what is not a text."""
     if isinstance(asked, str):
         return asked
     raise InvalidQueryError(f"{what} {asked!r}: give its name, as text")
@@ -243,7 +240,7 @@ def _type_name(event_type: str | type[Event] | EventType[Any]) -> str:
 def _whole(number: int, what: str) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise InvalidQueryError(f"{what}({number!r}): use a whole number, 0 or more")
-    return min(number, _BEYOND)
+    return min(number, MAX_POSITION)
 
 
 def _micros(moment: datetime, what: str) -> int:

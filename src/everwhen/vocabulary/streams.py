@@ -5,6 +5,9 @@ from __future__ import annotations
 import enum
 from typing import Final, TypeAlias
 
+MAX_POSITION: Final = (1 << 63) - 1
+"""No position or version is larger: what a signed integer of 64 bits holds."""
+
 
 class Expected(enum.Enum):
     """A writer's belief about a stream, where it is not a version."""

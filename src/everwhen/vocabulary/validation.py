@@ -1,4 +1,4 @@
-"""The rules for names, tags and times; each raises an error that says the mend."""
+"""The rules for names, tags and times; each raises an error that says how to fix it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_text(
     error: type[EverwhenError] = InvalidCommitError,
     longest: int = MAX_NAME_BYTES,
 ) -> str:
-    """Non-empty text of at most so many UTF-8 bytes, without control characters."""
+    """Non-empty text of at most ``longest`` UTF-8 bytes, without control characters."""
     if not isinstance(text, str) or not text:
         raise error(f"{what} {text!r}: use non-empty text")
     bad = _CONTROL.search(text)
@@ -80,7 +80,9 @@ def check_snapshot(snapshot: Snapshot) -> Snapshot:
 
 def _check_place(position: object, data: object, what: str) -> None:
     if type(position) is not int or not 0 <= position < 1 << 63:
-        raise InvalidCommitError(f"{what}: {position!r} is no position; use a whole number from 0")
+        raise InvalidCommitError(
+            f"{what}: {position!r} is not a position; use a whole number from 0"
+        )
     if not isinstance(data, bytes):
         raise InvalidCommitError(f"{what}: {type(data).__name__} can't be stored; encode to bytes")
     if len(data) > MAX_KEPT_BYTES:
@@ -147,6 +149,6 @@ def check_plain(function: Any, what: str) -> None:
     wrong = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     if not callable(function) or wrong:
         raise DeclarationError(
-            f"{what}: {function!r} is no plain function; declare it with def, and let what has to "
-            f"be awaited be done before or after"
+            f"{what}: {function!r} is not a plain function; declare it with def, and await "
+            f"before or after it"
         )

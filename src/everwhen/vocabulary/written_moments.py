@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.streams import MAX_POSITION
 
 _EXACT: Final = {
     "seconds": ("s", "sec", "secs", "second", "seconds"),
@@ -48,7 +49,6 @@ _ISO: Final = re.compile(
     r" ?(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?"
 )
 _POSITION: Final = re.compile(r"\d+|\d{1,3}(?:,\d{3})+")
-_MAX_POSITION: Final = (1 << 63) - 1
 
 
 class PointInTime(msgspec.Struct, frozen=True):
@@ -70,10 +70,10 @@ def moment_of(text: str, *, now: datetime, zone: tzinfo) -> PointInTime:
             return found
     except (ValueError, OverflowError, OSError) as error:
         raise InvalidQueryError(f"time {text!r}: {error}") from error
-    mend = "write it as 2013-05-01, '2013-05-01 14:00', 2013-05-01T14:00Z, '2h ago' or yesterday"
+    fix = "write it as 2013-05-01, '2013-05-01 14:00', 2013-05-01T14:00Z, '2h ago' or yesterday"
     if _POSITION.fullmatch(text.strip()):
-        mend = f"a plain number is a position, not a time; {mend}"
-    raise InvalidQueryError(f"time {text!r} isn't understood; {mend}")
+        fix = f"a plain number is a position, not a time; {fix}"
+    raise InvalidQueryError(f"time {text!r} isn't understood; {fix}")
 
 
 def place_of(text: str, *, now: datetime, zone: tzinfo) -> PointInTime | int:
@@ -83,7 +83,7 @@ def place_of(text: str, *, now: datetime, zone: tzinfo) -> PointInTime | int:
     """
     if _POSITION.fullmatch(text.strip()) and text.isascii():
         position = int(text.replace(",", ""))
-        if position > _MAX_POSITION:
+        if position > MAX_POSITION:
             raise InvalidQueryError(f"position {text} is larger than any store's")
         return position
     return moment_of(text, now=now, zone=zone)
@@ -144,7 +144,7 @@ def _iso(text: str, zone: tzinfo) -> PointInTime | None:
 
 def _clock(text: str) -> time:
     if _CLOCK.fullmatch(text) is None:
-        raise ValueError(f"{text!r} is no time of day; write it as 14:00 or 14:00:05")
+        raise ValueError(f"{text!r} is not a time of day; write it as 14:00 or 14:00:05")
     return time.fromisoformat(text.zfill(5) if text.count(":") == 1 else text.rjust(8, "0"))
 
 
@@ -156,7 +156,9 @@ def _amounts(text: str) -> dict[str, float]:
         match = _AMOUNT.match(text, place)
         unit = _UNITS.get(match[2]) if match is not None else None
         if match is None or unit is None:
-            raise ValueError(f"{text[place:]!r} is no length of time; write it as 2h or '3 days'")
+            raise ValueError(
+                f"{text[place:]!r} is not a length of time; write it as 2h or '3 days'"
+            )
         if unit in found:
             raise ValueError(f"it counts {unit} twice")
         found[unit] = 1.0 if match[1].startswith("a") else float(match[1])
@@ -180,7 +182,7 @@ def _before(here: datetime, amounts: dict[str, float], zone: tzinfo) -> datetime
 
 
 def _months_before(wall: datetime, months: int) -> datetime:
-    """The same day so many months earlier, or that month's last day where it is shorter."""
+    """The same day ``months`` earlier, or that month's last day where it is shorter."""
     year, month = divmod(wall.year * 12 + wall.month - 1 - months, 12)
     if year < 1:
         raise ValueError("that is before the year 1")

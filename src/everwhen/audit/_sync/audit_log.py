@@ -60,8 +60,10 @@ from everwhen.vocabulary.query import Query
 
 _FAILING: Final = (StorageError, StoreClosedError, OSError)
 """What a store raises that fails, rather than says no."""
-_LONGEST_PAUSE: Final = 1.0
-_RECOVERED_AT_ONCE: Final = 100
+_LONGEST_PAUSE_SECONDS: Final = 1.0
+"""A store that fails is often back a second later; longer pauses would only hold requests up."""
+_RECOVERED_COMMITS: Final = 100
+"""That many are appended in one call: enough to share a sync, few enough to hold in memory."""
 _RECOVERIES: Final = UUID("0d2f7f0e-8d0b-5c7e-9d0c-6f6a1f6e4b52")
 _LOG_ITSELF: Final = "audit"
 
@@ -77,7 +79,7 @@ class AuditRecovery(msgspec.Struct, frozen=True):
     """What a recovery took from the fallback into the log.
 
     ``count`` entries were in the file, of which the log had ``known`` already; ``head`` is the hash
-    of the last one. ``torn`` counts the bytes behind it, of an entry that nobody relies on. Of an
+    of the last one. ``torn`` counts the bytes after it, of an entry that nobody relies on. Of an
     edited file whose rest was salvaged, ``damaged_line`` is the first line that wasn't taken, and
     ``kept`` where the file is now.
     """
@@ -188,7 +190,7 @@ class AuditLog:
         """Write an entry of its own; when this returns it is durable, here or in the fallback.
 
         Recording it again with the same ``commit_id`` keeps it once. Raises
-        `InvalidAuditEntryError`, and `AuditError` where it can be kept nowhere.
+        `InvalidAuditEntryError`, and `AuditError` where it can't be kept.
         """
         chosen = commit_id if commit_id is not None else UUID(bytes=new_commit_id())
         ready = self._encoded(entry, chosen)
@@ -238,19 +240,19 @@ class AuditLog:
         if self.fallback is None:
             raise AuditError(
                 f"an audit entry can't be kept: the log's store fails ({cause!r}), and there is no "
-                f"fallback; mend the store, and give the log an AuditFallback"
+                f"fallback; fix the store, and give the log an AuditFallback"
             ) from cause
         try:
             aside(self.fallback.write, commit)
         except (OSError, AuditFallbackError) as error:
             raise AuditError(
                 f"an audit entry can't be kept: the log's store fails ({cause!r}), and so does the "
-                f"fallback ({error}); mend either"
+                f"fallback ({error}); fix either"
             ) from error
         return AuditReceipt(UUID(bytes=commit.id), None)
 
     def _pause_after(self, attempt: int) -> float:
-        longest = min(_LONGEST_PAUSE, self._pause * 2 ** min(attempt - 1, 16))
+        longest = min(_LONGEST_PAUSE_SECONDS, self._pause * 2 ** min(attempt - 1, 16))
         return random.uniform(longest / 2, longest)  # noqa: S311 (no secret)
 
     def recover(self, *, salvage: bool = False) -> AuditRecovery | None:
@@ -276,7 +278,7 @@ class AuditLog:
             batch: list[EncodedCommit] = []
             for commit in waiting.commits(state.count):
                 batch.append(commit)
-                if len(batch) == _RECOVERED_AT_ONCE:
+                if len(batch) == _RECOVERED_COMMITS:
                     known += self._take_in(batch)
                     batch = []
             known += self._take_in(batch)

@@ -16,7 +16,7 @@ import msgspec
 
 from everwhen.audit._sync.audit_log import AuditLog
 from everwhen.audit.entries import AuditAction, AuditEntry, AuditResult, spoken
-from everwhen.audit.rules import AuditRules, Deed
+from everwhen.audit.rules import AuditedAction, AuditRules
 from everwhen.codec.commits import Write, new_commit_id
 from everwhen.commands._sync.command_bus import CallNext, CommandResult, Envelope, Middleware
 from everwhen.projections._sync.query_bus import CallNextQuery, QueryMiddleware
@@ -37,7 +37,7 @@ def audited(
 
     ``outcome`` may say more, of the command and the events that were decided: what it raises ends
     the matter, and nothing is written. The bus must be over the audit log's own store. An entry
-    that can be kept nowhere raises `AuditError`, with the command's own error as its context; an
+    that can't be kept raises `AuditError`, with the command's own error as its context; an
     interrupt (Ctrl-C, ``SystemExit``, a cancelled task) is raised itself, with that as its cause.
 
     A command of which no entry can be made, by its user's name or what its rule says, is refused
@@ -133,7 +133,7 @@ class _Account(msgspec.Struct, frozen=True):
     user: str | None = None
     correlation: str | None = None
 
-    def by_rule(self, deed: Deed | None) -> _Account | None:
+    def by_rule(self, deed: AuditedAction | None) -> _Account | None:
         """The same as a rule has it; None where that leaves it out."""
         if deed is None:
             return None
@@ -170,7 +170,7 @@ class _Account(msgspec.Struct, frozen=True):
 def _default(
     audit: AuditLog, action: AuditAction, category: str, kind: str, asked: Any
 ) -> _Account:
-    """What is said before a rule has spoken."""
+    """What is recorded before a rule has been applied."""
     name = type(asked).__name__
     return _Account(audit, action, f"{category}/{name}", {kind: name})
 

@@ -28,7 +28,7 @@ from everwhen.commands.decisions import (
     recorded_with,
     writes_of,
 )
-from everwhen.commands.recent_writes import Known, Tail
+from everwhen.commands.recent_writes import Known, RecentWrites
 from everwhen.commands.remembered_states import Remembered
 from everwhen.privacy.failure_texts import shown_failure
 from everwhen.state.aggregate import opened_for_changes
@@ -45,6 +45,7 @@ from everwhen.state.snapshots import (
 from everwhen.store._async.repository import Repository
 from everwhen.store._async.store import Store, check_store
 from everwhen.system.interrupts import is_interrupt
+from everwhen.system.limits import SHORTEST_PAUSE_SECONDS
 from everwhen.vocabulary.contract import Receipt
 from everwhen.vocabulary.errors import (
     CommitIdError,
@@ -63,7 +64,6 @@ from everwhen.vocabulary.query import Query
 _LOG: Final = logging.getLogger("everwhen")
 _BY_DEFAULT: Final = Adaptive()
 _KEPT: Final = Retention()
-_SHORTEST_PAUSE_SECONDS: Final = 0.000_5  # about what a commit without a sync takes
 _LONGEST_PAUSE_SECONDS: Final = 0.05  # a caller hardly notices it
 
 
@@ -72,7 +72,7 @@ class Envelope(msgspec.Struct, frozen=True):
 
     ``id`` becomes the commit's id, and makes the command take effect once. ``metadata`` goes over
     what the context provides. ``beside`` makes writes that go into the command's own commit,
-    behind the events that were decided, which it is given; it is called anew for each attempt.
+    after the events that were decided, which it is given; it is called anew for each attempt.
     """
 
     command: Any
@@ -166,7 +166,7 @@ class CommandBus:
         self._strategy = check_strategy(strategy)
         self._retention = retention
         self._remembered: Remembered[Loaded[Any]] = Remembered(remembered)
-        self._tail = Tail(store.event_types)
+        self._recent_writes = RecentWrites(store.event_types)
         self._locks: WeakValueDictionary[tuple[object, Query | str], Lock] = WeakValueDictionary()
         self._proceed: CallNext = self._handle
         for layer in reversed(middleware):
@@ -304,7 +304,7 @@ class CommandBus:
         fold, query = subject.fold, subject.of
         if subject.has_conflict or fold.needs_records or not isinstance(query, Query):
             return None
-        found = self._tail.since(query, known.read_until)
+        found = self._recent_writes.since(query, known.read_until)
         if found is None:
             return None
         typed, end, recorded_at = found
@@ -337,9 +337,9 @@ class CommandBus:
         receipt: Receipt,
     ) -> None:
         """Bring the states at hand up to what was just written, and snapshot them where due."""
-        written = self._tail.written(writes, receipt)
+        written = self._recent_writes.written(writes, receipt)
         if written and self.store.capabilities.dense_positions:
-            self._tail.add(written, to_micros(receipt.recorded_at))
+            self._recent_writes.add(written, to_micros(receipt.recorded_at))
         for subject, before in zip(subjects, loaded, strict=True):
             now = before
             mine = None if written is None else [k.event for k in written if subject.concerns(k)]
@@ -464,8 +464,8 @@ def check_bus(given: object) -> CommandBus:
 
 
 def _pause(attempt: int) -> float:
-    """Seconds to wait after so many conflicts: random, so that those who collided part."""
-    longest = min(_LONGEST_PAUSE_SECONDS, _SHORTEST_PAUSE_SECONDS * 2 ** min(attempt, 16))
+    """Seconds to wait after that many conflicts: random, so that those who collided part."""
+    longest = min(_LONGEST_PAUSE_SECONDS, SHORTEST_PAUSE_SECONDS * 2 ** min(attempt, 16))
     return random.uniform(0, longest)  # noqa: S311 (no secret)
 
 
@@ -490,7 +490,7 @@ def for_decision(fold: Any, loaded: Loaded[Any]) -> Any:
 def _gone_on(
     before: Loaded[Any], state: Any, events: int, position: int, recorded_at: int
 ) -> Loaded[Any]:
-    """A loaded state after so many events more, of which the last was written at a position.
+    """A loaded state after that many events more, of which the last was written at a position.
 
     Enough to decide on and to see that a snapshot is due; the snapshot is taken of a fresh load.
     """

@@ -18,6 +18,7 @@ MAX_INT: Final = (1 << 63) - 1
 MAX_UINT: Final = (1 << 64) - 1
 
 _DECIMALS: Final = Context(prec=50)
+"""50 digits: more than money or any measure has, and still as fast as 28."""
 _TIMES: Final = ("google.protobuf.Timestamp", "google.protobuf.Duration")
 
 
@@ -32,7 +33,7 @@ def unsigned(value: int) -> UInt:
     """A uint of 64 bits. Raises `CelFault` for one that needs more, or a sign."""
     if 0 <= value <= MAX_UINT:
         return UInt(value)
-    raise CelFault("the number is below 0 or needs more than 64 bits, so it is no uint")
+    raise CelFault("the number is below 0 or needs more than 64 bits, so it is not a uint")
 
 
 def add(run: Run, left: Any, right: Any) -> Any:
@@ -141,7 +142,7 @@ def _mend(kinds: set[str]) -> str:
     if kinds == {"int", "uint"}:
         return "; write int(…) or uint(…) around one of them"
     if "string" in kinds:
-        return "; write string(…) around what is no text"
+        return "; write string(…) around what is not a text"
     return ""
 
 

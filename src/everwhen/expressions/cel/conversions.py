@@ -58,7 +58,7 @@ def to_uint(_run: Run, value: Any) -> UInt:
         case "double" | "decimal" if _is_finite(value) and 0 <= value <= MAX_UINT:
             return unsigned(int(value))
         case "double" | "decimal":
-            raise CelFault("the number is below 0 or needs more than 64 bits, so it is no uint")
+            raise CelFault("the number is below 0 or needs more than 64 bits, so it is not a uint")
         case "string" if re.fullmatch(r"[0-9]{1,25}", value):
             return unsigned(int(value))
         case _:
@@ -155,7 +155,7 @@ def _decoded(run: Run, value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise CelFault("the bytes are no text in UTF-8") from None
+        raise CelFault("the bytes are not text in UTF-8") from None
 
 
 def _rfc3339(value: datetime) -> str:
@@ -220,5 +220,5 @@ def _is_finite(value: float | Decimal) -> bool:
 
 def _aware(value: datetime) -> datetime:
     if value.tzinfo is None:
-        raise CelFault("the time has no time zone, so it is no moment")
+        raise CelFault("the time has no time zone, so it is not a moment")
     return value

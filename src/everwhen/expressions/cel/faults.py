@@ -63,4 +63,6 @@ class Run:
 def check_size(size: int) -> None:
     """Raises `Exhausted` for a text, a list or the like that is too large to be made."""
     if size > MAX_EXPRESSION_SIZE:
-        raise Exhausted(f"it makes a value of {size} parts, and {MAX_EXPRESSION_SIZE} are the most")
+        raise Exhausted(
+            f"it makes a value of {size} parts; at most {MAX_EXPRESSION_SIZE} are allowed"
+        )

@@ -19,7 +19,8 @@ from everwhen.state.paths import MISSING
 
 Function: TypeAlias = Callable[..., Any]
 
-_MAX_PATTERN: Final = 500
+_MAX_PATTERN_CHARACTERS: Final = 500
+"""RE2's time and memory grow with a pattern's length."""
 
 
 def is_in(run: Run, item: Any, container: Any) -> bool:
@@ -67,8 +68,11 @@ def _ends_with(run: Run, value: Any, given: Any) -> bool:
 
 def _matches(run: Run, value: Any, given: Any) -> bool:
     text, pattern = _text(value, "matches"), _text(given, "matches")
-    if len(pattern) > _MAX_PATTERN:
-        raise CelFault(f"the pattern has {len(pattern)} characters; {_MAX_PATTERN} are the most")
+    if len(pattern) > _MAX_PATTERN_CHARACTERS:
+        raise CelFault(
+            f"the pattern has {len(pattern)} characters; at most {_MAX_PATTERN_CHARACTERS} are "
+            f"allowed"
+        )
     repeated = sum(int(times or 0) for pair in _REPEATS.findall(pattern) for times in pair)
     run.spend(100 + len(text) * (len(pattern) + 4 * repeated) // 8)
     return syntax.matches(
@@ -112,7 +116,7 @@ def _zone(name: str) -> tzinfo:
         return timezone(-span if offset[1] == "-" else span)
     except (ValueError, OSError, LookupError):
         raise CelFault(
-            f"{name[:60]!r} is no time zone; write Europe/Vienna, UTC or +02:00"
+            f"{name[:60]!r} is not a time zone; write Europe/Vienna, UTC or +02:00"
         ) from None
 
 

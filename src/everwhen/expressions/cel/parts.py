@@ -139,7 +139,7 @@ def _in_record(value: Any, key: Any) -> Any:
         raise CelFault(f"a record has its parts by name, not by {shown(key)}")
     if key.startswith("_"):
         raise CelFault(
-            f"{key[:60]!r} is no field: nothing that starts with an underscore can be read"
+            f"{key[:60]!r} is not a field: nothing that starts with an underscore can be read"
         )
     if key in field_names(value.__class__):
         return getattr(value, key, MISSING)

@@ -1,7 +1,7 @@
 """``all`` and ``exists``, asked of many states in a row: only of what has changed since the last.
 
 A search through history asks a condition after every event, and an event changes few of the things
-that a macro goes through. Where what is said of each rests on nothing but itself, the answers of
+that a macro goes through. Where the answer for each depends on that item alone, the answers of
 those that are still the same objects are still right. The steps that are counted are those of
 going through all of them, so that the same state takes the same number, whatever came before.
 """
@@ -28,7 +28,7 @@ from everwhen.state.fold import is_immutable
 
 
 class _Answers:
-    """What was said of each item, and what it took."""
+    """The answer for each item, and how many steps it took."""
 
     __slots__ = ("costs", "decided", "faults", "items", "keys", "said")
 
@@ -48,7 +48,7 @@ class _Answers:
 
 
 def rests_on_items(macro: Macro) -> bool | None:
-    """Whether what is said of each item of a macro rests on it alone; None if only on a map's.
+    """Whether the answer for each item of a macro depends on it alone; None if only on a map's.
 
     That is on the macro's own names, and on the range under a map's key: ``m[k]`` in
     ``m.exists(k, m[k] > 0)``.
@@ -101,7 +101,7 @@ def _rests_on(node: SyntaxNode, own: frozenset[str], key: str | None, way: tuple
 
 
 class Repeated:
-    """A macro that remembers, where the run says that it may, what it has said of each item."""
+    """A macro that remembers, where the run says that it may, its answer for each item."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class Repeated:
         return not self._decisive
 
     def _up_to_date(self, run: Run, value: Any) -> _Answers | None:
-        """What is said of each item now; None where that has to be asked anew each time."""
+        """The answer for each item now; None where that has to be asked anew each time."""
         is_map = value.__class__ is dict
         known: _Answers | None = cast("Any", run.answers).setdefault(self, _Answers())
         if known is None or not (is_map or (type(value) in (list, tuple) and not self._only_maps)):

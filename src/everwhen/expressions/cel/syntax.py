@@ -27,14 +27,16 @@ from everwhen.expressions.cel.tree import (
 )
 from everwhen.vocabulary.errors import UnsupportedError
 
-MAX_TEXT: Final = 10_000
+MAX_TEXT_CHARACTERS: Final = 10_000
 """The most characters that an expression may have."""
 
 
 def parse(text: str) -> SyntaxNode:
     """The tree of a text. Raises `CelFault` with the place where it can't be read."""
-    if len(text) > MAX_TEXT:
-        raise CelFault(f"{len(text)} characters; {MAX_TEXT} are the most an expression may have", 0)
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise CelFault(
+            f"{len(text)} characters; an expression may have at most {MAX_TEXT_CHARACTERS}", 0
+        )
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -76,7 +78,7 @@ def matches(text: str, pattern: str) -> bool:
     if isinstance(found, bool):
         return found
     reason = re.sub(r"^.*invalid regular expression: |\s*\[[A-Z_]+\]$", "", str(found))
-    raise CelFault(f"the pattern {pattern[:60]!r} is none that RE2 takes: {reason}")
+    raise CelFault(f"the pattern {pattern[:60]!r} is not one that RE2 accepts: {reason}")
 
 
 _HABITS: Final = {
@@ -91,7 +93,7 @@ _WHERE: Final = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?(.*)")
 def _fault(text: str, said: str) -> CelFault:
     """The parser's first complaint, in our words."""
     if "ecursion" in said:
-        return CelFault("nested too deeply, or too long a chain; 32 levels are the most", 0)
+        return CelFault("nested too deeply, or too long a chain; at most 32 levels are allowed", 0)
     match = _WHERE.search(said)
     if match is None:
         return CelFault(f"it can't be read: {said[:100]}", 0)
@@ -99,11 +101,7 @@ def _fault(text: str, said: str) -> CelFault:
     lines = text.splitlines(keepends=True)[: line - 1]
     at = min(sum(map(len, lines)) + max(column - 1, 0), len(text))
     habit = next(
-        (
-            mend
-            for word, mend in _HABITS.items()
-            if re.match(re.escape(word) + r"(?!\w)", text[at:])
-        ),
+        (fix for word, fix in _HABITS.items() if re.match(re.escape(word) + r"(?!\w)", text[at:])),
         None,
     )
     if habit is not None:

@@ -62,8 +62,8 @@ class MerkleLog:
 
     With a ``memory``, what `verify` has found sound is remembered there, beside the reader and not
     in the log's folder, and whatever is verified at this place later has to go on from it: a log
-    that was set back, forked or replaced shows to whoever looks twice. Where no ``key`` is given,
-    the remembered one is the key that the caller knows.
+    that was set back, forked or replaced is noticed by anyone who looks twice. Where no ``key`` is
+    given, the remembered one is the key that the caller knows.
 
     As a context manager it signs in the background: within ``max_delay``, what `append` has
     acknowledged is under a signed checkpoint. It never holds an append up.
@@ -367,7 +367,7 @@ class MerkleLog:
     ) -> Verification | LogReport:
         """The run that verifies; a report where what is remembered isn't of this log at all.
 
-        What the store has ``noted`` counts where the log has signed it: the store's word is no key.
+        What the store has ``noted`` counts only where the log has signed it.
         """
         keys = self._keys(known)
         notes = [_remembered(note, keys) for note in remembered]
@@ -407,7 +407,7 @@ class MerkleLog:
         return Proven(index.position, index.report)
 
     async def signed_index(self) -> ProvenIndex[LogReport]:
-        """What was signed, for reads to be held against; raises what `proven` does."""
+        """What was signed, for reads to be checked against; raises what `proven` does."""
         async with self._one_proving:
             known = self._proven
             note = await self._calls.run(self.tiles.read, CHECKPOINT)
@@ -536,7 +536,7 @@ def _remembered(note: bytes, keys: Sequence[LogKey]) -> Signed:
         given = signed(note)
     except VerifyError as error:
         raise MerkleLogError(
-            f"what is remembered is no checkpoint ({error}); give one of this log"
+            f"what is remembered is not a checkpoint ({error}); give one of this log"
         ) from error
     try:
         open_checkpoint(note, keys)

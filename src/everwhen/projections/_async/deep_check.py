@@ -37,7 +37,7 @@ from everwhen.state.state_encoding import UNFIT, differing_part
 from everwhen.store._async.repository import Repository
 from everwhen.store._async.store import Store, check_store
 from everwhen.store.projection_records import Build, build_of
-from everwhen.store.record_checks import told_build
+from everwhen.store.record_checks import build_name
 from everwhen.travel.waypoints import travel_subject
 from everwhen.vocabulary.contract import (
     MAX_NAME_BYTES,
@@ -57,7 +57,8 @@ from everwhen.vocabulary.query import Query
 _SNAPSHOTS_AT_ONCE: Final = 500  # a page of them without their states
 _SEARCHED_SUBJECTS: Final = 100_000  # of queries, by digest: some 40 MB until they are found
 _ATTEMPTS: Final = 3  # somebody may rebuild the same tables meanwhile, but hardly always
-_LONG: Final = MAX_NAME_BYTES // 4
+_LONG_NAME_BYTES: Final = MAX_NAME_BYTES // 4
+"""The snapshots of a stream with a longer name may be kept under a digest of it."""
 _TRAVEL: Final = "travel/"
 _DELETE: Final = "delete it, by Repository.delete_snapshots"
 
@@ -231,7 +232,7 @@ class _DeepCheck:
         async for info in self._store.streams():
             queries = [] if info.category == seen else [Query().category(info.category)]
             seen = info.category
-            if len(info.name.encode()) > _LONG:
+            if len(info.name.encode()) > _LONG_NAME_BYTES:
                 queries.append(Query().stream(info.name))
             for fold in self._folds.values() if queries else ():
                 for of in queries:
@@ -319,7 +320,7 @@ class _DeepCheck:
             if build is None or build.kind == "reaction":
                 continue
             unseen.discard(build.projection)
-            where, projection = told_build(build), self._tables.get(build.projection)
+            where, projection = build_name(build), self._tables.get(build.projection)
             if projection is None:
                 self._leave_out(where, "its code was not given")
             elif projection.version != build.version:
@@ -333,7 +334,7 @@ class _DeepCheck:
         return found
 
     async def _rebuilt(self, projection: TableProjection, build: Build) -> list[Problem]:
-        where = told_build(build)
+        where = build_name(build)
         for _ in range(_ATTEMPTS):
             rebuild = Rebuild(self._store, projection, build, self._progress)
             try:

@@ -86,8 +86,8 @@ class StateFollower(Generic[S]):
             except Exception as error:
                 raise DeclarationError(
                     f"projection {self.name}: the answer {type(answer).__name__} can't be copied "
-                    f"({error}), and the state behind it changes; return a value of its own, such "
-                    f"as a list"
+                    f"({error}), and the state that it belongs to changes; return a value of "
+                    f"its own, such as a list"
                 ) from error
 
     async def _forget_erased(self) -> None:

@@ -16,14 +16,13 @@ from everwhen.projections._async.table_projections import TableFollower
 from everwhen.projections.projections import Projection, TableProjection
 from everwhen.store._async.store import Store
 from everwhen.store.projection_records import ParkedEvent, ProjectionStatus, builds_of, record_of
+from everwhen.system.limits import LOOK_SECONDS, NEWS_SECONDS
 from everwhen.vocabulary.errors import DeclarationError, InlineError, LeaseError
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 _LOG: Final = logging.getLogger("everwhen")
-_LOOK: Final = 0.005
-_PATIENCE: Final = 0.25
 
 
 class ProjectionRunner(Following):
@@ -126,7 +125,7 @@ class ProjectionRunner(Following):
                 self._attached.append(follower)
                 await follower.stop()
                 follower.is_inline = True
-        if self._attached and time.monotonic() - self._brought > _PATIENCE:
+        if self._attached and time.monotonic() - self._brought > NEWS_SECONDS:
             try:
                 await self._bring_up()
             except InlineError as error:
@@ -195,7 +194,7 @@ class ProjectionRunner(Following):
                 if progress is not None:
                     progress(built.position, (await self.store.head()).position)
                 if not moved:
-                    await sleep(_LOOK)
+                    await sleep(LOOK_SECONDS)
         finally:
             if built in self._beside:
                 self._beside.remove(built)

@@ -51,7 +51,7 @@ class Follower(Protocol):
         ...
 
     def take(self, page: Page) -> None:
-        """Let the page's events behind ``position`` take effect, and come to the page's end."""
+        """Let the page's events after ``position`` take effect, and come to the page's end."""
         ...
 
     def stay(self, *, at_end: bool) -> None:

@@ -1,5 +1,5 @@
 # Generated from src/everwhen/projections/_async/log_following.py by tools/unasync.py: edit that, then run `make sync`.
-"""Following the log: one reader, and all that goes along with it, page by page."""
+"""Following the log: one reader, and the followers that share its pages."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from everwhen.codec.commits import stored_query
 from everwhen.privacy.failure_texts import shown_failure
 from everwhen.projections._sync.followers import Follower
 from everwhen.store._sync.store import Store, check_store
+from everwhen.system.limits import LOOK_SECONDS, NEWS_SECONDS
 from everwhen.vocabulary.contract import Page
 from everwhen.vocabulary.errors import (
     CorruptStoreError,
@@ -27,9 +28,8 @@ from everwhen.vocabulary.paging import PAGE_EVENTS
 from everwhen.vocabulary.query import Query
 
 _LOG: Final = logging.getLogger("everwhen")
-_PATIENCE: Final = 0.25
-_LOOK: Final = 0.005
-_LONGEST_LEASE: Final = 86_400.0
+_MAX_LEASE_SECONDS: Final = 86_400.0
+"""A day: a longer lease would keep others out long after its holder's death."""
 _FOR_GOOD: Final = (StatementError, ReadOnlyError, CorruptStoreError)
 
 
@@ -40,7 +40,7 @@ class Following:
     """
 
     def __init__(self, store: Store, lease: float) -> None:
-        if type(lease) not in (int, float) or not 0 < lease < _LONGEST_LEASE:
+        if type(lease) not in (int, float) or not 0 < lease < _MAX_LEASE_SECONDS:
             raise DeclarationError(
                 f"lease={lease!r}: use a number of seconds above 0, such as 5; a day at most"
             )
@@ -129,7 +129,7 @@ class Following:
             if not lags:
                 return
             if not moved:
-                sleep(_LOOK)
+                sleep(LOOK_SECONDS)
 
     def _step(self) -> bool:
         """Start who may start, let those who are furthest behind take a page; False at the end."""
@@ -175,9 +175,9 @@ class Following:
     def _wait(self) -> None:
         positions = [f.position for f in self._everyone() if f.is_active]
         if positions:
-            self.store.kernel.backend.wait(max(positions), min(_PATIENCE, self._lease / 4))
+            self.store.kernel.backend.wait(max(positions), min(NEWS_SECONDS, self._lease / 4))
         else:
-            sleep(min(_PATIENCE, self._lease / 4))
+            sleep(min(NEWS_SECONDS, self._lease / 4))
 
     def close(self) -> None:
         """Stop following, and give way to others."""

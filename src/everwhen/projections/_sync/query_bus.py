@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from everwhen.backends._sync.concurrency import sleep
 from everwhen.backends.engine import EngineView
@@ -18,13 +18,11 @@ from everwhen.projections.queries import Answering, Queries, QueryResult, Questi
 from everwhen.store._sync.repository import Repository
 from everwhen.store._sync.store import Store, check_store
 from everwhen.store.projection_records import Build, builds_of, record_of
+from everwhen.system.limits import OTHER_PROCESS_SECONDS, SHORTEST_PAUSE_SECONDS
 from everwhen.vocabulary.clock import Clock
 from everwhen.vocabulary.contract import Head
 from everwhen.vocabulary.errors import DeclarationError, InvalidQueryError, StaleError
 from everwhen.vocabulary.query import Query, query_of
-
-_SHORTEST_PAUSE: Final = 0.001
-_LONGEST_PAUSE: Final = 0.02
 
 
 class CallNextQuery(Protocol):
@@ -99,7 +97,7 @@ class QueryBus:
         if question.as_at is not None:
             return self._past(question, answering)
         deadline = time.monotonic() + question.timeout
-        pause = _SHORTEST_PAUSE
+        pause = SHORTEST_PAUSE_SECONDS
         while True:
             try:
                 data, position = self._now(question, answering)
@@ -115,7 +113,7 @@ class QueryBus:
             if time.monotonic() + pause > deadline:
                 raise lacking
             sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            pause = min(pause * 2, OTHER_PROCESS_SECONDS)
 
     def _now(self, question: Question, answering: Answering) -> tuple[Any, int]:
         """The answer as of now, and the position that it holds at. Raises `StaleError`."""

@@ -192,7 +192,7 @@ class TableFollower(LeasedFollower):
     ) -> list[RecordedEvent[Any]]:
         """Try the first event's position again, and leave it out if the policy says so.
 
-        Returns the events behind it; nothing where the projection has halted.
+        Returns the events after it; nothing where the projection has halted.
         """
         position = events[0].position
         these = [event for event in events if event.position == position]

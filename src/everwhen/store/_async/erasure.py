@@ -25,7 +25,8 @@ from everwhen.vocabulary.contract import Receipt
 from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
 from everwhen.vocabulary.query import Query
 
-_RECORDED_AT_ONCE: Final = 1_000
+_BATCH_COMMITS: Final = 1_000
+"""Appended in one call: their cost is shared, and none waits for long."""
 
 
 async def carry_out(
@@ -90,8 +91,8 @@ async def brought_back(root: Backend, vault: Vault, *, thorough: bool = False) -
 
 async def _record(root: Backend, tombstones: list[Tombstone]) -> dict[int, int]:
     positions: dict[int, int] = {}
-    for start in range(0, len(tombstones), _RECORDED_AT_ONCE):
-        some = tombstones[start : start + _RECORDED_AT_ONCE]
+    for start in range(0, len(tombstones), _BATCH_COMMITS):
+        some = tombstones[start : start + _BATCH_COMMITS]
         outcomes = await root.append([erasure_commit(tombstone) for tombstone in some])
         for tombstone, outcome in zip(some, outcomes, strict=True):
             if not isinstance(outcome, Receipt):

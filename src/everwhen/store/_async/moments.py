@@ -65,7 +65,7 @@ class Moments:
 
         Relative moments (`Back`, `Before`) count from the position ``here``, the newest event's
         unless given. Raises `InvalidQueryError` for a position after the newest, an unknown
-        version or bookmark, and for `AsOf`, which is no place in the order of recording.
+        version or bookmark, and for `AsOf`, which has no place in the order of recording.
         """
         match given_moment(moment):
             case int(position):
@@ -87,7 +87,7 @@ class Moments:
                 return await self._store.position_at(recorded_at - span)
             case AsOf():
                 raise InvalidQueryError(
-                    "an occurred time is no place in the order of recording; travel_to() goes there"
+                    "an occurred time has no place in the order of recording; use travel_to()"
                 )
 
     async def moved(self, position: int, steps: int) -> int:
@@ -126,7 +126,7 @@ class Moments:
             return head
         if position > head:
             raise InvalidQueryError(
-                f"position {position} lies ahead of the store's newest event, {head}"
+                f"position {position} is after the store's newest event, {head}"
             )
         return position
 
@@ -145,7 +145,7 @@ class Moments:
         async for event in self._store.read(found):
             return event.position
         stands = await self._store.version(name)
-        raise InvalidQueryError(f"stream {name!r} has no version {number}; it is at {stands}")
+        raise InvalidQueryError(f"stream {name!r} has no version {number}; its newest is {stands}")
 
     async def bookmarks(self) -> dict[str, int]:
         """The bookmarks' positions, by name."""

@@ -80,7 +80,8 @@ S = TypeVar("S")
 
 EVERYTHING: Final = Query()
 _LOG: Final = logging.getLogger("everwhen")
-_NAMES_AT_ONCE: Final = 1_000
+_PAGE_NAMES: Final = 1_000
+"""A page of streams or snapshots: names and numbers only, so some 100 KB."""
 
 
 @opens
@@ -161,7 +162,7 @@ class SignedLog(Protocol):
         ...
 
     async def signed_index(self) -> SignedIndex:
-        """What reads are held against: all up to the newest commit that is signed by now.
+        """What reads are checked against: all up to the newest commit that is signed by now.
 
         Raises `UnprovenError` where the store isn't what was signed.
         """
@@ -430,10 +431,10 @@ class Store:
         after = ""
         wanted = None if category is None else name_of(category, "category")
         while True:
-            found = await self.kernel.backend.streams(wanted, after, _NAMES_AT_ONCE)
+            found = await self.kernel.backend.streams(wanted, after, _PAGE_NAMES)
             for info in found:
                 yield info
-            if len(found) < _NAMES_AT_ONCE:
+            if len(found) < _PAGE_NAMES:
                 return
             after = found[-1].name
 
@@ -541,10 +542,10 @@ class Store:
 
         It begins with what is here now, up to a position, or as at a moment. What is
         written on it never shows here, and what is written here from now on not there. It costs
-        the same at any size. Reactions don't run on it, unless they are told to.
+        the same at any size. Reactions don't run on it, unless ``on_branches`` is set.
 
-        Raises `BranchError` where the name can't be had, or where the position is none that a
-        commit ends at: a commit is on a branch as a whole or not at all.
+        Raises `BranchError` where the name is taken or not allowed, or where no commit
+        ends at the position: a commit is on a branch as a whole or not at all.
         """
         fork = await self.kernel.branches.fork_at(self.kernel.backend, name, at)
         await self.kernel.branches.create(name, self.kernel.branch, fork, to_micros(self.clock()))
@@ -583,7 +584,7 @@ class Store:
     async def shared_with(self, other: Store) -> int:
         """The last position up to which this and another branch of the same store are the same.
 
-        What each of them has behind it is what differs. Raises `BranchError` for the same branch,
+        What each of them has after it is what differs. Raises `BranchError` for the same branch,
         or one of another store.
         """
         return base_of(self.branch_info, other.branch_info, await self.branches())
@@ -591,7 +592,7 @@ class Store:
     async def rename_branch(self, name: str, new_name: str) -> None:
         """Give a branch another name. Stores that are open on it go on.
 
-        Raises `UnknownBranchError`, and `BranchError` where the name can't be had.
+        Raises `UnknownBranchError`, and `BranchError` where the name is taken or not allowed.
         """
         await self.kernel.branches.rename(name, new_name)
 
@@ -658,9 +659,9 @@ class Store:
     async def check(self) -> list[Problem]:
         """Read and judge everything that is stored; empty when all is well.
 
-        Each row is held against what the others say: events, versions, times, the index, the
+        Each row is checked against what the others say: events, versions, times, the index, the
         schema, and of read models and reactions the positions, tables, views and parked events.
-        With a vault its keys are held against the erasures, too.
+        With a vault its keys are checked against the erasures, too.
 
         What is derived from the events, snapshots and the rows of read models, is computed again
         and compared by `check_deep`.
@@ -686,7 +687,7 @@ class Store:
         problems = await self.kernel.backend.view(look)
         newest = (await self.head()).position
         at = "", -1
-        while found := await self.kernel.backend.snapshots_after(*at, _NAMES_AT_ONCE):
+        while found := await self.kernel.backend.snapshots_after(*at, _PAGE_NAMES):
             at = found[-1].subject, found[-1].position
             problems += [
                 Problem(

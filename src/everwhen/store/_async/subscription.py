@@ -10,11 +10,11 @@ from everwhen.backends._async.backend import Log
 from everwhen.codec.codec import Codec
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.store.page_decoding import events_of_page
+from everwhen.system.limits import NEWS_SECONDS
 from everwhen.vocabulary.errors import InvalidQueryError, StoreClosedError
 from everwhen.vocabulary.paging import PAGE_EVENTS
 from everwhen.vocabulary.query import Query
 
-_PATIENCE: Final = 0.25
 _NEWEST: Final = Query().backwards()
 
 
@@ -86,7 +86,7 @@ class Subscription:
         self._next = 0
         self._read_until = page.cursor
         if page.end and not page.slices:
-            while not self._closed and await self._backend.wait(page.cursor, _PATIENCE) is False:
+            while not self._closed and await self._backend.wait(page.cursor, NEWS_SECONDS) is False:
                 pass
 
     async def close(self) -> None:

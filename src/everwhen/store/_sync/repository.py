@@ -53,7 +53,7 @@ class Repository(Generic[S]):
 
     ``load`` takes the newest snapshot that can be believed and the events after it; one that is
     damaged, of another version of the fold, or ahead of its log is ignored, with a warning in the
-    log named ``everwhen``. After a load that was dear by the strategy's measure, `snapshot_if_due`
+    log named ``everwhen``. After a load that was slow by the strategy's measure, `snapshot_if_due`
     takes the next one. ``retention`` says how many are kept.
     """
 
@@ -66,7 +66,7 @@ class Repository(Generic[S]):
         retention: Retention = _KEPT,
     ) -> None:
         if not isinstance(fold, Fold):
-            raise DeclarationError(f"{fold!r} is no fold; give a Fold")
+            raise DeclarationError(f"expected a Fold, got {fold!r}")
         self.store = check_store(store)
         self.fold = fold
         self.strategy = check_strategy(strategy)
@@ -143,7 +143,7 @@ class Repository(Generic[S]):
         subject = loaded.subject
         if subject is None or not loaded.position:
             raise SnapshotError(
-                "there is no place in history that this state belongs to: load it up to a "
+                "this state has no place in history: load it up to a "
                 "position or a recorded time, and once there are events"
             )
         if loaded.mark.is_outdated:

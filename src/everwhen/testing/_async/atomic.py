@@ -88,7 +88,7 @@ async def one_wrong_belief_refuses_all_streams(bench: Bench) -> None:
     equal(caught.error.stream, "b", "the error names the stream")
     equal(await store.head(), before, "nothing of a refused commit is written")
     equal(await store.version("a"), 0, "nothing of it on the streams before the wrong one")
-    equal(await store.version("c"), 0, "nothing of it on the streams behind the wrong one")
+    equal(await store.version("c"), 0, "nothing of it on the streams after the wrong one")
 
 
 @promise(Guarantee.ATOMIC)

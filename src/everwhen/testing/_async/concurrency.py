@@ -8,13 +8,15 @@ from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE: Final = 20.0
-"""Seconds after which a call that should have returned counts as hanging."""
+PATIENCE_SECONDS: Final = 20.0
+"""After that a call that should have returned counts as hanging, on a busy machine too."""
 
 pause = asyncio.sleep
 
 
-async def within(call: Callable[[], Coroutine[Any, Any, T]], seconds: float = PATIENCE) -> T:
+async def within(
+    call: Callable[[], Coroutine[Any, Any, T]], seconds: float = PATIENCE_SECONDS
+) -> T:
     """The call's result. Raises ``AssertionError`` where it takes longer."""
     try:
         async with asyncio.timeout(seconds):

@@ -142,7 +142,7 @@ async def a_subscription_upcasts_too(bench: Bench) -> None:
     store = await bench.store([_Won, _Completed], upcasts=[_SPLIT])
     async with store.subscribe() as subscription:
         won = await anext(subscription)
-        true(subscription.position < won.position, "half a split event is not yet behind it")
+        true(subscription.position < won.position, "half a split event is not yet after it")
         completed = await anext(subscription)
         equal(subscription.position, completed.position, "all of it is")
     equal([won.event, completed.event], [_Won(1), _Completed(2)], "both parts")

@@ -1,4 +1,4 @@
-"""Reading: every filter, bound, direction and limit, held against a plain list of facts."""
+"""Reading: every filter, bound, direction and limit, checked against a plain list of facts."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ async def snapshots_are_kept_by_subject_and_position(bench: Bench) -> None:
             await transaction.save_snapshot(snapshot)
     newest_first = sorted(made, key=lambda s: -s.position)
     equal(await store.snapshots("s"), newest_first, "newest first")
-    equal(await store.snapshots("s", limit=2), newest_first[:2], "so many")
+    equal(await store.snapshots("s", limit=2), newest_first[:2], "at most that many")
     equal(await store.snapshots("s", limit=0), [], "or none")
     equal(await store.snapshots("s", up_to=5), newest_first[1:], "at or before a position")
     equal(await store.snapshots("s", up_to=4, limit=1), [newest_first[2]], "the best one")

@@ -9,13 +9,13 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE: Final = 20.0
+PATIENCE_SECONDS: Final = 20.0
 """Seconds after which a call that should have returned counts as hanging."""
 
 pause = time.sleep
 
 
-def within(call: Callable[[], T], seconds: float = PATIENCE) -> T:
+def within(call: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
     """The call's result. Raises ``AssertionError`` where it takes longer."""
     return Beside(call).result(seconds)
 
@@ -47,7 +47,7 @@ class Beside(Generic[T]):
         except BaseException as error:  # noqa: BLE001 (raised again by result)
             self._error = error
 
-    def result(self, seconds: float = PATIENCE) -> T:
+    def result(self, seconds: float = PATIENCE_SECONDS) -> T:
         """Its result or error, once it has ended."""
         self._thread.join(seconds)
         if self._thread.is_alive():

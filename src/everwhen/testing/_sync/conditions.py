@@ -48,7 +48,7 @@ _HARMLESS = (
 def a_condition_breaks_by_what_matches_its_query(bench: Bench) -> None:
     store = bench.store()
     early = store.append("account-1", [NewEvent(event=Deposited(1, 9), tags=("vip",))])
-    store.commit_batch(  # so much that an index is worth its while
+    store.commit_batch(  # enough for an index to be worth it
         Commit((Write(f"filler-{number % 9}", notes(2)),)) for number in range(400)
     )
     receipt = store.append("account-1", [NewEvent(event=Deposited(1, 5), tags=("vip",))])

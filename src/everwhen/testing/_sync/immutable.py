@@ -143,7 +143,7 @@ def a_subscription_upcasts_too(bench: Bench) -> None:
     store = bench.store([_Won, _Completed], upcasts=[_SPLIT])
     with store.subscribe() as subscription:
         won = next(subscription)
-        true(subscription.position < won.position, "half a split event is not yet behind it")
+        true(subscription.position < won.position, "half a split event is not yet after it")
         completed = next(subscription)
         equal(subscription.position, completed.position, "all of it is")
     equal([won.event, completed.event], [_Won(1), _Completed(2)], "both parts")

@@ -1,5 +1,5 @@
 # Generated from src/everwhen/testing/_async/reading.py by tools/unasync.py: edit that, then run `make sync`.
-"""Reading: every filter, bound, direction and limit, held against a plain list of facts."""
+"""Reading: every filter, bound, direction and limit, checked against a plain list of facts."""
 
 from __future__ import annotations
 

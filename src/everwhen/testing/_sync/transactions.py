@@ -40,7 +40,7 @@ def snapshots_are_kept_by_subject_and_position(bench: Bench) -> None:
             transaction.save_snapshot(snapshot)
     newest_first = sorted(made, key=lambda s: -s.position)
     equal(store.snapshots("s"), newest_first, "newest first")
-    equal(store.snapshots("s", limit=2), newest_first[:2], "so many")
+    equal(store.snapshots("s", limit=2), newest_first[:2], "at most that many")
     equal(store.snapshots("s", limit=0), [], "or none")
     equal(store.snapshots("s", up_to=5), newest_first[1:], "at or before a position")
     equal(store.snapshots("s", up_to=4, limit=1), [newest_first[2]], "the best one")

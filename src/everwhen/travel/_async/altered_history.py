@@ -59,7 +59,7 @@ class AlteredHistory(Generic[S]):
         return WhatIf(state, last, dict(counts.left_out), counts.edited, counts.inserted)
 
     async def replay(self, start: Moment = 0, end: Moment = HEAD) -> AsyncIterator[WhatIfStep[S]]:
-        """Each step behind the moment ``start``, up to and with the moment ``end``.
+        """Each step after the moment ``start``, up to and with the moment ``end``.
 
         It begins where this history differs from the true one, if that is later.
         """
@@ -82,7 +82,7 @@ class AlteredHistory(Generic[S]):
     async def _events(
         self, last: int, counts: _Counts
     ) -> AsyncIterator[Sequence[RecordedEvent[Any]]]:
-        """What is folded behind where the alteration begins, step by step."""
+        """What is folded after where the alteration begins, step by step."""
         alteration, timeline = self.alteration, self._timeline
         head = (await timeline.store.head()).position
         places = (*alteration.edited, *alteration.inserted)
@@ -107,8 +107,8 @@ class AlteredHistory(Generic[S]):
                     yield inserted
         if unused:
             raise InvalidQueryError(
-                f"no event of this history stands at position {min(unused)}, where one is to be "
-                f"edited or inserted behind"
+                f"position {min(unused)} has no event of this history that could be edited or "
+                f"inserted after"
             )
 
     def _inserted(

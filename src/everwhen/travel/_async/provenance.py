@@ -16,10 +16,11 @@ from everwhen.store._async.store import EVERYTHING, Store
 from everwhen.store.page_decoding import events_of_page
 from everwhen.travel._async.timeline import Timeline
 from everwhen.travel.destinations import Cause, Explanation
-from everwhen.travel.window import Window
+from everwhen.travel.window import HistoryWindow
 from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
 
-_MOST: Final = 1_000
+_MAX_RELATED: Final = 1_000
+"""Causes, and events of a correlation: more than anybody reads."""
 
 
 async def blamed(
@@ -55,7 +56,7 @@ def leaves_of(value: Any, path: Path = ()) -> Iterator[Path]:
         yield from leaves_of(part_of(value, key), (*path, key))
 
 
-def _is_untouched(window: Window[Any], leaves: Iterable[Path], position: int) -> bool:
+def _is_untouched(window: HistoryWindow[Any], leaves: Iterable[Path], position: int) -> bool:
     """Whether the leaves' records are the same objects all along, so that nothing wrote them."""
     before, after = window.state(0), window.state(window.count_at(position))
     records = {leaf[:-1] for leaf in leaves}
@@ -74,7 +75,7 @@ async def explained(store: Store, event: RecordedEvent[Any]) -> Explanation:
     causes: list[Cause] = []
     seen = {event.event_id}
     cause_id = event.metadata.causation_id
-    while cause_id is not None and cause_id not in seen and len(causes) < _MOST:
+    while cause_id is not None and cause_id not in seen and len(causes) < _MAX_RELATED:
         seen.add(cause_id)
         cause = await event_of_id(store, cause_id)
         causes.append(Cause(cause_id, cause))
@@ -83,7 +84,7 @@ async def explained(store: Store, event: RecordedEvent[Any]) -> Explanation:
     first = min(one.position for one in known)
     related: list[RecordedEvent[Any]] = []
     async for one in correlated(store, event.metadata.correlation_id, after=first - 1):
-        if len(related) == _MOST:
+        if len(related) == _MAX_RELATED:
             return Explanation(event, causes, related, is_whole=False)
         related.append(one)
     return Explanation(event, causes, related, is_whole=True)
@@ -109,7 +110,7 @@ async def correlated(
 ) -> AsyncIterator[RecordedEvent[Any]]:
     """The events of a conversation, in order.
 
-    Metadata has no index: every slice behind the position is looked at, but only those that may
+    Metadata has no index: every slice after the position is looked at, but only those that may
     belong to it are decoded.
     """
     needle = encode_json(correlation_id)[1:-1]

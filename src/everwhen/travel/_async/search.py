@@ -21,16 +21,23 @@ from everwhen.vocabulary.paging import PAGE_EVENTS
 S = TypeVar("S")
 
 _WHOLE: Final = Read(())
-_TRACKED: Final = 16
-_FIRST_CHUNK: Final = 4_096
-_CHUNK: Final = 16_384
-_LONGEST: Final = 131_072
-_NEAR: Final = 8_192
-_NEAR_EVENTS: Final = 2  # each costs a copy of the state
-_FIRST_PIECE: Final = 64
-_OFTEN: Final = 0.2
-"""About how many seconds go by until progress is told again: what takes long is a condition that
-looks at a wide state, after each event, so pages are gone through in pieces."""
+_MAX_TRACKED_PARTS: Final = 16
+"""Each is remembered apart; with more, asking after every event is as fast."""
+_FIRST_CHUNK_POSITIONS: Final = 4_096
+"""What is wanted often lies near: a small piece is looked through first."""
+_CHUNK_POSITIONS: Final = 16_384
+"""In one direction there is no reason to begin small, but an early answer still counts."""
+_MAX_CHUNK_POSITIONS: Final = 131_072
+"""Pieces double up to here, so that an answer costs at most about twice the way to it."""
+_NEAR_POSITIONS: Final = 8_192
+"""Nearer than this to the end, asking after each event is cheaper than tracking reads."""
+_NEAREST_POSITIONS: Final = 2
+"""Each costs a copy of the state."""
+_FIRST_PIECE_EVENTS: Final = 64
+"""How slow a condition is shows after that many; pieces grow or shrink by it."""
+_PROGRESS_SECONDS: Final = 0.2
+"""About how often progress is reported: a condition that looks at a wide state after each event
+takes long, so pages are searched in pieces."""
 
 
 class Finder(Generic[S]):
@@ -92,7 +99,7 @@ class Finder(Generic[S]):
         present = await timeline.state_at(last)
         if holds(condition, present.state):
             return present
-        upper, size = last, _FIRST_CHUNK
+        upper, size = last, _FIRST_CHUNK_POSITIONS
         while upper > start:
             lower = max(start, upper - size)
             ended: Transition[S] | None = None
@@ -100,7 +107,7 @@ class Finder(Generic[S]):
                 condition,
                 lower,
                 upper,
-                tracked=tracked and last - upper >= _NEAR,
+                tracked=tracked and last - upper >= _NEAR_POSITIONS,
                 progress=progress,
             ):
                 if not transition.holds:
@@ -140,15 +147,15 @@ class Finder(Generic[S]):
     ) -> AsyncIterator[Transition[S]]:
         """Asks again where the parts that it looked at have changed, as long as that is known."""
         held = holds(condition, now.state)
-        position, chunk = now.until, _CHUNK
-        while position < last and len(reads) <= _TRACKED and _WHOLE not in reads:
+        position, chunk = now.until, _CHUNK_POSITIONS
+        while position < last and len(reads) <= _MAX_TRACKED_PARTS and _WHOLE not in reads:
             until = min(last, position + chunk)
             parts = await self._parts_of(reads, position, until, last, progress)
             if parts is None:
                 break
             stop = next_stop(condition, parts, position, until, held=held)
             if stop is None:
-                position, chunk = until, min(chunk * 2, _LONGEST)
+                position, chunk = until, min(chunk * 2, _MAX_CHUNK_POSITIONS)
                 continue
             now = await self._timeline.state_at(stop)
             position, reads = stop, reads | reads_of(condition, now.state)
@@ -185,8 +192,8 @@ class Finder(Generic[S]):
         last: int,
         progress: TravelProgress | None = None,
     ) -> AsyncIterator[tuple[S, Place]]:
-        """Each state behind ``start`` in which something is noticed, and where it is."""
-        fold, size = self._timeline.fold, _FIRST_PIECE
+        """Each state after ``start`` in which something is noticed, and where it is."""
+        fold, size = self._timeline.fold, _FIRST_PIECE_EVENTS
         async for events, place, reached in self._pages(start, last):
             done = 0
             while done < len(events):
@@ -206,7 +213,7 @@ class Finder(Generic[S]):
     async def _parts_of(
         self, reads: Reads, start: int, until: int, last: int, progress: TravelProgress | None
     ) -> dict[Read, PartHistory] | None:
-        """What the parts were in ``(start, until]``; None where that isn't worth the while."""
+        """What the parts were in ``(start, until]``; None where that isn't worth it."""
         async with self._lock:
             known = self._parts.value
             parts = {read: known.setdefault(read, PartHistory(read)) for read in reads}
@@ -259,7 +266,7 @@ class Finder(Generic[S]):
         self, read: Read, start: int, last: int, progress: TravelProgress | None = None
     ) -> AsyncIterator[tuple[int, Any, Any]]:
         """Where a part changed in ``(start, last]``: the position, its value before and after."""
-        position, chunk = start, _CHUNK
+        position, chunk = start, _CHUNK_POSITIONS
         while position < last:
             until = min(last, position + chunk)
             parts = await self._parts_of(frozenset({read}), position, until, last, progress)
@@ -268,7 +275,7 @@ class Finder(Generic[S]):
             part = parts[read]
             for stop in stops_of([part], position, until):
                 yield stop, part.at(stop - 1), part.at(stop)
-            position, chunk = until, min(chunk * 2, _LONGEST)
+            position, chunk = until, min(chunk * 2, _MAX_CHUNK_POSITIONS)
         if position == last:
             return
         state = (await self._timeline.state_at(position)).state
@@ -280,9 +287,9 @@ class Finder(Generic[S]):
         self, read: Read, start: int, until: int, progress: TravelProgress | None = None
     ) -> int | None:
         """The last place in ``(start, until]`` at which a part changed."""
-        upper, size = until, _FIRST_CHUNK
+        upper, size = until, _FIRST_CHUNK_POSITIONS
         if not read.path:  # nearly every event changes the state as a whole
-            upper = max(start, until - _NEAR_EVENTS)
+            upper = max(start, until - _NEAREST_POSITIONS)
             found = await self._last_changed_in(read, upper, until, progress)
             if found is not None:
                 return found
@@ -296,14 +303,14 @@ class Finder(Generic[S]):
                 found = changes[-1] if changes else None
             if found is not None:
                 return found
-            upper, size = lower, min(size * 2, _LONGEST)
+            upper, size = lower, min(size * 2, _MAX_CHUNK_POSITIONS)
         return None
 
     async def next_write(
         self, read: Read, after: int, last: int, progress: TravelProgress | None = None
     ) -> int | None:
         """The first place in ``(after, last]`` at which a part changes."""
-        size = _FIRST_CHUNK
+        size = _FIRST_CHUNK_POSITIONS
         while after < last:
             upper = min(last, self._known_until(read, after, after + size))
             parts = await self._parts_of(frozenset({read}), after, upper, last, progress)
@@ -312,7 +319,7 @@ class Finder(Generic[S]):
             changes = parts[read].changes(after, upper)
             if changes:
                 return changes[0]
-            after, size = upper, min(size * 2, _LONGEST)
+            after, size = upper, min(size * 2, _MAX_CHUNK_POSITIONS)
         return None
 
     async def _changed_in(
@@ -342,7 +349,7 @@ class Finder(Generic[S]):
         return otherwise if span is None else min(otherwise, span.start)
 
     def _known_until(self, read: Read, position: int, otherwise: int) -> int:
-        """Where what is known behind a position ends, if that is later."""
+        """Where what is known after a position ends, if that is later."""
         span = self._span(read, position)
         return otherwise if span is None else max(otherwise, span.until)
 
@@ -357,7 +364,7 @@ class Finder(Generic[S]):
 
 
 def _next_size(size: int, seconds: float) -> int:
-    """How many events to look through until progress is told again."""
-    if seconds > _OFTEN * 2:
+    """How many events to look through until progress is reported again."""
+    if seconds > _PROGRESS_SECONDS * 2:
         return max(1, size // 4)
-    return min(PAGE_EVENTS, size * 4) if seconds < _OFTEN / 4 else size
+    return min(PAGE_EVENTS, size * 4) if seconds < _PROGRESS_SECONDS / 4 else size

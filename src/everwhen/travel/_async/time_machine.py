@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from everwhen.backends._async.concurrency import sleep
 from everwhen.codec.commits import Write
@@ -25,6 +25,7 @@ from everwhen.state.read_sets import Predicate, Read
 from everwhen.store._async.moments import BOOKMARK, Moments
 from everwhen.store._async.store import EVERYTHING, Store
 from everwhen.store.page_decoding import by_position
+from everwhen.system.limits import OTHER_PROCESS_SECONDS
 from everwhen.travel._async.altered_history import AlteredHistory
 from everwhen.travel._async.provenance import blamed, explained
 from everwhen.travel._async.search import Finder
@@ -45,8 +46,6 @@ from everwhen.vocabulary.validation import check_text
 S = TypeVar("S")
 T = TypeVar("T")
 
-_APART: Final = 0.02
-
 
 class _Travelled(Moments):
     """Moments by what a journey knows: its windows and waypoints save reading."""
@@ -66,7 +65,7 @@ class TimeMachine(Generic[S]):
     """Travels through the states of a fold over a stream, or over whatever a query gives.
 
     A journey begins at the newest waypoint before its end: a state that an earlier journey left
-    behind, in memory and, with ``keep``, in the store among its snapshots, so that the cost of
+    in memory and, with ``keep``, in the store among its snapshots, so that the cost of
     each journey is bounded however long history gets. `prepare` leaves them everywhere at once.
     Like all snapshots they are disposable, and never believed unless they are of this history,
     of this fold and of its version.
@@ -90,7 +89,7 @@ class TimeMachine(Generic[S]):
     async def prepare(self, progress: TravelProgress | None = None) -> None:
         """Leave waypoints all along history, so that every later journey is short.
 
-        ``progress`` is told the position it has come to, and the last one.
+        ``progress`` is called with the position reached so far, and the last one.
         """
         await self._timeline.prepare(progress)
 
@@ -113,12 +112,12 @@ class TimeMachine(Generic[S]):
     async def between(self, start: Moment, end: Moment) -> tuple[int, int]:
         """The positions that two moments mean; a relative ``end`` counts from the start.
 
-        Raises `InvalidQueryError` where the start lies behind the end.
+        Raises `InvalidQueryError` where the start lies after the end.
         """
         first = await self.position_of(start)
         until = await self.position_of(end, here=first)
         if first > until:
-            raise InvalidQueryError(f"the start, {first}, lies behind the end, {until}")
+            raise InvalidQueryError(f"the start, {first}, is after the end, {until}")
         return first, until
 
     async def step_at(self, position: int) -> Step[S]:
@@ -126,14 +125,14 @@ class TimeMachine(Generic[S]):
         return await self._timeline.step_at(position)
 
     async def moved(self, position: int, steps: int) -> int:
-        """Where so many steps lead from a position, backwards if negative, as far as there are.
+        """Where that many steps lead from a position, backwards if negative, as far as there are.
 
         A step is an event that concerns the state; before the first one the position is 0.
         """
         return await self._timeline.moved(position, steps)
 
     async def replay(self, start: Moment = 0, end: Moment = HEAD) -> AsyncIterator[Step[S]]:
-        """Each step behind the moment ``start``, up to and with the moment ``end``."""
+        """Each step after the moment ``start``, up to and with the moment ``end``."""
         first, until = await self.between(start, end)
         async for step in self._timeline.steps(first, until):
             yield step
@@ -162,9 +161,9 @@ class TimeMachine(Generic[S]):
         that once it holds it never ceases to: then it is bisected. Otherwise it is asked again
         where the parts of the state that it looked at were written; with ``tracked=False``, say
         for a condition that asks for ``type(…)``, after each event that changes the state.
-        ``progress`` is told the position it has come to, and the last one; what it raises ends
-        the search. With ``processes`` several of them ask after each event, each in its own piece
-        of history; they begin at once where `prepare` has left waypoints.
+        ``progress`` is called with the position reached so far, and the last one; what it raises
+        ends the search. With ``processes`` several of them ask after each event, each in its own
+        piece of history; they begin at once where `prepare` has left waypoints.
         """
         first, until = await self.between(start, end)
         if processes is not None:
@@ -253,9 +252,9 @@ class TimeMachine(Generic[S]):
         start: Moment = 0,
         progress: TravelProgress | None = None,
     ) -> Step[S] | None:
-        """The last step up to a moment, and behind ``start``, that changed a part of the state.
+        """The last step up to a moment, and after ``start``, that changed a part of the state.
 
-        ``progress`` is told the position it has come to, and the last one.
+        ``progress`` is called with the position reached so far, and the last one.
         """
         first, position = await self.between(start, until)
         read = await self._read(path, position)
@@ -270,9 +269,9 @@ class TimeMachine(Generic[S]):
         end: Moment = HEAD,
         progress: TravelProgress | None = None,
     ) -> Step[S] | None:
-        """The next step behind a moment, and up to ``end``, that changes a part of the state.
+        """The next step after a moment, and up to ``end``, that changes a part of the state.
 
-        ``progress`` is told the position it has come to, and the last one.
+        ``progress`` is called with the position reached so far, and the last one.
         """
         position, until = await self.between(after, end)
         read = await self._read(path, until)
@@ -299,10 +298,10 @@ class TimeMachine(Generic[S]):
     ) -> list[UnknownPart]:
         """Those of the parts that a path, or an expression, names that no state has ever had.
 
-        That tells a typo from what never came true: ask it where a search found nothing. What a
+        That separates a typo from what never came true: ask where a search found nothing. What a
         state's class declares is known, set or not, and so is what the expression itself asks
         after, as in ``has(a.b)``. States after the moment ``end`` aren't looked at. ``progress``
-        is told the position it has come to, and the last.
+        is called with the position reached so far, and the last.
         """
         last = await self.position_of(end)
         state = (await self._timeline.state_at(last)).state
@@ -413,11 +412,11 @@ class TimeMachine(Generic[S]):
                 while not search.is_over:
                     if progress is not None:
                         progress(min(first + search.looked_through, until), until)
-                    await sleep(_APART)
+                    await sleep(OTHER_PROCESS_SECONDS)
                 found = search.found
             finally:
                 while not search.stop():
-                    await sleep(_APART)
+                    await sleep(OTHER_PROCESS_SECONDS)
         if found is None:
             return None
         at_an_end = found.until in (first, until)
@@ -431,7 +430,7 @@ class TimeMachine(Generic[S]):
         until: int,
         progress: TravelProgress | None,
     ) -> AsyncIterator[AnswerChange]:
-        """How it is at the start, and each turn behind it, as they come in from processes."""
+        """How it is at the start, and each turn after it, as they come in from processes."""
         held: bool | None = None
         with turning(processes, condition, first, until, of=self.identity) as pieces:
             try:
@@ -439,17 +438,17 @@ class TimeMachine(Generic[S]):
                     while (turns := pieces.of_piece(index)) is None:
                         if progress is not None:
                             progress(min(first + pieces.looked_through, until), until)
-                        await sleep(_APART)
+                        await sleep(OTHER_PROCESS_SECONDS)
                     for position, holds in turns:
                         if holds is not held:
                             held = holds
                             yield position, holds
             finally:
                 while not pieces.stop():
-                    await sleep(_APART)
+                    await sleep(OTHER_PROCESS_SECONDS)
 
     async def _states(self, first: StateAt[S], last: int) -> AsyncIterator[StateAt[S]]:
-        """The state at the first, and one at each event behind it up to a position."""
+        """The state at the first, and one at each event after it up to a position."""
         yield first
         async for step in self._timeline.steps(first.until, last):
             event = step.events[-1]
@@ -462,9 +461,7 @@ class TimeMachine(Generic[S]):
             query = self.of.after(position - 1).up_to(position)
             async for event in self.store.read(query):
                 return event
-        raise InvalidQueryError(
-            f"no event of {self._timeline.subject} stands at position {position}"
-        )
+        raise InvalidQueryError(f"position {position} has no event of {self._timeline.subject}")
 
     async def set_bookmark(self, name: str, moment: Moment) -> int:
         """Give a name to a place in history, for everyone who travels in this store."""

@@ -20,7 +20,7 @@ from everwhen.store._async.store import Store, check_store
 from everwhen.store.page_decoding import events_of_page, with_page
 from everwhen.travel.destinations import StateAt, Step
 from everwhen.travel.waypoints import Waypoints, travel_subject
-from everwhen.travel.window import Window, Windows
+from everwhen.travel.window import HistoryWindow, RecentWindows
 from everwhen.vocabulary.contract import Page, Snapshot
 from everwhen.vocabulary.errors import InvalidQueryError, ReadOnlyError, SnapshotError, StorageError
 from everwhen.vocabulary.paging import PAGE_EVENTS
@@ -29,16 +29,23 @@ from everwhen.vocabulary.query import Query, query_of
 S = TypeVar("S")
 
 TravelProgress: TypeAlias = Callable[[int, int], None]
-"""Is told the position that was reached, and the one where it ends."""
+"""Called with the position reached so far, and the one where it ends."""
 
 _LOG: Final = logging.getLogger("everwhen")
-_APART: Final = 0.002
-_PATIENCE: Final = 3
-_AT_ONCE: Final = 32
-_COPYING: Final = 8
-_SMALLEST: Final = 16
-_SPAN: Final = 256
-_LEAD: Final = 128
+_APART_SECONDS: Final = 0.002
+"""Waypoints are at least as much replay apart: less is folded again before anybody notices."""
+_ON_THE_WAY_TIMES: Final = 3
+"""Waypoints left on the way to a position are this many times as far apart."""
+_BATCH_WAYPOINTS: Final = 32
+"""Written in one transaction: its sync is shared."""
+_APART_COPIES: Final = 8
+"""Replay of as many copies' time lies between waypoints, so copying takes an eighth at most."""
+_MIN_PAGE_EVENTS: Final = 16
+"""Fewer would cost more in calls than they save in folding."""
+_WINDOW_EVENTS: Final = 256
+"""What somebody steps through next is near, and reading these takes a moment."""
+_LEAD_EVENTS: Final = 128
+"""A window begins this long before the wanted position, for steps backwards."""
 
 
 class _States(Generic[S]):
@@ -46,14 +53,14 @@ class _States(Generic[S]):
 
     def __init__(self) -> None:
         self.waypoints: Waypoints[S] = Waypoints()
-        self.windows: Windows[S] = Windows()
+        self.windows: RecentWindows[S] = RecentWindows()
         self.unsaved: list[Snapshot] = []
 
 
 class Timeline(Generic[S]):
     """The states of a fold over a query's events, at every position.
 
-    States are found from waypoints, which are left behind wherever replay has become dear: in
+    States are found from waypoints, which are left wherever replay has become slow: in
     memory and, with ``keep``, in the store among its snapshots. Safe to share.
     """
 
@@ -72,7 +79,7 @@ class Timeline(Generic[S]):
         self._keep = keep
         self._is_immutable = is_immutable(fold.initial())
         self._states: UntilErasure[_States[S]] = UntilErasure(store.vault, _States)
-        self._apart = _APART
+        self._apart = _APART_SECONDS
         self._copied_in_seconds = 0.0
         self._seconds_per_event = 1e-5
         self._lock = Lock()
@@ -85,7 +92,7 @@ class Timeline(Generic[S]):
             return (await self._window_at(position)).state_at(position)
 
     async def moved(self, position: int, steps: int) -> int:
-        """Where so many steps lead from a position, backwards if negative, as far as there are.
+        """Where that many steps lead from a position, backwards if negative, as far as there are.
 
         A step is an event that concerns the state; before the first one the position is 0.
         """
@@ -104,13 +111,13 @@ class Timeline(Generic[S]):
             near = await self._moved_back(position, 0)
             near = near or await self._moved_on(0, 1)
         raise InvalidQueryError(
-            f"no event of {self.subject} stands at position {position}"
+            f"position {position} has no event of {self.subject}"
             + (f"; there is one at {near}" if near else "; there is none at all")
         )
 
     async def steps(self, position: int, last: int) -> AsyncIterator[Step[S]]:
-        """Each step behind a position, up to and with another one."""
-        window: Window[S] | None = None
+        """Each step after a position, up to and with another one."""
+        window: HistoryWindow[S] | None = None
         while position < last:
             async with self._lock:
                 if window is None:
@@ -123,7 +130,7 @@ class Timeline(Generic[S]):
                 yield window.step(stop)
             position = window.until
 
-    async def window_at(self, position: int) -> Window[S]:
+    async def window_at(self, position: int) -> HistoryWindow[S]:
         """The piece of history that a position lies in: ``start < position <= until``."""
         async with self._lock:
             return await self._window_at(position)
@@ -136,7 +143,7 @@ class Timeline(Generic[S]):
     async def prepare(self, progress: TravelProgress | None = None) -> None:
         """Leave waypoints all along history, so that every later journey is short.
 
-        ``progress`` is told the position it has come to, and the last one.
+        ``progress`` is called with the position reached so far, and the last one.
         """
         last = (await self.store.head()).position
         async with self._lock:
@@ -151,7 +158,7 @@ class Timeline(Generic[S]):
 
     async def _moved_on(self, position: int, steps: int) -> int:
         head, reached = (await self.store.head()).position, position
-        window: Window[S] | None = None
+        window: HistoryWindow[S] | None = None
         while steps and position < head:
             window = (
                 await self._window_at(position + 1)
@@ -177,7 +184,7 @@ class Timeline(Generic[S]):
             steps, position = -index, window.start
         return 0
 
-    async def _window_at(self, position: int) -> Window[S]:
+    async def _window_at(self, position: int) -> HistoryWindow[S]:
         """The piece of history that a position lies in: ``start < position <= until``."""
         window = self._states.value.windows.at(position)
         if window is not None:
@@ -185,17 +192,17 @@ class Timeline(Generic[S]):
         loaded = await self._base(position - 1)
         while True:
             gap = position - loaded.read_until
-            size = gap - _LEAD if gap > 2 * _LEAD else _SPAN
+            size = gap - _LEAD_EVENTS if gap > 2 * _LEAD_EVENTS else _WINDOW_EVENTS
             began = time.perf_counter()
             page, asked, wanted = await self._page(loaded, size)
             if page.end or page.cursor >= position:
                 await self._save()
                 return self._window_of(loaded, page, asked, wanted, position)
-            apart = self._apart * _PATIENCE
+            apart = self._apart * _ON_THE_WAY_TIMES
             loaded = await self._folded(loaded, page, asked, wanted, apart, began)
 
-    async def _following(self, window: Window[S]) -> Window[S]:
-        """The piece of history behind another one."""
+    async def _following(self, window: HistoryWindow[S]) -> HistoryWindow[S]:
+        """The piece of history after another one."""
         began = time.perf_counter()
         state = window.state(len(window.events))
         spent = window.base.since.seconds + time.perf_counter() - began
@@ -210,25 +217,25 @@ class Timeline(Generic[S]):
             since=since,
             place=place,
         )
-        loaded = await self._leave(loaded, self._apart * _PATIENCE)
-        page, asked, wanted = await self._page(loaded, _SPAN)
+        loaded = await self._leave(loaded, self._apart * _ON_THE_WAY_TIMES)
+        page, asked, wanted = await self._page(loaded, _WINDOW_EVENTS)
         return self._window_of(loaded, page, asked, wanted, page.cursor)
 
     def _window_of(
         self, loaded: Loaded[S], page: Page, asked: Query, wanted: Query, at_least: int
-    ) -> Window[S]:
+    ) -> HistoryWindow[S]:
         events = events_of_page(page, asked, wanted, self.store.kernel.codec, typed=True)
-        window = Window(self.fold, loaded, events, max(page.cursor, at_least))
+        window = HistoryWindow(self.fold, loaded, events, max(page.cursor, at_least))
         known = self._states.value
         if not loaded.mark.is_outdated:
             known.windows.add(window)
         return window
 
     async def _page(self, loaded: Loaded[S], size: int) -> tuple[Page, Query, Query]:
-        """The next page of so many events behind a state, or of what is folded in a moment."""
+        """The next page of that many events after a state, or of what is folded in a moment."""
         fits = int(self._apart / self._seconds_per_event)
         wanted = self.of.after(loaded.read_until)
-        size = min(PAGE_EVENTS, size, max(_SMALLEST, fits))
+        size = min(PAGE_EVENTS, size, max(_MIN_PAGE_EVENTS, fits))
         return await self.store.kernel.one_page(wanted, size)
 
     async def _folded(
@@ -240,7 +247,7 @@ class Timeline(Generic[S]):
         apart: float,
         began: float,
     ) -> Loaded[S]:
-        """The state behind the page, with a waypoint left there if one is due.
+        """The state after the page, with a waypoint left there if one is due.
 
         ``began`` is when the page began to be read, which is part of what replay takes.
         """
@@ -255,13 +262,13 @@ class Timeline(Generic[S]):
         return await self._leave(loaded, apart)
 
     async def _leave(self, loaded: Loaded[S], apart: float) -> Loaded[S]:
-        """Leave a waypoint if the last one is so many seconds of replay away."""
+        """Leave a waypoint if the last one is that many seconds of replay away."""
         known = self._states.value
         if loaded.mark.is_outdated:
             return loaded
         if self._is_immutable:
             known.waypoints.add(loaded)
-        apart = max(apart, _COPYING * self._copied_in_seconds)
+        apart = max(apart, _APART_COPIES * self._copied_in_seconds)
         if loaded.since.seconds < apart or loaded.place is START:
             return loaded
         loaded = msgspec.structs.replace(loaded, since=NOTHING)
@@ -283,8 +290,8 @@ class Timeline(Generic[S]):
             why = shown_failure(error, self.store.vault)
             _LOG.warning("travel keeps its waypoints in memory only: %s", why)
             return
-        self._apart = max(_APART, time.perf_counter() - began)
-        if len(known.unsaved) >= _AT_ONCE or not known.waypoints:
+        self._apart = max(_APART_SECONDS, time.perf_counter() - began)
+        if len(known.unsaved) >= _BATCH_WAYPOINTS or not known.waypoints:
             await self._save()
 
     async def _save(self) -> None:
@@ -311,7 +318,7 @@ class Timeline(Generic[S]):
             _LOG.warning("travel keeps its waypoints in memory only: %s", error)
 
     async def _base(self, position: int) -> Loaded[S]:
-        """The nearest state at or before a position; whoever asked may change it."""
+        """The nearest state at or before a position; the caller may change it."""
         mark = ErasureMark.now(self.store.vault)
         remembered = self._states.value.waypoints.newest(position)
         query = self.of.up_to(position)

@@ -21,7 +21,8 @@ from everwhen.vocabulary.errors import (
 )
 from everwhen.vocabulary.metadata import CommitMetadata
 
-_ATTEMPTS: Final = 5
+_MAX_ATTEMPTS: Final = 5
+"""Five others in a row that were faster: more than chance."""
 
 
 class Undo:
@@ -61,7 +62,7 @@ class Undo:
         undo in it has undone is done again, unless its event is in the target too.
 
         So many ``dependents`` are listed; looking for them reads all that was written since, and
-        0 leaves that out. Raises `InvalidQueryError` for what is no target, and `UndoError` for
+        0 leaves that out. Raises `InvalidQueryError` for what is not a target, and `UndoError` for
         one of too many events.
         """
         return await self._planning(target, by_difference).plan(dependents, redo=False)
@@ -90,12 +91,12 @@ class Undo:
         """
         if isinstance(target, UndoPlan):
             return await self._write(target, metadata, beside, allow_partial=allow_partial)
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(_MAX_ATTEMPTS):
             plan = await self.plan(target, by_difference=by_difference, dependents=0)
             try:
                 return await self._write(plan, metadata, beside, allow_partial=allow_partial)
             except UndoError as error:
-                if error.__cause__ is None or attempt == _ATTEMPTS - 1:
+                if error.__cause__ is None or attempt == _MAX_ATTEMPTS - 1:
                     raise
         raise AssertionError(attempt)
 
@@ -110,12 +111,12 @@ class Undo:
         """Do again what was undone, in one commit; the same rules as for `undo`."""
         if isinstance(target, UndoPlan):
             return await self._write(target, metadata, beside, allow_partial=allow_partial)
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(_MAX_ATTEMPTS):
             plan = await self.plan_redo(target, dependents=0)
             try:
                 return await self._write(plan, metadata, beside, allow_partial=allow_partial)
             except UndoError as error:
-                if error.__cause__ is None or attempt == _ATTEMPTS - 1:
+                if error.__cause__ is None or attempt == _MAX_ATTEMPTS - 1:
                     raise
         raise AssertionError(attempt)
 

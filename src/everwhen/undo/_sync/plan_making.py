@@ -33,8 +33,10 @@ from everwhen.undo.undo_targets import Meant, UndoTarget, described, where_to_lo
 from everwhen.vocabulary.errors import EverwhenError, InvalidQueryError, StorageError, UndoError
 from everwhen.vocabulary.query import Query
 
-_ITEMS_AT_ONCE: Final = 200
-_FEW: Final = 20
+_TURN_ITEMS: Final = 200
+"""After as many, others in the event loop get a turn."""
+_FEW_ORIGINALS: Final = 20
+"""For no more than these a query by tags is cheaper than reading all undos."""
 
 
 class Planning:
@@ -62,7 +64,7 @@ class Planning:
         self._entries: list[RecordedEvent[Any]] = []
 
     def plan(self, dependents: int, *, redo: bool) -> UndoPlan:
-        """The plan, with so many dependents listed."""
+        """The plan, with at most that many dependents listed."""
         head = (self._store.head()).position
         events = self._events(head)
         for these in by_position(events):
@@ -82,7 +84,7 @@ class Planning:
         )
         for number, item in enumerate(items):
             planner.take(item)
-            if number % _ITEMS_AT_ONCE == _ITEMS_AT_ONCE - 1:
+            if number % _TURN_ITEMS == _TURN_ITEMS - 1:
                 sleep(0)
         what = f"{'redo' if redo else 'undo'} of {self._named}"
         plan = planner.plan(what, head, versions, self._already, self._entries)
@@ -158,7 +160,7 @@ class Planning:
         statuses = UndoStatuses(self._originals)
         if self._originals:
             first = min(parts[0].position for parts in self._originals.values())
-            few = not every and len(self._originals) <= _FEW
+            few = not every and len(self._originals) <= _FEW_ORIGINALS
             query = (naming(self._originals) if few else Query().tags(UNDO_TAG)).after(first)
             for events in self._store.read_pages(query):
                 for event in events:
@@ -200,7 +202,7 @@ class Planning:
         return states
 
     def _scopes(self, item: UndoItem) -> Iterator[Scope]:
-        """The states that an item needs. What fails here is told when the item is planned."""
+        """The states that an item needs. What fails here is reported when the item is planned."""
         compensations, by_difference = self._compensations, self._by_difference
         for part in item.original if item.redo else item.present:
             try:
