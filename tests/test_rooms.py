@@ -127,6 +127,21 @@ def test_what_is_private_is_used_where_it_is_made_and_nowhere_else() -> None:
     assert reached == []
 
 
+LONGEST_FUNCTION_LINES = 70
+"""What fits on a screen."""
+
+
+def test_a_function_fits_on_a_screen() -> None:
+    long = []
+    for path in sorted(SOURCE.parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > LONGEST_FUNCTION_LINES:
+                    long.append(f"{path.relative_to(SOURCE.parent)}: {node.name} has {lines}")
+    assert long == []
+
+
 def test_importing_the_package_loads_no_room() -> None:
     program = "import sys, everwhen; print(*[m for m in sys.modules if m.startswith('everwhen.')])"
     done = subprocess.run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_
 import sys
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn, TypeAlias
 from uuid import UUID
 
 import typer
@@ -29,52 +29,63 @@ def register(app: typer.Typer) -> None:
     app.command()(append)
 
 
+StreamArgument: TypeAlias = Annotated[
+    str,
+    typer.Argument(metavar="STREAM", help="The stream's name.", autocompletion=completion.streams),
+]
+TypeArgument: TypeAlias = Annotated[
+    str,
+    typer.Argument(metavar="TYPE", help="The event's type.", autocompletion=completion.types),
+]
+DataArgument: TypeAlias = Annotated[
+    str,
+    typer.Argument(metavar="[DATA|-]", help="The event's data, a JSON object; - reads stdin."),
+]
+ExpectedOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="N|none|exists|any",
+        help="Where you believe the stream to be; if it is elsewhere, nothing is written.",
+    ),
+]
+TagOption: TypeAlias = Annotated[
+    list[str] | None, typer.Option(metavar="TAG", help="Tag the event. Repeat for several.")
+]
+IdOption: TypeAlias = Annotated[
+    UUID | None,
+    typer.Option(
+        "--id", metavar="UUID", help="The commit's id: given again, nothing is written twice."
+    ),
+]
+UserOption: TypeAlias = Annotated[str | None, typer.Option(metavar="ID", help="Who does it.")]
+SourceOption: TypeAlias = Annotated[str | None, typer.Option(metavar="NAME", help="From where.")]
+OccurredAtOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="When it happened, if not now; see read --help."),
+]
+SchemaVersionOption: TypeAlias = Annotated[
+    int, typer.Option(min=1, metavar="N", help="The schema version of the data.")
+]
+CreateOption: TypeAlias = Annotated[
+    bool, typer.Option("--create", help="Create the store if there is none.")
+]
+
+
 def append(
     store: StoreArgument,
-    stream: Annotated[
-        str,
-        typer.Argument(
-            metavar="STREAM", help="The stream's name.", autocompletion=completion.streams
-        ),
-    ],
-    type_: Annotated[
-        str,
-        typer.Argument(metavar="TYPE", help="The event's type.", autocompletion=completion.types),
-    ],
-    data: Annotated[
-        str,
-        typer.Argument(metavar="[DATA|-]", help="The event's data, a JSON object; - reads stdin."),
-    ] = "{}",
+    stream: StreamArgument,
+    type_: TypeArgument,
+    data: DataArgument = "{}",
     *,
-    expected: Annotated[
-        str,
-        typer.Option(
-            metavar="N|none|exists|any",
-            help="Where you believe the stream to be; if it is elsewhere, nothing is written.",
-        ),
-    ] = "any",
-    tag: Annotated[
-        list[str] | None, typer.Option(metavar="TAG", help="Tag the event. Repeat for several.")
-    ] = None,
-    id_: Annotated[
-        UUID | None,
-        typer.Option(
-            "--id", metavar="UUID", help="The commit's id: given again, nothing is written twice."
-        ),
-    ] = None,
-    user: Annotated[str | None, typer.Option(metavar="ID", help="Who does it.")] = None,
-    source: Annotated[str | None, typer.Option(metavar="NAME", help="From where.")] = None,
-    occurred_at: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="When it happened, if not now; see read --help."),
-    ] = None,
-    schema_version: Annotated[
-        int, typer.Option(min=1, metavar="N", help="The schema version of the data.")
-    ] = 1,
+    expected: ExpectedOption = "any",
+    tag: TagOption = None,
+    id_: IdOption = None,
+    user: UserOption = None,
+    source: SourceOption = None,
+    occurred_at: OccurredAtOption = None,
+    schema_version: SchemaVersionOption = 1,
     events: EventsOption = None,
-    create: Annotated[
-        bool, typer.Option("--create", help="Create the store if there is none.")
-    ] = False,
+    create: CreateOption = False,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 import typer
@@ -33,63 +33,74 @@ def register(app: typer.Typer) -> None:
     app.command()(debug)
 
 
+StoreArgument: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="STORE",
+        help="The store: a file, such as shop.db. With --dap the editor may name it.",
+    ),
+]
+StreamOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--stream",
+        "-s",
+        metavar="NAME",
+        help="Only this stream's history.",
+        autocompletion=completion.streams,
+    ),
+]
+CategoryOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Only streams whose name up to the first - is this.",
+        autocompletion=completion.categories,
+    ),
+]
+CompensationsOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--compensations", metavar="MODULE:NAME", help="Your compensations, to plan undoing."
+    ),
+]
+AtOption: TypeAlias = Annotated[str, typer.Option("--at", metavar="MOMENT", help="Where to begin.")]
+CommandOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--command", "-c", metavar="COMMAND", help="Run this and end. Repeat for several."
+    ),
+]
+JsonOption: TypeAlias = Annotated[
+    bool,
+    typer.Option("--json", help="For programs: answer each command with a JSON object a line."),
+]
+DapOption: TypeAlias = Annotated[
+    bool,
+    typer.Option("--dap", help="Talk the Debug Adapter Protocol with an editor, on stdio."),
+]
+PortOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=65_535, metavar="N", help="With --dap: on this local port; 0 for a free one."
+    ),
+]
+
+
 def debug(
-    store: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="STORE",
-            help="The store: a file, such as shop.db. With --dap the editor may name it.",
-        ),
-    ] = None,
+    store: StoreArgument = None,
     *,
-    stream: Annotated[
-        str | None,
-        typer.Option(
-            "--stream",
-            "-s",
-            metavar="NAME",
-            help="Only this stream's history.",
-            autocompletion=completion.streams,
-        ),
-    ] = None,
-    category: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Only streams whose name up to the first - is this.",
-            autocompletion=completion.categories,
-        ),
-    ] = None,
+    stream: StreamOption = None,
+    category: CategoryOption = None,
     fold_: FoldOption = None,
     events: EventsOption = None,
-    compensations_: Annotated[
-        str | None,
-        typer.Option(
-            "--compensations", metavar="MODULE:NAME", help="Your compensations, to plan undoing."
-        ),
-    ] = None,
+    compensations_: CompensationsOption = None,
     branch: BranchOption = None,
-    at: Annotated[str, typer.Option("--at", metavar="MOMENT", help="Where to begin.")] = "head",
-    command: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--command", "-c", metavar="COMMAND", help="Run this and end. Repeat for several."
-        ),
-    ] = None,
-    json: Annotated[
-        bool,
-        typer.Option("--json", help="For programs: answer each command with a JSON object a line."),
-    ] = False,
-    dap: Annotated[
-        bool,
-        typer.Option("--dap", help="Talk the Debug Adapter Protocol with an editor, on stdio."),
-    ] = False,
-    port: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=65_535, metavar="N", help="With --dap: on this local port; 0 for a free one."
-        ),
-    ] = None,
+    at: AtOption = "head",
+    command: CommandOption = None,
+    json: JsonOption = False,
+    dap: DapOption = False,
+    port: PortOption = None,
 ) -> None:
     """Walk through history: step, search, watch and ask, forwards and backwards.
 

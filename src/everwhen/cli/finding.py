@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -38,41 +38,49 @@ def register(app: typer.Typer) -> None:
     app.command()(bookmark)
 
 
+ConditionArgument: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONDITION",
+        help="A condition on the state, such as 'players.hedy.balance > 1000'.",
+    ),
+]
+LastOption: TypeAlias = Annotated[
+    bool, typer.Option("--last", help="The last moment at which it held, not the first.")
+]
+EveryOption: TypeAlias = Annotated[
+    bool, typer.Option("--all", help="Every moment at which it held: one for each event.")
+]
+ChangesOption: TypeAlias = Annotated[
+    bool, typer.Option("--changes", help="Each moment at which it began or ceased to hold.")
+]
+StartOption: TypeAlias = Annotated[
+    str, typer.Option("--from", metavar="MOMENT", help="Search from this moment on.")
+]
+EndOption: TypeAlias = Annotated[
+    str, typer.Option("--to", metavar="MOMENT", help="Search up to this moment.")
+]
+LimitOption: TypeAlias = Annotated[
+    int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many.")
+]
+CountOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--processes", min=1, metavar="N", help="Ask after every event, in N processes."),
+]
+
+
 def when(
     store: StoreArgument,
-    condition: Annotated[
-        str,
-        typer.Argument(
-            metavar="CONDITION",
-            help="A condition on the state, such as 'players.hedy.balance > 1000'.",
-        ),
-    ],
+    condition: ConditionArgument,
     stream: OneStreamArgument = None,
     *,
-    last: Annotated[
-        bool, typer.Option("--last", help="The last moment at which it held, not the first.")
-    ] = False,
-    every: Annotated[
-        bool, typer.Option("--all", help="Every moment at which it held: one for each event.")
-    ] = False,
-    changes: Annotated[
-        bool, typer.Option("--changes", help="Each moment at which it began or ceased to hold.")
-    ] = False,
-    start: Annotated[
-        str, typer.Option("--from", metavar="MOMENT", help="Search from this moment on.")
-    ] = "start",
-    end: Annotated[
-        str, typer.Option("--to", metavar="MOMENT", help="Search up to this moment.")
-    ] = "head",
-    limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many.")
-    ] = None,
-    count: Annotated[
-        int | None,
-        typer.Option(
-            "--processes", min=1, metavar="N", help="Ask after every event, in N processes."
-        ),
-    ] = None,
+    last: LastOption = False,
+    every: EveryOption = False,
+    changes: ChangesOption = False,
+    start: StartOption = "start",
+    end: EndOption = "head",
+    limit: LimitOption = None,
+    count: CountOption = None,
     category: OneCategoryOption = None,
     fold_: FoldOption = None,
     events: EventsOption = None,

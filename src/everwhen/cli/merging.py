@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 from uuid import UUID
 
 import typer
@@ -39,55 +39,65 @@ def register(app: typer.Typer) -> None:
     app.command()(merge)
 
 
+BranchArgument: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="BRANCH", help="The branch to merge.", autocompletion=completion.branches
+    ),
+]
+IntoOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BRANCH",
+        help="Merge into this branch, not into the store itself.",
+        autocompletion=completion.branches,
+    ),
+]
+DecisionsOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--decisions",
+        metavar="MODULE:NAME",
+        help="Your Decisions: commands are decided again by them.",
+    ),
+]
+InvariantsOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--invariants",
+        metavar="MODULE:NAME",
+        help="An Invariant of yours, or a list of them: what must hold after each commit.",
+    ),
+]
+StrategyOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="HOW",
+        help="What to do with what doesn't come out the same: fail, ours (leave it out), "
+        "theirs (take it as it was), redecide (take what its command leads to now).",
+    ),
+]
+CommitOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--commit", metavar="ID", help="Pick only this commit. Repeat for several."),
+]
+ApplyOption: TypeAlias = Annotated[
+    bool, typer.Option("--apply", help="Do it. Without this, only the plan is shown.")
+]
+UserOption: TypeAlias = Annotated[str | None, typer.Option(metavar="ID", help="Who does it.")]
+
+
 def merge(
     store: StoreArgument,
-    branch: Annotated[
-        str,
-        typer.Argument(
-            metavar="BRANCH", help="The branch to merge.", autocompletion=completion.branches
-        ),
-    ],
+    branch: BranchArgument,
     *,
-    into: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BRANCH",
-            help="Merge into this branch, not into the store itself.",
-            autocompletion=completion.branches,
-        ),
-    ] = None,
-    decisions_: Annotated[
-        str | None,
-        typer.Option(
-            "--decisions",
-            metavar="MODULE:NAME",
-            help="Your Decisions: commands are decided again by them.",
-        ),
-    ] = None,
-    invariants_: Annotated[
-        str | None,
-        typer.Option(
-            "--invariants",
-            metavar="MODULE:NAME",
-            help="An Invariant of yours, or a list of them: what must hold after each commit.",
-        ),
-    ] = None,
-    strategy: Annotated[
-        str,
-        typer.Option(
-            metavar="HOW",
-            help="What to do with what doesn't come out the same: fail, ours (leave it out), "
-            "theirs (take it as it was), redecide (take what its command leads to now).",
-        ),
-    ] = "fail",
-    commit: Annotated[
-        list[str] | None,
-        typer.Option("--commit", metavar="ID", help="Pick only this commit. Repeat for several."),
-    ] = None,
-    apply: Annotated[
-        bool, typer.Option("--apply", help="Do it. Without this, only the plan is shown.")
-    ] = False,
-    user: Annotated[str | None, typer.Option(metavar="ID", help="Who does it.")] = None,
+    into: IntoOption = None,
+    decisions_: DecisionsOption = None,
+    invariants_: InvariantsOption = None,
+    strategy: StrategyOption = "fail",
+    commit: CommitOption = None,
+    apply: ApplyOption = False,
+    user: UserOption = None,
     events: EventsOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -31,7 +31,7 @@ from everwhen.system.bounded_files import MAX_TRUST_BYTES, read_file
 from everwhen_verify.errors import MemoryFileError
 
 if TYPE_CHECKING:
-    from everwhen.merkle import MerkleLog, Signed, Timestamp, TimestampAuthority
+    from everwhen.merkle import LogReport, MerkleLog, Signed, Timestamp, TimestampAuthority
     from everwhen_verify.checkpoints import Checkpoint
     from everwhen_verify.memory import Memory
     from everwhen_verify.notes import Signer
@@ -70,51 +70,58 @@ def register(app: typer.Typer) -> None:
     app.command()(verify)
 
 
+NewKeyOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--new-key",
+        metavar="NAME",
+        help="Make a signing key under this name first, such as example.org/shop.",
+    ),
+]
+TimestampOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--timestamp",
+        metavar="URL",
+        help="Have the checkpoint timestamped by this authority (RFC 3161).",
+    ),
+]
+PolicyOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy",
+        metavar="FILE",
+        help="Ask the witnesses that this policy has addresses of, and keep to its quorum.",
+    ),
+]
+RollToOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--roll-to",
+        metavar="FILE",
+        help="Then hand the log over to the key in this file; it is made if need be.",
+    ),
+]
+EveryOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--every",
+        min=0.1,
+        metavar="SECONDS",
+        help="Go on signing what is new, so often, until Ctrl-C.",
+    ),
+]
+
+
 def checkpoint(
     store: StoreArgument,
     *,
-    new_key: Annotated[
-        str | None,
-        typer.Option(
-            "--new-key",
-            metavar="NAME",
-            help="Make a signing key under this name first, such as example.org/shop.",
-        ),
-    ] = None,
+    new_key: NewKeyOption = None,
     key_file: KeyOption = None,
-    timestamp: Annotated[
-        str | None,
-        typer.Option(
-            "--timestamp",
-            metavar="URL",
-            help="Have the checkpoint timestamped by this authority (RFC 3161).",
-        ),
-    ] = None,
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            "--policy",
-            metavar="FILE",
-            help="Ask the witnesses that this policy has addresses of, and keep to its quorum.",
-        ),
-    ] = None,
-    roll_to: Annotated[
-        Path | None,
-        typer.Option(
-            "--roll-to",
-            metavar="FILE",
-            help="Then hand the log over to the key in this file; it is made if need be.",
-        ),
-    ] = None,
-    every: Annotated[
-        float | None,
-        typer.Option(
-            "--every",
-            min=0.1,
-            metavar="SECONDS",
-            help="Go on signing what is new, so often, until Ctrl-C.",
-        ),
-    ] = None,
+    timestamp: TimestampOption = None,
+    policy: PolicyOption = None,
+    roll_to: RollToOption = None,
+    every: EveryOption = None,
     log: LogOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
@@ -287,42 +294,48 @@ def prove(
         out.fields({"position": position, "index": proof.index, "hashes": len(proof.path)})
 
 
+RememberedOption: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--remembered",
+        metavar="FILE",
+        help="A checkpoint kept elsewhere, that has to be kept to. Repeat for several.",
+    ),
+]
+SinceOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--since",
+        metavar="FILE",
+        help="A checkpoint verified before: only look at what is newer.",
+    ),
+]
+TsaCertOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--tsa-cert",
+        metavar="FILE",
+        help="Check the checkpoints' timestamps, too, by these certificates, in PEM.",
+    ),
+]
+ForgetRememberedOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--forget-remembered",
+        help="Forget what was verified before: the log was made anew on purpose.",
+    ),
+]
+
+
 def verify(
     store: StoreArgument,
     *,
     key: KnownKeyOption = None,
-    remembered: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--remembered",
-            metavar="FILE",
-            help="A checkpoint kept elsewhere, that has to be kept to. Repeat for several.",
-        ),
-    ] = None,
-    since: Annotated[
-        Path | None,
-        typer.Option(
-            "--since",
-            metavar="FILE",
-            help="A checkpoint verified before: only look at what is newer.",
-        ),
-    ] = None,
-    tsa_cert: Annotated[
-        Path | None,
-        typer.Option(
-            "--tsa-cert",
-            metavar="FILE",
-            help="Check the checkpoints' timestamps, too, by these certificates, in PEM.",
-        ),
-    ] = None,
+    remembered: RememberedOption = None,
+    since: SinceOption = None,
+    tsa_cert: TsaCertOption = None,
     memory: MemoryOption = None,
-    forget_remembered: Annotated[
-        bool,
-        typer.Option(
-            "--forget-remembered",
-            help="Forget what was verified before: the log was made anew on purpose.",
-        ),
-    ] = False,
+    forget_remembered: ForgetRememberedOption = False,
     log: LogOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
@@ -356,7 +369,21 @@ def verify(
             since=None if since is None else _bytes(since),
             authorities=None if tsa_cert is None else _bytes(tsa_cert, "certificates"),
         )
-    out, fault, held = Output(json=json), report.fault, report.remembered
+    out, fields = Output(json=json), _fields_of(report, timestamps=tsa_cert is not None)
+    if out.is_terminal:
+        _draw(out, fields, time.perf_counter() - began)
+    elif out.json:
+        out.line(fields)
+    else:
+        for name, value in fields.items():
+            out.row(name, plain_value(value))
+    _say_not_remembered(unable or report.not_remembered)
+    if report.fault is not None:
+        raise typer.Exit(NO)
+
+
+def _fields_of(report: LogReport, *, timestamps: bool) -> dict[str, Any]:
+    fault, held = report.fault, report.remembered
     fields: dict[str, Any] = {
         "sound": report.is_sound,
         "commits": report.size,
@@ -371,7 +398,7 @@ def verify(
         ],
         "fault": None if fault is None else str(fault.kind),
     }
-    if tsa_cert is not None:
+    if timestamps:
         stamps = report.timestamps
         fields["timestamped"] = len(stamps)
         fields["timestamped_size"] = stamps[-1].size if stamps else None
@@ -379,16 +406,7 @@ def verify(
     if fault is not None:
         for name in ("what", "index", "position", "commit_id", "expected", "found"):
             fields[name] = getattr(fault, name)
-    if out.is_terminal:
-        _draw(out, fields, time.perf_counter() - began)
-    elif out.json:
-        out.line(fields)
-    else:
-        for name, value in fields.items():
-            out.row(name, plain_value(value))
-    _say_not_remembered(unable or report.not_remembered)
-    if fault is not None:
-        raise typer.Exit(NO)
+    return fields
 
 
 def proving(

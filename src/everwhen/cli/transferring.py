@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 import typer
@@ -66,98 +66,122 @@ FormatOption = Annotated[
 ]
 
 
+FileArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="FILE", help="The file; - for standard input.")
+]
+ImportCategoryOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Category of the streams of an XES or CSV log."),
+]
+TimeOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--time",
+        metavar="TIME",
+        help="JSON Lines, XES: the time of events without one; else they get that of the one "
+        "before, or the present where none has one.",
+    ),
+]
+SkipInvalidOption: TypeAlias = Annotated[
+    bool, typer.Option("--skip-invalid", help="Leave invalid lines out, and count them.")
+]
+ColumnOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ROLE=NAME",
+        help="CSV: the column that holds stream, type, time, occurred_at, event_id, tags_json "
+        "or data_json; 'time=' for a log without times. Repeat.",
+    ),
+]
+EveryTypeOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="TYPE", help="CSV: the type of every event.")
+]
+TimeFormatOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORMAT",
+        help="CSV: iso, s or ms since 1970, or as for strptime; iso unless given.",
+    ),
+]
+TimeZoneOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="ZONE", help="CSV: the zone of times without one.")
+]
+IntegerOption: TypeAlias = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN", help="CSV: holds whole numbers. Repeat.")
+]
+NumberOption: TypeAlias = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN", help="CSV: holds numbers. Repeat.")
+]
+BooleanOption: TypeAlias = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN", help="CSV: true or false. Repeat.")
+]
+JsonColumnOption: TypeAlias = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN", help="CSV: holds JSON. Repeat.")
+]
+TagColumnOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="CSV: tags events COLUMN:cell. Repeat."),
+]
+IgnoreOption: TypeAlias = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN", help="CSV: leave it out. Repeat.")
+]
+DelimiterOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CHARACTER", help="CSV: between cells; found out among , ; and tab otherwise."
+    ),
+]
+DecimalCommaOption: TypeAlias = Annotated[
+    bool, typer.Option("--decimal-comma", help="CSV: numbers are written as 1.234,5.")
+]
+EncodingOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="CSV: the text's encoding, such as latin-1 or utf-16."),
+]
+TimesOption: TypeAlias = Annotated[
+    Times,
+    typer.Option(
+        help="What the log's own times become: recorded_at, occurred_at, or the first where "
+        "it is possible.",
+    ),
+]
+FutureOption: TypeAlias = Annotated[
+    Future,
+    typer.Option(
+        help="Times more than 5 minutes from now that would be recorded_at: refuse them, take "
+        "them as occurred_at, or as they are.",
+    ),
+]
+AgainOption: TypeAlias = Annotated[
+    bool,
+    typer.Option("--again", help="Also where many of the rows were imported before."),
+]
+
+
 def import_(
     store: StoreArgument,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The file; - for standard input.")],
+    file: FileArgument,
     *,
     format_: FormatOption = None,
-    category: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Category of the streams of an XES or CSV log."),
-    ] = None,
-    time_: Annotated[
-        str | None,
-        typer.Option(
-            "--time",
-            metavar="TIME",
-            help="JSON Lines, XES: the time of events without one; else they get that of the one "
-            "before, or the present where none has one.",
-        ),
-    ] = None,
-    skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Leave invalid lines out, and count them.")
-    ] = False,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ROLE=NAME",
-            help="CSV: the column that holds stream, type, time, occurred_at, event_id, tags_json "
-            "or data_json; 'time=' for a log without times. Repeat.",
-        ),
-    ] = None,
-    every_type: Annotated[
-        str | None, typer.Option(metavar="TYPE", help="CSV: the type of every event.")
-    ] = None,
-    time_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FORMAT",
-            help="CSV: iso, s or ms since 1970, or as for strptime; iso unless given.",
-        ),
-    ] = None,
-    time_zone: Annotated[
-        str | None, typer.Option(metavar="ZONE", help="CSV: the zone of times without one.")
-    ] = None,
-    integer: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="CSV: holds whole numbers. Repeat.")
-    ] = None,
-    number: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="CSV: holds numbers. Repeat.")
-    ] = None,
-    boolean: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="CSV: true or false. Repeat.")
-    ] = None,
-    json_column: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="CSV: holds JSON. Repeat.")
-    ] = None,
-    tag_column: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="CSV: tags events COLUMN:cell. Repeat."),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="CSV: leave it out. Repeat.")
-    ] = None,
-    delimiter: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CHARACTER", help="CSV: between cells; found out among , ; and tab otherwise."
-        ),
-    ] = None,
-    decimal_comma: Annotated[
-        bool, typer.Option("--decimal-comma", help="CSV: numbers are written as 1.234,5.")
-    ] = False,
-    encoding: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="CSV: the text's encoding, such as latin-1 or utf-16."),
-    ] = None,
-    times: Annotated[
-        Times,
-        typer.Option(
-            help="What the log's own times become: recorded_at, occurred_at, or the first where "
-            "it is possible.",
-        ),
-    ] = "auto",
-    future: Annotated[
-        Future,
-        typer.Option(
-            help="Times more than 5 minutes from now that would be recorded_at: refuse them, take "
-            "them as occurred_at, or as they are.",
-        ),
-    ] = "refuse",
-    again: Annotated[
-        bool,
-        typer.Option("--again", help="Also where many of the rows were imported before."),
-    ] = False,
+    category: ImportCategoryOption = None,
+    time_: TimeOption = None,
+    skip_invalid: SkipInvalidOption = False,
+    column: ColumnOption = None,
+    every_type: EveryTypeOption = None,
+    time_format: TimeFormatOption = None,
+    time_zone: TimeZoneOption = None,
+    integer: IntegerOption = None,
+    number: NumberOption = None,
+    boolean: BooleanOption = None,
+    json_column: JsonColumnOption = None,
+    tag_column: TagColumnOption = None,
+    ignore: IgnoreOption = None,
+    delimiter: DelimiterOption = None,
+    decimal_comma: DecimalCommaOption = False,
+    encoding: EncodingOption = None,
+    times: TimesOption = "auto",
+    future: FutureOption = "refuse",
+    again: AgainOption = False,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -176,68 +200,89 @@ def import_(
     if file != STANDARD and not Path(file).exists():
         raise CommandStop(f"{file}: there is no such file; check the path", NO_INPUT)
     chosen = _format(file, format_)
-    if isinstance(chosen, Xes) and category is not None:
-        chosen = Xes(category=category)
-    if not isinstance(chosen, Csv):
-        _refuse_csv_only(
-            chosen.name,
-            {
-                "--category": category if isinstance(chosen, CloudEvents) else None,
-                "--column": column,
-                "--every-type": every_type,
-                "--time-format": time_format,
-                "--time-zone": time_zone,
-                "--integer": integer,
-                "--number": number,
-                "--boolean": boolean,
-                "--json-column": json_column,
-                "--tag-column": tag_column,
-                "--ignore": ignore,
-                "--delimiter": delimiter,
-                "--decimal-comma": decimal_comma,
-                "--encoding": encoding,
-            },
-        )
-    if time_ is not None:
-        if not isinstance(chosen, CloudEvents | Xes):
-            raise CommandStop("--time is for JSON Lines and XES; CSV: --column time=COLUMN", USAGE)
-        chosen = msgspec.structs.replace(chosen, time=given_moment(time_))
-    if isinstance(chosen, Csv):
-        given: dict[str, Any] = {
-            "category": category,
-            "constant_type": every_type,
-            "time_format": time_format or chosen.time_format,
-            "time_zone": time_zone,
-            "integers": tuple(integer or ()),
-            "floats": tuple(number or ()),
-            "booleans": tuple(boolean or ()),
-            "json": tuple(json_column or ()),
-            "tags": tuple(tag_column or ()),
-            "ignored": (*chosen.ignored, *(ignore or ())),
-            "delimiter": delimiter or chosen.delimiter,
-            "decimal_comma": decimal_comma,
-            "encoding": encoding or chosen.encoding,
-        }
-        chosen = msgspec.structs.replace(chosen, **given, **_roles(column or []))
+    of_csv: dict[str, Any] = {
+        "column": column,
+        "every_type": every_type,
+        "time_format": time_format,
+        "time_zone": time_zone,
+        "integer": integer,
+        "number": number,
+        "boolean": boolean,
+        "json_column": json_column,
+        "tag_column": tag_column,
+        "ignore": ignore,
+        "delimiter": delimiter,
+        "decimal_comma": decimal_comma,
+        "encoding": encoding,
+    }
+    chosen = _chosen(chosen, category, time_, of_csv)
+    report, seconds = _imported(
+        (store, branch),
+        file,
+        chosen,
+        skip_invalid=skip_invalid,
+        times=times,
+        future=future,
+        again=again,
+    )
+    _report(Output(json=json), report, seconds)
+    if report.invalid and not report.events:
+        raise typer.Exit(BAD_DATA)
+
+
+def _imported(
+    into: tuple[str, str | None], file: str, chosen: Format, **options: Any
+) -> tuple[ImportReport, float]:
+    """What was imported into a store, or a branch of it, and in how many seconds."""
+    store, branch = into
     with (
         made_when_written(store, branch=branch) as opened,
         shown(f"Importing {file}") as progress,
     ):
         began = time.perf_counter()
-        report = import_events(
-            opened,
-            file,
-            chosen,
-            skip_invalid=skip_invalid,
-            times=times,
-            future=future,
-            again=again,
-            progress=progress,
-        )
-        seconds = time.perf_counter() - began
-    _report(Output(json=json), report, seconds)
-    if report.invalid and not report.events:
-        raise typer.Exit(BAD_DATA)
+        report = import_events(opened, file, chosen, progress=progress, **options)
+        return report, time.perf_counter() - began
+
+
+def _chosen(
+    chosen: Format, category: str | None, time_: str | None, of_csv: dict[str, Any]
+) -> Format:
+    """The format, as the options want it; ``of_csv`` are those that only CSV has, by name."""
+    if isinstance(chosen, Csv):
+        if time_ is not None:
+            raise CommandStop("--time is for JSON Lines and XES; CSV: --column time=COLUMN", USAGE)
+        return _csv(chosen, category, **of_csv)
+    if isinstance(chosen, Xes) and category is not None:
+        chosen = Xes(category=category)
+    beside = {"category": category if isinstance(chosen, CloudEvents) else None, **of_csv}
+    _refuse_csv_only(
+        chosen.name, {f"--{name.replace('_', '-')}": value for name, value in beside.items()}
+    )
+    if time_ is not None:
+        if not isinstance(chosen, CloudEvents | Xes):
+            raise CommandStop("--time is for JSON Lines and XES; CSV: --column time=COLUMN", USAGE)
+        chosen = msgspec.structs.replace(chosen, time=given_moment(time_))
+    return chosen
+
+
+def _csv(chosen: Csv, category: str | None, **given: Any) -> Csv:
+    return msgspec.structs.replace(
+        chosen,
+        category=category,
+        constant_type=given["every_type"],
+        time_format=given["time_format"] or chosen.time_format,
+        time_zone=given["time_zone"],
+        integers=tuple(given["integer"] or ()),
+        floats=tuple(given["number"] or ()),
+        booleans=tuple(given["boolean"] or ()),
+        json=tuple(given["json_column"] or ()),
+        tags=tuple(given["tag_column"] or ()),
+        ignored=(*chosen.ignored, *(given["ignore"] or ())),
+        delimiter=given["delimiter"] or chosen.delimiter,
+        decimal_comma=given["decimal_comma"],
+        encoding=given["encoding"] or chosen.encoding,
+        **_roles(given["column"] or []),
+    )
 
 
 def _refuse_csv_only(name: str, options: dict[str, object]) -> None:
@@ -303,9 +348,35 @@ def _told(report: ExportReport, file: str) -> None:
         say(f"no event matches, so {'the output' if file == '-' else file} has none")
 
 
+ExportFileArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="FILE", help="The file; - for standard output.")
+]
+AsAtOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--as-at", metavar="TIME", help="Only what was recorded until then."),
+]
+OverwriteOption: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace the file.")]
+PlaintextOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--plaintext",
+        help="Write personal data readable, which no erasure will reach; needs --vault.",
+    ),
+]
+GuardFormulasOption: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--guard-formulas/--no-guard-formulas",
+        help="CSV: put a ' before cells that a spreadsheet would execute, unless they are "
+        "numbers. Import takes it away again. [default: guard-formulas]",
+        show_default=False,
+    ),
+]
+
+
 def export(
     store: StoreArgument,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The file; - for standard output.")],
+    file: ExportFileArgument,
     *,
     format_: FormatOption = None,
     stream: StreamOption = None,
@@ -313,27 +384,10 @@ def export(
     type_: TypeOption = None,
     tag: TagOption = None,
     after: AfterOption = None,
-    as_at: Annotated[
-        str | None,
-        typer.Option("--as-at", metavar="TIME", help="Only what was recorded until then."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
-    plaintext: Annotated[
-        bool,
-        typer.Option(
-            "--plaintext",
-            help="Write personal data readable, which no erasure will reach; needs --vault.",
-        ),
-    ] = False,
-    guard_formulas: Annotated[
-        bool | None,
-        typer.Option(
-            "--guard-formulas/--no-guard-formulas",
-            help="CSV: put a ' before cells that a spreadsheet would execute, unless they are "
-            "numbers. Import takes it away again. [default: guard-formulas]",
-            show_default=False,
-        ),
-    ] = None,
+    as_at: AsAtOption = None,
+    overwrite: OverwriteOption = False,
+    plaintext: PlaintextOption = False,
+    guard_formulas: GuardFormulasOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -172,40 +172,50 @@ def blame(
         Output(json=json).list(entries, BlameView())
 
 
+StartOption: TypeAlias = Annotated[
+    str, typer.Option("--from", metavar="MOMENT", help="Begin behind this moment.")
+]
+EndOption: TypeAlias = Annotated[str, typer.Option("--to", metavar="MOMENT", help="End with it.")]
+TagOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="TAG", help="Only events with this tag. Repeat for all of."),
+]
+UserOption: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--user", metavar="ID", help="Only what this user did.")
+]
+CorrelationOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--correlation", metavar="ID", help="Only events of this correlation."),
+]
+WhichOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        help="Only events for which this holds, such as 'event.amount > 50'.",
+    ),
+]
+WithoutOption: TypeAlias = Annotated[
+    bool, typer.Option("--without", help="Replay all but the events that are meant.")
+]
+LimitOption: TypeAlias = Annotated[
+    int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many steps.")
+]
+
+
 def replay(
     store: StoreArgument,
     stream: OneStreamArgument = None,
     *,
-    start: Annotated[
-        str, typer.Option("--from", metavar="MOMENT", help="Begin behind this moment.")
-    ] = "start",
-    end: Annotated[str, typer.Option("--to", metavar="MOMENT", help="End with it.")] = "head",
+    start: StartOption = "start",
+    end: EndOption = "head",
     type_: TypeOption = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="Only events with this tag. Repeat for all of."),
-    ] = None,
-    user: Annotated[
-        list[str] | None, typer.Option("--user", metavar="ID", help="Only what this user did.")
-    ] = None,
-    correlation: Annotated[
-        list[str] | None,
-        typer.Option("--correlation", metavar="ID", help="Only events of this correlation."),
-    ] = None,
-    which: Annotated[
-        str | None,
-        typer.Option(
-            "--where",
-            metavar="CONDITION",
-            help="Only events for which this holds, such as 'event.amount > 50'.",
-        ),
-    ] = None,
-    without: Annotated[
-        bool, typer.Option("--without", help="Replay all but the events that are meant.")
-    ] = False,
-    limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many steps.")
-    ] = None,
+    tag: TagOption = None,
+    user: UserOption = None,
+    correlation: CorrelationOption = None,
+    which: WhichOption = None,
+    without: WithoutOption = False,
+    limit: LimitOption = None,
     category: OneCategoryOption = None,
     fold_: FoldOption = None,
     events: EventsOption = None,
