@@ -14,7 +14,7 @@ from everwhen.cli import completion
 from everwhen.cli.exits import BAD_DATA, USAGE, CommandStop
 from everwhen.cli.local_time import given_moment
 from everwhen.cli.opening import existing
-from everwhen.cli.options import BranchOption, EventsOption, JsonOption, StoreArgument
+from everwhen.cli.options import ActorOption, BranchOption, EventsOption, JsonOption, StoreArgument
 from everwhen.cli.own_code import event_types
 from everwhen.cli.terminal import Output
 from everwhen.cli.views import utc
@@ -48,7 +48,7 @@ ExpectedOption: TypeAlias = Annotated[
         help="Where you believe the stream to be; if it is elsewhere, nothing is written.",
     ),
 ]
-TagOption: TypeAlias = Annotated[
+AppendTagOption: TypeAlias = Annotated[
     list[str] | None, typer.Option(metavar="TAG", help="Tag the event. Repeat for several.")
 ]
 IdOption: TypeAlias = Annotated[
@@ -57,7 +57,6 @@ IdOption: TypeAlias = Annotated[
         "--id", metavar="UUID", help="The commit's id: given again, nothing is written twice."
     ),
 ]
-UserOption: TypeAlias = Annotated[str | None, typer.Option(metavar="ID", help="Who does it.")]
 SourceOption: TypeAlias = Annotated[str | None, typer.Option(metavar="NAME", help="From where.")]
 OccurredAtOption: TypeAlias = Annotated[
     str | None,
@@ -78,9 +77,9 @@ def append(
     data: DataArgument = "{}",
     *,
     expected: ExpectedOption = "any",
-    tag: TagOption = None,
+    tag: AppendTagOption = None,
     id_: IdOption = None,
-    user: UserOption = None,
+    user: ActorOption = None,
     source: SourceOption = None,
     occurred_at: OccurredAtOption = None,
     schema_version: SchemaVersionOption = 1,

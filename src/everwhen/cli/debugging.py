@@ -33,14 +33,14 @@ def register(app: typer.Typer) -> None:
     app.command()(debug)
 
 
-StoreArgument: TypeAlias = Annotated[
+DebugStoreArgument: TypeAlias = Annotated[
     str | None,
     typer.Argument(
         metavar="STORE",
         help="The store: a file, such as shop.db. With --dap the editor may name it.",
     ),
 ]
-StreamOption: TypeAlias = Annotated[
+DebugStreamOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--stream",
@@ -50,7 +50,7 @@ StreamOption: TypeAlias = Annotated[
         autocompletion=completion.streams,
     ),
 ]
-CategoryOption: TypeAlias = Annotated[
+DebugCategoryOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
@@ -71,7 +71,7 @@ CommandOption: TypeAlias = Annotated[
         "--command", "-c", metavar="COMMAND", help="Run this and end. Repeat for several."
     ),
 ]
-JsonOption: TypeAlias = Annotated[
+DebugJsonOption: TypeAlias = Annotated[
     bool,
     typer.Option("--json", help="For programs: answer each command with a JSON object a line."),
 ]
@@ -88,17 +88,17 @@ PortOption: TypeAlias = Annotated[
 
 
 def debug(
-    store: StoreArgument = None,
+    store: DebugStoreArgument = None,
     *,
-    stream: StreamOption = None,
-    category: CategoryOption = None,
+    stream: DebugStreamOption = None,
+    category: DebugCategoryOption = None,
     fold_: FoldOption = None,
     events: EventsOption = None,
     compensations_: CompensationsOption = None,
     branch: BranchOption = None,
     at: AtOption = "head",
     command: CommandOption = None,
-    json: JsonOption = False,
+    json: DebugJsonOption = False,
     dap: DapOption = False,
     port: PortOption = None,
 ) -> None:

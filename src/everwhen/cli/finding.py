@@ -48,19 +48,19 @@ ConditionArgument: TypeAlias = Annotated[
 LastOption: TypeAlias = Annotated[
     bool, typer.Option("--last", help="The last moment at which it held, not the first.")
 ]
-EveryOption: TypeAlias = Annotated[
+WhenEveryOption: TypeAlias = Annotated[
     bool, typer.Option("--all", help="Every moment at which it held: one for each event.")
 ]
 ChangesOption: TypeAlias = Annotated[
     bool, typer.Option("--changes", help="Each moment at which it began or ceased to hold.")
 ]
-StartOption: TypeAlias = Annotated[
+WhenStartOption: TypeAlias = Annotated[
     str, typer.Option("--from", metavar="MOMENT", help="Search from this moment on.")
 ]
-EndOption: TypeAlias = Annotated[
+WhenEndOption: TypeAlias = Annotated[
     str, typer.Option("--to", metavar="MOMENT", help="Search up to this moment.")
 ]
-LimitOption: TypeAlias = Annotated[
+WhenLimitOption: TypeAlias = Annotated[
     int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many.")
 ]
 CountOption: TypeAlias = Annotated[
@@ -75,11 +75,11 @@ def when(
     stream: OneStreamArgument = None,
     *,
     last: LastOption = False,
-    every: EveryOption = False,
+    every: WhenEveryOption = False,
     changes: ChangesOption = False,
-    start: StartOption = "start",
-    end: EndOption = "head",
-    limit: LimitOption = None,
+    start: WhenStartOption = "start",
+    end: WhenEndOption = "head",
+    limit: WhenLimitOption = None,
     count: CountOption = None,
     category: OneCategoryOption = None,
     fold_: FoldOption = None,

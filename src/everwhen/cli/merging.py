@@ -12,7 +12,7 @@ from everwhen import NewEvent, UnknownEvent, Write
 from everwhen.cli import completion
 from everwhen.cli.exits import NO, USAGE, CommandStop
 from everwhen.cli.opening import existing
-from everwhen.cli.options import EventsOption, JsonOption, StoreArgument
+from everwhen.cli.options import ActorOption, EventsOption, JsonOption, StoreArgument
 from everwhen.cli.own_code import decisions, event_types, invariants
 from everwhen.cli.terminal import Column, Output
 from everwhen.cli.terminal import counted as _counted
@@ -84,7 +84,6 @@ CommitOption: TypeAlias = Annotated[
 ApplyOption: TypeAlias = Annotated[
     bool, typer.Option("--apply", help="Do it. Without this, only the plan is shown.")
 ]
-UserOption: TypeAlias = Annotated[str | None, typer.Option(metavar="ID", help="Who does it.")]
 
 
 def merge(
@@ -97,7 +96,7 @@ def merge(
     strategy: StrategyOption = "fail",
     commit: CommitOption = None,
     apply: ApplyOption = False,
-    user: UserOption = None,
+    user: ActorOption = None,
     events: EventsOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -106,3 +106,6 @@ EventsOption: TypeAlias = Annotated[
         "from the current directory.",
     ),
 ]
+ActorOption: TypeAlias = Annotated[
+    str | None, typer.Option("--user", metavar="ID", help="Who does it.")
+]

@@ -102,7 +102,7 @@ RollToOption: TypeAlias = Annotated[
         help="Then hand the log over to the key in this file; it is made if need be.",
     ),
 ]
-EveryOption: TypeAlias = Annotated[
+SignEveryOption: TypeAlias = Annotated[
     float | None,
     typer.Option(
         "--every",
@@ -121,7 +121,7 @@ def checkpoint(
     timestamp: TimestampOption = None,
     policy: PolicyOption = None,
     roll_to: RollToOption = None,
-    every: EveryOption = None,
+    every: SignEveryOption = None,
     log: LogOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
@@ -302,7 +302,7 @@ RememberedOption: TypeAlias = Annotated[
         help="A checkpoint kept elsewhere, that has to be kept to. Repeat for several.",
     ),
 ]
-SinceOption: TypeAlias = Annotated[
+VerifySinceOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--since",
@@ -332,7 +332,7 @@ def verify(
     *,
     key: KnownKeyOption = None,
     remembered: RememberedOption = None,
-    since: SinceOption = None,
+    since: VerifySinceOption = None,
     tsa_cert: TsaCertOption = None,
     memory: MemoryOption = None,
     forget_remembered: ForgetRememberedOption = False,

@@ -172,18 +172,20 @@ def blame(
         Output(json=json).list(entries, BlameView())
 
 
-StartOption: TypeAlias = Annotated[
+ReplayStartOption: TypeAlias = Annotated[
     str, typer.Option("--from", metavar="MOMENT", help="Begin behind this moment.")
 ]
-EndOption: TypeAlias = Annotated[str, typer.Option("--to", metavar="MOMENT", help="End with it.")]
-TagOption: TypeAlias = Annotated[
+ReplayEndOption: TypeAlias = Annotated[
+    str, typer.Option("--to", metavar="MOMENT", help="End with it.")
+]
+ReplayTagOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--tag", metavar="TAG", help="Only events with this tag. Repeat for all of."),
 ]
-UserOption: TypeAlias = Annotated[
+ReplayUserOption: TypeAlias = Annotated[
     list[str] | None, typer.Option("--user", metavar="ID", help="Only what this user did.")
 ]
-CorrelationOption: TypeAlias = Annotated[
+ReplayCorrelationOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--correlation", metavar="ID", help="Only events of this correlation."),
 ]
@@ -198,7 +200,7 @@ WhichOption: TypeAlias = Annotated[
 WithoutOption: TypeAlias = Annotated[
     bool, typer.Option("--without", help="Replay all but the events that are meant.")
 ]
-LimitOption: TypeAlias = Annotated[
+ReplayLimitOption: TypeAlias = Annotated[
     int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many steps.")
 ]
 
@@ -207,15 +209,15 @@ def replay(
     store: StoreArgument,
     stream: OneStreamArgument = None,
     *,
-    start: StartOption = "start",
-    end: EndOption = "head",
+    start: ReplayStartOption = "start",
+    end: ReplayEndOption = "head",
     type_: TypeOption = None,
-    tag: TagOption = None,
-    user: UserOption = None,
-    correlation: CorrelationOption = None,
+    tag: ReplayTagOption = None,
+    user: ReplayUserOption = None,
+    correlation: ReplayCorrelationOption = None,
     which: WhichOption = None,
     without: WithoutOption = False,
-    limit: LimitOption = None,
+    limit: ReplayLimitOption = None,
     category: OneCategoryOption = None,
     fold_: FoldOption = None,
     events: EventsOption = None,
