@@ -3,7 +3,7 @@
     python -m benchmarks.trust [--quick] [--json FILE]
 
 On SQLite files with the defaults, durable. With the log on, sealing goes on in the background: in
-the same process, or in one of its own, as ``everwhen checkpoint --every`` does it; the last seal
+the same process, or in one of its own, as ``everwhen sign --every`` does it; the last seal
 counts as well. Rounds are taken in turn; figures are medians, and what counts are the ratios of one
 run.
 """

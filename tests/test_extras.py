@@ -183,7 +183,7 @@ def test_what_the_readme_says(installed: Installed, tmp_path: Path) -> None:
     assert "2" in found.split()
     debugged = done(everwhen, "debug", "--help", folder=tmp_path)
     assert "debug" in debugged
-    no = run(everwhen, "checkpoint", "shop.db", "--new-key", "example.org/x", folder=tmp_path)
+    no = run(everwhen, "sign", "shop.db", "--new-key", "example.org/x", folder=tmp_path)
     assert (no.returncode, "'everwhen[trust]'" in no.stderr) == (2, True)
 
 
@@ -209,7 +209,7 @@ def test_all_has_everything(wheel: Path, installed: Installed, tmp_path: Path) -
     done(binaries / "python", "-c", FOLD + EXPRESSION + TRUST + TIMESTAMPS, folder=tmp_path)
     done(
         binaries / "everwhen",
-        "checkpoint",
+        "sign",
         "shop.db",
         "--new-key",
         "example.org/x",

@@ -109,9 +109,9 @@ def furnish(folder: Path) -> None:
             branch.append("pay-p9", [Paid("p9", 9, "on the branch")])
         vault.newest("p-never")
     for arguments in (
-        ("checkpoint", store_file, "--new-key", ORIGIN),
+        ("sign", store_file, "--new-key", ORIGIN),
         ("append", store_file, "pay-p1", "Paid", '{"person": "p1", "amount": 1, "note": ""}'),
-        ("checkpoint", store_file),
+        ("sign", store_file),
         ("prove", store_file, "3", "-o", folder / "proof"),
         ("audit", "log", store_file, "Login", "accounts/7", "--user", "ann"),
         ("bookmark", store_file, "start-of-it", "10"),
@@ -165,8 +165,8 @@ def commands(folder: Path) -> list[list[str]]:
         ("branch", "diff", store, "what-if"),
         ("branch", "diff", store, "what-if", "--state"),
         ("branch", "delete", store, "what-if"),
-        ("checkpoint", store),
-        ("checkpoint", store, "--roll-to", folder / "next-signer"),
+        ("sign", store),
+        ("sign", store, "--roll-to", folder / "next-signer"),
         ("prove", store, "3"),
         ("prove", store, "80"),
         ("verify", store),

@@ -58,7 +58,7 @@ def test_what_goes_along(shell: Shell, shop: Path, tmp_path: Path) -> None:
     vault = ("--vault", tmp_path / "people.vault")
     assert shell("keys", "new", tmp_path / "people.vault.key").code == 0
     assert shell(*vault, "append", shop, "new", "New", "{}").code == 0
-    assert shell("checkpoint", shop, "--new-key", "example.org/shop").code == 0
+    assert shell("sign", shop, "--new-key", "example.org/shop").code == 0
     assert shell("backup", shop, "bare.db").fields["logs"] == "0"
     assert not (tmp_path / "bare.db-log").exists()
     made = shell(*vault, "backup", shop, "copy.db", "--with-log", "--vault-to", "kept.vault")

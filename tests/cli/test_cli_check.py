@@ -107,7 +107,7 @@ def test_changed_text_shows_by_a_log_beside_the_store_and_else_not(
     pytest.importorskip("cryptography", reason="signing needs the extra 'trust'")
     look = shell.terminal("check", sold, columns=120)
     assert "without a signed log, text changed by hand" in look.out
-    sealed = shell("checkpoint", sold, "--new-key", "example.org/sold")
+    sealed = shell("sign", sold, "--new-key", "example.org/sold")
     assert sealed.code == 0, sealed.err
     assert shell("check", sold).out == ""
     assert "without a signed log" not in shell.terminal("check", sold, columns=120).out

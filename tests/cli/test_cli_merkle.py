@@ -30,7 +30,7 @@ ORIGIN = "example.org/shop"
 @pytest.fixture
 def sealed(shell: Shell, shop: Path) -> tuple[Path, str]:
     """A store with four signed commits, and the log's public key."""
-    (signed,) = shell("checkpoint", shop, "--new-key", ORIGIN, "--json").records
+    (signed,) = shell("sign", shop, "--new-key", ORIGIN, "--json").records
     return shop, signed["key"]
 
 
@@ -52,13 +52,13 @@ def shown(outcome: Outcome) -> str:
 
 
 def test_a_checkpoint_is_signed_and_everything_verifies(shell: Shell, shop: Path) -> None:
-    first = shell("checkpoint", shop, "--new-key", ORIGIN)
+    first = shell("sign", shop, "--new-key", ORIGIN)
     assert (first.code, first.err) == (0, "")
     origin, size, _root, blank, signature = first.out.splitlines()
     assert (origin, size, blank) == (ORIGIN, "4", "")
     assert signature.startswith(f"— {ORIGIN} ")
     assert Path(f"{shop}-signer").stat().st_mode & 0o777 == 0o600
-    assert shell("checkpoint", shop).out == first.out
+    assert shell("sign", shop).out == first.out
     found = shell("verify", shop)
     assert found.code == 0
     fields = found.fields
@@ -67,10 +67,10 @@ def test_a_checkpoint_is_signed_and_everything_verifies(shell: Shell, shop: Path
 
 
 def test_as_json(shell: Shell, shop: Path) -> None:
-    (signed,) = shell("checkpoint", shop, "--new-key", ORIGIN, "--json").records
+    (signed,) = shell("sign", shop, "--new-key", ORIGIN, "--json").records
     assert (signed["origin"], signed["size"]) == (ORIGIN, 4)
     assert signed["key"].startswith(f"{ORIGIN}+")
-    assert signed["checkpoint"] == shell("checkpoint", shop).out
+    assert signed["checkpoint"] == shell("sign", shop).out
     (proof,) = shell("prove", shop, 2, "--json").records
     assert (proof["position"], proof["index"], proof["hashes"]) == (2, 0, 2)
     assert proof["proof"] == shell("prove", shop, 2).out
@@ -132,10 +132,10 @@ def test_what_signs_and_what_was_signed_is_never_written_over(
 ) -> None:
     shop, _ = sealed
     key, secret, log = (shop.with_name(name) for name in ("a-key", "b-key", "elsewhere"))
-    made = ("checkpoint", shop, "--log", log, "--key-file", key, "--new-key", ORIGIN)
+    made = ("sign", shop, "--log", log, "--key-file", key, "--new-key", ORIGIN)
     assert shell(*made).code == 0
     monkeypatch.setenv("EVERWHEN_SIGNER_PASSPHRASE", "open sesame")
-    assert shell("checkpoint", shop, "--log", "x", "--key-file", secret, "--new-key", "b").code == 0
+    assert shell("sign", shop, "--log", "x", "--key-file", secret, "--new-key", "b").code == 0
     tiles = [log / "checkpoint", log / "vkey", log / "tile" / "new"]
     for path in (key, secret, Path(f"{shop}-log") / "checkpoint", *tiles):
         before = path.read_bytes() if path.exists() else None
@@ -160,18 +160,18 @@ def test_a_change_is_named(shell: Shell, sealed: tuple[Path, str]) -> None:
     assert shell("verify", shop).fields["fault"] == "back-dated"
     assert shell("prove", shop, 3).code == 1
     assert shell("prove", shop, 4).code == 0, "the others still are what was signed"
-    assert shell("checkpoint", shop).code == 1, "nothing is signed on top of it"
+    assert shell("sign", shop).code == 1, "nothing is signed on top of it"
 
 
 def test_a_remembered_checkpoint_is_kept_to(shell: Shell, sealed: tuple[Path, str]) -> None:
     shop, key = sealed
     kept = shop.with_name("kept")
-    kept.write_text(shell("checkpoint", shop).out)
+    kept.write_text(shell("sign", shop).out)
     assert shell("append", shop, "game-3", "Opened", "{}").code == 0
     assert shell("verify", shop).fields["unsigned"] == "1"
-    assert shell("checkpoint", shop).out.splitlines()[1] == "5"
+    assert shell("sign", shop).out.splitlines()[1] == "5"
     later = shop.with_name("later")
-    later.write_text(shell("checkpoint", shop).out)
+    later.write_text(shell("sign", shop).out)
     found = shell("verify", shop, "--key", key, "--remembered", kept, "--since", kept)
     assert (found.code, found.fields["verified"]) == (0, "5")
     proof = shop.with_name("p")
@@ -209,7 +209,7 @@ def test_what_was_verified_is_remembered(shell: Shell, sealed: tuple[Path, str])
     assert shell("append", shop, "s", "Opened", "{}").code == 0
     old = Path(f"{shop}-log").rename(shop.with_name("old"))
     shutil.copytree(old, f"{shop}-log")
-    assert shell("checkpoint", shop).code == 0
+    assert shell("sign", shop).code == 0
     assert shell("verify", shop).fields["remembered_commits"] == "5"
     shutil.rmtree(f"{shop}-log")
     gone = shell("verify", shop)
@@ -220,7 +220,7 @@ def test_what_was_verified_is_remembered(shell: Shell, sealed: tuple[Path, str])
     drawn = shown(shell.terminal("verify", shop))
     assert "5 commits, of a log known since" in drawn
     assert "--forget-remembered" in drawn
-    assert shell("checkpoint", shop).code == 0
+    assert shell("sign", shop).code == 0
     assert shell("verify", shop, "--key", key).fields["key_from"] == "given"
 
 
@@ -231,7 +231,7 @@ def test_a_log_that_was_made_anew_is_known_once_the_old_one_is_forgotten(
     assert shell("verify", shop).code == 0
     shutil.rmtree(f"{shop}-log")
     Path(f"{shop}-signer").unlink()
-    (anew,) = shell("checkpoint", shop, "--new-key", ORIGIN, "--json").records
+    (anew,) = shell("sign", shop, "--new-key", ORIGIN, "--json").records
     for given in ((), ("--key", anew["key"])):
         (found,) = shell("verify", shop, *given, "--json").records
         assert (found["fault"], found["expected"]) == ("foreign signature", key)
@@ -292,7 +292,7 @@ def test_a_reader_without_a_home_is_told(
 
 
 def test_what_is_missing_is_said(shell: Shell, shop: Path) -> None:
-    unsigned = shell("checkpoint", shop)
+    unsigned = shell("sign", shop)
     assert unsigned.code == 66
     assert f"{shop}-signer: there is no such key" in unsigned.err
     assert "--new-key" in unsigned.err
@@ -300,9 +300,9 @@ def test_what_is_missing_is_said(shell: Shell, shop: Path) -> None:
     assert "nothing is signed yet" in unsealed
     unknown = shell("verify", shop).err
     assert "the log's key is not known" in unknown
-    assert all("'everwhen checkpoint'" in said for said in (unsealed, unknown))
-    assert shell("checkpoint", shop, "--new-key", ORIGIN).code == 0
-    again = shell("checkpoint", shop, "--new-key", ORIGIN)
+    assert all("'everwhen sign'" in said for said in (unsealed, unknown))
+    assert shell("sign", shop, "--new-key", ORIGIN).code == 0
+    again = shell("sign", shop, "--new-key", ORIGIN)
     assert (again.code, "never overwritten" in again.err) == (1, True)
     assert shell("prove", shop, 0).code == 2
     beyond = shell("prove", shop, 9)
@@ -315,36 +315,36 @@ def test_what_is_missing_is_said(shell: Shell, shop: Path) -> None:
 def test_another_key_does_not_sign_for_the_log(shell: Shell, sealed: tuple[Path, str]) -> None:
     shop, key = sealed
     other = shop.with_name("other-signer")
-    taken = shell("checkpoint", shop, "--key-file", other, "--new-key", ORIGIN)
+    taken = shell("sign", shop, "--key-file", other, "--new-key", ORIGIN)
     assert (taken.code, f"the log is signed by {key}" in taken.err) == (1, True)
     other.chmod(0o644)
-    open_to_all = shell("checkpoint", shop, "--key-file", other)
+    open_to_all = shell("sign", shop, "--key-file", other)
     assert (open_to_all.code, "chmod 600" in open_to_all.err) == (1, True)
-    stranger = shell("checkpoint", shop.with_name("b.db"), "--new-key", "b").code
+    stranger = shell("sign", shop.with_name("b.db"), "--new-key", "b").code
     assert stranger == 66
     assert shell("append", shop.with_name("b.db"), "s", "Opened", "{}", "--create").code == 0
-    (signed,) = shell("checkpoint", shop.with_name("b.db"), "--new-key", ORIGIN, "--json").records
+    (signed,) = shell("sign", shop.with_name("b.db"), "--new-key", ORIGIN, "--json").records
     strange = shell("verify", shop, "--key", signed["key"])
     assert (strange.code, strange.fields["fault"]) == (1, "foreign signature")
     assert (shell("verify", shop, "--key", key[:-4]).code, shell("verify", shop).code) == (2, 0)
-    assert shell("checkpoint", shop, "--key-file", "x", "--new-key", "two words").code == 2
+    assert shell("sign", shop, "--key-file", "x", "--new-key", "two words").code == 2
 
 
 def test_the_key_is_handed_on(shell: Shell, sealed: tuple[Path, str]) -> None:
     shop, old = sealed
     new = shop.with_name("new-signer")
     assert shell("append", shop, "s", "Opened", "{}").code == 0
-    (rolled,) = shell("checkpoint", shop, "--roll-to", new, "--json").records
+    (rolled,) = shell("sign", shop, "--roll-to", new, "--json").records
     assert (rolled["key"], rolled["size"]) == (old, 5), "the old key signs all that there is"
     assert rolled["next_key"].startswith(f"{ORIGIN}+")
     assert new.stat().st_mode & 0o777 == 0o600
     assert shell("append", shop, "s", "Opened", "{}").code == 0
-    refused = shell("checkpoint", shop)
+    refused = shell("sign", shop)
     assert (refused.code, f"signed by {rolled['next_key']}, not by {old}" in refused.err) == (
         1,
         True,
     )
-    (signed,) = shell("checkpoint", shop, "--key-file", new, "--json").records
+    (signed,) = shell("sign", shop, "--key-file", new, "--json").records
     assert (signed["key"], signed["size"]) == (rolled["next_key"], 6)
     (report,) = shell("verify", shop, "--key", old, "--json").records
     assert (report["sound"], report["signed_by"]) == (True, [rolled["next_key"]])
@@ -360,7 +360,7 @@ def test_the_key_is_handed_on(shell: Shell, sealed: tuple[Path, str]) -> None:
     command = [sys.executable, "-m", "everwhen_verify", str(proof), str(policy_of(shop, old))]
     assert in_terminal(command, shop.parent, {}).code == 1
     assert in_terminal([*command, "--rollovers", str(rollovers)], shop.parent, {}).code == 0
-    drawn = shell.terminal("checkpoint", shop, "--key-file", new, "--roll-to", shop.with_name("k3"))
+    drawn = shell.terminal("sign", shop, "--key-file", new, "--roll-to", shop.with_name("k3"))
     assert f"it signs from now on: --key-file {shop.with_name('k3')}" in " ".join(
         shown(drawn).split()
     )
@@ -369,7 +369,7 @@ def test_the_key_is_handed_on(shell: Shell, sealed: tuple[Path, str]) -> None:
 def test_a_retired_key_signs_no_more(shell: Shell, sealed: tuple[Path, str]) -> None:
     shop, old = sealed
     new = shop.with_name("new-signer")
-    assert shell("checkpoint", shop, "--roll-to", new).code == 0
+    assert shell("sign", shop, "--roll-to", new).code == 0
     assert shell("append", shop, "s", "Opened", "{}").code == 0
     sign_as_retired(shop, Signer.parse(Path(f"{shop}-signer").read_text()))
     for given in ((), ("--key", old)):
@@ -378,14 +378,14 @@ def test_a_retired_key_signs_no_more(shell: Shell, sealed: tuple[Path, str]) -> 
         assert "was handed over at 4 entries" in refused.records[0]["what"]
         unproven = shell("prove", shop, 1, *given)
         assert (unproven.code, "not the log's own" in unproven.err) == (1, True)
-    unsealed = shell("checkpoint", shop, "--key-file", new)
+    unsealed = shell("sign", shop, "--key-file", new)
     assert (unsealed.code, "not the log's own" in unsealed.err) == (1, True)
 
 
 def test_it_goes_on_signing_what_is_new(shell: Shell, sealed: tuple[Path, str]) -> None:
     shop, _ = sealed
     everwhen = [sys.executable, "-m", "everwhen.cli"]
-    command = [*everwhen, "checkpoint", str(shop), "--every", "0.1", "--json"]
+    command = [*everwhen, "sign", str(shop), "--every", "0.1", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as signing:
         assert signing.stdout is not None
         assert json.loads(signing.stdout.readline())["size"] == 4
@@ -393,34 +393,35 @@ def test_it_goes_on_signing_what_is_new(shell: Shell, sealed: tuple[Path, str]) 
             assert shell("append", shop, "shop-9", '{"type": "Closed", "data": {}}').code == 0
             assert json.loads(signing.stdout.readline())["size"] == size
         signing.send_signal(signal.SIGINT)
-        assert signing.stdout.read() == b""
+        rest = [json.loads(line)["size"] for line in signing.stdout.read().splitlines()]
+        assert rest in ([], [6]), "interrupted while it was shown, it is shown once more"
     assert signing.returncode == 130
     assert shell("verify", shop).code == 0
     change(shop)
-    broken = shell("checkpoint", shop, "--every", "0.1")
+    broken = shell("sign", shop, "--every", "0.1")
     assert (broken.code, broken.out) == (1, "")
-    both = shell("checkpoint", shop, "--every", "1", "--roll-to", shop.with_name("next"))
+    both = shell("sign", shop, "--every", "1", "--roll-to", shop.with_name("next"))
     assert both.code == 2
     assert "--roll-to" in both.err
 
 
 def test_a_key_is_not_handed_on_to_any(shell: Shell, sealed: tuple[Path, str]) -> None:
     shop, old = sealed
-    before = shell("checkpoint", shop).out
+    before = shell("sign", shop).out
     other = shop.with_name("b.db")
     assert shell("append", other, "s", "Opened", "{}", "--create").code == 0
-    assert shell("checkpoint", other, "--new-key", "b.example/log").code == 0
+    assert shell("sign", other, "--new-key", "b.example/log").code == 0
     assert shell("append", shop, "s", "Opened", "{}").code == 0
     for key, said in (
         (f"{shop}-signer", "is, or was, the log's key already"),
         (f"{other}-signer", "is not a key of the log"),
     ):
-        refused = shell("checkpoint", shop, "--roll-to", key)
+        refused = shell("sign", shop, "--roll-to", key)
         assert (refused.code, said in refused.err) == (1, True), refused.err
     assert not Path(f"{shop}-log/rollovers").exists()
-    unsealed = shell("checkpoint", shop, "--key-file", f"{other}-signer", "--roll-to", "x")
+    unsealed = shell("sign", shop, "--key-file", f"{other}-signer", "--roll-to", "x")
     assert (unsealed.code, f"the log is signed by {old}" in unsealed.err) == (1, True)
-    assert shell("checkpoint", shop).out != before
+    assert shell("sign", shop).out != before
 
 
 @pytest.mark.attack(
@@ -433,9 +434,9 @@ def test_a_branch_has_a_log_and_a_key_of_its_own(shell: Shell, sealed: tuple[Pat
     """The same key under both would have signed two histories of one name."""
     shop, old = sealed
     assert shell("branch", "create", shop, "plan").code == 0
-    lacking = shell("checkpoint", shop, "--branch", "plan")
+    lacking = shell("sign", shop, "--branch", "plan")
     assert (lacking.code, "db-signer: there is no such key" in lacking.err) == (66, True)
-    making = ("checkpoint", shop, "--branch", "plan", "--new-key", f"{ORIGIN}/plan", "--json")
+    making = ("sign", shop, "--branch", "plan", "--new-key", f"{ORIGIN}/plan", "--json")
     (signed,) = shell(*making).records
     assert signed["key"] != old
     assert shell("verify", shop, "--branch", "plan", "--key", signed["key"]).code == 0
@@ -443,7 +444,7 @@ def test_a_branch_has_a_log_and_a_key_of_its_own(shell: Shell, sealed: tuple[Pat
 
 
 def test_witnesses_are_asked(shell: Shell, shop: Path) -> None:
-    (signed,) = shell("checkpoint", shop, "--new-key", ORIGIN, "--json").records
+    (signed,) = shell("sign", shop, "--new-key", ORIGIN, "--json").records
     signer = Signer.generate("witness.example/1", Kind.COSIGNATURE)
     known = [Verifier.parse(signed["key"])]
     policy = shop.with_name("policy")
@@ -452,14 +453,14 @@ def test_witnesses_are_asked(shell: Shell, shop: Path) -> None:
             policy.write_text(
                 f"log {signed['key']}\nwitness w {signer.verifier.vkey} {server.url}\nquorum w\n"
             )
-            lacking = shell("checkpoint", shop, "--policy", policy)
+            lacking = shell("sign", shop, "--policy", policy)
             assert lacking.code == 1, "nothing new, and it was signed without them"
             assert "signed, but not as" in lacking.err
             assert "witness 'w' has not cosigned it" in lacking.err
             assert shell("append", shop, "s", "Opened", "{}").code == 0
             thread = Thread(target=server.serve_forever, args=(0.01,))
             thread.start()
-            cosigned = shell("checkpoint", shop, "--policy", policy)
+            cosigned = shell("sign", shop, "--policy", policy)
             server.shutdown()
             thread.join()
         assert (cosigned.code, cosigned.err) == (0, "")
@@ -469,26 +470,26 @@ def test_witnesses_are_asked(shell: Shell, shop: Path) -> None:
     command = [sys.executable, "-m", "everwhen_verify", str(proof), str(policy)]
     assert "cosigned by  w at" in in_terminal(command, shop.parent, {}).out
     new = shop.with_name("new-signer")
-    assert shell("checkpoint", shop, "--policy", policy, "--roll-to", new).code == 0
+    assert shell("sign", shop, "--policy", policy, "--roll-to", new).code == 0
     assert shell("append", shop, "s", "Opened", "{}").code == 0
-    away = shell("checkpoint", shop, "--key-file", new, "--policy", policy)
+    away = shell("sign", shop, "--key-file", new, "--policy", policy)
     assert (away.code, "witness 'w' has not cosigned it" in away.err) == (1, True)
     assert server.url in away.err, "and why not"
     policy.write_text(f"log {Signer.generate(ORIGIN).verifier.vkey}\nquorum none\n")
-    strange = shell("checkpoint", shop, "--key-file", new, "--policy", policy)
+    strange = shell("sign", shop, "--key-file", new, "--policy", policy)
     assert (strange.code, "isn't the log's then or isn't known" in strange.err) == (1, True)
-    (signed,) = shell("checkpoint", shop, "--key-file", new, "--json").records
+    (signed,) = shell("sign", shop, "--key-file", new, "--json").records
     policy.write_text(f"log {signed['key']}\nquorum none\n")
-    assert shell("checkpoint", shop, "--key-file", new, "--policy", policy).code == 0
+    assert shell("sign", shop, "--key-file", new, "--policy", policy).code == 0
     policy.write_text("quorum\n")
-    wrong = shell("checkpoint", shop, "--key-file", new, "--policy", policy)
+    wrong = shell("sign", shop, "--key-file", new, "--policy", policy)
     assert (wrong.code, "policy, line 1" in wrong.err) == (65, True)
 
 
 def test_a_torn_checkpoint_is_bad_data(shell: Shell, sealed: tuple[Path, str]) -> None:
     shop, _ = sealed
     Path(f"{shop}-log/checkpoint").write_text("torn")
-    for command in ("checkpoint", "prove"):
+    for command in ("sign", "prove"):
         failed = shell(command, shop, *([1] if command == "prove" else []))
         assert (failed.code, failed.err.count("\n")) == (1, 1), "it isn't what was signed"
         assert "the log's folder is damaged" in failed.err
@@ -503,7 +504,7 @@ def test_the_extra_is_asked_for_in_one_way(shell: Shell, shop: Path) -> None:
     (lacking / "cryptography.py").write_text("raise ModuleNotFoundError(name='cryptography')")
     said = set()
     for words in (
-        ["checkpoint", str(shop)],
+        ["sign", str(shop)],
         ["prove", str(shop), "1"],
         ["verify", str(shop)],
         ["witness", "new-key", "k", "n"],
@@ -526,7 +527,7 @@ def test_the_extra_is_asked_for_in_one_way(shell: Shell, shop: Path) -> None:
 
 def test_at_a_terminal(shell: Shell, sealed: tuple[Path, str]) -> None:
     shop, key = sealed
-    assert "4 commits signed as example.org/shop" in shown(shell.terminal("checkpoint", shop))
+    assert "4 commits signed as example.org/shop" in shown(shell.terminal("sign", shop))
     assert "4 of 4 commits verified" in shown(shell.terminal("verify", shop, "--key", key))
     again = shown(shell.terminal("verify", shop))
     assert "UTC, as is the key" in again
@@ -542,15 +543,15 @@ def test_the_key_is_sealed_by_a_passphrase(
     shell: Shell, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVERWHEN_SIGNER_PASSPHRASE", "correct horse")
-    assert shell("checkpoint", shop, "--new-key", ORIGIN).code == 0
+    assert shell("sign", shop, "--new-key", ORIGIN).code == 0
     assert "PRIVATE" not in Path(f"{shop}-signer").read_text()
-    assert shell("checkpoint", shop).code == 0
+    assert shell("sign", shop).code == 0
     monkeypatch.setenv("EVERWHEN_SIGNER_PASSPHRASE", "wrong horse")
-    wrong = shell("checkpoint", shop)
+    wrong = shell("sign", shop)
     assert (wrong.code, "the passphrase is wrong" in wrong.err) == (1, True)
     assert "horse" not in wrong.err
     monkeypatch.delenv("EVERWHEN_SIGNER_PASSPHRASE")
-    lacking = shell("checkpoint", shop)
+    lacking = shell("sign", shop)
     assert (lacking.code, "is encrypted with a passphrase" in lacking.err) == (1, True)
     assert "EVERWHEN_SIGNER_PASSPHRASE" in lacking.err
     assert shell("verify", shop).code == 0, "no private key is needed for that"
@@ -558,7 +559,7 @@ def test_the_key_is_sealed_by_a_passphrase(
 
 def test_a_checkpoint_is_timestamped(shell: Shell, shop: Path) -> None:
     with serving(shop.with_name("tsa")) as authority:
-        signing = ("checkpoint", shop, "--new-key", ORIGIN, "--json", "--timestamp", authority.url)
+        signing = ("sign", shop, "--new-key", ORIGIN, "--json", "--timestamp", authority.url)
         (signed,) = shell(*signing).records
         (report,) = shell("verify", shop, "--tsa-cert", authority.root, "--json").records
         assert (report["timestamped"], report["timestamped_size"]) == (1, 4)
@@ -567,10 +568,10 @@ def test_a_checkpoint_is_timestamped(shell: Shell, shop: Path) -> None:
         assert "the first 4 by 20" in shown(drawn)
         authority.status = 500
         assert shell("append", shop, "s", "Opened", "{}").code == 0
-        failed = shell("checkpoint", shop, "--timestamp", authority.url)
+        failed = shell("sign", shop, "--timestamp", authority.url)
         assert (failed.code, "answers with status 500" in failed.err) == (1, True)
-        assert shell("checkpoint", shop).out.splitlines()[1] == "5", "signed it is all the same"
-    assert shell("checkpoint", shop, "--timestamp", "nowhere").code == 2
+        assert shell("sign", shop).out.splitlines()[1] == "5", "signed it is all the same"
+    assert shell("sign", shop, "--timestamp", "nowhere").code == 2
     Path(f"{shop}-log/timestamps/4.tsr").write_bytes(b"")
     wrong = shell("verify", shop, "--tsa-cert", authority.root)
     assert (wrong.code, wrong.fields["fault"]) == (1, "bad timestamp")
@@ -595,7 +596,7 @@ def test_a_private_key_that_is_given_by_mistake_is_shown_nowhere(
         ("verify", shop, "--key", key, "--remembered", given),
         ("verify", shop, "--policy", policy),
         ("verify", shop, "--policy", given),
-        ("checkpoint", shop, "--signer", private),
+        ("sign", shop, "--signer", private),
         ("--vault", tmp_path / "people.vault", "--key", private, "keys", "list"),
     ):
         found = shell(*words)
@@ -606,10 +607,10 @@ def test_a_private_key_that_is_given_by_mistake_is_shown_nowhere(
 
 def test_a_log_that_is_set_back_alone_shows_at_the_first_look(shell: Shell, shop: Path) -> None:
     log = Path(f"{shop}-log")
-    assert shell("checkpoint", shop, "--new-key", "example.org/shop").code == 0
+    assert shell("sign", shop, "--new-key", "example.org/shop").code == 0
     shutil.copytree(log, shop.with_name("earlier"))
     assert shell("append", shop, "game-9", "New", "{}").code == 0
-    assert shell("checkpoint", shop).code == 0
+    assert shell("sign", shop).code == 0
     shutil.rmtree(log)
     shop.with_name("earlier").rename(log)
     found = shell("verify", shop, "--memory", shop.with_name("new"))

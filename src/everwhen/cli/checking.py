@@ -95,7 +95,7 @@ def _say_well(
         out.console.print(
             Text(
                 "  without a signed log, text changed by hand that still fits doesn't show; see "
-                "'everwhen checkpoint'",
+                "'everwhen sign'",
                 "dim",
             )
         )

@@ -24,7 +24,7 @@ from everwhen.cli import (
     merging,
     projecting,
     reading,
-    sealing,
+    signing,
     state,
     transferring,
     travelling,
@@ -73,7 +73,7 @@ def program(*, rich_help: bool) -> typer.Typer:
         auditing,
         keys,
         backing_up,
-        sealing,
+        signing,
         demo,
     ):
         module.register(app)

@@ -27,7 +27,7 @@ from everwhen.cli.options import (
     TypeOption,
 )
 from everwhen.cli.own_code import event_types
-from everwhen.cli.sealing import KnownKeyOption, LogOption, MemoryOption, proving
+from everwhen.cli.signing import KnownKeyOption, LogOption, MemoryOption, proving
 from everwhen.cli.terminal import Output
 from everwhen.cli.views import EventView, StreamView
 

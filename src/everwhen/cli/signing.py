@@ -1,4 +1,4 @@
-"""The commands of trust in history: ``checkpoint``, ``prove`` and ``verify``."""
+"""The commands of trust in history: ``sign``, ``prove`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ KnownKeyOption: TypeAlias = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command()(checkpoint)
+    app.command()(sign)
     app.command()(prove)
     app.command()(verify)
 
@@ -83,7 +83,7 @@ TimestampOption: TypeAlias = Annotated[
     typer.Option(
         "--timestamp",
         metavar="URL",
-        help="Have the checkpoint timestamped by this authority (RFC 3161).",
+        help="Have the signed checkpoint timestamped by this authority (RFC 3161).",
     ),
 ]
 PolicyOption: TypeAlias = Annotated[
@@ -113,7 +113,7 @@ SignEveryOption: TypeAlias = Annotated[
 ]
 
 
-def checkpoint(
+def sign(
     store: StoreArgument,
     *,
     new_key: NewKeyOption = None,
@@ -126,20 +126,20 @@ def checkpoint(
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Sign the history as it is: a checkpoint over all commits.
+    """Sign the history as it is: a signed checkpoint over all commits.
 
-    Keep the newest checkpoint elsewhere, too: it is what shows that somebody with the signing key
-    has rewritten history. The key file, which --new-key makes, is for its owner only; where the
-    variable EVERWHEN_SIGNER_PASSPHRASE is set, it is sealed by that passphrase. A branch has a log
-    and a key of its own.
+    Keep the newest signed checkpoint elsewhere, too: it shows when anyone who holds the signing
+    key has rewritten history. The key file, which --new-key makes, is for its owner only; where the
+    variable EVERWHEN_SIGNER_PASSPHRASE is set, it is encrypted with that passphrase. A branch has a
+    log and a key of its own.
 
-    After --roll-to the new key signs, so give it with --key-file. Both keys have signed that; who
-    knows the old one believes the new one by the file 'rollovers' in the log's folder.
+    After --roll-to the new key signs, so give it with --key-file. Both keys have signed that;
+    whoever trusts the old one can trust the new one by the file 'rollovers' in the log's folder.
 
-    With --every it goes on, and shows each new checkpoint: a process of its own that signs costs
-    those that write next to nothing. It ends at the first failure, with that exit code.
+    With --every it goes on, and shows each new signed checkpoint: a process of its own that signs
+    costs those that write next to nothing. It ends at the first failure, with that exit code.
 
-    In a pipe: the checkpoint itself, as it is signed.
+    In a pipe: the signed checkpoint itself.
     """
     if every is not None and roll_to is not None:
         raise CommandStop("--roll-to hands the log over once; leave --every away", USAGE)
@@ -299,7 +299,7 @@ RememberedOption: TypeAlias = Annotated[
     typer.Option(
         "--remembered",
         metavar="FILE",
-        help="A checkpoint kept elsewhere, that has to be kept to. Repeat for several.",
+        help="A signed checkpoint kept elsewhere, that the log has to contain. Repeat for several.",
     ),
 ]
 VerifySinceOption: TypeAlias = Annotated[
@@ -307,7 +307,7 @@ VerifySinceOption: TypeAlias = Annotated[
     typer.Option(
         "--since",
         metavar="FILE",
-        help="A checkpoint verified before: only look at what is newer.",
+        help="A signed checkpoint verified before: only look at what is newer.",
     ),
 ]
 TsaCertOption: TypeAlias = Annotated[
@@ -345,8 +345,8 @@ def verify(
     Then compare what queries find events by with the history: nothing is hidden.
 
     Names the first fault, if there is one, and ends with exit code 1: which commit, what was
-    expected, what was found. Who has the signing key can sign another history: that shows only
-    against a checkpoint that is kept elsewhere.
+    expected, what was found. Anyone who holds the signing key can sign another history: only a
+    signed checkpoint that is kept elsewhere shows it.
 
     The newest one that was found sound here is kept for you, outside the store: whatever is
     verified later has to go on from it, and without --key, to be by its key. Where the log lies

@@ -81,7 +81,7 @@ def stamp(tiles: TileStore, at: Signed | None, authority: TimestampAuthority) ->
     if at is None:
         raise MerkleLogError(
             "nothing is signed yet, so nothing can be timestamped; sign first, with sign() or "
-            "'everwhen checkpoint'"
+            "'everwhen sign'"
         )
     known = tiles.read(_name(at))
     if known is not None:
