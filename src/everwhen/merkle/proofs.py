@@ -36,7 +36,7 @@ def _inclusion(tiles: TileStore, at: Signed | None, position: int, read: ReadPag
     if at is None:
         raise MerkleLogError(
             "nothing is signed yet, so nothing can be proven; sign first, with sign() or 'everwhen "
-            "checkpoint'"
+            "sign'"
         )
     nothing = MerkleLogError(f"position {position} has no event; give one up to the head's")
     if position < 1:

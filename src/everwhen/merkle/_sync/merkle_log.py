@@ -516,8 +516,7 @@ class MerkleLog:
         if self._signer is not None:
             return self._signer.verifier
         raise MerkleLogError(
-            "the log's key is not known; give it, or sign first, with sign() or 'everwhen "
-            "checkpoint'"
+            "the log's key is not known; give it, or sign first, with sign() or 'everwhen sign'"
         )
 
     def _rollovers(self) -> list[Rollover]:
