@@ -87,10 +87,10 @@ def test_what_is_wrong_is_said(shell: Shell, audited: Path) -> None:
         (("log", audited, "login", "web", "--ip", "here"), 1, "ip_address"),
         (("log", audited, "login", "web", "-d", "x"), 2, "NAME=VALUE"),
         (("log", audited, "login", "web", "-d", "x=1", "-d", "x=2"), 2, "given before"),
-        (("log", audited, "login", "web", "--partial", "--reason", "no"), 2, "say one of them"),
+        (("log", audited, "login", "web", "--partial", "--reason", "no"), 2, "give one of them"),
         (("export", audited, audited, "--overwrite"), 2, "name another"),
         (("export", audited, f"{audited}-wal", "--overwrite"), 2, "name another"),
-        (("export", audited, "-", "--format", "xml"), 2, "ocsf and csv"),
+        (("export", audited, "-", "--format", "xml"), 2, "ocsf or csv"),
         (("recover", audited, "fallback", "--key-file", "missing"), 66, "missing"),
     ):
         done = shell("audit", *words)

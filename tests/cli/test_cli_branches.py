@@ -56,8 +56,8 @@ def test_listing(shell: Shell, forked: Path) -> None:
     assert records[0]["created_at"] == lines[0][4]
     drawn = shell.terminal("branch", "list", forked, NO_COLOR="1").out.splitlines()
     assert drawn[0].startswith("main")
-    assert drawn[1].startswith("└── one  behind 1  +1")
-    assert drawn[2].startswith("    └── two  behind 2  +0")
+    assert drawn[1].startswith("└── one  after 1  +1")
+    assert drawn[2].startswith("    └── two  after 2  +0")
 
 
 def test_creating(shell: Shell, forked: Path) -> None:
@@ -78,7 +78,7 @@ def test_creating(shell: Shell, forked: Path) -> None:
     assert shell("branch", "create", forked, "x", "--from", "none").code == 1
     assert shell("branch", "create", forked.with_name("none.db"), "x").code == 66
     drawn = shell.terminal("branch", "create", forked, "[b]", NO_COLOR="1").out
-    assert drawn == "✓ branch [b] begins behind position 2 of main\n"
+    assert drawn == "✓ branch [b] begins after position 2 of main\n"
 
 
 def test_renaming_and_deleting(shell: Shell, forked: Path) -> None:

@@ -193,7 +193,7 @@ def test_asking_in_a_terminal(timedb: Timedb) -> None:
     assert "game-1@3" in timedb("last game-1")
     assert "game-1@2" in timedb("last game-1.data.amount")
     assert "game-1@3" in timedb("next game-1")
-    assert "nothing behind here" in timedb("next game-1.data")
+    assert "nothing after this" in timedb("next game-1.data")
     assert "50000" in timedb("print state['game-1'].data.amount")
     assert "true" in timedb("p 1 + 1 == 2")
     assert "50000" in timedb("history game-1.data.amount")
@@ -207,7 +207,7 @@ def test_asking_in_a_terminal(timedb: Timedb) -> None:
     timedb("goto head")
     assert "game-1@3" in timedb("goto @lunch")
     assert "@lunch" in timedb("bookmark")
-    assert "begins behind position 4" in timedb("branch what-if")
+    assert "begins after position 4" in timedb("branch what-if")
     assert "what-if" in timedb("branch")
     timedb("bookmark delete lunch")
     assert "no bookmark" in timedb("goto @lunch")
@@ -220,7 +220,7 @@ def test_asking_in_a_terminal(timedb: Timedb) -> None:
     ("line", "says"),
     [
         ("frobnicate", "no command"),
-        ("b x", "no number"),
+        ("b x", "expected a number"),
         ("b GameWon", "break GameWon"),
         ("last nope.path", "the state never had 'nope'"),
         ("history game-1.data.amuont", "did you mean game-1.data.amount"),

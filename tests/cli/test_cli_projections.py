@@ -102,7 +102,7 @@ def test_for_people(shell: Shell, sold: Path, tmp_path: Path) -> None:
     parked = shell.process(
         "projections", sold, "--parked", "sales_park", FORCE_COLOR="1", COLUMNS="120"
     )
-    assert "waits behind" in parked.out
+    assert "waits for an earlier one" in parked.out
     with open_store(tmp_path / "empty.db"):
         pass
     nothing = shell.process("projections", tmp_path / "empty.db", FORCE_COLOR="1")

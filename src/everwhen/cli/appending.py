@@ -45,7 +45,7 @@ ExpectedOption: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="N|none|exists|any",
-        help="Where you believe the stream to be; if it is elsewhere, nothing is written.",
+        help="The version that the stream has to have, or nothing is written.",
     ),
 ]
 AppendTagOption: TypeAlias = Annotated[
@@ -54,10 +54,12 @@ AppendTagOption: TypeAlias = Annotated[
 IdOption: TypeAlias = Annotated[
     UUID | None,
     typer.Option(
-        "--id", metavar="UUID", help="The commit's id: given again, nothing is written twice."
+        "--id", metavar="UUID", help="The commit's id. The same id is never written twice."
     ),
 ]
-SourceOption: TypeAlias = Annotated[str | None, typer.Option(metavar="NAME", help="From where.")]
+SourceOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The program or service that writes.")
+]
 OccurredAtOption: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="When it happened, if not now; see read --help."),
@@ -169,7 +171,7 @@ def _data(text: str) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"expected a JSON number, got {name}")
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -177,5 +179,5 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the field {repeated!r} is there twice")
+        raise ValueError(f"the field {repeated!r} is given twice")
     return found

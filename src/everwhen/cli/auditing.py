@@ -54,19 +54,31 @@ def register(app: typer.Typer) -> None:
 
 
 UserOption: TypeAlias = Annotated[
-    str | None, typer.Option("--user", "-u", metavar="ID", help="Who did it.")
+    str | None, typer.Option("--user", "-u", metavar="ID", help="The user who did it.")
 ]
 ActionOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--action", "-a", metavar="ACTION", help="Such as Login, Update or ConfigChange."),
+    typer.Option(
+        "--action",
+        "-a",
+        metavar="ACTION",
+        help="The action, such as Login, Update or ConfigChange.",
+    ),
 ]
 ResourceOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--resource", "-r", metavar="PATH", help="It, or anything below: accounts/7."),
+    typer.Option(
+        "--resource",
+        "-r",
+        metavar="PATH",
+        help="This object or anything below it, such as accounts/7.",
+    ),
 ]
 ResultOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--result", metavar="RESULT", help="Success, Failure or PartialSuccess."),
+    typer.Option(
+        "--result", metavar="RESULT", help="The result: Success, Failure or PartialSuccess."
+    ),
 ]
 SinceOption: TypeAlias = Annotated[
     str | None, typer.Option(metavar="TIME", help="Only what was done then or later.")
@@ -75,34 +87,39 @@ UntilOption: TypeAlias = Annotated[
     str | None, typer.Option(metavar="TIME", help="Only what was done before.")
 ]
 CorrelationOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="ID", help="Of the conversation of that id.")
+    str | None, typer.Option(metavar="ID", help="The correlation id.")
 ]
 TextOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="With this text in the reason or the details.")
+    str | None,
+    typer.Option(metavar="TEXT", help="Only entries with this text in the reason or the details."),
 ]
 
 
 def log(
     store: StoreArgument,
-    action: Annotated[str, typer.Argument(metavar="ACTION", help="Such as Login or ConfigChange.")],
+    action: Annotated[
+        str, typer.Argument(metavar="ACTION", help="The action, such as Login or ConfigChange.")
+    ],
     resource: Annotated[
-        str, typer.Argument(metavar="RESOURCE", help="What it was done to: accounts/7.")
+        str,
+        typer.Argument(metavar="RESOURCE", help="The object it was done to, such as accounts/7."),
     ],
     *,
     user: UserOption = None,
     reason: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Why it failed; the result is Failure then.")
+        str | None, typer.Option(metavar="TEXT", help="Why it failed. The result is then Failure.")
     ] = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="It succeeded in part; say how in the details.")
+        bool, typer.Option("--partial", help="It succeeded in part. Say how in the details.")
     ] = False,
     detail: Annotated[
         list[str] | None,
-        typer.Option("--detail", "-d", metavar="NAME=VALUE", help="A detail. Repeat."),
+        typer.Option("--detail", "-d", metavar="NAME=VALUE", help="A detail. Repeat for several."),
     ] = None,
     ip_address: Annotated[str | None, typer.Option("--ip", metavar="ADDRESS")] = None,
     user_agent: Annotated[
-        str | None, typer.Option("--user-agent", metavar="TEXT", help="With what program.")
+        str | None,
+        typer.Option("--user-agent", metavar="TEXT", help="The program it was done with."),
     ] = None,
     session: Annotated[str | None, typer.Option(metavar="ID")] = None,
     correlation: CorrelationOption = None,
@@ -111,9 +128,7 @@ def log(
 ) -> None:
     """Write an entry into the log."""
     if partial and reason is not None:
-        raise CommandStop(
-            "it failed (--reason) or succeeded in part (--partial): say one of them", USAGE
-        )
+        raise CommandStop("--reason and --partial exclude each other; give one of them", USAGE)
     result = AuditResult.PARTIAL_SUCCESS if partial else AuditResult.SUCCESS
     with _opened(store, branch, write=True, new_vault=True) as audit:
         entry = audit.entry(
@@ -149,11 +164,11 @@ def query(
     correlation: CorrelationOption = None,
     text: TextOption = None,
     limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, metavar="N", help="At most so many.")
+        int, typer.Option("--limit", "-n", min=1, metavar="N", help="At most N entries.")
     ] = 100,
     cursor: Annotated[
         int | None,
-        typer.Option(min=0, metavar="POSITION", help="Go on behind the entry at this position."),
+        typer.Option(min=0, metavar="POSITION", help="Continue after the entry at this position."),
     ] = None,
     oldest_first: Annotated[bool, typer.Option("--oldest-first")] = False,
     branch: BranchOption = None,
@@ -177,7 +192,10 @@ def export(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file; - for standard output.")],
     *,
     format_: Annotated[
-        str, typer.Option("--format", "-f", metavar="NAME", help="ocsf (1.8, as JSON) or csv.")
+        str,
+        typer.Option(
+            "--format", "-f", metavar="NAME", help="The format: ocsf (1.8, as JSON) or csv."
+        ),
     ] = "ocsf",
     user: UserOption = None,
     action: ActionOption = None,
@@ -196,7 +214,7 @@ def export(
     """
     form = "csv" if format_ == "csv" else "ocsf"
     if form != format_:
-        raise CommandStop(f"--format {format_}: there are ocsf and csv", USAGE)
+        raise CommandStop(f"--format {format_}: use ocsf or csv", USAGE)
     check_output(file, store)
     wanted = _filter(user, action, resource, result, since, until, correlation, text)
     with _opened(store, branch) as audit:
@@ -209,7 +227,10 @@ def export(
 def recover(
     store: StoreArgument,
     fallback: Annotated[
-        str, typer.Argument(metavar="FALLBACK", help="The file that took entries meanwhile.")
+        str,
+        typer.Argument(
+            metavar="FALLBACK", help="The file that received the entries in the meantime."
+        ),
     ],
     *,
     key_file: Annotated[
@@ -217,7 +238,7 @@ def recover(
     ],
     salvage: Annotated[
         bool,
-        typer.Option("--salvage", help="Of an edited file, take what stands before the edit."),
+        typer.Option("--salvage", help="If the file was edited, take the entries before the edit."),
     ] = False,
     branch: BranchOption = None,
     json: JsonOption = False,

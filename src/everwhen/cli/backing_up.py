@@ -31,14 +31,14 @@ def backup(
     ] = False,
     log: Annotated[
         bool,
-        typer.Option("--with-log", help="Take the signed logs beside the store along."),
+        typer.Option("--with-log", help="Also copy the signed logs beside the store."),
     ] = False,
     vault_to: Annotated[
         str | None,
         typer.Option(
             "--vault-to",
             metavar="FILE",
-            help="Copy the vault that --vault names, too: into this file, best elsewhere.",
+            help="Also copy the vault that --vault names to this file, best on another disk.",
         ),
     ] = None,
     json: JsonOption = False,

@@ -76,7 +76,7 @@ def create(
         str | None,
         typer.Option(
             metavar="TIME|POSITION",
-            help="Begin with what was there then; else with what is there now. See read --help.",
+            help="The moment to begin at; else now. See read --help.",
         ),
     ] = None,
     parent: Annotated[
@@ -84,7 +84,7 @@ def create(
         typer.Option(
             "--from",
             metavar="BRANCH",
-            help="Fork off this branch, not off the store itself.",
+            help="Fork from this branch, not from the store itself.",
             autocompletion=completion.branches,
         ),
     ] = None,
@@ -98,7 +98,7 @@ def create(
             info = branch.branch_info
     assert info is not None  # noqa: S101  it was made as one
     if out.is_terminal:
-        out.done(f"branch {name} begins behind position {info.position:,} of {info.parent}")
+        out.done(f"branch {name} begins after position {info.position:,} of {info.parent}")
     else:
         out.fields(_record(info))
 
@@ -139,8 +139,8 @@ def diff(
                 count = len(changes)
                 tell_changes(out, changes)
             else:
-                behind = Query().after(shared)
-                found = ((one.name, event) for one in (theirs, mine) for event in one.read(behind))
+                later = Query().after(shared)
+                found = ((one.name, event) for one in (theirs, mine) for event in one.read(later))
                 count = out.list(found, SideView())
     if not count:
         raise typer.Exit(NO)
@@ -173,7 +173,7 @@ class SideView:
 def rename(
     store: StoreArgument,
     name: _Name,
-    new_name: Annotated[str, typer.Argument(metavar="NEW", help="The name that it gets.")],
+    new_name: Annotated[str, typer.Argument(metavar="NEW", help="The new name.")],
     *,
     json: JsonOption = False,
 ) -> None:
@@ -189,7 +189,7 @@ def delete(
     name: _Name,
     *,
     with_children: Annotated[
-        bool, typer.Option("--with-children", help="And all that fork off it, if any.")
+        bool, typer.Option("--with-children", help="Also delete all branches that fork from it.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -241,7 +241,7 @@ def _tree(store: str, head: int, found: Sequence[BranchInfo]) -> Tree:
             if info.parent in grown:
                 label = Text.assemble(
                     (formatting.shown_name(info.name), "bold cyan"),
-                    (f"  behind {info.position:,}", "dim"),
+                    (f"  after {info.position:,}", "dim"),
                     f"  +{info.head - info.position:,}",
                     ("  ", ""),
                     formatting.age_look(info.created_at),

@@ -20,7 +20,7 @@ _VALUE: Final = 48
 def change_tree(changes: Sequence[Change], most: int | None = None) -> Iterator[Tree | Text]:
     """A tree for each part at the top; parts with a single part below share its line.
 
-    With ``most`` the changes beyond so many are only counted.
+    At most ``most`` changes are shown; the others are counted.
     """
     nested: dict[Any, Any] = {}
     for change in islice(changes, most):

@@ -32,7 +32,7 @@ def check(
     deep: Annotated[
         bool,
         typer.Option(
-            "--deep", help="Derive snapshots and read models again, too, and compare them."
+            "--deep", help="Also derive snapshots and read models again, and compare them."
         ),
     ] = False,
     of: Annotated[

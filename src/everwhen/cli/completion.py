@@ -47,7 +47,7 @@ def _names(store: Store, category: str | None) -> Iterator[str]:
 def _offered(
     context: typer.Context, incomplete: str, names: Callable[[Store], Iterator[str]]
 ) -> list[str]:
-    """At most so many different names that begin as typed; none where the store can't be read."""
+    """At most that many different names that begin as typed; none where the store can't be read."""
     # While an option's value is typed, what comes before it has not become parameters yet.
     words = [word for word in context.args if not word.startswith("-")]
     location = context.params.get("store") or next(iter(words), None)

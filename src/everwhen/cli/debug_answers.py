@@ -68,7 +68,7 @@ class Answers(Protocol):
         ...
 
     def history(self, writes: Iterable[Written], earlier: int) -> None:
-        """The values that a part has had; of so many earlier ones only the number."""
+        """The values that a part has had; of the many earlier ones only the number."""
         ...
 
     def plan(self, plan: UndoPlan, type_of: TypeOf) -> None:

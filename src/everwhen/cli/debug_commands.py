@@ -36,7 +36,7 @@ class QuitError(Exception):
 
 
 class NothingFoundError(Exception):
-    """What was looked for is nowhere."""
+    """What was looked for was not found."""
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -102,8 +102,8 @@ class Commands:
         """Go one event back, or N."""
         if rest and not rest.isdecimal():
             raise InvalidQueryError(
-                f"{rest!r} is no number of events; b is back here, and break {rest} (br for short) "
-                f"sets a breakpoint"
+                f"expected a number of events, got {rest!r}; b is back here, and break {rest} "
+                f"(br for short) sets a breakpoint"
             )
         self.arrive(self.session.back(_count(rest)))
 
@@ -171,7 +171,7 @@ class Commands:
             self.arrive(self.session.step())
         else:
             self._arrive_or_say(
-                self.session.next_write(rest), f"nothing behind here changes {rest}", rest
+                self.session.next_write(rest), f"nothing after this changes {rest}", rest
             )
 
     def find(self, rest: str) -> None:
@@ -343,7 +343,9 @@ class Commands:
         found = []
         for word in rest.replace(",", " ").split():
             if not word.isdecimal():
-                raise InvalidQueryError(f"{word!r} is no breakpoint's number; see break list")
+                raise InvalidQueryError(
+                    f"{word!r} is not the number of a breakpoint; see break list"
+                )
             found.append(self.session.breakpoints[int(word)].number)
         return found
 
@@ -406,7 +408,7 @@ def _count(rest: str, default: int = 1) -> int:
     if not rest:
         return default
     if not rest.isdecimal() or len(rest) > 18:
-        raise InvalidQueryError(f"{rest!r} is no number of events; give one such as 10")
+        raise InvalidQueryError(f"expected a number of events such as 10, got {rest!r}")
     return int(rest)
 
 

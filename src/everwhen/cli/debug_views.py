@@ -239,11 +239,11 @@ class Drawing:
     def branches(self, branches: Iterable[BranchInfo]) -> None:
         """The branches, one a line."""
         for info in branches:
-            self.say(f"  {info.name}  behind {info.position:,} of {info.parent}")
+            self.say(f"  {info.name}  after {info.position:,} of {info.parent}")
 
     def forked(self, branch: BranchInfo) -> None:
         """A branch that was made."""
-        self.say(f"branch {branch.name} begins behind position {branch.position:,}")
+        self.say(f"branch {branch.name} begins after position {branch.position:,}")
 
     def bookmarks(self, bookmarks: Iterable[tuple[str, int]]) -> None:
         """The bookmarks, one a line."""
@@ -265,7 +265,7 @@ class Drawing:
         sys.stdout.flush()
 
     def failed(self, line: str, reason: str) -> None:
-        """Say it behind what was drawn."""
+        """Say it after what was drawn."""
         sys.stdout.flush()
         say(f"{line}: {reason}")
 

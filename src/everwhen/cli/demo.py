@@ -46,9 +46,9 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     *,
-    keep: Annotated[
-        Path, typer.Option(metavar="STORE", help="Where the store is left, to play with.")
-    ] = Path("demo.db"),
+    keep: Annotated[Path, typer.Option(metavar="STORE", help="Where to keep the store.")] = Path(
+        "demo.db"
+    ),
     log: Annotated[
         Path | None,
         typer.Option(
@@ -60,7 +60,7 @@ def demo(
 ) -> None:
     """Import a real event log and travel to three moments of it.
 
-    Takes under a minute and leaves the store behind. An earlier demo's store is replaced; any
+    Takes under a minute and keeps the store. An earlier demo's store is replaced; any
     other file is left alone.
     """
     chosen = _chosen(log)

@@ -1,7 +1,7 @@
 """What leaves for a terminal or a pipe: never a character that a terminal obeys, or that hides.
 
 Text comes from everywhere: stores that others wrote or edited, files, arguments, messages of code
-that failed. `escaped` is applied where it leaves, and nowhere before: to each row and JSON line of
+that failed. `escaped` is applied where it leaves, and not earlier: to each row and JSON line of
 `Output`, to each piece that a console draws, and to whatever else is written to standard output or
 standard error. The escapes are those of JSON, so JSON stays JSON and says the same.
 """

@@ -165,8 +165,8 @@ def last_words(error: BaseException) -> str:
     noted = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
     if code_of(error) != FAULT:
         return f"{described(error)}{noted}"
-    mend = f"set {TRACEBACK}=1 to see all of it"
+    advice = f"set {TRACEBACK}=1 to see all of it"
     place, is_ours = raised_at(error)
     if is_ours:
-        mend += "; that is a fault of Everwhen's, please report it"
-    return f"{type(error).__name__}: {error}{noted}{place}; {mend}"
+        advice += "; that is a fault of Everwhen's, please report it"
+    return f"{type(error).__name__}: {error}{noted}{place}; {advice}"

@@ -52,7 +52,7 @@ WhenEveryOption: TypeAlias = Annotated[
     bool, typer.Option("--all", help="Every moment at which it held: one for each event.")
 ]
 ChangesOption: TypeAlias = Annotated[
-    bool, typer.Option("--changes", help="Each moment at which it began or ceased to hold.")
+    bool, typer.Option("--changes", help="Each moment at which it began or stopped holding.")
 ]
 WhenStartOption: TypeAlias = Annotated[
     str, typer.Option("--from", metavar="MOMENT", help="Search from this moment on.")
@@ -61,7 +61,7 @@ WhenEndOption: TypeAlias = Annotated[
     str, typer.Option("--to", metavar="MOMENT", help="Search up to this moment.")
 ]
 WhenLimitOption: TypeAlias = Annotated[
-    int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many.")
+    int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most N results.")
 ]
 CountOption: TypeAlias = Annotated[
     int | None,
@@ -142,13 +142,14 @@ def when(
 def bookmark(
     store: StoreArgument,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="The bookmark; without it, list all.")
+        str | None, typer.Argument(metavar="[NAME]", help="The bookmark; else all are listed.")
     ] = None,
     moment: Annotated[
-        str, typer.Argument(metavar="[MOMENT]", help="What it stands for; the newest event.")
+        str,
+        typer.Argument(metavar="[MOMENT]", help="The moment it stands for; else the newest event."),
     ] = "head",
     *,
-    delete: Annotated[bool, typer.Option("--delete", help="Forget it.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the bookmark.")] = False,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:

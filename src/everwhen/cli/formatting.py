@@ -163,6 +163,6 @@ def counts_look(counts: Mapping[str, int], look: Callable[[str], Text], *, most:
 
 
 def bar(share: float, width: int = 24) -> str:
-    """A bar of at most so many cells, to an eighth of one."""
+    """A bar of at most that many cells, to an eighth of one."""
     eighths = max(1, round(share * width * 8))
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()

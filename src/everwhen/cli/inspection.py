@@ -57,7 +57,9 @@ def info(
     *,
     full: Annotated[
         bool,
-        typer.Option("--full", help="Count streams and types also beyond a million events."),
+        typer.Option(
+            "--full", help="Count streams and types even with more than a million events."
+        ),
     ] = False,
     branch: BranchOption = None,
     json: JsonOption = False,
@@ -155,7 +157,7 @@ def _drawn(summary: Summary) -> RenderableType:
         return uncounted if number is None else formatting.number_look(number)
 
     if summary.branch is not None:
-        forked = f"{summary.branch.name}  behind position {summary.branch.position:,} of"
+        forked = f"{summary.branch.name}  after position {summary.branch.position:,} of"
         grid.add_row("branch", Text(f"{forked} {summary.branch.parent}"))
     grid.add_row("events", counted(summary.events))
     grid.add_row("streams", counted(summary.streams))

@@ -46,7 +46,7 @@ def rotate(
     ] = None,
     *,
     drop: Annotated[
-        bool, typer.Option("--drop-old", help="Take older keys out of the key file.")
+        bool, typer.Option("--drop-old", help="Remove older keys from the key file.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -96,7 +96,8 @@ def list_keys(*, json: JsonOption = False) -> None:
 def forget(
     store: StoreArgument,
     subject: Annotated[
-        str | None, typer.Argument(metavar="[SUBJECT]", help="Whose data: an id.")
+        str | None,
+        typer.Argument(metavar="[SUBJECT]", help="The id of the person whose data it is."),
     ] = None,
     *,
     recorded: Annotated[
@@ -106,14 +107,12 @@ def forget(
             help="Forget those again whose erasure the store records, and the vault doesn't.",
         ),
     ] = False,
-    apply: Annotated[
-        bool, typer.Option("--apply", help="Do it. It can't be undone by anybody.")
-    ] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it. Nobody can undo it.")] = False,
     unknown: Annotated[
         bool,
         typer.Option(
             "--unknown",
-            help="Forget an id without keys, too: nothing personal can be written under it then.",
+            help="Also forget an id without keys: no personal data can then be written under it.",
         ),
     ] = False,
     json: JsonOption = False,

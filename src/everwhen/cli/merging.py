@@ -58,7 +58,7 @@ DecisionsOption: TypeAlias = Annotated[
     typer.Option(
         "--decisions",
         metavar="MODULE:NAME",
-        help="Your Decisions: commands are decided again by them.",
+        help="Your Decisions, which decide commands again.",
     ),
 ]
 InvariantsOption: TypeAlias = Annotated[
@@ -66,7 +66,7 @@ InvariantsOption: TypeAlias = Annotated[
     typer.Option(
         "--invariants",
         metavar="MODULE:NAME",
-        help="An Invariant of yours, or a list of them: what must hold after each commit.",
+        help="Your Invariant, or a list of them, which must hold after each commit.",
     ),
 ]
 StrategyOption: TypeAlias = Annotated[
@@ -267,4 +267,4 @@ def _id(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError as error:
-        raise CommandStop(f"--commit {text}: that is no commit's id", USAGE) from error
+        raise CommandStop(f"--commit {text}: expected a commit's id, a UUID", USAGE) from error

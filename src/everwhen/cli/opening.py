@@ -48,8 +48,8 @@ def existing(
         raise CommandStop(f"{location} is empty and gone with the command; name a file", USAGE)
     path = path_of(location)
     if path is not None and not create and not path.exists():
-        mend = "create it with --create" if write else "check the path"
-        raise CommandStop(f"{path}: there is no such store; {mend}", NO_INPUT)
+        advice = "create it with --create" if write else "check the path"
+        raise CommandStop(f"{path}: there is no such store; {advice}", NO_INPUT)
     with ExitStack() as held:
         vault = given_vault(create=new_vault)
         if vault is not None:

@@ -73,7 +73,7 @@ ToVersionOption: TypeAlias = Annotated[
 ]
 AfterOption: TypeAlias = Annotated[
     int | None,
-    typer.Option(min=0, metavar="POSITION", help="Only events behind this position."),
+    typer.Option(min=0, metavar="POSITION", help="Only events after this position."),
 ]
 OneStreamArgument: TypeAlias = Annotated[
     str | None,
@@ -107,5 +107,5 @@ EventsOption: TypeAlias = Annotated[
     ),
 ]
 ActorOption: TypeAlias = Annotated[
-    str | None, typer.Option("--user", metavar="ID", help="Who does it.")
+    str | None, typer.Option("--user", metavar="ID", help="The user who does it.")
 ]

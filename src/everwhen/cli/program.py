@@ -89,8 +89,8 @@ def _start(
         typer.Option(
             metavar="FILE",
             envvar="EVERWHEN_VAULT",
-            help="The vault with the keys of personal data; append, import and audit log make it "
-            "where there is none.",
+            help="The vault with the keys of personal data; append, import and audit log create "
+            "it if missing.",
         ),
     ] = None,
     key: Annotated[
@@ -98,8 +98,8 @@ def _start(
         typer.Option(
             metavar="FILE",
             envvar="EVERWHEN_KEY",
-            help="The vault's key file, or env:NAME for a variable with its text; FILE.key of the "
-            "vault unless given.",
+            help="The vault's key file, or env:NAME for a variable with its text; else FILE.key "
+            "of the vault.",
         ),
     ] = None,
 ) -> None:

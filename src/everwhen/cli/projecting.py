@@ -34,8 +34,9 @@ def projections(
 ) -> None:
     """Show how far projections and reactions have come, and what went wrong.
 
-    LAG is how many positions there are behind; RATE is in events a second, when it last worked;
-    HEARD is when its runner was last heard of. A build that readers don't see yet is 'building'.
+    LAG is the number of positions still to be applied; RATE is in events a second, when it last
+    worked; HEARD is when its runner was last heard of. A build that readers don't see yet is
+    'building'.
 
     Columns in a pipe: name, kind, version, build, state, position, lag, rate, parked, skipped,
     heard, error or notice; with --parked: position, stream, type, parked at, error. Exit code 1

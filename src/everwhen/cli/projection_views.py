@@ -115,7 +115,7 @@ class ParkedView:
 
         from everwhen.cli import formatting
 
-        behind = Text("waits behind an earlier one of its stream", "dim")
+        behind = Text("waits for an earlier one of its stream", "dim")
         return (
             formatting.number_look(parked.position),
             formatting.stream_look(parked.stream),

@@ -65,13 +65,13 @@ def read(
         bool, typer.Option("--backwards", "-r", help="From the newest event to the oldest.")
     ] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many.")
+        int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most N results.")
     ] = None,
     proven: Annotated[
         bool,
         typer.Option(
             "--proven",
-            help="Only what is signed, with proof that it is what was, and that it is all.",
+            help="Only what is signed, proven to be unchanged and complete.",
         ),
     ] = False,
     key: KnownKeyOption = None,
@@ -160,12 +160,10 @@ def tail(
     after: AfterOption = None,
     last: Annotated[
         int,
-        typer.Option(
-            "--last", "-n", min=0, metavar="N", help="Begin with the last N events there are."
-        ),
+        typer.Option("--last", "-n", min=0, metavar="N", help="Begin with the last N events."),
     ] = 10,
     limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="End after so many events.")
+        int | None, typer.Option(min=1, metavar="N", help="End after N events.")
     ] = None,
     events: EventsOption = None,
     branch: BranchOption = None,
@@ -174,18 +172,18 @@ def tail(
     """Follow events as they are written.
 
     Shows what this and every other process appends, once each and in order. Begins with the
-    last 10, or behind a position with --after, and goes on until Ctrl-C, which ends it with exit
+    last 10, or after a position with --after, and goes on until Ctrl-C, which ends it with exit
     code 130, or until --limit. Columns are those of read.
     """
     query = filtered(stream, category, type_, tag)
     with existing(store, branch=branch, events=event_types(events)) as opened:
         warn_of_unknown(opened, streams=stream, categories=category, types=type_, tags=tag)
         if after is not None:
-            known, behind = [], after
+            known, reached = [], after
         else:
-            behind = opened.head().position
-            known = list(opened.read(query.up_to(behind).backwards().limit(last)))[::-1]
-        followed = chain(known, opened.subscribe(query.after(behind)))
+            reached = opened.head().position
+            known = list(opened.read(query.up_to(reached).backwards().limit(last)))[::-1]
+        followed = chain(known, opened.subscribe(query.after(reached)))
         try:
             Output(json=json).list(islice(followed, limit), EventView(), live=len(known[:limit]))
         except KeyboardInterrupt:

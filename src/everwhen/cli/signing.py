@@ -40,13 +40,11 @@ _KEY_FILE: Final = "-signer"
 
 KeyOption: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        "--key-file", metavar="FILE", help="The log's signing key; STORE-signer if not given."
-    ),
+    typer.Option("--key-file", metavar="FILE", help="The log's signing key; else STORE-signer."),
 ]
 LogOption: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--log", metavar="FOLDER", help="The log's folder; STORE-log if not given."),
+    typer.Option("--log", metavar="FOLDER", help="The log's folder; else STORE-log."),
 ]
 
 MemoryOption: TypeAlias = Annotated[
@@ -54,7 +52,7 @@ MemoryOption: TypeAlias = Annotated[
     typer.Option(
         "--memory",
         metavar="FOLDER",
-        help="Where what was verified is remembered; by default, in your XDG_STATE_HOME.",
+        help="Where to remember what was verified; else in your XDG_STATE_HOME.",
     ),
 ]
 KnownKeyOption: TypeAlias = Annotated[
@@ -75,7 +73,7 @@ NewKeyOption: TypeAlias = Annotated[
     typer.Option(
         "--new-key",
         metavar="NAME",
-        help="Make a signing key under this name first, such as example.org/shop.",
+        help="First make a signing key with this name, such as example.org/shop.",
     ),
 ]
 TimestampOption: TypeAlias = Annotated[
@@ -91,7 +89,7 @@ PolicyOption: TypeAlias = Annotated[
     typer.Option(
         "--policy",
         metavar="FILE",
-        help="Ask the witnesses that this policy has addresses of, and keep to its quorum.",
+        help="Ask the witnesses whose addresses are in this policy, and require its quorum.",
     ),
 ]
 RollToOption: TypeAlias = Annotated[
@@ -99,7 +97,7 @@ RollToOption: TypeAlias = Annotated[
     typer.Option(
         "--roll-to",
         metavar="FILE",
-        help="Then hand the log over to the key in this file; it is made if need be.",
+        help="Then hand the log over to the key in this file, which is created if missing.",
     ),
 ]
 SignEveryOption: TypeAlias = Annotated[
@@ -108,7 +106,7 @@ SignEveryOption: TypeAlias = Annotated[
         "--every",
         min=0.1,
         metavar="SECONDS",
-        help="Go on signing what is new, so often, until Ctrl-C.",
+        help="Go on signing new commits at this interval, until Ctrl-C.",
     ),
 ]
 
@@ -142,7 +140,7 @@ def sign(
     In a pipe: the signed checkpoint itself.
     """
     if every is not None and roll_to is not None:
-        raise CommandStop("--roll-to hands the log over once; leave --every away", USAGE)
+        raise CommandStop("--roll-to hands the log over once; leave out --every", USAGE)
     merkle, out = _merkle(), Output(json=json)
     authority = None if timestamp is None else merkle.TimestampAuthority(timestamp)
     quorum = None if policy is None else Quorum.of(policy, _bytes(policy, "a policy"))
@@ -307,7 +305,7 @@ VerifySinceOption: TypeAlias = Annotated[
     typer.Option(
         "--since",
         metavar="FILE",
-        help="A signed checkpoint verified before: only look at what is newer.",
+        help="A signed checkpoint verified before: only verify what is newer.",
     ),
 ]
 TsaCertOption: TypeAlias = Annotated[
@@ -315,14 +313,14 @@ TsaCertOption: TypeAlias = Annotated[
     typer.Option(
         "--tsa-cert",
         metavar="FILE",
-        help="Check the checkpoints' timestamps, too, by these certificates, in PEM.",
+        help="Also check the signed checkpoints' timestamps by these certificates, in PEM.",
     ),
 ]
 ForgetRememberedOption: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--forget-remembered",
-        help="Forget what was verified before: the log was made anew on purpose.",
+        help="Forget what was verified before: the log was deliberately made anew.",
     ),
 ]
 
@@ -510,7 +508,7 @@ def _tiles(store: str, opened: Store, log: Path | None) -> Any:
     return merkle.TileFolder.beside(_file_of(store), opened.branch_info)
 
 
-def _bytes(path: Path, what: str = "a checkpoint") -> bytes:
+def _bytes(path: Path, what: str = "a signed checkpoint") -> bytes:
     try:
         return read_file(path, MAX_TRUST_BYTES)
     except OSError as error:

@@ -56,14 +56,14 @@ def write_key(signer: Signer, path: Path) -> None:
     save_signer(signer, path, passphrase=_passphrase())
 
 
-def read_key(path: Path, mend: str) -> Signer:
-    """The key in a file; ``mend`` says how one is made where there is none."""
+def read_key(path: Path, advice: str) -> Signer:
+    """The key in a file; ``advice`` says how one is made where there is none."""
     from everwhen.merkle.signing_keys import load_signer
     from everwhen.privacy.keys import without_keys
 
     if not path.exists():
         raise CommandStop(
-            f"{without_keys(str(path))}: there is no such key; make one with {mend}", NO_INPUT
+            f"{without_keys(str(path))}: there is no such key; make one with {advice}", NO_INPUT
         )
     return load_signer(path, passphrase=_passphrase())
 

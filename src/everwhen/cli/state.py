@@ -37,7 +37,9 @@ def at(
     store: StoreArgument,
     moment: Annotated[
         str,
-        typer.Argument(metavar="[MOMENT]", help="A time, a position, a version, a bookmark …"),
+        typer.Argument(
+            metavar="[MOMENT]", help="A moment: a time, a position, a version or a bookmark."
+        ),
     ] = "head",
     stream: OneStreamArgument = None,
     *,

@@ -165,7 +165,7 @@ class Output:
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """So many things, as people say it: ``1 event``, ``2,000 events``."""
+    """A number of things, as people say it: ``1 event``, ``2,000 events``."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 

@@ -62,7 +62,9 @@ def register(app: typer.Typer) -> None:
 
 FormatOption = Annotated[
     str | None,
-    typer.Option("--format", "-f", metavar="NAME", help="jsonl, csv, tsv or xes; else by suffix."),
+    typer.Option(
+        "--format", "-f", metavar="NAME", help="The format: jsonl, csv, tsv or xes; else by suffix."
+    ),
 ]
 
 
@@ -71,7 +73,7 @@ FileArgument: TypeAlias = Annotated[
 ]
 ImportCategoryOption: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Category of the streams of an XES or CSV log."),
+    typer.Option(metavar="NAME", help="XES, CSV: the category of the log's streams."),
 ]
 TimeOption: TypeAlias = Annotated[
     str | None,
@@ -79,7 +81,7 @@ TimeOption: TypeAlias = Annotated[
         "--time",
         metavar="TIME",
         help="JSON Lines, XES: the time of events without one; else they get that of the one "
-        "before, or the present where none has one.",
+        "before, or now if no event has one.",
     ),
 ]
 SkipInvalidOption: TypeAlias = Annotated[
@@ -90,7 +92,7 @@ ColumnOption: TypeAlias = Annotated[
     typer.Option(
         metavar="ROLE=NAME",
         help="CSV: the column that holds stream, type, time, occurred_at, event_id, tags_json "
-        "or data_json; 'time=' for a log without times. Repeat.",
+        "or data_json; 'time=' for a log without times. Repeat for several.",
     ),
 ]
 EveryTypeOption: TypeAlias = Annotated[
@@ -100,35 +102,44 @@ TimeFormatOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="FORMAT",
-        help="CSV: iso, s or ms since 1970, or as for strptime; iso unless given.",
+        help="CSV: how times are written: iso, s or ms since 1970, or a strptime format; else iso.",
     ),
 ]
 TimeZoneOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="ZONE", help="CSV: the zone of times without one.")
+    str | None, typer.Option(metavar="ZONE", help="CSV: the time zone of times without one.")
 ]
 IntegerOption: TypeAlias = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN", help="CSV: holds whole numbers. Repeat.")
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="CSV: a column of whole numbers. Repeat for several."),
 ]
 NumberOption: TypeAlias = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN", help="CSV: holds numbers. Repeat.")
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="CSV: a column of numbers. Repeat for several."),
 ]
 BooleanOption: TypeAlias = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN", help="CSV: true or false. Repeat.")
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="CSV: a column of true and false. Repeat for several."),
 ]
 JsonColumnOption: TypeAlias = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN", help="CSV: holds JSON. Repeat.")
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="CSV: a column of JSON. Repeat for several."),
 ]
 TagColumnOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(metavar="COLUMN", help="CSV: tags events COLUMN:cell. Repeat."),
+    typer.Option(
+        metavar="COLUMN",
+        help="CSV: a column whose cells are tags, as COLUMN:cell. Repeat for several.",
+    ),
 ]
 IgnoreOption: TypeAlias = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN", help="CSV: leave it out. Repeat.")
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="CSV: a column to leave out. Repeat for several."),
 ]
 DelimiterOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        metavar="CHARACTER", help="CSV: between cells; found out among , ; and tab otherwise."
+        metavar="CHARACTER",
+        help="CSV: the character between cells; else detected among , ; and tab.",
     ),
 ]
 DecimalCommaOption: TypeAlias = Annotated[
@@ -154,7 +165,7 @@ FutureOption: TypeAlias = Annotated[
 ]
 AgainOption: TypeAlias = Annotated[
     bool,
-    typer.Option("--again", help="Also where many of the rows were imported before."),
+    typer.Option("--again", help="Import even if many of the rows were imported before."),
 ]
 
 
@@ -353,14 +364,14 @@ ExportFileArgument: TypeAlias = Annotated[
 ]
 AsAtOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--as-at", metavar="TIME", help="Only what was recorded until then."),
+    typer.Option("--as-at", metavar="TIME", help="Only events recorded up to then."),
 ]
 OverwriteOption: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace the file.")]
 PlaintextOption: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--plaintext",
-        help="Write personal data readable, which no erasure will reach; needs --vault.",
+        help="Write personal data in plain text, which no erasure reaches; needs --vault.",
     ),
 ]
 GuardFormulasOption: TypeAlias = Annotated[
@@ -368,7 +379,7 @@ GuardFormulasOption: TypeAlias = Annotated[
     typer.Option(
         "--guard-formulas/--no-guard-formulas",
         help="CSV: put a ' before cells that a spreadsheet would execute, unless they are "
-        "numbers. Import takes it away again. [default: guard-formulas]",
+        "numbers. Import removes it. [default: guard-formulas]",
         show_default=False,
     ),
 ]
@@ -402,7 +413,9 @@ def export(
     chosen = _format(file, format_)
     if guard_formulas is not None:
         if not isinstance(chosen, Csv):
-            raise CommandStop(f"--guard-formulas is for CSV, and this is {chosen.name}", USAGE)
+            raise CommandStop(
+                f"--guard-formulas is for CSV, not for {chosen.name}; leave it out", USAGE
+            )
         chosen = msgspec.structs.replace(chosen, guard_formulas=guard_formulas)
     query = filtered(stream, category, type_, tag)
     if after is not None:

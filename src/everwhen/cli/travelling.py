@@ -48,13 +48,13 @@ def register(app: typer.Typer) -> None:
 def diff(
     store: StoreArgument,
     before: Annotated[
-        str | None, typer.Argument(metavar="[FROM]", help="A moment; for two streams, head.")
+        str | None, typer.Argument(metavar="[FROM]", help="A moment; else head, for two streams.")
     ] = None,
     after: Annotated[
         str | None,
         typer.Argument(
             metavar="[TO]",
-            help="Another one, '5 on' counts from the first; head, for two streams FROM.",
+            help="Another moment; '5 on' counts from the first. Else head; for two streams, FROM.",
         ),
     ] = None,
     stream: OneStreamArgument = None,
@@ -122,9 +122,12 @@ def history(
     stream: OneStreamArgument = None,
     *,
     start: Annotated[
-        str, typer.Option("--from", metavar="MOMENT", help="Only what was written behind it.")
+        str,
+        typer.Option("--from", metavar="MOMENT", help="Only what was written after this moment."),
     ] = "start",
-    end: Annotated[str, typer.Option("--to", metavar="MOMENT", help="Only up to it.")] = "head",
+    end: Annotated[
+        str, typer.Option("--to", metavar="MOMENT", help="Only up to this moment.")
+    ] = "head",
     category: OneCategoryOption = None,
     fold_: FoldOption = None,
     events: EventsOption = None,
@@ -173,14 +176,16 @@ def blame(
 
 
 ReplayStartOption: TypeAlias = Annotated[
-    str, typer.Option("--from", metavar="MOMENT", help="Begin behind this moment.")
+    str, typer.Option("--from", metavar="MOMENT", help="Begin after this moment.")
 ]
 ReplayEndOption: TypeAlias = Annotated[
-    str, typer.Option("--to", metavar="MOMENT", help="End with it.")
+    str, typer.Option("--to", metavar="MOMENT", help="End with this moment.")
 ]
 ReplayTagOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--tag", metavar="TAG", help="Only events with this tag. Repeat for all of."),
+    typer.Option(
+        "--tag", metavar="TAG", help="Only events with this tag. Repeat to ask for all of several."
+    ),
 ]
 ReplayUserOption: TypeAlias = Annotated[
     list[str] | None, typer.Option("--user", metavar="ID", help="Only what this user did.")
@@ -198,10 +203,10 @@ WhichOption: TypeAlias = Annotated[
     ),
 ]
 WithoutOption: TypeAlias = Annotated[
-    bool, typer.Option("--without", help="Replay all but the events that are meant.")
+    bool, typer.Option("--without", help="Replay all events except the chosen ones.")
 ]
 ReplayLimitOption: TypeAlias = Annotated[
-    int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most so many steps.")
+    int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most N steps.")
 ]
 
 
@@ -292,7 +297,7 @@ def _predicate(text: str) -> Callable[[RecordedEvent[Any]], bool]:
     others = condition.names - {"event", "recorded"}
     if others:
         raise CommandStop(
-            f"--where is asked of events: event and recorded, not {', '.join(sorted(others))}",
+            f"--where sees only event and recorded, not {', '.join(sorted(others))}",
             USAGE,
         )
 

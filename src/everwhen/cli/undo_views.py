@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TypeOf: TypeAlias = Callable[[NewEvent[Any]], str]
 
 _MOST: Final = 40
-"""So many events of a kind are drawn in a terminal; the others are counted."""
+"""At most this many events of a kind are drawn in a terminal; the others are counted."""
 
 
 def type_names(store: Store) -> TypeOf:

@@ -49,10 +49,10 @@ def undo(
     events: EventsOption = None,
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="USER", help="Of a range, only what this user did."),
+        typer.Option("--by", metavar="USER", help="In a range, only what this user did."),
     ] = None,
     redo: Annotated[
-        bool, typer.Option("--redo", help="Do again what was undone, instead of undoing.")
+        bool, typer.Option("--redo", help="Redo what was undone, instead of undoing.")
     ] = False,
     apply: Annotated[
         bool, typer.Option("--apply", help="Do it. Without this, only the plan is shown.")
@@ -63,11 +63,13 @@ def undo(
     ] = False,
     dependents: Annotated[
         int,
-        typer.Option(min=0, metavar="N", help="List so many events that may depend on it."),
+        typer.Option(min=0, metavar="N", help="List at most N events that may depend on it."),
     ] = 10,
     branch: BranchOption = None,
-    user: Annotated[str | None, typer.Option(metavar="ID", help="Who does it.")] = None,
-    source: Annotated[str | None, typer.Option(metavar="NAME", help="From where.")] = None,
+    user: Annotated[str | None, typer.Option(metavar="ID", help="The user who does it.")] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The program or service that writes.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Show what undoing something would do, and with --apply do it.

@@ -67,7 +67,7 @@ def serve(
     key: _Key,
     logs: Annotated[
         list[str],
-        typer.Argument(metavar="LOG...", help="The public keys of the logs that it knows."),
+        typer.Argument(metavar="LOG...", help="The public keys of the logs it knows."),
     ],
     *,
     rollovers: Annotated[
@@ -79,7 +79,7 @@ def serve(
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 is a free one.")] = 8427,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for a free one.")] = 8427,
     json: JsonOption = False,
 ) -> None:
     """Serve a witness until Ctrl-C, by the protocol C2SP tlog-witness.
