@@ -14,7 +14,14 @@ from everwhen.cli import completion
 from everwhen.cli.exits import BAD_DATA, USAGE, CommandStop
 from everwhen.cli.local_time import given_moment
 from everwhen.cli.opening import existing
-from everwhen.cli.options import ActorOption, BranchOption, EventsOption, JsonOption, StoreArgument
+from everwhen.cli.options import (
+    ActorOption,
+    BranchOption,
+    EventsOption,
+    JsonOption,
+    SourceOption,
+    StoreArgument,
+)
 from everwhen.cli.own_code import event_types
 from everwhen.cli.terminal import Output
 from everwhen.cli.views import utc
@@ -56,9 +63,6 @@ IdOption: TypeAlias = Annotated[
     typer.Option(
         "--id", metavar="UUID", help="The commit's id. The same id is never written twice."
     ),
-]
-SourceOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The program or service that writes.")
 ]
 OccurredAtOption: TypeAlias = Annotated[
     str | None,

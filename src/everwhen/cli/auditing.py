@@ -23,7 +23,13 @@ from everwhen.audit import (
 from everwhen.cli.exits import NO_INPUT, USAGE, CommandStop
 from everwhen.cli.local_time import given_moment
 from everwhen.cli.opening import existing_branch, given_vault, path_of
-from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
+from everwhen.cli.options import (
+    BranchOption,
+    JsonOption,
+    OutputFileArgument,
+    OverwriteOption,
+    StoreArgument,
+)
 from everwhen.cli.outputs import check_output, written
 from everwhen.cli.terminal import Column, Output, counted
 from everwhen.cli.views import utc
@@ -189,7 +195,7 @@ def query(
 
 def export(
     store: StoreArgument,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The file; - for standard output.")],
+    file: OutputFileArgument,
     *,
     format_: Annotated[
         str,
@@ -205,7 +211,7 @@ def export(
     until: UntilOption = None,
     correlation: CorrelationOption = None,
     text: TextOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    overwrite: OverwriteOption = False,
     branch: BranchOption = None,
 ) -> None:
     """Export the log, the oldest entries first: a line of OCSF each, or rows of CSV.

@@ -19,6 +19,7 @@ from everwhen.cli.options import (
     EventsOption,
     FoldOption,
     JsonOption,
+    LimitOption,
     OneCategoryOption,
     OneStreamArgument,
     StoreArgument,
@@ -60,9 +61,6 @@ WhenStartOption: TypeAlias = Annotated[
 WhenEndOption: TypeAlias = Annotated[
     str, typer.Option("--to", metavar="MOMENT", help="Search up to this moment.")
 ]
-WhenLimitOption: TypeAlias = Annotated[
-    int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most N results.")
-]
 CountOption: TypeAlias = Annotated[
     int | None,
     typer.Option("--processes", min=1, metavar="N", help="Ask after every event, in N processes."),
@@ -79,7 +77,7 @@ def when(
     changes: ChangesOption = False,
     start: WhenStartOption = "start",
     end: WhenEndOption = "head",
-    limit: WhenLimitOption = None,
+    limit: LimitOption = None,
     count: CountOption = None,
     category: OneCategoryOption = None,
     fold_: FoldOption = None,

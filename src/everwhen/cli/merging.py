@@ -12,7 +12,7 @@ from everwhen import NewEvent, UnknownEvent, Write
 from everwhen.cli import completion
 from everwhen.cli.exits import NO, USAGE, CommandStop
 from everwhen.cli.opening import existing
-from everwhen.cli.options import ActorOption, EventsOption, JsonOption, StoreArgument
+from everwhen.cli.options import ActorOption, ApplyOption, EventsOption, JsonOption, StoreArgument
 from everwhen.cli.own_code import decisions, event_types, invariants
 from everwhen.cli.terminal import Column, Output
 from everwhen.cli.terminal import counted as _counted
@@ -80,9 +80,6 @@ StrategyOption: TypeAlias = Annotated[
 CommitOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--commit", metavar="ID", help="Pick only this commit. Repeat for several."),
-]
-ApplyOption: TypeAlias = Annotated[
-    bool, typer.Option("--apply", help="Do it. Without this, only the plan is shown.")
 ]
 
 

@@ -109,3 +109,16 @@ EventsOption: TypeAlias = Annotated[
 ActorOption: TypeAlias = Annotated[
     str | None, typer.Option("--user", metavar="ID", help="The user who does it.")
 ]
+ApplyOption: TypeAlias = Annotated[
+    bool, typer.Option("--apply", help="Do it. Without this, only the plan is shown.")
+]
+LimitOption: TypeAlias = Annotated[
+    int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most N results.")
+]
+OutputFileArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="FILE", help="The file; - for standard output.")
+]
+OverwriteOption: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace the file.")]
+SourceOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The program or service that writes.")
+]

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from everwhen import Query
-from everwhen.cli import completion
 from everwhen.cli.exits import INTERRUPTED, USAGE, CommandStop
 from everwhen.cli.known import warn_of_unknown
 from everwhen.cli.local_time import given_moment
@@ -20,6 +19,8 @@ from everwhen.cli.options import (
     EventsOption,
     FromVersionOption,
     JsonOption,
+    LimitOption,
+    OneCategoryOption,
     StoreArgument,
     StreamOption,
     TagOption,
@@ -64,9 +65,7 @@ def read(
     backwards: Annotated[
         bool, typer.Option("--backwards", "-r", help="From the newest event to the oldest.")
     ] = False,
-    limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most N results.")
-    ] = None,
+    limit: LimitOption = None,
     proven: Annotated[
         bool,
         typer.Option(
@@ -128,16 +127,7 @@ def _bounded(
 def streams(
     store: StoreArgument,
     *,
-    category: Annotated[
-        str | None,
-        typer.Option(
-            "--category",
-            "-c",
-            metavar="NAME",
-            help="Only streams whose name up to the first - is this.",
-            autocompletion=completion.categories,
-        ),
-    ] = None,
+    category: OneCategoryOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -13,7 +13,7 @@ import typer
 from everwhen import Store
 from everwhen.cli.exits import INTERRUPTED, NO, NO_INPUT, USAGE, CommandStop, say
 from everwhen.cli.opening import existing, path_of, writable_if_allowed
-from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
+from everwhen.cli.options import BranchOption, JsonOption, OverwriteOption, StoreArgument
 from everwhen.cli.outputs import check_output, written
 from everwhen.cli.signing_keys import (
     Quorum,
@@ -255,7 +255,7 @@ def prove(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write the proof here."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    overwrite: OverwriteOption = False,
     key: KnownKeyOption = None,
     log: LogOption = None,
     branch: BranchOption = None,

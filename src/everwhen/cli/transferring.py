@@ -21,6 +21,8 @@ from everwhen.cli.options import (
     BranchOption,
     CategoryOption,
     JsonOption,
+    OutputFileArgument,
+    OverwriteOption,
     StoreArgument,
     StreamOption,
     TagOption,
@@ -359,14 +361,10 @@ def _told(report: ExportReport, file: str) -> None:
         say(f"no event matches, so {'the output' if file == '-' else file} has none")
 
 
-ExportFileArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="FILE", help="The file; - for standard output.")
-]
 AsAtOption: TypeAlias = Annotated[
     str | None,
     typer.Option("--as-at", metavar="TIME", help="Only events recorded up to then."),
 ]
-OverwriteOption: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace the file.")]
 PlaintextOption: TypeAlias = Annotated[
     bool,
     typer.Option(
@@ -387,7 +385,7 @@ GuardFormulasOption: TypeAlias = Annotated[
 
 def export(
     store: StoreArgument,
-    file: ExportFileArgument,
+    file: OutputFileArgument,
     *,
     format_: FormatOption = None,
     stream: StreamOption = None,

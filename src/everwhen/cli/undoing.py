@@ -11,7 +11,14 @@ import typer
 from everwhen import Undo
 from everwhen.cli.exits import USAGE, CommandStop
 from everwhen.cli.opening import existing
-from everwhen.cli.options import BranchOption, EventsOption, JsonOption, StoreArgument
+from everwhen.cli.options import (
+    ApplyOption,
+    BranchOption,
+    EventsOption,
+    JsonOption,
+    SourceOption,
+    StoreArgument,
+)
 from everwhen.cli.own_code import compensations, event_types
 from everwhen.cli.terminal import Output
 from everwhen.cli.undo_views import TypeOf, drawn, record, rows, type_names
@@ -54,9 +61,7 @@ def undo(
     redo: Annotated[
         bool, typer.Option("--redo", help="Redo what was undone, instead of undoing.")
     ] = False,
-    apply: Annotated[
-        bool, typer.Option("--apply", help="Do it. Without this, only the plan is shown.")
-    ] = False,
+    apply: ApplyOption = False,
     allow_partial: Annotated[
         bool,
         typer.Option("--allow-partial", help="Leave out what can't be undone, and do the rest."),
@@ -67,9 +72,7 @@ def undo(
     ] = 10,
     branch: BranchOption = None,
     user: Annotated[str | None, typer.Option(metavar="ID", help="The user who does it.")] = None,
-    source: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The program or service that writes.")
-    ] = None,
+    source: SourceOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show what undoing something would do, and with --apply do it.
