@@ -2,7 +2,8 @@
 
 Beside one another, as here, they go well for a demonstration. A real casino keeps the vault and
 the signing key on other machines than the store, and the vault's own key on a third, so that no
-backup and no thief has all of them; and the log's newest checkpoint where the house can't reach.
+backup and no thief has all of them; and the log's newest signed checkpoint where the house
+can't reach.
 """
 
 from __future__ import annotations

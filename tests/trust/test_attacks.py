@@ -98,8 +98,8 @@ def restore(original: Path, path: Path) -> None:
 @pytest.mark.attack(
     "the tail of the store is cut off",
     about="history",
-    answer="the store ends before its checkpoint",
-    needs="the store's checkpoint",
+    answer="the store ends before its signed checkpoint",
+    needs="the store's signed checkpoint",
 )
 @pytest.mark.attack(
     "a commit is back-dated",
@@ -134,8 +134,8 @@ def test_without_the_key(original: Path, victim: Path, mutate: Mutation, kind: F
 @pytest.mark.attack(
     "the whole history is rewritten and signed by who holds the key",
     about="history",
-    answer="no consistency proof from the remembered checkpoint",
-    needs="a remembered checkpoint or a witness",
+    answer="no consistency proof from the remembered signed checkpoint",
+    needs="a remembered signed checkpoint or a witness",
 )
 @pytest.mark.parametrize(("mutate", "kind"), MUTATIONS, ids=lambda x: getattr(x, "__name__", ""))
 def test_with_the_key(victim: Path, mutate: Mutation, kind: FaultKind) -> None:
@@ -254,8 +254,8 @@ def test_where_two_histories_may_part(victim: Path, place: int, agreed: int) -> 
 @pytest.mark.attack(
     "the tail is cut off, of store and log together",
     about="history",
-    answer="the log ends before the remembered checkpoint",
-    needs="a remembered checkpoint or a witness",
+    answer="the log ends before the remembered signed checkpoint",
+    needs="a remembered signed checkpoint or a witness",
 )
 def test_a_log_that_is_set_back_with_its_store(original: Path, victim: Path) -> None:
     """To an older checkpoint, rightly signed: only a remembered one tells."""
@@ -352,7 +352,7 @@ def handed_over(tmp_path: Path) -> Path:
     "an old key is used after it was handed over",
     about="signatures",
     answer="the tree is larger than that key's last one: signing, verifying, proving, policies and witnesses refuse it",
-    needs="the rollovers; for trees up to that size, a witness or a remembered checkpoint",
+    needs="the rollovers; for trees up to that size, a witness or a remembered signed checkpoint",
 )
 def test_a_retired_key_signs_no_more(handed_over: Path) -> None:
     """Whose key was handed over at two commits changes the fourth, and signs all five."""
@@ -434,7 +434,7 @@ def test_a_new_key_signs_nothing_smaller(handed_over: Path) -> None:
 
 
 @pytest.mark.attack(
-    "a checkpoint of another log, by the same key",
+    "a signed checkpoint of another log, by the same key",
     about="signatures",
     answer="its origin is another one",
 )

@@ -103,8 +103,8 @@ def test_who_looks_twice_sees_it_grow(path: Path, memory: Memory) -> None:
 @pytest.mark.attack(
     "the log alone is set back",
     about="history",
-    answer="the store has what a remembered checkpoint is over",
-    needs="the store's own word where it was signed, a reader's memory, or a kept checkpoint",
+    answer="the store has what a remembered signed checkpoint is over",
+    needs="the store's own word where it was signed, a reader's memory, or a kept signed checkpoint",
 )
 @pytest.mark.parametrize("key", [None, SIGNER], ids=["remembered key", "given key"])
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_a_log_that_was_set_back_may_be_sealed_again(path: Path, memory: Memory)
 @pytest.mark.attack(
     "history that was looked at is rewritten and signed with the key",
     about="history",
-    answer="a remembered checkpoint isn't of it",
-    needs="a reader's memory, or a kept checkpoint",
+    answer="a remembered signed checkpoint isn't of it",
+    needs="a reader's memory, or a kept signed checkpoint",
 )
 def test_a_history_rewritten_with_the_key(path: Path, memory: Memory) -> None:
     assert look(path, memory).is_sound
@@ -227,7 +227,7 @@ def test_a_log_replaced_by_another_keys(path: Path, memory: Memory, key: Signer 
 @pytest.mark.attack(
     "the log is taken away",
     about="history",
-    answer="a checkpoint of it is remembered",
+    answer="a signed checkpoint of it is remembered",
     needs="a reader's memory",
 )
 def test_a_log_taken_away(path: Path, memory: Memory) -> None:

@@ -106,7 +106,7 @@ def test_wrong_timestamps_are_faults(authority: Authority, store: Store, tmp_pat
     "history is made up afterwards, with the stolen key",
     about="witnesses",
     answer="no authority's timestamp fits it, and none is that old",
-    needs="timestamps that are kept elsewhere with their checkpoints, and the authority's certificates",
+    needs="timestamps that are kept elsewhere with their signed checkpoints, and the authority's certificates",
 )
 def test_a_rewritten_history_does_not_fit_its_timestamp(authority: Authority, store: Store) -> None:
     log, tiles = sealed(store)

@@ -233,7 +233,7 @@ def test_a_history_that_its_key_has_rewritten_is_refused(
 @pytest.mark.attack(
     "a fork: two histories are shown to two people, both signed",
     about="history",
-    answer="a witness refuses the second; two checkpoints that aren't consistent are proof of the fork",
+    answer="a witness refuses the second; two signed checkpoints that aren't consistent are proof of the fork",
     needs="a quorum of witnesses in the policy, or people who compare",
 )
 def test_of_two_histories_the_witnesses_take_one(world: World) -> None:
