@@ -99,6 +99,7 @@ def in_order(slices: list[StoredSlice]) -> Block:
     return block
 
 
+@pytest.mark.slow
 @given(st.lists(COMMITS, min_size=1, max_size=6), st.lists(QUERIES, min_size=1, max_size=6))
 def test_whatever_is_asked_of_a_block(commits: list[Commit], queries: list[Query]) -> None:
     with open_store("memory:", events=[Paid, Note]) as store:
