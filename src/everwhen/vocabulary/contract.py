@@ -144,6 +144,11 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+def recorded_micros(receipt: Receipt) -> int:
+    """When the store recorded it, in microseconds since 1970 UTC."""
+    return receipt._recorded_at
+
+
 Outcome: TypeAlias = Receipt | EverwhenError
 
 

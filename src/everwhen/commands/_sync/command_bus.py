@@ -47,7 +47,7 @@ from everwhen.store._sync.repository import Repository
 from everwhen.store._sync.store import Store, check_store
 from everwhen.system.interrupts import is_interrupt
 from everwhen.system.limits import SHORTEST_PAUSE_SECONDS
-from everwhen.vocabulary.contract import Receipt
+from everwhen.vocabulary.contract import Receipt, recorded_micros
 from everwhen.vocabulary.errors import (
     CommitIdError,
     ConditionError,
@@ -59,7 +59,6 @@ from everwhen.vocabulary.errors import (
 )
 from everwhen.vocabulary.events import typed_of
 from everwhen.vocabulary.metadata import CommitMetadata, current_metadata
-from everwhen.vocabulary.microseconds import to_micros
 from everwhen.vocabulary.query import Query
 
 _LOG: Final = logging.getLogger("everwhen")
@@ -338,7 +337,7 @@ class CommandBus:
         """Bring the states at hand up to what was just written, and snapshot them where due."""
         written = self._recent_writes.written(writes, receipt)
         if written and self.store.capabilities.dense_positions:
-            self._recent_writes.add(written, to_micros(receipt.recorded_at))
+            self._recent_writes.add(written, recorded_micros(receipt))
         for subject, before in zip(subjects, loaded, strict=True):
             now = before
             mine = None if written is None else [k.event for k in written if subject.concerns(k)]
@@ -348,7 +347,7 @@ class CommandBus:
             try:
                 if mine:
                     after = subject.fold.apply(before.state, mine)
-                    end, recorded_at = receipt.position, to_micros(receipt.recorded_at)
+                    end, recorded_at = receipt.position, recorded_micros(receipt)
                     now = _gone_on(before, after, len(mine), end, recorded_at)
                 if self._strategy.is_due(now.since):
                     now = self._snapshot(subject)
