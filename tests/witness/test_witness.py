@@ -416,7 +416,7 @@ def test_the_command_makes_a_key_serves_and_survives_being_killed(tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.attack("a key file is copied")
-def test_the_witness_s_key_is_sealed_by_a_passphrase(
+def test_the_witness_s_key_is_encrypted_with_a_passphrase(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVERWHEN_SIGNER_PASSPHRASE", "correct horse")
@@ -425,7 +425,10 @@ def test_the_witness_s_key_is_sealed_by_a_passphrase(
     vkey = log.signer.verifier.vkey
     with Program(tmp_path, vkey) as program:
         assert program.told["name"] == "witness.example/1"
-    for passphrase, why in (("wrong horse", "passphrase is wrong"), ("", "is sealed by a pass")):
+    for passphrase, why in (
+        ("wrong horse", "passphrase is wrong"),
+        ("", "is encrypted with a pass"),
+    ):
         monkeypatch.setenv("EVERWHEN_SIGNER_PASSPHRASE", passphrase)
         refused = everwhen(tmp_path, "witness", "serve", "other", "key", vkey)
         assert (refused.returncode, why in refused.stderr) == (1, True)
