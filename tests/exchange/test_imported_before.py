@@ -13,7 +13,7 @@ from tests.exchange.stores import imported
 
 from everwhen import Store, open_store
 from everwhen.exchange import CloudEvents, Csv, Format, ImportedBeforeError, Xes
-from everwhen.exchange.sketches import KEPT, Sketch, unpacked
+from everwhen.exchange.sketches import KEPT_DIGESTS, Sketch, unpacked
 
 HEADER = "stream,type,recorded_at,n"
 READ = Csv(time_zone="UTC")
@@ -170,9 +170,9 @@ def test_a_sketch_is_the_smallest_distinct_digests_in_any_order(
     digests: list[int], seed: int
 ) -> None:
     sketch = Sketch()
-    shuffled = [*digests, *range(10_000, 10_000 + KEPT)]
+    shuffled = [*digests, *range(10_000, 10_000 + KEPT_DIGESTS)]
     random.Random(seed).shuffle(shuffled)
     for digest in shuffled:
         sketch.add(digest)
-    assert unpacked(sketch.packed) == sorted(set(shuffled))[:KEPT]
+    assert unpacked(sketch.packed) == sorted(set(shuffled))[:KEPT_DIGESTS]
     assert sketch.rows == len(shuffled)

@@ -27,7 +27,7 @@ from everwhen.errors import (
     WitnessRefusedError,
 )
 from everwhen.witness import Witness, WitnessServer, WitnessService
-from everwhen.witness.messages import MAX_REQUEST, AddCheckpoint, parse_request
+from everwhen.witness.messages import MAX_REQUEST_BYTES, AddCheckpoint, parse_request
 from everwhen_verify.errors import MalformedError
 from everwhen_verify.merkle import EMPTY_ROOT
 from everwhen_verify.notes import Note, Signer, open_note, parse_note, sign_note
@@ -297,7 +297,7 @@ def test_http_is_taken_strictly(log: Log, server: WitnessServer, client: Witness
         ("GET", f"/{'0' * 64}/checkpoint", {}, 404),
         ("GET", "/../etc/passwd", {}, 404),
         ("POST", "/else", {"Content-Length": "0"}, 404),
-        ("POST", "/add-checkpoint", {"Content-Length": str(MAX_REQUEST + 1)}, 413),
+        ("POST", "/add-checkpoint", {"Content-Length": str(MAX_REQUEST_BYTES + 1)}, 413),
         ("POST", "/add-checkpoint", {"Content-Length": "-1"}, 411),
         ("POST", "/add-checkpoint", {"Transfer-Encoding": "chunked"}, 411),
         ("DELETE", "/add-checkpoint", {}, 501),

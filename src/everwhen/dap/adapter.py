@@ -36,11 +36,15 @@ from everwhen.vocabulary.moments import Moment
 A = TypeVar("A", bound=messages.Arguments)
 
 Opener: TypeAlias = Callable[[LaunchArguments], AbstractContextManager[tuple[Session, Moment]]]
-"""Opens what is to be debugged, and says where to begin."""
+"""Opens what is to be debugged, as a context manager: the session, and where it begins."""
 Send: TypeAlias = Callable[[dict[str, Any]], None]
 
-_THREAD: Final = 1
-_FRAMES: Final = 100
+_THREAD_ID: Final = 1
+"""The protocol wants a thread: history has one."""
+
+_MAX_FRAMES: Final = 100
+"""Causes of an event that are sent at once, as a call stack; a client asks for more."""
+
 _CAPABILITIES: Final[dict[str, Any]] = {
     "supportsConfigurationDoneRequest": True,
     "supportsFunctionBreakpoints": True,
@@ -59,7 +63,7 @@ _CAPABILITIES: Final[dict[str, Any]] = {
         {
             "filter": "fold",
             "label": "The fold raises",
-            "description": "Stops at an event that the fold can't take. There is no way past it.",
+            "description": "Stops at an event that the fold can't take. Nothing goes on past it.",
             "default": True,
         },
         {
@@ -111,22 +115,22 @@ class Adapter:
         try:
             request = msgspec.json.decode(body, type=Request)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            self._respond(0, "", error=f"that is no request: {error}")
+            self._respond(0, "", error=f"this is not a request: {error}")
             return
         self._then = None
         try:
             answer = self._answer(request)
         except (RefusedRequestError, msgspec.ValidationError, RecursionError) as error:
             self._respond(request.seq, request.command, error=str(error))
-        except Exception as error:  # noqa: BLE001 (a fold, a store, an expression: all are told)
-            said = str(error) or type(error).__name__
-            self._respond(request.seq, request.command, error=said)
+        except Exception as error:  # noqa: BLE001 (a fold, a store, an expression: all are reported)
+            message = str(error) or type(error).__name__
+            self._respond(request.seq, request.command, error=message)
         else:
             self._respond(request.seq, request.command, answer)
             self._after()
 
     def refuse(self, why: str) -> None:
-        """Say that something came that is no message."""
+        """Tell the client that what it sent is not a message of the protocol."""
         self._event("output", {"category": "stderr", "output": f"everwhen: {why}\n"})
 
     def _after(self) -> None:
@@ -166,7 +170,12 @@ class Adapter:
         }
         if error is not None:
             message["message"] = error
-            shown = {"id": 1, "format": "{said}", "variables": {"said": error}, "showUser": True}
+            shown = {
+                "id": 1,
+                "format": "{message}",
+                "variables": {"message": error},
+                "showUser": True,
+            }
             message["body"] = {"error": shown}
         elif body is not None:
             message["body"] = body
@@ -265,7 +274,7 @@ class Adapter:
     def _stopped(self, reason: str, text: str, hits: list[int] | None = None) -> None:
         self._handles.clear()
         self._frames = None
-        body: dict[str, Any] = {"reason": reason, "threadId": _THREAD, "allThreadsStopped": True}
+        body: dict[str, Any] = {"reason": reason, "threadId": _THREAD_ID, "allThreadsStopped": True}
         if text:
             body["description"] = body["text"] = text
         if hits:
@@ -365,7 +374,7 @@ class Adapter:
         trigger: Callable[[int], Trigger],
         texts: list[str | None] | None = None,
     ) -> list[dict[str, Any]]:
-        """Put new breakpoints in the place of a group's; what the protocol says of each."""
+        """Replace a group's breakpoints. Returns what the protocol wants of each."""
         breakpoints = self._open.breakpoints
         for old in self._set.pop(group, ()):
             breakpoints.delete(old.number)
@@ -387,12 +396,12 @@ class Adapter:
 
     def _threads(self, _: messages.Arguments) -> dict[str, Any]:
         name = self._session.store.name if self._session is not None else "history"
-        return {"threads": [{"id": _THREAD, "name": name}]}
+        return {"threads": [{"id": _THREAD_ID, "name": name}]}
 
     def _stack_trace(self, arguments: messages.StackTrace) -> dict[str, Any]:
         frames = self._causes()
         start = arguments.start_frame
-        stop = start + min(arguments.levels or _FRAMES, _FRAMES)
+        stop = start + min(arguments.levels or _MAX_FRAMES, _MAX_FRAMES)
         shown = [self._frame(i, frames[i]) for i in range(start, min(stop, len(frames)))]
         return {"stackFrames": shown, "totalFrames": len(frames)}
 

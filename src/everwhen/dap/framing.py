@@ -7,23 +7,28 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-MAX_BODY: Final = 8_000_000
-"""The longest message that is read, in bytes."""
-_MAX_LINE: Final = 256
-_MAX_LINES: Final = 8
+MAX_BODY_BYTES: Final = 8_000_000
+"""The longest message that is read."""
+
+_MAX_LINE_BYTES: Final = 256
+"""The longest header line that is read; the protocol's own have some 40."""
+
+_MAX_HEADERS: Final = 8
+"""The protocol has two headers; a client may send a few more."""
+
 _LENGTH: Final = re.compile(rb"content-length: *([0-9]{1,10})", re.IGNORECASE)
 _OTHER: Final = re.compile(rb"content-type: *[ -~]*", re.IGNORECASE)
 
 
 class MalformedMessageError(Exception):
-    """What came is no message of the protocol; what follows it can't be read either."""
+    """Malformed input: the stream is not the protocol's, and can't be read any further."""
 
 
 class Readable(Protocol):
     """Where bytes come from."""
 
     def readline(self, size: int, /) -> bytes:
-        """A line, or so many bytes of it."""
+        """A line, or at most ``size`` bytes of it."""
         ...
 
     def read(self, size: int, /) -> bytes:
@@ -38,8 +43,8 @@ def read_body(stream: Readable) -> bytes | None:
     protocol, such as a browser, is ever understood.
     """
     length: int | None = None
-    for _ in range(_MAX_LINES):
-        line = stream.readline(_MAX_LINE)
+    for _ in range(_MAX_HEADERS):
+        line = stream.readline(_MAX_LINE_BYTES)
         if not line:
             return None
         if not line.endswith(b"\n"):
@@ -52,12 +57,14 @@ def read_body(stream: Readable) -> bytes | None:
             length = int(match[1])
         elif _OTHER.fullmatch(line) is None:
             raise MalformedMessageError(f"no header of the protocol: {line[:40]!r}")
-    raise MalformedMessageError(f"more than {_MAX_LINES} headers")
+    raise MalformedMessageError(f"more than {_MAX_HEADERS} headers")
 
 
 def _exactly(stream: Readable, length: int) -> bytes | None:
-    if length > MAX_BODY:
-        raise MalformedMessageError(f"a message of {length:,} bytes; {MAX_BODY:,} are allowed")
+    if length > MAX_BODY_BYTES:
+        raise MalformedMessageError(
+            f"a message of {length:,} bytes; {MAX_BODY_BYTES:,} are allowed"
+        )
     body = stream.read(length)
     return body if len(body) == length else None
 

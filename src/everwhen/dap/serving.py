@@ -16,7 +16,9 @@ from everwhen.dap.adapter import Adapter, Opener
 from everwhen.dap.framing import MalformedMessageError, Readable, framed, read_body
 
 LOCAL: Final = "127.0.0.1"
-_WAITING: Final = 1_000
+_MAX_WAITING: Final = 1_000
+"""Messages that may wait; then reading pauses until some are answered."""
+
 _INTERRUPTS: Final = frozenset({"pause", "cancel", "disconnect", "terminate"})
 
 _Arrival: TypeAlias = bytes | MalformedMessageError | None
@@ -44,7 +46,7 @@ def serve_stdio(opener: Opener) -> bool:
 def serve_socket(opener: Opener, port: int, listening: Callable[[int], None]) -> bool:
     """Talk to the first that connects to a port of this machine; see `serve_stdio`.
 
-    ``listening`` is told the port, which is a free one for 0.
+    ``listening`` is called with the port: a free one, where ``port`` is 0.
     """
     with socket.create_server((LOCAL, port)) as server:
         listening(server.getsockname()[1])
@@ -71,7 +73,7 @@ def _serve(opener: Opener, incoming: Readable, outgoing: BinaryIO) -> bool:
             is_open = False
 
     adapter = Adapter(opener, send)
-    arrivals: queue.Queue[_Arrival] = queue.Queue(_WAITING)
+    arrivals: queue.Queue[_Arrival] = queue.Queue(_MAX_WAITING)
     reader = threading.Thread(
         target=_read, args=(incoming, arrivals, adapter), name="everwhen-dap", daemon=True
     )

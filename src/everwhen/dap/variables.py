@@ -12,9 +12,14 @@ from everwhen.debugging.sketches import size_of, sketch
 from everwhen.state.differences import Change
 from everwhen.state.paths import MISSING, PartKind, Path, keys_of, kind_of, part_of, text_of
 
-_AT_ONCE: Final = 1_000
-_MOST: Final = 100_000
-_WIDTH: Final = 120
+_PAGE_ITEMS: Final = 1_000
+"""Children of a variable that are shown at once; more are grouped in ranges."""
+
+_MAX_REFERENCES: Final = 100_000
+"""Variables that can be opened at one stop: a bound for memory."""
+
+_MAX_VALUE_CHARACTERS: Final = 120
+"""Of a value in its line; what is longer is shortened."""
 
 
 class VariableNode(msgspec.Struct, frozen=True):
@@ -56,7 +61,7 @@ class Handles:
 
     def add(self, item: VariableNode | VariableGroup | Changes | Later) -> int:
         """A number for something to be opened."""
-        if len(self._items) >= _MOST:
+        if len(self._items) >= _MAX_REFERENCES:
             return 0
         self._items.append(item)
         return len(self._items)
@@ -74,20 +79,20 @@ class Handles:
         if item is None:
             return None
         if isinstance(item, Changes):
-            some = item.changes[start : start + (count or _AT_ONCE)]
+            some = item.changes[start : start + (count or _PAGE_ITEMS)]
             return [self._change(change) for change in some]
         if isinstance(item, VariableGroup):
             return self._of(item.node, item.start, item.stop)
         size = size_of(item.value)
         if count or start:
-            return self._of(item, start, min(size, start + min(count or _AT_ONCE, _AT_ONCE)))
+            return self._of(item, start, min(size, start + min(count or _PAGE_ITEMS, _PAGE_ITEMS)))
         return self._of(item, 0, size)
 
     def shown(self, name: str, value: Any, path: Path | None) -> dict[str, Any]:
         """A value as a variable."""
         found: dict[str, Any] = {
             "name": name,
-            "value": sketch(value, _WIDTH),
+            "value": sketch(value, _MAX_VALUE_CHARACTERS),
             "type": type(value).__name__,
             "variablesReference": 0,
         }
@@ -102,10 +107,10 @@ class Handles:
 
     def _of(self, node: VariableNode, start: int, stop: int) -> list[dict[str, Any]]:
         count = stop - start
-        if count > _AT_ONCE:
-            size = _AT_ONCE
-            while count / size > _AT_ONCE:
-                size *= _AT_ONCE
+        if count > _PAGE_ITEMS:
+            size = _PAGE_ITEMS
+            while count / size > _PAGE_ITEMS:
+                size *= _PAGE_ITEMS
             return [
                 self._group(node, first, min(first + size, stop))
                 for first in range(start, stop, size)
@@ -129,6 +134,6 @@ class Handles:
     def _change(self, change: Change) -> dict[str, Any]:
         after = change.after if change.after is not MISSING else change.before
         found = self.shown(text_of(change.path) or "state", after, change.path)
-        before, now = (sketch(v, _WIDTH // 2) for v in (change.before, change.after))
+        before, now = (sketch(v, _MAX_VALUE_CHARACTERS // 2) for v in (change.before, change.after))
         signs = {"added": f"+ {now}", "removed": f"- {before}", "changed": f"{before} → {now}"}
         return found | {"value": signs[change.kind]}

@@ -39,14 +39,14 @@ class EventTrigger(msgspec.Struct, frozen=True):
             return None
 
     def __str__(self) -> str:
-        said = [
+        parts = [
             f"position {self.position}" if self.position is not None else "",
             ", ".join(sorted(self.types)),
             f"on {', '.join(sorted(self.streams))}" if self.streams else "",
             f"in {', '.join(sorted(self.categories))}" if self.categories else "",
             f"if {self.condition.text}" if self.condition is not None else "",
         ]
-        return " ".join(part for part in said if part) or "every event"
+        return " ".join(part for part in parts if part) or "every event"
 
 
 class StateTrigger(msgspec.Struct, frozen=True):
@@ -81,7 +81,7 @@ Trigger: TypeAlias = EventTrigger | StateTrigger | PathTrigger | ValueTrigger
 
 
 class Breakpoint(msgspec.Struct):
-    """A trigger with a number. With a ``message`` it says that, and doesn't stop.
+    """A trigger with a number. With a ``message`` it logs that and doesn't stop.
 
     ``message`` may have expressions in braces. ``hits`` counts how often it stopped.
     """
@@ -110,7 +110,7 @@ class Breakpoints:
         return len(self._by_number)
 
     def __getitem__(self, number: int) -> Breakpoint:
-        """Raises `InvalidQueryError` where there is none of that number."""
+        """Raises `InvalidQueryError` for a number that no breakpoint has."""
         found = self._by_number.get(number)
         if found is None:
             known = ", ".join(map(str, self._by_number)) or "none"
@@ -125,7 +125,7 @@ class Breakpoints:
         return found
 
     def delete(self, number: int) -> Breakpoint:
-        """Forget one. Raises `InvalidQueryError` where there is none of that number."""
+        """Delete one. Raises `InvalidQueryError` for a number that no breakpoint has."""
         found = self[number]
         del self._by_number[number]
         return found

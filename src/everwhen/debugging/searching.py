@@ -1,4 +1,4 @@
-"""The nearest place at which something triggers, before or behind a position.
+"""The nearest place at which something triggers, before or after a position.
 
 What is about events is asked of the store, which has indexes for types and streams. What is about
 the state goes by the parts of it that are looked at: near places are looked through event by event,
@@ -27,9 +27,14 @@ from everwhen.travel._sync.time_machine import TimeMachine
 from everwhen.vocabulary.errors import DecodeError, EverwhenError, ExpressionError
 from everwhen.vocabulary.query import Query
 
-_NEAR: Final = 8_192
-_FIRST_CHUNK: Final = 4_096
-_CHUNK: Final = 65_536
+_NEAR_EVENTS: Final = 8_192
+"""Events that are searched one by one; further away, only those that change what is read."""
+
+_FIRST_CHUNK_EVENTS: Final = 4_096
+"""Read first by a search backwards: most places that are looked for are near."""
+
+_MAX_CHUNK_EVENTS: Final = 65_536
+"""Chunks double up to this: each is searched to its end, though only its last place counts."""
 
 
 class InterruptedSearchError(EverwhenError):
@@ -46,7 +51,7 @@ class Searcher:
         self._machine = machine
         self._tell = tell
 
-    def behind(self, trigger: Trigger, position: int, last: int) -> int | None:
+    def after(self, trigger: Trigger, position: int, last: int) -> int | None:
         """The first place in ``(position, last]`` that triggers."""
         match trigger:
             case EventTrigger():
@@ -137,15 +142,15 @@ class Searcher:
                 yield turn.at.position
 
     def _last_turn(self, condition: Predicate, first: int, last: int) -> int | None:
-        looked_through, size = 0, _FIRST_CHUNK
+        looked_through, size = 0, _FIRST_CHUNK_EVENTS
         while last > first:
             start = max(first, last - size)
-            tracked = looked_through >= _NEAR
+            tracked = looked_through >= _NEAR_EVENTS
             turns = deque(self._turns(condition, start, last, tracked=tracked), maxlen=1)
             if turns:
                 return turns[0]
             looked_through += last - start
-            last, size = start, min(size * 2, _CHUNK)
+            last, size = start, min(size * 2, _MAX_CHUNK_EVENTS)
         return None
 
     def _value(self, expression: Expression, position: int, *, same: bool) -> Predicate:

@@ -55,13 +55,15 @@ Which: TypeAlias = Literal["first", "last", "next", "previous"]
 
 _OF_FOLDS: Final = (FoldError, DecodeError, DeclarationError)
 _Reason: TypeAlias = Literal["entry", "step", "goto", "breakpoint", "exception", "start", "end"]
-_LOGGED: Final = 1_000
+_MAX_LOG_LINES: Final = 1_000
+"""Of one movement: more would hold it up, and nobody reads them."""
+
 _BRACES: Final = re.compile(r"\{([^{}]+)\}")
 _ABOUT_EVENTS: Final = frozenset({"state", "before", "event", "recorded"})
 
 
 class LogLine(msgspec.Struct, frozen=True):
-    """What a breakpoint with a message said at a position."""
+    """The text of a breakpoint's message at a position."""
 
     position: int
     text: str
@@ -71,7 +73,7 @@ class Stop(msgspec.Struct, frozen=True):
     """Where a movement ended and why.
 
     ``hits`` are the breakpoints there; ``error`` is what the fold raised on the event there;
-    ``logs`` is what breakpoints with a message said on the way.
+    ``logs`` are the messages of breakpoints on the way.
     """
 
     reason: _Reason
@@ -209,7 +211,7 @@ class Session:
         if isinstance(trigger, EventTrigger) or which in ("next", "previous"):
             if which in ("first", "next"):
                 start = 0 if which == "first" else self.position
-                found = self._searcher.behind(trigger, start, self.head)
+                found = self._searcher.after(trigger, start, self.head)
             else:
                 before = self.position if which == "previous" else self.head + 1
                 found = self._searcher.before(trigger, before)
@@ -293,7 +295,7 @@ class Session:
         return Variables(step.after, event=event, before=step.before)
 
     def around(self, before: int, after: int) -> tuple[list[RecordedEvent[Any]], int]:
-        """Some events around here, and how many of them are not behind here."""
+        """Some events around here, and how many of them are not after it."""
         of, here = self.machine.of, self.position
         past = list(self.store.read(of.up_to(here).backwards().limit(before + 1)))[::-1]
         return past + list(self.store.read(of.after(here).limit(after))), len(past)
@@ -414,7 +416,7 @@ class Session:
         return True
 
     def _found(self, here: int, last: int) -> _Found | Stop | None:
-        """The nearest place behind here at which to stop, or the event that the fold can't take."""
+        """The nearest place after here at which to stop, or the event that the fold can't take."""
         if self.error is not None:
             return Stop("exception", here, error=self.error)
         try:
@@ -427,7 +429,7 @@ class Session:
     def _nearest(self, here: int, last: int) -> _Found | None:
         found: _Found | None = None
         for one in self._stopping():
-            place = self._searcher.behind(one.trigger, here, last)
+            place = self._searcher.after(one.trigger, here, last)
             if place is not None:
                 also = found.breakpoints if found is not None and found.position == place else ()
                 found, last = _Found(place, (*also, one)), place
@@ -465,13 +467,13 @@ class Session:
         for one in self.breakpoints:
             if not one.is_enabled or one.message is None:
                 continue
-            place = self._searcher.behind(one.trigger, first, last)
-            for _ in range(_LOGGED):
+            place = self._searcher.after(one.trigger, first, last)
+            for _ in range(_MAX_LOG_LINES):
                 if place is None:
                     break
                 found.append(LogLine(place, self._message(one.message, place)))
-                place = self._searcher.behind(one.trigger, place, last)
-        return sorted(found, key=lambda line: line.position)[:_LOGGED]
+                place = self._searcher.after(one.trigger, place, last)
+        return sorted(found, key=lambda line: line.position)[:_MAX_LOG_LINES]
 
     def _message(self, message: str, position: int) -> str:
         step = self.machine.step_at(position)

@@ -12,12 +12,15 @@ import msgspec
 from everwhen.state.paths import MISSING, PartKind, key_text, kind_of, names_in
 from everwhen.vocabulary.personal_data import Erased
 
-_LEAST: Final = 8
-_DEEP: Final = 4
+_MIN_ITEM_CHARACTERS: Final = 8
+"""A shorter text of an item tells nothing: items are left out and counted."""
+
+_MAX_DEPTH: Final = 4
+"""Levels that are shown; below, only how many items there are."""
 
 
 def sketch(value: Any, width: int = 60) -> str:
-    """A value as text of about so many characters; large values are cut, with counts.
+    """A value as text of about ``width`` characters; large values are cut, with counts.
 
     Whatever was erased is ``(erased)``. The cost is that of what is shown, not that of the value.
     """
@@ -45,16 +48,16 @@ def _sketched(value: Any, width: int, depth: int) -> str:
     opens, closes = _BRACKETS[kind]
     if kind in (PartKind.RECORD, PartKind.OBJECT):
         opens = f"{type(value).__name__}("
-    if depth >= _DEEP and size:
+    if depth >= _MAX_DEPTH and size:
         return f"{opens}{size:,}…{closes}"
     found: list[str] = []
     room = width - len(opens) - len(closes)
     for shown, (name, part) in enumerate(_parts(value, kind)):
         left = size - shown
-        if room < _LEAST and left:
+        if room < _MIN_ITEM_CHARACTERS and left:
             found.append(f"… {left:,} more" if found else f"{left:,} …")
             break
-        text = f"{name}{_sketched(part, max(_LEAST, room - len(name)), depth + 1)}"
+        text = f"{name}{_sketched(part, max(_MIN_ITEM_CHARACTERS, room - len(name)), depth + 1)}"
         if len(text) > room and found:
             found.append(f"… {left:,} more")
             break
@@ -95,7 +98,7 @@ def _leaf(value: Any, width: int) -> str:
     elif isinstance(value, bytes | bytearray | memoryview):
         text = f"{len(value):,} bytes"
     elif isinstance(value, abc.Set):
-        few = ", ".join(sorted(sketch(item, _LEAST) for item in islice(value, 5)))
+        few = ", ".join(sorted(sketch(item, _MIN_ITEM_CHARACTERS) for item in islice(value, 5)))
         text = f"{{{few}{f', … {len(value) - 5:,} more' if len(value) > 5 else ''}}}"
     else:
         text = _encoded(value)

@@ -39,7 +39,8 @@ _KINDS: Final = {
     "category": "categories",
     "in": "categories",
 }
-_LOOKED_AT: Final = 2_000
+_SAMPLED: Final = 2_000
+"""Events, and streams, that are looked at to complete a name: few enough to answer at once."""
 
 
 def break_of(text: str, machine: TimeMachine[Any]) -> Trigger:
@@ -108,7 +109,7 @@ def watch_of(text: str) -> PathTrigger | ValueTrigger:
 
 def known_types(store: Store) -> set[str]:
     """The types that are declared, and those among the newest events."""
-    newest = Query().backwards().limit(_LOOKED_AT)
+    newest = Query().backwards().limit(_SAMPLED)
     return {event.type for event in store.read(newest)} | set(declared_types(store))
 
 
@@ -161,7 +162,7 @@ def _kind_of(word: str, store: Store) -> str:
         return "streams"
     if _any(store, Query().category(word)):
         return "categories"
-    streams = (info.name for info in islice(store.streams(), _LOOKED_AT))
+    streams = (info.name for info in islice(store.streams(), _SAMPLED))
     close = difflib.get_close_matches(word, {*known_types(store), *streams}, 3)
     raise InvalidQueryError(
         f"no event type, stream or category is called {word!r}"

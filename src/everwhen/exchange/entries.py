@@ -50,7 +50,10 @@ from everwhen.vocabulary.validation import (
 )
 
 _ORDINAL_BITS: Final = 40
+"""The end of a commit id that counts the file's records: enough for 10^12 of them."""
+
 _SECRET_BYTES: Final = 16
+"""128 bits, which nobody can guess."""
 _decode_moment: Final = msgspec.json.Decoder(datetime).decode
 _decode_metadata: Final = msgspec.json.Decoder(CommitMetadata).decode
 
@@ -274,11 +277,11 @@ class Entrance:
             if record.event_id is not None:
                 check_text(record.event_id, "event id")
             if not 0 < record.schema_version < 1 << 31:
-                return f"{record.schema_version} is no schema version; use a number from 1"
+                return f"{record.schema_version} is not a schema version; use a number from 1"
             if record.time != UNTIMED:
                 check_recorded_at(record.time)
             if record.occurred_at is not None and not reads_back(record.occurred_at):
-                return f"occurred_at {record.occurred_at!r} is no ISO 8601 time with a zone"
+                return f"occurred_at {record.occurred_at!r} is not an ISO 8601 time with a zone"
             if is_deeper(record.data) or is_deeper(record.extras or b""):
                 return f"the event is {TOO_DEEP}; make it flatter, or leave it out"
             if self._direct:

@@ -6,7 +6,7 @@ EverwhenError
     ├── ImportedBeforeError     much of it was imported before, from another file or otherwise
     ├── ImportTimesError        its own times can't be kept, for the store has newer events
     └── ExchangeFileError       the file itself can't be read or written
-        ├── FormatOptionError   what its format was told makes no sense
+        ├── FormatOptionError   an option of its format makes no sense
         └── OutputExistsError   it is there already, and is not to be replaced
 
 ConflictError
@@ -127,11 +127,11 @@ class ExchangeFileError(ExchangeError):
 
 
 class FormatOptionError(ExchangeFileError):
-    """What a format was told makes no sense: a name, a zone, an encoding, a delimiter."""
+    """An option of a format makes no sense: a name, a zone, an encoding, a delimiter."""
 
 
 class OutputExistsError(ExchangeFileError):
-    """The file to write is there already, and nobody said that it may be replaced."""
+    """The file to write exists, and ``replace`` wasn't given."""
 
 
 class DamagedInputError(Exception):

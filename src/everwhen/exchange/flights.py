@@ -28,13 +28,14 @@ from everwhen.exchange.records import FileItem, FileWriter, ForeignEvent, Invali
 from everwhen.vocabulary.microseconds import to_micros
 
 _NEW_YORK: Final = ZoneInfo("America/New_York")
-_DAY: Final = 86_400_000_000
-_MINUTE: Final = 60_000_000
-_ON_THE_GROUND: Final = 15 * _MINUTE
+_DAY_MICROS: Final = 86_400_000_000
+_MINUTE_MICROS: Final = 60_000_000
+_GROUND_MICROS: Final = 15 * _MINUTE_MICROS
+"""Added to the time in the air: a flight arrives after it taxied, about a quarter of an hour."""
 
 
 class Flights(msgspec.Struct, frozen=True):
-    """The table of flights. ``every`` takes the first of each so many, all through the year."""
+    """The table of flights. ``every`` takes the first of every N flights, all through the year."""
 
     every: int = 1
 
@@ -74,7 +75,7 @@ class Flights(msgspec.Struct, frozen=True):
                     yield record
                     ordinal += 1
             except (KeyError, TypeError, ValueError) as error:
-                yield Invalid(number + 2, f"this is no flight: {error!r}")
+                yield Invalid(number + 2, f"this is not a flight: {error!r}")
 
 
 def _events(row: dict[str, str], ordinal: int, line: int) -> list[ForeignEvent]:
@@ -90,12 +91,12 @@ def _events(row: dict[str, str], ordinal: int, line: int) -> list[ForeignEvent]:
         "distance": int(row["distance"]),
         "status": "scheduled",
     }
-    events: list[tuple[int, str, dict[str, Any]]] = [(due - _DAY, "FlightScheduled", plan)]
+    events: list[tuple[int, str, dict[str, Any]]] = [(due - _DAY_MICROS, "FlightScheduled", plan)]
     if not row["dep_time"] or row["dep_time"] == "NA":
         events.append((due, "FlightCancelled", {"status": "cancelled"}))
     else:
         delay = int(row["dep_delay"])
-        departed = due + delay * _MINUTE
+        departed = due + delay * _MINUTE_MICROS
         data = {"status": "in the air", "aircraft": row["tailnum"], "departure_delay": delay}
         events.append((departed, "FlightDeparted", data))
         if row["air_time"] and row["air_time"] != "NA":
@@ -105,7 +106,7 @@ def _events(row: dict[str, str], ordinal: int, line: int) -> list[ForeignEvent]:
                 "air_time": minutes,
                 "arrival_delay": int(row["arr_delay"]),
             }
-            arrived = departed + minutes * _MINUTE + _ON_THE_GROUND
+            arrived = departed + minutes * _MINUTE_MICROS + _GROUND_MICROS
             events.append((arrived, "FlightArrived", data))
     return [
         ForeignEvent(time, ordinal + i, line, stream, type_, encode_json(data))

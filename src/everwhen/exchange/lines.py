@@ -11,6 +11,8 @@ MAX_LINE_BYTES: Final = 48 << 20
 """Enough for the largest event, with its text escaped."""
 
 _ENDLESS_BYTES: Final = 1 << 30
+"""A line that is longer ends the reading; shorter ones are skipped and reported."""
+
 _UTF8_MARK: Final = b"\xef\xbb\xbf"
 _OTHER_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
@@ -32,7 +34,7 @@ def lines(
     for chunk in _unmarked(chunks, marked):
         *whole, rest = chunk.split(b"\n")
         for end in whole:
-            if size <= limit:  # else it was told already
+            if size <= limit:  # else it was reported already
                 line = b"".join([*held, end]) if held else end
                 yield number, line if len(line) <= limit else None
             held, size = [], 0

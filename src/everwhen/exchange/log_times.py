@@ -21,15 +21,15 @@ _TO_THE_MICROSECOND: Final = len("2026-01-01T00:00:00.123456")
 _FINER: Final = re.compile(r"[.,]\d{6}0*[1-9]")
 _LEAP: Final = re.compile(r"(.{10}[T ]\d\d:\d\d):60(.*)", re.DOTALL)
 _LAST_MINUTE: Final = timedelta(hours=23, minutes=59)
-_SECOND: Final = 1_000_000
+_SECOND_MICROSECONDS: Final = 1_000_000
 
 
 def time_of(text: str, zone: tzinfo | None = None) -> tuple[int, str | None]:
-    """The moment that a text means, in microseconds since 1970 UTC, and what is to be told of it.
+    """The moment that a text means, in microseconds since 1970 UTC, and a notice or None.
 
     ``zone`` is for texts that don't say theirs. Raises ``ValueError``.
     """
-    told: str | None = None
+    notice: str | None = None
     try:
         micros = micros_of(text, zone)
     except ValueError as error:
@@ -43,10 +43,10 @@ def time_of(text: str, zone: tzinfo | None = None) -> tuple[int, str | None]:
         except ValueError:
             raise error from error.__cause__
         if leap is not None:
-            micros, told = _after_leap_second(text, second_before), LEAP
+            micros, notice = _after_leap_second(text, second_before), LEAP
     if len(text) > _TO_THE_MICROSECOND and _FINER.search(text):
-        told = FINER
-    return micros, told
+        notice = FINER
+    return micros, notice
 
 
 def _after_leap_second(text: str, second_before: int) -> int:
@@ -54,7 +54,7 @@ def _after_leap_second(text: str, second_before: int) -> int:
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     if moment - midnight < _LAST_MINUTE:
         raise ValueError(f"{text!r} has 60 seconds, and no leap second: those are at 23:59:60 UTC")
-    micros = second_before + _SECOND
+    micros = second_before + _SECOND_MICROSECONDS
     if micros > to_micros(datetime.max.replace(tzinfo=EPOCH.tzinfo)):
         raise ValueError(f"{text!r} is out of range")
     return micros

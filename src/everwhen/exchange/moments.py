@@ -37,7 +37,7 @@ def micros_of(text: str, zone: tzinfo | None = None) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ValueError(f"{text[:60]!r} is no ISO 8601 time") from error
+        raise ValueError(f"{text[:60]!r} is not an ISO 8601 time") from error
     return _micros(moment, text, zone)
 
 
@@ -87,9 +87,9 @@ def _since_1970(text: str, scale: int) -> int:
         try:
             whole = round(float(text) * scale)
         except (ValueError, OverflowError) as error:
-            raise ValueError(f"{text[:60]!r} is no number of seconds or milliseconds") from error
+            raise ValueError(f"{text[:60]!r} is not a number of seconds or milliseconds") from error
     if not FIRST_MICROS <= whole <= LAST_MICROS:
-        raise ValueError(f"{text[:60]!r} is no time between the years 1 and 9999")
+        raise ValueError(f"{text[:60]!r} is not a time between the years 1 and 9999")
     return whole
 
 

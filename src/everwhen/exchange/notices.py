@@ -7,7 +7,9 @@ from typing import Final
 
 import msgspec
 
-_KINDS: Final = 100
+_MAX_KINDS: Final = 100
+"""Kinds that are counted apart: a hostile file could make up as many as it has lines."""
+
 _OTHER: Final = "others"
 
 
@@ -29,14 +31,14 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 class Notices:
-    """Counts them by kind, of which at most a hundred are told apart."""
+    """Counts notices by kind; kinds after the first hundred count as "others"."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, int]] = {}
 
     def add(self, what: str, line: int, count: int = 1) -> None:
         """Count one more, or several."""
-        if what not in self._found and len(self._found) >= _KINDS:
+        if what not in self._found and len(self._found) >= _MAX_KINDS:
             what = _OTHER
         first, before = self._found.get(what, (line, 0))
         self._found[what] = (first, before + count)

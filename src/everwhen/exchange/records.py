@@ -84,7 +84,7 @@ class RestoredCommit(msgspec.Struct):
 
 
 class Invalid(msgspec.Struct, frozen=True):
-    """Something in the file that can't become an event: where, why, and the mend."""
+    """Something in the file that can't become an event: where, why, and how to fix it."""
 
     line: int
     reason: str

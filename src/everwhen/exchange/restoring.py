@@ -38,7 +38,11 @@ from everwhen.vocabulary.nesting import TOO_DEEP, is_deeper
 from everwhen.vocabulary.validation import check_stream, check_tags, check_text, check_type_name
 
 MAX_COMMIT_BYTES: Final = 1 << 30
-_LINE_COST: Final = 256
+"""A commit is held in memory until its last line was read."""
+
+_LINE_BYTES: Final = 256
+"""What a line takes in memory beside its texts, about."""
+
 _KNOWN: Final = {"specversion", "id", "type", "subject", "time", "data", "data_base64"}
 _RFC_3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
@@ -111,7 +115,9 @@ def items_of(chunks: Iterator[bytes], time: datetime | None = None) -> Iterator[
             line = _decode_line(text)
         except _UNDECODABLE as error:
             if text and not text.isspace():
-                yield Invalid(number, f"this is no CloudEvent: {error}; mend or leave out the line")
+                yield Invalid(
+                    number, f"this is not a CloudEvent: {error}; fix the line or leave it out"
+                )
             continue
         if is_export is None:
             is_export = line.ewcommit is not None
@@ -140,23 +146,23 @@ class _Reading:
         self._before = UNTIMED
 
     def notices(self) -> Notices:
-        """What is to be told of them, at the end."""
+        """The notices on the lines, once all were read."""
         self._untimed.tell(self._notices)
         return self._notices
 
     def record(self, number: int, ordinal: int, line: _Line, text: bytes) -> ForeignEvent | Invalid:
         """A line's event."""
-        told: str | None = None
+        notice: str | None = None
         try:
             attributes = _decode_attributes(text)
             data = _object(line)
             if line.time is not None:
                 if not _RFC_3339.fullmatch(line.time):
                     raise ValueError(
-                        f"time {line.time[:60]!r} is no RFC 3339 time with a zone, such as "
+                        f"time {line.time[:60]!r} is not an RFC 3339 time with a zone, such as "
                         f"2026-03-01T09:00:00Z"
                     )
-                time, told = time_of(line.time)
+                time, notice = time_of(line.time)
         except _UNDECODABLE as error:
             return Invalid(number, f"{error}; fix or leave out the line")
         if line.time is None:
@@ -165,8 +171,8 @@ class _Reading:
             self._before = time
             self._untimed.seen()
         kept = {name: value for name, value in attributes.items() if name not in _KNOWN}
-        if told is not None:
-            self._notices.add(told, number)
+        if notice is not None:
+            self._notices.add(notice, number)
             kept["time"] = attributes["time"]
         stream = line.subject or line.source
         if stream == line.source:
@@ -205,7 +211,7 @@ def _object(line: _Line) -> bytes:
 
 
 class _BrokenError(ValueError):
-    """A commit that can't be restored; says why and the mend."""
+    """A commit that can't be restored; says why, and how to fix it."""
 
 
 class _Restoring:
@@ -228,7 +234,7 @@ class _Restoring:
         if self._lines and self._lines[-1][1].ewcommit != line.ewcommit:
             yield from self.end()
         self._lines.append((number, line))
-        self._size += _LINE_COST + len(bytes(line.data)) + len(line.ewextras) + len(line.ewtags)
+        self._size += _LINE_BYTES + len(bytes(line.data)) + len(line.ewextras) + len(line.ewtags)
         if self._size > MAX_COMMIT_BYTES:
             yield from self._refused("the commit is larger than 1 GiB", line.ewcommit)
         elif line.ewlast:
@@ -344,7 +350,7 @@ def _entry(line: _Line, *, part: bool) -> RestoredEntry:
     stream = check_stream(line.subject or "")
     check_type_name(line.type, InvalidEventError)
     if not 0 < line.ewschema < 1 << 31:
-        raise _BrokenError(f"ewschema {line.ewschema} is no schema version")
+        raise _BrokenError(f"ewschema {line.ewschema} is not a schema version; use a number from 1")
     data = bytes(line.data)
     if is_deeper(data):
         raise _BrokenError(f"the event is {TOO_DEEP}; make it flatter, or leave out its commit")
@@ -371,7 +377,7 @@ def _uuid(text: str) -> bytes:
     try:
         return UUID(text).bytes
     except ValueError as error:
-        raise _BrokenError(f"ewcommit {text[:60]!r} is no UUID; export it again") from error
+        raise _BrokenError(f"ewcommit {text[:60]!r} is not a UUID; export it again") from error
 
 
 def _extras(text: str) -> bytes:
@@ -385,7 +391,7 @@ def _extras(text: str) -> bytes:
 
 def _number(text: str, what: str) -> int:
     if not (0 < len(text) < 19 and text.isascii() and text.isdigit()) or not int(text):
-        raise _BrokenError(f"{text[:40]!r} is no {what}; export it again")
+        raise _BrokenError(f"{text[:40]!r} is not a valid {what}; export it again")
     return int(text)
 
 

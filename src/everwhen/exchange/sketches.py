@@ -1,4 +1,4 @@
-"""Whether a file shares rows with one that was imported before, told by a few digests of each.
+"""Whether a file shares rows with one that was imported before, judged by a few digests of each.
 
 Of each import the smallest distinct digests of its rows are kept: a bottom-k sketch, which is a
 fair sample of them whatever their order. A row's digest is of what the file says in it, not of how
@@ -16,16 +16,16 @@ from typing import Final
 
 from everwhen.exchange.attempts import Attempt
 
-KEPT: Final = 256
-"""So many that a file is known again in one 50 times as large, by five of them on average."""
+KEPT_DIGESTS: Final = 256
+"""Enough for a file to be recognised in one 50 times as large, by five of them on average."""
 
-TOO_MUCH: Final = 0.25
+_MAX_COMMON_SHARE: Final = 0.25
 """The share of either file's rows from which on an import is refused.
 
 Files of one kind may have rows in common that say no time, or a day that both of them end in.
 """
 
-_SURE: Final = 4
+_MIN_COMMON_ROWS: Final = 4
 """How many common rows a sample must hold: fewer may be chance."""
 
 _DIGEST_BYTES: Final = 8
@@ -48,13 +48,13 @@ class Sketch:
         """Take in the digest of one more row."""
         self.rows += 1
         digests = self.digests
-        if len(digests) == KEPT and digest >= digests[-1]:
+        if len(digests) == KEPT_DIGESTS and digest >= digests[-1]:
             return
         place = bisect_right(digests, digest)
         if place and digests[place - 1] == digest:
             return
         insort(digests, digest)
-        del digests[KEPT:]
+        del digests[KEPT_DIGESTS:]
 
     @property
     def packed(self) -> bytes:
@@ -95,15 +95,15 @@ class SharedRows:
     def _share(self, earlier: Attempt, kept: Sequence[int]) -> int:
         """About how many rows both have; 0 where that is little of either."""
         both = len(self._seen.intersection(kept))
-        end = kept[-1] if len(kept) == KEPT else 1 << 8 * _DIGEST_BYTES
+        end = kept[-1] if len(kept) == KEPT_DIGESTS else 1 << 8 * _DIGEST_BYTES
         near = [digest for digest in self.sketch.digests if digest <= end]
         common = len(self._seen.intersection(kept).intersection(near))
         of_earlier = both / len(kept) if kept else 0.0
         of_this = common / len(near) if near else 0.0
-        is_sample = len(kept) == KEPT or len(self.sketch.digests) == KEPT
-        if is_sample and both < _SURE:
+        is_sample = len(kept) == KEPT_DIGESTS or len(self.sketch.digests) == KEPT_DIGESTS
+        if is_sample and both < _MIN_COMMON_ROWS:
             return 0
-        if max(of_earlier, of_this) < TOO_MUCH:
+        if max(of_earlier, of_this) < _MAX_COMMON_SHARE:
             return 0
         if of_earlier >= of_this:
             return max(1, round(of_earlier * earlier.rows))

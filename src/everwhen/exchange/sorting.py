@@ -18,10 +18,19 @@ import msgspec
 from everwhen.exchange.records import UNTIMED, ForeignEvent
 
 _RUN_RECORDS: Final = 100_000
+"""Records that are sorted in memory; more go to a temporary file, as a sorted run."""
+
 _RUN_BYTES: Final = 64 << 20
+"""The same bound for large records, by the size of their data."""
+
 _FRAME_RECORDS: Final = 500
+"""Records that are read back together: each run holds one frame in memory."""
+
 _FRAME_BYTES: Final = 256 << 10
-_RUNS: Final = 16
+"""The same bound for large records, by the size of their data."""
+
+_MAX_RUNS: Final = 16
+"""Temporary files that are open at once; then they are merged into one."""
 
 _place: Final = attrgetter("time", "ordinal")
 _pack: Final = msgspec.msgpack.Encoder().encode
@@ -53,7 +62,7 @@ class Sorter:
             self._records, self._size = [], 0
 
     def _spill(self, records: Iterable[ForeignEvent]) -> None:
-        if len(self._runs) == _RUNS:
+        if len(self._runs) == _MAX_RUNS:
             merged = heapq.merge(*map(_read_back, self._runs), key=_place)
             runs, self._runs = self._runs, []
             try:

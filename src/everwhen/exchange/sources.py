@@ -19,8 +19,11 @@ from everwhen.system.durable_files import NewFile
 Location: TypeAlias = str | os.PathLike[str] | BinaryIO
 
 STANDARD: Final = "-"
-_CHUNK: Final = 1 << 17
-_GZIP: Final = 31
+_CHUNK_BYTES: Final = 1 << 17
+"""Read or unpacked at once: bounds what a crafted archive can take in memory."""
+
+_GZIP_WINDOW_BITS: Final = 31
+"""zlib's number for its largest window, 15, with a gzip header, 16."""
 
 
 class Source:
@@ -89,7 +92,7 @@ class Source:
             self._file.close()
 
     def _raw(self, file: IO[bytes]) -> Iterator[bytes]:
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(_CHUNK_BYTES):
             self.done += len(chunk)
             self._digest.update(chunk)
             yield chunk
@@ -135,7 +138,7 @@ def _size(file: BinaryIO) -> int | None:
 
 def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Piece by piece, so that a small file that unpacks to a huge one takes no memory."""
-    unpacker = zlib.decompressobj(_GZIP)
+    unpacker = zlib.decompressobj(_GZIP_WINDOW_BITS)
     begun = False
     try:
         for chunk in chunks:
@@ -145,15 +148,15 @@ def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
                     rest = rest.lstrip(b"\0")
                     if not rest:
                         break
-                    unpacker = zlib.decompressobj(_GZIP)
+                    unpacker = zlib.decompressobj(_GZIP_WINDOW_BITS)
                 begun = True
-                piece = unpacker.decompress(rest, _CHUNK)
+                piece = unpacker.decompress(rest, _CHUNK_BYTES)
                 rest = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
                 if piece:
                     yield piece
                 # The unpacker may hold output back although all input is consumed.
-                while not rest and len(piece) == _CHUNK and not unpacker.eof:
-                    piece = unpacker.decompress(b"", _CHUNK)
+                while not rest and len(piece) == _CHUNK_BYTES and not unpacker.eof:
+                    piece = unpacker.decompress(b"", _CHUNK_BYTES)
                     if piece:
                         yield piece
     except zlib.error as error:
@@ -190,14 +193,15 @@ class Target:
             raise ExchangeFileError(self.name, "this is a folder; name a file in it")
         if not self._path.parent.exists():
             raise ExchangeFileError(
-                self.name, f"there is no folder {self._path.parent}; make it, or name another"
+                self.name,
+                f"there is no folder {self._path.parent}; create it, or name another",
             )
         if self._path.exists() and not overwrite:
             raise OutputExistsError(
                 self.name, "it exists already; give another name, or --overwrite"
             )
         if self.name.endswith(".gz"):
-            self._packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
+            self._packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP_WINDOW_BITS)
         try:
             if self._path.exists() and not self._path.is_file():  # a pipe or a device
                 self._file = cast("BinaryIO", self._path.open("wb"))
@@ -244,7 +248,7 @@ class Target:
             ) from error
 
     def abandon(self) -> None:
-        """Leave nothing half-written behind; after ``finish`` it does nothing."""
+        """Delete a file that is half written; after ``finish`` it does nothing."""
         if self._new is not None:
             self._new.abandon()
         elif self._path is not None:

@@ -76,7 +76,7 @@ class Csv(msgspec.Struct, frozen=True, kw_only=True):
 
     ``occurred_at``, ``event_id``, ``schema_version``, ``tags_json`` and ``data_json`` are columns
     of that role where the file has them. A column in ``tags`` tags its events ``column:cell``.
-    ``integers``, ``floats``, ``booleans`` and ``json`` are columns whose cells are no text; with
+    ``integers``, ``floats``, ``booleans`` and ``json`` are columns whose cells aren't text; with
     ``decimal_comma``, whole and other numbers are written as ``1.234,5`` or ``1234,5``.
     ``ignored`` are left out, and so are empty cells unless ``empty_as_null``.
 
@@ -173,7 +173,7 @@ class Csv(msgspec.Struct, frozen=True, kw_only=True):
                 except ValueError as error:
                     yield Invalid(line, str(error))
         except csv.Error as error:
-            raise DamagedInputError(f"{error}; mend the quoting", text.number) from error
+            raise DamagedInputError(f"{error}; fix the quoting", text.number) from error
 
 
 class _Text:
@@ -207,7 +207,7 @@ class _Text:
 
 
 def _is_utf8(encoding: str) -> bool:
-    """Raises `FormatOptionError` for what is no encoding of text."""
+    """Raises `FormatOptionError` for a name that isn't a text encoding."""
     try:
         "".encode(encoding)
         return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig", "ascii"}
@@ -309,7 +309,7 @@ class _Mapping:
         """The row's record. Raises ``ValueError`` saying what is wrong with it."""
         if len(cells) != len(self._header):
             raise ValueError(
-                f"the row has {len(cells)} cells and the header {len(self._header)}; mend the row"
+                f"the row has {len(cells)} cells and the header {len(self._header)}; fix the row"
             )
         if self._is_own:
             cells = [_unguarded(cell) for cell in cells]
@@ -373,7 +373,7 @@ class _Mapping:
             try:
                 tags = msgspec.json.decode(text.encode(), type=list[str])
             except (msgspec.DecodeError, UnicodeEncodeError) as error:
-                raise ValueError(f"the tags {text[:60]!r} are no JSON list of texts") from error
+                raise ValueError(f"the tags {text[:60]!r} are not a JSON list of texts") from error
         tags += [f"{name}:{cells[i]}" for name, i in self._tags if cells[i]]
         return tuple(dict.fromkeys(tags))
 
@@ -408,7 +408,7 @@ def _checked_object(text: str) -> bytes:
     try:
         msgspec.json.decode(encoded, type=dict[str, Any])
     except msgspec.DecodeError as error:
-        raise ValueError(f"the data {text[:60]!r} is no JSON object: {error}") from error
+        raise ValueError(f"the data {text[:60]!r} is not a JSON object: {error}") from error
     return msgspec.json.format(encoded, indent=-1)
 
 
@@ -416,7 +416,7 @@ def _object(text: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(_encoded(text), type=dict[str, Any])
     except msgspec.DecodeError as error:
-        raise ValueError(f"the data {text[:60]!r} is no JSON object: {error}") from error
+        raise ValueError(f"the data {text[:60]!r} is not a JSON object: {error}") from error
 
 
 def _encoded(text: str) -> bytes:
@@ -432,14 +432,14 @@ def _integer(cell: str) -> int:
     try:
         return int(cell)
     except ValueError as error:
-        raise ValueError(f"{cell[:60]!r} is no whole number") from error
+        raise ValueError(f"{cell[:60]!r} is not a whole number") from error
 
 
 def _number(cell: str) -> float:
     try:
         number = float(cell)
     except ValueError as error:
-        raise ValueError(f"{cell[:60]!r} is no number") from error
+        raise ValueError(f"{cell[:60]!r} is not a number") from error
     if not math.isfinite(number):
         raise ValueError(f"{cell[:60]!r} is not finite; leave the cell empty")
     return number
@@ -448,14 +448,14 @@ def _number(cell: str) -> float:
 def _integer_with_comma(cell: str) -> int:
     number = _number_with_comma(cell)
     if not number.is_integer() or "," in cell:
-        raise ValueError(f"{cell[:60]!r} is no whole number")
+        raise ValueError(f"{cell[:60]!r} is not a whole number")
     return _integer(cell.replace(".", ""))
 
 
 def _number_with_comma(cell: str) -> float:
     match = _WITH_COMMA.fullmatch(cell)
     if match is None or not (match[2] or match[3]):
-        raise ValueError(f"{cell[:60]!r} is no number with a decimal comma, such as 1.234,5")
+        raise ValueError(f"{cell[:60]!r} is not a number with a decimal comma, such as 1.234,5")
     return _number(f"{match[1]}{match[2].replace('.', '') or 0}.{match[3] or 0}")
 
 
@@ -470,7 +470,7 @@ def _json(cell: str) -> Any:
     try:
         return msgspec.json.decode(_encoded(cell))
     except msgspec.DecodeError as error:
-        raise ValueError(f"{cell[:60]!r} is no JSON: {error}") from error
+        raise ValueError(f"{cell[:60]!r} is not JSON: {error}") from error
 
 
 class CsvText:

@@ -37,20 +37,32 @@ TRACE_TYPE: Final = "XesTrace"
 EVENT_TYPE: Final = "event"
 OURS: Final = "~"
 """What names that aren't the file's begin with: no trace of its own has such a one."""
+
 LOOSE: Final = f"{OURS}events"
 """Stands for the name of a trace with the events that are in none."""
 
 _MAX_DEPTH: Final = 2 * MAX_DEPTH + 10
 """Of open elements: a level of an event's data takes at most two, and the event lies in others."""
 
-_MAX_TOKEN: Final = 20 << 20
-_MAX_ELEMENT: Final = 15 << 20
-_NODE_COST: Final = 64
-_FED: Final = 1 << 16
-_REMEMBERED: Final = 1_000_000
+_MAX_TOKEN_BYTES: Final = 20 << 20
+"""The parser holds a tag or text in memory until it ends; this is more than any event's."""
+
+_MAX_ELEMENT_BYTES: Final = 15 << 20
+"""Of an element with all that it contains, in memory; a larger one is left out."""
+
+_NODE_BYTES: Final = 64
+"""What an element takes in memory beside its texts, about."""
+
+_FED_BYTES: Final = 1 << 16
+"""Given to the parser at once: it gives its events back only between such parts."""
+
+_REMEMBERED_NAMES: Final = 1_000_000
+"""Traces' names that are kept in memory to tell traces of one name apart."""
+
 _ATTRIBUTES: Final = LEAVES | XES_GROUPS
 _PASSED_OVER: Final[XesNode] = ["", None, None]
 """Stands for an open element that is left out, with all that is in it."""
+
 _EVENTS: Final = frozenset({"log", "trace", "event"})
 _NAMELESS: Final = "traces without a name before their events, each a case of its own"
 _SAME_NAME: Final = "traces with the name of an earlier one, added to its case"
@@ -67,8 +79,8 @@ def records_of(
     """
     parsing = _Parsing(category, time)
     for chunk in chunks:
-        for start in range(0, len(chunk), _FED):
-            parsing.feed(chunk[start : start + _FED])
+        for start in range(0, len(chunk), _FED_BYTES):
+            parsing.feed(chunk[start : start + _FED_BYTES])
             yield from parsing.out
             parsing.out.clear()
     parsing.feed(b"", end=True)
@@ -107,7 +119,7 @@ class _Element:
     def grow(self, cost: int, why: str, line: int) -> None:
         """Count what is held of it. Raises `DamagedInputError` where that is too much."""
         self.size += cost
-        if self.size > _MAX_ELEMENT:
+        if self.size > _MAX_ELEMENT_BYTES:
             raise DamagedInputError(why, line)
 
 
@@ -151,7 +163,7 @@ class _Parsing:
         self._parser = parser
 
     def notices(self) -> Notices:
-        """What is to be told of the file, at its end."""
+        """The notices on the file, once it was read to its end."""
         self._untimed.tell(self._notices)
         return self._notices
 
@@ -159,14 +171,14 @@ class _Parsing:
         self._notices.add(what, self._parser.CurrentLineNumber)
 
     def feed(self, text: bytes, *, end: bool = False) -> None:
-        """Parse more. Raises `DamagedInputError` for what is no XML, or is hostile."""
+        """Parse more. Raises `DamagedInputError` for what isn't XML, or is hostile."""
         self._fed += len(text)
         try:
             self._parser.Parse(text, end)
         except expat.ExpatError as error:
             what = expat.errors.messages.get(error.code, "syntax error")
             raise DamagedInputError(
-                f"this is no well-formed XML: {what} at column {error.offset + 1}; mend the file",
+                f"this is not well-formed XML: {what} at column {error.offset + 1}; fix the file",
                 error.lineno,
             ) from error
         except (ValueError, LookupError) as error:  # an encoding that expat doesn't know
@@ -174,9 +186,10 @@ class _Parsing:
                 f"the file can't be decoded ({error}); convert it to UTF-8",
                 self._parser.CurrentLineNumber,
             ) from error
-        if self._fed - self._parser.CurrentByteIndex > _MAX_TOKEN and not end:
+        if self._fed - self._parser.CurrentByteIndex > _MAX_TOKEN_BYTES and not end:
             raise DamagedInputError(
-                f"a single tag or text goes on for more than {_MAX_TOKEN >> 20} MiB; mend the file",
+                f"a single tag or text goes on for more than {_MAX_TOKEN_BYTES >> 20} MiB; "
+                "fix the file",
                 self._parser.CurrentLineNumber,
             )
 
@@ -204,7 +217,7 @@ class _Parsing:
             self._start_element(tag, attributes)
         if len(opened) > _MAX_DEPTH:
             raise DamagedInputError(
-                f"elements are nested more than {_MAX_DEPTH} deep; mend the file",
+                f"elements are nested more than {_MAX_DEPTH} deep; fix the file",
                 self._parser.CurrentLineNumber,
             )
 
@@ -212,9 +225,9 @@ class _Parsing:
         """Add an attribute to what it belongs to; whether it was taken."""
         tag, key, value = node
         if key is None and isinstance(parent, list) and parent[0] == "values":
-            key = node[1] = ""  # a list's items are told apart by their places
-        element.size += _NODE_COST + len(key or "") + len(value or "")
-        if element.size > _MAX_ELEMENT:
+            key = node[1] = ""  # a list's items are named by their places
+        element.size += _NODE_BYTES + len(key or "") + len(value or "")
+        if element.size > _MAX_ELEMENT_BYTES:
             element.nodes.clear()
             self._fault("its attributes are larger than a store takes; shorten them")
             return False
@@ -252,12 +265,12 @@ class _Parsing:
         elif tag == "values" and isinstance(parent, list) and parent[0] == "list":
             element = self._event or self._trace or self._log
             if element is not None:
-                element.grow(_NODE_COST, "the lists of an element are too large", line)
+                element.grow(_NODE_BYTES, "the lists of an element are too large", line)
             self._nest(["values", None, None, []], parent)
         elif tag in HEADS and parent is self._log and self._log is not None:
             node: XesNode = [tag, attributes, None, []]
             self._log.nodes.append(node)
-            cost = _NODE_COST + sum(len(k) + len(v) for k, v in attributes.items())
+            cost = _NODE_BYTES + sum(len(k) + len(v) for k, v in attributes.items())
             self._log.grow(cost, "the log's header is too large; shorten it", line)
             opened.append(node)
         elif self._log is None:
@@ -360,14 +373,14 @@ class _Parsing:
             return self._untimed.time_after(before, event.line)
         try:
             try:
-                time, told = time_of(str(text))
+                time, notice = time_of(str(text))
             except ValueError:
-                time, told = time_of(str(text), UTC)
+                time, notice = time_of(str(text), UTC)
                 self._notices.add(_ZONELESS, event.line)
         except ValueError as error:
             raise ValueError(f"{TIME!r}: {error}; fix the value") from error
-        if told is not None:
-            self._notices.add(told, event.line)
+        if notice is not None:
+            self._notices.add(notice, event.line)
         self._untimed.seen()
         return time
 
@@ -385,7 +398,7 @@ class _Parsing:
         if trace.stream is None:
             trace.stream = f"{self._category}-{self._case_of(trace)}"
             key = hash(trace.stream)
-            if key in self._names or len(self._names) >= _REMEMBERED:
+            if key in self._names or len(self._names) >= _REMEMBERED_NAMES:
                 trace.number = -trace.number  # another trace has this name: tell them apart
                 if key in self._names:
                     self._notices.add(_SAME_NAME, trace.line)
@@ -421,7 +434,7 @@ class _Parsing:
         )
 
     def _end_log(self, log: _Element) -> None:
-        if log.fault is not None or log.size > _MAX_ELEMENT:
+        if log.fault is not None or log.size > _MAX_ELEMENT_BYTES:
             self.out.append(Invalid(log.line, f"log: {log.fault or 'its header is too large'}"))
             return
         own = [node for node in log.nodes if node[0] not in HEADS]

@@ -29,9 +29,9 @@ XES_GROUPS: Final = frozenset({"list", "container"})
 HEADS: Final = frozenset({"extension", "global", "classifier"})
 TIME: Final = "time:timestamp"
 NAME: Final = "concept:name"
-_DIGITS: Final = 1_000  # int() takes long for long texts
+_MAX_DIGITS: Final = 1_000  # int() takes long for long texts
 _BOOLEANS: Final = {"true": True, "false": False, "1": True, "0": False}
-_SHALLOW: Final = 20
+_MAX_DEPTH: Final = 20
 """Elements: deeper nested notes are kept as text, or they could be too deep for a store."""
 
 
@@ -51,10 +51,10 @@ def natural(node: XesNode, odd: Odd) -> Any:
     try:
         value = _leaf(tag, text)
     except (ValueError, KeyError):
-        odd.append((node[1], f"that is no {tag}, kept as text"))
+        odd.append((node[1], f"that is not of type {tag}, kept as text"))
         value = text
     if value is None:
-        odd.append((node[1], "that is no finite number, kept as null"))
+        odd.append((node[1], "that is not a finite number, kept as null"))
     return {"value": value, "nested": _object(children, odd)} if children else value
 
 
@@ -72,7 +72,7 @@ def _object(nodes: Sequence[XesNode], odd: Odd) -> dict[str, Any]:
 def _leaf(tag: str, text: str) -> Any:
     """Raises ``ValueError`` or ``KeyError`` for what isn't of its type."""
     if tag == "int":
-        if len(text) > _DIGITS:
+        if len(text) > _MAX_DIGITS:
             raise ValueError
         return int(text)
     if tag == "float":
@@ -121,10 +121,10 @@ def nodes_of(data: Mapping[str, Any], notes: Mapping[str, Any], prefix: str = ""
         if not name.startswith(prefix):
             continue
         key = name[len(prefix) :]
-        told = types.get(key)
-        if isinstance(told, str) and told in LEAVES and isinstance(value, str):
-            nodes.append([told, key, value])
-        elif told is not None and (known := from_notes([told])) is not None:
+        noted = types.get(key)
+        if isinstance(noted, str) and noted in LEAVES and isinstance(value, str):
+            nodes.append([noted, key, value])
+        elif noted is not None and (known := from_notes([noted])) is not None:
             nodes += known
         elif (node := inferred(key, value)) is not None:
             nodes.append(node)
@@ -132,7 +132,7 @@ def nodes_of(data: Mapping[str, Any], notes: Mapping[str, Any], prefix: str = ""
 
 
 def nulls_lost(data: Mapping[str, Any], notes: Mapping[str, Any]) -> int:
-    """How many nulls the data has that no note says how to write; XES can't say them."""
+    """How many nulls of the data no note says how to write: XES has no null."""
     if from_notes(notes.get("nodes")) is not None:
         return 0
     types = notes.get("types")
@@ -172,7 +172,7 @@ def inferred(key: str, value: Any) -> XesNode | None:
 
 def noted(nodes: Sequence[XesNode]) -> list[Any]:
     """The nodes as they are kept in notes: those that are nested deep as a text."""
-    return [encode_json(node).decode() if _height(node) > _SHALLOW else node for node in nodes]
+    return [encode_json(node).decode() if _height(node) > _MAX_DEPTH else node for node in nodes]
 
 
 def from_notes(kept: Any) -> list[XesNode] | None:
@@ -180,11 +180,11 @@ def from_notes(kept: Any) -> list[XesNode] | None:
     if not isinstance(kept, list):
         return None
     nodes: list[XesNode] = []
-    for told in kept:
-        node = told
-        if isinstance(told, str):
+    for note in kept:
+        node = note
+        if isinstance(note, str):
             try:
-                node = decode_json(told)
+                node = decode_json(note)
             except (ValueError, RecursionError):
                 return None
         if not is_node(node) and not is_head(node):  # extras may come from anywhere

@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 
 from everwhen.system.http_post import Poster, PostError
 from everwhen.vocabulary.errors import DeclarationError, WitnessError, WitnessRefusedError
-from everwhen.witness.messages import MAX_REPLY, TEXT_TYPE, AddCheckpoint
+from everwhen.witness.messages import MAX_REPLY_BYTES, TEXT_TYPE, AddCheckpoint
 from everwhen_verify.checkpoints import parse_checkpoint, parse_number
 from everwhen_verify.errors import VerifyError
 from everwhen_verify.notes import Kind, Note, Signature, Verifier, open_note, parse_note
 from everwhen_verify.notes import parse_signatures as read_signatures
 
-_TRIES: Final = 3
+_MAX_TRIES: Final = 3
+"""Of one request: each time the witness may name a newer size than the one before."""
 
 
 class Witness:
@@ -31,10 +32,10 @@ class Witness:
                 f"witness {url!r}: write an address such as https://witness.example/prefix"
             )
         if verifier.kind is not Kind.COSIGNATURE:
-            raise DeclarationError(f"witness {url!r}: {verifier.name!r} is no witness's key")
+            raise DeclarationError(f"witness {url!r}: {verifier.name!r} is not a witness's key")
         self.url = url.rstrip("/")
         self.verifier = verifier
-        self._poster = Poster(self.url, timeout=timeout, most=MAX_REPLY)
+        self._poster = Poster(self.url, timeout=timeout, most=MAX_REPLY_BYTES)
         self._seen: dict[str, int] = {}
 
     def cosign(
@@ -51,7 +52,7 @@ class Witness:
         old = self._seen.get(checkpoint.origin, 0)
         if old > checkpoint.size:
             old = 0
-        for _ in range(_TRIES):
+        for _ in range(_MAX_TRIES):
             request = AddCheckpoint(old, tuple(consistency(old, checkpoint.size)), note)
             status, body = self._post(request.encode())
             if status == http.client.OK:

@@ -10,10 +10,15 @@ from everwhen_verify.errors import MalformedError
 from everwhen_verify.merkle import HASH_SIZE
 from everwhen_verify.notes import decode_base64, encode_base64
 
-MAX_REQUEST: Final = 256 * 1024
-"""How many bytes a request may have: 63 hashes, and a checkpoint with many signatures."""
-MAX_REPLY: Final = 64 * 1024
-MAX_PATH: Final = 63
+MAX_REQUEST_BYTES: Final = 256 * 1024
+"""Enough for 63 hashes and a checkpoint with many signatures."""
+
+MAX_REPLY_BYTES: Final = 64 * 1024
+"""Enough for the signatures of a witness, some 200 bytes each, and for an error's text."""
+
+MAX_PROOF_HASHES: Final = 63
+"""The protocol's own limit: a tree of 2^63 entries has no longer proof."""
+
 SIZE_TYPE: Final = "text/x.tlog.size"
 TEXT_TYPE: Final = "text/plain; charset=utf-8"
 
@@ -41,8 +46,8 @@ def parse_request(body: bytes) -> AddCheckpoint:
         raise MalformedError("request", "it is not ASCII above the checkpoint") from None
     if not blank or not first.startswith("old "):
         raise MalformedError("request", "it is not an old size, hashes, an empty line and a note")
-    if len(lines) > MAX_PATH:
-        raise MalformedError("request", f"more than {MAX_PATH} hashes")
+    if len(lines) > MAX_PROOF_HASHES:
+        raise MalformedError("request", f"more than {MAX_PROOF_HASHES} hashes")
     path = tuple(decode_base64(line, "request") for line in lines)
     if any(len(one) != HASH_SIZE for one in path):
         raise MalformedError("request", f"a hash has not {HASH_SIZE} bytes")

@@ -10,12 +10,18 @@ from threading import BoundedSemaphore, Timer
 from typing import Any, Final
 
 from everwhen.vocabulary.errors import EverwhenError
-from everwhen.witness.messages import MAX_REQUEST
+from everwhen.witness.messages import MAX_REQUEST_BYTES
 from everwhen.witness.service import Reply, WitnessService
 
-_AT_ONCE: Final = 64
-_PATIENCE: Final = 10.0
-_LONGEST: Final = 60.0
+_MAX_CONNECTIONS: Final = 64
+"""Served at once, each by a thread; others wait."""
+
+_READ_SECONDS: Final = 10.0
+"""How long a client may take to send the next part."""
+
+_CONNECTION_SECONDS: Final = 60.0
+"""How long a connection may last: a client that sends a byte now and then keeps no thread."""
+
 _CHECKPOINT: Final = re.compile(r"/([0-9a-f]{64})/checkpoint")
 _LENGTH: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -33,7 +39,7 @@ class WitnessServer(ThreadingHTTPServer):
 
     def __init__(self, service: WitnessService, host: str = "127.0.0.1", port: int = 0) -> None:
         self.service = service
-        self._slots = BoundedSemaphore(_AT_ONCE)
+        self._slots = BoundedSemaphore(_MAX_CONNECTIONS)
         if ":" in host:
             self.address_family = socket.AF_INET6
         super().__init__((host, port), _Exchange)
@@ -55,7 +61,7 @@ class WitnessServer(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve a connection, in its thread."""
-        late = Timer(_LONGEST, _hang_up, [request])
+        late = Timer(_CONNECTION_SECONDS, _hang_up, [request])
         late.daemon = True
         late.start()
         try:
@@ -79,7 +85,7 @@ class _Exchange(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "everwhen-witness"
     sys_version = ""
-    timeout = _PATIENCE
+    timeout = _READ_SECONDS
     server: WitnessServer
 
     def do_POST(self) -> None:
@@ -88,7 +94,7 @@ class _Exchange(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND)
         elif not _LENGTH.fullmatch(length) or "Transfer-Encoding" in self.headers:
             self._refuse(HTTPStatus.LENGTH_REQUIRED)
-        elif int(length) > MAX_REQUEST:
+        elif int(length) > MAX_REQUEST_BYTES:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         else:
             body = self.rfile.read(int(length))

@@ -75,7 +75,7 @@ class WitnessService:
         clock: Callable[[], float] = time.time,
     ) -> None:
         if signer.verifier.kind is not Kind.COSIGNATURE:
-            raise DeclarationError(f"{signer.name!r} is no witness's key; make one with new-key")
+            raise DeclarationError(f"{signer.name!r} is not a witness's key; make one with new-key")
         self.signer = signer
         self._logs = _keys_of(logs, rollovers)
         self._clock = clock

@@ -25,8 +25,11 @@ from everwhen.vocabulary.errors import InvalidQueryError
 from everwhen.vocabulary.query import Query
 
 _NULLS: Final = "null values, which XES can't say, left out"
-_LAST: Final = 1 << 62
-_NAMED: Final = 10
+_LAST_NUMBER: Final = 1 << 62
+"""A number after that of every trace, for streams that have none."""
+
+_NAMED_CATEGORIES: Final = 10
+"""Categories that an error lists: more would fill the screen."""
 
 
 def export_events(
@@ -145,11 +148,15 @@ class _Export:
                 found.add(info.category)
         names = sorted(found - {"log"}) or sorted(found) or [DEFAULT_CATEGORY]
         if len(names) > 1:
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            more = (
+                f" and {len(names) - _NAMED_CATEGORIES} more"
+                if len(names) > _NAMED_CATEGORIES
+                else ""
+            )
             raise InvalidQueryError(
                 f"an XES log has the streams of one category, and there are "
-                f"{', '.join(names[:_NAMED])}{more}; choose one (--category), and export each "
-                f"into a file of its own"
+                f"{', '.join(names[:_NAMED_CATEGORIES])}{more}; choose one (--category), and export "
+                f"each into a file of its own"
             )
         return names[0]
 
@@ -180,12 +187,12 @@ class _Export:
     def _traces(self, category: str, head: int) -> list[tuple[int, str]]:
         """Each trace's number and stream; streams that were never a trace come last."""
         query = Query().category(category).types(TRACE_TYPE).up_to(head)
-        found = [(trace_numbers(e) or _LAST, e.stream) for e in self._store.read(query)]
+        found = [(trace_numbers(e) or _LAST_NUMBER, e.stream) for e in self._store.read(query)]
         known = {stream for _, stream in found}
         for info in self._store.streams(category):
             if info.name not in known:
-                found.append((0 if info.name == f"{category}-{LOOSE}" else _LAST, info.name))
-        return sorted(found, key=lambda item: item[0] or _LAST + 1)
+                found.append((0 if info.name == f"{category}-{LOOSE}" else _LAST_NUMBER, info.name))
+        return sorted(found, key=lambda item: item[0] or _LAST_NUMBER + 1)
 
     def _count_nulls(self, events: list[RecordedEvent[Any]]) -> None:
         for event in events:

@@ -81,12 +81,20 @@ from everwhen.vocabulary.errors import (
 )
 from everwhen.vocabulary.microseconds import to_micros
 
-_READ_AT_ONCE: Final = 500
+_ITEMS_AT_ONCE: Final = 500
+"""Items that are parsed in one go: more would hold up the event loop."""
+
 _BATCH_EVENTS: Final = 1_000
-_SAVED_EVERY: Final = 20_000
-_REMEMBERED: Final = 250_000
-CLOCKS_APART: Final = 5 * 60 * 1_000_000
-"""How many microseconds a file's times may lie after the store's clock: clocks differ."""
+"""Events that are appended together: one sync of the disk pays for many commits."""
+
+_SAVED_EVERY_ITEMS: Final = 20_000
+"""How often the checkpoint is written: a crash costs at most this much of the work."""
+
+_MAX_REMEMBERED: Final = 250_000
+"""Commit ids that are kept in memory, and streams likewise: together some tens of MB."""
+
+CLOCK_SKEW_MICROSECONDS: Final = 5 * 60 * 1_000_000
+"""How far a file's times may lie after the store's clock: clocks differ."""
 
 
 def import_events(
@@ -175,7 +183,7 @@ class _Import:
         self._future = future
         self._again = again
         self._now = to_micros(store.clock())
-        self._latest = self._now + CLOCKS_APART
+        self._latest = self._now + CLOCK_SKEW_MICROSECONDS
         self._name = ""
         self._state = Attempt("recorded", 0)
         self._content = hashlib.sha256()
@@ -261,7 +269,7 @@ class _Import:
         shared = SharedRows(attempts_in(self._store.checkpoints()).values())
         with closing(Sorter()) as sorter:
             first_ahead: ForeignEvent | None = None
-            while batch := list(islice(items, _READ_AT_ONCE)):
+            while batch := list(islice(items, _ITEMS_AT_ONCE)):
                 for item in batch:
                     record = self._sorted_in(item, entrance, shared, sorter)
                     if first_ahead is None and record is not None and record.time > self._latest:
@@ -434,7 +442,7 @@ class _Import:
     def _due(self, item: ForeignEvent | RestoredCommit) -> bool:
         """Whether it is time to let others run."""
         self._unsaved += item.events if isinstance(item, RestoredCommit) else 1
-        if self._unsaved < _READ_AT_ONCE:
+        if self._unsaved < _ITEMS_AT_ONCE:
             return False
         self._unsaved = 0
         return True
@@ -524,7 +532,7 @@ class _Import:
         self._unsaved += len(batch)
         if self._state.times == "recorded" and not all(own):
             self._state.times = "mixed"  # all that follow lie in the future, too
-        if self._unsaved >= _SAVED_EVERY or late:
+        if self._unsaved >= _SAVED_EVERY_ITEMS or late:
             self._save(self._state.done + self._unsaved)
         else:
             sleep(0)
@@ -595,7 +603,7 @@ class _Fit:
         """Whether another commit of the file has the id."""
         if commit_id in self._ids:
             return True
-        if len(self._ids) < _REMEMBERED:
+        if len(self._ids) < _MAX_REMEMBERED:
             self._ids.add(commit_id)
         return False
 
@@ -611,7 +619,7 @@ class _Fit:
         for stream, before in commit.before:
             at = self._versions.get(stream)
             if at is None:
-                if len(self._versions) >= _REMEMBERED:
+                if len(self._versions) >= _MAX_REMEMBERED:
                     continue
                 at = 0 if self._is_empty else self._store.version(stream)
             if at != before:
