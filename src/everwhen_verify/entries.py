@@ -151,7 +151,7 @@ def content_of(slices: Sequence[LoggedSlice]) -> bytes:
 
 
 def _entry(lead: bytes, index: int, previous: bytes, slices: Sequence[LoggedSlice]) -> bytes:
-    """The entry with its content, however long, behind ``lead``. Every commit comes by here."""
+    """The entry with its content, however long, after ``lead``. Every commit comes by here."""
     first = slices[0]
     metadata, stream, body = first.metadata, first.stream.encode(), first.body
     length = _NO_METADATA if metadata is None else len(metadata)

@@ -18,7 +18,7 @@ _MAY_BE_A_KEY: Final = re.compile("[A-Za-z0-9+/=_-]{32,}")
 
 
 def shown(text: str, most: int = 60) -> str:
-    """Unreadable input, quoted for a message: at most so many characters of it.
+    """Unreadable input, quoted for a message: at most ``most`` characters of it.
 
     What may be a key is left out, for somebody may have given a private one by mistake.
     """

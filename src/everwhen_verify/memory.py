@@ -1,7 +1,8 @@
 """What a reader remembers: the newest checkpoint of each log that was verified here.
 
-Whoever looks twice notices by it that a log was set back or forked. It is kept beside the reader
-and not with the log, where whoever changes the one could change the other: a file for each place
+A reader that looks twice notices by it that a log was set back or forked. It is kept beside the
+reader and not with the log, where somebody who changes the one could change the other: a file for
+each place
 that logs were looked at, in ``$XDG_STATE_HOME/everwhen/remembered``, of JSON with the signed
 checkpoint, the key that signed it, and when a log was verified there first and last.
 
@@ -176,7 +177,7 @@ def _read(path: Path) -> bytes | None:
         _check_owned(path.parent, path.parent.stat())
         _check_owned(path, os.fstat(descriptor))
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise MemoryFileError(str(path), "it is no file")
+            raise MemoryFileError(str(path), "it is not a file")
         with os.fdopen(os.dup(descriptor), "rb") as file:
             data = file.read(_MAX_FILE + 1)
     except OSError as error:

@@ -155,7 +155,7 @@ def check_consistency(
         _check_without_path(old_size, old_root, new_size, new_root, path)
         return
     siblings, shared = _way(old_size - 1, new_size, 0)
-    # Where the shared run is the whole old tree, its hash is known and needn't be told.
+    # Where the shared run is the whole old tree, its hash is known and needn't be given.
     hashes = list(path) if shared.low else [old_root, *path]
     _check_length("consistency", path, len(siblings) + bool(shared.low))
     old = new = hashes[0]
@@ -220,7 +220,7 @@ def _check_hashes(*hashes: bytes) -> None:
 
 
 def _split(count: int) -> int:
-    """The largest power of two below the count: where the tree over so many leaves is split."""
+    """The largest power of two below the count: where a tree of ``count`` leaves is split."""
     return 1 << ((count - 1).bit_length() - 1)
 
 

@@ -149,7 +149,7 @@ class Verifier:
 class Signer:
     """A private key that signs notes, under a name.
 
-    Its text form is that of Go's ``note.GenerateKey``: whoever has it can sign.
+    Its text form is that of Go's ``note.GenerateKey``: anyone who has it can sign.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class Note(NamedTuple):
         return (self.text + "\n" + "".join(one.line for one in self.signatures)).encode()
 
     def with_signatures(self, more: Iterable[Signature]) -> Note:
-        """The note with further signatures behind those that it has; none stands there twice."""
+        """The note with further signatures after those that it has; each once."""
         return Note(self.text, tuple(dict.fromkeys((*self.signatures, *more))))
 
 
@@ -336,7 +336,7 @@ def _material(encoded: str, what: str) -> bytes:
 def _signature(line: str) -> Signature:
     name, space, encoded = line.removeprefix(_DASH).partition(" ")
     if not line.startswith(_DASH) or not space:
-        raise MalformedError("note", f"{shown(line, 80)} is no signature line")
+        raise MalformedError("note", f"{shown(line, 80)} is not a signature line")
     _check_name(name, "note")
     data = decode_base64(encoded, "note")
     if len(data) < 5:

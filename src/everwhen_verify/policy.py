@@ -43,7 +43,7 @@ class WitnessKey:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Members of which so many have to have witnessed: names of witnesses and earlier groups."""
+    """Members, of which ``needed`` must have signed: names of witnesses and earlier groups."""
 
     name: str
     threshold: int
@@ -80,7 +80,7 @@ class Policy:
         """The policy with the keys that its logs' keys have handed over to, in order.
 
         Which of them signs what: see `everwhen_verify.rollover.handed_over`. Raises `PolicyError`
-        for a rollover that is no known log's, or doesn't follow from the one before.
+        for a rollover that is not a known log's, or doesn't follow from the one before.
         """
         try:
             return replace(self, logs=handed_over(self.logs, rollovers))
@@ -91,7 +91,7 @@ class Policy:
         """Whether a signed checkpoint counts.
 
         With ``now``, in seconds since 1970, cosignatures of the future don't. Raises
-        `MalformedError` for what is no checkpoint, `SignatureError` for a wrong signature of a
+        `MalformedError` for what isn't a checkpoint, `SignatureError` for a wrong signature of a
         key that is known, or none by the log, and `PolicyError` where witnesses are missing.
         """
         witnesses = [one.verifier for one in self.witnesses]
@@ -160,7 +160,9 @@ class _Reading:
         for number, fields in _lines(data):
             least, most = _FIELDS.get(fields[0], (0, 0))
             if not least <= len(fields) <= most:
-                raise PolicyError(f"{shown(' '.join(fields), 80)} is no line of a policy", number)
+                raise PolicyError(
+                    f"{shown(' '.join(fields), 80)} is not a line of a policy", number
+                )
             try:
                 reads[fields[0]](fields[1:])
             except (PolicyError, MalformedError) as error:

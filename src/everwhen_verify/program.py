@@ -128,7 +128,7 @@ def _bytes_of(path: str, most: int) -> bytes:
         with Path(path).open("rb") as file:
             data = file.read(most + 1)
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "that is no path"
+        why = error.strerror if isinstance(error, OSError) else "that is not a path"
         raise _Unusable(f"{path}: {why}") from None
     if len(data) > most:
         raise _Unusable(f"{path}: it is larger than {most:,} bytes, the most for such a file")

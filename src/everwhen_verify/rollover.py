@@ -5,7 +5,7 @@ origin, the old and the new key's vkey, the size of the tree at which the new on
 the time in seconds since 1970. From then on the old key signs nothing larger, the new one nothing
 smaller. A log's origin is the name of its keys, so a rollover has one name three times.
 
-Whoever takes a log's signature, takes it from `open_checkpoint`.
+Code that accepts a log's signature has it from `open_checkpoint`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class Rollover:
     def __post_init__(self) -> None:
         for key in (self.old, self.new):
             if key.name != self.origin or key.kind is not Kind.ED25519:
-                raise MalformedError("rollover", f"{key.vkey} is no key of the log {self.origin!r}")
+                raise MalformedError(
+                    "rollover", f"{key.vkey} is not a key of the log {self.origin!r}"
+                )
         if self.old == self.new:
             raise MalformedError("rollover", "both keys are the same")
 
@@ -94,7 +96,7 @@ def open_rollover(data: bytes) -> Rollover:
 
 
 def open_rollovers(data: bytes) -> list[Rollover]:
-    """All rollovers of a file that has them one behind the other, oldest first."""
+    """All rollovers of a file that has them one after the other, oldest first."""
     if len(data) > MAX_ROLLOVERS:
         raise MalformedError("rollovers", f"{len(data):,} bytes are more than {MAX_ROLLOVERS:,}")
     check_disguise(data, "rollovers")
@@ -172,8 +174,8 @@ def open_checkpoint(
     """Read a checkpoint that a key of its own log has signed, which signs trees of its size.
 
     ``keys`` may be those of several logs. The signatures of ``witnesses`` are checked where they
-    are there, and don't count as the log's. Raises `MalformedError` for what is no checkpoint, and
-    `SignatureError` where a known key's signature is wrong, or no key has signed that may.
+    are there, and don't count as the log's. Raises `MalformedError` for what isn't a checkpoint,
+    and     `SignatureError` where a known key's signature is wrong, or no key has signed that may.
     """
     keys = tuple(keys)
     opened = open_note(note, (*(key.verifier for key in keys), *witnesses))

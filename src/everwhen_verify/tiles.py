@@ -56,7 +56,7 @@ def parse_tile_path(path: str) -> Tile:
     """The tile of a path. Raises `MalformedError` for any other than `tile_path` writes."""
     match = _PATH.fullmatch(path)
     if match is None:
-        raise MalformedError("tile path", f"{path[:80]!r} is none, such as tile/0/x001/234.p/7")
+        raise MalformedError("tile path", f"{path[:80]!r} is not one, such as tile/0/x001/234.p/7")
     level = match["level"]
     width = int(match["width"] or WIDTH)
     index = int(match["index"].replace("/", "").replace("x", ""))
@@ -109,7 +109,7 @@ class NodeReader:
 
 
 def encode_bundle(entries: Iterable[bytes]) -> bytes:
-    """The entries of a tile of level 0, each behind its length.
+    """The entries of a tile of level 0, each after its length.
 
     Raises `ValueError` for an entry that is longer than `MAX_ENTRY`.
     """

@@ -202,7 +202,7 @@ async def test_a_resolver_is_asked_for_each() -> None:
         async with main.create_branch("other", 1) as other:
             await CommandBus(other, decisions).send(Withdraw("ada", 140))
             odd: Any = lambda _: "maybe"  # noqa: E731
-            with pytest.raises(BranchError, match="the resolver said 'maybe'"):
+            with pytest.raises(BranchError, match="the resolver returned 'maybe'"):
                 await Merging(main, decisions).plan(other, resolver=odd)
 
 
@@ -339,7 +339,7 @@ async def test_merges_that_make_no_sense() -> None:
             await Merging(main, decisions).plan(trial, strategy="best")  # type: ignore[arg-type]
         assert await Merging(main, decisions).merge(trial) is None
         async with opened() as other, other.create_branch("else") as elsewhere:
-            with pytest.raises(BranchError, match="no branch of this store"):
+            with pytest.raises(BranchError, match="not a branch of this store"):
                 await Merging(main, decisions).plan(elsewhere)
 
 

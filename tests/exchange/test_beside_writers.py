@@ -332,13 +332,13 @@ def test_an_export_from_the_future() -> None:
     [
         ("recordedtime", None, "recordedtime is missing"),
         ("recordedtime", "", "recordedtime is missing"),
-        ("recordedtime", "yesterday", "no ISO 8601 time"),
+        ("recordedtime", "yesterday", "not an ISO 8601 time"),
         ("recordedtime", "2026-01-01T00:00:00", "no time zone"),
         ("recordedtime", "9999-12-31T23:59:59-05:00", "out of range"),
-        ("ewschema", 0, "no schema version"),
-        ("ewschema", 1 << 40, "no schema version"),
-        ("ewposition", "9" * 19, "no position"),
-        ("ewversion", "9" * 19, "no version"),
+        ("ewschema", 0, "not a schema version"),
+        ("ewschema", 1 << 40, "not a schema version"),
+        ("ewposition", "9" * 19, "not a valid position"),
+        ("ewversion", "9" * 19, "not a valid version"),
         ("ewindex", 4, "ewindex is 4 and should be 0"),
         ("ewuser", "another", "contradict each other"),
     ],
@@ -361,7 +361,7 @@ def test_a_commit_without_a_proper_id_is_refused() -> None:
     own = json.loads(lines[0])["ewcommit"].encode()
     text = b"\n".join(lines).replace(own, b"no uuid")
     with open_store("memory:") as store:
-        with pytest.raises(ImportFormatError, match="ewcommit 'no uuid' is no UUID"):
+        with pytest.raises(ImportFormatError, match="ewcommit 'no uuid' is not a UUID"):
             imported(store, text, CloudEvents())
         assert store.head().position == 0
 

@@ -136,7 +136,7 @@ def test_what_others_may_change_is_not_believed(log: Log, memory: Memory) -> Non
         memory.recall(PLACE)
     path.unlink()
     os.mkfifo(path, 0o600)
-    with pytest.raises(MemoryFileError, match="it is no file"):
+    with pytest.raises(MemoryFileError, match="it is not a file"):
         memory.recall(PLACE)
 
 

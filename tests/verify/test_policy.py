@@ -103,8 +103,8 @@ def named_without_keys(value: object) -> str | None:
         (f"{LOG_LINE}\nquorum none", None, "cut short"),
         ("quorum none\nquorum none\n", 2, "already"),
         ("quorum nobody\n", 1, "not defined"),
-        ("quorum\n", 1, "no line of a policy"),
-        ("quorate none\n", 1, "no line of a policy"),
+        ("quorum\n", 1, "not a line of a policy"),
+        ("quorate none\n", 1, "not a line of a policy"),
         ("log x\nquorum none\n", 1, "not base64"),
         (f"log {KEYS[0]}\nquorum none\n", 1, "another kind"),
         (f"witness a {LOG_LINE[4:]}\nquorum none\n", 1, "another kind"),
@@ -329,11 +329,11 @@ def test_one_log_takes_over_no_other() -> None:
         (ORIGIN, LOG.signer, b),
         (ORIGIN, LOG.signer, Signer.generate(ORIGIN, Kind.COSIGNATURE)),
     ):
-        with pytest.raises(MalformedError, match="is no key of the log"):
+        with pytest.raises(MalformedError, match="is not a key of the log"):
             Rollover(origin, old.verifier, new.verifier, 0, NOW)
         text = f"everwhen-rollover/v1\n{origin}\n{old.verifier.vkey}\n{new.verifier.vkey}\n0\n1\n"
         whole = sign_note(text, old, new, time=NOW)
-        with pytest.raises(MalformedError, match="is no key of the log"):
+        with pytest.raises(MalformedError, match="is not a key of the log"):
             open_rollovers(whole)
     invented = sign_note(LOG.checkpoint().text, named_x, b)
     with pytest.raises(SignatureError, match="has signed for another log"):

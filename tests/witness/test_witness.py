@@ -250,7 +250,7 @@ def test_what_can_t_be_remembered_is_not_signed(
 def test_keys_and_files_of_another_kind_are_refused(tmp_path: Path, log: Log) -> None:
     with pytest.raises(DeclarationError, match="new-key"):
         WitnessService(tmp_path / "w.db", log.signer, [])
-    with pytest.raises(DeclarationError, match="no witness's key"):
+    with pytest.raises(DeclarationError, match="not a witness's key"):
         Witness("http://127.0.0.1:1", log.signer.verifier)
     for url in ("ftp://a", "a.example", "http://", "http://a/?b"):
         with pytest.raises(DeclarationError, match="write an address"):

@@ -82,7 +82,7 @@ def registered(checkpoint: Checkpoint) -> Registered:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _damaged(name, str(error)) from error
     if _ID.fullmatch(kept.id) is None:
-        raise _damaged(name, f"{kept.id!r} is no id")
+        raise _damaged(name, f"{kept.id!r} is not an id")
     fork = Fork(checkpoint.position, kept.recorded_at)
     return Registered(name, kept.id, kept.parent, fork, kept.created_at)
 

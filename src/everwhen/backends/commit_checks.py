@@ -45,7 +45,7 @@ def receipt_of(stored: Sequence[StoredSlice]) -> Receipt:
 
 
 def check_condition(query: Query, after: int, newer: Iterable[StoredSlice]) -> None:
-    """Raises `ConditionError` if an event in the slices matches and stands behind ``after``."""
+    """Raises `ConditionError` if an event in the slices of the slices after ``after`` matches."""
     matcher = Matcher(query.after(after))
     for stored in newer:
         if not matcher.reaches(stored):
@@ -57,7 +57,7 @@ def check_condition(query: Query, after: int, newer: Iterable[StoredSlice]) -> N
 
 
 def refusal_of(commit: EncodedCommit, error: Exception) -> EverwhenError:
-    """What is to be said of a commit whose judgement failed: nothing of it was written."""
+    """The error for a commit that couldn't be judged: nothing of it was written."""
     if isinstance(error, EverwhenError):
         return error
     refusal = RefusedError(

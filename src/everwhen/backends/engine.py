@@ -67,7 +67,7 @@ class EngineView(SqlView, Protocol):
         ...
 
     def read(self, query: Query, events: int) -> Page:
-        """One page of about so many events, with those that this transaction has written."""
+        """One page of about ``events`` events, with those that this transaction has written."""
         ...
 
 
@@ -97,10 +97,10 @@ class EngineTransaction(EngineView, Protocol):
 
 
 WATCHED_SECONDS: Final = 1.0
-"""How long an engine goes on watching for whoever asked it to."""
+"""How long an engine goes on watching after somebody asked for it."""
 
 Inline: TypeAlias = Callable[[EngineTransaction], None]
-"""What runs in each append's transaction, behind the events. It raises `InlineError` to refuse."""
+"""What runs in each append's transaction, after the events. It raises `InlineError` to refuse."""
 
 
 class Blocking(Protocol):
@@ -128,7 +128,7 @@ class EngineLog(Protocol):
         ...
 
     def read(self, query: Query, events: int) -> Page:
-        """One page of about so many events."""
+        """One page of about ``events`` events."""
         ...
 
     def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
@@ -148,7 +148,7 @@ class EngineLog(Protocol):
         ...
 
     def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
-        """Streams in the order of their names, behind the name ``after``."""
+        """Streams in the order of their names, after the name ``after``."""
         ...
 
 
@@ -168,7 +168,7 @@ class EngineState(Protocol):
         ...
 
     def snapshots_after(self, subject: str, position: int, limit: int) -> list[SnapshotInfo]:
-        """All snapshots by subject and position, from behind these on; an empty list at the end."""
+        """All snapshots by subject and position, after these; an empty list at the end."""
         ...
 
     def transaction(self) -> AbstractContextManager[EngineTransaction]:
@@ -235,7 +235,7 @@ class EngineUpkeep(Protocol):
         """
         ...
 
-    def backup(self, task: BackupTask, told: BackupListener) -> BackupReport:
+    def backup(self, task: BackupTask, listener: BackupListener) -> BackupReport:
         """Copy the store, with the logs beside it, into a file. No lock is held.
 
         Raises `UnsupportedError` where there are no files.

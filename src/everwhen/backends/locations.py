@@ -1,4 +1,4 @@
-"""From a location, as users write it, to the engine behind it. Engines load on first use."""
+"""From a location, as users write it, to its engine. Engines load on first use."""
 
 from __future__ import annotations
 

@@ -331,8 +331,8 @@ class MemoryEngine:
     def scratch(self) -> Scratch:
         raise UnsupportedError(_NO_SQL)
 
-    def backup(self, task: BackupTask, told: BackupListener) -> BackupReport:
-        del told
+    def backup(self, task: BackupTask, listener: BackupListener) -> BackupReport:
+        del listener
         raise UnsupportedError(
             f"{task.path}: the memory backend has no file to copy; use a SQLite store, or export "
             f"the events"

@@ -38,7 +38,7 @@ class News:
                 listener()
 
     def wait(self, seen: int, seconds: float) -> None:
-        """Return when ``count`` is no longer ``seen``, or after so many seconds."""
+        """Return when ``count`` is no longer ``seen``, or after ``seconds``."""
         with self._changed:
             self._waiting += 1
             try:

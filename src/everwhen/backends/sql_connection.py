@@ -102,7 +102,7 @@ class SqlConnection:
     # Forks
 
     def hold(self, seconds: float) -> bool:
-        """Keep everybody out; whether nobody is inside within so many seconds."""
+        """Keep everybody out; returns whether nobody was inside within ``seconds``."""
         return os.getpid() == self._process and self._lock.acquire(timeout=seconds)
 
     def resume(self) -> None:
@@ -147,7 +147,7 @@ class SqlCursor:
         self.description: tuple[tuple[Any, ...], ...] | None = None
         """For each column seven values, of which the first is its name. None before ``execute``."""
         self.arraysize = 1
-        """How many rows ``fetchmany`` gives unless told."""
+        """How many rows ``fetchmany`` gives by default."""
         self._cursor = cursor
         self._explained = explained
         self._check = check  # raises where what was read may be old, or torn
@@ -159,7 +159,7 @@ class SqlCursor:
     def execute(self, sql: str, parameters: Parameters = ()) -> SqlCursor:
         """Execute one statement, a question. Returns the cursor itself.
 
-        Raises `StatementError` where it can't be run, is none that only reads, or is more than one.
+        Raises `StatementError` where it can't be run, doesn't only read, or is more than one.
         """
         self._sql, self._statements, self.description = sql, 0, None
         bound = parameters if isinstance(parameters, Mapping) else tuple(parameters)

@@ -14,7 +14,7 @@ MAX_BRANCH_NAME_BYTES: Final = 200  # with what its checkpoint's name begins wit
 def check_name(name: object) -> str:
     """A name that a branch can have. Raises `BranchError`."""
     if not isinstance(name, str):
-        raise BranchError(repr(name), "is no name; give text")
+        raise BranchError(repr(name), "is not a name; give text")
     try:
         check_text(name, "its name")
     except EverwhenError as error:

@@ -71,7 +71,7 @@ def own_commit(
 def outcome_of(
     outcome: Outcome, commit: EncodedCommit, fork: Fork, bases: Mapping[str, int]
 ) -> Outcome:
-    """What the own log said to a commit, in the branch's terms."""
+    """The own log's answer to a commit, in the branch's terms."""
     position = fork.position
     match outcome:
         case Receipt():

@@ -12,9 +12,9 @@ from typing import Final
 from everwhen.vocabulary.contract import Snapshot, SnapshotInfo
 
 DELETED: Final = "everwhen:deleted"
-"""The fold of a snapshot that says that there is none: the parent's stay where they are."""
+"""The fold of a record that hides a snapshot of the parent's, which stays where it is."""
 EVERY: Final = (1 << 63) - 1
-"""The position at which that is said of every snapshot of the parent's."""
+"""The position of a record that hides every snapshot of the parent's."""
 
 
 def joined(mine: Sequence[Snapshot], theirs: Sequence[Snapshot], count: int) -> list[Snapshot]:
@@ -32,7 +32,7 @@ def joined(mine: Sequence[Snapshot], theirs: Sequence[Snapshot], count: int) -> 
 
 
 def deleted(subject: str, positions: Sequence[int] | None, fork: int) -> list[Snapshot]:
-    """Those that say that the parent's, at these positions or all, are none of the branch's."""
+    """Records that hide the parent's snapshots, at these positions or all, from the branch."""
     gone = [EVERY] if positions is None else [p for p in positions if 0 <= p <= fork]
     return [Snapshot(subject, position, DELETED, 0, b"") for position in gone if fork]
 

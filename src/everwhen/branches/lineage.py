@@ -21,7 +21,7 @@ def base_of(
     by_name = {info.name: info for info in every}
     for info in (source, target):
         if info is not None and all(info.id != known.id for known in every):
-            raise BranchError(info.name, "it is no branch of this store")
+            raise BranchError(info.name, "it is not a branch of this store")
     mine, theirs = _lineage(source, by_name), _lineage(target, by_name)
     if mine[-1][0] == theirs[-1][0]:
         raise BranchError(mine[-1][0], "it is the same branch; name two")

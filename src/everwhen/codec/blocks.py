@@ -27,7 +27,7 @@ class Block(Sequence[StoredSlice]):
     ``metadata`` have what `StoredSlice` has under these names; ``commit_ids`` are 16 bytes each,
     one after the other. ``entries`` are the bodies' entries in one piece: each body without its
     brackets, with a comma between one and the next; ``ends`` say where in it each body ends.
-    Whoever makes a block answers for its content, as by a checksum: what is read out of the middle
+    The maker of a block answers for its content, as by a checksum: what is read out of the middle
     of ``entries`` isn't looked at body by body. Safe to read from any thread.
     """
 

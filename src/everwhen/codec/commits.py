@@ -79,7 +79,7 @@ def encoded(commit: Commit, codec: Codec, new_id: Callable[[], bytes]) -> Encode
     Raises `InvalidCommitError` or `InvalidEventError`.
     """
     if not isinstance(commit, Commit):
-        raise InvalidCommitError(f"{commit!r} is no commit; give a Commit")
+        raise InvalidCommitError(f"expected a Commit, got {commit!r}")
     commit_id = new_id() if commit.id is None else given_id(commit.id)
     slices: list[EncodedSlice] = []
     beliefs: list[tuple[str, ExpectedVersion]] = []
@@ -87,7 +87,7 @@ def encoded(commit: Commit, codec: Codec, new_id: Callable[[], bytes]) -> Encode
     index = 0
     for write in commit.writes:
         if not isinstance(write, Write):
-            raise InvalidCommitError(f"{write!r} is no write; give a list of Write")
+            raise InvalidCommitError(f"expected a list of Write, got {write!r} in it")
         stream = check_stream(write.stream)
         expected, events = write.expected, write.events
         if stream in streams and expected is not ANY:
@@ -133,7 +133,7 @@ def _listed(events: object, stream: str) -> Sequence[Any]:
 
 
 def given_id(commit_id: object) -> bytes:
-    """The commit id's 16 bytes. Raises `InvalidCommitError` for what is no UUID."""
+    """The commit id's 16 bytes. Raises `InvalidCommitError` for anything but a UUID."""
     if not isinstance(commit_id, UUID):
         raise InvalidCommitError(f"commit id {commit_id!r}: use a uuid.UUID")
     return commit_id.bytes

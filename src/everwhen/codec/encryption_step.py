@@ -96,14 +96,17 @@ def _check_tags(event: StepEvent, personal: list[str], fields: Fields) -> None:
     That is where a tag has all that a field says which isn't personal, or a path above it.
     """
     for tag in event.tags:
-        said = tag.partition(":")[2]
+        value_of_tag = tag.partition(":")[2]
         if not any(
-            value in (tag, said) or (len(value) >= _TELLING_CHARACTERS and value in tag)
+            value in (tag, value_of_tag) or (len(value) >= _TELLING_CHARACTERS and value in tag)
             for value in personal
         ):
             continue
         in_the_open = _open_texts(event.data, fields)
-        if not any(text in (tag, said) or text.startswith(f"{said}/") for text in in_the_open):
+        if not any(
+            text in (tag, value_of_tag) or text.startswith(f"{value_of_tag}/")
+            for text in in_the_open
+        ):
             raise InvalidEventError(
                 f"a tag of {event.type_name} holds the value of one of its personal fields, and "
                 f"tags are not encrypted; tag it with an id"

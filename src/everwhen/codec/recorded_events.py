@@ -338,7 +338,7 @@ def is_upcast(event: RecordedEvent[Any]) -> bool:
 
 
 def cannot_be_upcast(event: RecordedEvent[Any]) -> bool:
-    """Whether an event is stale and its upcast failed; whoever touches it is told why."""
+    """Whether an event is stale and its upcast failed; using it raises the reason."""
     return isinstance(event._current, DecodeError)
 
 

@@ -105,7 +105,7 @@ def decode_entries(body: bytes) -> list[Entry]:
     """A slice's body, as entries of which the data is still text.
 
     Extras that are nested too deep to be decoded are `DeepExtras`. Raises ``msgspec.DecodeError``
-    for what is no body.
+    for what isn't a body.
     """
     try:
         return _decode_entries(body)

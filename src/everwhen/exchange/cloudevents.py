@@ -24,8 +24,8 @@ the store knows, so that the import of an export is the same store again:
 Any other CloudEvent becomes an event of the stream ``subject``, or ``source`` where it has none.
 A ``time`` that says more than Everwhen stores (a leap second, digits beyond a microsecond) is kept
 among the extras as it was written. Data that isn't a JSON object is kept as ``{"value": …}``,
-binary data as ``{"base64": …}``, and attributes that Everwhen has no place for in the event's extras, as
-``{"cloudevent": {…}}``.
+binary data as ``{"base64": …}``, and attributes that Everwhen has no place for in the event's
+extras, as ``{"cloudevent": {…}}``.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from everwhen.state.paths import value_at
 contents: Final[Fold[dict[str, dict[str, Any]]]] = Fold(
     "contents", dict, copy=dict.copy, state=dict[str, dict[str, Any]]
 )
-"""Each stream's data, laid over one another: what facts are compared on unless told otherwise."""
+"""Each stream's data, laid over one another: what facts are compared on by default."""
 
 
 @contents.otherwise

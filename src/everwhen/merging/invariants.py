@@ -56,7 +56,7 @@ class InvariantStates:
             except Exception as error:
                 if is_interrupt(error):
                     raise
-                return f"whether {invariant.name} can't be told: {error!r}"
+                return f"whether {invariant.name} holds is unknown: {error!r}"
             if not is_kept:
                 return f"{invariant.name} would no longer hold"
             after.append((invariant, new))

@@ -2,7 +2,7 @@
 
 A branch's commits are taken over one after the other. One that was decided on a command is decided
 again on the target's present state; one that only states facts is compared with it in three ways,
-on the parts of the state that it touches. All that is found is told before anything is written.
+on the parts of the state that it touches. All problems are reported before anything is written.
 """
 
 from __future__ import annotations

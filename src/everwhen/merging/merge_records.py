@@ -1,4 +1,4 @@
-"""What a merge leaves behind: its record in its commit, and in each event where it comes from."""
+"""The traces of a merge: its record in its commit, and in each event where it comes from."""
 
 from __future__ import annotations
 

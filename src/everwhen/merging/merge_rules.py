@@ -40,7 +40,8 @@ class MergeRules(msgspec.Struct, frozen=True):
         if chosen not in _STRATEGIES:
             raise BranchError(
                 source,
-                f"the resolver said {chosen!r}; use {', '.join(_STRATEGIES)}, or a list of writes",
+                f"the resolver returned {chosen!r}; use {', '.join(_STRATEGIES)} or a list "
+                f"of writes",
             )
         settled = chosen in {"ours", "theirs"}
         settled = settled or (chosen == "redecide" and item.outcome != "conflict")

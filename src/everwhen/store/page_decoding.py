@@ -172,7 +172,7 @@ def foldable_page(
 def _event_in(
     slices: Sequence[StoredSlice], ends: list[int], index: int
 ) -> tuple[StoredSlice, int]:
-    """The slice of the event that so many others precede, and how many follow it in the slice."""
+    """The slice of the event at ``index``, and how many events follow it in the slice."""
     at = bisect_right(ends, index)
     return slices[at], ends[at] - 1 - index
 
@@ -219,15 +219,17 @@ def by_position(events: Iterable[RecordedEvent[Any]]) -> Iterator[list[RecordedE
 
 
 def last_match(page: Page, asked: Query) -> Place | None:
-    """Where the page's last matching event stands; None where there is none."""
+    """The place of the page's last matching event; None if none matches."""
     matcher = Matcher(asked)
     for stored in reversed(page.slices):
         picked = matcher.picked(stored, entries_of(stored))
         if picked is None or picked:
-            behind = stored.count - 1 - (stored.count - 1 if picked is None else list(picked)[-1])
+            following = (
+                stored.count - 1 - (stored.count - 1 if picked is None else list(picked)[-1])
+            )
             return Place(
-                stored.position - behind,
-                stored.version - behind,
+                stored.position - following,
+                stored.version - following,
                 stored.recorded_at,
                 stored.commit_id,
             )
@@ -237,7 +239,7 @@ def last_match(page: Page, asked: Query) -> Place | None:
 def _decoded(slices: Sequence[StoredSlice], codec: Codec, *, typed: bool) -> list[list[Entry]]:
     """The slices' entries, typed where asked for and possible. Raises `CorruptStoreError`."""
     if typed and codec.can_be_deep and any(is_body_deeper(stored.body) for stored in slices):
-        typed = False  # whoever touches the event is told
+        typed = False  # using the event raises
     typed_bodies = codec.typed_bodies if typed else None
     decode = decode_bodies if typed_bodies is None else typed_bodies.decode
     try:
@@ -251,7 +253,7 @@ def _decoded(slices: Sequence[StoredSlice], codec: Codec, *, typed: bool) -> lis
     if typed_bodies is not None and typed_bodies.stepped:
         try:
             _undo_steps(slices, decoded, codec, typed_bodies.stepped)
-        except DecodeError:  # whoever touches the event is told
+        except DecodeError:  # using the event raises
             return _decoded(slices, codec, typed=False)
     return decoded
 

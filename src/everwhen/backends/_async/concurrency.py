@@ -191,19 +191,21 @@ class _Ended(Exception):  # noqa: N818 (nobody sees it: the cancelled task raise
     """Ends a call in a thread whose task was cancelled."""
 
 
-async def telling(call: Callable[[Callable[[V], None]], T], told: Callable[[V], None] | None) -> T:
-    """The result of a long call, made in a thread of its own, that says how it comes along.
+async def telling(
+    call: Callable[[Callable[[V], None]], T], listener: Callable[[V], None] | None
+) -> T:
+    """The result of a long call, made in a thread of its own, which reports its progress.
 
-    ``told`` hears that in the loop. Where it raises, or the task is cancelled, the call is ended by
-    what it says next, and that comes out once it has ended.
+    ``listener`` is called in the loop. Where it raises, or the task is cancelled, the call is
+    ended at its next report, and the error comes out once it has ended.
     """
     loop = asyncio.get_running_loop()
     cancelled: list[BaseException] = []
 
     def hear(word: V, heard: Future[None]) -> None:
         try:
-            if told is not None:
-                told(word)
+            if listener is not None:
+                listener(word)
         except BaseException as failure:  # noqa: BLE001 (it ends the call, and comes out of it)
             heard.set_exception(failure)
         else:
@@ -212,7 +214,7 @@ async def telling(call: Callable[[Callable[[V], None]], T], told: Callable[[V], 
     def say(word: V) -> None:
         if cancelled:
             raise cancelled[0]
-        if told is not None:
+        if listener is not None:
             heard: Future[None] = Future()
             loop.call_soon_threadsafe(hear, word, heard)
             heard.result()
@@ -440,7 +442,7 @@ def _resolve(tickets: list[_Ticket]) -> None:
 
 
 async def wait_for_news(news: News, seen: int, seconds: float) -> None:
-    """Return when something was published since ``seen``, or after so many seconds."""
+    """Return when something was published since ``seen``, or after ``seconds``."""
     loop = asyncio.get_running_loop()
     woken = asyncio.Event()
 

@@ -85,7 +85,7 @@ class Log(Protocol):
     def read(self, query: Query, events: int) -> Page:
         """One page of about ``events`` events; a stateless request.
 
-        Types in the query are stored names. Every slice that may match is in the page or behind
+        Types in the query are stored names. Every slice that may match is in the page or after
         its cursor; a page may be empty and not the end.
         """
         ...
@@ -111,7 +111,7 @@ class Log(Protocol):
         ...
 
     def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
-        """Streams in the order of their names, behind the name ``after``."""
+        """Streams in the order of their names, after the name ``after``."""
         ...
 
     def wait(self, after: int, seconds: float) -> bool:
@@ -139,7 +139,7 @@ class SideState(Protocol):
         ...
 
     def snapshots_after(self, subject: str, position: int, limit: int) -> list[SnapshotInfo]:
-        """All snapshots by subject and position, from behind these on; an empty list at the end."""
+        """All snapshots by subject and position, after these; an empty list at the end."""
         ...
 
     def transaction(self) -> AbstractContextManager[Transaction]:
@@ -177,7 +177,7 @@ class InlineHooks(Protocol):
     """What runs in each append's transaction."""
 
     def attach(self, inline: Inline) -> None:
-        """From now on, run this in each append's transaction, behind the events.
+        """From now on, run this in each append's transaction, after the events.
 
         Raises `UnsupportedError` where the backend has no SQL.
         """

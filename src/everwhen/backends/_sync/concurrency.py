@@ -57,9 +57,9 @@ def aside(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return call(*args, **kwargs)
 
 
-def telling(call: Callable[[Callable[[V], None]], T], told: Callable[[V], None] | None) -> T:
-    """The result of a long call that says how it comes along; what ``told`` raises ends it."""
-    return call(told if told is not None else lambda _: None)
+def telling(call: Callable[[Callable[[V], None]], T], listener: Callable[[V], None] | None) -> T:
+    """The result of a long call which reports its progress; what ``listener`` raises ends it."""
+    return call(listener if listener is not None else lambda _: None)
 
 
 Cancelled: TypeAlias = KeyboardInterrupt

@@ -104,12 +104,12 @@ class _Part:
         self.size = self.connection.pragma("page_count") * self.connection.pragma("page_size")
 
 
-def backed_up(engine: _Files, task: BackupTask, told: BackupListener) -> BackupReport:
+def backed_up(engine: _Files, task: BackupTask, listener: BackupListener) -> BackupReport:
     """Copy the engine's files to the task's path.
 
     Raises `BackupError`, `BusyError` or another `StorageError`: nothing has another content then
-    than before, unless the disk fails while the copies take their names. Raises what ``told`` and
-    ``task.before`` raise, likewise.
+    than before, unless the disk fails while the copies take their names. Raises what
+    ``listener`` and     ``task.before`` raise, likewise.
     """
     source = engine.path.resolve()
     _check_not_its_own(task.path, source)
@@ -119,9 +119,9 @@ def backed_up(engine: _Files, task: BackupTask, told: BackupListener) -> BackupR
         with ExitStack() as opened:
             logs = _copied_logs(engine, source, final, folder, task) if task.logs != "none" else []
             parts = _pinned(engine, source, final, folder, opened)
-            _copy(engine, parts, told)
+            _copy(engine, parts, listener)
         for part in parts:
-            _check(engine, part, told)
+            _check(engine, part, listener)
         if task.before is not None:
             task.before()
         report = BackupReport(
@@ -203,7 +203,7 @@ def _copied_logs(
         log, made = Path(f"{file}-log"), Path(f"{copy}-log")
         if not log.is_dir() or (task.logs == "missing" and Path(f"{target}-log").exists()):
             continue
-        with _sealing_waits(log):
+        with _signing_waits(log):
             shutil.copytree(log, made, ignore=shutil.ignore_patterns("lock", "*.new"))
         _sync_all(made)
         copies.append(made)
@@ -211,8 +211,8 @@ def _copied_logs(
 
 
 @contextlib.contextmanager
-def _sealing_waits(log: Path) -> Iterator[None]:
-    """Nobody seals meanwhile, unless it is where nobody can."""
+def _signing_waits(log: Path) -> Iterator[None]:
+    """Keeps the Merkle log from being signed meanwhile, where its folder may be written to."""
     if os.access(log, os.W_OK):
         with ExitStack() as held:
             try:
@@ -295,13 +295,13 @@ def _changes(connection: apsw.Connection) -> int:
     return connection.data_version()
 
 
-def _copy(engine: _Files, parts: list[_Part], told: BackupListener) -> None:
+def _copy(engine: _Files, parts: list[_Part], listener: BackupListener) -> None:
     total = sum(part.size for part in parts)
     before = 0
     for part in parts:
 
         def tell(done: int, before: int = before) -> None:
-            told(BackupProgress("copying", before + done, total))
+            listener(BackupProgress("copying", before + done, total))
 
         try:
             copy_pages(part.connection, part.copy, tell, engine.vfs)
@@ -324,11 +324,11 @@ def _named(error: apsw.Error, part: _Part) -> EverwhenError:
     return translation(error, part.target)
 
 
-def _check(engine: _Files, part: _Part, told: BackupListener) -> None:
+def _check(engine: _Files, part: _Part, listener: BackupListener) -> None:
     """Raises `CorruptStoreError` or `StorageError` where the copy isn't sound, and the store's."""
 
     def tell() -> None:
-        told(BackupProgress("checking", part.size, None))
+        listener(BackupProgress("checking", part.size, None))
 
     tell()
     try:

@@ -67,7 +67,7 @@ def _reading_connection(path: Path, busy_timeout: float, vfs: str | None) -> aps
         return careful(
             Immutable(path, seen, vfs), busy_timeout=busy_timeout, largest_bytes=MAX_VALUE_BYTES
         )
-    except apsw.Error:  # told by whoever reads what is wrong with the file
+    except apsw.Error:  # the next read reports what is wrong with the file
         return connection
     return connection
 

@@ -318,10 +318,10 @@ class SqliteEngine:
 
     # Looking after it
 
-    def backup(self, task: BackupTask, told: BackupListener) -> BackupReport:
+    def backup(self, task: BackupTask, listener: BackupListener) -> BackupReport:
         self.check_open()
         with translated(self.path):
-            return backed_up(self, task, told)
+            return backed_up(self, task, listener)
 
     def sql(self) -> SqlConnection:
         self.check_open()

@@ -34,7 +34,7 @@ _NONSENSE: Final = (
     ArithmeticError,
     msgspec.MsgspecError,
 )
-"""What our own code raises where a stored value is none that a store writes."""
+"""What our own code raises for a stored value that no store writes."""
 
 
 @contextmanager

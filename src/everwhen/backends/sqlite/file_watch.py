@@ -85,7 +85,11 @@ class Watch:
                 if found != version:
                     version = found
                     self._publish()
-        except (apsw.Error, EverwhenError, OSError):  # those who wait look themselves, and are told
+        except (
+            apsw.Error,
+            EverwhenError,
+            OSError,
+        ):  # those who wait look themselves, and get the error
             pass
         finally:
             with self._looking(), contextlib.suppress(apsw.Error):

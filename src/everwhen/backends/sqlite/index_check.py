@@ -137,7 +137,7 @@ class _Marks:
         return name is not None and _stream(self._connection, name) == stream
 
     def _category(self, stream: int, stored: object) -> str | None:
-        """None where the stream has no name, which is said elsewhere."""
+        """None where the stream has no name, which is reported elsewhere."""
         category = self._categories.get(stream)
         if category is None:
             name = name_of(stored)

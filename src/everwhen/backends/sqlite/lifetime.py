@@ -15,7 +15,7 @@ from everwhen.vocabulary.errors import StorageError, StoreClosedError
 class Lifetime:
     """An engine is used by the process that opened it, until it is closed.
 
-    Those who read when it is closed may end what they do: the guard of the file is kept so long.
+    Reads that run when it is closed may end: the guard of the file is kept until then.
     """
 
     def __init__(self, path: Path, hold: Hold) -> None:

@@ -138,7 +138,7 @@ class Guard:
     def let_go(self, by: object) -> None:
         """What this holds no longer stands in the way of SQLite's own closing.
 
-        Unless locks were dropped: whoever did that in this process may close as the last one just
+        Unless locks were dropped: what did that in this process may close as the last one just
         when SQLite does, both of them would delete the log, and one of them another's.
         """
         self._reserved.discard(by)
@@ -440,7 +440,7 @@ def tear(guard: Guard) -> None:
 
 
 def check_no_stray_log(path: Path) -> None:
-    """Raises `StorageError` where a log of changes was left behind by a file that is gone.
+    """Raises `StorageError` where a write-ahead log remains of a file that is gone.
 
     SQLite deletes such a log. It may hold acknowledged commits of a store that was moved away, and
     that is open elsewhere.

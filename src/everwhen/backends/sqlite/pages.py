@@ -86,7 +86,7 @@ def slice_with_name(connection: apsw.Connection, row: Row) -> StoredSlice:
 
 
 def read_page(connection: apsw.Connection, query: Query, events: int, names: StreamNames) -> Page:
-    """One page of about so many events.
+    """One page of about ``events`` events.
 
     Inside a transaction ``names`` are its own: the streams that it makes may be rolled back.
     """

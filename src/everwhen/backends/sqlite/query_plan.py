@@ -45,7 +45,7 @@ _SHORT_SCAN: Final = 512
 """How many positions are looked at one by one sooner than an index is asked."""
 
 _EXACT_GAIN: Final = 64
-"""An index that leads to the very slices is worth its lookups so much sooner."""
+"""An index that leads to the very slices is worth that many times as many lookups."""
 
 _LONG_RANGE: Final = 16 * BLOCK
 """How many positions a range takes in at most when it is joined with others, or looked up at first:

@@ -19,7 +19,7 @@ from everwhen.backends.sqlite.statements import statements
 
 _OF_A_BUILD: Final = re.compile(r"\w+__\d+_\d+(_\w+)?", re.ASCII)
 _VIEW: Final = re.compile(r'CREATE VIEW "(\w+)" AS SELECT \* FROM \1__\d+_\d+', re.ASCII)
-_PLAIN_INDEX: Final = "CREATE INDEX "  # as SQLite itself writes it, whoever makes the index
+_PLAIN_INDEX: Final = "CREATE INDEX "  # as SQLite itself writes it
 _FUNCTIONS: Final = frozenset({"json_each", "json_tree"})
 _SCHEMA: Final = statements("checking")["schema"]
 

@@ -92,7 +92,7 @@ class Staged:
 
 
 def _inserts(into: str, columns: int) -> dict[int, str]:
-    """The statements that insert so many rows."""
+    """The statements that insert rows, by how many rows they take."""
     row = f"({', '.join('?' * columns)})"
     return {rows: f"{into} VALUES {', '.join([row] * rows)}" for rows in _ROWS_PER_STATEMENT}
 

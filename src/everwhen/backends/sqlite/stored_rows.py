@@ -34,7 +34,7 @@ from everwhen.vocabulary.microseconds import from_micros, to_micros
 
 _EARLIEST_MICROS: Final = to_micros(datetime.min.replace(tzinfo=UTC))
 _LATEST_MICROS: Final = to_micros(datetime.max.replace(tzinfo=UTC))
-"""What Python's calendar can say: a time beyond would fail whoever makes a ``datetime`` of it."""
+"""What Python's calendar can say: a later time can't become a ``datetime``."""
 
 _Counted: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)]
 _Row: TypeAlias = tuple[
@@ -43,7 +43,7 @@ _Row: TypeAlias = tuple[
     _Counted,
     _Counted,
     Annotated[int, msgspec.Meta(ge=_EARLIEST_MICROS, le=_LATEST_MICROS)],
-    bytes,  # of another length it is a changed one, which whoever looks at commits names
+    bytes,  # of another length it is a changed one, which the check of commits reports
     Annotated[int, msgspec.Meta(ge=0)],
     bytes | None,
     bytes,
@@ -71,7 +71,9 @@ def check_rows(rows: Sequence[Row], window: Window | None = None) -> None:
     try:
         msgspec.convert(rows, _Rows, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
-        raise apsw.CorruptError(f"a row of slices is none that a store writes: {error}") from error
+        raise apsw.CorruptError(
+            f"a row of slices has values that no store writes: {error}"
+        ) from error
     if window is None or not rows:
         return
     positions = [row[0] for row in rows]

@@ -21,7 +21,7 @@ from everwhen.vocabulary.contract import Problem, StoredSlice
 _SQL: Final = statements("checking")
 
 _MAX_NAMED: Final = 1_000
-"""How many values that are too large are named: there is no use in more."""
+"""How many values that are too large are listed: more would be of no use."""
 
 
 def structural_problems(connection: apsw.Connection) -> Iterator[Problem]:

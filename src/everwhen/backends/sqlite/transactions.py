@@ -43,7 +43,7 @@ class WriteTurn:
 
 
 class Transactions:
-    """The connection that writes. Not safe to share: whoever uses it holds the engine's lock."""
+    """The connection that writes. Not safe to share: its user holds the engine's lock."""
 
     def __init__(
         self, connection: apsw.Connection, guard: Guard | None, path: Path, busy_timeout: float
@@ -66,7 +66,7 @@ class Transactions:
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
-        """A write transaction; whatever goes wrong in it leaves nothing behind.
+        """A write transaction; an error rolls all of it back.
 
         Not by the connection's own ``with``, which keeps the interpreter's lock while it waits for
         the disk, or for others.

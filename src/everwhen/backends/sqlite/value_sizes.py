@@ -33,7 +33,7 @@ def limited(connection: apsw.Connection, most: int = MAX_STORED_BYTES) -> Iterat
 
 
 def too_large(connection: apsw.Connection, path: Path, error: Exception) -> EverwhenError | None:
-    """What is to be said where a value is so large that SQLite refused to read it."""
+    """The error for a value that is so large that SQLite refused to read it."""
     if not isinstance(error, apsw.TooBigError):
         return None
     found = next(oversized(connection), None)

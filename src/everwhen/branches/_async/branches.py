@@ -2,7 +2,7 @@
 
 A branch is a checkpoint in the root store, and from its first write on a log beside it. So making
 one is one small write, and the registration decides what there is: a log that nothing refers to,
-left behind by a crash, does no harm.
+left over from a crash, does no harm.
 """
 
 from __future__ import annotations
@@ -270,7 +270,7 @@ def _info(branch: Registered, by_id: dict[str, Registered], head: int) -> Branch
 
 
 async def _first_slice(backend: Backend, after: int) -> StoredSlice | None:
-    """The first slice with events behind the position."""
+    """The first slice with events after the position."""
     query = Query().after(after)
     while True:
         page = await backend.read(query, 1)

@@ -245,7 +245,7 @@ class BranchBackend(Backend):
     def backup(self, task: BackupTask, progress: BackupListener | None) -> BackupReport:
         del progress
         raise UnsupportedError(
-            f"{task.path}: a branch rests on the store it was made from and is no store by itself; "
+            f"{task.path}: a branch needs the store it was made from and can't be copied alone; "
             f"back up that store, which takes its branches along"
         )
 

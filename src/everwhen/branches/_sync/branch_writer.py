@@ -89,7 +89,7 @@ class BranchWriter:
     def _refused(
         self, commit: EncodedCommit, bases: Mapping[str, int], refusal: Outcome
     ) -> Outcome:
-        """What is to be said of a commit that can't be: what a store says first, comes first."""
+        """The error for a commit that can't be written: that which a store would raise first."""
         own = self._own.existing()
         if not commit.is_fresh:
             stored = own.stored_commit(commit.id)

@@ -81,7 +81,7 @@ from everwhen.vocabulary.errors import (
 from everwhen.vocabulary.microseconds import to_micros
 
 _ITEMS_AT_ONCE: Final = 500
-"""Items that are parsed in one go: more would hold up the event loop."""
+"""Items that are read before other tasks may run: more would hold up the event loop."""
 
 _BATCH_EVENTS: Final = 1_000
 """Events that are appended together: one sync of the disk pays for many commits."""

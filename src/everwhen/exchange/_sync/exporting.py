@@ -155,8 +155,8 @@ class _Export:
             )
             raise InvalidQueryError(
                 f"an XES log has the streams of one category, and there are "
-                f"{', '.join(names[:_NAMED_CATEGORIES])}{more}; choose one (--category), and export "
-                f"each into a file of its own"
+                f"{', '.join(names[:_NAMED_CATEGORIES])}{more}; choose one (--category), and "
+                f"export each into a file of its own"
             )
         return names[0]
 

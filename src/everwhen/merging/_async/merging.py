@@ -146,7 +146,7 @@ class Merging:
         name, target = source.name, self.target
         making = f"{name}.rebasing"
         if any(info.name == making for info in await target.branches()):
-            await target.delete_branch(making)  # left behind when one was cut off
+            await target.delete_branch(making)  # left over when one was interrupted
         async with target.create_branch(making, plan.on) as made:
             for item in plan.items:
                 if any(write.events for write in item.writes):
