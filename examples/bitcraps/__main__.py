@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         f"(default {whole.rolls})",
     )
     end.add_argument(
-        "--seconds", metavar="S", type=_number(1, 86_400), help="play for so long instead"
+        "--seconds", metavar="S", type=_number(1, 86_400), help="play for S seconds instead"
     )
     parser.add_argument("--seed", metavar="K", type=int, default=whole.seed, help="default 7")
     parser.add_argument("--quiet", action="store_true", help="no live view")

@@ -3,7 +3,7 @@
 A *point* is the number that the shooter has to repeat before a seven; without one (None) the next
 roll is a *come-out roll*.
 """
-# ruff: noqa: S105 ("pass" is no password here)
+# ruff: noqa: S105 ("pass" is not a password here)
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Sight(msgspec.Struct, frozen=True):
     lost_in_row: int = 0
 
     def bet(self, kind: BetKind, amount: int, number: int | None = None) -> PlaceBet:
-        """The wish to put so much on something."""
+        """The wish to put an amount on something."""
         return PlaceBet(self.game_id, self.player, kind, amount, number)
 
     def on_table(self, kind: BetKind, number: int | None = None) -> int:

@@ -74,6 +74,6 @@ def _with_games(findings: Findings, games: Mapping[str, list[Event]]) -> Finding
         rolls += sum(isinstance(event, DiceRolled) for event in events)
         try:
             forged += len(forged_rolls(events))
-        except (KeyError, ValueError):  # a bet that was never placed, a seed that is no number
+        except (KeyError, ValueError):  # a bet that was never placed, a seed that isn't a number
             impossible.append(name)
     return replace(findings, rolls=rolls, forged=forged, impossible=tuple(impossible))

@@ -67,7 +67,7 @@ class Night:
         return self.seconds or time.perf_counter() - self._began
 
     def is_over(self, rolls: int) -> bool:
-        """Whether a table that has rolled so many times begins no other hand."""
+        """Whether a table that has rolled that many times begins no other hand."""
         plan = self.plan
         late = plan.seconds is not None and self.elapsed >= plan.seconds
         return self.is_closing or late or (plan.rolls is not None and rolls >= plan.rolls)

@@ -15,7 +15,7 @@ from everwhen.merkle import LogReport
 def print_proof(console: Console, proven: ProvenRoll, places: Places) -> None:
     """The log as a whole, and the roll."""
     roll, verdict = proven.roll, proven.verdict
-    heading(console, "Signed, sealed, and proven")
+    heading(console, "Signed and proven")
     console.print(
         Text.assemble(
             _of_log(proven.log),

@@ -33,7 +33,7 @@ class ProvenRoll(msgspec.Struct, frozen=True):
 
 
 async def prove_roll(store: Store, log: MerkleLog, places: Places, after: int) -> ProvenRoll | None:
-    """Prove the roll behind that position which paid most; None where none paid.
+    """Prove the roll after position ``after`` that paid most; None if none paid.
 
     Writes the proof, and a policy that trusts the house's key and asks for no witness. Both are
     checked by the stand-alone verifier, and the whole log is computed again. Raises its
@@ -55,12 +55,12 @@ async def prove_roll(store: Store, log: MerkleLog, places: Places, after: int) -
 
 
 def checked(proof: Path, policy: Path) -> Verdict:
-    """What two files prove, as `everwhen-verify` says it. Raises `VerifyError`."""
+    """What two files prove, as `everwhen-verify` reports it. Raises `VerifyError`."""
     return verify(proof.read_bytes(), Policy.parse(policy.read_bytes()))
 
 
 async def best_payer(store: Store, after: int) -> tuple[UUID | None, int]:
-    """The commit of the roll behind that position which paid most, and how much."""
+    """The commit of the roll after position ``after`` that paid most, and how much."""
     paid: dict[UUID, int] = defaultdict(int)
     async for recorded in store.read(Query().types(BetWon).after(after)):
         paid[recorded.commit_id] += recorded.event.payout

@@ -29,7 +29,7 @@ class Evening(Protocol):
     number: int
 
     def is_over(self, rolls: int) -> bool:
-        """Whether no other hand begins after so many rolls."""
+        """Whether no other hand begins after that many rolls."""
         ...
 
     async def send(self, command: Any) -> tuple[Any, ...]:

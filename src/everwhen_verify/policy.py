@@ -43,7 +43,7 @@ class WitnessKey:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Members, of which ``needed`` must have signed: names of witnesses and earlier groups."""
+    """Members, of which ``threshold`` must have signed: names of witnesses and earlier groups."""
 
     name: str
     threshold: int

@@ -35,11 +35,13 @@ def engine_for(
 
             path = rest.removeprefix("//") if rest.startswith("///") else rest
             if not path or path == ":memory:":
-                raise StorageError(f"{location!r} names no file; for a passing store use 'memory:'")
+                raise StorageError(
+                    f"{location!r} doesn't name a file; for a store in memory use 'memory:'"
+                )
             return SqliteEngine(
                 path, clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout
             )
         case _:
             raise StorageError(
-                f"{location!r}: nothing here opens {scheme!r}; use a path, sqlite:PATH or memory:"
+                f"{location!r}: no backend opens {scheme!r}; use a path, sqlite:PATH or memory:"
             )

@@ -178,7 +178,7 @@ class SqlCursor:
         del sql, parameters
         self._statements += 1
         if self._statements > 1:
-            raise StatementError(f"one statement at a time; execute each by itself: {self._sql}")
+            raise StatementError(f"more than one statement; execute each by itself: {self._sql}")
         self.description = (
             tuple((column[0], *[None] * 6) for column in cursor.get_description()) or None
         )

@@ -20,11 +20,15 @@ def check_name(name: object) -> str:
     except EverwhenError as error:
         raise BranchError(name[:40], str(error)) from error
     if len(name.encode()) > MAX_BRANCH_NAME_BYTES:
-        raise BranchError(name[:40] + "…", f"its name is longer than {MAX_BRANCH_NAME_BYTES} bytes")
+        raise BranchError(
+            name[:40] + "…", f"its name is over {MAX_BRANCH_NAME_BYTES} bytes; shorten it"
+        )
     if "/" in name or "\\" in name:
         raise BranchError(name, "its name has a slash in it; use a dash")
     if name[0] in ".-" or name != name.strip():
-        raise BranchError(name, "a name begins with no dot, dash or space, and ends with no space")
+        raise BranchError(
+            name, "a name may not begin with a dot, dash or space, or end with a space"
+        )
     return name
 
 

@@ -288,5 +288,5 @@ class EmbeddedTransaction(Transaction):
 
     def _open(self) -> EngineTransaction:
         if self.is_over:
-            raise UnsupportedError("this transaction is over; begin another one")
+            raise UnsupportedError("this transaction has ended; begin another one")
         return self._transaction

@@ -219,7 +219,7 @@ def _signing_waits(log: Path) -> Iterator[None]:
                 held.enter_context(locked_folder(log))
             except OSError as error:
                 raise StorageError(
-                    f"{log}: can't be locked ({error}); see to the disk, and back up again"
+                    f"{log}: can't be locked ({error}); check the disk, and back up again"
                 ) from error
             yield
     else:
@@ -341,12 +341,12 @@ def _check(engine: _Files, part: _Part, listener: BackupListener) -> None:
     if problem is not None:
         raise CorruptStoreError(
             f"{part.source}: its copy has a fault ({problem.where}: {problem.what}), so none was "
-            f"made; see by 'everwhen check' whether that is in the file itself"
+            f"made; run 'everwhen check' to see whether the file itself has it"
         )
     if (0 if found is None else found[0]) != part.head.position:
         raise StorageError(
             f"{part.target}: the copy doesn't end at position {part.head.position}, as the store "
-            f"does; see to the disk, and try again"
+            f"does; check the disk, and try again"
         )
 
 

@@ -39,7 +39,7 @@ def make_folder(folder: Path) -> None:
         raise not_writable(folder, str(error)) from error
     except OSError as error:
         raise StorageError(
-            f"{folder}: can't be made ({error}); see that nothing else has that name"
+            f"{folder}: can't be made ({error}); check that nothing else has that name"
         ) from error
 
 

@@ -448,9 +448,9 @@ def check_no_stray_log(path: Path) -> None:
     log = path.with_name(f"{path.name}-wal")  # before the file, which is always made first
     if _size(log) and not _size(path):
         raise StorageError(
-            f"{path}: not there, but {log.name} is, with commits of a store that was moved or "
-            f"deleted; move the store back beside it and open it, or delete {log.name} if you "
-            f"mean to begin anew"
+            f"{path}: it is missing, but {log.name} is there, with commits of a store that was moved "
+            f"or deleted; move the store back beside it and open it, or delete {log.name} if you "
+            f"want to start again"
         )
 
 

@@ -87,7 +87,9 @@ class Branches:
             return Fork(position, to_micros(head.recorded_at))
         stored = _first_slice(backend, position - 1)
         if stored is None or stored.position - stored.count >= position:
-            raise BranchError(name, f"there is no event at position {position}; give that of one")
+            raise BranchError(
+                name, f"there is no event at position {position}; give the position of an event"
+            )
         following = _first_slice(backend, position)
         if following is not None and following.commit_id == stored.commit_id:
             commit = backend.stored_commit(stored.commit_id)
@@ -106,7 +108,7 @@ class Branches:
 
         def register(transaction: EngineTransaction) -> None:
             if transaction.checkpoint(BRANCH_PREFIX + name) is not None:
-                raise BranchError(name, "there is one of that name; take another name")
+                raise BranchError(name, "a branch of that name exists; take another name")
             parent_id = ""
             if parent is not None:
                 known = branches_in(transaction)
@@ -179,7 +181,7 @@ class Branches:
             if new == name:
                 return
             if transaction.checkpoint(BRANCH_PREFIX + new) is not None:
-                raise BranchError(new, "there is one of that name; take another name")
+                raise BranchError(new, "a branch of that name exists; take another name")
             branch = registered(known)
             transaction.delete_checkpoint(BRANCH_PREFIX + name)
             transaction.save_checkpoint(registration(msgspec.structs.replace(branch, name=new)))
@@ -198,7 +200,8 @@ class Branches:
             if children and not with_children:
                 names = ", ".join(branch.name for branch in children)
                 raise BranchError(
-                    name, f"other branches rest on it ({names}); delete them first, or with it"
+                    name,
+                    f"other branches were made from it ({names}); delete them first, or with it",
                 )
             gone = [*reversed(children), known[name]]
             for branch in gone:
@@ -251,7 +254,7 @@ def _parent(branch: Registered, by_id: dict[str, Registered]) -> Registered | No
         return None
     if branch.parent not in by_id:
         raise CorruptStoreError(
-            f"branch {branch.name!r} rests on one that is gone; restore the store from a backup"
+            f"branch {branch.name!r} was made from one that is missing; restore it from a backup"
         )
     return by_id[branch.parent]
 
