@@ -448,8 +448,8 @@ def check_no_stray_log(path: Path) -> None:
     log = path.with_name(f"{path.name}-wal")  # before the file, which is always made first
     if _size(log) and not _size(path):
         raise StorageError(
-            f"{path}: it is missing, but {log.name} is there, with commits of a store that was moved "
-            f"or deleted; move the store back beside it and open it, or delete {log.name} if you "
+            f"{path}: it is missing, but {log.name} is there, with commits of a store that was "
+            f"moved or deleted; move the store back beside it and open it, or delete {log.name} if you "
             f"want to start again"
         )
 

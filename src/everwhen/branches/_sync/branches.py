@@ -254,7 +254,8 @@ def _parent(branch: Registered, by_id: dict[str, Registered]) -> Registered | No
         return None
     if branch.parent not in by_id:
         raise CorruptStoreError(
-            f"branch {branch.name!r} was made from one that is missing; restore it from a backup"
+            f"branch {branch.name!r} was made from one that is missing; restore the store from "
+            f"a backup"
         )
     return by_id[branch.parent]
 
