@@ -449,8 +449,8 @@ def check_no_stray_log(path: Path) -> None:
     if _size(log) and not _size(path):
         raise StorageError(
             f"{path}: it is missing, but {log.name} is there, with commits of a store that was "
-            f"moved or deleted; move the store back beside it and open it, or delete {log.name} if you "
-            f"want to start again"
+            f"moved or deleted; move the store back beside it and open it, or delete {log.name} if "
+            f"you want to start again"
         )
 
 
