@@ -117,7 +117,7 @@ def stops(session: Session, *, backwards: bool = False) -> list[int]:
 
 
 def is_at(session: Session, trigger: Trigger) -> bool:
-    return session._searcher.behind(trigger, session.position - 1, session.position) is not None
+    return session._searcher.after(trigger, session.position - 1, session.position) is not None
 
 
 def test_it_begins_at_the_newest_event_and_walks(session: Session) -> None:

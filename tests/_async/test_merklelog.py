@@ -170,8 +170,8 @@ async def test_a_log_is_handed_over_to_a_fresh_key_of_its_name() -> None:
         for wrong, why in (
             (SIGNER, "is, or was, the log's key already"),
             (second, "is, or was, the log's key already"),
-            (Signer.generate("example.org/other"), "is no key of the log"),
-            (Signer.generate("example.org/log", Kind.COSIGNATURE), "is no key of the log"),
+            (Signer.generate("example.org/other"), "is not a key of the log"),
+            (Signer.generate("example.org/log", Kind.COSIGNATURE), "is not a key of the log"),
         ):
             with pytest.raises(MerkleLogError, match=why):
                 await log.roll_over(wrong)

@@ -414,7 +414,7 @@ def test_a_key_is_not_handed_on_to_any(shell: Shell, sealed: tuple[Path, str]) -
     assert shell("append", shop, "s", "Opened", "{}").code == 0
     for key, said in (
         (f"{shop}-signer", "is, or was, the log's key already"),
-        (f"{other}-signer", "is no key of the log"),
+        (f"{other}-signer", "is not a key of the log"),
     ):
         refused = shell("sign", shop, "--roll-to", key)
         assert (refused.code, said in refused.err) == (1, True), refused.err

@@ -65,7 +65,7 @@ def test_some_of_them_are_taken_all_through_the_table() -> None:
 @pytest.mark.parametrize("change", [{"month": "13"}, {"distance": "far"}, {"dep_delay": ""}])
 def test_what_is_no_flight_is_named_by_its_line(change: dict[str, str]) -> None:
     with open_store("memory:") as store:
-        with pytest.raises(ImportFormatError, match="no flight") as caught:
+        with pytest.raises(ImportFormatError, match="not a flight") as caught:
             imported(store, table({}, change), Flights())
         assert caught.value.line == 3
         assert store.head().position == 0

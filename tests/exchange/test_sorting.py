@@ -28,7 +28,7 @@ def test_many_files_are_merged_in_the_order_of_time_and_place(count: int) -> Non
     with closing(Sorter(run_records=10)) as sorter:
         for record in given:
             sorter.add(record)
-            assert len(sorter._runs) <= sorting._RUNS
+            assert len(sorter._runs) <= sorting._MAX_RUNS
             assert len(sorter._records) < 10
         assert list(sorter.sorted()) == sorted(given, key=lambda r: (r.time, r.ordinal))
         assert sorter.count == count
