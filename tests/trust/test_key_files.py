@@ -41,6 +41,7 @@ def secrets_given(tmp_path: Path) -> dict[str, str]:
     signer = Signer.generate("example.org/log")
     ring = KeyFile.create(tmp_path / "ring").keys()[0]
     raw = os.urandom(32)
+    slashed = raw[:3] + b"\xff\xff\xff" + raw[6:]
     return {
         "signing": signer.skey,
         "its last part": signer.skey.split("+", 4)[4],
@@ -48,6 +49,7 @@ def secrets_given(tmp_path: Path) -> dict[str, str]:
         "wrapping": ring.line,
         "fallback": raw.hex(),
         "bare": base64.b64encode(raw).decode(),
+        "which a path normalises": base64.b64encode(slashed).decode(),
         "for URLs": base64.urlsafe_b64encode(raw).decode().rstrip("="),
     }
 

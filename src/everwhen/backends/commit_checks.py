@@ -45,7 +45,7 @@ def receipt_of(stored: Sequence[StoredSlice]) -> Receipt:
 
 
 def check_condition(query: Query, after: int, newer: Iterable[StoredSlice]) -> None:
-    """Raises `ConditionError` if an event in the slices of the slices after ``after`` matches."""
+    """Raises `ConditionError` if an event of the slices after ``after`` matches."""
     matcher = Matcher(query.after(after))
     for stored in newer:
         if not matcher.reaches(stored):

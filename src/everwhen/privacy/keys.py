@@ -33,7 +33,8 @@ KEY_BYTES: Final = 32
 """AES-256."""
 _KEYS: Final = re.compile(
     r"PRIVATE\+KEY\+.*|everwhen-key/.*|\b[0-9A-Fa-f]{32,}\b"
-    r"|\A(?=.*[0-9])(?=.*[A-Z])(?=.*[a-z])[A-Za-z0-9+/_-]{43,44}=?\Z",  # 32 or 33 bytes in base64
+    r"|\A(?=.*[0-9])(?=.*[A-Z])(?=.*[a-z])[A-Za-z0-9+/_-]{40,44}=?\Z",
+    # 32 or 33 bytes in base64; a path has only one of several slashes in a row.
     re.DOTALL,
 )
 NONCE_BYTES: Final = 12

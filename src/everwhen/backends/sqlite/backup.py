@@ -108,8 +108,8 @@ def backed_up(engine: _Files, task: BackupTask, listener: BackupListener) -> Bac
     """Copy the engine's files to the task's path.
 
     Raises `BackupError`, `BusyError` or another `StorageError`: nothing has another content then
-    than before, unless the disk fails while the copies take their names. Raises what
-    ``listener`` and     ``task.before`` raise, likewise.
+    than before, unless the disk fails while the copies take their names. Raises what ``listener``
+    and ``task.before`` raise, likewise.
     """
     source = engine.path.resolve()
     _check_not_its_own(task.path, source)
