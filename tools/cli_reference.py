@@ -18,10 +18,10 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 TARGET: Final = ROOT / "docs" / "reference" / "cli.md"
 HEAD: Final = """# The command line
 
-Made from the commands' own `--help`. Exit codes: 0 done, 1 the answer is no (refused, faults found,
-nothing there), 2 wrong usage, 65 wrong data, 66 no such store, 70 a fault in a program, 73 the file
-to write exists already, 74 the medium failed, 75 busy, 77 not allowed, 130 interrupted. No error
-leaves a traceback, unless the variable `EVERWHEN_TRACEBACK` is set.
+Made from the commands' own `--help`. Exit codes: 0 done, 1 the answer is no (rejected, faults
+found, nothing there), 2 wrong usage, 65 wrong data, 66 no such store, 70 a fault in a program, 73
+the file to write already exists, 74 the disk failed, 75 busy, 77 not allowed, 130 interrupted. No
+error prints a traceback, unless the variable `EVERWHEN_TRACEBACK` is set.
 
 Shell completion, also of streams and types: `everwhen --install-completion`.
 """

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,12 @@ def shell(
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     time.tzset()
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    known = set(sys.modules)
     yield Shell(tmp_path, capfd)
+    for name in sys.modules.keys() - known:  # a user's own code, of this folder alone
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
     monkeypatch.undo()
     time.tzset()
 

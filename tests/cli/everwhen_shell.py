@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import select
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,39 @@ class Shell:
         self.folder = folder
         self._capture = capture
 
-    def __call__(self, *arguments: object) -> Outcome:
-        """Run a command here, in this process."""
-        self._capture.readouterr()
-        code = main([str(argument) for argument in arguments])
+    def __call__(self, *arguments: object, stdin: str | None = None, **changes: str) -> Outcome:
+        """Run a command here, in this process; changes are of its environment."""
+        with pytest.MonkeyPatch.context() as patch:
+            if stdin is not None:
+                patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8"))
+            for name, value in changes.items():
+                patch.setenv(name, value)
+            self._capture.readouterr()
+            code = main([str(argument) for argument in arguments])
         out, err = self._capture.readouterr()
         return Outcome(code, out, err)
+
+    def terminal(self, *arguments: object, columns: int = 120, **changes: str) -> Outcome:
+        """Run a command here, in a terminal of its own, which people would look at."""
+        controller, terminal = pty.openpty()
+        written: list[bytes] = []
+        reader = threading.Thread(target=lambda: written.append(_read_all(controller)))
+        reader.start()
+        try:
+            with (
+                pytest.MonkeyPatch.context() as patch,
+                os.fdopen(os.dup(terminal), encoding="utf-8") as stdin,
+                os.fdopen(terminal, "w", encoding="utf-8") as stdout,
+            ):
+                patch.setattr(sys, "stdin", stdin)
+                patch.setattr(sys, "stdout", stdout)
+                looks = {"COLUMNS": str(columns), "TERM": "xterm-256color", **changes}
+                done = self(*arguments, **looks)
+        finally:
+            reader.join(PATIENCE_SECONDS)
+            os.close(controller)
+        assert not done.out, "all of it went to the terminal"
+        return Outcome(done.code, written[0].decode().replace("\r\n", "\n"), done.err)
 
     def process(self, *arguments: object, stdin: str = "", **changes: str | None) -> Outcome:
         """Run a command in a process of its own, its output in pipes."""
@@ -86,14 +114,9 @@ class Shell:
             **options,
         )
 
-    def terminal(self, *arguments: object, columns: int = 120, **changes: str | None) -> Outcome:
-        """Run a command in a terminal of its own, which people would look at."""
-        return in_terminal(
-            [*PROGRAM, *map(str, arguments)], self.folder, {"COLUMNS": str(columns), **changes}
-        )
 
-
-def in_terminal(command: list[str], folder: Path, changes: Mapping[str, str | None]) -> Outcome:
+def in_terminal(command: list[str], folder: Path, **changes: str | None) -> Outcome:
+    """Run a program in a process and a terminal of its own."""
     controller, terminal = pty.openpty()
     with subprocess.Popen(
         command,
@@ -104,15 +127,17 @@ def in_terminal(command: list[str], folder: Path, changes: Mapping[str, str | No
         env=environment(**changes),
     ) as process:
         os.close(terminal)
-        out = _read_all(controller, time.monotonic() + PATIENCE_SECONDS)
+        out = _read_all(controller)
         os.close(controller)
         assert process.stderr is not None
         err = process.stderr.read().decode()
         return Outcome(process.wait(PATIENCE_SECONDS), out.decode().replace("\r\n", "\n"), err)
 
 
-def _read_all(controller: int, deadline: float) -> bytes:
+def _read_all(controller: int) -> bytes:
+    """All that is written to a terminal, until nobody has it open any more."""
     out = b""
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if not select.select([controller], [], [], 0.1)[0]:
             continue

@@ -86,11 +86,11 @@ def test_what_is_wrong_is_said(shell: Shell, audited: Path) -> None:
         (("query", "nowhere.db"), 66, "nowhere.db"),
         (("log", audited, "login", "web", "--ip", "here"), 1, "ip_address"),
         (("log", audited, "login", "web", "-d", "x"), 2, "NAME=VALUE"),
-        (("log", audited, "login", "web", "-d", "x=1", "-d", "x=2"), 2, "given before"),
-        (("log", audited, "login", "web", "--partial", "--reason", "no"), 2, "give one of them"),
+        (("log", audited, "login", "web", "-d", "x=1", "-d", "x=2"), 2, "is given twice"),
+        (("log", audited, "login", "web", "--partial", "--reason", "no"), 2, "give only one"),
         (("export", audited, audited, "--overwrite"), 2, "name another"),
         (("export", audited, f"{audited}-wal", "--overwrite"), 2, "name another"),
-        (("export", audited, "-", "--format", "xml"), 2, "ocsf or csv"),
+        (("export", audited, "-", "--format", "xml"), 2, "use ocsf or csv"),
         (("recover", audited, "fallback", "--key-file", "missing"), 66, "missing"),
     ):
         done = shell("audit", *words)
@@ -144,7 +144,7 @@ def test_recover(shell: Shell, audited: Path) -> None:
     assert saved["kept"] == f"{path}.damaged"
     assert b'"eve"' in Path(saved["kept"]).read_bytes()
     (shell.folder / "fallback.recovering").write_bytes(whole.replace(b'"dan"', b'"eve"'))
-    assert "nothing is believed from line 3 on" in " ".join(shell.terminal(*salvage).out.split())
+    assert "nothing is trusted from line 3 on" in " ".join(shell.terminal(*salvage).out.split())
     (shell.folder / "fallback.recovering").write_bytes(whole)
     done = shell("audit", "recover", audited, path, "--key-file", key, "--json")
     assert (done.code, done.records[0]["recovered"], done.records[0]["known"]) == (0, 2, 1)

@@ -19,10 +19,10 @@ def test_there_and_back(shell: Shell, shop: Path, tmp_path: Path) -> None:
     assert made.fields["path"] == str(tmp_path / "copy.db")
     again = shell("backup", shop, "copy.db")
     assert (again.code, again.out) == (73, "")
-    assert "copy.db: it exists already" in again.err
+    assert "copy.db: it already exists" in again.err
     assert shell("append", shop, "late", "Late", "{}").code == 0
     refused = shell("restore", "copy.db", shop)
-    assert (refused.code, "exists already" in refused.err) == (73, True)
+    assert (refused.code, "already exists" in refused.err) == (73, True)
     assert shell("info", shop).fields["position"] == "6"
     (back,) = shell("restore", "copy.db", shop, "--overwrite", "--json").records
     assert (back["position"], back["branches"]) == (5, 1)
@@ -74,4 +74,4 @@ def test_what_goes_along(shell: Shell, shop: Path, tmp_path: Path) -> None:
 def test_a_log_that_is_not_there_is_missed(shell: Shell, shop: Path) -> None:
     made = shell("backup", shop, "copy.db", "--with-log")
     assert (made.code, made.fields["logs"]) == (0, "0")
-    assert f"no signed log lies beside the store, at {shop}-log" in made.err
+    assert f"{shop}-log: there is no signed log beside the store" in made.err

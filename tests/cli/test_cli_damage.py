@@ -100,7 +100,13 @@ sys.exit(main())
 
 @pytest.mark.parametrize(
     "module",
-    ["everwhen", "everwhen.codec.codec", "typer", "everwhen.cli.program", "everwhen.cli.demo"],
+    [
+        "everwhen",
+        "everwhen.codec.codec",
+        "typer",
+        "everwhen.cli.program",
+        "everwhen.cli.commands.demo",
+    ],
 )
 def test_an_interrupt_while_it_starts(module: str) -> None:
     done = subprocess.run(
@@ -136,7 +142,7 @@ def test_a_fault_is_one_line_with_its_place(
     assert done.err == (
         "everwhen: ZeroDivisionError: integer division or modulo by zero; in fold 'broken', at "
         "position 2, game-1@2, BetPlaced at broken_fold.py:5 in meets; set EVERWHEN_TRACEBACK=1 to "
-        "see all of it\n"
+        "see the traceback\n"
     )
     monkeypatch.setenv("EVERWHEN_TRACEBACK", "1")
     assert "Traceback" in shell("at", shop, "head", "--fold", "broken_fold:broken").err

@@ -108,7 +108,7 @@ def test_what_was_erased_is_shown_to_people_as_that(
         ["blame", store, "data.more", "p-ada"],
         ["replay", store, "p-ada"],
     ):
-        shown = shell.process(*vault, *command, FORCE_COLOR="1", COLUMNS="200", NO_COLOR="1")
+        shown = shell(*vault, *command, FORCE_COLOR="1", COLUMNS="200", NO_COLOR="1")
         assert shown.code == 0, shown.err
         assert "(erased)" in shown.out, command
         assert "$erased" not in shown.out, command

@@ -96,12 +96,12 @@ def test_the_stand_alone_verifier_takes_the_proof(shell: Shell, sealed: tuple[Pa
     written = shell("prove", shop, 3, "--output", proof)
     assert (written.code, written.fields["index"]) == (0, "1")
     command = [sys.executable, "-m", "everwhen_verify", str(proof), str(policy_of(shop, key))]
-    taken = in_terminal(command, shop.parent, {})
+    taken = in_terminal(command, shop.parent)
     assert taken.code == 0, taken.out
     assert taken.out.startswith("yes: ")
     assert "game-2 version 1" in taken.out
     proof.write_bytes(proof.read_bytes().replace(b"index 1\n", b"index 2\n"))
-    refused = in_terminal(command, shop.parent, {})
+    refused = in_terminal(command, shop.parent)
     assert (refused.code, refused.out[:4]) == (1, "no: ")
 
 
@@ -251,7 +251,7 @@ def test_reads_are_proven(shell: Shell, sealed: tuple[Path, str]) -> None:
     assert "by the key remembered" in shell("read", shop, "--proven").err
     first = shell("read", shop, "--proven", "--memory", shop.with_name("new"), "--json")
     assert len(first.records) == 5
-    assert "a key that is the folder's own word" in first.err
+    assert "the key that the log's folder itself names" in first.err
     misused = shell("read", shop, "--key", key)
     assert (misused.code, "--proven" in misused.err) == (2, True)
     change(shop)
@@ -269,7 +269,7 @@ def test_a_damaged_memory_is_said(shell: Shell, sealed: tuple[Path, str]) -> Non
     file.write_text(whole[:-9])
     damaged = shell("verify", shop)
     assert (damaged.code, damaged.out) == (65, "")
-    assert f"{file}: what it remembers is damaged" in damaged.err
+    assert f"{file}: the file is damaged" in damaged.err
     assert "--forget-remembered" in damaged.err
     assert shell("verify", shop, "--forget-remembered").code == 0
     assert shell("verify", shop).fields["key_from"] == "remembered"
@@ -286,7 +286,7 @@ def test_a_reader_without_a_home_is_told(
         monkeypatch.setenv(variable, str(value))
         found = shell("verify", shop)
         assert (found.code, found.fields["remembers_since"]) == (0, "null")
-        assert "isn't remembered" in found.err
+        assert "could not be remembered" in found.err
         assert "--memory FOLDER" in found.err
         monkeypatch.setenv("XDG_STATE_HOME", "")
 
@@ -358,8 +358,8 @@ def test_the_key_is_handed_on(shell: Shell, sealed: tuple[Path, str]) -> None:
     proof, rollovers = shop.with_name("p"), Path(f"{shop}-log/rollovers")
     assert shell("prove", shop, 1, "--output", proof).code == 0
     command = [sys.executable, "-m", "everwhen_verify", str(proof), str(policy_of(shop, old))]
-    assert in_terminal(command, shop.parent, {}).code == 1
-    assert in_terminal([*command, "--rollovers", str(rollovers)], shop.parent, {}).code == 0
+    assert in_terminal(command, shop.parent).code == 1
+    assert in_terminal([*command, "--rollovers", str(rollovers)], shop.parent).code == 0
     drawn = shell.terminal("sign", shop, "--key-file", new, "--roll-to", shop.with_name("k3"))
     assert f"it signs from now on: --key-file {shop.with_name('k3')}" in " ".join(
         shown(drawn).split()
@@ -393,8 +393,7 @@ def test_it_goes_on_signing_what_is_new(shell: Shell, sealed: tuple[Path, str]) 
             assert shell("append", shop, "shop-9", '{"type": "Closed", "data": {}}').code == 0
             assert json.loads(signing.stdout.readline())["size"] == size
         signing.send_signal(signal.SIGINT)
-        rest = [json.loads(line)["size"] for line in signing.stdout.read().splitlines()]
-        assert rest in ([], [6]), "interrupted while it was shown, it is shown once more"
+        assert signing.stdout.read() == b""
     assert signing.returncode == 130
     assert shell("verify", shop).code == 0
     change(shop)
@@ -455,7 +454,7 @@ def test_witnesses_are_asked(shell: Shell, shop: Path) -> None:
             )
             lacking = shell("sign", shop, "--policy", policy)
             assert lacking.code == 1, "nothing new, and it was signed without them"
-            assert "signed, but not as" in lacking.err
+            assert "asks for more" in lacking.err
             assert "witness 'w' has not cosigned it" in lacking.err
             assert shell("append", shop, "s", "Opened", "{}").code == 0
             thread = Thread(target=server.serve_forever, args=(0.01,))
@@ -468,7 +467,7 @@ def test_witnesses_are_asked(shell: Shell, shop: Path) -> None:
     proof = shop.with_name("p")
     assert shell("prove", shop, 1, "--output", proof).code == 0
     command = [sys.executable, "-m", "everwhen_verify", str(proof), str(policy)]
-    assert "cosigned by  w at" in in_terminal(command, shop.parent, {}).out
+    assert "cosigned by  w at" in in_terminal(command, shop.parent).out
     new = shop.with_name("new-signer")
     assert shell("sign", shop, "--policy", policy, "--roll-to", new).code == 0
     assert shell("append", shop, "s", "Opened", "{}").code == 0
@@ -533,7 +532,7 @@ def test_at_a_terminal(shell: Shell, sealed: tuple[Path, str]) -> None:
     assert "UTC, as is the key" in again
     assert "give --key to be sure" not in again
     first = shown(shell.terminal("verify", shop, "--memory", shop.with_name("new")))
-    assert "the key is the folder's own word; give --key to be sure" in first
+    assert "the key is the one that the log's folder names; give --key to be sure" in first
     change(shop)
     drawn = shell.terminal("verify", shop)
     assert (drawn.code, "✗ back-dated" in shown(drawn)) == (1, True)

@@ -96,14 +96,12 @@ def test_what_is_parked(shell: Shell, sold: Path) -> None:
 
 
 def test_for_people(shell: Shell, sold: Path, tmp_path: Path) -> None:
-    shown = shell.process("projections", sold, FORCE_COLOR="1", COLUMNS="160").out
+    shown = shell("projections", sold, FORCE_COLOR="1", COLUMNS="160").out
     assert "NAME" in shown
     assert "halted" in shown
-    parked = shell.process(
-        "projections", sold, "--parked", "sales_park", FORCE_COLOR="1", COLUMNS="120"
-    )
-    assert "waits for an earlier one" in parked.out
+    parked = shell("projections", sold, "--parked", "sales_park", FORCE_COLOR="1", COLUMNS="120")
+    assert "waits for an earlier" in parked.out
     with open_store(tmp_path / "empty.db"):
         pass
-    nothing = shell.process("projections", tmp_path / "empty.db", FORCE_COLOR="1")
-    assert "No projection" in nothing.out
+    nothing = shell("projections", tmp_path / "empty.db", FORCE_COLOR="1")
+    assert "There are no projections" in nothing.out

@@ -100,8 +100,11 @@ def test_a_time_without_zone_is_local_and_said_so(shell: Shell, shop: Path) -> N
         (["--nonsense"], "no such option: --nonsense"),
         (["--events", "nowhere:Types"], "no module 'nowhere'"),
         (["--events", "json"], "write it as module:name"),
-        (["--events", "json:nothing"], "json has no 'nothing'"),
-        (["--events", "json:dumps"], "that is a function; name an EventTypes"),
+        (["--events", "json:nothing"], "there is no 'nothing' in json"),
+        (
+            ["--events", "json:dumps"],
+            "expected an EventTypes, an event class, or a list of event classes, got a function",
+        ),
     ],
 )
 def test_wrong_usage_is_one_line_and_code_2(
@@ -125,7 +128,7 @@ def test_own_event_types_upcast_what_is_read(shell: Shell, shop: Path) -> None:
         "TYPES = EventTypes(BetPlaced, upcasts=[\n"
         "    Upcast('BetPlaced', 1, lambda old: {**old, 'currency': 'EUR'})])\n"
     )
-    done = shell.process("read", shop, "--json", "-n", "1", "--events", "bets_by_currency:TYPES")
+    done = shell("read", shop, "--json", "-n", "1", "--events", "bets_by_currency:TYPES")
     assert done.records[0]["data"] == {"player": 7, "amount": 5, "currency": "EUR"}
     assert done.records[0]["schema_version"] == 2
 

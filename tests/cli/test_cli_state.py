@@ -79,10 +79,10 @@ def test_at_before_anything(shell: Shell, year: Path) -> None:
 def test_at_by_a_fold_of_ones_own(shell: Shell, shop: Path) -> None:
     (shell.folder / "casino.py").write_text(CODE)
     words = ("--fold", "casino:staked", "--events", "casino:events")
-    done = shell.process("at", shop, "now", *words, "--json")
+    done = shell("at", shop, "now", *words, "--json")
     assert done.code == 0, done.err
     assert done.records[-1] == {"7": 6, "8": 50_000}
-    early = shell.process("at", shop, "1", *words, "--json")
+    early = shell("at", shop, "1", *words, "--json")
     assert early.records[-1] == {"7": 5}
     for fold, says in (
         ("casino:nothing", "nothing"),
@@ -90,7 +90,7 @@ def test_at_by_a_fold_of_ones_own(shell: Shell, shop: Path) -> None:
         ("nowhere:x", "no module"),
         ("casino:CODE", "CODE"),
     ):
-        wrong = shell.process("at", shop, "now", "--fold", fold)
+        wrong = shell("at", shop, "now", "--fold", fold)
         assert wrong.code == 2
         assert says in wrong.err
         assert "Traceback" not in wrong.err

@@ -45,7 +45,7 @@ def bank(shell: Shell) -> Path:
 
 def undo(shell: Shell, *words: object) -> Outcome:
     own = ("--compensations", "bank:compensations", "--events", "bank:events")
-    return shell.process("undo", *words, *own)
+    return shell("undo", *words, *own)
 
 
 def opened(path: Path) -> Store:
@@ -151,11 +151,11 @@ def test_wrong_names_and_stores(shell: Shell, bank: Path) -> None:
         ((bank, "1", "--compensations", "bank:nothing"), 2, "nothing"),
         ((bank, "1"), 2, "compensations"),
     ):
-        done = shell.process("undo", *words)
+        done = shell("undo", *words)
         assert done.code == code, done.err
         assert says in done.err
         assert "Traceback" not in done.err
-    unknown = shell.process("undo", bank, "1", "--compensations", "bank:compensations")
+    unknown = shell("undo", bank, "1", "--compensations", "bank:compensations")
     assert unknown.code == 1
     assert "'PaidIn' is not known" in unknown.err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -144,14 +145,14 @@ def test_a_csv_is_mapped_on_the_command_line(shell: Shell) -> None:
 def test_export_leaves_files_alone(shell: Shell, shop: Path) -> None:
     target = shell.folder / "out.jsonl"
     target.write_text("precious")
-    assert "exists already" in shell("export", shop, target).err
+    assert "already exists" in shell("export", shop, target).err
     assert target.read_text() == "precious"
     assert shell("export", shop, target, "--overwrite", "--type", "GameWon").code == 0
     assert target.read_text().count("\n") == 2
 
 
 def test_an_import_that_is_interrupted_goes_on(shell: Shell) -> None:
-    rows = "".join(f"a{n % 9},{n},{n}\n" for n in range(120_000))
+    rows = "".join(f"a{n % 9},{n},{n}\n" for n in range(30_000))
     (shell.folder / "big.csv").write_text(f"stream,t,n\n{rows}")
     words = [
         "import",
@@ -179,7 +180,7 @@ def test_an_import_that_is_interrupted_goes_on(shell: Shell) -> None:
     assert b"Traceback" not in err
     assert shell(*words).code == 0
     with open_store(path, read_only=True) as store:
-        assert store.head().position == 120_000
+        assert store.head().position == 30_000
         assert store.check() == []
 
 
@@ -225,7 +226,7 @@ def test_where_nothing_is_valid(shell: Shell) -> None:
     Path("bad.csv").write_text("stream,type,recorded_at\n" + "a,T,yesterday\n" * 1_234)
     done = shell("import", "new.db", "bad.csv", "--skip-invalid")
     assert done.code == 65
-    assert "… 1,214 more are invalid" in done.err
+    assert "… and 1,214 more invalid lines" in done.err
 
 
 def test_a_table_of_a_european_spreadsheet(shell: Shell) -> None:
@@ -263,27 +264,38 @@ def test_info_counts_the_store_and_not_what_its_log_of_changes_is_large(
 
 
 MOUNTED = """
-mount -t tmpfs none "$1" || exit 99
-cd "$1"
-"$2" -m everwhen.cli append --create shop.db a T '{}' >/dev/null || exit 98
-printf 'stream,type,recorded_at\\na,T,2026-01-02T00:00:00Z\\n' >log.csv
-mount -o remount,ro "$1" || exit 99
-cd "$1"
-"$2" -m everwhen.cli append shop.db a T '{}'; echo $?
-"$2" -m everwhen.cli append --create new.db a T '{}'; echo $?
-"$2" -m everwhen.cli import new.db log.csv; echo $?
-"$2" -m everwhen.cli export shop.db out.jsonl; echo $?
-"$2" -m everwhen.cli read shop.db >/dev/null; echo $?
+import os, subprocess, sys
+from everwhen.cli import main
+
+def mount(*words):
+    if subprocess.run(["mount", *words, sys.argv[1]], check=False).returncode:
+        sys.exit(99)
+    os.chdir(sys.argv[1])
+
+mount("-t", "tmpfs", "none")
+assert main("append --create shop.db a T {}".split()) == 0
+with open("log.csv", "w") as file:
+    file.write("stream,type,recorded_at\\na,T,2026-01-02T00:00:00Z\\n")
+mount("-o", "remount,ro")
+for line in (
+    "append shop.db a T {}",
+    "append --create new.db a T {}",
+    "import new.db log.csv",
+    "export shop.db out.jsonl",
+    "read shop.db",
+):
+    print("ends with", main(line.split()), flush=True)
 """
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="a medium is mounted with unshare")
 def test_writing_on_a_medium_that_is_read_only(tmp_path: Path) -> None:
-    words = ["unshare", "-rm", "bash", "-c", MOUNTED, "bash", str(tmp_path), sys.executable]
+    words = ["unshare", "-rm", sys.executable, "-c", MOUNTED, str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if not done.stdout and done.returncode in {1, 99}:
         pytest.skip(f"nothing can be mounted here: {done.stderr}")
-    assert done.stdout.split() == ["77", "77", "77", "77", "0"], done.stderr
+    codes = re.findall(r"^ends with (\d+)$", done.stdout, re.MULTILINE)
+    assert codes == ["77", "77", "77", "77", "0"], done.stderr
 
 
 def test_what_an_import_passes_over_and_an_export_without_events_are_told(shell: Shell) -> None:
@@ -296,13 +308,13 @@ def test_what_an_import_passes_over_and_an_export_without_events_are_told(shell:
     assert done.err.splitlines() == [
         "everwhen: attributes without a key, left out: 1, the first in line 1",
         (
-            "everwhen: traces without a name before their events, each a case of its own: 1, "
+            "everwhen: traces without a name before their events, each imported as its own case: 1, "
             "the first in line 1"
         ),
-        "everwhen: events without a time, recorded as of now: 1, the first in line 1",
+        "everwhen: events without a time, recorded now: 1, the first in line 1",
     ]
     done = shell("import", "second.db", "log.xes", "--time", "2020-01-01T00:00Z")
-    assert "given the one that was asked for: 1" in done.err
+    assert "given the time of --time: 1" in done.err
     assert shell("read", "second.db", "--type", "5").rows[0][1] == "2020-01-01T00:00:00.000000Z"
     Path("x.csv").write_text("stream\n")
     assert shell("import", "third.db", "x.csv", "--time", "2020-01-01").code == 2
@@ -311,7 +323,7 @@ def test_what_an_import_passes_over_and_an_export_without_events_are_told(shell:
         assert (done.code, done.fields["events"]) == (0, "0")
         assert done.err == (
             "everwhen: there is no event type 'Nothing' in this store\n"
-            f"everwhen: no event matches, so {name} has none\n"
+            f"everwhen: no event matches, so {name} is empty\n"
         )
     shell("append", "first.db", "order-1", "Paid", "{}")
     done = shell("export", "first.db", "two.xes")

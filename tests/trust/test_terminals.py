@@ -302,13 +302,13 @@ def test_an_export_into_a_terminal_is_looked_at_and_into_a_pipe_is_data(
 def test_warnings_and_tracebacks_are_looked_at_too(
     shell: Shell, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from everwhen.cli import reading
+    from everwhen.cli.commands import read as reading
 
     def warned(*_: object) -> Iterator[str]:
         warnings.warn(f"beware{NASTY}", stacklevel=1)
         raise ValueError(NASTY)
 
-    monkeypatch.setattr(reading, "filtered", warned)
+    monkeypatch.setattr(reading, "event_types", warned)
     monkeypatch.setenv("EVERWHEN_TRACEBACK", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("always")

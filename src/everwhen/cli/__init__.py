@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; see `everwhen.cli.exits`."""
+    """Run the command line and return its exit code; see `everwhen.cli.exit_codes`."""
     return load()(arguments)
 
 

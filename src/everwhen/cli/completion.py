@@ -9,8 +9,8 @@ from typing import Final
 import typer
 
 from everwhen import EverwhenError, Query, Store
-from everwhen.cli.exits import CommandStop
-from everwhen.cli.opening import existing
+from everwhen.cli.exit_codes import CommandStop
+from everwhen.cli.store_opening import existing
 
 _LOOKED_AT: Final = 2_000
 _OFFERED: Final = 200

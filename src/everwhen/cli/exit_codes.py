@@ -1,13 +1,13 @@
 """How a command ends: its exit code, and one line on stderr where something is wrong.
 
-    0    done; also when the reader of a pipe has had enough
-    1    the answer is no: a refused append, faults found, nothing there at that moment
+    0    done; also when the reader of a pipe has read enough
+    1    the answer is no: a rejected append, faults found, nothing there at that moment
     2    the command line is wrong
     65   the data is wrong: malformed input, events that don't fit their classes, or a proof,
          checkpoint or policy that can't be taken
     66   there is no such store, key or vault, the key is a wrong one, or the file is something else
     70   a program failed: your own code that you named, or Everwhen's, which is worth a report
-    73   the file to write exists already, and --overwrite wasn't given; or a
+    73   the file to write already exists, and --overwrite wasn't given; or a
          backup can't be made there
     74   the medium failed: damaged, full, unreadable
     75   another process is busy with it; try again
@@ -28,7 +28,7 @@ from typing import Final
 import msgspec
 
 from everwhen.cli.escaping import escaped
-from everwhen.cli.terminal import make_way
+from everwhen.cli.output import make_way
 from everwhen.exchange import ExchangeFileError, ImportFormatError, OutputExistsError
 from everwhen.exchange.errors import FormatOptionError
 from everwhen.privacy.failure_texts import raised_at
@@ -156,7 +156,7 @@ def described(error: BaseException) -> str:
         place = "" if error.column is None else f"column {error.column} of "
         return f"{place}{error.text!r}: {error.reason}"
     if isinstance(error, UnicodeError | msgspec.MsgspecError):
-        return f"that can't be read: {error}; check that it is the right file, and whole"
+        return f"this can't be read: {error}; check that it is the right file, and complete"
     return str(error) or type(error).__name__
 
 
@@ -165,8 +165,8 @@ def last_words(error: BaseException) -> str:
     noted = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
     if code_of(error) != FAULT:
         return f"{described(error)}{noted}"
-    advice = f"set {TRACEBACK}=1 to see all of it"
+    hint = f"set {TRACEBACK}=1 to see the traceback"
     place, is_ours = raised_at(error)
     if is_ours:
-        advice += "; that is a fault of Everwhen's, please report it"
-    return f"{type(error).__name__}: {error}{noted}{place}; {advice}"
+        hint += "; this is a fault in Everwhen, please report it"
+    return f"{type(error).__name__}: {error}{noted}{place}; {hint}"

@@ -101,7 +101,7 @@ def value_look(value: object) -> Text:
 def beginning(text: str) -> str:
     """A text, or its beginning and how much follows."""
     left_out = len(text) - _LONGEST
-    return text if left_out <= 0 else f"{text[:_LONGEST]}… {left_out:,} characters more"
+    return text if left_out <= 0 else f"{text[:_LONGEST]}… {left_out:,} more characters"
 
 
 def shown_name(name: str) -> str:

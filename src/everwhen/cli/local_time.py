@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from everwhen.cli.exits import say
+from everwhen.cli.exit_codes import say
 from everwhen.travel import Moment, moment_from
 from everwhen.vocabulary.written_moments import PointInTime, moment_of, place_of
 

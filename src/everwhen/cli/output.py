@@ -237,7 +237,7 @@ def messages() -> Console:
 
 
 def _console(file: IO[str]) -> Console:
-    from everwhen.cli.consoles import SafeConsole
+    from everwhen.cli.safe_console import SafeConsole
 
     bare = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     return SafeConsole(

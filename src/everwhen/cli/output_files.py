@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from everwhen.cli.exits import USAGE, CommandStop
-from everwhen.cli.opening import key_file, path_of, vault_file
+from everwhen.cli.exit_codes import USAGE, CommandStop
+from everwhen.cli.store_opening import key_file, path_of, vault_file
 from everwhen.exchange.sources import STANDARD, Target
 
 _BESIDE_THE_STORE: Final = ("", "-wal", "-shm", "-signer")
@@ -43,14 +43,14 @@ def check_output(file: str | Path, store: str, log: Path | None = None) -> None:
     own = [] if path is None else [Path(f"{path}{end}") for end in _BESIDE_THE_STORE]
     for needed in (*own, vault_file(), key_file()):
         if needed is not None and _is_same(Path(file), needed):
-            raise CommandStop(f"{file}: the store needs this file as it is; name another", USAGE)
+            raise CommandStop(f"{file}: the store needs this file; name another", USAGE)
     if _is_signing_key(Path(file)):
         raise CommandStop(f"{file}: this is a signing key; name another file", USAGE)
     folders = [] if path is None else [Path(f"{path}{end}") for end in _FOLDERS_OF_THE_STORE]
     for folder in folders if log is None else (*folders, log):
         if Path(file).resolve().is_relative_to(folder.resolve()):
             raise CommandStop(
-                f"{file}: the folder {folder} is the store's own; name another", USAGE
+                f"{file}: the folder {folder} belongs to the store; name another file", USAGE
             )
 
 

@@ -10,36 +10,41 @@ from typing import Annotated
 
 import typer
 
-from everwhen.cli import (
-    appending,
-    auditing,
-    backing_up,
-    branching,
-    checking,
-    debugging,
+from everwhen.cli.commands import (
+    append,
+    at,
+    audit,
+    backup,
+    bookmark,
+    branches,
+    check,
+    debug,
     demo,
-    finding,
-    inspection,
+    diff,
+    history,
+    import_export,
+    info,
     keys,
-    merging,
-    projecting,
-    reading,
-    signing,
-    state,
-    transferring,
-    travelling,
-    undoing,
-    witnessing,
+    merge,
+    projections,
+    prove,
+    read,
+    replay,
+    sign,
+    undo,
+    verify,
+    when,
+    witness,
 )
-from everwhen.cli.exits import INTERRUPTED, OK, TRACEBACK, USAGE, code_of, last_words, say
-from everwhen.cli.opening import give_vault
-from everwhen.cli.terminal import escaped_streams, is_terminal
+from everwhen.cli.exit_codes import INTERRUPTED, OK, TRACEBACK, USAGE, code_of, last_words, say
+from everwhen.cli.output import escaped_streams, is_terminal
+from everwhen.cli.store_opening import give_vault
 
 _HELP = """Every state your data ever had: an event store with time travel.
 
 STORE is a file, such as shop.db. Commands that only read never change or create one.
 
-Add --json to any command for JSON, one object a line. In a pipe the output is plain: columns
+Add --json to any command for JSON, one object per line. In a pipe the output is plain: columns
 separated by tabs, no colours, times in UTC.
 """
 
@@ -56,24 +61,29 @@ def program(*, rich_help: bool) -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_start)
     for module in (
-        transferring,
-        reading,
-        state,
-        travelling,
-        finding,
-        debugging,
-        inspection,
-        checking,
-        projecting,
-        appending,
-        undoing,
-        branching,
-        merging,
-        witnessing,
-        auditing,
+        import_export,
+        read,
+        at,
+        diff,
+        history,
+        replay,
+        when,
+        bookmark,
+        debug,
+        info,
+        check,
+        projections,
+        append,
+        undo,
+        branches,
+        merge,
+        witness,
+        audit,
         keys,
-        backing_up,
-        signing,
+        backup,
+        sign,
+        prove,
+        verify,
         demo,
     ):
         module.register(app)
@@ -89,8 +99,8 @@ def _start(
         typer.Option(
             metavar="FILE",
             envvar="EVERWHEN_VAULT",
-            help="The vault with the keys of personal data; append, import and audit log create "
-            "it if missing.",
+            help="The vault with the keys of personal data. The commands append, import and audit "
+            "log create it if it does not exist.",
         ),
     ] = None,
     key: Annotated[
@@ -98,8 +108,8 @@ def _start(
         typer.Option(
             metavar="FILE",
             envvar="EVERWHEN_KEY",
-            help="The vault's key file, or env:NAME for a variable with its text; else FILE.key "
-            "of the vault.",
+            help="The vault's key file, or env:NAME for a variable that holds its text. [default: "
+            "the vault's FILE.key]",
         ),
     ] = None,
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeAlias
 
-from everwhen.cli.terminal import erased_by, is_terminal, messages
+from everwhen.cli.output import erased_by, is_terminal, messages
 from everwhen.exchange import ExchangeProgress
 from everwhen.store import BackupProgress
 from everwhen.vocabulary import CheckProgress

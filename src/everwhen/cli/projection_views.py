@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from everwhen.cli.terminal import Column
+from everwhen.cli.output import Column
 from everwhen.cli.views import utc
 from everwhen.projections import ParkedEvent, ProjectionStatus
 
@@ -24,7 +24,7 @@ def _heard(status: ProjectionStatus) -> str:
 def _notice(status: ProjectionStatus) -> str:
     if not status.is_mixed:
         return ""
-    return "its functions have changed under this version: raise it, or rebuild"
+    return "its functions have changed, but not its version: raise the version, or rebuild"
 
 
 class StatusView:
@@ -115,11 +115,11 @@ class ParkedView:
 
         from everwhen.cli import formatting
 
-        behind = Text("waits for an earlier one of its stream", "dim")
+        waiting = Text("waits for an earlier event of its stream", "dim")
         return (
             formatting.number_look(parked.position),
             formatting.stream_look(parked.stream),
             formatting.type_look(parked.type),
             formatting.age_look(parked.at),
-            Text(parked.error, "red") if parked.error else behind,
+            Text(parked.error, "red") if parked.error else waiting,
         )

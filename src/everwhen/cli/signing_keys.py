@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from everwhen.cli.exits import NO, NO_INPUT, USAGE, CommandStop
+from everwhen.cli.exit_codes import NO, NO_INPUT, USAGE, CommandStop
 from everwhen_verify.errors import MalformedError, VerifyError
 
 if TYPE_CHECKING:
@@ -50,20 +50,20 @@ def new_signer(name: str, what: str, *, is_witness: bool = False) -> Signer:
 
 
 def write_key(signer: Signer, path: Path) -> None:
-    """Write a new key's file, sealed by the passphrase where there is one."""
+    """Write a new key's file, encrypted with the passphrase where there is one."""
     from everwhen.merkle.signing_keys import save_signer
 
     save_signer(signer, path, passphrase=_passphrase())
 
 
-def read_key(path: Path, advice: str) -> Signer:
-    """The key in a file; ``advice`` says how one is made where there is none."""
+def read_key(path: Path, how: str) -> Signer:
+    """The key in a file; ``how`` says how one is made where there is none."""
     from everwhen.merkle.signing_keys import load_signer
     from everwhen.privacy.keys import without_keys
 
     if not path.exists():
         raise CommandStop(
-            f"{without_keys(str(path))}: there is no such key; make one with {advice}", NO_INPUT
+            f"{without_keys(str(path))}: there is no such key; make one with {how}", NO_INPUT
         )
     return load_signer(path, passphrase=_passphrase())
 
@@ -109,4 +109,4 @@ class Quorum:
             policy.check(note, int(time.time()))
         except VerifyError as error:
             more = "" if failure is None else f" ({failure})"
-            raise CommandStop(f"signed, but not as {self.path} asks: {error}{more}", NO) from None
+            raise CommandStop(f"signed, but {self.path} asks for more: {error}{more}", NO) from None

@@ -13,7 +13,7 @@ from everwhen import EventTypes, KeyFile, Store, Vault, open_store
 from everwhen.backends._sync.backend import BackendWrapper, Transaction
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.memory import MemoryEngine
-from everwhen.cli.exits import NO_INPUT, USAGE, CommandStop
+from everwhen.cli.exit_codes import NO_INPUT, USAGE, CommandStop
 from everwhen.errors import ReadOnlyError
 from everwhen.privacy import KeyFromEnvironment
 from everwhen.vocabulary.contract import EncodedCommit, Outcome
@@ -45,11 +45,13 @@ def existing(
     there is no store, `UnknownBranchError`, and what `open_store` raises.
     """
     if location.lower().startswith("memory:"):
-        raise CommandStop(f"{location} is empty and gone with the command; name a file", USAGE)
+        raise CommandStop(
+            f"{location}: a store in memory ends with the command; name a file", USAGE
+        )
     path = path_of(location)
     if path is not None and not create and not path.exists():
-        advice = "create it with --create" if write else "check the path"
-        raise CommandStop(f"{path}: there is no such store; {advice}", NO_INPUT)
+        hint = "create it with --create" if write else "check the path"
+        raise CommandStop(f"{path}: there is no such store; {hint}", NO_INPUT)
     with ExitStack() as held:
         vault = given_vault(create=new_vault)
         if vault is not None:

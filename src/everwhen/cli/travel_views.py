@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from everwhen import RecordedEvent
-from everwhen.cli.terminal import Column, Output, plain_value
+from everwhen.cli.output import Column, Output, plain_value
 from everwhen.cli.views import EventView, utc
 from everwhen.commands import command_of
 from everwhen.state import MISSING, Change, plain

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 
 from everwhen import NewEvent, RecordedEvent, Store, UnknownEvent, Write
-from everwhen.cli.terminal import counted
+from everwhen.cli.output import counted
 from everwhen.undo import UndoPlan
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def drawn(plan: UndoPlan, type_of: TypeOf, *, applied: bool) -> Iterator[Rendera
         )
         yield from _more(count)
     if plan.already:
-        yield Text(f"\n{counted(len(plan.already), 'event')} already as wanted", "dim")
+        yield Text(f"\n{counted(len(plan.already), 'event')} already in the wanted state", "dim")
         yield _table((Text("=", "dim"), *_cells(e), _data_cell(e)) for e in plan.already[:_MOST])
         yield from _more(len(plan.already))
     if plan.audit_entries:
@@ -132,7 +132,7 @@ def drawn(plan: UndoPlan, type_of: TypeOf, *, applied: bool) -> Iterator[Rendera
         )
         yield from _more(plan.dependent_count, len(plan.dependents))
     if not applied and not plan.is_empty:
-        yield Text("\nNothing is written yet: add --apply to do it.", "dim")
+        yield Text("\nNothing is written yet: --apply does it", "dim")
 
 
 def _cells(event: RecordedEvent[Any]) -> tuple[Any, ...]:

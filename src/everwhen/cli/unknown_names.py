@@ -8,7 +8,7 @@ from itertools import chain, islice
 from typing import Final
 
 from everwhen import Query, Store
-from everwhen.cli.exits import say
+from everwhen.cli.exit_codes import say
 from everwhen.debugging import known_types
 
 _LOOKED_AT: Final = 20_000

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from everwhen import Decisions, EventTypes, Fold, Projection, TableProjection
-from everwhen.cli.exits import USAGE, CommandStop
+from everwhen.cli.exit_codes import USAGE, CommandStop
 from everwhen.merging import Invariant
 from everwhen.undo import Compensations
 from everwhen.vocabulary import EventType
@@ -31,10 +31,8 @@ def event_types(named: str | None) -> EventTypes | None:
         classes = list(found)
         if classes and all(isinstance(c, type | EventType) for c in classes):
             return EventTypes(*classes)
-    raise CommandStop(
-        f"--events {named}: that is {_kind(found)}; name an EventTypes, an event class, or a list "
-        f"of event classes",
-        USAGE,
+    raise _expected(
+        "--events", named, "an EventTypes, an event class, or a list of event classes", found
     )
 
 
@@ -42,7 +40,7 @@ def fold(named: str) -> Fold[Any]:
     """The fold that ``--fold`` names."""
     found = _imported(named, "--fold")
     if not isinstance(found, Fold):
-        raise CommandStop(f"--fold {named}: that is {_kind(found)}; name an everwhen.Fold", USAGE)
+        raise _expected("--fold", named, "an everwhen.Fold", found)
     return found
 
 
@@ -56,10 +54,8 @@ def derivations(named: Iterable[str]) -> list[Fold[Any] | Projection[Any] | Tabl
             several = list(given)
         for one in several:
             if not isinstance(one, Fold | Projection | TableProjection):
-                raise CommandStop(
-                    f"--of {name}: that is {_kind(one)}; name a Fold, a Projection, a "
-                    f"TableProjection, or a list of them",
-                    USAGE,
+                raise _expected(
+                    "--of", name, "a Fold, a Projection, a TableProjection, or a list of them", one
                 )
             found.append(one)
     return found
@@ -69,10 +65,7 @@ def compensations(named: str) -> Compensations:
     """The compensations that ``--compensations`` names."""
     found = _imported(named, "--compensations")
     if not isinstance(found, Compensations):
-        raise CommandStop(
-            f"--compensations {named}: that is {_kind(found)}; name an everwhen.undo.Compensations",
-            USAGE,
-        )
+        raise _expected("--compensations", named, "an everwhen.undo.Compensations", found)
     return found
 
 
@@ -80,9 +73,7 @@ def decisions(named: str) -> Decisions:
     """The decisions that ``--decisions`` names."""
     found = _imported(named, "--decisions")
     if not isinstance(found, Decisions):
-        raise CommandStop(
-            f"--decisions {named}: that is {_kind(found)}; name an everwhen.Decisions", USAGE
-        )
+        raise _expected("--decisions", named, "an everwhen.Decisions", found)
     return found
 
 
@@ -95,8 +86,8 @@ def invariants(named: str) -> list[Invariant[Any]]:
         several = list(found)
         if several and all(isinstance(one, Invariant) for one in several):
             return several
-    raise CommandStop(
-        f"--invariants {named}: that is {_kind(found)}; name an everwhen.merging.Invariant", USAGE
+    raise _expected(
+        "--invariants", named, "an everwhen.merging.Invariant, or a list of them", found
     )
 
 
@@ -113,7 +104,9 @@ def _imported(named: str, option: str) -> object:
         found: object = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise CommandStop(
-            f"{option} {named}: there is no module {error.name!r} in {here} or installed", USAGE
+            f"{option} {named}: there is no module {error.name!r}, in {here} or installed; "
+            f"check the name",
+            USAGE,
         ) from error
     except Exception as error:
         raise CommandStop(
@@ -123,10 +116,19 @@ def _imported(named: str, option: str) -> object:
         ) from error
     for part in name.split("."):
         if not hasattr(found, part):
-            raise CommandStop(f"{option} {named}: {module_name} has no {name!r}", USAGE)
+            raise CommandStop(
+                f"{option} {named}: there is no {name!r} in {module_name}; check the name", USAGE
+            )
         found = getattr(found, part)
     return found
 
 
+def _expected(option: str, named: str, what: str, found: object) -> CommandStop:
+    return CommandStop(f"{option} {named}: expected {what}, got {_kind(found)}", USAGE)
+
+
 def _kind(found: object) -> str:
-    return f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
+    if isinstance(found, type):
+        return f"the class {found.__name__}"
+    name = type(found).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from everwhen import RecordedEvent
-from everwhen.cli.terminal import Column
+from everwhen.cli.output import Column
 from everwhen.state import Document
 from everwhen.vocabulary import Problem, StreamInfo
 

@@ -8,21 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from everwhen import Query, Store, TimeMachine, document, documents
-from everwhen.cli.exits import NO, USAGE, CommandStop, say
-from everwhen.cli.known import unknown_stream, warn_of_unknown
+from everwhen.cli.exit_codes import NO, USAGE, CommandStop, say
 from everwhen.cli.local_time import given_moment_of
-from everwhen.cli.opening import existing
+from everwhen.cli.option_groups import expanded
 from everwhen.cli.options import (
-    BranchOption,
-    EventsOption,
-    FoldOption,
     JsonOption,
-    OneCategoryOption,
-    OneStreamArgument,
     StoreArgument,
 )
-from everwhen.cli.own_code import event_types, fold
-from everwhen.cli.terminal import Output
+from everwhen.cli.output import Output
+from everwhen.cli.store_opening import existing
+from everwhen.cli.time_machines import StateOptions
+from everwhen.cli.unknown_names import unknown_stream, warn_of_unknown
+from everwhen.cli.user_code import event_types, fold
 from everwhen.cli.views import DocumentView, utc
 from everwhen.state import Document, plain
 from everwhen.travel import AsOf, Moment
@@ -30,7 +27,7 @@ from everwhen.travel import AsOf, Moment
 
 def register(app: typer.Typer) -> None:
     """Add this command."""
-    app.command()(at)
+    app.command()(expanded(at))
 
 
 def at(
@@ -41,35 +38,35 @@ def at(
             metavar="[MOMENT]", help="A moment: a time, a position, a version or a bookmark."
         ),
     ] = "head",
-    stream: OneStreamArgument = None,
     *,
-    category: OneCategoryOption = None,
     occurred: Annotated[
         bool,
-        typer.Option("--occurred", help="Go by when events happened, not when they were recorded."),
+        typer.Option(
+            "--occurred", help="Use the times when events happened, not when they were recorded."
+        ),
     ] = False,
-    fold_: FoldOption = None,
-    events: EventsOption = None,
-    branch: BranchOption = None,
+    of: StateOptions,
     json: JsonOption = False,
 ) -> None:
-    """Show the state as it was at a moment; without one, as it is now.
+    """Show the state as it was at a moment; without a moment, as it is now.
 
-    Without code of yours, a stream's state is a document: the data of its events, each laid over
-    those before. With --fold it is what your fold makes of the events; --events gives their
-    classes.
+    Without code of yours, a stream's state is a document: the data of its events, where later
+    fields replace earlier ones. With --fold it is what your fold makes of the events; --events
+    gives their classes.
 
     A MOMENT is a time in ISO 8601 (2013-05-01, '2013-05-01 14:00', 2013-05-01T12:00Z), or '2h ago',
-    '3 days ago', yesterday, now. Without a zone it is local time; a day alone is its first moment.
-    It can also be a position (5877), a version of the STREAM (v12) or of another one (order-3@12),
-    a bookmark (@lunch), start or head; or, counted from the newest event, '5 back' or '2h before'.
+    '3 days ago', yesterday, now. Without a zone it is local time; a date alone means the start of
+    that day. It can also be a position (5877), a version of the STREAM (v12) or of another one
+    (order-3@12), a bookmark (@lunch), start or head; or, counted from the newest event, '5 back' or
+    '2h before'.
 
     Columns in a pipe: stream, version, type and recorded_at of its last event, data. Exit code 1
-    says that the stream had no events yet.
+    means that the stream had no events yet.
     """
     out = Output(json=json)
-    own = None if fold_ is None else fold(fold_)
-    with existing(store, branch=branch, events=event_types(events)) as opened:
+    stream, category = of.stream, of.category
+    own = None if of.fold_ is None else fold(of.fold_)
+    with existing(store, branch=of.branch, events=event_types(of.events)) as opened:
         place = given_moment_of(moment)
         query = _until(opened, stream, place, occurred=occurred)
         _say_where_time_ends(opened, moment, place)
@@ -96,7 +93,9 @@ def _until(store: Store, stream: str | None, moment: Moment, *, occurred: bool) 
     if isinstance(moment, datetime):
         return Query().as_of(moment) if occurred else Query().as_at(moment)
     if occurred:
-        raise CommandStop("--occurred goes with a time, and with nothing else", USAGE)
+        raise CommandStop(
+            "--occurred needs a MOMENT that is a time; give one, such as yesterday", USAGE
+        )
     machine = TimeMachine(store, document, Query() if stream is None else stream, keep=False)
     return Query().up_to(machine.position_of(moment))
 
@@ -105,7 +104,7 @@ def _say_where_time_ends(store: Store, text: str, place: Moment) -> None:
     """That a moment lies before all events, or hasn't come yet: the state alone can't tell."""
     time = place.time if isinstance(place, AsOf) else place
     if isinstance(time, datetime) and time > datetime.now(UTC):
-        say(f"{text} hasn't come yet; this is what there is up to now")
+        say(f"{text} is in the future; this is the state now")
         return
     first = next(iter(store.read(Query().limit(1))), None)
     if first is None:

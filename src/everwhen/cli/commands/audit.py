@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
@@ -20,18 +21,19 @@ from everwhen.audit import (
     AuditRecord,
     AuditResult,
 )
-from everwhen.cli.exits import NO_INPUT, USAGE, CommandStop
+from everwhen.cli.exit_codes import NO_INPUT, USAGE, CommandStop
 from everwhen.cli.local_time import given_moment
-from everwhen.cli.opening import existing_branch, given_vault, path_of
+from everwhen.cli.option_groups import expanded
 from everwhen.cli.options import (
     BranchOption,
     JsonOption,
-    OutputFileArgument,
     OverwriteOption,
     StoreArgument,
+    UserOption,
 )
-from everwhen.cli.outputs import check_output, written
-from everwhen.cli.terminal import Column, Output, counted
+from everwhen.cli.output import Column, Output, counted
+from everwhen.cli.output_files import check_output, written
+from everwhen.cli.store_opening import existing_branch, given_vault, path_of
 from everwhen.cli.views import utc
 from everwhen.privacy import PLAINTEXT
 
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 _HELP: Final = """Write, search, export and recover the audit log of a store.
 
-Who may read the file may read its log; permissions are for those who ask through a program.
+Anyone who can read the file can read its log; permissions apply to those who use a program.
 """
 _COLOURS: Final = {
     AuditResult.SUCCESS: "green",
@@ -52,63 +54,100 @@ _COLOURS: Final = {
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     audit = typer.Typer(help=_HELP, no_args_is_help=True)
-    audit.command()(log)
-    audit.command()(query)
-    audit.command()(export)
+    audit.command()(expanded(log))
+    audit.command()(expanded(query))
+    audit.command()(expanded(export))
     audit.command()(recover)
     app.add_typer(audit, name="audit")
 
 
-UserOption: TypeAlias = Annotated[
-    str | None, typer.Option("--user", "-u", metavar="ID", help="The user who did it.")
-]
-ActionOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--action",
-        "-a",
-        metavar="ACTION",
-        help="The action, such as Login, Update or ConfigChange.",
-    ),
-]
-ResourceOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--resource",
-        "-r",
-        metavar="PATH",
-        help="This object or anything below it, such as accounts/7.",
-    ),
-]
-ResultOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--result", metavar="RESULT", help="The result: Success, Failure or PartialSuccess."
-    ),
-]
-SinceOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Only what was done then or later.")
-]
-UntilOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Only what was done before.")
-]
 CorrelationOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="ID", help="The correlation id.")
+    str | None, typer.Option(metavar="ID", help="The id of the conversation that it belongs to.")
 ]
-TextOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT", help="Only entries with this text in the reason or the details."),
-]
+
+
+@dataclass(frozen=True)
+class AuditFilterOptions:
+    """Which entries are meant: those that match each option which is given."""
+
+    user: Annotated[
+        str | None, typer.Option("--user", "-u", metavar="ID", help="Only what this user did.")
+    ] = None
+    action: Annotated[
+        str | None,
+        typer.Option(
+            "--action",
+            "-a",
+            metavar="ACTION",
+            help="Only this action, such as Login, Update or ConfigChange.",
+        ),
+    ] = None
+    resource: Annotated[
+        str | None,
+        typer.Option(
+            "--resource",
+            "-r",
+            metavar="PATH",
+            help="Only this resource and anything below it: accounts/7.",
+        ),
+    ] = None
+    result: Annotated[
+        str | None,
+        typer.Option(
+            "--result",
+            metavar="RESULT",
+            help="Only this result: Success, Failure or PartialSuccess.",
+        ),
+    ] = None
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only what was done then or later.")
+    ] = None
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only what was done before then.")
+    ] = None
+    correlation: CorrelationOption = None
+    text: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Only entries with this text in their reason or details."
+        ),
+    ] = None
+
+    def filter(self) -> AuditFilter:
+        """The filter that they say together. Raises `CommandStop` for names that there aren't."""
+        action, result, since, until = self.action, self.result, self.since, self.until
+        return AuditFilter(
+            user=self.user,
+            action=None if action is None else _one_of(AuditAction, action, "action"),
+            resource=self.resource,
+            result=None if result is None else _one_of(AuditResult, result, "result"),
+            since=None if since is None else given_moment(since),
+            until=None if until is None else given_moment(until),
+            correlation=self.correlation,
+            text=self.text,
+        )
+
+
+@dataclass(frozen=True)
+class AuditClientOptions:
+    """From where something was done."""
+
+    ip_address: Annotated[
+        str | None, typer.Option("--ip", metavar="ADDRESS", help="The client's address.")
+    ] = None
+    user_agent: Annotated[
+        str | None, typer.Option("--user-agent", metavar="TEXT", help="The client's program.")
+    ] = None
+    session: Annotated[
+        str | None, typer.Option(metavar="ID", help="The session that it belongs to.")
+    ] = None
 
 
 def log(
     store: StoreArgument,
-    action: Annotated[
-        str, typer.Argument(metavar="ACTION", help="The action, such as Login or ConfigChange.")
-    ],
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="What was done, such as Login.")],
     resource: Annotated[
-        str,
-        typer.Argument(metavar="RESOURCE", help="The object it was done to, such as accounts/7."),
+        str, typer.Argument(metavar="RESOURCE", help="What it was done to, such as accounts/7.")
     ],
     *,
     user: UserOption = None,
@@ -116,25 +155,23 @@ def log(
         str | None, typer.Option(metavar="TEXT", help="Why it failed. The result is then Failure.")
     ] = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="It succeeded in part. Say how in the details.")
+        bool, typer.Option("--partial", help="It succeeded only in part; say how in the details.")
     ] = False,
     detail: Annotated[
         list[str] | None,
         typer.Option("--detail", "-d", metavar="NAME=VALUE", help="A detail. Repeat for several."),
     ] = None,
-    ip_address: Annotated[str | None, typer.Option("--ip", metavar="ADDRESS")] = None,
-    user_agent: Annotated[
-        str | None,
-        typer.Option("--user-agent", metavar="TEXT", help="The program it was done with."),
-    ] = None,
-    session: Annotated[str | None, typer.Option(metavar="ID")] = None,
+    client: AuditClientOptions,
     correlation: CorrelationOption = None,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Write an entry into the log."""
     if partial and reason is not None:
-        raise CommandStop("--reason and --partial exclude each other; give one of them", USAGE)
+        raise CommandStop(
+            "--reason means that it failed, --partial that it succeeded in part; give only one",
+            USAGE,
+        )
     result = AuditResult.PARTIAL_SUCCESS if partial else AuditResult.SUCCESS
     with _opened(store, branch, write=True, new_vault=True) as audit:
         entry = audit.entry(
@@ -144,9 +181,9 @@ def log(
             reason=reason,
             details=_details(detail or []),
             user=user,
-            ip_address=ip_address,
-            user_agent=user_agent,
-            session=session,
+            ip_address=client.ip_address,
+            user_agent=client.user_agent,
+            session=client.session,
             correlation=correlation,
         )
         receipt = audit.record(entry)
@@ -161,30 +198,25 @@ def log(
 def query(
     store: StoreArgument,
     *,
-    user: UserOption = None,
-    action: ActionOption = None,
-    resource: ResourceOption = None,
-    result: ResultOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    correlation: CorrelationOption = None,
-    text: TextOption = None,
+    entries: AuditFilterOptions,
     limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, metavar="N", help="At most N entries.")
+        int, typer.Option("--limit", "-n", min=1, metavar="N", help="At most N results.")
     ] = 100,
     cursor: Annotated[
         int | None,
         typer.Option(min=0, metavar="POSITION", help="Continue after the entry at this position."),
     ] = None,
-    oldest_first: Annotated[bool, typer.Option("--oldest-first")] = False,
+    oldest_first: Annotated[
+        bool, typer.Option("--oldest-first", help="List the oldest entries first.")
+    ] = False,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Search the log, the newest entries first.
+    """Search the log; the newest entries come first.
 
     Columns in a pipe: position, time, user, action, resource, result, reason, IP address, details.
     """
-    wanted = _filter(user, action, resource, result, since, until, correlation, text)
+    wanted = entries.filter()
     with _opened(store, branch) as audit:
         page = audit.query(wanted, limit=limit, cursor=cursor, oldest_first=oldest_first)
         out = Output(json=json)
@@ -195,7 +227,7 @@ def query(
 
 def export(
     store: StoreArgument,
-    file: OutputFileArgument,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file; - for standard output.")],
     *,
     format_: Annotated[
         str,
@@ -203,26 +235,19 @@ def export(
             "--format", "-f", metavar="NAME", help="The format: ocsf (1.8, as JSON) or csv."
         ),
     ] = "ocsf",
-    user: UserOption = None,
-    action: ActionOption = None,
-    resource: ResourceOption = None,
-    result: ResultOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    correlation: CorrelationOption = None,
-    text: TextOption = None,
+    entries: AuditFilterOptions,
     overwrite: OverwriteOption = False,
     branch: BranchOption = None,
 ) -> None:
-    """Export the log, the oldest entries first: a line of OCSF each, or rows of CSV.
+    """Export the log as lines of OCSF or rows of CSV; the oldest entries come first.
 
-    The file appears under its name only when it is complete.
+    The file gets its name only when it is complete.
     """
     form = "csv" if format_ == "csv" else "ocsf"
     if form != format_:
-        raise CommandStop(f"--format {format_}: use ocsf or csv", USAGE)
+        raise CommandStop(f"--format {format_}: there is no such format; use ocsf or csv", USAGE)
     check_output(file, store)
-    wanted = _filter(user, action, resource, result, since, until, correlation, text)
+    wanted = entries.filter()
     with _opened(store, branch) as audit:
         lines = audit.export("csv" if form == "csv" else "ocsf", wanted)
         with written(file, overwrite=overwrite) as target:
@@ -234,9 +259,7 @@ def recover(
     store: StoreArgument,
     fallback: Annotated[
         str,
-        typer.Argument(
-            metavar="FALLBACK", help="The file that received the entries in the meantime."
-        ),
+        typer.Argument(metavar="FALLBACK", help="The file that entries were written to meanwhile."),
     ],
     *,
     key_file: Annotated[
@@ -249,11 +272,11 @@ def recover(
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Take a fallback file's entries into the log, once and in order, and delete the file.
+    """Move a fallback file's entries into the log, once and in order, and delete the file.
 
-    An edited file is refused, and the line named. With --salvage the entries before that line are
-    taken; the log says that nothing is believed from there on, and the file is kept beside, as
-    FALLBACK.damaged. Safe to repeat where it was cut off.
+    A file that was edited is rejected, with the number of the line. With --salvage the entries
+    before that line are taken; the log records that nothing after it is trusted, and the file is
+    kept as FALLBACK.damaged. After an interruption run the same command again.
     """
     if not Path(key_file).exists():
         raise CommandStop(f"{key_file}: there is no such key file; check the path", NO_INPUT)
@@ -271,16 +294,20 @@ def recover(
             fields |= {"not_trusted_from_line": report.damaged_line, "kept": report.kept}
         out.fields(fields)
     elif report is None:
-        out.console.print("Nothing waits to be recovered.", style="dim")
+        out.console.print("There is nothing to recover.", style="dim")
     else:
-        already = f"; {report.known:,} were in the log already" if report.known else ""
-        cut = f"; {report.torn:,} torn bytes at the end left out" if report.torn else ""
+        already = f"; {report.known:,} were already in the log" if report.known else ""
+        cut = (
+            f"; {report.torn:,} bytes of an incomplete line at the end were left out"
+            if report.torn
+            else ""
+        )
         entries = counted(report.count, "entry", "entries")
         out.console.print(f"✓ recovered {entries}{already}{cut}", style="green")
         out.console.print(f"  head {report.head}", style="dim")
         if report.kept is not None:
             where = f"from line {report.damaged_line:,} on"
-            said = f"  nothing is believed {where}; the file is kept as {report.kept}"
+            said = f"  nothing is trusted {where}; the file is kept as {report.kept}"
             out.console.print(said, style="yellow", markup=False)
 
 
@@ -377,28 +404,6 @@ def _all(user: str | None) -> list[AuditFilter]:
     return [AuditFilter()]
 
 
-def _filter(
-    user: str | None,
-    action: str | None,
-    resource: str | None,
-    result: str | None,
-    since: str | None,
-    until: str | None,
-    correlation: str | None,
-    text: str | None,
-) -> AuditFilter:
-    return AuditFilter(
-        user=user,
-        action=None if action is None else _one_of(AuditAction, action, "action"),
-        resource=resource,
-        result=None if result is None else _one_of(AuditResult, result, "result"),
-        since=None if since is None else given_moment(since),
-        until=None if until is None else given_moment(until),
-        correlation=correlation,
-        text=text,
-    )
-
-
 def _one_of(kind: Any, name: str, what: str) -> Any:
     """The member of that name, whatever its case and dashes."""
     asked = name.replace("-", "").replace("_", "").casefold()
@@ -418,7 +423,7 @@ def _details(given: list[str]) -> dict[str, Any]:
             raise CommandStop(f"--detail {one}: write it as NAME=VALUE", USAGE)
         if name in details:
             raise CommandStop(
-                f"--detail {one}: {name} was given before; give each detail once", USAGE
+                f"--detail {one}: {name} is given twice; give each detail once", USAGE
             )
         try:
             read = msgspec.json.decode(value)

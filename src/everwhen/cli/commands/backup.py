@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from everwhen.cli.exits import NO_INPUT, USAGE, CommandStop, say
+from everwhen.cli.exit_codes import NO_INPUT, USAGE, CommandStop, say
 from everwhen.cli.formatting import bytes_look
-from everwhen.cli.opening import existing, path_of, vault_file
 from everwhen.cli.options import JsonOption, StoreArgument
-from everwhen.cli.outputs import check_output
-from everwhen.cli.progress import shown
-from everwhen.cli.terminal import Output, counted
+from everwhen.cli.output import Output, counted
+from everwhen.cli.output_files import check_output
+from everwhen.cli.progress_bars import shown
+from everwhen.cli.store_opening import existing, path_of, vault_file
 from everwhen.store import BackupReport, restore_store
 
 
@@ -27,31 +27,33 @@ def backup(
     dest: Annotated[str, typer.Argument(metavar="DEST", help="The file to make.")],
     *,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an older backup there.")
+        bool, typer.Option("--overwrite", help="Replace an older backup at DEST.")
     ] = False,
     log: Annotated[
         bool,
-        typer.Option("--with-log", help="Also copy the signed logs beside the store."),
+        typer.Option("--with-log", help="Include the signed logs beside the store."),
     ] = False,
     vault_to: Annotated[
         str | None,
         typer.Option(
             "--vault-to",
             metavar="FILE",
-            help="Also copy the vault that --vault names to this file, best on another disk.",
+            help="Also copy the vault that --vault names to this file, ideally on another disk.",
         ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Copy a store, with its branches, while others go on reading and writing it.
+    """Copy a store, with its branches, while others continue to read and write it.
 
-    DEST is a store again, as it was at one moment; its branches are in the folder DEST-branches.
-    It is checked before it gets its name, and there is nothing new where that fails or is broken
-    off. Signing keys, the vault and its key are not part of it: whoever has an old copy of a vault,
-    and its key, can read what belongs to people who were forgotten since.
+    DEST is again a store, as it was at one moment; its branches are in the folder DEST-branches.
+    The copy is checked before it gets its name; if that fails or is interrupted, there is no new
+    file. Signing keys, the vault and its key are not included: anyone with an old copy of a vault
+    and its key can read the data of people who were forgotten since.
     """
     if vault_to is not None and vault_file() is None:
-        raise CommandStop("say where the vault is: everwhen --vault FILE backup …", USAGE)
+        raise CommandStop(
+            "--vault-to: no vault is named; name it: everwhen --vault FILE backup …", USAGE
+        )
     for file in (dest, vault_to):
         if file is not None:
             check_output(file, store)
@@ -62,24 +64,26 @@ def backup(
     _say(report, "Backed up", json=json)
     if log and not report.logs:
         say(
-            f"no signed log lies beside the store, at {store}-log, so none is part of the backup; "
-            f"copy it yourself if it is elsewhere"
+            f"{store}-log: there is no signed log beside the store, so the backup has none; if the "
+            f"log is in another folder, copy it yourself"
         )
 
 
 def restore(
-    backup: Annotated[str, typer.Argument(metavar="BACKUP", help="The backup: a file.")],
-    dest: Annotated[str, typer.Argument(metavar="DEST", help="Where the store is to be.")],
+    backup: Annotated[str, typer.Argument(metavar="BACKUP", help="The backup's file.")],
+    dest: Annotated[
+        str, typer.Argument(metavar="DEST", help="The store's file to make or replace.")
+    ],
     *,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the store there, unless it is open.")
+        bool, typer.Option("--overwrite", help="Replace the store at DEST, unless it is open.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Put a backup, with its branches, in a store's place, once it has been checked.
+    """Check a backup, with its branches, and put it in the place of a store.
 
-    A signed log beside the backup is put in place where DEST has none. Vaults are not touched:
-    keep using the newest there is, or people who were forgotten since the backup come back.
+    A signed log beside the backup is restored, too, if DEST has none. Vaults are not changed: keep
+    using the newest one, or people who were forgotten since the backup become readable again.
     """
     path = path_of(backup)
     if path is not None and not path.exists():

@@ -10,13 +10,13 @@ import typer
 from everwhen import Query, RecordedEvent, documents
 from everwhen.branches import BranchInfo
 from everwhen.cli import completion
-from everwhen.cli.exits import NO
+from everwhen.cli.exit_codes import NO
 from everwhen.cli.local_time import given_place
-from everwhen.cli.opening import existing, existing_branch
 from everwhen.cli.options import EventsOption, FoldOption, JsonOption, StoreArgument
-from everwhen.cli.own_code import event_types, fold
-from everwhen.cli.terminal import Column, Output
+from everwhen.cli.output import Column, Output
+from everwhen.cli.store_opening import existing, existing_branch
 from everwhen.cli.travel_views import tell_changes
+from everwhen.cli.user_code import event_types, fold
 from everwhen.cli.views import EventView, utc
 from everwhen.state import diff as differing
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _HELP = """Make, list, rename and delete branches: alternative histories of the store.
 
-What is written on a branch never shows on its parent. Other commands work on one with --branch.
+What is written on a branch never appears on its parent. Other commands take --branch.
 """
 
 
@@ -48,10 +48,10 @@ _Name = Annotated[
 
 
 def list_(store: StoreArgument, *, json: JsonOption = False) -> None:
-    """List the branches, each below the one that it forks off.
+    """List the branches, each below its parent.
 
-    Columns in a pipe: name, parent, the last position that is shared with it, the newest position,
-    when it was created. main is the store itself.
+    Columns in a pipe: name, parent, the last position that they share, the newest position, when
+    the branch was created. main is the store itself.
     """
     out = Output(json=json)
     with existing(store) as opened:
@@ -76,7 +76,7 @@ def create(
         str | None,
         typer.Option(
             metavar="TIME|POSITION",
-            help="The moment to begin at; else now. See read --help.",
+            help="Fork off at this moment; see read --help. [default: now]",
         ),
     ] = None,
     parent: Annotated[
@@ -84,13 +84,13 @@ def create(
         typer.Option(
             "--from",
             metavar="BRANCH",
-            help="Fork from this branch, not from the store itself.",
+            help="Fork off this branch, not the store itself.",
             autocompletion=completion.branches,
         ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Create a branch. It costs the same at any size."""
+    """Create a branch. The cost is the same for a store of any size."""
     place = None if at is None else given_place(at)
     out = Output(json=json)
     with existing(store, write=True, branch=parent) as opened:
@@ -110,7 +110,7 @@ def diff(
         str | None,
         typer.Argument(
             metavar="[OTHER]",
-            help="Compare with this branch; else with the store itself.",
+            help="Compare with this branch. [default: the store itself]",
             autocompletion=completion.branches,
         ),
     ] = None,
@@ -122,11 +122,10 @@ def diff(
     events: EventsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what a branch has that another one hasn't, and the other way round.
+    """Show what a branch has and another branch hasn't, and the other way round.
 
-    By events: columns in a pipe are the branch that has the event, then those of read. With
-    --state: path, kind, the value on OTHER and that on NAME. Exit code 1 says that nothing
-    differs.
+    Columns in a pipe: the branch that has the event, then the columns of read; with --state: path,
+    kind, the value on OTHER, the value on NAME. Exit code 1 means that nothing differs.
     """
     out = Output(json=json)
     own: Any = documents if fold_ is None else fold(fold_)
@@ -173,11 +172,11 @@ class SideView:
 def rename(
     store: StoreArgument,
     name: _Name,
-    new_name: Annotated[str, typer.Argument(metavar="NEW", help="The new name.")],
+    new_name: Annotated[str, typer.Argument(metavar="NEW", help="The branch's new name.")],
     *,
     json: JsonOption = False,
 ) -> None:
-    """Rename a branch. Silent where all is well; --json tells the branch as it is then."""
+    """Rename a branch. Prints nothing if it succeeds; with --json, the renamed branch."""
     with existing(store, write=True) as opened:
         opened.rename_branch(name, new_name)
         if json:
@@ -189,14 +188,14 @@ def delete(
     name: _Name,
     *,
     with_children: Annotated[
-        bool, typer.Option("--with-children", help="Also delete all branches that fork from it.")
+        bool, typer.Option("--with-children", help="Also delete all branches that fork off it.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Delete a branch and all that was written on it.
+    """Delete a branch and everything that was written on it.
 
-    Refused, with exit code 1, while other branches fork off it. Silent where all is well; --json
-    tells what is gone, a branch a line.
+    While other branches fork off it, this is rejected with exit code 1. Prints nothing if it
+    succeeds; with --json, one line for each deleted branch.
     """
     with existing(store, write=True) as opened:
         before = opened.branches()

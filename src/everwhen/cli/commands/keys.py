@@ -7,17 +7,17 @@ from typing import Annotated
 import typer
 
 from everwhen import KeyFile, Vault
-from everwhen.cli.exits import NO, USAGE, CommandStop, say
-from everwhen.cli.opening import existing, given_vault
+from everwhen.cli.exit_codes import NO, USAGE, CommandStop, say
 from everwhen.cli.options import JsonOption, StoreArgument
-from everwhen.cli.terminal import Output
+from everwhen.cli.output import Output
+from everwhen.cli.store_opening import existing, given_vault
 from everwhen.errors import OutdatedVaultError
 from everwhen.privacy.vault import check_subject
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    keys = typer.Typer(help="Make, rotate and list the keys that personal data is encrypted by.")
+    keys = typer.Typer(help="Make, rotate and list the keys that personal data is encrypted with.")
     keys.command("new")(new)
     keys.command("rotate")(rotate)
     keys.command("list")(list_keys)
@@ -30,7 +30,7 @@ def new(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Make a key file, which only you may read. Keep a copy apart from the vault and the store."""
+    """Make a key file that only you can read. Keep a copy apart from the vault and the store."""
     (key,) = KeyFile.create(file).keys()
     out = Output(json=json)
     if out.is_terminal:
@@ -46,14 +46,14 @@ def rotate(
     ] = None,
     *,
     drop: Annotated[
-        bool, typer.Option("--drop-old", help="Remove older keys from the key file.")
+        bool, typer.Option("--drop-old", help="Delete older keys from the key file.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Add a key to the key file, and wrap every data key of the vault with it.
+    """Add a key to the key file, and encrypt every data key in the vault with it.
 
-    With a SUBJECT, give that one a new data key for what is written from now on. Nothing that was
-    written changes either way, and all of it stays readable.
+    With a SUBJECT, give that subject a new data key for what is written from now on. In both cases
+    nothing that was written changes, and all of it stays readable.
     """
     out = Output(json=json)
     with _vault() as vault:
@@ -62,22 +62,26 @@ def rotate(
             out.fields({"subject": subject, "version": version})
             return
         if not isinstance(vault.keys, KeyFile):
-            raise CommandStop("only a key file can be added to; give one with --key FILE", USAGE)
+            raise CommandStop(
+                "the vault's key is not in a key file, and only those can be rotated; give "
+                "--key FILE",
+                USAGE,
+            )
         key = vault.keys.add()
         wrapped = vault.rewrap()
         if drop:
             vault.keys.keep_only(key.id)
     if out.is_terminal:
-        out.console.print(f"Key {key.id} wraps {wrapped:,} data keys now.")
+        out.console.print(f"Key {key.id} now encrypts {wrapped:,} data keys.")
     else:
         out.fields({"key": key.id, "wrapped": wrapped})
 
 
 def list_keys(*, json: JsonOption = False) -> None:
-    """List the subjects that have data keys, and which key wraps each. No key is shown.
+    """List the subjects that have data keys, and which key encrypts each. No key is shown.
 
-    A key of somebody who has been forgotten was put back past Everwhen; it is marked so, and never
-    used. Forget the subject again to destroy it.
+    A key of somebody who was forgotten was restored without Everwhen; it is marked as forgotten,
+    and never used. Forget the subject again to destroy it.
     """
     out = Output(json=json)
     with _vault() as vault:
@@ -96,15 +100,14 @@ def list_keys(*, json: JsonOption = False) -> None:
 def forget(
     store: StoreArgument,
     subject: Annotated[
-        str | None,
-        typer.Argument(metavar="[SUBJECT]", help="The id of the person whose data it is."),
+        str | None, typer.Argument(metavar="[SUBJECT]", help="The id of the person.")
     ] = None,
     *,
     recorded: Annotated[
         bool,
         typer.Option(
             "--recorded",
-            help="Forget those again whose erasure the store records, and the vault doesn't.",
+            help="Forget again those whose erasure is recorded in the store but not in the vault.",
         ),
     ] = False,
     apply: Annotated[bool, typer.Option("--apply", help="Do it. Nobody can undo it.")] = False,
@@ -112,29 +115,33 @@ def forget(
         bool,
         typer.Option(
             "--unknown",
-            help="Also forget an id without keys: no personal data can then be written under it.",
+            help="Also forget an id that has no keys, so that no personal data can be written "
+            "for it.",
         ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Erase a person: show what would be destroyed, and with --apply destroy it, for good.
+    """Erase a person: show what would be destroyed, and with --apply destroy it for ever.
 
-    Their keys go, and those of subjects below them (ann/…), so that what was encrypted with them
-    can't be read any more, wherever it was copied. The events stay, with (erased) in place of it.
+    Their keys are destroyed, and those of subjects below them (ann/…), so that nobody can read what
+    was encrypted with them, in any copy. The events stay, with (erased) in place of that data.
 
-    A store doesn't open with a vault from before an erasure that it records. If there is no newer
-    vault, --recorded in place of SUBJECT carries out on the vault what the store records.
+    If a store records an erasure, it does not open with a vault from before it. If there is no
+    newer vault, use --recorded in place of SUBJECT: it repeats on the vault what the store records.
     """
     out = Output(json=json)
     if recorded == (subject is not None):
-        raise CommandStop("name a SUBJECT, or --recorded in its place", USAGE)
+        raise CommandStop(
+            "nobody to forget is named, or --recorded as well; name a SUBJECT or give --recorded",
+            USAGE,
+        )
     if subject is None:
         _forget_recorded(store, out, apply=apply)
         return
     with existing(store, write=apply) as opened:
         vault = opened.vault
         if vault is None:
-            raise CommandStop("say where the keys are: everwhen --vault FILE forget …", USAGE)
+            raise CommandStop("no vault is named; name it: everwhen --vault FILE forget …", USAGE)
         check_subject(subject)
         if not apply:
             found, known = vault.subjects(subject), vault.is_forgotten(subject)
@@ -142,12 +149,12 @@ def forget(
                 say(f"nobody called {subject!r} has keys in this vault; check the id")
             out.fields({"subject": subject, "keys_of": found, "forgotten": known})
             if out.is_terminal and (found or not known):
-                out.console.print("Nothing was done yet; --apply does it, for good.")
+                out.console.print("Nothing was done yet; --apply does it, for ever.")
             return
         if not (unknown or vault.subjects(subject) or vault.is_forgotten(subject)):
             raise CommandStop(
                 f"nobody called {subject!r} has keys in this vault, so nothing was done; check the "
-                f"id, or bar it for good with --unknown",
+                f"id, or forget it all the same with --unknown",
                 NO,
             )
         erasure = opened.forget(subject)
@@ -177,11 +184,11 @@ def _forget_recorded(store: str, out: Output, *, apply: bool) -> None:
             pass  # opening it carries out what is left to do there
     out.fields({"subjects": list(subjects), "applied": apply})
     if out.is_terminal and subjects and not apply:
-        out.console.print("Nothing was done yet; --apply does it, for good.")
+        out.console.print("Nothing was done yet; --apply does it, for ever.")
 
 
 def _vault(command: str = "keys") -> Vault:
     vault = given_vault()
     if vault is None:
-        raise CommandStop(f"say where the vault is: everwhen --vault FILE {command} …", USAGE)
+        raise CommandStop(f"no vault is named; name it: everwhen --vault FILE {command} …", USAGE)
     return vault

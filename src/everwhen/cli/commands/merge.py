@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 import typer
 
-from everwhen import NewEvent, UnknownEvent, Write
+from everwhen import NewEvent, Store, UnknownEvent, Write
 from everwhen.cli import completion
-from everwhen.cli.exits import NO, USAGE, CommandStop
-from everwhen.cli.opening import existing
-from everwhen.cli.options import ActorOption, ApplyOption, EventsOption, JsonOption, StoreArgument
-from everwhen.cli.own_code import decisions, event_types, invariants
-from everwhen.cli.terminal import Column, Output
-from everwhen.cli.terminal import counted as _counted
+from everwhen.cli.exit_codes import NO, USAGE, CommandStop
+from everwhen.cli.option_groups import expanded
+from everwhen.cli.options import ApplyOption, EventsOption, JsonOption, StoreArgument, UserOption
+from everwhen.cli.output import Column, Output
+from everwhen.cli.output import counted as _counted
+from everwhen.cli.store_opening import existing
+from everwhen.cli.user_code import decisions, event_types, invariants
 from everwhen.cli.views import utc
 from everwhen.merging import MergeItem, MergePlan, Merging
 from everwhen.state import plain
@@ -36,107 +38,107 @@ _LOOKS: Final = {
 
 def register(app: typer.Typer) -> None:
     """Add this command."""
-    app.command()(merge)
+    app.command()(expanded(merge))
 
 
-BranchArgument: TypeAlias = Annotated[
-    str,
-    typer.Argument(
-        metavar="BRANCH", help="The branch to merge.", autocompletion=completion.branches
-    ),
-]
-IntoOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        metavar="BRANCH",
-        help="Merge into this branch, not into the store itself.",
-        autocompletion=completion.branches,
-    ),
-]
-DecisionsOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--decisions",
-        metavar="MODULE:NAME",
-        help="Your Decisions, which decide commands again.",
-    ),
-]
-InvariantsOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--invariants",
-        metavar="MODULE:NAME",
-        help="Your Invariant, or a list of them, which must hold after each commit.",
-    ),
-]
-StrategyOption: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        metavar="HOW",
-        help="What to do with what doesn't come out the same: fail, ours (leave it out), "
-        "theirs (take it as it was), redecide (take what its command leads to now).",
-    ),
-]
-CommitOption: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--commit", metavar="ID", help="Pick only this commit. Repeat for several."),
-]
+@dataclass(frozen=True)
+class RuleOptions:
+    """What a merge takes over, and by which rules."""
+
+    decisions_: Annotated[
+        str | None,
+        typer.Option(
+            "--decisions",
+            metavar="MODULE:NAME",
+            help="Your Decisions, with which commands are decided again.",
+        ),
+    ] = None
+    invariants_: Annotated[
+        str | None,
+        typer.Option(
+            "--invariants",
+            metavar="MODULE:NAME",
+            help="An Invariant of yours, or a list of them: what must hold after each commit.",
+        ),
+    ] = None
+    strategy: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW",
+            help="What to do with a commit that does not come out the same: fail, ours (leave it "
+            "out), theirs (take it as it was), redecide (take what its command leads to now).",
+        ),
+    ] = "fail"
+    commit: Annotated[
+        list[str] | None,
+        typer.Option("--commit", metavar="ID", help="Pick only this commit. Repeat for several."),
+    ] = None
+
+    def keywords(self) -> dict[str, Any]:
+        """What `Merging.plan` and `Merging.merge` take. Raises `CommandStop`."""
+        if self.strategy not in _STRATEGIES:
+            raise CommandStop(
+                f"--strategy {self.strategy}: there is no such strategy; use "
+                f"{', '.join(_STRATEGIES)}",
+                USAGE,
+            )
+        picked = None if self.commit is None else [_id(one) for one in self.commit]
+        return {"strategy": self.strategy, "commits": picked}
+
+    def merging(self, target: Store) -> Merging:
+        """A merge into a store or branch."""
+        own = None if self.decisions_ is None else decisions(self.decisions_)
+        held = () if self.invariants_ is None else invariants(self.invariants_)
+        return Merging(target, own, invariants=held)
 
 
 def merge(
     store: StoreArgument,
-    branch: BranchArgument,
+    branch: Annotated[
+        str,
+        typer.Argument(
+            metavar="BRANCH", help="The branch to merge.", autocompletion=completion.branches
+        ),
+    ],
     *,
-    into: IntoOption = None,
-    decisions_: DecisionsOption = None,
-    invariants_: InvariantsOption = None,
-    strategy: StrategyOption = "fail",
-    commit: CommitOption = None,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BRANCH",
+            help="Merge into this branch, not into the store itself.",
+            autocompletion=completion.branches,
+        ),
+    ] = None,
+    rules: RuleOptions,
     apply: ApplyOption = False,
-    user: ActorOption = None,
+    user: UserOption = None,
     events: EventsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show what merging a branch would do, and with --apply do it.
 
-    The branch's commits are taken over in one commit of their own. Each comes out as *same*, as
-    *redecided* where its command leads to other events by now, as *rejected* where it is refused,
-    or as *conflict* where facts contradict what is there or an invariant would break.
+    The branch's commits are written as one new commit. The outcome of each is *same*, *redecided*
+    (its command leads to other events now), *rejected* (its command is not allowed now), or
+    *conflict* (its facts contradict what is there, or an invariant would break).
 
     Columns in a pipe: outcome, position on the branch, command, what is written, and why. Exit
-    code 1 says that something has to be settled first; nothing is written then.
+    code 1 means that something has to be settled first, and nothing was written.
     """
-    if strategy not in _STRATEGIES:
-        raise CommandStop(f"--strategy {strategy}: use {', '.join(_STRATEGIES)}", USAGE)
-    picked = None if commit is None else [_id(one) for one in commit]
-    own = None if decisions_ is None else decisions(decisions_)
-    held = () if invariants_ is None else invariants(invariants_)
+    keywords = rules.keywords()
     out = Output(json=json)
     with (
         existing(store, write=apply, events=event_types(events)) as root,
         root.branch(branch) as source,
     ):
-        target = root if into is None else root.branch(into)
-        merging = Merging(target, own, invariants=held)
-        plan = merging.plan(source, strategy=strategy, commits=picked)  # type: ignore[arg-type]
+        merging = rules.merging(root if into is None else root.branch(into))
+        plan = merging.plan(source, **keywords)
         names = {cls: known.name for cls, known in root.event_types.current().items()}
         _show(out, plan, ItemView(names), applied=apply)
         if plan.unsettled:
             raise typer.Exit(NO)
         if apply:
-            receipt = merging.merge(
-                source,
-                strategy=strategy,  # type: ignore[arg-type]
-                commits=picked,
-                metadata=CommitMetadata(user_id=user),
-            )
-            if receipt is None:
-                _say(out, "there is nothing to merge")
-            elif out.json:
-                out.line(_told(receipt))
-            else:
-                again = " before" if receipt.repeated else ""
-                _say(out, f"merged{again}, up to position {receipt.position:,}")
+            metadata = CommitMetadata(user_id=user)
+            _report(out, merging.merge(source, metadata=metadata, **keywords))
 
 
 class ItemView:
@@ -237,10 +239,10 @@ def _show(out: Output, plan: MergePlan, view: ItemView, *, applied: bool) -> Non
     )
     if plan.unsettled:
         line.append(
-            f"\n{len(plan.unsettled):,} have to be settled: choose a --strategy", "bold red"
+            f"\n{len(plan.unsettled):,} have to be settled; choose a --strategy", "bold red"
         )
     elif plan.items and not applied:
-        line.append("\nNothing is written yet; do it with --apply", "dim")
+        line.append("\nNothing is written yet; --apply does it", "dim")
     out.console.print(line)
 
 
@@ -251,6 +253,16 @@ def _told(receipt: Receipt) -> dict[str, object]:
         "recorded_at": utc(receipt.recorded_at),
         "repeated": receipt.repeated,
     }
+
+
+def _report(out: Output, receipt: Receipt | None) -> None:
+    if receipt is None:
+        _say(out, "there is nothing to merge")
+    elif out.json:
+        out.line(_told(receipt))
+    else:
+        done = "was already merged" if receipt.repeated else "merged"
+        _say(out, f"{done}, up to position {receipt.position:,}")
 
 
 def _say(out: Output, text: str) -> None:
@@ -264,4 +276,6 @@ def _id(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError as error:
-        raise CommandStop(f"--commit {text}: expected a commit's id, a UUID", USAGE) from error
+        raise CommandStop(
+            f"--commit {text}: this is not a commit's id, which is a UUID; see read --json", USAGE
+        ) from error

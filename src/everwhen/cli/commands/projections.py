@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from everwhen.cli.exits import NO, CommandStop
-from everwhen.cli.known import unknown_name
-from everwhen.cli.opening import existing
+from everwhen.cli.exit_codes import NO, CommandStop
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
+from everwhen.cli.output import Output
 from everwhen.cli.projection_views import ParkedView, StatusView
-from everwhen.cli.terminal import Output
+from everwhen.cli.store_opening import existing
+from everwhen.cli.unknown_names import unknown_name
 from everwhen.projections import parked_events, projection_statuses
 
 
@@ -26,7 +26,7 @@ def projections(
     parked: Annotated[
         str | None,
         typer.Option(
-            "--parked", metavar="NAME", help="List the events that this projection has left out."
+            "--parked", metavar="NAME", help="List the events that this projection has parked."
         ),
     ] = None,
     branch: BranchOption = None,
@@ -34,13 +34,13 @@ def projections(
 ) -> None:
     """Show how far projections and reactions have come, and what went wrong.
 
-    LAG is the number of positions still to be applied; RATE is in events a second, when it last
-    worked; HEARD is when its runner was last heard of. A build that readers don't see yet is
-    'building'.
+    LAG is how many positions are not processed yet; RATE is in events per second, when it last
+    worked; HEARD is when its runner last gave a sign of life. A new build that readers don't see
+    yet is 'building'.
 
     Columns in a pipe: name, kind, version, build, state, position, lag, rate, parked, skipped,
     heard, error or notice; with --parked: position, stream, type, parked at, error. Exit code 1
-    says that one has halted, or that there is none of that name.
+    means that one has halted, or that none has that name.
     """
     out = Output(json=json)
     with existing(store, branch=branch) as opened:
@@ -52,7 +52,7 @@ def projections(
             out.list(parked_events(opened, parked), ParkedView())
             return
     if not found and out.is_terminal and not json:
-        out.console.print("No projection or reaction keeps its position in this store.")
+        out.console.print("There are no projections or reactions in this store.")
         return
     out.list(found, StatusView())
     if any(status.state == "halted" for status in found):

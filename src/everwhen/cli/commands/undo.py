@@ -9,29 +9,30 @@ from uuid import UUID
 import typer
 
 from everwhen import Undo
-from everwhen.cli.exits import USAGE, CommandStop
-from everwhen.cli.opening import existing
+from everwhen.cli.exit_codes import USAGE, CommandStop
+from everwhen.cli.option_groups import expanded
 from everwhen.cli.options import (
     ApplyOption,
     BranchOption,
     EventsOption,
     JsonOption,
-    SourceOption,
+    OriginOptions,
     StoreArgument,
 )
-from everwhen.cli.own_code import compensations, event_types
-from everwhen.cli.terminal import Output
+from everwhen.cli.output import Output
+from everwhen.cli.store_opening import existing
 from everwhen.cli.undo_views import TypeOf, drawn, record, rows, type_names
+from everwhen.cli.user_code import compensations, event_types
 from everwhen.cli.views import utc
 from everwhen.undo import Correlation, Positions, UndoPlan, UndoTarget
-from everwhen.vocabulary import CommitMetadata, Receipt
+from everwhen.vocabulary import Receipt
 
 _RANGE: Final = re.compile(r"(\d+)(?:-|\.\.)(\d*)", re.ASCII)
 
 
 def register(app: typer.Typer) -> None:
     """Add this command."""
-    app.command()(undo)
+    app.command()(expanded(undo))
 
 
 def undo(
@@ -40,7 +41,7 @@ def undo(
         str,
         typer.Argument(
             metavar="TARGET",
-            help="A position (7), a range of them (7-12, or 7- to the end), a commit's id, an "
+            help="A position (7), a range of positions (7-12, or 7- to the end), a commit's id, an "
             "event's id, or correlation:ID.",
         ),
     ],
@@ -49,14 +50,14 @@ def undo(
         typer.Option(
             "--compensations",
             metavar="MODULE:NAME",
-            help="Your Compensations: which event undoes which.",
+            help="Your Compensations: which event undoes which other.",
         ),
     ],
     *,
     events: EventsOption = None,
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="USER", help="In a range, only what this user did."),
+        typer.Option("--by", metavar="USER", help="With a range: only what this user did."),
     ] = None,
     redo: Annotated[
         bool, typer.Option("--redo", help="Redo what was undone, instead of undoing.")
@@ -64,26 +65,25 @@ def undo(
     apply: ApplyOption = False,
     allow_partial: Annotated[
         bool,
-        typer.Option("--allow-partial", help="Leave out what can't be undone, and do the rest."),
+        typer.Option("--allow-partial", help="Leave out what can't be undone, and undo the rest."),
     ] = False,
     dependents: Annotated[
         int,
         typer.Option(min=0, metavar="N", help="List at most N events that may depend on it."),
     ] = 10,
     branch: BranchOption = None,
-    user: Annotated[str | None, typer.Option(metavar="ID", help="The user who does it.")] = None,
-    source: SourceOption = None,
+    origin: OriginOptions,
     json: JsonOption = False,
 ) -> None:
     """Show what undoing something would do, and with --apply do it.
 
-    Nothing is taken out of the store: what compensates the events is appended, in one commit that
-    names them. What is undone already can't be undone again; --redo does it again, and so does
+    Nothing is deleted from the store: events that compensate the others are appended, in one commit
+    that names them. What is already undone can't be undone again; --redo does it again, and so does
     undoing the undo.
 
-    In a pipe each line of the plan says what it is about (undone, redone, append, cannot, already,
-    stays, dependent), then position, stream, type and the data or the reason. Exit code 1 says that
-    it can't be done, or not as a whole.
+    In a pipe, each line of the plan begins with its kind (undone, redone, append, cannot, already,
+    stays, dependent); then come position, stream, type, and the data or the reason. Exit code 1
+    means that it can't be done, or only in part.
     """
     out = Output(json=json)
     meant = _target(target, by)
@@ -98,7 +98,7 @@ def undo(
             receipt = undoing.undo(
                 plan,
                 allow_partial=allow_partial,
-                metadata=CommitMetadata(user_id=user, source=source),
+                metadata=origin.metadata(),
             )
             _report(out, receipt)
 
@@ -108,7 +108,9 @@ def _target(text: str, by: str | None) -> UndoTarget:
     if found is not None:
         return Positions(int(found[1]), int(found[2]) if found[2] else None, by)
     if by is not None:
-        raise CommandStop("--by goes with a range of positions, such as 1- for all of them", USAGE)
+        raise CommandStop(
+            "--by needs a range of positions; give one, such as 1- for all of them", USAGE
+        )
     if text.isascii() and text.isdecimal():
         return int(text)
     kind, colon, id_ = text.partition(":")

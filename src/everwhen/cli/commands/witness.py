@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from everwhen.cli.exits import NO_INPUT, USAGE, CommandStop
+from everwhen.cli.exit_codes import NO_INPUT, USAGE, CommandStop
 from everwhen.cli.options import JsonOption
+from everwhen.cli.output import Output
 from everwhen.cli.signing_keys import known_key, needs_trust, new_signer, read_key, write_key
-from everwhen.cli.terminal import Output
 from everwhen.system.bounded_files import MAX_TRUST_BYTES, read_file
 
 if TYPE_CHECKING:
     from everwhen_verify.rollover import Rollover
 
-_HELP = """Be a witness: sign that the logs of others, or one's own, have only ever grown.
+_HELP = """Be a witness: sign that logs of others, or your own, have only grown.
 
-A witness is worth something on another machine than the store's, in other hands.
+A witness is only useful on another machine than the store's, run by other people.
 """
 
 
@@ -47,8 +47,9 @@ def new_key(
 ) -> None:
     """Make a witness's key in a new file, which only you can read, and show its public part.
 
-    The public part goes into the policies of those who trust the witness. Where the variable
-    EVERWHEN_SIGNER_PASSPHRASE is set, the key is sealed by that passphrase; serve needs it then.
+    The public part goes into the policies of those who trust the witness. If the variable
+    EVERWHEN_SIGNER_PASSPHRASE is set, the key is encrypted with that passphrase; serve then needs
+    it, too.
     """
     needs_trust()
     signer = new_signer(name, "NAME", is_witness=True)
@@ -61,13 +62,13 @@ def serve(
         Path,
         typer.Argument(
             metavar="STATE",
-            help="The file that remembers what was signed. Never restore an older one.",
+            help="The file in which it remembers what it has signed. Never restore an older one.",
         ),
     ],
     key: _Key,
     logs: Annotated[
         list[str],
-        typer.Argument(metavar="LOG...", help="The public keys of the logs it knows."),
+        typer.Argument(metavar="LOG...", help="The public keys of the logs that it accepts."),
     ],
     *,
     rollovers: Annotated[
@@ -75,17 +76,20 @@ def serve(
         typer.Option(
             "--rollovers",
             metavar="FILE",
-            help="How a log's key has changed: the file in its folder. Repeat for several logs.",
+            help="The file 'rollovers' in a log's folder: how its key has changed. Repeat for "
+            "several logs.",
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for a free one.")] = 8427,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port to listen on; 0 for a free one.")
+    ] = 8427,
     json: JsonOption = False,
 ) -> None:
-    """Serve a witness until Ctrl-C, by the protocol C2SP tlog-witness.
+    """Serve a witness until Ctrl-C, with the protocol C2SP tlog-witness.
 
-    Give one key of each log. Where it was handed over, --rollovers says to which, and from which
-    size of tree on the old one counts no more.
+    Give one key of each log. If a log was handed over to another key, --rollovers says to which,
+    and from which size of the tree on the old key no longer counts.
     """
     needs_trust()
     from everwhen.witness import WitnessServer, WitnessService

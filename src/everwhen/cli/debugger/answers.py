@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from everwhen import RecordedEvent
 from everwhen.branches import BranchInfo
-from everwhen.cli.exits import say
-from everwhen.cli.terminal import Output
+from everwhen.cli.exit_codes import say
+from everwhen.cli.output import Output
 from everwhen.cli.travel_views import BlameEntry, BlameView, WrittenView, change_record
 from everwhen.cli.undo_views import TypeOf
 from everwhen.cli.undo_views import record as plan_record

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen.cli.debug_answers import Answers
+from everwhen.cli.debugger.answers import Answers
 from everwhen.cli.local_time import given_moment_of
 from everwhen.cli.travel_views import BlameEntry
 from everwhen.cli.undo_views import type_names
@@ -36,7 +36,7 @@ class QuitError(Exception):
 
 
 class NothingFoundError(Exception):
-    """What was looked for was not found."""
+    """What was searched for does not exist."""
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -95,15 +95,15 @@ class Commands:
             self.answers.changes(step.changes)
 
     def step(self, rest: str) -> None:
-        """Go one event on, or N."""
+        """Go one event forward, or N."""
         self.arrive(self.session.step(_count(rest)))
 
     def back(self, rest: str) -> None:
         """Go one event back, or N."""
         if rest and not rest.isdecimal():
             raise InvalidQueryError(
-                f"expected a number of events, got {rest!r}; b is back here, and break {rest} "
-                f"(br for short) sets a breakpoint"
+                f"{rest!r} is not a number of events; b means back here, and break {rest} (or br) "
+                f"sets a breakpoint"
             )
         self.arrive(self.session.back(_count(rest)))
 
@@ -115,12 +115,12 @@ class Commands:
         self.arrive(self.session.goto(self._moment(rest, "goto")))
 
     def resume(self, rest: str) -> None:
-        """Go on to the next breakpoint or watch, or else to the newest event."""
+        """Go forward to the next breakpoint or watch, or to the newest event."""
         _nothing(rest, "continue")
         self.arrive(self.session.resume())
 
     def reverse(self, rest: str) -> None:
-        """Go back to the last breakpoint or watch before here, or else to the start."""
+        """Go back to the last breakpoint or watch before here, or to the start."""
         _nothing(rest, "rcontinue")
         self.arrive(self.session.reverse())
 
@@ -144,18 +144,18 @@ class Commands:
         self._add(watch_of(_given(rest, "watch PATH or EXPRESSION")))
 
     def delete(self, rest: str) -> None:
-        """Forget breakpoints and watches by number; all of them without one."""
+        """Delete breakpoints and watches by number; without a number, all of them."""
         if not rest:
             self.session.breakpoints.clear()
         for number in self._numbers(rest):
             self.session.breakpoints.delete(number)
 
     def disable(self, rest: str) -> None:
-        """Pass over breakpoints by number, or over all, until they are enabled again."""
+        """Disable breakpoints by number, or all, until they are enabled again."""
         self._enable(rest, is_enabled=False)
 
     def enable(self, rest: str) -> None:
-        """Stop again at breakpoints that were disabled."""
+        """Enable breakpoints that were disabled, by number, or all."""
         self._enable(rest, is_enabled=True)
 
     def last(self, rest: str) -> None:
@@ -166,19 +166,19 @@ class Commands:
         )
 
     def next(self, rest: str) -> None:
-        """Go on to the next event that changes a part of the state; without one, to the next."""
+        """Go to the next event that changes a part of the state; without a part, to the next."""
         if not rest:
             self.arrive(self.session.step())
         else:
             self._arrive_or_say(
-                self.session.next_write(rest), f"nothing after this changes {rest}", rest
+                self.session.next_write(rest), f"nothing after here changes {rest}", rest
             )
 
     def find(self, rest: str) -> None:
         """Go to the first moment at which a condition holds.
 
-        As in 'find total > 100'; find last, find next and find previous go to others. A condition
-        about events, such as 'find event.amount > 50', is looked for among them.
+        As in 'find total > 100'; find last, find next and find previous go to other moments. A
+        condition on events, such as 'find event.amount > 50', finds an event.
         """
         which, text = _which(_given(rest, "find CONDITION"))
         expression = Expression(text)
@@ -215,7 +215,7 @@ class Commands:
         self.answers.event(event)
 
     def why(self, rest: str) -> None:
-        """Show what led to the event here, and what it led to."""
+        """Show what caused the event here, and what it caused."""
         _nothing(rest, "why")
         explanation = self.session.explain()
         if explanation is None:
@@ -229,14 +229,14 @@ class Commands:
         self.answers.around(events, self.session.position)
 
     def blame(self, rest: str) -> None:
-        """Show for each field of the state here, or of a part of it, which event last wrote it."""
+        """Show which event last wrote each field of the state here, or of a part of it."""
         state = self.session.state
         found = self.session.blame(rest)
         entries = (BlameEntry(leaf, value_at(state, leaf), event) for leaf, event in found.items())
         self.answers.blame(entries)
 
     def history(self, rest: str) -> None:
-        """List the values that a part of the state has had up to here, the latest at the end."""
+        """List the values that a part of the state has had up to here; the newest comes last."""
         path = _given(rest, "history PATH")
         count, latest = 0, deque[Any](maxlen=_WRITES)
         for written in self.session.history(path):
@@ -245,40 +245,40 @@ class Commands:
             count += 1
             latest.append(written)
         if not count:
-            raise NothingFoundError(self._with_unknown(f"nothing up to here wrote {path}", path))
+            raise NothingFoundError(self._with_unknown(f"no event up to here wrote {path}", path))
         self.answers.history(latest, count - len(latest))
 
     def undo(self, rest: str) -> None:
         """Show what undoing the event here would do.
 
-        That is what it would append, and what would be different now if it had not happened.
+        That is: what it would append, and how the state would differ now if it had not happened.
         Nothing is written.
         """
         _nothing(rest, "undo")
         if self.session.event is None:
             raise NothingFoundError("there is no event here to undo; step to one")
         if self.session.compensations is not None:
-            self.answers.say("undoing it would append, as things stand now:")
+            self.answers.say("undoing it now would append:")
             self.answers.plan(self.session.undo_plan(), type_names(self.session.store))
         else:
-            self.answers.say("what undoing it would append is up to your --compensations", "dim")
+            self.answers.say("to see what undoing it would append, give --compensations", "dim")
         if_not = self.session.what_if()
         changes = if_not.changes if if_not is not None else ()
         if changes:
-            self.answers.say("had it not happened, the state now would differ in:")
+            self.answers.say("without it, the state now would differ in:")
             self.answers.changes(changes)
         else:
-            self.answers.say("had it not happened, the state now would be the same")
+            self.answers.say("without it, the state now would be the same")
 
     def branch(self, rest: str) -> None:
-        """Fork a branch that begins with what is here; without a name, list the branches."""
+        """Create a branch that forks off here; without a name, list the branches."""
         if not rest:
             self.answers.branches(self.session.store.branches())
         else:
             self.answers.forked(self.session.create_branch(rest))
 
     def bookmark(self, rest: str) -> None:
-        """Give the place here a name, for goto @NAME; without one, list them; delete NAME."""
+        """Give this position a name, for goto @NAME; without a name, list them; delete NAME."""
         word, _, more = rest.partition(" ")
         if not rest:
             self.answers.bookmarks(sorted(self.session.machine.bookmarks().items()))
@@ -290,10 +290,10 @@ class Commands:
             position = self.session.set_bookmark(name)
             self.answers.bookmarked(name, position)
             if before is not None and before != position:
-                self.answers.say(f"it was position {before:,} until now", "yellow")
+                self.answers.say(f"it was position {before:,} before", "yellow")
 
     def info(self, rest: str) -> None:
-        """Show what is looked at, where one is, and the breakpoints."""
+        """Show what is being debugged, the position, and the breakpoints."""
         _nothing(rest, "info")
         session = self.session
         about = self.about | {"fold": session.machine.fold.name}
@@ -315,7 +315,7 @@ class Commands:
         )
 
     def quit(self, rest: str) -> None:
-        """Leave."""
+        """End the session."""
         _nothing(rest, "quit")
         raise QuitError
 
@@ -396,7 +396,7 @@ def command_of(name: str) -> Command:
         return beginning[0]
     if beginning:
         names = ", ".join(one.name for one in beginning)
-        raise InvalidQueryError(f"{name!r} may be {names}; type more of it")
+        raise InvalidQueryError(f"{name!r} can mean {names}; type more of it")
     raise InvalidQueryError(f"there is no command {name!r}; help lists them")
 
 
@@ -408,19 +408,19 @@ def _count(rest: str, default: int = 1) -> int:
     if not rest:
         return default
     if not rest.isdecimal() or len(rest) > 18:
-        raise InvalidQueryError(f"expected a number of events such as 10, got {rest!r}")
+        raise InvalidQueryError(f"{rest!r} is not a number of events; give one, such as 10")
     return int(rest)
 
 
 def _given(rest: str, usage: str) -> str:
     if not rest:
-        raise InvalidQueryError(f"something is missing: {usage}")
+        raise InvalidQueryError(f"an argument is missing; use: {usage}")
     return rest
 
 
 def _nothing(rest: str, command: str) -> None:
     if rest:
-        raise InvalidQueryError(f"nothing follows {command}; what is {rest!r}?")
+        raise InvalidQueryError(f"{command} takes no argument; leave out {rest!r}")
 
 
 def _which(rest: str) -> tuple[Which, str]:
@@ -442,7 +442,7 @@ def _moments(rest: str) -> list[str]:
     try:
         words = shlex.split(rest)
     except ValueError as error:
-        raise InvalidQueryError(f"{rest}: a quote isn't closed") from error
+        raise InvalidQueryError(f"{rest}: a quote isn't closed; close it") from error
     return words if len(words) <= 2 and not _is_moment(rest) else [rest]
 
 

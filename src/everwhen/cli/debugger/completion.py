@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
-from everwhen.cli.debug_commands import COMMANDS, command_of
+from everwhen.cli.debugger.commands import COMMANDS, command_of
 from everwhen.debugging import Session, known_types
 from everwhen.state.paths import keys_of, nearest, path_of, text_of, value_at
 from everwhen.vocabulary.errors import InvalidPathError, InvalidQueryError

@@ -15,8 +15,8 @@ from everwhen import RecordedEvent
 from everwhen.branches import BranchInfo
 from everwhen.cli import formatting
 from everwhen.cli.change_tree import change_sketch, change_tree
-from everwhen.cli.exits import say
-from everwhen.cli.terminal import Column, Output, counted, make_way
+from everwhen.cli.exit_codes import say
+from everwhen.cli.output import Column, Output, counted, make_way
 from everwhen.cli.travel_views import BlameEntry, BlameView, WrittenView
 from everwhen.cli.undo_views import TypeOf
 from everwhen.cli.views import EventView, utc
@@ -234,7 +234,7 @@ class Drawing:
             self.say(f"  position {left.event.position:,} can't be undone: {left.reason}", "red")
         if plan.dependent_count:
             later = counted(plan.dependent_count, "later event")
-            self.say(f"  {later} may rest on it", "yellow")
+            self.say(f"  {later} may depend on it", "yellow")
 
     def branches(self, branches: Iterable[BranchInfo]) -> None:
         """The branches, one a line."""

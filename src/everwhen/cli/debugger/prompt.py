@@ -20,11 +20,11 @@ from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 from everwhen import EverwhenError, Store
-from everwhen.cli.debug_commands import Commands, NothingFoundError, QuitError
-from everwhen.cli.debug_completion import candidates
+from everwhen.cli.debugger.commands import Commands, NothingFoundError, QuitError
+from everwhen.cli.debugger.completion import candidates
 from everwhen.cli.escaping import escaped, unescaping
-from everwhen.cli.exits import CommandStop, described
-from everwhen.cli.terminal import erased_by, is_terminal
+from everwhen.cli.exit_codes import CommandStop, described
+from everwhen.cli.output import erased_by, is_terminal
 from everwhen.debugging import InterruptedSearchError
 from everwhen.store.erasure_records import ERASURES
 from everwhen.system.durable_files import state_folder
@@ -82,7 +82,7 @@ def _attempt(commands: Commands, call: Callable[[], None]) -> bool:
         return False
     except KeyboardInterrupt:
         commands.session.renew()
-        commands.answers.say("broken off", "yellow")
+        commands.answers.say("interrupted", "yellow")
     except InterruptedSearchError as error:
         commands.answers.say(str(error), "yellow")
     except NothingFoundError as error:
