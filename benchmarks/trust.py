@@ -45,7 +45,7 @@ SIGNER = Signer.generate("example.org/log")
 def sealed_apart(folder: Path) -> Iterator[None]:
     """A process that seals the folder's store, until it has sealed all that was written within."""
     save_signer(SIGNER, folder / "key")
-    command = [sys.executable, "-m", "everwhen.cli", "checkpoint", str(folder / "store.db")]
+    command = [sys.executable, "-m", "everwhen.cli", "sign", str(folder / "store.db")]
     command += ["--log", str(folder / "log"), "--key-file", str(folder / "key"), "--every", "0.5"]
     with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

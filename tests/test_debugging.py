@@ -455,7 +455,7 @@ def test_it_works_on_any_store_without_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("", "say where to stop"),
+        ("", "the place to stop is missing"),
         ("Withdrawm", "did you mean Withdrawn"),
         ("account-adda", "did you mean account-ada"),
         ("type", "name an event type"),

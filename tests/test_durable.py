@@ -14,7 +14,7 @@ import pytest
 
 from everwhen import KeyFile, UnknownEvent, open_store
 from everwhen.audit.fallback import AuditFallback
-from everwhen.cli.exits import MEDIUM, NO_INPUT, NOT_ALLOWED, code_of
+from everwhen.cli.exit_codes import MEDIUM, NO_INPUT, NOT_ALLOWED, code_of
 from everwhen.errors import VaultError
 from everwhen.exchange import ExchangeFileError, ExchangeProgress, export_events
 from everwhen.merkle.tile_stores import TileFolder
@@ -107,7 +107,7 @@ def test_an_export_never_replaces_what_was_made_meanwhile(tmp_path: Path) -> Non
     def make(_: ExchangeProgress) -> None:
         path.write_text("theirs")
 
-    with pytest.raises(ExchangeFileError, match="it was made meanwhile"):
+    with pytest.raises(ExchangeFileError, match="has created it meanwhile"):
         export_events(filled(), path, progress=make)
     assert path.read_text() == "theirs"
     assert names_in(tmp_path) == ["out.jsonl"]

@@ -33,7 +33,9 @@ def parse_checkpoint(text: str) -> Checkpoint:
     """Read a note's text as a checkpoint. Raises `MalformedError`."""
     lines = text.split("\n")
     if len(lines) < 4 or lines.pop() or not all(lines):
-        raise MalformedError("checkpoint", "it is not three or more lines, none of them empty")
+        raise MalformedError(
+            "checkpoint", "it does not have three or more lines, none of them empty"
+        )
     origin, size, root, *extensions = lines
     hashed = decode_base64(root, "checkpoint")
     if len(hashed) != HASH_SIZE:

@@ -114,7 +114,9 @@ class Entry:
         try:
             return _EPOCH + timedelta(microseconds=self.recorded_at)
         except OverflowError:
-            raise MalformedError("entry", f"no date has {self.recorded_at} microseconds") from None
+            raise MalformedError(
+                "entry", f"{self.recorded_at} microseconds are out of range for a date"
+            ) from None
 
     @property
     def id(self) -> UUID:
@@ -198,18 +200,18 @@ def parse_entry(data: bytes, content: bytes | None = None) -> Entry:
     the one that was hashed.
     """
     if len(data) < _HEAD.size or len(data) > MAX_ENTRY:
-        raise MalformedError("entry", f"{len(data):,} bytes are not one")
+        raise MalformedError("entry", f"{len(data):,} bytes are too few or too many")
     prefix, index, previous, recorded_at, commit_id, form = _HEAD.unpack_from(data)
     if prefix != PREFIX:
-        raise MalformedError("entry", f"it begins with {prefix!r}, not with {PREFIX!r}")
+        raise MalformedError("entry", f"it begins with {prefix!r}, expected {PREFIX!r}")
     rest = data[_HEAD.size :]
     content_hash: bytes | None = None
     if form == _HASHED and len(rest) == HASH_SIZE:
         content_hash = rest
         if content is not None and sha256(CONTENT_PREFIX + content).digest() != rest:
-            raise MalformedError("entry", "the content is not the one whose hash it has")
+            raise MalformedError("entry", "the content does not fit its hash")
         if content is not None and _HEAD.size + len(content) <= MAX_ENTRY:
-            raise MalformedError("entry", "the content is short enough to stand in it itself")
+            raise MalformedError("entry", "the content is so short that the entry must contain it")
     elif form == _INLINE and content is None:
         content = rest
     else:

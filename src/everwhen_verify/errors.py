@@ -67,7 +67,7 @@ class ProofError(VerifyError):
         self.found = found
         roots = ""
         if expected is not None and found is not None:
-            roots = f": it leads to {found.hex()}, but the root is {expected.hex()}"
+            roots = f": expected the root {expected.hex()}, got {found.hex()}"
         super().__init__(why + roots)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -86,7 +86,7 @@ class Memory:
             return None
         found = _parsed(path, data)
         if found.place != place:
-            raise _damaged(path, f"it is of {found.place!r}")
+            raise _damaged(path, f"it belongs to {found.place!r}")
         return found
 
     def others(self, key: str, place: str) -> list[Remembered]:
@@ -160,7 +160,7 @@ def _usual() -> Path:
             state = ""
         if not Path(state).is_absolute():
             raise MemoryFileError(
-                "XDG_STATE_HOME", "it isn't set, and this user has no home to remember in"
+                "XDG_STATE_HOME", "it isn't set, and this user has no home directory"
             )
     return Path(state) / "everwhen" / "remembered"
 
@@ -185,14 +185,14 @@ def _read(path: Path) -> bytes | None:
     finally:
         os.close(descriptor)
     if len(data) > _MAX_FILE:
-        raise _damaged(path, f"it has more than {_MAX_FILE:,} bytes")
+        raise _damaged(path, f"it is too large; the maximum is {_MAX_FILE:,} bytes")
     return data
 
 
 def _check_owned(path: Path, found: os.stat_result) -> None:
     if found.st_uid not in {os.geteuid(), 0} or stat.S_IMODE(found.st_mode) & 0o022:
         raise MemoryFileError(
-            str(path), "others than you may change it; make it yours, and chmod go-w it"
+            str(path), "other users can change it; make it yours, and chmod go-w it"
         )
 
 
@@ -201,9 +201,9 @@ def _parsed(path: Path, data: bytes) -> Remembered:
     try:
         fields: dict[str, Any] = json.loads(data)
         if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
-            raise _damaged(path, f"it isn't of the format {FORMAT}")
+            raise _damaged(path, f"it does not have the format {FORMAT}")
         if {name: type(value) for name, value in fields.items()} != _TYPES:
-            raise _damaged(path, f"it hasn't the fields {', '.join(_TYPES)}, or others too")
+            raise _damaged(path, f"it does not have exactly the fields {', '.join(_TYPES)}")
         found = Remembered(**fields)
         key = Verifier.parse(found.key)
         checkpoint = parse_checkpoint(open_note(found.note.encode(), [key]).text)
@@ -213,16 +213,16 @@ def _parsed(path: Path, data: bytes) -> Remembered:
         why = str(error) if isinstance(error, VerifyError) else "it is not JSON"
         raise _damaged(path, why) from None
     if checkpoint.origin != key.name:
-        raise _damaged(path, f"its key isn't one of the log {checkpoint.origin!r}")
+        raise _damaged(path, f"its key does not belong to the log {checkpoint.origin!r}")
     if not 0 <= found.first <= found.last <= _MAX_TIME:
-        raise _damaged(path, "its times make no sense")
+        raise _damaged(path, "its times contradict each other")
     return found
 
 
 def _damaged(path: Path, why: str) -> MemoryFileError:
     return MemoryFileError(
         str(path),
-        f"what it remembers is damaged ({why}); put back the one that was there, or forget it: "
+        f"the file is damaged ({why}); restore it from a copy, or forget what it remembers with "
         f"--forget-remembered",
     )
 

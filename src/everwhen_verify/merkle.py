@@ -141,7 +141,7 @@ def check_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], r
     for sibling, way in zip(path, siblings, strict=True):
         found = node_hash(sibling, found) if way.is_left else node_hash(found, sibling)
     if found != root:
-        raise ProofError("the inclusion proof is not one for this leaf", root, found)
+        raise ProofError("the inclusion proof does not fit this leaf", root, found)
 
 
 def check_consistency(
@@ -166,7 +166,7 @@ def check_consistency(
         else:
             new = node_hash(new, sibling)
     if old != old_root:
-        raise ProofError("the consistency proof doesn't begin with the old tree", old_root, old)
+        raise ProofError("the consistency proof does not begin with the old tree", old_root, old)
     if new != new_root:
         raise ProofError("the consistency proof doesn't end with the new tree", new_root, new)
 
@@ -200,23 +200,23 @@ def _way(place: int, size: int, least: int) -> tuple[list[_Run], _Run]:
 
 def _check_length(kind: str, path: Sequence[bytes], expected: int) -> None:
     if len(path) != expected:
-        raise ProofError(f"the {kind} proof has {len(path)} hashes, where it takes {expected}")
+        raise ProofError(f"the {kind} proof has {len(path)} hashes, expected {expected}")
 
 
 def _check_without_path(
     old_size: int, old_root: bytes, new_size: int, new_root: bytes, path: Sequence[bytes]
 ) -> None:
     if path:
-        raise ProofError(f"from {old_size} to {new_size} leaves there is nothing to prove")
+        raise ProofError(f"a proof from {old_size} to {new_size} leaves must be empty")
     expected = new_root if old_size == new_size else EMPTY_ROOT
     if old_root != expected:
-        raise ProofError("trees of the same size differ", expected, old_root)
+        raise ProofError("two trees of the same size differ", expected, old_root)
 
 
 def _check_hashes(*hashes: bytes) -> None:
     for found in hashes:
         if len(found) != HASH_SIZE:
-            raise ProofError(f"a hash of {len(found)} bytes, where it has {HASH_SIZE}")
+            raise ProofError(f"a hash has {len(found)} bytes, expected {HASH_SIZE}")
 
 
 def _split(count: int) -> int:

@@ -87,18 +87,19 @@ class Verifier:
     def __post_init__(self) -> None:
         _check_name(self.name, "key")
         if len(self.public_key) != _KEY_SIZE:
-            raise MalformedError("key", f"{len(self.public_key)} bytes, where it has {_KEY_SIZE}")
-        if _is_weak(self.public_key):
             raise MalformedError(
-                "key", f"that of {self.name!r} belongs to nobody: anybody can sign for it"
+                "key", f"it has {len(self.public_key)} bytes, expected {_KEY_SIZE}"
             )
+        if _is_weak(self.public_key):
+            raise MalformedError("key", f"the key of {self.name!r} is weak: anyone can sign for it")
 
     @classmethod
     def parse(cls, vkey: str) -> Verifier:
         """The verifier of a vkey, ``name+id+base64``. Raises `MalformedError`."""
         if vkey.lstrip().startswith(_PRIVATE):
             raise MalformedError(
-                "verifier key", "it is a private key, which only its owner may see; give its vkey"
+                "verifier key",
+                "it is a private key, which only its owner may see; give the public key (vkey)",
             )
         name, _, rest = vkey.partition("+")
         written_id, _, encoded = rest.partition("+")
@@ -131,7 +132,7 @@ class Verifier:
         time, message, body = None, text.encode(), signature.body
         if self.kind is Kind.COSIGNATURE:
             if len(body) < _TIME.size:
-                raise SignatureError(f"the cosignature of {self.name} is cut short", self.name)
+                raise SignatureError(f"the cosignature of {self.name} is incomplete", self.name)
             (time,) = _TIME.unpack(body[: _TIME.size])
             message, body = cosigned_message(text, time), body[_TIME.size :]
         if not self._signed(message, body) or (time or 0) > _MAX_TIME:
@@ -172,7 +173,7 @@ class Signer:
         name, written_id, encoded = parts[2:]
         material = _material(encoded, "private key")
         if len(material) != _KEY_SIZE + 1:
-            raise MalformedError("private key", f"it is not one of {_KEY_SIZE} bytes")
+            raise MalformedError("private key", f"it does not have {_KEY_SIZE} bytes")
         private_key = Ed25519PrivateKey.from_private_bytes(material[1:])
         signer = cls(name, private_key, _kind_of(material[0]))
         if signer.verifier.key_id.hex() != written_id:
@@ -244,7 +245,9 @@ def sign_note(text: str, *signers: Signer, time: int | None = None) -> bytes:
 def parse_note(data: bytes) -> Note:
     """Read a note; nothing is checked but its form. Raises `MalformedError`."""
     if len(data) > MAX_NOTE:
-        raise MalformedError("note", f"{len(data):,} bytes are more than {MAX_NOTE:,}")
+        raise MalformedError(
+            "note", f"it has {len(data):,} bytes, more than the maximum of {MAX_NOTE:,}"
+        )
     check_disguise(data, "note")
     try:
         whole = data.decode()
@@ -252,7 +255,7 @@ def parse_note(data: bytes) -> Note:
         raise MalformedError("note", "it is not UTF-8") from None
     text, blank, lines = whole.rpartition("\n\n")
     if not blank:
-        raise MalformedError("note", "no empty line parts text and signatures")
+        raise MalformedError("note", "there is no empty line between the text and the signatures")
     text += "\n"
     _check_text(text)
     return Note(text, parse_signatures(lines))
@@ -261,10 +264,10 @@ def parse_note(data: bytes) -> Note:
 def parse_signatures(lines: str) -> tuple[Signature, ...]:
     """Read signature lines: one or more. Raises `MalformedError`."""
     if not lines.endswith("\n"):
-        raise MalformedError("note", "it doesn't end with a newline")
+        raise MalformedError("note", "it does not end with a newline")
     found = lines[:-1].split("\n", MAX_SIGNATURES)
     if len(found) > MAX_SIGNATURES:
-        raise MalformedError("note", f"more than {MAX_SIGNATURES} signatures")
+        raise MalformedError("note", f"it has more than {MAX_SIGNATURES} signatures")
     return tuple(map(_signature, found))
 
 
@@ -287,9 +290,8 @@ def open_note(data: bytes | Note, verifiers: Iterable[Verifier]) -> OpenedNote:
             verified[verifier] = verifier.check(note.text, signature)
     if not verified:
         names = tuple(signature.name for signature in unverified)
-        raise SignatureError(
-            f"no known key has signed it, only {', '.join(names[:5])}", strangers=names
-        )
+        only = f", only by {', '.join(names[:5])}" if names else ""
+        raise SignatureError(f"it is not signed by a known key{only}", strangers=names)
     return OpenedNote(
         note.text, tuple(Verified(*item) for item in verified.items()), tuple(unverified)
     )
@@ -305,7 +307,7 @@ def disguise(data: bytes) -> str | None:
     if data.startswith(_BOM):
         return "it begins with a byte order mark; save it as UTF-8 without one"
     if b"\r\n" in data:
-        return "its lines end with CRLF; they have to end with a newline alone"
+        return "its lines end with CRLF; save it with newlines (LF) only"
     return None
 
 
@@ -340,7 +342,7 @@ def _signature(line: str) -> Signature:
     _check_name(name, "note")
     data = decode_base64(encoded, "note")
     if len(data) < 5:
-        raise MalformedError("note", f"the signature of {shown(name)} is cut short")
+        raise MalformedError("note", f"the signature of {shown(name)} is incomplete")
     return Signature(name, data[:4], data[4:])
 
 
@@ -353,7 +355,7 @@ def _check_text(text: str) -> None:
 
 def _check_name(name: str, what: str) -> None:
     if not name or "+" in name or _NOT_IN_NAMES.search(name):
-        raise MalformedError(what, f"{shown(name)} can't be a key's name")
+        raise MalformedError(what, f"{shown(name)} is not allowed as a key's name")
 
 
 def _kind_of(byte: int) -> Kind:

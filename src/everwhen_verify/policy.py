@@ -97,7 +97,7 @@ class Policy:
         witnesses = [one.verifier for one in self.witnesses]
         checkpoint, signers, opened = open_checkpoint(note, self.logs, witnesses)
         if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
-            raise MalformedError("checkpoint", "the root of no entries is another one")
+            raise MalformedError("checkpoint", "the root of an empty tree is wrong")
         cosigned, early = self._cosigned(opened, now)
         if self.quorum != NOBODY and self.quorum not in self._witnessed(set(cosigned)):
             raise PolicyError(self._missing(set(cosigned)) + _in_the_future(early))
@@ -129,12 +129,12 @@ class Policy:
         witnessed = self._witnessed(cosigned)
         group = next((group for group in self.groups if group.name == self.quorum), None)
         if group is None:
-            return f"witness {self.quorum!r} has not cosigned it"
+            return f"the witness {self.quorum!r} has not cosigned it"
         there = [member for member in group.members if member in witnessed]
         lacking = [member for member in group.members if member not in witnessed]
         return (
-            f"quorum {self.quorum!r} takes {group.threshold} of {len(group.members)}; it has "
-            f"{', '.join(there) or 'none'}, and not {', '.join(lacking)}"
+            f"the quorum {self.quorum!r} needs {group.threshold} of {len(group.members)}; it has "
+            f"{', '.join(there) or 'none'}, and lacks {', '.join(lacking)}"
         )
 
 
@@ -187,7 +187,7 @@ class _Reading:
             if member not in self.names:
                 raise PolicyError(f"{shown(member)} is not defined above")
             if member in self.grouped:
-                raise PolicyError(f"{shown(member)} is in a group already")
+                raise PolicyError(f"{shown(member)} is already in a group")
             self.grouped.add(member)
         self._define(name)
         count = {"any": 1, "all": len(members)}.get(threshold)
@@ -200,7 +200,7 @@ class _Reading:
     def _quorum(self, fields: list[str]) -> None:
         (name,) = fields
         if self.quorum is not None:
-            raise PolicyError("there is a quorum already")
+            raise PolicyError("there is already a quorum")
         if name != NOBODY and name not in self.names:
             raise PolicyError(f"{shown(name)} is not defined above")
         self.quorum = name
@@ -208,18 +208,16 @@ class _Reading:
     def _key(self, vkey: str, kind: Kind) -> Verifier:
         verifier = Verifier.parse(vkey)
         if verifier.kind is not kind:
-            raise PolicyError(
-                f"{verifier.name!r} is a key of another kind than {kind.name.lower()}"
-            )
+            raise PolicyError(f"{verifier.name!r} is not a key of the kind {kind.name.lower()}")
         key = (kind, verifier.public_key)
         if key in self.keys:
-            raise PolicyError(f"the key of {verifier.name!r} is there already")
+            raise PolicyError(f"the key of {verifier.name!r} is given twice")
         self.keys.add(key)
         return verifier
 
     def _define(self, name: str) -> None:
         if name == NOBODY or name in self.names:
-            raise PolicyError(f"the name {shown(name)} is taken")
+            raise PolicyError(f"the name {shown(name)} is reserved or already used")
         self.names.add(name)
 
 
@@ -229,12 +227,12 @@ def _lines(data: bytes) -> Iterator[tuple[int, list[str]]]:
     Bytes beyond ASCII are opaque: names are equal where their bytes are.
     """
     if len(data) > MAX_POLICY:
-        raise PolicyError(f"{len(data):,} bytes are more than {MAX_POLICY:,}")
+        raise PolicyError(f"it has {len(data):,} bytes, more than the maximum of {MAX_POLICY:,}")
     why = disguise(data)
     if why is not None:
         raise PolicyError(why, 1)
     if data and not data.endswith(b"\n"):
-        raise PolicyError("it doesn't end with a newline: is it cut short?")
+        raise PolicyError("it does not end with a newline, so it may be incomplete")
     for number, line in enumerate(data.split(b"\n"), 1):
         if _REFUSED.search(line):
             raise PolicyError("it has control characters", number)
@@ -246,5 +244,5 @@ def _lines(data: bytes) -> Iterator[tuple[int, list[str]]]:
 def _in_the_future(early: dict[str, int]) -> str:
     if not early:
         return ""
-    whose = ", ".join(f"that of {name!r} is of {utc(time)}" for name, time in early.items())
-    return f"; cosignatures of the future don't count, and {whose}: a clock is wrong"
+    whose = ", ".join(f"that of {name!r} has the time {utc(time)}" for name, time in early.items())
+    return f"; cosignatures from the future don't count, and {whose}: a clock is wrong"

@@ -75,16 +75,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _Parser(
         prog="everwhen-verify",
-        description="Check a proof that a commit stands in a signed history. Needs no network.",
+        description="Check a proof that a commit is part of a signed history. Needs no network.",
         epilog="Exit codes: 0 it is proven, 1 it is not, 2 the command line or the policy is "
         "wrong, 74 the answer could not be written.",
     )
-    parser.add_argument("proof", metavar="PROOF", help="the proof, a .tlog-proof file")
-    parser.add_argument("policy", metavar="POLICY", help="whose signatures it takes")
+    parser.add_argument("proof", metavar="PROOF", help="The proof, a .tlog-proof file.")
+    parser.add_argument("policy", metavar="POLICY", help="The policy: whose signatures are needed.")
     parser.add_argument(
-        "--rollovers", metavar="FILE", help="how the log's key has changed since the policy's"
+        "--rollovers",
+        metavar="FILE",
+        help="The file 'rollovers': how the log's key has changed since the policy.",
     )
-    parser.add_argument("--json", action="store_true", help="write one JSON object")
+    parser.add_argument("--json", action="store_true", help="Write one JSON object.")
     return parser.parse_args(arguments)
 
 
@@ -114,7 +116,7 @@ def _policy(policy: str, rollovers: str | None) -> Policy:
     except PolicyError as error:
         raise _Unusable(f"{policy}: {error}") from None
     if not read.logs:
-        raise _Unusable(f"{policy}: the policy names no log")
+        raise _Unusable(f"{policy}: there is no log in the policy; add one")
     if rollovers is None:
         return read
     try:
@@ -131,7 +133,7 @@ def _bytes_of(path: str, most: int) -> bytes:
         why = error.strerror if isinstance(error, OSError) else "that is not a path"
         raise _Unusable(f"{path}: {why}") from None
     if len(data) > most:
-        raise _Unusable(f"{path}: it is larger than {most:,} bytes, the most for such a file")
+        raise _Unusable(f"{path}: it is too large; the maximum for such a file is {most:,} bytes")
     return data
 
 
@@ -202,7 +204,7 @@ def _exact(digits: str) -> float:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands there twice")
+        raise ValueError("a key is given twice")
     return found
 
 
@@ -225,7 +227,7 @@ def _lines(verdict: Verdict, record: dict[str, Any]) -> Iterator[str]:
     yield f"yes: commit {record['commit']} is entry {record['index']} of {record['log']}"
     yield f"  recorded at  {record['recorded_at']}"
     if record["writes"] is None:
-        yield f"  content      not at hand; its hash is {record['content_sha256']}"
+        yield f"  content      not in the proof; its hash is {record['content_sha256']}"
     for write in record["writes"] or ():
         first, last = write["first_version"], write["last_version"]
         versions = f"version {last}" if first == last else f"versions {first} to {last}"

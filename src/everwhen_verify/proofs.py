@@ -59,7 +59,9 @@ class Verdict:
 def parse_proof(data: bytes) -> Proof:
     """Read a proof file. Raises `MalformedError`."""
     if len(data) > MAX_PROOF:
-        raise MalformedError("proof", f"{len(data):,} bytes are more than {MAX_PROOF:,}")
+        raise MalformedError(
+            "proof", f"it has {len(data):,} bytes, more than the maximum of {MAX_PROOF:,}"
+        )
     check_disguise(data, "proof")
     head, blank, note = data.partition(b"\n\n")
     try:
@@ -67,16 +69,16 @@ def parse_proof(data: bytes) -> Proof:
     except UnicodeDecodeError:
         raise MalformedError("proof", "it is not ASCII above the checkpoint") from None
     if not blank or lines[0] != TITLE:
-        raise MalformedError("proof", f"it doesn't begin with {TITLE!r}, or has no checkpoint")
+        raise MalformedError("proof", f"it does not begin with {TITLE!r}, or has no checkpoint")
     if len(lines) < 3 or not lines[1].startswith("extra "):
-        raise MalformedError("proof", "it has no extra line, where Everwhen has the entry")
+        raise MalformedError("proof", "it has no line 'extra', in which Everwhen puts the entry")
     if not lines[2].startswith("index "):
-        raise MalformedError("proof", "it has no index line")
+        raise MalformedError("proof", "it has no line 'index'")
     if len(lines) - 3 > MAX_PATH:
-        raise MalformedError("proof", f"more than {MAX_PATH} hashes")
+        raise MalformedError("proof", f"it has more than {MAX_PATH} hashes")
     path = tuple(decode_base64(line, "proof") for line in lines[3:])
     if any(len(one) != HASH_SIZE for one in path):
-        raise MalformedError("proof", f"a hash has not {HASH_SIZE} bytes")
+        raise MalformedError("proof", f"a hash does not have {HASH_SIZE} bytes")
     extra = decode_base64(lines[1].removeprefix("extra "), "proof")
     return Proof(parse_number(lines[2].removeprefix("index "), "proof"), path, note, extra)
 
@@ -90,7 +92,7 @@ def verify(proof: bytes | Proof, policy: Policy, now: int | None = None) -> Verd
         proof = parse_proof(proof)
     leaf, entry = parse_evidence(proof.extra)
     if entry.index != proof.index:
-        raise ProofError(f"the entry says that it is at {entry.index}, not at {proof.index}")
+        raise ProofError(f"the entry's index is {entry.index}, but the proof's is {proof.index}")
     endorsed = policy.check(proof.note, now)
     checkpoint = endorsed.checkpoint
     check_inclusion(leaf, proof.index, checkpoint.size, proof.path, checkpoint.root)

@@ -77,7 +77,7 @@ def open_rollover(data: bytes) -> Rollover:
     note = parse_note(data)
     lines = note.text.split("\n")
     if len(lines) != 7 or lines[0] != TITLE or not lines[1]:
-        raise MalformedError("rollover", f"it is not five lines below {TITLE!r}")
+        raise MalformedError("rollover", f"it does not have five lines after {TITLE!r}")
     old, new = Verifier.parse(lines[2]), Verifier.parse(lines[3])
     rollover = Rollover(
         lines[1], old, new, parse_number(lines[4], "rollover"), parse_number(lines[5], "rollover")
@@ -98,11 +98,15 @@ def open_rollover(data: bytes) -> Rollover:
 def open_rollovers(data: bytes) -> list[Rollover]:
     """All rollovers of a file that has them one after the other, oldest first."""
     if len(data) > MAX_ROLLOVERS:
-        raise MalformedError("rollovers", f"{len(data):,} bytes are more than {MAX_ROLLOVERS:,}")
+        raise MalformedError(
+            "rollovers", f"it has {len(data):,} bytes, more than the maximum of {MAX_ROLLOVERS:,}"
+        )
     check_disguise(data, "rollovers")
     notes = [b"%s\n%b" % (TITLE.encode(), part) for part in _parts(data)]
     if any(len(note) > MAX_NOTE for note in notes):
-        raise MalformedError("rollovers", f"one has more than {MAX_NOTE:,} bytes")
+        raise MalformedError(
+            "rollovers", f"one of them is too large; the maximum is {MAX_NOTE:,} bytes"
+        )
     return [open_rollover(note) for note in notes]
 
 
@@ -187,7 +191,7 @@ def open_checkpoint(
     if signers:
         return SignedCheckpoint(checkpoint, signers, opened)
     if not ours:
-        why = f"no log that is known has signed {checkpoint.origin!r}"
+        why = f"no known log has signed {checkpoint.origin!r}"
     elif not own:
         why = f"{ours[0].verifier.name!r} has signed for another log, {checkpoint.origin!r}"
     elif own[0].first > checkpoint.size:
@@ -210,5 +214,5 @@ def _parts(data: bytes) -> list[bytes]:
     title = TITLE.encode() + b"\n"
     first, *parts = (b"\n" + data).split(b"\n" + title)
     if first or not parts:
-        raise MalformedError("rollovers", f"the file doesn't begin with {TITLE!r}")
+        raise MalformedError("rollovers", f"the file does not begin with {TITLE!r}")
     return [part + b"\n" for part in parts[:-1]] + parts[-1:]

@@ -103,7 +103,7 @@ class NodeReader:
         if len(tile) != width * HASH_SIZE:
             raise MalformedError(
                 tile_path(level, index, width),
-                f"it has {len(tile)} bytes, where {width} hashes have {width * HASH_SIZE}",
+                f"it has {len(tile)} bytes, but {width} hashes have {width * HASH_SIZE}",
             )
         return tile
 
@@ -116,7 +116,9 @@ def encode_bundle(entries: Iterable[bytes]) -> bytes:
     parts: list[bytes] = []
     for entry in entries:
         if len(entry) > MAX_ENTRY:
-            raise ValueError(f"an entry of {len(entry):,} bytes; a bundle holds {MAX_ENTRY:,}")
+            raise ValueError(
+                f"an entry has {len(entry):,} bytes, more than the maximum of {MAX_ENTRY:,}"
+            )
         parts += _LENGTH.pack(len(entry)), entry
     return b"".join(parts)
 
@@ -132,5 +134,5 @@ def decode_bundle(bundle: bytes, width: int) -> list[bytes]:
         entries.append(bundle[at + 2 : at + 2 + length])
         at += 2 + length
     if at != len(bundle) or len(entries) != width:
-        raise MalformedError("entry bundle", f"it is not {width} whole entries")
+        raise MalformedError("entry bundle", f"it does not have {width} complete entries")
     return entries

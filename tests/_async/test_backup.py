@@ -246,7 +246,7 @@ async def test_what_is_there_is_kept_unless_told_otherwise(tmp_path: Path) -> No
     copy.write_bytes(b"dear to somebody")
     async with open_store(tmp_path / "store.db") as store:
         await write(store, "a", 3)
-        with pytest.raises(BackupError, match="exists already") as caught:
+        with pytest.raises(BackupError, match="already exists") as caught:
             await store.backup(copy)
         assert caught.value.exists
         assert copy.read_bytes() == b"dear to somebody"
@@ -346,7 +346,7 @@ async def a_store(path: Path) -> list[Any]:
 async def test_restoring_to_an_older_moment(tmp_path: Path) -> None:
     path, backup = tmp_path / "store.db", tmp_path / "backup.db"
     then = await a_store(path)
-    with pytest.raises(BackupError, match="exists already"):
+    with pytest.raises(BackupError, match="already exists"):
         await restore_store(backup, path)
     assert len(await contents(path)) == len(then) + 3
     report = await restore_store(backup, path, overwrite=True)

@@ -246,7 +246,7 @@ def test_what_is_there_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     copy.write_bytes(b"dear to somebody")
     with open_store(tmp_path / "store.db") as store:
         write(store, "a", 3)
-        with pytest.raises(BackupError, match="exists already") as caught:
+        with pytest.raises(BackupError, match="already exists") as caught:
             store.backup(copy)
         assert caught.value.exists
         assert copy.read_bytes() == b"dear to somebody"
@@ -346,7 +346,7 @@ def a_store(path: Path) -> list[Any]:
 def test_restoring_to_an_older_moment(tmp_path: Path) -> None:
     path, backup = tmp_path / "store.db", tmp_path / "backup.db"
     then = a_store(path)
-    with pytest.raises(BackupError, match="exists already"):
+    with pytest.raises(BackupError, match="already exists"):
         restore_store(backup, path)
     assert len(contents(path)) == len(then) + 3
     report = restore_store(backup, path, overwrite=True)

@@ -199,7 +199,7 @@ def test_an_export_that_lacks_a_commit_is_refused_before_anything_is_written(
     source = export(tmp_path / "export.jsonl")
     lines = source.read_bytes().splitlines(keepends=True)
     for wrong, reason in (
-        (lines[:-60] + lines[-54:], "follows on version"),
+        (lines[:-60] + lines[-54:], "continues at version"),
         ([*lines[:-54], *again(lines)], "used before"),
     ):
         source.write_bytes(b"".join(wrong))

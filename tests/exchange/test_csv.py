@@ -114,7 +114,7 @@ def test_encodings_line_ends_and_delimiters(
         ("s,t,n\na,1,two\n", 2, "column 'n'"),
         ("s,t,n\n,1,2\n", 2, "stream"),
         ("s,t,t\na,1,2\n", 1, "two columns"),
-        ("s,when,n\na,1,2\n", 1, "no column is named 't'"),
+        ("s,when,n\na,1,2\n", 1, "there is no column 't'"),
         ('s,t,n\na,1,"2\n', 2, "quot"),
         ("s,t,n\na,1,2\na,1e400,2\n", 3, "1e400"),
         ("s,t,n\na\x00b,1,2\n", 2, "x00.*not allowed"),
@@ -130,7 +130,7 @@ def test_a_bad_row_is_named_and_nothing_is_written(
 
 
 def test_a_file_without_types_is_told_how_to_say_one(store: Store) -> None:
-    reason = "no column is given for the type; .* or one for all with --every-type TYPE"
+    reason = "no column is given for the type; .* or give one type for all with --every-type TYPE"
     with pytest.raises(ImportFormatError, match=reason):
         take(store, "s,t\na,1\n", stream="s", type=None, constant_type=None)
 
@@ -201,7 +201,7 @@ def test_any_encoding_that_python_knows(store: Store, encoding: str) -> None:
 @pytest.mark.parametrize(
     ("content", "encoding", "reason"),
     [
-        ("s\n".encode("utf-16"), "utf-8", "UTF-16 or UTF-32; say --encoding utf-16"),
+        ("s\n".encode("utf-16"), "utf-8", "UTF-16 or UTF-32; use --encoding utf-16"),
         (b"stream,recorded_at\na,\xd8\n", "utf-16", "the text is not utf-16 from here on"),
         (ROWS.format(",").encode() + b"\xff\xff\n", "ascii", "the row has 1 cells"),
         (b"s", "no-such", "no such encoding"),
@@ -252,7 +252,7 @@ def test_whole_numbers_with_a_decimal_comma(store: Store) -> None:
     ("text", "mapping", "reason"),
     [
         ("id,recorded_at\na,1\n", {}, "--column stream=NAME"),
-        ("stream,when\na,1\n", {}, "--column time=NAME, or --column time= if it has none"),
+        ("stream,when\na,1\n", {}, "--column time=NAME, or use --column time= if there is none"),
         ("stream,recorded_at\na,1\n", {"type": "type", "constant_type": None}, "--every-type"),
         ("stream,recorded_at\na,2026-01-01\n", {}, "'recorded_at': .*--time-zone"),
         ("stream,recorded_at\na,1.1.2026\n", {}, "'recorded_at': .*--time-format"),

@@ -33,7 +33,7 @@ def test_events_without_a_time_are_recorded_as_of_now_in_the_order_of_the_file()
     text = lines_of({}, {}, {})
     report = imported(store, text, CloudEvents())
     assert recorded(store) == [(n, "2026-05-01T00:00:00+00:00") for n in "123"]
-    assert report.notices == (Notice("events without a time, recorded as of now", 1, 3),)
+    assert report.notices == (Notice("events without a time, recorded now", 1, 3),)
     clock.advance(60)
     assert imported(store, text, CloudEvents()).repeated == 3
 
@@ -84,7 +84,7 @@ def test_every_time_of_rfc_3339_is_read(text: str, moment: str) -> None:
 @pytest.mark.parametrize(
     ("text", "moment", "what"),
     [
-        ("1990-12-31T23:59:60Z", "1991-01-01T00:00:00", "leap seconds, taken as the second after"),
+        ("1990-12-31T23:59:60Z", "1991-01-01T00:00:00", "leap seconds, read as the second after"),
         ("1990-12-31t15:59:60.25-08:00", "1991-01-01T00:00:00.250000", "leap seconds"),
         ("2020-01-01T00:00:00.1234567Z", "2020-01-01T00:00:00.123456", "finer than a microsecond"),
         ("2020-01-01T00:00:00.000000001Z", "2020-01-01T00:00:00", "finer than a microsecond"),

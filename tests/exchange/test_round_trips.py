@@ -161,7 +161,7 @@ def test_an_export_takes_its_place_only_when_it_is_whole(tmp_path: Path) -> None
     first, _ = shop()
     target = tmp_path / "shop.jsonl"
     target.write_text("precious")
-    with pytest.raises(ExchangeFileError, match="exists already"):
+    with pytest.raises(ExchangeFileError, match="already exists"):
         export_events(first, target)
 
     def interrupted(_: object) -> None:

@@ -182,7 +182,7 @@ def test_too_few_witnesses_are_no_quorum_and_the_next_checkpoint_makes_up_for_it
     assert isinstance(world.sign()[1], WitnessError)
     code, said = audited(world.prove(1), world.policy)
     assert (code, said["error"]) == (1, "PolicyError")
-    assert "takes 2 of 3; it has w0, and not w1, w2" in str(said["why"])
+    assert "needs 2 of 3; it has w0, and lacks w1, w2" in str(said["why"])
     world.serve(1, 2)
     world.append(300)
     sealed, failure = world.sign()

@@ -74,7 +74,7 @@ def test_a_large_entry_has_its_content_s_hash() -> None:
     assert known.slices[0].body == BIG[0].body
     changed = bytearray(evidence_of(5, b"p" * 32, BIG))
     changed[-1] ^= 1
-    with pytest.raises(MalformedError, match="not the one whose hash it has"):
+    with pytest.raises(MalformedError, match="the content does not fit its hash"):
         parse_evidence(bytes(changed))
 
 

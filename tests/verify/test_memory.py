@@ -127,7 +127,7 @@ def test_what_others_may_change_is_not_believed(log: Log, memory: Memory) -> Non
     for shared in (path, memory.folder):
         mode = shared.stat().st_mode
         shared.chmod(mode | 0o022)
-        with pytest.raises(MemoryFileError, match="others than you may change it"):
+        with pytest.raises(MemoryFileError, match="other users can change it"):
             memory.recall(PLACE)
         shared.chmod(mode)
     elsewhere = path.rename(memory.folder / "elsewhere")

@@ -97,7 +97,7 @@ def test_a_cosignature_has_its_time() -> None:
 @pytest.mark.attack("signatures are stripped, wrong, or a stranger's")
 def test_stripped_foreign_and_wrong_signatures_are_told_apart() -> None:
     stranger = Signer.generate("stranger.example")
-    with pytest.raises(SignatureError, match=r"only stranger\.example") as raised:
+    with pytest.raises(SignatureError, match=r"only by stranger\.example") as raised:
         open_note(sign_note(TEXT, stranger), [SIGNER.verifier])
     assert raised.value.key is None
     assert raised.value.strangers == ("stranger.example",)
@@ -204,7 +204,7 @@ def test_there_are_eleven_keys_that_belong_to_nobody() -> None:
 
 
 @pytest.mark.attack(
-    "a key that anybody can sign for (of small order)",
+    "a key that anyone can sign for (of small order)",
     about="signatures",
     answer="it is refused where it is read",
 )
@@ -212,16 +212,16 @@ def test_there_are_eleven_keys_that_belong_to_nobody() -> None:
 @pytest.mark.parametrize("point", points_of_small_order(), ids=bytes.hex)
 def test_a_key_that_belongs_to_nobody_is_refused(point: bytes, kind: Kind) -> None:
     """In a policy, as a witness, as a log's key: wherever a key is read."""
-    with pytest.raises(MalformedError, match="anybody can sign"):
+    with pytest.raises(MalformedError, match="anyone can sign"):
         Verifier("a", kind, point)
     material = bytes([kind]) + point
     key_id = sha256(b"a\n" + material).hexdigest()[:8]
     vkey = f"a+{key_id}+{b64encode(material).decode()}"
     line = f"log {vkey}" if kind is Kind.ED25519 else f"witness a {vkey}"
-    with pytest.raises(PolicyError, match=r"line 1: .*anybody can sign"):
+    with pytest.raises(PolicyError, match=r"line 1: .*anyone can sign"):
         Policy.parse(f"{line}\nquorum none\n".encode())
     text = f"everwhen-rollover/v1\na\n{SIGNER.verifier.vkey}\n{vkey}\n0\n1\n"
-    with pytest.raises(MalformedError, match="anybody can sign"):
+    with pytest.raises(MalformedError, match="anyone can sign"):
         open_rollovers(sign_note(text, SIGNER))
 
 

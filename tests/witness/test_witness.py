@@ -109,7 +109,9 @@ def test_a_log_that_shrank_or_forked_is_refused(
         fork.append()
     fork.leaves[2] = fork.leaves[1]
     for known in (client, Witness(server.url, WITNESS.verifier)):
-        with pytest.raises(WitnessRefusedError, match="a tree of 5 entries, this one has 4") as no:
+        with pytest.raises(
+            WitnessRefusedError, match="a tree of 5 entries, and this one has only 4"
+        ) as no:
             known.cosign(log.signed(size=4), log.consistency)
         assert no.value.status == HTTPStatus.CONFLICT
         with pytest.raises(WitnessRefusedError, match="consistency proof") as no:
@@ -120,7 +122,7 @@ def test_a_log_that_shrank_or_forked_is_refused(
 
 
 def test_who_is_not_known_is_refused(log: Log, client: Witness) -> None:
-    with pytest.raises(WitnessRefusedError, match="no known key") as no:
+    with pytest.raises(WitnessRefusedError, match="not signed by a known key") as no:
         client.cosign(Log.of(5).signed(), log.consistency)
     assert no.value.status == HTTPStatus.FORBIDDEN
     other = sign_note(log.checkpoint()._replace(origin="else").text, log.signer)
@@ -253,7 +255,7 @@ def test_keys_and_files_of_another_kind_are_refused(tmp_path: Path, log: Log) ->
     with pytest.raises(DeclarationError, match="not a witness's key"):
         Witness("http://127.0.0.1:1", log.signer.verifier)
     for url in ("ftp://a", "a.example", "http://", "http://a/?b"):
-        with pytest.raises(DeclarationError, match="write an address"):
+        with pytest.raises(DeclarationError, match="this is not an address"):
             Witness(url, WITNESS.verifier)
     (tmp_path / "text").write_text("no database" * 100)
     with pytest.raises(NotAStoreError):
@@ -340,17 +342,20 @@ def http_answer(status: str, body: bytes) -> bytes:
     ("answers", "why"),
     [
         ([b""], "time|closed|Remote"),
-        ([b"HTTP/1.1 200"], "time|closed|Remote|cut|no right"),
+        ([b"HTTP/1.1 200"], "time|closed|Remote|cut|wrong"),
         ([b"nonsense\r\n\r\n"], "nonsense|Bad"),
-        ([http_answer("200 OK", b"")], "no right cosignature"),
-        ([http_answer("200 OK", b"\xff")], "no right cosignature"),
-        ([http_answer("200 OK", "— witness1.example AAAAAAAA\n".encode())], "no right cosign"),
+        ([http_answer("200 OK", b"")], "the cosignature is wrong"),
+        ([http_answer("200 OK", b"\xff")], "the cosignature is wrong"),
+        (
+            [http_answer("200 OK", "— witness1.example AAAAAAAA\n".encode())],
+            "the cosignature is wrong",
+        ),
         ([b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n" + b"x" * 900_000], "too long"),
         ([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"], "time|IncompleteRead|cut off"),
         ([http_answer("409 Conflict", b"x\n")], "no size"),
-        ([http_answer("409 Conflict", b"3\n")] * 3, "all the time"),
+        ([http_answer("409 Conflict", b"3\n")] * 3, "at the same time"),
         ([http_answer("302 Found", b"")], "status 302"),
-        ([http_answer("500 No", b"\x1b[31mred")], r"status 500, \?\[31mred"),
+        ([http_answer("500 No", b"\x1b[31mred")], r"status 500: \?\[31mred"),
     ],
 )
 def test_hostile_answers(log: Log, answers: list[bytes], why: str) -> None:
@@ -364,7 +369,7 @@ def test_hostile_answers(log: Log, answers: list[bytes], why: str) -> None:
 def test_a_cosignature_of_something_else_is_none(log: Log) -> None:
     other = WITNESS.sign(log.checkpoint(3).text, NOW)
     url, thread = answering(http_answer("200 OK", other.line.encode()))
-    with pytest.raises(WitnessError, match="no right cosignature"):
+    with pytest.raises(WitnessError, match="the cosignature is wrong"):
         Witness(url, WITNESS.verifier).cosign(log.signed(), log.consistency)
     thread.join()
 

@@ -69,9 +69,9 @@ _CAPABILITIES: Final[dict[str, Any]] = {
         {
             "filter": "invariant",
             "label": "An invariant is broken",
-            "description": "Stops where the condition ceases to hold.",
+            "description": "Stops where the condition stops being true.",
             "supportsCondition": True,
-            "conditionDescription": "What always holds, such as total >= 0",
+            "conditionDescription": "A condition that is always true, such as total >= 0",
         },
     ],
 }
@@ -191,7 +191,7 @@ class Adapter:
     @property
     def _open(self) -> Session:
         if self._session is None:
-            raise RefusedRequestError("nothing is open yet; launch first")
+            raise RefusedRequestError("no store is open yet; send launch first")
         return self._session
 
     # Beginning and end
@@ -201,7 +201,7 @@ class Adapter:
 
     def _launch(self, arguments: LaunchArguments) -> None:
         if self._session is not None:
-            raise RefusedRequestError("something is being debugged already")
+            raise RefusedRequestError("a store is already being debugged; end that session first")
         self._session, self._begin = self._stack.enter_context(self._opener(arguments))
         self._then = lambda: self._event("initialized")
 
@@ -303,7 +303,7 @@ class Adapter:
         query = session.machine.of.after(max(0, position - 1)).up_to(position)
         event = next(iter(session.store.read(query)), None)
         if event is None:
-            raise InvalidQueryError(f"no event of this history stands at position {position}")
+            raise InvalidQueryError(f"this history has no event at position {position}")
         if not asked.condition and not asked.log_message:
             return EventTrigger(position=position)
         condition = Expression(asked.condition) if asked.condition else None
@@ -351,7 +351,9 @@ class Adapter:
             if option.filter_id != "invariant":
                 raise InvalidQueryError(f"there is no filter {option.filter_id!r}")
             if not option.condition:
-                raise InvalidQueryError("say what always holds, as the filter's condition")
+                raise InvalidQueryError(
+                    "the filter has no condition; give one that is always true, such as total >= 0"
+                )
             return condition_of(Expression(option.condition), self._open.machine, holds=False)
 
         is_fold = [option.filter_id == "fold" for option in options]
@@ -501,7 +503,7 @@ class Adapter:
 
 def _reference(source: messages.SourcePage) -> int:
     if not source.source_reference:
-        raise RefusedRequestError("only pages of events are sources here")
+        raise RefusedRequestError("this is not a source; only pages of events are")
     return source.source_reference
 
 

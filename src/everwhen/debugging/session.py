@@ -337,7 +337,7 @@ class Session:
         if event is None:
             raise InvalidQueryError("there is no event here to undo; step to one")
         if self.compensations is None:
-            raise InvalidQueryError("no compensations are declared here")
+            raise InvalidQueryError("there are no compensations; give them with --compensations")
         return Undo(self.store, self.compensations).plan(event)
 
     def set_bookmark(self, name: str) -> int:
@@ -361,7 +361,7 @@ class Session:
 
     def _written(self) -> AbstractContextManager[Store]:
         if self._writable is None:
-            raise ReadOnlyError("this session only reads; open the store to be written to")
+            raise ReadOnlyError("this session only reads; open the store for writing")
         return self._writable()
 
     def _moved(self, events: int, at_end: Literal["start", "end"]) -> Stop:

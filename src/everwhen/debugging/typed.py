@@ -52,7 +52,9 @@ def break_of(text: str, machine: TimeMachine[Any]) -> Trigger:
     """
     text = text.strip()
     if not text:
-        raise InvalidQueryError("say where to stop: an event type, a stream, or if CONDITION")
+        raise InvalidQueryError(
+            "the place to stop is missing; give an event type, a stream, or if CONDITION"
+        )
     if match := _CONDITIONAL.fullmatch(text):
         condition = Expression(match["condition"])
         if not match["names"].strip():
@@ -102,7 +104,7 @@ def watch_of(text: str) -> PathTrigger | ValueTrigger:
     expression = Expression(text)
     if is_about_events(expression):
         raise ExpressionError(
-            "a watch is on the state, which has no event; stop at events with break if", text
+            "a watch is on the state, which has no event; to stop at events use break if", text
         )
     return ValueTrigger(expression)
 
@@ -165,9 +167,9 @@ def _kind_of(word: str, store: Store) -> str:
     streams = (info.name for info in islice(store.streams(), _SAMPLED))
     close = difflib.get_close_matches(word, {*known_types(store), *streams}, 3)
     raise InvalidQueryError(
-        f"no event type, stream or category is called {word!r}"
+        f"there is no event type, stream or category {word!r}"
         + (f"; did you mean {', '.join(close)}?" if close else "")
-        + "; for one that is still to come, say break type NAME or break stream NAME"
+        + "; for one that does not exist yet use break type NAME or break stream NAME"
     )
 
 

@@ -76,7 +76,7 @@ def same_content(attempts: Mapping[str, Attempt], content: str, options: str) ->
 
 def said_of(before: Attempt, options: str) -> str:
     """When and how those rows were imported, and what is different now."""
-    which = "these rows were imported" if before.done < 0 else "an import of these rows was begun"
+    which = "these rows were imported" if before.done < 0 else "an import of these rows was started"
     return f"{which} on {text_of(before.began)}, {_difference(before.options, options)}"
 
 

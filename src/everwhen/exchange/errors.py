@@ -47,14 +47,14 @@ class ImportedBeforeError(ExchangeError):
         self,
         file: str,
         reason: str,
-        remedy: str = "to go on with that import, repeat its options",
+        remedy: str = "to continue that import, repeat its options",
     ) -> None:
         self.file = file
         self.reason = reason
         self.remedy = remedy
         super().__init__(
-            f"{file}: {reason}; {remedy}, and to take the rows in once more, import with "
-            f"again=True (--again)"
+            f"{file}: {reason}; {remedy}, and to import the rows once more, use again=True "
+            f"(--again)"
         )
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -72,8 +72,8 @@ class ImportTimesError(ExchangeError):
         self.reason = reason
         self.written = written
         super().__init__(
-            f"{file}: {reason}; {written:,} events were written: import it with times='occurred' "
-            f"(--times occurred), or into a store of its own"
+            f"{file}: {reason}; {written:,} events were written; import it with times='occurred' "
+            f"(--times occurred), or into another store"
         )
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -103,10 +103,10 @@ class ImportConflictError(ConflictError):
 
     def __str__(self) -> str:
         return (
-            f"{self.file}, line {self.line}: the commit follows on version {self.expected} of "
+            f"{self.file}, line {self.line}: the commit continues at version {self.expected} of "
             f"stream {self.stream!r}, which is at version {self.actual} here; {self.written:,} "
-            f"events were written: import the export into an empty store, or into one that "
-            f"nobody else has added to these streams of"
+            f"events were written; import the export into an empty store, or into one where "
+            f"nobody else has written to these streams"
         )
 
     def __reduce__(self) -> tuple[object, ...]:

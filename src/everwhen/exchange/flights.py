@@ -61,7 +61,7 @@ class Flights(msgspec.Struct, frozen=True):
 
     def text(self, *, part: bool) -> FileWriter:
         """Flights can't be written."""
-        raise NotImplementedError("flights are read, never written; export to JSON Lines or CSV")
+        raise NotImplementedError("flights can only be imported; export to JSON Lines or CSV")
 
     def read(self, chunks: Iterator[bytes]) -> Iterator[FileItem]:
         """The flights' events, a flight's after one another."""

@@ -49,7 +49,6 @@ def format_of(location: Location) -> Format:
         shown = "-" if text == STANDARD else text or "<file>"
         raise FormatOptionError(
             shown,
-            f"the name doesn't tell the format; say which of {', '.join(_BY_NAME)} it is "
-            f"(--format NAME)",
+            f"the name doesn't tell the format; name one of {', '.join(_BY_NAME)} (--format NAME)",
         )
     return format_named(_BY_SUFFIX[suffix])

@@ -64,5 +64,6 @@ def _unmarked(chunks: Iterator[bytes], marked: str) -> Iterator[bytes]:
 def _check_end(size: int, number: int) -> None:
     if size > _ENDLESS_BYTES:
         raise DamagedInputError(
-            f"the line goes on for more than {_ENDLESS_BYTES >> 20:,} MiB; is this a text?", number
+            f"the line has more than {_ENDLESS_BYTES >> 20:,} MiB; check that this is a text file",
+            number,
         )

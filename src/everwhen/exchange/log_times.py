@@ -11,11 +11,13 @@ from everwhen.exchange.notices import Notices
 from everwhen.vocabulary.errors import DeclarationError
 from everwhen.vocabulary.microseconds import EPOCH, from_micros, to_micros
 
-FINER: Final = "times finer than a microsecond, cut off there"
-LEAP: Final = "leap seconds, taken as the second after"
-NOW: Final = "events without a time, recorded as of now"
-BORROWED: Final = "events without a time, given that of the one before, or the first of all"
-AT_GIVEN_TIME: Final = "events without a time, given the one that was asked for"
+FINER: Final = "times finer than a microsecond, cut to microseconds"
+LEAP: Final = "leap seconds, read as the second after them"
+NOW: Final = "events without a time, recorded now"
+BORROWED: Final = (
+    "events without a time, given the time of the event before, or the first time in the file"
+)
+AT_GIVEN_TIME: Final = "events without a time, given the time of --time"
 
 _TO_THE_MICROSECOND: Final = len("2026-01-01T00:00:00.123456")
 _FINER: Final = re.compile(r"[.,]\d{6}0*[1-9]")

@@ -55,7 +55,7 @@ def zone_named(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
         raise ValueError(
-            f"no time zone is named {name!r}; use UTC, an offset such as +02:00, or a name such as "
+            f"there is no time zone {name!r}; use UTC, an offset such as +02:00, or a name such as "
             f"Europe/Berlin"
         ) from error
 

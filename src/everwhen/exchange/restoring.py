@@ -125,7 +125,7 @@ def items_of(chunks: Iterator[bytes], time: datetime | None = None) -> Iterator[
         if is_export != (line.ewcommit is not None):
             yield Invalid(
                 number,
-                "an Everwhen export and other CloudEvents are mixed in one file; part them",
+                "an Everwhen export and other CloudEvents are mixed in one file; split it",
             )
         elif restoring is not None:
             yield from restoring.take(number, line)
@@ -203,7 +203,7 @@ def _object(line: _Line) -> bytes:
         except ValueError as error:
             raise ValueError(f"data_base64 is not base64 ({error})") from error
         if b64encode(content).decode() != line.data_base64:
-            raise ValueError("data_base64 is not base64 (its last character has bits too many)")
+            raise ValueError("data_base64 is not base64 (its last character has too many bits)")
         return encode_json({"base64": line.data_base64})
     if not raw:
         return b"{}"
@@ -273,7 +273,9 @@ class _Restoring:
         entries: list[RestoredEntry] = []
         position = _number(first.ewposition, "position") - 1
         if position < self._position:
-            raise _BrokenError(f"position {first.ewposition} steps back; keep the lines' order")
+            raise _BrokenError(
+                f"position {first.ewposition} goes back; keep the order of the lines"
+            )
         index, stream = -1, None
         for _, line in self._lines:
             entry = _entry(line, part=part)
@@ -281,7 +283,7 @@ class _Restoring:
             if _common(line) != _common(first):
                 raise _BrokenError("the commit's lines contradict each other; export it again")
             if entry.stream != stream and entry.stream in before:
-                raise _BrokenError(f"stream {entry.stream!r} is torn apart within the commit")
+                raise _BrokenError(f"stream {entry.stream!r} is not in one piece within the commit")
             stream = entry.stream
             before.setdefault(stream, version - 1)
             self._check_order(line, index + 1, versions.get(stream, version - 1) + 1, position + 1)
@@ -309,7 +311,7 @@ class _Restoring:
             recorded_at = micros_of(first.recordedtime)
             if self._recorded_at is not None and recorded_at < self._recorded_at:
                 raise _BrokenError(
-                    f"recordedtime {first.recordedtime} steps back; keep the lines' order"
+                    f"recordedtime {first.recordedtime} goes back; keep the order of the lines"
                 )
             self._recorded_text = first.recordedtime
             return recorded_at
@@ -319,7 +321,7 @@ class _Restoring:
     def _check_order(line: _Line, index: int, version: int, position: int) -> None:
         if line.ewpart:
             if line.ewindex < index:
-                raise _BrokenError(f"ewindex {line.ewindex} steps back; keep the lines' order")
+                raise _BrokenError(f"ewindex {line.ewindex} goes back; keep the order of the lines")
             return
         for name, found, due in (
             ("ewindex", line.ewindex, index),
@@ -328,8 +330,8 @@ class _Restoring:
         ):
             if found != due:
                 raise _BrokenError(
-                    f"{name} is {found} and should be {due}: the commit lacks lines, or they are "
-                    f"in the wrong order; export it again"
+                    f"{name} is {found}, expected {due}: lines of the commit are missing or in the "
+                    f"wrong order; export it again"
                 )
 
 

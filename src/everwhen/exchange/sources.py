@@ -164,7 +164,7 @@ def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
             f"the gzip data is damaged ({error}); get the file again"
         ) from error
     if not begun or not unpacker.eof:
-        raise DamagedInputError("the gzip data ends early; get the whole file")
+        raise DamagedInputError("the gzip data is incomplete; get the whole file")
 
 
 class Target:
@@ -198,7 +198,7 @@ class Target:
             )
         if self._path.exists() and not overwrite:
             raise OutputExistsError(
-                self.name, "it exists already; give another name, or --overwrite"
+                self.name, "it already exists; give another name, or --overwrite"
             )
         if self.name.endswith(".gz"):
             self._packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP_WINDOW_BITS)
@@ -240,7 +240,8 @@ class Target:
             raise
         except FileExistsError as error:
             raise ExchangeFileError(
-                self.name, "it was made meanwhile; give another name, or --overwrite"
+                self.name,
+                "another process has created it meanwhile; give another name, or --overwrite",
             ) from error
         except OSError as error:
             raise ExchangeFileError(

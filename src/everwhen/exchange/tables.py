@@ -58,9 +58,9 @@ _BOOLEANS: Final = {
 
 
 _ANSWERS: Final = {
-    "stream": "say which one it is with --column stream=NAME",
-    "type": "say which one it is with --column type=NAME, or one for all with --every-type TYPE",
-    "time": "say which one it is with --column time=NAME, or --column time= if it has none",
+    "stream": "name it with --column stream=NAME",
+    "type": "name it with --column type=NAME, or give one type for all with --every-type TYPE",
+    "time": "name it with --column time=NAME, or use --column time= if there is none",
     "tags": "correct the name, or add the column",
     "data": "correct the name, or add the column",
 }
@@ -182,7 +182,7 @@ class _Text:
     def __init__(self, chunks: Iterator[bytes], encoding: str) -> None:
         self._is_utf8 = _is_utf8(encoding)
         self._lines = lines(
-            _decoded(chunks, encoding), marked="say --encoding utf-16, or whichever it is"
+            _decoded(chunks, encoding), marked="use --encoding utf-16, or the one that it has"
         )
         self._size = 0
         self.number = 0
@@ -194,7 +194,9 @@ class _Text:
         self.number, line = next(self._lines)
         self._size += len(line) if line is not None else MAX_LINE_BYTES + 1
         if line is None or self._size > MAX_LINE_BYTES:
-            raise DamagedInputError("a row is too long; is a quote missing?", self.number)
+            raise DamagedInputError(
+                "a row is too long; check whether a quote is missing", self.number
+            )
         how = "surrogateescape" if self._is_utf8 else "surrogatepass"
         return line.decode("utf-8", how) + "\n"
 
@@ -213,7 +215,7 @@ def _is_utf8(encoding: str) -> bool:
         return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig", "ascii"}
     except (LookupError, ValueError) as error:
         raise FormatOptionError(
-            encoding, "no such encoding; use utf-8, latin-1 or utf-16, say"
+            encoding, "there is no such encoding; use one such as utf-8, latin-1 or utf-16"
         ) from error
 
 
@@ -234,7 +236,7 @@ def _decoded(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
             yield text.encode("utf-8", "surrogatepass")
     except UnicodeError as error:
         raise DamagedInputError(
-            f"the text is not {encoding} from here on ({error}); say --encoding", number
+            f"the text is not {encoding} from here on ({error}); give --encoding", number
         ) from error
 
 
@@ -247,7 +249,7 @@ class _Mapping:
         self._is_own = tuple(header) == CSV_COLUMNS
         if len(set(header)) < len(header):
             twice = next(name for name in header if header.count(name) > 1)
-            raise DamagedInputError(f"two columns are named {twice!r}; rename one", 1)
+            raise DamagedInputError(f"two columns have the name {twice!r}; rename one", 1)
         self._stream = self._required(chosen.stream, "stream")
         self._type = None
         if chosen.constant_type is None:
@@ -266,7 +268,7 @@ class _Mapping:
 
     def _required(self, column: str | None, role: str) -> int:
         if column not in self._header:
-            lacks = f"no column is named {column!r}, for" if column else "no column is given for"
+            lacks = f"there is no column {column!r} for" if column else "no column is given for"
             raise DamagedInputError(
                 f"{lacks} the {role}; the file has "
                 f"{', '.join(map(repr, self._header))}: {_ANSWERS[role]}",
@@ -349,8 +351,7 @@ class _Mapping:
             raise ValueError(f"column {self._chosen.time!r}: {error}, with --time-zone") from error
         except ValueError as error:
             raise ValueError(
-                f"column {self._chosen.time!r}: {error}; say how times are written with "
-                f"--time-format"
+                f"column {self._chosen.time!r}: {error}; give the format with --time-format"
             ) from error
 
     def _occurred(self, cells: list[str]) -> str | None:
@@ -397,8 +398,7 @@ class _Mapping:
             return encode_json(data)
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"the text is not {self._chosen.encoding}; say which encoding it has, with "
-                f"--encoding"
+                f"the text is not {self._chosen.encoding}; give its encoding with --encoding"
             ) from error
 
 
@@ -423,7 +423,7 @@ def _encoded(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError("the text is not valid in its encoding; say which one it has") from error
+        raise ValueError("the text is not valid in its encoding; give the right one") from error
 
 
 def _integer(cell: str) -> int:

@@ -64,9 +64,9 @@ _PASSED_OVER: Final[XesNode] = ["", None, None]
 """Stands for an open element that is left out, with all that is in it."""
 
 _EVENTS: Final = frozenset({"log", "trace", "event"})
-_NAMELESS: Final = "traces without a name before their events, each a case of its own"
-_SAME_NAME: Final = "traces with the name of an earlier one, added to its case"
-_ZONELESS: Final = "times without a zone, taken as UTC"
+_NAMELESS: Final = "traces without a name before their events, each imported as its own case"
+_SAME_NAME: Final = "traces with the name of an earlier trace, added to its case"
+_ZONELESS: Final = "times without a zone, read as UTC"
 _REFUSED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -195,8 +195,8 @@ class _Parsing:
 
     def _doctype(self, *_: object) -> None:
         raise DamagedInputError(
-            "document type declarations are refused, for they can be used to attack readers; XES "
-            "needs none: remove it",
+            "document type declarations are not allowed, because they can be used to attack "
+            "readers; remove it: XES needs none",
             self._parser.CurrentLineNumber,
         )
 
@@ -229,7 +229,7 @@ class _Parsing:
         element.size += _NODE_BYTES + len(key or "") + len(value or "")
         if element.size > _MAX_ELEMENT_BYTES:
             element.nodes.clear()
-            self._fault("its attributes are larger than a store takes; shorten them")
+            self._fault("its attributes are too large for a store; shorten them")
             return False
         if key is None:
             self._tell("attributes without a key, left out")
@@ -275,7 +275,7 @@ class _Parsing:
             opened.append(node)
         elif self._log is None:
             raise DamagedInputError(
-                f"the file begins with <{tag}> and not with <log>; is it an XES log?", line
+                f"the file begins with <{tag}>, expected <log>; check that it is an XES log", line
             )
         else:
             if tag in _EVENTS:
@@ -325,7 +325,7 @@ class _Parsing:
         data, notes = attributes_of(nodes, prefix, odd)
         for key, what in odd:
             if key != TIME:  # an event's has to be one
-                self._notices.add(f"{key!r} {what}", element.line)
+                self._notices.add(f"{key!r}: {what}", element.line)
         return data, notes
 
     def _end_event(self, event: _Element) -> None:

@@ -141,7 +141,9 @@ def _node(node: XesNode, depth: int) -> Iterator[str]:
 def _attributes(attributes: dict[str, str]) -> str:
     for name, value in attributes.items():
         if not _XML_NAME.fullmatch(name):
-            raise ExchangeFileError(repr(name)[:60], "XML takes no such name; export to JSON Lines")
+            raise ExchangeFileError(
+                repr(name)[:60], "XML does not allow this name; export to JSON Lines"
+            )
         if bad := _NO_XML.search(str(value)):
             raise ExchangeFileError(
                 repr(value)[:60], f"XML can't hold the character {bad[0]!r}; export to JSON Lines"

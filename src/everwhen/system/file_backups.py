@@ -92,7 +92,7 @@ def destination(given: str | os.PathLike[str], *, overwrite: bool) -> Path:
         if not overwrite:
             raise BackupError(
                 str(given),
-                "it exists already; give another name, or overwrite it (--overwrite)",
+                "it already exists; give another name, or overwrite it (--overwrite)",
                 True,
             )
     return path

@@ -473,7 +473,9 @@ class WitnessRefusedError(WitnessError):
 
     def __init__(self, witness: str, status: int, why: str) -> None:
         self.status = status
-        super().__init__(witness, f"it refuses with status {status}, {why or 'without a word'}")
+        super().__init__(
+            witness, f"it rejected the request with status {status}: {why or 'it gave no reason'}"
+        )
         self.said = why
 
     def __reduce__(self) -> tuple[object, ...]:

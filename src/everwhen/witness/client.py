@@ -29,7 +29,7 @@ class Witness:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
             raise DeclarationError(
-                f"witness {url!r}: write an address such as https://witness.example/prefix"
+                f"witness {url!r}: this is not an address; write one such as https://witness.example/prefix"
             )
         if verifier.kind is not Kind.COSIGNATURE:
             raise DeclarationError(f"witness {url!r}: {verifier.name!r} is not a witness's key")
@@ -66,9 +66,10 @@ class Witness:
                 raise WitnessRefusedError(
                     self.url,
                     status,
-                    f"it has cosigned a tree of {old:,} entries, this one has {checkpoint.size:,}",
+                    f"it has already cosigned a tree of {old:,} entries, and this one has only "
+                    f"{checkpoint.size:,}",
                 )
-        raise WitnessError(self.url, "others have the same log cosigned all the time")
+        raise WitnessError(self.url, "other processes keep cosigning this log at the same time")
 
     def _checked(self, note: Note, body: bytes) -> tuple[Signature, ...]:
         """The cosignatures that are right; others are left out, as if they weren't there."""
@@ -77,14 +78,14 @@ class Witness:
             ours = tuple(filter(self.verifier.made, cosigned))[:1]
             open_note(Note(note.text, ours), [self.verifier])
         except (VerifyError, UnicodeDecodeError) as error:
-            raise WitnessError(self.url, f"no right cosignature: {error}") from error
+            raise WitnessError(self.url, f"the cosignature is wrong: {error}") from error
         return ours
 
     def _size(self, body: bytes) -> int:
         try:
             return parse_number(body.decode("ascii").removesuffix("\n"), "size")
         except (VerifyError, UnicodeDecodeError) as error:
-            raise WitnessError(self.url, f"no size in its conflict: {error}") from error
+            raise WitnessError(self.url, f"its answer 'conflict' has no size: {error}") from error
 
     def _post(self, body: bytes) -> tuple[int, bytes]:
         try:

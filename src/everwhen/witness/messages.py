@@ -50,5 +50,5 @@ def parse_request(body: bytes) -> AddCheckpoint:
         raise MalformedError("request", f"more than {MAX_PROOF_HASHES} hashes")
     path = tuple(decode_base64(line, "request") for line in lines)
     if any(len(one) != HASH_SIZE for one in path):
-        raise MalformedError("request", f"a hash has not {HASH_SIZE} bytes")
+        raise MalformedError("request", f"a hash does not have {HASH_SIZE} bytes")
     return AddCheckpoint(parse_number(first.removeprefix("old "), "request"), path, note)

@@ -128,7 +128,7 @@ class WitnessService:
         if request.old != size:
             return Reply(HTTPStatus.CONFLICT, b"%d\n" % size, SIZE_TYPE)
         if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
-            return _no(HTTPStatus.UNPROCESSABLE_ENTITY, "the root of no entries is another one")
+            return _no(HTTPStatus.UNPROCESSABLE_ENTITY, "the root of an empty tree is wrong")
         try:
             check_consistency(size, root, checkpoint.size, checkpoint.root, request.path)
         except ProofError as error:
@@ -163,11 +163,11 @@ class WitnessService:
         try:
             yield
         except apsw.NotADBError as error:
-            raise NotAStoreError(f"{self._path} is something else than a witness's file") from error
+            raise NotAStoreError(f"{self._path} is not a witness's file; name another") from error
         except apsw.BusyError as error:
-            raise BusyError(f"{self._path}: another process is busy with it") from error
+            raise BusyError(f"{self._path}: another process is using it; try again") from error
         except (apsw.Error, OSError) as error:
-            raise StorageError(f"{self._path}: {error}; see to the disk") from error
+            raise StorageError(f"{self._path}: {error}; check the disk") from error
 
 
 def _keys_of(
@@ -177,14 +177,16 @@ def _keys_of(
     try:
         keys = handed_over(map(LogKey, dict.fromkeys(logs)), rollovers)
     except SignatureError as error:
-        raise DeclarationError(f"{error}; give the rollovers of the logs that are known") from None
+        raise DeclarationError(
+            f"{error}; give the rollovers of the logs whose keys you give"
+        ) from None
     found: dict[str, tuple[LogKey, ...]] = {}
     for key in keys:
         found[key.verifier.name] = (*found.get(key.verifier.name, ()), key)
     for name, its in found.items():
         if sum(key.last is None for key in its) > 1:
             raise DeclarationError(
-                f"log {name!r} has several keys; give one, and how it changed as rollovers"
+                f"log {name!r} has several keys; give only one, and the changes as rollovers"
             )
     return found
 

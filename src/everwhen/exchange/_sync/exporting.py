@@ -121,7 +121,9 @@ class _Export:
         """Into an XES log: trace by trace, in the order that they had."""
         query = self._query
         if query.reverse or query.max_events is not None:
-            raise InvalidQueryError("an XES log goes trace by trace; leave out limit and backwards")
+            raise InvalidQueryError(
+                "an XES log is written trace by trace; leave out limit and backwards"
+            )
         head = (self._store.head()).position
         category = chosen.category or self._only_category()
         own = [e for e in self._of(stored_name(f"log-{category}"), head) if e.type == LOG_TYPE]

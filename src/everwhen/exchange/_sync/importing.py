@@ -317,7 +317,7 @@ class _Import:
             raise ImportedBeforeError(
                 self._source.name,
                 said_of_shared(*found, shared.sketch.rows),
-                "to take in only what is new, leave those rows out",
+                "to import only what is new, leave those rows out",
             )
 
     def _refuse_forgotten(self, entrance: Entrance) -> None:
@@ -325,8 +325,9 @@ class _Import:
         if entrance.forgotten is not None and not self._again:
             raise ImportedBeforeError(
                 self._source.name,
-                f"it has data of {entrance.forgotten!r}, who has been forgotten, so it can't be "
-                f"told whether it was",
+                f"it has data of {entrance.forgotten!r}, who was forgotten, so nobody can tell "
+                f"whether "
+                f"these rows were imported before",
             )
 
     def _write_sorted(self, sorter: Sorter, entrance: Entrance) -> None:
@@ -402,7 +403,8 @@ class _Import:
         for commit in self._begun(items):
             self._guarded(commit)
             if fit.is_used(commit.id):
-                reason = f"commit id {UUID(bytes=commit.id)} was used before; export it again"
+                reason = f"commit id {UUID(bytes=commit.id)} was used before, with other "
+                "content; export it again"
                 raise ImportFormatError(self._source.name, commit.line, reason)
             wrong = fit.problem(commit)
             if wrong is not None:
@@ -435,7 +437,8 @@ class _Import:
             is_moved = item.id != item.origin and ENCRYPTED in metadata
             return settled(item, encryption) if is_moved and encryption is not None else item
         if encryption is None:
-            why = "it has personal data, and the store no vault to encrypt it by; open it with one"
+            why = "it has personal data, and the store has no vault to encrypt it with; open "
+            "the store with a vault"
             raise ImportFormatError(self._source.name, item.line, why)
         return encrypted_again(item, encryption)
 
@@ -456,9 +459,10 @@ class _Import:
 
     def _ahead(self, time: int) -> str:
         return (
-            f"its time {text_of(time)} lies after now ({text_of(self._now)}), and nothing could be "
-            f"recorded before it any more; correct it, or take such times as occurred_at with "
-            f"future='occurred' (--future occurred)"
+            f"its time {text_of(time)} is in the future (now it is {text_of(self._now)}), and "
+            f"nothing "
+            f"could be recorded before it any more; correct it, or use such times as occurred_at "
+            f"with future='occurred' (--future occurred)"
         )
 
     # Both
