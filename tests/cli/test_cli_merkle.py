@@ -241,6 +241,17 @@ def test_a_log_that_was_made_anew_is_known_once_the_old_one_is_forgotten(
     assert "remembered since" in shown(shell.terminal("verify", shop))
 
 
+def test_nothing_is_forgotten_where_the_evidence_cannot_be_read(
+    shell: Shell, sealed: tuple[Path, str]
+) -> None:
+    shop, _ = sealed
+    assert shell("verify", shop).code == 0
+    held = [file.read_bytes() for file in memory_files()]
+    failed = shell("verify", shop, "--forget-remembered", "--since", shop.with_name("missing"))
+    assert (failed.code, failed.out) == (66, "")
+    assert [file.read_bytes() for file in memory_files()] == held != []
+
+
 def test_reads_are_proven(shell: Shell, sealed: tuple[Path, str]) -> None:
     shop, key = sealed
     assert shell("append", shop, "game-1", "Opened", "{}").code == 0

@@ -339,7 +339,7 @@ def test_an_export_from_the_future() -> None:
         ("ewschema", 1 << 40, "not a schema version"),
         ("ewposition", "9" * 19, "not a valid position"),
         ("ewversion", "9" * 19, "not a valid version"),
-        ("ewindex", 4, "ewindex is 4 and should be 0"),
+        ("ewindex", 4, "ewindex is 4, expected 0"),
         ("ewuser", "another", "contradict each other"),
     ],
 )

@@ -262,11 +262,11 @@ def test_values_that_are_not_of_their_type_are_kept_as_text_and_come_out_again()
     store = open_store("memory:")
     report = imported(store, text, Xes())
     assert {n.what: n.count for n in report.notices} == {
-        "'count' that is not of type int, kept as text": 3,
-        "'ok' that is not of type boolean, kept as text": 3,
-        "'due' that is not of type date, kept as text": 3,
-        "'cost' that is not of type float, kept as text": 3,
-        "'i' that is not of type int, kept as text": 3,
+        "'count' is not of type int, kept as text": 3,
+        "'ok' is not of type boolean, kept as text": 3,
+        "'due' is not of type date, kept as text": 3,
+        "'cost' is not of type float, kept as text": 3,
+        "'i' is not of type int, kept as text": 3,
     }
     (event,) = store.read(Query().types("A"))
     assert event.data["count"] == "3.0"
@@ -453,8 +453,8 @@ def test_different_cases_are_never_one() -> None:
     assert cases["case-3"] == ["third"]
     assert cases["case-events"] == ["named events"]
     assert told == {
-        "traces without a name before their events, each a case of its own": 3,
-        "'concept:name' that is not of type int, kept as text": 1,
+        "traces without a name before their events, each imported as its own case": 3,
+        "'concept:name' is not of type int, kept as text": 1,
     }
     again = taken(exported(store, Xes()))
     assert sorted(map(sorted, cases_of(again).values())) == sorted(
@@ -479,10 +479,10 @@ def test_numbers_that_json_lacks_are_told_and_large_ones_kept() -> None:
     text = log_of(f"<trace>{NAMED}{event_of(NAMED + inner)}</trace>")
     store, told = notices_of(text)
     assert told == {
-        "'endless' that is not of type int, kept as text": 1,
-        "'no' that is not a finite number, kept as null": 1,
-        "'inf' that is not a finite number, kept as null": 1,
-        "'huge' that is not a finite number, kept as null": 1,
+        "'endless' is not of type int, kept as text": 1,
+        "'no' is not a finite number, kept as null": 1,
+        "'inf' is not a finite number, kept as null": 1,
+        "'huge' is not a finite number, kept as null": 1,
     }
     (event,) = store.read(Query().types("A"))
     assert event.data["large"] == large

@@ -325,7 +325,7 @@ class _Parsing:
         data, notes = attributes_of(nodes, prefix, odd)
         for key, what in odd:
             if key != TIME:  # an event's has to be one
-                self._notices.add(f"{key!r}: {what}", element.line)
+                self._notices.add(f"{key!r} {what}", element.line)
         return data, notes
 
     def _end_event(self, event: _Element) -> None:

@@ -51,10 +51,10 @@ def natural(node: XesNode, odd: Odd) -> Any:
     try:
         value = _leaf(tag, text)
     except (ValueError, KeyError):
-        odd.append((node[1], f"that is not of type {tag}, kept as text"))
+        odd.append((node[1], f"is not of type {tag}, kept as text"))
         value = text
     if value is None:
-        odd.append((node[1], "that is not a finite number, kept as null"))
+        odd.append((node[1], "is not a finite number, kept as null"))
     return {"value": value, "nested": _object(children, odd)} if children else value
 
 
@@ -149,7 +149,7 @@ def _nulls_in(data: Any) -> int:
 
 
 def inferred(key: str, value: Any) -> XesNode | None:
-    """The attribute that a JSON value is by itself; None for null, which XES can't say."""
+    """The attribute that a JSON value is by itself; None for null, which XES does not have."""
     match value:
         case str():
             return ["date" if key == TIME and _is_time(value) else "string", key, value]

@@ -23,7 +23,7 @@ from everwhen.store._async.store import Store
 from everwhen.vocabulary.errors import InvalidQueryError
 from everwhen.vocabulary.query import Query
 
-_NULLS: Final = "null values, which XES can't say, left out"
+_NULLS: Final = "null values, which XES does not have, left out"
 _LAST_NUMBER: Final = 1 << 62
 """A number after that of every trace, for streams that have none."""
 

@@ -326,8 +326,7 @@ class _Import:
             raise ImportedBeforeError(
                 self._source.name,
                 f"it has data of {entrance.forgotten!r}, who was forgotten, so nobody can tell "
-                f"whether "
-                f"these rows were imported before",
+                f"whether these rows were imported before",
             )
 
     def _write_sorted(self, sorter: Sorter, entrance: Entrance) -> None:
@@ -403,8 +402,7 @@ class _Import:
         for commit in self._begun(items):
             self._guarded(commit)
             if fit.is_used(commit.id):
-                reason = f"commit id {UUID(bytes=commit.id)} was used before, with other "
-                "content; export it again"
+                reason = f"commit id {UUID(bytes=commit.id)} was used before; export it again"
                 raise ImportFormatError(self._source.name, commit.line, reason)
             wrong = fit.problem(commit)
             if wrong is not None:
@@ -437,8 +435,7 @@ class _Import:
             is_moved = item.id != item.origin and ENCRYPTED in metadata
             return settled(item, encryption) if is_moved and encryption is not None else item
         if encryption is None:
-            why = "it has personal data, and the store has no vault to encrypt it with; open "
-            "the store with a vault"
+            why = "it has personal data and the store no vault: open it with one"
             raise ImportFormatError(self._source.name, item.line, why)
         return encrypted_again(item, encryption)
 
@@ -460,9 +457,8 @@ class _Import:
     def _ahead(self, time: int) -> str:
         return (
             f"its time {text_of(time)} is in the future (now it is {text_of(self._now)}), and "
-            f"nothing "
-            f"could be recorded before it any more; correct it, or use such times as occurred_at "
-            f"with future='occurred' (--future occurred)"
+            f"nothing could be recorded before it any more; correct it, or use such times as "
+            f"occurred_at with future='occurred' (--future occurred)"
         )
 
     # Both
