@@ -46,8 +46,9 @@ test test-fast: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/installed-develop  ## Run the tests, on all processors
 	@$(PYTHON) -m pytest -n auto
 
+# Quick tests wait for files and other processes about half of their time: two for each processor.
 test-fast: $(VENV)/installed-develop  ## Run the quick tests of each room, in one flavour (a minute)
-	@$(PYTHON) -m pytest -n auto -m "not slow" --ignore tests/_sync tests README.md
+	@$(PYTHON) -m pytest -n $$($(PYTHON) -c 'import os; print(2 * os.cpu_count())') -m "not slow" --ignore tests/_sync tests README.md
 
 matrix:  ## Run the tests on every Python from 3.11 on that is installed
 	@$(FOUND) tools/matrix.py

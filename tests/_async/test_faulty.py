@@ -89,6 +89,7 @@ async def test_a_command_that_is_sent_again_takes_effect_once(what: str) -> None
             faults.heal()
 
 
+@pytest.mark.slow
 async def test_a_runner_outlives_failures(tmp_path: Path) -> None:
     faults = Faults()
     rows = TableProjection("rows", "CREATE TABLE {rows} (position INTEGER PRIMARY KEY)")
@@ -105,7 +106,7 @@ async def test_a_runner_outlives_failures(tmp_path: Path) -> None:
         async with ProjectionRunner(store, [rows], lease=1) as runner:
             for number in range(50):
                 await store.append("a", [Counted(number)])
-            for _ in range(400):
+            for _ in range(3_000):
                 now = [(status.state, status.position) for status in await runner.status()]
                 if now == [("live", 50)] and faults.struck == 8:
                     break

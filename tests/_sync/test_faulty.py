@@ -91,6 +91,7 @@ def test_a_command_that_is_sent_again_takes_effect_once(what: str) -> None:
             faults.heal()
 
 
+@pytest.mark.slow
 def test_a_runner_outlives_failures(tmp_path: Path) -> None:
     faults = Faults()
     rows = TableProjection("rows", "CREATE TABLE {rows} (position INTEGER PRIMARY KEY)")
@@ -107,7 +108,7 @@ def test_a_runner_outlives_failures(tmp_path: Path) -> None:
         with ProjectionRunner(store, [rows], lease=1) as runner:
             for number in range(50):
                 store.append("a", [Counted(number)])
-            for _ in range(400):
+            for _ in range(3_000):
                 now = [(status.state, status.position) for status in runner.status()]
                 if now == [("live", 50)] and faults.struck == 8:
                     break
