@@ -29,7 +29,7 @@ from everwhen.audit import (
     origin,
 )
 from everwhen.audit.entries import checked, draft_of, spoken, stream_of, tags_of
-from everwhen.audit.escapes import escaped, escaped_text
+from everwhen.audit.escaping import escaped, escaped_text
 from everwhen.audit.exports import CSV_COLUMNS, OCSF_VERSION, head_of, line_of, ocsf_event
 from everwhen.errors import DeclarationError, InvalidAuditEntryError
 from everwhen.privacy import Erased

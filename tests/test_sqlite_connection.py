@@ -13,7 +13,7 @@ from everwhen.backends.sqlite.connection import Immutable, open_connection
 from everwhen.privacy.vault_file import VaultFile
 from everwhen.system.file_backups import opened_copy
 from everwhen.system.sqlite_connection import connect, patience, transact
-from everwhen.witness.service import _opened
+from everwhen.witness.cosigning import _opened
 
 
 def _copy(path: Path) -> apsw.Connection:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-BY_HAND: Final = {"__init__.py", "concurrency.py", "cancelling.py", "own.py"}
+BY_HAND: Final = {"__init__.py", "concurrency.py", "cancelling.py", "flavour_checks.py"}
 DROPPED: Final = {"async", "await"}
 NAMES: Final = {
     "__aenter__": "__enter__",

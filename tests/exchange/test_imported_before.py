@@ -13,7 +13,7 @@ from tests.exchange.stores import imported
 
 from everwhen import Store, open_store
 from everwhen.exchange import CloudEvents, Csv, Format, ImportedBeforeError, Xes
-from everwhen.exchange.sketches import KEPT_DIGESTS, Sketch, unpacked
+from everwhen.exchange.row_digests import KEPT_DIGESTS, Sketch, unpacked
 
 HEADER = "stream,type,recorded_at,n"
 READ = Csv(time_zone="UTC")

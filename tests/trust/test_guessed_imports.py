@@ -14,7 +14,7 @@ from everwhen import KeyFile, Vault, open_store
 from everwhen.exchange import import_events
 from everwhen.exchange.errors import ImportedBeforeError, ImportFormatError
 from everwhen.exchange.formats import format_of
-from everwhen.exchange.sketches import row_of, unpacked
+from everwhen.exchange.row_digests import row_of, unpacked
 
 ROW = (
     '{{"specversion":"1.0","id":"{n}","source":"/players","type":"Joined","subject":"{who}",'

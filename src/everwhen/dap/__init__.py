@@ -6,7 +6,7 @@ https://microsoft.github.io/debug-adapter-protocol
 from everwhen.dap.adapter import Adapter, Opener
 from everwhen.dap.framing import MalformedMessageError
 from everwhen.dap.messages import LaunchArguments
-from everwhen.dap.serving import serve_socket, serve_stdio
+from everwhen.dap.server import serve_socket, serve_stdio
 
 __all__ = [
     "Adapter",

@@ -27,7 +27,7 @@ from everwhen.debugging import (
     break_of,
     watch_of,
 )
-from everwhen.debugging.typed import condition_of
+from everwhen.debugging.command_parsing import condition_of
 from everwhen.expressions.expression import Expression
 from everwhen.state.paths import text_of
 from everwhen.vocabulary.errors import ExpressionError, InvalidQueryError

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen.debugging.sketches import size_of, sketch
+from everwhen.debugging.short_values import size_of, sketch
 from everwhen.state.differences import Change
 from everwhen.state.paths import MISSING, PartKind, Path, keys_of, kind_of, part_of, text_of
 

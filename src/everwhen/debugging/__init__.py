@@ -12,10 +12,10 @@ from everwhen.debugging.breakpoints import (
     Trigger,
     ValueTrigger,
 )
+from everwhen.debugging.command_parsing import break_of, known_types, watch_of
 from everwhen.debugging.searching import InterruptedSearchError
 from everwhen.debugging.session import LogLine, Session, Stop, WithoutEvent
-from everwhen.debugging.sketches import sketch
-from everwhen.debugging.typed import break_of, known_types, watch_of
+from everwhen.debugging.short_values import sketch
 
 __all__ = [
     "Breakpoint",

@@ -21,9 +21,9 @@ from everwhen.debugging.breakpoints import (
     Trigger,
     ValueTrigger,
 )
+from everwhen.debugging.command_parsing import condition_of
 from everwhen.debugging.searching import InterruptedSearchError, Searcher
-from everwhen.debugging.sketches import sketch
-from everwhen.debugging.typed import condition_of
+from everwhen.debugging.short_values import sketch
 from everwhen.expressions.expression import Expression, Variables
 from everwhen.expressions.unknown_parts import UnknownPart, unknown_in_events
 from everwhen.state.differences import Diff, diff

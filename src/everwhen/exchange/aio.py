@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from everwhen.exchange._async.exporting import export_events
     from everwhen.exchange._async.importing import import_events
     from everwhen.exchange.cloudevents import CloudEvents
+    from everwhen.exchange.csv_files import Csv
     from everwhen.exchange.errors import (
         ExchangeError,
         ExchangeFileError,
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
         ImportTimesError,
         OutputExistsError,
     )
-    from everwhen.exchange.flights import Flights
     from everwhen.exchange.formats import format_named, format_of
     from everwhen.exchange.notices import Notice
+    from everwhen.exchange.nycflights13 import Flights
     from everwhen.exchange.records import (
         ExchangeProgress,
         ExportReport,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
         ImportReport,
         Invalid,
     )
-    from everwhen.exchange.tables import Csv
     from everwhen.exchange.xes import Xes
 else:
     __getattr__, __dir__ = lazily(
@@ -37,6 +37,7 @@ else:
             "everwhen.exchange._async.exporting": ("export_events",),
             "everwhen.exchange._async.importing": ("import_events",),
             "everwhen.exchange.cloudevents": ("CloudEvents",),
+            "everwhen.exchange.csv_files": ("Csv",),
             "everwhen.exchange.errors": (
                 "ExchangeError",
                 "ExchangeFileError",
@@ -46,9 +47,9 @@ else:
                 "ImportedBeforeError",
                 "OutputExistsError",
             ),
-            "everwhen.exchange.flights": ("Flights",),
             "everwhen.exchange.formats": ("format_named", "format_of"),
             "everwhen.exchange.notices": ("Notice",),
+            "everwhen.exchange.nycflights13": ("Flights",),
             "everwhen.exchange.records": (
                 "ExchangeProgress",
                 "ExportReport",
@@ -56,7 +57,6 @@ else:
                 "ImportReport",
                 "Invalid",
             ),
-            "everwhen.exchange.tables": ("Csv",),
             "everwhen.exchange.xes": ("Xes",),
         },
     )

@@ -6,10 +6,10 @@ import os
 from typing import Final
 
 from everwhen.exchange.cloudevents import CloudEvents
+from everwhen.exchange.csv_files import Csv
 from everwhen.exchange.errors import FormatOptionError
 from everwhen.exchange.records import Format
 from everwhen.exchange.sources import STANDARD, Location
-from everwhen.exchange.tables import Csv
 from everwhen.exchange.xes import Xes
 
 _BY_NAME: Final[dict[str, Format]] = {

@@ -30,7 +30,7 @@ from everwhen.exchange.records import (
     RestoredCommit,
     RestoredEntry,
 )
-from everwhen.exchange.sketches import row_of
+from everwhen.exchange.row_digests import row_of
 from everwhen.vocabulary.contract import MAX_DEPTH, MAX_EVENT_BYTES
 from everwhen.vocabulary.errors import EverwhenError, InvalidEventError
 from everwhen.vocabulary.metadata import CommitMetadata

@@ -19,7 +19,7 @@ from everwhen.exchange.errors import DamagedInputError
 from everwhen.exchange.log_times import Untimed, time_of
 from everwhen.exchange.notices import Notice, Notices
 from everwhen.exchange.records import UNTIMED, ForeignEvent, Invalid
-from everwhen.exchange.sketches import row_of
+from everwhen.exchange.row_digests import row_of
 from everwhen.exchange.xes_values import (
     HEADS,
     LEAVES,

@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
         "witnesses need the library cryptography: pip install 'everwhen[trust]'",
         name=error.name,
     ) from error
-from everwhen.witness.server import WitnessServer
-from everwhen.witness.service import WitnessService
+from everwhen.witness.cosigning import WitnessService
+from everwhen.witness.http_server import WitnessServer
 
 __all__ = ["Witness", "WitnessServer", "WitnessService"]

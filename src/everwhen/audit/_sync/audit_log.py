@@ -23,7 +23,7 @@ from everwhen.audit.entries import (
     spoken,
     write_of,
 )
-from everwhen.audit.escapes import escaped
+from everwhen.audit.escaping import escaped
 from everwhen.audit.exports import AuditForm, head_of, line_of
 from everwhen.audit.fallback import AuditFallback, FallbackState
 from everwhen.audit.filters import (

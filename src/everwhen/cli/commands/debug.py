@@ -22,7 +22,7 @@ from everwhen.cli.store_opening import existing
 from everwhen.cli.time_machines import StateOptions, machine_over
 from everwhen.cli.user_code import compensations, event_types
 from everwhen.dap import LaunchArguments, serve_socket, serve_stdio
-from everwhen.dap.serving import LOCAL
+from everwhen.dap.server import LOCAL
 from everwhen.debugging import Session
 from everwhen.travel import Moment
 

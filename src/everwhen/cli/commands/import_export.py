@@ -41,7 +41,7 @@ from everwhen.exchange import (
     format_of,
     import_events,
 )
-from everwhen.exchange.attempts import Future, Times
+from everwhen.exchange.import_records import Future, Times
 from everwhen.exchange.sources import STANDARD
 
 _ROLES: Final = ("stream", "type", "time", "occurred_at", "event_id", "tags_json", "data_json")

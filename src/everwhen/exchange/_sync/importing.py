@@ -23,21 +23,7 @@ from typing import Final, get_args
 from uuid import UUID
 
 from everwhen.backends._sync.concurrency import sleep
-from everwhen.exchange.attempts import (
-    ATTEMPT_PREFIX,
-    Attempt,
-    Future,
-    KeptTimes,
-    Times,
-    attempt_of,
-    attempts_in,
-    digest_of,
-    encode,
-    import_named,
-    said_of,
-    said_of_shared,
-    same_content,
-)
+from everwhen.exchange.csv_files import Csv
 from everwhen.exchange.entries import (
     Entrance,
     Foreign,
@@ -54,6 +40,21 @@ from everwhen.exchange.errors import (
     ImportTimesError,
 )
 from everwhen.exchange.formats import format_of
+from everwhen.exchange.import_records import (
+    ATTEMPT_PREFIX,
+    Attempt,
+    Future,
+    KeptTimes,
+    Times,
+    attempt_of,
+    attempts_in,
+    digest_of,
+    encode,
+    import_named,
+    said_of,
+    said_of_shared,
+    same_content,
+)
 from everwhen.exchange.moments import text_of
 from everwhen.exchange.notices import Notice, Notices
 from everwhen.exchange.records import (
@@ -65,10 +66,9 @@ from everwhen.exchange.records import (
     Invalid,
     RestoredCommit,
 )
-from everwhen.exchange.sketches import SharedRows
+from everwhen.exchange.row_digests import SharedRows
 from everwhen.exchange.sorting import Sorter
 from everwhen.exchange.sources import Location, Source
-from everwhen.exchange.tables import Csv
 from everwhen.privacy.personal_values import ENCRYPTED, PERSONAL
 from everwhen.store._sync.store import Store
 from everwhen.vocabulary.contract import Checkpoint, EncodedCommit, Outcome, Receipt

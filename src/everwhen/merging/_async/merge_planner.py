@@ -14,7 +14,6 @@ from everwhen.codec.commits import Commit, Write
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.commands._async.command_bus import for_decision
 from everwhen.commands.decisions import Belief, RecordedCommand, command_of, writes_of
-from everwhen.merging.comparison import conflicts_of, contents, is_so_already
 from everwhen.merging.invariants import InvariantStates
 from everwhen.merging.merge_plan import MergeItem, MergePlan, item_of
 from everwhen.merging.merge_records import (
@@ -26,6 +25,7 @@ from everwhen.merging.merge_records import (
     original_writes,
 )
 from everwhen.merging.merge_rules import MergeRules
+from everwhen.merging.three_way import conflicts_of, contents, is_so_already
 from everwhen.state.differences import Change, diff
 from everwhen.state.fold import Fold
 from everwhen.state.snapshots import Loaded

@@ -20,11 +20,11 @@ from everwhen.codec.recorded_events import (
 )
 from everwhen.commands.decisions import Decisions, moved_command
 from everwhen.merging._async.merge_planner import MergePlanner, id_of
-from everwhen.merging.comparison import contents
 from everwhen.merging.invariants import Invariant
 from everwhen.merging.merge_plan import MergeError, MergePlan, Resolver, Strategy
 from everwhen.merging.merge_records import NEEDLE, came_from, record_in
 from everwhen.merging.merge_rules import MergeRules
+from everwhen.merging.three_way import contents
 from everwhen.state.fold import Fold
 from everwhen.store._async.store import Store
 from everwhen.vocabulary.contract import Receipt

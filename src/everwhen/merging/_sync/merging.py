@@ -21,11 +21,11 @@ from everwhen.codec.recorded_events import (
 )
 from everwhen.commands.decisions import Decisions, moved_command
 from everwhen.merging._sync.merge_planner import MergePlanner, id_of
-from everwhen.merging.comparison import contents
 from everwhen.merging.invariants import Invariant
 from everwhen.merging.merge_plan import MergeError, MergePlan, Resolver, Strategy
 from everwhen.merging.merge_records import NEEDLE, came_from, record_in
 from everwhen.merging.merge_rules import MergeRules
+from everwhen.merging.three_way import contents
 from everwhen.state.fold import Fold
 from everwhen.store._sync.store import Store
 from everwhen.vocabulary.contract import Receipt

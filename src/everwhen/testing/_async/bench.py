@@ -10,7 +10,7 @@ from everwhen.codec.event_types import EventTypes
 from everwhen.codec.pipeline import CodecStep
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.store._async.store import Store
-from everwhen.testing._async.observed import ObservedBackend
+from everwhen.testing._async.counting_backend import ObservedBackend
 from everwhen.testing.clock import ManualClock
 from everwhen.testing.specimens import TYPES
 from everwhen.vocabulary.clock import Clock

@@ -20,7 +20,7 @@ from everwhen.testing._async import (
     versions,
 )
 from everwhen.testing._async.bench import Bench, OpenBackend
-from everwhen.testing._async.own import OWN_GROUPS
+from everwhen.testing._async.flavour_checks import OWN_GROUPS
 from everwhen.testing.promises import Guarantee, Promise, promise_of
 from everwhen.vocabulary.contract import Capabilities
 

@@ -21,7 +21,7 @@ from everwhen.testing._sync import (
     versions,
 )
 from everwhen.testing._sync.bench import Bench, OpenBackend
-from everwhen.testing._sync.own import OWN_GROUPS
+from everwhen.testing._sync.flavour_checks import OWN_GROUPS
 from everwhen.testing.promises import Guarantee, Promise, promise_of
 from everwhen.vocabulary.contract import Capabilities
 

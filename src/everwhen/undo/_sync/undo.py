@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from everwhen.codec.commits import Write
 from everwhen.store._sync.store import Store, check_store
-from everwhen.undo._sync.plan_making import Planning
+from everwhen.undo._sync.undo_planner import Planning
 from everwhen.undo.compensations import Compensations
 from everwhen.undo.undo_plan import ByDifference, UndoPlan
 from everwhen.undo.undo_targets import UndoTarget

@@ -27,7 +27,7 @@ from everwhen.exchange.errors import DamagedInputError, FormatOptionError
 from everwhen.exchange.lines import MAX_LINE_BYTES, lines
 from everwhen.exchange.moments import ZoneMissingError, micros_of, reader_of, text_of, zone_named
 from everwhen.exchange.records import UNTIMED, FileItem, FileWriter, ForeignEvent, Invalid
-from everwhen.exchange.sketches import row_of
+from everwhen.exchange.row_digests import row_of
 from everwhen.vocabulary.microseconds import to_micros
 
 CSV_COLUMNS: Final = (

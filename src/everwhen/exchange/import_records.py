@@ -28,7 +28,7 @@ class Attempt(msgspec.Struct, omit_defaults=True):
     ``done`` counts commits; -1 when all are. ``content`` is the digest of the uncompressed file
     and ``options`` how it was read; both are empty for an export, whose commits have ids of their
     own. ``began`` is in microseconds since 1970 UTC. ``rows`` counts the file's valid rows, and
-    ``sketch`` is a sample of them, see `everwhen.exchange.sketches`.
+    ``sketch`` is a sample of them, see `everwhen.exchange.row_digests`.
     """
 
     times: KeptTimes

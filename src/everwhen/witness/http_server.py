@@ -10,8 +10,8 @@ from threading import BoundedSemaphore, Timer
 from typing import Any, Final
 
 from everwhen.vocabulary.errors import EverwhenError
+from everwhen.witness.cosigning import Reply, WitnessService
 from everwhen.witness.messages import MAX_REQUEST_BYTES
-from everwhen.witness.service import Reply, WitnessService
 
 _MAX_CONNECTIONS: Final = 64
 """Served at once, each by a thread; others wait."""

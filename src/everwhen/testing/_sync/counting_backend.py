@@ -1,4 +1,4 @@
-# Generated from src/everwhen/testing/_async/observed.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/testing/_async/counting_backend.py by tools/unasync.py: edit that, then run `make sync`.
 """A backend that counts what it is asked."""
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Final
 
-from everwhen.exchange.attempts import Attempt
+from everwhen.exchange.import_records import Attempt
 
 KEPT_DIGESTS: Final = 256
 """Enough for a file to be recognised in one 50 times as large, by five of them on average."""

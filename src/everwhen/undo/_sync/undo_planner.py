@@ -1,4 +1,4 @@
-# Generated from src/everwhen/undo/_async/plan_making.py by tools/unasync.py: edit that, then run `make sync`.
+# Generated from src/everwhen/undo/_async/undo_planner.py by tools/unasync.py: edit that, then run `make sync`.
 """How the plan of an undo is made: everything that it has to look at in the store."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from everwhen.store.page_decoding import by_position
 from everwhen.system.interrupts import is_interrupt
 from everwhen.undo.compensations import Compensations
 from everwhen.undo.dependents import Dependents
-from everwhen.undo.planner import Planner, Scope, States, UndoItem
+from everwhen.undo.plan_arithmetic import Planner, Scope, States, UndoItem
 from everwhen.undo.undo_plan import ByDifference, UndoPlan
 from everwhen.undo.undo_status import UNDO_TAG, UndoStatuses, named_in, naming, place_in, ref_of
 from everwhen.undo.undo_targets import Meant, UndoTarget, described, where_to_look
