@@ -272,7 +272,7 @@ def test_lists_in_lists_are_compared_once_and_not_once_for_every_way_to_them() -
 
 def test_a_state_too_deep_to_be_copied_or_shown_is_told() -> None:
     deep = Fold("deep", dict[str, Any])
-    deep.on(Counted)(lambda state, event: nested(5_000))
+    deep.on(Counted)(lambda state, event: nested(200_000))
     with open_store("memory:", events=[Counted]) as store:
         store.append("a", [Counted()])
         repository = Repository(store, deep)

@@ -150,8 +150,9 @@ def test_bad_rows_are_left_out_on_demand(store: Store) -> None:
     "mapping",
     [
         {"time_zone": "Mars/Olympus"},
-        {"time_format": "%d%d"},
-        {"time_format": "%Q"},
+        {"time_format": "%Y%d%d"},
+        {"time_format": "%d.%m. %H:%M"},
+        {"time_format": "%Y%Q"},
         {"encoding": "klingon"},
         {"delimiter": "too long"},
     ],

@@ -18,6 +18,8 @@ from everwhen.vocabulary.microseconds import (
 )
 
 _OFFSET: Final = re.compile(r"([+-])(\d\d):?(\d\d)")
+_WITH_YEAR: Final = re.compile(r"%-?[YyGCcxs]")
+"""Directives that say the year, alone or with all else."""
 
 
 class ZoneMissingError(ValueError):
@@ -63,13 +65,18 @@ def zone_named(name: str) -> tzinfo:
 def reader_of(time_format: str, zone: tzinfo | None) -> Callable[[str], int]:
     """How to read times written as ``iso``, ``s`` or ``ms`` since 1970, or as strptime says.
 
-    Raises ``ValueError`` for a format that strptime doesn't understand.
+    Raises ``ValueError`` for a format that strptime doesn't understand, or that has no year.
     """
     if time_format == "iso":
         return lru_cache(4_096)(lambda text: micros_of(text, zone))
     if time_format in {"s", "ms"}:
         scale = 1_000_000 if time_format == "s" else 1_000
         return lambda text: _since_1970(text, scale)
+    if not _WITH_YEAR.search(time_format):
+        raise ValueError(
+            f"the time format {time_format!r} has no year; use iso, s, ms or directives of "
+            f"Python's strptime, with %Y"
+        )
     try:
         datetime.strptime(EPOCH.strftime(time_format), time_format)  # noqa: DTZ007 (only tried)
     except (ValueError, re.error) as error:
