@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -28,9 +29,11 @@ from everwhen import (
     Write,
     open_store,
 )
+from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.sqlite import query_plan
 from everwhen.errors import BatchError
 from everwhen.testing import ManualClock
+from everwhen.tiers import SegmentSize
 from everwhen.vocabulary import Checkpoint, Receipt, Snapshot
 
 pytestmark = pytest.mark.slow
@@ -71,6 +74,9 @@ WRITES = st.lists(
     max_size=3,
     unique_by=lambda write: write.stream,
 )
+
+
+SIZES = st.builds(SegmentSize, st.integers(1, 9), frame=st.integers(1, 3), frames=st.integers(1, 3))
 
 
 def selections(draw: st.DrawFn) -> Query:
@@ -145,7 +151,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     def with_id(self, writes: list[Write], condition: Condition | None) -> Commit:
         self.ids += 1
-        commit = Commit(writes, condition, UUID(int=self.ids))
+        millis = int(self.clock().timestamp() * 1_000) << 80
+        made_now = UUID(int=millis | 7 << 76 | 2 << 62 | self.ids)
+        commit = Commit(writes, condition, made_now if self.ids % 2 else UUID(int=self.ids))
         self.known.append(commit)
         return commit
 
@@ -209,6 +217,25 @@ class StoreMachine(RuleBasedStateMachine):
 
         self.both(which, keep)
         self.both(1 - which, lambda store: (store.checkpoints(), store.snapshots("s", up_to=3)))
+
+    @rule(which=st.integers(0, 1), back=st.integers(0, 40), size=SIZES)
+    def seal(self, which: int, back: int, size: SegmentSize) -> None:
+        backend = self.files[which].kernel.backend
+        while backend.seal(self.model.head().position - back, size) is not None:
+            pass
+
+    @rule(which=st.integers(0, 1), size=SIZES, steps=st.integers(1, 12))
+    def seal_and_be_cut_off(self, which: int, size: SegmentSize, steps: int) -> None:
+        backend = self.files[which].kernel.backend
+        assert isinstance(backend, EmbeddedBackend)
+        taken = backend._engine.sealing(size).steps(self.model.head().position)
+        for step in islice(taken, steps):
+            step()
+
+    @rule(which=st.integers(0, 1), query=selectors())
+    def everything_is_found(self, which: int, query: Query) -> None:
+        assert self.files[which].kernel.backend.check() == []
+        self.both(which, lambda store: list(store.read(query)))
 
     @rule(which=st.integers(0, 1))
     def reopen(self, which: int) -> None:

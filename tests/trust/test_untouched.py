@@ -330,7 +330,7 @@ def test_new_schema_versions_of_the_events(
     check_untouched(sealed, capsys, events=newer)
 
 
-LATER = "ALTER TABLE snapshots ADD COLUMN taken_at INTEGER; CREATE TABLE segments (body BLOB);"
+LATER = "ALTER TABLE snapshots ADD COLUMN taken_at INTEGER; CREATE TABLE later (body BLOB);"
 
 
 def test_a_newer_format_of_the_file(

@@ -25,6 +25,8 @@ from everwhen.vocabulary.contract import (
     Outcome,
     Page,
     Problem,
+    Segment,
+    SegmentSize,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -258,7 +260,33 @@ class EngineUpkeep(Protocol):
         ...
 
 
-class Engine(EngineLog, EngineState, EngineFamily, EngineUpkeep, Blocking, Protocol):
+class EngineSealing(Protocol):
+    """Sealing one segment, in steps between which others write."""
+
+    segment: Segment | None
+    """The one that was made; None as long as there is none."""
+
+    def steps(self, up_to: int) -> Iterator[Callable[[], None]]:
+        """Steps, each to be called with ``lock`` held; what makes them needs no lock."""
+        ...
+
+
+class EngineTiers(Protocol):
+    """Old history, in segments."""
+
+    def segments(self) -> list[Segment]:
+        """All segments, the oldest first."""
+        ...
+
+    def sealing(self, size: SegmentSize) -> EngineSealing:
+        """What seals the oldest slices that aren't sealed.
+
+        Raises `UnsupportedError` where there are no segments.
+        """
+        ...
+
+
+class Engine(EngineLog, EngineState, EngineFamily, EngineUpkeep, EngineTiers, Blocking, Protocol):
     """An embedded engine.
 
     ``lock`` guards the write side: hold it to call ``write`` or to use ``transaction`` or

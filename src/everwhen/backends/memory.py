@@ -20,7 +20,7 @@ from everwhen.backends.commit_checks import (
     time_of_commit,
     version_problem,
 )
-from everwhen.backends.engine import EngineTransaction, Inline, Scratch
+from everwhen.backends.engine import EngineSealing, EngineTransaction, Inline, Scratch
 from everwhen.backends.notifier import News
 from everwhen.backends.query_matching import Matcher
 from everwhen.backends.sql_connection import SqlConnection
@@ -39,6 +39,8 @@ from everwhen.vocabulary.contract import (
     Page,
     Problem,
     Receipt,
+    Segment,
+    SegmentSize,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -330,6 +332,16 @@ class MemoryEngine:
 
     def scratch(self) -> Scratch:
         raise UnsupportedError(_NO_SQL)
+
+    def segments(self) -> list[Segment]:
+        self._check_open()
+        return []
+
+    def sealing(self, size: SegmentSize) -> EngineSealing:
+        del size
+        raise UnsupportedError(
+            "a store in memory isn't sealed; open it with a path to keep old history compressed"
+        )
 
     def backup(self, task: BackupTask, listener: BackupListener) -> BackupReport:
         del listener

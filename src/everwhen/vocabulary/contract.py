@@ -194,6 +194,39 @@ class Snapshot(msgspec.Struct, frozen=True):
     state: bytes
 
 
+class SegmentSize(msgspec.Struct, frozen=True):
+    """How much is sealed together.
+
+    ``slices`` are those of a segment: its index is small where segments are large. ``frame`` is
+    how many are compressed together, ``frames`` how many of these are read together;
+    ``frame_bytes`` is where either ends before that. Fewer slices than ``least`` are left as they
+    are until there are more.
+    """
+
+    slices: int = 65_536
+    least: int = 1
+    frame: int = 64
+    frames: int = 8
+    frame_bytes: int = 256 << 10
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """A run of old slices, sealed: compressed, with an index of its own, and immutable.
+
+    ``first`` and ``last`` are positions of events, ``slices`` counts them, ``first_time`` and
+    ``last_time`` are when the first and the last slice were recorded, in microseconds; ``size`` is
+    the bytes that the compressed slices take without their index, and ``sha256`` is theirs.
+    """
+
+    last: int
+    first: int
+    slices: int
+    first_time: int
+    last_time: int
+    size: int
+    sha256: bytes
+
+
 class SnapshotInfo(msgspec.Struct, frozen=True):
     """A snapshot without its state."""
 
@@ -212,6 +245,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     shared_by_processes: bool
     sql: bool
     keeps_recorded_at: bool
+    seals: bool = False
 
 
 class Problem(msgspec.Struct, frozen=True):

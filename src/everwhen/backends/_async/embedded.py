@@ -39,6 +39,8 @@ from everwhen.vocabulary.contract import (
     Outcome,
     Page,
     Problem,
+    Segment,
+    SegmentSize,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -231,9 +233,9 @@ class EmbeddedBackend(Backend):
             else:
                 return
 
-    async def _alone(self, call: Callable[[], None]) -> None:
+    async def _alone(self, call: Callable[[], None], what: str = "purging") -> None:
         """Make the call while nobody in this process writes."""
-        self._refuse_within_transaction("purging")
+        self._refuse_within_transaction(what)
         self._engine.check_open()
         async with turn(self._engine.lock), alone(self._engine.lock):
             await self._calls.finish(call)
@@ -246,6 +248,18 @@ class EmbeddedBackend(Backend):
 
     async def find_hidden(self, after: int) -> list[Problem]:
         return await self._calls.run(lambda: list(self._engine.find_hidden(after)))
+
+    async def segments(self) -> list[Segment]:
+        return await self._calls.run(self._engine.segments)
+
+    async def seal(self, up_to: int, size: SegmentSize) -> Segment | None:
+        sealing = self._engine.sealing(size)
+        steps = sealing.steps(up_to)
+        while True:
+            step = await self._calls.run(next, steps, None)
+            if step is None:
+                return sealing.segment
+            await self._alone(step, "sealing")
 
     async def close(self) -> None:
         if not self._closed:

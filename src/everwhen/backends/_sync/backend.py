@@ -19,6 +19,8 @@ from everwhen.vocabulary.contract import (
     Outcome,
     Page,
     Problem,
+    Segment,
+    SegmentSize,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -251,7 +253,24 @@ class Upkeep(Protocol):
         ...
 
 
-class Backend(Log, SideState, InlineHooks, LogFamily, Upkeep, Protocol):
+class Tiers(Protocol):
+    """Old history, sealed in segments: smaller, and read by everyone as before."""
+
+    def segments(self) -> list[Segment]:
+        """All segments, the oldest first; together they are all that is sealed."""
+        ...
+
+    def seal(self, up_to: int, size: SegmentSize) -> Segment | None:
+        """Seal the oldest slices up to a position, one segment of them; None where none is left.
+
+        At any moment, and however it ends, each slice is in one place for whoever reads. Writers
+        wait for a small step at most. Raises `BusyError` where another mover begins, and
+        `UnsupportedError` where ``capabilities.seals`` is False or a library is missing.
+        """
+        ...
+
+
+class Backend(Log, SideState, InlineHooks, LogFamily, Upkeep, Tiers, Protocol):
     """A backend, or a wrapper around one. `everwhen.testing` has the suite that it must pass."""
 
     def close(self) -> None:
@@ -355,6 +374,12 @@ class BackendWrapper(Backend):
 
     def find_hidden(self, after: int) -> list[Problem]:
         return self._inner.find_hidden(after)
+
+    def segments(self) -> list[Segment]:
+        return self._inner.segments()
+
+    def seal(self, up_to: int, size: SegmentSize) -> Segment | None:
+        return self._inner.seal(up_to, size)
 
     def close(self) -> None:
         self._inner.close()

@@ -40,6 +40,8 @@ from everwhen.vocabulary.contract import (
     Outcome,
     Page,
     Problem,
+    Segment,
+    SegmentSize,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -230,9 +232,9 @@ class EmbeddedBackend(Backend):
             else:
                 return
 
-    def _alone(self, call: Callable[[], None]) -> None:
+    def _alone(self, call: Callable[[], None], what: str = "purging") -> None:
         """Make the call while nobody in this process writes."""
-        self._refuse_within_transaction("purging")
+        self._refuse_within_transaction(what)
         self._engine.check_open()
         with turn(self._engine.lock), alone(self._engine.lock):
             self._calls.finish(call)
@@ -245,6 +247,18 @@ class EmbeddedBackend(Backend):
 
     def find_hidden(self, after: int) -> list[Problem]:
         return self._calls.run(lambda: list(self._engine.find_hidden(after)))
+
+    def segments(self) -> list[Segment]:
+        return self._calls.run(self._engine.segments)
+
+    def seal(self, up_to: int, size: SegmentSize) -> Segment | None:
+        sealing = self._engine.sealing(size)
+        steps = sealing.steps(up_to)
+        while True:
+            step = self._calls.run(next, steps, None)
+            if step is None:
+                return sealing.segment
+            self._alone(step, "sealing")
 
     def close(self) -> None:
         if not self._closed:

@@ -15,6 +15,7 @@ import apsw
 
 from everwhen.backends.sqlite.error_translation import not_a_store
 from everwhen.backends.sqlite.files import beside
+from everwhen.backends.sqlite.sealed_table import add_sealed_table
 from everwhen.backends.sqlite.value_sizes import MAX_VALUE_BYTES
 from everwhen.system.sqlite_connection import careful, connect, patience, target
 
@@ -34,6 +35,14 @@ def open_connection(
 
     Raises `NotAStoreError` for a folder, and ``apsw.Error``.
     """
+    connection = _connection(path, read_only=read_only, busy_timeout=busy_timeout, vfs=vfs)
+    add_sealed_table(connection)
+    return connection
+
+
+def _connection(
+    path: Path, *, read_only: bool, busy_timeout: float, vfs: str | None
+) -> apsw.Connection:
     if path.is_dir():
         raise not_a_store(path, "it is a folder")
     if not read_only:

@@ -42,6 +42,8 @@ from everwhen.backends.sqlite.lock_guard import Hold, Reservation, check_no_stra
 from everwhen.backends.sqlite.pages import StreamNames, read_page
 from everwhen.backends.sqlite.reader import Reader
 from everwhen.backends.sqlite.schema import check_schema, prepare
+from everwhen.backends.sqlite.sealing import Sealing
+from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.structural_check import hiding_problems, structural_problems
 from everwhen.backends.sqlite.transactions import Transactions
 from everwhen.backends.sqlite.user_statements import (
@@ -64,6 +66,8 @@ from everwhen.vocabulary.contract import (
     Outcome,
     Page,
     Problem,
+    Segment,
+    SegmentSize,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -87,6 +91,7 @@ _DURABLE: Final = Capabilities(
     shared_by_processes=True,
     sql=True,
     keeps_recorded_at=True,
+    seals=True,
 )
 
 
@@ -121,6 +126,7 @@ class SqliteEngine:
         self.busy_timeout = busy_timeout
         self.vfs = vfs
         self._names = StreamNames()
+        self._segments = Segments()
         self._explained = explaining(self.path)
         self._transaction_by = 0
         if read_only and not self.path.exists():
@@ -138,7 +144,7 @@ class SqliteEngine:
         )
         self._watch = Watch(connect, self.news.publish, lifetime.inside)
         self._transactions = Transactions(first, self._hold.guard, self.path, busy_timeout)
-        self._writer = Writer(self._transactions, clock, self.path)
+        self._writer = Writer(self._transactions, clock, self.path, self._segments)
         self._reader = Reader(lifetime, connect)
         register(self)
         if not read_only:
@@ -209,21 +215,24 @@ class SqliteEngine:
         return outcomes
 
     def _run_inline(self, connection: apsw.Connection) -> None:
-        transaction = SqliteTransaction(connection, self.path)
+        transaction = self._transaction_on(connection)
         for inline in self.inline:
             inline(transaction)
 
     @contextmanager
     def transaction(self) -> Iterator[SqliteTransaction]:
         with self._changing(), self._transactions.transaction() as connection:
-            yield SqliteTransaction(connection, self.path)
+            yield self._transaction_on(connection)
 
     def transact(self, work: Callable[[EngineTransaction], T]) -> T:
         transactions = self._transactions
         with self._changing():
             return transactions.transact(
-                lambda _: work(SqliteTransaction(transactions.connection, self.path))
+                lambda _: work(self._transaction_on(transactions.connection))
             )
+
+    def _transaction_on(self, connection: apsw.Connection) -> SqliteTransaction:
+        return SqliteTransaction(connection, self.path, self._segments)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -250,23 +259,23 @@ class SqliteEngine:
     def view(self) -> Iterator[SqliteView]:
         with self._reader.connection() as connection, connection:
             connection.pragma("user_version")  # the moment is this one, and it can be read
-            yield SqliteView(connection, self.path, self._names)
+            yield SqliteView(connection, self.path, self._names, self._segments)
 
     def seen_by(self, connection: apsw.Connection) -> EngineView:
         """What a connection sees of this file."""
-        return SqliteView(connection, self.path, self._names)
+        return SqliteView(connection, self.path, self._names, self._segments)
 
     def read(self, query: Query, events: int) -> Page:
-        return self._reader.run(read_page, query, events, self._names)
+        return self._reader.run(read_page, query, events, self._names, self._segments)
 
     def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
-        return self._reader.run(lookups.stored_commit, commit_id)
+        return self._reader.run(lookups.stored_commit, commit_id, self._segments)
 
     def head(self) -> Head:
         return self._reader.run(lookups.head)
 
     def position_at(self, recorded_at: int) -> int:
-        return self._reader.run(lookups.position_at, recorded_at)
+        return self._reader.run(lookups.position_at, recorded_at, self._segments)
 
     def stream(self, name: str) -> StreamInfo | None:
         return self._reader.run(lookups.stream, name)
@@ -350,6 +359,18 @@ class SqliteEngine:
         """A reading connection of its own to this file, or to one of a log beside it."""
         return open_connection(path, read_only=True, busy_timeout=self.busy_timeout, vfs=self.vfs)
 
+    def segments(self) -> list[Segment]:
+        return self._reader.run(lookups.segments)
+
+    def sealing(self, size: SegmentSize) -> Sealing:
+        self.check_open()
+        self._check_writable()
+        return Sealing(self._reader.run, self._written, size)
+
+    def _written(self, step: Callable[[apsw.Connection], None]) -> None:
+        with self._changing():
+            self._transactions.transact(lambda _: step(self._transactions.connection))
+
     def purge(self) -> None:
         self.check_open()
         self._check_writable()
@@ -385,6 +406,7 @@ class SqliteEngine:
     def check_schema(self) -> None:
         self._reader.run(_check_schema, self.path)
         self._names.clear()
+        self._segments.clear()
 
     # Closing
 

@@ -11,14 +11,15 @@ its indexes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
 
 import apsw
 import msgspec
 
 from everwhen.backends.sqlite.query_plan import CATEGORY, TAG, TYPE, block_of
 from everwhen.backends.sqlite.statements import statements
+from everwhen.codec.frames import SliceRow
 from everwhen.codec.slice_bodies import decode_entries
 from everwhen.vocabulary.contract import MAX_STORED_BYTES, Problem
 from everwhen.vocabulary.streams import category_of
@@ -44,19 +45,35 @@ class _Found(msgspec.Struct, array_like=True, gc=False):
 _decode: Final = msgspec.json.Decoder(list[_Found]).decode
 
 
-def derived_problems(connection: apsw.Connection, after: int = 0) -> Iterator[Problem]:
-    """Every event that queries would not find, and every row that the slices don't make.
+class Sealed(Protocol):
+    """What is known of the segments, which have an index of their own."""
+
+    border: int
+
+    def has_term(self, term: int) -> bool:
+        """Whether a term occurs in a segment."""
+        ...
+
+    def rows_of_block(self, block: int) -> Iterable[SliceRow]:
+        """The sealed slices of a block of positions."""
+        ...
+
+
+def derived_problems(
+    connection: apsw.Connection, sealed: Sealed, after: int = 0
+) -> Iterator[Problem]:
+    """Every event in rows that queries would not find, and every row that these don't make.
 
     With ``after``, only the slices after that position are looked up.
     """
     if after:
-        yield from _Marks(connection, after).problems()
+        yield from _Marks(connection, sealed, after).problems()
         return
     for (position,) in connection.execute(_SQL["unreachable_positions"]):
         yield Problem(f"position {position}", "no events stand there, and no read gives them")
     yield from _stream_problems(connection)
-    yield from _term_problems(connection)
-    yield from _Marks(connection).problems()
+    yield from _term_problems(connection, sealed)
+    yield from _Marks(connection, sealed).problems()
 
 
 def _stream_problems(connection: apsw.Connection) -> Iterator[Problem]:
@@ -72,7 +89,7 @@ def _stream_problems(connection: apsw.Connection) -> Iterator[Problem]:
             yield Problem(f"stream {name!r}", f"its row {id_} has no events")
 
 
-def _term_problems(connection: apsw.Connection) -> Iterator[Problem]:
+def _term_problems(connection: apsw.Connection, sealed: Sealed) -> Iterator[Problem]:
     for id_, kind, stored in connection.execute(_SQL["terms"]):
         name, what = name_of(stored), _KINDS.get(kind, f"term of kind {kind}")
         where = f"index, {what} {stored!r:.80}" if name is None else f"index, {what} {name!r}"
@@ -82,7 +99,7 @@ def _term_problems(connection: apsw.Connection) -> Iterator[Problem]:
         found = _term(connection, kind, name)
         if found != id_:
             yield Problem(where, f"it has a second row, {id_} beside {found}")
-        if connection.execute(_SQL["has_marks"], (id_,)).get is None:
+        if connection.execute(_SQL["has_marks"], (id_,)).get is None and not sealed.has_term(id_):
             yield Problem(where, f"its row {id_} has no marks")
 
 
@@ -99,8 +116,9 @@ def _term(connection: apsw.Connection, kind: int, name: str) -> int | None:
 class _Marks:
     """Holds the marks against the slices."""
 
-    def __init__(self, connection: apsw.Connection, after: int = 0) -> None:
+    def __init__(self, connection: apsw.Connection, sealed: Sealed, after: int = 0) -> None:
         self._connection = connection
+        self._sealed = sealed
         self._after = after
         self._terms: dict[tuple[int, str], int | None] = {}
         self._categories: dict[int, str] = {}
@@ -110,7 +128,8 @@ class _Marks:
 
     def problems(self) -> Iterator[Problem]:
         """Every mark that is missing, and how many there are beyond those of the slices."""
-        bounds = (self._after, MAX_STORED_BYTES)
+        self._begin_at_the_border()
+        bounds = (max(self._after, self._sealed.border), MAX_STORED_BYTES)
         rows = self._connection.execute(_SQL["bodies"], bounds)
         for position, stream, name, body in rows:
             if type(body) is not bytes:
@@ -125,9 +144,24 @@ class _Marks:
                 )
         if self._after:
             return
-        more = self._connection.execute(_SQL["count_of_marks"]).get - self._found
+        marks = self._connection.execute(_SQL["count_of_marks"], (self._sealed.border,)).get
+        more = marks - self._found
         if more:
             yield Problem("index", f"it has {more:,} marks that no events make")
+
+    def _begin_at_the_border(self) -> None:
+        """Take in the marks of the block that the border is in, which its sealed slices made."""
+        self._block = block = block_of(self._sealed.border)
+        if block == self._sealed.border:
+            return
+        for row in self._sealed.rows_of_block(block):
+            stored = self._connection.execute(_SQL["name_of_stream"], (row[1],)).get
+            category = self._category(row[1], stored)
+            wanted = set() if category is None else {(CATEGORY, category)}
+            wanted |= {(TYPE, type_) for type_, _ in named_in(row[8])}
+            for key in wanted - self._in_block:
+                if self._is_marked(key, block):
+                    self._in_block.add(key)
 
     def _is_found(self, stream: int, stored: object) -> bool:
         """Whether queries find the stream by its name; looked up once for each."""
@@ -157,7 +191,7 @@ class _Marks:
             self._in_block.clear()
         wanted = set() if category is None else {(CATEGORY, category)}
         tags: set[str] = set()
-        for type_, of_event in _named_in(body):
+        for type_, of_event in named_in(body):
             wanted.add((TYPE, type_))
             tags.update(of_event)
         wanted -= self._in_block
@@ -188,7 +222,7 @@ def name_of(stored: object) -> str | None:
         return None
 
 
-def _named_in(body: bytes) -> Iterator[tuple[str, tuple[str, ...]]]:
+def named_in(body: bytes) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The type and tags of each event; nothing of a body that can't be read."""
     try:
         found: list[_Found] = _decode(body)

@@ -5,14 +5,14 @@ The end of the store, a commit, a moment, streams, checkpoints and snapshots.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from typing import Final
 
 import apsw
 
-from everwhen.backends.sqlite.pages import slice_with_name
-from everwhen.backends.sqlite.query_plan import MAX_INTEGER, searchable
+from everwhen.backends.sqlite.pages import ends, newest_slice, one_moment, slice_with_name
+from everwhen.backends.sqlite.query_plan import MAX_INTEGER, Window, rows_in, searchable
+from everwhen.backends.sqlite.segments import NATURAL_MICROS, Segments, made_at_by, prefix_of
 from everwhen.backends.sqlite.statements import statements
 from everwhen.backends.sqlite.stored_rows import (
     checkpoint_of,
@@ -21,11 +21,12 @@ from everwhen.backends.sqlite.stored_rows import (
     stream_of,
 )
 from everwhen.backends.sqlite.value_sizes import MAX_STORED_NAME_BYTES, limited
-from everwhen.system.sqlite_values import stored_int
+from everwhen.system.sqlite_values import stored_bytes, stored_count
 from everwhen.vocabulary.contract import (
     MAX_KEPT_BYTES,
     Checkpoint,
     Head,
+    Segment,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -35,45 +36,93 @@ from everwhen.vocabulary.microseconds import from_micros
 from everwhen.vocabulary.streams import category_of
 
 _SQL: Final = statements("reading")
+_SEALED: Final = statements("sealed")
 
 
-def stored_commit(connection: apsw.Connection, commit_id: bytes) -> list[StoredSlice]:
+def stored_commit(
+    connection: apsw.Connection, commit_id: bytes, segments: Segments
+) -> list[StoredSlice]:
     """The slices of a commit that is in the file; none where it isn't."""
-    start = connection.execute(_SQL["start_of_commit"], (commit_id,)).get
-    if start is None:
-        return []
-    with (
-        limited(connection),
-        contextlib.closing(connection.execute(_SQL["slices_from"], (start,))) as rows,
-    ):
-        whole = itertools.takewhile(lambda row: row[5] == commit_id, rows)
+    with one_moment(connection), limited(connection):
+        newest, border = ends(connection)
+        start = connection.execute(_SQL["start_of_commit"], (commit_id,)).get
+        if start is None:
+            start = _sealed_start(connection, commit_id, border, segments)
+            if start is None:
+                return []
+        window = Window(start - 1, newest, border, segments, reverse=False)
+        rows = rows_in(connection, window)
+        whole = list(itertools.takewhile(lambda row: row[5] == commit_id, rows))
         return [slice_with_name(connection, row) for row in whole]
+
+
+def _sealed_start(
+    connection: apsw.Connection, commit_id: bytes, border: int, segments: Segments
+) -> int | None:
+    """The position of the first slice of a commit that is sealed.
+
+    Where the id says when it was made, that leads to it; the others are listed.
+    """
+    if not border:
+        return None
+    for (position,) in connection.execute(_SEALED["commits"], (prefix_of(commit_id), border)):
+        row = segments.row_at(connection, stored_count(position))
+        if (row[5], row[6]) == (commit_id, 0):
+            return row[0]
+    made_at = made_at_by(commit_id)
+    if made_at is None:
+        return None
+    low = segments.position_at(connection, made_at - NATURAL_MICROS - 1, border)
+    if low < border:
+        for row in segments.rows(connection, low, border, reverse=False):
+            if row[4] > made_at + NATURAL_MICROS:
+                return None
+            if (row[5], row[6]) == (commit_id, 0):
+                return row[0]
+    return None
 
 
 def head(connection: apsw.Connection) -> Head:
     """The newest event's place."""
-    found = connection.execute(_SQL["newest_slice"]).get
-    if found is None:
-        return Head(0, None)
-    return Head(stored_int(found[0]), from_micros(stored_int(found[1])))
+    found = newest_slice(connection)
+    return Head(0, None) if found is None else Head(found[0], from_micros(found[1]))
 
 
-def position_at(connection: apsw.Connection, recorded_at: int) -> int:
+def position_at(connection: apsw.Connection, recorded_at: int, segments: Segments) -> int:
     """The last position recorded at or before the moment, by bisection; 0 if there is none."""
-    low, high = 0, connection.execute(_SQL["newest_position"]).get or 0
-    while low < high:
-        position, count, moment = connection.execute(_SQL["slice_at"], ((low + high) // 2 + 1,)).get
-        if moment <= recorded_at:
-            low = position
-        else:
-            high = position - count
-    return int(low)
+    with one_moment(connection):
+        high, border = ends(connection)
+        low = border
+        while low < high:
+            middle = (low + high) // 2 + 1
+            position, count, moment = connection.execute(_SQL["slice_at"], (middle,)).get
+            if moment <= recorded_at:
+                low = position
+            else:
+                high = min(position - count, middle - 1)  # it ends, even where events are missing
+        if low > border or not border:
+            return int(low)
+        return segments.position_at(connection, recorded_at, border)
+
+
+def segments(connection: apsw.Connection) -> list[Segment]:
+    """All segments, the oldest first."""
+    rows = connection.execute(_SEALED["segments"])
+    found: list[Segment] = []
+    for *numbers, digest in rows:
+        last, first, slices, first_time, last_time, size = map(stored_count, numbers)
+        segment = Segment(last, first, slices, first_time, last_time, size, stored_bytes(digest))
+        found.append(segment)
+    return found
 
 
 def stream(connection: apsw.Connection, name: str) -> StreamInfo | None:
     """Where a stream stands; None where it has no events."""
     with limited(connection, MAX_STORED_NAME_BYTES):
-        row = connection.execute(_SQL["stream"], (searchable(name),)).fetchone()
+        bounds = (searchable(name),)
+        row = connection.execute(_SQL["stream"], bounds).fetchone()
+        if row is None:  # looked for second: what is sealed meanwhile is found there
+            row = connection.execute(_SQL["sealed_stream"], bounds).fetchone()
     return None if row is None else stream_of(row)
 
 

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import apsw
 
 from everwhen.backends.query_matching import Matcher
 from everwhen.backends.sqlite.query_plan import Row, Window, everything, rows_in, rows_to_judge
+from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.statements import statements
-from everwhen.backends.sqlite.stored_rows import check_rows, slice_of, stored_name
+from everwhen.backends.sqlite.stored_rows import (
+    check_rows,
+    slice_of,
+    stored_moment,
+    stored_name,
+)
 from everwhen.backends.sqlite.value_sizes import limited
+from everwhen.codec.blocks import Block
+from everwhen.codec.frames import Frame
+from everwhen.system.sqlite_values import stored_count
 from everwhen.vocabulary.contract import Page, StoredSlice
 from everwhen.vocabulary.query import Query
 
 _SQL: Final = statements("reading")
+_SEALED: Final = statements("sealed")
 
 _PAGE_BYTES: Final = 4 << 20
 """How much of events a page holds before it ends: a few make the most of a request, and many
@@ -63,6 +76,15 @@ class StreamNames:
             del unknown[:near]
         return known
 
+    def of_each(self, connection: apsw.Connection, streams: list[int]) -> list[str]:
+        """The name of each of these streams."""
+        known = self._known
+        try:
+            return [known[stream] for stream in streams]
+        except KeyError:
+            known = self.many(connection, set(streams))
+            return [known[stream] for stream in streams]
+
     def clear(self) -> None:
         """Forget them: somebody may have changed the file past us."""
         self._known.clear()
@@ -85,30 +107,66 @@ def slice_with_name(connection: apsw.Connection, row: Row) -> StoredSlice:
     return slice_of(row, name_of_stream(connection, row[1]))
 
 
-def read_page(connection: apsw.Connection, query: Query, events: int, names: StreamNames) -> Page:
+def read_page(
+    connection: apsw.Connection, query: Query, events: int, names: StreamNames, segments: Segments
+) -> Page:
     """One page of about ``events`` events.
 
     Inside a transaction ``names`` are its own: the streams that it makes may be rolled back.
     """
-    window = _window(connection, query)
-    if window is None:
-        return Page([], query.after_position, end=True)
-    with limited(connection):
-        if everything(query):
-            return _page_of_all(connection, window, events, names)
-        return _page_of_matches(connection, query, window, events, names)
+    with one_moment(connection), limited(connection):
+        window = _window(connection, query, segments)
+        if window is None:
+            return Page([], query.after_position, end=True)
+        if not everything(query):
+            return _page_of_matches(connection, query, window, events, names)
+        if window.cold is not None and window.is_long and not window.reverse:
+            return _page_of_sealed(connection, window, events, names)
+        return _page_of_all(connection, window, events, names)
 
 
-def _window(connection: apsw.Connection, query: Query) -> Window | None:
-    newest = connection.execute(_SQL["newest_position"]).get
-    if newest is None:
-        return None
+@contextmanager
+def one_moment(connection: apsw.Connection) -> Iterator[None]:
+    """All that is read is of one moment: history that is sealed meanwhile stays where it is."""
+    is_outermost = not connection.in_transaction
+    if is_outermost:
+        connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(apsw.ConnectionClosedError):  # by an interrupt
+            if is_outermost and connection.in_transaction:
+                connection.execute("COMMIT")
+
+
+def ends(connection: apsw.Connection) -> tuple[int, int]:
+    """The last position, and the border up to which slices are sealed; 0 where there is none."""
+    ((newest, border),) = connection.execute(_SQL["ends"])
+    sealed = stored_count(border or 0)
+    return max(stored_count(newest or 0), sealed), sealed
+
+
+def newest_slice(connection: apsw.Connection) -> tuple[int, int] | None:
+    """The position and time of the newest slice; None where there is none.
+
+    Rows are looked at first: what is sealed meanwhile is found in the newest segment.
+    """
+    row = connection.execute(_SQL["newest_slice"]).fetchone()
+    if row is None or (row[2] is not None and stored_count(row[2]) > stored_count(row[0])):
+        row = connection.execute(_SEALED["newest_segment"]).fetchone()
+    return None if row is None else (stored_count(row[0]), stored_moment(row[1]))
+
+
+def _window(connection: apsw.Connection, query: Query, segments: Segments) -> Window | None:
+    newest, border = ends(connection)
     last = newest if query.last_position is None else min(query.last_position, newest)
     if query.after_position >= last:
         return None
-    if last < newest:
+    if last <= border:
+        last = segments.row_at(connection, last)[0]
+    elif last < newest:
         last = connection.execute(_SQL["end_of_slice"], (last,)).get
-    return Window(query.after_position, last, reverse=query.reverse)
+    return Window(query.after_position, last, border, segments, reverse=query.reverse)
 
 
 def _page_of_matches(
@@ -161,6 +219,48 @@ def _slices_of(
         StoredSlice(position, known[stream], version, count, moment, commit_id, index, own, body)
         for position, stream, version, count, moment, commit_id, index, own, body in rows
     ]
+
+
+def _page_of_sealed(
+    connection: apsw.Connection, window: Window, events: int, names: StreamNames
+) -> Page:
+    """The sealed part of a query that every slice matches, as a block: its columns as they are."""
+    low, high = window.cold or (0, 0)
+    frames: list[Frame] = []
+    size = volume = 0
+    for frame in window.segments.frames(connection, low, high, reverse=False):
+        frames.append(frame)
+        size += sum(frame.counts)
+        volume += len(frame.entries)
+        if size >= events or volume >= _PAGE_BYTES:
+            break
+    streams = [stream for frame in frames for stream in frame.streams]
+    block = Block(
+        [one for frame in frames for one in frame.positions],
+        names.of_each(connection, streams),
+        [one for frame in frames for one in frame.versions],
+        [one for frame in frames for one in frame.counts],
+        [one for frame in frames for one in frame.recorded_at],
+        b"".join([frame.commit_ids for frame in frames]),
+        [one for frame in frames for one in frame.first_indexes],
+        [one for frame in frames for one in frame.metadata],
+        b",".join([frame.entries for frame in frames]),
+        _joined_ends(frames),
+    )
+    start = bisect_right(block.positions, low)
+    stop = bisect_right(block.positions, high)
+    whole = block[start:stop]
+    return Page(whole, whole[-1].position, end=window.last == whole[-1].position)
+
+
+def _joined_ends(frames: list[Frame]) -> list[int]:
+    """Where each body ends in the entries of all frames, with a comma between two frames."""
+    ends: list[int] = []
+    before = 0
+    for frame in frames:
+        ends += [before + end for end in frame.ends]
+        before += len(frame.entries) + 1
+    return ends
 
 
 def _page_of_all(

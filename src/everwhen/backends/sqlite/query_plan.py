@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import heapq
 import json
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import apsw
 
+from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.statements import statements
+from everwhen.codec.frames import SliceRow
+from everwhen.system.sqlite_values import stored_int
 from everwhen.vocabulary.query import Query, Selector
 
+T = TypeVar("T")
+
 _SQL: Final = statements("reading")
+_SEALED: Final = statements("sealed")
 
 TAG: Final = 1
 TYPE: Final = 2
@@ -62,7 +69,7 @@ _RARE_MARKS: Final = 256
 
 _ANYTHING: Final = (Selector(),)
 
-Row: TypeAlias = tuple[int, int, int, int, int, bytes, int, bytes | None, bytes]
+Row: TypeAlias = SliceRow
 Range: TypeAlias = tuple[int, int]
 """The slices after the first position, up to the second."""
 Ranges: TypeAlias = Iterator[Range]
@@ -83,14 +90,41 @@ def searchable(name: str) -> str:
 
 
 class Window:
-    """The slice positions a page may come from: after ``after``, up to ``last``."""
+    """The slice positions a page may come from: after ``after``, up to ``last``.
 
-    __slots__ = ("after", "last", "reverse")
+    Up to ``border`` they are in ``segments``, after it in rows. Both are true of one moment, so
+    what is read of a window is read in one transaction.
+    """
 
-    def __init__(self, after: int, last: int, *, reverse: bool) -> None:
+    __slots__ = ("after", "border", "last", "reverse", "segments")
+
+    def __init__(
+        self, after: int, last: int, border: int, segments: Segments, *, reverse: bool
+    ) -> None:
         self.after = after
         self.last = last
+        self.border = border
+        self.segments = segments
         self.reverse = reverse
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it has more than a few slices."""
+        return self.last - self.after > BLOCK
+
+    @property
+    def hot(self) -> Range:
+        """The part of it that is in rows; it may be empty."""
+        return max(self.after, self.border), self.last
+
+    @property
+    def cold(self) -> Range | None:
+        """The part of it that is sealed."""
+        return (self.after, min(self.last, self.border)) if self.after < self.border else None
+
+    def both(self, cold: Iterator[T], hot: Iterator[T]) -> Iterator[T]:
+        """What is sealed and what isn't, in its direction."""
+        return chain(hot, cold) if self.reverse else chain(cold, hot)
 
     @property
     def order(self) -> str:
@@ -108,16 +142,9 @@ def everything(query: Query) -> bool:
     )
 
 
-def rows_in(connection: apsw.Connection, window: Window) -> apsw.Cursor:
+def rows_in(connection: apsw.Connection, window: Window) -> Iterator[Row]:
     """Every slice in the window, in its direction."""
-    return connection.execute(_rows_sql(window), (window.after, window.last))
-
-
-def _rows_sql(window: Window) -> str:
-    return (
-        f"SELECT {_COLUMNS} FROM slices WHERE position > ? AND position <= ? "
-        f"ORDER BY position {window.order}"
-    )
+    return _rows_in(connection, [(window.after, window.last)], window)
 
 
 def rows_to_judge(connection: apsw.Connection, query: Query, window: Window) -> Iterator[Row]:
@@ -136,15 +163,47 @@ def rows_to_judge(connection: apsw.Connection, query: Query, window: Window) -> 
 def _rows_in(
     connection: apsw.Connection, ranges: Iterator[Range] | Sequence[Range], window: Window
 ) -> Iterator[Row]:
-    sql = _rows_sql(window)
-    return chain.from_iterable(connection.execute(sql, bounds) for bounds in ranges)
+    sql = (
+        f"SELECT {_COLUMNS} FROM slices WHERE position > ? AND position <= ? "
+        f"ORDER BY position {window.order}"
+    )
+    if window.after >= window.border:
+        return chain.from_iterable(connection.execute(sql, bounds) for bounds in ranges)
+    return chain.from_iterable(
+        part for low, high in ranges for part in _parts(connection, sql, low, high, window)
+    )
+
+
+def _parts(
+    connection: apsw.Connection, sql: str, low: int, high: int, window: Window
+) -> Iterator[Iterator[Row]]:
+    """The slices of a range that are in rows, and those that are sealed, in direction."""
+    border, reverse = window.border, window.reverse
+    for is_hot in (True, False) if reverse else (False, True):
+        if is_hot and high > border:
+            yield connection.execute(sql, (max(low, border), high))
+        elif not is_hot and low < border:
+            yield window.segments.rows(connection, low, min(high, border), reverse=reverse)
 
 
 def _rows_of_stream(
     connection: apsw.Connection, name: str, query: Query, window: Window
 ) -> Iterator[Row]:
     stream = _id_of_stream(connection, name)
-    return iter(()) if stream is None else _stream_rows(connection, _COLUMNS, stream, query, window)
+    if stream is None:
+        return iter(())
+    hot = _stream_rows(connection, _COLUMNS, stream, query, window)
+    if window.cold is None:
+        return hot
+    sealed = _sealed_of_stream(connection, stream, query, window)
+    return window.both((_row_of(connection, stream, one, window) for one in sealed), hot)
+
+
+def _row_of(connection: apsw.Connection, stream: int, position: int, window: Window) -> Row:
+    row = window.segments.row_at(connection, position)
+    if row[:2] != (position, stream):
+        raise apsw.CorruptError(f"the index leads to another stream at position {position}")
+    return row
 
 
 def _ranges(connection: apsw.Connection, query: Query, window: Window) -> Ranges | None:
@@ -213,8 +272,9 @@ def _id_of_stream(connection: apsw.Connection, name: str) -> int | None:
 def _stream_rows(
     connection: apsw.Connection, columns: str, stream: int, query: Query, window: Window
 ) -> Iterator[Any]:
-    """One stream's slices; positions rise with versions, so both bounds become versions."""
-    least = max(query.min_version or 0, first_version_after(connection, stream, window.after))
+    """One stream's slices in rows; positions rise with versions, so both bounds become versions."""
+    after = window.hot[0]
+    least = max(query.min_version or 0, first_version_after(connection, stream, after))
     most = MAX_INTEGER
     if window.last < _newest_of(connection, stream)[1]:
         most = first_version_after(connection, stream, window.last) - 1
@@ -228,8 +288,75 @@ def _stream_rows(
 def _stream_ranges(
     connection: apsw.Connection, stream: int, query: Query, window: Window
 ) -> Ranges:
-    for (position,) in _stream_rows(connection, "position", stream, query, window):
+    rows = _stream_rows(connection, "position", stream, query, window)
+    positions: Iterator[int] = (position for (position,) in rows)
+    if window.cold is not None:
+        positions = window.both(_sealed_of_stream(connection, stream, query, window), positions)
+    for position in positions:
         yield position - 1, position
+
+
+def _sealed_of_stream(
+    connection: apsw.Connection, stream: int, query: Query, window: Window
+) -> Iterator[int]:
+    """The positions of one stream's sealed slices in the window, and within the query's versions.
+
+    In a segment the slice with a version is found by bisection, as its position is.
+    """
+
+    def version(position: int) -> int:
+        return segments.row_at(connection, position)[2]
+
+    segments, (low, high) = window.segments, window.cold or (0, 0)
+    least, most = query.min_version or 0, query.max_version or MAX_INTEGER
+    found = segments.places(connection, -stream, low, high, reverse=window.reverse)
+    for first, newest, numbers in found:
+        if newest < least:
+            if window.reverse:
+                return
+            continue
+        positions = [first + number for number in numbers]
+        start, stop = bisect_right(positions, low), bisect_right(positions, high)
+        if start < stop and least > 1:
+            start = bisect_left(positions, least, start, stop, key=version)
+        if start < stop and newest > most:
+            stop = min(stop, bisect_left(positions, most, start, stop, key=version) + 1)
+        yield from _directed(positions[start:stop], window)
+        if newest >= most and not window.reverse:
+            return
+
+
+def _sealed_positions(
+    connection: apsw.Connection, tags: Sequence[int], window: Window
+) -> Iterator[int]:
+    """The positions of sealed slices in the window that have all of the tags."""
+    if window.cold is None:
+        return
+    (low, high), places = window.cold, window.segments.places
+    for first, _, numbers in places(connection, tags[0], low, high, reverse=window.reverse):
+        common = set(numbers)
+        for tag in tags[1:]:
+            of_tag = next(places(connection, tag, first - 1, first, reverse=False), None)
+            common &= set(() if of_tag is None else of_tag[2])
+        positions = [first + number for number in sorted(common)]
+        start, stop = bisect_right(positions, low), bisect_right(positions, high)
+        yield from _directed(positions[start:stop], window)
+
+
+def _sealed_blocks(connection: apsw.Connection, term: int, window: Window) -> Iterator[int]:
+    """The blocks with sealed slices in the window in which a type or category occurs."""
+    if window.cold is None:
+        return
+    low, high = window.cold
+    last = block_of(high)
+    found = window.segments.places(connection, term, low, high, reverse=window.reverse)
+    for first, _, numbers in found:
+        blocks = [block_of(first) + BLOCK * number for number in numbers]
+        yield from _directed([one for one in blocks if low < one <= last], window)
+
+
+def _directed(positions: list[int], window: Window) -> list[int]:
+    return positions[::-1] if window.reverse else positions
 
 
 def _newest_of(connection: apsw.Connection, stream: int) -> tuple[int, int]:
@@ -270,8 +397,9 @@ def _tagged(connection: apsw.Connection, tags: frozenset[str], window: Window) -
         f"SELECT m0.position FROM marks AS m0{joins} WHERE m0.term = ? AND m0.position > ? "
         f"AND m0.position <= ? ORDER BY m0.position {window.order}"
     )
-    rows = connection.execute(sql, (*terms[1:], terms[0], window.after, window.last))
-    for (position,) in rows:
+    rows = connection.execute(sql, (*terms[1:], terms[0], *window.hot))
+    sealed = _sealed_positions(connection, terms, window)
+    for position in window.both(sealed, (position for (position,) in rows)):
         yield position - 1, position
 
 
@@ -304,27 +432,53 @@ def _blocks_of(connection: apsw.Connection, term: int, window: Window) -> Ranges
     rows = connection.execute(
         f"SELECT position FROM marks WHERE term = ? AND position > ? AND position <= ? "
         f"ORDER BY position {window.order}",
-        (term, window.after, block_of(window.last)),
+        (term, window.hot[0], block_of(window.last)),
     )
-    for (block,) in rows:
+    sealed = _sealed_blocks(connection, term, window)
+    for block in window.both(sealed, (block for (block,) in rows)):
         yield max(block - BLOCK, window.after), min(block, window.last)
 
 
 def _many_blocks(connection: apsw.Connection, terms: Sequence[int], window: Window) -> Ranges:
-    for block in _many_marks(connection, terms, block_of(window.last), window):
+    last = block_of(window.last)
+    sealed = _sealed_of_many(connection, terms, window, in_blocks=True)
+    for block in window.both(sealed, _many_marks(connection, terms, last, window)):
         yield max(block - BLOCK, window.after), min(block, window.last)
+
+
+def _many_tagged(connection: apsw.Connection, tags: Sequence[int], window: Window) -> Ranges:
+    sealed = _sealed_of_many(connection, tags, window)
+    for position in window.both(sealed, _many_marks(connection, tags, window.last, window)):
+        yield position - 1, position
+
+
+def _sealed_of_many(
+    connection: apsw.Connection, terms: Sequence[int], window: Window, *, in_blocks: bool = False
+) -> Iterator[int]:
+    """Where any of many terms occurs in sealed slices of the window: positions, or blocks."""
+    if window.cold is None:
+        return
+    low, high = window.cold
+    last = block_of(high) if in_blocks else high
+    found = window.segments.places_of_many(connection, terms, low, high, reverse=window.reverse)
+    for first, numbers in found:
+        if in_blocks:
+            places = [block_of(first) + BLOCK * number for number in numbers]
+        else:
+            places = [first + number for number in numbers]
+        yield from _directed([one for one in places if low < one <= last], window)
 
 
 def _many_marks(
     connection: apsw.Connection, terms: Sequence[int], last: int, window: Window
 ) -> Iterator[int]:
-    """Where any of many terms is marked, up to ``last``: a stretch of the window at a time."""
+    """Where any of many terms is marked after the border, up to ``last``: a stretch at a time."""
     sql = (
         "SELECT DISTINCT position FROM marks WHERE term IN (SELECT value FROM json_each(?)) "
         f"AND position > ? AND position <= ? ORDER BY position {window.order}"
     )
     ids = json.dumps(list(terms))
-    low, high, width = window.after, last, _LONG_RANGE
+    low, high, width = window.hot[0], last, _LONG_RANGE
     while low < high:
         if window.reverse:
             bounds = max(low, high - width), high
@@ -359,7 +513,7 @@ def _ranges_of_many(connection: apsw.Connection, query: Query, window: Window) -
     plans = [
         _in_blocks(connection, kind, frozenset(names), window) for kind, names in by_kind.items()
     ]
-    plans.append((p - 1, p) for p in _many_marks(connection, tags, window.last, window))
+    plans.append(_many_tagged(connection, tags, window))
     if streams:
         found = _many_streams(connection, streams, window)
         if found is None:
@@ -368,19 +522,28 @@ def _ranges_of_many(connection: apsw.Connection, query: Query, window: Window) -
     return _merged(plans, window)
 
 
-def _many_streams(connection: apsw.Connection, names: set[str], window: Window) -> list[int] | None:
+def _many_streams(
+    connection: apsw.Connection, names: set[str], window: Window
+) -> Iterator[int] | None:
     """The positions of many streams' slices; None where that is most of what there is."""
     found = (_id_of_stream(connection, name) for name in sorted(names))
     ids = [stream for stream in found if stream is not None]
-    events = sum(_newest_of(connection, stream)[0] for stream in ids)
+    events = sum(_events_of(connection, stream) for stream in ids)
     if events > min((window.last - window.after) // 8, _MAX_LISTED):
         return None
     rows = connection.execute(
         "SELECT position FROM slices WHERE stream IN (SELECT value FROM json_each(?)) "
         f"AND position > ? AND position <= ? ORDER BY position {window.order}",
-        (json.dumps(ids), window.after, window.last),
+        (json.dumps(ids), *window.hot),
     )
-    return [position for (position,) in rows]
+    sealed = _sealed_of_many(connection, [-stream for stream in ids], window)
+    return window.both(sealed, (position for (position,) in rows))
+
+
+def _events_of(connection: apsw.Connection, stream: int) -> int:
+    """How many events a stream has."""
+    sealed = connection.execute(_SEALED["stream"], (stream,)).fetchone()
+    return max(_newest_of(connection, stream)[0], 0 if sealed is None else stored_int(sealed[0]))
 
 
 def _term_ids(connection: apsw.Connection, kind: int, names: frozenset[str]) -> list[int]:

@@ -20,11 +20,19 @@ from everwhen.backends.sqlite.statements import statements
 _OF_A_BUILD: Final = re.compile(r"\w+__\d+_\d+(_\w+)?", re.ASCII)
 _VIEW: Final = re.compile(r'CREATE VIEW "(\w+)" AS SELECT \* FROM \1__\d+_\d+', re.ASCII)
 _PLAIN_INDEX: Final = "CREATE INDEX "  # as SQLite itself writes it
-_FUNCTIONS: Final = frozenset({"json_each", "json_tree"})
+_FUNCTIONS: Final = frozenset({"json_each", "json_tree", "sealed_slices"})
 _SCHEMA: Final = statements("checking")["schema"]
 
 _Object: TypeAlias = tuple[str, str, str]
 """Its type, the table that it is on, and its SQL."""
+
+
+_SEALED_EVENTS: Final = (
+    "view",
+    "events",
+    " ".join(statements("sealed_events")["create"].split()),
+)
+"""The view of a store with segments."""
 
 
 class SchemaDifference(msgspec.Struct, frozen=True):
@@ -62,7 +70,7 @@ def schema_differences(
             yield SchemaDifference(type_, name, "is missing", is_fatal=type_ != "index")
         elif there[0] != type_:
             yield SchemaDifference(there[0], name, f"should be a {type_}")
-        elif there != (type_, table, sql):
+        elif there not in ((type_, table, sql), _SEALED_EVENTS):
             what = f"is not ours, but: {there[2]:.200}"
             yield SchemaDifference(type_, name, what, is_fatal=type_ != "index")
     names = [name for name, (type_, _, _) in expected.items() if type_ != "index"]

@@ -13,9 +13,9 @@ from typing import Any, Final, TypeAlias
 import apsw
 
 from everwhen.backends.commit_checks import LONG_AGO
+from everwhen.backends.sqlite.pages import newest_slice
 from everwhen.backends.sqlite.query_plan import CATEGORY, TAG, TYPE, Row, block_of
 from everwhen.backends.sqlite.statements import statements
-from everwhen.backends.sqlite.stored_rows import stored_moment
 from everwhen.system.sqlite_values import stored_count
 from everwhen.vocabulary.contract import EncodedCommit, EncodedSlice, StoredSlice
 from everwhen.vocabulary.streams import category_of
@@ -146,9 +146,9 @@ class FileEnd:
         """Take in what others have written."""
         self._forget()
         get = self._connection.execute
-        newest = get(_READING["newest_slice"]).get
+        newest = newest_slice(self._connection)
         if newest is not None:
-            self.position, self.recorded_at = stored_count(newest[0]), stored_moment(newest[1])
+            self.position, self.recorded_at = newest
         self._last_stream = stored_count(get(_WRITING["newest_stream_id"]).get or 0)
         self._last_term = stored_count(get(_WRITING["newest_term_id"]).get or 0)
 

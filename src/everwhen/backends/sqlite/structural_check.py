@@ -5,6 +5,7 @@ Everything is read once, in position order, and memory stays flat.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
@@ -14,6 +15,7 @@ import apsw
 from everwhen.backends.commit_checks import SliceCheck, version_problem
 from everwhen.backends.sqlite.index_check import derived_problems, name_of
 from everwhen.backends.sqlite.schema import wrong_schema
+from everwhen.backends.sqlite.segment_check import SegmentCheck
 from everwhen.backends.sqlite.statements import statements
 from everwhen.backends.sqlite.value_sizes import oversized
 from everwhen.vocabulary.contract import Problem, StoredSlice
@@ -30,16 +32,27 @@ def structural_problems(connection: apsw.Connection) -> Iterator[Problem]:
     yield from fatal
     if fatal:
         return
-    yield from _walk(connection)
-    for name, version, before in connection.execute(_SQL["stream_gaps"]):
-        yield version_problem(str(name_of(name)), version, before)
-    yield from derived_problems(connection)
+    checking = SliceCheck()
+    with contextlib.closing(SegmentCheck(connection)) as sealed:
+        yield from sealed.problems(slices=checking)
+        yield from _walk(connection, checking, sealed.border)
+        gaps = connection.execute(_SQL["stream_gaps"], (sealed.border,))
+        for stream, name, version, start, before in gaps:
+            due = sealed.version_of(stream) if before is None else before
+            if start != due:
+                yield version_problem(str(name_of(name)), version, due)
+        yield from derived_problems(connection, sealed)
 
 
 def hiding_problems(connection: apsw.Connection, after: int) -> Iterator[Problem]:
     """Every fault by which queries may not find what is stored after the position."""
     fatal = list(_known_problems(connection) if after else file_problems(connection))
-    yield from fatal or derived_problems(connection, after)
+    yield from fatal
+    if fatal:
+        return
+    with contextlib.closing(SegmentCheck(connection)) as sealed:
+        yield from sealed.problems(after)
+        yield from derived_problems(connection, sealed, after)
 
 
 def file_problems(connection: apsw.Connection) -> Iterator[Problem]:
@@ -56,9 +69,11 @@ def file_problems(connection: apsw.Connection) -> Iterator[Problem]:
         if finding != "ok":
             damaged = True
             yield Problem("file", finding)
-    if damaged:
-        return
-    yield from _schema_problems(connection)
+    try:
+        yield from _schema_problems(connection)
+    except (apsw.CorruptError, apsw.SQLError):
+        if not damaged:
+            raise
 
 
 def _schema_problems(connection: apsw.Connection) -> Iterator[Problem]:
@@ -87,9 +102,8 @@ def _large(connection: apsw.Connection) -> Iterator[Problem]:
         yield Problem(where, f"{size:,} bytes; no store writes more than {limit:,} there")
 
 
-def _walk(connection: apsw.Connection) -> Iterator[Problem]:
-    checking = SliceCheck()
-    for at, stream, *rest in connection.execute(_SQL["slices"]):
+def _walk(connection: apsw.Connection, checking: SliceCheck, border: int) -> Iterator[Problem]:
+    for at, stream, *rest in connection.execute(_SQL["slices"], (border,)):
         version, count, moment, commit_id, first_index, metadata, body = rest
         kinds = {*map(type, (version, count, moment, first_index))}
         blobs = {type(commit_id), type(body), type(b"" if metadata is None else metadata)}

@@ -173,6 +173,7 @@ class Transactions:
         """Delete every snapshot, and write the file anew without its gaps."""
         with self._alone(self._busy_timeout):
             self.connection.execute(_SQL["delete_all_snapshots"])
+            self.connection.execute(_SQL["delete_sealed_slices"])
             self.connection.execute("VACUUM")
 
     def empty_log(self) -> bool:

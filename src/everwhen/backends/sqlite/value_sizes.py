@@ -17,6 +17,9 @@ from everwhen.vocabulary.errors import EverwhenError
 MAX_STORED_NAME_BYTES: Final = 64 << 10
 """More than any name of a checkpoint, or of what a snapshot is of, takes."""
 
+MAX_CHUNK_BYTES: Final = MAX_STORED_BYTES + (1 << 20)
+"""More than the chunk of a slice takes that is as large as any, and can't be compressed."""
+
 MAX_VALUE_BYTES: Final = MAX_KEPT_BYTES + MAX_STORED_NAME_BYTES
 """More than any row takes: SQLite bounds a row as a whole, a checkpoint with its name, say."""
 
@@ -70,6 +73,19 @@ _SIZED: Final = (
         MAX_STORED_NAME_BYTES,
     ),
     ("checkpoint", _sized("checkpoints", _SHOWN_NAME, "data"), MAX_KEPT_BYTES),
+    ("the chunk up to position", _sized("chunks", "last", "data"), MAX_CHUNK_BYTES),
+    ("dictionary", _sized("dictionaries", "id", "data"), MAX_KEPT_BYTES),
+    (
+        "a posting of the segment up to position",
+        _sized("postings", "segment", "places"),
+        MAX_STORED_BYTES,
+    ),
+    (
+        "the digest of the segment up to position",
+        _sized("segments", "last", "sha256"),
+        MAX_NAME_BYTES,
+    ),
+    ("the token of mover", _sized("mover", "id", "token"), MAX_NAME_BYTES),
     (
         "the name of a snapshot at position",
         _sized("snapshots", "position", "subject", "fold"),

@@ -14,6 +14,7 @@ from everwhen.backends.sqlite.dialect import DIALECT
 from everwhen.backends.sqlite.error_translation import judged, translated
 from everwhen.backends.sqlite.pages import StreamNames, read_page
 from everwhen.backends.sqlite.query_plan import searchable
+from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.statements import statements
 from everwhen.backends.sqlite.user_statements import executed, explaining, streamed
 from everwhen.backends.sqlite.value_sizes import too_large
@@ -28,10 +29,13 @@ class SqliteView:
 
     dialect = DIALECT
 
-    def __init__(self, connection: apsw.Connection, path: Path, names: StreamNames) -> None:
+    def __init__(
+        self, connection: apsw.Connection, path: Path, names: StreamNames, segments: Segments
+    ) -> None:
         self._connection = connection
         self._path = path
         self._names = names
+        self._segments = segments
         self._explained = explaining(path)
 
     def execute(
@@ -52,7 +56,7 @@ class SqliteView:
 
     def read(self, query: Query, events: int) -> Page:
         with self._judged():
-            return read_page(self._connection, query, events, self._names)
+            return read_page(self._connection, query, events, self._names, self._segments)
 
     @contextmanager
     def _judged(self) -> Iterator[None]:
@@ -67,9 +71,9 @@ class SqliteView:
 class SqliteTransaction(SqliteView):
     """The writer's connection, inside a transaction."""
 
-    def __init__(self, connection: apsw.Connection, path: Path) -> None:
+    def __init__(self, connection: apsw.Connection, path: Path, segments: Segments) -> None:
         # names of its own: it sees streams that may be rolled back
-        super().__init__(connection, path, StreamNames())
+        super().__init__(connection, path, StreamNames(), segments)
 
     def save_checkpoint(self, checkpoint: Checkpoint, *, local: bool = False) -> None:
         del local  # there is one replica

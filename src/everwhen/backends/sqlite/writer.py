@@ -21,9 +21,10 @@ from everwhen.backends.commit_checks import (
 )
 from everwhen.backends.sqlite.error_translation import translation
 from everwhen.backends.sqlite.lookups import stored_commit
-from everwhen.backends.sqlite.pages import slice_with_name
+from everwhen.backends.sqlite.pages import ends, slice_with_name
 from everwhen.backends.sqlite.query_plan import Window, rows_to_judge
 from everwhen.backends.sqlite.schema import check_schema
+from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.staging import FileEnd, Staged
 from everwhen.backends.sqlite.statements import statements
 from everwhen.backends.sqlite.transactions import Transactions, WriteTurn
@@ -45,7 +46,6 @@ from everwhen.vocabulary.streams import holds
 InlineWork: TypeAlias = Callable[[apsw.Connection], None]
 """What runs in the transaction, after the events."""
 
-_NEWEST_POSITION: Final = statements("reading")["newest_position"]
 _SCHEMA: Final = statements("checking")["schema"]
 
 _OF_THE_MEDIUM: Final = (
@@ -77,10 +77,13 @@ def _is_not_its_own(error: Exception) -> bool:
 class Writer:
     """Writes commits, and remembers where the file ends. Used under the engine's lock."""
 
-    def __init__(self, transactions: Transactions, clock: Clock, path: Path) -> None:
+    def __init__(
+        self, transactions: Transactions, clock: Clock, path: Path, segments: Segments
+    ) -> None:
         self._transactions = transactions
         self._connection = transactions.connection
         self._path = path
+        self._segments = segments
         self._now = micros_by(clock)
         self._end = FileEnd(self._connection)
         self._schema_version: int | None = None
@@ -168,7 +171,9 @@ class Writer:
         """Judge the commit as if all before it were written, and line its rows up."""
         end, commit_id = self._end, commit.id
         if not commit.is_fresh:
-            known = staged.commit(commit_id) or stored_commit(self._connection, commit_id)
+            known = staged.commit(commit_id) or stored_commit(
+                self._connection, commit_id, self._segments
+            )
             if known:
                 return repeated(commit, known)
         for name, expected in commit.expected:
@@ -197,9 +202,9 @@ class Writer:
         Close it, or a refusal's traceback keeps its statement open: the connection would stay on
         an old snapshot, and the statement would be let go by whatever thread drops the error.
         """
-        newest = self._connection.execute(_NEWEST_POSITION).get or 0
+        newest, border = ends(self._connection)
         if newest > after:
-            window = Window(after, newest, reverse=False)
+            window = Window(after, newest, border, self._segments, reverse=False)
             with limited(self._connection):
                 for row in rows_to_judge(self._connection, query, window):
                     yield slice_with_name(self._connection, row)

@@ -33,6 +33,8 @@ from everwhen.vocabulary.contract import (
     Outcome,
     Page,
     Problem,
+    Segment,
+    SegmentSize,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -261,6 +263,15 @@ class BranchBackend(Backend):
         own = await self._own.existing()
         await self._parent.check_schema()
         await own.check_schema()
+
+    async def segments(self) -> list[Segment]:
+        return []
+
+    async def seal(self, up_to: int, size: SegmentSize) -> Segment | None:
+        del up_to, size
+        raise UnsupportedError(
+            f"branch {self._own.name!r} isn't sealed; seal the store that it was made from"
+        )
 
     async def find_hidden(self, after: int) -> list[Problem]:
         own, own_after = await self._own.existing(), max(0, after - self._fork.position)

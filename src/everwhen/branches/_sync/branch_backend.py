@@ -34,6 +34,8 @@ from everwhen.vocabulary.contract import (
     Outcome,
     Page,
     Problem,
+    Segment,
+    SegmentSize,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -262,6 +264,15 @@ class BranchBackend(Backend):
         own = self._own.existing()
         self._parent.check_schema()
         own.check_schema()
+
+    def segments(self) -> list[Segment]:
+        return []
+
+    def seal(self, up_to: int, size: SegmentSize) -> Segment | None:
+        del up_to, size
+        raise UnsupportedError(
+            f"branch {self._own.name!r} isn't sealed; seal the store that it was made from"
+        )
 
     def find_hidden(self, after: int) -> list[Problem]:
         own, own_after = self._own.existing(), max(0, after - self._fork.position)

@@ -274,10 +274,14 @@ async def what_is_inline_takes_effect_with_each_append(bench: Bench) -> None:
     def inline(transaction: EngineTransaction) -> None:
         known = transaction.checkpoint("inline")
         position = 0 if known is None else known.position
-        page = transaction.read(Query().after(position), 1_000)
-        if any(stored.stream == "bad" for stored in page.slices):
-            raise InlineError("inline", page.cursor, "a bad stream")
-        transaction.save_checkpoint(Checkpoint("inline", page.cursor))
+        while True:
+            page = transaction.read(Query().after(position), 1_000)
+            if any(stored.stream == "bad" for stored in page.slices):
+                raise InlineError("inline", page.cursor, "a bad stream")
+            position = page.cursor
+            if page.end:
+                break
+        transaction.save_checkpoint(Checkpoint("inline", position))
 
     if not store.capabilities.sql:
         with raises(UnsupportedError, "nothing runs inline without SQL"):

@@ -2,11 +2,12 @@
 -- are in query_plan.py. The file's indexes answer each of them: none walks a whole table, but for
 -- the checkpoints, which are few.
 
--- name: newest_position
-SELECT max(position) FROM slices
+-- name: ends
+SELECT (SELECT max(position) FROM slices), (SELECT max(last) FROM segments)
 
 -- name: newest_slice
-SELECT position, recorded_at FROM slices ORDER BY position DESC LIMIT 1
+SELECT position, recorded_at, (SELECT max(last) FROM segments)
+FROM slices ORDER BY position DESC LIMIT 1
 
 -- name: end_of_slice
 SELECT min(position) FROM slices WHERE position >= ?
@@ -16,10 +17,6 @@ SELECT position, count, recorded_at FROM slices WHERE position >= ? ORDER BY pos
 
 -- name: start_of_commit
 SELECT position FROM slices WHERE commit_id = ? AND first_index = 0
-
--- name: slices_from
-SELECT position, stream, version, count, recorded_at, commit_id, first_index, metadata, body
-FROM slices WHERE position >= ? ORDER BY position
 
 -- name: stream_id
 SELECT id FROM streams WHERE name = ?
@@ -41,22 +38,39 @@ SELECT name, version, position, recorded_at
 FROM (SELECT id, name FROM streams WHERE name = ?) AS stream
 JOIN slices ON slices.stream = stream.id
     AND slices.version = (SELECT max(version) FROM slices WHERE stream = stream.id)
+    AND slices.position > coalesce((SELECT max(last) FROM segments), 0)
+
+-- name: sealed_stream
+SELECT name, version, position, recorded_at
+FROM streams JOIN sealed_streams ON sealed_streams.stream = streams.id WHERE name = ?
 
 -- name: streams
-SELECT name, version, position, recorded_at
+SELECT name,
+    coalesce(slices.version, sealed.version) AS version,
+    coalesce(slices.position, sealed.position),
+    coalesce(slices.recorded_at, sealed.recorded_at)
 FROM (SELECT id, name FROM streams WHERE name > ? ORDER BY name LIMIT ?) AS stream
-JOIN slices ON slices.stream = stream.id
+LEFT JOIN slices ON slices.stream = stream.id
     AND slices.version = (SELECT max(version) FROM slices WHERE stream = stream.id)
+    AND slices.position > coalesce((SELECT max(last) FROM segments), 0)
+LEFT JOIN sealed_streams AS sealed ON sealed.stream = stream.id
+WHERE coalesce(slices.version, sealed.version) IS NOT NULL
 ORDER BY name
 
 -- name: streams_of_category
-SELECT name, version, position, recorded_at
+SELECT name,
+    coalesce(slices.version, sealed.version) AS version,
+    coalesce(slices.position, sealed.position),
+    coalesce(slices.recorded_at, sealed.recorded_at)
 FROM (
     SELECT id, name FROM streams
     WHERE name > ? AND (name = ? OR (name >= ? AND name < ?)) ORDER BY name LIMIT ?
 ) AS stream
-JOIN slices ON slices.stream = stream.id
+LEFT JOIN slices ON slices.stream = stream.id
     AND slices.version = (SELECT max(version) FROM slices WHERE stream = stream.id)
+    AND slices.position > coalesce((SELECT max(last) FROM segments), 0)
+LEFT JOIN sealed_streams AS sealed ON sealed.stream = stream.id
+WHERE coalesce(slices.version, sealed.version) IS NOT NULL
 ORDER BY name
 
 -- name: term_id

@@ -2,7 +2,10 @@
 -- of commits are inserted by staging.py, many with one statement.
 
 -- name: stream_to_write
-SELECT id, (SELECT max(version) FROM slices WHERE stream = streams.id) FROM streams WHERE name = ?
+SELECT id, coalesce(
+    (SELECT max(version) FROM slices WHERE stream = streams.id),
+    (SELECT version FROM sealed_streams WHERE stream = streams.id)
+) FROM streams WHERE name = ?
 
 -- name: newest_stream_id
 SELECT max(id) FROM streams
@@ -27,3 +30,6 @@ DELETE FROM snapshots WHERE subject = ?
 
 -- name: delete_all_snapshots
 DELETE FROM snapshots
+
+-- name: delete_sealed_slices
+DELETE FROM slices WHERE position <= (SELECT max(last) FROM segments)

@@ -1,0 +1,369 @@
+"""Sealing: old slices are packed into a segment, and their rows deleted, in small steps.
+
+What is packed never changes, so no lock is held while that is done. Then chunks and postings are
+written, in transactions of about a megabyte, where nobody looks yet; one row moves the border; and
+only then are the rows deleted that it has made worthless. Cut off at any moment, the next run takes
+what is left over. Two of them don't get into each other's way: whoever begins stops the other.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from hashlib import sha256
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
+
+import apsw
+import msgspec
+
+from everwhen.backends.sqlite.index_check import named_in
+from everwhen.backends.sqlite.query_plan import BLOCK, CATEGORY, TAG, TYPE, Row, block_of
+from everwhen.backends.sqlite.segments import (
+    MAX_FRAME_BYTES,
+    NATURAL_MICROS,
+    Segments,
+    chunk_of,
+    made_at_by,
+    places_of,
+    prefix_of,
+)
+from everwhen.backends.sqlite.statements import statements
+from everwhen.backends.sqlite.stored_rows import check_rows, stored_name
+from everwhen.backends.sqlite.value_sizes import limited
+from everwhen.codec.frames import Frame, packed
+from everwhen.system.compression import Compressor, trained
+from everwhen.vocabulary.contract import Segment, SegmentSize
+from everwhen.vocabulary.errors import BusyError
+from everwhen.vocabulary.streams import category_of
+
+T = TypeVar("T")
+
+Work: TypeAlias = Callable[[apsw.Connection], None]
+"""What one write transaction does."""
+
+_SQL: Final = statements("sealed")
+_READING: Final = statements("reading")
+_VIEW: Final = statements("sealed_events")
+
+_STEP_BYTES: Final = 1 << 20
+"""How much of chunks one transaction writes: writers wait for it."""
+_STEP_ROWS: Final = 2_000
+"""How many small rows one transaction writes or deletes."""
+_SAMPLES: Final = 1_500
+"""Of frames, to train a dictionary with: more take longer and gain nothing."""
+
+
+class ReadsOnce(Protocol):
+    """Runs a function on a connection that reads, in one transaction."""
+
+    def __call__(self, read: Callable[[apsw.Connection], T]) -> T:
+        """What the function returns."""
+        ...
+
+
+class Sealing:
+    """The steps that seal one segment of a file, and delete the rows of what is sealed.
+
+    Each step runs in a write transaction of its own, so that others write in between. ``segment``
+    is the one that was made, once the border has moved.
+    """
+
+    def __init__(self, read: ReadsOnce, write: Callable[[Work], None], size: SegmentSize) -> None:
+        self.segment: Segment | None = None
+        self._read = read
+        self._write = write
+        self._size = size
+        self._token = secrets.token_bytes(16)
+
+    def steps(self, up_to: int) -> Iterator[Callable[[], None]]:
+        """Seal the oldest slices that aren't sealed, at most a segment of them, up to a position.
+
+        Hold the engine's lock to take a step, and not for what is done between two of them. A step
+        raises `BusyError` where another mover has begun.
+        """
+        return (partial(self._write, step) for step in self._steps(up_to))
+
+    def _steps(self, up_to: int) -> Iterator[Work]:
+        yield self._begin
+        yield from map(self._guarded, self._clear())
+        made = self._read(partial(_pack, up_to=up_to, size=self._size))
+        if made is None:
+            return
+        yield from map(self._guarded, made.writes())
+        yield self._guarded(made.switch)
+        self.segment = made.segment
+        yield from map(self._guarded, self._clear())
+
+    def _begin(self, connection: apsw.Connection) -> None:
+        connection.execute(_SQL["take_over"], (self._token,))
+
+    def _guarded(self, step: Work) -> Work:
+        def guarded(connection: apsw.Connection) -> None:
+            if connection.execute(_SQL["mover"]).get != self._token:
+                raise BusyError("another process moves history now; let it finish")
+            step(connection)
+
+        return guarded
+
+    def _clear(self) -> Iterator[Work]:
+        """Delete what is left over: of a segment that wasn't finished, and rows that are sealed.
+
+        A segment's marks go before its rows: as long as there are rows, there may be marks.
+        """
+        border = self._read(_sound_border)
+        while self._read(partial(_unfinished, border=border)):
+            yield partial(_drop_unfinished, border=border)
+        while True:
+            segment = self._read(partial(_to_clear, border=border))
+            if segment is None:
+                return
+            after: int | None = 0
+            while after is not None:
+                terms: list[int] = self._read(partial(_terms, segment=segment, after=after))
+                after = terms[-1] if terms else None
+                if terms:
+                    yield partial(_each, "delete_marks", [(term, segment) for term in terms])
+            end: int | None = 0
+            while end is not None:
+                end = self._read(partial(_end_of_deletion, segment=segment))
+                yield partial(_each, "delete_slices", [(segment if end is None else end,)])
+
+
+class _Packed(msgspec.Struct):
+    """A segment that is ready to be written, and the border that it follows on."""
+
+    border: int
+    segment: Segment
+    dictionaries: list[tuple[int, bytes]]
+    chunks: list[tuple[int, int, int, bytes]]
+    postings: list[tuple[int, int, int, bytes]]
+    streams: list[tuple[int, int, int, int]]
+    commits: list[tuple[int, int]]
+
+    def writes(self) -> Iterator[Work]:
+        """Everything but the border, in transactions that don't keep a writer waiting for long."""
+        if self.dictionaries:
+            yield partial(_each, "save_dictionary", self.dictionaries)
+        some: list[tuple[int, int, int, bytes]] = []
+        size = 0
+        for chunk in self.chunks:
+            some.append(chunk)
+            size += len(chunk[3])
+            if size >= _STEP_BYTES:
+                yield partial(_each, "save_chunk", some)
+                some, size = [], 0
+        if some:
+            yield partial(_each, "save_chunk", some)
+        kinds: tuple[tuple[str, Sequence[tuple[Any, ...]]], ...] = (
+            ("save_posting", self.postings),
+            ("save_stream", self.streams),
+            ("save_commit", self.commits),
+        )
+        for name, rows in kinds:
+            for start in range(0, len(rows), _STEP_ROWS):
+                yield partial(_each, name, rows[start : start + _STEP_ROWS])
+
+    def switch(self, connection: apsw.Connection) -> None:
+        """Move the border: from here on the slices are where they were packed."""
+        segment, bounds = self.segment, (self.border, self.segment.last)
+        found = connection.execute(_SQL["chunks_between"], bounds).get
+        if (Segments.border(connection), found) != (self.border, len(self.chunks)):
+            raise BusyError("another process has moved history meanwhile; begin again")
+        connection.execute(_SQL["save_segment"], msgspec.structs.astuple(segment))
+        if connection.execute(_VIEW["exists"]).get is None:
+            connection.execute(_VIEW["drop"])
+            connection.execute(_VIEW["create"])
+
+
+def _each(name: str, rows: Sequence[tuple[Any, ...]], connection: apsw.Connection) -> None:
+    connection.executemany(_SQL[name], rows)
+
+
+def _sound_border(connection: apsw.Connection) -> int:
+    """The border. Raises ``apsw.CorruptError`` where it is wrong: by it rows and chunks go."""
+    border = Segments.border(connection)
+    ((has_chunk, has_more, begins),) = connection.execute(_SQL["at_border"], [border] * 3)
+    if (border and not has_chunk) or (begins is None and has_more) or begins not in {None, border}:
+        raise apsw.CorruptError(f"sealed history doesn't end at position {border}; see check()")
+    return border
+
+
+def _unfinished(connection: apsw.Connection, border: int) -> bool:
+    found = [
+        connection.execute(_SQL["chunk_of"], (border + 1,)).get,
+        connection.execute(_SQL["unfinished_postings"], (border, 1)).get,
+    ]
+    return found != [None, None]
+
+
+def _drop_unfinished(connection: apsw.Connection, border: int) -> None:
+    connection.execute(_SQL["drop_unfinished_chunks"], (border,))
+    found = connection.execute(_SQL["unfinished_postings"], (border, _STEP_ROWS)).fetchall()
+    connection.executemany(_SQL["drop_posting"], found)
+
+
+def _to_clear(connection: apsw.Connection, border: int) -> int | None:
+    """The first segment that still has rows."""
+    oldest = connection.execute(_SQL["oldest_row"]).get
+    if oldest is None or oldest > border:
+        return None
+    found: int = connection.execute(_SQL["segment"], (oldest,)).get
+    return found
+
+
+def _terms(connection: apsw.Connection, segment: int, after: int) -> list[int]:
+    rows = connection.execute(_SQL["terms_to_clear"], (segment, after, _STEP_ROWS))
+    return [term for (term,) in rows]
+
+
+def _end_of_deletion(connection: apsw.Connection, segment: int) -> int | None:
+    found: int | None = connection.execute(_SQL["end_of_deletion"], (segment, _STEP_ROWS)).get
+    return found
+
+
+def _pack(connection: apsw.Connection, up_to: int, size: SegmentSize) -> _Packed | None:
+    """The next segment, packed and shown to come back as it is; None where nothing is to seal."""
+    border = Segments.border(connection)
+    with limited(connection):
+        rows = _rows(connection, border, up_to, size.slices)
+    if len(rows) < max(size.least, 1):
+        return None
+    check_rows(rows)
+    groups = list(_groups(rows, size))
+    befores = [border, *(group[-1][0] for group in groups)]
+    packs = [packed(group, before) for group, before in zip(groups, befores, strict=False)]
+    number, dictionary, is_new = _dictionary(connection, packs)
+    compressor = Compressor(dictionary)
+    frames: list[tuple[int, bytes]] = []
+    for group, data in zip(groups, packs, strict=True):
+        compressed = compressor.compress(data)
+        if [*Frame(compressor.decompress(compressed, MAX_FRAME_BYTES)).rows()] != group:
+            raise apsw.CorruptError(
+                f"the slices at positions {group[0][0]} to {group[-1][0]} can't be packed: they "
+                f"wouldn't come back as they are"
+            )
+        frames.append((group[-1][0], compressed))
+    chunks = [
+        (frames[stop - 1][0], groups[start][0][4], number, chunk_of(frames[start:stop]))
+        for start, stop in _chunks(packs, size)
+    ]
+    content = b"".join([chunk for *_, chunk in chunks])
+    first, last = rows[0], rows[-1]
+    segment = Segment(
+        last[0],
+        first[0] - first[3] + 1,
+        len(rows),
+        first[4],
+        last[4],
+        len(content),
+        sha256(content).digest(),
+    )
+    postings, streams = postings_of(connection, rows, segment.first)
+    return _Packed(
+        border,
+        segment,
+        [(number, dictionary)] if is_new else [],
+        chunks,
+        [(segment.last, *posting) for posting in postings],
+        streams,
+        listed_commits(rows),
+    )
+
+
+def _rows(connection: apsw.Connection, border: int, up_to: int, most: int) -> list[Row]:
+    """The oldest slices after the border, at most so many unless one commit has more of them."""
+    while True:
+        bounds = border, up_to, most
+        found: list[Any] = connection.execute(_SQL["rows_to_seal"], bounds).fetchall()
+        rows: list[Row] = found
+        if not rows or not connection.execute(_SQL["first_index_after"], (rows[-1][0],)).get:
+            return rows
+        whole = [row for row in rows if row[5] != rows[-1][5]]
+        if whole or len(rows) < most:
+            return whole
+        most *= 2
+
+
+def _groups(rows: Sequence[Row], size: SegmentSize) -> Iterator[list[Row]]:
+    """The slices of each frame."""
+    group: list[Row] = []
+    volume = 0
+    for row in rows:
+        group.append(row)
+        volume += len(row[8])
+        if len(group) >= size.frame or volume >= size.frame_bytes:
+            yield group
+            group, volume = [], 0
+    if group:
+        yield group
+
+
+def _chunks(packs: Sequence[bytes], size: SegmentSize) -> Iterator[tuple[int, int]]:
+    """The frames of each chunk: from one number to another."""
+    start = volume = 0
+    for stop, data in enumerate(packs, 1):
+        volume += len(data)
+        if stop - start >= size.frames or volume >= size.frame_bytes or stop == len(packs):
+            yield start, stop
+            start, volume = stop, 0
+
+
+def _dictionary(connection: apsw.Connection, packs: Sequence[bytes]) -> tuple[int, bytes, bool]:
+    """The newest dictionary, or the first one; 0 and nothing where there is too little for one."""
+    found = connection.execute(_SQL["newest_dictionary"]).fetchone()
+    if found is not None:
+        return *found, False
+    made = trained(packs[:: len(packs) // _SAMPLES + 1])
+    return int(bool(made)), made, bool(made)
+
+
+def postings_of(
+    connection: apsw.Connection, rows: Sequence[Row], first: int
+) -> tuple[list[tuple[int, int, bytes]], list[tuple[int, int, int, int]]]:
+    """The postings of a segment that begins at ``first``, and where its streams stand then."""
+    terms: dict[tuple[int, str], int] = {}
+    categories: dict[int, int] = {}
+    numbers: dict[int, dict[int, None]] = {}  # in place of a set: it keeps the order
+
+    def term(kind: int, name: str) -> int:
+        found = terms.get((kind, name))
+        if found is None:
+            found = connection.execute(_READING["term_id"], (kind, name)).get
+            if found is None:
+                raise apsw.CorruptError(f"the index has no term {name!r}")
+            terms[kind, name] = found
+        return found
+
+    newest: dict[int, Row] = {}
+    for row in rows:
+        position, stream = row[0], row[1]
+        newest[stream] = row
+        category = categories.get(stream)
+        if category is None:
+            name = stored_name(connection.execute(_READING["stream_name"], (stream,)).get)
+            category = categories[stream] = term(CATEGORY, category_of(name))
+        block = (block_of(position) - block_of(first)) // BLOCK
+        numbers.setdefault(-stream, {})[position - first] = None
+        numbers.setdefault(category, {})[block] = None
+        for type_, tags in named_in(row[8]):
+            numbers.setdefault(term(TYPE, type_), {})[block] = None
+            for tag in tags:
+                numbers.setdefault(term(TAG, tag), {})[position - first] = None
+    postings = [
+        (key, newest[-key][2] if key < 0 else 0, places_of(list(places)))
+        for key, places in sorted(numbers.items())
+    ]
+    return postings, [(stream, row[2], row[0], row[4]) for stream, row in sorted(newest.items())]
+
+
+def listed_commits(rows: Sequence[Row]) -> list[tuple[int, int]]:
+    """The commits whose ids don't lead to them, by prefix and position."""
+    return sorted(
+        (prefix_of(row[5]), row[0]) for row in rows if not row[6] and not _is_natural(row)
+    )
+
+
+def _is_natural(row: Row) -> bool:
+    made_at = made_at_by(row[5])
+    return made_at is not None and abs(row[4] - made_at) <= NATURAL_MICROS

@@ -1,0 +1,183 @@
+"""Sealed history, computed again: each segment's slices, its index, and where its streams stand.
+
+One segment is in memory at a time. What is known of streams and terms from one segment to the next
+is kept in a database of its own, on disk where it is large.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from bisect import bisect_right
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Final
+
+import apsw
+
+from everwhen.backends.commit_checks import SliceCheck, version_problem
+from everwhen.backends.sqlite.lookups import segments as stored_segments
+from everwhen.backends.sqlite.pages import StreamNames
+from everwhen.backends.sqlite.query_plan import BLOCK, Row
+from everwhen.backends.sqlite.sealing import listed_commits, postings_of
+from everwhen.backends.sqlite.segments import Segments
+from everwhen.backends.sqlite.statements import statements
+from everwhen.vocabulary.contract import Problem, Segment, StoredSlice
+from everwhen.vocabulary.errors import UnsupportedError
+
+_SQL: Final = statements("checking")
+
+_SCRATCH: Final = """
+CREATE TABLE streams (stream INTEGER PRIMARY KEY, version INTEGER, position INTEGER, time INTEGER);
+CREATE TABLE terms (term INTEGER PRIMARY KEY)
+"""
+
+
+class SegmentCheck:
+    """Holds the segments of a file against what they are made of."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._segments = Segments()
+        self._names = StreamNames()
+        self._scratch = apsw.Connection("")
+        self._scratch.execute(_SCRATCH)
+        self._commits = 0
+        self.border = Segments.border(connection)
+
+    def problems(self, after: int = 0, slices: SliceCheck | None = None) -> Iterator[Problem]:
+        """Every fault of the segments that end after the position.
+
+        With ``slices``, each slice is checked as well, and how it follows on the one before it.
+        """
+        before = 0
+        for segment in stored_segments(self._connection):
+            if segment.last > after:
+                yield from self._segment(segment, before, slices)
+            before = segment.last
+        if not after:
+            yield from self._left_over()
+            yield from self._streams()
+            yield from self._counts()
+
+    def close(self) -> None:
+        """Let go of what is known."""
+        self._scratch.close()
+
+    def _segment(
+        self, segment: Segment, before: int, slices: SliceCheck | None
+    ) -> Iterator[Problem]:
+        where = f"segment of positions {segment.first} to {segment.last}"
+        try:
+            rows = self._segments.rows(self._connection, before, segment.last, reverse=False)
+            found = list(rows)
+            names = self._names.many(self._connection, {row[1] for row in found})
+            first = found[0][0] - found[0][3] + 1  # which the segment may say wrong
+            postings, streams = postings_of(self._connection, found, first)
+        except (apsw.CorruptError, UnsupportedError) as error:
+            yield Problem(where, str(error))
+            return
+        if slices is not None:
+            for row in found:
+                yield from slices.problems(StoredSlice(row[0], names[row[1]], *row[2:]))
+            yield from self._versions(found, names)
+        made = self._made(segment, before, found)
+        if made != segment:
+            yield Problem(where, f"it says {segment}, and has {made}")
+        yield from self._times(segment, before, found)
+        kept = self._connection.execute(_SQL["postings"], (segment.last,))
+        stored = {term: rest for term, *rest in kept}
+        for term, *rest in postings:
+            self._scratch.execute("INSERT OR IGNORE INTO terms VALUES (?)", (term,))
+            if stored.pop(term, None) != rest:
+                yield Problem(where, f"its index doesn't lead to {self._name(term, names)}")
+        if stored:
+            yield Problem(where, f"its index has {len(stored):,} entries that no events make")
+        for prefix, position in listed_commits(found):
+            self._commits += 1
+            if self._connection.execute(_SQL["sealed_commit"], (prefix, position)).get is None:
+                yield Problem(f"position {position}", "its commit is not found by its id")
+        self._scratch.executemany("INSERT OR REPLACE INTO streams VALUES (?, ?, ?, ?)", streams)
+
+    def _left_over(self) -> Iterator[Problem]:
+        """Rows before the border, which are deleted in time: writers look at their versions."""
+        for row in self._connection.execute(_SQL["left_over"], (self.border,)):
+            try:
+                found = self._segments.row_at(self._connection, row[0])
+            except (apsw.CorruptError, UnsupportedError):
+                continue  # reported with its segment
+            if found != row:
+                yield Problem(f"position {row[0]}", "its row isn't what was sealed there")
+
+    def _made(self, segment: Segment, before: int, rows: list[Row]) -> Segment:
+        """The segment as its chunks are."""
+        bounds = before, segment.last
+        digest, size = sha256(), 0
+        for (data,) in self._connection.execute(_SQL["chunks"], bounds):
+            digest.update(data)
+            size += len(data)
+        first, last = rows[0], rows[-1]
+        return Segment(
+            last[0], first[0] - first[3] + 1, len(rows), first[4], last[4], size, digest.digest()
+        )
+
+    def _times(self, segment: Segment, before: int, rows: list[Row]) -> Iterator[Problem]:
+        """Whether each chunk begins when it says: by that moments are looked up."""
+        positions, start = [row[0] for row in rows], 0
+        for last, moment in self._connection.execute(_SQL["chunk_times"], (before, segment.last)):
+            if rows[start][4] != moment:
+                yield Problem(f"chunk up to position {last}", "it begins at another time")
+            start = min(bisect_right(positions, last), len(rows) - 1)
+
+    def _versions(self, rows: list[Row], names: dict[int, str]) -> Iterator[Problem]:
+        known: dict[int, int] = {}
+        for _, stream, version, count, *_ in rows:
+            before = known.get(stream)
+            if before is None:
+                before = self.version_of(stream)
+            if version - count != before:
+                yield version_problem(names[stream], version, before)
+            known[stream] = version
+
+    def _streams(self) -> Iterator[Problem]:
+        """Whether each stream is known to stand where its newest sealed slice is."""
+        for stream, *found in self._connection.execute(_SQL["sealed_streams"]):
+            sql = "SELECT version, position, time FROM streams WHERE stream = ?"
+            made = self._scratch.execute(sql, (stream,)).fetchone()
+            if found[1] > self.border:  # of a segment that isn't finished, and true all the same
+                bounds = stream, found[0]
+                made = self._connection.execute(_SQL["slice_of_stream"], bounds).fetchone()
+            if made is None or [*made] != found:
+                yield Problem(f"stream {stream}", f"its newest sealed slice is {made}, not {found}")
+        for (stream,) in self._scratch.execute("SELECT stream FROM streams"):
+            if self._connection.execute(_SQL["sealed_stream"], (stream,)).get is None:
+                yield Problem(f"stream {stream}", "its newest sealed slice isn't known")
+
+    def _counts(self) -> Iterator[Problem]:
+        more = self._connection.execute(_SQL["count_of_commits"], (self.border,)).get
+        if more != self._commits:
+            yield Problem("index", f"it has {more - self._commits:,} commits that aren't sealed")
+
+    def version_of(self, stream: int) -> int:
+        """A stream's version, by the segments that were gone through."""
+        sql = "SELECT version FROM streams WHERE stream = ?"
+        found: int | None = self._scratch.execute(sql, (stream,)).get
+        return found or 0
+
+    def has_term(self, term: int) -> bool:
+        """Whether a term occurs in a segment. Only once all of them were gone through."""
+        found = self._scratch.execute("SELECT 1 FROM terms WHERE term = ?", (term,)).get
+        return found is not None
+
+    def rows_of_block(self, block: int) -> Iterator[Row]:
+        """The sealed slices of a block of positions."""
+        low = max(0, block - BLOCK)
+        with contextlib.suppress(apsw.CorruptError):  # reported with its segment
+            if low < self.border:
+                yield from self._segments.rows(self._connection, low, self.border, reverse=False)
+
+    def _name(self, term: int, names: dict[int, str]) -> str:
+        if term < 0:
+            return f"stream {names[-term]!r}"
+        with contextlib.suppress(apsw.Error):
+            return repr(self._connection.execute(_SQL["term_name"], (term,)).get)
+        return f"term {term}"

@@ -1,0 +1,351 @@
+"""Sealed history: slices that are read out of compressed chunks, and found by postings.
+
+A chunk is a few frames (`everwhen.codec.frames`), each compressed by itself, so that one slice is
+read without unpacking all of them. What a position's neighbours were unpacked for is remembered.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+import threading
+from array import array
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
+from operator import itemgetter
+from typing import Final, TypeAlias, TypeVar
+
+import apsw
+
+from everwhen.backends.sqlite.statements import statements
+from everwhen.backends.sqlite.value_sizes import MAX_CHUNK_BYTES, limited
+from everwhen.codec.frames import Frame, FrameError, SliceRow
+from everwhen.system.compression import Compressor, DecompressionError
+from everwhen.system.sqlite_values import stored_bytes, stored_count, stored_int
+from everwhen.vocabulary.contract import MAX_STORED_BYTES
+
+V = TypeVar("V")
+
+_SQL: Final = statements("sealed")
+
+MAX_FRAME_BYTES: Final = MAX_STORED_BYTES + (1 << 20)
+"""A frame has one slice at least, however large, and what else it has is little."""
+
+_MAX_FRAMES: Final = 256
+_FRAMES_REMEMBERED: Final = 128
+"""Some 3 MB: the neighbours of what was read last."""
+_CHUNKS_REMEMBERED: Final = 4_096
+"""Where the frames of a chunk are: some 2 MB."""
+_NARROW: Final = 64
+"""A range of up to so many positions is read by the frame, a longer one by the chunk."""
+
+_COUNT: Final = struct.Struct("<H")
+_PART: Final = struct.Struct("<IQ")
+"""A frame's size in the chunk, and the position of its last event."""
+
+Part: TypeAlias = tuple[int, int, int]
+"""A frame in its chunk: where it begins and ends, and the position of its last event."""
+
+
+def chunk_of(frames: Sequence[tuple[int, bytes]]) -> bytes:
+    """A chunk: frames, compressed, each with the position of its last event."""
+    head = [_PART.pack(len(data), last) for last, data in frames]
+    return b"".join([_COUNT.pack(len(frames)), *head, *(data for _, data in frames)])
+
+
+def places_of(numbers: Sequence[int]) -> bytes:
+    """Numbers that are not negative, as a posting has them: as wide as the largest needs."""
+    found = array("H" if numbers[-1] < 1 << 16 else "Q", numbers)
+    if sys.byteorder == "big":
+        found.byteswap()
+    return bytes([found.itemsize]) + found.tobytes()
+
+
+def numbers_in(places: bytes) -> array[int]:
+    """The numbers of a posting. Raises ``apsw.CorruptError`` for what isn't one."""
+    try:
+        found = array({2: "H", 8: "Q"}[places[0]], places[1:])
+    except (IndexError, KeyError, ValueError):
+        raise apsw.CorruptError("a posting has no numbers") from None
+    if sys.byteorder == "big":
+        found.byteswap()
+    if not found or any(one >= other for one, other in pairwise(found)):
+        raise apsw.CorruptError("a posting's numbers are out of order")
+    return found
+
+
+NATURAL_MICROS: Final = 1_000_000
+"""An id that was made within a second of its commit's recording leads to it by its own time."""
+
+_UUID7: Final = 7
+_VARIANT: Final = 0b10
+
+
+def made_at_by(commit_id: bytes) -> int | None:
+    """When a UUIDv7 was made (RFC 9562), in microseconds since 1970; None for any other id."""
+    if commit_id[6] >> 4 != _UUID7 or commit_id[8] >> 6 != _VARIANT:
+        return None
+    return int.from_bytes(commit_id[:6]) * 1_000
+
+
+def prefix_of(commit_id: bytes) -> int:
+    """What a commit is listed by: the id's first 8 bytes, as a number."""
+    return int.from_bytes(commit_id[:8], signed=True)
+
+
+class Segments:
+    """The sealed slices of one file, up to a border. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._compressors: dict[int, Compressor] = {}
+        self._parts: OrderedDict[int, list[Part]] = OrderedDict()
+        self._frames: OrderedDict[int, Frame] = OrderedDict()
+
+    def clear(self) -> None:
+        """Forget all: somebody may have changed the file past us."""
+        with self._lock:
+            self._compressors.clear()
+            self._parts.clear()
+            self._frames.clear()
+
+    @staticmethod
+    def border(connection: apsw.Connection) -> int:
+        """The position up to which slices are sealed."""
+        return stored_count(connection.execute(_SQL["border"]).get or 0)
+
+    def rows(
+        self, connection: apsw.Connection, low: int, high: int, *, reverse: bool
+    ) -> Iterator[SliceRow]:
+        """The slices whose last events are after ``low`` and up to ``high``, all of them sealed."""
+        for frame in self.frames(connection, low, high, reverse=reverse):
+            start = bisect_left(frame.positions, low + 1)
+            stop = bisect_left(frame.positions, high + 1)
+            indexes = range(start, stop)
+            yield from map(frame.row, reversed(indexes) if reverse else indexes)
+
+    def row_at(self, connection: apsw.Connection, position: int) -> SliceRow:
+        """The slice that holds the event at a sealed position, or the next one after a hole."""
+        last, parts, dictionary = self._chunk(connection, position)
+        part = bisect_left(parts, position, key=lambda one: one[2])
+        frame = self._frame(connection, last, parts[part], dictionary)
+        if frame.before >= position:
+            raise _missing(position - 1, frame.before)
+        return frame.row(bisect_left(frame.positions, position))
+
+    def position_at(self, connection: apsw.Connection, recorded_at: int, border: int) -> int:
+        """The last sealed position recorded at or before the moment: by bisection over chunks."""
+        low, high, end = 0, border, 0
+        while low < high:
+            middle = (low + high) // 2 + 1
+            last, moment = connection.execute(_SQL["chunk_at"], (middle,)).get
+            if stored_int(moment) <= recorded_at:
+                low = end = min(stored_count(last), border)
+            else:
+                high = middle - 1
+        if not end:
+            self._check_later(connection, 1, recorded_at)
+            return 0
+        last, parts, dictionary = self._chunk(connection, end)
+        for part in reversed(parts):
+            frame = self._frame(connection, last, part, dictionary)
+            found = bisect_right(frame.recorded_at, recorded_at)
+            if found:
+                position: int = frame.positions[found - 1]
+                if position == end < border:
+                    self._check_later(connection, position + 1, recorded_at)
+                return position
+        raise _at_another_time(last)
+
+    def _check_later(self, connection: apsw.Connection, position: int, recorded_at: int) -> None:
+        """Raises ``apsw.CorruptError`` unless the slice there is later than the moment."""
+        row = self.row_at(connection, position)
+        if row[4] <= recorded_at:
+            raise _at_another_time(row[0])
+
+    def frames(
+        self, connection: apsw.Connection, low: int, high: int, *, reverse: bool
+    ) -> Iterator[Frame]:
+        """The frames with slices after ``low`` and up to ``high``, in direction."""
+        narrow = high - low <= _NARROW
+        found = self._near(connection, low, high) if narrow else None
+        if found is not None:
+            yield from reversed(found) if reverse else found
+            return
+        due = None
+        for frame in self._far(connection, low, high, reverse=reverse):
+            if reverse:
+                is_next = frame.positions[-1] == due if due is not None else True
+                due = frame.before
+            else:
+                is_next = frame.before == due if due is not None else frame.before <= low
+                due = frame.positions[-1]
+            if not is_next:
+                raise _missing(low, high)
+            yield frame
+        if due is None or (due > low if reverse else due < high):
+            raise _missing(low, high)
+
+    def _near(self, connection: apsw.Connection, low: int, high: int) -> list[Frame]:
+        found: list[Frame] = []
+        position = low + 1
+        while position <= high:
+            last, parts, dictionary = self._chunk(connection, position)
+            for part in parts[bisect_left(parts, position, key=lambda one: one[2]) :]:
+                frame = self._frame(connection, last, part, dictionary)
+                if frame.before != found[-1].positions[-1] if found else frame.before > low:
+                    raise _missing(low, high)
+                found.append(frame)
+                if part[2] >= high:
+                    return found
+            position = last + 1
+        return found
+
+    def _far(
+        self, connection: apsw.Connection, low: int, high: int, *, reverse: bool
+    ) -> Iterator[Frame]:
+        sql = (
+            "SELECT last, dictionary, data FROM chunks WHERE last > ? AND last <= "
+            "(SELECT min(last) FROM chunks WHERE last >= ?) ORDER BY last "
+            f"{'DESC' if reverse else 'ASC'}"
+        )
+        with limited(connection, MAX_CHUNK_BYTES):
+            chunks = connection.execute(sql, (low, high))
+        while True:
+            with limited(connection, MAX_CHUNK_BYTES):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            last, dictionary, data = chunk
+            compressor = self._compressor(connection, dictionary)
+            parts = _parts_of(data, last)
+            for number in range(len(parts) - 1, -1, -1) if reverse else range(len(parts)):
+                begins, ends, end = parts[number]
+                if end <= low or (number and parts[number - 1][2] >= high):
+                    continue
+                yield _opened(compressor, memoryview(data)[begins:ends], end)
+
+    def _chunk(self, connection: apsw.Connection, position: int) -> tuple[int, list[Part], int]:
+        """The key of the chunk with a position, the places of its frames, and its dictionary."""
+        row = connection.execute(_SQL["chunk_of"], (position,)).fetchone()
+        if row is None:
+            raise _missing(position - 1, position)
+        last, dictionary = row
+        parts = self._parts.get(last)
+        if parts is None:
+            with connection.blob_open("main", "chunks", "data", last, False) as blob:
+                size = blob.length()
+                head = blob.read(_COUNT.size)
+                count = _COUNT.unpack(head)[0] if len(head) == _COUNT.size else 0
+                head += blob.read(count * _PART.size)
+            parts = _parts_of(head, last, size)
+            self._remember(self._parts, last, parts, _CHUNKS_REMEMBERED)
+        return last, parts, dictionary
+
+    def _frame(self, connection: apsw.Connection, last: int, part: Part, dictionary: int) -> Frame:
+        begins, ends, end = part
+        frame = self._frames.get(end)
+        if frame is None:
+            with connection.blob_open("main", "chunks", "data", last, False) as blob:
+                blob.seek(begins)
+                data = blob.read(ends - begins)
+            frame = _opened(self._compressor(connection, dictionary), data, end)
+            self._remember(self._frames, end, frame, _FRAMES_REMEMBERED)
+        return frame
+
+    def _remember(self, known: OrderedDict[int, V], key: int, value: V, most: int) -> None:
+        with self._lock:
+            known[key] = value
+            while len(known) > most:
+                known.popitem(last=False)
+
+    def _compressor(self, connection: apsw.Connection, dictionary: int) -> Compressor:
+        found = self._compressors.get(dictionary)
+        if found is None:
+            data = connection.execute(_SQL["dictionary"], (dictionary,)).get if dictionary else b""
+            if data is None:
+                raise apsw.CorruptError(f"dictionary {dictionary!r} is missing")
+            found = self._compressors[dictionary] = Compressor(stored_bytes(data))
+        return found
+
+    # What is found by terms
+
+    def places(
+        self, connection: apsw.Connection, term: int, low: int, high: int, *, reverse: bool
+    ) -> Iterator[tuple[int, int, array[int]]]:
+        """A term's postings between ``low`` and ``high``, one for each segment.
+
+        With the segment's first position, and the stream's version at its end.
+        """
+        sql = (
+            "SELECT segments.first, postings.version, postings.places FROM segments "
+            "CROSS JOIN postings ON postings.segment = segments.last AND postings.term = ? "
+            "WHERE segments.last > ? AND segments.last <= "
+            "(SELECT min(last) FROM segments WHERE last >= ?) "
+            f"ORDER BY segments.last {'DESC' if reverse else 'ASC'}"
+        )
+        for first, version, places in connection.execute(sql, (term, low, high)):
+            yield stored_count(first), stored_int(version), numbers_in(stored_bytes(places))
+
+    def places_of_many(
+        self,
+        connection: apsw.Connection,
+        terms: Sequence[int],
+        low: int,
+        high: int,
+        *,
+        reverse: bool,
+    ) -> Iterator[tuple[int, list[int]]]:
+        """For each segment, its first position and the numbers of all of these terms, in order."""
+        sql = (
+            "SELECT segments.first, postings.places FROM segments "
+            "CROSS JOIN postings ON postings.segment = segments.last "
+            "AND postings.term IN (SELECT value FROM json_each(?)) "
+            "WHERE segments.last > ? AND segments.last <= "
+            "(SELECT min(last) FROM segments WHERE last >= ?) "
+            f"ORDER BY segments.last {'DESC' if reverse else 'ASC'}"
+        )
+        rows = connection.execute(sql, (json.dumps(list(terms)), low, high))
+        for first, of_segment in groupby(rows, key=itemgetter(0)):
+            numbers: set[int] = set()
+            for _, places in of_segment:
+                numbers.update(numbers_in(stored_bytes(places)))
+            yield stored_count(first), sorted(numbers)
+
+
+def _opened(compressor: Compressor, data: bytes | memoryview, last: int) -> Frame:
+    try:
+        frame = Frame(compressor.decompress(data, MAX_FRAME_BYTES))
+    except (DecompressionError, FrameError) as error:
+        raise apsw.CorruptError(f"the frame up to position {last}: {error}") from error
+    if frame.positions[-1] != last:
+        raise apsw.CorruptError(f"the frame up to position {last} ends elsewhere")
+    return frame
+
+
+def _parts_of(head: bytes, last: int, size: int | None = None) -> list[Part]:
+    """Where the frames of a chunk are. Raises ``apsw.CorruptError`` where it doesn't have them."""
+    size = len(head) if size is None else size
+    count = _COUNT.unpack_from(head)[0] if len(head) >= _COUNT.size else 0
+    at = _COUNT.size + count * _PART.size
+    if not 1 <= count <= _MAX_FRAMES or len(head) < at:
+        raise apsw.CorruptError(f"the chunk up to position {last!r} doesn't say what it has")
+    parts: list[Part] = []
+    for length, end in _PART.iter_unpack(head[_COUNT.size : at]):
+        parts.append((at, at + length, end))
+        at += length
+    ends = [end for _, _, end in parts]
+    if at != size or ends[-1] != last or any(one >= other for one, other in pairwise(ends)):
+        raise apsw.CorruptError(f"the chunk up to position {last!r} isn't what its head says")
+    return parts
+
+
+def _at_another_time(last: int) -> apsw.CorruptError:
+    return apsw.CorruptError(f"the chunk with position {last} begins at another time")
+
+
+def _missing(low: int, high: int) -> apsw.CorruptError:
+    return apsw.CorruptError(f"sealed events between positions {low + 1} and {high} are missing")

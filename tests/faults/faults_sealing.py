@@ -1,0 +1,370 @@
+"""Stores that are sealed, and killed meanwhile: python -m tests.faults.faults_sealing ROLE FOLDER …
+
+``cut`` seals copies of FOLDER/whole.db, in a child each, which kills itself: after a step, or
+within one, before a statement. ``hammer`` has a writer and a mover at work on one file, kills them
+again and again, and prints what the writer had acknowledged; a reader looks on from beside.
+Like the programs beside, it imports everything and opens nothing, so a child is one fork away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import apsw
+import msgspec
+from tests.faults.faults_ledger import Entry, some_commit
+
+from everwhen import BusyError, Query, Store, open_store
+from everwhen.backends.sqlite import sealing
+from everwhen.backends.sqlite.engine import SqliteEngine
+from everwhen.system import compression
+from everwhen.vocabulary.contract import Segment, SegmentSize, StoredSlice, StreamInfo
+from everwhen.vocabulary.paging import ReadPage, next_page
+
+SMALL = SegmentSize(slices=48, frame=4, frames=3)
+OTHER = SegmentSize(slices=31, frame=3, frames=2)
+"""Another size: what is left over of one that was cut off is of no use to the next."""
+
+
+def small_steps() -> None:
+    """From here on a seal is many steps, and has a dictionary, however little there is."""
+    sealing._STEP_BYTES = 2_000  # type: ignore[misc]
+    sealing._STEP_ROWS = 20  # type: ignore[misc]
+    compression.DICTIONARY_BYTES = 1_024  # type: ignore[misc]
+
+
+# What a store says
+
+
+class Answers(msgspec.Struct):
+    """All that a store has, asked for in several ways."""
+
+    slices: list[StoredSlice]
+    backwards: list[StoredSlice]
+    by_query: list[list[StoredSlice]]
+    streams: list[StreamInfo]
+    commits: list[list[StoredSlice]]
+    moments: list[int]
+
+
+QUERIES = (
+    Query().stream("shared-3"),
+    Query().stream("shared-3").backwards(),
+    Query().stream("single-7", "shared-1"),
+    Query().tags("commit:k5"),
+    Query().tags("commit:k33").backwards(),
+    Query().types(Entry),
+    Query().category("single"),
+)
+
+
+def pages(read: ReadPage, query: Query, events: int = 70) -> list[StoredSlice]:
+    """The slices of a query, a page at a time."""
+    found: list[StoredSlice] = []
+    while True:
+        page = read(query, events)
+        found += page.slices
+        if page.end:
+            return found
+        query = next_page(query, page)
+
+
+def answers(engine: SqliteEngine) -> Answers:
+    """What the store answers now."""
+    slices = pages(engine.read, Query())
+    ids = list(dict.fromkeys(stored.commit_id for stored in slices))
+    return Answers(
+        slices,
+        pages(engine.read, Query().backwards()),
+        [matching(engine.read, query) for query in QUERIES],
+        engine.streams(None, "", 1_000),
+        [engine.stored_commit(one) for one in ids],
+        [engine.position_at(stored.recorded_at - 1) for stored in slices[:: len(slices) // 7]],
+    )
+
+
+def matching(read: ReadPage, query: Query) -> list[StoredSlice]:
+    """The slices of a query, without those that a page has beyond its matches."""
+    (selector,) = query.selectors
+    found = pages(read, query, 20)
+    if selector.streams:
+        return [stored for stored in found if stored.stream in selector.streams]
+    if selector.tags:
+        (tag,) = selector.tags
+        return [stored for stored in found if f'"{tag}"'.encode() in stored.body]
+    return [
+        stored
+        for stored in found
+        if not selector.categories or stored.stream.startswith(tuple(selector.categories))
+    ]
+
+
+def fill(store: Store, commits: int, seed: str = "seal", start: int = 0) -> None:
+    """Append commits, of which some have ids that say nothing of their time."""
+    chance = random.Random(seed)
+    for number in range(start, start + commits):
+        commit = some_commit(f"k{number}", chance)
+        if number % 3 == 0:
+            commit = msgspec.structs.replace(commit, id=UUID(int=chance.getrandbits(128)))
+        store.commit(commit)
+
+
+def seal_all(engine: SqliteEngine, size: SegmentSize, up_to: int | None = None) -> list[Segment]:
+    """Seal all that is older than the position, a segment at a time."""
+    made: list[Segment] = []
+    while True:
+        work = engine.sealing(size)
+        run(engine, work.steps(engine.head().position if up_to is None else up_to))
+        if work.segment is None:
+            return made
+        made.append(work.segment)
+
+
+def run(engine: SqliteEngine, steps: Iterator[Callable[[], None]], most: int | None = None) -> int:
+    """Take the steps, or at most so many of them; how many there were."""
+    taken = 0
+    for step in itertools.islice(steps, most):
+        with engine.lock.mutex:
+            step()
+        taken += 1
+    return taken
+
+
+def leftovers(path: Path) -> dict[str, int]:
+    """How many rows are where none belongs once a seal has ended."""
+    connection = apsw.Connection(str(path))
+    border = connection.execute("SELECT coalesce(max(last), 0) FROM segments").get
+    found = {
+        name: connection.execute(f"SELECT count(*) FROM {name} WHERE {where} ?", (border,)).get
+        for name, where in (
+            ("slices", "position <="),
+            ("marks", "position <="),
+            ("chunks", "last >"),
+            ("postings", "segment >"),
+        )
+    }
+    connection.close()
+    return {name: count for name, count in found.items() if count}
+
+
+# A seal that is cut off
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_child(work: Callable[[], None]) -> bool:
+    """Whether the work came to its end, in a child; it may kill itself, and nothing else."""
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(pid, 0)
+    if status not in {0, signal.SIGKILL}:
+        sys.exit(f"a child ended with {status}")
+    return status == 0
+
+
+def seal_cut_off(path: Path, *, steps: int | None = None, statements: int | None = None) -> None:
+    """Seal one segment, and die after so many steps, or before the statement of that number."""
+    engine = SqliteEngine(path)
+    left = [statements]
+
+    def trace(_: object, sql: str, __: object) -> bool:
+        if left[0] is not None:
+            if not left[0]:
+                die()
+            left[0] -= 1
+        return True
+
+    engine._transactions.connection.exec_trace = trace
+    run(engine, engine.sealing(SMALL).steps(engine.head().position), steps)
+    if steps is not None:
+        die()
+
+
+def statements_of(path: Path) -> list[str]:
+    """The statements of one seal."""
+    engine = SqliteEngine(path)
+    said: list[str] = []
+
+    def trace(_: object, sql: str, __: object) -> bool:
+        said.append(sql)
+        return True
+
+    engine._transactions.connection.exec_trace = trace
+    run(engine, engine.sealing(SMALL).steps(engine.head().position))
+    engine.close()
+    return said
+
+
+def cut(folder: Path, seed: str) -> None:
+    """Leave a file for each way in which a seal can be cut off."""
+    small_steps()
+    whole, scrap = folder / "whole.db", folder / "scrap.db"
+
+    def copied(name: str) -> Path:
+        return Path(shutil.copy(whole, folder / name))
+
+    shutil.copy(whole, scrap)
+    listed = folder / "statements.json"
+    in_child(lambda: void(listed.write_text(json.dumps(statements_of(scrap)))))
+    said: list[str] = json.loads(listed.read_text())
+    steps = said.count("COMMIT")
+    for number in range(steps + 1):
+        path = copied(f"step-{number:03}.db")
+        assert not in_child(lambda n=number, p=path: seal_cut_off(p, steps=n))  # type: ignore[misc]
+    turns = [n for n, sql in enumerate(said) if n and sql != said[n - 1] and "BEGIN" not in sql]
+    chance = random.Random(seed)
+    for number in sorted({*chance.sample(turns, 24), *chance.sample(range(len(said)), 12)}):
+        path = copied(f"statement-{number:04}.db")
+        assert not in_child(lambda n=number, p=path: seal_cut_off(p, statements=n))  # type: ignore[misc]
+    print(steps)  # noqa: T201  read by the test
+
+
+def void(_: object) -> None:
+    """Nothing of it."""
+
+
+# A writer, a mover and a reader
+
+
+def write(path: Path, pipe: int, name: str) -> None:
+    chance = random.Random(name)
+    with open_store(path, events=[Entry]) as store:
+        for number in range(10_000):
+            key = f"{name}.{number}"
+            commit = some_commit(key, chance)
+            if chance.random() < 0.4:
+                commit = msgspec.structs.replace(commit, id=UUID(int=chance.getrandbits(128)))
+            store.commit(commit)
+            os.write(pipe, f"{key}\n".encode())
+            if number > 100:
+                time.sleep(0.005)  # there is enough to read again for those who look on
+
+
+def move(path: Path, pipe: int, name: str) -> None:
+    chance = random.Random(name)
+    engine = SqliteEngine(path)
+    while True:
+        size = chance.choice((SMALL, OTHER))
+        with contextlib.suppress(BusyError):
+            for step in engine.sealing(size).steps(engine.head().position - chance.randrange(9)):
+                with engine.lock.mutex:
+                    step()
+                os.write(pipe, b".\n")
+        os.write(pipe, b"-\n")
+
+
+def look_on(path: Path, pipe: int, _: str) -> None:
+    """Read all of it again and again: what was there once stays there, and as it was."""
+    engine = SqliteEngine(path, read_only=True)
+    known: list[StoredSlice] = []
+    while True:
+        found = pages(engine.read, Query(), 500)
+        backwards = pages(engine.read, Query().backwards(), 500)[::-1]
+        fault = ""
+        if found[: len(known)] != known or backwards[: len(found)] != found:
+            fault = "what was read once has changed"
+        if any(one.position - one.count != last for one, last in neighbours(found)):
+            fault = "positions are missing, or there twice"
+        known = found
+        os.write(pipe, f"{len(known)} {fault}\n".encode())
+
+
+def neighbours(slices: list[StoredSlice]) -> Iterator[tuple[StoredSlice, int]]:
+    """Each slice, and the position of the one before it."""
+    return zip(slices, [0, *(stored.position for stored in slices)], strict=False)
+
+
+class Child:
+    """A child at work, and what it says."""
+
+    def __init__(self, work: Callable[[Path, int, str], None], path: Path, name: str) -> None:
+        self._pipe, writing = os.pipe()
+        self._rest = b""
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                os.close(self._pipe)
+                work(path, writing, name)
+            except BaseException as error:  # noqa: BLE001  whatever it is has to be said
+                os.write(writing, f"! {error!r:.900}\n".replace("\n", " ").encode() + b"\n")
+            finally:
+                os._exit(1)
+        os.close(writing)
+
+    def heard(self, lines: int | None = None) -> list[str]:
+        """At least so many lines, or all to the end."""
+        said: list[str] = []
+        while lines is None or len(said) < lines:
+            data = os.read(self._pipe, 1 << 16)
+            if not data:
+                break
+            *whole, self._rest = (self._rest + data).split(b"\n")
+            said += [line.decode() for line in whole]
+        faults = [line for line in said if line.startswith("!")]
+        if faults:
+            sys.exit(f"a child failed: {faults}")
+        return said
+
+    def killed(self) -> list[str]:
+        """What it said until it was killed."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        said = self.heard()
+        os.close(self._pipe)
+        return said
+
+
+def hammer(path: Path, rounds: int, seed: str) -> None:
+    small_steps()
+    gc.freeze()
+    chance = random.Random(seed)
+    acknowledged: list[str] = []
+    moved = 0
+    writer, mover = Child(write, path, f"{seed}.w"), Child(move, path, f"{seed}.m")
+    reader = Child(look_on, path, "")
+    seen = reader.heard(1)
+    for number in range(rounds):
+        way = chance.randrange(3)
+        acknowledged += writer.heard(chance.randrange(1, 16))
+        moved += len(mover.heard(chance.randrange(1, 30)))
+        if way != 0:
+            acknowledged += writer.killed()
+            writer = Child(write, path, f"{seed}.w{number}")
+        if way != 1:
+            moved += len(mover.killed())
+            mover = Child(move, path, f"{seed}.m{number}")
+        seen += reader.heard(1)
+    acknowledged += writer.killed()
+    moved += len(mover.killed())
+    seen += reader.heard(1) + reader.killed()
+    faults = [line for line in seen if line.split(" ", 1)[1]]
+    if faults:
+        sys.exit(f"the reader: {faults[:3]}")
+    print(json.dumps({"acknowledged": acknowledged, "moved": moved, "seen": len(seen)}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "cut":
+        cut(Path(sys.argv[2]), sys.argv[3])
+    else:
+        hammer(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
