@@ -1,0 +1,1 @@
+"""The sync flavour, generated from ``tiers._async``."""

@@ -1,0 +1,218 @@
+# Generated from tests/_async/test_tiers.py by tools/unasync.py: edit that, then run `make sync`.
+"""Old history is sealed as a policy says, and is the same history afterwards."""
+
+from __future__ import annotations
+
+import random
+import string
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from everwhen import (
+    Event,
+    Fold,
+    Query,
+    Store,
+    TimeMachine,
+    UnknownEvent,
+    open_store,
+)
+from everwhen.errors import DeclarationError, ReadOnlyError, UnsupportedError
+from everwhen.merkle import MemoryTiles, MerkleLog
+from everwhen.testing import ManualClock
+from everwhen.tiers import HistoryManager, HistoryPlan, HistoryPolicy, Segment, SegmentSize
+from everwhen.vocabulary.contract import MAX_EVENT_BYTES
+from everwhen_verify.notes import Signer
+from everwhen_verify.policy import Policy
+from everwhen_verify.proofs import parse_proof, verify
+
+DAY = timedelta(days=1)
+
+
+class Paid(Event):
+    tag_fields = ("by",)
+
+    by: str
+    amount: int
+
+
+total = Fold("total", int)
+
+
+@total.on(Paid)
+def _(state: int, event: Paid) -> int:
+    return state + event.amount
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+def filled(path: Path | str, clock: ManualClock, days: int = 10) -> Store:
+    """A store in which something is paid each day, five times."""
+    store = open_store(path, events=[Paid], clock=clock)
+    for day in range(days):
+        for number in range(5):
+            store.append(f"order-{number % 2}", [Paid(f"p{number}", day)])
+        clock.advance(DAY.total_seconds())
+    return store
+
+
+def test_what_is_old_enough_is_sealed(tmp_path: Path, clock: ManualClock) -> None:
+    with filled(tmp_path / "s.db", clock) as store:
+        seen: list[Segment] = []
+        policy = HistoryPolicy(hot_duration=4 * DAY, small_segments=True)
+        manager = HistoryManager(store, policy)
+        assert manager.plan() == HistoryPlan((1, 35))
+        made = manager.age(seen.append)
+        assert (made, (manager.plan()).events) == (seen, 0)
+        status = manager.status()
+        assert (status.sealed, status.head, status.sealed_slices) == (35, 50, 35)
+        assert status.size == sum(segment.size for segment in made) > 0
+        assert manager.age() == []
+        clock.advance(DAY.total_seconds())
+        assert (manager.plan()).seal == (36, 40)
+        assert [segment.first for segment in manager.age()] == [36]
+        assert store.check() == []
+
+
+def test_it_is_the_same_history(tmp_path: Path, clock: ManualClock) -> None:
+    with filled(tmp_path / "s.db", clock) as store:
+        machine = TimeMachine(store, total, "order-1")
+
+        def seen() -> list[object]:
+            return [
+                [event for event in store.read()],
+                [event for event in store.read(Query().tags("by:p3").backwards())],
+                store.fold(total, "order-1", at=clock() - 5 * DAY),
+                [store.position_at(clock() - n * DAY) for n in range(12)],
+                machine.travel_to(7),
+                [info for info in store.streams()],
+            ]
+
+        before = seen()
+        HistoryManager(store, HistoryPolicy(hot_duration=DAY, small_segments=True)).age()
+        assert seen() == before
+        assert store.check() == []
+
+
+def test_a_segment_waits_until_it_is_full(tmp_path: Path, clock: ManualClock) -> None:
+    with filled(tmp_path / "s.db", clock) as store:
+        manager = HistoryManager(store, HistoryPolicy(hot_duration=timedelta()))
+        assert manager.plan() == HistoryPlan(None)
+        assert manager.age() == []
+        size = SegmentSize(slices=20, least=20)
+        backend = store.kernel.backend
+        sealed = [backend.seal(50, size) for _ in range(3)]
+        assert [segment and segment.last for segment in sealed] == [20, 40, None]
+
+
+def test_nothing_moves_that_no_duration_asks_for(tmp_path: Path, clock: ManualClock) -> None:
+    with filled(tmp_path / "s.db", clock) as store:
+        manager = HistoryManager(store, HistoryPolicy())
+        assert manager.plan() == HistoryPlan(None)
+        assert manager.age() == []
+    with pytest.raises(DeclarationError, match="hot_duration"):
+        HistoryPolicy(hot_duration=-DAY)
+
+
+def test_what_progress_raises_ends_it_between_two_segments(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
+    monkeypatch.setattr(HistoryPolicy, "segment_size", SegmentSize(slices=10))
+
+    def enough(segment: Segment) -> None:
+        if segment.last == 20:
+            raise KeyError(segment.last)
+
+    with filled(tmp_path / "s.db", clock) as store:
+        manager = HistoryManager(store, policy)
+        with pytest.raises(KeyError):
+            manager.age(enough)
+        assert (manager.status()).sealed == 20
+        assert len(manager.age()) == 3
+        assert store.check() == []
+
+
+def test_where_history_cannot_be_sealed_it_is_told(tmp_path: Path, clock: ManualClock) -> None:
+    policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
+    with filled("memory:", clock, 1) as store:
+        manager = HistoryManager(store, policy)
+        assert (manager.status()).segments == ()
+        with pytest.raises(UnsupportedError, match="in memory"):
+            manager.age()
+    with filled(tmp_path / "s.db", clock, 1) as store:
+        store.create_branch("what-if")
+        with store.branch("what-if") as branch:
+            with pytest.raises(UnsupportedError, match="seal the store"):
+                HistoryManager(branch, policy).age()
+    with open_store(tmp_path / "s.db", read_only=True) as store:
+        with pytest.raises(ReadOnlyError):
+            HistoryManager(store, policy).age()
+
+
+def test_an_older_store_is_sealed_in_place_and_read_only_afterwards(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    path = tmp_path / "s.db"
+    with filled(path, clock) as store:
+        events = [event for event in store.read()]
+        HistoryManager(store, HistoryPolicy(hot_duration=timedelta(), small_segments=True)).age()
+        with store.sql() as connection:
+            asked = "SELECT count(*), sum(data ->> 'amount') FROM events WHERE position > 10"
+            assert connection.execute(asked).fetchall() == [(40, 220)]
+    with open_store(path, events=[Paid], read_only=True) as store:
+        assert [event for event in store.read()] == events
+        assert store.check() == []
+
+
+def test_what_was_signed_stays_proven(tmp_path: Path, clock: ManualClock) -> None:
+    policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
+    signer = Signer.generate("example.org/shop")
+    verifying = Policy.parse(f"log {signer.verifier.vkey}\nquorum none\n".encode())
+    with filled(tmp_path / "s.db", clock) as store:
+        log = MerkleLog(store, MemoryTiles(), signer)
+        before = log.sign()
+        proofs = [(log.prove(position)).encode() for position in (1, 17, 50)]
+        HistoryManager(store, policy).age()
+        store.append("order-1", [Paid("p9", 1)])
+        after = log.sign()
+        assert (before.checkpoint.size, after.checkpoint.size) == (50, 51)
+        report = log.verify()
+        assert (report.fault, report.verified) == (None, 51)
+        again = [(log.prove(position)) for position in (1, 17, 50)]
+        for proof in (*proofs, *(proof.encode() for proof in again)):
+            assert verify(parse_proof(proof), verifying).entry.slices
+        whole = [event for event in store.read()]
+        assert [event for event in store.read(proven=log)] == whole
+
+
+def test_the_largest_events_are_sealed(tmp_path: Path, clock: ManualClock) -> None:
+    letters = "".join(random.Random(1).choices(string.ascii_letters, k=MAX_EVENT_BYTES - 100))
+    with open_store(tmp_path / "s.db", events=[Paid], clock=clock) as store:
+        for _ in range(3):
+            store.append("order-1", [Paid(letters[:9], 1)] * 3)
+            store.append("order-2", [UnknownEvent("Large", {"text": letters})])
+        events = [event for event in store.read()]
+        policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
+        HistoryManager(store, policy).age()
+        assert [event for event in store.read()] == events
+        assert [event.data for event in events] == [event.data for event in store.read(Query())]
+        assert store.check() == []
+
+
+def test_branches_rest_on_sealed_history(tmp_path: Path, clock: ManualClock) -> None:
+    with filled(tmp_path / "s.db", clock) as store:
+        store.create_branch("then", at=20)
+        with store.branch("then") as branch:
+            expected = [event for event in branch.read()]
+            policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
+            HistoryManager(store, policy).age()
+            assert [event for event in branch.read()] == expected
+            receipt = branch.append("order-1", [Paid("p9", 1)])
+            assert receipt.position == 21
+            assert branch.check() == []
