@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,17 @@ def test_an_interrupt_while_it_starts(module: str) -> None:
         [sys.executable, "-c", INTERRUPTED, module], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_an_interrupt_while_the_commands_are_put_together(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(**_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("everwhen.cli.program.program", interrupted)
+    done = shell("info", "--help")
+    assert (done.code, done.out, done.err) == (130, "", "")
 
 
 def test_an_interrupt_that_is_ignored_stays_so() -> None:

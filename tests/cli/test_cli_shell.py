@@ -26,6 +26,7 @@ COMMANDS = [
     "info",
     "check",
     "projections",
+    "tiers",
     "undo",
     "debug",
     "demo",

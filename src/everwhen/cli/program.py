@@ -31,6 +31,7 @@ from everwhen.cli.commands import (
     read,
     replay,
     sign,
+    tiers,
     undo,
     verify,
     when,
@@ -81,6 +82,7 @@ def program(*, rich_help: bool) -> typer.Typer:
         audit,
         keys,
         backup,
+        tiers,
         sign,
         prove,
         verify,
@@ -136,8 +138,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    command = typer.main.get_command(program(rich_help=is_terminal(sys.stdout)))
     try:
+        command = typer.main.get_command(program(rich_help=is_terminal(sys.stdout)))
         result = command.main(list(arguments), prog_name="everwhen", standalone_mode=False)
     except SystemExit as leaving:  # completion has answered; or typer's way with a broken pipe
         if isinstance(leaving.__context__, BrokenPipeError):

@@ -8,12 +8,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeAlias
 
+import msgspec
+
 from everwhen.cli.output import erased_by, is_terminal, messages
 from everwhen.exchange import ExchangeProgress
 from everwhen.store import BackupProgress
 from everwhen.vocabulary import CheckProgress
 
-_Progress: TypeAlias = ExchangeProgress | BackupProgress | CheckProgress
+
+class SealingProgress(msgspec.Struct, frozen=True):
+    """How far the sealing of history has come, in positions."""
+
+    stage: str
+    done: int
+    total: int
+
+
+_Progress: TypeAlias = ExchangeProgress | BackupProgress | CheckProgress | SealingProgress
 
 _PATIENCE: Final = 0.3
 _APART: Final = 0.1

@@ -38,11 +38,13 @@ def existing(
     create: bool = False,
     new_vault: bool = False,
     events: EventTypes | None = None,
+    fix: str = "check the path",
 ) -> Iterator[Store]:
     """The store at the location: read-only unless asked, and made only with ``create``.
 
-    With ``branch`` that branch of it; ``new_vault`` as in `given_vault`. Raises `CommandStop` where
-    there is no store, `UnknownBranchError`, and what `open_store` raises.
+    With ``branch`` that branch of it; ``new_vault`` as in `given_vault`; ``fix`` is what to do
+    where there is no store. Raises `CommandStop` in that case, `UnknownBranchError`, and what
+    `open_store` raises.
     """
     if location.lower().startswith("memory:"):
         raise CommandStop(
@@ -50,8 +52,7 @@ def existing(
         )
     path = path_of(location)
     if path is not None and not create and not path.exists():
-        hint = "create it with --create" if write else "check the path"
-        raise CommandStop(f"{path}: there is no such store; {hint}", NO_INPUT)
+        raise CommandStop(f"{path}: there is no such store; {fix}", NO_INPUT)
     with ExitStack() as held:
         vault = given_vault(create=new_vault)
         if vault is not None:

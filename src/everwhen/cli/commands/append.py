@@ -114,7 +114,13 @@ def append(
     belief = _belief(expected)
     types = event_types(events)
     with existing(
-        store, branch=branch, write=True, create=create, new_vault=True, events=types
+        store,
+        branch=branch,
+        write=True,
+        create=create,
+        new_vault=True,
+        events=types,
+        fix="create it with --create",
     ) as opened:
         receipt = opened.append(
             stream,

@@ -14,13 +14,15 @@ import typer
 from everwhen import Query, Store
 from everwhen.branches import BranchInfo
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
-from everwhen.cli.output import Output
+from everwhen.cli.output import Output, counted
 from everwhen.cli.store_opening import existing, path_of
 from everwhen.cli.views import utc
+from everwhen.tiers import HistoryManager, HistoryPolicy, HistoryStatus
 from everwhen.vocabulary import Capabilities
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
 _COUNTED: Final = 1_000_000
 
@@ -41,6 +43,7 @@ class Summary(msgspec.Struct, frozen=True):
     last_recorded_at: datetime | None
     bytes: int | None
     schema_version: int | None
+    history: HistoryStatus
     categories: dict[str, int] | None
     types: dict[str, int] | None
     capabilities: Capabilities
@@ -66,7 +69,8 @@ def info(
 ) -> None:
     """Show what a store holds: events, streams, types, times and size.
 
-    Counts by category are of streams, counts by type of events.
+    Counts by category are of streams, counts by type of events. Positions up to the one at 'sealed'
+    are compressed in segments: see tiers.
     """
     with existing(store, branch=branch) as opened:
         summary = _summary(opened, store, full=full)
@@ -85,6 +89,9 @@ def info(
             "bytes": summary.bytes,
             "bytes_per_event": summary.bytes_per_event and round(summary.bytes_per_event, 1),
             "schema_version": summary.schema_version,
+            "sealed": summary.history.sealed,
+            "segments": len(summary.history.segments),
+            "sealed_bytes": summary.history.size,
             "categories": summary.categories,
             "types": summary.types,
             "capabilities": summary.capabilities,
@@ -118,6 +125,7 @@ def _summary(store: Store, location: str, *, full: bool) -> Summary:
         last_recorded_at=head.recorded_at,
         bytes=size,
         schema_version=version,
+        history=HistoryManager(store, HistoryPolicy()).status(),
         categories=None if streams is None else dict(streams.most_common()),
         types=None if types is None else dict(types.most_common()),
         capabilities=store.capabilities,
@@ -172,6 +180,8 @@ def _drawn(summary: Summary) -> RenderableType:
         if summary.bytes_per_event is not None:
             size.append(f"  {summary.bytes_per_event:.0f} bytes per event", "dim")
         grid.add_row("size", size)
+    if summary.history.segments:
+        grid.add_row("sealed", _sealed(summary.history))
     grid.add_row("backend", _abilities(summary))
     parts: list[RenderableType] = [Text(summary.store, "bold"), grid]
     for title, counts, look in (
@@ -181,6 +191,15 @@ def _drawn(summary: Summary) -> RenderableType:
         if counts:
             parts += [Text(), Text(title, "bold dim"), formatting.counts_look(counts, look)]
     return Group(*parts)
+
+
+def _sealed(history: HistoryStatus) -> Text:
+    from rich.text import Text
+
+    from everwhen.cli import formatting
+
+    held = f"{counted(len(history.segments), 'segment')}, {formatting.bytes_look(history.size)}"
+    return Text.assemble(f"up to position {history.sealed:,}  ", (held, "dim"))
 
 
 def _abilities(summary: Summary) -> str:

@@ -1,0 +1,317 @@
+"""``tiers``: where history is, what would be sealed, and sealing it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import apsw
+import pytest
+from tests.cli.everwhen_shell import Shell
+from tests.faults.test_faults import as_nobody
+
+from everwhen import Commit, UnknownEvent, Write, open_store
+from everwhen.backends.sqlite.engine import SqliteEngine
+
+OLD = datetime(2020, 5, 1, 12, tzinfo=UTC)
+ALL = ("--hot-duration", "0", "--small-segments")
+DAYS = ("--hot-duration", "30d", "--small-segments")
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A store with five events of 2020, in three slices, and two of today."""
+    path = tmp_path / "old.db"
+    with open_store(path) as store:
+        for stream, count in (("game-1", 2), ("game-2", 1), ("game-1", 2)):
+            events = [UnknownEvent("BetPlaced", {"amount": number}) for number in range(count)]
+            store.commit(Commit([Write(stream, events)], recorded_at=OLD))
+        for _ in range(2):
+            store.append("game-3", [UnknownEvent("GameWon", {})])
+    return path
+
+
+def rows_in(path: Path) -> list[int]:
+    """The positions of slices that are in rows, whether they mean anything or not."""
+    connection = apsw.Connection(str(path))
+    try:
+        return [row[0] for row in connection.execute("SELECT position FROM slices ORDER BY 1")]
+    finally:
+        connection.close()
+
+
+def test_in_a_pipe(shell: Shell, old: Path) -> None:
+    before = shell("read", old)
+    assert shell("tiers", "status", old).fields == {
+        "sealed": "0",
+        "head": "7",
+        "segments": "0",
+        "slices": "0",
+        "bytes": "0",
+        "sealed_until": "null",
+        "hot_events": "7",
+    }
+    planned = shell("tiers", "plan", old, *DAYS)
+    assert (planned.code, planned.rows) == (0, [["first", "1"], ["last", "5"], ["events", "5"]])
+    made = shell("tiers", "age", old, *DAYS)
+    assert (made.code, made.err) == (0, "")
+    assert (
+        made.fields.items()
+        >= {
+            "first": "1",
+            "last": "5",
+            "events": "5",
+            "segments": "1",
+            "slices": "3",
+        }.items()
+    )
+    assert int(made.fields["bytes"]) > 0
+    assert rows_in(old) == [6, 7]
+    assert shell("tiers", "status", old).fields == {
+        "sealed": "5",
+        "head": "7",
+        "segments": "1",
+        "slices": "3",
+        "bytes": made.fields["bytes"],
+        "sealed_until": "2020-05-01T12:00:00.000000Z",
+        "hot_events": "2",
+    }
+    assert shell("read", old) == before
+    assert shell("check", old).code == 0
+    assert shell("append", old, "game-1", "BetPlaced", "{}").code == 0
+    assert shell("read", old, "--stream", "game-1").rows[-1][3] == "5"
+
+
+def test_as_json(shell: Shell, old: Path) -> None:
+    (planned,) = shell("tiers", "plan", old, *DAYS, "--json").records
+    assert planned == {"first": 1, "last": 5, "events": 5}
+    (made,) = shell("tiers", "age", old, *DAYS, "--json").records
+    assert made == {**planned, "segments": 1, "slices": 3, "bytes": made["bytes"]}
+    (found,) = shell("tiers", "status", old, "--json").records
+    assert found == {
+        "sealed": 5,
+        "head": 7,
+        "segments": 1,
+        "slices": 3,
+        "bytes": made["bytes"],
+        "sealed_until": "2020-05-01T12:00:00.000000Z",
+        "hot_events": 2,
+    }
+    (nothing,) = shell("tiers", "plan", old, *DAYS, "--json").records
+    assert nothing == {"first": None, "last": None, "events": 0}
+
+
+def test_in_a_terminal(shell: Shell, old: Path) -> None:
+    planned = shell.terminal("tiers", "plan", old, *DAYS, TERM="dumb")
+    assert planned.out == "Positions 1 to 5 would be sealed: 5 events.\n"
+    made = shell.terminal("tiers", "age", old, *DAYS, TERM="dumb")
+    assert made.out.startswith("✓ positions 1 to 5 are sealed in 1 segment, ")
+    head, cold, hot = shell.terminal(
+        "tiers", "status", old, columns=80, TERM="dumb"
+    ).out.splitlines()
+    assert head.split() == [
+        *("TIER", "UP", "TO", "EVENTS", "SEGMENTS", "SLICES", "SIZE", "RECORDED", "UP", "TO"),
+    ]
+    assert cold.split()[:5] == ["cold", "5", "5", "1", "3"]
+    assert cold.rstrip().endswith("2020-05-01 14:00:00")
+    assert hot.split()[:3] == ["hot", "7", "2"]
+    again = shell.terminal("tiers", "age", old, *DAYS, TERM="dumb")
+    assert (again.code, again.out) == (0, "Nothing to seal: all that is old enough is sealed.\n")
+
+
+def test_progress_is_shown_where_people_look(shell: Shell, old: Path) -> None:
+    made = shell("tiers", "age", old, *ALL, FORCE_COLOR="1")
+    assert made.code == 0
+    assert "positions 1 to 7 are sealed" in made.out
+
+
+def test_info_shows_it(shell: Shell, old: Path) -> None:
+    assert shell("info", old).fields.items() >= {"sealed": "0", "segments": "0"}.items()
+    assert "sealed" not in shell.terminal("info", old).out
+    made = shell("tiers", "age", old, *DAYS)
+    (found,) = shell("info", old, "--json").records
+    assert (found["sealed"], found["segments"], found["events"]) == (5, 1, 7)
+    assert found["sealed_bytes"] == int(made.fields["bytes"])
+    shown = shell.terminal("info", old, TERM="dumb").out
+    assert f"up to position 5  1 segment, {made.fields['bytes']} bytes" in shown
+
+
+def test_too_little_for_a_full_segment_is_left(shell: Shell, old: Path) -> None:
+    few = ("--hot-duration", "30d")
+    assert shell("tiers", "plan", old, *few).fields["events"] == "0"
+    made = shell("tiers", "age", old, *few)
+    assert (made.code, made.fields["events"], made.fields["segments"]) == (0, "0", "0")
+    assert rows_in(old) == [2, 3, 5, 6, 7]
+    for command in ("plan", "age"):
+        said = shell.terminal("tiers", command, old, *few, columns=200, TERM="dumb")
+        assert said.out == (
+            "Nothing to seal yet: what is old enough (5 events) doesn't fill a segment of 65,536 "
+            "slices. --small-segments seals it.\n"
+        )
+
+
+@pytest.mark.parametrize("duration", ["52w", "999999w"])
+def test_nothing_is_old_enough(shell: Shell, shop: Path, duration: str) -> None:
+    asked = ("--hot-duration", duration, "--small-segments")
+    for command in ("plan", "age"):
+        done = shell("tiers", command, shop, *asked)
+        assert (done.code, done.fields["events"], done.fields["first"]) == (0, "0", "null")
+        assert "Nothing to seal" in shell.terminal("tiers", command, shop, *asked).out
+    assert shell("tiers", "status", shop).fields["hot_events"] == "5"
+
+
+def test_an_empty_store(shell: Shell, tmp_path: Path) -> None:
+    open_store(tmp_path / "empty.db").close()
+    assert shell("tiers", "status", "empty.db").fields["head"] == "0"
+    assert "cold" in shell.terminal("tiers", "status", "empty.db").out
+    assert shell("tiers", "plan", "empty.db", *ALL).fields["events"] == "0"
+    assert shell("tiers", "age", "empty.db", *ALL).fields["segments"] == "0"
+    assert shell("check", "empty.db").code == 0
+
+
+def test_a_branch_reads_what_its_parent_has_sealed(shell: Shell, old: Path) -> None:
+    assert shell("branch", "create", old, "try", "--at", "4").code == 1, "within a commit"
+    assert shell("branch", "create", old, "try", "--at", "5").code == 0
+    assert shell("append", old, "game-1", "BetPlaced", "{}", "--branch", "try").code == 0
+    before = shell("read", old, "--branch", "try")
+    assert shell("tiers", "age", old, *ALL).code == 0
+    assert shell("read", old, "--branch", "try") == before
+    assert shell("info", old, "--branch", "try").fields["sealed"] == "0"
+    assert shell("check", old).code == 0
+
+
+@pytest.mark.parametrize(
+    "duration", ["", "30", "d", "-1d", "1.5d", "30 d", "1d12h", "30D", "1mo", "1000000d", "٣d"]
+)
+def test_what_is_no_duration(shell: Shell, old: Path, duration: str) -> None:
+    for command in ("plan", "age"):
+        done = shell("tiers", command, old, f"--hot-duration={duration}")
+        assert (done.code, done.out) == (2, "")
+        assert "is not a duration; write it as 90s, 15m, 12h, 30d, 8w or 0" in done.err
+    assert rows_in(old) == [2, 3, 5, 6, 7]
+
+
+@pytest.mark.parametrize("duration", ["0", "0s", "1m", "2h", "3d", "4w", "90s"])
+def test_what_is_a_duration(shell: Shell, old: Path, duration: str) -> None:
+    done = shell("tiers", "plan", old, "--hot-duration", duration, "--small-segments")
+    assert done.fields["events"] == ("7" if duration.startswith("0") else "5")
+
+
+def test_how_they_end(shell: Shell, old: Path, tmp_path: Path) -> None:
+    assert shell("tiers", "plan", old).code == 2, "it needs --hot-duration"
+    (tmp_path / "text").write_text("no store")
+    for words in (("status",), ("plan", *ALL), ("age", *ALL)):
+        command, *options = words
+        unknown = shell("tiers", command, "none.db", *options)
+        assert (unknown.code, unknown.out) == (66, "")
+        assert "none.db: there is no such store; check the path" in unknown.err
+        assert shell("tiers", command, "text", *options).code == 66
+        assert shell("tiers", command, "memory:", *options).code == 2
+
+
+def test_a_file_that_is_read_only(shell: Shell, old: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # which anybody may enter, unlike tmp_path
+        Path(folder).chmod(0o777)
+        path = Path(shutil.copy(old, folder))
+        path.chmod(0o444)
+
+        def code() -> None:
+            assert shell("tiers", "status", path).fields["hot_events"] == "7"
+            assert shell("tiers", "plan", path, *ALL).fields["events"] == "7"
+            refused = shell("tiers", "age", path, *ALL)
+            assert (refused.code, refused.out) == (77, "")
+            assert "permissions" in refused.err
+
+        as_nobody(code)
+        assert rows_in(path) == [2, 3, 5, 6, 7]
+
+
+def test_without_the_library(
+    shell: Shell, old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(old, tmp_path / "sealed.db")
+    assert shell("tiers", "age", "sealed.db", *DAYS).code == 0
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    for words in (("tiers", "age", old, *DAYS), ("read", "sealed.db")):
+        refused = shell(*words)
+        assert (refused.code, refused.out) == (1, "")
+        assert "pip install 'everwhen[tiers]'" in refused.err
+    assert shell("tiers", "status", "sealed.db").fields["sealed"] == "5"
+    assert shell("tiers", "plan", old, *DAYS).fields["events"] == "5"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("within", [False, True], ids=["before a step", "within a step"])
+def test_an_interrupt_at_any_step_loses_nothing(
+    shell: Shell, old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, within: bool
+) -> None:
+    everything = shell("read", old)
+    steps = sealed_when_interrupted = 0
+    code = 130
+    while code == 130:
+        path = tmp_path / f"at-{steps}.db"
+        shutil.copy(old, path)
+        with monkeypatch.context() as patch:
+            patch.setattr(SqliteEngine, "_written", interrupted_at(steps, within=within))
+            done = shell("tiers", "age", path, *DAYS)
+        code = done.code
+        assert "Traceback" not in done.err
+        assert shell("read", path) == everything
+        if code == 130:
+            assert (done.out, done.err) == ("", "")
+            sealed_when_interrupted += shell("tiers", "status", path).fields["sealed"] == "5"
+            assert shell("tiers", "age", path, *DAYS).code == 0
+        assert shell("tiers", "status", path).fields["sealed"] == "5"
+        assert rows_in(path) == [6, 7]
+        assert shell("check", path).code == 0
+        assert shell("read", path) == everything
+        steps += 1
+    assert code == 0
+    assert steps - 1 > sealed_when_interrupted > 0
+
+
+def test_what_was_left_over_is_deleted_also_where_nothing_is_to_seal(
+    shell: Shell, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in range(100):
+        with monkeypatch.context() as patch:
+            patch.setattr(SqliteEngine, "_written", interrupted_at(step, within=False))
+            assert shell("tiers", "age", old, *DAYS).code == 130
+        if shell("tiers", "status", old).fields["sealed"] == "5":
+            break
+    assert rows_in(old) == [2, 3, 5, 6, 7]
+    assert shell("tiers", "age", old, "--hot-duration", "30d").fields["events"] == "0"
+    assert rows_in(old) == [6, 7]
+
+
+def interrupted_at(step: int, *, within: bool) -> Callable[..., None]:
+    """What writes a step of sealing, with a Ctrl-C at one of them."""
+    written = SqliteEngine._written
+    count = 0
+
+    def writing(engine: SqliteEngine, work: Callable[[apsw.Connection], None]) -> None:
+        nonlocal count
+        count += 1
+        if count <= step:
+            written(engine, work)
+        elif within:
+            written(engine, partial(interrupted, work))
+        else:
+            interrupt()
+
+    def interrupted(work: Callable[[apsw.Connection], None], connection: apsw.Connection) -> None:
+        work(connection)
+        interrupt()
+
+    def interrupt() -> None:
+        if count == step + 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return writing
