@@ -1,0 +1,167 @@
+"""Sealed history beside the same history in rows, and what sealing costs.
+
+    python -m benchmarks.tiers [--quick]
+
+Commits of one event (some 130 bytes: a number, a player, a sentence; one tag of 20,000) over 5,000
+streams in random order, in one file. Each question is asked of the rows, then all of it is sealed,
+and the same questions are asked again, in one process. Figures are processor time, the best of
+several turns; `wait` is the longest that a writer waited, by the clock, while history was sealed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from everwhen import Commit, Event, Fold, Query, Store, Write, open_store
+from everwhen.tiers import HistoryManager, HistoryPolicy
+
+STREAMS, PLAYERS, WORDS = (
+    5_000,
+    20_000,
+    ["the", "quick", "brown", "fox", "jumps", "over", "seven", "lazy", "dogs"],
+)
+
+
+class Placed(Event):
+    """What is written."""
+
+    tag_fields = ("player",)
+
+    player: str
+    amount: int
+    note: str
+
+
+total = Fold("total", int)
+
+
+@total.on(Placed)
+def _(state: int, event: Placed) -> int:
+    return state + event.amount
+
+
+def fill(store: Store, commits: int, chance: random.Random) -> None:
+    """Write that many commits of one event."""
+    for _ in range(0, commits, 4_000):
+        store.commit_batch([_commit(chance) for _ in range(4_000)])
+
+
+def _commit(chance: random.Random) -> Commit:
+    note = " ".join(chance.choices(WORDS, k=8))
+    event = Placed(f"p{chance.randrange(PLAYERS)}", chance.randrange(1_000), note)
+    return Commit([Write(f"game-{chance.randrange(STREAMS)}", [event])])
+
+
+def cost(work: Callable[[], object], turns: int) -> float:
+    """Processor seconds, the best of so many turns."""
+    found: list[float] = []
+    for _ in range(turns):
+        began = time.process_time()
+        work()
+        found.append(time.process_time() - began)
+    return min(found)
+
+
+def median(works: Iterator[Callable[[], object]]) -> float:
+    """Processor seconds of one of them, by the median."""
+    return statistics.median(cost(work, 1) for work in works)
+
+
+def _all(store: Store, query: Query) -> list[object]:
+    return list(store.read(query))
+
+
+def figures(store: Store, commits: int) -> dict[str, float]:
+    """The questions, in microseconds: of an event for the first two, else of one question."""
+    chance = random.Random(2)
+
+    def read_all() -> int:
+        return sum(event.position > 0 and event.type == "Placed" for event in store.read())
+
+    def points() -> Iterator[Callable[[], object]]:
+        for _ in range(400):
+            position = chance.randrange(1, commits)
+            query = Query().after(position - 1).up_to(position)
+            yield partial(_all, store, query)
+
+    def selections(name: str) -> Iterator[Callable[[], object]]:
+        for number in range(40):
+            query = Query()
+            if name == "stream":
+                query = query.stream(f"game-{number * 7}")
+            else:
+                query = query.tags(f"player:p{number * 7}")
+            yield partial(_all, store, query)
+
+    first = next(iter(store.read())).recorded_at
+    span = next(iter(store.read(Query().backwards()))).recorded_at - first
+    moments = [first + span * (n / 100) for n in range(100)]
+    return {
+        "read all, an event": cost(read_all, 5) / commits * 1e6,
+        "fold all, an event": cost(lambda: store.fold(total, Query()), 5) / commits * 1e6,
+        "one position": median(points()) * 1e6,
+        "one stream": median(selections("stream")) * 1e6,
+        "one tag": median(selections("tag")) * 1e6,
+        "a moment": median(partial(store.position_at, at) for at in moments) * 1e6,
+    }
+
+
+def sealing(store: Store, commits: int) -> tuple[float, float]:
+    """Microseconds of processor time for a slice, and milliseconds of the longest wait."""
+    waits: list[float] = []
+    done = threading.Event()
+
+    def write() -> None:
+        chance = random.Random(3)
+        while not done.is_set():
+            began = time.perf_counter()
+            store.commit(_commit(chance))
+            waits.append(time.perf_counter() - began)
+            time.sleep(0.005)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    began = time.process_time()
+    policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
+    HistoryManager(store, policy).age()
+    used = time.process_time() - began
+    done.set()
+    writer.join()
+    return used / commits * 1e6, max(waits) * 1e3
+
+
+def main() -> None:
+    """Print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    commits = 100_000 if parser.parse_args().quick else 1_000_000
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store.db"
+        with open_store(path, events=[Placed], durable=False) as store:
+            fill(store, commits, random.Random(1))
+            hot = figures(store, commits)
+        hot_bytes = path.stat().st_size / commits
+        with open_store(path, events=[Placed], durable=False) as store:
+            slice_cost, wait = sealing(store, commits)
+            cold = figures(store, commits)
+            store.kernel.backend.purge()
+        print(f"{commits:,} commits of one event\n\n| | rows | sealed | ratio |\n|---|--:|--:|--:|")
+        for name, before in hot.items():
+            print(f"| {name}, µs | {before:.2f} | {cold[name]:.2f} | {before / cold[name]:.2f} |")
+        cold_bytes = path.stat().st_size / commits
+        print(f"| an event, bytes | {hot_bytes:.0f} | {cold_bytes:.0f} |", end="")
+        print(f" {hot_bytes / cold_bytes:.2f} |")
+        print(f"\nsealing: {slice_cost:.1f} µs a slice; a writer waited {wait:.0f} ms at most")
+
+
+if __name__ == "__main__":
+    main()
