@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 
 from everwhen.aio import (
+    Commit,
     Event,
     Fold,
     Query,
     Store,
     TimeMachine,
     UnknownEvent,
+    Write,
     open_store,
 )
+from everwhen.backends.sqlite import sealing
 from everwhen.errors import DeclarationError, ReadOnlyError, UnsupportedError
 from everwhen.merkle.aio import MemoryTiles, MerkleLog
 from everwhen.testing import ManualClock
@@ -108,6 +111,29 @@ async def test_a_segment_waits_until_it_is_full(tmp_path: Path, clock: ManualClo
         backend = store.kernel.backend
         sealed = [await backend.seal(50, size) for _ in range(3)]
         assert [segment and segment.last for segment in sealed] == [20, 40, None]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"slices": 0}, {"least": -1}, {"frame": 0}, {"frames": 257}, {"frame_bytes": 0}]
+)
+def test_numbers_that_make_no_segment_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(DeclarationError, match="from 1 on, and at most 256 frames"):
+        SegmentSize(**wrong)
+
+
+async def test_a_segment_of_large_slices_ends_early_and_a_large_commit_is_never_cut(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealing, "_SEGMENT_BYTES", 1_000)
+    async with await open_store(tmp_path / "s.db", events=[Paid], clock=clock) as store:
+        for number in range(4):
+            await store.append(f"order-{number}", [Paid("x" * 300, 1)])
+        await store.commit(Commit([Write(f"order-{n}", [Paid("x" * 300, 1)]) for n in range(9)]))
+        policy = HistoryPolicy(hot_duration=timedelta())
+        assert [segment.last for segment in await HistoryManager(store, policy).age()] == [2, 4, 13]
+        backend = store.kernel.backend
+        assert [segment.slices for segment in await backend.segments()] == [2, 2, 9]
+        assert await store.check() == []
 
 
 async def test_nothing_moves_that_no_duration_asks_for(tmp_path: Path, clock: ManualClock) -> None:

@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 
 from everwhen import (
+    Commit,
     Event,
     Fold,
     Query,
     Store,
     TimeMachine,
     UnknownEvent,
+    Write,
     open_store,
 )
+from everwhen.backends.sqlite import sealing
 from everwhen.errors import DeclarationError, ReadOnlyError, UnsupportedError
 from everwhen.merkle import MemoryTiles, MerkleLog
 from everwhen.testing import ManualClock
@@ -108,6 +111,29 @@ def test_a_segment_waits_until_it_is_full(tmp_path: Path, clock: ManualClock) ->
         backend = store.kernel.backend
         sealed = [backend.seal(50, size) for _ in range(3)]
         assert [segment and segment.last for segment in sealed] == [20, 40, None]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"slices": 0}, {"least": -1}, {"frame": 0}, {"frames": 257}, {"frame_bytes": 0}]
+)
+def test_numbers_that_make_no_segment_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(DeclarationError, match="from 1 on, and at most 256 frames"):
+        SegmentSize(**wrong)
+
+
+def test_a_segment_of_large_slices_ends_early_and_a_large_commit_is_never_cut(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealing, "_SEGMENT_BYTES", 1_000)
+    with open_store(tmp_path / "s.db", events=[Paid], clock=clock) as store:
+        for number in range(4):
+            store.append(f"order-{number}", [Paid("x" * 300, 1)])
+        store.commit(Commit([Write(f"order-{n}", [Paid("x" * 300, 1)]) for n in range(9)]))
+        policy = HistoryPolicy(hot_duration=timedelta())
+        assert [segment.last for segment in HistoryManager(store, policy).age()] == [2, 4, 13]
+        backend = store.kernel.backend
+        assert [segment.slices for segment in backend.segments()] == [2, 2, 9]
+        assert store.check() == []
 
 
 def test_nothing_moves_that_no_duration_asks_for(tmp_path: Path, clock: ManualClock) -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from everwhen.vocabulary.errors import EverwhenError, RefusedError
+from everwhen.vocabulary.errors import DeclarationError, EverwhenError, RefusedError
 from everwhen.vocabulary.microseconds import from_micros
 from everwhen.vocabulary.streams import ExpectedVersion, category_of
 
@@ -194,13 +194,18 @@ class Snapshot(msgspec.Struct, frozen=True):
     state: bytes
 
 
+MAX_FRAMES: Final = 256
+"""Of frames that are read together: what they hold is looked for one by one."""
+
+
 class SegmentSize(msgspec.Struct, frozen=True):
     """How much is sealed together.
 
     ``slices`` are those of a segment: its index is small where segments are large. ``frame`` is
     how many are compressed together, ``frames`` how many of these are read together;
     ``frame_bytes`` is where either ends before that. Fewer slices than ``least`` are left as they
-    are until there are more.
+    are until there are more, and a segment of large slices ends at some 64 MiB. Raises
+    `DeclarationError` for numbers that make no segment.
     """
 
     slices: int = 65_536
@@ -208,6 +213,13 @@ class SegmentSize(msgspec.Struct, frozen=True):
     frame: int = 64
     frames: int = 8
     frame_bytes: int = 256 << 10
+
+    def __post_init__(self) -> None:
+        numbers = (self.slices, self.least, self.frame, self.frames, self.frame_bytes)
+        if min(numbers) < 1 or self.frames > MAX_FRAMES:
+            raise DeclarationError(
+                f"{self}: give numbers from 1 on, and at most {MAX_FRAMES} frames"
+            )
 
 
 class Segment(msgspec.Struct, frozen=True):

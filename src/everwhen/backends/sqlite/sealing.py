@@ -50,12 +50,14 @@ _STEP_BYTES: Final = 1 << 20
 """How much of chunks one transaction writes: writers wait for it."""
 _STEP_ROWS: Final = 2_000
 """How many small rows one transaction writes or deletes."""
+_SEGMENT_BYTES: Final = 64 << 20
+"""Where a segment ends before it has all of its slices: what is packed is in memory, twice."""
 _SAMPLES: Final = 1_500
 """Of frames, to train a dictionary with: more take longer and gain nothing."""
 
 
 class ReadsOnce(Protocol):
-    """Runs a function on a connection that reads, in one transaction."""
+    """Runs a function on a connection that reads."""
 
     def __call__(self, read: Callable[[apsw.Connection], T]) -> T:
         """What the function returns."""
@@ -226,8 +228,8 @@ def _pack(connection: apsw.Connection, up_to: int, size: SegmentSize) -> _Packed
     """The next segment, packed and shown to come back as it is; None where nothing is to seal."""
     border = Segments.border(connection)
     with limited(connection):
-        rows = _rows(connection, border, up_to, size.slices)
-    if len(rows) < max(size.least, 1):
+        rows = _rows(connection, border, up_to, size)
+    if not rows:
         return None
     check_rows(rows)
     groups = list(_groups(rows, size))
@@ -271,18 +273,25 @@ def _pack(connection: apsw.Connection, up_to: int, size: SegmentSize) -> _Packed
     )
 
 
-def _rows(connection: apsw.Connection, border: int, up_to: int, most: int) -> list[Row]:
-    """The oldest slices after the border, at most so many unless one commit has more of them."""
+def _rows(connection: apsw.Connection, border: int, up_to: int, size: SegmentSize) -> list[Row]:
+    """The slices of the next segment: whole commits, and none where there are too few as yet."""
+    most, volume = size.slices, _SEGMENT_BYTES
+    is_full = False
     while True:
-        bounds = border, up_to, most
-        found: list[Any] = connection.execute(_SQL["rows_to_seal"], bounds).fetchall()
-        rows: list[Row] = found
-        if not rows or not connection.execute(_SQL["first_index_after"], (rows[-1][0],)).get:
-            return rows
-        whole = [row for row in rows if row[5] != rows[-1][5]]
-        if whole or len(rows) < most:
-            return whole
-        most *= 2
+        rows: list[Row] = []
+        left = volume
+        for row in connection.execute(_SQL["rows_to_seal"], (border, up_to, most)):
+            rows.append(row)
+            left -= len(row[8])
+            if left <= 0:
+                break
+        has_more = len(rows) == most or left <= 0
+        is_full = is_full or has_more
+        if rows and connection.execute(_SQL["first_index_after"], (rows[-1][0],)).get:
+            rows = [row for row in rows if row[5] != rows[-1][5]]
+        if rows or not has_more:
+            return rows if is_full or len(rows) >= size.least else []
+        most, volume = 2 * most, 2 * volume  # one commit has more
 
 
 def _groups(rows: Sequence[Row], size: SegmentSize) -> Iterator[list[Row]]:

@@ -25,7 +25,7 @@ from everwhen.backends.sqlite.value_sizes import MAX_CHUNK_BYTES, limited
 from everwhen.codec.frames import Frame, FrameError, SliceRow
 from everwhen.system.compression import Compressor, DecompressionError
 from everwhen.system.sqlite_values import stored_bytes, stored_count, stored_int
-from everwhen.vocabulary.contract import MAX_STORED_BYTES
+from everwhen.vocabulary.contract import MAX_FRAMES, MAX_STORED_BYTES
 
 V = TypeVar("V")
 
@@ -34,7 +34,6 @@ _SQL: Final = statements("sealed")
 MAX_FRAME_BYTES: Final = MAX_STORED_BYTES + (1 << 20)
 """A frame has one slice at least, however large, and what else it has is little."""
 
-_MAX_FRAMES: Final = 256
 _FRAMES_REMEMBERED: Final = 128
 """Some 3 MB: the neighbours of what was read last."""
 _CHUNKS_REMEMBERED: Final = 4_096
@@ -331,7 +330,7 @@ def _parts_of(head: bytes, last: int, size: int | None = None) -> list[Part]:
     size = len(head) if size is None else size
     count = _COUNT.unpack_from(head)[0] if len(head) >= _COUNT.size else 0
     at = _COUNT.size + count * _PART.size
-    if not 1 <= count <= _MAX_FRAMES or len(head) < at:
+    if not 1 <= count <= MAX_FRAMES or len(head) < at:
         raise apsw.CorruptError(f"the chunk up to position {last!r} doesn't say what it has")
     parts: list[Part] = []
     for length, end in _PART.iter_unpack(head[_COUNT.size : at]):
