@@ -57,6 +57,36 @@ assert "'everwhen[trust]'" in said(lambda: Vault("people", KeyFile("people.key")
 assert "'everwhen[trust]'" in said(merkle), said(merkle)
 assert "'everwhen[trust]'" in said(witness), said(witness)
 """
+SEALED = """
+from everwhen import UnknownEvent, open_store
+from everwhen.tiers import HistoryManager, HistoryPolicy
+from datetime import timedelta
+
+with open_store("old.db") as store:
+    store.append("a", [UnknownEvent("Noted", {"n": n}) for n in range(9)])
+    (segment,) = HistoryManager(
+        store, HistoryPolicy(hot_duration=timedelta(0), small_segments=True)
+    ).age()
+    assert segment.last == store.head().position == len(list(store.read())) == 9
+    assert store.check() == []
+"""
+UNSEALED = """
+from everwhen import Query, UnknownEvent, open_store
+from everwhen.errors import StatementError, UnsupportedError
+
+with open_store("old.db") as store:
+    assert store.head().position == 9
+    asked = lambda: store.sql().execute("SELECT * FROM events")
+    for wanted in (store.read, store.read_pages, asked, store.check):
+        try:
+            list(wanted())
+        except (UnsupportedError, StatementError) as error:
+            assert "'everwhen[tiers]'" in str(error)
+        else:
+            raise AssertionError(wanted)
+    assert store.append("a", [UnknownEvent("Noted", {"n": 9})]).position == 10
+    assert [event.position for event in store.read(Query().after(9))] == [10]
+"""
 EXPRESSION = """
 from everwhen.expressions import Expression
 assert Expression("state.total > 5").names == {"state"}
@@ -185,6 +215,23 @@ def test_what_the_readme_says(installed: Installed, tmp_path: Path) -> None:
     assert "debug" in debugged
     no = run(everwhen, "sign", "shop.db", "--new-key", "example.org/x", folder=tmp_path)
     assert (no.returncode, "'everwhen[trust]'" in no.stderr) == (2, True)
+
+
+def test_sealed_history_without_its_extra(
+    wheel: Path, installed: Installed, tmp_path: Path
+) -> None:
+    """Without the extra, what is sealed says so, and what isn't goes on."""
+    done(sys.executable, "-c", SEALED, folder=tmp_path)
+    binaries = installed(str(wheel))
+    done(binaries / "python", "-c", UNSEALED, folder=tmp_path)
+    lacking = run(binaries / "python", "-c", SEALED.replace("old", "new"), folder=tmp_path)
+    assert (lacking.returncode, "'everwhen[tiers]'" in lacking.stderr) == (1, True)
+
+
+def test_tiers(wheel: Path, installed: Installed, tmp_path: Path) -> None:
+    binaries = installed(f"{wheel}[tiers]")
+    assert packages(binaries) == CORE | {"zstandard"}
+    done(binaries / "python", "-c", SEALED, folder=tmp_path)
 
 
 def test_trust(wheel: Path, installed: Installed, tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from everwhen.backends.sqlite.sealing import listed_commits, postings_of
 from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.statements import statements
 from everwhen.vocabulary.contract import Problem, Segment, StoredSlice
-from everwhen.vocabulary.errors import UnsupportedError
 
 _SQL: Final = statements("checking")
 
@@ -73,7 +72,7 @@ class SegmentCheck:
             names = self._names.many(self._connection, {row[1] for row in found})
             first = found[0][0] - found[0][3] + 1  # which the segment may say wrong
             postings, streams = postings_of(self._connection, found, first)
-        except (apsw.CorruptError, UnsupportedError) as error:
+        except apsw.CorruptError as error:
             yield Problem(where, str(error))
             return
         if slices is not None:
@@ -103,7 +102,7 @@ class SegmentCheck:
         for row in self._connection.execute(_SQL["left_over"], (self.border,)):
             try:
                 found = self._segments.row_at(self._connection, row[0])
-            except (apsw.CorruptError, UnsupportedError):
+            except apsw.CorruptError:
                 continue  # reported with its segment
             if found != row:
                 yield Problem(f"position {row[0]}", "its row isn't what was sealed there")
