@@ -5,7 +5,7 @@
 Commits of one event (some 130 bytes: a number, a player, a sentence; one tag of 20,000) over 5,000
 streams in random order, in one file. Each question is asked of the rows, then all of it is sealed,
 and the same questions are asked again, in one process. Figures are processor time, the best of
-several turns; `wait` is the longest that a writer waited, by the clock, while history was sealed.
+several turns; what a writer waited while history was sealed is by the clock.
 """
 
 from __future__ import annotations
@@ -115,8 +115,11 @@ def figures(store: Store, commits: int) -> dict[str, float]:
     }
 
 
-def sealing(store: Store, commits: int) -> tuple[float, float]:
-    """Microseconds of processor time for a slice, and milliseconds of the longest wait."""
+def sealing(store: Store, commits: int) -> tuple[float, float, float]:
+    """Microseconds of processor time for a slice, and milliseconds that a writer waited.
+
+    In one of a thousand commits, and at most.
+    """
     waits: list[float] = []
     done = threading.Event()
 
@@ -136,7 +139,8 @@ def sealing(store: Store, commits: int) -> tuple[float, float]:
     used = time.process_time() - began
     done.set()
     writer.join()
-    return used / commits * 1e6, max(waits) * 1e3
+    waits.sort()
+    return used / commits * 1e6, waits[-1 - len(waits) // 1_000] * 1e3, waits[-1] * 1e3
 
 
 def main() -> None:
@@ -151,7 +155,7 @@ def main() -> None:
             hot = figures(store, commits)
         hot_bytes = path.stat().st_size / commits
         with open_store(path, events=[Placed], durable=False) as store:
-            slice_cost, wait = sealing(store, commits)
+            slice_cost, rare, wait = sealing(store, commits)
             cold = figures(store, commits)
             store.kernel.backend.purge()
         print(f"{commits:,} commits of one event\n\n| | rows | sealed | ratio |\n|---|--:|--:|--:|")
@@ -160,7 +164,8 @@ def main() -> None:
         cold_bytes = path.stat().st_size / commits
         print(f"| an event, bytes | {hot_bytes:.0f} | {cold_bytes:.0f} |", end="")
         print(f" {hot_bytes / cold_bytes:.2f} |")
-        print(f"\nsealing: {slice_cost:.1f} µs a slice; a writer waited {wait:.0f} ms at most")
+        print(f"\nsealing: {slice_cost:.1f} µs a slice; a writer waited {rare:.0f} ms (99.9 %),")
+        print(f"{wait:.0f} ms at most")
 
 
 if __name__ == "__main__":

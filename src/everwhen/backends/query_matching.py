@@ -69,7 +69,7 @@ class Matcher:
             return False
         if self._every_stream:
             return True
-        names = slices.streams if type(slices) is Block else [s.stream for s in slices]
+        names = slices.streams if isinstance(slices, Block) else [s.stream for s in slices]
         return all(self._reaches_stream(name) for name in set(names))
 
     def reached(self, slices: list[StoredSlice]) -> list[StoredSlice]:

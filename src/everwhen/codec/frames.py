@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from operator import add, sub
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
+from everwhen.codec.blocks import Block
 from everwhen.vocabulary.microseconds import FIRST_MICROS, LAST_MICROS
+
+T = TypeVar("T")
 
 SliceRow: TypeAlias = tuple[int, int, int, int, int, bytes, int, bytes | None, bytes]
 """A slice with its stream's number: position, stream, version, count, recorded_at, commit_id,
@@ -127,7 +130,10 @@ class Frame:
             found.entries
         ):
             raise FrameError("its bytes are too few or too many")
-        self.positions = list(accumulate(map(add, self.counts, gaps), initial=found.before))[1:]
+        if found.counts is None and found.gaps is None:
+            self.positions = list(range(found.before + 1, found.before + size + 1))
+        else:
+            self.positions = list(accumulate(map(add, self.counts, gaps), initial=found.before))[1:]
         if found.began + sum(found.times) > LAST_MICROS or self.positions[-1] > _MAX:
             raise FrameError("a time or a position is out of range")
 
@@ -171,3 +177,58 @@ class Frame:
             self.metadata[index],
             b"[%b]" % self.entries[start : start + self._lengths[index]],
         )
+
+
+class FrameBlock(Block):
+    """The slices of frames that follow on one another, with the names of their streams.
+
+    What events aren't made of, such as times and ids, is put together when it is asked for.
+    """
+
+    def __init__(self, frames: Sequence[Frame], streams: Sequence[str]) -> None:
+        self._frames = frames
+        super().__init__(
+            _joined([frame.positions for frame in frames]),
+            streams,
+            _joined([frame.versions for frame in frames]),
+            _joined([frame.counts for frame in frames]),
+            (),
+            b"",
+            (),
+            (),
+            b",".join([frame.entries for frame in frames]),
+            (),
+        )
+        for name in _LATER:
+            delattr(self, name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _LATER:
+            raise AttributeError(name)
+        found: Any
+        match name:
+            case "commit_ids":
+                found = b"".join([frame.commit_ids for frame in self._frames])
+            case "ends":
+                found = _joined_ends(self._frames)
+            case _:
+                found = _joined([getattr(frame, name) for frame in self._frames])
+        setattr(self, name, found)
+        return found
+
+
+_LATER: Final = ("recorded_at", "commit_ids", "first_indexes", "metadata", "ends")
+
+
+def _joined(columns: Sequence[Sequence[T]]) -> Sequence[T]:
+    return list(chain.from_iterable(columns))
+
+
+def _joined_ends(frames: Sequence[Frame]) -> list[int]:
+    """Where each body ends in the entries of all frames, with a comma between two frames."""
+    ends: list[int] = []
+    before = 0
+    for frame in frames:
+        ends += [before + end for end in frame.ends]
+        before += len(frame.entries) + 1
+    return ends

@@ -55,7 +55,7 @@ def events_of_page(
     matcher = Matcher(asked)
     upcasting = codec.types.has_upcasts
     whole = not upcasting and matcher.takes_whole(page.slices)
-    if whole and type(page.slices) is Block and not asked.reverse:
+    if whole and isinstance(page.slices, Block) and not asked.reverse:
         flat = _block_decoded(page.slices, codec, typed=typed)
         if flat is not None:
             return events_of_block(page.slices, flat, codec)
@@ -277,7 +277,7 @@ def _block_decoded(block: Block, codec: Codec, *, typed: bool) -> list[Any] | No
 
 def _typed_block(slices: Sequence[StoredSlice], matcher: Matcher, codec: Codec) -> list[Any] | None:
     """The typed events of a block that matches as a whole; None for anything else."""
-    if type(slices) is not Block or not matcher.takes_whole(slices):
+    if not isinstance(slices, Block) or not matcher.takes_whole(slices):
         return None
     entries = _block_decoded(slices, codec, typed=True)
     if not entries or type(entries[0]) is Entry:

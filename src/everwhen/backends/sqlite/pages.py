@@ -21,8 +21,7 @@ from everwhen.backends.sqlite.stored_rows import (
     stored_name,
 )
 from everwhen.backends.sqlite.value_sizes import limited
-from everwhen.codec.blocks import Block
-from everwhen.codec.frames import Frame
+from everwhen.codec.frames import Frame, FrameBlock
 from everwhen.system.sqlite_values import stored_count
 from everwhen.vocabulary.contract import Page, StoredSlice
 from everwhen.vocabulary.query import Query
@@ -235,32 +234,11 @@ def _page_of_sealed(
         if size >= events or volume >= _PAGE_BYTES:
             break
     streams = [stream for frame in frames for stream in frame.streams]
-    block = Block(
-        [one for frame in frames for one in frame.positions],
-        names.of_each(connection, streams),
-        [one for frame in frames for one in frame.versions],
-        [one for frame in frames for one in frame.counts],
-        [one for frame in frames for one in frame.recorded_at],
-        b"".join([frame.commit_ids for frame in frames]),
-        [one for frame in frames for one in frame.first_indexes],
-        [one for frame in frames for one in frame.metadata],
-        b",".join([frame.entries for frame in frames]),
-        _joined_ends(frames),
-    )
+    block = FrameBlock(frames, names.of_each(connection, streams))
     start = bisect_right(block.positions, low)
     stop = bisect_right(block.positions, high)
-    whole = block[start:stop]
-    return Page(whole, whole[-1].position, end=window.last == whole[-1].position)
-
-
-def _joined_ends(frames: list[Frame]) -> list[int]:
-    """Where each body ends in the entries of all frames, with a comma between two frames."""
-    ends: list[int] = []
-    before = 0
-    for frame in frames:
-        ends += [before + end for end in frame.ends]
-        before += len(frame.entries) + 1
-    return ends
+    cursor = block.positions[stop - 1]
+    return Page(block[start:stop], cursor, end=window.last == cursor)
 
 
 def _page_of_all(
