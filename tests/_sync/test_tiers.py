@@ -231,6 +231,20 @@ def test_the_largest_events_are_sealed(tmp_path: Path, clock: ManualClock) -> No
         assert store.check() == []
 
 
+def test_the_view_of_events_shows_the_same(tmp_path: Path, clock: ManualClock) -> None:
+    asked = "SELECT * FROM events ORDER BY position"
+    with filled(tmp_path / "s.db", clock) as store:
+        for hot_duration in (5 * DAY, timedelta()):
+            with store.sql() as connection:
+                columns = connection.execute(asked).description
+                before = connection.execute(asked).fetchall()
+            policy = HistoryPolicy(hot_duration=hot_duration, small_segments=True)
+            HistoryManager(store, policy).age()
+            with store.sql() as connection:
+                assert connection.execute(asked).description == columns
+                assert connection.execute(asked).fetchall() == before
+
+
 def test_branches_rest_on_sealed_history(tmp_path: Path, clock: ManualClock) -> None:
     with filled(tmp_path / "s.db", clock) as store:
         store.create_branch("then", at=20)

@@ -213,10 +213,9 @@ def _some_rows(rows: Iterator[Row], events: int, volume: int, window: Window) ->
 def _slices_of(
     connection: apsw.Connection, rows: list[Row], names: StreamNames
 ) -> list[StoredSlice]:
-    known = names.many(connection, {row[1] for row in rows})
+    streams = names.of_each(connection, [row[1] for row in rows])
     return [
-        StoredSlice(position, known[stream], version, count, moment, commit_id, index, own, body)
-        for position, stream, version, count, moment, commit_id, index, own, body in rows
+        StoredSlice(row[0], stream, *row[2:]) for row, stream in zip(rows, streams, strict=True)
     ]
 
 

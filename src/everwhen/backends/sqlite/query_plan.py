@@ -167,23 +167,22 @@ def _rows_in(
         f"SELECT {_COLUMNS} FROM slices WHERE position > ? AND position <= ? "
         f"ORDER BY position {window.order}"
     )
-    if window.after >= window.border:
-        return chain.from_iterable(connection.execute(sql, bounds) for bounds in ranges)
     return chain.from_iterable(
-        part for low, high in ranges for part in _parts(connection, sql, low, high, window)
+        _rows_between(connection, sql, low, high, window) for low, high in ranges
     )
 
 
-def _parts(
+def _rows_between(
     connection: apsw.Connection, sql: str, low: int, high: int, window: Window
-) -> Iterator[Iterator[Row]]:
+) -> Iterator[Row]:
     """The slices of a range that are in rows, and those that are sealed, in direction."""
-    border, reverse = window.border, window.reverse
-    for is_hot in (True, False) if reverse else (False, True):
-        if is_hot and high > border:
-            yield connection.execute(sql, (max(low, border), high))
-        elif not is_hot and low < border:
-            yield window.segments.rows(connection, low, min(high, border), reverse=reverse)
+    border = window.border
+    hot = connection.execute(sql, (max(low, border), high)) if high > border else iter(())
+    if low >= border:
+        return hot
+    last = min(high, border)
+    cold = window.segments.rows(connection, low, last, reverse=window.reverse)
+    return window.both(cold, hot)
 
 
 def _rows_of_stream(
@@ -343,18 +342,6 @@ def _sealed_positions(
         yield from _directed(positions[start:stop], window)
 
 
-def _sealed_blocks(connection: apsw.Connection, term: int, window: Window) -> Iterator[int]:
-    """The blocks with sealed slices in the window in which a type or category occurs."""
-    if window.cold is None:
-        return
-    low, high = window.cold
-    last = block_of(high)
-    found = window.segments.places(connection, term, low, high, reverse=window.reverse)
-    for first, _, numbers in found:
-        blocks = [block_of(first) + BLOCK * number for number in numbers]
-        yield from _directed([one for one in blocks if low < one <= last], window)
-
-
 def _directed(positions: list[int], window: Window) -> list[int]:
     return positions[::-1] if window.reverse else positions
 
@@ -434,7 +421,7 @@ def _blocks_of(connection: apsw.Connection, term: int, window: Window) -> Ranges
         f"ORDER BY position {window.order}",
         (term, window.hot[0], block_of(window.last)),
     )
-    sealed = _sealed_blocks(connection, term, window)
+    sealed = _sealed_of_many(connection, [term], window, in_blocks=True)
     for block in window.both(sealed, (block for (block,) in rows)):
         yield max(block - BLOCK, window.after), min(block, window.last)
 

@@ -169,9 +169,8 @@ class Segments:
         self, connection: apsw.Connection, low: int, high: int, *, reverse: bool
     ) -> Iterator[Frame]:
         """The frames with slices after ``low`` and up to ``high``, in direction."""
-        narrow = high - low <= _NARROW
-        found = self._near(connection, low, high) if narrow else None
-        if found is not None:
+        if high - low <= _NARROW:
+            found = self._near(connection, low, high)
             yield from reversed(found) if reverse else found
             return
         due = None
