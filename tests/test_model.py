@@ -35,6 +35,7 @@ from everwhen.errors import BatchError
 from everwhen.testing import ManualClock
 from everwhen.tiers import SegmentSize
 from everwhen.vocabulary import Checkpoint, Receipt, Snapshot
+from everwhen.vocabulary.contract import Seal
 
 pytestmark = pytest.mark.slow
 
@@ -221,14 +222,14 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1), back=st.integers(0, 40), size=SIZES)
     def seal(self, which: int, back: int, size: SegmentSize) -> None:
         backend = self.files[which].kernel.backend
-        while backend.seal(self.model.head().position - back, size) is not None:
+        while backend.move(Seal(self.model.head().position - back, size)) is not None:
             pass
 
     @rule(which=st.integers(0, 1), size=SIZES, steps=st.integers(1, 12))
     def seal_and_be_cut_off(self, which: int, size: SegmentSize, steps: int) -> None:
         backend = self.files[which].kernel.backend
         assert isinstance(backend, EmbeddedBackend)
-        taken = backend._engine.sealing(size).steps(self.model.head().position)
+        taken = backend._engine.moving(Seal(self.model.head().position, size)).steps()
         for step in islice(taken, steps):
             step()
 

@@ -30,7 +30,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apsw.Connec
 
 
 def test_the_files_are_those_that_are_known() -> None:
-    assert FILES == ["checking", "reading", "sealed", "sealed_events", "writing"]
+    assert FILES == ["archived", "checking", "reading", "sealed", "sealed_events", "writing"]
 
 
 @pytest.mark.parametrize(("file", "name"), NAMES)
@@ -41,9 +41,11 @@ def test_a_statement_can_be_run_and_is_used(
     connection.execute("BEGIN")
     if file == "sealed_events" and name == "create":
         connection.execute(statements(file)["drop"])
-    assert connection.execute(f"EXPLAIN {sql}", (None,) * sql.count("?")).fetchall()
+    named = dict.fromkeys(re.findall(r":([a-z]\w*)", sql))
+    bounds = named or (None,) * sql.count("?")
+    assert connection.execute(f"EXPLAIN {sql}", bounds).fetchall()
     connection.execute("ROLLBACK")
-    used = re.compile(rf'(\["{name}"\]|_run\("{name}",|_each, "{name}"|\("{name}", self)')
+    used = re.compile(rf'(\["{name}"\]|_run\("{name}",|\("{name}", self)')
     assert any(used.search(module.read_text()) for module in PACKAGE.glob("*.py"))
 
 

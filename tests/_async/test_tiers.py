@@ -26,7 +26,7 @@ from everwhen.merkle.aio import MemoryTiles, MerkleLog
 from everwhen.testing import ManualClock
 from everwhen.tiers import HistoryPlan, HistoryPolicy, Segment, SegmentSize
 from everwhen.tiers.aio import HistoryManager
-from everwhen.vocabulary.contract import MAX_EVENT_BYTES
+from everwhen.vocabulary.contract import MAX_EVENT_BYTES, Seal
 from everwhen_verify.notes import Signer
 from everwhen_verify.policy import Policy
 from everwhen_verify.proofs import parse_proof, verify
@@ -109,7 +109,7 @@ async def test_a_segment_waits_until_it_is_full(tmp_path: Path, clock: ManualClo
         assert await manager.age() == []
         size = SegmentSize(slices=20, least=20)
         backend = store.kernel.backend
-        sealed = [await backend.seal(50, size) for _ in range(3)]
+        sealed = [await backend.move(Seal(50, size)) for _ in range(3)]
         assert [segment and segment.last for segment in sealed] == [20, 40, None]
 
 
@@ -176,7 +176,7 @@ async def test_where_history_cannot_be_sealed_it_is_told(
     async with await filled(tmp_path / "s.db", clock, 1) as store:
         await store.create_branch("what-if")
         async with await store.branch("what-if") as branch:
-            with pytest.raises(UnsupportedError, match="seal the store"):
+            with pytest.raises(UnsupportedError, match="history of the store"):
                 await HistoryManager(branch, policy).age()
     async with await open_store(tmp_path / "s.db", read_only=True) as store:
         with pytest.raises(ReadOnlyError):

@@ -12,34 +12,46 @@ import pytest
 from everwhen.backends._sync.backend import BackendWrapper
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.sqlite.engine import SqliteEngine
+from everwhen.system.object_storage import object_url
 from everwhen.testing import ContractTest, contract_tests
 from everwhen.vocabulary.clock import Clock
-from everwhen.vocabulary.contract import EncodedCommit, Outcome, SegmentSize
+from everwhen.vocabulary.contract import Archive, EncodedCommit, Evict, Outcome, Seal, SegmentSize
 from everwhen.vocabulary.errors import BusyError
 
 SMALL = SegmentSize(slices=6, frame=2, frames=2)
+LARGER = SegmentSize(slices=40, frame=4, frames=3)
+"""What is archived is read by the segment."""
 
 
-class Sealed(BackendWrapper):
-    """Seals what there is after each append, but for the newest events."""
+class Aged(BackendWrapper):
+    """Seals what there is after each append, but for the newest events, and archives it."""
 
-    def __init__(self, inner: EmbeddedBackend, kept: int) -> None:
+    def __init__(self, inner: EmbeddedBackend, kept: int, url: str | None) -> None:
         super().__init__(inner)
         self._kept = kept
+        self._url = url
+        self._size = SMALL if url is None else LARGER
 
     def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         outcomes = super().append(commits)
-        with contextlib.suppress(BusyError):  # another writer's seals
+        with contextlib.suppress(BusyError):  # another writer's moves
             up_to = (self.head()).position - self._kept
-            while up_to > 0 and self.seal(up_to, SMALL) is not None:
+            while up_to > 0 and self.move(Seal(up_to, self._size)) is not None:
                 pass
+            if self._url is not None:
+                for segment in self.segments():
+                    if segment.is_cold:
+                        self.move(Archive(segment.last, self._url))
+                        self.move(Evict(segment.last))
         return outcomes
 
 
-@pytest.mark.parametrize("kept", [0, 3])
+@pytest.mark.parametrize(("kept", "is_archived"), [(0, False), (3, False), (0, True)])
 @pytest.mark.parametrize("test", contract_tests(SqliteEngine.capabilities), ids=repr)
-def test_contract(test: ContractTest, kept: int, tmp_path: Path) -> None:
-    def opening(clock: Clock) -> Sealed:
-        return Sealed(EmbeddedBackend(SqliteEngine(tmp_path / "store.db", clock=clock)), kept)
+def test_contract(test: ContractTest, kept: int, is_archived: bool, tmp_path: Path) -> None:
+    url = object_url(tmp_path / "archive") if is_archived else None
+
+    def opening(clock: Clock) -> Aged:
+        return Aged(EmbeddedBackend(SqliteEngine(tmp_path / "store.db", clock=clock)), kept, url)
 
     test.run(opening)

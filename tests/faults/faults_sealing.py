@@ -27,10 +27,10 @@ import msgspec
 from tests.faults.faults_ledger import Entry, some_commit
 
 from everwhen import BusyError, Query, Store, open_store
-from everwhen.backends.sqlite import sealing
+from everwhen.backends.sqlite import moving, sealing
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.system import compression
-from everwhen.vocabulary.contract import Segment, SegmentSize, StoredSlice, StreamInfo
+from everwhen.vocabulary.contract import Seal, Segment, SegmentSize, StoredSlice, StreamInfo
 from everwhen.vocabulary.paging import ReadPage, next_page
 
 SMALL = SegmentSize(slices=48, frame=4, frames=3)
@@ -40,8 +40,9 @@ OTHER = SegmentSize(slices=31, frame=3, frames=2)
 
 def small_steps() -> None:
     """From here on a seal is many steps, and has a dictionary, however little there is."""
-    sealing._STEP_BYTES = 2_000  # type: ignore[misc]
-    sealing._STEP_ROWS = 20  # type: ignore[misc]
+    for module in (moving, sealing):
+        module.STEP_BYTES = 2_000  # type: ignore[attr-defined]
+        module.STEP_ROWS = 20  # type: ignore[attr-defined]
     compression.DICTIONARY_BYTES = 1_024  # type: ignore[misc]
 
 
@@ -125,8 +126,8 @@ def seal_all(engine: SqliteEngine, size: SegmentSize, up_to: int | None = None) 
     """Seal all that is older than the position, a segment at a time."""
     made: list[Segment] = []
     while True:
-        work = engine.sealing(size)
-        run(engine, work.steps(engine.head().position if up_to is None else up_to))
+        work = engine.moving(Seal(engine.head().position if up_to is None else up_to, size))
+        run(engine, work.steps())
         if work.segment is None:
             return made
         made.append(work.segment)
@@ -195,7 +196,7 @@ def seal_cut_off(path: Path, *, steps: int | None = None, statements: int | None
         return True
 
     engine._transactions.connection.exec_trace = trace
-    run(engine, engine.sealing(SMALL).steps(engine.head().position), steps)
+    run(engine, engine.moving(Seal(engine.head().position, SMALL)).steps(), steps)
     if steps is not None:
         die()
 
@@ -210,7 +211,7 @@ def statements_of(path: Path) -> list[str]:
         return True
 
     engine._transactions.connection.exec_trace = trace
-    run(engine, engine.sealing(SMALL).steps(engine.head().position))
+    run(engine, engine.moving(Seal(engine.head().position, SMALL)).steps())
     engine.close()
     return said
 
@@ -266,7 +267,8 @@ def move(path: Path, pipe: int, name: str) -> None:
     while True:
         size = chance.choice((SMALL, OTHER))
         with contextlib.suppress(BusyError):
-            for step in engine.sealing(size).steps(engine.head().position - chance.randrange(9)):
+            up_to = engine.head().position - chance.randrange(9)
+            for step in engine.moving(Seal(up_to, size)).steps():
                 with engine.lock.mutex:
                     step()
                 os.write(pipe, b".\n")

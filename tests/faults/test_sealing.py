@@ -38,12 +38,12 @@ from tests.patience import PATIENCE_SECONDS
 
 from everwhen import EventTypes, EverwhenError, Query, Store, open_store
 from everwhen.backends._sync.embedded import EmbeddedBackend
-from everwhen.backends.sqlite import sealing
+from everwhen.backends.sqlite import moving, sealing
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.backends.sqlite.segments import chunk_of
 from everwhen.errors import BusyError, CorruptStoreError, StorageFullError
 from everwhen.system import compression
-from everwhen.vocabulary.contract import SegmentSize
+from everwhen.vocabulary.contract import Seal, SegmentSize
 
 ROUNDS = int(os.environ.get("EVERWHEN_SEALING_ROUNDS", "20"))
 SEED = os.environ.get("EVERWHEN_SEED", "seed")
@@ -52,8 +52,9 @@ SEED = os.environ.get("EVERWHEN_SEED", "seed")
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """See `tests.faults.faults_sealing.small_steps`."""
-    monkeypatch.setattr(sealing, "_STEP_BYTES", 2_000)
-    monkeypatch.setattr(sealing, "_STEP_ROWS", 20)
+    for module in (moving, sealing):
+        monkeypatch.setattr(module, "STEP_BYTES", 2_000)
+        monkeypatch.setattr(module, "STEP_ROWS", 20)
     monkeypatch.setattr(compression, "DICTIONARY_BYTES", 1_024)
 
 
@@ -114,7 +115,7 @@ def _is_whole(path: Path, said: Answers) -> None:
 def test_killed_after_each_step_and_within(unsealed: Path, said: Answers, tmp_path: Path) -> None:
     """The second segment of a file is cut off, where the first has its rows still."""
     engine = SqliteEngine(shutil.copy(unsealed, tmp_path / "whole.db"))
-    for step in engine.sealing(SMALL).steps(engine.head().position):
+    for step in engine.moving(Seal(engine.head().position, SMALL)).steps():
         with engine.lock.mutex:
             step()
         if engine.segments():
@@ -159,7 +160,8 @@ class _Mover:
     def go_on(self) -> None:
         """Take one step more; once it is done, or was stopped, of another seal."""
         if not self.is_active:
-            self._steps = self.engine.sealing(self._sizes[self.began % len(self._sizes)]).steps(200)
+            size = self._sizes[self.began % len(self._sizes)]
+            self._steps = self.engine.moving(Seal(200, size)).steps()
             self.began += 1
             self.is_active = True
         try:
@@ -198,10 +200,10 @@ def test_the_mover_that_began_last_goes_on(unsealed: Path, tmp_path: Path) -> No
     """Each step of one, in turn, is followed by the start of another; only the other gets on."""
     path = Path(shutil.copy(unsealed, tmp_path / "store.db"))
     first, second = SqliteEngine(path), SqliteEngine(path)
-    steps = first.sealing(SMALL).steps(200)
+    steps = first.moving(Seal(200, SMALL)).steps()
     assert run(first, steps, 4) == 4
-    other = second.sealing(OTHER)
-    work = other.steps(200)
+    other = second.moving(Seal(200, OTHER))
+    work = other.steps()
     assert run(second, work, 1) == 1
     with pytest.raises(BusyError, match="another process moves history"):
         run(first, steps, 1)
@@ -218,7 +220,7 @@ def test_a_reader_stays_at_its_moment(unsealed: Path, said: Answers, tmp_path: P
     with contextlib.ExitStack() as stack:
         views = [stack.enter_context(view.view()) for view in (engine, elsewhere)]
         for size in (SMALL, OTHER):
-            for step in engine.sealing(size).steps(engine.head().position):
+            for step in engine.moving(Seal(engine.head().position, size)).steps():
                 with engine.lock.mutex:
                     step()
                 views += [stack.enter_context(view.view()) for view in (engine, elsewhere)]

@@ -22,11 +22,11 @@ from everwhen.vocabulary.contract import (
     Checkpoint,
     EncodedCommit,
     Head,
+    Move,
     Outcome,
     Page,
     Problem,
     Segment,
-    SegmentSize,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -55,6 +55,17 @@ class ChangedError(BusyError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path}: was written to while it was read; read it again")
+
+
+class NotFetchedError(Exception):
+    """What is read is in an object elsewhere: call ``fetch``, which may take long, then read again.
+
+    It holds no connection and no lock meanwhile, so a slow object storage keeps nobody waiting.
+    """
+
+    def __init__(self, fetch: Callable[[], None]) -> None:
+        super().__init__("it is in an object that wasn't fetched yet")
+        self.fetch = fetch
 
 
 class EngineView(SqlView, Protocol):
@@ -260,13 +271,13 @@ class EngineUpkeep(Protocol):
         ...
 
 
-class EngineSealing(Protocol):
-    """Sealing one segment, in steps between which others write."""
+class EngineMove(Protocol):
+    """A move of history, in steps between which others write."""
 
     segment: Segment | None
-    """The one that was made; None as long as there is none."""
+    """The one that was moved, once it is done; None where nothing was."""
 
-    def steps(self, up_to: int) -> Iterator[Callable[[], None]]:
+    def steps(self) -> Iterator[Callable[[], None]]:
         """Steps, each to be called with ``lock`` held; what makes them needs no lock."""
         ...
 
@@ -278,11 +289,8 @@ class EngineTiers(Protocol):
         """All segments, the oldest first."""
         ...
 
-    def sealing(self, size: SegmentSize) -> EngineSealing:
-        """What seals the oldest slices that aren't sealed.
-
-        Raises `UnsupportedError` where there are no segments.
-        """
+    def moving(self, move: Move) -> EngineMove:
+        """What makes a move. Raises `UnsupportedError` where there are no segments."""
         ...
 
 

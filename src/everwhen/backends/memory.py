@@ -20,7 +20,7 @@ from everwhen.backends.commit_checks import (
     time_of_commit,
     version_problem,
 )
-from everwhen.backends.engine import EngineSealing, EngineTransaction, Inline, Scratch
+from everwhen.backends.engine import EngineMove, EngineTransaction, Inline, Scratch
 from everwhen.backends.notifier import News
 from everwhen.backends.query_matching import Matcher
 from everwhen.backends.sql_connection import SqlConnection
@@ -35,12 +35,12 @@ from everwhen.vocabulary.contract import (
     Checkpoint,
     EncodedCommit,
     Head,
+    Move,
     Outcome,
     Page,
     Problem,
     Receipt,
     Segment,
-    SegmentSize,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -337,8 +337,8 @@ class MemoryEngine:
         self._check_open()
         return []
 
-    def sealing(self, size: SegmentSize) -> EngineSealing:
-        del size
+    def moving(self, move: Move) -> EngineMove:
+        del move
         raise UnsupportedError(
             "a store in memory isn't sealed; open it with a path to keep old history compressed"
         )

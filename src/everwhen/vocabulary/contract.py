@@ -227,7 +227,12 @@ class Segment(msgspec.Struct, frozen=True):
 
     ``first`` and ``last`` are positions of events, ``slices`` counts them, ``first_time`` and
     ``last_time`` are when the first and the last slice were recorded, in microseconds; ``size`` is
-    the bytes that the compressed slices take without their index, and ``sha256`` is theirs.
+    the bytes that the compressed slices take, or took, in the store without their index, and
+    ``sha256`` is the digest of the slices themselves (`everwhen.codec.slice_digest`).
+
+    ``is_cold`` says that the slices are in the store, ``object`` names the object of the archive
+    that has them: one of these, or both. ``retired_at`` is when neither became true, in
+    microseconds: the slices were given up.
     """
 
     last: int
@@ -237,6 +242,65 @@ class Segment(msgspec.Struct, frozen=True):
     last_time: int
     size: int
     sha256: bytes
+    is_cold: bool = True
+    object: ArchiveObject | None = None
+    retired_at: int | None = None
+
+
+class ArchiveObject(msgspec.Struct, frozen=True):
+    """An object that has archived slices: its name at a URL, and its size in bytes."""
+
+    url: str
+    name: str
+    size: int
+
+
+class Seal(msgspec.Struct, frozen=True, tag=True):
+    """Seal the oldest slices up to a position, one segment of them."""
+
+    up_to: int
+    size: SegmentSize = SegmentSize()
+
+
+class Archive(msgspec.Struct, frozen=True, tag=True):
+    """Copy the segment that ends at a position to an object at a URL.
+
+    What was uploaded is compared by its size, or with ``reads_back`` byte for byte.
+    """
+
+    last: int
+    url: str
+    reads_back: bool = False
+
+
+class Evict(msgspec.Struct, frozen=True, tag=True):
+    """Delete an archived segment's slices from the store: from then on they are in the archive."""
+
+    last: int
+
+
+class Restore(msgspec.Struct, frozen=True, tag=True):
+    """Bring an archived segment's slices back into the store; the archive's are no longer used."""
+
+    last: int
+
+
+class Merge(msgspec.Struct, frozen=True, tag=True):
+    """Put the archived segments that end at these positions into one object in place of several."""
+
+    lasts: tuple[int, ...]
+    url: str
+    reads_back: bool = False
+
+
+class Sweep(msgspec.Struct, frozen=True, tag=True):
+    """Delete objects that have been unused since a time, in microseconds, or before."""
+
+    before: int
+
+
+Move: TypeAlias = Seal | Archive | Evict | Restore | Merge | Sweep
+"""A step of history from one tier to another."""
 
 
 class SnapshotInfo(msgspec.Struct, frozen=True):

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from everwhen.backends._async.backend import Backend, Transaction
 from everwhen.backends._async.concurrency import (
     Appender,
     Calls,
     alone,
+    aside,
     caller,
     sleep,
     telling,
@@ -27,6 +28,7 @@ from everwhen.backends.engine import (
     EngineTransaction,
     EngineView,
     Inline,
+    NotFetchedError,
     Scratch,
 )
 from everwhen.backends.sql_connection import SqlConnection
@@ -36,11 +38,11 @@ from everwhen.vocabulary.contract import (
     Checkpoint,
     EncodedCommit,
     Head,
+    Move,
     Outcome,
     Page,
     Problem,
     Segment,
-    SegmentSize,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -50,6 +52,7 @@ from everwhen.vocabulary.errors import BusyError, StoreClosedError, UnsupportedE
 from everwhen.vocabulary.query import Query
 from everwhen.vocabulary.validation import check_checkpoint, check_snapshot
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _BETWEEN_TRIES: Final = 0.02  # seconds in which others get to write
@@ -81,7 +84,15 @@ class EmbeddedBackend(Backend):
         return await self._appender.append(commits)
 
     async def read(self, query: Query, events: int) -> Page:
-        return await self._calls.run(self._engine.read, query, events)
+        return await self._fetching(self._engine.read, query, events)
+
+    async def _fetching(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The call's result, once what it needs of an archive is here."""
+        while True:
+            try:
+                return await self._calls.run(call, *args, **kwargs)
+            except NotFetchedError as missing:
+                await aside(missing.fetch)
 
     async def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
         return await self._calls.run(self._engine.stored_commit, commit_id)
@@ -90,7 +101,7 @@ class EmbeddedBackend(Backend):
         return await self._calls.run(self._engine.head)
 
     async def position_at(self, recorded_at: int) -> int:
-        return await self._calls.run(self._engine.position_at, recorded_at)
+        return await self._fetching(self._engine.position_at, recorded_at)
 
     async def stream(self, name: str) -> StreamInfo | None:
         return await self._calls.run(self._engine.stream, name)
@@ -197,7 +208,11 @@ class EmbeddedBackend(Backend):
             )
 
     def read_here(self, query: Query, events: int) -> Page:
-        return self._engine.read(query, events)
+        while True:
+            try:
+                return self._engine.read(query, events)
+            except NotFetchedError as missing:
+                missing.fetch()
 
     async def has_log(self, log: str) -> bool:
         return self._engine.has_log(log)
@@ -252,14 +267,14 @@ class EmbeddedBackend(Backend):
     async def segments(self) -> list[Segment]:
         return await self._calls.run(self._engine.segments)
 
-    async def seal(self, up_to: int, size: SegmentSize) -> Segment | None:
-        sealing = self._engine.sealing(size)
-        steps = sealing.steps(up_to)
+    async def move(self, move: Move) -> Segment | None:
+        moving = self._engine.moving(move)
+        steps = moving.steps()
         while True:
-            step = await self._calls.run(next, steps, None)
+            step = await aside(next, steps, None)  # which may upload for minutes
             if step is None:
-                return sealing.segment
-            await self._alone(step, "sealing")
+                return moving.segment
+            await self._alone(step, "moving history")
 
     async def close(self) -> None:
         if not self._closed:

@@ -16,11 +16,11 @@ from everwhen.vocabulary.contract import (
     Checkpoint,
     EncodedCommit,
     Head,
+    Move,
     Outcome,
     Page,
     Problem,
     Segment,
-    SegmentSize,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -254,18 +254,20 @@ class Upkeep(Protocol):
 
 
 class Tiers(Protocol):
-    """Old history, sealed in segments: smaller, and read by everyone as before."""
+    """Old history, sealed in segments and archived: read by everyone as before."""
 
     def segments(self) -> list[Segment]:
         """All segments, the oldest first; together they are all that is sealed."""
         ...
 
-    def seal(self, up_to: int, size: SegmentSize) -> Segment | None:
-        """Seal the oldest slices up to a position, one segment of them; None where none is left.
+    def move(self, move: Move) -> Segment | None:
+        """Move some history; the segment that was moved, None where there was nothing to move.
 
         At any moment, and however it ends, each slice is in one place for whoever reads. Writers
-        wait for a small step at most. Raises `BusyError` where another mover begins, and
-        `UnsupportedError` where ``capabilities.seals`` is False or a library is missing.
+        wait for a small step at most. Raises `BusyError` where another mover begins, `StorageError`
+        where an archive doesn't answer, `CorruptStoreError` for what is damaged and moves no
+        further, and `UnsupportedError` where ``capabilities.seals`` is False or a library is
+        missing.
         """
         ...
 
@@ -378,8 +380,8 @@ class BackendWrapper(Backend):
     def segments(self) -> list[Segment]:
         return self._inner.segments()
 
-    def seal(self, up_to: int, size: SegmentSize) -> Segment | None:
-        return self._inner.seal(up_to, size)
+    def move(self, move: Move) -> Segment | None:
+        return self._inner.move(move)
 
     def close(self) -> None:
         self._inner.close()

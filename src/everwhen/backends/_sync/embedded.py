@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from everwhen.backends._sync.backend import Backend, Transaction
 from everwhen.backends._sync.concurrency import (
     Appender,
     Calls,
     alone,
+    aside,
     caller,
     sleep,
     telling,
@@ -28,6 +29,7 @@ from everwhen.backends.engine import (
     EngineTransaction,
     EngineView,
     Inline,
+    NotFetchedError,
     Scratch,
 )
 from everwhen.backends.sql_connection import SqlConnection
@@ -37,11 +39,11 @@ from everwhen.vocabulary.contract import (
     Checkpoint,
     EncodedCommit,
     Head,
+    Move,
     Outcome,
     Page,
     Problem,
     Segment,
-    SegmentSize,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -51,6 +53,7 @@ from everwhen.vocabulary.errors import BusyError, StoreClosedError, UnsupportedE
 from everwhen.vocabulary.query import Query
 from everwhen.vocabulary.validation import check_checkpoint, check_snapshot
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _BETWEEN_TRIES: Final = 0.02  # seconds in which others get to write
@@ -82,7 +85,15 @@ class EmbeddedBackend(Backend):
         return self._appender.append(commits)
 
     def read(self, query: Query, events: int) -> Page:
-        return self._calls.run(self._engine.read, query, events)
+        return self._fetching(self._engine.read, query, events)
+
+    def _fetching(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The call's result, once what it needs of an archive is here."""
+        while True:
+            try:
+                return self._calls.run(call, *args, **kwargs)
+            except NotFetchedError as missing:
+                aside(missing.fetch)
 
     def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
         return self._calls.run(self._engine.stored_commit, commit_id)
@@ -91,7 +102,7 @@ class EmbeddedBackend(Backend):
         return self._calls.run(self._engine.head)
 
     def position_at(self, recorded_at: int) -> int:
-        return self._calls.run(self._engine.position_at, recorded_at)
+        return self._fetching(self._engine.position_at, recorded_at)
 
     def stream(self, name: str) -> StreamInfo | None:
         return self._calls.run(self._engine.stream, name)
@@ -196,7 +207,11 @@ class EmbeddedBackend(Backend):
             )
 
     def read_here(self, query: Query, events: int) -> Page:
-        return self._engine.read(query, events)
+        while True:
+            try:
+                return self._engine.read(query, events)
+            except NotFetchedError as missing:
+                missing.fetch()
 
     def has_log(self, log: str) -> bool:
         return self._engine.has_log(log)
@@ -251,14 +266,14 @@ class EmbeddedBackend(Backend):
     def segments(self) -> list[Segment]:
         return self._calls.run(self._engine.segments)
 
-    def seal(self, up_to: int, size: SegmentSize) -> Segment | None:
-        sealing = self._engine.sealing(size)
-        steps = sealing.steps(up_to)
+    def move(self, move: Move) -> Segment | None:
+        moving = self._engine.moving(move)
+        steps = moving.steps()
         while True:
-            step = self._calls.run(next, steps, None)
+            step = aside(next, steps, None)  # which may upload for minutes
             if step is None:
-                return sealing.segment
-            self._alone(step, "sealing")
+                return moving.segment
+            self._alone(step, "moving history")
 
     def close(self) -> None:
         if not self._closed:

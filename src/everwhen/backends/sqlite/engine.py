@@ -37,12 +37,12 @@ from everwhen.backends.sqlite.connection import (
 from everwhen.backends.sqlite.error_translation import reached, translated, translation
 from everwhen.backends.sqlite.file_watch import Watch
 from everwhen.backends.sqlite.files import check_room, make_folder, remove
+from everwhen.backends.sqlite.history_moves import Moving
 from everwhen.backends.sqlite.lifetime import Lifetime
 from everwhen.backends.sqlite.lock_guard import Hold, Reservation, check_no_stray_log, opening
 from everwhen.backends.sqlite.pages import StreamNames, read_page
 from everwhen.backends.sqlite.reader import Reader
 from everwhen.backends.sqlite.schema import check_schema, prepare
-from everwhen.backends.sqlite.sealing import Sealing
 from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.structural_check import hiding_problems, structural_problems
 from everwhen.backends.sqlite.transactions import Transactions
@@ -57,17 +57,17 @@ from everwhen.system.fair_lock import FairLock
 from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.system.forks import keep, register
 from everwhen.system.sqlite_connection import patience
-from everwhen.vocabulary.clock import Clock, clock_from, system_clock
+from everwhen.vocabulary.clock import Clock, clock_from, micros_by, system_clock
 from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
     EncodedCommit,
     Head,
+    Move,
     Outcome,
     Page,
     Problem,
     Segment,
-    SegmentSize,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -266,7 +266,7 @@ class SqliteEngine:
         return SqliteView(connection, self.path, self._names, self._segments)
 
     def read(self, query: Query, events: int) -> Page:
-        return self._reader.run(read_page, query, events, self._names, self._segments)
+        return self._reader.run(read_page, query, events, self._names, self._segments.deferring)
 
     def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
         return self._reader.run(lookups.stored_commit, commit_id, self._segments)
@@ -275,7 +275,7 @@ class SqliteEngine:
         return self._reader.run(lookups.head)
 
     def position_at(self, recorded_at: int) -> int:
-        return self._reader.run(lookups.position_at, recorded_at, self._segments)
+        return self._reader.run(lookups.position_at, recorded_at, self._segments.deferring)
 
     def stream(self, name: str) -> StreamInfo | None:
         return self._reader.run(lookups.stream, name)
@@ -362,10 +362,16 @@ class SqliteEngine:
     def segments(self) -> list[Segment]:
         return self._reader.run(lookups.segments)
 
-    def sealing(self, size: SegmentSize) -> Sealing:
+    def moving(self, move: Move) -> Moving:
         self.check_open()
         self._check_writable()
-        return Sealing(self._reader.run, self._written, size)
+        return Moving(
+            self._reader.run,
+            self._written,
+            self._segments.groups,
+            micros_by(self._clock),
+            move,
+        )
 
     def _written(self, step: Callable[[apsw.Connection], None]) -> None:
         with self._changing():

@@ -10,6 +10,7 @@ from typing import Final
 
 import apsw
 
+from everwhen.backends.sqlite.archived_groups import MAX_URL_BYTES
 from everwhen.backends.sqlite.pages import ends, newest_slice, one_moment, slice_with_name
 from everwhen.backends.sqlite.query_plan import MAX_INTEGER, Window, rows_in, searchable
 from everwhen.backends.sqlite.segments import NATURAL_MICROS, Segments, made_at_by, prefix_of
@@ -18,12 +19,14 @@ from everwhen.backends.sqlite.stored_rows import (
     checkpoint_of,
     snapshot_info_of,
     snapshot_of,
+    stored_moment,
     stream_of,
 )
 from everwhen.backends.sqlite.value_sizes import MAX_STORED_NAME_BYTES, limited
-from everwhen.system.sqlite_values import stored_bytes, stored_count
+from everwhen.system.sqlite_values import stored_bytes, stored_count, stored_text
 from everwhen.vocabulary.contract import (
     MAX_KEPT_BYTES,
+    ArchiveObject,
     Checkpoint,
     Head,
     Segment,
@@ -107,12 +110,31 @@ def position_at(connection: apsw.Connection, recorded_at: int, segments: Segment
 
 def segments(connection: apsw.Connection) -> list[Segment]:
     """All segments, the oldest first."""
-    rows = connection.execute(_SEALED["segments"])
     found: list[Segment] = []
-    for *numbers, digest in rows:
-        last, first, slices, first_time, last_time, size = map(stored_count, numbers)
-        segment = Segment(last, first, slices, first_time, last_time, size, stored_bytes(digest))
-        found.append(segment)
+    for row in connection.execute(_SEALED["segments"]):
+        digest, is_cold, url, name, size, retired_at = row[6:]
+        place = None
+        if url is not None:
+            place = ArchiveObject(
+                stored_text(url, MAX_URL_BYTES),
+                stored_text(name, MAX_URL_BYTES),
+                stored_count(size),
+            )
+        last, first, slices, first_time, last_time, bytes_ = map(stored_count, row[:6])
+        found.append(
+            Segment(
+                last,
+                first,
+                slices,
+                first_time,
+                last_time,
+                bytes_,
+                stored_bytes(digest),
+                bool(is_cold),
+                place,
+                None if retired_at is None else stored_moment(retired_at),
+            )
+        )
     return found
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import apsw
 
+from everwhen.backends.engine import NotFetchedError
 from everwhen.backends.query_matching import Matcher
 from everwhen.backends.sqlite.query_plan import Row, Window, everything, rows_in, rows_to_judge
 from everwhen.backends.sqlite.segments import Segments
@@ -25,6 +26,8 @@ from everwhen.codec.frames import Frame, FrameBlock
 from everwhen.system.sqlite_values import stored_count
 from everwhen.vocabulary.contract import Page, StoredSlice
 from everwhen.vocabulary.query import Query
+
+T = TypeVar("T")
 
 _SQL: Final = statements("reading")
 _SEALED: Final = statements("sealed")
@@ -168,18 +171,45 @@ def _window(connection: apsw.Connection, query: Query, segments: Segments) -> Wi
     return Window(query.after_position, last, border, segments, reverse=query.reverse)
 
 
+class _Here(Generic[T]):
+    """What can be read without waiting for an archive: it ends before what has to be fetched.
+
+    That is then ``missing``, and the page ends there. Where it is the first, it is raised.
+    """
+
+    def __init__(self, found: Iterable[T]) -> None:
+        self.missing: NotFetchedError | None = None
+        self._found = found
+
+    def __iter__(self) -> Iterator[T]:
+        is_first = True
+        try:
+            for one in self._found:
+                is_first = False
+                yield one
+        except NotFetchedError as error:
+            if is_first:
+                raise
+            self.missing = error
+
+
 def _page_of_matches(
     connection: apsw.Connection, query: Query, window: Window, events: int, names: StreamNames
 ) -> Page:
     matcher = Matcher(query)
-    candidates = iter(rows_to_judge(connection, query, window))
+    here = _Here(rows_to_judge(connection, query, window))
+    candidates = iter(here)
     slices: list[StoredSlice] = []
     newest: Row | None = None
     size = volume = looked_at = 0
     while size < events and volume < _PAGE_BYTES and looked_at < _MAX_ROWS_PER_PAGE:
         rows = _some_rows(candidates, events - size, _PAGE_BYTES - volume, window)
         if not rows:
-            return Page(slices, window.last, end=True)
+            if here.missing is None:
+                return Page(slices, window.last, end=True)
+            if newest is None:
+                raise here.missing
+            break
         if newest is not None and (rows[0][0] < newest[0]) is not window.reverse:
             raise apsw.CorruptError("rows of slices stand out of order")
         looked_at += len(rows)
@@ -226,7 +256,7 @@ def _page_of_sealed(
     low, high = window.cold or (0, 0)
     frames: list[Frame] = []
     size = volume = 0
-    for frame in window.segments.frames(connection, low, high, reverse=False):
+    for frame in _Here(window.segments.frames(connection, low, high, reverse=False)):
         frames.append(frame)
         size += sum(frame.counts)
         volume += len(frame.entries)
@@ -246,7 +276,8 @@ def _page_of_all(
     """A page of a query that every slice matches: the least that a row can cost."""
     rows: list[Row] = []
     size = volume = 0
-    for row in rows_in(connection, window):
+    here = _Here(rows_in(connection, window))
+    for row in here:
         rows.append(row)
         size += row[3]
         volume += len(row[8])
@@ -254,7 +285,7 @@ def _page_of_all(
             break
     check_rows(rows, window)
     slices = _slices_of(connection, rows, names)
-    if size >= events or volume >= _PAGE_BYTES:
+    if size >= events or volume >= _PAGE_BYTES or here.missing is not None:
         last = slices[-1]
         cursor = last.position - last.count + 1 if window.reverse else last.position
         return Page(slices, cursor, end=False)

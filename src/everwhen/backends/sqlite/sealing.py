@@ -8,16 +8,16 @@ what is left over. Two of them don't get into each other's way: whoever begins s
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
-from hashlib import sha256
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 import apsw
 import msgspec
 
 from everwhen.backends.sqlite.index_check import named_in
+from everwhen.backends.sqlite.moving import STEP_BYTES, STEP_ROWS, ReadsOnce, Work, each
+from everwhen.backends.sqlite.pages import StreamNames
 from everwhen.backends.sqlite.query_plan import BLOCK, CATEGORY, TAG, TYPE, Row, block_of
 from everwhen.backends.sqlite.segments import (
     MAX_FRAME_BYTES,
@@ -29,107 +29,67 @@ from everwhen.backends.sqlite.segments import (
     prefix_of,
 )
 from everwhen.backends.sqlite.statements import statements
-from everwhen.backends.sqlite.stored_rows import check_rows, stored_name
+from everwhen.backends.sqlite.stored_rows import check_rows
 from everwhen.backends.sqlite.value_sizes import limited
 from everwhen.codec.frames import Frame, packed
+from everwhen.codec.slice_digest import digest_of
 from everwhen.system.compression import Compressor, trained
-from everwhen.vocabulary.contract import Segment, SegmentSize
+from everwhen.vocabulary.contract import Seal, Segment, SegmentSize, StoredSlice
 from everwhen.vocabulary.errors import BusyError
 from everwhen.vocabulary.streams import category_of
-
-T = TypeVar("T")
-
-Work: TypeAlias = Callable[[apsw.Connection], None]
-"""What one write transaction does."""
 
 _SQL: Final = statements("sealed")
 _READING: Final = statements("reading")
 _VIEW: Final = statements("sealed_events")
 
-_STEP_BYTES: Final = 1 << 20
-"""How much of chunks one transaction writes: writers wait for it."""
-_STEP_ROWS: Final = 2_000
-"""How many small rows one transaction writes or deletes."""
 _SEGMENT_BYTES: Final = 64 << 20
 """Where a segment ends before it has all of its slices: what is packed is in memory, twice."""
+_COLUMNS_OF_SEGMENT: Final = 7
 _SAMPLES: Final = 1_500
 """Of frames, to train a dictionary with: more take longer and gain nothing."""
 
 
-class ReadsOnce(Protocol):
-    """Runs a function on a connection that reads."""
+def sealed(read: ReadsOnce, move: Seal) -> Generator[Work, None, Segment | None]:
+    """The writes that seal one segment of a file, and delete the rows of what is sealed.
 
-    def __call__(self, read: Callable[[apsw.Connection], T]) -> T:
-        """What the function returns."""
-        ...
-
-
-class Sealing:
-    """The steps that seal one segment of a file, and delete the rows of what is sealed.
-
-    Each step runs in a write transaction of its own, so that others write in between. ``segment``
-    is the one that was made, once the border has moved.
+    The segment that was made; None where there are too few slices for one.
     """
+    yield from _cleared(read)
+    made = read(partial(_pack, up_to=move.up_to, size=move.size))
+    if made is None:
+        return None
+    yield from made.writes()
+    yield made.switch
+    yield from _cleared(read)
+    return made.segment
 
-    def __init__(self, read: ReadsOnce, write: Callable[[Work], None], size: SegmentSize) -> None:
-        self.segment: Segment | None = None
-        self._read = read
-        self._write = write
-        self._size = size
-        self._token = secrets.token_bytes(16)
 
-    def steps(self, up_to: int) -> Iterator[Callable[[], None]]:
-        """Seal the oldest slices that aren't sealed, at most a segment of them, up to a position.
+def _cleared(read: ReadsOnce) -> Iterator[Work]:
+    """Delete what is left over: of a segment that wasn't finished, and rows that are sealed.
 
-        Hold the engine's lock to take a step, and not for what is done between two of them. A step
-        raises `BusyError` where another mover has begun.
-        """
-        return (partial(self._write, step) for step in self._steps(up_to))
-
-    def _steps(self, up_to: int) -> Iterator[Work]:
-        yield self._begin
-        yield from map(self._guarded, self._clear())
-        made = self._read(partial(_pack, up_to=up_to, size=self._size))
-        if made is None:
+    A segment's marks go before its rows: as long as there are rows, there may be marks.
+    """
+    border = read(_sound_border)
+    while read(partial(_unfinished, border=border)):
+        yield partial(_drop_unfinished, border=border)
+    while True:
+        segment = read(partial(_to_clear, border=border))
+        if segment is None:
             return
-        yield from map(self._guarded, made.writes())
-        yield self._guarded(made.switch)
-        self.segment = made.segment
-        yield from map(self._guarded, self._clear())
+        after: int | None = 0
+        while after is not None:
+            terms: list[int] = read(partial(_terms, segment=segment, after=after))
+            after = terms[-1] if terms else None
+            if terms:
+                yield partial(each, _SQL["delete_marks"], [(term, segment) for term in terms])
+        end: int | None = 0
+        while end is not None:
+            end = read(partial(_end_of_deletion, segment=segment))
+            yield partial(each, _SQL["delete_slices"], [(segment if end is None else end,)])
 
-    def _begin(self, connection: apsw.Connection) -> None:
-        connection.execute(_SQL["take_over"], (self._token,))
 
-    def _guarded(self, step: Work) -> Work:
-        def guarded(connection: apsw.Connection) -> None:
-            if connection.execute(_SQL["mover"]).get != self._token:
-                raise BusyError("another process moves history now; let it finish")
-            step(connection)
-
-        return guarded
-
-    def _clear(self) -> Iterator[Work]:
-        """Delete what is left over: of a segment that wasn't finished, and rows that are sealed.
-
-        A segment's marks go before its rows: as long as there are rows, there may be marks.
-        """
-        border = self._read(_sound_border)
-        while self._read(partial(_unfinished, border=border)):
-            yield partial(_drop_unfinished, border=border)
-        while True:
-            segment = self._read(partial(_to_clear, border=border))
-            if segment is None:
-                return
-            after: int | None = 0
-            while after is not None:
-                terms: list[int] = self._read(partial(_terms, segment=segment, after=after))
-                after = terms[-1] if terms else None
-                if terms:
-                    yield partial(_each, "delete_marks", [(term, segment) for term in terms])
-            end: int | None = 0
-            while end is not None:
-                end = self._read(partial(_end_of_deletion, segment=segment))
-                yield partial(_each, "delete_slices", [(segment if end is None else end,)])
+Chunk: TypeAlias = tuple[int, int, int, bytes]
+"""A row of ``chunks``: the position of its last event, its first time, its dictionary, itself."""
 
 
 class _Packed(msgspec.Struct):
@@ -138,7 +98,7 @@ class _Packed(msgspec.Struct):
     border: int
     segment: Segment
     dictionaries: list[tuple[int, bytes]]
-    chunks: list[tuple[int, int, int, bytes]]
+    chunks: list[Chunk]
     postings: list[tuple[int, int, int, bytes]]
     streams: list[tuple[int, int, int, int]]
     commits: list[tuple[int, int]]
@@ -146,25 +106,25 @@ class _Packed(msgspec.Struct):
     def writes(self) -> Iterator[Work]:
         """Everything but the border, in transactions that don't keep a writer waiting for long."""
         if self.dictionaries:
-            yield partial(_each, "save_dictionary", self.dictionaries)
-        some: list[tuple[int, int, int, bytes]] = []
+            yield partial(each, _SQL["save_dictionary"], self.dictionaries)
+        some: list[Chunk] = []
         size = 0
         for chunk in self.chunks:
             some.append(chunk)
             size += len(chunk[3])
-            if size >= _STEP_BYTES:
-                yield partial(_each, "save_chunk", some)
+            if size >= STEP_BYTES:
+                yield partial(each, _SQL["save_chunk"], some)
                 some, size = [], 0
         if some:
-            yield partial(_each, "save_chunk", some)
+            yield partial(each, _SQL["save_chunk"], some)
         kinds: tuple[tuple[str, Sequence[tuple[Any, ...]]], ...] = (
             ("save_posting", self.postings),
             ("save_stream", self.streams),
             ("save_commit", self.commits),
         )
         for name, rows in kinds:
-            for start in range(0, len(rows), _STEP_ROWS):
-                yield partial(_each, name, rows[start : start + _STEP_ROWS])
+            for start in range(0, len(rows), STEP_ROWS):
+                yield partial(each, _SQL[name], rows[start : start + STEP_ROWS])
 
     def switch(self, connection: apsw.Connection) -> None:
         """Move the border: from here on the slices are where they were packed."""
@@ -172,28 +132,25 @@ class _Packed(msgspec.Struct):
         found = connection.execute(_SQL["chunks_between"], bounds).get
         if (Segments.border(connection), found) != (self.border, len(self.chunks)):
             raise BusyError("another process has moved history meanwhile; begin again")
-        connection.execute(_SQL["save_segment"], msgspec.structs.astuple(segment))
+        row = msgspec.structs.astuple(segment)[:_COLUMNS_OF_SEGMENT]
+        connection.execute(_SQL["save_segment"], row)
         if connection.execute(_VIEW["exists"]).get is None:
             connection.execute(_VIEW["drop"])
             connection.execute(_VIEW["create"])
 
 
-def _each(name: str, rows: Sequence[tuple[Any, ...]], connection: apsw.Connection) -> None:
-    connection.executemany(_SQL[name], rows)
-
-
 def _sound_border(connection: apsw.Connection) -> int:
     """The border. Raises ``apsw.CorruptError`` where it is wrong: by it rows and chunks go."""
     border = Segments.border(connection)
-    ((has_chunk, has_more, begins),) = connection.execute(_SQL["at_border"], [border] * 3)
-    if (border and not has_chunk) or (begins is None and has_more) or begins not in {None, border}:
+    ((is_there, has_more, begins),) = connection.execute(_SQL["at_border"], {"border": border})
+    if (border and not is_there) or (begins is None and has_more) or begins not in {None, border}:
         raise apsw.CorruptError(f"sealed history doesn't end at position {border}; see check()")
     return border
 
 
 def _unfinished(connection: apsw.Connection, border: int) -> bool:
     found = [
-        connection.execute(_SQL["chunk_of"], (border + 1,)).get,
+        connection.execute(_SQL["chunk_after"], (border,)).get,
         connection.execute(_SQL["unfinished_postings"], (border, 1)).get,
     ]
     return found != [None, None]
@@ -201,7 +158,7 @@ def _unfinished(connection: apsw.Connection, border: int) -> bool:
 
 def _drop_unfinished(connection: apsw.Connection, border: int) -> None:
     connection.execute(_SQL["drop_unfinished_chunks"], (border,))
-    found = connection.execute(_SQL["unfinished_postings"], (border, _STEP_ROWS)).fetchall()
+    found = connection.execute(_SQL["unfinished_postings"], (border, STEP_ROWS)).fetchall()
     connection.executemany(_SQL["drop_posting"], found)
 
 
@@ -215,12 +172,12 @@ def _to_clear(connection: apsw.Connection, border: int) -> int | None:
 
 
 def _terms(connection: apsw.Connection, segment: int, after: int) -> list[int]:
-    rows = connection.execute(_SQL["terms_to_clear"], (segment, after, _STEP_ROWS))
+    rows = connection.execute(_SQL["terms_to_clear"], (segment, after, STEP_ROWS))
     return [term for (term,) in rows]
 
 
 def _end_of_deletion(connection: apsw.Connection, segment: int) -> int | None:
-    found: int | None = connection.execute(_SQL["end_of_deletion"], (segment, _STEP_ROWS)).get
+    found: int | None = connection.execute(_SQL["end_of_deletion"], (segment, STEP_ROWS)).get
     return found
 
 
@@ -232,36 +189,21 @@ def _pack(connection: apsw.Connection, up_to: int, size: SegmentSize) -> _Packed
     if not rows:
         return None
     check_rows(rows)
-    groups = list(_groups(rows, size))
-    befores = [border, *(group[-1][0] for group in groups)]
-    packs = [packed(group, before) for group, before in zip(groups, befores, strict=False)]
-    number, dictionary, is_new = _dictionary(connection, packs)
-    compressor = Compressor(dictionary)
-    frames: list[tuple[int, bytes]] = []
-    for group, data in zip(groups, packs, strict=True):
-        compressed = compressor.compress(data)
-        if [*Frame(compressor.decompress(compressed, MAX_FRAME_BYTES)).rows()] != group:
-            raise apsw.CorruptError(
-                f"the slices at positions {group[0][0]} to {group[-1][0]} can't be packed: they "
-                f"wouldn't come back as they are"
-            )
-        frames.append((group[-1][0], compressed))
-    chunks = [
-        (frames[stop - 1][0], groups[start][0][4], number, chunk_of(frames[start:stop]))
-        for start, stop in _chunks(packs, size)
-    ]
-    content = b"".join([chunk for *_, chunk in chunks])
+    packs = _packs(rows, border, size)
+    number, dictionary, is_new = _dictionary(connection, [data for _, data in packs])
+    chunks = _compressed(packs, number, dictionary, size)
     first, last = rows[0], rows[-1]
+    names = StreamNames().many(connection, {row[1] for row in rows})
     segment = Segment(
         last[0],
         first[0] - first[3] + 1,
         len(rows),
         first[4],
         last[4],
-        len(content),
-        sha256(content).digest(),
+        sum([len(chunk) for *_, chunk in chunks]),
+        digest_of(StoredSlice(row[0], names[row[1]], *row[2:]) for row in rows),
     )
-    postings, streams = postings_of(connection, rows, segment.first)
+    postings, streams = postings_of(connection, rows, segment.first, names)
     return _Packed(
         border,
         segment,
@@ -271,6 +213,46 @@ def _pack(connection: apsw.Connection, up_to: int, size: SegmentSize) -> _Packed
         streams,
         listed_commits(rows),
     )
+
+
+def chunks_of(
+    connection: apsw.Connection, rows: Sequence[Row], before: int, size: SegmentSize
+) -> list[Chunk]:
+    """Slices that follow on a position as chunks, with the newest dictionary."""
+    packs = _packs(rows, before, size)
+    number, dictionary, is_new = _dictionary(connection, [])
+    return _compressed(packs, *((0, b"") if is_new else (number, dictionary)), size)
+
+
+def _packs(
+    rows: Sequence[Row], before: int, size: SegmentSize
+) -> list[tuple[Sequence[Row], bytes]]:
+    """The slices of each frame, and the frame."""
+    found: list[tuple[Sequence[Row], bytes]] = []
+    for group in _groups(rows, size):
+        found.append((group, packed(group, before)))
+        before = group[-1][0]
+    return found
+
+
+def _compressed(
+    packs: Sequence[tuple[Sequence[Row], bytes]], number: int, dictionary: bytes, size: SegmentSize
+) -> list[Chunk]:
+    """Frames as chunks, shown to come back as they are."""
+    compressor = Compressor(dictionary)
+    frames: list[tuple[int, bytes]] = []
+    for group, data in packs:
+        compressed = compressor.compress(data)
+        if [*Frame(compressor.decompress(compressed, MAX_FRAME_BYTES)).rows()] != group:
+            raise apsw.CorruptError(
+                f"the slices at positions {group[0][0]} to {group[-1][0]} can't be packed: they "
+                f"wouldn't come back as they are"
+            )
+        frames.append((group[-1][0], compressed))
+    return [
+        (frames[stop - 1][0], packs[start][0][0][4], number, chunk_of(frames[start:stop]))
+        for start, stop in _chunks([data for _, data in packs], size)
+    ]
 
 
 def _rows(connection: apsw.Connection, border: int, up_to: int, size: SegmentSize) -> list[Row]:
@@ -328,7 +310,7 @@ def _dictionary(connection: apsw.Connection, packs: Sequence[bytes]) -> tuple[in
 
 
 def postings_of(
-    connection: apsw.Connection, rows: Sequence[Row], first: int
+    connection: apsw.Connection, rows: Sequence[Row], first: int, names: Mapping[int, str]
 ) -> tuple[list[tuple[int, int, bytes]], list[tuple[int, int, int, int]]]:
     """The postings of a segment that begins at ``first``, and where its streams stand then."""
     terms: dict[tuple[int, str], int] = {}
@@ -350,8 +332,7 @@ def postings_of(
         newest[stream] = row
         category = categories.get(stream)
         if category is None:
-            name = stored_name(connection.execute(_READING["stream_name"], (stream,)).get)
-            category = categories[stream] = term(CATEGORY, category_of(name))
+            category = categories[stream] = term(CATEGORY, category_of(names[stream]))
         block = (block_of(position) - block_of(first)) // BLOCK
         numbers.setdefault(-stream, {})[position - first] = None
         numbers.setdefault(category, {})[block] = None

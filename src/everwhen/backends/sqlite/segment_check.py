@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_right
 from collections.abc import Iterator
-from hashlib import sha256
 from typing import Final
 
 import apsw
+import msgspec
 
 from everwhen.backends.commit_checks import SliceCheck, version_problem
 from everwhen.backends.sqlite.lookups import segments as stored_segments
@@ -21,6 +21,7 @@ from everwhen.backends.sqlite.query_plan import BLOCK, Row
 from everwhen.backends.sqlite.sealing import listed_commits, postings_of
 from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.statements import statements
+from everwhen.codec.slice_digest import digest_of
 from everwhen.vocabulary.contract import Problem, Segment, StoredSlice
 
 _SQL: Final = statements("checking")
@@ -71,7 +72,7 @@ class SegmentCheck:
             found = list(rows)
             names = self._names.many(self._connection, {row[1] for row in found})
             first = found[0][0] - found[0][3] + 1  # which the segment may say wrong
-            postings, streams = postings_of(self._connection, found, first)
+            postings, streams = postings_of(self._connection, found, first, names)
         except apsw.CorruptError as error:
             yield Problem(where, str(error))
             return
@@ -79,7 +80,7 @@ class SegmentCheck:
             for row in found:
                 yield from slices.problems(StoredSlice(row[0], names[row[1]], *row[2:]))
             yield from self._versions(found, names)
-        made = self._made(segment, before, found)
+        made = self._made(segment, before, found, names)
         if made != segment:
             yield Problem(where, f"it says {segment}, and has {made}")
         yield from self._times(segment, before, found)
@@ -107,22 +108,29 @@ class SegmentCheck:
             if found != row:
                 yield Problem(f"position {row[0]}", "its row isn't what was sealed there")
 
-    def _made(self, segment: Segment, before: int, rows: list[Row]) -> Segment:
-        """The segment as its chunks are."""
-        bounds = before, segment.last
-        digest, size = sha256(), 0
-        for (data,) in self._connection.execute(_SQL["chunks"], bounds):
-            digest.update(data)
-            size += len(data)
+    def _made(
+        self, segment: Segment, before: int, rows: list[Row], names: dict[int, str]
+    ) -> Segment:
+        """The segment as its slices are."""
+        size = self._connection.execute(_SQL["chunk_bytes"], (before, segment.last)).get
+        slices = (StoredSlice(row[0], names[row[1]], *row[2:]) for row in rows)
         first, last = rows[0], rows[-1]
-        return Segment(
-            last[0], first[0] - first[3] + 1, len(rows), first[4], last[4], size, digest.digest()
+        return msgspec.structs.replace(
+            segment,
+            last=last[0],
+            first=first[0] - first[3] + 1,
+            slices=len(rows),
+            first_time=first[4],
+            last_time=last[4],
+            size=size if segment.object is None else segment.size,
+            sha256=digest_of(slices),
         )
 
     def _times(self, segment: Segment, before: int, rows: list[Row]) -> Iterator[Problem]:
         """Whether each chunk begins when it says: by that moments are looked up."""
+        bounds = {"after": before, "last": segment.last}
         positions, start = [row[0] for row in rows], 0
-        for last, moment in self._connection.execute(_SQL["chunk_times"], (before, segment.last)):
+        for last, moment in self._connection.execute(_SQL["piece_times"], bounds):
             if rows[start][4] != moment:
                 yield Problem(f"chunk up to position {last}", "it begins at another time")
             start = min(bisect_right(positions, last), len(rows) - 1)

@@ -6,6 +6,7 @@ read without unpacking all of them. What a position's neighbours were unpacked f
 
 from __future__ import annotations
 
+import heapq
 import json
 import struct
 import sys
@@ -13,13 +14,16 @@ import threading
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from functools import cached_property, partial
 from itertools import groupby, pairwise
 from operator import itemgetter
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import apsw
 
+from everwhen.backends.sqlite.archived_groups import ArchivedGroups
 from everwhen.backends.sqlite.statements import statements
 from everwhen.backends.sqlite.value_sizes import MAX_CHUNK_BYTES, limited
 from everwhen.codec.frames import Frame, FrameError, SliceRow
@@ -27,6 +31,7 @@ from everwhen.system.compression import Compressor, DecompressionError
 from everwhen.system.sqlite_values import stored_bytes, stored_count, stored_int
 from everwhen.vocabulary.contract import MAX_FRAMES, MAX_STORED_BYTES
 
+K = TypeVar("K")
 V = TypeVar("V")
 
 _SQL: Final = statements("sealed")
@@ -95,14 +100,37 @@ def prefix_of(commit_id: bytes) -> int:
     return int.from_bytes(commit_id[:8], signed=True)
 
 
+class Piece(NamedTuple):
+    """A run of sealed slices that is read as a whole: a chunk, or a row group of an object.
+
+    ``ends`` are the positions at which its frames end, the last one being the piece's key;
+    ``frame`` gives one of them by its number.
+    """
+
+    ends: Sequence[int]
+    frame: Callable[[int], Frame]
+
+
 class Segments:
-    """The sealed slices of one file, up to a border. Safe from any thread."""
+    """The sealed slices of one file, up to a border. Safe from any thread.
+
+    Those in objects elsewhere are waited for, unless it is ``deferring``.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._compressors: dict[int, Compressor] = {}
-        self._parts: OrderedDict[int, list[Part]] = OrderedDict()
-        self._frames: OrderedDict[int, Frame] = OrderedDict()
+        self._parts: OrderedDict[tuple[int, int], list[Part]] = OrderedDict()
+        self._frames: OrderedDict[tuple[tuple[int, int], Part], Frame] = OrderedDict()
+        self.groups = ArchivedGroups()
+        self._waits = True
+
+    @cached_property
+    def deferring(self) -> Segments:
+        """The same: but what has to be fetched raises `NotFetchedError`, to be fetched first."""
+        same = copy(self)
+        same._waits = False
+        return same
 
     def clear(self) -> None:
         """Forget all: somebody may have changed the file past us."""
@@ -110,6 +138,7 @@ class Segments:
             self._compressors.clear()
             self._parts.clear()
             self._frames.clear()
+        self.groups.clear()
 
     @staticmethod
     def border(connection: apsw.Connection) -> int:
@@ -128,19 +157,21 @@ class Segments:
 
     def row_at(self, connection: apsw.Connection, position: int) -> SliceRow:
         """The slice that holds the event at a sealed position, or the next one after a hole."""
-        last, parts, dictionary = self._chunk(connection, position)
-        part = bisect_left(parts, position, key=lambda one: one[2])
-        frame = self._frame(connection, last, parts[part], dictionary)
+        piece = self._piece(connection, position)
+        frame = piece.frame(bisect_left(piece.ends, position))
         if frame.before >= position:
             raise _missing(position - 1, frame.before)
         return frame.row(bisect_left(frame.positions, position))
 
     def position_at(self, connection: apsw.Connection, recorded_at: int, border: int) -> int:
-        """The last sealed position recorded at or before the moment: by bisection over chunks."""
+        """The last sealed position recorded at or before the moment: by bisection over pieces."""
         low, high, end = 0, border, 0
         while low < high:
             middle = (low + high) // 2 + 1
-            last, moment = connection.execute(_SQL["chunk_at"], (middle,)).get
+            found_piece = connection.execute(_SQL["piece_at"], (middle, middle)).fetchone()
+            if found_piece is None:
+                raise _missing(middle - 1, border)
+            last, moment = found_piece
             if stored_int(moment) <= recorded_at:
                 low = end = min(stored_count(last), border)
             else:
@@ -148,16 +179,16 @@ class Segments:
         if not end:
             self._check_later(connection, 1, recorded_at)
             return 0
-        last, parts, dictionary = self._chunk(connection, end)
-        for part in reversed(parts):
-            frame = self._frame(connection, last, part, dictionary)
+        piece = self._piece(connection, end)
+        for number in reversed(range(len(piece.ends))):
+            frame = piece.frame(number)
             found = bisect_right(frame.recorded_at, recorded_at)
             if found:
                 position: int = frame.positions[found - 1]
                 if position == end < border:
                     self._check_later(connection, position + 1, recorded_at)
                 return position
-        raise _at_another_time(last)
+        raise _at_another_time(piece.ends[-1])
 
     def _check_later(self, connection: apsw.Connection, position: int, recorded_at: int) -> None:
         """Raises ``apsw.CorruptError`` unless the slice there is later than the moment."""
@@ -169,14 +200,12 @@ class Segments:
         self, connection: apsw.Connection, low: int, high: int, *, reverse: bool
     ) -> Iterator[Frame]:
         """The frames with slices after ``low`` and up to ``high``, in direction."""
-        if high - low <= _NARROW:
-            found = self._near(connection, low, high)
-            yield from reversed(found) if reverse else found
-            return
+        look = self._near if high - low <= _NARROW else self._far
         due = None
-        for frame in self._far(connection, low, high, reverse=reverse):
+        for frame in look(connection, low, high, reverse=reverse):
             if reverse:
-                is_next = frame.positions[-1] == due if due is not None else True
+                last = frame.positions[-1]
+                is_next = last == due if due is not None else last >= high
                 due = frame.before
             else:
                 is_next = frame.before == due if due is not None else frame.before <= low
@@ -187,74 +216,121 @@ class Segments:
         if due is None or (due > low if reverse else due < high):
             raise _missing(low, high)
 
-    def _near(self, connection: apsw.Connection, low: int, high: int) -> list[Frame]:
-        found: list[Frame] = []
-        position = low + 1
-        while position <= high:
-            last, parts, dictionary = self._chunk(connection, position)
-            for part in parts[bisect_left(parts, position, key=lambda one: one[2]) :]:
-                frame = self._frame(connection, last, part, dictionary)
-                if frame.before != found[-1].positions[-1] if found else frame.before > low:
-                    raise _missing(low, high)
-                found.append(frame)
-                if part[2] >= high:
-                    return found
-            position = last + 1
-        return found
+    def _near(
+        self, connection: apsw.Connection, low: int, high: int, *, reverse: bool
+    ) -> Iterator[Frame]:
+        """Those of a short range: frames are read one by one."""
+        position = high if reverse else low + 1
+        while low < position <= high:
+            piece = self._piece(connection, position)
+            number = bisect_left(piece.ends, position)
+            for one in range(number, -1, -1) if reverse else range(number, len(piece.ends)):
+                frame = piece.frame(one)
+                yield frame
+                position = min(position - 1, frame.before) if reverse else piece.ends[one] + 1
+                if not low < position <= high:
+                    break
 
     def _far(
         self, connection: apsw.Connection, low: int, high: int, *, reverse: bool
     ) -> Iterator[Frame]:
+        """The same of a long range: chunks are read one after the other."""
+        top = connection.execute(_SQL["piece_of"], (high, high)).fetchone()
+        if top is None:
+            raise _missing(low, high)
+        bounds = low, stored_count(top[0])
+        chunks = self._chunks(connection, bounds, reverse=reverse)
+        groups = self._groups(connection, bounds, reverse=reverse)
+        for _, opened in heapq.merge(chunks, groups, key=itemgetter(0), reverse=reverse):
+            ends, frame = opened()
+            for number in range(len(ends) - 1, -1, -1) if reverse else range(len(ends)):
+                if ends[number] <= low or (number and ends[number - 1] >= high):
+                    continue
+                yield frame(number)
+
+    def _chunks(
+        self, connection: apsw.Connection, bounds: tuple[int, int], *, reverse: bool
+    ) -> Iterator[tuple[int, Callable[[], Piece]]]:
+        order = "DESC" if reverse else "ASC"
         sql = (
-            "SELECT last, dictionary, data FROM chunks WHERE last > ? AND last <= "
-            "(SELECT min(last) FROM chunks WHERE last >= ?) ORDER BY last "
-            f"{'DESC' if reverse else 'ASC'}"
+            "SELECT last, dictionary, data FROM chunks WHERE last > ? AND last <= ? "
+            f"ORDER BY last {order}"
         )
         with limited(connection, MAX_CHUNK_BYTES):
-            chunks = connection.execute(sql, (low, high))
+            chunks = connection.execute(sql, bounds)
         while True:
             with limited(connection, MAX_CHUNK_BYTES):
                 chunk = next(chunks, None)
             if chunk is None:
                 return
             last, dictionary, data = chunk
-            compressor = self._compressor(connection, dictionary)
-            parts = _parts_of(data, last)
-            for number in range(len(parts) - 1, -1, -1) if reverse else range(len(parts)):
-                begins, ends, end = parts[number]
-                if end <= low or (number and parts[number - 1][2] >= high):
-                    continue
-                yield _opened(compressor, memoryview(data)[begins:ends], end)
+            yield last, partial(self._unpacked, connection, last, dictionary, data)
 
-    def _chunk(self, connection: apsw.Connection, position: int) -> tuple[int, list[Part], int]:
-        """The key of the chunk with a position, the places of its frames, and its dictionary."""
-        row = connection.execute(_SQL["chunk_of"], (position,)).fetchone()
+    def _unpacked(
+        self, connection: apsw.Connection, last: int, dictionary: int, data: bytes
+    ) -> Piece:
+        compressor, parts = self._compressor(connection, dictionary), _parts_of(data, last)
+        view = memoryview(data)
+
+        def frame(number: int) -> Frame:
+            begins, ends, end = parts[number]
+            return _opened(compressor, view[begins:ends], end)
+
+        return Piece([part[2] for part in parts], frame)
+
+    def _groups(
+        self, connection: apsw.Connection, bounds: tuple[int, int], *, reverse: bool
+    ) -> Iterator[tuple[int, Callable[[], Piece]]]:
+        """The row groups of a range that are in no chunks."""
+        sql = (
+            "SELECT last FROM archived WHERE last > ? AND last <= ? "
+            "AND NOT EXISTS (SELECT 1 FROM chunks WHERE chunks.last = archived.last) "
+            f"ORDER BY last {'DESC' if reverse else 'ASC'}"
+        )
+        for (last,) in connection.execute(sql, bounds):
+            yield last, partial(self._fetched, connection, last)
+
+    def _fetched(self, connection: apsw.Connection, last: int) -> Piece:
+        frames = self.groups.frames(connection, last, waits=self._waits)
+        return Piece([frame.positions[-1] for frame in frames], frames.__getitem__)
+
+    def _piece(self, connection: apsw.Connection, position: int) -> Piece:
+        """The chunk, or the row group, with a position."""
+        row = connection.execute(_SQL["piece_of"], (position, position)).fetchone()
         if row is None:
             raise _missing(position - 1, position)
-        last, dictionary = row
-        parts = self._parts.get(last)
+        last, dictionary, size = row
+        if dictionary is None:
+            return self._fetched(connection, last)
+        parts = self._parts.get((last, size))
         if parts is None:
             with connection.blob_open("main", "chunks", "data", last, False) as blob:
-                size = blob.length()
                 head = blob.read(_COUNT.size)
                 count = _COUNT.unpack(head)[0] if len(head) == _COUNT.size else 0
                 head += blob.read(count * _PART.size)
             parts = _parts_of(head, last, size)
-            self._remember(self._parts, last, parts, _CHUNKS_REMEMBERED)
-        return last, parts, dictionary
+            self._remember(self._parts, (last, size), parts, _CHUNKS_REMEMBERED)
+        places = parts
 
-    def _frame(self, connection: apsw.Connection, last: int, part: Part, dictionary: int) -> Frame:
+        def frame(number: int) -> Frame:
+            return self._frame(connection, (last, size), places[number], dictionary)
+
+        return Piece([part[2] for part in parts], frame)
+
+    def _frame(
+        self, connection: apsw.Connection, chunk: tuple[int, int], part: Part, dictionary: int
+    ) -> Frame:
         begins, ends, end = part
-        frame = self._frames.get(end)
+        frame = self._frames.get((chunk, part))
         if frame is None:
-            with connection.blob_open("main", "chunks", "data", last, False) as blob:
+            with connection.blob_open("main", "chunks", "data", chunk[0], False) as blob:
                 blob.seek(begins)
                 data = blob.read(ends - begins)
             frame = _opened(self._compressor(connection, dictionary), data, end)
-            self._remember(self._frames, end, frame, _FRAMES_REMEMBERED)
+            self._remember(self._frames, (chunk, part), frame, _FRAMES_REMEMBERED)
         return frame
 
-    def _remember(self, known: OrderedDict[int, V], key: int, value: V, most: int) -> None:
+    def _remember(self, known: OrderedDict[K, V], key: K, value: V, most: int) -> None:
         with self._lock:
             known[key] = value
             while len(known) > most:

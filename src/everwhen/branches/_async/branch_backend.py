@@ -30,11 +30,11 @@ from everwhen.vocabulary.contract import (
     Checkpoint,
     EncodedCommit,
     Head,
+    Move,
     Outcome,
     Page,
     Problem,
     Segment,
-    SegmentSize,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -267,10 +267,11 @@ class BranchBackend(Backend):
     async def segments(self) -> list[Segment]:
         return []
 
-    async def seal(self, up_to: int, size: SegmentSize) -> Segment | None:
-        del up_to, size
+    async def move(self, move: Move) -> Segment | None:
+        del move
         raise UnsupportedError(
-            f"branch {self._own.name!r} isn't sealed; seal the store that it was made from"
+            f"branch {self._own.name!r} has no tiers of its own; move the history of the "
+            f"store that it was made from"
         )
 
     async def find_hidden(self, after: int) -> list[Problem]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from everwhen.store._sync.store import Store
 from everwhen.tiers.history_policy import HistoryPlan, HistoryPolicy, HistoryStatus
-from everwhen.vocabulary.contract import Segment
+from everwhen.vocabulary.contract import Seal, Segment
 
 
 class HistoryManager:
@@ -55,7 +55,7 @@ class HistoryManager:
         up_to = self._sealed_up_to()
         while up_to is not None:
             size = self._policy.segment_size
-            segment = self._store.kernel.backend.seal(up_to, size)
+            segment = self._store.kernel.backend.move(Seal(up_to, size))
             if segment is None:
                 break
             made.append(segment)

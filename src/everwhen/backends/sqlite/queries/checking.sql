@@ -52,15 +52,17 @@ SELECT count(*) FROM marks WHERE position > ?
 -- name: postings
 SELECT term, version, places FROM postings WHERE segment = ?
 
--- name: chunks
-SELECT data FROM chunks WHERE last > ? AND last <= ? ORDER BY last
+-- name: chunk_bytes
+SELECT coalesce(sum(octet_length(data)), 0) FROM chunks WHERE last > ? AND last <= ?
 
 -- name: left_over
 SELECT position, stream, version, count, recorded_at, commit_id, first_index, metadata, body
 FROM slices WHERE position <= ? ORDER BY position
 
--- name: chunk_times
-SELECT last, first_time FROM chunks WHERE last > ? AND last <= ? ORDER BY last
+-- name: piece_times
+SELECT last, first_time FROM chunks WHERE last > :after AND last <= :last
+UNION SELECT last, first_time FROM archived WHERE last > :after AND last <= :last
+ORDER BY last
 
 -- name: sealed_commit
 SELECT 1 FROM sealed_commits WHERE prefix = ? AND position = ?

@@ -5,18 +5,38 @@ SELECT max(last) FROM segments
 
 -- name: at_border
 SELECT
-    EXISTS (SELECT 1 FROM chunks WHERE last = ?),
-    EXISTS (SELECT 1 FROM chunks WHERE last > ?),
-    (SELECT position - count FROM slices WHERE position > ? ORDER BY position LIMIT 1)
+    EXISTS (SELECT 1 FROM chunks WHERE last = :border)
+    OR EXISTS (SELECT 1 FROM archived WHERE last = :border)
+    OR EXISTS (SELECT 1 FROM retired WHERE last = :border),
+    EXISTS (SELECT 1 FROM chunks WHERE last > :border),
+    (SELECT position - count FROM slices WHERE position > :border ORDER BY position LIMIT 1)
 
 -- name: newest_segment
 SELECT last, last_time FROM segments ORDER BY last DESC LIMIT 1
 
--- name: chunk_of
-SELECT last, dictionary FROM chunks WHERE last >= ? ORDER BY last LIMIT 1
+-- name: piece_of
+SELECT last, dictionary, size FROM (
+    SELECT last, dictionary, size FROM (
+        SELECT last, dictionary, octet_length(data) AS size FROM chunks WHERE last >= ?
+        ORDER BY last LIMIT 1
+    )
+    UNION ALL SELECT last, NULL, NULL FROM (
+        SELECT last FROM archived WHERE last >= ? ORDER BY last LIMIT 1
+    )
+) ORDER BY last, dictionary DESC LIMIT 1
 
--- name: chunk_at
-SELECT last, first_time FROM chunks WHERE last >= ? ORDER BY last LIMIT 1
+-- name: piece_at
+SELECT last, first_time FROM (
+    SELECT last, first_time FROM (
+        SELECT last, first_time FROM chunks WHERE last >= ? ORDER BY last LIMIT 1
+    )
+    UNION ALL SELECT last, first_time FROM (
+        SELECT last, first_time FROM archived WHERE last >= ? ORDER BY last LIMIT 1
+    )
+) ORDER BY last LIMIT 1
+
+-- name: chunk_after
+SELECT last FROM chunks WHERE last > ? ORDER BY last LIMIT 1
 
 -- name: dictionary
 SELECT data FROM dictionaries WHERE id = ?
@@ -31,7 +51,16 @@ SELECT version, position, recorded_at FROM sealed_streams WHERE stream = ?
 SELECT position FROM sealed_commits WHERE prefix = ? AND position <= ?
 
 -- name: segments
-SELECT last, first, slices, first_time, last_time, bytes, sha256 FROM segments ORDER BY last
+SELECT
+    segments.last, segments.first, slices, segments.first_time, segments.last_time, bytes,
+    segments.sha256,
+    EXISTS (SELECT 1 FROM chunks WHERE chunks.last = segments.last),
+    objects.url, objects.name, objects.size, retired_at
+FROM segments
+LEFT JOIN archived ON archived.last = segments.last
+LEFT JOIN objects ON objects.id = archived.object
+LEFT JOIN retired ON retired.last = segments.last
+ORDER BY segments.last
 
 -- name: segment
 SELECT last FROM segments WHERE last >= ? ORDER BY last LIMIT 1
