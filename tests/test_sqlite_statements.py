@@ -30,7 +30,15 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apsw.Connec
 
 
 def test_the_files_are_those_that_are_known() -> None:
-    assert FILES == ["archived", "checking", "reading", "sealed", "sealed_events", "writing"]
+    assert FILES == [
+        "archived",
+        "checking",
+        "reading",
+        "retired",
+        "sealed",
+        "sealed_events",
+        "writing",
+    ]
 
 
 @pytest.mark.parametrize(("file", "name"), NAMES)

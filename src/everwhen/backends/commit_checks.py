@@ -102,6 +102,11 @@ class SliceCheck:
         self._recorded_at = LONG_AGO
         self._commit = b""
 
+    def go_on_after(self, position: int, recorded_at: int) -> None:
+        """Take what comes before a position, and was recorded until then, for good."""
+        self._position, self._recorded_at = position, recorded_at
+        self._index, self._commit = 0, b""
+
     def problems(self, stored: StoredSlice) -> Iterator[Problem]:
         """Every fault in the slice, and in how it follows on those before it."""
         where, before = f"position {stored.position}", stored.position - stored.count

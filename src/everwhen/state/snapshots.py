@@ -260,10 +260,11 @@ def subject_of(fold: Fold[Any], query: Query) -> str:
 
     Raises `InvalidQueryError` for a query that leaves out what came before.
     """
-    lacks = query.reverse or query.max_events is not None
+    lacks = query.reverse or query.max_events is not None or query.skips_retired
     if lacks or query.after_position or query.min_version is not None:
         raise InvalidQueryError(
-            "a state rests on its whole history: leave out after, from_version, limit and backwards"
+            "a state rests on its whole history: leave out after, from_version, limit, backwards "
+            "and skipping_retired"
         )
     (selector, *more) = query.selectors
     names = sorted(selector.streams)

@@ -299,7 +299,17 @@ class Sweep(msgspec.Struct, frozen=True, tag=True):
     before: int
 
 
-Move: TypeAlias = Seal | Archive | Evict | Restore | Merge | Sweep
+class Retire(msgspec.Struct, frozen=True, tag=True):
+    """Give up the slices of all segments up to the one that ends at a position, and delete them.
+
+    ``recorded`` is the position of the event that says so: it is written first.
+    """
+
+    last: int
+    recorded: int
+
+
+Move: TypeAlias = Seal | Archive | Evict | Restore | Merge | Sweep | Retire
 """A step of history from one tier to another."""
 
 

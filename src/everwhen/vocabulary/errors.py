@@ -44,6 +44,7 @@
     ├── WitnessError                a witness gave no cosignature
     │   └── WitnessRefusedError     it refused
     ├── BackupError                 a backup or a restore can't be made there
+    ├── RetiredError                what is asked for was given up, and is no longer kept
     ├── UnsupportedError            this backend can't do that (see ``Capabilities``)
     ├── StoreClosedError            the store is closed
     └── StorageError                the medium below failed
@@ -64,6 +65,7 @@ Each error keeps what it knows in attributes, and its message ends with what to 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -508,6 +510,25 @@ class BackupError(EverwhenError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.path, self.why, self.exists)
+
+
+class RetiredError(EverwhenError):
+    """Events that are asked for were retired: given up as a policy says, and deleted.
+
+    ``last`` is the last of their positions, ``retired_at`` when that was done.
+    """
+
+    def __init__(self, last: int, retired_at: datetime) -> None:
+        self.last = last
+        self.retired_at = retired_at
+        super().__init__(
+            f"events up to position {last} were retired at {retired_at.isoformat()} and are no "
+            f"longer kept; read after position {last}, or say that what was retired is to be left "
+            f"out: Query().skipping_retired()"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.last, self.retired_at)
 
 
 class UnsupportedError(EverwhenError):

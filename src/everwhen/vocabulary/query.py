@@ -68,6 +68,7 @@ class Query(msgspec.Struct, frozen=True):
     occurred_until: int | None = None
     max_events: int | None = None
     reverse: bool = False
+    skips_retired: bool = False
 
     def stream(self, *names: str) -> Query:
         """Only events of these streams."""
@@ -119,6 +120,10 @@ class Query(msgspec.Struct, frozen=True):
     def limit(self, events: int) -> Query:
         """At most that many events."""
         return msgspec.structs.replace(self, max_events=_whole(events, "limit"))
+
+    def skipping_retired(self) -> Query:
+        """Without what was retired, which else raises `RetiredError` where it might match."""
+        return msgspec.structs.replace(self, skips_retired=True)
 
     def selects(self, stream: str, type_name: str | None, tags: Collection[str]) -> bool:
         """Whether any selector asks for an event of this stream, type and tags.
@@ -177,8 +182,10 @@ def checked(query: Query) -> Query:
     for moment in (query.recorded_until, query.occurred_until):
         if moment is not None and type(moment) is not int:
             raise InvalidQueryError(f"{moment!r} is not a time in microseconds; use as_at or as_of")
-    if not isinstance(query.reverse, bool):
-        raise InvalidQueryError(f"reverse={query.reverse!r}: use True or False")
+    for switch in ("reverse", "skips_retired"):
+        value = getattr(query, switch)
+        if not isinstance(value, bool):
+            raise InvalidQueryError(f"{switch}={value!r}: use True or False")
     return query
 
 

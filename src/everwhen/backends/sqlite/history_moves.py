@@ -27,6 +27,7 @@ from everwhen.backends.sqlite.archived_groups import ArchivedGroups, frames_of, 
 from everwhen.backends.sqlite.moving import Mover, ReadsOnce, Work, each
 from everwhen.backends.sqlite.pages import StreamNames
 from everwhen.backends.sqlite.query_plan import Row
+from everwhen.backends.sqlite.retiring import cleared, retired
 from everwhen.backends.sqlite.sealing import Chunk, chunks_of, sealed
 from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.statements import statements
@@ -39,6 +40,7 @@ from everwhen.vocabulary.contract import (
     Merge,
     Move,
     Restore,
+    Retire,
     Seal,
     Segment,
     SegmentSize,
@@ -101,6 +103,8 @@ class _Moves:
                 return self._merged(move)
             case Sweep():
                 return self._swept(move)
+            case Retire():
+                return self._retired(move)
 
     def _archived(self, move: Archive) -> Writes:
         segment, end = self._segment(move.last)
@@ -181,7 +185,13 @@ class _Moves:
         for url, name in self._read(partial(_unused, before=move.before)):
             self._groups.storage(url).delete(name)
             yield partial(each, _SQL["forget_object"], [(url, name)])
+        yield from cleared(self._read, self._now)
         return None
+
+    def _retired(self, move: Retire) -> Writes:
+        self._segment(move.last)
+        yield from retired(self._read, move, self._now)
+        return self._segment(move.last)[0]
 
     def _segment(self, last: int) -> tuple[Segment, int]:
         """The segment that ends at a position, and where the one before it ends."""

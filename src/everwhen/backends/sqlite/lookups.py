@@ -6,12 +6,20 @@ The end of the store, a commit, a moment, streams, checkpoints and snapshots.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Final
 
 import apsw
 
+from everwhen.backends.commit_checks import LONG_AGO
 from everwhen.backends.sqlite.archived_groups import MAX_URL_BYTES
-from everwhen.backends.sqlite.pages import ends, newest_slice, one_moment, slice_with_name
+from everwhen.backends.sqlite.pages import (
+    ends,
+    newest_slice,
+    one_moment,
+    retired_error,
+    slice_with_name,
+)
 from everwhen.backends.sqlite.query_plan import MAX_INTEGER, Window, rows_in, searchable
 from everwhen.backends.sqlite.segments import NATURAL_MICROS, Segments, made_at_by, prefix_of
 from everwhen.backends.sqlite.statements import statements
@@ -23,6 +31,7 @@ from everwhen.backends.sqlite.stored_rows import (
     stream_of,
 )
 from everwhen.backends.sqlite.value_sizes import MAX_STORED_NAME_BYTES, limited
+from everwhen.codec.frames import SliceRow
 from everwhen.system.sqlite_values import stored_bytes, stored_count, stored_text
 from everwhen.vocabulary.contract import (
     MAX_KEPT_BYTES,
@@ -40,6 +49,7 @@ from everwhen.vocabulary.streams import category_of
 
 _SQL: Final = statements("reading")
 _SEALED: Final = statements("sealed")
+_RETIRED: Final = statements("retired")
 
 
 def stored_commit(
@@ -47,10 +57,10 @@ def stored_commit(
 ) -> list[StoredSlice]:
     """The slices of a commit that is in the file; none where it isn't."""
     with one_moment(connection), limited(connection):
-        newest, border = ends(connection)
+        newest, border, retired = ends(connection)
         start = connection.execute(_SQL["start_of_commit"], (commit_id,)).get
         if start is None:
-            start = _sealed_start(connection, commit_id, border, segments)
+            start = _sealed_start(connection, commit_id, border, retired, segments)
             if start is None:
                 return []
         window = Window(start - 1, newest, border, segments, reverse=False)
@@ -60,29 +70,48 @@ def stored_commit(
 
 
 def _sealed_start(
-    connection: apsw.Connection, commit_id: bytes, border: int, segments: Segments
+    connection: apsw.Connection, commit_id: bytes, border: int, retired: int, segments: Segments
 ) -> int | None:
     """The position of the first slice of a commit that is sealed.
 
-    Where the id says when it was made, that leads to it; the others are listed.
+    Where the id says when it was made, that leads to it; the others are listed. Raises
+    `RetiredError` where it is, or may be, one of those that were retired.
     """
     if not border:
         return None
-    for (position,) in connection.execute(_SEALED["commits"], (prefix_of(commit_id), border)):
+    prefix = prefix_of(commit_id)
+    for (position,) in connection.execute(_SEALED["commits"], (prefix, border)):
+        if stored_count(position) <= retired:
+            raise retired_error(connection, retired)
         row = segments.row_at(connection, stored_count(position))
         if (row[5], row[6]) == (commit_id, 0):
             return row[0]
     made_at = made_at_by(commit_id)
     if made_at is None:
         return None
-    low = segments.position_at(connection, made_at - NATURAL_MICROS - 1, border)
-    if low < border:
-        for row in segments.rows(connection, low, border, reverse=False):
-            if row[4] > made_at + NATURAL_MICROS:
-                return None
-            if (row[5], row[6]) == (commit_id, 0):
-                return row[0]
+    if made_at - NATURAL_MICROS <= _retired_until(connection, retired):
+        raise retired_error(connection, retired)
+    low = segments.position_at(connection, made_at - NATURAL_MICROS - 1, (retired, border))
+    for row in _sealed_rows(connection, low, border, segments):
+        if row[4] > made_at + NATURAL_MICROS:
+            return None
+        if (row[5], row[6]) == (commit_id, 0):
+            return row[0]
     return None
+
+
+def _sealed_rows(
+    connection: apsw.Connection, low: int, border: int, segments: Segments
+) -> Iterator[SliceRow]:
+    if low < border:
+        yield from segments.rows(connection, low, border, reverse=False)
+
+
+def _retired_until(connection: apsw.Connection, retired: int) -> int:
+    """When the newest slice that was retired had been recorded; long ago where none was."""
+    if not retired:
+        return LONG_AGO
+    return stored_moment(connection.execute(_RETIRED["until"]).get)
 
 
 def head(connection: apsw.Connection) -> Head:
@@ -94,7 +123,7 @@ def head(connection: apsw.Connection) -> Head:
 def position_at(connection: apsw.Connection, recorded_at: int, segments: Segments) -> int:
     """The last position recorded at or before the moment, by bisection; 0 if there is none."""
     with one_moment(connection):
-        high, border = ends(connection)
+        high, border, retired = ends(connection)
         low = border
         while low < high:
             middle = (low + high) // 2 + 1
@@ -105,7 +134,9 @@ def position_at(connection: apsw.Connection, recorded_at: int, segments: Segment
                 high = min(position - count, middle - 1)  # it ends, even where events are missing
         if low > border or not border:
             return int(low)
-        return segments.position_at(connection, recorded_at, border)
+        if recorded_at < _retired_until(connection, retired):
+            raise retired_error(connection, retired)
+        return segments.position_at(connection, recorded_at, (retired, border))
 
 
 def segments(connection: apsw.Connection) -> list[Segment]:

@@ -6,13 +6,20 @@ import contextlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import apsw
 
 from everwhen.backends.engine import NotFetchedError
 from everwhen.backends.query_matching import Matcher
-from everwhen.backends.sqlite.query_plan import Row, Window, everything, rows_in, rows_to_judge
+from everwhen.backends.sqlite.query_plan import (
+    Row,
+    Window,
+    everything,
+    retired_version,
+    rows_in,
+    rows_to_judge,
+)
 from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.statements import statements
 from everwhen.backends.sqlite.stored_rows import (
@@ -25,12 +32,15 @@ from everwhen.backends.sqlite.value_sizes import limited
 from everwhen.codec.frames import Frame, FrameBlock
 from everwhen.system.sqlite_values import stored_count
 from everwhen.vocabulary.contract import Page, StoredSlice
+from everwhen.vocabulary.errors import RetiredError
+from everwhen.vocabulary.microseconds import from_micros
 from everwhen.vocabulary.query import Query
 
 T = TypeVar("T")
 
 _SQL: Final = statements("reading")
 _SEALED: Final = statements("sealed")
+_RETIRED: Final = statements("retired")
 
 _PAGE_BYTES: Final = 4 << 20
 """How much of events a page holds before it ends: a few make the most of a request, and many
@@ -121,10 +131,14 @@ def read_page(
         if window is None:
             return Page([], query.after_position, end=True)
         if not everything(query):
-            return _page_of_matches(connection, query, window, events, names)
-        if window.cold is not None and window.is_long and not window.reverse:
-            return _page_of_sealed(connection, window, events, names)
-        return _page_of_all(connection, window, events, names)
+            page = _page_of_matches(connection, query, window, events, names)
+        elif window.cold is not None and window.is_long and not window.reverse:
+            page = _page_of_sealed(connection, window, events, names)
+        else:
+            page = _page_of_all(connection, window, events, names)
+        if window.lacks and page.end:  # whoever wants what is before that asks for it, and is told
+            return Page(page.slices, window.after + 1, end=False)
+        return page
 
 
 @contextmanager
@@ -141,11 +155,25 @@ def one_moment(connection: apsw.Connection) -> Iterator[None]:
                 connection.execute("COMMIT")
 
 
-def ends(connection: apsw.Connection) -> tuple[int, int]:
-    """The last position, and the border up to which slices are sealed; 0 where there is none."""
-    ((newest, border),) = connection.execute(_SQL["ends"])
+class Ends(NamedTuple):
+    """The last position, and those up to which slices are sealed, and retired; 0 where none are."""
+
+    last: int
+    sealed: int
+    retired: int
+
+
+def ends(connection: apsw.Connection) -> Ends:
+    """Where history ends, and its tiers."""
+    ((newest, border, retired),) = connection.execute(_SQL["ends"])
     sealed = stored_count(border or 0)
-    return max(stored_count(newest or 0), sealed), sealed
+    return Ends(max(stored_count(newest or 0), sealed), sealed, stored_count(retired or 0))
+
+
+def retired_error(connection: apsw.Connection, last: int) -> RetiredError:
+    """The error for whoever asks for what was retired up to a position."""
+    moment = connection.execute(_RETIRED["retired_at"], (last,)).get
+    return RetiredError(last, from_micros(stored_moment(moment)))
 
 
 def newest_slice(connection: apsw.Connection) -> tuple[int, int] | None:
@@ -160,15 +188,31 @@ def newest_slice(connection: apsw.Connection) -> tuple[int, int] | None:
 
 
 def _window(connection: apsw.Connection, query: Query, segments: Segments) -> Window | None:
-    newest, border = ends(connection)
+    newest, border, retired = ends(connection)
     last = newest if query.last_position is None else min(query.last_position, newest)
-    if query.after_position >= last:
+    after, lacks = query.after_position, False
+    if after < retired:
+        lacks = not query.skips_retired and _asks_for_retired(connection, query, retired, segments)
+        if lacks and after < last and (last <= retired or not query.reverse):
+            raise retired_error(connection, retired)
+        after = retired
+    if after >= last:
         return None
     if last <= border:
         last = segments.row_at(connection, last)[0]
     elif last < newest:
         last = connection.execute(_SQL["end_of_slice"], (last,)).get
-    return Window(query.after_position, last, border, segments, reverse=query.reverse)
+    return Window(after, last, border, segments, reverse=query.reverse, lacks=lacks)
+
+
+def _asks_for_retired(
+    connection: apsw.Connection, query: Query, retired: int, segments: Segments
+) -> bool:
+    """Whether what was retired may have matched: only of one stream that is known exactly."""
+    if len(query.selectors) != 1 or len(query.selectors[0].streams) != 1:
+        return True
+    (name,) = query.selectors[0].streams
+    return retired_version(connection, name, retired, segments) >= max(1, query.min_version or 0)
 
 
 class _Here(Generic[T]):

@@ -93,14 +93,23 @@ class Window:
     """The slice positions a page may come from: after ``after``, up to ``last``.
 
     Up to ``border`` they are in ``segments``, after it in rows. Both are true of one moment, so
-    what is read of a window is read in one transaction.
+    what is read of a window is read in one transaction. ``lacks`` says that what was asked for
+    before that was retired.
     """
 
-    __slots__ = ("after", "border", "last", "reverse", "segments")
+    __slots__ = ("after", "border", "lacks", "last", "reverse", "segments")
 
     def __init__(
-        self, after: int, last: int, border: int, segments: Segments, *, reverse: bool
+        self,
+        after: int,
+        last: int,
+        border: int,
+        segments: Segments,
+        *,
+        reverse: bool,
+        lacks: bool = False,
     ) -> None:
+        self.lacks = lacks
         self.after = after
         self.last = last
         self.border = border
@@ -350,6 +359,25 @@ def _newest_of(connection: apsw.Connection, stream: int) -> tuple[int, int]:
     """The version and position of the stream's last slice."""
     found = connection.execute(_SQL["stream_end"], (stream,)).get
     return (0, 0) if found is None else (int(found[0]), int(found[1]))
+
+
+def retired_version(
+    connection: apsw.Connection, name: str, retired: int, segments: Segments
+) -> int:
+    """How many events of a stream were retired, up to a position."""
+    stream = _id_of_stream(connection, name)
+    sealed = None if stream is None else connection.execute(_SEALED["stream"], (stream,)).fetchone()
+    if stream is None or sealed is None:
+        return 0
+    version, position, _ = sealed
+    if stored_int(position) <= retired:
+        return stored_int(version)
+    for first, _, places in segments.places(
+        connection, -stream, retired, stored_int(position), reverse=False
+    ):
+        row = segments.row_at(connection, first + places[0])
+        return row[2] - row[3]
+    raise apsw.CorruptError(f"sealed events of stream {name!r} aren't found by its index")
 
 
 def first_version_after(connection: apsw.Connection, stream: int, position: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 import apsw
 
+from everwhen.backends.sqlite.pages import ends, retired_error
 from everwhen.backends.sqlite.segments import Segments
 from everwhen.codec.frames import SliceRow
 
@@ -93,6 +94,9 @@ class _Cursor:
                 low = max(low, bound + _AFTER[kind]) if kind in _AFTER else low
                 high = min(high, bound + _UP_TO[kind]) if kind in _UP_TO else high
         self._rows = iter(())
+        retired = ends(self._connection).retired
+        if low < min(high, retired):
+            raise apsw.SQLError(str(retired_error(self._connection, retired)))
         if low < high:
             self._rows = self._segments.rows(self._connection, low, high, reverse=False)
         self.Next()

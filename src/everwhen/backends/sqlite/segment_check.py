@@ -16,7 +16,7 @@ import msgspec
 
 from everwhen.backends.commit_checks import SliceCheck, version_problem
 from everwhen.backends.sqlite.lookups import segments as stored_segments
-from everwhen.backends.sqlite.pages import StreamNames
+from everwhen.backends.sqlite.pages import StreamNames, ends
 from everwhen.backends.sqlite.query_plan import BLOCK, Row
 from everwhen.backends.sqlite.sealing import listed_commits, postings_of
 from everwhen.backends.sqlite.segments import Segments
@@ -42,7 +42,9 @@ class SegmentCheck:
         self._scratch = apsw.Connection("")
         self._scratch.execute(_SCRATCH)
         self._commits = 0
-        self.border = Segments.border(connection)
+        _, self.border, self._retired = ends(connection)
+        known = connection.execute(_SQL["retired_streams"], (self._retired,)).fetchall()
+        self._scratch.executemany("INSERT INTO streams VALUES (?, ?, ?, ?)", known)
 
     def problems(self, after: int = 0, slices: SliceCheck | None = None) -> Iterator[Problem]:
         """Every fault of the segments that end after the position.
@@ -51,7 +53,10 @@ class SegmentCheck:
         """
         before = 0
         for segment in stored_segments(self._connection):
-            if segment.last > after:
+            if segment.last <= self._retired:
+                if slices is not None:
+                    slices.go_on_after(segment.last, segment.last_time)
+            elif segment.last > after:
                 yield from self._segment(segment, before, slices)
             before = segment.last
         if not after:
@@ -140,7 +145,7 @@ class SegmentCheck:
         for _, stream, version, count, *_ in rows:
             before = known.get(stream)
             if before is None:
-                before = self.version_of(stream)
+                before = self._version_before(stream, version - count)
             if version - count != before:
                 yield version_problem(names[stream], version, before)
             known[stream] = version
@@ -160,9 +165,16 @@ class SegmentCheck:
                 yield Problem(f"stream {stream}", "its newest sealed slice isn't known")
 
     def _counts(self) -> Iterator[Problem]:
-        more = self._connection.execute(_SQL["count_of_commits"], (self.border,)).get
+        more = self._connection.execute(_SQL["count_of_commits"], (self._retired, self.border)).get
         if more != self._commits:
             yield Problem("index", f"it has {more - self._commits:,} commits that aren't sealed")
+
+    def _version_before(self, stream: int, begins: int) -> int:
+        """The version that a stream's next slice should follow on.
+
+        Where some of history is retired, and the stream wasn't met after that, nobody knows.
+        """
+        return self.version_of(stream) or (begins if self._retired else 0)
 
     def version_of(self, stream: int) -> int:
         """A stream's version, by the segments that were gone through."""
@@ -173,14 +185,18 @@ class SegmentCheck:
     def has_term(self, term: int) -> bool:
         """Whether a term occurs in a segment. Only once all of them were gone through."""
         found = self._scratch.execute("SELECT 1 FROM terms WHERE term = ?", (term,)).get
-        return found is not None
+        return found is not None or self._retired > 0  # what was retired may have had it
 
     def rows_of_block(self, block: int) -> Iterator[Row]:
         """The sealed slices of a block of positions."""
-        low = max(0, block - BLOCK)
+        low = max(self._retired, block - BLOCK)
         with contextlib.suppress(apsw.CorruptError):  # reported with its segment
             if low < self.border:
                 yield from self._segments.rows(self._connection, low, self.border, reverse=False)
+
+    def is_partly_retired(self, block: int) -> bool:
+        """Whether slices of a block of positions were retired."""
+        return block - BLOCK < self._retired < block
 
     def _name(self, term: int, names: dict[int, str]) -> str:
         if term < 0:

@@ -163,9 +163,15 @@ class Segments:
             raise _missing(position - 1, frame.before)
         return frame.row(bisect_left(frame.positions, position))
 
-    def position_at(self, connection: apsw.Connection, recorded_at: int, border: int) -> int:
-        """The last sealed position recorded at or before the moment: by bisection over pieces."""
-        low, high, end = 0, border, 0
+    def position_at(
+        self, connection: apsw.Connection, recorded_at: int, between: tuple[int, int]
+    ) -> int:
+        """The last sealed position recorded at or before the moment: by bisection over pieces.
+
+        The first of the two positions is taken for earlier, and is what is given if none is.
+        """
+        (low, border), end = between, 0
+        high = border
         while low < high:
             middle = (low + high) // 2 + 1
             found_piece = connection.execute(_SQL["piece_at"], (middle, middle)).fetchone()
@@ -177,8 +183,9 @@ class Segments:
             else:
                 high = middle - 1
         if not end:
-            self._check_later(connection, 1, recorded_at)
-            return 0
+            if low < border:
+                self._check_later(connection, low + 1, recorded_at)
+            return low
         piece = self._piece(connection, end)
         for number in reversed(range(len(piece.ends))):
             frame = piece.frame(number)

@@ -18,7 +18,9 @@ _NAME: Final = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 @lru_cache
 def statements(
-    file: Literal["archived", "checking", "reading", "sealed", "sealed_events", "writing"],
+    file: Literal[
+        "archived", "checking", "reading", "retired", "sealed", "sealed_events", "writing"
+    ],
 ) -> Mapping[str, str]:
     """The statements of a file, each in one line and without its comments."""
     sql = (resources.files("everwhen.backends.sqlite") / "queries" / f"{file}.sql").read_text(

@@ -21,7 +21,7 @@ from everwhen.backends.commit_checks import (
 )
 from everwhen.backends.sqlite.error_translation import translation
 from everwhen.backends.sqlite.lookups import stored_commit
-from everwhen.backends.sqlite.pages import ends, slice_with_name
+from everwhen.backends.sqlite.pages import ends, retired_error, slice_with_name
 from everwhen.backends.sqlite.query_plan import Window, rows_to_judge
 from everwhen.backends.sqlite.schema import check_schema
 from everwhen.backends.sqlite.segments import Segments
@@ -202,7 +202,9 @@ class Writer:
         Close it, or a refusal's traceback keeps its statement open: the connection would stay on
         an old snapshot, and the statement would be let go by whatever thread drops the error.
         """
-        newest, border = ends(self._connection)
+        newest, border, retired = ends(self._connection)
+        if after < retired:
+            raise retired_error(self._connection, retired)
         if newest > after:
             window = Window(after, newest, border, self._segments, reverse=False)
             with limited(self._connection):

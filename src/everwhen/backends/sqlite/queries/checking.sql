@@ -49,6 +49,9 @@ SELECT 1 FROM marks WHERE term = ? AND position = ?
 -- name: count_of_marks
 SELECT count(*) FROM marks WHERE position > ?
 
+-- name: count_of_marks_at
+SELECT count(*) FROM marks WHERE position = ?
+
 -- name: postings
 SELECT term, version, places FROM postings WHERE segment = ?
 
@@ -68,7 +71,10 @@ ORDER BY last
 SELECT 1 FROM sealed_commits WHERE prefix = ? AND position = ?
 
 -- name: count_of_commits
-SELECT count(*) FROM sealed_commits WHERE position <= ?
+SELECT count(*) FROM sealed_commits WHERE position > ? AND position <= ?
+
+-- name: retired_streams
+SELECT stream, version, position, recorded_at FROM sealed_streams WHERE position <= ?
 
 -- name: sealed_streams
 SELECT stream, version, position, recorded_at FROM sealed_streams

@@ -3,7 +3,9 @@
 -- the checkpoints, which are few.
 
 -- name: ends
-SELECT (SELECT max(position) FROM slices), (SELECT max(last) FROM segments)
+SELECT
+    (SELECT max(position) FROM slices), (SELECT max(last) FROM segments),
+    (SELECT max(last) FROM retired)
 
 -- name: newest_slice
 SELECT position, recorded_at, (SELECT max(last) FROM segments)

@@ -1,0 +1,37 @@
+-- Retired history: what was given up, and is deleted.
+
+-- name: retired_at
+SELECT retired_at FROM retired WHERE last = ?
+
+-- name: until
+SELECT max(segments.last_time) FROM segments JOIN retired ON retired.last = segments.last
+
+-- name: retire
+INSERT INTO retired SELECT last, ?, ? FROM segments
+WHERE last <= ? AND last > coalesce((SELECT max(last) FROM retired), 0)
+
+-- name: last_chunk
+SELECT max(last) FROM (
+    SELECT last FROM chunks WHERE last <= (SELECT max(last) FROM retired) ORDER BY last LIMIT ?
+)
+
+-- name: drop_chunks
+DELETE FROM chunks WHERE last <= ?
+
+-- name: postings
+SELECT segment, term FROM postings WHERE segment <= (SELECT max(last) FROM retired) LIMIT ?
+
+-- name: drop_posting
+DELETE FROM postings WHERE segment = ? AND term = ?
+
+-- name: last_group
+SELECT max(last) FROM (
+    SELECT last FROM archived WHERE last <= (SELECT max(last) FROM retired) ORDER BY last LIMIT ?
+)
+
+-- name: drop_groups
+DELETE FROM archived WHERE last <= ?
+
+-- name: disuse_objects
+UPDATE objects SET unused_since = ?
+WHERE unused_since IS NULL AND id NOT IN (SELECT object FROM archived)
