@@ -35,14 +35,28 @@ class SubjectErased(Event):
     number: int
 
 
+class ErasureCarried(Event):
+    """A record of an erasure, written again since the first one is to be retired.
+
+    ``past`` is the position up to which history is retired.
+    """
+
+    tag_fields = ("subject",)
+
+    subject: str
+    number: int
+    past: int
+
+
 class Recorded(msgspec.Struct, frozen=True):
     """What the record of an erasure says: whose, and which of the vault's it was."""
 
     subject: str
     number: int
+    past: int = 0
 
 
-_CODEC: Final = Codec(EventTypes(SubjectErased))
+_CODEC: Final = Codec(EventTypes(SubjectErased, ErasureCarried))
 _decode_recorded: Final = msgspec.json.Decoder(Recorded).decode
 _decode_tombstone: Final = msgspec.json.Decoder(Tombstone).decode
 
@@ -70,6 +84,13 @@ def erasure_commit(tombstone: Tombstone) -> EncodedCommit:
     return encoded(Commit((Write(ERASURES, [event]),), id=commit_id), _CODEC, new_commit_id)
 
 
+def carried_commit(erasure: Recorded, past: int) -> EncodedCommit:
+    """The commit that records an erasure anew, past a position: the same each time."""
+    event = ErasureCarried(erasure.subject, erasure.number, past)
+    commit_id = _record_id(erasure.subject, erasure.number, past)
+    return encoded(Commit((Write(ERASURES, [event]),), id=commit_id), _CODEC, new_commit_id)
+
+
 def recorded_in(stored: StoredSlice) -> Recorded | None:
     """The erasure that a slice records; None for what Everwhen didn't write as one.
 
@@ -78,14 +99,14 @@ def recorded_in(stored: StoredSlice) -> Recorded | None:
     try:
         (entry,) = decode_entries(stored.body)
         found = _decode_recorded(entry.data)
-        own = stored.commit_id == _record_id(found.subject, found.number).bytes
+        own = stored.commit_id == _record_id(found.subject, found.number, found.past).bytes
     except ValueError:  # of which msgspec's and Unicode's are
         return None
     return found if own else None
 
 
-def _record_id(subject: str, number: int) -> UUID:
-    return uuid5(_NAMESPACE, f"{number}/{subject}")
+def _record_id(subject: str, number: int, past: int = 0) -> UUID:
+    return uuid5(_NAMESPACE, f"{number}/{subject}" if not past else f"{number}/{past}/{subject}")
 
 
 def carried_out(last: Tombstone) -> Checkpoint:

@@ -16,6 +16,7 @@ from everwhen.privacy.vault import Tombstone, Vault
 from everwhen.store.erasure_records import (
     ERASURES,
     PURGE_DUE,
+    carried_commit,
     carried_out,
     erasure_commit,
     first_pending,
@@ -72,7 +73,7 @@ async def brought_back(root: Backend, vault: Vault, *, thorough: bool = False) -
     comparison is to be ``thorough``. A vault that never had keys of them brings nobody back: it may
     be another one.
     """
-    query = Query().stream(ERASURES).backwards()
+    query = Query().stream(ERASURES).backwards().skipping_retired()
     if not thorough and first_pending(await root.checkpoint(ERASURES), vault) > 1:
         page = await root.read(query.limit(1), 1)
         newest = next(filter(None, map(recorded_in, page.slices)), None)
@@ -87,6 +88,20 @@ async def brought_back(root: Backend, vault: Vault, *, thorough: bool = False) -
             break
         query = next_page(query, page)
     return sorted(one for one in found if not vault.is_forgotten(one) and vault.subjects(one))
+
+
+async def carry_over(root: Backend, past: int) -> None:
+    """Record anew the erasures that are recorded up to a position, before that is retired."""
+    query = Query().stream(ERASURES).up_to(past).skipping_retired()
+    while True:
+        page = await root.read(query, PAGE_EVENTS)
+        erasures = [one for one in map(recorded_in, page.slices) if one is not None]
+        for outcome in await root.append([carried_commit(one, past) for one in erasures]):
+            if isinstance(outcome, Exception):
+                raise outcome
+        if page.end:
+            return
+        query = next_page(query, page)
 
 
 async def _record(root: Backend, tombstones: list[Tombstone]) -> dict[int, int]:

@@ -17,6 +17,7 @@ from everwhen.privacy.vault import Tombstone, Vault
 from everwhen.store.erasure_records import (
     ERASURES,
     PURGE_DUE,
+    carried_commit,
     carried_out,
     erasure_commit,
     first_pending,
@@ -73,7 +74,7 @@ def brought_back(root: Backend, vault: Vault, *, thorough: bool = False) -> list
     comparison is to be ``thorough``. A vault that never had keys of them brings nobody back: it may
     be another one.
     """
-    query = Query().stream(ERASURES).backwards()
+    query = Query().stream(ERASURES).backwards().skipping_retired()
     if not thorough and first_pending(root.checkpoint(ERASURES), vault) > 1:
         page = root.read(query.limit(1), 1)
         newest = next(filter(None, map(recorded_in, page.slices)), None)
@@ -88,6 +89,20 @@ def brought_back(root: Backend, vault: Vault, *, thorough: bool = False) -> list
             break
         query = next_page(query, page)
     return sorted(one for one in found if not vault.is_forgotten(one) and vault.subjects(one))
+
+
+def carry_over(root: Backend, past: int) -> None:
+    """Record anew the erasures that are recorded up to a position, before that is retired."""
+    query = Query().stream(ERASURES).up_to(past).skipping_retired()
+    while True:
+        page = root.read(query, PAGE_EVENTS)
+        erasures = [one for one in map(recorded_in, page.slices) if one is not None]
+        for outcome in root.append([carried_commit(one, past) for one in erasures]):
+            if isinstance(outcome, Exception):
+                raise outcome
+        if page.end:
+            return
+        query = next_page(query, page)
 
 
 def _record(root: Backend, tombstones: list[Tombstone]) -> dict[int, int]:
