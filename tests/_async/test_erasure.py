@@ -472,7 +472,7 @@ async def test_without_room_to_purge_no_key_is_destroyed(tmp_path: Path, vault: 
             await store.kernel.backend.purge()  # what was written lies in the file alone
             filler = disk / "filler"
             fill(filler, leaving=200_000)
-            with pytest.raises(StorageFullError, match="to write it anew takes"):
+            with pytest.raises(StorageFullError, match="more than are free there"):
                 await store.forget("ada")
             assert vault.subjects() == ["ada"]
             filler.unlink()

@@ -20,13 +20,13 @@ from everwhen.aio import (
     Write,
     open_store,
 )
-from everwhen.backends.sqlite import sealing
+from everwhen.backends.sqlite import compaction, sealing
 from everwhen.errors import DeclarationError, ReadOnlyError, UnsupportedError
 from everwhen.merkle.aio import MemoryTiles, MerkleLog
 from everwhen.testing import ManualClock
 from everwhen.tiers import HistoryPlan, HistoryPolicy, Segment, SegmentSize
 from everwhen.tiers.aio import HistoryManager
-from everwhen.vocabulary.contract import MAX_EVENT_BYTES, Seal
+from everwhen.vocabulary.contract import MAX_EVENT_BYTES, Checkpoint, Seal
 from everwhen_verify.notes import Signer
 from everwhen_verify.policy import Policy
 from everwhen_verify.proofs import parse_proof, verify
@@ -262,3 +262,76 @@ async def test_branches_rest_on_sealed_history(tmp_path: Path, clock: ManualCloc
             receipt = await branch.append("order-1", [Paid("p9", 1)])
             assert receipt.position == 21
             assert await branch.check() == []
+
+
+async def test_the_file_gets_smaller_and_nothing_is_deleted(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    path = tmp_path / "s.db"
+    signer = Signer.generate("example.org/shop")
+    async with await filled(path, clock, days=40) as store:
+        log = MerkleLog(store, MemoryTiles(), signer)
+        signed = await log.sign()
+        proof = (await log.prove(17)).encode()
+        async with store.transaction() as transaction:
+            await transaction.save_checkpoint(Checkpoint("mine", 9, b"kept"))
+        await TimeMachine(store, total, "order-1").travel_to(100)
+        events = [event async for event in store.read()]
+        snapshots = await store.snapshots("order-1")
+        manager = HistoryManager(store, HistoryPolicy(hot_duration=DAY, small_segments=True))
+        await manager.age()
+        told: list[tuple[int, int]] = []
+        made = await manager.compact(lambda *bytes_: told.append(bytes_))
+        assert made.size_after == path.stat().st_size
+        assert made.freed == made.size_before - made.size_after > 0
+        assert told
+        assert all(0 < done <= of for done, of in told)
+        assert (await manager.compact()).freed == 0
+        assert [event async for event in store.read()] == events
+        assert await store.snapshots("order-1") == snapshots
+        assert await store.checkpoint("mine") == Checkpoint("mine", 9, b"kept")
+        assert (await log.sign()).checkpoint.root == signed.checkpoint.root
+        verifying = Policy.parse(f"log {signer.verifier.vkey}\nquorum none\n".encode())
+        assert verify(parse_proof(proof), verifying).entry.slices
+        assert (await log.verify()).fault is None
+        assert await store.check() == []
+
+
+async def test_what_progress_raises_ends_compacting_between_two_steps(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "_FIRST_PAGES", 1)
+
+    def enough(done: int, total: int) -> None:
+        raise KeyError(total - done)
+
+    async with await filled(tmp_path / "s.db", clock, days=40) as store:
+        manager = HistoryManager(store, HistoryPolicy(hot_duration=DAY, small_segments=True))
+        await manager.age()
+        with pytest.raises(KeyError) as left:
+            await manager.compact(enough)
+        assert left.value.args[0] > 0
+        assert (await manager.compact()).freed > 0
+        assert await store.check() == []
+
+
+async def test_where_a_file_cannot_be_compacted_it_is_told(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    policy = HistoryPolicy()
+    async with await filled("memory:", clock, 1) as store:
+        with pytest.raises(UnsupportedError, match="in memory has no file"):
+            await HistoryManager(store, policy).compact()
+    async with await filled(tmp_path / "s.db", clock, 1) as store:
+        await store.create_branch("what-if")
+        async with await store.branch("what-if") as branch:
+            await branch.append("order-1", [Paid("p9", 1)])
+            size = (await HistoryManager(branch, policy).compact()).size_after
+            (own,) = (tmp_path / "s.db-branches").glob("*.db")
+            assert size == own.stat().st_size
+        async with store.transaction():
+            with pytest.raises(UnsupportedError, match="compacting can't begin inside"):
+                await HistoryManager(store, policy).compact()
+    async with await open_store(tmp_path / "s.db", read_only=True) as store:
+        with pytest.raises(ReadOnlyError):
+            await HistoryManager(store, policy).compact()

@@ -470,7 +470,7 @@ def test_without_room_to_purge_no_key_is_destroyed(tmp_path: Path, vault: Vault)
             store.kernel.backend.purge()  # what was written lies in the file alone
             filler = disk / "filler"
             fill(filler, leaving=200_000)
-            with pytest.raises(StorageFullError, match="to write it anew takes"):
+            with pytest.raises(StorageFullError, match="more than are free there"):
                 store.forget("ada")
             assert vault.subjects() == ["ada"]
             filler.unlink()

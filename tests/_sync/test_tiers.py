@@ -21,12 +21,12 @@ from everwhen import (
     Write,
     open_store,
 )
-from everwhen.backends.sqlite import sealing
+from everwhen.backends.sqlite import compaction, sealing
 from everwhen.errors import DeclarationError, ReadOnlyError, UnsupportedError
 from everwhen.merkle import MemoryTiles, MerkleLog
 from everwhen.testing import ManualClock
 from everwhen.tiers import HistoryManager, HistoryPlan, HistoryPolicy, Segment, SegmentSize
-from everwhen.vocabulary.contract import MAX_EVENT_BYTES, Seal
+from everwhen.vocabulary.contract import MAX_EVENT_BYTES, Checkpoint, Seal
 from everwhen_verify.notes import Signer
 from everwhen_verify.policy import Policy
 from everwhen_verify.proofs import parse_proof, verify
@@ -256,3 +256,72 @@ def test_branches_rest_on_sealed_history(tmp_path: Path, clock: ManualClock) -> 
             receipt = branch.append("order-1", [Paid("p9", 1)])
             assert receipt.position == 21
             assert branch.check() == []
+
+
+def test_the_file_gets_smaller_and_nothing_is_deleted(tmp_path: Path, clock: ManualClock) -> None:
+    path = tmp_path / "s.db"
+    signer = Signer.generate("example.org/shop")
+    with filled(path, clock, days=40) as store:
+        log = MerkleLog(store, MemoryTiles(), signer)
+        signed = log.sign()
+        proof = (log.prove(17)).encode()
+        with store.transaction() as transaction:
+            transaction.save_checkpoint(Checkpoint("mine", 9, b"kept"))
+        TimeMachine(store, total, "order-1").travel_to(100)
+        events = [event for event in store.read()]
+        snapshots = store.snapshots("order-1")
+        manager = HistoryManager(store, HistoryPolicy(hot_duration=DAY, small_segments=True))
+        manager.age()
+        told: list[tuple[int, int]] = []
+        made = manager.compact(lambda *bytes_: told.append(bytes_))
+        assert made.size_after == path.stat().st_size
+        assert made.freed == made.size_before - made.size_after > 0
+        assert told
+        assert all(0 < done <= of for done, of in told)
+        assert (manager.compact()).freed == 0
+        assert [event for event in store.read()] == events
+        assert store.snapshots("order-1") == snapshots
+        assert store.checkpoint("mine") == Checkpoint("mine", 9, b"kept")
+        assert (log.sign()).checkpoint.root == signed.checkpoint.root
+        verifying = Policy.parse(f"log {signer.verifier.vkey}\nquorum none\n".encode())
+        assert verify(parse_proof(proof), verifying).entry.slices
+        assert (log.verify()).fault is None
+        assert store.check() == []
+
+
+def test_what_progress_raises_ends_compacting_between_two_steps(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "_FIRST_PAGES", 1)
+
+    def enough(done: int, total: int) -> None:
+        raise KeyError(total - done)
+
+    with filled(tmp_path / "s.db", clock, days=40) as store:
+        manager = HistoryManager(store, HistoryPolicy(hot_duration=DAY, small_segments=True))
+        manager.age()
+        with pytest.raises(KeyError) as left:
+            manager.compact(enough)
+        assert left.value.args[0] > 0
+        assert (manager.compact()).freed > 0
+        assert store.check() == []
+
+
+def test_where_a_file_cannot_be_compacted_it_is_told(tmp_path: Path, clock: ManualClock) -> None:
+    policy = HistoryPolicy()
+    with filled("memory:", clock, 1) as store:
+        with pytest.raises(UnsupportedError, match="in memory has no file"):
+            HistoryManager(store, policy).compact()
+    with filled(tmp_path / "s.db", clock, 1) as store:
+        store.create_branch("what-if")
+        with store.branch("what-if") as branch:
+            branch.append("order-1", [Paid("p9", 1)])
+            size = (HistoryManager(branch, policy).compact()).size_after
+            (own,) = (tmp_path / "s.db-branches").glob("*.db")
+            assert size == own.stat().st_size
+        with store.transaction():
+            with pytest.raises(UnsupportedError, match="compacting can't begin inside"):
+                HistoryManager(store, policy).compact()
+    with open_store(tmp_path / "s.db", read_only=True) as store:
+        with pytest.raises(ReadOnlyError):
+            HistoryManager(store, policy).compact()

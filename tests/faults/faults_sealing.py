@@ -272,6 +272,11 @@ def move(path: Path, pipe: int, name: str) -> None:
                 with engine.lock.mutex:
                     step()
                 os.write(pipe, b".\n")
+            if chance.random() < 0.3:
+                for step in engine.compaction().steps():
+                    with engine.lock.mutex:
+                        step()
+                    os.write(pipe, b".\n")
         os.write(pipe, b"-\n")
 
 

@@ -20,6 +20,7 @@ from everwhen.system.file_backups import BackupListener, BackupReport, BackupTas
 from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
+    Compaction,
     EncodedCommit,
     Head,
     Move,
@@ -224,6 +225,23 @@ class EngineFamily(Protocol):
         ...
 
 
+class EngineCompaction(Protocol):
+    """Making a file smaller, in steps between which others write."""
+
+    progress: tuple[int, int]
+    """The bytes that were given back so far, and how many there are to give."""
+    is_journal_long: bool
+    """Whether the journal is to be emptied before the next step."""
+
+    def steps(self) -> Iterator[Callable[[], None]]:
+        """Steps, each to be called with ``lock`` held; what makes them needs no lock."""
+        ...
+
+    def report(self) -> Compaction:
+        """What it came to, once the journal was emptied after the last step."""
+        ...
+
+
 class EngineUpkeep(Protocol):
     """What keeps the stored data whole, copied and free of what was deleted."""
 
@@ -268,6 +286,10 @@ class EngineUpkeep(Protocol):
 
         Raises `BusyError`, after a moment, while somebody still reads what is in it: call it again.
         """
+        ...
+
+    def compaction(self) -> EngineCompaction:
+        """What gives the file's free pages back. Raises `UnsupportedError` without a file."""
         ...
 
 

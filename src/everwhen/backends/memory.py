@@ -20,7 +20,13 @@ from everwhen.backends.commit_checks import (
     time_of_commit,
     version_problem,
 )
-from everwhen.backends.engine import EngineMove, EngineTransaction, Inline, Scratch
+from everwhen.backends.engine import (
+    EngineCompaction,
+    EngineMove,
+    EngineTransaction,
+    Inline,
+    Scratch,
+)
 from everwhen.backends.notifier import News
 from everwhen.backends.query_matching import Matcher
 from everwhen.backends.sql_connection import SqlConnection
@@ -356,6 +362,9 @@ class MemoryEngine:
 
     def empty_journal(self) -> None:
         self._check_open()
+
+    def compaction(self) -> EngineCompaction:
+        raise UnsupportedError("a store in memory has no file that could be compacted")
 
     def check(self) -> Iterator[Problem]:
         self._check_open()

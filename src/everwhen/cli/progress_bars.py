@@ -16,15 +16,15 @@ from everwhen.store import BackupProgress
 from everwhen.vocabulary import CheckProgress
 
 
-class SealingProgress(msgspec.Struct, frozen=True):
-    """How far the sealing of history has come, in positions."""
+class TierProgress(msgspec.Struct, frozen=True):
+    """How far work on old history has come: in positions, or in bytes."""
 
     stage: str
     done: int
     total: int
 
 
-_Progress: TypeAlias = ExchangeProgress | BackupProgress | CheckProgress | SealingProgress
+_Progress: TypeAlias = ExchangeProgress | BackupProgress | CheckProgress | TierProgress
 
 _PATIENCE: Final = 0.3
 _APART: Final = 0.1

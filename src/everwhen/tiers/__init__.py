@@ -8,18 +8,19 @@ from everwhen._lazy import lazily
 if TYPE_CHECKING:
     from everwhen.tiers._sync.history_manager import HistoryManager
     from everwhen.tiers.history_policy import HistoryPlan, HistoryPolicy, HistoryStatus
-    from everwhen.vocabulary.contract import Segment, SegmentSize
+    from everwhen.vocabulary.contract import Compaction, Segment, SegmentSize
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
             "everwhen.tiers._sync.history_manager": ("HistoryManager",),
             "everwhen.tiers.history_policy": ("HistoryPlan", "HistoryPolicy", "HistoryStatus"),
-            "everwhen.vocabulary.contract": ("Segment", "SegmentSize"),
+            "everwhen.vocabulary.contract": ("Compaction", "Segment", "SegmentSize"),
         },
     )
 
 __all__ = [
+    "Compaction",
     "HistoryManager",
     "HistoryPlan",
     "HistoryPolicy",

@@ -313,6 +313,18 @@ Move: TypeAlias = Seal | Archive | Evict | Restore | Merge | Sweep | Retire
 """A step of history from one tier to another."""
 
 
+class Compaction(msgspec.Struct, frozen=True):
+    """What compacting a file came to: its bytes, with those of the log of changes beside it."""
+
+    size_before: int
+    size_after: int
+
+    @property
+    def freed(self) -> int:
+        """How many bytes the file is smaller; 0 where others have written more meanwhile."""
+        return max(0, self.size_before - self.size_after)
+
+
 class SnapshotInfo(msgspec.Struct, frozen=True):
     """A snapshot without its state."""
 

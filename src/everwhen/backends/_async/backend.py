@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
 from everwhen.backends.sql_connection import SqlConnection
@@ -13,6 +13,7 @@ from everwhen.system.file_backups import BackupListener, BackupReport, BackupTas
 from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
+    Compaction,
     EncodedCommit,
     Head,
     Move,
@@ -28,6 +29,9 @@ from everwhen.vocabulary.contract import (
 from everwhen.vocabulary.query import Query
 
 T = TypeVar("T")
+
+CompactionListener: TypeAlias = Callable[[int, int], None]
+"""Is told how far a compaction has come: bytes that were given back, of how many."""
 
 
 class Transaction(Protocol):
@@ -251,6 +255,17 @@ class Upkeep(Protocol):
         """
         ...
 
+    async def compact(self, progress: CompactionListener | None) -> Compaction:
+        """Give back what the files have free, and delete nothing that is stored.
+
+        ``progress`` is called with the bytes that were given back so far and how many there are
+        to give; what it raises ends the work, and what was given back stays so. Safe to repeat, and
+        to cut off at any moment. Raises `StorageFullError` before anything is written where the
+        disk has no room for what it takes, `BusyError` where others read old data, or write,
+        for longer than the store waits, and `UnsupportedError` where there are no files.
+        """
+        ...
+
 
 class Tiers(Protocol):
     """Old history, sealed in segments and archived: read by everyone as before."""
@@ -366,6 +381,9 @@ class BackendWrapper(Backend):
 
     async def purge(self) -> None:
         await self._inner.purge()
+
+    async def compact(self, progress: CompactionListener | None) -> Compaction:
+        return await self._inner.compact(progress)
 
     async def check(self) -> list[Problem]:
         return await self._inner.check()

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
-from everwhen.backends._async.backend import Backend, Transaction
+from everwhen.backends._async.backend import Backend, CompactionListener, Transaction
 from everwhen.backends._async.concurrency import (
     Appender,
     Calls,
@@ -36,6 +36,7 @@ from everwhen.system.file_backups import BackupListener, BackupReport, BackupTas
 from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
+    Compaction,
     EncodedCommit,
     Head,
     Move,
@@ -237,10 +238,29 @@ class EmbeddedBackend(Backend):
 
     async def purge(self) -> None:
         await self._alone(self._engine.purge)
+        await self._empty_journal("purging")
+
+    async def compact(self, progress: CompactionListener | None) -> Compaction:
+        work = self._engine.compaction()
+        steps = work.steps()
+        while True:
+            step = await self._calls.run(next, steps, None)
+            if step is None:
+                break
+            await self._alone(step, "compacting")
+            if work.is_journal_long:
+                await self._empty_journal("compacting")
+            if progress is not None:
+                progress(*work.progress)
+        await self._empty_journal("compacting")
+        return await self._calls.run(work.report)
+
+    async def _empty_journal(self, what: str) -> None:
+        """Empty it, as soon as nobody reads what is in it."""
         deadline = time.monotonic() + self._engine.busy_timeout
         while True:
             try:
-                await self._alone(self._engine.empty_journal)
+                await self._alone(self._engine.empty_journal, what)
             except BusyError:
                 if time.monotonic() >= deadline:
                     raise

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
-from everwhen.backends._sync.backend import Backend, Transaction
+from everwhen.backends._sync.backend import Backend, CompactionListener, Transaction
 from everwhen.backends._sync.concurrency import (
     Appender,
     Calls,
@@ -37,6 +37,7 @@ from everwhen.system.file_backups import BackupListener, BackupReport, BackupTas
 from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
+    Compaction,
     EncodedCommit,
     Head,
     Move,
@@ -236,10 +237,29 @@ class EmbeddedBackend(Backend):
 
     def purge(self) -> None:
         self._alone(self._engine.purge)
+        self._empty_journal("purging")
+
+    def compact(self, progress: CompactionListener | None) -> Compaction:
+        work = self._engine.compaction()
+        steps = work.steps()
+        while True:
+            step = self._calls.run(next, steps, None)
+            if step is None:
+                break
+            self._alone(step, "compacting")
+            if work.is_journal_long:
+                self._empty_journal("compacting")
+            if progress is not None:
+                progress(*work.progress)
+        self._empty_journal("compacting")
+        return self._calls.run(work.report)
+
+    def _empty_journal(self, what: str) -> None:
+        """Empty it, as soon as nobody reads what is in it."""
         deadline = time.monotonic() + self._engine.busy_timeout
         while True:
             try:
-                self._alone(self._engine.empty_journal)
+                self._alone(self._engine.empty_journal, what)
             except BusyError:
                 if time.monotonic() >= deadline:
                     raise

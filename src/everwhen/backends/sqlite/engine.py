@@ -27,6 +27,7 @@ from everwhen.backends.notifier import News
 from everwhen.backends.sql_connection import SqlConnection
 from everwhen.backends.sqlite import lookups
 from everwhen.backends.sqlite.backup import backed_up
+from everwhen.backends.sqlite.compaction import Compacting
 from everwhen.backends.sqlite.connection import (
     OPENING_SECONDS,
     is_outdated,
@@ -397,9 +398,19 @@ class SqliteEngine:
             emptied = self._transactions.empty_log()
         if not emptied:
             raise BusyError(
-                f"{self.path}: somebody still reads what is to be purged; find out who has the "
-                f"store open, and let them end what they read"
+                f"{self.path}: somebody still reads what was there before, so that no disk "
+                f"space is given back yet; find out who has the store open, let them end what they "
+                f"read, and try again"
             )
+
+    def compaction(self) -> Compacting:
+        self.check_open()
+        self._check_writable()
+        return Compacting(self.path, self._reader.run, self._written, self._write_anew)
+
+    def _write_anew(self) -> None:
+        with self._changing():
+            self._transactions.write_anew()
 
     def check(self) -> Iterator[Problem]:
         """SQLite's integrity check, and our own of what the tables say together."""

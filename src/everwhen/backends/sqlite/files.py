@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -12,10 +14,14 @@ from everwhen.system.durable_files import sync_folder
 from everwhen.vocabulary.errors import StorageError, StorageFullError
 
 
-def check_room(path: Path, size: int) -> None:
-    """Raises `StorageFullError` where that many bytes more find no room beside the file."""
+def check_room(path: Path, size: int, folder: Path | None = None) -> None:
+    """Raises `StorageFullError` where that many bytes more find no room beside the file.
+
+    ``folder`` is where they are written, if it is elsewhere.
+    """
+    folder = path.parent if folder is None else folder
     try:
-        with tempfile.TemporaryFile(dir=path.parent) as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
             if hasattr(os, "posix_fallocate"):  # not on macOS
                 os.posix_fallocate(file.fileno(), 0, max(size, 1))
     except PermissionError as error:
@@ -24,9 +30,25 @@ def check_room(path: Path, size: int) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageError(f"{path}: no file can be made beside it ({error})") from error
         raise StorageFullError(
-            f"{path}: to write it anew takes {size:,} bytes that the disk doesn't have; free some "
-            f"and try again, nothing was changed"
+            f"{path}: this takes {size:,} bytes in {folder}, {_missing(folder, size):,} more than "
+            f"are free there; free some and try again, nothing was changed"
         ) from error
+
+
+def _missing(folder: Path, size: int) -> int:
+    """How many bytes more than are free; at least one, for it was tried."""
+    with contextlib.suppress(OSError):
+        return max(1, size - shutil.disk_usage(folder).free)
+    return size
+
+
+def temporary_folder() -> Path:
+    """Where SQLite writes what it needs for a while."""
+    named = [os.environ.get(name) for name in ("SQLITE_TMPDIR", "TMPDIR")]
+    for folder in (*filter(None, named), "/var/tmp", "/usr/tmp", "/tmp"):  # noqa: S108  its own list
+        if Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK):
+            return Path(folder)
+    return Path(tempfile.gettempdir())
 
 
 def make_folder(folder: Path) -> None:

@@ -28,6 +28,9 @@ APPLICATION_ID: Final = 0x45766572
 MAX_LOG_BYTES: Final = 16 << 20
 """What is left of the write-ahead log when it begins anew after a reader kept it from doing so."""
 
+WITH_PAGE_MAP: Final = "PRAGMA auto_vacuum = incremental"
+"""Before a file is made, or written anew."""
+
 _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 _SQLITE_MAGIC: Final = b"SQLite format 3\x00"
 _HEADER_BYTES: Final = 100
@@ -75,18 +78,23 @@ def prepare(
         return
     if connection.readonly("main"):  # SQLite falls back to this without a word
         raise not_writable(path, "the file is read-only")
-    _use_wal(connection, busy_timeout)
+    _use_wal(connection, busy_timeout, is_new=not version)
     connection.execute(f"PRAGMA synchronous = {'full' if durable else 'normal'}")
     connection.execute(f"PRAGMA journal_size_limit = {MAX_LOG_BYTES}")
     if version < latest:
         migrate(connection, steps)
 
 
-def _use_wal(connection: apsw.Connection, busy_timeout: float) -> None:
-    """Write-ahead logging; SQLite doesn't wait by itself while another opener switches it on."""
+def _use_wal(connection: apsw.Connection, busy_timeout: float, *, is_new: bool) -> None:
+    """Write-ahead logging; SQLite doesn't wait by itself while another opener switches it on.
+
+    A file that is made gets a map of its pages, by which `compaction` gives them back in steps.
+    """
     waits = patience(busy_timeout)
     for attempt in itertools.count():
         try:
+            if is_new:
+                connection.execute(WITH_PAGE_MAP)
             connection.execute("PRAGMA journal_mode = wal")
         except apsw.BusyError:
             if not waits(attempt):

@@ -17,8 +17,10 @@ import apsw
 
 from everwhen.backends.sqlite.connection import leave_alone
 from everwhen.backends.sqlite.lock_guard import Guard
+from everwhen.backends.sqlite.schema import WITH_PAGE_MAP
 from everwhen.backends.sqlite.statements import statements
 from everwhen.system.sqlite_connection import patience
+from everwhen.vocabulary.errors import LocksLostError
 
 T = TypeVar("T")
 
@@ -174,7 +176,22 @@ class Transactions:
         with self._alone(self._busy_timeout):
             self.connection.execute(_SQL["delete_all_snapshots"])
             self.connection.execute(_SQL["delete_sealed_slices"])
-            self.connection.execute("VACUUM")
+            self._write_anew()
+
+    def write_anew(self) -> None:
+        """Write the file anew without its gaps, and with a map of its pages."""
+        with self._alone(self._busy_timeout):
+            self._write_anew()
+
+    def _write_anew(self) -> None:
+        if self._guard is not None:
+            self._guard.check_place(self._place)
+            if self._guard.has_lost_locks:
+                raise LocksLostError(self._place, committed=False)
+        self.connection.execute(WITH_PAGE_MAP)
+        self.connection.execute("VACUUM")
+        if self._guard is not None:
+            self._guard.check_after_commit(self._place)
 
     def empty_log(self) -> bool:
         """False where somebody reads or checkpoints the log of changes.

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from everwhen.backends._async.backend import Backend, Transaction
+from everwhen.backends._async.backend import Backend, CompactionListener, Transaction
 from everwhen.backends._async.concurrency import wait_for_news
 from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
 from everwhen.backends.sql_connection import SqlConnection
@@ -28,6 +28,7 @@ from everwhen.system.file_backups import BackupListener, BackupReport, BackupTas
 from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
+    Compaction,
     EncodedCommit,
     Head,
     Move,
@@ -254,6 +255,10 @@ class BranchBackend(Backend):
         """The branch's own, and the parent's, whose snapshots show through."""
         await (await self._own.existing()).purge()
         await self._parent.purge()
+
+    async def compact(self, progress: CompactionListener | None) -> Compaction:
+        """The branch's own file."""
+        return await (await self._own.existing()).compact(progress)
 
     async def check(self) -> list[Problem]:
         problems = await (await self._own.existing()).check()

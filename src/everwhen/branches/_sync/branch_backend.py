@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from everwhen.backends._sync.backend import Backend, Transaction
+from everwhen.backends._sync.backend import Backend, CompactionListener, Transaction
 from everwhen.backends._sync.concurrency import wait_for_news
 from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
 from everwhen.backends.sql_connection import SqlConnection
@@ -29,6 +29,7 @@ from everwhen.system.file_backups import BackupListener, BackupReport, BackupTas
 from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
+    Compaction,
     EncodedCommit,
     Head,
     Move,
@@ -255,6 +256,10 @@ class BranchBackend(Backend):
         """The branch's own, and the parent's, whose snapshots show through."""
         (self._own.existing()).purge()
         self._parent.purge()
+
+    def compact(self, progress: CompactionListener | None) -> Compaction:
+        """The branch's own file."""
+        return (self._own.existing()).compact(progress)
 
     def check(self) -> list[Problem]:
         problems = (self._own.existing()).check()

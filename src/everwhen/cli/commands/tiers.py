@@ -1,4 +1,4 @@
-"""The commands of ``tiers``: ``status``, ``plan`` and ``age``."""
+"""The commands of ``tiers``: ``status``, ``plan``, ``age`` and ``compact``."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ from everwhen.cli.durations import given_duration
 from everwhen.cli.option_groups import expanded
 from everwhen.cli.options import JsonOption, StoreArgument
 from everwhen.cli.output import Output, counted
-from everwhen.cli.progress_bars import SealingProgress, shown
+from everwhen.cli.progress_bars import TierProgress, shown
 from everwhen.cli.store_opening import existing
 from everwhen.cli.views import utc
-from everwhen.tiers import HistoryManager, HistoryPlan, HistoryPolicy, HistoryStatus, Segment
+from everwhen.tiers import (
+    Compaction,
+    HistoryManager,
+    HistoryPlan,
+    HistoryPolicy,
+    HistoryStatus,
+    Segment,
+)
 from everwhen.vocabulary.microseconds import from_micros
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_HELP: Final = """Show where history is, and seal old history in compressed segments.
+_HELP: Final = """Show where history is, seal old history in compressed segments, compact the file.
 
 Sealed history takes less space, stays in the same file, and is read by every command as before.
 """
@@ -34,6 +41,7 @@ def register(app: typer.Typer) -> None:
     tiers.command()(status)
     tiers.command()(expanded(plan))
     tiers.command()(expanded(age))
+    tiers.command()(compact)
     app.add_typer(tiers, name="tiers")
 
 
@@ -124,7 +132,7 @@ def age(store: StoreArgument, *, policy: PolicyOptions, json: JsonOption = False
 
     Others read and write meanwhile. Nothing is lost if the command is interrupted at any moment:
     the next run goes on, and deletes what was left over. The pages that rows took are used again
-    by what is written next; the file doesn't get smaller.
+    by what is written next; 'tiers compact' makes the file smaller.
 
     This needs the library zstandard, and so does whoever reads the store from then on: pip install
     'everwhen[tiers]'. Programs other than Everwhen can't read sealed events.
@@ -153,6 +161,41 @@ def age(store: StoreArgument, *, policy: PolicyOptions, json: JsonOption = False
         )
 
 
+def compact(store: StoreArgument, *, json: JsonOption = False) -> None:
+    """Make the file smaller: give back the room of rows that were sealed, or deleted.
+
+    Nothing is deleted. Others read and write meanwhile, and nothing is lost if the command is
+    interrupted at any moment. Only a file of an older Everwhen is written anew, once: nobody else
+    can write meanwhile, and it takes twice the room of what is stored.
+
+    In a pipe, a name and a value a line: before, after and freed, in bytes; before and after count
+    the log of changes beside the file, too. Exit code 74 means that the disk has too little room,
+    75 that others write, or read what was there before, for too long.
+    """
+    out = Output(json=json)
+    with existing(store, write=True) as opened:
+        made = _compacted(HistoryManager(opened, HistoryPolicy()), store)
+    if not out.is_terminal:
+        out.fields({"before": made.size_before, "after": made.size_after, "freed": made.freed})
+        return
+    from everwhen.cli.formatting import bytes_look
+
+    before, after = bytes_look(made.size_before), bytes_look(made.size_after)
+    out.done(f"{before} before, {after} now: {bytes_look(made.freed)} given back")
+
+
+def _compacted(manager: HistoryManager, store: str) -> Compaction:
+    """Compact the file, with a bar that moves with what is given back."""
+    with shown(f"Compacting {store}") as tell:
+        if tell is None:
+            return manager.compact()
+
+        def given_back(done: int, total: int) -> None:
+            tell(TierProgress("giving room back", done, total))
+
+        return manager.compact(given_back)
+
+
 def _aged(manager: HistoryManager, store: str) -> list[Segment]:
     """Seal what is old enough, with a bar that moves with each segment."""
     with shown(f"Sealing {store}") as tell:
@@ -162,7 +205,7 @@ def _aged(manager: HistoryManager, store: str) -> list[Segment]:
         before = 0 if planned.seal is None else planned.seal[0] - 1
 
         def sealed(segment: Segment) -> None:
-            tell(SealingProgress("sealing", segment.last - before, planned.events))
+            tell(TierProgress("sealing", segment.last - before, planned.events))
 
         return manager.age(sealed)
 

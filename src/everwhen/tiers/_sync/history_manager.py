@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from everwhen.backends._sync.backend import CompactionListener
 from everwhen.store._sync.store import Store
 from everwhen.tiers.history_policy import HistoryPlan, HistoryPolicy, HistoryStatus
-from everwhen.vocabulary.contract import Seal, Segment
+from everwhen.vocabulary.contract import Compaction, Seal, Segment
 
 
 class HistoryManager:
@@ -62,3 +63,20 @@ class HistoryManager:
             if progress is not None:
                 progress(segment)
         return made
+
+    def compact(self, progress: CompactionListener | None = None) -> Compaction:
+        """Make the file smaller: give back the room of rows that were sealed, or deleted.
+
+        Nothing is deleted by it. Others read and write meanwhile; a kill at any moment loses
+        nothing. Only a file that was made by an older Everwhen, and wasn't compacted since, is
+        written anew, once: others can read meanwhile, but who writes waits, and it takes twice the
+        room of what is stored.
+
+        ``progress`` is called with the bytes that were given back so far and how many there are to
+        give; what it raises ends the work, and what was given back stays so. Raises
+        `StorageFullError` before it begins where the disk has no room for what it takes,
+        `BusyError` where others write, or read what was there before, for longer than the store
+        waits, `ReadOnlyError`, and `UnsupportedError` for a store in memory. On a branch it is
+        about the branch's own file.
+        """
+        return self._store.kernel.backend.compact(progress)
