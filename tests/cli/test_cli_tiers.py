@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +23,32 @@ from tests.faults.test_faults import as_nobody
 from everwhen import Commit, UnknownEvent, Write, open_store
 from everwhen.backends.sqlite import schema
 from everwhen.backends.sqlite.engine import SqliteEngine
+from everwhen.tiers import HistoryManager, HistoryPolicy
 
 OLD = datetime(2020, 5, 1, 12, tzinfo=UTC)
+EVERYTHING = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
+_STOPPING = """
+import sys, time
+from datetime import timedelta
+from everwhen import open_store
+from everwhen.backends.sqlite.engine import SqliteEngine
+from everwhen.tiers import HistoryManager, HistoryPolicy
+
+written, left = SqliteEngine._written, [4]
+
+def writing(engine, step):
+    left[0] -= 1
+    if not left[0]:
+        print("stopped", flush=True)
+        time.sleep(3_600)
+    written(engine, step)
+
+SqliteEngine._written = writing
+everything = HistoryPolicy(hot_duration=timedelta(0), small_segments=True)
+with open_store(sys.argv[1]) as store:
+    with HistoryManager(store, everything).in_background(timedelta(hours=1), lease=2.0):
+        time.sleep(3_600)
+"""
 ALL = ("--hot-duration", "0", "--small-segments")
 DAYS = ("--hot-duration", "30d", "--small-segments")
 
@@ -58,6 +85,8 @@ def test_in_a_pipe(shell: Shell, old: Path) -> None:
         "bytes": "0",
         "sealed_until": "null",
         "hot_events": "7",
+        "last_run": "null",
+        "last_error": "null",
     }
     planned = shell("tiers", "plan", old, *DAYS)
     assert (planned.code, planned.rows) == (0, [["first", "1"], ["last", "5"], ["events", "5"]])
@@ -75,7 +104,9 @@ def test_in_a_pipe(shell: Shell, old: Path) -> None:
     )
     assert int(made.fields["bytes"]) > 0
     assert rows_in(old) == [6, 7]
-    assert shell("tiers", "status", old).fields == {
+    status = shell("tiers", "status", old).fields
+    assert datetime.fromisoformat(status.pop("last_run")) <= datetime.now(UTC)
+    assert status == {
         "sealed": "5",
         "head": "7",
         "segments": "1",
@@ -83,6 +114,7 @@ def test_in_a_pipe(shell: Shell, old: Path) -> None:
         "bytes": made.fields["bytes"],
         "sealed_until": "2020-05-01T12:00:00.000000Z",
         "hot_events": "2",
+        "last_error": "null",
     }
     assert shell("read", old) == before
     assert shell("check", old).code == 0
@@ -96,6 +128,7 @@ def test_as_json(shell: Shell, old: Path) -> None:
     (made,) = shell("tiers", "age", old, *DAYS, "--json").records
     assert made == {**planned, "segments": 1, "slices": 3, "bytes": made["bytes"]}
     (found,) = shell("tiers", "status", old, "--json").records
+    assert datetime.fromisoformat(found.pop("last_run")) <= datetime.now(UTC)
     assert found == {
         "sealed": 5,
         "head": 7,
@@ -104,6 +137,7 @@ def test_as_json(shell: Shell, old: Path) -> None:
         "bytes": made["bytes"],
         "sealed_until": "2020-05-01T12:00:00.000000Z",
         "hot_events": 2,
+        "last_error": None,
     }
     (nothing,) = shell("tiers", "plan", old, *DAYS, "--json").records
     assert nothing == {"first": None, "last": None, "events": 0}
@@ -131,6 +165,82 @@ def test_progress_is_shown_where_people_look(shell: Shell, old: Path) -> None:
     made = shell("tiers", "age", old, *ALL, FORCE_COLOR="1")
     assert made.code == 0
     assert "positions 1 to 7 are sealed" in made.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_it_goes_on_until_a_signal(shell: Shell, old: Path, by: signal.Signals, code: int) -> None:
+    with shell.started("tiers", "age", old, *ALL, "--every", "1s", "--json") as aging:
+        assert aging.stdout is not None
+        made = json.loads(aging.stdout.readline())
+        assert (made["first"], made["last"], made["slices"]) == (1, 7, 5)
+        assert shell("append", old, "game-1", "BetPlaced", "{}").code == 0
+        assert json.loads(aging.stdout.readline())["last"] == 8
+        aging.send_signal(by)
+        assert aging.communicate() == (b"", b"")
+    assert aging.returncode == code
+    assert shell("tiers", "status", old).fields["last_error"] == "null"
+    assert shell("check", old).code == 0
+
+
+@pytest.mark.slow
+def test_one_takes_over_from_another_that_is_killed(shell: Shell, old: Path) -> None:
+    """Two processes move in the background, a third writes; each in turn dies and is begun anew."""
+    before = shell("read", old)
+    command = ("tiers", "age", old, *ALL, "--every", "1s")
+    movers = [shell.started(*command) for _ in range(2)]
+    try:
+        for number in range(4):
+            with open_store(old) as store:
+                head = store.append("game-4", [UnknownEvent("GameWon", {})]).position
+                while HistoryManager(store, EVERYTHING).status().sealed < head:
+                    time.sleep(0.01)
+            killed = movers.pop(0)
+            killed.kill()
+            killed.communicate()
+            if number < 2:
+                movers.append(shell.started(*command))
+            if not movers:
+                break
+    finally:
+        for mover in movers:
+            mover.kill()
+            mover.communicate()
+    assert shell("read", old).rows[: len(before.rows)] == before.rows
+    assert shell("check", old).code == 0
+
+
+@pytest.mark.slow
+def test_who_was_killed_while_moving_is_followed(shell: Shell, old: Path) -> None:
+    """One is stopped in the middle of a seal, holding its lease, and killed; another goes on."""
+    command = [sys.executable, "-c", _STOPPING, str(old)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as stopping:
+        assert stopping.stdout is not None
+        assert stopping.stdout.readline() == b"stopped\n"
+        with (
+            open_store(old) as store,
+            HistoryManager(store, EVERYTHING).in_background(timedelta(hours=1), lease=1.0),
+        ):
+            stopping.kill()
+            while HistoryManager(store, EVERYTHING).status().sealed < 7:
+                time.sleep(0.01)
+    assert rows_in(old) == []
+    assert shell("check", old).code == 0
+
+
+def test_a_failure_is_shown_in_the_status(
+    shell: Shell, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = apsw.Connection(str(old))
+    connection.execute("UPDATE slices SET body = X'00' WHERE position = 3")
+    connection.close()
+    assert shell("tiers", "age", old, *ALL).code == 74
+    found = shell("tiers", "status", old)
+    assert found.fields["last_error"].startswith("CorruptStoreError: ")
+    shown = " ".join(shell.terminal("tiers", "status", old, TERM="dumb").out.split())
+    assert "✗ sealing failed the last time, " in shown
+    assert "CorruptStoreError: " in shown
+    assert shell("tiers", "age", old, *ALL, "--every", "0").code == 2
 
 
 def test_the_file_gets_smaller(shell: Shell, old: Path) -> None:

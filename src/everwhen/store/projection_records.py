@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Final, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -112,6 +112,30 @@ class BuildRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         return ErasureMark(vault, self.erasures).is_outdated
 
 
+class Leased(Protocol):
+    """A record of who holds a lease; the fields are those of `BuildRecord`."""
+
+    @property
+    def owner(self) -> str | None:
+        """Who holds it, if anybody does."""
+        ...
+
+    @property
+    def lease(self) -> int:
+        """For how many microseconds."""
+        ...
+
+    @property
+    def beat(self) -> int:
+        """How many signs of life there were."""
+        ...
+
+    @property
+    def at(self) -> int:
+        """When the last was, in microseconds since 1970 UTC."""
+        ...
+
+
 class LeaseWatch:
     """What a process has seen of other runners' leases, so that it notices when one is over.
 
@@ -127,13 +151,17 @@ class LeaseWatch:
 
     def is_free(self, build: Build, record: BuildRecord, owner: str, now: int) -> bool:
         """Whether ``owner`` may work on the build; ``now`` is in microseconds since 1970 UTC."""
+        return self.is_over(build.record, record, owner, now)
+
+    def is_over(self, name: str, record: Leased, owner: str, now: int) -> bool:
+        """Whether ``owner`` may take the lease of that name."""
         if record.owner is None or record.owner == owner or record.at + record.lease <= now:
-            self._heard.pop(build.record, None)
+            self._heard.pop(name, None)
             return True
-        holder, beat, since = self._heard.get(build.record, (None, 0, 0.0))
+        holder, beat, since = self._heard.get(name, (None, 0, 0.0))
         if (holder, beat) != (record.owner, record.beat):
             since = self._monotonic()
-            self._heard[build.record] = (record.owner, record.beat, since)
+            self._heard[name] = (record.owner, record.beat, since)
         return (self._monotonic() - since) * 1_000_000 >= record.lease
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from everwhen._lazy import lazily
 
 if TYPE_CHECKING:
+    from everwhen.tiers._async.background_mover import BackgroundMover
     from everwhen.tiers._async.history_manager import HistoryManager
     from everwhen.tiers.history_policy import HistoryPlan, HistoryPolicy, HistoryStatus
     from everwhen.vocabulary.contract import Compaction, Segment, SegmentSize
@@ -13,6 +14,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "everwhen.tiers._async.background_mover": ("BackgroundMover",),
             "everwhen.tiers._async.history_manager": ("HistoryManager",),
             "everwhen.tiers.history_policy": ("HistoryPlan", "HistoryPolicy", "HistoryStatus"),
             "everwhen.vocabulary.contract": ("Compaction", "Segment", "SegmentSize"),
@@ -20,6 +22,7 @@ else:
     )
 
 __all__ = [
+    "BackgroundMover",
     "Compaction",
     "HistoryManager",
     "HistoryPlan",

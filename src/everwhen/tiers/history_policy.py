@@ -32,6 +32,11 @@ class HistoryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         size = SegmentSize()
         return size if self.small_segments else SegmentSize(least=size.slices)
 
+    @property
+    def moves_nothing(self) -> bool:
+        """Whether no duration asks for anything."""
+        return self.hot_duration is None
+
     def sealed_before(self, now: datetime) -> datetime | None:
         """What was recorded up to this moment may be sealed; None where nothing may."""
         try:
@@ -56,11 +61,17 @@ class HistoryPlan(msgspec.Struct, frozen=True):
 
 
 class HistoryStatus(msgspec.Struct, frozen=True):
-    """Where history is: up to the position ``sealed`` in ``segments``, then in rows to ``head``."""
+    """Where history is: up to the position ``sealed`` in ``segments``, then in rows to ``head``.
+
+    ``last_run`` is when somebody, in whatever process, last moved what there was to move, or failed
+    to; then ``last_error`` says why. Both are None before the first run.
+    """
 
     sealed: int
     head: int
     segments: tuple[Segment, ...]
+    last_run: datetime | None = None
+    last_error: str | None = None
 
     @property
     def size(self) -> int:

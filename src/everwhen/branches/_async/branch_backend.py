@@ -69,6 +69,7 @@ class BranchBackend(Backend):
             dense_positions=(
                 own.capabilities.dense_positions and parent.capabilities.dense_positions
             ),
+            seals=False,
         )
         self._closes_parent = closes_parent
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from everwhen.cli.endings import ended_by
 from everwhen.cli.exit_codes import INTERRUPTED, USAGE, CommandStop
 from everwhen.cli.option_groups import expanded
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
@@ -182,21 +182,11 @@ class _Signing:
 
     def sign_every(self, seconds: float) -> None:
         """Sign what is new, again and again. At Ctrl-C it signs once more and ends."""
-        ended = threading.Event()
-        own = signal.getsignal(signal.SIGINT)
-
-        def end(*_: object) -> None:
-            ended.set()
-            signal.signal(signal.SIGINT, own)  # a second one ends it wherever it is
-
-        signal.signal(signal.SIGINT, end)
-        try:
+        with ended_by(signal.SIGINT) as ending:
             signed = self.sign()
-            while not ended.wait(seconds):
+            while not ending.wait(seconds):
                 signed = self.sign(signed)
             self.sign(signed)
-        finally:
-            signal.signal(signal.SIGINT, own)
         raise typer.Exit(INTERRUPTED)
 
     def hand_over(self, where: Path) -> None:

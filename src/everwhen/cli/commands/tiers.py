@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Final
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
 from everwhen import Store
 from everwhen.cli.durations import given_duration
+from everwhen.cli.endings import ended_by
+from everwhen.cli.exit_codes import INTERRUPTED, OK, USAGE, CommandStop
 from everwhen.cli.option_groups import expanded
 from everwhen.cli.options import JsonOption, StoreArgument
-from everwhen.cli.output import Output, counted
+from everwhen.cli.output import Output, counted, escaped_text
 from everwhen.cli.progress_bars import TierProgress, shown
 from everwhen.cli.store_opening import existing
 from everwhen.cli.views import utc
@@ -28,6 +32,7 @@ from everwhen.vocabulary.microseconds import from_micros
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 _HELP: Final = """Show where history is, seal old history in compressed segments, compact the file.
 
@@ -79,7 +84,7 @@ def status(store: StoreArgument, *, json: JsonOption = False) -> None:
 
     In a pipe, a name and a value a line: sealed (the last sealed position), head (the newest
     position), segments, slices, bytes, sealed_until (when the last sealed event was recorded),
-    hot_events.
+    hot_events, last_run (when somebody last sealed what there was, or failed to), last_error (why).
     """
     out = Output(json=json)
     with existing(store) as opened:
@@ -87,6 +92,8 @@ def status(store: StoreArgument, *, json: JsonOption = False) -> None:
         newest = opened.head().recorded_at
     if out.is_terminal:
         out.console.print(_table(found, newest))
+        if found.last_error is not None and found.last_run is not None:
+            out.console.print(_failed(found.last_run, found.last_error))
         return
     until = _sealed_until(found)
     out.fields(
@@ -98,6 +105,8 @@ def status(store: StoreArgument, *, json: JsonOption = False) -> None:
             "bytes": found.size,
             "sealed_until": None if until is None else utc(until),
             "hot_events": found.head - found.sealed,
+            "last_run": None if found.last_run is None else utc(found.last_run),
+            "last_error": found.last_error,
         }
     )
 
@@ -127,7 +136,20 @@ def plan(store: StoreArgument, *, policy: PolicyOptions, json: JsonOption = Fals
         )
 
 
-def age(store: StoreArgument, *, policy: PolicyOptions, json: JsonOption = False) -> None:
+def age(
+    store: StoreArgument,
+    *,
+    policy: PolicyOptions,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            "--every",
+            metavar="DURATION",
+            help="Go on, and do it again each time this has passed, until Ctrl-C or SIGTERM.",
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
     """Seal old history: compress it in segments, in the store's own file.
 
     Others read and write meanwhile. Nothing is lost if the command is interrupted at any moment:
@@ -137,13 +159,24 @@ def age(store: StoreArgument, *, policy: PolicyOptions, json: JsonOption = False
     This needs the library zstandard, and so does whoever reads the store from then on: pip install
     'everwhen[tiers]'. Programs other than Everwhen can't read sealed events.
 
+    With --every it goes on whatever fails: that is shown on standard error and by 'tiers status',
+    and tried again at the next turn. If several such commands are at work, one at a time seals, and
+    another takes over when it is killed. One without --every seals at once; the others wait.
+
     In a pipe, a name and a value a line: first and last (the positions that were sealed, null for
-    none), events, segments, slices, bytes. Exit code 0 also means that there was nothing to seal,
-    1 that the library is missing, 75 that another process is sealing.
+    none), events, segments, slices, bytes. With --every, each segment's first and last position,
+    slices and bytes, in a line. Exit code 0 also means that there was nothing to seal, or, with
+    --every, that SIGTERM ended it; 1 that the library is missing, 75 that another process is
+    sealing.
     """
     wanted, out = policy.policy(), Output(json=json)
+    pause = None if every is None else given_duration(every, "--every")
+    if pause is not None and not pause:
+        raise CommandStop("--every: give more than 0", USAGE)
     with existing(store, write=True) as opened:
         manager = HistoryManager(opened, wanted)
+        if pause is not None:
+            _age_every(manager, pause, out)
         made = _aged(manager, store)
         why = "" if made or not out.is_terminal else _why_nothing(opened, wanted)
     size, slices = sum(one.size for one in made), sum(one.slices for one in made)
@@ -159,6 +192,31 @@ def age(store: StoreArgument, *, policy: PolicyOptions, json: JsonOption = False
             f"positions {made[0].first:,} to {made[-1].last:,} are sealed in "
             f"{counted(len(made), 'segment')}, {bytes_look(size)}"
         )
+
+
+def _age_every(manager: HistoryManager, pause: timedelta, out: Output) -> NoReturn:
+    """Seal what is old enough, again and again. A signal ends it between two segments."""
+
+    def sealed(one: Segment) -> None:
+        if out.json:
+            out.line(
+                {"first": one.first, "last": one.last, "slices": one.slices, "bytes": one.size}
+            )
+        elif out.is_terminal:
+            from everwhen.cli.formatting import bytes_look
+
+            where = f"positions {one.first:,} to {one.last:,}"
+            out.done(f"{where} are sealed in 1 segment, {bytes_look(one.size)}")
+        else:
+            out.row(*map(str, (one.first, one.last, one.slices, one.size)))
+        sys.stdout.flush()
+
+    with (
+        ended_by(signal.SIGINT, signal.SIGTERM) as ending,
+        manager.in_background(pause, progress=sealed),
+    ):
+        ending.wait()
+    raise typer.Exit(INTERRUPTED if ending.by == signal.SIGINT else OK)
 
 
 def compact(store: StoreArgument, *, json: JsonOption = False) -> None:
@@ -229,6 +287,15 @@ def _why_nothing(store: Store, policy: HistoryPolicy) -> str:
 
 def _sealed_until(found: HistoryStatus) -> datetime | None:
     return from_micros(found.segments[-1].last_time) if found.segments else None
+
+
+def _failed(moment: datetime, why: str) -> Text:
+    from rich.text import Text
+
+    from everwhen.cli.formatting import stamp_look
+
+    words = Text.assemble(("✗ ", "bold red"), "sealing failed the last time, ", stamp_look(moment))
+    return escaped_text(words.append(f": {why}"))
 
 
 def _table(found: HistoryStatus, newest: datetime | None) -> Table:

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
 
 from everwhen.backends._async.backend import CompactionListener
+from everwhen.privacy.failure_texts import shown_failure
 from everwhen.store._async.store import Store
+from everwhen.tiers._async.background_mover import BackgroundMover
+from everwhen.tiers._async.mover_lease import MoverLease
 from everwhen.tiers.history_policy import HistoryPlan, HistoryPolicy, HistoryStatus
+from everwhen.tiers.mover_records import MAX_LEASE_SECONDS, MOVER, mover_record_in
 from everwhen.vocabulary.contract import Compaction, Seal, Segment
+from everwhen.vocabulary.errors import (
+    BusyError,
+    DeclarationError,
+    StoreClosedError,
+    UnsupportedError,
+)
+
+_LEASE_SECONDS: Final = 60.0
+"""Several times what a full segment takes on a slow machine."""
 
 
 class HistoryManager:
@@ -26,7 +41,14 @@ class HistoryManager:
         """Where history is now."""
         segments = await self._store.kernel.backend.segments()
         head = await self._store.head()
-        return HistoryStatus(segments[-1].last if segments else 0, head.position, tuple(segments))
+        record = mover_record_in(await self._store.checkpoint(MOVER))
+        return HistoryStatus(
+            segments[-1].last if segments else 0,
+            head.position,
+            tuple(segments),
+            record.last_run,
+            record.error,
+        )
 
     async def plan(self) -> HistoryPlan:
         """What `age` would do now."""
@@ -46,22 +68,88 @@ class HistoryManager:
         """Move what the policy asks for; the segments that were made.
 
         What an earlier run that was interrupted has left over is deleted first.
-        ``progress`` is called with each; what it raises ends the work between two segments. Raises
-        `BusyError` where another process begins to move this store's history, `ReadOnlyError`,
-        `CorruptStoreError` for what can't be packed since it is damaged, and `UnsupportedError`
-        for a branch, a store in memory, or without the extra ``everwhen[tiers]``.
+        ``progress`` is called with each; what it raises ends the work between two segments. Who
+        moves history in the background waits until this has ended. Raises `BusyError` where
+        another process begins to move this store's history, `ReadOnlyError`, `CorruptStoreError`
+        for what can't be packed since it is damaged, and `UnsupportedError` for a branch, a store
+        in memory, or without the extra ``everwhen[tiers]``.
         """
         made: list[Segment] = []
-        up_to = await self._sealed_up_to()
-        while up_to is not None:
-            size = self._policy.segment_size
-            segment = await self._store.kernel.backend.move(Seal(up_to, size))
-            if segment is None:
-                break
+        if self._policy.moves_nothing:
+            return made
+
+        def sealed(segment: Segment) -> None:
             made.append(segment)
             if progress is not None:
                 progress(segment)
+
+        lease = MoverLease(self._store, _LEASE_SECONDS)
+        if self._store.capabilities.seals:
+            await lease.take(by_force=True)
+        await self._move(lease, sealed)
         return made
+
+    async def _move(self, lease: MoverLease, sealed: Callable[[Segment], None]) -> None:
+        """Seal what is old enough, with the lease, and give that back."""
+        try:
+            up_to = await self._sealed_up_to()
+            while up_to is not None:
+                segment = await self._seal(lease, up_to)
+                if segment is None:
+                    break
+                sealed(segment)
+                await lease.renew()
+            await lease.end(None)
+        except BaseException:
+            await lease.give_back()
+            raise
+
+    async def _seal(self, lease: MoverLease, up_to: int) -> Segment | None:
+        """Make one segment, if there is enough for one. Why it fails is kept in the store."""
+        try:
+            return await self._store.kernel.backend.move(Seal(up_to, self._policy.segment_size))
+        except (BusyError, StoreClosedError, UnsupportedError):
+            raise
+        except Exception as error:
+            await lease.end(shown_failure(error, self._store.vault))
+            raise
+
+    def in_background(
+        self,
+        every: timedelta,
+        *,
+        progress: Callable[[Segment], None] | None = None,
+        lease: float = _LEASE_SECONDS,
+    ) -> BackgroundMover:
+        """A context manager: inside, ``age`` is done at once and then again after each ``every``.
+
+        One mover works at a time, over all processes, and others wait for their turn: for the
+        next one if it is killed, until its ``lease`` of so many seconds has run out. That should be
+        longer than it takes to make a segment. What fails is logged, kept as `HistoryStatus`'s
+        ``last_error``, and tried again at the next turn; nothing is raised. ``progress`` is called
+        in the background, with each segment. Leaving waits until the segment that is being
+        made is done.
+
+        Raises `DeclarationError` for durations that aren't above zero, and `UnsupportedError` for
+        a branch or a store in memory.
+        """
+        if every <= timedelta():
+            raise DeclarationError(f"every is {every}; give more than zero")
+        if type(lease) not in (int, float) or not 0 < lease <= MAX_LEASE_SECONDS:
+            raise DeclarationError(
+                f"lease={lease!r}: use a number of seconds above 0; a day at most"
+            )
+        if not self._store.capabilities.seals:
+            raise UnsupportedError(
+                f"{self._store!r} can't be sealed: only a store in a file, and no branch of it"
+            )
+        return BackgroundMover(
+            self._store,
+            self._move,
+            progress,
+            every_seconds=every.total_seconds(),
+            lease_seconds=lease,
+        )
 
     async def compact(self, progress: CompactionListener | None = None) -> Compaction:
         """Make the file smaller: give back the room of rows that were sealed, or deleted.
