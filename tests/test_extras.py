@@ -64,10 +64,10 @@ from datetime import timedelta
 
 with open_store("old.db") as store:
     store.append("a", [UnknownEvent("Noted", {"n": n}) for n in range(9)])
-    (segment,) = HistoryManager(
+    (moved,) = HistoryManager(
         store, HistoryPolicy(hot_duration=timedelta(0), small_segments=True)
     ).age()
-    assert segment.last == store.head().position == len(list(store.read())) == 9
+    assert moved.segment.last == store.head().position == len(list(store.read())) == 9
     assert store.check() == []
 """
 UNSEALED = """

@@ -8,6 +8,7 @@ from everwhen._lazy import lazily
 if TYPE_CHECKING:
     from everwhen.merging.merge_plan import MergeError
     from everwhen.merkle.tamper_diagnosis import UnprovenError
+    from everwhen.tiers.retirement_records import LossError
     from everwhen.vocabulary.contract import BatchError
     from everwhen.vocabulary.errors import (
         AuditError,
@@ -73,6 +74,7 @@ else:
         {
             "everwhen.merging.merge_plan": ("MergeError",),
             "everwhen.merkle.tamper_diagnosis": ("UnprovenError",),
+            "everwhen.tiers.retirement_records": ("LossError",),
             "everwhen.vocabulary.contract": ("BatchError",),
             "everwhen.vocabulary.errors": (
                 "AuditError",
@@ -162,6 +164,7 @@ __all__ = [
     "InvalidQueryError",
     "LeaseError",
     "LocksLostError",
+    "LossError",
     "MergeError",
     "MerkleLogError",
     "MissingKeyError",

@@ -20,11 +20,11 @@ from everwhen.errors import (
     StorageFullError,
     UnsupportedError,
 )
-from everwhen.tiers import HistoryPolicy, Segment, SegmentSize
+from everwhen.tiers import HistoryPolicy, Moved, Segment, SegmentSize
 from everwhen.tiers._async.mover_lease import MoverLease
 from everwhen.tiers.aio import HistoryManager
 from everwhen.tiers.mover_records import MOVER, mover_record_in
-from everwhen.vocabulary.contract import Checkpoint
+from everwhen.vocabulary.contract import Checkpoint, Move
 
 ALL = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
 OFTEN = timedelta(milliseconds=20)
@@ -46,7 +46,7 @@ async def sealed_up_to(store: Store, position: int) -> None:
 
 
 async def test_what_is_written_is_sealed_again_and_again(tmp_path: Path) -> None:
-    seen: list[Segment] = []
+    seen: list[Moved] = []
     async with await open_store(tmp_path / "s.db") as store:
         manager = HistoryManager(store, ALL)
         assert (await manager.status()).last_run is None
@@ -58,7 +58,7 @@ async def test_what_is_written_is_sealed_again_and_again(tmp_path: Path) -> None
                 await some(store)
         assert "closed" in repr(mover)
         await mover.close()
-        assert [segment.first for segment in seen][:2] == [1, 6]
+        assert [moved.segment.first for moved in seen][:2] == [1, 6]
         status = await manager.status()
         assert status.last_error is None
         assert status.last_run is not None
@@ -73,7 +73,7 @@ async def test_it_ends_with_its_store_and_between_two_segments(
     monkeypatch.setattr(HistoryPolicy, "segment_size", SegmentSize(slices=2))
     store = await open_store(tmp_path / "s.db")
     await some(store, 40)
-    seen: list[Segment] = []
+    seen: list[Moved] = []
     mover = HistoryManager(store, ALL).in_background(OFTEN, progress=seen.append)
     async with mover:
         await until(lambda: bool(seen))
@@ -86,16 +86,16 @@ async def test_two_movers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Neither is ever stopped by the other: no step of theirs finds another's token."""
     monkeypatch.setattr(HistoryPolicy, "segment_size", SegmentSize(slices=3))
     stopped: list[BusyError] = []
-    seal = EmbeddedBackend.seal
+    move = EmbeddedBackend.move
 
-    async def sealing(self: EmbeddedBackend, up_to: int, size: SegmentSize) -> Segment | None:
+    async def moving(self: EmbeddedBackend, wanted: Move) -> Segment | None:
         try:
-            return await seal(self, up_to, size)
+            return await move(self, wanted)
         except BusyError as error:
             stopped.append(error)
             raise
 
-    monkeypatch.setattr(EmbeddedBackend, "seal", sealing)
+    monkeypatch.setattr(EmbeddedBackend, "move", moving)
     by: dict[str, list[int]] = {"one": [], "two": []}
     async with (
         await open_store(tmp_path / "s.db") as one,
@@ -104,10 +104,10 @@ async def test_two_movers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyP
         await some(one, 30)
         async with (
             HistoryManager(one, ALL).in_background(
-                OFTEN, progress=lambda made: by["one"].append(made.first)
+                OFTEN, progress=lambda made: by["one"].append(made.segment.first)
             ),
             HistoryManager(two, ALL).in_background(
-                OFTEN, progress=lambda made: by["two"].append(made.first)
+                OFTEN, progress=lambda made: by["two"].append(made.segment.first)
             ),
         ):
             for goal in range(30, 300, 9):
@@ -125,11 +125,11 @@ async def test_an_explicit_move_works_at_once_and_the_background_waits(tmp_path:
         await some(store)
         held = MoverLease(store, 3_600.0)  # somebody who has died with it
         assert await held.take(by_force=False)
-        seen: list[Segment] = []
+        seen: list[Moved] = []
         async with manager.in_background(OFTEN, progress=seen.append):
             await sleep(0.1)
             assert seen == []
-            assert [segment.last for segment in await manager.age()] == [5]
+            assert [moved.segment.last for moved in await manager.age()] == [5]
             await some(store)
             await until(lambda: bool(seen))  # for the explicit one has given it back
         with pytest.raises(BusyError, match="another process moves"):
@@ -150,14 +150,14 @@ async def test_what_fails_is_kept_logged_and_tried_again(
 ) -> None:
     full = StorageFullError("s.db: no space left to write")
     failures = [full, full, CorruptStoreError("s.db: the file is damaged")]
-    seal = EmbeddedBackend.seal
+    move = EmbeddedBackend.move
 
-    async def sealing(self: EmbeddedBackend, up_to: int, size: SegmentSize) -> Segment | None:
+    async def moving(self: EmbeddedBackend, wanted: Move) -> Segment | None:
         if failures:
             raise failures[0]
-        return await seal(self, up_to, size)
+        return await move(self, wanted)
 
-    monkeypatch.setattr(EmbeddedBackend, "seal", sealing)
+    monkeypatch.setattr(EmbeddedBackend, "move", moving)
     async with (
         await open_store(tmp_path / "s.db") as store,
         await open_store(tmp_path / "s.db", read_only=True) as elsewhere,

@@ -24,7 +24,7 @@ from everwhen.backends.sqlite import compaction, sealing
 from everwhen.errors import DeclarationError, ReadOnlyError, UnsupportedError
 from everwhen.merkle.aio import MemoryTiles, MerkleLog
 from everwhen.testing import ManualClock
-from everwhen.tiers import HistoryPlan, HistoryPolicy, Segment, SegmentSize
+from everwhen.tiers import HistoryPlan, HistoryPolicy, Moved, SegmentSize
 from everwhen.tiers.aio import HistoryManager
 from everwhen.vocabulary.contract import MAX_EVENT_BYTES, Checkpoint, Seal
 from everwhen_verify.notes import Signer
@@ -66,7 +66,7 @@ async def filled(path: Path | str, clock: ManualClock, days: int = 10) -> Store:
 
 async def test_what_is_old_enough_is_sealed(tmp_path: Path, clock: ManualClock) -> None:
     async with await filled(tmp_path / "s.db", clock) as store:
-        seen: list[Segment] = []
+        seen: list[Moved] = []
         policy = HistoryPolicy(hot_duration=4 * DAY, small_segments=True)
         manager = HistoryManager(store, policy)
         assert await manager.plan() == HistoryPlan((1, 35))
@@ -74,11 +74,11 @@ async def test_what_is_old_enough_is_sealed(tmp_path: Path, clock: ManualClock) 
         assert (made, (await manager.plan()).events) == (seen, 0)
         status = await manager.status()
         assert (status.sealed, status.head, status.sealed_slices) == (35, 50, 35)
-        assert status.size == sum(segment.size for segment in made) > 0
+        assert status.size == sum(moved.segment.size for moved in made) > 0
         assert await manager.age() == []
         clock.advance(DAY.total_seconds())
         assert (await manager.plan()).seal == (36, 40)
-        assert [segment.first for segment in await manager.age()] == [36]
+        assert [moved.segment.first for moved in await manager.age()] == [36]
         assert await store.check() == []
 
 
@@ -130,7 +130,10 @@ async def test_a_segment_of_large_slices_ends_early_and_a_large_commit_is_never_
             await store.append(f"order-{number}", [Paid("x" * 300, 1)])
         await store.commit(Commit([Write(f"order-{n}", [Paid("x" * 300, 1)]) for n in range(9)]))
         policy = HistoryPolicy(hot_duration=timedelta())
-        assert [segment.last for segment in await HistoryManager(store, policy).age()] == [2, 4, 13]
+        moved = await HistoryManager(store, policy).age()
+        assert [(one.how, one.segment.last) for one in moved] == [
+            ("sealed", 2), ("sealed", 4), ("sealed", 13)
+        ]  # fmt: skip
         backend = store.kernel.backend
         assert [segment.slices for segment in await backend.segments()] == [2, 2, 9]
         assert await store.check() == []
@@ -151,9 +154,9 @@ async def test_what_progress_raises_ends_it_between_two_segments(
     policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
     monkeypatch.setattr(HistoryPolicy, "segment_size", SegmentSize(slices=10))
 
-    def enough(segment: Segment) -> None:
-        if segment.last == 20:
-            raise KeyError(segment.last)
+    def enough(moved: Moved) -> None:
+        if moved.segment.last == 20:
+            raise KeyError(moved.how)
 
     async with await filled(tmp_path / "s.db", clock) as store:
         manager = HistoryManager(store, policy)

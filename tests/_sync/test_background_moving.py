@@ -21,10 +21,10 @@ from everwhen.errors import (
     StorageFullError,
     UnsupportedError,
 )
-from everwhen.tiers import HistoryManager, HistoryPolicy, Segment, SegmentSize
+from everwhen.tiers import HistoryManager, HistoryPolicy, Moved, Segment, SegmentSize
 from everwhen.tiers._sync.mover_lease import MoverLease
 from everwhen.tiers.mover_records import MOVER, mover_record_in
-from everwhen.vocabulary.contract import Checkpoint
+from everwhen.vocabulary.contract import Checkpoint, Move
 
 ALL = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
 OFTEN = timedelta(milliseconds=20)
@@ -46,7 +46,7 @@ def sealed_up_to(store: Store, position: int) -> None:
 
 
 def test_what_is_written_is_sealed_again_and_again(tmp_path: Path) -> None:
-    seen: list[Segment] = []
+    seen: list[Moved] = []
     with open_store(tmp_path / "s.db") as store:
         manager = HistoryManager(store, ALL)
         assert (manager.status()).last_run is None
@@ -58,7 +58,7 @@ def test_what_is_written_is_sealed_again_and_again(tmp_path: Path) -> None:
                 some(store)
         assert "closed" in repr(mover)
         mover.close()
-        assert [segment.first for segment in seen][:2] == [1, 6]
+        assert [moved.segment.first for moved in seen][:2] == [1, 6]
         status = manager.status()
         assert status.last_error is None
         assert status.last_run is not None
@@ -73,7 +73,7 @@ def test_it_ends_with_its_store_and_between_two_segments(
     monkeypatch.setattr(HistoryPolicy, "segment_size", SegmentSize(slices=2))
     store = open_store(tmp_path / "s.db")
     some(store, 40)
-    seen: list[Segment] = []
+    seen: list[Moved] = []
     mover = HistoryManager(store, ALL).in_background(OFTEN, progress=seen.append)
     with mover:
         until(lambda: bool(seen))
@@ -86,16 +86,16 @@ def test_two_movers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Neither is ever stopped by the other: no step of theirs finds another's token."""
     monkeypatch.setattr(HistoryPolicy, "segment_size", SegmentSize(slices=3))
     stopped: list[BusyError] = []
-    seal = EmbeddedBackend.seal
+    move = EmbeddedBackend.move
 
-    def sealing(self: EmbeddedBackend, up_to: int, size: SegmentSize) -> Segment | None:
+    def moving(self: EmbeddedBackend, wanted: Move) -> Segment | None:
         try:
-            return seal(self, up_to, size)
+            return move(self, wanted)
         except BusyError as error:
             stopped.append(error)
             raise
 
-    monkeypatch.setattr(EmbeddedBackend, "seal", sealing)
+    monkeypatch.setattr(EmbeddedBackend, "move", moving)
     by: dict[str, list[int]] = {"one": [], "two": []}
     with (
         open_store(tmp_path / "s.db") as one,
@@ -104,10 +104,10 @@ def test_two_movers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         some(one, 30)
         with (
             HistoryManager(one, ALL).in_background(
-                OFTEN, progress=lambda made: by["one"].append(made.first)
+                OFTEN, progress=lambda made: by["one"].append(made.segment.first)
             ),
             HistoryManager(two, ALL).in_background(
-                OFTEN, progress=lambda made: by["two"].append(made.first)
+                OFTEN, progress=lambda made: by["two"].append(made.segment.first)
             ),
         ):
             for goal in range(30, 300, 9):
@@ -125,11 +125,11 @@ def test_an_explicit_move_works_at_once_and_the_background_waits(tmp_path: Path)
         some(store)
         held = MoverLease(store, 3_600.0)  # somebody who has died with it
         assert held.take(by_force=False)
-        seen: list[Segment] = []
+        seen: list[Moved] = []
         with manager.in_background(OFTEN, progress=seen.append):
             sleep(0.1)
             assert seen == []
-            assert [segment.last for segment in manager.age()] == [5]
+            assert [moved.segment.last for moved in manager.age()] == [5]
             some(store)
             until(lambda: bool(seen))  # for the explicit one has given it back
         with pytest.raises(BusyError, match="another process moves"):
@@ -150,14 +150,14 @@ def test_what_fails_is_kept_logged_and_tried_again(
 ) -> None:
     full = StorageFullError("s.db: no space left to write")
     failures = [full, full, CorruptStoreError("s.db: the file is damaged")]
-    seal = EmbeddedBackend.seal
+    move = EmbeddedBackend.move
 
-    def sealing(self: EmbeddedBackend, up_to: int, size: SegmentSize) -> Segment | None:
+    def moving(self: EmbeddedBackend, wanted: Move) -> Segment | None:
         if failures:
             raise failures[0]
-        return seal(self, up_to, size)
+        return move(self, wanted)
 
-    monkeypatch.setattr(EmbeddedBackend, "seal", sealing)
+    monkeypatch.setattr(EmbeddedBackend, "move", moving)
     with (
         open_store(tmp_path / "s.db") as store,
         open_store(tmp_path / "s.db", read_only=True) as elsewhere,

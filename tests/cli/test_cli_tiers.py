@@ -87,9 +87,16 @@ def test_in_a_pipe(shell: Shell, old: Path) -> None:
         "hot_events": "7",
         "last_run": "null",
         "last_error": "null",
+        "archived": "0",
+        "archive_bytes": "0",
+        "retired": "0",
     }
     planned = shell("tiers", "plan", old, *DAYS)
-    assert (planned.code, planned.rows) == (0, [["first", "1"], ["last", "5"], ["events", "5"]])
+    assert (planned.code, planned.rows) == (
+        0,
+        [["first", "1"], ["last", "5"], ["events", "5"]]
+        + [[name, "0"] for name in ("archive", "evict", "retire", "lost")],
+    )
     made = shell("tiers", "age", old, *DAYS)
     assert (made.code, made.err) == (0, "")
     assert (
@@ -115,6 +122,9 @@ def test_in_a_pipe(shell: Shell, old: Path) -> None:
         "sealed_until": "2020-05-01T12:00:00.000000Z",
         "hot_events": "2",
         "last_error": "null",
+        "archived": "0",
+        "archive_bytes": "0",
+        "retired": "0",
     }
     assert shell("read", old) == before
     assert shell("check", old).code == 0
@@ -124,9 +134,11 @@ def test_in_a_pipe(shell: Shell, old: Path) -> None:
 
 def test_as_json(shell: Shell, old: Path) -> None:
     (planned,) = shell("tiers", "plan", old, *DAYS, "--json").records
-    assert planned == {"first": 1, "last": 5, "events": 5}
+    rest = {"archive": 0, "evict": 0, "retire": 0, "lost": 0}
+    assert planned == {"first": 1, "last": 5, "events": 5} | rest
     (made,) = shell("tiers", "age", old, *DAYS, "--json").records
-    assert made == {**planned, "segments": 1, "slices": 3, "bytes": made["bytes"]}
+    sealed = {"first": 1, "last": 5, "events": 5, "segments": 1, "slices": 3}
+    assert made == sealed | {"bytes": made["bytes"], "archived": 0, "evicted": 0, "retired": 0}
     (found,) = shell("tiers", "status", old, "--json").records
     assert datetime.fromisoformat(found.pop("last_run")) <= datetime.now(UTC)
     assert found == {
@@ -138,9 +150,12 @@ def test_as_json(shell: Shell, old: Path) -> None:
         "sealed_until": "2020-05-01T12:00:00.000000Z",
         "hot_events": 2,
         "last_error": None,
+        "archived": 0,
+        "archive_bytes": 0,
+        "retired": 0,
     }
     (nothing,) = shell("tiers", "plan", old, *DAYS, "--json").records
-    assert nothing == {"first": None, "last": None, "events": 0}
+    assert nothing == {"first": None, "last": None, "events": 0} | rest
 
 
 def test_in_a_terminal(shell: Shell, old: Path) -> None:
@@ -158,7 +173,8 @@ def test_in_a_terminal(shell: Shell, old: Path) -> None:
     assert cold.rstrip().endswith("2020-05-01 14:00:00")
     assert hot.split()[:3] == ["hot", "7", "2"]
     again = shell.terminal("tiers", "age", old, *DAYS, TERM="dumb")
-    assert (again.code, again.out) == (0, "Nothing to seal: all that is old enough is sealed.\n")
+    nothing = "Nothing to move: all that is old enough is where it should be.\n"
+    assert (again.code, again.out) == (0, nothing)
 
 
 def test_progress_is_shown_where_people_look(shell: Shell, old: Path) -> None:
@@ -238,7 +254,7 @@ def test_a_failure_is_shown_in_the_status(
     found = shell("tiers", "status", old)
     assert found.fields["last_error"].startswith("CorruptStoreError: ")
     shown = " ".join(shell.terminal("tiers", "status", old, TERM="dumb").out.split())
-    assert "✗ sealing failed the last time, " in shown
+    assert "✗ moving history failed the last time, " in shown
     assert "CorruptStoreError: " in shown
     assert shell("tiers", "age", old, *ALL, "--every", "0").code == 2
 
@@ -297,7 +313,7 @@ def test_too_little_for_a_full_segment_is_left(shell: Shell, old: Path) -> None:
     for command in ("plan", "age"):
         said = shell.terminal("tiers", command, old, *few, TERM="dumb")
         assert " ".join(said.out.split()) == (
-            "Nothing to seal yet: what is old enough (5 events) doesn't fill a segment of 65,536 "
+            "Nothing to move yet: what is old enough (5 events) doesn't fill a segment of 65,536 "
             "slices. --small-segments seals it."
         )
 
@@ -308,7 +324,7 @@ def test_nothing_is_old_enough(shell: Shell, shop: Path, duration: str) -> None:
     for command in ("plan", "age"):
         done = shell("tiers", command, shop, *asked)
         assert (done.code, done.fields["events"], done.fields["first"]) == (0, "0", "null")
-        assert "Nothing to seal" in shell.terminal("tiers", command, shop, *asked).out
+        assert "Nothing to move" in shell.terminal("tiers", command, shop, *asked).out
     assert shell("tiers", "status", shop).fields["hot_events"] == "5"
 
 
@@ -460,3 +476,89 @@ def interrupted_at(step: int, *, within: bool) -> Callable[..., None]:
             os.kill(os.getpid(), signal.SIGINT)
 
     return writing
+
+
+def test_history_is_archived_and_brought_back(shell: Shell, old: Path) -> None:
+    before = shell("read", old)
+    far = ("--archive-after", "30d", "--archive", "far")
+    planned = shell("tiers", "plan", old, *DAYS, *far)
+    assert (planned.fields["archive"], planned.fields["evict"]) == ("0", "0"), "not sealed as yet"
+    made = shell("tiers", "age", old, *DAYS, *far)
+    assert (made.code, made.fields["archived"], made.fields["evicted"]) == (0, "1", "1")
+    (file,) = (old.parent / "far").iterdir()
+    found = shell("tiers", "status", old).fields
+    assert (found["archived"], found["bytes"]) == ("1", "0")
+    assert found["archive_bytes"] == str(file.stat().st_size)
+    assert "archive" in shell.terminal("tiers", "status", old, columns=100).out
+    assert shell("read", old) == before
+    assert shell("check", old).code == 0
+    file.rename(old.parent / "away")
+    lost = shell("read", old)
+    assert (lost.code, file.name in lost.err) == (74, True)
+    assert file.name in shell("check", old).out
+    (old.parent / "away").rename(file)
+    back = shell("tiers", "restore", old)
+    assert (back.code, back.fields) == (0, {"first": "1", "last": "5", "segments": "1"})
+    shutil.rmtree(old.parent / "far")
+    assert shell("read", old) == before
+    nothing = shell.terminal("tiers", "restore", old, TERM="dumb")
+    assert nothing.out == "Nothing to restore: nothing there is archived.\n"
+
+
+def test_small_files_are_merged(shell: Shell, old: Path) -> None:
+    before = shell("read", old)
+    aged = (*ALL, "--archive-after", "0", "--archive", "far")
+    for _ in range(2):
+        assert shell("tiers", "age", old, *aged).code == 0
+        assert shell("append", old, "game-9", "BetPlaced", "{}").code == 0
+    far = old.parent / "far"
+    assert len(list(far.iterdir())) == 2
+    merged = shell.terminal("tiers", "merge", old, "--archive", "far", TERM="dumb")
+    assert merged.code == 0
+    assert "are in the archive" in merged.out
+    assert len(list(far.iterdir())) == 3
+    assert shell("tiers", "age", old, *aged, "--unused-duration", "0").code == 0
+    assert len(list(far.iterdir())) == 2, "the merged one, and that of the newest event"
+    assert shell("read", old).rows[: len(before.rows)] == before.rows
+    assert shell("check", old).code == 0
+    assert (
+        shell("tiers", "merge", old, "--archive", "far", "--size", "10").fields["segments"] == "0"
+    )
+
+
+def test_history_is_retired(shell: Shell, old: Path) -> None:
+    assert shell("tiers", "age", old, *DAYS).code == 0
+    asked = ("--delete-after", "52w")
+    planned = shell("tiers", "plan", old, *asked)
+    assert (planned.fields["retire"], planned.fields["lost"]) == ("5", "2")
+    shown = shell.terminal("tiers", "plan", old, *asked, TERM="dumb").out
+    assert "Positions 1 to 5 would be retired: 5 events given up for good." in shown
+    assert "2 streams would lose their state" in shown
+    refused = shell("tiers", "age", old, *asked)
+    assert (refused.code, "'game-1', 'game-2'" in refused.err) == (1, True)
+    made = shell("tiers", "age", old, *asked, "--allow-loss")
+    assert (made.code, made.fields["retired"]) == (0, "5")
+    assert shell("tiers", "status", old).fields["retired"] == "5"
+    assert "retired" in shell.terminal("tiers", "status", old, columns=100).out
+    gone = shell("read", old)
+    assert (gone.code, "up to position 5 were retired" in gone.err) == (1, True)
+    assert [row[0] for row in shell("read", old, "--after", "5").rows] == ["6", "7", "8"]
+    assert shell("check", old).code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ((), "give --hot-duration"),
+        (("--archive-after", "0"), "needs --archive"),
+        (("--archive-after", "0", "--archive", "ftp://x/y"), "unknown kind of URL"),
+        (("--archive-after", "0", "--archive", "s3://me:secret@b/y"), "leave credentials"),
+        (("--delete-after", "0", "--keep", "audit"), "CATEGORY=DURATION"),
+        (("--delete-after", "0", "--keep", "audit-1=3w"), "no category"),
+        (("--delete-after", "soon"), "not a duration"),
+    ],
+)
+def test_what_is_no_policy(shell: Shell, old: Path, options: tuple[str, ...], why: str) -> None:
+    for command in ("plan", "age"):
+        done = shell("tiers", command, old, *options)
+        assert (done.code, why in done.err, "secret" in done.err) == (2, True, False), done.err

@@ -1,5 +1,5 @@
 # Made from tools/front_door.toml: edit that, then `make sync`.
-"""Old history: compressed in segments, as a policy says, and the same for everyone who reads."""
+"""Old history: sealed, archived and retired as a policy says, and the same for whoever reads."""
 
 from typing import TYPE_CHECKING
 
@@ -8,26 +8,44 @@ from everwhen._lazy import lazily
 if TYPE_CHECKING:
     from everwhen.tiers._sync.background_mover import BackgroundMover
     from everwhen.tiers._sync.history_manager import HistoryManager
-    from everwhen.tiers.history_policy import HistoryPlan, HistoryPolicy, HistoryStatus
-    from everwhen.vocabulary.contract import Compaction, Segment, SegmentSize
+    from everwhen.tiers.history_policy import Held, HistoryPlan, HistoryPolicy, HistoryStatus, Moved
+    from everwhen.tiers.retirement_records import HistoryRetired, Retirement
+    from everwhen.vocabulary.contract import ArchiveObject, Compaction, Segment, SegmentSize
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
             "everwhen.tiers._sync.background_mover": ("BackgroundMover",),
             "everwhen.tiers._sync.history_manager": ("HistoryManager",),
-            "everwhen.tiers.history_policy": ("HistoryPlan", "HistoryPolicy", "HistoryStatus"),
-            "everwhen.vocabulary.contract": ("Compaction", "Segment", "SegmentSize"),
+            "everwhen.tiers.history_policy": (
+                "Held",
+                "HistoryPlan",
+                "HistoryPolicy",
+                "HistoryStatus",
+                "Moved",
+            ),
+            "everwhen.tiers.retirement_records": ("HistoryRetired", "Retirement"),
+            "everwhen.vocabulary.contract": (
+                "ArchiveObject",
+                "Compaction",
+                "Segment",
+                "SegmentSize",
+            ),
         },
     )
 
 __all__ = [
+    "ArchiveObject",
     "BackgroundMover",
     "Compaction",
+    "Held",
     "HistoryManager",
     "HistoryPlan",
     "HistoryPolicy",
+    "HistoryRetired",
     "HistoryStatus",
+    "Moved",
+    "Retirement",
     "Segment",
     "SegmentSize",
 ]

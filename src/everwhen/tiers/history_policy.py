@@ -1,30 +1,76 @@
-"""When history moves, and where it is: what a policy asks for, a plan and a status."""
+"""When history moves, and where it is: what a policy asks for, a plan, what moved, and a status."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from everwhen.vocabulary.contract import Segment, SegmentSize
+from everwhen.codec.audit_marks import AUDIT_CATEGORY
+from everwhen.tiers.retirement_records import Retirement
+from everwhen.vocabulary.contract import ArchiveObject, Segment, SegmentSize
 from everwhen.vocabulary.errors import DeclarationError
+from everwhen.vocabulary.streams import category_of
+
+Duration: TypeAlias = Literal["hot_duration", "archive_after", "delete_after"]
+
+_NONE: Final[Mapping[str, HistoryPolicy]] = MappingProxyType({})
+_OF_CATEGORIES: Final = ("hot_duration", "compression_after", "archive_after", "delete_after")
+_DURATIONS: Final = (*_OF_CATEGORIES, "warm_duration", "unused_duration")
 
 
 class HistoryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """When history moves. Nothing moves that no duration asks for.
+    """When history moves, by how long ago it was recorded. What has no duration doesn't move.
 
-    What was recorded longer than ``hot_duration`` ago is sealed: compressed, in segments in the
-    store's own file. A segment is made once there are enough slices for a full one, unless
-    ``small_segments`` is True: small ones take more room for their index, and more time to search.
-    Raises `DeclarationError` for a duration below zero.
+    After ``hot_duration``, or ``compression_after`` where that is shorter, events are sealed:
+    compressed, in segments in the store's own file. A segment is made once there are enough slices
+    for a full one, unless ``small_segments`` is True: small ones take more room for their index,
+    and more time to search.
+
+    After ``archive_after`` a segment is archived. It stays in the file as well for
+    ``warm_duration`` more, where one is given, so that it is read from there. After
+    ``delete_after`` segments are retired, the oldest first: given up and deleted, which the store
+    records. Objects of the archive that are no longer used are deleted after ``unused_duration``:
+    let that be longer than a backup of the store is kept, for it needs the objects of its time.
+
+    ``per_category`` says which categories are kept for longer, by policies of their own; what one
+    of these doesn't say holds as for all. A segment has events of all categories, so it is kept for
+    as long as any of them, and sealing ends before the first event that is to stay. Audit entries
+    are never retired unless the category ``audit`` is given a ``delete_after``.
+
+    Raises `DeclarationError` for a duration below zero, and for policies of categories that can't
+    be had.
     """
 
     hot_duration: timedelta | None = None
+    compression_after: timedelta | None = None
+    warm_duration: timedelta | None = None
+    archive_after: timedelta | None = None
+    delete_after: timedelta | None = None
+    unused_duration: timedelta = timedelta(days=1)
     small_segments: bool = False
+    per_category: Mapping[str, HistoryPolicy] = _NONE
 
     def __post_init__(self) -> None:
-        if self.hot_duration is not None and self.hot_duration < timedelta():
-            raise DeclarationError(f"hot_duration is {self.hot_duration}; give zero or more")
+        for name in _DURATIONS:
+            duration = getattr(self, name)
+            if duration is not None and duration < timedelta():
+                raise DeclarationError(f"{name} is {duration}; give zero or more")
+        for category, policy in self.per_category.items():
+            if not category or category_of(category) != category:
+                raise DeclarationError(
+                    f"per_category: {category!r} is no category; give the part of the streams' "
+                    f"names before their first '-'"
+                )
+            own = {name: getattr(policy, name) for name in _OF_CATEGORIES}
+            if policy != HistoryPolicy(**own):
+                raise DeclarationError(
+                    f"per_category: the policy of {category!r} may say {', '.join(_OF_CATEGORIES)}"
+                    f"; the rest is the same for all"
+                )
 
     @property
     def segment_size(self) -> SegmentSize:
@@ -33,31 +79,80 @@ class HistoryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         return size if self.small_segments else SegmentSize(least=size.slices)
 
     @property
+    def sealed_after(self) -> timedelta | None:
+        """How old events are when they are sealed: the shorter of both durations."""
+        given = [one for one in (self.hot_duration, self.compression_after) if one is not None]
+        return min(given, default=None)
+
+    @property
     def moves_nothing(self) -> bool:
         """Whether no duration asks for anything."""
-        return self.hot_duration is None
+        return self == HistoryPolicy(
+            warm_duration=self.warm_duration,
+            unused_duration=self.unused_duration,
+            small_segments=self.small_segments,
+        )
 
-    def sealed_before(self, now: datetime) -> datetime | None:
-        """What was recorded up to this moment may be sealed; None where nothing may."""
-        try:
-            return None if self.hot_duration is None else now - self.hot_duration
-        except OverflowError:  # before the year 1
-            return None
+    def kept_longer(self, duration: Duration) -> tuple[tuple[str, timedelta | None], ...]:
+        """The categories that are kept for longer than the rest, and for how long; None for ever.
+
+        What a category's policy doesn't say holds for it as for all.
+        """
+        rest = self._kept(duration)
+        found: dict[str, timedelta | None] = {}
+        if duration == "delete_after" and rest is not None:
+            found[AUDIT_CATEGORY] = None
+        for category, policy in self.per_category.items():
+            own = policy._kept(duration)
+            found.pop(category, None)
+            if rest is not None and own is not None and own > rest:
+                found[category] = own
+            elif category == AUDIT_CATEGORY and duration == "delete_after" and own is None:
+                found[category] = None
+        return tuple(found.items())
+
+    def _kept(self, duration: Duration) -> timedelta | None:
+        return self.sealed_after if duration == "hot_duration" else getattr(self, duration)
+
+
+Positions: TypeAlias = tuple[int, int]
+"""The first and the last position of some events."""
 
 
 class HistoryPlan(msgspec.Struct, frozen=True):
-    """What `HistoryManager.age` would do now: seal these positions, both included.
+    """What `HistoryManager.age` would do now.
 
-    Where there are fewer slices than a segment has, it leaves them until there are more. None for
-    nothing.
+    ``seal`` are the positions of what is old enough to be sealed, as far as they fill segments;
+    None for nothing. ``archive`` and ``evict`` are those of the segments that would be copied to
+    the archive, and deleted here since they are there. ``retire`` is what would be given up.
+    ``held`` says which categories keep something from being moved that is old enough otherwise.
     """
 
-    seal: tuple[int, int] | None
+    seal: Positions | None
+    archive: tuple[Positions, ...] = ()
+    evict: tuple[Positions, ...] = ()
+    retire: Retirement | None = None
+    held: tuple[Held, ...] = ()
 
     @property
     def events(self) -> int:
-        """How many positions move."""
+        """How many positions would be sealed."""
         return 0 if self.seal is None else self.seal[1] - self.seal[0] + 1
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What isn't moved yet for the sake of a category: at ``position`` is its first such event."""
+
+    move: Literal["seal", "archive", "retire"]
+    category: str
+    position: int
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """A segment that was moved, and how."""
+
+    how: Literal["sealed", "archived", "evicted", "restored", "merged", "retired"]
+    segment: Segment
 
 
 class HistoryStatus(msgspec.Struct, frozen=True):
@@ -75,10 +170,49 @@ class HistoryStatus(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """The bytes of the segments' compressed slices, without their index."""
-        return sum(segment.size for segment in self.segments)
+        """The bytes of the compressed slices in the store's file, without their index."""
+        return sum(segment.size for segment in self.segments if segment.is_cold)
 
     @property
     def sealed_slices(self) -> int:
-        """How many slices are sealed."""
-        return sum(segment.slices for segment in self.segments)
+        """How many slices are sealed, and not retired."""
+        return sum(segment.slices for segment in self.segments if segment.retired_at is None)
+
+    @property
+    def archived(self) -> tuple[Segment, ...]:
+        """Segments that are in the archive."""
+        return tuple(segment for segment in self.segments if segment.object is not None)
+
+    @property
+    def archive_size(self) -> int:
+        """The bytes of the archive's objects that are in use."""
+        return sum(found.size for found in {one.object for one in self.segments} if found)
+
+    @property
+    def retired(self) -> int:
+        """The position up to which history is retired; 0 where none is."""
+        ends = [one.last for one in self.segments if one.retired_at is not None]
+        return max(ends, default=0)
+
+
+def mergeable(segments: Sequence[Segment], size: int) -> list[list[Segment]]:
+    """The archived segments of neighbouring objects that fit into one of so many bytes.
+
+    Each group is of two objects or more.
+    """
+    groups: list[list[Segment]] = []
+    objects: list[ArchiveObject] = []
+    for segment in segments:
+        found = segment.object
+        is_next = bool(groups) and bool(objects)
+        if found is None:
+            objects = []
+        elif is_next and found == objects[-1]:
+            groups[-1].append(segment)
+        elif is_next and sum(one.size for one in objects) + found.size <= size:
+            objects.append(found)
+            groups[-1].append(segment)
+        else:
+            objects = [found]
+            groups.append([segment])
+    return [group for group in groups if len({one.object for one in group}) > 1]

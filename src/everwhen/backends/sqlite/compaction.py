@@ -22,8 +22,8 @@ from typing import Final
 import apsw
 
 from everwhen.backends.sqlite.files import beside, check_room, temporary_folder
+from everwhen.backends.sqlite.moving import ReadsOnce, Work
 from everwhen.backends.sqlite.pages import one_moment
-from everwhen.backends.sqlite.sealing import ReadsOnce, Work
 from everwhen.vocabulary.contract import Compaction
 
 _LOG: Final = logging.getLogger("everwhen")

@@ -1,12 +1,15 @@
-"""The commands of ``tiers``: ``status``, ``plan``, ``age`` and ``compact``."""
+"""The commands of ``tiers``: what is where, and how it moves."""
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeAlias
 
 import typer
 
@@ -26,17 +29,21 @@ from everwhen.tiers import (
     HistoryPlan,
     HistoryPolicy,
     HistoryStatus,
+    Moved,
     Segment,
 )
+from everwhen.tiers.history_policy import mergeable
 from everwhen.vocabulary.microseconds import from_micros
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_HELP: Final = """Show where history is, seal old history in compressed segments, compact the file.
+_HELP: Final = """Show where history is, and move old history out of the way.
 
-Sealed history takes less space, stays in the same file, and is read by every command as before.
+Old history is sealed in compressed segments, in the same file; archived in Parquet files, in a
+folder or a cloud's object storage; and retired: given up. What isn't retired is read by every
+command as before.
 """
 
 
@@ -46,45 +53,127 @@ def register(app: typer.Typer) -> None:
     tiers.command()(status)
     tiers.command()(expanded(plan))
     tiers.command()(expanded(age))
+    tiers.command()(restore)
+    tiers.command()(merge)
     tiers.command()(compact)
     app.add_typer(tiers, name="tiers")
 
 
+ArchiveOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--archive",
+        metavar="PLACE",
+        help="The archive: a folder, or a URL such as s3://bucket/shop.",
+    ),
+]
+
+
 @dataclass(frozen=True)
 class PolicyOptions:
-    """What is old enough to be sealed, and how much of it is sealed together."""
+    """What is old enough to be moved, and where to."""
 
     hot_duration: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--hot-duration",
             metavar="DURATION",
             help="Seal what was recorded longer ago than this: 90s, 15m, 12h, 30d, 8w, or 0 for "
             "all.",
         ),
-    ]
+    ] = None
+    archive_after: Annotated[
+        str | None,
+        typer.Option(
+            "--archive-after",
+            metavar="DURATION",
+            help="Archive what was sealed, and was recorded longer ago than this.",
+        ),
+    ] = None
+    archive: ArchiveOption = None
+    warm_duration: Annotated[
+        str | None,
+        typer.Option(
+            "--warm-duration",
+            metavar="DURATION",
+            help="Keep what was archived in the file as well, for that much longer.",
+        ),
+    ] = None
+    delete_after: Annotated[
+        str | None,
+        typer.Option(
+            "--delete-after",
+            metavar="DURATION",
+            help="Retire what was sealed, and was recorded longer ago than this: it is given up.",
+        ),
+    ] = None
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keep",
+            metavar="CATEGORY=DURATION",
+            help="Retire nothing of this category before that; needed for audit, which is kept "
+            "for ever otherwise. Can be given more than once.",
+        ),
+    ] = None
+    unused_duration: Annotated[
+        str,
+        typer.Option(
+            "--unused-duration",
+            metavar="DURATION",
+            help="Delete files of the archive that long after they were last used. Give more than "
+            "you keep backups of the store for.",
+        ),
+    ] = "1d"
     small_segments: Annotated[
         bool,
         typer.Option("--small-segments", help="Also seal what is too little for a full segment."),
     ] = False
 
     def policy(self) -> HistoryPolicy:
-        """The same, as a policy. Raises `CommandStop` for what isn't a duration."""
-        return HistoryPolicy(
-            hot_duration=given_duration(self.hot_duration, "--hot-duration"),
+        """The same, as a policy. Raises `CommandStop` for what makes none."""
+        durations = {
+            name: given_duration(text, f"--{name.replace('_', '-')}")
+            for name in ("hot_duration", "archive_after", "warm_duration", "delete_after")
+            if (text := getattr(self, name)) is not None
+        }
+        found = HistoryPolicy(
+            **durations,
+            unused_duration=given_duration(self.unused_duration, "--unused-duration"),
             small_segments=self.small_segments,
+            per_category=dict(map(_kept, self.keep or ())),
         )
+        if found.moves_nothing:
+            raise CommandStop(
+                "nothing would move; give --hot-duration, --archive-after or --delete-after", USAGE
+            )
+        if found.archive_after is not None and self.archive is None:
+            raise CommandStop("--archive-after needs --archive: a folder or a URL", USAGE)
+        return found
+
+    def manager(self, store: Store) -> HistoryManager:
+        """Whoever moves the history of a store as these say."""
+        return HistoryManager(store, self.policy(), archive=self.archive)
+
+
+def _kept(text: str) -> tuple[str, HistoryPolicy]:
+    category, equals, duration = text.partition("=")
+    if not equals or not category:
+        raise CommandStop(f"--keep: {text!r}; write it as CATEGORY=DURATION, audit=520w say", USAGE)
+    return category, HistoryPolicy(delete_after=given_duration(duration, "--keep"))
 
 
 def status(store: StoreArgument, *, json: JsonOption = False) -> None:
-    """Show how much history is sealed, and how much is in rows.
+    """Show where history is: how much of it is hot, cold, in the archive, and retired.
 
-    Cold events are sealed, hot ones are in rows. SIZE is that of the compressed slices, without
-    the index of their segments. A slice is what one commit wrote to one stream.
+    Hot events are in rows, cold ones are sealed in the same file, archived ones are in files
+    elsewhere, retired ones were given up. SIZE is that of the compressed slices, without the index
+    of their segments. A slice is what one commit wrote to one stream.
 
     In a pipe, a name and a value a line: sealed (the last sealed position), head (the newest
     position), segments, slices, bytes, sealed_until (when the last sealed event was recorded),
-    hot_events, last_run (when somebody last sealed what there was, or failed to), last_error (why).
+    hot_events, last_run (when somebody last moved what there was, or failed to), last_error (why),
+    archived (segments in the archive), archive_bytes, retired (the last retired position, or 0).
     """
     out = Output(json=json)
     with existing(store) as opened:
@@ -107,32 +196,78 @@ def status(store: StoreArgument, *, json: JsonOption = False) -> None:
             "hot_events": found.head - found.sealed,
             "last_run": None if found.last_run is None else utc(found.last_run),
             "last_error": found.last_error,
+            "archived": len(found.archived),
+            "archive_bytes": found.archive_size,
+            "retired": found.retired,
         }
     )
 
 
 def plan(store: StoreArgument, *, policy: PolicyOptions, json: JsonOption = False) -> None:
-    """Show what 'tiers age' would seal now.
+    """Show what 'tiers age' would move now.
 
     It seals whole segments of 65,536 slices from these positions, and leaves the rest in rows
-    until there is more, or with --small-segments all of them.
+    until there is more, or with --small-segments all of them. What a category keeps from being
+    moved is shown as well.
 
-    In a pipe, a name and a value a line: first and last (positions, null for nothing), events.
+    In a pipe, a name and a value a line: first and last (positions to be sealed, null for nothing),
+    events; archive and evict (how many segments would be copied to the archive, and deleted here
+    since they are there), retire (the position up to which history would be given up, 0 for none),
+    lost (how many streams would lose their state by that).
     """
     wanted, out = policy.policy(), Output(json=json)
     with existing(store) as opened:
-        found = HistoryManager(opened, wanted).plan()
-        why = "" if found.seal is not None else _why_nothing(opened, wanted)
+        found = policy.manager(opened).plan()
+        why = "" if _moves(found) else _why_nothing(opened, wanted)
     if not out.is_terminal:
-        out.fields(_planned(found))
-    elif found.seal is None:
-        out.console.print(why)
-    else:
+        retire = found.retire
+        out.fields(
+            _planned(found)
+            | {
+                "archive": len(found.archive),
+                "evict": len(found.evict),
+                "retire": 0 if retire is None else retire.last,
+                "lost": 0 if retire is None else len(retire.lost),
+            }
+        )
+        return
+    for line in (*_plan_lines(found, wanted), why):
+        if line:
+            out.console.print(line)
+
+
+def _moves(found: HistoryPlan) -> bool:
+    return bool(found.seal or found.archive or found.evict or found.retire)
+
+
+def _plan_lines(found: HistoryPlan, policy: HistoryPolicy) -> Iterator[str]:
+    """What a plan says, for people."""
+    if found.seal is not None:
         first, last = found.seal
-        rest = "" if wanted.small_segments else ", as far as they fill segments"
-        out.console.print(
+        rest = "" if policy.small_segments else ", as far as they fill segments"
+        yield (
             f"Positions {first:,} to {last:,} would be sealed: "
             f"{counted(found.events, 'event')}{rest}."
+        )
+    if found.retire is not None:
+        first, last = found.retire.first, found.retire.last
+        yield (
+            f"Positions {first:,} to {last:,} would be retired: "
+            f"{counted(found.retire.events, 'event')} given up for good."
+        )
+        if found.retire.lost:
+            streams = counted(len(found.retire.lost), "stream")
+            yield f"{streams} would lose their state by that: --allow-loss says that they may."
+    for ranges, what in ((found.archive, "archived"), (found.evict, "deleted from the file")):
+        if ranges:
+            segments = counted(len(ranges), "segment")
+            first, last = ranges[0][0], ranges[-1][1]
+            yield f"Positions {first:,} to {last:,} would be {what}: {segments}."
+    for held in found.held:
+        done = {"seal": "sealed", "archive": "archived", "retire": "retired"}[held.move]
+        yield (
+            f"Nothing from position {held.position:,} on is {done} as yet: {held.category!r} is "
+            f"kept for longer."
         )
 
 
@@ -148,9 +283,16 @@ def age(
             help="Go on, and do it again each time this has passed, until Ctrl-C or SIGTERM.",
         ),
     ] = None,
+    allow_loss: Annotated[
+        bool,
+        typer.Option(
+            "--allow-loss",
+            help="Retire history even if streams lose their state, or branches their beginning.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Seal old history: compress it in segments, in the store's own file.
+    """Move old history: seal it in the store's own file, archive it, retire it.
 
     Others read and write meanwhile. Nothing is lost if the command is interrupted at any moment:
     the next run goes on, and deletes what was left over. The pages that rows took are used again
@@ -159,64 +301,180 @@ def age(
     This needs the library zstandard, and so does whoever reads the store from then on: pip install
     'everwhen[tiers]'. Programs other than Everwhen can't read sealed events.
 
+    Sealed history is archived as Parquet files that any tool reads; that needs everwhen[archive],
+    and who reads archived events needs the archive. An upload is compared before anything is
+    deleted here. Retiring is recorded in the store, and is refused where streams would lose their
+    state, since no snapshot holds it.
+
     With --every it goes on whatever fails: that is shown on standard error and by 'tiers status',
-    and tried again at the next turn. If several such commands are at work, one at a time seals, and
-    another takes over when it is killed. One without --every seals at once; the others wait.
+    and tried again at the next turn. If several such commands are at work, one at a time moves, and
+    another takes over when it is killed. One without --every moves at once; the others wait.
 
     In a pipe, a name and a value a line: first and last (the positions that were sealed, null for
-    none), events, segments, slices, bytes. With --every, each segment's first and last position,
-    slices and bytes, in a line. Exit code 0 also means that there was nothing to seal, or, with
-    --every, that SIGTERM ended it; 1 that the library is missing, 75 that another process is
-    sealing.
+    none), events, segments, slices, bytes; archived and evicted (segments), retired (the position
+    up to which history was retired, 0 for none). With --every, what was done to each segment, its
+    first and last position, slices and bytes, in a line. Exit code 0 also means that there was
+    nothing to move, or, with --every, that SIGTERM ended it; 1 that a library is missing, or that
+    something would be lost, 75 that another process is moving history.
     """
     wanted, out = policy.policy(), Output(json=json)
     pause = None if every is None else given_duration(every, "--every")
     if pause is not None and not pause:
         raise CommandStop("--every: give more than 0", USAGE)
     with existing(store, write=True) as opened:
-        manager = HistoryManager(opened, wanted)
+        manager = policy.manager(opened)
         if pause is not None:
             _age_every(manager, pause, out)
-        made = _aged(manager, store)
-        why = "" if made or not out.is_terminal else _why_nothing(opened, wanted)
-    size, slices = sum(one.size for one in made), sum(one.slices for one in made)
-    done = HistoryPlan((made[0].first, made[-1].last) if made else None)
+        moved = _aged(manager, store, allow_loss=allow_loss)
+        why = "" if moved or not out.is_terminal else _why_nothing(opened, wanted)
+    made = [one.segment for one in moved if one.how == "sealed"]
     if not out.is_terminal:
-        out.fields(_planned(done) | {"segments": len(made), "slices": slices, "bytes": size})
-    elif not made:
+        done = HistoryPlan((made[0].first, made[-1].last) if made else None)
+        retired = [one.segment.last for one in moved if one.how == "retired"]
+        out.fields(
+            _planned(done)
+            | {
+                "segments": len(made),
+                "slices": sum(one.slices for one in made),
+                "bytes": sum(one.size for one in made),
+                "archived": sum(one.how == "archived" for one in moved),
+                "evicted": sum(one.how == "evicted" for one in moved),
+                "retired": max(retired, default=0),
+            }
+        )
+    elif not moved:
         out.console.print(why)
     else:
-        from everwhen.cli.formatting import bytes_look
+        _say_moved(moved, out)
 
-        out.done(
-            f"positions {made[0].first:,} to {made[-1].last:,} are sealed in "
-            f"{counted(len(made), 'segment')}, {bytes_look(size)}"
-        )
+
+def _say_moved(moved: Sequence[Moved], out: Output) -> None:
+    """A line for each kind of move."""
+    from everwhen.cli.formatting import bytes_look
+
+    for how, segments in _by_kind(moved).items():
+        first, last = segments[0].first, segments[-1].last
+        where, number = f"positions {first:,} to {last:,}", counted(len(segments), "segment")
+        match how:
+            case "sealed":
+                size = bytes_look(sum(one.size for one in segments))
+                out.done(f"{where} are sealed in {number}, {size}")
+            case "archived" | "merged":
+                size = bytes_look(sum(one.size for one in {one.object for one in segments} if one))
+                out.done(f"{where} are in the archive: {number}, {size}")
+            case "evicted":
+                out.done(f"{where} are deleted from the file, and read from the archive")
+            case "restored":
+                out.done(f"{where} are in the file again: {number}")
+            case "retired":
+                out.done(f"everything up to position {last:,} is retired")
+
+
+def _by_kind(moved: Sequence[Moved]) -> dict[str, list[Segment]]:
+    found: dict[str, list[Segment]] = {}
+    for one in moved:
+        found.setdefault(one.how, []).append(one.segment)
+    return found
 
 
 def _age_every(manager: HistoryManager, pause: timedelta, out: Output) -> NoReturn:
-    """Seal what is old enough, again and again. A signal ends it between two segments."""
+    """Move what is old enough, again and again. A signal ends it between two segments."""
 
-    def sealed(one: Segment) -> None:
+    def tell(moved: Moved) -> None:
+        one = moved.segment
         if out.json:
-            out.line(
-                {"first": one.first, "last": one.last, "slices": one.slices, "bytes": one.size}
-            )
+            place = {"first": one.first, "last": one.last}
+            out.line({"how": moved.how} | place | {"slices": one.slices, "bytes": one.size})
         elif out.is_terminal:
-            from everwhen.cli.formatting import bytes_look
-
-            where = f"positions {one.first:,} to {one.last:,}"
-            out.done(f"{where} are sealed in 1 segment, {bytes_look(one.size)}")
+            _say_moved([moved], out)
         else:
-            out.row(*map(str, (one.first, one.last, one.slices, one.size)))
+            out.row(moved.how, *map(str, (one.first, one.last, one.slices, one.size)))
         sys.stdout.flush()
 
     with (
         ended_by(signal.SIGINT, signal.SIGTERM) as ending,
-        manager.in_background(pause, progress=sealed),
+        manager.in_background(pause, progress=tell),
     ):
         ending.wait()
     raise typer.Exit(INTERRUPTED if ending.by == signal.SIGINT else OK)
+
+
+def restore(
+    store: StoreArgument,
+    *,
+    first: Annotated[
+        int, typer.Option("--from", metavar="POSITION", help="The first position.", min=1)
+    ] = 1,
+    last: Annotated[
+        int | None, typer.Option("--to", metavar="POSITION", help="The last position.", min=1)
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Bring archived history back into the store's file: all of it, or the segments of a range.
+
+    Others read and write meanwhile, and nothing is lost if the command is interrupted at any
+    moment. The files of the archive are no longer used; 'tiers age' deletes them later.
+
+    In a pipe, a name and a value a line: first and last (the positions of what was brought back,
+    null for none), segments.
+    """
+    out = Output(json=json)
+    with existing(store, write=True) as opened:
+        manager = HistoryManager(opened, HistoryPolicy())
+        found = [one for one in manager.status().archived if one.last >= first]
+        with shown(f"Restoring {store}") as tell:
+            moved = manager.restore(first, last, _told(tell, "restoring", len(found)))
+    _ended(out, moved, "Nothing to restore: nothing there is archived.")
+
+
+def merge(
+    store: StoreArgument,
+    *,
+    archive: Annotated[
+        str,
+        typer.Option("--archive", metavar="PLACE", help="Where the larger files go."),
+    ],
+    size: Annotated[
+        int,
+        typer.Option("--size", metavar="BYTES", help="How large a file gets at most.", min=1),
+    ] = 64 << 20,
+    json: JsonOption = False,
+) -> None:
+    """Put small files of the archive that follow on one another into larger ones.
+
+    Others read meanwhile, and nothing is lost if the command is interrupted at any moment. The
+    small files are no longer used; 'tiers age' deletes them later.
+
+    In a pipe, a name and a value a line: first and last (positions of the last segments of the new
+    files, null for none), segments (of these).
+    """
+    out = Output(json=json)
+    with existing(store, write=True) as opened:
+        manager = HistoryManager(opened, HistoryPolicy(), archive=archive)
+        total = len(mergeable(manager.status().segments, size))
+        with shown(f"Merging the archive of {store}") as tell:
+            moved = manager.merge(size, _told(tell, "merging", total))
+    _ended(out, moved, "Nothing to merge: no two small files follow on one another.")
+
+
+def _told(
+    tell: Callable[[TierProgress], None] | None, stage: str, total: int
+) -> Callable[[Moved], None] | None:
+    """What moves a bar with each move, of which there are ``total``."""
+    if tell is None:
+        return None
+    numbers = itertools.count(1)
+    return lambda _: tell(TierProgress(stage, next(numbers), total))
+
+
+def _ended(out: Output, moved: Sequence[Moved], nothing: str) -> None:
+    if not out.is_terminal:
+        first, last = (moved[0].segment.first, moved[-1].segment.last) if moved else (None, None)
+        out.fields({"first": first, "last": last, "segments": len(moved)})
+    elif not moved:
+        out.console.print(nothing)
+    else:
+        _say_moved(moved, out)
 
 
 def compact(store: StoreArgument, *, json: JsonOption = False) -> None:
@@ -254,18 +512,26 @@ def _compacted(manager: HistoryManager, store: str) -> Compaction:
         return manager.compact(given_back)
 
 
-def _aged(manager: HistoryManager, store: str) -> list[Segment]:
-    """Seal what is old enough, with a bar that moves with each segment."""
-    with shown(f"Sealing {store}") as tell:
+def _aged(manager: HistoryManager, store: str, *, allow_loss: bool) -> list[Moved]:
+    """Move what is old enough, with a bar that moves with each segment."""
+    with shown(f"Moving history of {store}") as tell:
         if tell is None:
-            return manager.age()
+            return manager.age(allow_loss=allow_loss)
         planned = manager.plan()
         before = 0 if planned.seal is None else planned.seal[0] - 1
+        totals = {"archived": len(planned.archive), "evicted": len(planned.evict)}
+        numbers = Counter[str]()
 
-        def sealed(segment: Segment) -> None:
-            tell(TierProgress("sealing", segment.last - before, planned.events))
+        def moved(one: Moved) -> None:
+            numbers[one.how] += 1
+            if one.how == "sealed":
+                tell(TierProgress("sealing", one.segment.last - before, planned.events))
+            elif one.how in totals:
+                stage = "archiving" if one.how == "archived" else "deleting what is archived"
+                total = max(totals[one.how], numbers[one.how])
+                tell(TierProgress(stage, numbers[one.how], total))
 
-        return manager.age(sealed)
+        return manager.age(moved, allow_loss=allow_loss)
 
 
 def _planned(found: HistoryPlan) -> dict[str, object]:
@@ -274,13 +540,13 @@ def _planned(found: HistoryPlan) -> dict[str, object]:
 
 
 def _why_nothing(store: Store, policy: HistoryPolicy) -> str:
-    """Why a policy has nothing sealed, for people."""
+    """Why a policy has nothing moved, for people."""
     all_of_it = HistoryPolicy(hot_duration=policy.hot_duration, small_segments=True)
     waiting = HistoryManager(store, all_of_it).plan().events
     if not waiting:
-        return "Nothing to seal: all that is old enough is sealed."
+        return "Nothing to move: all that is old enough is where it should be."
     return (
-        f"Nothing to seal yet: what is old enough ({counted(waiting, 'event')}) doesn't fill a "
+        f"Nothing to move yet: what is old enough ({counted(waiting, 'event')}) doesn't fill a "
         f"segment of {policy.segment_size.slices:,} slices. --small-segments seals it."
     )
 
@@ -294,7 +560,9 @@ def _failed(moment: datetime, why: str) -> Text:
 
     from everwhen.cli.formatting import stamp_look
 
-    words = Text.assemble(("✗ ", "bold red"), "sealing failed the last time, ", stamp_look(moment))
+    words = Text.assemble(
+        ("✗ ", "bold red"), "moving history failed the last time, ", stamp_look(moment)
+    )
     return escaped_text(words.append(f": {why}"))
 
 
@@ -314,8 +582,18 @@ def _table(found: HistoryStatus, newest: datetime | None) -> Table:
         time = Text() if moment is None or not events else formatting.stamp_look(moment)
         table.add_row(Text(name, "bold"), f"{position:,}", f"{events:,}", *cells, time)
 
-    segments, slices = f"{len(found.segments):,}", f"{found.sealed_slices:,}"
-    size = formatting.bytes_look(found.size)
-    add("cold", found.sealed, found.sealed, _sealed_until(found), segments, slices, size)
+    def tier(name: str, segments: Sequence[Segment], size: int | None) -> None:
+        if not segments and name != "cold":
+            return
+        events = sum(one.last - one.first + 1 for one in segments)
+        slices = sum(one.slices for one in segments)
+        shown_size = "" if size is None else formatting.bytes_look(size)
+        until = from_micros(segments[-1].last_time) if segments else None
+        cells = (f"{len(segments):,}", f"{slices:,}", shown_size)
+        add(name, segments[-1].last if segments else 0, events, until, *cells)
+
+    tier("retired", [one for one in found.segments if one.retired_at is not None], None)
+    tier("archive", found.archived, found.archive_size)
+    tier("cold", [one for one in found.segments if one.is_cold], found.size)
     add("hot", found.head, found.head - found.sealed, newest, "", "", "")
     return table

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
+from typing import Literal
 
 from everwhen.store._async.store import Store
 from everwhen.tiers._async.retiring import finished, retired, surveyed
-from everwhen.tiers.history_policy import HistoryPlan, HistoryPolicy, Moved, latest
-from everwhen.tiers.retirement_records import LossError, Retirement
+from everwhen.tiers.history_policy import Duration, Held, HistoryPlan, HistoryPolicy, Moved
+from everwhen.tiers.retirement_records import LossError
 from everwhen.vocabulary.contract import Archive, Evict, Seal, Segment, Sweep
 from everwhen.vocabulary.errors import DeclarationError
 from everwhen.vocabulary.microseconds import to_micros
@@ -27,18 +28,22 @@ class Aging:
     async def plan(self) -> HistoryPlan:
         """What would be moved now."""
         segments = await self._backend.segments()
-        retirement = await self._retirement(segments)
-        last = 0 if retirement is None else retirement.last
-        kept = [one for one in segments if one.last > last]
-        archive = [one async for one in self._to_archive(kept)]
+        sealed = segments[-1].last if segments else 0
+        last, held = await self._sealed_up_to(sealed)
+        least = self._policy.segment_size.least  # slices, of which each has an event or more
+        end, more = await self._retired_up_to(segments)
+        retirement = None if end is None else (await surveyed(self._store, end))[1]
+        kept = [one for one in segments if one.last > (end or 0)]
+        archive, others = await self._to_archive(kept)
         evict = self._to_evict(kept)
         if self._policy.warm_duration is None:
-            evict += [one for one in archive if one.is_cold]
+            evict = sorted([*evict, *archive], key=lambda one: one.last)
         return HistoryPlan(
-            await self._to_seal(segments[-1].last if segments else 0),
+            None if last is None or last - sealed < least else (sealed + 1, last),
             tuple((one.first, one.last) for one in archive),
-            tuple((one.first, one.last) for one in sorted(evict, key=lambda one: one.last)),
+            tuple((one.first, one.last) for one in evict),
             retirement,
+            tuple(filter(None, (held, others, more))),
         )
 
     async def moves(self, *, allow_loss: bool) -> AsyncIterator[Moved]:
@@ -50,12 +55,12 @@ class Aging:
         rest = await finished(self._store, segments)
         if rest is not None:
             yield Moved("retired", rest)
-        async for segment in self._sealed():
+        async for segment in self._sealed(segments[-1].last if segments else 0):
             yield Moved("sealed", segment)
-        segment = await self._retired(allow_loss=allow_loss)
-        if segment is not None:
-            yield Moved("retired", segment)
-        async for one in self._to_archive(await self._backend.segments()):
+        rest = await self._retired(allow_loss=allow_loss)
+        if rest is not None:
+            yield Moved("retired", rest)
+        for one in (await self._to_archive(await self._backend.segments()))[0]:
             found = await self._backend.move(Archive(one.last, self._archive()))
             if found is not None:
                 yield Moved("archived", found)
@@ -63,38 +68,46 @@ class Aging:
             found = await self._backend.move(Evict(one.last))
             if found is not None:
                 yield Moved("evicted", found)
-        if segments:
+        if self._policy.archive_after is not None or self._policy.delete_after is not None:
             await self._backend.move(Sweep(self._micros_ago(self._policy.unused_duration)))
 
-    async def _to_seal(self, sealed: int) -> tuple[int, int] | None:
-        last = await self._sealed_up_to()
-        least = self._policy.segment_size.least  # slices, of which each has an event or more
-        return None if last is None or last - sealed < least else (sealed + 1, last)
-
-    async def _sealed_up_to(self) -> int | None:
-        """The position up to which the policy seals; None where it doesn't."""
-        before = self._ago(self._policy.sealed_after)
-        return None if before is None else await self._store.position_at(before)
-
-    async def _sealed(self) -> AsyncIterator[Segment]:
-        up_to = await self._sealed_up_to()
+    async def _sealed(self, sealed: int) -> AsyncIterator[Segment]:
+        up_to, _ = await self._sealed_up_to(sealed)
         while up_to is not None:
             segment = await self._backend.move(Seal(up_to, self._policy.segment_size))
             if segment is None:
                 return
             yield segment
 
-    async def _to_archive(self, segments: Iterable[Segment]) -> AsyncIterator[Segment]:
-        """Those that are old enough for each of their categories."""
-        before = 0
+    async def _sealed_up_to(self, sealed: int) -> tuple[int | None, Held | None]:
+        """The position up to which the policy seals, and what holds it back from more."""
+        before = self._ago(self._policy.sealed_after)
+        if before is None:
+            return None, None
+        last, held = await self._store.position_at(before), None
+        for category, duration in self._policy.kept_longer("hot_duration"):
+            moment = self._ago(duration)
+            after = 0 if moment is None else await self._store.position_at(moment)
+            position = await self._first_of(category, max(after, sealed), last)
+            if position is not None:
+                last, held = position - 1, Held("seal", category, position)
+        return last, held
+
+    async def _to_archive(self, segments: Sequence[Segment]) -> tuple[list[Segment], Held | None]:
+        """Those that are old enough for each of their categories, and what holds another back."""
+        found: list[Segment] = []
+        first: Held | None = None
         for segment in segments:
             if segment.is_cold and segment.object is None:
-                age = await self._kept_for(segment, before, "archive_after")
-                if self._is_older(segment, age):
-                    yield segment
-            before = segment.last
+                if not self._is_older(segment, self._policy.archive_after):
+                    break
+                held = await self._held(segment, "archive")
+                first = first or held
+                if held is None:
+                    found.append(segment)
+        return found, first
 
-    def _to_evict(self, segments: Iterable[Segment]) -> list[Segment]:
+    def _to_evict(self, segments: Sequence[Segment]) -> list[Segment]:
         """Those that are in the archive, and were to stay here beside that for long enough."""
         archived = [one for one in segments if one.is_cold and one.object is not None]
         if self._policy.archive_after is None:
@@ -102,24 +115,22 @@ class Aging:
         age = self._policy.archive_after + (self._policy.warm_duration or timedelta())
         return [one for one in archived if self._is_older(one, age)]
 
-    async def _retirement(self, segments: Iterable[Segment]) -> Retirement | None:
-        last = await self._retired_up_to(segments)
-        return None if last is None else (await surveyed(self._store, last))[1]
-
-    async def _retired_up_to(self, segments: Iterable[Segment]) -> int | None:
+    async def _retired_up_to(self, segments: Sequence[Segment]) -> tuple[int | None, Held | None]:
         """The end of the first segments that are all old enough, for each of their categories."""
-        last, before = None, 0
+        last = None
         for segment in segments:
-            if segment.retired_at is None:
-                age = await self._kept_for(segment, before, "delete_after")
-                if not self._is_older(segment, age):
-                    break
-                last = segment.last
-            before = segment.last
-        return last
+            if segment.retired_at is not None:
+                continue
+            if not self._is_older(segment, self._policy.delete_after):
+                break
+            held = await self._held(segment, "retire")
+            if held is not None:
+                return last, held
+            last = segment.last
+        return last, None
 
     async def _retired(self, *, allow_loss: bool) -> Segment | None:
-        last = await self._retired_up_to(await self._backend.segments())
+        last, _ = await self._retired_up_to(await self._backend.segments())
         if last is None:
             return None
         if not allow_loss:
@@ -134,24 +145,22 @@ class Aging:
             raise LossError(last, retirement.lost)
         return await retired(self._store, survey, retirement)
 
-    async def _kept_for(self, segment: Segment, before: int, duration: str) -> timedelta | None:
-        """How long the segment stays as it is; None for ever.
+    async def _held(self, segment: Segment, move: Literal["archive", "retire"]) -> Held | None:
+        """What keeps a segment from being moved, that is old enough otherwise."""
+        duration: Duration = "archive_after" if move == "archive" else "delete_after"
+        for category, longer in self._policy.kept_longer(duration):
+            if not self._is_older(segment, longer):
+                position = await self._first_of(category, segment.first - 1, segment.last)
+                if position is not None:
+                    return Held(move, category, position)
+        return None
 
-        That is for as long as any of its categories: one can be kept for longer, and not shorter.
-        """
-        found: timedelta | None = getattr(self._policy, duration)
-        for category, policy in self._policy.overrides.items():
-            own = getattr(policy, duration)
-            longest = latest(found, own)
-            if longest != found and await self._has(category, before, segment.last):
-                found = longest
-        return found
-
-    async def _has(self, category: str, after: int, last: int) -> bool:
+    async def _first_of(self, category: str, after: int, last: int) -> int | None:
+        """The position of a category's first event after one position, up to another."""
         query = Query().category(category).after(after).up_to(last).limit(1)
-        async for _ in self._store.read(query):
-            return True
-        return False
+        async for event in self._store.read(query):
+            return event.position
+        return None
 
     def _is_older(self, segment: Segment, age: timedelta | None) -> bool:
         if age is None:

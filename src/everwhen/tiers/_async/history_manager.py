@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Final, Literal
 
 from everwhen.backends._async.backend import CompactionListener
 from everwhen.privacy.failure_texts import shown_failure
 from everwhen.store._async.store import Store
+from everwhen.system.object_storage import object_url
+from everwhen.tiers._async.aging import Aging
 from everwhen.tiers._async.background_mover import BackgroundMover
 from everwhen.tiers._async.mover_lease import MoverLease
-from everwhen.tiers.history_policy import HistoryPlan, HistoryPolicy, HistoryStatus
+from everwhen.tiers.history_policy import (
+    HistoryPlan,
+    HistoryPolicy,
+    HistoryStatus,
+    Moved,
+    mergeable,
+)
 from everwhen.tiers.mover_records import MAX_LEASE_SECONDS, MOVER, mover_record_in
-from everwhen.vocabulary.contract import Compaction, Seal, Segment
+from everwhen.vocabulary.contract import Compaction, Merge, Move, Restore, Segment
 from everwhen.vocabulary.errors import (
     BusyError,
     DeclarationError,
+    EverwhenError,
     StoreClosedError,
     UnsupportedError,
 )
@@ -33,9 +43,23 @@ class HistoryManager:
     other processes; a kill at any moment loses nothing, and the next run goes on.
     """
 
-    def __init__(self, store: Store, policy: HistoryPolicy) -> None:
+    def __init__(
+        self,
+        store: Store,
+        policy: HistoryPolicy,
+        *,
+        archive: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Raises `DeclarationError` for a policy that archives without an ``archive``.
+
+        That is a folder, or a URL (``s3:``, ``gs:``, ``az:``, ``file:``). The store knows where
+        its archived segments are: an ``archive`` is where others go.
+        """
+        if policy.archive_after is not None and archive is None:
+            raise DeclarationError("archive_after needs an archive: give its folder or URL")
         self._store = store
         self._policy = policy
+        self._url = None if archive is None else object_url(archive)
 
     async def status(self) -> HistoryStatus:
         """Where history is now."""
@@ -52,73 +76,132 @@ class HistoryManager:
 
     async def plan(self) -> HistoryPlan:
         """What `age` would do now."""
-        last = await self._sealed_up_to()
-        if last is None:
-            return HistoryPlan(None)
-        sealed = (await self.status()).sealed
-        least = self._policy.segment_size.least  # slices, of which each has an event or more
-        return HistoryPlan((sealed + 1, last) if last - sealed >= least else None)
+        return await self._aging().plan()
 
-    async def _sealed_up_to(self) -> int | None:
-        """The position up to which the policy seals; None where it doesn't."""
-        before = self._policy.sealed_before(self._store.clock())
-        return None if before is None else await self._store.position_at(before)
+    async def age(
+        self, progress: Callable[[Moved], None] | None = None, *, allow_loss: bool = False
+    ) -> list[Moved]:
+        """Move what the policy asks for; the segments that were moved, in turn.
 
-    async def age(self, progress: Callable[[Segment], None] | None = None) -> list[Segment]:
-        """Move what the policy asks for; the segments that were made.
-
-        What an earlier run that was interrupted has left over is deleted first.
+        What an earlier run that was interrupted has left over is finished, or deleted, first.
         ``progress`` is called with each; what it raises ends the work between two segments. Who
-        moves history in the background waits until this has ended. Raises `BusyError` where
-        another process begins to move this store's history, `ReadOnlyError`, `CorruptStoreError`
-        for what can't be packed since it is damaged, and `UnsupportedError` for a branch, a store
-        in memory, or without the extra ``everwhen[tiers]``.
+        moves history in the background waits until this has ended.
+
+        Nothing is retired that streams would lose their state by, or branches begin in, unless
+        ``allow_loss``: that raises `LossError` and `DeclarationError`, and is retired by no run in
+        the background. Raises `BusyError` where another process begins to move this store's
+        history, `StorageError` where the archive doesn't answer, `ReadOnlyError`,
+        `CorruptStoreError` for what can't be moved since it is damaged, and `UnsupportedError` for
+        a branch, a store in memory, or without the extra ``everwhen[tiers]``, or
+        ``everwhen[archive]``.
         """
-        made: list[Segment] = []
+        made: list[Moved] = []
         if self._policy.moves_nothing:
             return made
 
-        def sealed(segment: Segment) -> None:
-            made.append(segment)
+        def tell(moved: Moved) -> None:
+            made.append(moved)
             if progress is not None:
-                progress(segment)
+                progress(moved)
 
+        lease = await self._lease()
+        await self._move(lease, tell, allow_loss=allow_loss)
+        return made
+
+    async def restore(
+        self,
+        first: int = 1,
+        last: int | None = None,
+        progress: Callable[[Moved], None] | None = None,
+    ) -> list[Moved]:
+        """Bring archived segments back into the store: all, or those with events in a range.
+
+        Their objects are no longer used, and are deleted later as the policy says. The
+        policy archives the segments again if it asks for that. Raises what `age` raises.
+        """
+        segments = [
+            segment
+            for segment in await self._store.kernel.backend.segments()
+            if segment.object is not None
+            and segment.last >= first
+            and (last is None or segment.first <= last)
+        ]
+        moves = [(Restore(segment.last), segment) for segment in segments]
+        return await self._carry_out("restored", moves, progress)
+
+    async def merge(
+        self, size: int = 64 << 20, progress: Callable[[Moved], None] | None = None
+    ) -> list[Moved]:
+        """Put small objects of the archive that follow on one another into larger ones.
+
+        An object gets up to ``size`` bytes. Those that it takes the place of are deleted later, as
+        the policy says. Returns the last segment of each new one. Raises what `age` raises.
+        """
+        if size < 1:
+            raise DeclarationError(f"size is {size}; give a number of bytes")
+        if self._url is None:
+            raise DeclarationError("merging needs an archive: give its folder or URL")
+        segments = await self._store.kernel.backend.segments()
+        moves = [
+            (Merge(tuple(one.last for one in group), self._url), group[-1])
+            for group in mergeable(segments, size)
+        ]
+        return await self._carry_out("merged", moves, progress)
+
+    async def _carry_out(
+        self,
+        how: Literal["restored", "merged"],
+        moves: Sequence[tuple[Move, Segment]],
+        progress: Callable[[Moved], None] | None,
+    ) -> list[Moved]:
+        made: list[Moved] = []
+        lease = await self._lease()
+        try:
+            for move, segment in moves:
+                made.append(Moved(how, await self._store.kernel.backend.move(move) or segment))
+                if progress is not None:
+                    progress(made[-1])
+                await lease.renew()
+        finally:
+            await lease.give_back()
+        return made
+
+    def _aging(self) -> Aging:
+        return Aging(self._store, self._policy, self._url)
+
+    async def _lease(self) -> MoverLease:
         lease = MoverLease(self._store, _LEASE_SECONDS)
         if self._store.capabilities.seals:
             await lease.take(by_force=True)
-        await self._move(lease, sealed)
-        return made
+        return lease
 
-    async def _move(self, lease: MoverLease, sealed: Callable[[Segment], None]) -> None:
-        """Seal what is old enough, with the lease, and give that back."""
+    async def _move(
+        self, lease: MoverLease, tell: Callable[[Moved], None], *, allow_loss: bool = False
+    ) -> None:
+        """Move what is old enough, with the lease, and give that back.
+
+        Why it fails is kept in the store.
+        """
         try:
-            up_to = await self._sealed_up_to()
-            while up_to is not None:
-                segment = await self._seal(lease, up_to)
-                if segment is None:
-                    break
-                sealed(segment)
+            async for moved in self._aging().moves(allow_loss=allow_loss):
+                tell(moved)
                 await lease.renew()
             await lease.end(None)
-        except BaseException:
+        except (BusyError, StoreClosedError, UnsupportedError):
             await lease.give_back()
             raise
-
-    async def _seal(self, lease: MoverLease, up_to: int) -> Segment | None:
-        """Make one segment, if there is enough for one. Why it fails is kept in the store."""
-        try:
-            return await self._store.kernel.backend.move(Seal(up_to, self._policy.segment_size))
-        except (BusyError, StoreClosedError, UnsupportedError):
-            raise
-        except Exception as error:
+        except EverwhenError as error:
             await lease.end(shown_failure(error, self._store.vault))
+            raise
+        except BaseException:
+            await lease.give_back()
             raise
 
     def in_background(
         self,
         every: timedelta,
         *,
-        progress: Callable[[Segment], None] | None = None,
+        progress: Callable[[Moved], None] | None = None,
         lease: float = _LEASE_SECONDS,
     ) -> BackgroundMover:
         """A context manager: inside, ``age`` is done at once and then again after each ``every``.

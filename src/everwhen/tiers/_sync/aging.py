@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import Literal
 
 from everwhen.store._sync.store import Store
 from everwhen.tiers._sync.retiring import finished, retired, surveyed
-from everwhen.tiers.history_policy import HistoryPlan, HistoryPolicy, Moved, latest
-from everwhen.tiers.retirement_records import LossError, Retirement
+from everwhen.tiers.history_policy import Duration, Held, HistoryPlan, HistoryPolicy, Moved
+from everwhen.tiers.retirement_records import LossError
 from everwhen.vocabulary.contract import Archive, Evict, Seal, Segment, Sweep
 from everwhen.vocabulary.errors import DeclarationError
 from everwhen.vocabulary.microseconds import to_micros
@@ -28,18 +29,22 @@ class Aging:
     def plan(self) -> HistoryPlan:
         """What would be moved now."""
         segments = self._backend.segments()
-        retirement = self._retirement(segments)
-        last = 0 if retirement is None else retirement.last
-        kept = [one for one in segments if one.last > last]
-        archive = [one for one in self._to_archive(kept)]
+        sealed = segments[-1].last if segments else 0
+        last, held = self._sealed_up_to(sealed)
+        least = self._policy.segment_size.least  # slices, of which each has an event or more
+        end, more = self._retired_up_to(segments)
+        retirement = None if end is None else (surveyed(self._store, end))[1]
+        kept = [one for one in segments if one.last > (end or 0)]
+        archive, others = self._to_archive(kept)
         evict = self._to_evict(kept)
         if self._policy.warm_duration is None:
-            evict += [one for one in archive if one.is_cold]
+            evict = sorted([*evict, *archive], key=lambda one: one.last)
         return HistoryPlan(
-            self._to_seal(segments[-1].last if segments else 0),
+            None if last is None or last - sealed < least else (sealed + 1, last),
             tuple((one.first, one.last) for one in archive),
-            tuple((one.first, one.last) for one in sorted(evict, key=lambda one: one.last)),
+            tuple((one.first, one.last) for one in evict),
             retirement,
+            tuple(filter(None, (held, others, more))),
         )
 
     def moves(self, *, allow_loss: bool) -> Iterator[Moved]:
@@ -51,12 +56,12 @@ class Aging:
         rest = finished(self._store, segments)
         if rest is not None:
             yield Moved("retired", rest)
-        for segment in self._sealed():
+        for segment in self._sealed(segments[-1].last if segments else 0):
             yield Moved("sealed", segment)
-        segment = self._retired(allow_loss=allow_loss)
-        if segment is not None:
-            yield Moved("retired", segment)
-        for one in self._to_archive(self._backend.segments()):
+        rest = self._retired(allow_loss=allow_loss)
+        if rest is not None:
+            yield Moved("retired", rest)
+        for one in (self._to_archive(self._backend.segments()))[0]:
             found = self._backend.move(Archive(one.last, self._archive()))
             if found is not None:
                 yield Moved("archived", found)
@@ -64,38 +69,46 @@ class Aging:
             found = self._backend.move(Evict(one.last))
             if found is not None:
                 yield Moved("evicted", found)
-        if segments:
+        if self._policy.archive_after is not None or self._policy.delete_after is not None:
             self._backend.move(Sweep(self._micros_ago(self._policy.unused_duration)))
 
-    def _to_seal(self, sealed: int) -> tuple[int, int] | None:
-        last = self._sealed_up_to()
-        least = self._policy.segment_size.least  # slices, of which each has an event or more
-        return None if last is None or last - sealed < least else (sealed + 1, last)
-
-    def _sealed_up_to(self) -> int | None:
-        """The position up to which the policy seals; None where it doesn't."""
-        before = self._ago(self._policy.sealed_after)
-        return None if before is None else self._store.position_at(before)
-
-    def _sealed(self) -> Iterator[Segment]:
-        up_to = self._sealed_up_to()
+    def _sealed(self, sealed: int) -> Iterator[Segment]:
+        up_to, _ = self._sealed_up_to(sealed)
         while up_to is not None:
             segment = self._backend.move(Seal(up_to, self._policy.segment_size))
             if segment is None:
                 return
             yield segment
 
-    def _to_archive(self, segments: Iterable[Segment]) -> Iterator[Segment]:
-        """Those that are old enough for each of their categories."""
-        before = 0
+    def _sealed_up_to(self, sealed: int) -> tuple[int | None, Held | None]:
+        """The position up to which the policy seals, and what holds it back from more."""
+        before = self._ago(self._policy.sealed_after)
+        if before is None:
+            return None, None
+        last, held = self._store.position_at(before), None
+        for category, duration in self._policy.kept_longer("hot_duration"):
+            moment = self._ago(duration)
+            after = 0 if moment is None else self._store.position_at(moment)
+            position = self._first_of(category, max(after, sealed), last)
+            if position is not None:
+                last, held = position - 1, Held("seal", category, position)
+        return last, held
+
+    def _to_archive(self, segments: Sequence[Segment]) -> tuple[list[Segment], Held | None]:
+        """Those that are old enough for each of their categories, and what holds another back."""
+        found: list[Segment] = []
+        first: Held | None = None
         for segment in segments:
             if segment.is_cold and segment.object is None:
-                age = self._kept_for(segment, before, "archive_after")
-                if self._is_older(segment, age):
-                    yield segment
-            before = segment.last
+                if not self._is_older(segment, self._policy.archive_after):
+                    break
+                held = self._held(segment, "archive")
+                first = first or held
+                if held is None:
+                    found.append(segment)
+        return found, first
 
-    def _to_evict(self, segments: Iterable[Segment]) -> list[Segment]:
+    def _to_evict(self, segments: Sequence[Segment]) -> list[Segment]:
         """Those that are in the archive, and were to stay here beside that for long enough."""
         archived = [one for one in segments if one.is_cold and one.object is not None]
         if self._policy.archive_after is None:
@@ -103,24 +116,22 @@ class Aging:
         age = self._policy.archive_after + (self._policy.warm_duration or timedelta())
         return [one for one in archived if self._is_older(one, age)]
 
-    def _retirement(self, segments: Iterable[Segment]) -> Retirement | None:
-        last = self._retired_up_to(segments)
-        return None if last is None else (surveyed(self._store, last))[1]
-
-    def _retired_up_to(self, segments: Iterable[Segment]) -> int | None:
+    def _retired_up_to(self, segments: Sequence[Segment]) -> tuple[int | None, Held | None]:
         """The end of the first segments that are all old enough, for each of their categories."""
-        last, before = None, 0
+        last = None
         for segment in segments:
-            if segment.retired_at is None:
-                age = self._kept_for(segment, before, "delete_after")
-                if not self._is_older(segment, age):
-                    break
-                last = segment.last
-            before = segment.last
-        return last
+            if segment.retired_at is not None:
+                continue
+            if not self._is_older(segment, self._policy.delete_after):
+                break
+            held = self._held(segment, "retire")
+            if held is not None:
+                return last, held
+            last = segment.last
+        return last, None
 
     def _retired(self, *, allow_loss: bool) -> Segment | None:
-        last = self._retired_up_to(self._backend.segments())
+        last, _ = self._retired_up_to(self._backend.segments())
         if last is None:
             return None
         if not allow_loss:
@@ -135,24 +146,22 @@ class Aging:
             raise LossError(last, retirement.lost)
         return retired(self._store, survey, retirement)
 
-    def _kept_for(self, segment: Segment, before: int, duration: str) -> timedelta | None:
-        """How long the segment stays as it is; None for ever.
+    def _held(self, segment: Segment, move: Literal["archive", "retire"]) -> Held | None:
+        """What keeps a segment from being moved, that is old enough otherwise."""
+        duration: Duration = "archive_after" if move == "archive" else "delete_after"
+        for category, longer in self._policy.kept_longer(duration):
+            if not self._is_older(segment, longer):
+                position = self._first_of(category, segment.first - 1, segment.last)
+                if position is not None:
+                    return Held(move, category, position)
+        return None
 
-        That is for as long as any of its categories: one can be kept for longer, and not shorter.
-        """
-        found: timedelta | None = getattr(self._policy, duration)
-        for category, policy in self._policy.overrides.items():
-            own = getattr(policy, duration)
-            longest = latest(found, own)
-            if longest != found and self._has(category, before, segment.last):
-                found = longest
-        return found
-
-    def _has(self, category: str, after: int, last: int) -> bool:
+    def _first_of(self, category: str, after: int, last: int) -> int | None:
+        """The position of a category's first event after one position, up to another."""
         query = Query().category(category).after(after).up_to(last).limit(1)
-        for _ in self._store.read(query):
-            return True
-        return False
+        for event in self._store.read(query):
+            return event.position
+        return None
 
     def _is_older(self, segment: Segment, age: timedelta | None) -> bool:
         if age is None:

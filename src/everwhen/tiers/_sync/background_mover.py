@@ -13,7 +13,7 @@ from everwhen.privacy.failure_texts import shown_failure
 from everwhen.store._sync.store import Store
 from everwhen.system.limits import NEWS_SECONDS
 from everwhen.tiers._sync.mover_lease import MoverLease
-from everwhen.vocabulary.contract import Segment
+from everwhen.tiers.history_policy import Moved
 from everwhen.vocabulary.errors import BusyError, StoreClosedError
 
 _LOG: Final = logging.getLogger("everwhen")
@@ -22,8 +22,8 @@ _LOG: Final = logging.getLogger("everwhen")
 class Moves(Protocol):
     """Moves what there is to move, and gives the lease back."""
 
-    def __call__(self, lease: MoverLease, sealed: Callable[[Segment], None]) -> None:
-        """``sealed`` is called with each segment; what it raises ends it."""
+    def __call__(self, lease: MoverLease, tell: Callable[[Moved], None]) -> None:
+        """``tell`` is called with each segment; what it raises ends it."""
         ...
 
 
@@ -38,7 +38,7 @@ class BackgroundMover:
         self,
         store: Store,
         move: Moves,
-        progress: Callable[[Segment], None] | None,
+        progress: Callable[[Moved], None] | None,
         *,
         every_seconds: float,
         lease_seconds: float,
@@ -70,7 +70,7 @@ class BackgroundMover:
         """Move what there is to move, if nobody else does; seconds until the next turn."""
         try:
             if self._lease.take(by_force=False):
-                self._move(self._lease, self._sealed)
+                self._move(self._lease, self._tell)
                 return self._every
         except StoreClosedError:
             raise
@@ -85,14 +85,14 @@ class BackgroundMover:
             return self._every
         return min(self._every, self._lease_seconds / 4)
 
-    def _sealed(self, segment: Segment) -> None:
+    def _tell(self, moved: Moved) -> None:
         if self._progress is not None:
-            self._progress(segment)
+            self._progress(moved)
         if self._closed:
             raise _Closing
 
     def close(self) -> None:
-        """Stop, after the segment that is being made; calling it again does nothing."""
+        """Stop, after the segment that is being moved; calling it again does nothing."""
         self._closed = True
         if self._background is not None:
             background, self._background = self._background, None
