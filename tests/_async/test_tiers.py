@@ -6,6 +6,7 @@ import random
 import string
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ from everwhen.backends.sqlite import compaction, sealing
 from everwhen.errors import DeclarationError, ReadOnlyError, UnsupportedError
 from everwhen.merkle.aio import MemoryTiles, MerkleLog
 from everwhen.testing import ManualClock
-from everwhen.tiers import HistoryPlan, HistoryPolicy, Moved, SegmentSize
+from everwhen.tiers import Held, HistoryPlan, HistoryPolicy, Moved, SegmentSize
 from everwhen.tiers.aio import HistoryManager
 from everwhen.vocabulary.contract import MAX_EVENT_BYTES, Checkpoint, Seal
 from everwhen_verify.notes import Signer
@@ -146,6 +147,93 @@ async def test_nothing_moves_that_no_duration_asks_for(tmp_path: Path, clock: Ma
         assert await manager.age() == []
     with pytest.raises(DeclarationError, match="hot_duration"):
         HistoryPolicy(hot_duration=-DAY)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"audit-1": HistoryPolicy()}, "no category has a '-'"),
+        ({"": HistoryPolicy()}, "non-empty text"),
+        ({3: HistoryPolicy()}, "non-empty text"),
+        ({"audit": DAY}, "expected a HistoryPolicy"),
+        ({"audit": HistoryPolicy(small_segments=True)}, "for all of a store"),
+        (
+            {"audit": HistoryPolicy(hot_duration=DAY, per_category={"a": HistoryPolicy()})},
+            "for all of a store",
+        ),
+    ],
+)
+def test_policies_that_a_category_cannot_have(wrong: Any, why: str) -> None:
+    with pytest.raises(DeclarationError, match=why):
+        HistoryPolicy(hot_duration=DAY, per_category=wrong)
+    with pytest.raises(DeclarationError, match="the policy itself has none"):
+        HistoryPolicy(per_category={"audit": HistoryPolicy(hot_duration=DAY)})
+
+
+async def test_what_a_category_keeps_holds_back_what_comes_after(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    own = {"audit": HistoryPolicy(hot_duration=9 * DAY), "empty": HistoryPolicy()}
+    policy = HistoryPolicy(hot_duration=DAY, small_segments=True, per_category=own)
+    own["order"] = HistoryPolicy(hot_duration=99 * DAY)  # which is too late
+    assert policy.of_category("audit").hot_duration == 9 * DAY
+    assert policy.of_category("empty") == policy.of_category("order")
+    async with await filled(tmp_path / "s.db", clock, days=3) as store:  # 15 events
+        manager = HistoryManager(store, policy)
+        await store.commit(  # a commit that isn't cut
+            Commit([Write("order-1", [Paid("p1", 1)] * 2), Write("audit-1", [Paid("p2", 1)] * 3)])
+        )
+        await store.append("order-1", [Paid("p1", 1)])
+        await store.append("audit-2", [Paid("p1", 1)])
+        clock.advance(4 * DAY.total_seconds())
+        plan = await manager.plan()
+        assert (plan.seal, plan.held) == ((1, 17), (Held("seal", "audit", 18),))
+        assert [(one.segment.first, one.segment.last) for one in await manager.age()] == [(1, 15)]
+        assert await manager.age() == []
+        clock.advance(5 * DAY.total_seconds())
+        assert await manager.plan() == HistoryPlan((16, 22))
+        assert [(one.segment.first, one.segment.last) for one in await manager.age()] == [(16, 22)]
+        assert await store.check() == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_the_border_is_where_all_categories_agree(
+    tmp_path: Path, clock: ManualClock, seed: int
+) -> None:
+    """Against the definition: the events before the first one that its category keeps."""
+    chance = random.Random(seed)
+    names = ["a", "b", "c", "d"]
+    async with await open_store(tmp_path / "s.db", events=[Paid], clock=clock) as store:
+        for _ in range(300):
+            name = names[0] if chance.random() < 0.7 else chance.choice(names)
+            await store.append(f"{name}-1", [Paid("p1", 1)])
+            clock.advance(chance.choice((0, 600, 3_600)))
+        events = [event async for event in store.read()]
+        for _ in range(8):
+            days = {name: chance.random() * 9 * DAY for name in chance.sample(names, 2)}
+            default = chance.random() * 9 * DAY
+            policy = HistoryPolicy(
+                hot_duration=default,
+                small_segments=True,
+                per_category={
+                    name: HistoryPolicy(hot_duration=duration) for name, duration in days.items()
+                },
+            )
+            now = clock()
+            due = sealed = (await HistoryManager(store, policy).status()).sealed
+            for event in events[sealed:]:
+                if event.recorded_at > now - days.get(event.stream[0], default):
+                    break
+                due = event.position
+            plan = await HistoryManager(store, policy).plan()
+            assert plan.seal == ((sealed + 1, due) if due > sealed else None)
+            for one in plan.held:
+                held = events[one.position - 1]
+                assert held.stream[0] == one.category
+                assert one.position > sealed
+            if chance.random() < 0.5:
+                await HistoryManager(store, policy).age()
+                assert (await HistoryManager(store, policy).status()).sealed == due
 
 
 async def test_what_progress_raises_ends_it_between_two_segments(

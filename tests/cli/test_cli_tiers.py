@@ -95,7 +95,8 @@ def test_in_a_pipe(shell: Shell, old: Path) -> None:
     assert (planned.code, planned.rows) == (
         0,
         [["first", "1"], ["last", "5"], ["events", "5"]]
-        + [[name, "0"] for name in ("archive", "evict", "retire", "lost")],
+        + [[name, "0"] for name in ("archive", "evict", "retire", "lost")]
+        + [["held_back_by", "null"], ["held_back_at", "null"]],
     )
     made = shell("tiers", "age", old, *DAYS)
     assert (made.code, made.err) == (0, "")
@@ -134,8 +135,9 @@ def test_in_a_pipe(shell: Shell, old: Path) -> None:
 
 def test_as_json(shell: Shell, old: Path) -> None:
     (planned,) = shell("tiers", "plan", old, *DAYS, "--json").records
-    rest = {"archive": 0, "evict": 0, "retire": 0, "lost": 0}
-    assert planned == {"first": 1, "last": 5, "events": 5} | rest
+    rest: dict[str, object] = dict.fromkeys(("archive", "evict", "retire", "lost"), 0)
+    rest |= {"held_back_by": None, "held_back_at": None}
+    assert planned == rest | {"first": 1, "last": 5, "events": 5}
     (made,) = shell("tiers", "age", old, *DAYS, "--json").records
     sealed = {"first": 1, "last": 5, "events": 5, "segments": 1, "slices": 3}
     assert made == sealed | {"bytes": made["bytes"], "archived": 0, "evicted": 0, "retired": 0}
@@ -155,7 +157,7 @@ def test_as_json(shell: Shell, old: Path) -> None:
         "retired": 0,
     }
     (nothing,) = shell("tiers", "plan", old, *DAYS, "--json").records
-    assert nothing == {"first": None, "last": None, "events": 0} | rest
+    assert nothing == rest | {"first": None, "last": None, "events": 0}
 
 
 def test_in_a_terminal(shell: Shell, old: Path) -> None:
@@ -553,8 +555,8 @@ def test_history_is_retired(shell: Shell, old: Path) -> None:
         (("--archive-after", "0"), "needs --archive"),
         (("--archive-after", "0", "--archive", "ftp://x/y"), "unknown kind of URL"),
         (("--archive-after", "0", "--archive", "s3://me:secret@b/y"), "leave credentials"),
-        (("--delete-after", "0", "--keep", "audit"), "CATEGORY=DURATION"),
-        (("--delete-after", "0", "--keep", "audit-1=3w"), "no category"),
+        (("--delete-after", "0", "--keep", "audit"), "NAME=DURATION"),
+        (("--delete-after", "0", "--keep", "audit-1=3w"), "no category has"),
         (("--delete-after", "soon"), "not a duration"),
     ],
 )
@@ -562,3 +564,20 @@ def test_what_is_no_policy(shell: Shell, old: Path, options: tuple[str, ...], wh
     for command in ("plan", "age"):
         done = shell("tiers", command, old, *options)
         assert (done.code, why in done.err, "secret" in done.err) == (2, True, False), done.err
+
+
+def test_a_category_holds_back_what_comes_after(shell: Shell, old: Path) -> None:
+    with open_store(old) as store:
+        for stream in ("audit-1", "game-4"):
+            store.append(stream, [UnknownEvent("Seen", {})])
+    kept = (*ALL, "--category", "audit=52w", "--category", "other=0")
+    planned = shell("tiers", "plan", old, *kept).fields
+    assert (planned["last"], planned["events"]) == ("7", "7")
+    assert (planned["held_back_by"], planned["held_back_at"]) == ("audit", "8")
+    shown = " ".join(shell.terminal("tiers", "plan", old, *kept, TERM="dumb").out.split())
+    assert shown.endswith("position 8 on isn't sealed as yet: category 'audit' is kept for longer.")
+    assert shell("tiers", "age", old, *kept).fields["last"] == "7"
+    for wrong in ("audit", "audit=", "=1d", "audit-1=1d", "audit=1"):
+        refused = shell("tiers", "plan", old, *ALL, "--category", wrong)
+        assert (refused.code, refused.out) == (2, ""), wrong
+        assert "--category" in refused.err

@@ -14,8 +14,9 @@ from everwhen.tiers.retirement_records import Retirement
 from everwhen.vocabulary.contract import ArchiveObject, Segment, SegmentSize
 from everwhen.vocabulary.errors import DeclarationError
 from everwhen.vocabulary.streams import category_of
+from everwhen.vocabulary.validation import check_text
 
-Duration: TypeAlias = Literal["hot_duration", "archive_after", "delete_after"]
+Duration: TypeAlias = Literal["archive_after", "delete_after"]
 
 _NONE: Final[Mapping[str, HistoryPolicy]] = MappingProxyType({})
 _OF_CATEGORIES: Final = ("hot_duration", "compression_after", "archive_after", "delete_after")
@@ -36,10 +37,11 @@ class HistoryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     records. Objects of the archive that are no longer used are deleted after ``unused_duration``:
     let that be longer than a backup of the store is kept, for it needs the objects of its time.
 
-    ``per_category`` says which categories are kept for longer, by policies of their own; what one
-    of these doesn't say holds as for all. A segment has events of all categories, so it is kept for
-    as long as any of them, and sealing ends before the first event that is to stay. Audit entries
-    are never retired unless the category ``audit`` is given a ``delete_after``.
+    ``per_category`` has, by the name of a category, policies whose durations replace these for its
+    events. History is sealed in the order of positions, so the first event that its category keeps
+    holds back all that comes after it; a plan shows which. A segment has events of all categories:
+    it is archived, and retired, when the last of them may be. Audit entries are never retired
+    unless the category ``audit`` is given a ``delete_after``.
 
     Raises `DeclarationError` for a duration below zero, and for policies of categories that can't
     be had.
@@ -59,18 +61,42 @@ class HistoryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             duration = getattr(self, name)
             if duration is not None and duration < timedelta():
                 raise DeclarationError(f"{name} is {duration}; give zero or more")
-        for category, policy in self.per_category.items():
-            if not category or category_of(category) != category:
+        own = dict(self.per_category)  # what the caller does with theirs is nothing to us
+        msgspec.structs.force_setattr(self, "per_category", own)
+        for category, policy in own.items():
+            self._check_override(category, policy)
+
+    def _check_override(self, category: object, policy: object) -> None:
+        where = f"per_category[{category!r}]"
+        if category_of(check_text(category, where, DeclarationError)) != category:
+            raise DeclarationError(
+                f"{where}: no category has a '-'; give the part of streams' names before the first"
+            )
+        if not isinstance(policy, HistoryPolicy):
+            raise DeclarationError(f"{where}: expected a HistoryPolicy, got {policy!r}")
+        own = {name: getattr(policy, name) for name in _OF_CATEGORIES}
+        if policy != HistoryPolicy(**own):
+            raise DeclarationError(
+                f"{where}: a category's policy may have {', '.join(_OF_CATEGORIES)}; all else is "
+                f"for all of a store"
+            )
+        for name, duration in own.items():
+            if duration is not None and self._kept(name) is None:
                 raise DeclarationError(
-                    f"per_category: {category!r} is no category; give the part of the streams' "
-                    f"names before their first '-'"
+                    f"{where} has {name}, and the policy itself has none; give it one, too, for "
+                    f"all other categories"
                 )
-            own = {name: getattr(policy, name) for name in _OF_CATEGORIES}
-            if policy != HistoryPolicy(**own):
-                raise DeclarationError(
-                    f"per_category: the policy of {category!r} may say {', '.join(_OF_CATEGORIES)}"
-                    f"; the rest is the same for all"
-                )
+
+    def of_category(self, category: str) -> HistoryPolicy:
+        """The policy for a category's events: the durations of this one where it has no own."""
+        policy = self.per_category.get(category)
+        if policy is None:
+            return self
+        own = {name: getattr(policy, name) for name in _OF_CATEGORIES}
+        given = {name: duration for name, duration in own.items() if duration is not None}
+        if given.keys() & {"hot_duration", "compression_after"}:
+            given = {"hot_duration": None, "compression_after": None} | given
+        return msgspec.structs.replace(self, **given)
 
     @property
     def segment_size(self) -> SegmentSize:
@@ -94,10 +120,7 @@ class HistoryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def kept_longer(self, duration: Duration) -> tuple[tuple[str, timedelta | None], ...]:
-        """The categories that are kept for longer than the rest, and for how long; None for ever.
-
-        What a category's policy doesn't say holds for it as for all.
-        """
+        """The categories that are kept for longer than others, and for how long: None for ever."""
         rest = self._kept(duration)
         found: dict[str, timedelta | None] = {}
         if duration == "delete_after" and rest is not None:
@@ -111,8 +134,9 @@ class HistoryPolicy(msgspec.Struct, frozen=True, kw_only=True):
                 found[category] = None
         return tuple(found.items())
 
-    def _kept(self, duration: Duration) -> timedelta | None:
-        return self.sealed_after if duration == "hot_duration" else getattr(self, duration)
+    def _kept(self, duration: str) -> timedelta | None:
+        is_sealing = duration in {"hot_duration", "compression_after"}
+        return self.sealed_after if is_sealing else getattr(self, duration)
 
 
 Positions: TypeAlias = tuple[int, int]

@@ -23,6 +23,7 @@ from everwhen.cli.output import Output, counted, escaped_text
 from everwhen.cli.progress_bars import TierProgress, shown
 from everwhen.cli.store_opening import existing
 from everwhen.cli.views import utc
+from everwhen.errors import DeclarationError
 from everwhen.tiers import (
     Compaction,
     HistoryManager,
@@ -111,9 +112,9 @@ class PolicyOptions:
         list[str] | None,
         typer.Option(
             "--keep",
-            metavar="CATEGORY=DURATION",
-            help="Retire nothing of this category before that; needed for audit, which is kept "
-            "for ever otherwise. Can be given more than once.",
+            metavar="NAME=DURATION",
+            help="In place of --delete-after for a category. Audit entries are kept for ever "
+            "without it. Repeat for several.",
         ),
     ] = None
     unused_duration: Annotated[
@@ -125,6 +126,14 @@ class PolicyOptions:
             "you keep backups of the store for.",
         ),
     ] = "1d"
+    category: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--category",
+            metavar="NAME=DURATION",
+            help="In place of --hot-duration for a category. Repeat for several.",
+        ),
+    ] = None
     small_segments: Annotated[
         bool,
         typer.Option("--small-segments", help="Also seal what is too little for a full segment."),
@@ -137,18 +146,25 @@ class PolicyOptions:
             for name in ("hot_duration", "archive_after", "warm_duration", "delete_after")
             if (text := getattr(self, name)) is not None
         }
-        found = HistoryPolicy(
-            **durations,
-            unused_duration=given_duration(self.unused_duration, "--unused-duration"),
-            small_segments=self.small_segments,
-            per_category=dict(map(_kept, self.keep or ())),
-        )
+        if durations.get("archive_after") is not None and self.archive is None:
+            raise CommandStop("--archive-after needs --archive: a folder or a URL", USAGE)
+        hot, kept = _by_category(self.category, "--category"), _by_category(self.keep, "--keep")
+        try:
+            found = HistoryPolicy(
+                **durations,
+                unused_duration=given_duration(self.unused_duration, "--unused-duration"),
+                small_segments=self.small_segments,
+                per_category={
+                    name: HistoryPolicy(hot_duration=hot.get(name), delete_after=kept.get(name))
+                    for name in {**hot, **kept}
+                },
+            )
+        except DeclarationError as error:
+            raise CommandStop(f"--category and --keep: {error}", USAGE) from error
         if found.moves_nothing:
             raise CommandStop(
                 "nothing would move; give --hot-duration, --archive-after or --delete-after", USAGE
             )
-        if found.archive_after is not None and self.archive is None:
-            raise CommandStop("--archive-after needs --archive: a folder or a URL", USAGE)
         return found
 
     def manager(self, store: Store) -> HistoryManager:
@@ -156,11 +172,17 @@ class PolicyOptions:
         return HistoryManager(store, self.policy(), archive=self.archive)
 
 
-def _kept(text: str) -> tuple[str, HistoryPolicy]:
-    category, equals, duration = text.partition("=")
-    if not equals or not category:
-        raise CommandStop(f"--keep: {text!r}; write it as CATEGORY=DURATION, audit=520w say", USAGE)
-    return category, HistoryPolicy(delete_after=given_duration(duration, "--keep"))
+def _by_category(given: Sequence[str] | None, option: str) -> dict[str, timedelta]:
+    """The durations that an option gives to categories."""
+    found: dict[str, timedelta] = {}
+    for text in given or ():
+        name, _, duration = text.rpartition("=")
+        if not name:
+            raise CommandStop(
+                f"{option}: {text!r}; write it as NAME=DURATION, audit=52w say", USAGE
+            )
+        found[name] = given_duration(duration, f"{option} {text}")
+    return found
 
 
 def status(store: StoreArgument, *, json: JsonOption = False) -> None:
@@ -213,7 +235,8 @@ def plan(store: StoreArgument, *, policy: PolicyOptions, json: JsonOption = Fals
     In a pipe, a name and a value a line: first and last (positions to be sealed, null for nothing),
     events; archive and evict (how many segments would be copied to the archive, and deleted here
     since they are there), retire (the position up to which history would be given up, 0 for none),
-    lost (how many streams would lose their state by that).
+    lost (how many streams would lose their state by that); held_back_by (the category that keeps
+    events from being sealed, null for none) and held_back_at (its first such event's position).
     """
     wanted, out = policy.policy(), Output(json=json)
     with existing(store) as opened:
@@ -221,6 +244,7 @@ def plan(store: StoreArgument, *, policy: PolicyOptions, json: JsonOption = Fals
         why = "" if _moves(found) else _why_nothing(opened, wanted)
     if not out.is_terminal:
         retire = found.retire
+        seal = next((one for one in found.held if one.move == "seal"), None)
         out.fields(
             _planned(found)
             | {
@@ -228,6 +252,8 @@ def plan(store: StoreArgument, *, policy: PolicyOptions, json: JsonOption = Fals
                 "evict": len(found.evict),
                 "retire": 0 if retire is None else retire.last,
                 "lost": 0 if retire is None else len(retire.lost),
+                "held_back_by": None if seal is None else seal.category,
+                "held_back_at": None if seal is None else seal.position,
             }
         )
         return
@@ -266,8 +292,8 @@ def _plan_lines(found: HistoryPlan, policy: HistoryPolicy) -> Iterator[str]:
     for held in found.held:
         done = {"seal": "sealed", "archive": "archived", "retire": "retired"}[held.move]
         yield (
-            f"Nothing from position {held.position:,} on is {done} as yet: {held.category!r} is "
-            f"kept for longer."
+            f"What comes from position {held.position:,} on isn't {done} as yet: category "
+            f"{held.category!r} is kept for longer."
         )
 
 
@@ -541,7 +567,9 @@ def _planned(found: HistoryPlan) -> dict[str, object]:
 
 def _why_nothing(store: Store, policy: HistoryPolicy) -> str:
     """Why a policy has nothing moved, for people."""
-    all_of_it = HistoryPolicy(hot_duration=policy.hot_duration, small_segments=True)
+    all_of_it = HistoryPolicy(
+        hot_duration=policy.sealed_after, small_segments=True, per_category=policy.per_category
+    )
     waiting = HistoryManager(store, all_of_it).plan().events
     if not waiting:
         return "Nothing to move: all that is old enough is where it should be."

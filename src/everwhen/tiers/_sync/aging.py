@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from everwhen.store._sync.store import Store
+from everwhen.tiers._sync.hot_border import hot_border
 from everwhen.tiers._sync.retiring import finished, retired, surveyed
 from everwhen.tiers.history_policy import Duration, Held, HistoryPlan, HistoryPolicy, Moved
 from everwhen.tiers.retirement_records import LossError
@@ -30,7 +31,7 @@ class Aging:
         """What would be moved now."""
         segments = self._backend.segments()
         sealed = segments[-1].last if segments else 0
-        last, held = self._sealed_up_to(sealed)
+        last, held = hot_border(self._store, self._policy, sealed) or (None, None)
         least = self._policy.segment_size.least  # slices, of which each has an event or more
         end, more = self._retired_up_to(segments)
         retirement = None if end is None else (surveyed(self._store, end))[1]
@@ -73,26 +74,12 @@ class Aging:
             self._backend.move(Sweep(self._micros_ago(self._policy.unused_duration)))
 
     def _sealed(self, sealed: int) -> Iterator[Segment]:
-        up_to, _ = self._sealed_up_to(sealed)
-        while up_to is not None:
-            segment = self._backend.move(Seal(up_to, self._policy.segment_size))
+        found = hot_border(self._store, self._policy, sealed)
+        while found is not None:
+            segment = self._backend.move(Seal(found[0], self._policy.segment_size))
             if segment is None:
                 return
             yield segment
-
-    def _sealed_up_to(self, sealed: int) -> tuple[int | None, Held | None]:
-        """The position up to which the policy seals, and what holds it back from more."""
-        before = self._ago(self._policy.sealed_after)
-        if before is None:
-            return None, None
-        last, held = self._store.position_at(before), None
-        for category, duration in self._policy.kept_longer("hot_duration"):
-            moment = self._ago(duration)
-            after = 0 if moment is None else self._store.position_at(moment)
-            position = self._first_of(category, max(after, sealed), last)
-            if position is not None:
-                last, held = position - 1, Held("seal", category, position)
-        return last, held
 
     def _to_archive(self, segments: Sequence[Segment]) -> tuple[list[Segment], Held | None]:
         """Those that are old enough for each of their categories, and what holds another back."""
