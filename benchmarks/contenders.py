@@ -18,6 +18,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -30,6 +31,7 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
 import everwhen
 import everwhen.aio
+from everwhen.tiers import HistoryManager, HistoryPolicy
 
 
 class BetPlaced(everwhen.Event):
@@ -89,6 +91,10 @@ class Contender(ABC):
         """The same as commits of their own, in one call; peers have only the atomic one."""
         self.append_over(streams, version)
 
+    def settle(self) -> None:
+        """Do what is done with history before it is read; nothing here."""
+        return
+
     def size(self) -> int:
         """Bytes on disk, once everything is in its place."""
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
@@ -138,6 +144,16 @@ class Everwhen(Contender):
 
     def close(self) -> None:
         self.store.close()
+
+
+class EverwhenSealed(Everwhen):
+    """The same, read once all of its history is sealed."""
+
+    name = "everwhen, sealed"
+
+    def settle(self) -> None:
+        policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
+        HistoryManager(self.store, policy).age()
 
 
 class EverwhenTasks(Everwhen):

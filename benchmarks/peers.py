@@ -24,6 +24,7 @@ from benchmarks.contenders import (
     Contender,
     Eventsourcing,
     Everwhen,
+    EverwhenSealed,
     EverwhenTasks,
     UmaDB,
     event,
@@ -101,6 +102,7 @@ def reading(commits: int, size: int) -> Line:
         else:
             for number in range(commits):
                 store.append(number % 500, number // 500 * size, [event(n) for n in range(size)])
+        store.settle()
         expected = commits * size
         return expected, timed(lambda: _check(store.read_all(), expected))
 
@@ -173,6 +175,7 @@ def lines(*, quick: bool) -> list[tuple[str, Line, list[type[Contender]]]]:
     k = 1 if quick else 4
     peers: list[type[Contender]] = [Eventsourcing, UmaDB]
     ours: list[type[Contender]] = [Everwhen]
+    tiers: list[type[Contender]] = [Everwhen, EverwhenSealed]
     both: list[type[Contender]] = [EverwhenTasks, Everwhen]
     return [
         ("single append, 1 client", single(500 * k), [*ours, BareSqlite, *peers]),
@@ -181,9 +184,9 @@ def lines(*, quick: bool) -> list[tuple[str, Line, list[type[Contender]]]]:
         ("bulk, commits of 1,000", bulk(25 * k, 1_000), [*ours, *peers]),
         ("1,000 streams, one commit", batch(8 * k, 1_000, atomic=True), [*ours, *peers]),
         ("1,000 streams, a commit each", batch(8 * k, 1_000, atomic=False), [*ours, *peers]),
-        ("read all, commits of 1", reading(10_000 * k, 1), [*ours, *peers]),
-        ("read all, commits of 10", reading(1_000 * k, 10), [*ours, *peers]),
-        ("read all, commits of 100", reading(250 * k, 100), [*ours, *peers]),
+        ("read all, commits of 1", reading(10_000 * k, 1), [*tiers, *peers]),
+        ("read all, commits of 10", reading(1_000 * k, 10), [*tiers, *peers]),
+        ("read all, commits of 100", reading(250 * k, 100), [*tiers, *peers]),
         ("read a stream of 200", stream_reading(200, 25 * k), [*ours, *peers]),
     ]
 

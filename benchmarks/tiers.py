@@ -4,8 +4,9 @@
 
 Commits of one event (some 130 bytes: a number, a player, a sentence; one tag of 20,000) over 5,000
 streams in random order, in one file. Each question is asked of the rows, then all of it is sealed,
-and the same questions are asked again, in one process. Figures are processor time, the best of
-several turns; what a writer waited while history was sealed is by the clock.
+then archived in a folder, and the same questions are asked each time, in one process. Figures are
+processor time, the best of several turns; what a writer waited while history was sealed is by the
+clock.
 """
 
 from __future__ import annotations
@@ -80,21 +81,24 @@ def _all(store: Store, query: Query) -> list[object]:
     return list(store.read(query))
 
 
-def figures(store: Store, commits: int) -> dict[str, float]:
-    """The questions, in microseconds: of an event for the first two, else of one question."""
+def figures(store: Store, commits: int, times: int = 400) -> dict[str, float]:
+    """The questions, in microseconds: of an event for the first two, else of one question.
+
+    One position is asked for so many ``times``, a stream and a tag a tenth as often.
+    """
     chance = random.Random(2)
 
     def read_all() -> int:
         return sum(event.position > 0 and event.type == "Placed" for event in store.read())
 
     def points() -> Iterator[Callable[[], object]]:
-        for _ in range(400):
+        for _ in range(times):
             position = chance.randrange(1, commits)
             query = Query().after(position - 1).up_to(position)
             yield partial(_all, store, query)
 
     def selections(name: str) -> Iterator[Callable[[], object]]:
-        for number in range(40):
+        for number in range(times // 10):
             query = Query()
             if name == "stream":
                 query = query.stream(f"game-{number * 7}")
@@ -105,9 +109,10 @@ def figures(store: Store, commits: int) -> dict[str, float]:
     first = next(iter(store.read())).recorded_at
     span = next(iter(store.read(Query().backwards()))).recorded_at - first
     moments = [first + span * (n / 100) for n in range(100)]
+    turns = 5 if times > 100 else 1
     return {
-        "read all, an event": cost(read_all, 5) / commits * 1e6,
-        "fold all, an event": cost(lambda: store.fold(total, Query()), 5) / commits * 1e6,
+        "read all, an event": cost(read_all, turns) / commits * 1e6,
+        "fold all, an event": cost(lambda: store.fold(total, Query()), turns) / commits * 1e6,
         "one position": median(points()) * 1e6,
         "one stream": median(selections("stream")) * 1e6,
         "one tag": median(selections("tag")) * 1e6,
@@ -143,29 +148,50 @@ def sealing(store: Store, commits: int) -> tuple[float, float, float]:
     return used / commits * 1e6, waits[-1 - len(waits) // 1_000] * 1e3, waits[-1] * 1e3
 
 
+def archiving(store: Store, commits: int, folder: Path) -> float:
+    """Microseconds of processor time for a slice."""
+    began = time.process_time()
+    policy = HistoryPolicy(archive_after=timedelta())
+    HistoryManager(store, policy, archive=folder).age()
+    return (time.process_time() - began) / commits * 1e6
+
+
+def bytes_in(*paths: Path) -> int:
+    """The bytes of files, and of the files in folders."""
+    files = [file for path in paths for file in (path.iterdir() if path.is_dir() else [path])]
+    return sum(file.stat().st_size for file in files)
+
+
 def main() -> None:
     """Print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     commits = 100_000 if parser.parse_args().quick else 1_000_000
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "store.db"
+        path, far = Path(folder) / "store.db", Path(folder) / "archive"
         with open_store(path, events=[Placed], durable=False) as store:
             fill(store, commits, random.Random(1))
             hot = figures(store, commits)
-        hot_bytes = path.stat().st_size / commits
+        hot_bytes = bytes_in(path) / commits
         with open_store(path, events=[Placed], durable=False) as store:
             slice_cost, rare, wait = sealing(store, commits)
             cold = figures(store, commits)
-            store.kernel.backend.purge()
-        print(f"{commits:,} commits of one event\n\n| | rows | sealed | ratio |\n|---|--:|--:|--:|")
+            HistoryManager(store, HistoryPolicy()).compact()
+        cold_bytes = bytes_in(path) / commits
+        with open_store(path, events=[Placed], durable=False) as store:
+            archive_cost = archiving(store, commits, far)
+            archived = figures(store, commits, times=20)
+            HistoryManager(store, HistoryPolicy()).compact()
+        print(f"{commits:,} commits of one event\n")
+        print("| | rows | sealed | ratio | archived |\n|---|--:|--:|--:|--:|")
         for name, before in hot.items():
-            print(f"| {name}, µs | {before:.2f} | {cold[name]:.2f} | {before / cold[name]:.2f} |")
-        cold_bytes = path.stat().st_size / commits
+            now, later = cold[name], archived[name]
+            print(f"| {name}, µs | {before:.2f} | {now:.2f} | {before / now:.2f} | {later:.2f} |")
+        index, objects = bytes_in(path) / commits, bytes_in(far) / commits
         print(f"| an event, bytes | {hot_bytes:.0f} | {cold_bytes:.0f} |", end="")
-        print(f" {hot_bytes / cold_bytes:.2f} |")
+        print(f" {hot_bytes / cold_bytes:.2f} | {index:.0f} + {objects:.0f} |")
         print(f"\nsealing: {slice_cost:.1f} µs a slice; a writer waited {rare:.0f} ms (99.9 %),")
-        print(f"{wait:.0f} ms at most")
+        print(f"{wait:.0f} ms at most; archiving: {archive_cost:.1f} µs a slice")
 
 
 if __name__ == "__main__":
