@@ -20,7 +20,7 @@ from everwhen.errors import (
     StorageFullError,
     UnsupportedError,
 )
-from everwhen.tiers import HistoryPolicy, Moved, Segment, SegmentSize
+from everwhen.tiers import HistoryPolicy, MovedSegment, Segment, SegmentSize
 from everwhen.tiers._async.mover_lease import MoverLease
 from everwhen.tiers.aio import HistoryManager
 from everwhen.tiers.mover_records import MOVER, mover_record_in
@@ -46,7 +46,7 @@ async def sealed_up_to(store: Store, position: int) -> None:
 
 
 async def test_what_is_written_is_sealed_again_and_again(tmp_path: Path) -> None:
-    seen: list[Moved] = []
+    seen: list[MovedSegment] = []
     async with await open_store(tmp_path / "s.db") as store:
         manager = HistoryManager(store, ALL)
         assert (await manager.status()).last_run is None
@@ -73,7 +73,7 @@ async def test_it_ends_with_its_store_and_between_two_segments(
     monkeypatch.setattr(HistoryPolicy, "segment_size", SegmentSize(slices=2))
     store = await open_store(tmp_path / "s.db")
     await some(store, 40)
-    seen: list[Moved] = []
+    seen: list[MovedSegment] = []
     mover = HistoryManager(store, ALL).in_background(OFTEN, progress=seen.append)
     async with mover:
         await until(lambda: bool(seen))
@@ -125,7 +125,7 @@ async def test_an_explicit_move_works_at_once_and_the_background_waits(tmp_path:
         await some(store)
         held = MoverLease(store, 3_600.0)  # somebody who has died with it
         assert await held.take(by_force=False)
-        seen: list[Moved] = []
+        seen: list[MovedSegment] = []
         async with manager.in_background(OFTEN, progress=seen.append):
             await sleep(0.1)
             assert seen == []

@@ -25,7 +25,7 @@ from everwhen.backends.sqlite import compaction, sealing
 from everwhen.errors import DeclarationError, ReadOnlyError, UnsupportedError
 from everwhen.merkle.aio import MemoryTiles, MerkleLog
 from everwhen.testing import ManualClock
-from everwhen.tiers import Held, HistoryPlan, HistoryPolicy, Moved, SegmentSize
+from everwhen.tiers import HeldBack, HistoryPlan, HistoryPolicy, MovedSegment, SegmentSize
 from everwhen.tiers.aio import HistoryManager
 from everwhen.vocabulary.contract import MAX_EVENT_BYTES, Checkpoint, Seal
 from everwhen_verify.notes import Signer
@@ -67,7 +67,7 @@ async def filled(path: Path | str, clock: ManualClock, days: int = 10) -> Store:
 
 async def test_what_is_old_enough_is_sealed(tmp_path: Path, clock: ManualClock) -> None:
     async with await filled(tmp_path / "s.db", clock) as store:
-        seen: list[Moved] = []
+        seen: list[MovedSegment] = []
         policy = HistoryPolicy(hot_duration=4 * DAY, small_segments=True)
         manager = HistoryManager(store, policy)
         assert await manager.plan() == HistoryPlan((1, 35))
@@ -187,7 +187,7 @@ async def test_what_a_category_keeps_holds_back_what_comes_after(
         await store.append("audit-2", [Paid("p1", 1)])
         clock.advance(4 * DAY.total_seconds())
         plan = await manager.plan()
-        assert (plan.seal, plan.held) == ((1, 17), (Held("seal", "audit", 18),))
+        assert (plan.seal, plan.held) == ((1, 17), (HeldBack("seal", "audit", 18),))
         assert [(one.segment.first, one.segment.last) for one in await manager.age()] == [(1, 15)]
         assert await manager.age() == []
         clock.advance(5 * DAY.total_seconds())
@@ -242,7 +242,7 @@ async def test_what_progress_raises_ends_it_between_two_segments(
     policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
     monkeypatch.setattr(HistoryPolicy, "segment_size", SegmentSize(slices=10))
 
-    def enough(moved: Moved) -> None:
+    def enough(moved: MovedSegment) -> None:
         if moved.segment.last == 20:
             raise KeyError(moved.how)
 

@@ -21,7 +21,7 @@ from everwhen.errors import (
     StorageFullError,
     UnsupportedError,
 )
-from everwhen.tiers import HistoryManager, HistoryPolicy, Moved, Segment, SegmentSize
+from everwhen.tiers import HistoryManager, HistoryPolicy, MovedSegment, Segment, SegmentSize
 from everwhen.tiers._sync.mover_lease import MoverLease
 from everwhen.tiers.mover_records import MOVER, mover_record_in
 from everwhen.vocabulary.contract import Checkpoint, Move
@@ -46,7 +46,7 @@ def sealed_up_to(store: Store, position: int) -> None:
 
 
 def test_what_is_written_is_sealed_again_and_again(tmp_path: Path) -> None:
-    seen: list[Moved] = []
+    seen: list[MovedSegment] = []
     with open_store(tmp_path / "s.db") as store:
         manager = HistoryManager(store, ALL)
         assert (manager.status()).last_run is None
@@ -73,7 +73,7 @@ def test_it_ends_with_its_store_and_between_two_segments(
     monkeypatch.setattr(HistoryPolicy, "segment_size", SegmentSize(slices=2))
     store = open_store(tmp_path / "s.db")
     some(store, 40)
-    seen: list[Moved] = []
+    seen: list[MovedSegment] = []
     mover = HistoryManager(store, ALL).in_background(OFTEN, progress=seen.append)
     with mover:
         until(lambda: bool(seen))
@@ -125,7 +125,7 @@ def test_an_explicit_move_works_at_once_and_the_background_waits(tmp_path: Path)
         some(store)
         held = MoverLease(store, 3_600.0)  # somebody who has died with it
         assert held.take(by_force=False)
-        seen: list[Moved] = []
+        seen: list[MovedSegment] = []
         with manager.in_background(OFTEN, progress=seen.append):
             sleep(0.1)
             assert seen == []

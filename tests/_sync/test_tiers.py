@@ -26,7 +26,14 @@ from everwhen.backends.sqlite import compaction, sealing
 from everwhen.errors import DeclarationError, ReadOnlyError, UnsupportedError
 from everwhen.merkle import MemoryTiles, MerkleLog
 from everwhen.testing import ManualClock
-from everwhen.tiers import Held, HistoryManager, HistoryPlan, HistoryPolicy, Moved, SegmentSize
+from everwhen.tiers import (
+    HeldBack,
+    HistoryManager,
+    HistoryPlan,
+    HistoryPolicy,
+    MovedSegment,
+    SegmentSize,
+)
 from everwhen.vocabulary.contract import MAX_EVENT_BYTES, Checkpoint, Seal
 from everwhen_verify.notes import Signer
 from everwhen_verify.policy import Policy
@@ -67,7 +74,7 @@ def filled(path: Path | str, clock: ManualClock, days: int = 10) -> Store:
 
 def test_what_is_old_enough_is_sealed(tmp_path: Path, clock: ManualClock) -> None:
     with filled(tmp_path / "s.db", clock) as store:
-        seen: list[Moved] = []
+        seen: list[MovedSegment] = []
         policy = HistoryPolicy(hot_duration=4 * DAY, small_segments=True)
         manager = HistoryManager(store, policy)
         assert manager.plan() == HistoryPlan((1, 35))
@@ -187,7 +194,7 @@ def test_what_a_category_keeps_holds_back_what_comes_after(
         store.append("audit-2", [Paid("p1", 1)])
         clock.advance(4 * DAY.total_seconds())
         plan = manager.plan()
-        assert (plan.seal, plan.held) == ((1, 17), (Held("seal", "audit", 18),))
+        assert (plan.seal, plan.held) == ((1, 17), (HeldBack("seal", "audit", 18),))
         assert [(one.segment.first, one.segment.last) for one in manager.age()] == [(1, 15)]
         assert manager.age() == []
         clock.advance(5 * DAY.total_seconds())
@@ -242,7 +249,7 @@ def test_what_progress_raises_ends_it_between_two_segments(
     policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
     monkeypatch.setattr(HistoryPolicy, "segment_size", SegmentSize(slices=10))
 
-    def enough(moved: Moved) -> None:
+    def enough(moved: MovedSegment) -> None:
         if moved.segment.last == 20:
             raise KeyError(moved.how)
 

@@ -8,7 +8,13 @@ from everwhen._lazy import lazily
 if TYPE_CHECKING:
     from everwhen.tiers._sync.background_mover import BackgroundMover
     from everwhen.tiers._sync.history_manager import HistoryManager
-    from everwhen.tiers.history_policy import Held, HistoryPlan, HistoryPolicy, HistoryStatus, Moved
+    from everwhen.tiers.history_policy import (
+        HeldBack,
+        HistoryPlan,
+        HistoryPolicy,
+        HistoryStatus,
+        MovedSegment,
+    )
     from everwhen.tiers.retirement_records import HistoryRetired, Retirement
     from everwhen.vocabulary.contract import ArchiveObject, Compaction, Segment, SegmentSize
 else:
@@ -18,11 +24,11 @@ else:
             "everwhen.tiers._sync.background_mover": ("BackgroundMover",),
             "everwhen.tiers._sync.history_manager": ("HistoryManager",),
             "everwhen.tiers.history_policy": (
-                "Held",
+                "HeldBack",
                 "HistoryPlan",
                 "HistoryPolicy",
                 "HistoryStatus",
-                "Moved",
+                "MovedSegment",
             ),
             "everwhen.tiers.retirement_records": ("HistoryRetired", "Retirement"),
             "everwhen.vocabulary.contract": (
@@ -38,13 +44,13 @@ __all__ = [
     "ArchiveObject",
     "BackgroundMover",
     "Compaction",
-    "Held",
+    "HeldBack",
     "HistoryManager",
     "HistoryPlan",
     "HistoryPolicy",
     "HistoryRetired",
     "HistoryStatus",
-    "Moved",
+    "MovedSegment",
     "Retirement",
     "Segment",
     "SegmentSize",

@@ -139,10 +139,6 @@ class HistoryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         return self.sealed_after if is_sealing else getattr(self, duration)
 
 
-Positions: TypeAlias = tuple[int, int]
-"""The first and the last position of some events."""
-
-
 class HistoryPlan(msgspec.Struct, frozen=True):
     """What `HistoryManager.age` would do now.
 
@@ -152,11 +148,11 @@ class HistoryPlan(msgspec.Struct, frozen=True):
     ``held`` says which categories keep something from being moved that is old enough otherwise.
     """
 
-    seal: Positions | None
-    archive: tuple[Positions, ...] = ()
-    evict: tuple[Positions, ...] = ()
+    seal: tuple[int, int] | None
+    archive: tuple[tuple[int, int], ...] = ()
+    evict: tuple[tuple[int, int], ...] = ()
     retire: Retirement | None = None
-    held: tuple[Held, ...] = ()
+    held: tuple[HeldBack, ...] = ()
 
     @property
     def events(self) -> int:
@@ -164,7 +160,7 @@ class HistoryPlan(msgspec.Struct, frozen=True):
         return 0 if self.seal is None else self.seal[1] - self.seal[0] + 1
 
 
-class Held(msgspec.Struct, frozen=True):
+class HeldBack(msgspec.Struct, frozen=True):
     """What isn't moved yet for the sake of a category: at ``position`` is its first such event."""
 
     move: Literal["seal", "archive", "retire"]
@@ -172,7 +168,7 @@ class Held(msgspec.Struct, frozen=True):
     position: int
 
 
-class Moved(msgspec.Struct, frozen=True):
+class MovedSegment(msgspec.Struct, frozen=True):
     """A segment that was moved, and how."""
 
     how: Literal["sealed", "archived", "evicted", "restored", "merged", "retired"]

@@ -14,10 +14,10 @@ from everwhen.backends.archive_objects import ObjectReader
 from everwhen.backends.engine import NotFetchedError
 from everwhen.backends.sqlite.statements import statements
 from everwhen.codec.frames import Frame, FrameError, packed
-from everwhen.system.object_storage import MissingObjectError, ObjectStorage
+from everwhen.system.object_storage import MissingObjectError, ObjectStorage, object_url
 from everwhen.system.sqlite_values import stored_bytes, stored_count, stored_text
 from everwhen.vocabulary.contract import StoredSlice
-from everwhen.vocabulary.errors import CorruptStoreError
+from everwhen.vocabulary.errors import CorruptStoreError, DeclarationError
 
 _SQL: Final = statements("archived")
 
@@ -30,7 +30,7 @@ _FRAME: Final = 64
 MAX_URL_BYTES: Final = 4_096
 
 
-class Place(NamedTuple):
+class GroupPlace(NamedTuple):
     """Where a row group is, and what its slices must be."""
 
     last: int
@@ -41,13 +41,13 @@ class Place(NamedTuple):
     size: int
 
 
-def place_of(connection: apsw.Connection, last: int) -> Place:
+def place_of(connection: apsw.Connection, last: int) -> GroupPlace:
     """Where the row group is that ends at this position. Raises ``apsw.CorruptError``."""
     row = connection.execute(_SQL["place"], (last,)).fetchone()
     if row is None:
         raise apsw.CorruptError(f"the object with position {last} isn't known")
     number, digest, url, name, size = row
-    return Place(
+    return GroupPlace(
         last,
         stored_count(number),
         stored_bytes(digest),
@@ -64,8 +64,8 @@ class ArchivedGroups:
         self._lock = threading.Lock()
         self._storages: dict[str, ObjectStorage] = {}
         self._readers: OrderedDict[tuple[str, str], ObjectReader] = OrderedDict()
-        self._fetched: OrderedDict[Place, list[StoredSlice]] = OrderedDict()
-        self._frames: OrderedDict[Place, list[Frame]] = OrderedDict()
+        self._fetched: OrderedDict[GroupPlace, list[StoredSlice]] = OrderedDict()
+        self._frames: OrderedDict[GroupPlace, list[Frame]] = OrderedDict()
 
     def clear(self) -> None:
         """Forget all: what is read next is what is there."""
@@ -79,7 +79,7 @@ class ArchivedGroups:
         with self._lock:
             found = self._storages.get(url)
             if found is None:
-                found = self._storages[url] = ObjectStorage(url)
+                found = self._storages[url] = ObjectStorage(_checked(url))
             return found
 
     def frames(self, connection: apsw.Connection, last: int, *, waits: bool) -> list[Frame]:
@@ -105,7 +105,7 @@ class ArchivedGroups:
                     self._frames.popitem(last=False)
         return found
 
-    def _fetch(self, place: Place) -> None:
+    def _fetch(self, place: GroupPlace) -> None:
         """Read a row group, and keep it for whoever asks for its frames next."""
         slices = self.read(place)
         with self._lock:
@@ -113,7 +113,7 @@ class ArchivedGroups:
             while len(self._fetched) > _GROUPS_REMEMBERED:
                 self._fetched.popitem(last=False)
 
-    def read(self, place: Place) -> list[StoredSlice]:
+    def read(self, place: GroupPlace) -> list[StoredSlice]:
         """The slices of a row group, compared with their digest."""
         try:
             return self.reader(place).slices(place.row_group, place.sha256)
@@ -123,7 +123,7 @@ class ArchivedGroups:
                 f"backup of the archive"
             ) from error
 
-    def reader(self, place: Place) -> ObjectReader:
+    def reader(self, place: GroupPlace) -> ObjectReader:
         """The object that a row group is in."""
         storage, key = self.storage(place.url), (place.url, place.name)
         with self._lock:
@@ -134,6 +134,16 @@ class ArchivedGroups:
                 while len(self._readers) > _OBJECTS_REMEMBERED:
                     self._readers.popitem(last=False)
             return found
+
+
+def _checked(url: str) -> str:
+    """The URL. Raises ``apsw.CorruptError`` for one that no store writes."""
+    try:
+        if object_url(url) == url:
+            return url
+    except DeclarationError as error:
+        raise apsw.CorruptError(f"the archive's URL: {error}") from error
+    raise apsw.CorruptError(f"{url!r} is no archive's URL")
 
 
 def frames_of(connection: apsw.Connection, slices: Sequence[StoredSlice]) -> list[Frame]:

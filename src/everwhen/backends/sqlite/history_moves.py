@@ -121,8 +121,9 @@ class _Moves:
                 f"the segment of positions {segment.first} to {segment.last} has other slices than "
                 f"were sealed; run check(), and restore the store from a backup"
             )
-        name = yield from self._stored(writer, move.url, reads_back=move.reads_back)
-        yield partial(_use, move.url, name, writer.groups)
+        url = object_url(move.url)
+        name = yield from self._stored(writer, url, reads_back=move.reads_back)
+        yield partial(_use, url, name, writer.groups)
         return self._segment(move.last)[0]
 
     def _stored(
@@ -132,7 +133,7 @@ class _Moves:
         data, groups = writer.finish(), writer.groups
         name = f"{groups[0].first:015}-{groups[-1].last:015}-{secrets.token_hex(8)}.parquet"
         _compare(ObjectReader.held(name, data), groups)
-        storage = self._groups.storage(object_url(url))
+        storage = self._groups.storage(url)
         yield partial(each, _SQL["announce_object"], [(url, name, len(data), self._now())])
         storage.put(name, data)
         if reads_back:
@@ -177,8 +178,9 @@ class _Moves:
                 lasts.append(end)
         if not lasts:
             return None
-        name = yield from self._stored(writer, move.url, reads_back=move.reads_back)
-        yield partial(_use_instead, move.url, name, lasts, self._now())
+        url = object_url(move.url)
+        name = yield from self._stored(writer, url, reads_back=move.reads_back)
+        yield partial(_use_instead, url, name, lasts, self._now())
         return self._segment(max(move.lasts))[0]
 
     def _swept(self, move: Sweep) -> Writes:

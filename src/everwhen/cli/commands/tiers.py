@@ -30,7 +30,7 @@ from everwhen.tiers import (
     HistoryPlan,
     HistoryPolicy,
     HistoryStatus,
-    Moved,
+    MovedSegment,
     Segment,
 )
 from everwhen.tiers.history_policy import mergeable
@@ -353,28 +353,29 @@ def age(
             _age_every(manager, pause, out)
         moved = _aged(manager, store, allow_loss=allow_loss)
         why = "" if moved or not out.is_terminal else _why_nothing(opened, wanted)
-    made = [one.segment for one in moved if one.how == "sealed"]
     if not out.is_terminal:
-        done = HistoryPlan((made[0].first, made[-1].last) if made else None)
-        retired = [one.segment.last for one in moved if one.how == "retired"]
-        out.fields(
-            _planned(done)
-            | {
-                "segments": len(made),
-                "slices": sum(one.slices for one in made),
-                "bytes": sum(one.size for one in made),
-                "archived": sum(one.how == "archived" for one in moved),
-                "evicted": sum(one.how == "evicted" for one in moved),
-                "retired": max(retired, default=0),
-            }
-        )
+        out.fields(_done(moved))
     elif not moved:
         out.console.print(why)
     else:
         _say_moved(moved, out)
 
 
-def _say_moved(moved: Sequence[Moved], out: Output) -> None:
+def _done(moved: Sequence[MovedSegment]) -> dict[str, object]:
+    """What was moved, for a pipe."""
+    made = [one.segment for one in moved if one.how == "sealed"]
+    retired = [one.segment.last for one in moved if one.how == "retired"]
+    return _planned(HistoryPlan((made[0].first, made[-1].last) if made else None)) | {
+        "segments": len(made),
+        "slices": sum(one.slices for one in made),
+        "bytes": sum(one.size for one in made),
+        "archived": sum(one.how == "archived" for one in moved),
+        "evicted": sum(one.how == "evicted" for one in moved),
+        "retired": max(retired, default=0),
+    }
+
+
+def _say_moved(moved: Sequence[MovedSegment], out: Output) -> None:
     """A line for each kind of move."""
     from everwhen.cli.formatting import bytes_look
 
@@ -396,7 +397,7 @@ def _say_moved(moved: Sequence[Moved], out: Output) -> None:
                 out.done(f"everything up to position {last:,} is retired")
 
 
-def _by_kind(moved: Sequence[Moved]) -> dict[str, list[Segment]]:
+def _by_kind(moved: Sequence[MovedSegment]) -> dict[str, list[Segment]]:
     found: dict[str, list[Segment]] = {}
     for one in moved:
         found.setdefault(one.how, []).append(one.segment)
@@ -406,7 +407,7 @@ def _by_kind(moved: Sequence[Moved]) -> dict[str, list[Segment]]:
 def _age_every(manager: HistoryManager, pause: timedelta, out: Output) -> NoReturn:
     """Move what is old enough, again and again. A signal ends it between two segments."""
 
-    def tell(moved: Moved) -> None:
+    def tell(moved: MovedSegment) -> None:
         one = moved.segment
         if out.json:
             place = {"first": one.first, "last": one.last}
@@ -485,7 +486,7 @@ def merge(
 
 def _told(
     tell: Callable[[TierProgress], None] | None, stage: str, total: int
-) -> Callable[[Moved], None] | None:
+) -> Callable[[MovedSegment], None] | None:
     """What moves a bar with each move, of which there are ``total``."""
     if tell is None:
         return None
@@ -493,7 +494,7 @@ def _told(
     return lambda _: tell(TierProgress(stage, next(numbers), total))
 
 
-def _ended(out: Output, moved: Sequence[Moved], nothing: str) -> None:
+def _ended(out: Output, moved: Sequence[MovedSegment], nothing: str) -> None:
     if not out.is_terminal:
         first, last = (moved[0].segment.first, moved[-1].segment.last) if moved else (None, None)
         out.fields({"first": first, "last": last, "segments": len(moved)})
@@ -538,7 +539,7 @@ def _compacted(manager: HistoryManager, store: str) -> Compaction:
         return manager.compact(given_back)
 
 
-def _aged(manager: HistoryManager, store: str, *, allow_loss: bool) -> list[Moved]:
+def _aged(manager: HistoryManager, store: str, *, allow_loss: bool) -> list[MovedSegment]:
     """Move what is old enough, with a bar that moves with each segment."""
     with shown(f"Moving history of {store}") as tell:
         if tell is None:
@@ -548,7 +549,7 @@ def _aged(manager: HistoryManager, store: str, *, allow_loss: bool) -> list[Move
         totals = {"archived": len(planned.archive), "evicted": len(planned.evict)}
         numbers = Counter[str]()
 
-        def moved(one: Moved) -> None:
+        def moved(one: MovedSegment) -> None:
             numbers[one.how] += 1
             if one.how == "sealed":
                 tell(TierProgress("sealing", one.segment.last - before, planned.events))

@@ -9,7 +9,13 @@ from typing import Literal
 from everwhen.store._async.store import Store
 from everwhen.tiers._async.hot_border import hot_border
 from everwhen.tiers._async.retiring import finished, retired, surveyed
-from everwhen.tiers.history_policy import Duration, Held, HistoryPlan, HistoryPolicy, Moved
+from everwhen.tiers.history_policy import (
+    Duration,
+    HeldBack,
+    HistoryPlan,
+    HistoryPolicy,
+    MovedSegment,
+)
 from everwhen.tiers.retirement_records import LossError
 from everwhen.vocabulary.contract import Archive, Evict, Seal, Segment, Sweep
 from everwhen.vocabulary.errors import DeclarationError
@@ -47,7 +53,7 @@ class Aging:
             tuple(filter(None, (held, others, more))),
         )
 
-    async def moves(self, *, allow_loss: bool) -> AsyncIterator[Moved]:
+    async def moves(self, *, allow_loss: bool) -> AsyncIterator[MovedSegment]:
         """Move what there is to move; each segment, once it is moved.
 
         Raises `LossError` where something would be lost that wasn't said to be.
@@ -55,20 +61,20 @@ class Aging:
         segments = await self._backend.segments()
         rest = await finished(self._store, segments)
         if rest is not None:
-            yield Moved("retired", rest)
+            yield MovedSegment("retired", rest)
         async for segment in self._sealed(segments[-1].last if segments else 0):
-            yield Moved("sealed", segment)
+            yield MovedSegment("sealed", segment)
         rest = await self._retired(allow_loss=allow_loss)
         if rest is not None:
-            yield Moved("retired", rest)
+            yield MovedSegment("retired", rest)
         for one in (await self._to_archive(await self._backend.segments()))[0]:
             found = await self._backend.move(Archive(one.last, self._archive()))
             if found is not None:
-                yield Moved("archived", found)
+                yield MovedSegment("archived", found)
         for one in self._to_evict(await self._backend.segments()):
             found = await self._backend.move(Evict(one.last))
             if found is not None:
-                yield Moved("evicted", found)
+                yield MovedSegment("evicted", found)
         if self._policy.archive_after is not None or self._policy.delete_after is not None:
             await self._backend.move(Sweep(self._micros_ago(self._policy.unused_duration)))
 
@@ -80,10 +86,12 @@ class Aging:
                 return
             yield segment
 
-    async def _to_archive(self, segments: Sequence[Segment]) -> tuple[list[Segment], Held | None]:
+    async def _to_archive(
+        self, segments: Sequence[Segment]
+    ) -> tuple[list[Segment], HeldBack | None]:
         """Those that are old enough for each of their categories, and what holds another back."""
         found: list[Segment] = []
-        first: Held | None = None
+        first: HeldBack | None = None
         for segment in segments:
             if segment.is_cold and segment.object is None:
                 if not self._is_older(segment, self._policy.archive_after):
@@ -102,7 +110,9 @@ class Aging:
         age = self._policy.archive_after + (self._policy.warm_duration or timedelta())
         return [one for one in archived if self._is_older(one, age)]
 
-    async def _retired_up_to(self, segments: Sequence[Segment]) -> tuple[int | None, Held | None]:
+    async def _retired_up_to(
+        self, segments: Sequence[Segment]
+    ) -> tuple[int | None, HeldBack | None]:
         """The end of the first segments that are all old enough, for each of their categories."""
         last = None
         for segment in segments:
@@ -132,14 +142,14 @@ class Aging:
             raise LossError(last, retirement.lost)
         return await retired(self._store, survey, retirement)
 
-    async def _held(self, segment: Segment, move: Literal["archive", "retire"]) -> Held | None:
+    async def _held(self, segment: Segment, move: Literal["archive", "retire"]) -> HeldBack | None:
         """What keeps a segment from being moved, that is old enough otherwise."""
         duration: Duration = "archive_after" if move == "archive" else "delete_after"
         for category, longer in self._policy.kept_longer(duration):
             if not self._is_older(segment, longer):
                 position = await self._first_of(category, segment.first - 1, segment.last)
                 if position is not None:
-                    return Held(move, category, position)
+                    return HeldBack(move, category, position)
         return None
 
     async def _first_of(self, category: str, after: int, last: int) -> int | None:

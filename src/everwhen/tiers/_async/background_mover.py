@@ -12,7 +12,7 @@ from everwhen.privacy.failure_texts import shown_failure
 from everwhen.store._async.store import Store
 from everwhen.system.limits import NEWS_SECONDS
 from everwhen.tiers._async.mover_lease import MoverLease
-from everwhen.tiers.history_policy import Moved
+from everwhen.tiers.history_policy import MovedSegment
 from everwhen.vocabulary.errors import BusyError, StoreClosedError
 
 _LOG: Final = logging.getLogger("everwhen")
@@ -21,7 +21,7 @@ _LOG: Final = logging.getLogger("everwhen")
 class Moves(Protocol):
     """Moves what there is to move, and gives the lease back."""
 
-    async def __call__(self, lease: MoverLease, tell: Callable[[Moved], None]) -> None:
+    async def __call__(self, lease: MoverLease, tell: Callable[[MovedSegment], None]) -> None:
         """``tell`` is called with each segment; what it raises ends it."""
         ...
 
@@ -37,7 +37,7 @@ class BackgroundMover:
         self,
         store: Store,
         move: Moves,
-        progress: Callable[[Moved], None] | None,
+        progress: Callable[[MovedSegment], None] | None,
         *,
         every_seconds: float,
         lease_seconds: float,
@@ -84,7 +84,7 @@ class BackgroundMover:
             return self._every
         return min(self._every, self._lease_seconds / 4)
 
-    def _tell(self, moved: Moved) -> None:
+    def _tell(self, moved: MovedSegment) -> None:
         if self._progress is not None:
             self._progress(moved)
         if self._closed:

@@ -18,7 +18,7 @@ from everwhen.tiers.history_policy import (
     HistoryPlan,
     HistoryPolicy,
     HistoryStatus,
-    Moved,
+    MovedSegment,
     mergeable,
 )
 from everwhen.tiers.mover_records import MAX_LEASE_SECONDS, MOVER, mover_record_in
@@ -79,8 +79,8 @@ class HistoryManager:
         return await self._aging().plan()
 
     async def age(
-        self, progress: Callable[[Moved], None] | None = None, *, allow_loss: bool = False
-    ) -> list[Moved]:
+        self, progress: Callable[[MovedSegment], None] | None = None, *, allow_loss: bool = False
+    ) -> list[MovedSegment]:
         """Move what the policy asks for; the segments that were moved, in turn.
 
         What an earlier run that was interrupted has left over is finished, or deleted, first.
@@ -95,11 +95,11 @@ class HistoryManager:
         a branch, a store in memory, or without the extra ``everwhen[tiers]``, or
         ``everwhen[archive]``.
         """
-        made: list[Moved] = []
+        made: list[MovedSegment] = []
         if self._policy.moves_nothing:
             return made
 
-        def tell(moved: Moved) -> None:
+        def tell(moved: MovedSegment) -> None:
             made.append(moved)
             if progress is not None:
                 progress(moved)
@@ -112,8 +112,8 @@ class HistoryManager:
         self,
         first: int = 1,
         last: int | None = None,
-        progress: Callable[[Moved], None] | None = None,
-    ) -> list[Moved]:
+        progress: Callable[[MovedSegment], None] | None = None,
+    ) -> list[MovedSegment]:
         """Bring archived segments back into the store: all, or those with events in a range.
 
         Their objects are no longer used, and are deleted later as the policy says. The
@@ -130,8 +130,8 @@ class HistoryManager:
         return await self._carry_out("restored", moves, progress)
 
     async def merge(
-        self, size: int = 64 << 20, progress: Callable[[Moved], None] | None = None
-    ) -> list[Moved]:
+        self, size: int = 64 << 20, progress: Callable[[MovedSegment], None] | None = None
+    ) -> list[MovedSegment]:
         """Put small objects of the archive that follow on one another into larger ones.
 
         An object gets up to ``size`` bytes. Those that it takes the place of are deleted later, as
@@ -152,13 +152,15 @@ class HistoryManager:
         self,
         how: Literal["restored", "merged"],
         moves: Sequence[tuple[Move, Segment]],
-        progress: Callable[[Moved], None] | None,
-    ) -> list[Moved]:
-        made: list[Moved] = []
+        progress: Callable[[MovedSegment], None] | None,
+    ) -> list[MovedSegment]:
+        made: list[MovedSegment] = []
         lease = await self._lease()
         try:
             for move, segment in moves:
-                made.append(Moved(how, await self._store.kernel.backend.move(move) or segment))
+                made.append(
+                    MovedSegment(how, await self._store.kernel.backend.move(move) or segment)
+                )
                 if progress is not None:
                     progress(made[-1])
                 await lease.renew()
@@ -176,7 +178,7 @@ class HistoryManager:
         return lease
 
     async def _move(
-        self, lease: MoverLease, tell: Callable[[Moved], None], *, allow_loss: bool = False
+        self, lease: MoverLease, tell: Callable[[MovedSegment], None], *, allow_loss: bool = False
     ) -> None:
         """Move what is old enough, with the lease, and give that back.
 
@@ -201,7 +203,7 @@ class HistoryManager:
         self,
         every: timedelta,
         *,
-        progress: Callable[[Moved], None] | None = None,
+        progress: Callable[[MovedSegment], None] | None = None,
         lease: float = _LEASE_SECONDS,
     ) -> BackgroundMover:
         """A context manager: inside, ``age`` is done at once and then again after each ``every``.

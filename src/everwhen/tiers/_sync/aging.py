@@ -10,7 +10,13 @@ from typing import Literal
 from everwhen.store._sync.store import Store
 from everwhen.tiers._sync.hot_border import hot_border
 from everwhen.tiers._sync.retiring import finished, retired, surveyed
-from everwhen.tiers.history_policy import Duration, Held, HistoryPlan, HistoryPolicy, Moved
+from everwhen.tiers.history_policy import (
+    Duration,
+    HeldBack,
+    HistoryPlan,
+    HistoryPolicy,
+    MovedSegment,
+)
 from everwhen.tiers.retirement_records import LossError
 from everwhen.vocabulary.contract import Archive, Evict, Seal, Segment, Sweep
 from everwhen.vocabulary.errors import DeclarationError
@@ -48,7 +54,7 @@ class Aging:
             tuple(filter(None, (held, others, more))),
         )
 
-    def moves(self, *, allow_loss: bool) -> Iterator[Moved]:
+    def moves(self, *, allow_loss: bool) -> Iterator[MovedSegment]:
         """Move what there is to move; each segment, once it is moved.
 
         Raises `LossError` where something would be lost that wasn't said to be.
@@ -56,20 +62,20 @@ class Aging:
         segments = self._backend.segments()
         rest = finished(self._store, segments)
         if rest is not None:
-            yield Moved("retired", rest)
+            yield MovedSegment("retired", rest)
         for segment in self._sealed(segments[-1].last if segments else 0):
-            yield Moved("sealed", segment)
+            yield MovedSegment("sealed", segment)
         rest = self._retired(allow_loss=allow_loss)
         if rest is not None:
-            yield Moved("retired", rest)
+            yield MovedSegment("retired", rest)
         for one in (self._to_archive(self._backend.segments()))[0]:
             found = self._backend.move(Archive(one.last, self._archive()))
             if found is not None:
-                yield Moved("archived", found)
+                yield MovedSegment("archived", found)
         for one in self._to_evict(self._backend.segments()):
             found = self._backend.move(Evict(one.last))
             if found is not None:
-                yield Moved("evicted", found)
+                yield MovedSegment("evicted", found)
         if self._policy.archive_after is not None or self._policy.delete_after is not None:
             self._backend.move(Sweep(self._micros_ago(self._policy.unused_duration)))
 
@@ -81,10 +87,10 @@ class Aging:
                 return
             yield segment
 
-    def _to_archive(self, segments: Sequence[Segment]) -> tuple[list[Segment], Held | None]:
+    def _to_archive(self, segments: Sequence[Segment]) -> tuple[list[Segment], HeldBack | None]:
         """Those that are old enough for each of their categories, and what holds another back."""
         found: list[Segment] = []
-        first: Held | None = None
+        first: HeldBack | None = None
         for segment in segments:
             if segment.is_cold and segment.object is None:
                 if not self._is_older(segment, self._policy.archive_after):
@@ -103,7 +109,7 @@ class Aging:
         age = self._policy.archive_after + (self._policy.warm_duration or timedelta())
         return [one for one in archived if self._is_older(one, age)]
 
-    def _retired_up_to(self, segments: Sequence[Segment]) -> tuple[int | None, Held | None]:
+    def _retired_up_to(self, segments: Sequence[Segment]) -> tuple[int | None, HeldBack | None]:
         """The end of the first segments that are all old enough, for each of their categories."""
         last = None
         for segment in segments:
@@ -133,14 +139,14 @@ class Aging:
             raise LossError(last, retirement.lost)
         return retired(self._store, survey, retirement)
 
-    def _held(self, segment: Segment, move: Literal["archive", "retire"]) -> Held | None:
+    def _held(self, segment: Segment, move: Literal["archive", "retire"]) -> HeldBack | None:
         """What keeps a segment from being moved, that is old enough otherwise."""
         duration: Duration = "archive_after" if move == "archive" else "delete_after"
         for category, longer in self._policy.kept_longer(duration):
             if not self._is_older(segment, longer):
                 position = self._first_of(category, segment.first - 1, segment.last)
                 if position is not None:
-                    return Held(move, category, position)
+                    return HeldBack(move, category, position)
         return None
 
     def _first_of(self, category: str, after: int, last: int) -> int | None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from everwhen.backends._sync.backend import Backend
 from everwhen.store._sync.store import Store
-from everwhen.tiers.history_policy import Held, HistoryPolicy
+from everwhen.tiers.history_policy import HeldBack, HistoryPolicy
 from everwhen.vocabulary.paging import next_page
 from everwhen.vocabulary.query import Query
 from everwhen.vocabulary.streams import category_of
@@ -17,7 +17,9 @@ _PAGE_EVENTS: Final = 256
 """One block of marks: what a category is looked for by."""
 
 
-def hot_border(store: Store, policy: HistoryPolicy, sealed: int) -> tuple[int, Held | None] | None:
+def hot_border(
+    store: Store, policy: HistoryPolicy, sealed: int
+) -> tuple[int, HeldBack | None] | None:
     """The last position that the policy lets be sealed, and what keeps it from being a later one.
 
     None where the policy seals nothing. ``sealed`` is the position up to which all is sealed:
@@ -56,14 +58,14 @@ def _position_before(store: Store, policy: HistoryPolicy) -> int | None:
         return None
 
 
-def _first(backend: Backend, query: Query, is_one: Callable[[str], bool]) -> Held | None:
+def _first(backend: Backend, query: Query, is_one: Callable[[str], bool]) -> HeldBack | None:
     """The first event of a query whose category is one of those that are looked for."""
     while True:
         page = backend.read(query, _PAGE_EVENTS)
         for stored in page.slices:
             category = category_of(stored.stream)
             if is_one(category):
-                return Held("seal", category, stored.position - stored.count + 1)
+                return HeldBack("seal", category, stored.position - stored.count + 1)
         if page.end:
             return None
         query = next_page(query, page)
