@@ -23,6 +23,9 @@ from everwhen.projections import OnError
 from everwhen.reactions import Reaction, Timer
 from everwhen.reactions.aio import ReactionRunner
 from everwhen.store._async.store import Store
+from everwhen.tiers import HistoryPolicy
+from everwhen.tiers.aio import HistoryManager
+from everwhen.tiers.mover_records import MOVER
 from everwhen.travel import HEAD
 from everwhen.vocabulary.contract import Checkpoint
 
@@ -123,6 +126,8 @@ async def test_read_models_are_local_and_all_else_is_shared(tmp_path: Path) -> N
             await store.create_branch("what-if")
             await export_events(store, tmp_path / "events.jsonl")
             await store.forget("1")
+            policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
+            await HistoryManager(store, policy).age()
         plain = Noting(EmbeddedBackend(SqliteEngine(tmp_path / "other.db")), scopes)
         async with Store(plain, events=EventTypes()) as other:
             await import_events(other, tmp_path / "events.jsonl")
@@ -132,6 +137,7 @@ async def test_read_models_are_local_and_all_else_is_shared(tmp_path: Path) -> N
     assert any(name.startswith("projection/orders") for name in local)
     assert any("parked" in name and "projection/orders" in name for name in local)
     assert any("erasures" in name for name in local)
+    assert MOVER in local
     for begin in ("reaction/", "timer/", "branch/", "bookmark/"):
         assert any(name.startswith(begin) for name in shared), (begin, shared)
     assert not any("reaction" in name for name in local)

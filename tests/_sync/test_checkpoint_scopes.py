@@ -35,6 +35,8 @@ from everwhen.exchange import export_events, import_events
 from everwhen.projections import OnError
 from everwhen.reactions import Reaction, ReactionRunner, Timer
 from everwhen.store._sync.store import Store
+from everwhen.tiers import HistoryManager, HistoryPolicy
+from everwhen.tiers.mover_records import MOVER
 from everwhen.travel import HEAD
 from everwhen.vocabulary.contract import Checkpoint
 
@@ -135,6 +137,8 @@ def test_read_models_are_local_and_all_else_is_shared(tmp_path: Path) -> None:
             store.create_branch("what-if")
             export_events(store, tmp_path / "events.jsonl")
             store.forget("1")
+            policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
+            HistoryManager(store, policy).age()
         plain = Noting(EmbeddedBackend(SqliteEngine(tmp_path / "other.db")), scopes)
         with Store(plain, events=EventTypes()) as other:
             import_events(other, tmp_path / "events.jsonl")
@@ -144,6 +148,7 @@ def test_read_models_are_local_and_all_else_is_shared(tmp_path: Path) -> None:
     assert any(name.startswith("projection/orders") for name in local)
     assert any("parked" in name and "projection/orders" in name for name in local)
     assert any("erasures" in name for name in local)
+    assert MOVER in local
     for begin in ("reaction/", "timer/", "branch/", "bookmark/"):
         assert any(name.startswith(begin) for name in shared), (begin, shared)
     assert not any("reaction" in name for name in local)
