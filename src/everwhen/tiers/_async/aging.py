@@ -18,7 +18,7 @@ from everwhen.tiers.history_policy import (
 )
 from everwhen.tiers.retirement_records import LossError
 from everwhen.vocabulary.contract import Archive, Evict, Seal, Segment, Sweep
-from everwhen.vocabulary.errors import DeclarationError
+from everwhen.vocabulary.errors import DeclarationError, EverwhenError
 from everwhen.vocabulary.microseconds import to_micros
 from everwhen.vocabulary.query import Query
 
@@ -56,7 +56,8 @@ class Aging:
     async def moves(self, *, allow_loss: bool) -> AsyncIterator[MovedSegment]:
         """Move what there is to move; each segment, once it is moved.
 
-        Raises `LossError` where something would be lost that wasn't said to be.
+        Raises `LossError`, after all else was moved, where something would be lost that wasn't said
+        to be.
         """
         segments = await self._backend.segments()
         rest = await finished(self._store, segments)
@@ -64,9 +65,19 @@ class Aging:
             yield MovedSegment("retired", rest)
         async for segment in self._sealed(segments[-1].last if segments else 0):
             yield MovedSegment("sealed", segment)
-        rest = await self._retired(allow_loss=allow_loss)
-        if rest is not None:
-            yield MovedSegment("retired", rest)
+        lost: EverwhenError | None = None
+        try:
+            rest = await self._retired(allow_loss=allow_loss)
+            if rest is not None:
+                yield MovedSegment("retired", rest)
+        except (LossError, DeclarationError) as error:
+            lost = error  # which keeps nothing else from moving
+        async for one in self._archived():
+            yield one
+        if lost is not None:
+            raise lost
+
+    async def _archived(self) -> AsyncIterator[MovedSegment]:
         for one in (await self._to_archive(await self._backend.segments()))[0]:
             found = await self._backend.move(Archive(one.last, self._archive()))
             if found is not None:
