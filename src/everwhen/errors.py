@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         VaultError,
         WitnessError,
         WitnessRefusedError,
+        WorkerError,
         WrongKeyError,
     )
 else:
@@ -132,6 +133,7 @@ else:
                 "VaultError",
                 "WitnessError",
                 "WitnessRefusedError",
+                "WorkerError",
                 "WrongKeyError",
             ),
         },
@@ -197,5 +199,6 @@ __all__ = [
     "VaultError",
     "WitnessError",
     "WitnessRefusedError",
+    "WorkerError",
     "WrongKeyError",
 ]

@@ -7,16 +7,17 @@ only narrow down which slices can match, by whatever index they have.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Final
 
 from everwhen.codec.blocks import Block
 from everwhen.codec.slice_bodies import Entry
+from everwhen.system.limits import MAX_REMEMBERED
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.microseconds import to_micros
-from everwhen.vocabulary.query import Query, Selector
+from everwhen.vocabulary.query import Query, Selector, Share
 from everwhen.vocabulary.streams import category_of
 
 _END: Final = (1 << 63) - 1
@@ -31,6 +32,7 @@ class Matcher:
     __slots__ = (
         "_after",
         "_alternatives",
+        "_asks_for_all",
         "_every_stream",
         "_first_version",
         "_last",
@@ -38,6 +40,7 @@ class Matcher:
         "_occurred_until",
         "_reached",
         "_recorded_until",
+        "_share",
         "_whole_slices",
     )
 
@@ -50,7 +53,9 @@ class Matcher:
         self._recorded_until = _END if query.recorded_until is None else query.recorded_until
         self._occurred_until = query.occurred_until
         self._reached: dict[str, bool] = {}
-        self._every_stream = any(not s.streams and not s.categories for s in query.selectors)
+        self._share = None if query.share is None else _membership(query.share)
+        self._asks_for_all = any(not s.streams and not s.categories for s in query.selectors)
+        self._every_stream = query.share is None and self._asks_for_all
         self._whole_slices = (
             query.occurred_until is None
             and query.min_version is None
@@ -63,13 +68,19 @@ class Matcher:
         """Whether every event of these slices, which are in order, matches."""
         if not self._whole_slices or not slices:
             return False
-        one, other = slices[0], slices[-1]
-        low, high = (one, other) if one.position <= other.position else (other, one)
-        if low.position - low.count < self._after or high.position > self._last:
+        if isinstance(slices, Block):  # its slices would have to be made
+            before, last = slices.positions[0] - slices.counts[0], slices.positions[-1]
+        else:
+            one, other = slices[0], slices[-1]
+            low, high = (one, other) if one.position <= other.position else (other, one)
+            before, last = low.position - low.count, high.position
+        if before < self._after or last > self._last:
             return False
         if self._every_stream:
             return True
         names = slices.streams if isinstance(slices, Block) else [s.stream for s in slices]
+        if self._share is not None and self._asks_for_all:
+            return self._share.has_all(set(names))
         return all(self._reaches_stream(name) for name in set(names))
 
     def reached(self, slices: list[StoredSlice]) -> list[StoredSlice]:
@@ -94,7 +105,8 @@ class Matcher:
     def _reaches_stream(self, stream: str) -> bool:
         reached = self._reached.get(stream)
         if reached is None:
-            reached = self._alternatives.reach(stream)
+            reached = self._share is None or self._share.has(stream)
+            reached = reached and (self._asks_for_all or self._alternatives.reach(stream))
             self._reached[stream] = reached
         return reached
 
@@ -135,6 +147,36 @@ class Matcher:
         if metadata is None or metadata.occurred_at is None:
             return stored.recorded_at <= until
         return to_micros(metadata.occurred_at) <= until
+
+
+class _Membership:
+    """Which streams are in a share, remembered."""
+
+    __slots__ = ("_known", "_share")
+
+    def __init__(self, share: Share) -> None:
+        self._share = share
+        self._known: dict[str, bool] = {}
+
+    def has(self, stream: str) -> bool:
+        """Whether the stream is."""
+        return self.has_all((stream,))
+
+    def has_all(self, streams: Collection[str]) -> bool:
+        """Whether all of these streams are."""
+        try:
+            return all(map(self._known.__getitem__, streams))
+        except KeyError:
+            if len(self._known) > MAX_REMEMBERED:
+                self._known = {}
+            found = {stream: self._share.has(stream) for stream in streams}
+            self._known.update(found)
+            return all(found.values())
+
+
+_KEPT_SHARES: Final = 16
+"""Of how many shares it is remembered: a worker has one."""
+_membership: Final = lru_cache(_KEPT_SHARES)(_Membership)
 
 
 class Alternatives:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, pairwise, repeat
 from typing import Final, TypeAlias, overload
 
 from everwhen.vocabulary.contract import StoredSlice
@@ -98,6 +98,14 @@ class Block(Sequence[StoredSlice]):
     def event_versions(self) -> Sequence[int]:
         """Each event's version."""
         return self._by_event(self.versions)
+
+    @cached_property
+    def event_streams(self) -> Sequence[str]:
+        """Each event's stream."""
+        if self.events == len(self):
+            return self.streams
+        pairs = zip(self.streams, self.counts, strict=True)
+        return list(chain.from_iterable(repeat(stream, count) for stream, count in pairs))
 
     @cached_property
     def _event_ends(self) -> list[int]:

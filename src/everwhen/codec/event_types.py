@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, Literal
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from everwhen.codec.json_encoding import decode_object, encode_json
 from everwhen.codec.slice_bodies import EntryMetadata
 from everwhen.privacy.flat_types import FlatType, flat_type
+from everwhen.system.import_paths import import_path, imported
 from everwhen.system.interrupts import is_interrupt
 from everwhen.vocabulary.equality import holds_times_of_day
 from everwhen.vocabulary.errors import DeclarationError, DecodeError, InvalidEventError
@@ -60,6 +62,7 @@ class EventTypes:
     def __init__(self, *types: type[Any] | EventType[Any], upcasts: Iterable[Upcast] = ()) -> None:
         self._by_class: dict[type[Any], DeclaredType] = {}
         self._by_name: dict[str, DeclaredType] = {}
+        self._given = types
         for given in types:
             declared = given if isinstance(given, EventType) else EventType(given)
             check_type_name(declared.name, DeclarationError)
@@ -103,6 +106,12 @@ class EventTypes:
                         f"{name!r} is at schema version {declared.version}, but nothing upcasts "
                         f"version {version}; declare Upcast({name!r}, {version}, …)"
                     )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        path = import_path(self)
+        if path is not None:
+            return imported, path
+        return partial(EventTypes, upcasts=[*self._upcasts.values()]), self._given
 
     def current(self) -> dict[type[Any], DeclaredType]:
         """The declared classes that new events may have."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, compress, pairwise
 from operator import add, sub
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
@@ -30,6 +30,10 @@ _ID_BYTES: Final = 16
 _MAX: Final = 1 << 62
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=_MAX)]
 _Distance: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_MAX)]
+
+
+_ONE_MORE: Final = (1).__add__
+"""A body's length with the comma after it."""
 
 
 class FrameError(ValueError):
@@ -94,7 +98,8 @@ def packed(rows: Sequence[SliceRow], before: int) -> bytes:
 class Frame:
     """A frame's slices, in the order of their positions, as columns of equal length.
 
-    The columns are those of `everwhen.codec.blocks.Block`, but that ``streams`` has numbers. Those
+    The columns are those of `everwhen.codec.blocks.Block`, but that ``streams`` has numbers, and
+    ``lengths`` are those of the bodies' entries. Those
     that one slice doesn't need are made when they are asked for. ``before`` is the position that
     the frame follows on. Raises `FrameError` for what isn't a frame. Safe to read from any thread.
     """
@@ -121,7 +126,7 @@ class Frame:
         self._began = found.began
         self._times: list[int] = found.times
         self._planes = found.commit_ids
-        self._lengths: list[int] = found.lengths
+        self.lengths: list[int] = found.lengths
         columns = self.versions, self.counts, gaps, self.first_indexes, self.metadata
         sizes = {size, *map(len, columns), len(found.times), len(found.lengths)}
         if not size or len(sizes) > 1:
@@ -148,7 +153,7 @@ class Frame:
     @cached_property
     def ends(self) -> list[int]:
         """Where in ``entries`` each body ends."""
-        return [end - 1 for end in accumulate([length + 1 for length in self._lengths])]
+        return [end - 1 for end in accumulate([length + 1 for length in self.lengths])]
 
     @cached_property
     def commit_ids(self) -> bytes:
@@ -165,7 +170,7 @@ class Frame:
 
     def row(self, index: int) -> SliceRow:
         """One slice."""
-        start = sum(self._lengths[:index]) + index
+        start = sum(self.lengths[:index]) + index
         return (
             self.positions[index],
             self.streams[index],
@@ -175,32 +180,44 @@ class Frame:
             self._planes[index :: len(self.positions)],
             self.first_indexes[index],
             self.metadata[index],
-            b"[%b]" % self.entries[start : start + self._lengths[index]],
+            b"[%b]" % self.entries[start : start + self.lengths[index]],
         )
 
 
 class FrameBlock(Block):
     """The slices of frames that follow on one another, with the names of their streams.
 
-    What events aren't made of, such as times and ids, is put together when it is asked for.
+    With ``picks``, one for each slice, only some of them. What events aren't made of, such as times
+    and ids, is put together when it is asked for.
     """
 
-    def __init__(self, frames: Sequence[Frame], streams: Sequence[str]) -> None:
+    def __init__(
+        self, frames: Sequence[Frame], streams: Sequence[str], picks: Sequence[bool] | None = None
+    ) -> None:
         self._frames = frames
+        self._picks = picks
+        entries = b",".join([frame.entries for frame in frames])
+        if picks is not None:
+            self._bodies = [entries[s:e] for s, e in compress(_bounds(frames), picks)]
+            entries = b",".join(self._bodies)
         super().__init__(
-            _joined([frame.positions for frame in frames]),
+            self._column("positions"),
             streams,
-            _joined([frame.versions for frame in frames]),
-            _joined([frame.counts for frame in frames]),
+            self._column("versions"),
+            self._column("counts"),
             (),
             b"",
             (),
             (),
-            b",".join([frame.entries for frame in frames]),
+            entries,
             (),
         )
         for name in _LATER:
             delattr(self, name)
+
+    def _column(self, name: str) -> list[Any]:
+        joined = chain.from_iterable([getattr(frame, name) for frame in self._frames])
+        return list(joined if self._picks is None else compress(joined, self._picks))
 
     def __getattr__(self, name: str) -> Any:
         if name not in _LATER:
@@ -209,10 +226,15 @@ class FrameBlock(Block):
         match name:
             case "commit_ids":
                 found = b"".join([frame.commit_ids for frame in self._frames])
-            case "ends":
+                if self._picks is not None:
+                    starts = compress(range(0, len(found), _ID_BYTES), self._picks)
+                    found = b"".join([found[start : start + _ID_BYTES] for start in starts])
+            case "ends" if self._picks is None:
                 found = _joined_ends(self._frames)
+            case "ends":
+                found = [end - 1 for end in accumulate([len(body) + 1 for body in self._bodies])]
             case _:
-                found = _joined([getattr(frame, name) for frame in self._frames])
+                found = self._column(name)
         setattr(self, name, found)
         return found
 
@@ -220,8 +242,11 @@ class FrameBlock(Block):
 _LATER: Final = ("recorded_at", "commit_ids", "first_indexes", "metadata", "ends")
 
 
-def _joined(columns: Sequence[Sequence[T]]) -> Sequence[T]:
-    return list(chain.from_iterable(columns))
+def _bounds(frames: Sequence[Frame]) -> Iterator[tuple[int, int]]:
+    """Where in the entries of all frames each body begins and ends."""
+    lengths = [length for frame in frames for length in frame.lengths]
+    starts = list(accumulate(map(_ONE_MORE, lengths), initial=0))
+    return zip(starts, map(add, starts, lengths), strict=False)
 
 
 def _joined_ends(frames: Sequence[Frame]) -> list[int]:

@@ -18,8 +18,9 @@ import re
 import secrets
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -178,6 +179,9 @@ class KeyFile(KeyRing):
         self.path = Path(path)
         super().__init__(self._text, without_keys(str(self.path)), clock)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), clock=self._clock), (self.path,)
+
     def _text(self) -> str:
         try:
             return read_secret(self.path, MAX_KEY_FILE_BYTES).decode()
@@ -242,6 +246,9 @@ class KeyFromEnvironment(KeyRing):
     def __init__(self, name: str, *, clock: Clock = system_clock) -> None:
         self.name = name
         super().__init__(self._text, f"environment variable {without_keys(name)}", clock)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), clock=self._clock), (self.name,)
 
     def _text(self) -> str:
         text = os.environ.get(self.name)

@@ -133,6 +133,11 @@ class Vault:
     def __repr__(self) -> str:
         return f"Vault({str(self.path)!r}{', closed' if self._file.is_closed else ''})"
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether it is gone with the process."""
+        return self._file.is_in_memory
+
     # What encrypts and decrypts
 
     def newest(self, subject: str) -> tuple[int, Cipher]:

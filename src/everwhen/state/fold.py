@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
+from pickle import PicklingError
 from types import UnionType
 from typing import (
     Annotated,
@@ -39,12 +40,15 @@ from uuid import UUID
 import msgspec
 
 from everwhen.codec.recorded_events import RecordedEvent, class_of_event, place_in_words
+from everwhen.system.import_paths import import_path, imported
 from everwhen.vocabulary.errors import DeclarationError, FoldError
 from everwhen.vocabulary.nesting import deep_copy
 from everwhen.vocabulary.validation import check_plain, check_text
 
 S = TypeVar("S")
 E = TypeVar("E")
+
+_NO_STATE: Final[Any] = object()
 
 
 class Fold(Generic[S]):
@@ -66,6 +70,8 @@ class Fold(Generic[S]):
 
     What a function raises comes through, with a note of the fold and the event: its position,
     stream and type.
+
+    A fold goes to other processes by its name in a module, as functions and classes do.
     """
 
     def __init__(
@@ -91,6 +97,7 @@ class Fold(Generic[S]):
         self._refuses = unknown == "refuse"
         self._by_class: dict[type[Any], Callable[[S, Any], S]] = {}
         self._otherwise: Callable[[S, RecordedEvent[Any]], S] | None = None
+        self._merge: Callable[[S, S], S] | None = None
         if unknown not in ("ignore", "refuse"):
             raise DeclarationError(f"fold {name!r}: unknown={unknown!r}; use 'ignore' or 'refuse'")
         sample = initial()
@@ -135,6 +142,46 @@ class Fold(Generic[S]):
         check_plain(function, f"fold {self.name!r}")
         self._otherwise = function
         return function
+
+    def merge(self, function: Callable[[S, S], S]) -> Callable[[S, S], S]:
+        """Declare how the states of two pieces of history combine, so that several can be folded.
+
+        It is given the state of the ``earlier`` piece and that of the ``later`` one, which follows
+        on it and was folded from the initial state as well, and returns the state of both. It may
+        change the two in place. Wherever history is cut, it has to give what one fold gives::
+
+            fold(a + b) == merge(fold(a), fold(b))
+
+        So it is associative, and the initial state changes nothing: ``merge(initial, s) == s ==
+        merge(s, initial)``. A fold whose functions look at the state to decide what an event does
+        seldom has one. `everwhen.testing.check_merge` tries the law on events of yours.
+        """
+        check_plain(function, f"fold {self.name!r}")
+        if self._merge is not None:
+            raise DeclarationError(f"fold {self.name!r} has two functions that merge; keep one")
+        self._merge = function
+        return function
+
+    @property
+    def has_merge(self) -> bool:
+        """Whether the states of pieces of history can be combined."""
+        return self._merge is not None
+
+    def merged(self, earlier: S, later: S) -> S:
+        """The state of two pieces of history, by `merge`; both states may be changed in place.
+
+        Raises `DeclarationError` for a fold without it.
+        """
+        if self._merge is None:
+            raise DeclarationError(f"fold {self.name!r} has no merge; declare it: @fold.merge")
+        try:
+            state = self._merge(earlier, later)
+            if state is None and self._never_none:
+                self._refuse_none(self._merge, "a merge")
+        except Exception as error:
+            error.add_note(f"in fold {self.name!r}, merging the states of two pieces of history")
+            raise
+        return state
 
     @property
     def event_classes(self) -> Collection[type[Any]]:
@@ -204,6 +251,43 @@ class Fold(Generic[S]):
                 raise
         return state
 
+    def advance_groups(
+        self,
+        states: dict[str, S],
+        groups: Iterable[str],
+        events: Iterable[Any],
+        where: Callable[[Any], str],
+    ) -> None:
+        """Give each group's state its events, typed ones or as recorded; changes ``states``.
+
+        ``groups`` has each event's group. The states may be changed in place. A group that isn't in
+        ``states`` has the initial state. ``where`` says where an event stands.
+        """
+        function_for = self._by_class.get
+        never_none = self._never_none
+        evolve = self._evolve
+        for group, event in zip(groups, events, strict=True):
+            state = states.get(group, _NO_STATE)
+            if state is _NO_STATE:
+                states[group] = state = self.initial()
+            cls = type(event)
+            function = function_for(cls)
+            try:
+                if function is not None:
+                    state = function(state, event)
+                elif cls is RecordedEvent:
+                    state = evolve(state, event)
+                elif self._refuses:
+                    self._refuse(cls.__name__)
+                else:
+                    continue
+                if state is None and never_none:
+                    self._refuse_none(self._function_for(event), event)
+            except Exception as error:
+                self._note(error, event, where(event))
+                raise
+            states[group] = state
+
     @property
     def _evolve(self) -> Callable[[S, RecordedEvent[Any]], S]:
         """From a state, which may be changed in place, to the one after an event as recorded.
@@ -233,6 +317,7 @@ class Fold(Generic[S]):
 
     def _refuse_none(self, function: Any, event: Any) -> NoReturn:
         kind = event.type if isinstance(event, RecordedEvent) else type(event).__name__
+        kind = event if isinstance(event, str) else kind
         code = getattr(function, "__code__", None)
         place = "" if code is None else f" ({code.co_filename}:{code.co_firstlineno})"
         declared = getattr(self.state_type, "__name__", self.state_type)
@@ -335,6 +420,15 @@ class Fold(Generic[S]):
     def __repr__(self) -> str:
         return f"Fold({self.name!r}, version={self.version})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        near = [self._initial, self._otherwise, self._merge, *self._by_class.values()]
+        path = import_path(self, near)
+        if path is None:
+            raise PicklingError(
+                f"fold {self.name!r} has no name in a module, by which another process finds it"
+            )
+        return imported, path
+
 
 def _allows_none(declared: Any) -> bool:
     """Whether None is a value of a type."""
@@ -396,7 +490,9 @@ documents: Final[Fold[dict[str, Document]]] = Fold(
 
 
 @documents.otherwise
-def _merge(state: dict[str, Document], recorded: RecordedEvent[Any]) -> dict[str, Document]:
+def _laid_over_each(
+    state: dict[str, Document], recorded: RecordedEvent[Any]
+) -> dict[str, Document]:
     before = state.get(recorded.stream)
     state[recorded.stream] = Document(
         recorded.data if before is None else {**before.data, **recorded.data},
@@ -406,6 +502,18 @@ def _merge(state: dict[str, Document], recorded: RecordedEvent[Any]) -> dict[str
         recorded.recorded_at,
     )
     return state
+
+
+@documents.merge
+def _merged_documents(
+    earlier: dict[str, Document], later: dict[str, Document]
+) -> dict[str, Document]:
+    for stream, newer in later.items():
+        older = earlier.get(stream)
+        if older is not None:
+            newer = msgspec.structs.replace(newer, data={**older.data, **newer.data})  # noqa: PLW2901
+        earlier[stream] = newer
+    return earlier
 
 
 document: Final[Fold[dict[str, Any]]] = Fold(
@@ -426,3 +534,8 @@ def _laid_over(state: dict[str, Any], recorded: RecordedEvent[Any]) -> dict[str,
         "position": recorded.position,
         "recorded_at": recorded.recorded_at,
     }
+
+
+@document.merge
+def _merged_document(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    return {**earlier, **later, "data": {**earlier["data"], **later["data"]}}

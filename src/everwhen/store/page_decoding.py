@@ -27,6 +27,7 @@ from everwhen.codec.recorded_events import (
     entries_of,
     event_id,
     events_of_block,
+    place_in_words,
     recorded_events,
     stored_slice,
 )
@@ -112,6 +113,57 @@ def folded_page(
             state = fold.advance_typed(state, typed, partial(_where_in, slices, typed))
             count += len(typed)
     return state, count
+
+
+def fold_page_in_groups(
+    page: Page,
+    asked: Query,
+    wanted: Query,
+    codec: Codec,
+    fold: Fold[S],
+    states: dict[str, S],
+    group_of: Mapping[str, str] | None,
+) -> None:
+    """Give the page's matching events to the states of their groups; changes ``states``.
+
+    ``group_of`` has the group of each stream; None where each stream is one.
+    """
+    if fold.needs_records or codec.types.has_upcasts or asked.reverse:
+        found = events_of_page(page, asked, wanted, codec, typed=fold.needs_types)
+        fold_in_groups(found, fold, states, group_of)
+        return
+    matcher = Matcher(asked)
+    slices = page.slices
+    flat = _typed_block(slices, matcher, codec)
+    if flat is not None and isinstance(slices, Block):
+        streams = slices.event_streams
+        groups = streams if group_of is None else [group_of[stream] for stream in streams]
+        fold.advance_groups(states, groups, flat, partial(_where_in, slices, flat))
+        return
+    for start in range(0, len(slices), _SLICES_AT_ONCE):
+        some = slices[start : start + _SLICES_AT_ONCE]
+        decoded = _decoded(some, codec, typed=True)
+        if type(decoded[0][0]) is Entry or not matcher.takes_whole(some):
+            part = Page(some, page.cursor, page.end)
+            found = events_of_page(part, asked, wanted, codec, typed=True)
+            fold_in_groups(found, fold, states, group_of)
+        else:
+            typed = [entry.data for entries in decoded for entry in entries]
+            streams = [stored.stream for stored in some for _ in range(stored.count)]
+            groups = streams if group_of is None else [group_of[stream] for stream in streams]
+            fold.advance_groups(states, groups, typed, partial(_where_in, some, typed))
+
+
+def fold_in_groups(
+    events: Sequence[RecordedEvent[Any]],
+    fold: Fold[S],
+    states: dict[str, S],
+    group_of: Mapping[str, str] | None,
+) -> None:
+    """The same with recorded events, in the order in which they are folded."""
+    streams = [event.stream for event in events]
+    groups = streams if group_of is None else [group_of[stream] for stream in streams]
+    fold.advance_groups(states, groups, events, place_in_words)
 
 
 def _where_in(slices: Sequence[StoredSlice], events: Sequence[Any], event: Any) -> str:

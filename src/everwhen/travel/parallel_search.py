@@ -6,26 +6,28 @@ waypoint before it. So everything goes there by name, as `pickle` sends it.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
 from everwhen.state.read_sets import Predicate
+from everwhen.system.worker_processes import (
+    StoppedError,
+    WorkerCall,
+    WorkerProcesses,
+    worker_processes,
+)
+from everwhen.system.worker_processes import tell as tell_from_here
 from everwhen.vocabulary.errors import InvalidQueryError
 
 T = TypeVar("T")
 
 _MIN_PIECE_POSITIONS: Final = 1_000
 """Starting a process takes longer than looking through fewer."""
-
-_progress: Any = None
-_stopped: Any = None
 
 
 class Processes(msgspec.Struct, frozen=True):
@@ -65,22 +67,18 @@ class _Piece(msgspec.Struct, frozen=True):
 class _Pieces(Generic[T]):
     """What is being found in pieces of history, each in a process."""
 
-    def __init__(self, searches: list[Future[T | None]], progress: Any, stopped: Any) -> None:
+    def __init__(self, searches: list[WorkerCall[T | None]], workers: WorkerProcesses) -> None:
         self._searches = searches
-        self._progress = progress
-        self._stopped = stopped
+        self._workers = workers
 
     def stop(self) -> bool:
         """End what still goes on; whether it has ended."""
-        self._stopped.set()
-        for search in self._searches:
-            search.cancel()
-        return all(search.done() for search in self._searches)
+        return self._workers.stop()
 
     @property
     def looked_through(self) -> int:
         """How many positions."""
-        return sum(self._progress)
+        return sum(self._workers.progress)
 
 
 class PiecewiseSearch(_Pieces[Found]):
@@ -133,8 +131,8 @@ def searching(
     ``of`` says which history is meant. Raises `InvalidQueryError` for what can't be sent there.
     """
     find = _last_found if last else _first_found
-    with _started(processes, condition, find, start, end, of) as (searches, progress, stopped):
-        yield PiecewiseSearch(searches[::-1] if last else searches, progress, stopped)
+    with _started(processes, condition, find, start, end, of) as (searches, workers):
+        yield PiecewiseSearch(searches[::-1] if last else searches, workers)
 
 
 @contextmanager
@@ -142,8 +140,8 @@ def turning(
     processes: Processes, condition: Predicate, start: int, end: int, *, of: tuple[str, str]
 ) -> Iterator[PiecewiseTurns]:
     """Look for all turns in ``start … end``, otherwise like `searching`."""
-    with _started(processes, condition, _turns, start, end, of) as (searches, progress, stopped):
-        yield PiecewiseTurns(searches, progress, stopped)
+    with _started(processes, condition, _turns, start, end, of) as (searches, workers):
+        yield PiecewiseTurns(searches, workers)
 
 
 _Tell: TypeAlias = Callable[[int, int], None]
@@ -158,7 +156,7 @@ def _started(
     start: int,
     end: int,
     of: tuple[str, str],
-) -> Iterator[tuple[list[Future[T | None]], Any, Any]]:
+) -> Iterator[tuple[list[WorkerCall[T | None]], WorkerProcesses]]:
     try:
         pickle.dumps((processes.open_machine, condition))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -169,26 +167,10 @@ def _started(
     count = max(1, min(processes.count, (end - start) // _MIN_PIECE_POSITIONS))
     bounds = [start + (end - start) * index // count for index in range(count + 1)]
     pieces = [_Piece(index, bounds[index], bounds[index + 1], of) for index in range(count)]
-    context = multiprocessing.get_context("spawn")
-    progress, stopped = context.Array("q", count), context.Event()
-    with ProcessPoolExecutor(count, context, _begin, (progress, stopped)) as pool:
-        try:
-            run: Callable[..., T | None] = _in_piece
-            opened = processes.open_machine
-            searches = [pool.submit(run, opened, condition, find, piece) for piece in pieces]
-            yield searches, progress, stopped
-        finally:
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-class _StoppedError(Exception):
-    """The others have found it, or nobody wants to know any more."""
-
-
-def _begin(progress: Any, stopped: Any) -> None:
-    global _progress, _stopped
-    _progress, _stopped = progress, stopped
+    with worker_processes(count, count) as workers:
+        run: Callable[..., T | None] = _in_piece
+        opened = processes.open_machine
+        yield [workers.submit(run, opened, condition, find, piece) for piece in pieces], workers
 
 
 def _in_piece(
@@ -198,11 +180,12 @@ def _in_piece(
     piece: _Piece,
 ) -> T | None:
     """What is found in one piece, in a process of its own."""
+    reached = 0
 
     def tell(position: int, _: int) -> None:
-        if _stopped.is_set():
-            raise _StoppedError
-        _progress[piece.index] = max(_progress[piece.index], position - piece.start)
+        nonlocal reached
+        reached = max(reached, position - piece.start)
+        tell_from_here(piece.index, reached)
 
     with open_machine() as machine:
         if machine.identity != piece.of:
@@ -213,7 +196,7 @@ def _in_piece(
         try:
             tell(piece.start, piece.end)
             return find(machine, condition, piece, tell)
-        except _StoppedError:
+        except StoppedError:
             return None
 
 

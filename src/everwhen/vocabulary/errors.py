@@ -45,6 +45,7 @@
     │   └── WitnessRefusedError     it refused
     ├── BackupError                 a backup or a restore can't be made there
     ├── RetiredError                what is asked for was given up, and is no longer kept
+    ├── WorkerError                 a worker process did not start, or ended too early
     ├── UnsupportedError            this backend can't do that (see ``Capabilities``)
     ├── StoreClosedError            the store is closed
     └── StorageError                the medium below failed
@@ -529,6 +530,10 @@ class RetiredError(EverwhenError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.last, self.retired_at)
+
+
+class WorkerError(EverwhenError):
+    """A worker process did not start, or ended before its work was done: nothing came of it."""
 
 
 class UnsupportedError(EverwhenError):

@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar, dataclass_transform
 
 import msgspec
@@ -121,7 +122,11 @@ def _declared_tags(cls: type[E]) -> Callable[[E], Iterable[str]] | None:
             f"{cls.__name__}.tag_fields names {unknown[0]!r}, which is not one of its fields "
             f"({', '.join(cls.__struct_fields__)})"
         )
-    return lambda event: [f"{f}:{getattr(event, f)}" for f in fields]
+    return partial(_tags_of, fields)
+
+
+def _tags_of(fields: tuple[str, ...], event: object) -> list[str]:
+    return [f"{f}:{getattr(event, f)}" for f in fields]
 
 
 def _check_class(cls: type[Any]) -> None:

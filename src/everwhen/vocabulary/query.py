@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
+from zlib import crc32
 
 import msgspec
 
@@ -53,11 +54,31 @@ class Selector(msgspec.Struct, frozen=True):
         return self.takes(type_name, tags) and self.reaches(stream)
 
 
+class Share(msgspec.Struct, frozen=True):
+    """The part of all streams that is one worker's, of ``count`` workers: ``index`` is from 0.
+
+    A stream is in one share, and so are, ``by`` category, all streams of a category. Which one it
+    is, its name says: the same one everywhere and always.
+    """
+
+    by: Literal["stream", "category"]
+    index: int
+    count: int
+
+    def has(self, stream: str) -> bool:
+        """Whether the stream is in this share."""
+        name = stream if self.by == "stream" else category_of(stream)
+        return crc32(name.encode(errors="surrogatepass")) % self.count == self.index
+
+
 _ANYTHING: Final = (Selector(),)
 
 
 class Query(msgspec.Struct, frozen=True):
-    """An immutable description of events to read. Bounds are inclusive unless named ``after``."""
+    """An immutable description of events to read. Bounds are inclusive unless named ``after``.
+
+    ``share`` is for several workers that read one history side by side, each its streams.
+    """
 
     selectors: tuple[Selector, ...] = _ANYTHING
     min_version: int | None = None
@@ -69,6 +90,7 @@ class Query(msgspec.Struct, frozen=True):
     max_events: int | None = None
     reverse: bool = False
     skips_retired: bool = False
+    share: Share | None = None
 
     def stream(self, *names: str) -> Query:
         """Only events of these streams."""
@@ -186,7 +208,16 @@ def checked(query: Query) -> Query:
         value = getattr(query, switch)
         if not isinstance(value, bool):
             raise InvalidQueryError(f"{switch}={value!r}: use True or False")
+    if query.share is not None:
+        _check_share(query.share)
     return query
+
+
+def _check_share(share: Share) -> None:
+    if not isinstance(share, Share) or share.by not in ("stream", "category"):
+        raise InvalidQueryError(f"share={share!r:.80}: use a Share by 'stream' or 'category'")
+    if not _whole(share.index, "index") < _whole(share.count, "count"):
+        raise InvalidQueryError(f"{share}: use an index from 0 to {share.count - 1}")
 
 
 _PARTS: Final = ("streams", "categories", "types", "tags")

@@ -79,6 +79,11 @@ class EmbeddedBackend(Backend):
     def capabilities(self) -> Capabilities:
         return self._engine.capabilities
 
+    @property
+    def place(self) -> str:
+        """Where other processes find it; empty where they can't."""
+        return self._engine.place if self.capabilities.shared_by_processes else ""
+
     async def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         self._engine.check_open()
         self._refuse_within_transaction("an append")

@@ -6,13 +6,15 @@ import contextlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final, Generic, NamedTuple, TypeVar
+from itertools import compress
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import apsw
 
 from everwhen.backends.engine import NotFetchedError
 from everwhen.backends.query_matching import Matcher
 from everwhen.backends.sqlite.query_plan import (
+    IN_SHARE,
     Row,
     Window,
     everything,
@@ -34,7 +36,7 @@ from everwhen.system.sqlite_values import stored_count
 from everwhen.vocabulary.contract import Page, StoredSlice
 from everwhen.vocabulary.errors import RetiredError
 from everwhen.vocabulary.microseconds import from_micros
-from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.query import Query, Share
 
 T = TypeVar("T")
 
@@ -66,6 +68,7 @@ class StreamNames:
 
     def __init__(self) -> None:
         self._known: dict[int, str] = {}
+        self._shares: dict[Share, _InShare] = {}
 
     def many(self, connection: apsw.Connection, streams: set[int]) -> dict[int, str]:
         """The names of these streams. Those that aren't known, and began together, in one go."""
@@ -73,7 +76,7 @@ class StreamNames:
         known = {stream: name for stream in streams if (name := names.get(stream)) is not None}
         unknown = sorted(streams - known.keys())
         if len(names) + len(unknown) > _MAX_NAMES:
-            names.clear()
+            self.clear()
         while unknown:
             near = 1
             while near < len(unknown) and unknown[near] - unknown[near - 1] < _MAX_ID_GAP:
@@ -100,6 +103,31 @@ class StreamNames:
     def clear(self) -> None:
         """Forget them: somebody may have changed the file past us."""
         self._known.clear()
+        self._shares.clear()
+
+    def in_share(self, connection: apsw.Connection, share: Share) -> _InShare:
+        """Whether a stream is in a share, by its id; looked up where it isn't known yet."""
+        known = self._shares.get(share)
+        if known is None or len(known) > _MAX_NAMES:
+            known = self._shares[share] = _InShare(self, share)
+        known.connection = connection
+        return known
+
+
+class _InShare(dict[int, bool]):
+    """What SQL asks for each row: so a lookup has to cost next to nothing."""
+
+    def __init__(self, names: StreamNames, share: Share) -> None:
+        self._names = names
+        self._share = share
+        self.connection: apsw.Connection | None = None
+
+    def __missing__(self, stream: int) -> bool:
+        if self.connection is None:
+            raise KeyError(stream)
+        name = self._names.of_each(self.connection, [stream])[0]
+        self[stream] = found = self._share.has(name)
+        return found
 
 
 def name_of_stream(connection: apsw.Connection, stream: int) -> str:
@@ -130,10 +158,14 @@ def read_page(
         window = _window(connection, query, segments)
         if window is None:
             return Page([], query.after_position, end=True)
-        if not everything(query):
+        share = query.share
+        is_sealed = window.cold is not None and window.is_long and not window.reverse
+        if is_sealed and everything(query):
+            page = _page_of_sealed(connection, window, events, names, share)
+        elif share is not None or not everything(query):
+            if share is not None:
+                _know_share(connection, share, names)
             page = _page_of_matches(connection, query, window, events, names)
-        elif window.cold is not None and window.is_long and not window.reverse:
-            page = _page_of_sealed(connection, window, events, names)
         else:
             page = _page_of_all(connection, window, events, names)
         if window.lacks and page.end:  # whoever wants what is before that asks for it, and is told
@@ -293,25 +325,42 @@ def _slices_of(
     ]
 
 
+def _know_share(connection: apsw.Connection, share: Share, names: StreamNames) -> None:
+    """Let SQL tell which rows are a share's, so that nothing is made of the others."""
+    is_in_share: Any = names.in_share(connection, share).__getitem__
+    connection.create_scalar_function(IN_SHARE, is_in_share, 1)
+
+
 def _page_of_sealed(
-    connection: apsw.Connection, window: Window, events: int, names: StreamNames
+    connection: apsw.Connection,
+    window: Window,
+    events: int,
+    names: StreamNames,
+    share: Share | None,
 ) -> Page:
-    """The sealed part of a query that every slice matches, as a block: its columns as they are."""
+    """The sealed part of a query that every slice matches, as a block: its columns as they are.
+
+    With a ``share`` that is every slice of its streams.
+    """
     low, high = window.cold or (0, 0)
     frames: list[Frame] = []
-    size = volume = 0
+    size = volume = reached = 0
     for frame in _Here(window.segments.frames(connection, low, high, reverse=False)):
+        reached = frame.positions[bisect_right(frame.positions, high) - 1]
         frames.append(frame)
         size += sum(frame.counts)
         volume += len(frame.entries)
         if size >= events or volume >= _PAGE_BYTES:
             break
     streams = [stream for frame in frames for stream in frame.streams]
-    block = FrameBlock(frames, names.of_each(connection, streams))
+    picks = None
+    if share is not None:
+        picks = list(map(names.in_share(connection, share).__getitem__, streams))
+        streams = list(compress(streams, picks))
+    block = FrameBlock(frames, names.of_each(connection, streams), picks)
     start = bisect_right(block.positions, low)
     stop = bisect_right(block.positions, high)
-    cursor = block.positions[stop - 1]
-    return Page(block[start:stop], cursor, end=window.last == cursor)
+    return Page(block[start:stop], reached, end=window.last == reached)
 
 
 def _page_of_all(

@@ -21,7 +21,7 @@ from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.statements import statements
 from everwhen.codec.frames import SliceRow
 from everwhen.system.sqlite_values import stored_int
-from everwhen.vocabulary.query import Query, Selector
+from everwhen.vocabulary.query import Query, Selector, Share
 
 T = TypeVar("T")
 
@@ -44,6 +44,9 @@ MAX_INTEGER: Final = (1 << 63) - 1
 _COLUMNS: Final = (
     "position, stream, version, count, recorded_at, commit_id, first_index, metadata, body"
 )
+
+IN_SHARE: Final = "in_share"
+"""The SQL function that says whether a stream is in the query's share."""
 
 _MAX_MERGED: Final = 64
 """How many ranges are walked side by side, each with a statement of its own."""
@@ -142,7 +145,7 @@ class Window:
 
 
 def everything(query: Query) -> bool:
-    """Whether every slice in the query's window matches."""
+    """Whether every slice in the query's window matches that is in its share."""
     return (
         query.selectors == _ANYTHING
         and query.min_version is None
@@ -165,15 +168,19 @@ def rows_to_judge(connection: apsw.Connection, query: Query, window: Window) -> 
             return _rows_of_stream(connection, name, query, window)
         ranges = _ranges(connection, query, window)
         if ranges is not None:
-            return _rows_in(connection, _joined(ranges, window), window)
-    return _rows_in(connection, [(window.after, window.last)], window)
+            return _rows_in(connection, _joined(ranges, window), window, query.share)
+    return _rows_in(connection, [(window.after, window.last)], window, query.share)
 
 
 def _rows_in(
-    connection: apsw.Connection, ranges: Iterator[Range] | Sequence[Range], window: Window
+    connection: apsw.Connection,
+    ranges: Iterator[Range] | Sequence[Range],
+    window: Window,
+    share: Share | None = None,
 ) -> Iterator[Row]:
+    shared = "" if share is None else f"AND {IN_SHARE}(stream) "
     sql = (
-        f"SELECT {_COLUMNS} FROM slices WHERE position > ? AND position <= ? "
+        f"SELECT {_COLUMNS} FROM slices WHERE position > ? AND position <= ? {shared}"
         f"ORDER BY position {window.order}"
     )
     return chain.from_iterable(

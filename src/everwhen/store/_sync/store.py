@@ -9,7 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    Protocol,
+    TypeVar,
+    overload,
+    runtime_checkable,
+)
 from uuid import UUID
 
 import msgspec
@@ -33,9 +42,12 @@ from everwhen.state.fold import Fold
 from everwhen.store._sync.erasure import brought_back, carry_out
 from everwhen.store._sync.kernel import Kernel
 from everwhen.store._sync.moments import Moments
+from everwhen.store._sync.replay import replayed
 from everwhen.store._sync.subscription import Subscription
 from everwhen.store.erasure_records import Erasure, outdated, problems_of
 from everwhen.store.record_checks import record_problems
+from everwhen.store.replay_parts import By, check_by
+from everwhen.store.replay_workers import Runner
 from everwhen.store.signed_reads import SignedIndex
 from everwhen.system.file_backups import (
     BackupListener,
@@ -365,6 +377,67 @@ class Store:
             state, _, _ = self.kernel.folded_as_of(fold, wanted, index)
             return state
         return self.kernel.folded(fold, wanted, index)
+
+    @overload
+    def replay(
+        self,
+        fold: Fold[S],
+        query: Query | str = ...,
+        *,
+        at: Moment | None = ...,
+        workers: int | Runner | None = ...,
+        by: None = ...,
+    ) -> S: ...
+    @overload
+    def replay(
+        self,
+        fold: Fold[S],
+        query: Query | str = ...,
+        *,
+        at: Moment | None = ...,
+        workers: int | Runner | None = ...,
+        by: By,
+    ) -> dict[str, S]: ...
+    def replay(
+        self,
+        fold: Fold[S],
+        query: Query | str = EVERYTHING,
+        *,
+        at: Moment | None = None,
+        workers: int | Runner | None = None,
+        by: By | None = None,
+    ) -> S | dict[str, S]:
+        """What `fold` gives, or a state for each stream or category, by several processes at once.
+
+        ``by`` gives a mapping, in the order of names, of each stream or category that has any of
+        the query's events to the fold's state after these. Without it there is one state of all, as
+        by `fold`, which takes several processes only for a fold that has a `Fold.merge`. The states
+        are what one process gives, however many there are. All of them see history as it is when
+        this is called.
+
+        ``workers`` are how many processes, or an `everwhen.store.Ray` for those of a cluster.
+        Without it, there are as many as there are processors where history is long enough, and it
+        is one where something is in the way: ``everwhen``'s logger says what, at level INFO. Each
+        process opens the store by its file, for reading, and imports by their names the fold, the
+        event classes and what else it needs. So a program that uses them begins with
+        ``if __name__ == "__main__":``.
+
+        Where states can be merged, each process reads a piece of history of its own. Else, by
+        stream or category, each reads all of it, and makes events only of those that are its own.
+
+        What a fold raises comes back as it is, with a note of the position: of several, the one
+        that one process would have met. Raises `DeclarationError` where ``workers`` are asked for
+        and the fold has no merge and there is no ``by``, or something can't be sent there, and
+        `WorkerError` where a process did not start or was killed.
+        """
+        if not isinstance(fold, Fold):
+            raise DeclarationError(f"expected a Fold, got {fold!r:.80}")
+        check_by(by)
+        wanted = query_of(query)
+        if at is not None:
+            wanted = self._query_at(wanted, at)
+        found: S | dict[str, S] = replayed(self.kernel, fold, wanted, workers, by)
+        return found
 
     def _query_at(self, query: Query, moment: Moment) -> Query:
         """The query, up to a moment."""
