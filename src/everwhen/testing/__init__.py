@@ -11,6 +11,7 @@ from everwhen.testing._sync.faulty import faulty
 from everwhen.testing._sync.suite import ContractTest, contract_tests
 from everwhen.testing.clock import ManualClock
 from everwhen.testing.faults import Faults
+from everwhen.testing.merge_laws import check_merge
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.scenario import Scenario, Verdict
 
@@ -23,6 +24,7 @@ __all__ = [
     "OpenBackend",
     "Scenario",
     "Verdict",
+    "check_merge",
     "contract_tests",
     "faulty",
     "promise",

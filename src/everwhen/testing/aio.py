@@ -5,6 +5,7 @@ from everwhen.testing._async.faulty import faulty
 from everwhen.testing._async.suite import ContractTest, contract_tests
 from everwhen.testing.clock import ManualClock
 from everwhen.testing.faults import Faults
+from everwhen.testing.merge_laws import check_merge
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.scenario import Scenario, Verdict
 
@@ -17,6 +18,7 @@ __all__ = [
     "OpenBackend",
     "Scenario",
     "Verdict",
+    "check_merge",
     "contract_tests",
     "faulty",
     "promise",
