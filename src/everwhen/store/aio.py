@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from everwhen.store._async.store import Store, open_store
     from everwhen.store._async.subscription import Subscription
     from everwhen.store.erasure_records import Erasure, SubjectErased
+    from everwhen.store.ray_workers import Ray
     from everwhen.system.file_backups import BackupProgress, BackupReport, BackupTask
 else:
     __getattr__, __dir__ = lazily(
@@ -23,6 +24,7 @@ else:
             "everwhen.store._async.store": ("Store", "open_store"),
             "everwhen.store._async.subscription": ("Subscription",),
             "everwhen.store.erasure_records": ("Erasure", "SubjectErased"),
+            "everwhen.store.ray_workers": ("Ray",),
             "everwhen.system.file_backups": ("BackupProgress", "BackupReport", "BackupTask"),
         },
     )
@@ -32,6 +34,7 @@ __all__ = [
     "BackupReport",
     "BackupTask",
     "Erasure",
+    "Ray",
     "Repository",
     "SqlConnection",
     "SqlCursor",
