@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import doctest
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sybil import Example, Sybil
+from sybil import Document, Example, Region, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 _CHECKER = doctest.OutputChecker()
+_TITLED = re.compile(r'python title="([\w.]+)"')
 
 
 def _console(example: Example) -> None:
@@ -38,6 +42,25 @@ def _console(example: Example) -> None:
             wanted, got = wanted.strip().replace("…", "...") + "\n", done.stdout.strip() + "\n"
             flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
             assert _CHECKER.check_output(wanted, got, flags), f"{command}\n{done.stdout}"
+
+
+class _Files(CodeBlockParser):
+    """Writes each block with a title into a file of that name, for the commands after it."""
+
+    language = "python"
+
+    def __call__(self, document: Document) -> Iterator[Region]:
+        """The blocks with a title."""
+        for region in self.lexers(document):
+            titled = _TITLED.fullmatch(region.lexemes["arguments"])
+            if titled is not None:
+                region.parsed = region.lexemes["source"]
+                region.evaluator = partial(_write, titled[1])
+                yield region
+
+
+def _write(name: str, example: Example) -> None:
+    Path(name).write_text(str(example.parsed))
 
 
 class _Folder:
@@ -66,6 +89,7 @@ pytest_collect_file = Sybil(
     parsers=[
         PythonCodeBlockParser(),
         CodeBlockParser(language="console", evaluator=_console),
+        _Files(),
         SkipParser(),
     ],
     patterns=["README.md", "CONTRIBUTING.md", "docs/*.md", "docs/*/*.md"],

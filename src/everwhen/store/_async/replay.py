@@ -94,9 +94,9 @@ def _by_itself(window: Query) -> tuple[Runner | None, str | None]:
 def _place_of(kernel: Kernel) -> StorePlace | None:
     """Where other processes find this history; None where they can't."""
     root, backend, vault = kernel.branches.root, kernel.backend, kernel.given_vault
-    if not isinstance(root, EmbeddedBackend) or not root.place:
-        return None
-    if not (backend is root or isinstance(backend, BranchBackend)):
+    if type(root) is not EmbeddedBackend or not root.place:
+        return None  # a wrapper's ways are not to be had by the file
+    if backend is not root and type(backend) is not BranchBackend:
         return None
     if not backend.capabilities.shared_by_processes:
         return None  # a branch that is in memory

@@ -1,0 +1,152 @@
+"""A fold replayed by one process, and by two.
+
+    python -m benchmarks.replay [--events N] [--sealed] [--keep FILE]
+
+Commits of one event over 5,000 streams in random order, as in `benchmarks.tiers`. A state of all of
+it, by merging pieces; a state for each stream, by merging; and the same by shares of the streams,
+for a fold that has no merge. Each is replayed in turn by one process and by two, and the states are
+compared. Seconds by the clock are what this machine had to spare; processor seconds tell what two
+free cores would take: the longer of the two workers, starting included, and what is done after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from benchmarks.tiers import Placed, fill
+
+from everwhen import Fold, Query, Store, open_store
+from everwhen.tiers import HistoryManager, HistoryPolicy
+
+TURNS = 3
+
+
+class Account(msgspec.Struct, frozen=True):
+    """What a stream's events come to."""
+
+    moves: int = 0
+    amount: int = 0
+    largest: int = 0
+
+
+def placed(state: Account, event: Placed) -> Account:
+    """One more."""
+    amount = event.amount
+    return Account(state.moves + 1, state.amount + amount, max(state.largest, amount))
+
+
+merging: Fold[Account] = Fold("merging", Account)
+merging.on(Placed)(placed)
+alone: Fold[Account] = Fold("alone", Account)
+alone.on(Placed)(placed)
+
+
+@merging.merge
+def _(earlier: Account, later: Account) -> Account:
+    return Account(
+        earlier.moves + later.moves,
+        earlier.amount + later.amount,
+        max(earlier.largest, later.largest),
+    )
+
+
+LINES: list[tuple[str, Fold[Account], Any]] = [
+    ("one state, by merging", merging, None),
+    ("by stream, by merging", merging, "stream"),
+    ("by stream, no merge", alone, "stream"),
+]
+
+
+class Cost(msgspec.Struct):
+    """Seconds: by the clock, of this process and of the workers."""
+
+    wall: float
+    here: float
+    workers: float
+
+
+def cost(work: Callable[[], Any]) -> tuple[Any, Cost]:
+    """What it gives, and what it takes."""
+    wall, here, before = time.perf_counter(), time.process_time(), _of_children()
+    found = work()
+    return found, Cost(
+        time.perf_counter() - wall, time.process_time() - here, _of_children() - before
+    )
+
+
+def _of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def median(costs: list[Cost]) -> Cost:
+    """The middle one of each."""
+    return Cost(*(statistics.median(getattr(c, n) for c in costs) for n in Cost.__struct_fields__))
+
+
+def measured(store: Store, fold: Fold[Account], by: Any) -> tuple[Cost, Cost]:
+    """What one process takes, and what two take."""
+    one: list[Cost] = []
+    two: list[Cost] = []
+    for _ in range(TURNS):
+        first, took = cost(lambda: store.replay(fold, workers=1, by=by))
+        one.append(took)
+        second, took = cost(lambda: store.replay(fold, workers=2, by=by))
+        two.append(took)
+        assert first == second
+    return median(one), median(two)
+
+
+def main() -> None:
+    """Print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=300_000)
+    parser.add_argument("--sealed", action="store_true", help="Seal all of it first.")
+    parser.add_argument("--keep", type=Path, help="The store's file; made if it isn't there.")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = asked.keep or Path(folder) / "replayed.db"
+        is_new = not path.exists()
+        with open_store(path, events=[Placed], durable=False) as store:
+            if is_new:
+                fill(store, asked.events, random.Random(1))
+                if asked.sealed:
+                    policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
+                    HistoryManager(store, policy).age()
+            table(store)
+
+
+def table(store: Store) -> None:
+    """The lines."""
+    events = store.head().position
+    load = os.getloadavg()[0]
+    print(f"{events:,} events; {os.cpu_count()} processors, load {load:.1f}\n")
+    store.replay(merging, workers=1)  # what it reads is in memory after it
+    nothing = Query().up_to(2)
+    starts = [cost(lambda: store.replay(merging, nothing, workers=2))[1] for _ in range(TURNS)]
+    start = median(starts).workers / 2
+    print(f"a worker starts in {start:.2f} s of processor time\n")
+    print("| | one: clock | cpu | two: clock | cpu of each | ratio, clock | ratio, cpu |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for name, fold, by in LINES:
+        one, two = measured(store, fold, by)
+        each = two.workers / 2
+        print(
+            f"| {name} | {one.wall:.2f} | {one.here:.2f} | {two.wall:.2f} | {each:.2f} "
+            f"| {one.wall / two.wall:.2f} | {one.here / (each + two.here):.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
