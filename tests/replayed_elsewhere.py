@@ -282,3 +282,9 @@ def opened(kind: str, folder: Path, commits: int = 40) -> Iterator[Store]:
             while store.kernel.backend.seal(middle, size):
                 pass
         yield store
+
+
+def append_one(path: Path) -> None:
+    """What somebody else writes meanwhile."""
+    with open_store(path, events=[Paid]) as store:
+        store.append("till", [Paid("z", 1)])

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
+from zlib import crc32
 
 import msgspec
 
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.testing.specimens import Deposited, Noted, Withdrawn
 from everwhen.vocabulary.events import NewEvent
-from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.query import Query, Share
 
 _STREAMS: Final = ("a-1", "a-2", "a-b-1", "ab-1", "b-1", "a", "it's, ü-1")
 
@@ -142,6 +143,11 @@ FILTERS: Final[tuple[Selection, ...]] = (
     Selection(Query().stream("a-1") | Query(), lambda _: True),
     Selection(
         Query().stream("a-1") | Query().stream("a-1", "a"), lambda f: f.stream in {"a-1", "a"}
+    ),
+    Selection(Query(share=Share("stream", 0, 2)), lambda f: crc32(f.stream.encode()) % 2 == 0),
+    Selection(
+        msgspec.structs.replace(Query().types(Noted), share=Share("category", 1, 2)),
+        lambda f: isinstance(f.event, Noted) and crc32(_category(f).encode()) % 2 == 1,
     ),
 )
 
