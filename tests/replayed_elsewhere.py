@@ -34,6 +34,7 @@ from everwhen.codec import Upcast
 from everwhen.store.replay_workers import outcome_of
 from everwhen.testing import ManualClock
 from everwhen.tiers import SegmentSize
+from everwhen.vocabulary.contract import Seal
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -279,7 +280,7 @@ def opened(kind: str, folder: Path, commits: int = 40) -> Iterator[Store]:
         if kind == "sealed":
             size = SegmentSize(slices=24, frame=4, frames=3)
             middle = store.head().position * 2 // 3
-            while store.kernel.backend.seal(middle, size):
+            while store.kernel.backend.move(Seal(middle, size)):
                 pass
         yield store
 
