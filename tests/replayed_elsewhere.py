@@ -32,9 +32,10 @@ from everwhen import (
 )
 from everwhen.codec import Upcast
 from everwhen.store.replay_workers import outcome_of
+from everwhen.system.object_storage import object_url
 from everwhen.testing import ManualClock
 from everwhen.tiers import SegmentSize
-from everwhen.vocabulary.contract import Seal
+from everwhen.vocabulary.contract import Archive, Evict, Seal
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -247,7 +248,7 @@ def _event(chance: Random, clock: ManualClock, *, people: bool) -> Any:
     )
 
 
-KINDS = ("rows", "sealed", "branch", "encrypted", "upcast")
+KINDS = ("rows", "sealed", "archived", "branch", "encrypted", "upcast")
 
 
 @contextmanager
@@ -277,11 +278,14 @@ def opened(kind: str, folder: Path, commits: int = 40) -> Iterator[Store]:
                 fill(branch, clock, commits // 2, 8)
                 yield branch
             return
-        if kind == "sealed":
+        if kind in {"sealed", "archived"}:
             size = SegmentSize(slices=24, frame=4, frames=3)
             middle = store.head().position * 2 // 3
-            while store.kernel.backend.move(Seal(middle, size)):
-                pass
+            move = store.kernel.backend.move
+            while segment := move(Seal(middle, size)):
+                if kind == "archived":
+                    move(Archive(segment.last, object_url(folder / "archive")))
+                    move(Evict(segment.last))
         yield store
 
 
