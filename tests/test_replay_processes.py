@@ -135,6 +135,14 @@ def test_a_program_without_its_guard_is_told(tmp_path: Path) -> None:
     assert 'must stand below if __name__ == "__main__":' in errors
 
 
+def test_a_fold_that_a_worker_does_not_find_is_told(tmp_path: Path) -> None:
+    text = _GUARDED.replace("def tell", "if __name__ != '__main__':\n    del total\n\ndef tell")
+    with started(tmp_path, text, 0) as program:
+        _, errors = program.communicate(timeout=PATIENCE_SECONDS)
+    assert "WorkerError: a worker can't import what it was sent: AttributeError" in errors
+    assert "at the top of a module" in errors
+
+
 def _interrupt(program: subprocess.Popen[str]) -> None:
     program.send_signal(signal.SIGINT)
 

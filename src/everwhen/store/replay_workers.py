@@ -119,8 +119,15 @@ def sent(place: HistoryPlace, fold: Fold[Any], parts: Sequence[HistoryPart]) -> 
 
 def outcome_of(task: bytes, told: Callable[[int], None]) -> bytes:
     """What came of a task: its states, or what was raised. ``told`` hears how far it is."""
+    try:
+        work: Task = pickle.loads(task)  # noqa: S301 (it is what this program sent)
+    except Exception as error:  # noqa: BLE001 (modules run when they are imported)
+        why = (
+            f"a worker can't import what it was sent: {error!r}; folds, event classes and the like "
+            f'stand at the top of a module, not in a prompt nor below if __name__ == "__main__":'
+        )
+        return pickle.dumps(_SentFailure(sendable(WorkerError(why)), 0))
     reached = 0
-    work: Task | None = None
 
     def progress(distance: int) -> None:
         nonlocal reached
@@ -128,14 +135,13 @@ def outcome_of(task: bytes, told: Callable[[int], None]) -> bytes:
         told(reached)
 
     try:
-        work = pickle.loads(task)  # noqa: S301 (it is what this program sent)
         replay: Any = importlib.import_module("everwhen.store._sync.replay")
         with work.place.opened() as store:
             states = replay.folded_part(store.kernel, work.fold, work.part, progress)
     except StoppedError:
         raise
     except Exception as error:  # noqa: BLE001 (it is raised where the state is wanted)
-        distance = 0 if work is None else distance_of(error, work.part, reached)
+        distance = distance_of(error, work.part, reached)
         return pickle.dumps(_SentFailure(sendable(error), distance))
     try:
         return pickle.dumps(states)
