@@ -6,8 +6,8 @@ Commits of one event over 5,000 streams in random order, as in `benchmarks.tiers
 it, by merging pieces; a state for each stream, by merging; and the same by shares of the streams,
 for a fold that has no merge. Each is replayed in turn by one process and by two, and the states are
 compared; the best of three turns counts. Seconds by the clock are what this machine had to spare.
-Processor seconds tell what two free cores would take: a worker's share, its start included, and
-what this process does.
+Processor seconds tell what two free cores would take: the parts of both workers are folded by one,
+in turn, and half of that is a worker's share, with its start, beside what this process does.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import random
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ import msgspec
 from benchmarks.tiers import Placed, fill
 
 from everwhen import Fold, Query, Store, open_store
+from everwhen.store.replay_workers import LocalProcesses, Running
 from everwhen.tiers import HistoryManager, HistoryPolicy
 
 TURNS = 3
@@ -95,17 +98,28 @@ def best(costs: list[Cost]) -> Cost:
     return Cost(*(min(getattr(c, n) for c in costs) for n in Cost.__struct_fields__))
 
 
-def measured(store: Store, fold: Fold[Account], by: Any) -> tuple[Cost, Cost]:
-    """What one process takes, and what two take."""
-    one: list[Cost] = []
-    two: list[Cost] = []
+class InTurn:
+    """The parts of two workers, done by one."""
+
+    workers = 2
+
+    def started(self, tasks: Sequence[bytes]) -> AbstractContextManager[Running]:
+        """The parts, under way."""
+        return LocalProcesses(1).started(tasks)
+
+
+def measured(store: Store, fold: Fold[Account], by: Any) -> list[Cost]:
+    """What one process takes, two, and what two have to do."""
+    ways: list[Any] = [1, 2, InTurn()]
+    costs: list[list[Cost]] = [[] for _ in ways]
     for _ in range(TURNS):
-        first, took = cost(lambda: store.replay(fold, workers=1, by=by))
-        one.append(took)
-        second, took = cost(lambda: store.replay(fold, workers=2, by=by))
-        two.append(took)
-        assert first == second
-    return best(one), best(two)
+        states = []
+        for way, taken in zip(ways, costs, strict=True):
+            found, took = cost(partial(store.replay, fold, workers=way, by=by))
+            taken.append(took)
+            states.append(found)
+        assert states[0] == states[1] == states[2]
+    return [best(taken) for taken in costs]
 
 
 def main() -> None:
@@ -140,11 +154,11 @@ def table(store: Store) -> None:
     print("| | one: clock | cpu | two: clock | cpu of each | ratio, clock | ratio, cpu |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for name, fold, by in LINES:
-        one, two = measured(store, fold, by)
-        each = two.workers / 2
+        one, two, turns = measured(store, fold, by)
+        each = start + (turns.workers - start) / 2
         print(
             f"| {name} | {one.wall:.2f} | {one.here:.2f} | {two.wall:.2f} | {each:.2f} "
-            f"| {one.wall / two.wall:.2f} | {one.here / (each + two.here):.2f} |"
+            f"| {one.wall / two.wall:.2f} | {one.here / (each + turns.here):.2f} |"
         )
 
 
