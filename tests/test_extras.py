@@ -30,7 +30,7 @@ with open_store("shop.db", events=[Paid]) as store:
     store.append("order-1", [Paid(40), Paid(2)])
     assert store.fold(total, "order-1") == 42
     store.backup("copy.db", overwrite=True)
-    with store.sql() as connection:
+    with store.sql_connection() as connection:
         assert connection.execute("SELECT count(*) FROM events").fetchall() == [(2,)]
 """
 LACKING = """
@@ -76,7 +76,7 @@ from everwhen.errors import StatementError, UnsupportedError
 
 with open_store("old.db") as store:
     assert store.head().position == 9
-    asked = lambda: store.sql().execute("SELECT * FROM events")
+    asked = lambda: store.sql_connection().execute("SELECT * FROM events")
     for wanted in (store.read, store.read_pages, asked, store.check):
         try:
             list(wanted())

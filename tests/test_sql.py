@@ -42,7 +42,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def connection(store: Store) -> Iterator[SqlConnection]:
-    with store.sql() as connection:
+    with store.sql_connection() as connection:
         yield connection
 
 
@@ -159,7 +159,7 @@ def test_the_locks_of_the_store_stay(store: Store, tmp_path: Path) -> None:
         return done.stdout.strip()
 
     with store.transaction():
-        with store.sql() as connection:
+        with store.sql_connection() as connection:
             assert len(connection.execute(PLACED).fetchall()) == 3
         assert other() == "busy"
     assert other() == "written"
@@ -199,7 +199,7 @@ def test_ctrl_c_ends_a_long_question(connection: SqlConnection) -> None:
 
 
 def test_closed_is_closed(store: Store) -> None:
-    connection = store.sql()
+    connection = store.sql_connection()
     cursor = connection.execute(PLACED)
     assert cursor.fetchone() == (1, 40)
     cursor.close()
@@ -217,23 +217,23 @@ def test_closed_is_closed(store: Store) -> None:
             call()
     store.close()
     with pytest.raises(StoreClosedError):
-        store.sql()
+        store.sql_connection()
 
 
 def test_where_there_is_none(store: Store) -> None:
     with open_store("memory:") as memory, pytest.raises(UnsupportedError, match="has no SQL"):
-        memory.sql()
+        memory.sql_connection()
     with store.create_branch("b") as branch, pytest.raises(UnsupportedError, match="two files"):
-        branch.sql()
+        branch.sql_connection()
 
 
 def test_a_read_only_store_and_the_async_flavour_have_it_too(store: Store, tmp_path: Path) -> None:
-    with open_store(tmp_path / "shop.db", read_only=True) as other, other.sql() as connection:
+    with open_store(tmp_path / "shop.db", read_only=True) as other, other.sql_connection() as connection:
         assert len(connection.execute(PLACED).fetchall()) == 3
 
     async def ask() -> int:
         async with aio.open_store(tmp_path / "shop.db") as opened:
-            with opened.sql() as connection:
+            with opened.sql_connection() as connection:
                 rows = await asyncio.to_thread(lambda: connection.execute(PLACED).fetchall())
                 return len(rows)
 
@@ -269,7 +269,7 @@ def test_it_may_outlive_its_store_and_takes_nobodys_locks_along(tmp_path: Path) 
     path = tmp_path / "s.db"
     with open_store(path) as store:
         store.append("a", [UnknownEvent("T", {})])
-        asked = store.sql()
+        asked = store.sql_connection()
     assert is_in_use(path)
     assert asked.execute("SELECT count(*) FROM events").fetchone() == (1,)
     with open_store(path) as store:
@@ -283,7 +283,7 @@ def test_it_may_outlive_its_store_and_takes_nobodys_locks_along(tmp_path: Path) 
 def test_a_fork_does_not_take_it_along(tmp_path: Path) -> None:
     with open_store(tmp_path / "s.db") as store:
         store.append("a", [UnknownEvent("T", {})])
-        asked = store.sql()
+        asked = store.sql_connection()
         child = os.fork()
         if child == 0:
             code = 1

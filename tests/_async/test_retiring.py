@@ -85,7 +85,7 @@ async def test_reading_says_what_was_retired(
         assert await positions(store, Query().stream("a").from_version(6)) == list(range(21, 40, 4))
         assert await positions(store, Query().stream("nobody")) == []
         assert await store.check() == []
-        with store.sql() as connection:
+        with store.sql_connection() as connection:
             with pytest.raises(StatementError, match="up to position 20 were retired"):
                 connection.execute("SELECT count(*) FROM events").fetchall()
 

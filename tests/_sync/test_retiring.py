@@ -84,7 +84,7 @@ def test_reading_says_what_was_retired(tmp_path: Path, clock: ManualClock, archi
         assert positions(store, Query().stream("a").from_version(6)) == list(range(21, 40, 4))
         assert positions(store, Query().stream("nobody")) == []
         assert store.check() == []
-        with store.sql() as connection:
+        with store.sql_connection() as connection:
             with pytest.raises(StatementError, match="up to position 20 were retired"):
                 connection.execute("SELECT count(*) FROM events").fetchall()
 

@@ -286,7 +286,7 @@ def test_an_older_store_is_sealed_in_place_and_read_only_afterwards(
     with filled(path, clock) as store:
         events = [event for event in store.read()]
         HistoryManager(store, HistoryPolicy(hot_duration=timedelta(), small_segments=True)).age()
-        with store.sql() as connection:
+        with store.sql_connection() as connection:
             asked = "SELECT count(*), sum(data ->> 'amount') FROM events WHERE position > 10"
             assert connection.execute(asked).fetchall() == [(40, 220)]
     with open_store(path, events=[Paid], read_only=True) as store:
@@ -333,12 +333,12 @@ def test_the_view_of_events_shows_the_same(tmp_path: Path, clock: ManualClock) -
     asked = "SELECT * FROM events ORDER BY position"
     with filled(tmp_path / "s.db", clock) as store:
         for hot_duration in (5 * DAY, timedelta()):
-            with store.sql() as connection:
+            with store.sql_connection() as connection:
                 columns = connection.execute(asked).description
                 before = connection.execute(asked).fetchall()
             policy = HistoryPolicy(hot_duration=hot_duration, small_segments=True)
             HistoryManager(store, policy).age()
-            with store.sql() as connection:
+            with store.sql_connection() as connection:
                 assert connection.execute(asked).description == columns
                 assert connection.execute(asked).fetchall() == before
 

@@ -249,13 +249,13 @@ def test_sql_that_may_be_old_says_so(path: Path, open_path: Path) -> None:
     again, changed = os.pipe()
 
     def code() -> None:
-        with open_store(path, read_only=True) as store, store.sql() as connection:
+        with open_store(path, read_only=True) as store, store.sql_connection() as connection:
             assert connection.execute(counted).fetchall() == [(30,)]
             os.write(there, b"x")
             os.read(again, 1)
             with pytest.raises(BusyError, match="it has changed"):
                 connection.execute(counted).fetchall()
-            with store.sql() as anew:
+            with store.sql_connection() as anew:
                 assert anew.execute(counted).fetchall() == [(31,)]
 
     def write() -> None:

@@ -197,7 +197,7 @@ class EngineState(Protocol):
         """A look at one moment's state of things. Raises `ChangedError`, at its end or before."""
         ...
 
-    def sql(self) -> SqlConnection:
+    def sql_connection(self) -> SqlConnection:
         """A connection of its own that only reads. Raises `UnsupportedError` without SQL."""
         ...
 

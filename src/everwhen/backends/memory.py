@@ -333,7 +333,7 @@ class MemoryEngine:
     def probe_purge(self) -> None:
         self._check_open()
 
-    def sql(self) -> SqlConnection:
+    def sql_connection(self) -> SqlConnection:
         raise UnsupportedError(_NO_SQL)
 
     def scratch(self) -> Scratch:

@@ -232,8 +232,8 @@ class EmbeddedBackend(Backend):
     async def probe_purge(self) -> None:
         await self._alone(self._engine.probe_purge)
 
-    def sql(self) -> SqlConnection:
-        return self._engine.sql()
+    def sql_connection(self) -> SqlConnection:
+        return self._engine.sql_connection()
 
     def scratch(self) -> Scratch:
         return self._engine.scratch()

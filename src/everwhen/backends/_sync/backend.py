@@ -164,7 +164,7 @@ class SideState(Protocol):
         """Run a function over one moment's state of the database, and return what it returns."""
         ...
 
-    def sql(self) -> SqlConnection:
+    def sql_connection(self) -> SqlConnection:
         """A connection of its own that only reads, to be closed by the caller.
 
         Raises `UnsupportedError` where the backend has no SQL.
@@ -371,8 +371,8 @@ class BackendWrapper(Backend):
     def probe_purge(self) -> None:
         self._inner.probe_purge()
 
-    def sql(self) -> SqlConnection:
-        return self._inner.sql()
+    def sql_connection(self) -> SqlConnection:
+        return self._inner.sql_connection()
 
     def scratch(self) -> Scratch:
         return self._inner.scratch()

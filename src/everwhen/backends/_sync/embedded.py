@@ -231,8 +231,8 @@ class EmbeddedBackend(Backend):
     def probe_purge(self) -> None:
         self._alone(self._engine.probe_purge)
 
-    def sql(self) -> SqlConnection:
-        return self._engine.sql()
+    def sql_connection(self) -> SqlConnection:
+        return self._engine.sql_connection()
 
     def scratch(self) -> Scratch:
         return self._engine.scratch()

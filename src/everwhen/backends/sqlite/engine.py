@@ -333,7 +333,7 @@ class SqliteEngine:
         with translated(self.path):
             return backed_up(self, task, listener)
 
-    def sql(self) -> SqlConnection:
+    def sql_connection(self) -> SqlConnection:
         self.check_open()
         with translated(self.path), opening(self._real, 0):
             connection = self.connection_to(self.path)
@@ -347,7 +347,7 @@ class SqliteEngine:
         def check() -> None:
             if is_outdated(connection):
                 raise BusyError(
-                    f"{self.path}: it has changed since sql() was called; call it again"
+                    f"{self.path}: it has changed since sql_connection() was called; call it again"
                 )
 
         return SqlConnection(connection, self._explained, check, held)

@@ -236,7 +236,7 @@ class BranchBackend(Backend):
         await (await self._own.existing()).probe_purge()
         await self._parent.probe_purge()
 
-    def sql(self) -> SqlConnection:
+    def sql_connection(self) -> SqlConnection:
         raise UnsupportedError(
             "a branch's events are in two files, and no SQL sees them together; ask the store it "
             "was made from, or export the branch"

@@ -237,7 +237,7 @@ class BranchBackend(Backend):
         (self._own.existing()).probe_purge()
         self._parent.probe_purge()
 
-    def sql(self) -> SqlConnection:
+    def sql_connection(self) -> SqlConnection:
         raise UnsupportedError(
             "a branch's events are in two files, and no SQL sees them together; ask the store it "
             "was made from, or export the branch"

@@ -676,7 +676,7 @@ class Store:
         """
         self.kernel.branches.delete(name, with_children=with_children)
 
-    def sql(self) -> SqlConnection:
+    def sql_connection(self) -> SqlConnection:
         """A connection for SQL questions, of the shape that pandas, polars and notebooks take.
 
         It only reads: the view ``events``, and the tables of read models. Never use Python's
@@ -685,7 +685,7 @@ class Store:
 
         Raises `UnsupportedError` for a branch or a store in memory.
         """
-        return self.kernel.backend.sql()
+        return self.kernel.backend.sql_connection()
 
     def backup(
         self,
