@@ -228,7 +228,10 @@ def test_where_there_is_none(store: Store) -> None:
 
 
 def test_a_read_only_store_and_the_async_flavour_have_it_too(store: Store, tmp_path: Path) -> None:
-    with open_store(tmp_path / "shop.db", read_only=True) as other, other.sql_connection() as connection:
+    with (
+        open_store(tmp_path / "shop.db", read_only=True) as other,
+        other.sql_connection() as connection,
+    ):
         assert len(connection.execute(PLACED).fetchall()) == 3
 
     async def ask() -> int:

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from everwhen.store._sync.repository import Repository
     from everwhen.store._sync.store import Store, open_store
     from everwhen.store._sync.subscription import Subscription
+    from everwhen.store.arrow_events import ArrowEvents
     from everwhen.store.erasure_records import Erasure, SubjectErased
     from everwhen.store.ray_workers import Ray
+    from everwhen.store.sql_results import SqlResult
     from everwhen.system.file_backups import BackupProgress, BackupReport, BackupTask
 else:
     __getattr__, __dir__ = lazily(
@@ -23,13 +25,16 @@ else:
             "everwhen.store._sync.repository": ("Repository",),
             "everwhen.store._sync.store": ("Store", "open_store"),
             "everwhen.store._sync.subscription": ("Subscription",),
+            "everwhen.store.arrow_events": ("ArrowEvents",),
             "everwhen.store.erasure_records": ("Erasure", "SubjectErased"),
             "everwhen.store.ray_workers": ("Ray",),
+            "everwhen.store.sql_results": ("SqlResult",),
             "everwhen.system.file_backups": ("BackupProgress", "BackupReport", "BackupTask"),
         },
     )
 
 __all__ = [
+    "ArrowEvents",
     "BackupProgress",
     "BackupReport",
     "BackupTask",
@@ -38,6 +43,7 @@ __all__ = [
     "Repository",
     "SqlConnection",
     "SqlCursor",
+    "SqlResult",
     "Store",
     "SubjectErased",
     "Subscription",

@@ -555,6 +555,10 @@ class StatementError(StorageError):
     """An SQL statement can't be run as it is: a mistake in it, or a constraint that it breaks."""
 
 
+class StatementLimitError(StatementError):
+    """An SQL statement takes more rows, time or memory than it may."""
+
+
 class BusyError(StorageError):
     """Another process held the write lock for longer than the time-out."""
 

@@ -27,6 +27,7 @@ from everwhen.privacy.snapshot_keys import SnapshotKeys
 from everwhen.privacy.vault import Vault
 from everwhen.state.fold import Fold
 from everwhen.store._sync.erasure import carry_out
+from everwhen.store.arrow_events import check_libraries
 from everwhen.store.erasure_records import bound_to, purge_due
 from everwhen.store.page_decoding import events_of_page, folded_page
 from everwhen.store.projection_records import LeaseWatch
@@ -41,6 +42,7 @@ from everwhen.vocabulary.query import Query
 
 if TYPE_CHECKING:
     from everwhen.backends.engine import EngineView
+    from everwhen.store.event_scans import ArchivedFile, EventScan
 
 S = TypeVar("S")
 
@@ -123,6 +125,19 @@ class Kernel:
         position = self.backend.position_at(query.recorded_until)
         bound = position if query.last_position is None else min(position, query.last_position)
         return msgspec.structs.replace(query, last_position=bound, recorded_until=None)
+
+    def event_scan(self, query: Query, archived: Sequence[ArchivedFile] = ()) -> EventScan:
+        """The query's events up to now as columns; see `EventScan`.
+
+        Raises `UnsupportedError` where a library is missing.
+        """
+        check_libraries("pyarrow")
+        from everwhen.store.event_scans import EventScan
+
+        asked = self.resolved(stored_query(query, self.codec))
+        head = (self.backend.head()).position
+        bound = head if asked.last_position is None else min(head, asked.last_position)
+        return EventScan(self.backend.read_here, asked.up_to(bound), archived)
 
     def one_page(self, query: Query, size: int) -> tuple[Page, Query, Query]:
         """The first page of about ``size`` events, the query it answers and what was meant."""

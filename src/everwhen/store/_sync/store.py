@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
@@ -44,11 +44,13 @@ from everwhen.store._sync.kernel import Kernel
 from everwhen.store._sync.moments import Moments
 from everwhen.store._sync.replay import replayed
 from everwhen.store._sync.subscription import Subscription
+from everwhen.store.arrow_events import ArrowEvents, check_libraries
 from everwhen.store.erasure_records import Erasure, outdated, problems_of
 from everwhen.store.record_checks import record_problems
 from everwhen.store.replay_parts import By, check_by
 from everwhen.store.replay_workers import Runner
 from everwhen.store.signed_reads import SignedIndex
+from everwhen.store.sql_results import SqlLimits, SqlResult
 from everwhen.system.file_backups import (
     BackupListener,
     BackupReport,
@@ -676,12 +678,52 @@ class Store:
         """
         self.kernel.branches.delete(name, with_children=with_children)
 
-    def sql_connection(self) -> SqlConnection:
-        """A connection for SQL questions, of the shape that pandas, polars and notebooks take.
+    def arrow(
+        self, query: Query | str = EVERYTHING, *, columns: Iterable[str] | None = None
+    ) -> ArrowEvents:
+        """The query's events as an Arrow stream, one row an event: what data frames take.
 
-        It only reads: the view ``events``, and the tables of read models. Never use Python's
-        ``sqlite3`` for that in a process that has the store open, not even to read: it would drop
-        the store's locks. The connection blocks its thread, in the async flavour too; close it.
+        Its events are those that `read` gives now, as they are stored: no upcast runs, so that a
+        type has its stored name and version, and personal fields are encrypted. ``columns`` picks
+        some of `everwhen.codec.arrow_columns.SCHEMA`; only these are made. Memory stays flat.
+
+        Raises `InvalidQueryError` for an unknown column, and `UnsupportedError` where the library
+        pyarrow is missing.
+        """
+        return ArrowEvents(self.kernel.event_scan(query_of(query)), columns)
+
+    def sql(
+        self,
+        statement: str,
+        parameters: Sequence[Any] | Mapping[str, Any] = (),
+        *,
+        max_rows: int | None = 1_000_000,
+        timeout_seconds: float | None = 60.0,
+        memory_bytes: int = 1 << 30,
+    ) -> SqlResult:
+        """The rows of a SELECT over all of history, run by DuckDB in this process.
+
+        Its one table is ``events``, one row an event as in `arrow`, up to the newest event there is
+        now. Bounds on ``position`` and ``recorded_at``, and a ``stream`` or ``category`` that is
+        named, are looked up; other than that it reads all events, but only the columns that the
+        statement names. Parameters go by place (``?``) or by name (``$name``). A statement can't
+        write, and reads no files. ``timeout_seconds`` counts while it runs, not what is done
+        between rows.
+
+        Raises `StatementError` for a statement that can't be run, `StatementLimitError` for one
+        that takes too much, and `UnsupportedError` where the library duckdb or pyarrow is missing.
+        """
+        limits = SqlLimits(max_rows, timeout_seconds, memory_bytes)
+        check_libraries("duckdb", "pyarrow")
+        scan = self.kernel.event_scan(EVERYTHING)
+        return aside(SqlResult, scan, statement, parameters, limits)
+
+    def sql_connection(self) -> SqlConnection:
+        """A connection for SQL questions to SQLite, read models included.
+
+        It has the shape that pandas, polars and notebooks take (DB-API 2.0). It only reads: the
+        view ``events``, and the tables of read models. Never use Python's ``sqlite3`` for that in a
+        process that has the store open, not even to read: it would drop the store's locks. The connection blocks its thread, in the async flavour too; close it.
 
         Raises `UnsupportedError` for a branch or a store in memory.
         """
