@@ -12,8 +12,9 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, wait
 from datetime import UTC
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -24,7 +25,6 @@ from everwhen.vocabulary.errors import (
     EverwhenError,
     StatementError,
     StatementLimitError,
-    StoreClosedError,
 )
 
 if TYPE_CHECKING:
@@ -93,15 +93,15 @@ class SqlResult:
         self._limits = limits
         self._failures: list[BaseException] = []
         self._lock = threading.RLock()
+        self._is_closed = False
         self._watch = _Watch(limits.timeout_seconds)
         self._rows_left = limits.max_rows
         self._connection: duckdb.DuckDBPyConnection | None = _opened(limits)
         self._reader: Any = None
         try:
-            with self._failing():
-                _begin(self._connection, statement)
-                _show_events(self._connection, scan, self._check, self._failures)
-                self._reader = _asked(self._connection, statement, parameters)
+            self._run(partial(_begin, statement=statement))
+            self._run(partial(_show_events, scan=scan, check=self._check, failures=self._failures))
+            self._reader = self._run(partial(_asked, statement=statement, parameters=parameters))
         except BaseException:
             self.close()
             raise
@@ -139,11 +139,17 @@ class SqlResult:
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         import pyarrow as pa
 
+        if self._connection is None:
+            raise _closed()
         reader = pa.RecordBatchReader.from_batches(self._schema, self._batches())
         return reader.__arrow_c_stream__(requested_schema)
 
     def close(self) -> None:
         """End the statement and release what it holds; calling it again does nothing."""
+        self._is_closed = True
+        self._release()
+
+    def _release(self) -> None:
         connection = self._connection
         if connection is None:
             return
@@ -165,24 +171,24 @@ class SqlResult:
 
     def _made_rows(self) -> Iterator[tuple[Any, ...]]:
         for batch in self._batches():
-            yield from zip(*map(_values, batch.columns), strict=True)
+            for row in zip(*map(_values, batch.columns), strict=True):
+                if self._is_closed:
+                    raise _closed()
+                yield row
 
     def _batches(self) -> Iterator[Any]:
         """The batches that are left, as far as they may be read."""
         while True:
             with self._lock:
-                if self._reader is None:
-                    raise StoreClosedError
-                with self._failing():
-                    batch = next(self._reader, None)
+                batch = self._run(partial(_next, self._reader))
             if batch is None:
-                self.close()
+                self._release()
                 return
             if self._rows_left is not None:
                 if batch.num_rows > self._rows_left:
                     if self._rows_left:
                         yield batch.slice(0, self._rows_left)
-                    self.close()
+                    self._release()
                     raise StatementLimitError(
                         f"there are more than {self._limits.max_rows:,} rows; add a LIMIT to the "
                         f"statement, or allow more with max_rows"
@@ -195,17 +201,15 @@ class SqlResult:
         if self._watch.is_over:
             raise self._too_slow()
         if self._connection is None:
-            raise StoreClosedError
+            raise _closed()
 
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        """Around what DuckDB does: within its time, and with failures as what they are."""
+    def _run(self, call: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """What DuckDB does: within its time, and with failures as what they are."""
         connection = self._connection
         if connection is None:
-            raise StoreClosedError
+            raise _closed()
         try:
-            with self._watch.running(connection.interrupt):
-                yield
+            return self._watch.run(partial(call, connection), connection.interrupt)
         except EverwhenError:
             raise
         except Exception as error:
@@ -220,10 +224,8 @@ class SqlResult:
             return self._too_slow()
         if self._failures:
             return self._failures[0]
-        if str(error) == "Query interrupted":  # by Ctrl-C, of which DuckDB leaves no more
-            return KeyboardInterrupt()
         if self._connection is None:
-            return StoreClosedError()
+            return _closed()
         if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in str(error):
             return StatementLimitError(
                 f"this takes more than {self._limits.memory_bytes:,} bytes of memory; ask for less "
@@ -239,38 +241,45 @@ class SqlResult:
 
 
 class _Watch:
-    """Counts the time in which a statement runs, and interrupts it when that is over."""
+    """Runs a statement's steps, until they have taken too long.
+
+    They run in a thread of their own: DuckDB doesn't look for signals while it works.
+    """
 
     def __init__(self, seconds: float | None) -> None:
         self._left = seconds
         self.is_over = False
 
-    @contextmanager
-    def running(self, interrupt: Callable[[], object]) -> Iterator[None]:
-        """Around a time in which it runs."""
-        if self._left is None:
-            yield
-            return
-        done = threading.Event()
+    def run(self, call: Callable[[], T], interrupt: Callable[[], object]) -> T:
+        """What the call returns or raises; interrupted where time is up, or by Ctrl-C."""
         began = time.monotonic()
-        watching = threading.Thread(
-            target=self._interrupting, args=(done, interrupt), name="everwhen-sql", daemon=True
-        )
-        watching.start()
+        outcome: Future[T] = Future()
+        thread = threading.Thread(target=_settle, args=(outcome, call), name="everwhen-sql")
+        thread.start()
         try:
-            yield
+            wait([outcome], self._left)
+            self.is_over = not outcome.done()
         finally:
-            done.set()
-            watching.join()
-            self._left -= time.monotonic() - began
+            while not outcome.done():
+                interrupt()
+                wait([outcome], _AGAIN_SECONDS)
+            thread.join()
+            if self._left is not None:
+                self._left = max(0.0, self._left - (time.monotonic() - began))
+        return outcome.result()
 
-    def _interrupting(self, done: threading.Event, interrupt: Callable[[], object]) -> None:
-        if done.wait(max(0.0, self._left or 0.0)):
-            return
-        self.is_over = True
-        while not done.is_set():
-            interrupt()
-            done.wait(_AGAIN_SECONDS)
+
+def _settle(outcome: Future[T], call: Callable[[], T]) -> None:
+    try:
+        result = call()
+    except BaseException as failure:  # noqa: BLE001 (raised where it is waited for)
+        outcome.set_exception(failure)
+    else:
+        outcome.set_result(result)
+
+
+def _closed() -> StatementError:
+    return StatementError("this result is closed; ask again with store.sql()")
 
 
 def _opened(limits: SqlLimits) -> duckdb.DuckDBPyConnection:
@@ -336,6 +345,10 @@ def _asked(
     if int(duckdb.__version__.partition(".")[0]) < _SQL_STREAMS:
         return connection.execute(statement, given).fetch_record_batch(_BATCH_ROWS)
     return connection.sql(statement, params=given).to_arrow_reader(_BATCH_ROWS)
+
+
+def _next(reader: Any, _: object) -> Any:
+    return next(reader, None)
 
 
 def _values(column: Any) -> list[Any]:

@@ -723,7 +723,8 @@ class Store:
 
         It has the shape that pandas, polars and notebooks take (DB-API 2.0). It only reads: the
         view ``events``, and the tables of read models. Never use Python's ``sqlite3`` for that in a
-        process that has the store open, not even to read: it would drop the store's locks. The connection blocks its thread, in the async flavour too; close it.
+        process that has the store open, not even to read: it would drop the store's locks. The
+        connection blocks its thread, in the async flavour too; close it.
 
         Raises `UnsupportedError` for a branch or a store in memory.
         """
