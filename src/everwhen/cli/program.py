@@ -31,6 +31,7 @@ from everwhen.cli.commands import (
     read,
     replay,
     sign,
+    sql,
     tiers,
     undo,
     verify,
@@ -64,6 +65,7 @@ def program(*, rich_help: bool) -> typer.Typer:
     for module in (
         import_export,
         read,
+        sql,
         at,
         diff,
         history,

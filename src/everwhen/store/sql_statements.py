@@ -41,6 +41,7 @@ they take, and can't be interrupted in the middle of one."""
 _QUERIES: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _LONGEST: Final = 200
 _COLUMNS: Final = f"the columns of events are {', '.join(SCHEMA.names)}"
+_ONLY: Final = "only a SELECT can be asked"
 _TABLES: Final = "there is one table, events"
 
 
@@ -58,7 +59,7 @@ def check_statement(connection: Any, statement: str) -> None:
     if parsed.get("error"):
         why = str(parsed.get("error_message"))
         if parsed.get("error_type") == "not implemented":
-            why = f"only a SELECT can be asked ({why})"
+            why = _ONLY if "SELECT" in why else why
         raise StatementError(f"{why}: {_quoted(statement)}")
     if len(parsed["statements"]) != 1:
         raise StatementError(f"give one SELECT, and nothing after it: {_quoted(statement)}")
@@ -70,7 +71,7 @@ def _objection(node: dict[str, Any]) -> str | None:
     """What is wrong with a part of a statement; None where it is allowed."""
     kind = str(node.get("type"))
     if kind.endswith("_NODE") and kind not in _QUERIES:
-        return "only a SELECT can be asked"
+        return _ONLY
     if kind == "TABLE_FUNCTION":
         name = str(node["function"]["function_name"])
         if name.lower() not in _ROWS_FROM:
