@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
+from everwhen.codec.blocks import Block
 from everwhen.codec.frames import FrameError
 from everwhen.codec.json_encoding import encode_json
 from everwhen.codec.slice_bodies import Entry, decode_entries, extras_text
@@ -80,16 +81,33 @@ class _Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 _decode: Final = msgspec.json.Decoder(list[_Entry]).decode
 
-_OF_SLICES: Final[dict[str, Callable[[StoredSlice], Any]]] = {
-    "stream": lambda stored: stored.stream,
-    "category": lambda stored: category_of(stored.stream),
-    "recorded_at": lambda stored: stored.recorded_at,
-    "commit_id": lambda stored: stored.commit_id,
-    "metadata": lambda stored: None if stored.metadata is None else stored.metadata.decode(),
-    "first_index": lambda stored: stored.first_index,
-    "slice_size": lambda stored: stored.count,
+_decode_bodies: Final = msgspec.json.Decoder(list[list[_Entry]]).decode
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The beginning of an entry, which is all that some columns need."""
+
+    type: str
+    schema_version: int
+
+
+_HEADS: Final = frozenset(_Head.__struct_fields__)
+_decode_heads: Final = msgspec.json.Decoder(list[list[_Head]]).decode
+
+_COUNTED: Final = {"position": "positions", "version": "versions"}
+"""Columns of whose values a slice has the last, and a block all of these."""
+
+_OF_SLICES: Final = {
+    "stream": ("stream", "streams"),
+    "category": ("stream", "streams"),
+    "recorded_at": ("recorded_at", "recorded_at"),
+    "commit_id": ("commit_id", "commit_ids"),
+    "metadata": ("metadata", "metadata"),
+    "first_index": ("first_index", "first_indexes"),
+    "slice_size": ("count", "counts"),
 }
-"""Columns that have the same value for all events of a slice."""
+"""Columns that have the same value for all events of a slice: what it is made of, there and in a
+block."""
 
 _OF_ENTRIES: Final[dict[str, Callable[[_Entry], Any]]] = {
     "type": lambda entry: entry.type,
@@ -112,7 +130,8 @@ def arrow_batch(
     ``picked`` has the indexes of the events that are wanted of each slice, None for all of one.
     Raises `FrameError` for a slice that is damaged.
     """
-    columns = _columns(slices, list(map(_entries, slices)), names)
+    entries = [] if _OF_ENTRIES.keys().isdisjoint(names) else _flat(slices, names)
+    columns = _columns(slices, entries, names)
     schema = pa.schema([SCHEMA.field(name) for name in names])
     arrays = [_array(columns[field.name], field) for field in schema]
     made = pa.record_batch(arrays, schema)
@@ -127,7 +146,8 @@ def archive_table(slices: Sequence[StoredSlice]) -> pa.Table:
     Raises `FrameError` for a slice that is damaged.
     """
     entries = list(map(_entries, slices))
-    columns = _columns(slices, entries, ARCHIVE_SCHEMA.names[:-1])
+    flat = list(chain.from_iterable(entries))
+    columns = _columns(slices, flat, ARCHIVE_SCHEMA.names[:-1])
     bodies: list[bytes | None] = []
     for stored, found in zip(slices, entries, strict=True):
         exact = b"[%b]" % b",".join(map(_piece_of, found)) == stored.body
@@ -204,28 +224,71 @@ def _rare_entry(entry: Entry) -> _Entry:
     return _Entry(entry.type, entry.schema_version, entry.data, entry.tags, metadata)
 
 
+def _flat(slices: Sequence[StoredSlice], names: Iterable[str]) -> Sequence[Any]:
+    """The entries of all slices, or as much of them as these columns need.
+
+    All in one call: most of the cost of decoding is in the calls.
+    """
+    of_entries = _OF_ENTRIES.keys() & set(names)
+    decode = _decode_heads if of_entries <= _HEADS else _decode_bodies
+    try:
+        if isinstance(slices, Block):
+            (flat,) = decode(b"[[%b]]" % slices.entries)
+            if len(flat) == slices.events:
+                return flat
+        else:
+            decoded = decode(b"[%b]" % b",".join([stored.body for stored in slices]))
+            if [len(entries) for entries in decoded] == [stored.count for stored in slices]:
+                return list(chain.from_iterable(decoded))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass  # one of them is damaged or nested too deep: it is found one by one
+    return list(chain.from_iterable(map(_entries, slices)))
+
+
 def _columns(
-    slices: Sequence[StoredSlice], entries: Sequence[Sequence[_Entry]], names: Iterable[str]
+    slices: Sequence[StoredSlice], flat: Sequence[Any], names: Iterable[str]
 ) -> dict[str, Sequence[Any]]:
-    """The columns' values, as `_array` takes them."""
-    counts = [stored.count for stored in slices]
-    flat = list(chain.from_iterable(entries))
+    """The columns' values, as `_array` takes them. ``flat`` has the entries of all slices."""
+    counts = _part(slices, "count", "counts")
     columns: dict[str, Sequence[Any]] = {}
     for name in names:
         try:
             if name in _OF_ENTRIES:
                 columns[name] = list(map(_OF_ENTRIES[name], flat))
                 continue
-            of_slices = list(map(_OF_SLICES.get(name, attrgetter(name)), slices))
+            of_slices = _of_slices(slices, name)
         except UnicodeDecodeError as error:
             raise FrameError(f"column {name}: {error}") from error
-        if len(flat) == len(slices):
+        if sum(counts) == len(slices):
             columns[name] = of_slices
         elif name in _OF_SLICES:
             columns[name] = _by_event(of_slices, counts)
         else:
             columns[name] = _counted(of_slices, counts)
     return columns
+
+
+def _of_slices(slices: Sequence[StoredSlice], name: str) -> Sequence[Any]:
+    """A column's value for each slice; of those that are counted, the last."""
+    if name in _COUNTED:
+        return _part(slices, name, _COUNTED[name])
+    values = _part(slices, *_OF_SLICES[name])
+    if name == "category":
+        categories = {stream: category_of(stream) for stream in set(values)}
+        return [categories[stream] for stream in values]
+    if name == "metadata":
+        return [None if value is None else value.decode() for value in values]
+    return values
+
+
+def _part(slices: Sequence[StoredSlice], name: str, of_block: str) -> Sequence[Any]:
+    """What each slice has under a name; a block has all of them together."""
+    if not isinstance(slices, Block):
+        return list(map(attrgetter(name), slices))
+    if name == "commit_id":
+        return [slices.commit_id(row) for row in range(len(slices))]
+    found: Sequence[Any] = getattr(slices, of_block)
+    return found
 
 
 def _by_event(values: Sequence[Any], counts: Sequence[int]) -> list[Any]:

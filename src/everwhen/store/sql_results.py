@@ -94,6 +94,7 @@ class SqlResult:
         self._failures: list[BaseException] = []
         self._lock = threading.RLock()
         self._is_closed = False
+        self._schema: Any = None
         self._watch = _Watch(limits.timeout_seconds)
         self._rows_left = limits.max_rows
         self._connection: duckdb.DuckDBPyConnection | None = _opened(limits)
@@ -167,7 +168,8 @@ class SqlResult:
 
     def __repr__(self) -> str:
         state = "closed" if self._connection is None else "open"
-        return f"<SqlResult, {state}: {', '.join(self.columns)}>"
+        columns = "" if self._schema is None else f": {', '.join(self.columns)}"
+        return f"<SqlResult, {state}{columns}>"
 
     def _made_rows(self) -> Iterator[tuple[Any, ...]]:
         for batch in self._batches():
