@@ -87,6 +87,28 @@ with open_store("old.db") as store:
     assert store.append("a", [UnknownEvent("Noted", {"n": 9})]).position == 10
     assert [event.position for event in store.read(Query().after(9))] == [10]
 """
+SQL = """
+from everwhen import UnknownEvent, open_store
+
+with open_store("asked.db") as store:
+    store.append("a", [UnknownEvent("Noted", {"n": n}) for n in range(9)])
+    assert store.sql("SELECT count(*), max(recorded_at) IS NULL FROM events").fetchall() == [(9, False)]
+    assert store.arrow("a", columns=["position"]).reader().read_all().num_rows == 9
+"""
+NO_SQL = """
+from everwhen import open_store
+from everwhen.errors import UnsupportedError
+from everwhen.store import ArrowEvents, SqlResult
+
+with open_store("memory:") as store:
+    for asked in (lambda: store.sql("SELECT 1"), store.arrow):
+        try:
+            asked()
+        except UnsupportedError as error:
+            assert "'everwhen[sql]'" in str(error)
+        else:
+            raise AssertionError(asked)
+"""
 EXPRESSION = """
 from everwhen.expressions import Expression
 assert Expression("state.total > 5").names == {"state"}
@@ -196,7 +218,7 @@ def test_the_core_needs_two_packages(wheel: Path, installed: Installed, tmp_path
     binaries = installed(str(wheel))
     assert packages(binaries) == CORE
     done(binaries / "python", "-W", "error", "-c", FOLD, folder=tmp_path)
-    done(binaries / "python", "-c", LACKING, folder=tmp_path)
+    done(binaries / "python", "-c", LACKING + NO_SQL, folder=tmp_path)
     command = run(binaries / "everwhen", "info", "shop.db", folder=tmp_path)
     assert (command.returncode, "'everwhen[cli]'" in command.stderr) == (2, True)
 
@@ -232,6 +254,13 @@ def test_tiers(wheel: Path, installed: Installed, tmp_path: Path) -> None:
     binaries = installed(f"{wheel}[tiers]")
     assert packages(binaries) == CORE | {"zstandard"}
     done(binaries / "python", "-c", SEALED, folder=tmp_path)
+
+
+def test_sql(wheel: Path, installed: Installed, tmp_path: Path) -> None:
+    binaries = installed(f"{wheel}[sql]")
+    assert packages(binaries) == CORE | {"duckdb", "pyarrow", "zstandard"}
+    done(binaries / "python", "-W", "error", "-c", SQL, folder=tmp_path)
+    done(binaries / "python", "-c", SEALED + SQL, folder=tmp_path)
 
 
 def test_trust(wheel: Path, installed: Installed, tmp_path: Path) -> None:
