@@ -4,8 +4,8 @@
 
 Commits of one event (some 130 bytes, of four types, over 5,000 streams) in one file: asked in rows,
 then sealed. Ten million archived events are made by tiling: the same events again and again as
-Parquet files, each with positions of its own. Each figure is the best of several turns, of wall time
-and of processor time.
+Parquet files, each with positions of its own. Each figure is the best of several turns, of wall
+time and of processor time.
 """
 
 from __future__ import annotations

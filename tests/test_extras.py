@@ -95,6 +95,12 @@ with open_store("asked.db") as store:
     assert store.sql("SELECT count(*), max(recorded_at) IS NULL FROM events").fetchall() == [(9, False)]
     assert store.arrow("a", columns=["position"]).reader().read_all().num_rows == 9
 """
+SQL_OF_SEALED = """
+from everwhen import open_store
+
+with open_store("old.db", read_only=True) as store:
+    assert store.sql("SELECT count(*) FROM events").fetchall() == [(9,)]
+"""
 NO_SQL = """
 from everwhen import open_store
 from everwhen.errors import UnsupportedError
@@ -260,7 +266,10 @@ def test_sql(wheel: Path, installed: Installed, tmp_path: Path) -> None:
     binaries = installed(f"{wheel}[sql]")
     assert packages(binaries) == CORE | {"duckdb", "pyarrow", "zstandard"}
     done(binaries / "python", "-W", "error", "-c", SQL, folder=tmp_path)
-    done(binaries / "python", "-c", SEALED + SQL, folder=tmp_path)
+    done(binaries / "python", "-c", SEALED, folder=tmp_path)
+    asked = run(binaries / "everwhen", "sql", "old.db", "SELECT 1", folder=tmp_path)
+    assert (asked.returncode, "'everwhen[cli]'" in asked.stderr) == (2, True)
+    done(binaries / "python", "-c", SQL_OF_SEALED, folder=tmp_path)
 
 
 def test_trust(wheel: Path, installed: Installed, tmp_path: Path) -> None:
