@@ -41,6 +41,7 @@ from everwhen.errors import (
     CorruptStoreError,
     DeclarationError,
     InvalidQueryError,
+    RetiredError,
     StatementError,
     StatementLimitError,
     StoreClosedError,
@@ -48,10 +49,20 @@ from everwhen.errors import (
 from everwhen.store import SqlResult
 from everwhen.store.event_scans import ArchivedFile, EventScan
 from everwhen.store.sql_results import SqlLimits
+from everwhen.system.object_storage import object_url
 from everwhen.testing import ManualClock
 from everwhen.tiers import HistoryManager, HistoryPolicy, SegmentSize
 from everwhen.vocabulary import CommitMetadata
-from everwhen.vocabulary.contract import Page, StoredSlice
+from everwhen.vocabulary.contract import (
+    Archive,
+    Evict,
+    Merge,
+    Page,
+    Restore,
+    Retire,
+    Seal,
+    StoredSlice,
+)
 from everwhen.vocabulary.query import Query as AnyQuery
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -92,14 +103,15 @@ def filled(store: Store, clock: ManualClock, commits: list[Commit]) -> None:
 
 def sealed(store: Store, up_to: int) -> None:
     size = SegmentSize(slices=4, frame=2, frames=2)
-    while store.kernel.backend.seal(up_to, size) is not None:
+    while store.kernel.backend.move(Seal(up_to, size)) is not None:
         pass
 
 
 def scan_of(
     store: Store, archived: list[ArchivedFile] | None = None, query: AnyQuery | None = None
 ) -> EventScan:
-    return store.kernel.event_scan(Query() if query is None else query, archived or [])
+    scan = store.kernel.event_scan(Query() if query is None else query)
+    return EventScan(store.kernel.backend.read_here, scan.query, archived or [])
 
 
 def archived(store: Store, last: int, folder: Path) -> list[ArchivedFile]:
@@ -683,3 +695,47 @@ def test_sealed_history_by_a_manager(tmp_path: Path) -> None:
         narrow = "SELECT position FROM events WHERE stream = 'a-3' AND position BETWEEN 100 AND 200"
         wanted = [e.position for e in store.read(Query().stream("a-3").after(99).up_to(200))]
         assert [row[0] for row in store.sql(f"{narrow} ORDER BY 1").fetchall()] == wanted
+
+
+def test_what_is_archived_restored_and_retired(tmp_path: Path) -> None:
+    url = object_url(tmp_path / "arch [ive]")
+    plain = object_url(tmp_path / "archive")
+    asked = "SELECT position, stream, type, data FROM events ORDER BY position"
+    with open_store(tmp_path / "s.db") as store:
+        for n in range(40):
+            store.append(f"a-{n % 7}", [UnknownEvent("T", {"n": n})])
+        sealed(store, 36)
+        before = store.sql(asked).fetchall()
+        backend = store.kernel.backend
+        lasts = [segment.last for segment in backend.segments()]
+        for last in lasts:
+            backend.move(Archive(last, url if last == lasts[3] else plain))
+            backend.move(Evict(last))
+        assert len(scan_files(store)) == len(lasts) - 1
+        assert store.sql(asked).fetchall() == before
+        backend.move(Merge((lasts[0], lasts[1], lasts[2]), plain))
+        assert store.sql(asked).fetchall() == before
+        backend.move(Restore(lasts[1]))
+        assert store.sql(asked).fetchall() == before
+        assert [row[0] for row in pl.DataFrame(store.arrow(columns=["position"])).rows()] == [
+            row[0] for row in before
+        ]
+        backend.move(Retire(lasts[0], recorded=40))
+        with pytest.raises(RetiredError):
+            store.sql(asked).fetchall()
+        left = store.sql(f"SELECT * FROM ({asked}) WHERE position > {lasts[0]}").fetchall()
+        assert left == before[lasts[0] :]
+        assert store.sql(asked, skip_retired=True).fetchall() == left
+        late = f"SELECT count(*) FROM events WHERE recorded_at > '{store.head().recorded_at}'"
+        assert store.sql(late).fetchall() == [(0,)]
+        with pytest.raises(RetiredError):
+            list(store.arrow())
+        skipping = store.arrow(Query().skipping_retired())
+        assert pa.table(skipping).num_rows == 40 - lasts[0]
+        os.truncate(scan_files(store)[-1].path, 100)
+        with pytest.raises(CorruptStoreError, match="archive"):
+            store.sql(asked)
+
+
+def scan_files(store: Store) -> list[ArchivedFile]:
+    return store.kernel.event_scan(Query()).archived

@@ -9,7 +9,7 @@ Needs the library pyarrow.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import chain
 from operator import and_, or_
@@ -24,7 +24,8 @@ from everwhen.codec.arrow_columns import SCHEMA, arrow_batch
 from everwhen.codec.frames import FrameError
 from everwhen.codec.recorded_events import entries_of
 from everwhen.store.filter_bounds import FilterBounds
-from everwhen.vocabulary.contract import Page, StoredSlice
+from everwhen.system.object_storage import local_file
+from everwhen.vocabulary.contract import Page, Segment, StoredSlice
 from everwhen.vocabulary.errors import CorruptStoreError
 from everwhen.vocabulary.microseconds import from_micros
 from everwhen.vocabulary.paging import PAGE_EVENTS, ReadPage
@@ -33,16 +34,45 @@ from everwhen.vocabulary.query import Query, Selector
 EARLIEST: Final = -62_135_596_800_000_000
 LATEST: Final = 253_402_300_799_999_999
 """The first and the last microsecond that a datetime can have."""
+_GLOB: Final = frozenset("*?[")
+"""What DuckDB takes for a pattern of names in a path."""
 _FILE_ROWS: Final = 16_384
 """Of an archived file at a time: a few megabytes, and many enough that a batch costs nothing."""
 
 
 class ArchivedFile(msgspec.Struct, frozen=True):
-    """A Parquet file of ``ARCHIVE_SCHEMA`` that has all events from one position to another."""
+    """A Parquet file of ``ARCHIVE_SCHEMA`` that has all events from one position to another.
+
+    It may have more, which are then elsewhere as well.
+    """
 
     first: int
     last: int
     path: str
+
+
+def archived_files(segments: Iterable[Segment]) -> list[ArchivedFile]:
+    """The files that have archived segments, as far as they are files on this machine.
+
+    What is archived elsewhere is read through the store. Raises `CorruptStoreError` for a file that
+    is missing, or isn't what was archived.
+    """
+    found: list[ArchivedFile] = []
+    for segment in segments:
+        kept = segment.object
+        path = None if kept is None else local_file(kept.url, kept.name)
+        if kept is None or path is None or _GLOB & set(str(path)):
+            continue
+        if not path.is_file() or path.stat().st_size != kept.size:
+            raise CorruptStoreError(
+                f"the archive's object {path} is missing, or hasn't the {kept.size:,} bytes that "
+                f"were archived; put it back from a copy"
+            )
+        first = segment.first
+        if found and found[-1].path == str(path):
+            first = found.pop().first
+        found.append(ArchivedFile(first, segment.last, str(path)))
+    return found
 
 
 class EventScan:
@@ -61,6 +91,16 @@ class EventScan:
             for file in archived
             if file.last > query.after_position and file.first <= (query.last_position or 0)
         ]
+
+    def archived_ranges(self) -> list[tuple[int, int]]:
+        """From which position to which all events are in files."""
+        found: list[tuple[int, int]] = []
+        for file in self.archived:
+            if found and found[-1][1] + 1 == file.first:
+                found[-1] = found[-1][0], file.last
+            else:
+                found.append((file.first, file.last))
+        return found
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The query's events with these columns of ``SCHEMA``, in the query's order.
@@ -90,7 +130,9 @@ class EventScan:
                 within = query.after(first - 1).up_to(last)
                 yield self._paged(names, within, within)
             else:
-                yield _of_file(file, names, expression)
+                position = ds.field("position")
+                part = expression & (position >= first) & (position <= last)
+                yield _of_file(file, names, part)
 
     def paged(
         self, names: Sequence[str], filter_: Any, check: Callable[[], None]
@@ -104,7 +146,7 @@ class EventScan:
         for first, last, file in self._ranges(*self._within(bounds)):
             if file is not None:
                 continue
-            exactly = Query().after(first - 1).up_to(last)
+            exactly = self.query.after(first - 1).up_to(last)
             for batch in self._paged(read, _narrowed(exactly, bounds), exactly, bounds):
                 check()
                 found = batch if filter_ is None else batch.filter(filter_)
@@ -124,8 +166,9 @@ class EventScan:
         return first, bisect.bisect_right(positions, end, key=self._recorded_at) + positions[0] - 1
 
     def _recorded_at(self, position: int) -> int:
-        """When the event at a position was recorded, or the first one after it."""
-        for page in self._pages(Query().after(position - 1), FilterBounds(), events=1):
+        """When the event at a position was recorded, or the first one after it that is kept."""
+        after = Query().after(position - 1).skipping_retired()
+        for page in self._pages(after, FilterBounds(), events=1):
             if page.slices:
                 return page.slices[0].recorded_at
         return LATEST

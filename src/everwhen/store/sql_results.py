@@ -322,8 +322,12 @@ def _show_events(
     if scan.archived:
         paths = ", ".join(_text(file.path) for file in scan.archived)
         connection.execute(f"SET allowed_paths = [{paths}]")
+        within = " OR ".join(
+            f"position BETWEEN {first} AND {last}" for first, last in scan.archived_ranges()
+        )
         view += (
             f" UNION ALL SELECT {columns} FROM read_parquet([{paths}], hive_partitioning = false)"
+            f" WHERE {within}"
         )
     connection.execute("SET enable_external_access = false")
     connection.execute(view)

@@ -56,6 +56,12 @@ def object_url(location: str | os.PathLike[str]) -> str:
     return text.rstrip("/") if parts.path.strip("/") else text
 
 
+def local_file(url: str, name: str) -> Path | None:
+    """The file that an object in a folder is; None for one that is elsewhere."""
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) / name if parts.scheme == _FOLDER else None
+
+
 class ObjectStorage:
     """The objects at one URL, by name. Safe from any thread; it blocks.
 

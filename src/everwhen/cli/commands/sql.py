@@ -58,6 +58,10 @@ def sql(
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Write CSV, with the columns' names first.")
     ] = False,
+    skip_retired: Annotated[
+        bool,
+        typer.Option("--skip-retired", help="Leave out what was retired, without an error."),
+    ] = False,
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -85,6 +89,7 @@ def sql(
                 max_rows=max_rows,
                 timeout_seconds=timeout,
                 memory_bytes=memory * _MEGABYTE,
+                skip_retired=skip_retired,
             ) as result:
                 if as_csv:
                     _write_csv(result)

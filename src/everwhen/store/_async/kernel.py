@@ -41,7 +41,7 @@ from everwhen.vocabulary.query import Query
 
 if TYPE_CHECKING:
     from everwhen.backends.engine import EngineView
-    from everwhen.store.event_scans import ArchivedFile, EventScan
+    from everwhen.store.event_scans import EventScan
 
 S = TypeVar("S")
 
@@ -125,13 +125,16 @@ class Kernel:
         bound = position if query.last_position is None else min(position, query.last_position)
         return msgspec.structs.replace(query, last_position=bound, recorded_until=None)
 
-    async def event_scan(self, query: Query, archived: Sequence[ArchivedFile] = ()) -> EventScan:
+    async def event_scan(self, query: Query) -> EventScan:
         """The query's events up to now as columns; see `EventScan`.
 
-        Raises `UnsupportedError` where a library is missing.
+        Raises `UnsupportedError` where a library is missing, and `CorruptStoreError` where an
+        archived file is.
         """
         check_libraries("pyarrow")
-        from everwhen.store.event_scans import EventScan
+        from everwhen.store.event_scans import EventScan, archived_files
+
+        archived = archived_files(await self.backend.segments())
 
         asked = await self.resolved(stored_query(query, self.codec))
         head = (await self.backend.head()).position

@@ -42,7 +42,7 @@ from everwhen.vocabulary.query import Query
 
 if TYPE_CHECKING:
     from everwhen.backends.engine import EngineView
-    from everwhen.store.event_scans import ArchivedFile, EventScan
+    from everwhen.store.event_scans import EventScan
 
 S = TypeVar("S")
 
@@ -126,13 +126,16 @@ class Kernel:
         bound = position if query.last_position is None else min(position, query.last_position)
         return msgspec.structs.replace(query, last_position=bound, recorded_until=None)
 
-    def event_scan(self, query: Query, archived: Sequence[ArchivedFile] = ()) -> EventScan:
+    def event_scan(self, query: Query) -> EventScan:
         """The query's events up to now as columns; see `EventScan`.
 
-        Raises `UnsupportedError` where a library is missing.
+        Raises `UnsupportedError` where a library is missing, and `CorruptStoreError` where an
+        archived file is.
         """
         check_libraries("pyarrow")
-        from everwhen.store.event_scans import EventScan
+        from everwhen.store.event_scans import EventScan, archived_files
+
+        archived = archived_files(self.backend.segments())
 
         asked = self.resolved(stored_query(query, self.codec))
         head = (self.backend.head()).position

@@ -700,6 +700,7 @@ class Store:
         max_rows: int | None = 1_000_000,
         timeout_seconds: float | None = 60.0,
         memory_bytes: int = 1 << 30,
+        skip_retired: bool = False,
     ) -> SqlResult:
         """The rows of a SELECT over all of history, run by DuckDB in this process.
 
@@ -711,11 +712,13 @@ class Store:
         between rows.
 
         Raises `StatementError` for a statement that can't be run, `StatementLimitError` for one
-        that takes too much, and `UnsupportedError` where the library duckdb or pyarrow is missing.
+        that takes too much, `RetiredError` where it asks for events that were retired, unless
+        ``skip_retired``, and `UnsupportedError` where the library duckdb or pyarrow is missing.
         """
         limits = SqlLimits(max_rows, timeout_seconds, memory_bytes)
         check_libraries("duckdb", "pyarrow")
-        scan = self.kernel.event_scan(EVERYTHING)
+        wanted = EVERYTHING.skipping_retired() if skip_retired else EVERYTHING
+        scan = self.kernel.event_scan(wanted)
         return aside(SqlResult, scan, statement, parameters, limits)
 
     def sql_connection(self) -> SqlConnection:
