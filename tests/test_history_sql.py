@@ -454,6 +454,7 @@ def test_nothing_is_left_on_a_disk(store: Store, tmp_path: Path, monkeypatch: An
         ("SELECT error('oh') FROM events", (), "oh"),
         ("SELECT range(1000000000)", (), "after FROM"),
         ("SELECT repeat('x', 1000000000) FROM range(9)", (), "after FROM"),
+        ("SELECT format('{:>999999999}', 'x')", (), "any size"),
         (7, (), "as text"),
     ],
 )

@@ -34,7 +34,18 @@ _ROWS_FROM: Final = frozenset(
 )
 """The functions after FROM that a statement may call."""
 _MAKES_MUCH: Final = frozenset(
-    {"array_resize", "generate_series", "list_resize", "lpad", "range", "repeat", "rpad"}
+    {
+        "array_resize",
+        "bitstring",
+        "format",
+        "generate_series",
+        "list_resize",
+        "lpad",
+        "printf",
+        "range",
+        "repeat",
+        "rpad",
+    }
 )
 """Functions that make one value as large as a number says. DuckDB doesn't count the memory that
 they take, and can't be interrupted in the middle of one."""
