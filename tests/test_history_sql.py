@@ -714,9 +714,11 @@ def test_what_is_archived_restored_and_retired(tmp_path: Path) -> None:
             backend.move(Evict(last))
         assert len(scan_files(store)) == len(lasts) - 1
         assert store.sql(asked).fetchall() == before
+        assert all(file.is_whole for file in scan_files(store))
         backend.move(Merge((lasts[0], lasts[1], lasts[2]), plain))
         assert store.sql(asked).fetchall() == before
-        backend.move(Restore(lasts[1]))
+        assert len(scan_files(store)) == len(lasts) - 3
+        backend.move(Restore(backend.segments()[0].last))
         assert store.sql(asked).fetchall() == before
         assert [row[0] for row in pl.DataFrame(store.arrow(columns=["position"])).rows()] == [
             row[0] for row in before
@@ -736,6 +738,21 @@ def test_what_is_archived_restored_and_retired(tmp_path: Path) -> None:
         os.truncate(scan_files(store)[-1].path, 100)
         with pytest.raises(CorruptStoreError, match="archive"):
             store.sql(asked)
+
+
+def test_a_file_may_have_more_than_is_read_of_it(store: Store, tmp_path: Path) -> None:
+    (one, other) = archived(store, 8_000, tmp_path)
+    parts = [
+        ArchivedFile(1, 2, one.path),
+        ArchivedFile(3, 100, other.path, is_whole=False),
+        ArchivedFile(201, 300, other.path, is_whole=False),
+    ]
+    counted = Counted(store)
+    scan = EventScan(counted, Query().up_to(9_000), parts)
+    count = "SELECT count(*), count(DISTINCT position), min(position), max(position) FROM events"
+    assert asked(scan, count) == [(9_000, 9_000, 1, 9_000)]
+    positions = [row for b in scan.batches(["position"]) for row in b.column(0).to_pylist()]
+    assert positions == list(range(1, 9_001))
 
 
 def scan_files(store: Store) -> list[ArchivedFile]:

@@ -43,12 +43,13 @@ _FILE_ROWS: Final = 16_384
 class ArchivedFile(msgspec.Struct, frozen=True):
     """A Parquet file of ``ARCHIVE_SCHEMA`` that has all events from one position to another.
 
-    It may have more, which are then elsewhere as well.
+    Unless ``is_whole`` it may have more, which are then elsewhere as well.
     """
 
     first: int
     last: int
     path: str
+    is_whole: bool = True
 
 
 def archived_files(segments: Iterable[Segment]) -> list[ArchivedFile]:
@@ -71,7 +72,8 @@ def archived_files(segments: Iterable[Segment]) -> list[ArchivedFile]:
         first = segment.first
         if found and found[-1].path == str(path):
             first = found.pop().first
-        found.append(ArchivedFile(first, segment.last, str(path)))
+        is_whole = path.name.startswith(f"{first:015}-{segment.last:015}-")  # by its maker's name
+        found.append(ArchivedFile(first, segment.last, str(path), is_whole))
     return found
 
 
@@ -91,16 +93,6 @@ class EventScan:
             for file in archived
             if file.last > query.after_position and file.first <= (query.last_position or 0)
         ]
-
-    def archived_ranges(self) -> list[tuple[int, int]]:
-        """From which position to which all events are in files."""
-        found: list[tuple[int, int]] = []
-        for file in self.archived:
-            if found and found[-1][1] + 1 == file.first:
-                found[-1] = found[-1][0], file.last
-            else:
-                found.append((file.first, file.last))
-        return found
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The query's events with these columns of ``SCHEMA``, in the query's order.

@@ -30,7 +30,7 @@ from everwhen.vocabulary.errors import (
 if TYPE_CHECKING:
     import duckdb
 
-    from everwhen.store.event_scans import EventScan
+    from everwhen.store.event_scans import ArchivedFile, EventScan
 
 T = TypeVar("T")
 
@@ -322,16 +322,23 @@ def _show_events(
     if scan.archived:
         paths = ", ".join(_text(file.path) for file in scan.archived)
         connection.execute(f"SET allowed_paths = [{paths}]")
-        within = " OR ".join(
-            f"position BETWEEN {first} AND {last}" for first, last in scan.archived_ranges()
-        )
-        view += (
-            f" UNION ALL SELECT {columns} FROM read_parquet([{paths}], hive_partitioning = false)"
-            f" WHERE {within}"
+        view += "".join(
+            f" UNION ALL SELECT {columns} FROM {source}" for source in _of_files(scan.archived)
         )
     connection.execute("SET enable_external_access = false")
     connection.execute(view)
     connection.execute("SET lock_configuration = true")
+
+
+def _of_files(archived: Sequence[ArchivedFile]) -> Iterator[str]:
+    """What DuckDB reads of archived files: all of most, in one go, and parts of others."""
+    whole = ", ".join(_text(file.path) for file in archived if file.is_whole)
+    if whole:
+        yield f"read_parquet([{whole}], hive_partitioning = false)"
+    for file in archived:
+        if not file.is_whole:
+            source = f"read_parquet([{_text(file.path)}], hive_partitioning = false)"
+            yield f"{source} WHERE position BETWEEN {file.first} AND {file.last}"
 
 
 def _text(value: str) -> str:
