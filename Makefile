@@ -80,6 +80,9 @@ bench: $(VENV)/installed-bench  ## Measure Everwhen beside its peers (some minut
 	@$(PYTHON) -m benchmarks.large
 	@$(PYTHON) -m benchmarks.branches
 	@PYTHONPATH=examples $(PYTHON) -m benchmarks.travel
+	@$(PYTHON) -m benchmarks.tiers
+	@$(PYTHON) -m benchmarks.sql
+	@$(PYTHON) -m benchmarks.replay
 
 docs: $(VENV)/installed-develop  ## Build the documentation into site/
 	@$(VENV)/bin/zensical build --strict --clean
