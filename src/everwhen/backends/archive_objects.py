@@ -119,9 +119,16 @@ class ObjectReader:
 
     def record(self) -> ObjectRecord:
         """What the object says of itself."""
+        record = self.own_record()
+        if record is None:
+            raise self._damaged("its footer isn't Everwhen's")
+        return record
+
+    def own_record(self) -> ObjectRecord | None:
+        """What the object says of itself; None for a Parquet file of somebody else's."""
         found = (self._metadata().metadata or {}).get(_FOOTER_KEY)
         if found is None:
-            raise self._damaged("its footer isn't Everwhen's")
+            return None
         try:
             record = msgspec.json.decode(found, type=ObjectRecord)
         except msgspec.DecodeError as error:
@@ -189,7 +196,7 @@ class ObjectReader:
         return self._footer
 
     def _read(self, start: int, size: int) -> bytes:
-        data = self._read_bytes(start, size)
+        data = self._read_bytes(start, size) if size else b""
         if len(data) != size:
             raise self._damaged(f"it ends after {start + len(data):,} of {self._size:,} bytes")
         return data

@@ -1,11 +1,12 @@
 # Made from tools/front_door.toml: edit that, then `make sync`.
-"""Files in and out: CloudEvents as JSON Lines, CSV, and IEEE XES."""
+"""Files in and out: CloudEvents as JSON Lines, CSV, IEEE XES, and archived history."""
 
 from typing import TYPE_CHECKING
 
 from everwhen._lazy import lazily
 
 if TYPE_CHECKING:
+    from everwhen.exchange._sync.archive_importing import import_archive
     from everwhen.exchange._sync.exporting import export_events
     from everwhen.exchange._sync.importing import import_events
     from everwhen.exchange.cloudevents import CloudEvents
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         ImportedBeforeError,
         ImportFormatError,
         ImportTimesError,
+        OtherHistoryError,
         OutputExistsError,
     )
     from everwhen.exchange.formats import format_named, format_of
@@ -34,6 +36,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "everwhen.exchange._sync.archive_importing": ("import_archive",),
             "everwhen.exchange._sync.exporting": ("export_events",),
             "everwhen.exchange._sync.importing": ("import_events",),
             "everwhen.exchange.cloudevents": ("CloudEvents",),
@@ -45,6 +48,7 @@ else:
                 "ImportFormatError",
                 "ImportTimesError",
                 "ImportedBeforeError",
+                "OtherHistoryError",
                 "OutputExistsError",
             ),
             "everwhen.exchange.formats": ("format_named", "format_of"),
@@ -77,10 +81,12 @@ __all__ = [
     "ImportedBeforeError",
     "Invalid",
     "Notice",
+    "OtherHistoryError",
     "OutputExistsError",
     "Xes",
     "export_events",
     "format_named",
     "format_of",
+    "import_archive",
     "import_events",
 ]

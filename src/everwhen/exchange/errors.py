@@ -5,6 +5,7 @@ EverwhenError
     ├── ImportFormatError       the content breaks a rule of its format; names file and line
     ├── ImportedBeforeError     much of it was imported before, from another file or otherwise
     ├── ImportTimesError        its own times can't be kept, for the store has newer events
+    ├── OtherHistoryError       the store has other events than the archive that is imported
     └── ExchangeFileError       the file itself can't be read or written
         ├── FormatOptionError   an option of its format makes no sense
         └── OutputExistsError   it is there already, and is not to be replaced
@@ -78,6 +79,26 @@ class ImportTimesError(ExchangeError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.file, self.reason, self.written)
+
+
+class OtherHistoryError(ExchangeError):
+    """The store has other events than the archive that is imported, from ``position`` on.
+
+    ``written`` events were written by this import, and stay.
+    """
+
+    def __init__(self, archive: str, position: int, reason: str, written: int) -> None:
+        self.archive = archive
+        self.position = position
+        self.reason = reason
+        self.written = written
+        super().__init__(
+            f"{archive}: the store has other history from position {position:,} on: {reason}; "
+            f"{written:,} events were written; import the archive into a new store"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.archive, self.position, self.reason, self.written)
 
 
 class ImportConflictError(ConflictError):

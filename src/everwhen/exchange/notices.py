@@ -17,7 +17,7 @@ class Notice(msgspec.Struct, frozen=True):
     """One kind of thing that was left out or changed: what, where first, and how often.
 
     ``line`` is one of the file that was read; for an export it is 0, and ``position`` is the first
-    event's.
+    event's. Both are 0 for what has no place in a file, since it is a file itself.
     """
 
     what: str
@@ -26,6 +26,8 @@ class Notice(msgspec.Struct, frozen=True):
     position: int = 0
 
     def __str__(self) -> str:
+        if not self.line and not self.position:
+            return f"{self.what}: {self.count:,}"
         where = f"in line {self.line}" if self.line else f"at position {self.position:,}"
         return f"{self.what}: {self.count:,}, the first {where}"
 

@@ -5,9 +5,11 @@ A commit that is refused, or that fails for what is in it, fails none of its nei
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -210,5 +212,6 @@ class Writer:
             with limited(self._connection):
                 for row in rows_to_judge(self._connection, query, window):
                     yield slice_with_name(self._connection, row)
-        for index in range(len(staged.slices)):
+        begin = bisect.bisect_right(staged.slices, after, key=itemgetter(0))
+        for index in range(begin, len(staged.slices)):
             yield staged.slice(index)

@@ -39,8 +39,10 @@ from everwhen.exchange import (
     export_events,
     format_named,
     format_of,
+    import_archive,
     import_events,
 )
+from everwhen.exchange.archive_files import is_archive
 from everwhen.exchange.import_records import Future, Times
 from everwhen.exchange.sources import STANDARD
 
@@ -183,6 +185,11 @@ class FileOptions:
         ),
     ] = None
 
+    def given(self) -> list[str]:
+        """The options that are given, by name."""
+        options = {"--format": self.format_, "--category": self.category, "--time": self.time_}
+        return [name for name, value in options.items() if value is not None]
+
     def format_of(self, file: str, csv: CsvOptions) -> Format:
         """The format, with all options. Raises `CommandStop` for those that it doesn't take."""
         chosen, time = _format(file, self.format_), self.time_
@@ -226,10 +233,22 @@ class ImportOptions:
         typer.Option("--again", help="Import even if many of the rows were imported before."),
     ] = False
 
+    def given(self) -> list[str]:
+        """The options that are given, by name."""
+        changed = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+        return [f"--{name.replace('_', '-')}" for name in changed]
+
 
 def import_(
     store: StoreArgument,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The file; - for standard input.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="The file, - for standard input, or an archive: a folder, a URL or a .parquet "
+            "file.",
+        ),
+    ],
     *,
     read: FileOptions,
     csv: CsvOptions,
@@ -248,7 +267,14 @@ def import_(
     An invalid line ends the import before anything is written, unless --skip-invalid is given.
     After an interruption run the same command again: it continues, and writes nothing twice. Exit
     code 65 means that nothing in the file is valid.
+
+    An archive is imported as it was, with its positions, into a store that is empty or has the
+    beginning of it. Its URL begins with s3://, gs://, az:// or the like; credentials are taken from
+    the environment.
     """
+    if is_archive(file):
+        _import_archive(store, file, [*read.given(), *csv.given(), *how.given()], branch, json=json)
+        return
     if file != STANDARD and not Path(file).exists():
         raise CommandStop(f"{file}: there is no such file; check the path", NO_INPUT)
     chosen = read.format_of(file, csv)
@@ -263,6 +289,20 @@ def import_(
     _report(Output(json=json), report, seconds)
     if report.invalid and not report.events:
         raise typer.Exit(BAD_DATA)
+
+
+def _import_archive(
+    store: str, archive: str, given: list[str], branch: str | None, *, json: bool
+) -> None:
+    if branch is not None:
+        given = ["--branch", *given]
+    if given:
+        raise CommandStop(f"{', '.join(given)}: not for an archive; leave it out", USAGE)
+    with made_when_written(store) as opened, shown(f"Importing {archive}") as progress:
+        began = time.perf_counter()
+        report = import_archive(opened, archive, progress=progress)
+        seconds = time.perf_counter() - began
+    _report(Output(json=json), report, seconds)
 
 
 def _roles(columns: list[str]) -> dict[str, str | None]:
