@@ -183,7 +183,7 @@ async def test_the_forgotten_stay_forgotten(tmp_path: Path, objects: Path, url: 
                 await import_archive(made, objects)
             async with await open_store(tmp_path / path, events=[Wrote], vault=vault) as made:
                 assert await slices_of(made) == slices
-                ann, bob = [e.data.text async for e in made.read("letters")]
+                ann, bob = [e.event.text async for e in made.read("letters")]
                 assert (isinstance(ann, Erased), bob) == (True, "of bob")
                 assert await made.check() == []
 

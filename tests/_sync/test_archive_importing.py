@@ -195,7 +195,7 @@ def test_the_forgotten_stay_forgotten(tmp_path: Path, objects: Path, url: str) -
                 import_archive(made, objects)
             with open_store(tmp_path / path, events=[Wrote], vault=vault) as made:
                 assert slices_of(made) == slices
-                ann, bob = [e.data.text for e in made.read("letters")]
+                ann, bob = [e.event.text for e in made.read("letters")]
                 assert (isinstance(ann, Erased), bob) == (True, "of bob")
                 assert made.check() == []
 

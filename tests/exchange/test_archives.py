@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -20,14 +21,15 @@ from tests.exchange.stores import COMMITS, Placed, everything, fill
 from everwhen import Commit, Query, Store, UnknownEvent, Write, open_store
 from everwhen.backends.archive_objects import ObjectWriter
 from everwhen.codec.slice_digest import digest_of
-from everwhen.exchange import ImportFormatError, import_archive
+from everwhen.exchange import ImportFormatError, ImportReport, import_archive
 from everwhen.testing import ManualClock
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.paging import next_page
 
 
 def slices_of(store: Store) -> list[StoredSlice]:
-    query, slices = Query(), []
+    query = Query()
+    slices: list[StoredSlice] = []
     while True:
         page = store.kernel.backend.read(query, 1 << 20)
         slices += page.slices
@@ -127,6 +129,33 @@ def test_a_commit_without_its_beginning_is_refused(tmp_path: Path) -> None:
             with pytest.raises(ImportFormatError, match=why):
                 import_archive(made, tmp_path)
             assert made.head().position == 0
+
+
+def test_two_imports_at_once_make_one_history(tmp_path: Path) -> None:
+    with open_store("memory:") as store:
+        for number in range(2_600):
+            store.append(f"s-{number % 7}", [UnknownEvent("T", {"n": number})])
+        slices = slices_of(store)
+    put(tmp_path, "a", [slices[start : start + 300] for start in range(0, 2_600, 300)])
+    path = tmp_path / "made.db"
+    reports: list[ImportReport] = []
+    begun = threading.Barrier(2)
+
+    def run() -> None:
+        with open_store(path, durable=False) as made:
+            begun.wait()
+            reports.append(import_archive(made, tmp_path))
+
+    with open_store(path):
+        threads = [threading.Thread(target=run) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    with open_store(path) as made:
+        assert slices_of(made) == slices
+    assert [report.events for report in reports] == [2_600, 2_600]
+    assert sum(report.written for report in reports) == 2_600
 
 
 PROGRAM = """

@@ -47,7 +47,7 @@ class ArchivedGroup(msgspec.Struct, frozen=True):
         return positions_between(self.first, self.last)
 
 
-class Ranges(msgspec.Struct, frozen=True):
+class ArchivedRanges(msgspec.Struct, frozen=True):
     """``groups`` have each position once, in order; ``others`` the same ones, cut otherwise."""
 
     groups: list[ArchivedGroup]
@@ -73,7 +73,7 @@ def positions_between(first: int, last: int) -> str:
     return f"position {first:,}" if first == last else f"positions {first:,} to {last:,}"
 
 
-def ranges_of(found: Iterable[ArchivedGroup]) -> Ranges:
+def ranges_of(found: Iterable[ArchivedGroup]) -> ArchivedRanges:
     """The history that the row groups make, of which there is one at least.
 
     Raises `RangesError` where positions are missing, and where groups contradict one another.
@@ -90,7 +90,7 @@ def ranges_of(found: Iterable[ArchivedGroup]) -> Ranges:
     if groups[-1].last != max(one.last for one in different):
         raise _misaligned(different, groups[-1].last)
     taken = {(one.first, one.last) for one in groups}
-    return Ranges(groups, [one for one in different if (one.first, one.last) not in taken])
+    return ArchivedRanges(groups, [one for one in different if (one.first, one.last) not in taken])
 
 
 def contradiction(one: ArchivedGroup, other: ArchivedGroup) -> RangesError:

@@ -21,7 +21,7 @@ from everwhen.codec.slice_digest import SliceDigest, digest_of
 from everwhen.exchange.archive_files import ArchiveFiles
 from everwhen.exchange.archive_ranges import (
     ArchivedGroup,
-    Ranges,
+    ArchivedRanges,
     RangesError,
     contradiction,
     positions_between,
@@ -106,7 +106,7 @@ class _ArchiveImport:
         self._backend = store.kernel.backend
         self._files = files
         self._progress = progress
-        self._ranges = Ranges([], [])
+        self._ranges = ArchivedRanges([], [])
         self._foreign: list[str] = []
         self._written = self._repeated = 0
         self._newest: StoredSlice | None = None
@@ -310,7 +310,10 @@ class _ArchiveImport:
         self._tell("writing", self._repeated + self._written)
 
     def _out_of_order(self, commit: ArchivedCommit) -> OddSliceError | None:
-        """The first slice that doesn't follow on its stream's version."""
+        """The first slice that doesn't follow on its stream's version.
+
+        One that is there already, as another import of the same has written it, is judged by that.
+        """
         known = self._versions
         if len(known) > _MAX_REMEMBERED:
             known.clear()
@@ -319,7 +322,8 @@ class _ArchiveImport:
             version = known.get(stored.stream)
             if version is None:
                 version = 0 if self._was_empty else self._version(stored.stream)
-            if stored.version - stored.count != version:
+            is_next = stored.version - stored.count == version
+            if not is_next and not self._backend.stored_commit(stored.commit_id):
                 return OddSliceError(
                     stored.position,
                     f"it takes stream {stored.stream!r} to version {stored.version}, which was at "
