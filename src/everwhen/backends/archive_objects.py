@@ -32,9 +32,11 @@ GROUP_BYTES: Final = 8 << 20
 """Of the bodies of a row group, about: it is in memory as a whole."""
 _MAX_GROUP_BYTES: Final = 256 << 20
 """Of a row group in an object: a few slices of the largest events."""
+_MAX_GROUP_ROWS: Final = 1 << 20
 _FOOTER_BYTES: Final = 64 << 10
 """What is read of an object's end at first: most footers are smaller."""
-_MAX_FOOTER_BYTES: Final = 64 << 20
+_MAX_MAX_GROUP_ROWS: Final = 1 << 20
+_FOOTER_BYTES: Final = 64 << 20
 _TAIL_BYTES: Final = 8
 _MAGIC: Final = b"PAR1"
 
@@ -175,6 +177,8 @@ class ObjectReader:
         start, size = min(starts), max(ends) - min(starts)
         if start < 0 or start + size > self._size or not 0 < size <= _MAX_GROUP_BYTES:
             raise self._damaged(f"row group {number} isn't where its footer says")
+        if group.num_rows > _MAX_GROUP_ROWS or group.total_byte_size > _MAX_GROUP_BYTES:
+            raise self._damaged(f"row group {number} is larger than any that a store writes")
         return start, size
 
     def _metadata(self) -> Any:
