@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
-from everwhen.system.durable_files import sync_folder
+from everwhen.system.durable_files import NewFile, sync_folder
 from everwhen.vocabulary.errors import DeclarationError, StorageError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -26,7 +26,13 @@ _MEMORY: Final = "memory"
 _CLOUDS: Final = frozenset({"s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "https"})
 _TIMEOUTS: Final = {"connect_timeout": "10s", "timeout": "60s"}
 """Of one request: an object is some megabytes."""
+_ALLOW_HTTP: Final = ("AWS_ALLOW_HTTP", "AZURE_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP")
+_YES: Final = frozenset({"1", "true", "yes", "on"})
 _RETRIES: Final = {"max_retries": 3, "retry_timeout": timedelta(seconds=90)}
+
+
+_NOT_SO_LONG: Final = " 416 "
+"""The status with which a range is answered that begins after an object's end."""
 
 
 class MissingObjectError(StorageError):
@@ -66,64 +72,39 @@ class ObjectStorage:
     """The objects at one URL, by name. Safe from any thread; it blocks.
 
     What fails raises `StorageError` with the name and the URL, `MissingObjectError` where there is
-    no such object.
+    no such object. A storage that doesn't answer is given up after some minutes.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._library = _library()
-        self._folder: Path | None = None
-        if urlsplit(url).scheme == _FOLDER:
-            self._folder = Path(unquote(urlsplit(url).path))
-        self._inner: Any = None
+        parts = urlsplit(url)
+        is_folder = parts.scheme == _FOLDER
+        self._objects = _Folder(Path(unquote(parts.path))) if is_folder else _Cloud(url)
 
     def put(self, name: str, data: bytes) -> None:
-        """Store an object, durably. Raises `StorageError` also where there is one of that name."""
+        """Store an object, durably. Raises `StorageError` also where another has that name."""
         with self._explained("write", name):
-            self._store(makes=True)
-            self._library.put(self._inner, name, data, mode="create")
-            if self._folder is not None:
-                _sync(self._folder / name)
+            self._objects.put(name, data)
 
     def read(self, name: str, start: int, size: int) -> bytes:
         """These bytes of an object, or as many of them as there are."""
         with self._explained("read", name):
-            found = self._library.get_range(self._store(), name, start=start, length=size)
-            return bytes(found)
+            return self._objects.read(name, start, size)
 
     def size(self, name: str) -> int:
         """How many bytes an object has."""
         with self._explained("find", name):
-            return int(self._library.head(self._store(), name)["size"])
+            return self._objects.size(name)
 
     def delete(self, name: str) -> None:
         """Delete an object; nothing happens where there is none."""
         with self._explained("delete", name):
-            try:
-                self._library.delete(self._store(), name)
-            except FileNotFoundError:
-                return
+            self._objects.delete(name)
 
     def names(self) -> list[tuple[str, int]]:
         """All objects: their names, in order, and sizes."""
         with self._explained("list", "objects"):
-            found = [one for some in self._library.list(self._store()) for one in some]
-        return sorted((str(one["path"]), int(one["size"])) for one in found)
-
-    def _store(self, *, makes: bool = False) -> Any:
-        if self._inner is None:
-            self._inner = self._opened(makes=makes)
-        return self._inner
-
-    def _opened(self, *, makes: bool) -> Any:
-        store = self._library.store
-        if self._folder is not None:
-            if not makes and not self._folder.is_dir():
-                raise FileNotFoundError(f"there is no folder {self._folder}")
-            return store.LocalStore(prefix=self._folder, mkdir=True)
-        if urlsplit(self.url).scheme == _MEMORY:
-            return _memory(self.url)
-        return store.from_url(self.url, client_options=_TIMEOUTS, retry_config=_RETRIES)
+            return sorted(self._objects.names())
 
     @contextmanager
     def _explained(self, what: str, name: str) -> Iterator[None]:
@@ -131,9 +112,136 @@ class ObjectStorage:
             yield
         except FileNotFoundError as error:
             raise MissingObjectError(f"{self.url}: there is no {name}") from error
-        except (OSError, ValueError, self._library.exceptions.BaseError) as error:
+        except (OSError, ValueError, *self._objects.errors) as error:
             why = str(error).partition("\n")[0]
-            raise StorageError(f"{self.url}: can't {what} {name}: {why}") from error
+            raise StorageError(
+                f"{self.url}: can't {what} {name}: {why}; see that the storage can be reached and "
+                f"lets us in, then try again"
+            ) from error
+
+
+class _Folder:
+    """Objects as files of a folder. They need no library, and can be read in a fork."""
+
+    errors: tuple[type[BaseException], ...] = ()
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def put(self, name: str, data: bytes) -> None:
+        _make_folder(self._path)
+        new = NewFile(self._path / name)
+        try:
+            new.file.write(data)
+            new.finish(replaces=False)
+        finally:
+            new.abandon()
+
+    def read(self, name: str, start: int, size: int) -> bytes:
+        with self._file(name).open("rb") as file:
+            file.seek(start)
+            return file.read(size)
+
+    def size(self, name: str) -> int:
+        return self._file(name).stat().st_size
+
+    def delete(self, name: str) -> None:
+        self._file(name).unlink(missing_ok=True)
+        sync_folder(self._path)
+
+    def names(self) -> list[tuple[str, int]]:
+        found = [one for one in self._file("").iterdir() if one.is_file()]
+        return [(one.name, one.stat().st_size) for one in found if not one.name.startswith(".")]
+
+    def _file(self, name: str) -> Path:
+        if not self._path.is_dir():  # a disk that isn't there has lost nothing
+            raise NotADirectoryError(f"there is no folder {self._path}")
+        return self._path / name
+
+
+class _Cloud:
+    """Objects by the library obstore, whose threads don't survive a fork."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._library = _library()
+        self._inner: Any = None
+        self.errors = (self._library.exceptions.BaseError,)
+
+    def put(self, name: str, data: bytes) -> None:
+        store = self._store()
+        try:
+            self._library.put(store, name, data, mode="create")
+        except self._library.exceptions.AlreadyExistsError:
+            # a request that is answered by an error may have been heard, and is repeated
+            if self.read(name, 0, len(data) + 1) != data:
+                raise
+
+    def read(self, name: str, start: int, size: int) -> bytes:
+        try:
+            return bytes(self._library.get_range(self._store(), name, start=start, length=size))
+        except self._library.exceptions.GenericError as error:
+            if _NOT_SO_LONG in str(error) and self.size(name) <= start:
+                return b""
+            raise
+
+    def size(self, name: str) -> int:
+        return int(self._library.head(self._store(), name)["size"])
+
+    def delete(self, name: str) -> None:
+        store = self._store()
+        with suppress(FileNotFoundError):
+            self._library.delete(store, name)
+
+    def names(self) -> list[tuple[str, int]]:
+        found = [one for some in self._library.list(self._store()) for one in some]
+        return [(str(one["path"]), int(one["size"])) for one in found]
+
+    def _store(self) -> Any:
+        if _forks.is_torn:
+            raise OSError(
+                "the threads that talk to it are in the process that this one is a fork of; start "
+                "the process with multiprocessing's spawn"
+            )
+        _forks.is_used = True
+        if self._inner is None:
+            self._inner = self._opened()
+        return self._inner
+
+    def _opened(self) -> Any:
+        if urlsplit(self._url).scheme == _MEMORY:
+            return _memory(self._url)
+        options: dict[str, Any] = dict(_TIMEOUTS)
+        if any(os.environ.get(name, "").lower() in _YES for name in _ALLOW_HTTP):
+            options["allow_http"] = True  # which the library looks for only where none are given
+        store = self._library.store
+        return store.from_url(self._url, client_options=options, retry_config=_RETRIES)
+
+
+class _Forks:
+    """Whether obstore is used, and was by the process that this one is a fork of."""
+
+    is_used = False
+    is_torn = False
+
+    def in_child(self) -> None:
+        """All that was begun is torn away."""
+        self.is_torn = self.is_used
+
+
+_forks: Final = _Forks()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forks.in_child)
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder, and those that it is in, so that they are there after a power loss too."""
+    if path.is_dir():
+        return
+    _make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_folder(path.parent)
 
 
 @cache
@@ -141,15 +249,6 @@ def _memory(url: str) -> Any:
     """The objects of this process at a URL."""
     del url
     return _library().store.MemoryStore()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    sync_folder(path.parent)
 
 
 def _library() -> ModuleType:
