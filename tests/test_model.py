@@ -32,10 +32,12 @@ from everwhen import (
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.sqlite import query_plan
 from everwhen.errors import BatchError
+from everwhen.system.object_storage import ObjectStorage, object_url
 from everwhen.testing import ManualClock
 from everwhen.tiers import SegmentSize
 from everwhen.vocabulary import Checkpoint, Receipt, Snapshot
-from everwhen.vocabulary.contract import Seal
+from everwhen.vocabulary.contract import Archive, Evict, Merge, Move, Restore, Seal, Sweep
+from everwhen.vocabulary.microseconds import to_micros
 
 pytestmark = pytest.mark.slow
 
@@ -77,6 +79,7 @@ WRITES = st.lists(
 )
 
 
+MOVES = st.sampled_from([Archive, Archive, Evict, Evict, Restore, Merge, Sweep])
 SIZES = st.builds(SegmentSize, st.integers(1, 9), frame=st.integers(1, 3), frames=st.integers(1, 3))
 
 
@@ -128,6 +131,7 @@ class StoreMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="everwhen-test-")
         self.path = Path(self.folder.name) / "store.db"
+        self.url = object_url(Path(self.folder.name) / "archive")
         self.clock = ManualClock()
         self.model = open_store("memory:", events=[Opened, Closed], clock=self.clock)
         self.files = [self.opened(), self.opened()]
@@ -232,6 +236,51 @@ class StoreMachine(RuleBasedStateMachine):
         taken = backend._engine.moving(Seal(self.model.head().position, size)).steps()
         for step in islice(taken, steps):
             step()
+
+    @rule(which=st.integers(0, 1), kind=MOVES, pick=st.integers(0, 99))
+    def move_history(self, which: int, kind: type[Move], pick: int) -> None:
+        move = self.some_move(which, kind, pick)
+        if move is not None:
+            self.files[which].kernel.backend.move(move)
+            self.only_swept_objects_are_gone(is_swept=kind is Sweep)
+
+    @rule(which=st.integers(0, 1), kind=MOVES, pick=st.integers(0, 99), steps=st.integers(1, 6))
+    def move_history_and_be_cut_off(
+        self, which: int, kind: type[Move], pick: int, steps: int
+    ) -> None:
+        """The work between the last step and the next one is done, or isn't."""
+        backend = self.files[which].kernel.backend
+        assert isinstance(backend, EmbeddedBackend)
+        move = self.some_move(which, kind, pick)
+        if move is not None:
+            taken = backend._engine.moving(move).steps()
+            for step in islice(taken, steps):
+                step()
+            if pick % 2:
+                next(taken, None)
+            self.only_swept_objects_are_gone(is_swept=False)
+
+    def some_move(self, which: int, kind: type[Move], pick: int) -> Move | None:
+        """One of a kind, of any segments that can be moved so."""
+        if kind is Sweep:
+            return Sweep(to_micros(self.clock()) + 1)
+        segments = self.files[which].kernel.backend.segments()
+        if kind is not Archive:
+            segments = [segment for segment in segments if segment.object is not None]
+        if not segments:
+            return None
+        last = segments[pick % len(segments)].last
+        if kind is Archive:
+            return Archive(last, self.url, reads_back=bool(pick % 2))
+        if kind is Merge:
+            return Merge(tuple({last, *(one.last for one in segments[: pick % 5])}), self.url)
+        return kind(last)
+
+    def only_swept_objects_are_gone(self, *, is_swept: bool) -> None:
+        objects = [segment.object for segment in self.files[0].kernel.backend.segments()]
+        used = {(one.name, one.size) for one in objects if one is not None}
+        stored = set(ObjectStorage(self.url).names()) if used else set()
+        assert used == stored if is_swept and used else used <= stored
 
     @rule(which=st.integers(0, 1), query=selectors())
     def everything_is_found(self, which: int, query: Query) -> None:

@@ -130,8 +130,12 @@ class EngineLog(Protocol):
     lock: FairLock
     news: News
 
-    def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
-        """Write the commits, each whole or not at all, durably when this returns."""
+    def write(self, commits: Sequence[EncodedCommit], *, waits: bool = False) -> list[Outcome]:
+        """Write the commits, each whole or not at all, durably when this returns.
+
+        Unless it ``waits``, raises `NotFetchedError` where one can't be judged without an archive:
+        then nothing was written.
+        """
         ...
 
     def watch(self) -> int:

@@ -137,7 +137,8 @@ class MemoryEngine:
         self._commits = log.commits
         self._closed = False
 
-    def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+    def write(self, commits: Sequence[EncodedCommit], *, waits: bool = False) -> list[Outcome]:
+        del waits  # nothing is elsewhere
         self._check_open()
         with self._visible:
             self._log.catch_up()

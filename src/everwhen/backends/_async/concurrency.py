@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ClassVar, Final, Generic, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar
 
-from everwhen.backends.engine import Blocking, Engine
+from everwhen.backends.engine import Blocking, Engine, NotFetchedError
 from everwhen.backends.notifier import News
 from everwhen.system.fair_lock import FairLock
 from everwhen.vocabulary.contract import EncodedCommit, Outcome
@@ -413,6 +413,10 @@ class Appender:
             with self._engine.lock.turn(), self._engine.lock.mutex:
                 outcomes = self._engine.write([c for t in tickets for c in t.commits])
         except BaseException as failure:  # noqa: BLE001 (it goes to those who wait for it)
+            if isinstance(failure, NotFetchedError) and len(tickets) > 1:
+                for ticket in tickets:  # the others needn't wait for an archive
+                    self._write([ticket])
+                return
             for ticket in tickets:
                 ticket.failure = failure
         else:

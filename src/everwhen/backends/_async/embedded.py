@@ -57,6 +57,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _BETWEEN_TRIES: Final = 0.02  # seconds in which others get to write
+_FETCHES: Final = 8
+"""How often an append is begun anew with what it needs of an archive: fewer than are remembered."""
 
 
 class EmbeddedBackend(Backend):
@@ -87,7 +89,13 @@ class EmbeddedBackend(Backend):
     async def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         self._engine.check_open()
         self._refuse_within_transaction("an append")
-        return await self._appender.append(commits)
+        for _ in range(_FETCHES):
+            try:
+                return await self._appender.append(commits)
+            except NotFetchedError as missing:
+                await aside(missing.fetch)
+        async with turn(self._engine.lock), alone(self._engine.lock):
+            return await self._calls.finish(self._engine.write, commits, waits=True)
 
     async def read(self, query: Query, events: int) -> Page:
         return await self._fetching(self._engine.read, query, events)
@@ -101,7 +109,7 @@ class EmbeddedBackend(Backend):
                 await aside(missing.fetch)
 
     async def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
-        return await self._calls.run(self._engine.stored_commit, commit_id)
+        return await self._fetching(self._engine.stored_commit, commit_id)
 
     async def head(self) -> Head:
         return await self._calls.run(self._engine.head)

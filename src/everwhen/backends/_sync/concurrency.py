@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, ParamSpec, TypeAlias, TypeVar
 
-from everwhen.backends.engine import Blocking, Engine
+from everwhen.backends.engine import Blocking, Engine, NotFetchedError
 from everwhen.backends.notifier import News
 from everwhen.system.fair_lock import FairLock
 from everwhen.system.forks import register
@@ -228,6 +228,10 @@ class Appender:
                 ticket.outcomes = outcomes[start : start + len(ticket.commits)]
                 start += len(ticket.commits)
         except BaseException as failure:  # noqa: BLE001 (it goes to those who wait for it)
+            if isinstance(failure, NotFetchedError) and len(tickets) > 1:
+                for ticket in tickets:  # the others needn't wait for an archive
+                    self._write([ticket], mine)
+                return
             for ticket in tickets:
                 is_theirs = ticket is mine or isinstance(failure, Exception)
                 ticket.failure = failure if is_theirs else _torn_away(failure)

@@ -51,7 +51,7 @@ def place_of(connection: apsw.Connection, last: int) -> GroupPlace:
         last,
         stored_count(number),
         stored_bytes(digest),
-        stored_text(url, MAX_URL_BYTES),
+        _checked(stored_text(url, MAX_URL_BYTES)),
         stored_text(name, MAX_URL_BYTES),
         stored_count(size),
     )
@@ -64,7 +64,8 @@ class ArchivedGroups:
         self._lock = threading.Lock()
         self._storages: dict[str, ObjectStorage] = {}
         self._readers: OrderedDict[tuple[str, str], ObjectReader] = OrderedDict()
-        self._fetched: OrderedDict[GroupPlace, list[StoredSlice]] = OrderedDict()
+        self._fetching: dict[GroupPlace, threading.Lock] = {}
+        self._fetched: OrderedDict[GroupPlace, list[StoredSlice] | CorruptStoreError] = OrderedDict()
         self._frames: OrderedDict[GroupPlace, list[Frame]] = OrderedDict()
 
     def clear(self) -> None:
@@ -79,7 +80,7 @@ class ArchivedGroups:
         with self._lock:
             found = self._storages.get(url)
             if found is None:
-                found = self._storages[url] = ObjectStorage(_checked(url))
+                found = self._storages[url] = ObjectStorage(url)
             return found
 
     def frames(self, connection: apsw.Connection, last: int, *, waits: bool) -> list[Frame]:
@@ -90,28 +91,49 @@ class ArchivedGroups:
         storage doesn't answer.
         """
         place = place_of(connection, last)
-        found = self._frames.get(place)
+        with self._lock:
+            frames = self._frames.get(place)
+            if frames is not None:
+                self._frames.move_to_end(place)
+                return frames
+            found = self._fetched.pop(place, None)
         if found is None:
-            slices = self._fetched.get(place)
-            if slices is None:
-                if not waits:
-                    raise NotFetchedError(partial(self._fetch, place))
-                slices = self.read(place)
-            found = frames_of(connection, slices)
-            with self._lock:
-                self._fetched.pop(place, None)
-                self._frames[place] = found
-                while len(self._frames) > _GROUPS_REMEMBERED:
-                    self._frames.popitem(last=False)
-        return found
+            if not waits:
+                raise NotFetchedError(partial(self._fetch, place))
+            found = self.read(place)
+        elif isinstance(found, CorruptStoreError):
+            raise found
+        frames = frames_of(connection, found)
+        with self._lock:
+            self._frames[place] = frames
+            while len(self._frames) > _GROUPS_REMEMBERED:
+                self._frames.popitem(last=False)
+        return frames
 
     def _fetch(self, place: GroupPlace) -> None:
-        """Read a row group, and keep it for whoever asks for its frames next."""
-        slices = self.read(place)
+        """Read a row group, and keep it for whoever asks for its frames next.
+
+        That it is missing is kept as well: by then others may have moved it, and nobody asks.
+        """
         with self._lock:
-            self._fetched[place] = slices
-            while len(self._fetched) > _GROUPS_REMEMBERED:
-                self._fetched.popitem(last=False)
+            one_fetch = self._fetching.setdefault(place, threading.Lock())
+        with one_fetch:
+            if place in self._fetched or place in self._frames:
+                return
+            found: list[StoredSlice] | CorruptStoreError
+            try:
+                found = self.read(place)
+            except CorruptStoreError as error:
+                if not isinstance(error.__cause__, MissingObjectError):
+                    raise
+                found = error
+            finally:
+                with self._lock:
+                    self._fetching.pop(place, None)
+            with self._lock:
+                self._fetched[place] = found
+                while len(self._fetched) > _GROUPS_REMEMBERED:
+                    self._fetched.popitem(last=False)
 
     def read(self, place: GroupPlace) -> list[StoredSlice]:
         """The slices of a row group, compared with their digest."""

@@ -202,11 +202,12 @@ class SqliteEngine:
 
     # Writing
 
-    def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+    def write(self, commits: Sequence[EncodedCommit], *, waits: bool = False) -> list[Outcome]:
         self.check_open()
         self._check_writable()
         try:
-            outcomes = self._writer.write(commits, self._run_inline if self.inline else None)
+            inline = self._run_inline if self.inline else None
+            outcomes = self._writer.write(commits, inline, waits=waits)
         except apsw.Error as error:
             raise translation(error, self.path) from error
         except StoreMovedError:
@@ -270,7 +271,7 @@ class SqliteEngine:
         return self._reader.run(read_page, query, events, self._names, self._segments.deferring)
 
     def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
-        return self._reader.run(lookups.stored_commit, commit_id, self._segments)
+        return self._reader.run(lookups.stored_commit, commit_id, self._segments.deferring)
 
     def head(self) -> Head:
         return self._reader.run(lookups.head)

@@ -146,10 +146,10 @@ class _Moves:
         segment, before = self._segment(move.last)
         if segment.object is None:
             return None
-        found = segment.object
-        _check_size(self._groups.storage(found.url), found.name, found.size)
         for last in self._read(partial(_ends_of_groups, low=before, high=segment.last)):
-            yield partial(each, _SQL["drop_chunks"], [(before, last)])
+            if self._read(partial(_is_cold, last=last)):
+                self._groups.read(self._read(partial(place_of, last=last)))  # or it raises
+                yield partial(each, _SQL["drop_chunks"], [(before, last)])
             before = last
         return self._segment(move.last)[0]
 
@@ -184,10 +184,17 @@ class _Moves:
         return self._segment(max(move.lasts))[0]
 
     def _swept(self, move: Sweep) -> Writes:
-        for url, name in self._read(partial(_unused, before=move.before)):
-            self._groups.storage(url).delete(name)
-            yield partial(each, _SQL["forget_object"], [(url, name)])
         yield from cleared(self._read, self._now)
+        failure: StorageError | None = None
+        for url, name in self._read(partial(_unused, before=move.before)):
+            try:
+                self._groups.storage(url).delete(name)
+            except StorageError as error:
+                failure = failure or error  # other storages may answer
+            else:
+                yield partial(each, _SQL["forget_object"], [(url, name)])
+        if failure is not None:
+            raise failure
         return None
 
     def _retired(self, move: Retire) -> Writes:

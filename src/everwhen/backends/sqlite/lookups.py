@@ -87,7 +87,7 @@ def _sealed_start(
         if (row[5], row[6]) == (commit_id, 0):
             return row[0]
     made_at = made_at_by(commit_id)
-    if made_at is None:
+    if made_at is None or made_at - NATURAL_MICROS > _sealed_until(connection):
         return None
     if made_at - NATURAL_MICROS <= _retired_until(connection, retired):
         raise retired_error(connection, retired)
@@ -105,6 +105,12 @@ def _sealed_rows(
 ) -> Iterator[SliceRow]:
     if low < border:
         yield from segments.rows(connection, low, border, reverse=False)
+
+
+def _sealed_until(connection: apsw.Connection) -> int:
+    """When the newest slice that is sealed was recorded."""
+    newest = connection.execute(_SEALED["newest_segment"]).fetchone()
+    return LONG_AGO if newest is None else stored_moment(newest[1])
 
 
 def _retired_until(connection: apsw.Connection, retired: int) -> int:

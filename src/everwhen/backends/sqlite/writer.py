@@ -21,6 +21,7 @@ from everwhen.backends.commit_checks import (
     repeated,
     time_of_commit,
 )
+from everwhen.backends.engine import NotFetchedError
 from everwhen.backends.sqlite.error_translation import translation
 from everwhen.backends.sqlite.lookups import stored_commit
 from everwhen.backends.sqlite.pages import ends, retired_error, slice_with_name
@@ -73,7 +74,8 @@ def _is_of_the_medium(error: Exception) -> bool:
 
 def _is_not_its_own(error: Exception) -> bool:
     """Whether it isn't for the commit that was judged to answer for."""
-    return _is_of_the_medium(error) or is_interrupt(error)
+    is_passing = isinstance(error, NotFetchedError) or is_interrupt(error)
+    return is_passing or _is_of_the_medium(error)
 
 
 class Writer:
@@ -85,20 +87,27 @@ class Writer:
         self._transactions = transactions
         self._connection = transactions.connection
         self._path = path
-        self._segments = segments
+        self._known = self._segments = segments
         self._now = micros_by(clock)
         self._end = FileEnd(self._connection)
         self._schema_version: int | None = None
         self._schema: list[Any] = []
 
     def write(
-        self, commits: Sequence[EncodedCommit], inline: InlineWork | None = None
+        self,
+        commits: Sequence[EncodedCommit],
+        inline: InlineWork | None = None,
+        *,
+        waits: bool = False,
     ) -> list[Outcome]:
         """Write the commits, and run what is inline with them, in one transaction.
+
+        Unless it ``waits`` for an archive, raises `NotFetchedError` where it would have to.
 
         Where that fails for what is in one of them, those that happened to be written together
         with it are written one by one, so that it fails none of them.
         """
+        self._segments = self._known if waits else self._known.deferring
         try:
             return self._transactions.transact(partial(self._write, commits, inline))
         except InlineError as error:
@@ -110,7 +119,7 @@ class Writer:
         outcomes: list[Outcome] = []
         for commit in commits:
             try:
-                outcomes += self.write((commit,), inline)
+                outcomes += self.write((commit,), inline, waits=True)
             except Exception as error:
                 if is_interrupt(error) or (not outcomes and _is_of_the_medium(error)):
                     raise
