@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 import apsw
@@ -27,11 +28,15 @@ import msgspec
 from tests.faults.faults_ledger import Entry, some_commit
 
 from everwhen import BusyError, Query, Store, open_store
-from everwhen.backends.sqlite import moving, sealing
+from everwhen.backends.engine import NotFetchedError
+from everwhen.backends.sqlite import history_moves, moving, sealing
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.system import compression
 from everwhen.vocabulary.contract import Seal, Segment, SegmentSize, StoredSlice, StreamInfo
 from everwhen.vocabulary.paging import ReadPage, next_page
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 SMALL = SegmentSize(slices=48, frame=4, frames=3)
 OTHER = SegmentSize(slices=31, frame=3, frames=2)
@@ -43,6 +48,7 @@ def small_steps() -> None:
     for module in (moving, sealing):
         module.STEP_BYTES = 2_000  # type: ignore[attr-defined]
         module.STEP_ROWS = 20  # type: ignore[attr-defined]
+    history_moves.GROUP_EVENTS = 20  # type: ignore[attr-defined]
     compression.DICTIONARY_BYTES = 1_024  # type: ignore[misc]
 
 
@@ -71,11 +77,20 @@ QUERIES = (
 )
 
 
+def fetching(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The call's result, once what it needs of an archive is here."""
+    while True:
+        try:
+            return call(*args, **kwargs)
+        except NotFetchedError as missing:
+            missing.fetch()
+
+
 def pages(read: ReadPage, query: Query, events: int = 70) -> list[StoredSlice]:
     """The slices of a query, a page at a time."""
     found: list[StoredSlice] = []
     while True:
-        page = read(query, events)
+        page = fetching(read, query, events)
         found += page.slices
         if page.end:
             return found
@@ -91,8 +106,11 @@ def answers(engine: SqliteEngine) -> Answers:
         pages(engine.read, Query().backwards()),
         [matching(engine.read, query) for query in QUERIES],
         engine.streams(None, "", 1_000),
-        [engine.stored_commit(one) for one in ids],
-        [engine.position_at(stored.recorded_at - 1) for stored in slices[:: len(slices) // 7]],
+        [fetching(engine.stored_commit, one) for one in ids],
+        [
+            fetching(engine.position_at, stored.recorded_at - 1)
+            for stored in slices[:: len(slices) // 7]
+        ],
     )
 
 
@@ -110,6 +128,54 @@ def matching(read: ReadPage, query: Query) -> list[StoredSlice]:
         for stored in found
         if not selector.categories or stored.stream.startswith(tuple(selector.categories))
     ]
+
+
+Reading = tuple[str, Callable[[SqliteEngine], Any]]
+
+
+def ranged(low: int, high: int, *, reverse: bool) -> Reading:
+    query = Query().after(low).up_to(high)
+    query = query.backwards() if reverse else query
+    return repr((low, high, reverse)), lambda engine: pages(engine.read, query)
+
+
+def queried(query: Query) -> Reading:
+    return repr(query), lambda engine: matching(engine.read, query)
+
+
+def all_readings(said: Answers) -> Iterator[Reading]:
+    """Every way to read the store that goes through segments."""
+    head = said.slices[-1].position
+    for low in range(0, head, 14):
+        for high in (low + 1, low + 13, low + 50, low + 120, head):
+            yield ranged(low, high, reverse=False)
+            yield ranged(low, high, reverse=True)
+    for query in QUERIES:
+        yield queried(query)
+        yield queried(query.after(60).up_to(190))
+    for name in ("shared-3", "shared-5"):
+        for least, most in ((1, 9), (4, 12), (8, 30)):
+            query = Query().stream(name).from_version(least).to_version(most)
+            yield queried(query)
+            yield queried(query.backwards())
+    for stored in said.slices[::3]:
+        moment = stored.recorded_at
+        yield f"commit of {stored.position}", Asked("stored_commit", stored.commit_id)
+        yield f"moment of {stored.position}", Asked("position_at", moment)
+        yield f"before {stored.position}", Asked("position_at", moment - 1)
+    for stream in {stored.stream for stored in said.slices}:
+        yield stream, Asked("stream", stream)
+
+
+class Asked:
+    """A question of an engine."""
+
+    def __init__(self, method: str, about: object) -> None:
+        self._method = method
+        self._about = about
+
+    def __call__(self, engine: SqliteEngine) -> Any:
+        return fetching(getattr(engine, self._method), self._about)
 
 
 def fill(store: Store, commits: int, seed: str = "seal", start: int = 0) -> None:

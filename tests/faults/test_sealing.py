@@ -26,6 +26,7 @@ from tests.faults.faults_sealing import (
     QUERIES,
     SMALL,
     Answers,
+    all_readings,
     answers,
     fill,
     leftovers,
@@ -333,61 +334,13 @@ def sealed(unsealed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-Reading = tuple[str, Callable[[SqliteEngine], Any]]
-
-
-def _ranged(low: int, high: int, *, reverse: bool) -> Reading:
-    query = Query().after(low).up_to(high)
-    query = query.backwards() if reverse else query
-    return repr((low, high, reverse)), lambda engine: pages(engine.read, query)
-
-
-def _queried(query: Query) -> Reading:
-    return repr(query), lambda engine: matching(engine.read, query)
-
-
-def _readings(said: Answers) -> Iterator[Reading]:
-    """Every way to read the store that goes through segments."""
-    head = said.slices[-1].position
-    for low in range(0, head, 14):
-        for high in (low + 1, low + 13, low + 50, low + 120, head):
-            yield _ranged(low, high, reverse=False)
-            yield _ranged(low, high, reverse=True)
-    for query in QUERIES:
-        yield _queried(query)
-        yield _queried(query.after(60).up_to(190))
-    for name in ("shared-3", "shared-5"):
-        for least, most in ((1, 9), (4, 12), (8, 30)):
-            query = Query().stream(name).from_version(least).to_version(most)
-            yield _queried(query)
-            yield _queried(query.backwards())
-    for stored in said.slices[::3]:
-        moment = stored.recorded_at
-        yield f"commit of {stored.position}", _Asked("stored_commit", stored.commit_id)
-        yield f"moment of {stored.position}", _Asked("position_at", moment)
-        yield f"before {stored.position}", _Asked("position_at", moment - 1)
-    for stream in {stored.stream for stored in said.slices}:
-        yield stream, _Asked("stream", stream)
-
-
-class _Asked:
-    """A question of an engine."""
-
-    def __init__(self, method: str, about: object) -> None:
-        self._method = method
-        self._about = about
-
-    def __call__(self, engine: SqliteEngine) -> Any:
-        return getattr(engine, self._method)(self._about)
-
-
 @pytest.fixture(scope="module")
 def readings(sealed: Path, said: Answers) -> dict[str, tuple[Callable[[SqliteEngine], Any], Any]]:
     """How the store is read, and what it answers while it is whole."""
     engine = SqliteEngine(sealed)
     try:
         assert answers(engine) == said
-        return {name: (read, read(engine)) for name, read in _readings(said)}
+        return {name: (read, read(engine)) for name, read in all_readings(said)}
     finally:
         engine.close()
 

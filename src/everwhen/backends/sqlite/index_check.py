@@ -58,8 +58,8 @@ class Sealed(Protocol):
         """The sealed slices of a block of positions."""
         ...
 
-    def is_partly_retired(self, block: int) -> bool:
-        """Whether slices of a block of positions were retired."""
+    def is_partly_unknown(self, block: int) -> bool:
+        """Whether slices of a block of positions were retired, or can't be read."""
         ...
 
 
@@ -150,12 +150,12 @@ class _Marks:
             return
         marks = self._connection.execute(_SQL["count_of_marks"], (self._sealed.border,)).get
         more = marks - self._found
-        if more > self._of_retired():
+        if more > self._of_unknown():
             yield Problem("index", f"it has {more:,} marks that no events make")
 
-    def _of_retired(self) -> int:
-        """How many marks slices that were retired may have made, in a block that goes on."""
-        if not self._sealed.is_partly_retired(block := block_of(self._sealed.border)):
+    def _of_unknown(self) -> int:
+        """How many marks slices that nobody knows may have made, in a block that goes on."""
+        if not self._sealed.is_partly_unknown(block := block_of(self._sealed.border)):
             return 0
         found: int = self._connection.execute(_SQL["count_of_marks_at"], (block,)).get
         return found

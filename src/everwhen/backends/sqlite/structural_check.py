@@ -38,7 +38,7 @@ def structural_problems(connection: apsw.Connection) -> Iterator[Problem]:
         yield from _walk(connection, checking, sealed.border)
         gaps = connection.execute(_SQL["stream_gaps"], (sealed.border,))
         for stream, name, version, start, before in gaps:
-            due = sealed.version_of(stream) if before is None else before
+            due = sealed.version_before(stream, start) if before is None else before
             if start != due:
                 yield version_problem(str(name_of(name)), version, due)
         yield from derived_problems(connection, sealed)

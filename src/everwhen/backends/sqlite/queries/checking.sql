@@ -63,9 +63,11 @@ SELECT position, stream, version, count, recorded_at, commit_id, first_index, me
 FROM slices WHERE position <= ? ORDER BY position
 
 -- name: piece_times
-SELECT last, first_time FROM chunks WHERE last > :after AND last <= :last
-UNION SELECT last, first_time FROM archived WHERE last > :after AND last <= :last
-ORDER BY last
+SELECT last, max(of_chunk), max(of_group) FROM (
+    SELECT last, first_time AS of_chunk, NULL AS of_group FROM chunks
+    WHERE last > :after AND last <= :last
+    UNION ALL SELECT last, NULL, first_time FROM archived WHERE last > :after AND last <= :last
+) GROUP BY last ORDER BY last
 
 -- name: sealed_commit
 SELECT 1 FROM sealed_commits WHERE prefix = ? AND position = ?

@@ -26,6 +26,7 @@ SELECT last, dictionary, size FROM (
 ) ORDER BY last, dictionary DESC LIMIT 1
 
 -- name: piece_at
+-- a row group that is in chunks as well begins before the last of them
 SELECT last, first_time FROM (
     SELECT last, first_time FROM (
         SELECT last, first_time FROM chunks WHERE last >= ? ORDER BY last LIMIT 1
@@ -33,7 +34,7 @@ SELECT last, first_time FROM (
     UNION ALL SELECT last, first_time FROM (
         SELECT last, first_time FROM archived WHERE last >= ? ORDER BY last LIMIT 1
     )
-) ORDER BY last LIMIT 1
+) ORDER BY last, first_time DESC LIMIT 1
 
 -- name: chunk_after
 SELECT last FROM chunks WHERE last > ? ORDER BY last LIMIT 1
