@@ -1,4 +1,4 @@
-"""Stores that are sealed, and killed meanwhile: python -m tests.faults.faults_sealing ROLE FOLDER …
+"""Stores whose history is moved, and killed meanwhile: python -m tests.faults.faults_sealing ROLE FOLDER …
 
 ``cut`` seals copies of FOLDER/whole.db, in a child each, which kills itself: after a step, or
 within one, before a statement. ``hammer`` has a writer and a mover at work on one file, kills them
@@ -32,7 +32,20 @@ from everwhen.backends.engine import NotFetchedError
 from everwhen.backends.sqlite import history_moves, moving, sealing
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.system import compression
-from everwhen.vocabulary.contract import Seal, Segment, SegmentSize, StoredSlice, StreamInfo
+from everwhen.system.object_storage import object_url
+from everwhen.vocabulary.contract import (
+    Archive,
+    Evict,
+    Merge,
+    Move,
+    Restore,
+    Seal,
+    Segment,
+    SegmentSize,
+    StoredSlice,
+    StreamInfo,
+    Sweep,
+)
 from everwhen.vocabulary.paging import ReadPage, next_page
 
 P = ParamSpec("P")
@@ -331,10 +344,8 @@ def move(path: Path, pipe: int, name: str) -> None:
     chance = random.Random(name)
     engine = SqliteEngine(path)
     while True:
-        size = chance.choice((SMALL, OTHER))
         with contextlib.suppress(BusyError):
-            up_to = engine.head().position - chance.randrange(9)
-            for step in engine.moving(Seal(up_to, size)).steps():
+            for step in engine.moving(some_move(engine, chance)).steps():
                 with engine.lock.mutex:
                     step()
                 os.write(pipe, b".\n")
@@ -344,6 +355,26 @@ def move(path: Path, pipe: int, name: str) -> None:
                         step()
                     os.write(pipe, b".\n")
         os.write(pipe, b"-\n")
+
+
+def some_move(engine: SqliteEngine, chance: random.Random) -> Move:
+    """A move of any kind, into a folder beside the file and out of it."""
+    segments = engine.segments()
+    archived = [segment.last for segment in segments if segment.object is not None]
+    kind = chance.choice((Seal, Seal, Archive, Archive, Evict, Evict, Restore, Merge, Sweep))
+    if kind is Sweep:
+        return Sweep(1 << 60)
+    url = object_url(engine.path.with_name("archive"))
+    if kind is Archive and segments:
+        return Archive(chance.choice(segments).last, url, reads_back=chance.random() < 0.5)
+    if kind is Merge and archived:
+        return Merge(tuple(chance.sample(archived, min(4, len(archived)))), url)
+    if kind is Evict and archived:
+        return Evict(chance.choice(archived))
+    if kind is Restore and archived:
+        return Restore(chance.choice(archived))
+    up_to = engine.head().position - chance.randrange(9)
+    return Seal(up_to, chance.choice((SMALL, OTHER)))
 
 
 def look_on(path: Path, pipe: int, _: str) -> None:
