@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
-from tests.faults.faults_ledger import Entry
+from tests.faults.faults_ledger import Entry, entries
 from tests.faults.faults_sealing import (
     Answers,
     all_readings,
@@ -24,8 +28,9 @@ from tests.faults.faults_sealing import (
     seal_all,
 )
 from tests.object_server import Fault, ObjectServer, object_server
+from tests.patience import PATIENCE_SECONDS
 
-from everwhen import Query, open_store
+from everwhen import Commit, Query, Write, aio, open_store
 from everwhen.backends.archive_objects import ObjectReader, ObjectWriter
 from everwhen.backends.engine import NotFetchedError
 from everwhen.backends.sqlite import history_moves
@@ -536,3 +541,90 @@ def test_an_object_that_was_moved_meanwhile_is_looked_for_again(
     assert answers(reader) == said
     mover.close()
     reader.close()
+
+
+# A storage that hangs
+
+
+def _archived_at(server: ObjectServer, sealed: Path, tmp_path: Path) -> Path:
+    path = Path(shutil.copy(sealed, tmp_path / "store.db"))
+    aged(path, server.url)
+    return path
+
+
+def _is_waited_for(server: ObjectServer, requests: int) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while server.under_way < requests:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_tasks_write_and_read_while_others_wait_for_an_archive(
+    sealed: Path, server: ObjectServer, said: Answers, tmp_path: Path
+) -> None:
+    """More of them than there are threads for reading; one of them repeats a commit."""
+    path = _archived_at(server, sealed, tmp_path)
+
+    async def all_read(store: aio.Store, query: Query) -> list[int]:
+        return [one.position async for one in store.read(query)]
+
+    async def main() -> None:
+        async with aio.open_store(path, events=[Entry]) as store:
+            server.fault = _hanging
+            waiting: list[asyncio.Task[Any]] = [
+                asyncio.create_task(all_read(store, Query().after(after)))
+                for after in (0, 0, 30, 60, 90, 120, 150, 180, 200)
+            ]
+            backend = store.kernel.backend
+            waiting.append(asyncio.create_task(backend.stored_commit(said.slices[40].commit_id)))
+            waiting.append(asyncio.create_task(backend.position_at(said.slices[9].recorded_at)))
+            waiting.append(asyncio.create_task(store.commit(_repeat(said))))
+            await asyncio.to_thread(_is_waited_for, server, 3)
+            for number in range(5):
+                key = f"meanwhile-{number}"
+                writes = [Write("single-1", entries(key, 2))]
+                made_now = int(time.time() * 1_000) << 80 | 7 << 76 | 2 << 62 | number
+                await store.commit(Commit(writes, id=UUID(int=made_now)))
+                await store.append("single-2", entries(key, 1))
+            head = (await store.head()).position
+            assert await all_read(store, Query().after(head - 15)) == [*range(head - 14, head + 1)]
+            assert not any(task.done() for task in waiting)
+            server.fault = None
+            server.released.set()
+            *reads, commit, moment, receipt = await asyncio.gather(*waiting)
+            assert reads[0][:220] == [*range(1, 221)]
+            assert commit[0].commit_id == said.slices[40].commit_id
+            assert moment == said.slices[9].position
+            assert receipt.commit_id.bytes == said.slices[0].commit_id
+
+    asyncio.run(main())
+
+
+def test_threads_write_while_another_waits_for_an_archive(
+    sealed: Path, server: ObjectServer, said: Answers, tmp_path: Path
+) -> None:
+    path = _archived_at(server, sealed, tmp_path)
+    with open_store(path, events=[Entry]) as store, ThreadPoolExecutor(8) as threads:
+        server.fault = _hanging
+        waiting: list[Future[Any]] = [threads.submit(store.commit, _repeat(said)) for _ in range(2)]
+        waiting.append(threads.submit(lambda: len(list(store.read(Query().up_to(220))))))
+        _is_waited_for(server, 1)
+        writing = [threads.submit(store.append, "single-3", entries(f"m{n}", 1)) for n in range(9)]
+        for one in writing:
+            one.result(PATIENCE_SECONDS)
+        assert not any(one.done() for one in waiting)
+        server.fault = None
+        server.released.set()
+        first, second, count = [one.result(PATIENCE_SECONDS) for one in waiting]
+        assert first == second
+        assert count == 220
+        assert store.check() == []
+
+
+def _repeat(said: Answers) -> Commit:
+    """The first commit once more, which an archive has to tell."""
+    (first,) = said.commits[0]
+    events = [
+        Entry(**data) for _, _, data, *_ in msgspec.json.decode(first.body, type=list[list[Any]])
+    ]
+    return Commit([Write(first.stream, events)], id=UUID(bytes=first.commit_id))
