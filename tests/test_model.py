@@ -274,7 +274,7 @@ class StoreMachine(RuleBasedStateMachine):
             return Archive(last, self.url, reads_back=bool(pick % 2))
         if kind is Merge:
             return Merge(tuple({last, *(one.last for one in segments[: pick % 5])}), self.url)
-        return kind(last)
+        return Evict(last) if kind is Evict else Restore(last)
 
     def only_swept_objects_are_gone(self, *, is_swept: bool) -> None:
         objects = [segment.object for segment in self.files[0].kernel.backend.segments()]

@@ -65,7 +65,9 @@ class ArchivedGroups:
         self._storages: dict[str, ObjectStorage] = {}
         self._readers: OrderedDict[tuple[str, str], ObjectReader] = OrderedDict()
         self._fetching: dict[GroupPlace, threading.Lock] = {}
-        self._fetched: OrderedDict[GroupPlace, list[StoredSlice] | CorruptStoreError] = OrderedDict()
+        self._fetched: OrderedDict[GroupPlace, list[StoredSlice] | CorruptStoreError] = (
+            OrderedDict()
+        )
         self._frames: OrderedDict[GroupPlace, list[Frame]] = OrderedDict()
 
     def clear(self) -> None:
