@@ -8,6 +8,7 @@ from everwhen._lazy import lazily
 if TYPE_CHECKING:
     from everwhen.merkle._sync.merkle_log import MerkleLog
     from everwhen.merkle.log_writer import Cosigner, Signed
+    from everwhen.merkle.retired_leaves import RetiredHistory
     from everwhen.merkle.signing_keys import load_signer, save_signer
     from everwhen.merkle.tamper_diagnosis import Fault, FaultKind
     from everwhen.merkle.tile_stores import MemoryTiles, TileFolder, TileStore
@@ -19,6 +20,7 @@ else:
         {
             "everwhen.merkle._sync.merkle_log": ("MerkleLog",),
             "everwhen.merkle.log_writer": ("Cosigner", "Signed"),
+            "everwhen.merkle.retired_leaves": ("RetiredHistory",),
             "everwhen.merkle.signing_keys": ("load_signer", "save_signer"),
             "everwhen.merkle.tamper_diagnosis": ("Fault", "FaultKind"),
             "everwhen.merkle.tile_stores": ("MemoryTiles", "TileFolder", "TileStore"),
@@ -36,6 +38,7 @@ __all__ = [
     "MemoryTiles",
     "MerkleLog",
     "Proven",
+    "RetiredHistory",
     "Signed",
     "TileFolder",
     "TileStore",

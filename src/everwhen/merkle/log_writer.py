@@ -15,14 +15,16 @@ from typing import Final, NamedTuple, Protocol
 
 from everwhen.merkle.compact_range import Tree, hashes_in
 from everwhen.merkle.leaf_hashes import Leaves
+from everwhen.merkle.retired_leaves import Unrecorded, retired_part, unsigned_error
 from everwhen.merkle.tile_stores import CHECKPOINT, CHECKPOINTS, POSITIONS, TileStore
+from everwhen.store.retirement_records import RetirementRecord, retired_end
 from everwhen.vocabulary.contract import StoredSlice
-from everwhen.vocabulary.errors import TamperedError
+from everwhen.vocabulary.errors import RetiredError, TamperedError
 from everwhen.vocabulary.paging import PAGE_EVENTS, ReadPage
 from everwhen.vocabulary.query import Query
 from everwhen.vocabulary.streams import MAX_POSITION
 from everwhen_verify.checkpoints import Checkpoint, parse_checkpoint
-from everwhen_verify.entries import FIRST
+from everwhen_verify.entries import FIRST, leaf_of
 from everwhen_verify.errors import MalformedError
 from everwhen_verify.merkle import HASH_SIZE
 from everwhen_verify.notes import Signature, parse_note
@@ -136,6 +138,22 @@ def tile_at(tiles: TileStore, size: int, position: int) -> int:
     return low
 
 
+def place_of(tiles: TileStore, size: int, commit: Sequence[StoredSlice]) -> int | None:
+    """The number of a commit in a tree of that size, by its hash; None where it isn't in it.
+
+    Raises `MalformedError` where the tiles can't be read.
+    """
+    first, node = tile_at(tiles, size, commit[-1].position) * WIDTH, nodes(tiles, size).node
+    for index in range(first, min(first + WIDTH, size)):
+        try:
+            leaf = leaf_of(index, node(0, index - 1) if index else FIRST, commit)
+        except (struct.error, UnicodeEncodeError, OverflowError):
+            return None
+        if leaf == node(0, index):
+            return index
+    return None
+
+
 def slices_after(
     read: ReadPage, position: int, commits: int, size: int | None = None
 ) -> list[StoredSlice]:
@@ -184,10 +202,12 @@ class LogWriter:
         """The last position of the commits that have been taken in."""
         return self._leaves.position
 
-    def resume(self, read: ReadPage) -> Signed | None:
+    def resume(self, read: ReadPage, elsewhere: RetirementRecord | None = None) -> Signed | None:
         """Go on after the newest checkpoint, by whichever key; returns it.
 
-        Raises `TamperedError` where the store doesn't have what was signed, or its tiles not.
+        ``elsewhere`` is the newest record of a retirement in a branch's parent. Raises
+        `TamperedError` where the store doesn't have what was signed, or its tiles not, and
+        `MerkleLogError` where what isn't signed yet was retired.
         """
         note = self._tiles.read(CHECKPOINT)
         if self._is_resumed and note == (None if self._at is None else self._at.note):
@@ -195,14 +215,15 @@ class LogWriter:
         self._is_resumed = False
         try:
             self._at = None if note is None else signed(note)
-            self._resume(read, 0 if self._at is None else self._at.checkpoint.size)
+            size = 0 if self._at is None else self._at.checkpoint.size
+            self._resume(read, size, elsewhere)
         except MalformedError as error:
             raise TamperedError(f"the log's folder is damaged ({error})") from error
         self._end_of_history = _end_of_history(self._tiles)
         self._is_resumed = True
         return self._at
 
-    def _resume(self, read: ReadPage, size: int) -> None:
+    def _resume(self, read: ReadPage, size: int, elsewhere: RetirementRecord | None) -> None:
         tiles = max(size - 1, 0) // WIDTH
         self._tree = Tree.resumed(tiles, size, lambda *tile: tile_of(self._tiles, *tile))
         last = FIRST
@@ -211,22 +232,48 @@ class LogWriter:
         position = position_after(self._tiles, tiles)
         self._leaves = Leaves(tiles * WIDTH, last, position)
         width = tile_width(size, 0, tiles)
+        expected = hashes_in(tile_of(self._tiles, 0, tiles, width)) if width else []
+        if (end := retired_end(read)) > position:
+            self._begin_after(read, end, expected, elsewhere)
         if width:
-            slices = slices_after(read, position, width)
+            known = self._leaves.size - tiles * WIDTH
+            slices = slices_after(read, self._leaves.position, width - known)
             found = self._leaves.take(slices, end=True)
-            expected = hashes_in(tile_of(self._tiles, 0, tiles, width))
-            if found != expected:
+            if found != expected[known:]:
                 raise TamperedError(
-                    f"the store's commits from number {tiles * WIDTH:,} on are not those that "
-                    f"were signed"
+                    f"the store's commits from number {tiles * WIDTH + known:,} on are not those "
+                    f"that were signed"
                 )
             self._tree.extend(found)
         self._cursor = self._leaves.position
         if self._at is not None and self._tree.root() != self._at.checkpoint.root:
             raise TamperedError("the log's tiles are not those that were signed")
 
+    def _begin_after(
+        self, read: ReadPage, end: int, leaves: list[bytes], elsewhere: RetirementRecord | None
+    ) -> None:
+        """Begin after what was retired up to a position; ``leaves`` are the last tile's."""
+        first = self._leaves.size
+        if not leaves:
+            raise unsigned_error(end, 0)
+        part = retired_part(read, end, elsewhere)
+        if isinstance(part, Unrecorded):
+            raise TamperedError(part.what)
+        if part.commits > first + len(leaves):
+            raise unsigned_error(end, first + len(leaves))
+        known = leaves[: max(0, part.commits - first)]
+        if known[-1:] != [part.leaf]:
+            raise TamperedError(
+                f"what was retired up to position {end:,} is not what was signed, by its record"
+            )
+        self._leaves = Leaves(part.commits, part.leaf, end)
+        self._tree.extend(known)
+
     def take_in(self, read: ReadPage) -> bool:
-        """Take in some pages, and write the tiles that they fill; whether there may be more."""
+        """Take in some pages, and write the tiles that they fill; whether there may be more.
+
+        Raises `MerkleLogError` where what isn't signed yet was retired.
+        """
         files: dict[str, bytes] = {}
         known = self._leaves.size // WIDTH
         added = bytearray()
@@ -245,6 +292,9 @@ class LogWriter:
             if files:
                 self._tiles.write(files)
                 self._tiles.write_at(POSITIONS, known * _POSITION.size, bytes(added))
+        except RetiredError as error:
+            self._is_resumed = False
+            raise unsigned_error(error.last, self._leaves.size) from error
         except BaseException:
             self._is_resumed = False
             raise

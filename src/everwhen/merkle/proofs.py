@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from everwhen.merkle.log_writer import Signed, nodes, position_after, tile_at
+from everwhen.merkle.retired_leaves import Unrecorded, retired_part
 from everwhen.merkle.tile_stores import TileStore
+from everwhen.store.retirement_records import RetirementRecord, retired_end
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import MerkleLogError, TamperedError
 from everwhen.vocabulary.paging import ReadPage
@@ -21,18 +23,32 @@ _PAGE_EVENTS: Final = 4 * WIDTH
 """The commit lies within one tile's commits, and most have few events."""
 
 
-def inclusion(tiles: TileStore, at: Signed | None, position: int, read: ReadPage) -> Proof:
+def inclusion(
+    tiles: TileStore,
+    at: Signed | None,
+    position: int,
+    elsewhere: RetirementRecord | None,
+    read: ReadPage,
+) -> Proof:
     """The proof for the commit of a position, under the newest checkpoint, which was checked.
 
-    Raises `MerkleLogError` where there is none, and `TamperedError` where it isn't what was signed.
+    ``elsewhere`` is the newest record of a retirement in a branch's parent. Raises
+    `MerkleLogError` where there is no such commit, or it was retired, and `TamperedError` where it
+    isn't what was signed.
     """
     try:
-        return _inclusion(tiles, at, position, read)
+        return _inclusion(tiles, at, position, elsewhere, read)
     except MalformedError as error:
         raise TamperedError(f"the log's folder is damaged ({error})") from error
 
 
-def _inclusion(tiles: TileStore, at: Signed | None, position: int, read: ReadPage) -> Proof:
+def _inclusion(
+    tiles: TileStore,
+    at: Signed | None,
+    position: int,
+    elsewhere: RetirementRecord | None,
+    read: ReadPage,
+) -> Proof:
     if at is None:
         raise MerkleLogError(
             "nothing is signed yet, so nothing can be proven; sign first, with sign() or 'everwhen "
@@ -41,6 +57,12 @@ def _inclusion(tiles: TileStore, at: Signed | None, position: int, read: ReadPag
     nothing = MerkleLogError(f"position {position} has no event; give one up to the head's")
     if position < 1:
         raise nothing
+    if position <= (end := retired_end(read)):
+        raise MerkleLogError(
+            f"position {position} can't be proven: everything up to position {end} was retired, so "
+            f"that its hash is still in the log, and its content is not; a proof that was made "
+            f"before stays valid"
+        )
     size = at.checkpoint.size
     node = nodes(tiles, size).node
     tile = tile_at(tiles, size, position)
@@ -50,6 +72,11 @@ def _inclusion(tiles: TileStore, at: Signed | None, position: int, read: ReadPag
     likely = start + (position - after) * len(span) // through if through else start
     found = _found(read, position, sorted(span, key=lambda i: abs(i - likely)), node)
     if found is None:
+        if after < end:
+            part = retired_part(read, end, elsewhere)
+            if isinstance(part, Unrecorded):
+                raise TamperedError(part.what)
+            start, after = part.commits, end
         found = _commit_at(read, start, after, position)
     index, slices = found
     if not slices:

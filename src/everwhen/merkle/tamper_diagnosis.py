@@ -65,6 +65,8 @@ class FaultKind(enum.StrEnum):
     NOT_SIGNED = "no checkpoint"
     DAMAGED = "damaged"
     HIDDEN = "hidden from queries"
+    FALSE_RETIREMENT = "false record of a retirement"
+    RETIRED_UNSIGNED = "retired before it was signed"
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -118,7 +120,8 @@ def named(read: ReadPage, tiles: TileStore, signed: Checkpoint, where: Differenc
         return Fault(FaultKind.TREE, f"the tree can't be read: {error}", index)
     try:
         commits = _commits(slices_after(read, where.after, _MAX_COMMITS, _TRIED_BYTES // 4))
-        before = read(Query(last_position=where.after, reverse=True), 1).slices
+        earlier = Query(last_position=where.after, reverse=True, skips_retired=True)
+        before = read(earlier, 1).slices
     except CorruptStoreError as error:
         return Fault(FaultKind.DAMAGED, f"the store can't be read: {error}", index)
     earliest = before[0].recorded_at if where.after and before else None

@@ -20,14 +20,25 @@ from everwhen.merkle.log_writer import (
     Signed,
     history,
     newest,
+    nodes,
+    place_of,
     position_after,
+    slices_after,
     tile_of,
+)
+from everwhen.merkle.retired_leaves import (
+    RetiredHistory,
+    RetiredPart,
+    Unrecorded,
+    retired_part,
 )
 from everwhen.merkle.tamper_diagnosis import Difference, Fault, FaultKind, named
 from everwhen.merkle.tile_stores import CHECKPOINT, TileStore
 from everwhen.merkle.timestamps import Timestamp
-from everwhen.vocabulary.contract import Problem, StoredSlice
-from everwhen.vocabulary.errors import CorruptStoreError
+from everwhen.store.retirement_records import RetirementRecord, retired_end
+from everwhen.vocabulary.contract import Page, Problem, StoredSlice
+from everwhen.vocabulary.errors import CorruptStoreError, RetiredError
+from everwhen.vocabulary.microseconds import from_micros
 from everwhen.vocabulary.paging import PAGE_EVENTS, ReadPage
 from everwhen.vocabulary.query import Query
 from everwhen_verify.entries import FIRST
@@ -35,14 +46,15 @@ from everwhen_verify.errors import MalformedError, SignatureError
 from everwhen_verify.memory import Remembered
 from everwhen_verify.merkle import HASH_SIZE
 from everwhen_verify.rollover import LogKey, Rollover, open_checkpoint
-from everwhen_verify.tiles import WIDTH, tile_path, tile_width
+from everwhen_verify.tiles import HEIGHT, WIDTH, tile_path, tile_width
 
 
 class LogReport(msgspec.Struct, frozen=True):
     """What verifying a log has found.
 
     ``size`` commits are under the checkpoint, ``verified`` of them were computed again this time;
-    ``unsigned`` ones came after it. ``signed_by`` are the keys whose signatures were checked,
+    ``unsigned`` ones came after it. Of those that were ``retired`` there are only the hashes, which
+    are what was signed. ``signed_by`` are the keys whose signatures were checked,
     ``timestamps`` those of the checkpoints that were checked, and ``rollovers`` say where the log
     was handed over to another key, the oldest first.
 
@@ -63,6 +75,7 @@ class LogReport(msgspec.Struct, frozen=True):
     key_from: Literal["given", "remembered", "log"] = "log"
     remembered: Remembered | None = None
     not_remembered: str | None = None
+    retired: RetiredHistory | None = None
 
     @property
     def is_sound(self) -> bool:
@@ -88,6 +101,9 @@ class _Mark(NamedTuple):
 _CHECKPOINT, _HISTORY, _REMEMBERED = 0, 1, 2
 _RANKS: Final = {_CHECKPOINT, _HISTORY, _REMEMBERED}
 
+_TILES_PER_PAGE: Final = 8
+"""Of retired commits, as many as a page has events."""
+
 
 class Verification:
     """One run over a store. ``go_on`` until it says that there is no more, then ``report``.
@@ -95,8 +111,9 @@ class Verification:
     ``keys`` are the log's, the newest ones included, and what each of them signs. ``remembered``
     are notes of checkpoints kept elsewhere. With ``since``, one that was verified before, only
     what came after it is computed again. ``taken`` is given all slices of signed commits that are
-    looked at, page by page: whether they are what was signed, only the report says. ``size`` is
-    how many commits have been looked at.
+    looked at, page by page: whether they are what was signed, only the report says. ``elsewhere``
+    is the newest record of a retirement in a branch's parent. ``size`` is how many commits have
+    been looked at.
     """
 
     def __init__(
@@ -107,8 +124,14 @@ class Verification:
         remembered: Sequence[Signed] = (),
         since: Signed | None = None,
         taken: Callable[[Sequence[StoredSlice]], None] | None = None,
+        elsewhere: RetirementRecord | None = None,
     ) -> None:
         self._tiles = tiles
+        self._elsewhere = elsewhere
+        self._part: RetiredPart | None = None
+        self._unrecorded: Fault | None = None
+        self._from_tiles = 0
+        self._is_begun = False
         self._taken = taken
         self._last_signed: int | None = None
         self._keys = tuple(keys)
@@ -172,10 +195,25 @@ class Verification:
         return LogReport(
             self._fault,
             self.goal,
-            max(0, min(self.size, self.goal) - self._start),
+            max(0, min(self.size, self.goal) - self._start - self._from_tiles),
             max(0, self.size - self.goal),
             self._signed_by,
             b"" if self._newest is None else self._newest.note,
+            retired=self._retired(),
+        )
+
+    def _retired(self) -> RetiredHistory | None:
+        """What was retired, where no fault is known of that."""
+        part = self._part
+        if part is None or part.record is None:
+            return None
+        stored, last = part.record.stored, self._last_signed
+        return RetiredHistory(
+            part.last,
+            part.commits,
+            stored.position if part.own else None,
+            from_micros(stored.recorded_at),
+            part.own and last is not None and stored.position <= last,
         )
 
     # What was signed
@@ -244,11 +282,21 @@ class Verification:
 
     def go_on(self, read: ReadPage) -> bool:
         """Look at some pages more; whether there may be others."""
+        if not self._is_begun and self._fault is None:
+            self._is_begun = True
+            if end := retired_end(read):
+                self._begin_after(read, end)
         for _ in range(PAGES_PER_CALL):
             if self._fault is not None:
                 return False
+            if self._part is not None and self.size < self._part.commits:
+                self._take_retired(read, self._part)
+                continue
             try:
                 page = read(Query(after_position=self._cursor), PAGE_EVENTS)
+            except RetiredError as error:
+                self._begin_after(read, error.last)
+                continue
             except CorruptStoreError as error:
                 self._look_closely(read, error)
                 return False
@@ -264,11 +312,144 @@ class Verification:
                 return False
             self._hand_on(page.slices, before.size, ends)
             self._take(read, found, ends)
+            self._look_for_record(page)
             self._cursor = page.cursor
             if page.end:
                 self._finish(read)
                 return False
         return True
+
+    # What was retired
+
+    def _begin_after(self, read: ReadPage, last: int) -> None:
+        """Go on after what was retired up to a position, by its record, or without one.
+
+        Without one it is a fault: but what else is wrong says more.
+        """
+        try:
+            found = retired_part(read, last, self._elsewhere)
+            if not isinstance(found, Unrecorded):
+                part: RetiredPart | None = found
+            elif found.is_missing:
+                self._unrecorded = Fault(FaultKind.REMOVED, found.what, position=last)
+                part = self._part_by_tiles(read, last)
+            else:
+                self._unrecorded = Fault(FaultKind.FALSE_RETIREMENT, found.what, position=last)
+                part = None
+            if part is None:
+                self._fault = self._unrecorded
+                return
+            self._fault = self._wrong_part(part)
+        except CorruptStoreError as error:
+            self._fault = Fault(FaultKind.DAMAGED, f"the store can't be read: {error}")
+        except MalformedError as error:
+            self._fault = _torn(str(error), None)
+        if self._fault is None:
+            self._part = part
+            self._cursor = max(self._cursor, last)
+
+    def _part_by_tiles(self, read: ReadPage, last: int) -> RetiredPart | None:
+        """What is gone up to a position, by the place of the first commit that is left."""
+        commit = slices_after(read, last, 1)
+        place = place_of(self._tiles, self.goal, commit) if commit else None
+        if not place:
+            return None
+        leaf = nodes(self._tiles, self.goal).node(0, place - 1)
+        return RetiredPart(last, place, leaf, None)
+
+    def _wrong_part(self, part: RetiredPart) -> Fault | None:
+        """Why a record of a retirement doesn't fit the log; None where it does."""
+        if part.commits > self.goal:
+            return self._unsigned_part(part)
+        leaf = nodes(self._tiles, self.goal).node(0, part.commits - 1)
+        is_before = self._cursor < part.last  # what is gone has to be the same by both
+        if leaf != part.leaf or is_before is not (self.size < part.commits):
+            return Fault(
+                FaultKind.FALSE_RETIREMENT,
+                f"what was retired up to position {part.last:,} isn't what was signed: by its "
+                f"record, it ended with commit number {part.commits - 1:,} and this hash",
+                index=part.commits - 1,
+                position=part.last,
+                expected=leaf.hex(),
+                found=part.leaf.hex(),
+            )
+        if not part.own or part.record is None or part.record.stored.position > self._cursor:
+            return None  # it is met later, if it is there
+        if place_of(self._tiles, self.goal, [part.record.stored]) is not None:
+            return None
+        position = part.record.stored.position
+        what = f"the record of a retirement at position {position:,} is not what was signed there"
+        return Fault(FaultKind.FALSE_RETIREMENT, what, position=position)
+
+    def _unsigned_part(self, part: RetiredPart) -> Fault:
+        ahead = max((mark.size for mark in self._marks), default=0)
+        if ahead > self.goal:
+            return Fault(
+                FaultKind.SET_BACK,
+                f"the log's newest checkpoint is of {self.goal:,} commits, and one of {ahead:,} is "
+                f"remembered; {part.commits:,} commits were retired since: the log's folder was "
+                f"set back",
+                index=self.goal,
+                expected=f"{ahead} commits",
+                found=f"{self.goal} commits",
+            )
+        return Fault(
+            FaultKind.RETIRED_UNSIGNED,
+            f"{part.commits:,} commits were retired, and only {self.goal:,} were signed here: what "
+            f"is left can't be verified by this log",
+            index=self.goal,
+            position=part.last,
+        )
+
+    def _take_retired(self, read: ReadPage, part: RetiredPart) -> None:
+        """Take in some of the retired leaves, of which there are only the tiles."""
+        for _ in range(_TILES_PER_PAGE):
+            size = self.size
+            index, start = divmod(size, WIDTH)
+            stop = min(WIDTH, part.commits - index * WIDTH)
+            try:
+                tile = tile_of(self._tiles, 0, index, tile_width(self.goal, 0, index))
+            except MalformedError as error:
+                self._fault = _torn(str(error), size)
+                return
+            leaves = hashes_in(tile[start * HASH_SIZE : stop * HASH_SIZE])
+            if len(leaves) != stop - start or len(leaves[-1]) != HASH_SIZE:
+                self._fault = _torn(f"{tile_path(0, index)} is too short", size)
+                return
+            self._leaves = Leaves(size + len(leaves), leaves[-1], part.last)
+            self._from_tiles += len(leaves)
+            self._take(read, leaves, [part.last] * len(leaves))
+            if self._fault is not None or self.size == part.commits:
+                break
+        if part.commits == self.goal == self.size:
+            self._last_signed = part.last
+
+    def _judge_retired_tile(self, index: int, root: bytes) -> None:
+        """Compare a full tile of retired leaves with the hash of it in the tile above."""
+        try:
+            above = nodes(self._tiles, self.goal).node(HEIGHT, index)
+        except MalformedError as error:
+            self._fault = _torn(str(error), index * WIDTH)
+            return
+        if above != root:
+            path = tile_path(0, index)
+            what = f"{path}, of commits that were retired, isn't what the tile above it says"
+            self._fault = Fault(FaultKind.TREE, what, index * WIDTH, None, None, above.hex())
+
+    def _look_for_record(self, page: Page) -> None:
+        """See that the record of the retirement is one of the commits that are verified."""
+        if self._part is None or self._part.record is None or not self._part.own:
+            return
+        record = self._part.record.stored
+        if not self._cursor < record.position <= page.cursor or self._fault is not None:
+            return
+        if record not in page.slices:
+            self._fault = Fault(
+                FaultKind.FALSE_RETIREMENT,
+                f"the record of a retirement that is found at position {record.position:,} is none "
+                f"of the commits",
+                position=record.position,
+            )
 
     def _look_closely(self, read: ReadPage, error: CorruptStoreError) -> None:
         """Go on, slice by slice, up to the one that can't be read."""
@@ -291,10 +472,10 @@ class Verification:
 
     def _hand_on(self, slices: Sequence[StoredSlice], before: int, ends: Sequence[int]) -> None:
         """Give on those of signed commits; ``before`` commits ended before those of ``ends``."""
-        if self._taken is None:
-            return
         if before < self.goal <= before + len(ends):
             self._last_signed = ends[self.goal - before - 1]
+        if self._taken is None:
+            return
         last = self._last_signed
         if last is not None:
             slices = [stored for stored in slices if stored.position <= last]
@@ -322,9 +503,12 @@ class Verification:
             mark = self._marks.pop()
             self._judge_mark(mark, self._tree.root_within(levels, mark.size - first))
         if len(row) == WIDTH and self._fault is None:
+            if self._part is not None and first + WIDTH <= self._part.commits:
+                self._judge_retired_tile(first // WIDTH, levels[-1][0])
             for name, tile in self._tree.add_tile(levels[-1][0]).items():
                 if first + WIDTH <= self.goal and self._tiles.read(name) != tile:
-                    self._fault = _torn(f"{name} is not what the commits make", first)
+                    torn = _torn(f"{name} is not what the commits make", first)
+                    self._fault = self._fault or torn
             self._before, self._row, self._ends = self._ends[-1], [], []
 
     def _judge_row(self, read: ReadPage, index: int) -> None:
@@ -375,6 +559,16 @@ class Verification:
         if mark.rank == _CHECKPOINT:
             which, found = self._disagreed
             first = self._agreed_below(which, _RANKS)
+            if self._part is not None and first < self._part.commits:
+                self._fault = Fault(
+                    FaultKind.TREE,
+                    f"the tiles from commit number {first:,} on, which was retired, are not those "
+                    f"that were signed, or they and later commits aren't",
+                    first,
+                    expected=which.signed.checkpoint.root.hex(),
+                    found=found.hex(),
+                )
+                return
             self._fault = Fault(
                 FaultKind.CHANGED,
                 f"the commits from number {first:,} up to {which.size - 1:,} are not those "
@@ -428,7 +622,7 @@ class Verification:
             self._close_row(read)
         left = [mark for mark in self._marks if mark.size > self.size]
         if self._fault is not None or not left:
-            self._fault = self._fault or self._set_back
+            self._fault = self._fault or self._unrecorded or self._set_back
             return
         farthest = max(left, key=lambda mark: (mark.size, -mark.rank))
         for mark in left:

@@ -11,39 +11,17 @@ from everwhen.codec.audit_marks import AUDIT_CATEGORY
 from everwhen.codec.codec import Codec
 from everwhen.codec.commits import Commit, Write, encoded, new_commit_id
 from everwhen.codec.event_types import EventTypes
-from everwhen.codec.slice_bodies import decode_entries
 from everwhen.codec.slice_digest import SliceDigest
 from everwhen.merkle.leaf_hashes import Leaves
 from everwhen.store.erasure_records import ERASURES
+from everwhen.store.retirement_records import RETIREMENTS, HistoryRetired
 from everwhen.vocabulary.contract import EncodedCommit, SnapshotInfo, StoredSlice
 from everwhen.vocabulary.errors import EverwhenError
-from everwhen.vocabulary.events import Event
 from everwhen.vocabulary.streams import category_of
 from everwhen_verify.entries import FIRST
 
-RETIREMENTS: Final = "everwhen-retirements"
-"""The stream that retirements are recorded in."""
-
 _NAMED: Final = 3
 """How many streams an error names."""
-
-
-class HistoryRetired(Event):
-    """History was given up: the events at positions ``first`` to ``last`` are no longer kept.
-
-    ``sha256`` is the digest of what they were (`everwhen.codec.slice_digest`). ``commits`` counts
-    all commits of the store up to ``last``, and ``leaf`` is the newest one's hash in the Merkle
-    log, both in hexadecimal: by these the log of all that came after is verified.
-    ``lost`` counts the streams of which no snapshot holds what these events came to.
-    """
-
-    first: int
-    last: int
-    events: int
-    commits: int
-    leaf: str
-    sha256: str
-    lost: int
 
 
 class LossError(EverwhenError):
@@ -132,16 +110,6 @@ class Survey:
 
 
 _CODEC: Final = Codec(EventTypes(HistoryRetired))
-_decode: Final = msgspec.json.Decoder(HistoryRetired).decode
-
-
-def recorded_in(stored: StoredSlice) -> HistoryRetired | None:
-    """The retirement that a slice records; None for what isn't a record of one."""
-    try:
-        (entry,) = decode_entries(stored.body)
-        return _decode(entry.data) if entry.type == HistoryRetired.__name__ else None
-    except ValueError:  # of which msgspec's and Unicode's are
-        return None
 
 
 def _is_record(stream: str) -> bool:

@@ -17,6 +17,7 @@ import msgspec
 from everwhen.backends._sync.concurrency import Background, Calls, Lock, wait_for_news
 from everwhen.backends.engine import EngineView
 from everwhen.backends.notifier import News
+from everwhen.branches.lineage import base_of
 from everwhen.merkle.log_writer import Cosigner, LogWriter, Signed, newest, signed
 from everwhen.merkle.proofs import consistency, inclusion
 from everwhen.merkle.proven_reads import ProvenIndex
@@ -25,6 +26,7 @@ from everwhen.merkle.tile_stores import CHECKPOINT, KEY, ROLLOVERS, TileFolder, 
 from everwhen.merkle.timestamps import Timestamp, TimestampAuthority, check, stamp
 from everwhen.merkle.verification import LogReport, Proven, Verification
 from everwhen.store._sync.store import Store, check_store
+from everwhen.store.retirement_records import RetirementRecord, newest_record, retired_end
 from everwhen.vocabulary.contract import Checkpoint, StoredSlice
 from everwhen.vocabulary.errors import (
     CorruptStoreError,
@@ -135,7 +137,8 @@ class MerkleLog:
 
     def _signed_by(self, signer: Signer) -> Signed:
         self.store.kernel.backend.check_schema()
-        at = self._look(self._writer.resume)
+        elsewhere = self._record_of_root()
+        at = self._look(lambda read: self._writer.resume(read, elsewhere))
         mine = self._calls.finish(self._key_of, signer, at)
         while self._look(self._writer.take_in):
             pass
@@ -288,13 +291,14 @@ class MerkleLog:
     def prove(self, position: int) -> Proof:
         """The proof that the commit of this position is in the log, under the newest checkpoint.
 
-        Raises `MerkleLogError` for a position without an event or that isn't signed yet, and
-        `TamperedError` where the commit isn't the one that was signed, or the checkpoint isn't
-        signed by the log's key.
+        Raises `MerkleLogError` for a position without an event, or one that isn't signed yet or
+        was retired, and `TamperedError` where the commit isn't the one that was signed, or the
+        checkpoint isn't signed by the log's key.
         """
         at = self._calls.run(self._own_newest)
         self.store.kernel.backend.check_schema()
-        return self._look(partial(inclusion, self.tiles, at, position))
+        elsewhere = self._record_of_root()
+        return self._look(partial(inclusion, self.tiles, at, position, elsewhere))
 
     def consistency(self, old: int, new: int) -> list[bytes]:
         """What proves that the tree of ``new`` leaves begins with that of ``old`` leaves."""
@@ -332,7 +336,10 @@ class MerkleLog:
     ) -> LogReport:
         known = self._calls.run(self._recall)
         noted = self._last_in_store()
-        verification = self._calls.run(self._verification, remembered, since, known, noted, taken)
+        elsewhere = self._record_of_root()
+        verification = self._calls.run(
+            self._verification, remembered, since, known, noted, taken, elsewhere
+        )
         if isinstance(verification, LogReport):
             return verification
         rollovers = self._calls.run(self._rollovers)
@@ -363,6 +370,7 @@ class MerkleLog:
         known: Remembered | None,
         noted: bytes | None,
         taken: Taken | None,
+        elsewhere: RetirementRecord | None,
     ) -> Verification | LogReport:
         """The run that verifies; a report where what is remembered isn't of this log at all.
 
@@ -391,7 +399,9 @@ class MerkleLog:
                 open_checkpoint(noted, keys)
                 notes.append(signed(noted))
         notes += self._seen_elsewhere(keys)
-        return Verification(self.tiles, keys, remembered=notes, since=earlier, taken=taken)
+        return Verification(
+            self.tiles, keys, remembered=notes, since=earlier, taken=taken, elsewhere=elsewhere
+        )
 
     # Proven reads
 
@@ -521,6 +531,28 @@ class MerkleLog:
 
     def _rollovers(self) -> list[Rollover]:
         return open_rollovers(self.tiles.read(ROLLOVERS) or b"")
+
+    def _record_of_root(self) -> RetirementRecord | None:
+        """For a branch, the record of what was retired of the store that it is of.
+
+        Raises `MerkleLogError` where that is more than the branch shares with it.
+        """
+        branch = self.store.kernel.branch
+        if branch is None:
+            return None
+        branches = self.store.kernel.branches
+        shared = base_of(None, branch, branches.list())
+
+        def look(view: EngineView) -> RetirementRecord | None:
+            end = retired_end(view.read)
+            if end <= shared:
+                return newest_record(view.read, end) if end else None
+            raise MerkleLogError(
+                f"history up to position {end} was retired in the store that this branch is of, "
+                f"and the branch shares it up to position {shared}: its log can't go on"
+            )
+
+        return branches.root.view(look)
 
     def _look(self, work: Callable[[ReadPage], T]) -> T:
         def look(view: EngineView) -> T:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from everwhen.store._async.erasure import carry_over
 from everwhen.store._async.store import Store
-from everwhen.tiers.retirement_records import (
-    RETIREMENTS,
-    HistoryRetired,
-    Retirement,
-    Survey,
-    recorded_in,
-)
+from everwhen.store.retirement_records import RETIREMENTS, HistoryRetired, recorded_in
+from everwhen.tiers.retirement_records import Retirement, Survey
 from everwhen.vocabulary.contract import Retire, Segment, SnapshotInfo
 from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
 from everwhen.vocabulary.query import Query
