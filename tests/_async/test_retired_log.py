@@ -406,6 +406,27 @@ async def test_not_all_was_signed_before(tmp_path: Path) -> None:
         assert (await log.checkpoint()) == early
 
 
+async def test_nothing_is_retired_that_a_known_log_has_not_signed(tmp_path: Path) -> None:
+    async with await filled(tmp_path / "s.db", 50) as store:
+        log = MerkleLog(store, tmp_path / "log", SIGNER)
+        await log.sign()
+        await store.commit_batch([a_commit(number) for number in range(COMMITS)])
+        last = (await sealed(store))[2]
+        survey, retirement = await surveyed(store, last)
+        head = await store.head()
+        with pytest.raises(MerkleLogError, match="has signed only 50 of them"):
+            await retired(store, survey, retirement)
+        assert await store.head() == head
+        await log.sign()
+        await retired(store, survey, retirement)
+        assert (await log.verify()).is_sound
+        await store.commit_batch([a_commit(number) for number in range(COMMITS)])
+        survey, retirement = await surveyed(store, (await sealed(store))[-1])
+        await retired(store, survey, retirement, allow_loss=True)
+        with pytest.raises(MerkleLogError, match="retired before all of it was signed"):
+            await log.sign()
+
+
 async def test_a_log_that_was_set_back(tmp_path: Path) -> None:
     tiles = MemoryTiles()
     async with await filled(tmp_path / "s.db", 50) as store:

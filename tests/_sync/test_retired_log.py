@@ -407,6 +407,27 @@ def test_not_all_was_signed_before(tmp_path: Path) -> None:
         assert (log.checkpoint()) == early
 
 
+def test_nothing_is_retired_that_a_known_log_has_not_signed(tmp_path: Path) -> None:
+    with filled(tmp_path / "s.db", 50) as store:
+        log = MerkleLog(store, tmp_path / "log", SIGNER)
+        log.sign()
+        store.commit_batch([a_commit(number) for number in range(COMMITS)])
+        last = (sealed(store))[2]
+        survey, retirement = surveyed(store, last)
+        head = store.head()
+        with pytest.raises(MerkleLogError, match="has signed only 50 of them"):
+            retired(store, survey, retirement)
+        assert store.head() == head
+        log.sign()
+        retired(store, survey, retirement)
+        assert (log.verify()).is_sound
+        store.commit_batch([a_commit(number) for number in range(COMMITS)])
+        survey, retirement = surveyed(store, (sealed(store))[-1])
+        retired(store, survey, retirement, allow_loss=True)
+        with pytest.raises(MerkleLogError, match="retired before all of it was signed"):
+            log.sign()
+
+
 def test_a_log_that_was_set_back(tmp_path: Path) -> None:
     tiles = MemoryTiles()
     with filled(tmp_path / "s.db", 50) as store:

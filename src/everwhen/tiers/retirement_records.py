@@ -73,6 +73,11 @@ class Survey:
         self._leaves = Leaves(commits, leaf, last)
         self._digest = SliceDigest()
 
+    @property
+    def commits(self) -> int:
+        """How many commits of the store have been taken in, and were retired before."""
+        return self._leaves.size
+
     def take(self, slices: Sequence[StoredSlice], *, end: bool) -> None:
         """Take in some more slices; ``end`` says that they are the last."""
         self._leaves.take(slices, end=end)

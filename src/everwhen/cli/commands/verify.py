@@ -19,6 +19,8 @@ from everwhen.cli.signing_keys import needs_trust
 from everwhen.cli.store_opening import existing
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from everwhen.merkle import LogReport
 
 
@@ -95,6 +97,10 @@ def verify(
     recognised by the place of its folder. If the log was made new on purpose, --forget-remembered
     begins again. Give other checkpoints that you kept with --remembered.
 
+    History that was retired is reported as that, and not as damaged, if the history itself records
+    it: the hashes of its commits are verified, what was in them is gone. The record is an event of
+    the history, and counts as much as the rest once it is signed.
+
     If the log was handed over to another key, in the file 'rollovers' in its folder, the output
     says so: from then on the old key no longer counts.
     """
@@ -121,11 +127,17 @@ def verify(
 
 def _fields(report: LogReport, *, timestamps: bool) -> dict[str, Any]:
     fault, held = report.fault, report.remembered
+    retired = report.retired
     fields: dict[str, Any] = {
         "sound": report.is_sound,
         "commits": report.size,
         "verified": report.verified,
         "unsigned": report.unsigned,
+        "retired": 0 if retired is None else retired.commits,
+        "retired_up_to": None if retired is None else retired.last,
+        "retired_at": None if retired is None else retired.recorded_at,
+        "retired_by": None if retired is None else retired.record,
+        "retirement_signed": None if retired is None else retired.is_signed,
         "key_from": report.key_from,
         "remembers_since": None if held is None else datetime.fromtimestamp(held.first, UTC),
         "remembered_commits": None if held is None else held.checkpoint.size,
@@ -146,35 +158,56 @@ def _fields(report: LogReport, *, timestamps: bool) -> dict[str, Any]:
     return fields
 
 
+def _retired(fields: dict[str, Any]) -> str:
+    """What was retired, in words."""
+    what = (
+        f"{counted(fields['retired'], 'commit')} up to position {fields['retired_up_to']:,} "
+        f"retired on {fields['retired_at']:%F %T} UTC: their hashes are what was signed, their "
+        f"content is gone"
+    )
+    if fields["retired_by"] is None:
+        return f"{what}; the record of that is in the store that this branch is of"
+    signed = "signed" if fields["retirement_signed"] else "not signed yet"
+    return f"{what}; the record at position {fields['retired_by']:,} is {signed}"
+
+
+def _sound(fields: dict[str, Any], seconds: float) -> Text:
+    from rich.text import Text
+
+    line = Text.assemble(
+        ("✓ ", "bold green"),
+        f"{fields['verified']:,} of {fields['commits']:,} commits verified in {seconds:.1f} s: "
+        f"history is what was signed",
+    )
+    if fields["retired_up_to"] is not None:
+        line.append(f"\n  {_retired(fields)}", None if fields["retirement_signed"] else "yellow")
+    if fields["unsigned"]:
+        line.append(f"\n  {fields['unsigned']:,} newer commits aren't signed yet", "yellow")
+    if fields.get("timestamped"):
+        line.append(
+            f"\n  the first {fields['timestamped_size']:,} by "
+            f"{fields['timestamped_at']:%F %T} UTC, as the timestamps say"
+        )
+    for one in fields["handed_over"]:
+        line.append(f"\n  handed over after {counted(one['size'], 'commit')} to {one['key']}")
+    if fields["key_from"] == "log":
+        line.append(
+            "\n  the key is the one that the log's folder names; give --key to be sure",
+            "yellow",
+        )
+    if fields["remembers_since"] is not None:
+        key = ", as is the key" if fields["key_from"] == "remembered" else ""
+        since = f"{fields['remembers_since']:%F %T} UTC"
+        line.append(f"\n  remembered since {since}{key}", "dim")
+    return line
+
+
 def _draw(out: Output, fields: dict[str, Any], seconds: float) -> None:
     from rich.table import Table
     from rich.text import Text
 
     if fields["sound"]:
-        line = Text.assemble(
-            ("✓ ", "bold green"),
-            f"{fields['verified']:,} of {fields['commits']:,} commits verified in {seconds:.1f} s: "
-            f"history is what was signed",
-        )
-        if fields["unsigned"]:
-            line.append(f"\n  {fields['unsigned']:,} newer commits aren't signed yet", "yellow")
-        if fields.get("timestamped"):
-            line.append(
-                f"\n  the first {fields['timestamped_size']:,} by "
-                f"{fields['timestamped_at']:%F %T} UTC, as the timestamps say"
-            )
-        for one in fields["handed_over"]:
-            line.append(f"\n  handed over after {counted(one['size'], 'commit')} to {one['key']}")
-        if fields["key_from"] == "log":
-            line.append(
-                "\n  the key is the one that the log's folder names; give --key to be sure",
-                "yellow",
-            )
-        if fields["remembers_since"] is not None:
-            key = ", as is the key" if fields["key_from"] == "remembered" else ""
-            since = f"{fields['remembers_since']:%F %T} UTC"
-            line.append(f"\n  remembered since {since}{key}", "dim")
-        out.console.print(line)
+        out.console.print(_sound(fields, seconds))
         return
     out.console.print(Text.assemble(("✗ ", "bold red"), (fields["fault"], "bold")))
     table = Table.grid(padding=(0, 2))

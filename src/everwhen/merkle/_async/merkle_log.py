@@ -20,6 +20,7 @@ from everwhen.branches.lineage import base_of
 from everwhen.merkle.log_writer import Cosigner, LogWriter, Signed, newest, signed
 from everwhen.merkle.proofs import consistency, inclusion
 from everwhen.merkle.proven_reads import ProvenIndex
+from everwhen.merkle.store_notes import SIGNED_HERE
 from everwhen.merkle.tamper_diagnosis import Fault, FaultKind, UnprovenError
 from everwhen.merkle.tile_stores import CHECKPOINT, KEY, ROLLOVERS, TileFolder, TileStore
 from everwhen.merkle.timestamps import Timestamp, TimestampAuthority, check, stamp
@@ -167,7 +168,7 @@ class MerkleLog:
         if not isinstance(self.tiles, TileFolder):
             return None
         place = hashlib.blake2b(os.fsencode(self._place()), digest_size=16)
-        return f"everwhen-log/{place.hexdigest()}"
+        return f"{SIGNED_HERE}{place.hexdigest()}"
 
     async def _last_in_store(self) -> bytes | None:
         """The checkpoint that the store says was signed here; None where it can't say."""

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from everwhen.merkle.store_notes import signed_commits
 from everwhen.store._sync.erasure import carry_over
 from everwhen.store._sync.store import Store
 from everwhen.store.retirement_records import RETIREMENTS, HistoryRetired, recorded_in
 from everwhen.tiers.retirement_records import Retirement, Survey
 from everwhen.vocabulary.contract import Retire, Segment, SnapshotInfo
+from everwhen.vocabulary.errors import MerkleLogError
 from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
 from everwhen.vocabulary.query import Query
 
@@ -42,8 +44,16 @@ def surveyed(store: Store, last: int) -> tuple[Survey, Retirement]:
         query = next_page(query, page)
 
 
-def retired(store: Store, survey: Survey, retirement: Retirement) -> Segment | None:
-    """Record a retirement, and carry it out; the last segment of it."""
+def retired(
+    store: Store, survey: Survey, retirement: Retirement, *, allow_loss: bool = False
+) -> Segment | None:
+    """Record a retirement, and carry it out; the last segment of it.
+
+    Raises `MerkleLogError`, before anything is lost, where a log that the store knows of hasn't
+    signed all of it: that log could never go on. ``allow_loss`` gives such a log up.
+    """
+    if not allow_loss:
+        _check_signed(store, survey.commits, retirement.last)
     carry_over(store.kernel.backend, retirement.last)
     (outcome,) = store.kernel.backend.append([survey.record(retirement)])
     if isinstance(outcome, Exception):
@@ -59,6 +69,17 @@ def finished(store: Store, segments: list[Segment]) -> Segment | None:
     record, position = known
     due = [one for one in segments if one.last == record.last and one.retired_at is None]
     return store.kernel.backend.move(Retire(record.last, position)) if due else None
+
+
+def _check_signed(store: Store, commits: int, last: int) -> None:
+    for checkpoint in store.kernel.backend.checkpoints():
+        size = signed_commits(checkpoint)
+        if size is not None and size < commits:
+            raise MerkleLogError(
+                f"nothing was retired: up to position {last} there are {commits:,} commits, and a "
+                f"log of this store has signed only {size:,} of them, so that it could never go "
+                f"on; sign first, or give that log up with allow_loss=True"
+            )
 
 
 def _snapshots(store: Store) -> list[SnapshotInfo]:
