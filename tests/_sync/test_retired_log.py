@@ -206,6 +206,28 @@ def test_one_that_is_recorded_and_not_carried_out_yet(tmp_path: Path) -> None:
         assert (report.retired.last, report.retired.is_signed) == (ends[4], True)
 
 
+def test_records_of_another_store_are_not_carried_out(tmp_path: Path) -> None:
+    with filled(tmp_path / "s.db") as store:
+        ends = sealed(store)
+        survey, retirement = surveyed(store, ends[2])
+        true = msgspec.structs.asdict(recorded_by(survey.record(retirement)))
+        for wrong in ({"commits": 5}, {"leaf": "00" * 32}, {"sha256": "00" * 32}, {"first": 2}):
+            store.append(RETIREMENTS, [UnknownEvent("HistoryRetired", {**true, **wrong})])
+            assert finished(store, store.kernel.backend.segments()) is None
+        retire(store, ends[0])
+        again = recorded_by((surveyed(store, ends[2]))[0].record(retirement))
+        assert (again.commits, again.leaf) == (true["commits"], true["leaf"])
+        assert (surveyed(store, ends[2]))[1].first == ends[0] + 1
+
+
+def test_nothing_is_retired_after_what_nobody_recorded(tmp_path: Path) -> None:
+    with filled(tmp_path / "s.db") as store:
+        ends = sealed(store)
+        store.kernel.backend.move(Retire(ends[0], recorded=1))
+        with pytest.raises(TamperedError, match="no event of the history says"):
+            surveyed(store, ends[1])
+
+
 def test_the_parent_of_a_branch_is_retired(tmp_path: Path) -> None:
     tiles, others = MemoryTiles(), MemoryTiles()
     with filled(tmp_path / "s.db") as store:

@@ -47,6 +47,7 @@ from everwhen.vocabulary.errors import (
     NotAStoreError,
     ReadOnlyError,
     RefusedError,
+    RetiredError,
     SealedError,
     StorageError,
     UnfinishedErasureError,
@@ -157,6 +158,12 @@ def described(error: BaseException) -> str:
         return f"{place}{error.text!r}: {error.reason}"
     if isinstance(error, UnicodeError | msgspec.MsgspecError):
         return f"this can't be read: {error}; check that it is the right file, and complete"
+    if isinstance(error, RetiredError):
+        return (
+            f"events up to position {error.last} were retired at "
+            f"{error.retired_at:%Y-%m-%dT%H:%M:%SZ} and are no longer kept; ask for what came "
+            f"after that: with --after {error.last} or --skip-retired, where a command has them"
+        )
     return str(error) or type(error).__name__
 
 

@@ -31,6 +31,12 @@ AfterOption: TypeAlias = Annotated[
     int | None,
     typer.Option(min=0, metavar="POSITION", help="Only events after this position."),
 ]
+SkipRetiredOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--skip-retired", help="Leave out what was retired, instead of ending with an error."
+    ),
+]
 LimitOption: TypeAlias = Annotated[
     int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most N results.")
 ]

@@ -102,7 +102,15 @@ class Survey:
 
     def record(self, retirement: Retirement) -> EncodedCommit:
         """The commit that says that this was retired."""
-        event = HistoryRetired(
+        event = self._event(retirement)
+        return encoded(Commit((Write(RETIREMENTS, [event]),)), _CODEC, new_commit_id)
+
+    def is_recorded_by(self, record: HistoryRetired, retirement: Retirement) -> bool:
+        """Whether a record says this, whatever was known of snapshots then."""
+        return msgspec.structs.replace(record, lost=len(retirement.lost)) == self._event(retirement)
+
+    def _event(self, retirement: Retirement) -> HistoryRetired:
+        return HistoryRetired(
             retirement.first,
             retirement.last,
             retirement.events,
@@ -111,7 +119,6 @@ class Survey:
             self._digest.digest().hex(),
             len(retirement.lost),
         )
-        return encoded(Commit((Write(RETIREMENTS, [event]),)), _CODEC, new_commit_id)
 
 
 _CODEC: Final = Codec(EventTypes(HistoryRetired))

@@ -106,7 +106,7 @@ def _say_where_time_ends(store: Store, text: str, place: Moment) -> None:
     if isinstance(time, datetime) and time > datetime.now(UTC):
         say(f"{text} is in the future; this is the state now")
         return
-    first = next(iter(store.read(Query().limit(1))), None)
+    first = next(iter(store.read(Query().skipping_retired().limit(1))), None)
     if first is None:
         return
     if place == 0 or (isinstance(place, datetime) and place < first.recorded_at):
@@ -114,7 +114,7 @@ def _say_where_time_ends(store: Store, text: str, place: Moment) -> None:
 
 
 def _absence(store: Store, stream: str, moment: str) -> str:
-    first = next(iter(store.read(Query().stream(stream).limit(1))), None)
+    first = next(iter(store.read(Query().stream(stream).skipping_retired().limit(1))), None)
     if first is None:
         return unknown_stream(store, stream)
     return (

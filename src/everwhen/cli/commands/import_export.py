@@ -23,6 +23,7 @@ from everwhen.cli.options import (
     JsonOption,
     OverwriteOption,
     SelectionOptions,
+    SkipRetiredOption,
     StoreArgument,
 )
 from everwhen.cli.output import Output, counted, is_terminal
@@ -413,9 +414,12 @@ class RangeOptions:
         str | None,
         typer.Option("--as-at", metavar="TIME", help="Only what had been recorded by then."),
     ] = None
+    skip_retired: SkipRetiredOption = False
 
     def apply(self, query: Query) -> Query:
         """The query within these bounds."""
+        if self.skip_retired:
+            query = query.skipping_retired()
         if self.after is not None:
             query = query.after(self.after)
         if self.as_at is None:

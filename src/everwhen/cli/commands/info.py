@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -33,7 +33,10 @@ def register(app: typer.Typer) -> None:
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What there is to know about a store. Counts are None where it is too big to count."""
+    """What there is to know about a store. Counts are None where it is too big to count.
+
+    What was ``retired``, up to that position, isn't counted as events.
+    """
 
     store: str
     events: int | None
@@ -44,6 +47,7 @@ class Summary(msgspec.Struct, frozen=True):
     bytes: int | None
     schema_version: int | None
     history: HistoryStatus
+    retired: int
     categories: dict[str, int] | None
     types: dict[str, int] | None
     capabilities: Capabilities
@@ -70,7 +74,8 @@ def info(
     """Show what a store holds: events, streams, types, times and size.
 
     Counts by category are of streams, counts by type of events. Positions up to the one at 'sealed'
-    are compressed in segments: see tiers.
+    are compressed in segments: see tiers. Those up to the one at 'retired' are no longer kept, and
+    not counted.
     """
     with existing(store, branch=branch) as opened:
         summary = _summary(opened, store, full=full)
@@ -89,6 +94,7 @@ def info(
             "bytes": summary.bytes,
             "bytes_per_event": summary.bytes_per_event and round(summary.bytes_per_event, 1),
             "schema_version": summary.schema_version,
+            "retired": summary.retired,
             "sealed": summary.history.sealed,
             "segments": len(summary.history.segments),
             "sealed_bytes": summary.history.size,
@@ -104,16 +110,19 @@ def _summary(store: Store, location: str, *, full: bool) -> Summary:
     head = store.head()
     path = path_of(location) if store.branch_info is None else None
     version, size = (None, None) if path is None else _file_facts(path)
-    first = next(iter(store.read(Query().limit(1))), None)
+    left = Query().skipping_retired()
+    first = next(iter(store.read(left.limit(1))), None)
     counted = full or head.position <= _COUNTED
     streams = types = events = None
+    history = HistoryManager(store, HistoryPolicy()).status()
+    retired = max((one.last for one in history.segments if one.retired_at is not None), default=0)
     if counted:
         streams = Counter(info.category for info in store.streams())
         types = Counter[str]()
-        for page in store.read_pages():
+        for page in store.read_pages(left):
             types.update(event.type for event in page)
     if store.capabilities.dense_positions:
-        events = head.position
+        events = head.position - retired
     elif types is not None:
         events = types.total()
     return Summary(
@@ -125,7 +134,8 @@ def _summary(store: Store, location: str, *, full: bool) -> Summary:
         last_recorded_at=head.recorded_at,
         bytes=size,
         schema_version=version,
-        history=HistoryManager(store, HistoryPolicy()).status(),
+        history=history,
+        retired=retired,
         categories=None if streams is None else dict(streams.most_common()),
         types=None if types is None else dict(types.most_common()),
         capabilities=store.capabilities,
@@ -180,8 +190,8 @@ def _drawn(summary: Summary) -> RenderableType:
         if summary.bytes_per_event is not None:
             size.append(f"  {summary.bytes_per_event:.0f} bytes per event", "dim")
         grid.add_row("size", size)
-    if summary.history.segments:
-        grid.add_row("sealed", _sealed(summary.history))
+    for row in _tiers(summary):
+        grid.add_row(*row)
     grid.add_row("backend", _abilities(summary))
     parts: list[RenderableType] = [Text(summary.store, "bold"), grid]
     for title, counts, look in (
@@ -191,6 +201,13 @@ def _drawn(summary: Summary) -> RenderableType:
         if counts:
             parts += [Text(), Text(title, "bold dim"), formatting.counts_look(counts, look)]
     return Group(*parts)
+
+
+def _tiers(summary: Summary) -> Iterator[tuple[str, str | Text]]:
+    if summary.retired:
+        yield "retired", f"up to position {summary.retired:,}"
+    if summary.history.segments:
+        yield "sealed", _sealed(summary.history)
 
 
 def _sealed(history: HistoryStatus) -> Text:

@@ -20,6 +20,7 @@ from everwhen.cli.options import (
     LimitOption,
     OneCategoryOption,
     SelectionOptions,
+    SkipRetiredOption,
     StoreArgument,
 )
 from everwhen.cli.output import Output
@@ -91,6 +92,7 @@ def read(
         bool, typer.Option("--backwards", "-r", help="From the newest event to the oldest.")
     ] = False,
     limit: LimitOption = None,
+    skip_retired: SkipRetiredOption = False,
     proven: Annotated[
         bool,
         typer.Option(
@@ -120,6 +122,8 @@ def read(
     query = bounds.apply(selection.query())
     if backwards:
         query = query.backwards()
+    if skip_retired:
+        query = query.skipping_retired()
     if limit is not None:
         query = query.limit(limit)
     with existing(store, branch=branch, events=event_types(events)) as opened:
@@ -173,7 +177,9 @@ def tail(
             known, begin = [], after
         else:
             begin = opened.head().position
-            known = list(opened.read(query.up_to(begin).backwards().limit(last)))[::-1]
+            known = list(
+                opened.read(query.up_to(begin).backwards().limit(last).skipping_retired())
+            )[::-1]
         followed = chain(known, opened.subscribe(query.after(begin)))
         try:
             Output(json=json).list(islice(followed, limit), EventView(), live=len(known[:limit]))

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
+from everwhen.backends.engine import EngineView
 from everwhen.merkle.store_notes import signed_commits
 from everwhen.store._async.erasure import carry_over
 from everwhen.store._async.store import Store
-from everwhen.store.retirement_records import RETIREMENTS, HistoryRetired, recorded_in
+from everwhen.store.retirement_records import (
+    HistoryRetired,
+    RetirementRecord,
+    newest_record,
+    retired_end,
+)
 from everwhen.tiers.retirement_records import Retirement, Survey
 from everwhen.vocabulary.contract import Retire, Segment, SnapshotInfo
-from everwhen.vocabulary.errors import MerkleLogError
+from everwhen.vocabulary.errors import MerkleLogError, TamperedError
 from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
 from everwhen.vocabulary.query import Query
 
 _SNAPSHOTS_PER_PAGE = 1_000
 
 
-async def last_retirement(store: Store) -> tuple[HistoryRetired, int] | None:
-    """The newest retirement that is recorded, and the position of the record."""
-    query = Query().stream(RETIREMENTS).backwards().skipping_retired()
-    while True:
-        page = await store.kernel.backend.read(query, PAGE_EVENTS)
-        for stored in page.slices:
-            record = recorded_in(stored)
-            if record is not None:
-                return record, stored.position
-        if page.end:
-            return None
-        query = next_page(query, page)
+async def last_retirement(store: Store) -> HistoryRetired | None:
+    """What is recorded of the history that was retired; None where none was.
+
+    What anybody else wrote or imported into the stream is left alone. Raises `TamperedError` where
+    history is gone, and no event says so.
+    """
+    end, record = await store.kernel.backend.view(_newest_of_retired)
+    if not end:
+        return None
+    if record is None or record.event.last != end:
+        raise TamperedError(
+            f"everything up to position {end} is gone, and no event of the history says that it "
+            f"was retired: nothing more is; see what 'everwhen verify' finds"
+        )
+    return record.event
+
+
+def _newest_of_retired(view: EngineView) -> tuple[int, RetirementRecord | None]:
+    end = retired_end(view.read)
+    return end, newest_record(view.read, end) if end else None
 
 
 async def surveyed(store: Store, last: int) -> tuple[Survey, Retirement]:
     """What would be retired up to the position, which ends a segment."""
-    known = await last_retirement(store)
-    before = None if known is None else known[0]
+    before = await last_retirement(store)
     survey = Survey(before)
     query = Query().after(0 if before is None else before.last).up_to(last)
     while True:
@@ -61,13 +74,20 @@ async def retired(
 
 
 async def finished(store: Store, segments: list[Segment]) -> Segment | None:
-    """Carry out a retirement that was recorded and cut off before it began."""
-    known = await last_retirement(store)
-    if known is None:
+    """Carry out a retirement that was recorded and cut off before it began.
+
+    Only where the record says of what is there what Everwhen would: it isn't one of another store.
+    """
+    newest = await store.kernel.backend.view(lambda view: newest_record(view.read, 0))
+    if newest is None:
         return None
-    record, position = known
-    due = [one for one in segments if one.last == record.last and one.retired_at is None]
-    return await store.kernel.backend.move(Retire(record.last, position)) if due else None
+    last = newest.event.last
+    if not any(one.last == last and one.retired_at is None for one in segments):
+        return None
+    survey, retirement = await surveyed(store, last)
+    if not survey.is_recorded_by(newest.event, retirement):
+        return None
+    return await store.kernel.backend.move(Retire(last, newest.stored.position))
 
 
 async def _check_signed(store: Store, commits: int, last: int) -> None:
