@@ -77,9 +77,11 @@ from everwhen.store._async.repository import Repository
 from everwhen.store._async.store import Store, open_store
 from everwhen.store.erasure_records import PURGE_DUE
 from everwhen.testing.aio import ContractTest, contract_tests
+from everwhen.tiers._async.retiring import retired, surveyed
 from everwhen.travel import HEAD
 from everwhen.travel._async.time_machine import TimeMachine
 from everwhen.vocabulary.clock import Clock
+from everwhen.vocabulary.contract import Seal
 
 NAME, EMAIL = "Ada Lovelace-Übermut", "ada.lovelace@example.org"
 
@@ -319,6 +321,28 @@ async def test_a_record_counts_though_the_store_had_not_come_to_purge(
         with pytest.raises(OutdatedVaultError) as caught:
             await open_store(file, events=TYPES, vault=older)
         assert caught.value.subjects == ("ada",)
+
+
+async def test_an_older_vault_is_noticed_after_the_records_were_retired(
+    tmp_path: Path, vault: Vault
+) -> None:
+    file, old = tmp_path / "s.db", tmp_path / "old.vault"
+    async with await open_store(file, events=TYPES, vault=vault) as store:
+        for player in ("ada", "bob"):
+            await store.append(f"player-{player}", [Joined(player, NAME)])
+        vault.backup(old)
+        await store.forget_all(["ada", "bob"])
+        await store.append("player-eve", [Joined("eve", NAME)])
+        for _ in range(2):  # the second time, what was carried over is
+            last = (await store.head()).position
+            await store.kernel.backend.move(Seal(last))
+            await retired(store, *await surveyed(store, last))
+            await store.append("player-eve", [Joined("eve", NAME)])
+        assert await store.check() == []
+    with Vault(old, vault.keys) as older:
+        with pytest.raises(OutdatedVaultError, match="newest vault") as caught:
+            await open_store(file, events=TYPES, vault=older)
+        assert caught.value.subjects == ("ada", "bob")
 
 
 async def test_only_what_everwhen_recorded_itself_counts_as_a_record(

@@ -77,9 +77,11 @@ from everwhen.store._sync.repository import Repository
 from everwhen.store._sync.store import Store, open_store
 from everwhen.store.erasure_records import PURGE_DUE
 from everwhen.testing import ContractTest, contract_tests
+from everwhen.tiers._sync.retiring import retired, surveyed
 from everwhen.travel import HEAD
 from everwhen.travel._sync.time_machine import TimeMachine
 from everwhen.vocabulary.clock import Clock
+from everwhen.vocabulary.contract import Seal
 
 NAME, EMAIL = "Ada Lovelace-Übermut", "ada.lovelace@example.org"
 
@@ -319,6 +321,28 @@ def test_a_record_counts_though_the_store_had_not_come_to_purge(
         with pytest.raises(OutdatedVaultError) as caught:
             open_store(file, events=TYPES, vault=older)
         assert caught.value.subjects == ("ada",)
+
+
+def test_an_older_vault_is_noticed_after_the_records_were_retired(
+    tmp_path: Path, vault: Vault
+) -> None:
+    file, old = tmp_path / "s.db", tmp_path / "old.vault"
+    with open_store(file, events=TYPES, vault=vault) as store:
+        for player in ("ada", "bob"):
+            store.append(f"player-{player}", [Joined(player, NAME)])
+        vault.backup(old)
+        store.forget_all(["ada", "bob"])
+        store.append("player-eve", [Joined("eve", NAME)])
+        for _ in range(2):  # the second time, what was carried over is
+            last = (store.head()).position
+            store.kernel.backend.move(Seal(last))
+            retired(store, *surveyed(store, last))
+            store.append("player-eve", [Joined("eve", NAME)])
+        assert store.check() == []
+    with Vault(old, vault.keys) as older:
+        with pytest.raises(OutdatedVaultError, match="newest vault") as caught:
+            open_store(file, events=TYPES, vault=older)
+        assert caught.value.subjects == ("ada", "bob")
 
 
 def test_only_what_everwhen_recorded_itself_counts_as_a_record(

@@ -100,7 +100,7 @@ def check_endless(of: Query | None, what: str) -> Query:
     """What is followed. Raises `DeclarationError` for no query, and for one with bounds."""
     if of is None:
         return Query()
-    if not isinstance(of, Query) or of != Query(of.selectors):
+    if not isinstance(of, Query) or of != Query(of.selectors, skips_retired=of.skips_retired):
         raise DeclarationError(
             f"{what} follows a query without bounds, limit and direction; got of={of!r}"
         )

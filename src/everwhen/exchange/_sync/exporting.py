@@ -92,6 +92,7 @@ class _Export:
         self._store = store
         self._target = target
         self._query = query if query is not None else Query()
+        self._all = msgspec.structs.replace(Query(), skips_retired=self._query.skips_retired)
         self._progress = progress
         self.events = 0
         self._nulls = self._first_null = 0
@@ -184,11 +185,11 @@ class _Export:
         return [e for e in everything if e.position in wanted or e.type == TRACE_TYPE]
 
     def _of(self, stream: str, head: int) -> Iterator[RecordedEvent[Any]]:
-        return self._store.read(Query().stream(stream).up_to(head))
+        return self._store.read(self._all.stream(stream).up_to(head))
 
     def _traces(self, category: str, head: int) -> list[tuple[int, str]]:
         """Each trace's number and stream; streams that were never a trace come last."""
-        query = Query().category(category).types(TRACE_TYPE).up_to(head)
+        query = self._all.category(category).types(TRACE_TYPE).up_to(head)
         found = [(trace_numbers(e) or _LAST_NUMBER, e.stream) for e in self._store.read(query)]
         known = {stream for _, stream in found}
         for info in self._store.streams(category):

@@ -38,6 +38,7 @@ from everwhen.store._async.repository import Repository
 from everwhen.store._async.store import Store, check_store
 from everwhen.store.projection_records import Build, build_of
 from everwhen.store.record_checks import build_name
+from everwhen.store.retirement_records import retired_end
 from everwhen.travel.waypoints import travel_subject
 from everwhen.vocabulary.contract import (
     MAX_NAME_BYTES,
@@ -50,6 +51,7 @@ from everwhen.vocabulary.errors import (
     CorruptStoreError,
     DeclarationError,
     DecodeError,
+    RetiredError,
     SnapshotError,
 )
 from everwhen.vocabulary.query import Query
@@ -108,6 +110,9 @@ async def check_deep(
     except CorruptStoreError as error:
         unreadable = Problem("store", str(error))
         return problems if unreadable in problems else [*problems, unreadable]
+
+
+_RETIRED: Final = "events that it is made of were retired"
 
 
 class _DeepCheck:
@@ -169,7 +174,7 @@ class _DeepCheck:
             return []
         found: list[Problem] = []
         newest = (await self._store.head()).position
-        async for events in self._store.read_pages(Query().up_to(newest)):
+        async for events in self._store.read_pages(Query().up_to(newest).skipping_retired()):
             for event in events:
                 where = f"position {event.position}"
                 try:
@@ -259,10 +264,13 @@ class _DeepCheck:
         repository = Repository(self._store, fold)
         mark = ErasureMark.now(self._store.vault)
         loaded = Loaded.at(START, fold.initial(), None, mark)
-        for info in infos:
+        for count, info in enumerate(infos):
             where = f"snapshot {info.subject!r} at position {info.position}"
             try:
                 loaded = await repository.replayed(of.up_to(info.position), loaded)
+            except RetiredError:
+                self._leave_out(f"snapshots of fold {fold.name!r}", _RETIRED, len(infos) - count)
+                return found
             except Exception as error:
                 if not is_its_own(error):
                     raise
@@ -335,12 +343,19 @@ class _DeepCheck:
 
     async def _rebuilt(self, projection: TableProjection, build: Build) -> list[Problem]:
         where = build_name(build)
+        backend = self._store.kernel.backend
+        if projection.of.skips_retired and await backend.view(lambda view: retired_end(view.read)):
+            self._leave_out(where, _RETIRED)  # or not: it may have taken them before
+            return []
         for _ in range(_ATTEMPTS):
             rebuild = Rebuild(self._store, projection, build, self._progress)
             try:
                 return await rebuild.problems()
             except ReworkedError:
                 continue
+            except RetiredError:
+                self._leave_out(where, _RETIRED)
+                return []
             except FailedError as failed:
                 why = shown_failure(failed.__cause__, self._store.vault)
                 what = f"its functions fail at position {failed.position}, so its rows can't be"

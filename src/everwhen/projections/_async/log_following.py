@@ -19,6 +19,7 @@ from everwhen.vocabulary.errors import (
     DeclarationError,
     EverwhenError,
     ReadOnlyError,
+    RetiredError,
     StatementError,
     StorageError,
     StoreClosedError,
@@ -159,8 +160,18 @@ class Following:
         query = Query((whole,) if whole in selectors else tuple(selectors)).after(low)
         if ahead is not None:
             query = query.up_to(ahead)
+        needy = [follower.name for follower in behind if not follower.of.skips_retired]
+        if not needy:
+            query = query.skipping_retired()
         asked = stored_query(query, self.store.kernel.codec)
-        return await self.store.kernel.backend.read(asked, PAGE_EVENTS)
+        try:
+            return await self.store.kernel.backend.read(asked, PAGE_EVENTS)
+        except RetiredError as error:
+            error.add_note(
+                f"needed for {', '.join(sorted(needy))}; a table projection or a reaction that can "
+                f"do without them is declared with of=Query().skipping_retired()"
+            )
+            raise
 
     async def _start(self) -> None:
         """Start those who wait for a lease, every now and then."""
