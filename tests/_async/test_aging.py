@@ -9,11 +9,11 @@ import pytest
 
 from everwhen.aio import Event, Fold, Query, Store, UnknownEvent, open_store
 from everwhen.errors import DeclarationError, LossError, RetiredError
+from everwhen.store.retirement_records import RETIREMENTS, HistoryRetired
 from everwhen.testing import ManualClock
 from everwhen.tiers import HistoryPolicy, MovedSegment, SegmentSize
 from everwhen.tiers._async import retiring
 from everwhen.tiers.aio import HistoryManager
-from everwhen.tiers.retirement_records import RETIREMENTS, HistoryRetired
 from everwhen.vocabulary import Snapshot
 
 DAY = timedelta(days=1)

@@ -10,10 +10,10 @@ import pytest
 
 from everwhen import Event, Fold, Query, Store, UnknownEvent, open_store
 from everwhen.errors import DeclarationError, LossError, RetiredError
+from everwhen.store.retirement_records import RETIREMENTS, HistoryRetired
 from everwhen.testing import ManualClock
 from everwhen.tiers import HistoryManager, HistoryPolicy, MovedSegment, SegmentSize
 from everwhen.tiers._sync import retiring
-from everwhen.tiers.retirement_records import RETIREMENTS, HistoryRetired
 from everwhen.vocabulary import Snapshot
 
 DAY = timedelta(days=1)

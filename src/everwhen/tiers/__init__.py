@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from everwhen._lazy import lazily
 
 if TYPE_CHECKING:
+    from everwhen.store.retirement_records import HistoryRetired
     from everwhen.tiers._sync.background_mover import BackgroundMover
     from everwhen.tiers._sync.history_manager import HistoryManager
     from everwhen.tiers.history_policy import (
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
         HistoryStatus,
         MovedSegment,
     )
-    from everwhen.tiers.retirement_records import HistoryRetired, Retirement
+    from everwhen.tiers.retirement_records import Retirement
     from everwhen.vocabulary.contract import ArchiveObject, Compaction, Segment, SegmentSize
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "everwhen.store.retirement_records": ("HistoryRetired",),
             "everwhen.tiers._sync.background_mover": ("BackgroundMover",),
             "everwhen.tiers._sync.history_manager": ("HistoryManager",),
             "everwhen.tiers.history_policy": (
@@ -30,7 +32,7 @@ else:
                 "HistoryStatus",
                 "MovedSegment",
             ),
-            "everwhen.tiers.retirement_records": ("HistoryRetired", "Retirement"),
+            "everwhen.tiers.retirement_records": ("Retirement",),
             "everwhen.vocabulary.contract": (
                 "ArchiveObject",
                 "Compaction",

@@ -344,7 +344,8 @@ class _DeepCheck:
     async def _rebuilt(self, projection: TableProjection, build: Build) -> list[Problem]:
         where = build_name(build)
         backend = self._store.kernel.backend
-        if projection.of.skips_retired and await backend.view(lambda view: retired_end(view.read)):
+        retired = await backend.view(lambda view: retired_end(view.read))
+        if retired and projection.of.skips_retired:
             self._leave_out(where, _RETIRED)  # or not: it may have taken them before
             return []
         for _ in range(_ATTEMPTS):

@@ -151,7 +151,7 @@ class Aging:
         survey, retirement = await surveyed(self._store, last)
         if retirement.lost and not allow_loss:
             raise LossError(last, retirement.lost)
-        return await retired(self._store, survey, retirement)
+        return await retired(self._store, survey, retirement, allow_loss=allow_loss)
 
     async def _held(self, segment: Segment, move: Literal["archive", "retire"]) -> HeldBack | None:
         """What keeps a segment from being moved, that is old enough otherwise."""

@@ -148,7 +148,7 @@ class Aging:
         survey, retirement = surveyed(self._store, last)
         if retirement.lost and not allow_loss:
             raise LossError(last, retirement.lost)
-        return retired(self._store, survey, retirement)
+        return retired(self._store, survey, retirement, allow_loss=allow_loss)
 
     def _held(self, segment: Segment, move: Literal["archive", "retire"]) -> HeldBack | None:
         """What keeps a segment from being moved, that is old enough otherwise."""
