@@ -272,6 +272,12 @@ async def test_proven_reads_go_on_after_it(tmp_path: Path) -> None:
 # What nobody recorded, or signed
 
 
+@pytest.mark.attack(
+    "old events are deleted as if they had been retired",
+    about="history",
+    answer="no event of the history records it, or not as much, or not these hashes",
+    needs="a signed checkpoint over it",
+)
 async def test_deleted_and_not_recorded(tmp_path: Path) -> None:
     tiles = MemoryTiles()
     async with await filled(tmp_path / "s.db") as store:
