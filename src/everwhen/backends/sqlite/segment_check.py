@@ -233,7 +233,7 @@ class SegmentCheck:
     def is_partly_unknown(self, block: int) -> bool:
         """Whether slices of a block of positions were retired, or can't be read."""
         is_unread = any(block - BLOCK < last <= block for _, last in self._unread)
-        return is_unread or block - BLOCK < self._retired < block
+        return is_unread or max(0, block - BLOCK) < self._retired < block
 
     def _name(self, term: int, names: dict[int, str]) -> str:
         if term < 0:
