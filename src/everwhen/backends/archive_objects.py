@@ -35,8 +35,7 @@ _MAX_GROUP_BYTES: Final = 256 << 20
 _MAX_GROUP_ROWS: Final = 1 << 20
 _FOOTER_BYTES: Final = 64 << 10
 """What is read of an object's end at first: most footers are smaller."""
-_MAX_MAX_GROUP_ROWS: Final = 1 << 20
-_FOOTER_BYTES: Final = 64 << 20
+_MAX_FOOTER_BYTES: Final = 64 << 20
 _TAIL_BYTES: Final = 8
 _MAGIC: Final = b"PAR1"
 
