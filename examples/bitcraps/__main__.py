@@ -16,14 +16,16 @@ from bitcraps.forgetting import forgotten
 from bitcraps.night import Night, Plan
 from bitcraps.places import Places
 from bitcraps.proving import prove_roll
+from bitcraps.retention import Moved, seal_night, try_archive
 from everwhen import EverwhenError
+from everwhen.errors import UnsupportedError
 from everwhen_verify.errors import VerifyError
 
 try:
     from rich.console import Console
 
     from bitcraps.live import watch
-    from bitcraps.paperwork import print_aftermath, print_proof
+    from bitcraps.paperwork import print_aftermath, print_archived, print_proof, print_sealed
     from bitcraps.summary import print_invitation, print_summary
     from bitcraps.travel import print_travels
 except ModuleNotFoundError as missing:
@@ -75,9 +77,14 @@ async def _night(console: Console, places: Places, plan: Plan, given: argparse.N
     is_well = findings.all_is_well
     if proven is not None:
         print_proof(console, proven, places)
+        sealed = await seal_night(places, night.middle)
+        print_sealed(console, sealed)
+        archived = await _archived(places, night.middle)
+        print_archived(console, archived)
         aftermath = await forgotten(places, winner)
         print_aftermath(console, winner, aftermath)
-        is_well &= proven.log.is_sound and aftermath.all_is_well
+        is_well &= proven.log.is_sound and sealed.all_is_well and aftermath.all_is_well
+        is_well &= isinstance(archived, str) or archived.all_is_well
     if given.store:
         print_invitation(console, night, winner, places, proven)
     else:
@@ -85,6 +92,14 @@ async def _night(console: Console, places: Places, plan: Plan, given: argparse.N
             "\n[dim]The store was a passing one; name a file to keep the next night.[/dim]"
         )
     return 0 if is_well else 1
+
+
+async def _archived(places: Places, middle: int) -> Moved | str:
+    """What becomes of history in the archive; or which library that needs."""
+    try:
+        return await try_archive(places, middle)
+    except UnsupportedError as error:
+        return str(error)
 
 
 async def _played(console: Console, night: Night, *, quiet: bool) -> None:

@@ -66,6 +66,11 @@ class Night:
         """For how many seconds it has been going on, or went."""
         return self.seconds or time.perf_counter() - self._began
 
+    @property
+    def middle(self) -> int:
+        """The position at half time."""
+        return (self.first_position + self.last_position) // 2
+
     def is_over(self, rolls: int) -> bool:
         """Whether a table that has rolled that many times begins no other hand."""
         plan = self.plan

@@ -1,4 +1,4 @@
-"""What is proven, and what is left of a player who was forgotten, on paper."""
+"""What is proven, what became of history, and what is left of a forgotten player, on paper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from rich.text import Text
 
 from bitcraps.forgetting import Aftermath
 from bitcraps.places import Places
+from bitcraps.projections import top
 from bitcraps.proving import ProvenRoll
+from bitcraps.retention import ARCHIVED_AFTER, Moved
 from bitcraps.summary import heading, leaders, report
 from everwhen.merkle import LogReport
 
@@ -36,6 +38,51 @@ def print_proof(console: Console, proven: ProvenRoll, places: Places) -> None:
     )
 
 
+def print_sealed(console: Console, moved: Moved) -> None:
+    """What the nightly job has done, and that no answer is another."""
+    heading(console, "The night is put away: its history is sealed, and the file compacted")
+    an_event = moved.size_after / moved.status.head
+    rest = (f"  {an_event:,.0f} bytes an event, with read models and all", "dim")
+    _print_moved(console, moved, rest)
+
+
+def print_archived(console: Console, moved: Moved | str) -> None:
+    """What becomes of it in the archive, or why that couldn't be tried out."""
+    heading(console, f"In {ARCHIVED_AFTER.days} days it is in the archive, tried out on a copy")
+    if isinstance(moved, str):
+        console.print(f"  not tried out: {moved}", soft_wrap=True, markup=False)
+    else:
+        archive = f", and {_of_size(moved.status.archive_size)} of Parquet in the archive"
+        _print_moved(console, moved, (archive, ""))
+
+
+def _print_moved(console: Console, moved: Moved, rest: tuple[str, str]) -> None:
+    """Sizes, which answers are what they were, and what came of the log."""
+    now, wrong, damages = moved.after, moved.differing, len(moved.after.damages)
+    leading = [f"{player} leads with {net:+,}" for player, net in top(now.half_time, 1)]
+    console.print(
+        Text.assemble(
+            ("  the file  ", "dim"),
+            f"{_of_size(moved.size_before)} → {_of_size(moved.size_after)}",
+            rest,
+            "\n",
+            _mark(ok="half_time" not in wrong),
+            f"at half time {''.join(leading) or 'nobody leads'}, of {len(now.half_time):,} players",
+            ("" if "half_time" not in wrong else ", which it was NOT before", "bold red"),
+            "\n",
+            _mark(ok=not wrong),
+            (f"NOT as before: {', '.join(wrong)}", "bold red")
+            if wrong
+            else f"all as before: read models built anew, {len(now.games):,} games, "
+            f"{len(now.refused):,} refusals in the audit log, the branch from half time",
+            (f"\n✗ {damages:,} damages found" if damages else "", "bold red"),
+            "\n",
+            _of_log(now.log),
+        ),
+        soft_wrap=True,
+    )
+
+
 def print_aftermath(console: Console, player: str, aftermath: Aftermath) -> None:
     """What came of forgetting the player, in the copy."""
     heading(console, f"If {player} asks to be forgotten, tried out on a copy")
@@ -54,6 +101,10 @@ def print_aftermath(console: Console, player: str, aftermath: Aftermath) -> None
         ),
         soft_wrap=True,
     )
+
+
+def _of_size(size: int) -> str:
+    return f"{size / 1_000:,.0f} KB"
 
 
 def _of_log(log: LogReport) -> Text:

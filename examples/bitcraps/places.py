@@ -49,6 +49,11 @@ class Places(msgspec.Struct, frozen=True):
         return self._beside("-log")
 
     @property
+    def archive(self) -> Path:
+        """The folder that old history goes to. A real casino names a cloud's object storage."""
+        return self._beside("-archive")
+
+    @property
     def proofs(self) -> Path:
         """The folder of what is proven to others."""
         return self._beside("-proofs")

@@ -61,14 +61,13 @@ def print_invitation(
     """What to try next on the store."""
     store = shlex.quote(str(places.store))
     vault = f"--vault {shlex.quote(str(places.vault))}"
-    middle = (night.first_position + night.last_position) // 2
     events = "--events bitcraps.events:EVENTS"
     code = f"--fold bitcraps.ledger:ledger {events}"
     nets = f"--fold bitcraps.projections:leaderboard {events}"
     commands = [
         f"everwhen info {store}",
         f"everwhen read {store} --tag player:{player} --backwards --limit 10",
-        f"PYTHONPATH=examples everwhen {vault} at {store} {middle} {code}",
+        f"PYTHONPATH=examples everwhen {vault} at {store} {night.middle} {code}",
         f"PYTHONPATH=examples everwhen {vault} when {store} 'state[\"{player}\"] > 100' {nets}",
         f"PYTHONPATH=examples everwhen {vault} blame {store} {nets}",
         f"everwhen {vault} audit query {store} --resource games --result Failure --limit 10",

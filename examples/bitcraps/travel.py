@@ -29,14 +29,13 @@ GIFT = 100
 async def print_travels(console: Console, night: Night) -> str:
     """Print the journeys. Returns the player who won most."""
     store = night.casino.store
-    middle = (night.first_position + night.last_position) // 2
-    winner = await _half_time(console, store, middle, night.last_position)
+    winner = await _half_time(console, store, night.middle, night.last_position)
     if winner:
         await _peak(console, store, winner)
     await _big_roll(console, store, night.first_position)
     if winner:
         await _without(console, store, winner)
-        await _gift(console, store, winner, middle)
+        await _gift(console, store, winner, night.middle)
     return winner
 
 
