@@ -44,12 +44,17 @@ def test_a_night_in_a_pipe(tmp_path: Path) -> None:
         "was richest",
         "step by step: game-1.",
         "history is as it was signed",
+        "The night is put away",
+        "In 91 days it is in the archive",
+        "the branch from half time",
         "1 of 1 proofs of rolls still hold",
         "are in no file",
         f"everwhen verify {path}",
         f"everwhen info {path}",
     ):
         assert said in done.stdout
+    assert done.stdout.count("✓ all as before") == 2, "sealed, and in the archive"
+    assert "✗" not in done.stdout
 
 
 def has_begun(path: Path) -> bool:
