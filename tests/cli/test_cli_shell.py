@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ from tests.exchange.test_xes import LOG
 from tests.patience import PATIENCE_SECONDS
 
 from everwhen import UnknownEvent, open_store
+from everwhen.cli.commands import demo
 
 COMMANDS = [
     "import",
@@ -143,6 +145,8 @@ def test_the_demo_leaves_a_store_and_every_suggestion_works(shell: Shell) -> Non
     done = shell("demo", "--log", log)
     assert (done.code, done.err) == (0, "")
     assert done.out.count("As at ") == 3
+    assert "✓ the same at all three moments" in done.out
+    assert shell("info", "demo.db").fields["sealed"] == shell("info", "demo.db").fields["position"]
     suggested = re.findall(r"everwhen [^│\n]+", done.out)
     assert len(suggested) >= 4
     for command in suggested:
@@ -151,6 +155,31 @@ def test_the_demo_leaves_a_store_and_every_suggestion_works(shell: Shell) -> Non
         assert tried.out + tried.err
     assert (shell.folder / "events.jsonl").exists()
     assert shell("demo", "--log", log).code == 0, "an earlier demo is replaced"
+
+
+def test_the_demo_without_the_library_that_seals_says_which(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = shell.folder / "hospital.xes"
+    log.write_bytes(LOG)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    done = shell("demo", "--log", log)
+    assert (done.code, done.err) == (0, "")
+    assert "not done: sealed history needs the library zstandard" in done.out
+    assert "Try next" in done.out
+    assert shell("info", "demo.db").fields["sealed"] == "0"
+
+
+def test_the_demo_never_says_that_states_are_the_same_if_they_are_not(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = shell.folder / "hospital.xes"
+    log.write_bytes(LOG)
+    monkeypatch.setattr(demo, "_digest", lambda _state: os.urandom(8))
+    done = shell("demo", "--log", log)
+    assert done.code == 70
+    assert "is another than before it was sealed" in done.err
+    assert "the same at all" not in done.out
 
 
 def test_the_demo_leaves_a_store_of_yours_alone(shell: Shell, shop: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import time
 from collections import Counter
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -18,16 +20,19 @@ from rich.text import Text
 
 from everwhen import Query, Store, documents, open_store
 from everwhen.cli import formatting
-from everwhen.cli.exit_codes import NO_INPUT, USAGE, CommandStop
+from everwhen.cli.exit_codes import FAULT, NO_INPUT, USAGE, CommandStop
 from everwhen.cli.output import Output
-from everwhen.cli.progress_bars import shown
+from everwhen.cli.progress_bars import TierProgress, shown
+from everwhen.errors import UnsupportedError
 from everwhen.exchange import Flights, Format, Xes, format_of, import_events
 from everwhen.state import Document
+from everwhen.tiers import HistoryManager, HistoryPolicy, Moved
 from everwhen.vocabulary import Checkpoint
 
 _MARK: Final = "everwhen-demo"
 _ONE_FLIGHT_IN: Final = 5
 _MOMENTS: Final = (0.25, 0.6, 0.95)
+_ALL_OF_IT: Final = HistoryPolicy(hot_duration=timedelta(0), small_segments=True)
 
 
 class _Log(msgspec.Struct, frozen=True):
@@ -37,6 +42,14 @@ class _Log(msgspec.Struct, frozen=True):
     format: Format
     category: str
     thing: str
+
+
+class _State(msgspec.Struct, frozen=True):
+    """A moment, the position it led to, and a digest of the state there."""
+
+    moment: datetime
+    position: int
+    digest: bytes
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +72,7 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Import a real event log and travel to three moments in it.
+    """Import a real event log, travel to three moments in it, and seal its history.
 
     Takes less than a minute and keeps the store. The store of an earlier demo is replaced; no other
     file is changed.
@@ -69,7 +82,10 @@ def demo(
     _make_room(keep)
     with open_store(keep) as store:
         _import(console, store, chosen, keep)
-        _travel(console, store, chosen)
+        seen = _travel(console, store, chosen)
+    size = keep.stat().st_size
+    with open_store(keep) as store:
+        _seal(console, store, size, seen)
         _invite(console, store, chosen, keep)
 
 
@@ -117,7 +133,6 @@ def _import(console: Console, store: Store, log: _Log, path: Path) -> None:
             f"{log.path}: there are no events in this log; name another with --log", NO_INPUT
         )
     head = store.head()
-    size = sum(p.stat().st_size for p in path.parent.glob(path.name + "*"))
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_row(
@@ -126,9 +141,6 @@ def _import(console: Console, store: Store, log: _Log, path: Path) -> None:
     grid.add_row("streams", f"{sum(1 for _ in store.streams()):,}")
     last = formatting.local(head.recorded_at or first.recorded_at)
     grid.add_row("history", f"{formatting.local(first.recorded_at)} to {last}")
-    grid.add_row(
-        "on disk", f"{formatting.bytes_look(size)}, {size / report.events:.0f} bytes an event"
-    )
     _heading(console, f"{log.path.name} is now {path}")
     console.print(grid)
 
@@ -138,8 +150,9 @@ def _heading(console: Console, text: str) -> None:
     console.print(Text(text, "bold"))
 
 
-def _travel(console: Console, store: Store, log: _Log) -> None:
+def _travel(console: Console, store: Store, log: _Log) -> list[_State]:
     """Three moments: what the state was, and what happened since the one before."""
+    seen: list[_State] = []
     head = store.head().position
     state: dict[str, Document] = {}
     counts: Counter[str] = Counter()
@@ -163,6 +176,55 @@ def _travel(console: Console, store: Store, log: _Log) -> None:
         )
         console.print(_compared(log, counts, then))
         counts, position = then, there
+        seen.append(_State(moment, there, _digest(state)))
+    return seen
+
+
+def _digest(state: dict[str, Document]) -> bytes:
+    return hashlib.sha256(msgspec.json.encode(state)).digest()
+
+
+def _seal(console: Console, store: Store, size: int, seen: Sequence[_State]) -> None:
+    """Seal everything, say what that saves, and travel to the same moments again."""
+    head, manager = store.head().position, HistoryManager(store, _ALL_OF_IT)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_row("in rows", f"{formatting.bytes_look(size)}, {size / head:.0f} bytes an event")
+    began = time.perf_counter()
+    try:
+        with shown("Sealing") as tell:
+
+            def sealed(moved: Moved) -> None:
+                if tell is not None:
+                    tell(TierProgress("compressing", moved.segment.last, head))
+
+            manager.age(sealed)
+            now = manager.compact().size_after
+    except UnsupportedError as error:
+        grid.add_row("sealed", Text(f"not done: {error}"))
+    else:
+        each, seconds = f"{now / head:.0f} bytes an event", time.perf_counter() - began
+        grid.add_row("sealed", f"{formatting.bytes_look(now)}, {each}, in {seconds:.1f} s")
+        grid.add_row("states", _compared_again(store, seen))
+    _heading(console, "Sealed: compressed in the same file, and read as before")
+    console.print(grid)
+
+
+def _compared_again(store: Store, seen: Sequence[_State]) -> Text:
+    """Whether the states at those moments are what they were. Raises `CommandStop` if not."""
+    state: dict[str, Document] = {}
+    position = 0
+    for before in seen:
+        there = store.position_at(before.moment)
+        state = documents.state_of(store.read(Query().after(position).up_to(there)), state)
+        if (there, _digest(state)) != (before.position, before.digest):
+            raise CommandStop(
+                f"the state as at {formatting.local(before.moment)} is another than before it was "
+                f"sealed; this is a bug in Everwhen: please report it",
+                FAULT,
+            )
+        position = there
+    return Text.assemble(("✓ ", "bold green"), "the same at all three moments")
 
 
 def _compared(log: _Log, before: Counter[str], now: Counter[str]) -> Table:
