@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ import pytest
 from tests.cli.everwhen_shell import Shell
 from tests.faults.test_faults import as_nobody
 
-from everwhen import Commit, UnknownEvent, Write, open_store
+from everwhen import Commit, Query, UnknownEvent, Write, open_store
 from everwhen.backends.sqlite import schema
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.tiers import HistoryManager, HistoryPolicy
@@ -302,8 +303,29 @@ def test_info_shows_it(shell: Shell, old: Path) -> None:
     (found,) = shell("info", old, "--json").records
     assert (found["sealed"], found["segments"], found["events"]) == (5, 1, 7)
     assert found["sealed_bytes"] == int(made.fields["bytes"])
+    with open_store(old, read_only=True) as store:
+        data = sum(len(event.json) for event in store.read(Query().up_to(5)))
+    assert (found["sealed_data_bytes"], found["archived"], found["archive_bytes"]) == (data, 0, 0)
     shown = shell.terminal("info", old, TERM="dumb").out
-    assert f"up to position 5  1 segment, {made.fields['bytes']} bytes" in shown
+    took = f"{made.fields['bytes']} bytes for {data} bytes of data"
+    assert f"up to position 5  1 segment, {took}" in shown
+    assert "archived" not in shown
+
+
+def test_info_shows_what_is_in_the_archive(shell: Shell, old: Path) -> None:
+    archiving = ("--archive", "archive", "--archive-after", "30d")
+    shell("tiers", "age", old, *DAYS, *archiving, "--warm-duration", "500w")
+    before = shell("info", old).fields
+    size = sum(path.stat().st_size for path in (old.parent / "archive").rglob("*.parquet"))
+    assert (before["archived"], before["archive_bytes"]) == ("1", str(size))
+    shown = shell.terminal("info", old, TERM="dumb").out
+    assert f"1 segment  {size / 1000:.1f} KB of Parquet, 1 of them here as well" in shown
+    shell("tiers", "age", old, *DAYS, *archiving)
+    fields = shell("info", old).fields
+    assert (fields["sealed_bytes"], fields["archived"]) == ("0", "1")
+    assert fields["sealed_data_bytes"] == before["sealed_data_bytes"], "read from the archive"
+    (line,) = re.findall(r"archived .*", shell.terminal("info", old, TERM="dumb").out)
+    assert line.rstrip().endswith(f"1 segment  {size / 1000:.1f} KB of Parquet")
 
 
 def test_too_little_for_a_full_segment_is_left(shell: Shell, old: Path) -> None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
 
-from everwhen import Query, Store
+from everwhen import Query, RecordedEvent, Store
 from everwhen.branches import BranchInfo
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.output import Output, counted
 from everwhen.cli.store_opening import existing, path_of
 from everwhen.cli.views import utc
+from everwhen.errors import DecodeError
 from everwhen.tiers import HistoryManager, HistoryPolicy, HistoryStatus
 from everwhen.vocabulary import Capabilities
 
@@ -35,7 +36,8 @@ def register(app: typer.Typer) -> None:
 class Summary(msgspec.Struct, frozen=True):
     """What there is to know about a store. Counts are None where it is too big to count.
 
-    What was ``retired``, up to that position, isn't counted as events.
+    What was ``retired``, up to that position, isn't counted as events. ``sealed_data`` is the bytes
+    of data of the events that are sealed: their JSON, without names, times and ids.
     """
 
     store: str
@@ -48,6 +50,7 @@ class Summary(msgspec.Struct, frozen=True):
     schema_version: int | None
     history: HistoryStatus
     retired: int
+    sealed_data: int | None
     categories: dict[str, int] | None
     types: dict[str, int] | None
     capabilities: Capabilities
@@ -71,11 +74,16 @@ def info(
     branch: BranchOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what a store holds: events, streams, types, times and size.
+    """Show what a store holds: events, streams, types, times, size, and where its history is.
 
     Counts by category are of streams, counts by type of events. Positions up to the one at 'sealed'
     are compressed in segments: see tiers. Those up to the one at 'retired' are no longer kept, and
     not counted.
+
+    What sealing saves is shown by what is known: sealed_data_bytes is the data of the sealed
+    events, as JSON text, and sealed_bytes is what their segments take in the file for it, together
+    with names, times and ids, but without the segments' index. archived is how many segments are in
+    the archive, archive_bytes what its objects take there.
     """
     with existing(store, branch=branch) as opened:
         summary = _summary(opened, store, full=full)
@@ -98,6 +106,9 @@ def info(
             "sealed": summary.history.sealed,
             "segments": len(summary.history.segments),
             "sealed_bytes": summary.history.size,
+            "sealed_data_bytes": summary.sealed_data,
+            "archived": len(summary.history.archived),
+            "archive_bytes": summary.history.archive_size,
             "categories": summary.categories,
             "types": summary.types,
             "capabilities": summary.capabilities,
@@ -113,14 +124,16 @@ def _summary(store: Store, location: str, *, full: bool) -> Summary:
     left = Query().skipping_retired()
     first = next(iter(store.read(left.limit(1))), None)
     counted = full or head.position <= _COUNTED
-    streams = types = events = None
+    streams = types = events = data = None
     history = HistoryManager(store, HistoryPolicy()).status()
     retired = max((one.last for one in history.segments if one.retired_at is not None), default=0)
     if counted:
         streams = Counter(info.category for info in store.streams())
         types = Counter[str]()
+        data = 0
         for page in store.read_pages(left):
             types.update(event.type for event in page)
+            data += _data_size(page, history.sealed)
     if store.capabilities.dense_positions:
         events = head.position - retired
     elif types is not None:
@@ -136,11 +149,25 @@ def _summary(store: Store, location: str, *, full: bool) -> Summary:
         schema_version=version,
         history=history,
         retired=retired,
+        sealed_data=data,
         categories=None if streams is None else dict(streams.most_common()),
         types=None if types is None else dict(types.most_common()),
         capabilities=store.capabilities,
         branch=store.branch_info,
     )
+
+
+def _data_size(page: Sequence[RecordedEvent[Any]], last: int) -> int:
+    """The bytes of data of the events up to a position, without what can't be read."""
+    size = 0
+    for event in page:
+        if event.position > last:
+            break
+        try:
+            size += len(event.json)
+        except DecodeError:  # check is who tells
+            continue
+    return size
 
 
 def _file_facts(path: Path) -> tuple[int, int]:
@@ -207,16 +234,31 @@ def _tiers(summary: Summary) -> Iterator[tuple[str, str | Text]]:
     if summary.retired:
         yield "retired", f"up to position {summary.retired:,}"
     if summary.history.segments:
-        yield "sealed", _sealed(summary.history)
+        yield "sealed", _sealed(summary)
+    if summary.history.archived:
+        yield "archived", _archived(summary.history)
 
 
-def _sealed(history: HistoryStatus) -> Text:
+def _sealed(summary: Summary) -> Text:
     from rich.text import Text
 
-    from everwhen.cli import formatting
+    from everwhen.cli.formatting import bytes_look
 
-    held = f"{counted(len(history.segments), 'segment')}, {formatting.bytes_look(history.size)}"
-    return Text.assemble(f"up to position {history.sealed:,}  ", (held, "dim"))
+    history, data = summary.history, summary.sealed_data
+    held = f"{counted(len(history.segments), 'segment')}, {bytes_look(history.size)}"
+    saved = f" for {bytes_look(data)} of data" if data and history.size else ""
+    return Text.assemble(f"up to position {history.sealed:,}  ", (held + saved, "dim"))
+
+
+def _archived(history: HistoryStatus) -> Text:
+    from rich.text import Text
+
+    from everwhen.cli.formatting import bytes_look
+
+    segments, elsewhere = len(history.archived), sum(not one.is_cold for one in history.archived)
+    here = "" if elsewhere == segments else f", {segments - elsewhere:,} of them here as well"
+    held = f"{bytes_look(history.archive_size)} of Parquet{here}"
+    return Text.assemble(f"{counted(segments, 'segment')}  ", (held, "dim"))
 
 
 def _abilities(summary: Summary) -> str:
