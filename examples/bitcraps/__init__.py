@@ -13,5 +13,6 @@ are who plays, a `table` plays hand after hand, a `night` has many tables. `insp
 nothing, `live` and `summary` show it, and `travel` goes back in time.
 
 And nobody has to trust it: `places` says where the keys are and the signed log, `proving` proves a
-roll to anybody, `forgetting` erases a player, and `paperwork` shows both.
+roll to anybody, `forgetting` erases a player, and `paperwork` shows both. When a night is over,
+`retention` seals its history, and shows that no answer is another for it.
 """
