@@ -26,7 +26,7 @@ from everwhen.cli.progress_bars import TierProgress, shown
 from everwhen.errors import UnsupportedError
 from everwhen.exchange import Flights, Format, Xes, format_of, import_events
 from everwhen.state import Document
-from everwhen.tiers import HistoryManager, HistoryPolicy, Moved
+from everwhen.tiers import HistoryManager, HistoryPolicy, MovedSegment
 from everwhen.vocabulary import Checkpoint
 
 _MARK: Final = "everwhen-demo"
@@ -194,7 +194,7 @@ def _seal(console: Console, store: Store, size: int, seen: Sequence[_State]) -> 
     try:
         with shown("Sealing") as tell:
 
-            def sealed(moved: Moved) -> None:
+            def sealed(moved: MovedSegment) -> None:
                 if tell is not None:
                     tell(TierProgress("compressing", moved.segment.last, head))
 
