@@ -93,11 +93,13 @@ def time_of_commit(commit: EncodedCommit, now: Callable[[], int], last: int) -> 
 class SliceCheck:
     """What ``check()`` says of every slice alike; give it all of them, in the order of positions.
 
-    ``entries`` are those of the slice that was given last; None where they can't be read.
+    ``entries`` are those of the slice that was given last; None where they can't be read. Unless
+    they are ``is_dense``, positions may have holes, and only rise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_dense: bool = True) -> None:
         self.entries: list[Entry] | None = None
+        self._is_dense = is_dense
         self._position = self._index = 0
         self._recorded_at = LONG_AGO
         self._commit = b""
@@ -110,7 +112,7 @@ class SliceCheck:
     def problems(self, stored: StoredSlice) -> Iterator[Problem]:
         """Every fault in the slice, and in how it follows on those before it."""
         where, before = f"position {stored.position}", stored.position - stored.count
-        if before != self._position:
+        if before < self._position or (self._is_dense and before != self._position):
             yield Problem(
                 where, f"a gap: its events begin after {before}, not after {self._position}"
             )

@@ -21,7 +21,10 @@ def engine_for(
     durable: bool,
     busy_timeout: float,
 ) -> Engine:
-    """The engine for ``memory:``, ``sqlite:PATH`` or a path. Raises `StorageError` for others."""
+    """The engine for ``memory:``, ``sqlite:PATH`` or a path: of a file, or a partitioned store.
+
+    Raises `StorageError` for others.
+    """
     scheme, rest = "sqlite", os.fspath(location)
     if isinstance(location, str) and (match := _SCHEME.fullmatch(location)):
         scheme, rest = match[1].lower(), match[2]
@@ -37,6 +40,16 @@ def engine_for(
             if not path or path == ":memory:":
                 raise StorageError(
                     f"{location!r} doesn't name a file; for a store in memory use 'memory:'"
+                )
+            if os.path.isdir(path):  # noqa: PTH112
+                from everwhen.backends.partitioned.engine import PartitionedEngine
+
+                return PartitionedEngine(
+                    path,
+                    clock=clock,
+                    read_only=read_only,
+                    durable=durable,
+                    busy_timeout=busy_timeout,
                 )
             return SqliteEngine(
                 path, clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout

@@ -335,7 +335,11 @@ class SnapshotInfo(msgspec.Struct, frozen=True):
 
 
 class Capabilities(msgspec.Struct, frozen=True):
-    """What a backend does beyond the contract, or differently; declared, never guessed."""
+    """What a backend does beyond the contract, or differently; declared, never guessed.
+
+    ``joint_commits`` says that one commit may touch any streams together, ``inline`` that functions
+    can run in each append's transaction where there is ``sql``.
+    """
 
     name: str
     durable: bool
@@ -344,6 +348,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     sql: bool
     keeps_recorded_at: bool
     seals: bool = False
+    joint_commits: bool = True
+    inline: bool = True
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -201,10 +201,11 @@ class EmbeddedBackend(Backend):
         return await self._calls.run(run)
 
     async def attach(self, inline: Inline) -> None:
-        if not self._engine.capabilities.sql:
+        capabilities = self._engine.capabilities
+        if not capabilities.sql or not capabilities.inline:
             raise UnsupportedError(
-                f"the {self._engine.capabilities.name} backend runs nothing inline; let a runner "
-                f"follow it instead"
+                f"the {capabilities.name} backend runs nothing inline, since no transaction of its "
+                f"has both events and tables; let a runner follow it instead"
             )
         self._engine.check_open()
         async with turn(self._engine.lock), alone(self._engine.lock):

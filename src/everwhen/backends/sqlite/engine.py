@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -53,7 +53,7 @@ from everwhen.backends.sqlite.user_statements import (
     explaining,
 )
 from everwhen.backends.sqlite.views import SqliteTransaction, SqliteView
-from everwhen.backends.sqlite.writer import Writer
+from everwhen.backends.sqlite.writer import Group, Writer
 from everwhen.system.fair_lock import FairLock
 from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.system.forks import keep, register
@@ -101,7 +101,9 @@ class SqliteEngine:
 
     ``busy_timeout`` is in seconds. ``durable=False`` skips the sync at each commit: a power loss
     may then take the newest commits, a crash of the process never does. ``vfs`` names an SQLite
-    VFS to go through.
+    VFS to go through. ``version_before`` is given where the file is one of several: it says at
+    which version a stream begins that isn't in this one. Its positions are then given from outside,
+    and may have holes.
     """
 
     blocking = True
@@ -116,8 +118,10 @@ class SqliteEngine:
         durable: bool = True,
         busy_timeout: float = 30.0,
         vfs: str | None = None,
+        version_before: Callable[[str], int] | None = None,
     ) -> None:
         self.path = Path(path)
+        self._is_whole = version_before is None
         self.lock = FairLock()
         self.news = News()
         self.inline: list[Inline] = []
@@ -145,7 +149,13 @@ class SqliteEngine:
         )
         self._watch = Watch(connect, self.news.publish, lifetime.inside)
         self._transactions = Transactions(first, self._hold.guard, self.path, busy_timeout)
-        self._writer = Writer(self._transactions, clock, self.path, self._segments)
+        self._writer = Writer(
+            self._transactions,
+            clock if self._is_whole else _no_clock,
+            self.path,
+            self._segments,
+            version_before or _from_the_start,
+        )
         self._reader = Reader(lifetime, connect)
         register(self)
         if not read_only:
@@ -223,8 +233,25 @@ class SqliteEngine:
 
     @contextmanager
     def transaction(self) -> Iterator[SqliteTransaction]:
-        with self._changing(), self._transactions.transaction() as connection:
-            yield self._transaction_on(connection)
+        with self._changing(), self._transactions.transaction():
+            yield self._transaction_on(self._transactions.connection)
+
+    @contextmanager
+    def group(self) -> Iterator[Group]:
+        """Commits that are written together when left normally. Hold ``lock``."""
+        with self._changing(), self._transactions.transaction() as turn:
+            yield self._writer.group(turn)
+
+    def is_idle(self) -> bool:
+        """Whether nobody, wherever, was in the middle of a write at some moment of this call."""
+        self.check_open()
+        if self._read_only or not self.lock.mutex.acquire(blocking=False):
+            return False
+        try:
+            with translated(self.path):
+                return self._transactions.is_idle()
+        finally:
+            self.lock.mutex.release()
 
     def transact(self, work: Callable[[EngineTransaction], T]) -> T:
         transactions = self._transactions
@@ -373,6 +400,7 @@ class SqliteEngine:
             self._segments.groups,
             micros_by(self._clock),
             move,
+            is_whole=self._is_whole,
         )
 
     def _written(self, step: Callable[[apsw.Connection], None]) -> None:
@@ -415,7 +443,7 @@ class SqliteEngine:
 
     def check(self) -> Iterator[Problem]:
         """SQLite's integrity check, and our own of what the tables say together."""
-        return self._reader.problems(structural_problems)
+        return self._reader.problems(partial(structural_problems, is_whole=self._is_whole))
 
     def find_hidden(self, after: int) -> Iterator[Problem]:
         """SQLite's integrity check, the schema, and what is derived from the slices."""
@@ -521,6 +549,17 @@ class SqliteEngine:
 
     def check_open(self) -> None:
         self._lifetime.check_open()
+
+
+def _no_clock() -> datetime:
+    """What tells the time in a file that is one of several: times are given with positions."""
+    return datetime.min.replace(tzinfo=UTC)
+
+
+def _from_the_start(stream: str) -> int:
+    """At which version a stream begins, in a file that has all of it."""
+    del stream
+    return 0
 
 
 def _check_schema(connection: apsw.Connection, path: Path) -> None:

@@ -65,10 +65,12 @@ class Moving:
         groups: ArchivedGroups,
         now: Callable[[], int],
         move: Move,
+        *,
+        is_whole: bool = True,
     ) -> None:
         self.segment: Segment | None = None
         self._write = write
-        self._work = _Moves(read, groups, now).writes(move)
+        self._work = _Moves(read, groups, now, is_whole=is_whole).writes(move)
 
     def steps(self) -> Iterator[Callable[[], None]]:
         """The steps, each of them to be called with the engine's lock held.
@@ -83,7 +85,10 @@ class Moving:
 
 
 class _Moves:
-    def __init__(self, read: ReadsOnce, groups: ArchivedGroups, now: Callable[[], int]) -> None:
+    def __init__(
+        self, read: ReadsOnce, groups: ArchivedGroups, now: Callable[[], int], *, is_whole: bool
+    ) -> None:
+        self._is_whole = is_whole
         self._read = read
         self._groups = groups
         self._now = now
@@ -92,7 +97,7 @@ class _Moves:
         """What a move writes."""
         match move:
             case Seal():
-                return sealed(self._read, move)
+                return sealed(self._read, move, is_whole=self._is_whole)
             case Archive():
                 return self._archived(move)
             case Evict():

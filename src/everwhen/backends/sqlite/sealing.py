@@ -49,27 +49,28 @@ _SAMPLES: Final = 1_500
 """Of frames, to train a dictionary with: more take longer and gain nothing."""
 
 
-def sealed(read: ReadsOnce, move: Seal) -> Generator[Work, None, Segment | None]:
+def sealed(read: ReadsOnce, move: Seal, *, is_whole: bool) -> Generator[Work, None, Segment | None]:
     """The writes that seal one segment of a file, and delete the rows of what is sealed.
 
-    The segment that was made; None where there are too few slices for one.
+    The segment that was made; None where there are too few slices for one. A file that isn't
+    ``is_whole`` is one of several.
     """
-    yield from _cleared(read)
+    yield from _cleared(read, is_whole=is_whole)
     made = read(partial(_pack, up_to=move.up_to, size=move.size))
     if made is None:
         return None
     yield from made.writes()
     yield made.switch
-    yield from _cleared(read)
+    yield from _cleared(read, is_whole=is_whole)
     return made.segment
 
 
-def _cleared(read: ReadsOnce) -> Iterator[Work]:
+def _cleared(read: ReadsOnce, *, is_whole: bool) -> Iterator[Work]:
     """Delete what is left over: of a segment that wasn't finished, and rows that are sealed.
 
     A segment's marks go before its rows: as long as there are rows, there may be marks.
     """
-    border = read(_sound_border)
+    border = read(partial(_sound_border, is_whole=is_whole))
     while read(partial(_unfinished, border=border)):
         yield partial(_drop_unfinished, border=border)
     while True:
@@ -139,11 +140,15 @@ class _Packed(msgspec.Struct):
             connection.execute(_VIEW["create"])
 
 
-def _sound_border(connection: apsw.Connection) -> int:
-    """The border. Raises ``apsw.CorruptError`` where it is wrong: by it rows and chunks go."""
+def _sound_border(connection: apsw.Connection, *, is_whole: bool) -> int:
+    """The border. Raises ``apsw.CorruptError`` where it is wrong: by it rows and chunks go.
+
+    Only in a file that is one of several may there be a hole after it.
+    """
     border = Segments.border(connection)
     ((is_there, has_more, begins),) = connection.execute(_SQL["at_border"], {"border": border})
-    if (border and not is_there) or (begins is None and has_more) or begins not in {None, border}:
+    is_next = begins in {None, border} or (not is_whole and begins > border)
+    if (border and not is_there) or (begins is None and has_more) or not is_next:
         raise apsw.CorruptError(f"sealed history doesn't end at position {border}; see check()")
     return border
 

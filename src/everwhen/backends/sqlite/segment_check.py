@@ -39,8 +39,9 @@ CREATE TABLE terms (term INTEGER PRIMARY KEY)
 class SegmentCheck:
     """Holds the segments of a file against what they are made of."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, *, is_whole: bool = True) -> None:
         self._connection = connection
+        self._is_whole = is_whole
         self._segments = Segments()
         self._names = StreamNames()
         self._scratch = apsw.Connection("")
@@ -204,15 +205,15 @@ class SegmentCheck:
     def version_before(self, stream: int, begins: int) -> int:
         """The version that a stream's next slice should follow on.
 
-        Where some of history is retired, and the stream wasn't met after that, nobody knows; nor
-        where some of it can't be read.
+        Where some of history is retired, or in other files, and the stream wasn't met after that,
+        nobody knows; nor where some of it can't be read.
         """
         known = self._version_of(stream)
-        is_open = self._retired and not known
+        is_open = not known and (self._retired > 0 or not self._is_whole)
         return begins if is_open or (self._unread and begins > known) else known
 
     def _version_of(self, stream: int) -> int:
-        """A stream's version, by the segments that were gone through."""
+        """A stream's version, by the segments that were gone through; 0 where it wasn't met."""
         sql = "SELECT version FROM streams WHERE stream = ?"
         found: int | None = self._scratch.execute(sql, (stream,)).get
         return found or 0

@@ -7,7 +7,7 @@ transaction to the next, for as long as nobody else writes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import apsw
@@ -122,10 +122,14 @@ def _insert(
 
 
 class FileEnd:
-    """Where the file ends: the next rows' numbers, and what is known of streams and terms."""
+    """Where the file ends: the next rows' numbers, and what is known of streams and terms.
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    ``version_before`` is the version at which a stream begins that isn't in the file yet.
+    """
+
+    def __init__(self, connection: apsw.Connection, version_before: Callable[[str], int]) -> None:
         self._connection = connection
+        self._version_before = version_before
         self._forget()
 
     def _forget(self) -> None:
@@ -155,7 +159,7 @@ class FileEnd:
     def version(self, name: str) -> int:
         """The version of a stream, with what is lined up; 0 where it has no events."""
         stream = self._streams.get(name) or self._stored_stream(name)
-        return 0 if stream is None else stream.version
+        return self._version_before(name) if stream is None else stream.version
 
     def line_up(self, part: EncodedSlice, commit: EncodedCommit, index: int, staged: Staged) -> int:
         """Number the slice's events and add its rows; the stream's new version."""
@@ -215,7 +219,8 @@ class FileEnd:
     def _new_stream(self, name: str, staged: Staged) -> Stream:
         self._last_stream += 1
         staged.streams.append((self._last_stream, name))
-        stream = self._streams[name] = Stream(self._last_stream, name, 0)
+        before = self._version_before(name)
+        stream = self._streams[name] = Stream(self._last_stream, name, before)
         return stream
 
     def take_back(self, staged: Staged, to: Mark) -> None:

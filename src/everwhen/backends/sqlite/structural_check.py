@@ -26,14 +26,18 @@ _MAX_NAMED: Final = 1_000
 """How many values that are too large are listed: more would be of no use."""
 
 
-def structural_problems(connection: apsw.Connection) -> Iterator[Problem]:
-    """Every fault, SQLite's own findings first."""
+def structural_problems(connection: apsw.Connection, *, is_whole: bool = True) -> Iterator[Problem]:
+    """Every fault, SQLite's own findings first.
+
+    In a file that isn't ``is_whole`` but one of several, positions may have holes, and streams
+    begin at any version.
+    """
     fatal = list(file_problems(connection))
     yield from fatal
     if fatal:
         return
-    checking = SliceCheck()
-    with contextlib.closing(SegmentCheck(connection)) as sealed:
+    checking = SliceCheck(is_dense=is_whole)
+    with contextlib.closing(SegmentCheck(connection, is_whole=is_whole)) as sealed:
         yield from sealed.problems(slices=checking)
         yield from _walk(connection, checking, sealed.border)
         gaps = connection.execute(_SQL["stream_gaps"], (sealed.border,))

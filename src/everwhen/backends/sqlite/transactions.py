@@ -67,7 +67,7 @@ class Transactions:
         self.connection.wal_autocheckpoint(_LOG_PAGES)
 
     @contextmanager
-    def transaction(self) -> Iterator[apsw.Connection]:
+    def transaction(self) -> Iterator[WriteTurn]:
         """A write transaction; an error rolls all of it back.
 
         Not by the connection's own ``with``, which keeps the interpreter's lock while it waits for
@@ -79,7 +79,7 @@ class Transactions:
         try:
             self._begin()
             turn.is_file_as_left = connection.data_version() == known_at
-            yield connection
+            yield turn
             self._commit()
             self._committed(turn)
         finally:
@@ -166,10 +166,24 @@ class Transactions:
 
     def probe(self) -> int:
         """Write something that changes nothing, durably; how many bytes the file has."""
-        with self.transaction() as connection:
+        connection = self.connection
+        with self.transaction():
             connection.pragma("user_version", connection.pragma("user_version"))
             pages, page_bytes = connection.pragma("page_count"), connection.pragma("page_size")
         return int(pages) * int(page_bytes)
+
+    def is_idle(self) -> bool:
+        """Whether nobody, wherever, was in the middle of a write at some moment of this call."""
+        self.connection.set_busy_handler(None)
+        try:
+            with self._alone(0):
+                self.connection.execute("BEGIN IMMEDIATE")
+                self.connection.execute("ROLLBACK")
+        except apsw.BusyError:
+            return False
+        finally:
+            self.connection.set_busy_handler(patience(self._busy_timeout))
+        return True
 
     def purge(self) -> None:
         """Delete every snapshot, and write the file anew without its gaps."""

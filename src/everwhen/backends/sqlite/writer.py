@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
-from operator import itemgetter
+from heapq import merge
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -48,7 +49,10 @@ from everwhen.vocabulary.streams import holds
 
 InlineWork: TypeAlias = Callable[[apsw.Connection], None]
 """What runs in the transaction, after the events."""
+Elsewhere: TypeAlias = Callable[[], Iterator[StoredSlice]]
+"""Every slice in other files that may match a commit's condition, in the order of positions."""
 
+_POSITION: Final = attrgetter("position")
 _SCHEMA: Final = statements("checking")["schema"]
 
 _OF_THE_MEDIUM: Final = (
@@ -65,31 +69,36 @@ _OF_THE_MEDIUM: Final = (
 )
 
 
-def _is_of_the_medium(error: Exception) -> bool:
+def is_of_the_medium(error: Exception) -> bool:
     """Whether the medium failed, which is no single commit's fault."""
     if isinstance(error, StorageError):
         return not isinstance(error, StatementError)
     return isinstance(error, _OF_THE_MEDIUM)
 
 
-def _is_not_its_own(error: Exception) -> bool:
+def is_not_its_own(error: Exception) -> bool:
     """Whether it isn't for the commit that was judged to answer for."""
     is_passing = isinstance(error, NotFetchedError) or is_interrupt(error)
-    return is_passing or _is_of_the_medium(error)
+    return is_passing or is_of_the_medium(error)
 
 
 class Writer:
     """Writes commits, and remembers where the file ends. Used under the engine's lock."""
 
     def __init__(
-        self, transactions: Transactions, clock: Clock, path: Path, segments: Segments
+        self,
+        transactions: Transactions,
+        clock: Clock,
+        path: Path,
+        segments: Segments,
+        version_before: Callable[[str], int],
     ) -> None:
         self._transactions = transactions
         self._connection = transactions.connection
         self._path = path
         self._known = self._segments = segments
         self._now = micros_by(clock)
-        self._end = FileEnd(self._connection)
+        self._end = FileEnd(self._connection, version_before)
         self._schema_version: int | None = None
         self._schema: list[Any] = []
 
@@ -114,17 +123,17 @@ class Writer:
             if len(commits) == 1:
                 return [error]
         except Exception as error:
-            if len(commits) == 1 or self._transactions.is_decided or _is_not_its_own(error):
+            if len(commits) == 1 or self._transactions.is_decided or is_not_its_own(error):
                 raise
         outcomes: list[Outcome] = []
         for commit in commits:
             try:
                 outcomes += self.write((commit,), inline, waits=True)
             except Exception as error:
-                if is_interrupt(error) or (not outcomes and _is_of_the_medium(error)):
+                if is_interrupt(error) or (not outcomes and is_of_the_medium(error)):
                     raise
                 outcomes.append(self._explained(commit, error))
-                if _is_of_the_medium(error):
+                if is_of_the_medium(error):
                     missing = len(commits) - len(outcomes)
                     return outcomes + [self._explained(commit, error)] * missing
         return outcomes
@@ -132,24 +141,31 @@ class Writer:
     def _write(
         self, commits: Sequence[EncodedCommit], inline: InlineWork | None, turn: WriteTurn
     ) -> list[Outcome]:
-        self._catch_up(turn)
-        staged = Staged()
-        outcomes: list[Outcome] = []
-        for commit in commits:
-            before = self._end.mark(staged)
-            try:
-                outcomes.append(self._stage(commit, staged))
-            except RefusedError as error:
-                outcomes.append(error)
-            except Exception as error:
-                if not self._connection.in_transaction or _is_not_its_own(error):
-                    raise
-                self._end.take_back(staged, before)
-                outcomes.append(self._explained(commit, error))
-        staged.insert(self._connection)
+        group = self.group(turn)
+        outcomes = [group.add(commit) for commit in commits]
+        group.insert()
         if inline is not None:
             inline(self._connection)
         return outcomes
+
+    def group(self, turn: WriteTurn) -> Group:
+        """What writes commits in the transaction that was begun."""
+        self._catch_up(turn)
+        return Group(self)
+
+    def _outcome(
+        self, commit: EncodedCommit, staged: Staged, elsewhere: Elsewhere | None
+    ) -> Outcome:
+        before = self._end.mark(staged)
+        try:
+            return self._stage(commit, staged, elsewhere)
+        except RefusedError as error:
+            return error
+        except Exception as error:
+            if not self._connection.in_transaction or is_not_its_own(error):
+                raise
+            self._end.take_back(staged, before)
+            return self._explained(commit, error)
 
     def _explained(self, commit: EncodedCommit, error: Exception) -> EverwhenError:
         if isinstance(error, apsw.Error):
@@ -178,7 +194,7 @@ class Writer:
             self._end.look_again()
             turn.is_file_as_left = True
 
-    def _stage(self, commit: EncodedCommit, staged: Staged) -> Receipt:
+    def _stage(self, commit: EncodedCommit, staged: Staged, elsewhere: Elsewhere | None) -> Receipt:
         """Judge the commit as if all before it were written, and line its rows up."""
         end, commit_id = self._end, commit.id
         if not commit.is_fresh:
@@ -194,7 +210,8 @@ class Writer:
         if commit.condition is not None:
             after = commit.condition.after
             with contextlib.closing(self._newer(commit.condition.query, after, staged)) as newer:
-                check_condition(commit.condition.query, after, newer)
+                every = newer if elsewhere is None else merge(newer, elsewhere(), key=_POSITION)
+                check_condition(commit.condition.query, after, every)
         end.recorded_at = recorded_at = time_of_commit(commit, self._now, end.recorded_at)
         versions: dict[str, int] = {}
         index = 0
@@ -224,3 +241,42 @@ class Writer:
         begin = bisect.bisect_right(staged.slices, after, key=itemgetter(0))
         for index in range(begin, len(staged.slices)):
             yield staged.slice(index)
+
+
+class Group:
+    """The commits that one transaction writes. ``Writer.group`` makes it."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._end = writer._end
+        self._staged = Staged()
+
+    @property
+    def end(self) -> tuple[int, int]:
+        """The newest event's position and time, with what was added."""
+        return self._end.position, self._end.recorded_at
+
+    def add(self, commit: EncodedCommit) -> Outcome:
+        """Judge the commit as if all before it were written, and line its rows up."""
+        return self._writer._outcome(commit, self._staged, None)
+
+    def add_after(
+        self, commit: EncodedCommit, after: tuple[int, int], elsewhere: Elsewhere | None
+    ) -> Outcome:
+        """The same, after a position and time that are given from outside.
+
+        ``elsewhere`` are slices of other files, for its condition. A commit that isn't written
+        leaves the end where it was.
+        """
+        end, count = self._end, len(self._staged.slices)
+        before = end.position, end.recorded_at
+        end.position, end.recorded_at = max(before[0], after[0]), max(before[1], after[1])
+        try:
+            return self._writer._outcome(commit, self._staged, elsewhere)
+        finally:
+            if len(self._staged.slices) == count:
+                end.position, end.recorded_at = before
+
+    def insert(self) -> None:
+        """Write what was added; it takes effect with the transaction."""
+        self._staged.insert(self._writer._connection)

@@ -17,7 +17,7 @@ from everwhen.vocabulary.query import Query
 from everwhen.vocabulary.streams import ANY, EXISTS, NO_STREAM
 
 
-@promise(Guarantee.ATOMIC)
+@promise(Guarantee.ATOMIC, "joint_commits")
 async def several_streams_are_written_in_one_commit(bench: Bench) -> None:
     store = await bench.store()
     receipt = await store.commit(
@@ -44,7 +44,7 @@ async def several_streams_are_written_in_one_commit(bench: Bench) -> None:
     equal({e.recorded_at for e in recorded}, {receipt.recorded_at}, "one commit, one time")
 
 
-@promise(Guarantee.ATOMIC)
+@promise(Guarantee.ATOMIC, "joint_commits")
 async def streams_may_be_written_in_turns(bench: Bench) -> None:
     store = await bench.store()
     await store.append("a", notes(2))
@@ -76,7 +76,7 @@ async def streams_may_be_written_in_turns(bench: Bench) -> None:
     )
 
 
-@promise(Guarantee.ATOMIC)
+@promise(Guarantee.ATOMIC, "joint_commits")
 async def one_wrong_belief_refuses_all_streams(bench: Bench) -> None:
     store = await bench.store()
     await store.append("b", notes(1))
@@ -109,7 +109,7 @@ async def a_guard_without_events_refuses_the_commit(bench: Bench) -> None:
     equal(await store.stream("none"), None, "a guard doesn't make a stream")
 
 
-@promise(Guarantee.ATOMIC)
+@promise(Guarantee.ATOMIC, "joint_commits")
 async def a_commit_larger_than_a_slice_stays_whole(bench: Bench) -> None:
     store = await bench.store()
     many = notes(2_345)
@@ -138,7 +138,7 @@ async def a_commit_of_several_megabytes_stays_whole(bench: Bench) -> None:
     equal([e.text[0] for e in backwards], ["8", "7", "6"], "also from the end")
 
 
-@promise(Guarantee.ATOMIC)
+@promise(Guarantee.ATOMIC, "joint_commits")
 async def a_reader_never_sees_half_a_commit(bench: Bench) -> None:
     store = await bench.store()
     rounds = 30
@@ -161,7 +161,7 @@ async def a_reader_never_sees_half_a_commit(bench: Bench) -> None:
     equal(len(await looking.result()), 5 * rounds, "the reader sees all commits in the end")
 
 
-@promise(Guarantee.ATOMIC)
+@promise(Guarantee.ATOMIC, "joint_commits")
 async def a_batch_writes_each_commit_on_its_own_terms(bench: Bench) -> None:
     store = await bench.store()
     with raises(BatchError, "a batch with two commits that can't be written") as caught:

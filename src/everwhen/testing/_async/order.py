@@ -11,7 +11,7 @@ from everwhen.testing.specimens import notes
 from everwhen.vocabulary.query import Query
 
 
-@promise(Guarantee.ORDER)
+@promise(Guarantee.ORDER, "joint_commits")
 async def positions_rise_and_are_contiguous_within_a_commit(bench: Bench) -> None:
     store = await bench.store()
     for size in (1, 3, 1_001, 2):
@@ -66,7 +66,7 @@ async def a_reader_who_follows_the_head_misses_nothing(bench: Bench) -> None:
     equal(seen, [e.position for e in await events_of(store)], "each event once, none skipped")
 
 
-@promise(Guarantee.ORDER)
+@promise(Guarantee.ORDER, "joint_commits")
 async def commits_of_many_writers_do_not_mix(bench: Bench) -> None:
     store = await bench.store()
 

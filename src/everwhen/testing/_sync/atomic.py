@@ -18,7 +18,7 @@ from everwhen.vocabulary.query import Query
 from everwhen.vocabulary.streams import ANY, EXISTS, NO_STREAM
 
 
-@promise(Guarantee.ATOMIC)
+@promise(Guarantee.ATOMIC, "joint_commits")
 def several_streams_are_written_in_one_commit(bench: Bench) -> None:
     store = bench.store()
     receipt = store.commit(
@@ -45,7 +45,7 @@ def several_streams_are_written_in_one_commit(bench: Bench) -> None:
     equal({e.recorded_at for e in recorded}, {receipt.recorded_at}, "one commit, one time")
 
 
-@promise(Guarantee.ATOMIC)
+@promise(Guarantee.ATOMIC, "joint_commits")
 def streams_may_be_written_in_turns(bench: Bench) -> None:
     store = bench.store()
     store.append("a", notes(2))
@@ -77,7 +77,7 @@ def streams_may_be_written_in_turns(bench: Bench) -> None:
     )
 
 
-@promise(Guarantee.ATOMIC)
+@promise(Guarantee.ATOMIC, "joint_commits")
 def one_wrong_belief_refuses_all_streams(bench: Bench) -> None:
     store = bench.store()
     store.append("b", notes(1))
@@ -110,7 +110,7 @@ def a_guard_without_events_refuses_the_commit(bench: Bench) -> None:
     equal(store.stream("none"), None, "a guard doesn't make a stream")
 
 
-@promise(Guarantee.ATOMIC)
+@promise(Guarantee.ATOMIC, "joint_commits")
 def a_commit_larger_than_a_slice_stays_whole(bench: Bench) -> None:
     store = bench.store()
     many = notes(2_345)
@@ -139,7 +139,7 @@ def a_commit_of_several_megabytes_stays_whole(bench: Bench) -> None:
     equal([e.text[0] for e in backwards], ["8", "7", "6"], "also from the end")
 
 
-@promise(Guarantee.ATOMIC)
+@promise(Guarantee.ATOMIC, "joint_commits")
 def a_reader_never_sees_half_a_commit(bench: Bench) -> None:
     store = bench.store()
     rounds = 30
@@ -162,7 +162,7 @@ def a_reader_never_sees_half_a_commit(bench: Bench) -> None:
     equal(len(looking.result()), 5 * rounds, "the reader sees all commits in the end")
 
 
-@promise(Guarantee.ATOMIC)
+@promise(Guarantee.ATOMIC, "joint_commits")
 def a_batch_writes_each_commit_on_its_own_terms(bench: Bench) -> None:
     store = bench.store()
     with raises(BatchError, "a batch with two commits that can't be written") as caught:

@@ -21,7 +21,7 @@ from everwhen.vocabulary.streams import NO_STREAM
 _ID = UUID("0189f7a2-1111-7abc-8def-000000000001")
 
 
-@promise(Guarantee.IDEMPOTENT)
+@promise(Guarantee.IDEMPOTENT, "joint_commits")
 def the_same_commit_again_returns_the_first_receipt(bench: Bench) -> None:
     store = bench.store()
     commit = Commit(
@@ -57,7 +57,7 @@ def metadata_beliefs_and_times_may_differ_in_a_repetition(bench: Bench) -> None:
     equal((events_of(store))[0].metadata.user_id, "x", "what is stored stays")
 
 
-@promise(Guarantee.IDEMPOTENT)
+@promise(Guarantee.IDEMPOTENT, "joint_commits")
 def the_same_id_with_other_content_is_refused(bench: Bench) -> None:
     store = bench.store()
     first = store.commit(Commit((Write("a", notes(2)), Write("b", notes(1))), id=_ID))
@@ -80,7 +80,7 @@ def the_same_id_with_other_content_is_refused(bench: Bench) -> None:
         equal(store.head(), before, "nothing was written")
 
 
-@promise(Guarantee.IDEMPOTENT)
+@promise(Guarantee.IDEMPOTENT, "joint_commits")
 def big_commits_are_recognised_too(bench: Bench) -> None:
     store = bench.store()
     commit = Commit((Write("a", notes(2_100)), Write("b", notes(1_001))), id=_ID)
@@ -154,7 +154,7 @@ def fresh_ids_are_given_where_there_is_none(bench: Bench) -> None:
     )
 
 
-@promise(Guarantee.IDEMPOTENT)
+@promise(Guarantee.IDEMPOTENT, "joint_commits")
 def a_commit_is_found_by_its_id(bench: Bench) -> None:
     store = bench.store()
     store.append("a", notes(1))

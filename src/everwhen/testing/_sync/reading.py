@@ -32,6 +32,8 @@ def _written(bench: Bench) -> list[Fact]:
             Commit([Write(stream, events) for stream, events in writes])
             for writes in written_events(batch, bench.clock())
         ]
+        if not store.capabilities.joint_commits:
+            commits = [Commit([write]) for commit in commits for write in commit.writes]
         receipts = store.commit_batch(commits)
         for commit, receipt in zip(commits, receipts, strict=True):
             count = sum(len(write.events) for write in commit.writes)

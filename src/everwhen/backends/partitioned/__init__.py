@@ -1,0 +1,1 @@
+"""A store in several SQLite files, read as one."""
