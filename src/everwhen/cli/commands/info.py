@@ -171,9 +171,15 @@ def _data_size(page: Sequence[RecordedEvent[Any]], last: int) -> int:
 
 
 def _file_facts(path: Path) -> tuple[int, int]:
-    """The schema's version, and the bytes of all pages, wherever they are at the moment."""
+    """The schema's version, and the bytes of all pages, wherever they are at the moment.
+
+    Of a partitioned store, of all its files together.
+    """
     from everwhen.backends.sqlite.connection import open_connection
 
+    if path.is_dir():
+        facts = [_file_facts(file) for file in sorted(path.glob("*.db"))]
+        return max(version for version, _ in facts), sum(size for _, size in facts)
     connection = open_connection(path, read_only=True, busy_timeout=1)
     try:
         pages, each = connection.pragma("page_count"), connection.pragma("page_size")

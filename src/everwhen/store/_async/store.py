@@ -27,6 +27,7 @@ from everwhen.backends._async.concurrency import OF_THE_OTHER_FLAVOUR, aside, op
 from everwhen.backends._async.embedded import EmbeddedBackend
 from everwhen.backends.branch_records import MAIN, BranchInfo
 from everwhen.backends.commit_checks import receipt_of
+from everwhen.backends.engine import Engine
 from everwhen.backends.locations import engine_for
 from everwhen.backends.sql_connection import SqlConnection
 from everwhen.branches._async.branches import SCRATCH
@@ -112,7 +113,8 @@ async def open_store(
 ) -> Store:
     """Open a store, creating it where there is none.
 
-    ``location`` is a path or ``sqlite:PATH`` for a file, ``memory:`` for nothing but memory.
+    ``location`` is a path or ``sqlite:PATH`` for a file, ``memory:`` for nothing but memory; a path
+    may also be that of a partitioned store, which `everwhen.partitions` makes.
     ``events`` declares the event types; others read as `UnknownEvent`. ``steps`` go between
     events and bytes, see `CodecStep`. ``vault`` has the keys that personal fields are encrypted
     with; event types that have such fields need one, or the explicit ``PLAINTEXT``. It is the
@@ -124,11 +126,32 @@ async def open_store(
     Raises `NotAStoreError`, `NewerStoreError`, `CorruptStoreError`, or another `StorageError`, and
     `OutdatedVaultError` for a vault with keys of those whose erasure the store records.
     """
+    opening = partial(
+        engine_for,
+        location,
+        clock=clock,
+        read_only=read_only,
+        durable=durable,
+        busy_timeout=busy_timeout,
+    )
+    return await store_over(
+        opening, events=events, steps=steps, vault=vault, clock=clock, read_only=read_only
+    )
+
+
+async def store_over(
+    opening: Callable[[], Engine],
+    *,
+    events: EventTypes | Iterable[type[Any] | EventType[Any]],
+    steps: Sequence[CodecStep],
+    vault: Vault | Plaintext | None,
+    clock: Clock,
+    read_only: bool,
+) -> Store:
+    """A store over the engine that ``opening`` opens; see `open_store`."""
     types = declared(events)
     _check_vault(types, vault)
-    engine = engine_for(
-        location, clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout
-    )
+    engine = opening()
     store = Store(
         EmbeddedBackend(engine),
         events=types,

@@ -1,0 +1,40 @@
+# Made from tools/front_door.toml: edit that, then `make sync`.
+"""Partitions: one store in several files, by stream, category, time or size."""
+
+from typing import TYPE_CHECKING
+
+from everwhen._lazy import lazily
+
+if TYPE_CHECKING:
+    from everwhen.backends.partitioned.strategies import (
+        ByCategory,
+        BySize,
+        ByStream,
+        ByTime,
+        PartitionStrategy,
+    )
+    from everwhen.partitions._sync.opening import add_partitions, open_partitioned_store
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "everwhen.backends.partitioned.strategies": (
+                "ByCategory",
+                "BySize",
+                "ByStream",
+                "ByTime",
+                "PartitionStrategy",
+            ),
+            "everwhen.partitions._sync.opening": ("add_partitions", "open_partitioned_store"),
+        },
+    )
+
+__all__ = [
+    "ByCategory",
+    "BySize",
+    "ByStream",
+    "ByTime",
+    "PartitionStrategy",
+    "add_partitions",
+    "open_partitioned_store",
+]

@@ -1,0 +1,1 @@
+"""The async flavour, by hand; ``partitions._sync`` is made of it."""

@@ -1,0 +1,1 @@
+"""The sync flavour, generated from ``partitions._async``."""
