@@ -158,9 +158,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.ids += 1
         millis = int(self.clock().timestamp() * 1_000) << 80
         made_now = UUID(int=millis | 7 << 76 | 2 << 62 | self.ids)
-        commit = Commit(writes, condition, made_now if self.ids % 2 else UUID(int=self.ids))
+        commit = self.commit_of(writes, condition, made_now if self.ids % 2 else UUID(int=self.ids))
         self.known.append(commit)
         return commit
+
+    def commit_of(
+        self, writes: list[Write], condition: Condition | None, id_: UUID | None
+    ) -> Commit:
+        return Commit(writes, condition, id_)
 
     @rule(which=st.integers(0, 1), writes=WRITES)
     def append(self, which: int, writes: list[Write]) -> None:
@@ -184,7 +189,7 @@ class StoreMachine(RuleBasedStateMachine):
     def repeat(self, which: int, pick: int, writes: list[Write], same: bool) -> None:
         if self.known:
             known = self.known[pick % len(self.known)]
-            commit = known if same else Commit(writes, id=known.id)
+            commit = known if same else self.commit_of(writes, None, known.id)
             self.both(which, lambda store: store.commit(commit))
 
     @rule(which=st.integers(0, 1), count=st.integers(100, 400), stream=st.sampled_from(STREAMS))
