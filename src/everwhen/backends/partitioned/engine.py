@@ -296,7 +296,8 @@ class PartitionedEngine:
 
     # Writing
 
-    def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+    def write(self, commits: Sequence[EncodedCommit], *, waits: bool = False) -> list[Outcome]:
+        del waits  # a partition's writer waits for an archive in any case
         self.check_open()
         self._check_writable()
         outcomes = self._writer.write(commits)
