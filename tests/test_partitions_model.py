@@ -21,6 +21,7 @@ from everwhen.backends.partitioned.strategies import (
     PartitionStrategy,
 )
 from everwhen.partitions import add_partitions, open_partitioned_store
+from everwhen.vocabulary.contract import Merge, Move
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +52,12 @@ class PartitionedMachine(StoreMachine):
             first, *others = sorted(writes, key=lambda write: not write.events)
             writes = [first, *(Write(write.stream, [], write.expected) for write in others)]
         return super().commit_of(writes, condition, id_)
+
+    def some_move(self, which: int, kind: type[Move], pick: int) -> Move | None:
+        """Files that are written side by side are only sealed; none is merged with another."""
+        if self.is_by_aggregate or kind is Merge:
+            return None
+        return super().some_move(which, kind, pick)
 
     @precondition(lambda self: self.is_by_aggregate)
     @rule(more=st.integers(1, 3))
