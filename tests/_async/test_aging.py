@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from everwhen.aio import Event, Fold, Query, Store, UnknownEvent, open_store
-from everwhen.errors import DeclarationError, LossError, RetiredError
+from everwhen.errors import DeclarationError, LossError, RetiredError, StorageError
 from everwhen.store.retirement_records import RETIREMENTS, HistoryRetired
 from everwhen.testing import ManualClock
 from everwhen.tiers import HistoryPolicy, MovedSegment, SegmentSize
@@ -109,6 +109,28 @@ async def test_archives_are_brought_back_and_merged(tmp_path: Path, clock: Manua
         for file in far.iterdir():
             file.unlink()
         assert [event.data async for event in store.read()] == everything
+
+
+async def test_what_is_not_there_is_not_looked_for_in_the_archive(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    policy = HistoryPolicy(hot_duration=NOW, archive_after=NOW)
+    async with await filled(tmp_path / "s.db", clock) as store:
+        await HistoryManager(store, policy, archive=tmp_path / "far").age()
+        (tmp_path / "far").rename(tmp_path / "away")
+        for query in (
+            Query().stream("nobody"),
+            Query().stream("nobody", "no-one"),
+            Query().category("nothing"),
+            Query().types("Never"),
+            Query().tags("none"),
+            Query().stream("nobody").backwards(),
+        ):
+            assert [event async for event in store.read(query)] == []
+        with pytest.raises(StorageError, match="far"):
+            [event async for event in store.read("order-1")]
+        receipt = await store.append("order-1", [Paid(1)], expected=10)
+        assert (receipt.position, receipt.versions) == (51, {"order-1": 11})
 
 
 async def test_a_category_that_is_kept_keeps_its_segments(

@@ -230,9 +230,9 @@ def _window(connection: apsw.Connection, query: Query, segments: Segments) -> Wi
         after = retired
     if after >= last:
         return None
-    if last <= border:
+    if last < border:  # at the border a slice ends
         last = segments.row_at(connection, last)[0]
-    elif last < newest:
+    elif border < last < newest:
         last = connection.execute(_SQL["end_of_slice"], (last,)).get
     return Window(after, last, border, segments, reverse=query.reverse, lacks=lacks)
 

@@ -160,9 +160,13 @@ def rows_in(connection: apsw.Connection, window: Window) -> Iterator[Row]:
 
 
 def rows_to_judge(connection: apsw.Connection, query: Query, window: Window) -> Iterator[Row]:
-    """Every slice in the window that may hold a match, in the query's direction."""
+    """Every slice in the window that may hold a match, in the query's direction.
+
+    Of sealed ones none is looked at that its index doesn't lead to: it may be in an archive.
+    """
     exact = all(selector.streams or selector.tags for selector in query.selectors)
-    if window.last - window.after > _SHORT_SCAN // (_EXACT_GAIN if exact else 1):
+    is_long = window.last - window.after > _SHORT_SCAN // (_EXACT_GAIN if exact else 1)
+    if is_long or window.cold is not None:
         if len(query.selectors) == 1 and len(query.selectors[0].streams) == 1:
             (name,) = query.selectors[0].streams
             return _rows_of_stream(connection, name, query, window)
