@@ -634,9 +634,9 @@ async def test_a_branch_takes_none(tmp_path: Path, objects: Path, url: str) -> N
 
 
 async def test_without_the_extra_it_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
     async with await open_store("memory:") as made:
         with pytest.raises(UnsupportedError, match=r"pip install 'everwhen\[archive\]'"):
-            await import_archive(made, tmp_path)
+            await import_archive(made, "s3://bucket/shop")

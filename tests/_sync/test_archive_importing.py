@@ -643,8 +643,10 @@ def test_a_branch_takes_none(tmp_path: Path, objects: Path, url: str) -> None:
                 import_archive(branch, objects)
 
 
-def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
     with open_store("memory:") as made:
         with pytest.raises(UnsupportedError, match=r"pip install 'everwhen\[archive\]'"):
-            import_archive(made, tmp_path)
+            import_archive(made, "s3://bucket/shop")

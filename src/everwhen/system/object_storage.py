@@ -150,8 +150,12 @@ class _Folder:
         sync_folder(self._path)
 
     def names(self) -> list[tuple[str, int]]:
-        found = [one for one in self._file("").iterdir() if one.is_file()]
-        return [(one.name, one.stat().st_size) for one in found if not one.name.startswith(".")]
+        found = [one for one in self._file("").rglob("*") if one.is_file()]
+        return [
+            (one.relative_to(self._path).as_posix(), one.stat().st_size)
+            for one in found
+            if not one.name.startswith(".")
+        ]
 
     def _file(self, name: str) -> Path:
         if not self._path.is_dir():  # a disk that isn't there has lost nothing

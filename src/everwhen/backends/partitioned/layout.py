@@ -152,5 +152,6 @@ def check_strategy(folder: Path, layout: Layout, strategy: PartitionStrategy | N
 def no_store(folder: Path) -> NotAStoreError:
     """The error for a folder that has no partitions."""
     return NotAStoreError(
-        f"{folder}: there is no {RECORD} in it; check the path, or give a strategy to make it"
+        f"{folder}: it is a folder, and there is no {RECORD} in it; name a store's file, or give a "
+        f"strategy to make a partitioned store of it"
     )

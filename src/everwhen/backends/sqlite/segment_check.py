@@ -127,9 +127,14 @@ class SegmentCheck:
     def _left_over(self) -> Iterator[Problem]:
         """Rows before the border, which are deleted in time: writers look at their versions."""
         for row in self._connection.execute(_SQL["left_over"], (self.border,)):
-            if self._is_unread(row[0]):
+            if self._is_unread(row[0]) or 0 < row[0] <= self._retired:
                 continue
-            if self._segments.row_at(self._connection, row[0]) != row:
+            try:
+                found = self._segments.row_at(self._connection, row[0])
+            except apsw.CorruptError as error:
+                yield Problem(f"position {row[0]}", str(error))
+                continue
+            if found != row:
                 yield Problem(f"position {row[0]}", "its row isn't what was sealed there")
 
     def _made(
