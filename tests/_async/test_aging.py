@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from everwhen.aio import Event, Fold, Query, Store, UnknownEvent, open_store
+from everwhen.backends._async.embedded import EmbeddedBackend
 from everwhen.errors import DeclarationError, LossError, RetiredError, StorageError
 from everwhen.store.retirement_records import RETIREMENTS, HistoryRetired
+from everwhen.system.object_storage import ObjectStorage, object_url
 from everwhen.testing import ManualClock
 from everwhen.tiers import HistoryPolicy, MovedSegment, SegmentSize
 from everwhen.tiers._async import retiring
 from everwhen.tiers.aio import HistoryManager
 from everwhen.vocabulary import Snapshot
+from everwhen.vocabulary.contract import Archive, Sweep
 
 DAY = timedelta(days=1)
 NOW = timedelta()
@@ -133,6 +137,32 @@ async def test_what_is_not_there_is_not_looked_for_in_the_archive(
         assert (receipt.position, receipt.versions) == (51, {"order-1": 11})
 
 
+async def test_an_upload_that_was_never_made_is_swept(tmp_path: Path, clock: ManualClock) -> None:
+    async with await filled(tmp_path / "s.db", clock) as store:
+        await HistoryManager(store, HistoryPolicy(hot_duration=NOW)).age()
+        backend = store.kernel.backend
+        assert isinstance(backend, EmbeddedBackend)
+        steps = backend._engine.moving(Archive(5, object_url(tmp_path / "far"))).steps()
+        for step in islice(steps, 2):  # its name is written down
+            step()
+        await backend.move(Sweep(1 << 60))
+        assert list((tmp_path / "far").iterdir()) == []
+        assert await store.check() == []
+
+
+def test_a_name_leads_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "mine").write_text("mine")
+    storage = ObjectStorage(object_url(tmp_path / "far"))
+    for name in ("../mine", "/etc/hostname", "a/../../mine", str(tmp_path / "mine"), ".."):
+        for use in (storage.delete, storage.size, lambda one: storage.read(one, 0, 1)):
+            with pytest.raises(StorageError, match="isn't in the folder"):
+                use(name)
+        with pytest.raises(StorageError, match="isn't in the folder"):
+            storage.put(name, b"")
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
 async def test_a_category_that_is_kept_keeps_its_segments(
     tmp_path: Path, clock: ManualClock
 ) -> None:
@@ -248,11 +278,11 @@ async def test_an_archive_that_does_not_answer_is_seen(tmp_path: Path, clock: Ma
     policy = HistoryPolicy(hot_duration=NOW, archive_after=NOW)
     async with await filled(tmp_path / "s.db", clock) as store:
         manager = HistoryManager(store, policy, archive=tmp_path / "far")
-        with pytest.raises(Exception, match="far: can't write"):
+        with pytest.raises(Exception, match="far: can't make"):
             await manager.age()
         status = await manager.status()
         assert status.last_error is not None
-        assert "far: can't write" in status.last_error
+        assert "far: can't make" in status.last_error
         assert all(one.is_cold for one in status.segments)
         (tmp_path / "far").unlink()
         assert len(await manager.age()) == 20

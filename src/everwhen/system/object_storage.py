@@ -81,6 +81,14 @@ class ObjectStorage:
         is_folder = parts.scheme == _FOLDER
         self._objects = _Folder(Path(unquote(parts.path))) if is_folder else _Cloud(url)
 
+    def make(self) -> None:
+        """See to it that there is a place for objects: a folder is made, a cloud has to have one.
+
+        If a folder is missing later, it is a disk that isn't there.
+        """
+        with self._explained("make", "the folder"):
+            self._objects.make()
+
     def put(self, name: str, data: bytes) -> None:
         """Store an object, durably. Raises `StorageError` also where another has that name."""
         with self._explained("write", name):
@@ -128,9 +136,12 @@ class _Folder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def put(self, name: str, data: bytes) -> None:
+    def make(self) -> None:
         _make_folder(self._path)
-        new = NewFile(self._path / name)
+
+    def put(self, name: str, data: bytes) -> None:
+        self.make()
+        new = NewFile(self._file(name))
         try:
             new.file.write(data)
             new.finish(replaces=False)
@@ -160,6 +171,8 @@ class _Folder:
     def _file(self, name: str) -> Path:
         if not self._path.is_dir():  # a disk that isn't there has lost nothing
             raise NotADirectoryError(f"there is no folder {self._path}")
+        if name.startswith("/") or ".." in name.split("/"):  # as no store names an object
+            raise ValueError(f"{name!r} isn't in the folder")
         return self._path / name
 
 
@@ -171,6 +184,9 @@ class _Cloud:
         self._library = _library()
         self._inner: Any = None
         self.errors = (self._library.exceptions.BaseError,)
+
+    def make(self) -> None:
+        """Nothing to do: a bucket is made by whoever pays for it."""
 
     def put(self, name: str, data: bytes) -> None:
         store = self._store()

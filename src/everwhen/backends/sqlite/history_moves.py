@@ -139,6 +139,7 @@ class _Moves:
         name = f"{groups[0].first:015}-{groups[-1].last:015}-{secrets.token_hex(8)}.parquet"
         _compare(ObjectReader.held(name, data), groups)
         storage = self._groups.storage(url)
+        storage.make()
         yield partial(each, _SQL["announce_object"], [(url, name, len(data), self._now())])
         storage.put(name, data)
         if reads_back:
