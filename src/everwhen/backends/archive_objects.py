@@ -16,7 +16,7 @@ import msgspec
 
 from everwhen.codec.frames import FrameError
 from everwhen.codec.slice_digest import digest_of
-from everwhen.system.object_storage import ObjectStorage
+from everwhen.system.object_storage import LIBRARIES_NEEDED, ObjectStorage
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import CorruptStoreError, UnsupportedError
 
@@ -251,10 +251,7 @@ def _libraries() -> tuple[ModuleType, ModuleType]:
 
         from everwhen.codec import arrow_columns
     except ImportError as error:
-        raise UnsupportedError(
-            "archived history needs the libraries obstore and pyarrow: "
-            "pip install 'everwhen[archive]'"
-        ) from error
+        raise UnsupportedError(LIBRARIES_NEEDED) from error
     return arrow_columns, parquet
 
 

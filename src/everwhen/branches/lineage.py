@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 from everwhen.backends.branch_records import MAIN, BranchInfo, Registered
 from everwhen.vocabulary.errors import BranchError
-
-_LAST_POSITION: Final = (1 << 63) - 1  # the largest that a store can keep
+from everwhen.vocabulary.streams import MAX_POSITION
 
 
 def base_of(
@@ -36,7 +34,7 @@ def base_of(
 def _lineage(info: BranchInfo | None, by_name: Mapping[str, BranchInfo]) -> list[tuple[str, int]]:
     """The branches from the root to this one, each with the last position that it contributes."""
     chain: list[tuple[str, int]] = []
-    until = _LAST_POSITION
+    until = MAX_POSITION
     while info is not None:
         chain.append((info.name, until))
         until = min(until, info.position)

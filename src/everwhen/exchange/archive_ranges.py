@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 
 from everwhen.backends.archive_objects import GroupRecord
+from everwhen.vocabulary.streams import MAX_POSITION
 
 _SHA256_BYTES: Final = 32
-_LAST_POSITION: Final = (1 << 63) - 1
 _KEEP_ONE: Final = "they are of two histories, or one is damaged: keep the one that is right"
 
 
@@ -102,7 +102,7 @@ def contradiction(one: ArchivedGroup, other: ArchivedGroup) -> RangesError:
 
 def _check(one: ArchivedGroup) -> None:
     record = one.record
-    is_sound = 0 < record.first <= record.last <= _LAST_POSITION
+    is_sound = 0 < record.first <= record.last <= MAX_POSITION
     has_slices = 0 < record.slices <= record.last - record.first + 1
     if not is_sound or not has_slices or len(record.sha256) != _SHA256_BYTES:
         raise RangesError(

@@ -27,13 +27,10 @@ from everwhen.store.filter_bounds import FilterBounds
 from everwhen.system.object_storage import local_file
 from everwhen.vocabulary.contract import Page, Segment, StoredSlice
 from everwhen.vocabulary.errors import CorruptStoreError
-from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.microseconds import FIRST_MICROS, LAST_MICROS, from_micros
 from everwhen.vocabulary.paging import PAGE_EVENTS, ReadPage
 from everwhen.vocabulary.query import Query, Selector
 
-EARLIEST: Final = -62_135_596_800_000_000
-LATEST: Final = 253_402_300_799_999_999
-"""The first and the last microsecond that a datetime can have."""
 _GLOB: Final = frozenset("*?[")
 """What DuckDB takes for a pattern of names in a path."""
 _FILE_ROWS: Final = 16_384
@@ -152,7 +149,7 @@ class EventScan:
         )
         if "recorded_at" not in bounds.columns or first > last:
             return first, last
-        begin, end = bounds.between("recorded_at", EARLIEST, LATEST)
+        begin, end = bounds.between("recorded_at", FIRST_MICROS, LAST_MICROS)
         positions = range(first, last + 1)
         first += bisect.bisect_left(positions, begin, key=self._recorded_at)
         return first, bisect.bisect_right(positions, end, key=self._recorded_at) + positions[0] - 1
@@ -163,7 +160,7 @@ class EventScan:
         for page in self._pages(after, FilterBounds(), events=1):
             if page.slices:
                 return page.slices[0].recorded_at
-        return LATEST
+        return LAST_MICROS
 
     def _ranges(self, first: int, last: int) -> Iterator[tuple[int, int, ArchivedFile | None]]:
         """The positions from one to another in parts, each with the file that has it, if any."""

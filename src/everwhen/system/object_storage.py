@@ -21,6 +21,11 @@ from everwhen.vocabulary.errors import DeclarationError, StorageError, Unsupport
 if TYPE_CHECKING:
     from types import ModuleType
 
+LIBRARIES_NEEDED: Final = (
+    "archived history needs the libraries obstore and pyarrow: pip install 'everwhen[archive]'"
+)
+"""What is said where one of them is missing."""
+
 _FOLDER: Final = "file"
 _MEMORY: Final = "memory"
 _CLOUDS: Final = frozenset({"s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "https"})
@@ -29,8 +34,6 @@ _TIMEOUTS: Final = {"connect_timeout": "10s", "timeout": "60s"}
 _ALLOW_HTTP: Final = ("AWS_ALLOW_HTTP", "AZURE_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP")
 _YES: Final = frozenset({"1", "true", "yes", "on"})
 _RETRIES: Final = {"max_retries": 3, "retry_timeout": timedelta(seconds=90)}
-
-
 _NOT_SO_LONG: Final = " 416 "
 """The status with which a range is answered that begins after an object's end."""
 
@@ -277,8 +280,5 @@ def _library() -> ModuleType:
         import obstore.exceptions
         import obstore.store
     except ImportError as error:
-        raise UnsupportedError(
-            "archived history needs the libraries obstore and pyarrow: "
-            "pip install 'everwhen[archive]'"
-        ) from error
+        raise UnsupportedError(LIBRARIES_NEEDED) from error
     return obstore

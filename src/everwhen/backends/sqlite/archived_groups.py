@@ -12,6 +12,7 @@ import apsw
 
 from everwhen.backends.archive_objects import ObjectReader
 from everwhen.backends.engine import NotFetchedError
+from everwhen.backends.sqlite.remembering import remember
 from everwhen.backends.sqlite.statements import statements
 from everwhen.codec.frames import Frame, FrameError, packed
 from everwhen.system.object_storage import MissingObjectError, ObjectStorage, object_url
@@ -20,6 +21,7 @@ from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import CorruptStoreError, DeclarationError
 
 _SQL: Final = statements("archived")
+_READING: Final = statements("reading")
 
 _GROUPS_REMEMBERED: Final = 12
 """Each of some 4 MB."""
@@ -107,9 +109,7 @@ class ArchivedGroups:
             raise found
         frames = frames_of(connection, found)
         with self._lock:
-            self._frames[place] = frames
-            while len(self._frames) > _GROUPS_REMEMBERED:
-                self._frames.popitem(last=False)
+            remember(self._frames, place, frames, _GROUPS_REMEMBERED)
         return frames
 
     def _fetch(self, place: GroupPlace) -> None:
@@ -133,9 +133,7 @@ class ArchivedGroups:
                 with self._lock:
                     self._fetching.pop(place, None)
             with self._lock:
-                self._fetched[place] = found
-                while len(self._fetched) > _GROUPS_REMEMBERED:
-                    self._fetched.popitem(last=False)
+                remember(self._fetched, place, found, _GROUPS_REMEMBERED)
 
     def read(self, place: GroupPlace) -> list[StoredSlice]:
         """The slices of a row group, compared with their digest."""
@@ -154,9 +152,7 @@ class ArchivedGroups:
             found = self._readers.get(key)
             if found is None:
                 found = ObjectReader.stored(storage, place.name, place.size)
-                self._readers[key] = found
-                while len(self._readers) > _OBJECTS_REMEMBERED:
-                    self._readers.popitem(last=False)
+                remember(self._readers, key, found, _OBJECTS_REMEMBERED)
             return found
 
 
@@ -174,7 +170,7 @@ def frames_of(connection: apsw.Connection, slices: Sequence[StoredSlice]) -> lis
     """Slices as frames, their streams by number. Raises ``apsw.CorruptError`` for unknown ones."""
     numbers: dict[str, int] = {}
     for name in {stored.stream for stored in slices}:
-        number = connection.execute(_SQL["stream_id"], (name,)).get
+        number = connection.execute(_READING["stream_id"], (name,)).get
         if number is None:
             raise apsw.CorruptError(f"an archived slice is of stream {name!r}, which isn't known")
         numbers[name] = number

@@ -25,7 +25,7 @@ from everwhen.backends.archive_objects import (
 from everwhen.backends.sqlite import lookups
 from everwhen.backends.sqlite.archived_groups import ArchivedGroups, frames_of, place_of
 from everwhen.backends.sqlite.moving import Mover, ReadsOnce, Work, each
-from everwhen.backends.sqlite.pages import StreamNames
+from everwhen.backends.sqlite.pages import StreamNames, slices_of
 from everwhen.backends.sqlite.query_plan import Row
 from everwhen.backends.sqlite.retiring import cleared, retired
 from everwhen.backends.sqlite.sealing import Chunk, chunks_of, sealed
@@ -50,6 +50,7 @@ from everwhen.vocabulary.contract import (
 from everwhen.vocabulary.errors import BusyError, CorruptStoreError, DeclarationError, StorageError
 
 _SQL: Final = statements("archived")
+_SEALED: Final = statements("sealed")
 
 Writes: TypeAlias = Generator[Work, None, Segment | None]
 """What a move writes, one transaction after the other, and the segment that it has moved."""
@@ -168,7 +169,7 @@ class _Moves:
             if not self._read(partial(_is_cold, last=last)):
                 slices = self._groups.read(self._read(partial(place_of, last=last)))
                 chunks = self._read(partial(_chunks_of, slices=slices, before=start))
-                yield partial(each, _SQL["save_chunk"], chunks)
+                yield partial(each, _SEALED["save_chunk"], chunks)
             start = last
         yield partial(_leave_archive, before=before, last=segment.last, now=self._now())
         return self._segment(move.last)[0]
@@ -255,8 +256,7 @@ def _some_slices(connection: apsw.Connection, low: int, high: int) -> list[Store
         is_full = events >= GROUP_EVENTS or volume >= GROUP_BYTES
         if is_full and frame.positions[-1] in ends:
             break
-    names = StreamNames().many(connection, {row[1] for row in rows})
-    return [StoredSlice(row[0], names[row[1]], *row[2:]) for row in rows]
+    return slices_of(connection, rows, StreamNames())
 
 
 def _ends_of_groups(connection: apsw.Connection, low: int, high: int) -> list[int]:

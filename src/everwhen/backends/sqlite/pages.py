@@ -289,7 +289,7 @@ def _page_of_matches(
         if newest is not None and (rows[0][0] < newest[0]) is not window.reverse:
             raise apsw.CorruptError("rows of slices stand out of order")
         looked_at += len(rows)
-        found = matcher.reached(_slices_of(connection, rows, names))
+        found = matcher.reached(slices_of(connection, rows, names))
         slices += found
         size += sum([stored.count for stored in found])
         volume += sum([len(stored.body) for stored in found])
@@ -316,9 +316,10 @@ def _some_rows(rows: Iterator[Row], events: int, volume: int, window: Window) ->
     return some
 
 
-def _slices_of(
+def slices_of(
     connection: apsw.Connection, rows: list[Row], names: StreamNames
 ) -> list[StoredSlice]:
+    """The slices of these rows, with the names of their streams."""
     streams = names.of_each(connection, [row[1] for row in rows])
     return [
         StoredSlice(row[0], stream, *row[2:]) for row, stream in zip(rows, streams, strict=True)
@@ -377,7 +378,7 @@ def _page_of_all(
         if size >= events or volume >= _PAGE_BYTES:
             break
     check_rows(rows, window)
-    slices = _slices_of(connection, rows, names)
+    slices = slices_of(connection, rows, names)
     if size >= events or volume >= _PAGE_BYTES or here.missing is not None:
         last = slices[-1]
         cursor = last.position - last.count + 1 if window.reverse else last.position

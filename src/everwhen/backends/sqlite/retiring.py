@@ -17,6 +17,8 @@ from everwhen.backends.sqlite.statements import statements
 from everwhen.vocabulary.contract import Retire
 
 _SQL: Final = statements("retired")
+_ARCHIVED: Final = statements("archived")
+_SEALED: Final = statements("sealed")
 
 _STEP_CHUNKS: Final = 64
 """How many chunks one transaction deletes: some megabyte."""
@@ -33,7 +35,7 @@ def cleared(read: ReadsOnce, now: Callable[[], int]) -> Iterator[Work]:
     while (chunk := read(_last_chunk)) is not None:
         yield partial(each, _SQL["drop_chunks"], [(chunk,)])
     while postings := read(_postings):
-        yield partial(each, _SQL["drop_posting"], postings)
+        yield partial(each, _SEALED["drop_posting"], postings)
     while (group := read(_last_group)) is not None:
         yield partial(_leave_objects, group, now())
 
@@ -58,4 +60,4 @@ def _last_group(connection: apsw.Connection) -> int | None:
 
 def _leave_objects(last: int, now: int, connection: apsw.Connection) -> None:
     connection.execute(_SQL["drop_groups"], (last,))
-    connection.execute(_SQL["disuse_objects"], (now,))
+    connection.execute(_ARCHIVED["disuse_objects"], (now,))

@@ -19,20 +19,18 @@ from copy import copy
 from functools import cached_property, partial
 from itertools import groupby, pairwise
 from operator import itemgetter
-from typing import Final, NamedTuple, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias
 
 import apsw
 
 from everwhen.backends.sqlite.archived_groups import ArchivedGroups
+from everwhen.backends.sqlite.remembering import remember
 from everwhen.backends.sqlite.statements import statements
 from everwhen.backends.sqlite.value_sizes import MAX_CHUNK_BYTES, limited
 from everwhen.codec.frames import Frame, FrameError, SliceRow
 from everwhen.system.compression import Compressor, DecompressionError
 from everwhen.system.sqlite_values import stored_bytes, stored_count, stored_int
 from everwhen.vocabulary.contract import MAX_FRAMES, MAX_STORED_BYTES
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 _SQL: Final = statements("sealed")
 
@@ -316,7 +314,8 @@ class Segments:
                 count = _COUNT.unpack(head)[0] if len(head) == _COUNT.size else 0
                 head += blob.read(count * _PART.size)
             parts = _parts_of(head, last, size)
-            self._remember(self._parts, (last, size), parts, _CHUNKS_REMEMBERED)
+            with self._lock:
+                remember(self._parts, (last, size), parts, _CHUNKS_REMEMBERED)
         places = parts
 
         def frame(number: int) -> Frame:
@@ -334,14 +333,9 @@ class Segments:
                 blob.seek(begins)
                 data = blob.read(ends - begins)
             frame = _opened(self._compressor(connection, dictionary), data, end)
-            self._remember(self._frames, (chunk, part), frame, _FRAMES_REMEMBERED)
+            with self._lock:
+                remember(self._frames, (chunk, part), frame, _FRAMES_REMEMBERED)
         return frame
-
-    def _remember(self, known: OrderedDict[K, V], key: K, value: V, most: int) -> None:
-        with self._lock:
-            known[key] = value
-            while len(known) > most:
-                known.popitem(last=False)
 
     def _compressor(self, connection: apsw.Connection, dictionary: int) -> Compressor:
         found = self._compressors.get(dictionary)

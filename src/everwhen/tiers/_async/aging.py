@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
+from everwhen.backends.commit_checks import LONG_AGO
 from everwhen.store._async.store import Store
 from everwhen.tiers._async.hot_border import hot_border
 from everwhen.tiers._async.retiring import finished, retired, surveyed
@@ -184,7 +185,7 @@ class Aging:
 
     def _micros_ago(self, age: timedelta) -> int:
         before = self._ago(age)
-        return -(1 << 62) if before is None else to_micros(before)
+        return LONG_AGO if before is None else to_micros(before)
 
     def _archive(self) -> str:
         if self._url is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
+from everwhen.backends.commit_checks import LONG_AGO
 from everwhen.store._sync.store import Store
 from everwhen.tiers._sync.hot_border import hot_border
 from everwhen.tiers._sync.retiring import finished, retired, surveyed
@@ -181,7 +182,7 @@ class Aging:
 
     def _micros_ago(self, age: timedelta) -> int:
         before = self._ago(age)
-        return -(1 << 62) if before is None else to_micros(before)
+        return LONG_AGO if before is None else to_micros(before)
 
     def _archive(self) -> str:
         if self._url is None:

@@ -4,9 +4,6 @@
 SELECT archived.row_group, archived.sha256, objects.url, objects.name, objects.size
 FROM archived JOIN objects ON objects.id = archived.object WHERE archived.last = ?
 
--- name: stream_id
-SELECT id FROM streams WHERE name = ?
-
 -- name: ends_of_groups
 SELECT last FROM archived WHERE last > ? AND last <= ? ORDER BY last
 
@@ -48,6 +45,3 @@ WHERE unused_since IS NULL AND id NOT IN (SELECT object FROM archived)
 
 -- name: drop_chunks
 DELETE FROM chunks WHERE last > ? AND last <= ?
-
--- name: save_chunk
-INSERT INTO chunks VALUES (?, ?, ?, ?)

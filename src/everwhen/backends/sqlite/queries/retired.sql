@@ -21,9 +21,6 @@ DELETE FROM chunks WHERE last <= ?
 -- name: postings
 SELECT segment, term FROM postings WHERE segment <= (SELECT max(last) FROM retired) LIMIT ?
 
--- name: drop_posting
-DELETE FROM postings WHERE segment = ? AND term = ?
-
 -- name: last_group
 SELECT max(last) FROM (
     SELECT last FROM archived WHERE last <= (SELECT max(last) FROM retired) ORDER BY last LIMIT ?
@@ -31,7 +28,3 @@ SELECT max(last) FROM (
 
 -- name: drop_groups
 DELETE FROM archived WHERE last <= ?
-
--- name: disuse_objects
-UPDATE objects SET unused_since = ?
-WHERE unused_since IS NULL AND id NOT IN (SELECT object FROM archived)
