@@ -32,6 +32,7 @@ from tests.faults.faults_sealing import (
     leftovers,
     matching,
     pages,
+    ranged,
     run,
     seal_all,
 )
@@ -41,9 +42,11 @@ from everwhen import EventTypes, EverwhenError, Query, Store, open_store
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.sqlite import moving, sealing
 from everwhen.backends.sqlite.engine import SqliteEngine
-from everwhen.backends.sqlite.segments import chunk_of
+from everwhen.backends.sqlite.segments import Segments, chunk_of
+from everwhen.codec.frames import packed
 from everwhen.errors import BusyError, CorruptStoreError, StorageFullError
 from everwhen.system import compression
+from everwhen.system.compression import Compressor
 from everwhen.vocabulary.contract import Seal, SegmentSize
 
 ROUNDS = int(os.environ.get("EVERWHEN_SEALING_ROUNDS", "20"))
@@ -242,6 +245,35 @@ def test_a_reader_stays_at_its_moment(unsealed: Path, said: Answers, tmp_path: P
             assert count == said.slices[-1].position
     elsewhere.close()
     engine.close()
+
+
+def test_a_chunk_that_is_cut_up_anew_at_the_same_size(unsealed: Path, tmp_path: Path) -> None:
+    """What is restored or merged may be as large as what was there, with its frames elsewhere."""
+    path = Path(shutil.copy(unsealed, tmp_path / "store.db"))
+    engine, mover = SqliteEngine(path), apsw.Connection(str(path))
+    (segment,) = seal_all(engine, SegmentSize(slices=48, frame=4, frames=48, least=30), 130)
+    frames = Segments().frames(mover, 0, segment.last, reverse=False)
+    rows = [row for frame in frames for row in frame.rows()]
+    layouts: dict[int, bytes] = {}
+    for first, second in itertools.combinations(range(1, len(rows)), 2):
+        parts = rows[:first], rows[first:second], rows[second:]
+        chunk = chunk_of([(part[-1][0], _compressed(part)) for part in parts])
+        other = layouts.setdefault(len(chunk), chunk)
+        if other is not chunk:
+            break
+    readings = [ranged(low, low + 3, reverse=False) for low in range(segment.last)]
+    plain = SqliteEngine(unsealed, read_only=True)
+    due = [(name, read(plain)) for name, read in readings]
+    plain.close()
+    for data, some in ((other, readings[:1]), (chunk, readings), (other, readings)):
+        mover.execute("UPDATE chunks SET dictionary = 0, data = ?", (data,))
+        assert [(name, read(engine)) for name, read in some] == due[: len(some)]
+    mover.close()
+    engine.close()
+
+
+def _compressed(rows: list[Any]) -> bytes:
+    return Compressor().compress(packed(rows, rows[0][0] - rows[0][3]))
 
 
 # Power loss and full disks

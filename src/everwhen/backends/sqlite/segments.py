@@ -50,6 +50,11 @@ _PART: Final = struct.Struct("<IQ")
 
 Part: TypeAlias = tuple[int, int, int]
 """A frame in its chunk: where it begins and ends, and the position of its last event."""
+Chunk: TypeAlias = tuple[int, int, bytes]
+"""A chunk: the position of its last event, its size, and its head, which says where its frames are.
+
+Without the head it might be another one: what is restored, or merged, can be cut up anew.
+"""
 
 
 def chunk_of(frames: Sequence[tuple[int, bytes]]) -> bytes:
@@ -118,8 +123,8 @@ class Segments:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._compressors: dict[int, Compressor] = {}
-        self._parts: OrderedDict[tuple[int, int], list[Part]] = OrderedDict()
-        self._frames: OrderedDict[tuple[tuple[int, int], Part], Frame] = OrderedDict()
+        self._parts: OrderedDict[Chunk, list[Part]] = OrderedDict()
+        self._frames: OrderedDict[tuple[Chunk, int], Frame] = OrderedDict()
         self.groups = ArchivedGroups()
         self._waits = True
 
@@ -307,34 +312,35 @@ class Segments:
         last, dictionary, size = row
         if dictionary is None:
             return self._fetched(connection, last)
-        parts = self._parts.get((last, size))
+        with connection.blob_open("main", "chunks", "data", last, False) as blob:
+            head = blob.read(_COUNT.size)
+            count = _COUNT.unpack(head)[0] if len(head) == _COUNT.size else 0
+            head += blob.read(count * _PART.size)
+        chunk = last, size, head
+        parts = self._parts.get(chunk)
         if parts is None:
-            with connection.blob_open("main", "chunks", "data", last, False) as blob:
-                head = blob.read(_COUNT.size)
-                count = _COUNT.unpack(head)[0] if len(head) == _COUNT.size else 0
-                head += blob.read(count * _PART.size)
             parts = _parts_of(head, last, size)
             with self._lock:
-                remember(self._parts, (last, size), parts, _CHUNKS_REMEMBERED)
+                remember(self._parts, chunk, parts, _CHUNKS_REMEMBERED)
         places = parts
 
         def frame(number: int) -> Frame:
-            return self._frame(connection, (last, size), places[number], dictionary)
+            return self._frame(connection, chunk, number, places[number], dictionary)
 
         return Piece([part[2] for part in parts], frame)
 
     def _frame(
-        self, connection: apsw.Connection, chunk: tuple[int, int], part: Part, dictionary: int
+        self, connection: apsw.Connection, chunk: Chunk, number: int, part: Part, dictionary: int
     ) -> Frame:
         begins, ends, end = part
-        frame = self._frames.get((chunk, part))
+        frame = self._frames.get((chunk, number))
         if frame is None:
             with connection.blob_open("main", "chunks", "data", chunk[0], False) as blob:
                 blob.seek(begins)
                 data = blob.read(ends - begins)
             frame = _opened(self._compressor(connection, dictionary), data, end)
             with self._lock:
-                remember(self._frames, (chunk, part), frame, _FRAMES_REMEMBERED)
+                remember(self._frames, (chunk, number), frame, _FRAMES_REMEMBERED)
         return frame
 
     def _compressor(self, connection: apsw.Connection, dictionary: int) -> Compressor:
