@@ -14,6 +14,8 @@ import pytest
 
 import everwhen.aio
 from everwhen import Event, KeyFile, Query, StorageError, Vault, open_store
+from everwhen.backends.sqlite.engine import SqliteEngine
+from everwhen.backends.sqlite.lock_guard import Guard
 from everwhen.errors import VaultError
 from everwhen.store._sync.store import Store
 
@@ -108,6 +110,31 @@ def test_the_child_is_told_at_once_by_every_call(tmp_path: Path) -> None:
             for _ in range(FORKS):
                 assert in_child(work) == "told"
         assert store.check() == []
+
+
+def test_a_store_that_is_yet_to_be_closed_is_torn_in_a_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was forgotten where it couldn't be closed: the child can't trust what SQLite remembers."""
+    open_store(tmp_path / "other.db").close()
+    forgotten = [SqliteEngine(tmp_path / "f.db")]
+    hold = forgotten[0]._hold
+    reserve = Guard.reserve
+    said: list[str] = []
+
+    def forking(guard: Guard, path: str, by: object) -> bool:
+        forgotten.clear()
+        if not said:
+            said.append("")
+            said[0] = in_child(lambda: str(open_store(tmp_path / "f.db")))
+        return reserve(guard, path, by)
+
+    monkeypatch.setattr(Guard, "reserve", forking)
+    with open_store(tmp_path / "other.db", events=[Noted]):
+        assert not hold.is_held
+    assert "another thread was using this store when the process was forked" in said[0]
+    with open_store(tmp_path / "f.db", events=[Noted]) as store:
+        assert store.append("a", [Noted("x")]).position == 1
 
 
 def test_a_child_opens_the_store_anew(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import everwhen.aio
 from everwhen import Event, EventTypes, EverwhenError, StorageError, Store, open_store
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.sqlite.engine import SqliteEngine
+from everwhen.backends.sqlite.lock_guard import Guard
 from everwhen.errors import StoreClosedError, UnsupportedError
 from everwhen.vocabulary import Checkpoint
 
@@ -232,3 +233,38 @@ def test_a_store_that_is_let_go_of_is_closed_at_once(tmp_path: Path) -> None:
         assert not hold.is_held
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("moment", ["reserve", "take", "let_go", "close"])
+@pytest.mark.parametrize("what", ["engine", "connection"])
+def test_what_is_forgotten_while_the_guards_are_locked_is_closed_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, moment: str
+) -> None:
+    """The collector calls ``__del__`` anywhere: it must not wait for its own thread."""
+    open_store(tmp_path / "other.db").close()
+    engine = SqliteEngine(tmp_path / "forgotten.db")
+    engine.write([])
+    hold: Any = engine._hold
+    forgotten: list[object] = [engine]
+    if what == "connection":
+        forgotten = [connection := engine.sql_connection()]
+        hold = connection._held
+        engine.close()
+        del connection
+    del engine
+    real = getattr(Guard, moment)
+    still_held: list[bool] = []
+
+    def forgetting(guard: Guard, *arguments: object) -> object:
+        forgotten.clear()
+        still_held.append(hold.is_held)
+        return real(guard, *arguments)
+
+    monkeypatch.setattr(Guard, moment, forgetting)
+    with open_store(tmp_path / "other.db", events=[Noted]) as store:
+        store.append("a", [Noted("x")])
+    assert still_held[0]
+    assert not hold.is_held
+    with open_store(tmp_path / "forgotten.db", events=[Noted]) as store:
+        assert store.append("a", [Noted("x")]).position == 1
+    assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(("-wal", "-shm"))]

@@ -32,6 +32,10 @@ class Held(Protocol):
         """Around closing the connection; once."""
         ...
 
+    def forgotten(self, owner: SqlConnection) -> None:
+        """Close the owner, in its ``__del__``: now, or where that can be done."""
+        ...
+
     def torn(self) -> None:
         """In a child whose fork came while the connection was used."""
         ...
@@ -97,7 +101,7 @@ class SqlConnection:
     def __del__(self) -> None:
         if getattr(self, "_connection", None) is not None:
             with contextlib.suppress(Exception):
-                self.close()
+                self._held.forgotten(self)
 
     # Forks
 

@@ -503,7 +503,7 @@ class SqliteEngine:
         lifetime = getattr(self, "_lifetime", None)
         if lifetime is not None and lifetime.hold.is_held and not self.lock.mutex.locked():
             with contextlib.suppress(Exception):
-                self.close()
+                lifetime.hold.forgotten(self)
 
     # Forks
 

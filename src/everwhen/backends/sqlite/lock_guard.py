@@ -21,6 +21,7 @@ Elsewhere there are no such locks, and only moved, deleted and replaced files ar
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -28,11 +29,12 @@ import struct
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from everwhen.system.forks import Inside, register
 from everwhen.system.interrupts import is_interrupt
@@ -300,6 +302,18 @@ def _is_logged(descriptor: int, path: str) -> bool:
     )
 
 
+class Forgotten(Protocol):
+    """What nobody refers to any more, though it wasn't closed."""
+
+    def close(self) -> None:
+        """Close its connections; calling it again does nothing."""
+        ...
+
+    def forked(self, *, quiet: bool) -> None:
+        """In a child; see `everwhen.system.forks.Forkable`."""
+        ...
+
+
 class _Guards:
     """The guards of this process, by device and inode."""
 
@@ -308,6 +322,7 @@ class _Guards:
         self.by_key: dict[Key, Guard] = {}
         self.openings = Inside()
         self.torn: set[Key] = set()
+        self.forgotten: deque[Forgotten] = deque()
 
     def of(self, key: Key) -> Guard:
         """The guard of that file."""
@@ -322,6 +337,20 @@ class _Guards:
             for guard in [guard for guard in self.by_key.values() if not guard.holders]:
                 if guard.close():
                     del self.by_key[guard.key]
+
+    def close_forgotten(self) -> None:
+        """Close what was forgotten meanwhile; not while this thread has the lock."""
+        some: list[Forgotten] = []  # closing them comes here again, and is to find none
+        try:
+            with contextlib.suppress(IndexError):  # there are no more, or another thread has them
+                while True:
+                    some.append(self.forgotten.popleft())
+            while some:
+                with contextlib.suppress(Exception):
+                    some[-1].close()
+                some.pop()
+        finally:
+            self.forgotten.extend(some)
 
 
 _guards = _Guards()
@@ -380,6 +409,7 @@ def opening(path: Path, patience_seconds: float) -> Iterator[Reservation]:
         guards.openings.leave(made)
         with guards.lock:
             guards.sweep()
+        guards.close_forgotten()
 
 
 class Hold:
@@ -418,6 +448,19 @@ class Hold:
                     self.is_held = False
                     self.guard.holders -= 1
                     _guards.sweep()
+            _guards.close_forgotten()
+
+    @staticmethod
+    def forgotten(owner: Forgotten) -> None:
+        """Close the owner of a hold, in its ``__del__``.
+
+        The collector calls that anywhere, even where this thread has the guards' lock, and would
+        wait for itself. So while anybody has it, closing is left to the end of what they do: of
+        opening a file, or of releasing it.
+        """
+        _guards.forgotten.append(owner)
+        if not _guards.lock.locked():
+            _guards.close_forgotten()
 
     @contextmanager
     def closing(self) -> Iterator[None]:
@@ -482,6 +525,8 @@ class _Forks:
         del quiet
         _guards.lock = threading.Lock()
         _guards.openings.clear()
+        while _guards.forgotten:
+            _guards.forgotten.popleft().forked(quiet=False)
         for guard in _guards.by_key.values():
             guard.is_spoiled = False
             guard.close()
