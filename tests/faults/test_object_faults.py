@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from tests.faults.faults_ledger import Entry, entries
+from tests.faults.faults_moving import aged, moved, prepared_for
 from tests.faults.faults_sealing import (
     Answers,
     all_readings,
@@ -24,7 +25,6 @@ from tests.faults.faults_sealing import (
     fill,
     leftovers,
     pages,
-    run,
     seal_all,
 )
 from tests.object_server import Fault, ObjectServer, object_server
@@ -48,8 +48,6 @@ from everwhen.vocabulary.contract import (
     SegmentSize,
     Sweep,
 )
-
-MOVES = ("archive", "archive and read back", "evict", "restore", "merge", "sweep")
 
 
 @pytest.fixture(autouse=True)
@@ -93,26 +91,6 @@ def said(sealed: Path) -> Answers:
         engine.close()
 
 
-def moved(engine: SqliteEngine, move: Move) -> Segment | None:
-    """Make a move, to its end."""
-    moving = engine.moving(move)
-    run(engine, moving.steps())
-    return moving.segment
-
-
-def aged(path: Path, url: str, *, evicts: bool = True) -> list[Segment]:
-    """Archive all segments of a file."""
-    engine = SqliteEngine(path)
-    for segment in engine.segments():
-        moved(engine, Archive(segment.last, url))
-        if evicts:
-            moved(engine, Evict(segment.last))
-    try:
-        return engine.segments()
-    finally:
-        engine.close()
-
-
 def _is_whole(path: Path, said: Answers) -> None:
     engine = SqliteEngine(path)
     try:
@@ -124,6 +102,8 @@ def _is_whole(path: Path, said: Answers) -> None:
 
 
 # A storage that fails
+
+MOVES = ("archive", "archive and read back", "evict", "restore", "merge", "sweep")
 
 
 def _refused(handler: Any) -> bool:
@@ -196,28 +176,6 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def _prepared(path: Path, url: str, name: str) -> Move:
-    """Bring a file to where a move can be made; that move."""
-    if name.startswith("archive"):
-        engine = SqliteEngine(path)
-        last = engine.segments()[0].last
-        engine.close()
-        return Archive(last, url, reads_back=name != "archive")
-    lasts = [segment.last for segment in aged(path, url, evicts=name != "evict")]
-    if name == "sweep":
-        engine = SqliteEngine(path)
-        moved(engine, Restore(lasts[0]))
-        moved(engine, Restore(lasts[1]))
-        engine.close()
-    moves: dict[str, Move] = {
-        "evict": Evict(lasts[0]),
-        "restore": Restore(lasts[1]),
-        "merge": Merge((lasts[0], lasts[1]), url, reads_back=True),
-        "sweep": Sweep(1 << 60),
-    }
-    return moves[name]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", MOVES)
@@ -227,7 +185,7 @@ def test_each_request_of_each_move_may_fail(
     """Once, or from then on: the move succeeds or says why not; the next run of it succeeds."""
     failed = number = 0
     prepared = Path(shutil.copy(sealed, tmp_path / "prepared.db"))
-    move = _prepared(prepared, server.url, name)
+    move = prepared_for(prepared, server.url, name)
     objects = dict(server.objects)
     while True:
         path = Path(shutil.copy(prepared, tmp_path / f"store-{number}.db"))

@@ -1,0 +1,380 @@
+"""Moves to an archive and back that are killed, that lose power or find no room, or meet another."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import apsw
+import msgspec
+import pytest
+from tests.faults.faults_disk import Faulty, Recording, losses
+from tests.faults.faults_ledger import Entry
+from tests.faults.faults_moving import moved, prepared_for
+from tests.faults.faults_sealing import (
+    Answers,
+    answers,
+    fill,
+    leftovers,
+    pages,
+    run,
+    seal_all,
+)
+from tests.patience import PATIENCE_SECONDS
+from tests.small_disks import fill as fill_disk
+from tests.small_disks import small_disk
+
+from everwhen import Query, open_store
+from everwhen.backends.sqlite import history_moves, moving, sealing
+from everwhen.backends.sqlite.engine import SqliteEngine
+from everwhen.errors import (
+    BusyError,
+    DeclarationError,
+    RetiredError,
+    StorageError,
+    StorageFullError,
+)
+from everwhen.system.object_storage import object_url
+from everwhen.vocabulary.contract import (
+    Archive,
+    Evict,
+    Merge,
+    Move,
+    Restore,
+    Retire,
+    SegmentSize,
+    Sweep,
+)
+
+pytestmark = pytest.mark.slow
+
+MOVES = ("archive", "archive and read back", "evict", "restore", "merge", "sweep", "retire")
+
+
+@pytest.fixture(autouse=True)
+def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See `tests.faults.faults_sealing.small_steps`."""
+    for module in (moving, sealing):
+        monkeypatch.setattr(module, "STEP_BYTES", 2_000)
+        monkeypatch.setattr(module, "STEP_ROWS", 20)
+    monkeypatch.setattr(history_moves, "GROUP_EVENTS", 20)
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with its oldest events in three segments, and the newest in rows."""
+    path = tmp_path_factory.mktemp("sealed") / "store.db"
+    with open_store(path, events=[Entry]) as store:
+        fill(store, 90)
+    engine = SqliteEngine(path)
+    seal_all(engine, SegmentSize(slices=40, frame=4, frames=2), 220)
+    assert len(engine.segments()) == 3
+    engine.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def said(sealed: Path) -> Answers:
+    """What it says."""
+    engine = SqliteEngine(sealed)
+    try:
+        return answers(engine)
+    finally:
+        engine.close()
+
+
+class Prepared:
+    """A folder with a store, its archive, and a move that can be made."""
+
+    def __init__(self, sealed: Path, folder: Path, name: str) -> None:
+        self.path = Path(shutil.copy(sealed, folder / "whole.db"))
+        self.archive = folder / "archive"
+        self.url = object_url(self.archive)
+        self.move = prepared_for(self.path, self.url, name)
+        self.archive.mkdir(exist_ok=True)
+        self.objects = self.stored()
+
+    def stored(self) -> dict[str, bytes]:
+        """The objects as they are."""
+        return {one.name: one.read_bytes() for one in self.archive.iterdir()}
+
+    def restore(self, objects: dict[str, bytes]) -> None:
+        """Put these objects in the place of others."""
+        shutil.rmtree(self.archive, ignore_errors=True)
+        self.archive.mkdir()
+        for name, data in objects.items():
+            (self.archive / name).write_bytes(data)
+
+
+def _is_whole(path: Path, said: Answers, prepared: Prepared) -> None:
+    """It says what it said; the move comes to its end; then nothing is left of what was cut off."""
+    move = prepared.move
+    engine = SqliteEngine(path)
+    try:
+        _says_the_same(engine, said, move)
+        assert list(engine.check()) == []
+        moved(engine, move)
+        moved(engine, Sweep(1 << 60))
+        _says_the_same(engine, said, move, is_done=True)
+        assert list(engine.check()) == []
+        used = {one.object.name for one in engine.segments() if one.object is not None}
+        assert used == set(prepared.stored())
+    finally:
+        engine.close()
+    assert leftovers(path) == {}
+
+
+def _says_the_same(
+    engine: SqliteEngine, said: Answers, move: Move, *, is_done: bool = False
+) -> None:
+    if not isinstance(move, Retire):
+        assert pages(engine.read, Query()) == said.slices
+        assert not is_done or answers(engine) == said
+        return
+    rest = [stored for stored in said.slices if stored.position > move.last]
+    assert pages(engine.read, Query().after(move.last)) == rest
+    assert engine.streams(None, "", 1_000) == said.streams
+    try:
+        found = pages(engine.read, Query())
+    except RetiredError:
+        connection = engine._transactions.connection
+        if is_done:
+            left = "SELECT count(*) FROM chunks WHERE last <= ?"
+            assert connection.execute(left, (move.last,)).get == 0
+    else:
+        assert not is_done
+        assert found == said.slices
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_killed_at_each_point(sealed: Path, said: Answers, tmp_path: Path, name: str) -> None:
+    """After each step, before and after each request, and before some of the statements."""
+    prepared = Prepared(sealed, tmp_path, name)
+    (tmp_path / "move").write_bytes(msgspec.json.encode(prepared.move))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.faults_moving", str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    killed = sorted(tmp_path.glob("[0-9]*.db"))
+    assert len(killed) > 8
+    for path in killed:
+        shutil.rmtree(prepared.archive, ignore_errors=True)
+        path.with_suffix(".archive").rename(prepared.archive)
+        _is_whole(path, said, prepared)
+
+
+# Power loss and full disks
+
+
+def test_power_loss(sealed: Path, said: Answers, tmp_path: Path) -> None:
+    """At any moment of moves to the archive, within it and back, and of what deletes objects."""
+    disk = Recording("everwhen-moves-recording")
+    objects: dict[str, bytes] = {}
+    there: list[tuple[int, set[str]]] = []
+    prepared = Prepared(sealed, tmp_path, "archive")
+    path = tmp_path / "store.db"
+
+    def look() -> None:
+        now = prepared.stored()
+        objects.update(now)
+        there.append((len(disk.steps), set(now)))
+
+    try:
+        engine = SqliteEngine(path, vfs=disk.name)
+        engine._transactions.connection.wal_autocheckpoint(12)
+        source = SqliteEngine(sealed)
+        connections = (one._transactions.connection for one in (engine, source))
+        with next(connections).backup("main", next(connections), "main") as copying:
+            copying.step()
+        source.close()
+        lasts = [segment.last for segment in engine.segments()]
+        look()
+        before = len(disk.steps)
+        disk.acknowledge("all")
+        moves: tuple[Move, ...] = (
+            *(Archive(last, prepared.url) for last in lasts),
+            *(Evict(last) for last in lasts),
+            Merge((lasts[0], lasts[1]), prepared.url),
+            Restore(lasts[2]),
+            Sweep(1 << 60),
+        )
+        for move in moves:
+            for step in engine.moving(move).steps():
+                with engine.lock.mutex:
+                    step()
+                look()
+            look()
+        engine.close()
+        look()
+    finally:
+        disk.unregister()
+    tried = 0
+    for loss in losses(disk.steps, random.Random(5), between=0.0):
+        if loss.moment <= before or (loss.moment + len(loss.variant)) % 5:
+            continue
+        names = next(found for moment, found in there if moment >= loss.moment)
+        prepared.restore({name: objects[name] for name in names})
+        loss.restore(tmp_path / "after")
+        _is_whole(tmp_path / "after" / "store.db", said, prepared)
+        shutil.rmtree(tmp_path / "after")
+        tried += 1
+    assert tried > 40
+
+
+@pytest.fixture
+def faulty() -> Iterator[Faulty]:
+    disk = Faulty("everwhen-moves-faulty")
+    yield disk
+    disk.unregister()
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
+@pytest.mark.parametrize("name", MOVES)
+def test_full_disk(
+    sealed: Path, said: Answers, tmp_path: Path, faulty: Faulty, name: str, *, lasting: bool
+) -> None:
+    """Any write of a move may find no room: it ends there, and goes on once there is room."""
+    prepared = Prepared(sealed, tmp_path, name)
+    failed = 0
+    for number in itertools.count(0, 3):
+        prepared.restore(prepared.objects)
+        path = Path(shutil.copy(prepared.path, tmp_path / f"store-{number}.db"))
+        engine = SqliteEngine(path, vfs=faulty.name)
+        left = itertools.count(-number)
+
+        def fault(what: str, file: str, size: int, left: Iterator[int] = left) -> None:
+            del size
+            if what == "write" and "-shm" not in file:
+                at = next(left)
+                if at == 0 or (lasting and at > 0):
+                    raise apsw.FullError("the disk is full")
+
+        faulty.fault = fault
+        try:
+            moved(engine, prepared.move)
+        except StorageFullError:
+            failed += 1
+        else:
+            break
+        finally:
+            faulty.fault = None
+            engine.close()
+        _is_whole(path, said, prepared)
+    assert failed > 2
+
+
+@pytest.mark.parametrize("name", ["archive", "merge"])
+def test_full_disk_of_the_archive(sealed: Path, said: Answers, tmp_path: Path, name: str) -> None:
+    """The move says which object found no room where; it is made once there is."""
+    prepared = Prepared(sealed, tmp_path, name)
+    with small_disk(tmp_path, megabytes=1) as disk:
+        full = disk / "full"
+        url = object_url(disk / "objects")
+        move = msgspec.structs.replace(prepared.move, url=url)
+        (disk / "objects").mkdir()
+        fill_disk(full, leaving=0)
+        engine = SqliteEngine(prepared.path)
+        with pytest.raises(StorageError, match=r"can't write .*\.parquet: .*No space left"):
+            moved(engine, move)
+        assert answers(engine) == said
+        assert list(engine.check()) == []
+        assert not [*(disk / "objects").iterdir()]
+        full.unlink()
+        segment = moved(engine, move)
+        assert segment is not None
+        assert segment.object is not None
+        assert segment.object.url == url
+        moved(engine, Sweep(1 << 60))
+        assert answers(engine) == said
+        engine.close()
+
+
+# Two movers
+
+
+class _Mover:
+    """One engine that makes its moves again and again, a step at a time."""
+
+    def __init__(self, path: Path, moves: Callable[[SqliteEngine], Iterator[Move]]) -> None:
+        self.engine = SqliteEngine(path)
+        self._moves = moves(self.engine)
+        self._steps: Iterator[Callable[[], None]] = iter(())
+        self.is_active = False
+        self.began = 0
+        """When the move began, in microseconds."""
+        self.made = self.stopped = 0
+
+    def go_on(self) -> None:
+        """Take one step more; once a move is done, or was stopped, of the next."""
+        if not self.is_active:
+            self._steps = self.engine.moving(next(self._moves)).steps()
+            self.began = time.time_ns() // 1_000
+        try:
+            self.is_active = run(self.engine, self._steps, 1) == 1
+            self.made += not self.is_active
+        except (BusyError, DeclarationError):  # the latter of what the other has restored
+            self.is_active = False
+            self.stopped += 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_two_movers_among_each_others_moves(
+    sealed: Path, said: Answers, tmp_path: Path, seed: int
+) -> None:
+    """Whoever begins last goes on; all along, and after, everything is there once.
+
+    What became unused after a move had begun isn't swept as long as that goes on: in a store it is
+    a day old by then.
+    """
+    chance = random.Random(seed)
+    path = Path(shutil.copy(sealed, tmp_path / "store.db"))
+    url = object_url(tmp_path / "archive")
+
+    def some(engine: SqliteEngine) -> Iterator[Move]:
+        while True:
+            segments = engine.segments()
+            last = chance.choice(segments).last
+            archived = [segment.last for segment in segments if segment.object is not None]
+            moves: list[Move] = [
+                Archive(last, url, reads_back=chance.random() < 0.3),
+                Evict(last),
+                Restore(last),
+                Sweep(min(mover.began for mover in movers) - 1),
+            ]
+            if archived:
+                moves += [Merge(tuple(archived), url)]
+            yield chance.choice(moves)
+
+    movers = [_Mover(path, some), _Mover(path, some)]
+    reader = SqliteEngine(path, read_only=True)
+    turn = movers[0]
+    for number in range(240):
+        if chance.random() < 0.25:
+            turn = chance.choice(movers)
+        turn.go_on()
+        if number % 8 == 0:
+            assert pages(reader.read, Query()) == said.slices
+    for mover in movers:
+        assert mover.made > 3
+        assert mover.stopped > 1
+        mover.engine.close()
+    reader.close()
+    engine = SqliteEngine(path)
+    moved(engine, Sweep(1 << 60))
+    assert answers(engine) == said
+    assert list(engine.check()) == []
+    used = {one.object.name for one in engine.segments() if one.object is not None}
+    assert used == {one.name for one in (tmp_path / "archive").iterdir()}
+    engine.close()
+    assert leftovers(path) == {}
