@@ -7,10 +7,12 @@ them made when it is asked for.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, chain, pairwise, repeat
 from typing import Final, TypeAlias, overload
+
+from msgspec.structs import astuple
 
 from everwhen.vocabulary.contract import StoredSlice
 
@@ -18,6 +20,11 @@ SliceFields: TypeAlias = tuple[int, str, int, int, int, bytes, int, bytes | None
 """A `StoredSlice`'s fields, in their order."""
 
 _ID_BYTES: Final = 16
+
+
+def fields_of(slices: Iterable[StoredSlice]) -> Iterator[SliceFields]:
+    """Each slice as a tuple of its fields."""
+    return slices.rows() if isinstance(slices, Block) else map(astuple, slices)
 
 
 class Block(Sequence[StoredSlice]):

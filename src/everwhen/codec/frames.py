@@ -9,7 +9,7 @@ that hold a UUIDv7's time compress well. The bodies' entries are one piece, as i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, chain, compress, pairwise
 from operator import add, sub
@@ -165,8 +165,24 @@ class Frame:
         return bytes(ids)
 
     def rows(self) -> Iterator[SliceRow]:
-        """All slices."""
-        return map(self.row, range(len(self)))
+        """All slices: what costs least where most of them are wanted."""
+        ids, entries = self.commit_ids, self.entries
+        starts = accumulate(map(_ONE_MORE, self.lengths), initial=0)
+        return zip(
+            self.positions,
+            self.streams,
+            self.versions,
+            self.counts,
+            self.recorded_at,
+            [ids[at : at + _ID_BYTES] for at in range(0, len(ids), _ID_BYTES)],
+            self.first_indexes,
+            self.metadata,
+            [
+                b"[%b]" % entries[at : at + size]
+                for at, size in zip(starts, self.lengths, strict=False)
+            ],
+            strict=True,
+        )
 
     def row(self, index: int) -> SliceRow:
         """One slice."""
@@ -185,16 +201,21 @@ class Frame:
 
 
 class FrameBlock(Block):
-    """The slices of frames that follow on one another, with the names of their streams.
+    """The slices of frames that follow on one another.
 
-    With ``picks``, one for each slice, only some of them. What events aren't made of, such as times
-    and ids, is put together when it is asked for.
+    ``names`` has those of their streams, by their numbers. With ``picks``, one for each slice, only
+    some of them. What not everybody asks for, such as times and ids, is put together when somebody
+    does.
     """
 
     def __init__(
-        self, frames: Sequence[Frame], streams: Sequence[str], picks: Sequence[bool] | None = None
+        self,
+        frames: Sequence[Frame],
+        names: Mapping[int, str],
+        picks: Sequence[bool] | None = None,
     ) -> None:
         self._frames = frames
+        self._names = names
         self._picks = picks
         entries = b",".join([frame.entries for frame in frames])
         if picks is not None:
@@ -202,8 +223,8 @@ class FrameBlock(Block):
             entries = b",".join(self._bodies)
         super().__init__(
             self._column("positions"),
-            streams,
-            self._column("versions"),
+            (),
+            (),
             self._column("counts"),
             (),
             b"",
@@ -224,6 +245,8 @@ class FrameBlock(Block):
             raise AttributeError(name)
         found: Any
         match name:
+            case "streams":
+                found = list(map(self._names.__getitem__, self._column(name)))
             case "commit_ids":
                 found = b"".join([frame.commit_ids for frame in self._frames])
                 if self._picks is not None:
@@ -239,7 +262,15 @@ class FrameBlock(Block):
         return found
 
 
-_LATER: Final = ("recorded_at", "commit_ids", "first_indexes", "metadata", "ends")
+_LATER: Final = (
+    "streams",
+    "versions",
+    "recorded_at",
+    "commit_ids",
+    "first_indexes",
+    "metadata",
+    "ends",
+)
 
 
 def _bounds(frames: Sequence[Frame]) -> Iterator[tuple[int, int]]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import sha256
+from itertools import islice
 from typing import Final
 
 import msgspec
 
+from everwhen.codec.blocks import SliceFields, fields_of
 from everwhen.vocabulary.contract import StoredSlice
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+
+_AT_ONCE: Final = 64
+"""Slices: fewer cost more, and more need more memory."""
 
 
 class SliceDigest:
@@ -19,10 +24,11 @@ class SliceDigest:
     def __init__(self) -> None:
         self._hash = sha256()
 
-    def update(self, slices: Iterable[StoredSlice]) -> None:
-        """Take in some more slices."""
-        for stored in slices:
-            self._hash.update(_encode(msgspec.structs.astuple(stored)))
+    def update(self, slices: Iterable[SliceFields]) -> None:
+        """Take in some more slices, each as a tuple of its fields."""
+        encoded = map(_encode, slices)
+        while some := b"".join(islice(encoded, _AT_ONCE)):
+            self._hash.update(some)
 
     def digest(self) -> bytes:
         """The digest of all that were taken in: 32 bytes."""
@@ -32,5 +38,5 @@ class SliceDigest:
 def digest_of(slices: Iterable[StoredSlice]) -> bytes:
     """The digest of these slices."""
     found = SliceDigest()
-    found.update(slices)
+    found.update(fields_of(slices))
     return found.digest()

@@ -12,6 +12,7 @@ from hashlib import sha256
 from struct import Struct
 from typing import Final
 
+from everwhen.codec.blocks import SliceFields, fields_of
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import CorruptStoreError
 from everwhen_verify.entries import CONTENT_PREFIX, FIRST, MAX_ENTRY, PREFIX
@@ -45,7 +46,7 @@ class Leaves:
         self.last = last
         self.position = position
         self._data = b""
-        self._first: StoredSlice | None = None
+        self._first: SliceFields | None = None
         self._events = self._position = 0
 
     def take(
@@ -72,13 +73,15 @@ class Leaves:
     ) -> None:
         take, place = found.append, positions.append
         data, index, last, position = self._data, self.size, self.last, self._position
+        first = self._first
         more: list[bytes] = []
-        for stored in slices:
-            if stored.first_index:
+        for row in fields_of(slices):
+            until, name, version, count, moment, commit_id, first_index, metadata, body = row
+            if first_index:
                 if not data:
-                    raise _damaged(stored, "it has no beginning")
-                more += self._further(stored)
-                position = stored.position
+                    raise _damaged(row, "it has no beginning")
+                more += self._further(row)
+                position = until
                 continue
             if more:
                 data, more = b"".join((data, *more)), []
@@ -87,52 +90,46 @@ class Leaves:
                 take(last)
                 place(position)
                 index += 1
-            first, self._first, self._events = self._first, stored, stored.count
-            commit_id, metadata, position = stored.commit_id, stored.metadata, stored.position
-            if first is not None and first.commit_id == commit_id:
-                raise _damaged(stored, f"it begins the commit of {first.position} once more")
+            if first is not None and first[5] == commit_id:
+                raise _damaged(row, f"it begins the commit of {first[0]} once more")
             if len(commit_id) != _COMMIT_ID_BYTES:
-                raise _damaged(stored, f"its commit id has {len(commit_id)} bytes")
-            stream, body = stored.stream.encode(), stored.body
+                raise _damaged(row, f"its commit id has {len(commit_id)} bytes")
+            first = self._first = row
+            self._events, position = count, until
+            stream = name.encode()
             if metadata is None:
                 head = _WITHOUT_METADATA(
                     _LEAF,
                     index,
                     last,
-                    stored.recorded_at,
+                    moment,
                     commit_id,
                     _NO_METADATA,
-                    position,
-                    stored.version,
-                    stored.count,
+                    until,
+                    version,
+                    count,
                     len(stream),
                 )
             else:
-                size, moment = len(metadata), stored.recorded_at
-                part = _SLICE(position, stored.version, stored.count, len(stream))
-                head = _WITH_METADATA(_LEAF, index, last, moment, commit_id, _INLINE, size)
+                part = _SLICE(until, version, count, len(stream))
+                head = _WITH_METADATA(_LEAF, index, last, moment, commit_id, _INLINE, len(metadata))
                 head = b"".join((head, metadata, part))
             data = b"".join((head, stream, _LENGTH(len(body)), body))
         if index > self.size:
             self.size, self.last, self.position = index, last, positions[-1]
         self._data, self._position = b"".join((data, *more)) if more else data, position
 
-    def _further(self, stored: StoredSlice) -> tuple[bytes, ...]:
+    def _further(self, row: SliceFields) -> tuple[bytes, ...]:
         """What a further slice adds to the commit: it has to be one of the same."""
+        position, name, version, count, moment, commit_id, first_index, metadata, body = row
         first = self._first
         if first is None:
-            raise _damaged(stored, "it has no beginning")
-        same = (
-            stored.commit_id == first.commit_id
-            and stored.recorded_at == first.recorded_at
-            and stored.metadata == first.metadata
-        )
-        if not same or stored.first_index != self._events:
-            raise _damaged(stored, f"it doesn't go on as the commit of {first.position} began")
-        stream, body = stored.stream.encode(), stored.body
-        part = _SLICE(stored.position, stored.version, stored.count, len(stream))
-        self._events += stored.count
-        return part, stream, _LENGTH(len(body)), body
+            raise _damaged(row, "it has no beginning")
+        if first[4:6] != (moment, commit_id) or first[7] != metadata or first_index != self._events:
+            raise _damaged(row, f"it doesn't go on as the commit of {first[0]} began")
+        stream = name.encode()
+        self._events += count
+        return _SLICE(position, version, count, len(stream)), stream, _LENGTH(len(body)), body
 
     def _finish(self, take: Callable[[bytes], None], place: Callable[[int], None]) -> None:
         data = self._data
@@ -149,6 +146,6 @@ def _hashed(data: bytes) -> bytes:
     return b"".join((data[: _HEAD.size], b"\x01", content))
 
 
-def _damaged(stored: StoredSlice | None, why: str) -> CorruptStoreError:
-    where = "a commit" if stored is None else f"position {stored.position}"
+def _damaged(row: SliceFields | None, why: str) -> CorruptStoreError:
+    where = "a commit" if row is None else f"position {row[0]}"
     return CorruptStoreError(f"{where}: {why}; run check(), and restore the store from a backup")

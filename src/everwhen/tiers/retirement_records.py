@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from everwhen.codec.audit_marks import AUDIT_CATEGORY
+from everwhen.codec.blocks import fields_of
 from everwhen.codec.codec import Codec
 from everwhen.codec.commits import Commit, Write, encoded, new_commit_id
 from everwhen.codec.event_types import EventTypes
@@ -81,7 +82,7 @@ class Survey:
     def take(self, slices: Sequence[StoredSlice], *, end: bool) -> None:
         """Take in some more slices; ``end`` says that they are the last."""
         self._leaves.take(slices, end=end)
-        self._digest.update(slices)
+        self._digest.update(fields_of(slices))
         for stored in slices:
             self.events += stored.count
             self.newest[stored.stream] = stored.position

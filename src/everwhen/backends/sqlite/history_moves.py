@@ -31,6 +31,7 @@ from everwhen.backends.sqlite.retiring import cleared, retired
 from everwhen.backends.sqlite.sealing import Chunk, chunks_of, sealed
 from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.statements import statements
+from everwhen.codec.blocks import fields_of
 from everwhen.codec.frames import FrameError
 from everwhen.codec.slice_digest import SliceDigest
 from everwhen.system.object_storage import ObjectStorage, object_url
@@ -120,7 +121,7 @@ class _Moves:
         while end < segment.last:
             slices = self._read(partial(_some_slices, low=end, high=segment.last))
             end = slices[-1].position
-            digest.update(slices)
+            digest.update(fields_of(slices))
             _add(writer, slices)
         if digest.digest() != segment.sha256:
             raise CorruptStoreError(

@@ -11,8 +11,8 @@ its indexes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, Protocol, TypeAlias
 
 import apsw
 import msgspec
@@ -27,8 +27,9 @@ from everwhen.vocabulary.streams import category_of
 _SQL: Final = statements("checking")
 _READING: Final = statements("reading")
 
-_MAX_REMEMBERED: Final = 100_000
+MAX_REMEMBERED: Final = 100_000
 """How many streams and terms are remembered each: some 20 MB."""
+_BODIES_AT_ONCE: Final = 64
 
 _KINDS: Final = {TAG: "tag", TYPE: "type", CATEGORY: "category"}
 
@@ -43,6 +44,10 @@ class _Found(msgspec.Struct, array_like=True, gc=False):
 
 
 _decode: Final = msgspec.json.Decoder(list[_Found]).decode
+_decode_bodies: Final = msgspec.json.Decoder(list[list[_Found]]).decode
+
+Named: TypeAlias = tuple[str, tuple[str, ...]]
+"""An event's type, and its tags."""
 
 
 class Sealed(Protocol):
@@ -188,7 +193,7 @@ class _Marks:
             name = name_of(stored)
             if name is None:
                 return None
-            if len(self._categories) >= _MAX_REMEMBERED:
+            if len(self._categories) >= MAX_REMEMBERED:
                 self._categories.clear()
             self._categories[stream] = category = category_of(name)
         return category
@@ -217,7 +222,7 @@ class _Marks:
     def _is_marked(self, key: tuple[int, str], position: int) -> bool:
         term = self._terms.get(key)
         if term is None:
-            if len(self._terms) >= _MAX_REMEMBERED:
+            if len(self._terms) >= MAX_REMEMBERED:
                 self._terms.clear()
             self._terms[key] = term = _term(self._connection, *key)
         found = self._connection.execute(_SQL["mark"], (term, position)).get
@@ -233,7 +238,21 @@ def name_of(stored: object) -> str | None:
         return None
 
 
-def named_in(body: bytes) -> Iterator[tuple[str, tuple[str, ...]]]:
+def named_in_each(bodies: Sequence[bytes]) -> Iterator[Iterable[Named]]:
+    """What `named_in` says of each body."""
+    for start in range(0, len(bodies), _BODIES_AT_ONCE):
+        some = bodies[start : start + _BODIES_AT_ONCE]
+        try:
+            found = _decode_bodies(b"[%b]" % b",".join(some))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            found = []
+        if len(found) == len(some):
+            yield from ([(event.type, event.tags) for event in events] for events in found)
+        else:
+            yield from map(named_in, some)
+
+
+def named_in(body: bytes) -> Iterator[Named]:
     """The type and tags of each event; nothing of a body that can't be read."""
     try:
         found: list[_Found] = _decode(body)

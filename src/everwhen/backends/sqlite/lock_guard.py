@@ -302,7 +302,7 @@ def _is_logged(descriptor: int, path: str) -> bool:
     )
 
 
-class Forgotten(Protocol):
+class Unclosed(Protocol):
     """What nobody refers to any more, though it wasn't closed."""
 
     def close(self) -> None:
@@ -322,7 +322,7 @@ class _Guards:
         self.by_key: dict[Key, Guard] = {}
         self.openings = Inside()
         self.torn: set[Key] = set()
-        self.forgotten: deque[Forgotten] = deque()
+        self.forgotten: deque[Unclosed] = deque()
 
     def of(self, key: Key) -> Guard:
         """The guard of that file."""
@@ -340,7 +340,7 @@ class _Guards:
 
     def close_forgotten(self) -> None:
         """Close what was forgotten meanwhile; not while this thread has the lock."""
-        some: list[Forgotten] = []  # closing them comes here again, and is to find none
+        some: list[Unclosed] = []  # closing them comes here again, and is to find none
         try:
             with contextlib.suppress(IndexError):  # there are no more, or another thread has them
                 while True:
@@ -451,7 +451,7 @@ class Hold:
             _guards.close_forgotten()
 
     @staticmethod
-    def forgotten(owner: Forgotten) -> None:
+    def forgotten(owner: Unclosed) -> None:
         """Close the owner of a hold, in its ``__del__``.
 
         The collector calls that anywhere, even where this thread has the guards' lock, and would

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import compress
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -70,21 +70,22 @@ class StreamNames:
         self._known: dict[int, str] = {}
         self._shares: dict[Share, _InShare] = {}
 
-    def many(self, connection: apsw.Connection, streams: set[int]) -> dict[int, str]:
-        """The names of these streams. Those that aren't known, and began together, in one go."""
-        names = self._known
-        known = {stream: name for stream in streams if (name := names.get(stream)) is not None}
-        unknown = sorted(streams - known.keys())
-        if len(names) + len(unknown) > _MAX_NAMES:
+    def many(self, connection: apsw.Connection, streams: set[int]) -> Mapping[int, str]:
+        """Names by ids: those of these streams, and of others. It stays as it is, or grows.
+
+        Those that aren't known, and began together, are read in one go.
+        """
+        known = self._known
+        unknown = sorted(streams.difference(known))
+        if len(known) + len(unknown) > _MAX_NAMES:
             self.clear()
+            known, unknown = self._known, sorted(streams)
         while unknown:
             near = 1
             while near < len(unknown) and unknown[near] - unknown[near - 1] < _MAX_ID_GAP:
                 near += 1
             rows = connection.execute(_SQL["stream_names"], (unknown[0], unknown[near - 1]))
-            found = [(stream, stored_name(name)) for stream, name in rows]
-            known.update(found)
-            names.update(found)
+            known.update([(stream, stored_name(name)) for stream, name in rows])
             for stream in unknown[:near]:
                 if stream not in known:
                     raise _nameless(stream)
@@ -97,12 +98,12 @@ class StreamNames:
         try:
             return [known[stream] for stream in streams]
         except KeyError:
-            known = self.many(connection, set(streams))
-            return [known[stream] for stream in streams]
+            names = self.many(connection, set(streams))
+            return [names[stream] for stream in streams]
 
     def clear(self) -> None:
         """Forget them: somebody may have changed the file past us."""
-        self._known.clear()
+        self._known = {}  # others go on with the one that they hold
         self._shares.clear()
 
     def in_share(self, connection: apsw.Connection, share: Share) -> _InShare:
@@ -358,7 +359,7 @@ def _page_of_sealed(
     if share is not None:
         picks = list(map(names.in_share(connection, share).__getitem__, streams))
         streams = list(compress(streams, picks))
-    block = FrameBlock(frames, names.of_each(connection, streams), picks)
+    block = FrameBlock(frames, names.many(connection, set(streams)), picks)
     start = bisect_right(block.positions, low)
     stop = bisect_right(block.positions, high)
     return Page(block[start:stop], reached, end=window.last == reached)

@@ -8,14 +8,15 @@ what is left over. Two of them don't get into each other's way: whoever begins s
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias
 
 import apsw
 import msgspec
 
-from everwhen.backends.sqlite.index_check import named_in
+from everwhen.backends.sqlite.index_check import Named, named_in_each
 from everwhen.backends.sqlite.moving import STEP_BYTES, STEP_ROWS, ReadsOnce, Work, each
 from everwhen.backends.sqlite.pages import StreamNames
 from everwhen.backends.sqlite.query_plan import BLOCK, CATEGORY, TAG, TYPE, Row, block_of
@@ -32,9 +33,9 @@ from everwhen.backends.sqlite.statements import statements
 from everwhen.backends.sqlite.stored_rows import check_rows
 from everwhen.backends.sqlite.value_sizes import limited
 from everwhen.codec.frames import Frame, packed
-from everwhen.codec.slice_digest import digest_of
+from everwhen.codec.slice_digest import SliceDigest
 from everwhen.system.compression import Compressor, trained
-from everwhen.vocabulary.contract import Seal, Segment, SegmentSize, StoredSlice
+from everwhen.vocabulary.contract import Seal, Segment, SegmentSize
 from everwhen.vocabulary.errors import BusyError
 from everwhen.vocabulary.streams import category_of
 
@@ -206,9 +207,9 @@ def _pack(connection: apsw.Connection, up_to: int, size: SegmentSize) -> _Packed
         first[4],
         last[4],
         sum([len(chunk) for *_, chunk in chunks]),
-        digest_of(StoredSlice(row[0], names[row[1]], *row[2:]) for row in rows),
+        digest_of_rows(rows, names),
     )
-    postings, streams = postings_of(connection, rows, segment.first, names)
+    postings, streams = postings_of(connection, rows, segment.first, names, {})
     return _Packed(
         border,
         segment,
@@ -314,42 +315,86 @@ def _dictionary(connection: apsw.Connection, packs: Sequence[bytes]) -> tuple[in
     return int(bool(made)), made, bool(made)
 
 
+def digest_of_rows(rows: Sequence[Row], names: Mapping[int, str]) -> bytes:
+    """The digest of the slices of these rows."""
+    digest = SliceDigest()
+    digest.update((row[0], names[row[1]], *row[2:]) for row in rows)
+    return digest.digest()
+
+
 def postings_of(
-    connection: apsw.Connection, rows: Sequence[Row], first: int, names: Mapping[int, str]
+    connection: apsw.Connection,
+    rows: Sequence[Row],
+    first: int,
+    names: Mapping[int, str],
+    terms: dict[tuple[int, str], int],
 ) -> tuple[list[tuple[int, int, bytes]], list[tuple[int, int, int, int]]]:
-    """The postings of a segment that begins at ``first``, and where its streams stand then."""
-    terms: dict[tuple[int, str], int] = {}
-    categories: dict[int, int] = {}
-    numbers: dict[int, dict[int, None]] = {}  # in place of a set: it keeps the order
+    """The postings of a segment that begins at ``first``, and where its streams stand then.
 
-    def term(kind: int, name: str) -> int:
-        found = terms.get((kind, name))
-        if found is None:
-            found = connection.execute(_READING["term_id"], (kind, name)).get
-            if found is None:
-                raise apsw.CorruptError(f"the index has no term {name!r}")
-            terms[kind, name] = found
-        return found
-
+    ``terms`` has the terms that are known already, and is given those that are looked up.
+    """
+    index = _Index(connection, first, terms)
     newest: dict[int, Row] = {}
-    for row in rows:
-        position, stream = row[0], row[1]
-        newest[stream] = row
-        category = categories.get(stream)
-        if category is None:
-            category = categories[stream] = term(CATEGORY, category_of(names[stream]))
-        block = (block_of(position) - block_of(first)) // BLOCK
-        numbers.setdefault(-stream, {})[position - first] = None
-        numbers.setdefault(category, {})[block] = None
-        for type_, tags in named_in(row[8]):
-            numbers.setdefault(term(TYPE, type_), {})[block] = None
-            for tag in tags:
-                numbers.setdefault(term(TAG, tag), {})[position - first] = None
+    for row, named in zip(rows, named_in_each([row[8] for row in rows]), strict=True):
+        newest[row[1]] = row
+        index.add(row, names[row[1]], named)
     postings = [
-        (key, newest[-key][2] if key < 0 else 0, places_of(list(places)))
-        for key, places in sorted(numbers.items())
+        (key, newest[-key][2] if key < 0 else 0, places_of(places))
+        for key, places in sorted(index.places.items())
     ]
     return postings, [(stream, row[2], row[0], row[4]) for stream, row in sorted(newest.items())]
+
+
+class _Index:
+    """``places`` are, by term, where a segment has it: those of a stream by its negated number.
+
+    Streams and tags are at slices, which are counted as positions; types and categories in blocks.
+    """
+
+    def __init__(
+        self, connection: apsw.Connection, first: int, terms: dict[tuple[int, str], int]
+    ) -> None:
+        self.places: defaultdict[int, list[int]] = defaultdict(list)
+        self._connection = connection
+        self._first = first
+        self._terms = terms
+        self._categories: dict[int, int] = {}
+        self._block = -1
+        self._in_block: set[int] = set()
+
+    def add(self, row: Row, stream_name: str, named: Iterable[Named]) -> None:
+        """Take in the next slice, and what its events are named by."""
+        position, stream = row[0], row[1]
+        block = block_of(position)
+        if block != self._block:
+            self._block = block
+            self._in_block.clear()
+        place, all_places, terms = position - self._first, self.places, self._terms
+        all_places[-stream].append(place)
+        category = self._categories.get(stream)
+        if category is None:
+            category = self._categories[stream] = self._term(CATEGORY, category_of(stream_name))
+        self._in_this_block(category)
+        for type_, tags in named:
+            self._in_this_block(terms.get((TYPE, type_)) or self._term(TYPE, type_))
+            for tag in tags:
+                places = all_places[terms.get((TAG, tag)) or self._term(TAG, tag)]
+                if not places or places[-1] != place:
+                    places.append(place)
+
+    def _in_this_block(self, term: int) -> None:
+        if term not in self._in_block:
+            self._in_block.add(term)
+            self.places[term].append((self._block - block_of(self._first)) // BLOCK)
+
+    def _term(self, kind: int, name: str) -> int:
+        found = self._terms.get((kind, name))
+        if found is None:
+            found = self._connection.execute(_READING["term_id"], (kind, name)).get
+            if found is None:
+                raise apsw.CorruptError(f"the index has no term {name!r}")
+            self._terms[kind, name] = found
+        return found
 
 
 def listed_commits(rows: Sequence[Row]) -> list[tuple[int, int]]:

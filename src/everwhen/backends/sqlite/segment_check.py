@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import contextlib
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import apsw
 import msgspec
 
 from everwhen.backends.commit_checks import SliceCheck, version_problem
+from everwhen.backends.sqlite.index_check import MAX_REMEMBERED
 from everwhen.backends.sqlite.lookups import segments as stored_segments
 from everwhen.backends.sqlite.pages import StreamNames, ends
 from everwhen.backends.sqlite.query_plan import BLOCK, Row
-from everwhen.backends.sqlite.sealing import listed_commits, postings_of
+from everwhen.backends.sqlite.sealing import digest_of_rows, listed_commits, postings_of
 from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.statements import statements
-from everwhen.codec.slice_digest import digest_of
 from everwhen.vocabulary.contract import Problem, Segment, StoredSlice
 from everwhen.vocabulary.errors import CorruptStoreError, StorageError
 
@@ -46,6 +46,7 @@ class SegmentCheck:
         self._names = StreamNames()
         self._scratch = apsw.Connection("")
         self._scratch.execute(_SCRATCH)
+        self._terms: dict[tuple[int, str], int] = {}
         self._commits = 0
         self._unread: list[tuple[int, int]] = []
         """Between which positions there are slices that can't be read: each is one problem."""
@@ -84,7 +85,9 @@ class SegmentCheck:
             found = list(rows)
             names = self._names.many(self._connection, {row[1] for row in found})
             first = found[0][0] - found[0][3] + 1  # which the segment may say wrong
-            postings, streams = postings_of(self._connection, found, first, names)
+            if len(self._terms) > MAX_REMEMBERED:
+                self._terms.clear()
+            postings, streams = postings_of(self._connection, found, first, names, self._terms)
         except (apsw.CorruptError, StorageError) as error:
             self._unread.append((before, segment.last))
             if slices is not None:
@@ -107,14 +110,15 @@ class SegmentCheck:
         segment: Segment,
         rows: list[Row],
         postings: list[tuple[int, int, bytes]],
-        names: dict[int, str],
+        names: Mapping[int, str],
     ) -> Iterator[Problem]:
         """Whether a segment's slices are found by their terms, and its commits by their ids."""
         where = _where(segment)
         kept = self._connection.execute(_SQL["postings"], (segment.last,))
         stored = {term: rest for term, *rest in kept}
+        terms = [(term,) for term, *_ in postings if term > 0]
+        self._scratch.executemany("INSERT OR IGNORE INTO terms VALUES (?)", terms)
         for term, *rest in postings:
-            self._scratch.execute("INSERT OR IGNORE INTO terms VALUES (?)", (term,))
             if stored.pop(term, None) != rest:
                 yield Problem(where, f"its index doesn't lead to {self._name(term, names)}")
         if stored:
@@ -138,11 +142,10 @@ class SegmentCheck:
                 yield Problem(f"position {row[0]}", "its row isn't what was sealed there")
 
     def _made(
-        self, segment: Segment, before: int, rows: list[Row], names: dict[int, str]
+        self, segment: Segment, before: int, rows: list[Row], names: Mapping[int, str]
     ) -> Segment:
         """The segment as its slices are."""
         size = self._connection.execute(_SQL["chunk_bytes"], (before, segment.last)).get
-        slices = (StoredSlice(row[0], names[row[1]], *row[2:]) for row in rows)
         first, last = rows[0], rows[-1]
         return msgspec.structs.replace(
             segment,
@@ -152,7 +155,7 @@ class SegmentCheck:
             first_time=first[4],
             last_time=last[4],
             size=size if segment.object is None else segment.size,
-            sha256=digest_of(slices),
+            sha256=digest_of_rows(rows, names),
         )
 
     def _times(self, segment: Segment, before: int, rows: list[Row]) -> Iterator[Problem]:
@@ -168,7 +171,7 @@ class SegmentCheck:
             if of_group is not None:
                 start_of_group = start
 
-    def _versions(self, rows: list[Row], names: dict[int, str]) -> Iterator[Problem]:
+    def _versions(self, rows: list[Row], names: Mapping[int, str]) -> Iterator[Problem]:
         known: dict[int, int] = {}
         for _, stream, version, count, *_ in rows:
             before = known.get(stream)
@@ -241,7 +244,7 @@ class SegmentCheck:
         is_unread = any(block - BLOCK < last <= block for _, last in self._unread)
         return is_unread or max(0, block - BLOCK) < self._retired < block
 
-    def _name(self, term: int, names: dict[int, str]) -> str:
+    def _name(self, term: int, names: Mapping[int, str]) -> str:
         if term < 0:
             return f"stream {names[-term]!r}"
         with contextlib.suppress(apsw.Error):

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from functools import cached_property, partial
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
@@ -41,6 +41,8 @@ _FRAMES_REMEMBERED: Final = 128
 """Some 3 MB: the neighbours of what was read last."""
 _CHUNKS_REMEMBERED: Final = 4_096
 """Where the frames of a chunk are: some 2 MB."""
+_FEW: Final = 4
+"""Up to so many slices of a frame are read one by one."""
 _NARROW: Final = 64
 """A range of up to so many positions is read by the frame, a longer one by the chunk."""
 
@@ -50,7 +52,7 @@ _PART: Final = struct.Struct("<IQ")
 
 Part: TypeAlias = tuple[int, int, int]
 """A frame in its chunk: where it begins and ends, and the position of its last event."""
-Chunk: TypeAlias = tuple[int, int, bytes]
+KnownChunk: TypeAlias = tuple[int, int, bytes]
 """A chunk: the position of its last event, its size, and its head, which says where its frames are.
 
 Without the head it might be another one: what is restored, or merged, can be cut up anew.
@@ -123,8 +125,8 @@ class Segments:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._compressors: dict[int, Compressor] = {}
-        self._parts: OrderedDict[Chunk, list[Part]] = OrderedDict()
-        self._frames: OrderedDict[tuple[Chunk, int], Frame] = OrderedDict()
+        self._parts: OrderedDict[KnownChunk, list[Part]] = OrderedDict()
+        self._frames: OrderedDict[tuple[KnownChunk, int], Frame] = OrderedDict()
         self.groups = ArchivedGroups()
         self._waits = True
 
@@ -155,8 +157,11 @@ class Segments:
         for frame in self.frames(connection, low, high, reverse=reverse):
             start = bisect_left(frame.positions, low + 1)
             stop = bisect_left(frame.positions, high + 1)
-            indexes = range(start, stop)
-            yield from map(frame.row, reversed(indexes) if reverse else indexes)
+            if stop - start < _FEW:
+                rows = [frame.row(index) for index in range(start, stop)]
+            else:
+                rows = [*islice(frame.rows(), start, stop)]
+            yield from reversed(rows) if reverse else rows
 
     def row_at(self, connection: apsw.Connection, position: int) -> SliceRow:
         """The slice that holds the event at a sealed position, or the next one after a hole."""
@@ -330,7 +335,12 @@ class Segments:
         return Piece([part[2] for part in parts], frame)
 
     def _frame(
-        self, connection: apsw.Connection, chunk: Chunk, number: int, part: Part, dictionary: int
+        self,
+        connection: apsw.Connection,
+        chunk: KnownChunk,
+        number: int,
+        part: Part,
+        dictionary: int,
     ) -> Frame:
         begins, ends, end = part
         frame = self._frames.get((chunk, number))

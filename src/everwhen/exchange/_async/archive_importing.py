@@ -15,6 +15,8 @@ from itertools import chain
 from typing import Final, Literal
 from uuid import UUID
 
+from msgspec.structs import astuple
+
 from everwhen.backends._async.concurrency import aside
 from everwhen.codec.slice_digest import SliceDigest, digest_of
 from everwhen.exchange.archive_files import ArchiveFiles
@@ -178,7 +180,7 @@ class _ArchiveImport:
         for group in self._ranges.between(other.first, other.last):
             slices = await self._read(group)
             digest.update(
-                one
+                astuple(one)
                 for one in slices
                 if other.first <= one.position and one.position - one.count < other.last
             )
@@ -233,7 +235,7 @@ class _ArchiveImport:
             expected = group.record.sha256
         digest = SliceDigest()
         async for stored in self._stored(group.first, last):
-            digest.update((stored,))
+            digest.update((astuple(stored),))
             self._newest = stored
         return digest.digest() == expected
 

@@ -16,6 +16,8 @@ from itertools import chain
 from typing import Final, Literal
 from uuid import UUID
 
+from msgspec.structs import astuple
+
 from everwhen.backends._sync.concurrency import aside
 from everwhen.codec.slice_digest import SliceDigest, digest_of
 from everwhen.exchange.archive_files import ArchiveFiles
@@ -179,7 +181,7 @@ class _ArchiveImport:
         for group in self._ranges.between(other.first, other.last):
             slices = self._read(group)
             digest.update(
-                one
+                astuple(one)
                 for one in slices
                 if other.first <= one.position and one.position - one.count < other.last
             )
@@ -234,7 +236,7 @@ class _ArchiveImport:
             expected = group.record.sha256
         digest = SliceDigest()
         for stored in self._stored(group.first, last):
-            digest.update((stored,))
+            digest.update((astuple(stored),))
             self._newest = stored
         return digest.digest() == expected
 
