@@ -12,7 +12,7 @@ its indexes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 import apsw
 import msgspec
@@ -34,7 +34,7 @@ _BODIES_AT_ONCE: Final = 64
 _KINDS: Final = {TAG: "tag", TYPE: "type", CATEGORY: "category"}
 
 
-class _Found(msgspec.Struct, array_like=True, gc=False):
+class Named(msgspec.Struct, array_like=True, gc=False):
     """What queries look for in an event."""
 
     type: str
@@ -43,11 +43,8 @@ class _Found(msgspec.Struct, array_like=True, gc=False):
     tags: tuple[str, ...] = ()
 
 
-_decode: Final = msgspec.json.Decoder(list[_Found]).decode
-_decode_bodies: Final = msgspec.json.Decoder(list[list[_Found]]).decode
-
-Named: TypeAlias = tuple[str, tuple[str, ...]]
-"""An event's type, and its tags."""
+_decode: Final = msgspec.json.Decoder(list[Named]).decode
+_decode_bodies: Final = msgspec.json.Decoder(list[list[Named]]).decode
 
 
 class Sealed(Protocol):
@@ -174,7 +171,7 @@ class _Marks:
             stored = self._connection.execute(_SQL["name_of_stream"], (row[1],)).get
             category = self._category(row[1], stored)
             wanted = set() if category is None else {(CATEGORY, category)}
-            wanted |= {(TYPE, type_) for type_, _ in named_in(row[8])}
+            wanted |= {(TYPE, event.type) for event in named_in(row[8])}
             for key in wanted - self._in_block:
                 if self._is_marked(key, block):
                     self._in_block.add(key)
@@ -207,9 +204,9 @@ class _Marks:
             self._in_block.clear()
         wanted = set() if category is None else {(CATEGORY, category)}
         tags: set[str] = set()
-        for type_, of_event in named_in(body):
-            wanted.add((TYPE, type_))
-            tags.update(of_event)
+        for event in named_in(body):
+            wanted.add((TYPE, event.type))
+            tags.update(event.tags)
         wanted -= self._in_block
         self._in_block |= wanted
         for key in wanted:
@@ -238,7 +235,7 @@ def name_of(stored: object) -> str | None:
         return None
 
 
-def named_in_each(bodies: Sequence[bytes]) -> Iterator[Iterable[Named]]:
+def named_in_each(bodies: Sequence[bytes]) -> Iterator[list[Named]]:
     """What `named_in` says of each body."""
     for start in range(0, len(bodies), _BODIES_AT_ONCE):
         some = bodies[start : start + _BODIES_AT_ONCE]
@@ -247,18 +244,16 @@ def named_in_each(bodies: Sequence[bytes]) -> Iterator[Iterable[Named]]:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             found = []
         if len(found) == len(some):
-            yield from ([(event.type, event.tags) for event in events] for events in found)
+            yield from found
         else:
             yield from map(named_in, some)
 
 
-def named_in(body: bytes) -> Iterator[Named]:
+def named_in(body: bytes) -> list[Named]:
     """The type and tags of each event; nothing of a body that can't be read."""
     try:
-        found: list[_Found] = _decode(body)
+        return _decode(body)
     except RecursionError:
-        found = decode_entries(body)  # type: ignore[assignment]  # the same, but for deep extras
+        return decode_entries(body)  # type: ignore[return-value]  # the same, but for deep extras
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return
-    for event in found:
-        yield event.type, event.tags
+        return []

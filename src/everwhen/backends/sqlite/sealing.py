@@ -375,9 +375,9 @@ class _Index:
         if category is None:
             category = self._categories[stream] = self._term(CATEGORY, category_of(stream_name))
         self._in_this_block(category)
-        for type_, tags in named:
-            self._in_this_block(terms.get((TYPE, type_)) or self._term(TYPE, type_))
-            for tag in tags:
+        for event in named:
+            self._in_this_block(terms.get((TYPE, event.type)) or self._term(TYPE, event.type))
+            for tag in event.tags:
                 places = all_places[terms.get((TAG, tag)) or self._term(TAG, tag)]
                 if not places or places[-1] != place:
                     places.append(place)
