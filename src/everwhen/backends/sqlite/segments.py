@@ -284,7 +284,7 @@ class Segments:
     def _unpacked(
         self, connection: apsw.Connection, last: int, dictionary: int, data: bytes
     ) -> Piece:
-        compressor, parts = self._compressor(connection, dictionary), _parts_of(data, last)
+        compressor, parts = self._compressor(connection, dictionary), parts_of(data, last)
         view = memoryview(data)
 
         def frame(number: int) -> Frame:
@@ -324,7 +324,7 @@ class Segments:
         chunk = last, size, head
         parts = self._parts.get(chunk)
         if parts is None:
-            parts = _parts_of(head, last, size)
+            parts = parts_of(head, last, size)
             with self._lock:
                 remember(self._parts, chunk, parts, _CHUNKS_REMEMBERED)
         places = parts
@@ -417,7 +417,7 @@ def _opened(compressor: Compressor, data: bytes | memoryview, last: int) -> Fram
     return frame
 
 
-def _parts_of(head: bytes, last: int, size: int | None = None) -> list[Part]:
+def parts_of(head: bytes, last: int, size: int | None = None) -> list[Part]:
     """Where the frames of a chunk are. Raises ``apsw.CorruptError`` where it doesn't have them."""
     size = len(head) if size is None else size
     count = _COUNT.unpack_from(head)[0] if len(head) >= _COUNT.size else 0
