@@ -52,6 +52,8 @@ _PART: Final = struct.Struct("<IQ")
 
 Part: TypeAlias = tuple[int, int, int]
 """A frame in its chunk: where it begins and ends, and the position of its last event."""
+Layout: TypeAlias = tuple[list[Part], list[int]]
+"""A chunk's frames, and the positions of their last events."""
 KnownChunk: TypeAlias = tuple[int, int, bytes]
 """A chunk: the position of its last event, its size, and its head, which says where its frames are.
 
@@ -125,7 +127,7 @@ class Segments:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._compressors: dict[int, Compressor] = {}
-        self._parts: OrderedDict[KnownChunk, list[Part]] = OrderedDict()
+        self._layouts: OrderedDict[KnownChunk, Layout] = OrderedDict()
         self._frames: OrderedDict[tuple[KnownChunk, int], Frame] = OrderedDict()
         self.groups = ArchivedGroups()
         self._waits = True
@@ -141,7 +143,7 @@ class Segments:
         """Forget all: somebody may have changed the file past us."""
         with self._lock:
             self._compressors.clear()
-            self._parts.clear()
+            self._layouts.clear()
             self._frames.clear()
         self.groups.clear()
 
@@ -317,41 +319,41 @@ class Segments:
         last, dictionary, size = row
         if dictionary is None:
             return self._fetched(connection, last)
+        compressor = self._compressor(connection, dictionary)
         with connection.blob_open("main", "chunks", "data", last, False) as blob:
             head = blob.read(_COUNT.size)
             count = _COUNT.unpack(head)[0] if len(head) == _COUNT.size else 0
             head += blob.read(count * _PART.size)
-        chunk = last, size, head
-        parts = self._parts.get(chunk)
-        if parts is None:
-            parts = parts_of(head, last, size)
-            with self._lock:
-                remember(self._parts, chunk, parts, _CHUNKS_REMEMBERED)
-        places = parts
+            chunk = last, size, head
+            parts, frame_ends = self._layout(chunk)
+            wanted = bisect_left(frame_ends, position)
+            if (chunk, wanted) not in self._frames:
+                self._remember(chunk, wanted, _read(blob, compressor, parts[wanted]))
 
         def frame(number: int) -> Frame:
-            return self._frame(connection, chunk, number, places[number], dictionary)
+            known = self._frames.get((chunk, number))
+            if known is not None:
+                return known
+            with connection.blob_open("main", "chunks", "data", last, False) as blob:
+                read = _read(blob, compressor, parts[number])
+            self._remember(chunk, number, read)
+            return read
 
-        return Piece([part[2] for part in parts], frame)
+        return Piece(frame_ends, frame)
 
-    def _frame(
-        self,
-        connection: apsw.Connection,
-        chunk: KnownChunk,
-        number: int,
-        part: Part,
-        dictionary: int,
-    ) -> Frame:
-        begins, ends, end = part
-        frame = self._frames.get((chunk, number))
-        if frame is None:
-            with connection.blob_open("main", "chunks", "data", chunk[0], False) as blob:
-                blob.seek(begins)
-                data = blob.read(ends - begins)
-            frame = _opened(self._compressor(connection, dictionary), data, end)
+    def _layout(self, chunk: KnownChunk) -> Layout:
+        found = self._layouts.get(chunk)
+        if found is None:
+            last, size, head = chunk
+            parts = parts_of(head, last, size)
+            found = parts, [end for _, _, end in parts]
             with self._lock:
-                remember(self._frames, (chunk, number), frame, _FRAMES_REMEMBERED)
-        return frame
+                remember(self._layouts, chunk, found, _CHUNKS_REMEMBERED)
+        return found
+
+    def _remember(self, chunk: KnownChunk, number: int, frame: Frame) -> None:
+        with self._lock:
+            remember(self._frames, (chunk, number), frame, _FRAMES_REMEMBERED)
 
     def _compressor(self, connection: apsw.Connection, dictionary: int) -> Compressor:
         found = self._compressors.get(dictionary)
@@ -405,6 +407,12 @@ class Segments:
             for _, places in of_segment:
                 numbers.update(numbers_in(stored_bytes(places)))
             yield stored_count(first), sorted(numbers)
+
+
+def _read(blob: apsw.Blob, compressor: Compressor, part: Part) -> Frame:
+    begins, ends, last = part
+    blob.seek(begins)
+    return _opened(compressor, blob.read(ends - begins), last)
 
 
 def _opened(compressor: Compressor, data: bytes | memoryview, last: int) -> Frame:
