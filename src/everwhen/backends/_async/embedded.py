@@ -261,7 +261,7 @@ class EmbeddedBackend(Backend):
             step = await self._calls.run(next, steps, None)
             if step is None:
                 break
-            await self._alone(step, "compacting")
+            await self._step(step, "compacting")
             if work.is_journal_long:
                 await self._empty_journal("compacting")
             if progress is not None:
@@ -281,6 +281,16 @@ class EmbeddedBackend(Backend):
                 await sleep(_BETWEEN_TRIES)
             else:
                 return
+
+    async def _step(self, step: Callable[[], None], what: str) -> None:
+        """One of many steps; as much time as it takes is then left to writers elsewhere.
+
+        Those of this process queue up. Another process looks again and again whether it can write:
+        where the next step followed at once, it would look in vain for long.
+        """
+        began = time.monotonic()
+        await self._alone(step, what)
+        await sleep(min(time.monotonic() - began, _BETWEEN_TRIES))
 
     async def _alone(self, call: Callable[[], None], what: str = "purging") -> None:
         """Make the call while nobody in this process writes."""
@@ -308,7 +318,7 @@ class EmbeddedBackend(Backend):
             step = await aside(next, steps, None)  # which may upload for minutes
             if step is None:
                 return moving.segment
-            await self._alone(step, "moving history")
+            await self._step(step, "moving history")
 
     async def close(self) -> None:
         if not self._closed:

@@ -260,7 +260,7 @@ class EmbeddedBackend(Backend):
             step = self._calls.run(next, steps, None)
             if step is None:
                 break
-            self._alone(step, "compacting")
+            self._step(step, "compacting")
             if work.is_journal_long:
                 self._empty_journal("compacting")
             if progress is not None:
@@ -280,6 +280,16 @@ class EmbeddedBackend(Backend):
                 sleep(_BETWEEN_TRIES)
             else:
                 return
+
+    def _step(self, step: Callable[[], None], what: str) -> None:
+        """One of many steps; as much time as it takes is then left to writers elsewhere.
+
+        Those of this process queue up. Another process looks again and again whether it can write:
+        where the next step followed at once, it would look in vain for long.
+        """
+        began = time.monotonic()
+        self._alone(step, what)
+        sleep(min(time.monotonic() - began, _BETWEEN_TRIES))
 
     def _alone(self, call: Callable[[], None], what: str = "purging") -> None:
         """Make the call while nobody in this process writes."""
@@ -307,7 +317,7 @@ class EmbeddedBackend(Backend):
             step = aside(next, steps, None)  # which may upload for minutes
             if step is None:
                 return moving.segment
-            self._alone(step, "moving history")
+            self._step(step, "moving history")
 
     def close(self) -> None:
         if not self._closed:

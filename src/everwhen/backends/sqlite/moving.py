@@ -22,10 +22,10 @@ Work: TypeAlias = Callable[[apsw.Connection], None]
 
 _SQL: Final = statements("sealed")
 
-STEP_BYTES: Final = 1 << 20
+STEP_BYTES: Final = 256 << 10
 """How much of chunks one transaction writes: writers wait for it."""
-STEP_ROWS: Final = 2_000
-"""How many small rows one transaction writes or deletes."""
+STEP_ROWS: Final = 500
+"""How many small rows one transaction writes or deletes: each may be on a page of its own."""
 
 
 class ReadsOnce(Protocol):
