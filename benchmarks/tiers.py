@@ -44,6 +44,8 @@ class Placed(Event):
     note: str
 
 
+SEALING = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
+
 total = Fold("total", int)
 
 
@@ -148,6 +150,18 @@ def beside_writers(path: Path, store: Store, work: Callable[[], object]) -> tupl
     return used, f"a writer waited {_waited(ours)}, one in another process {_waited(theirs)}"
 
 
+def seal_apart(path: Path) -> None:
+    """Seal all of a file, in a process of its own."""
+    process = multiprocessing.get_context("spawn").Process(target=_seal, args=(path,))
+    process.start()
+    process.join()
+
+
+def _seal(path: Path) -> None:
+    with open_store(path, events=[Placed], durable=False) as store:
+        HistoryManager(store, SEALING).age()
+
+
 def _write(store: Store, waits: list[float], is_over: Callable[[], bool]) -> None:
     chance = random.Random(3)
     while not is_over():
@@ -197,12 +211,15 @@ def main() -> None:
             hot = figures(store, commits)
         hot_bytes = bytes_in(path) / commits
         with open_store(path, events=[Placed], durable=False) as store:
-            policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
-            manager = HistoryManager(store, policy)
+            manager = HistoryManager(store, SEALING)
             _, while_idle = beside_writers(path, store, partial(time.sleep, 10))
             sealing, while_sealing = beside_writers(path, store, manager.age)
+            sealing /= store.head().position
             cold = figures(store, commits)
+            fill(store, commits // 5, random.Random(4))
+            _, while_apart = beside_writers(path, store, partial(seal_apart, path))
             compacting, while_compacting = beside_writers(path, store, manager.compact)
+            commits = store.head().position
         cold_bytes = bytes_in(path) / commits
         with open_store(path, events=[Placed], durable=False) as store:
             archive_cost = archiving(store, commits, far)
@@ -217,7 +234,8 @@ def main() -> None:
         print(f"| an event, bytes | {hot_bytes:.0f} | {cold_bytes:.0f} |", end="")
         print(f" {hot_bytes / cold_bytes:.2f} | {index:.0f} + {objects:.0f} |")
         print(f"\nnothing: {while_idle}")
-        print(f"sealing: {sealing / commits * 1e6:.1f} µs a slice; {while_sealing}")
+        print(f"sealing: {sealing * 1e6:.1f} µs a slice; {while_sealing}")
+        print(f"sealing in a process of its own: {while_apart}")
         print(f"compacting: {compacting:.2f} s; {while_compacting}")
         print(f"archiving: {archive_cost:.1f} µs a slice")
 
