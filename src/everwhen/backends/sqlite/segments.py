@@ -52,7 +52,7 @@ _PART: Final = struct.Struct("<IQ")
 
 Part: TypeAlias = tuple[int, int, int]
 """A frame in its chunk: where it begins and ends, and the position of its last event."""
-Layout: TypeAlias = tuple[list[Part], list[int]]
+ChunkLayout: TypeAlias = tuple[list[Part], list[int]]
 """A chunk's frames, and the positions of their last events."""
 KnownChunk: TypeAlias = tuple[int, int, bytes]
 """A chunk: the position of its last event, its size, and its head, which says where its frames are.
@@ -127,7 +127,7 @@ class Segments:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._compressors: dict[int, Compressor] = {}
-        self._layouts: OrderedDict[KnownChunk, Layout] = OrderedDict()
+        self._layouts: OrderedDict[KnownChunk, ChunkLayout] = OrderedDict()
         self._frames: OrderedDict[tuple[KnownChunk, int], Frame] = OrderedDict()
         self.groups = ArchivedGroups()
         self._waits = True
@@ -341,7 +341,7 @@ class Segments:
 
         return Piece(frame_ends, frame)
 
-    def _layout(self, chunk: KnownChunk) -> Layout:
+    def _layout(self, chunk: KnownChunk) -> ChunkLayout:
         found = self._layouts.get(chunk)
         if found is None:
             last, size, head = chunk
