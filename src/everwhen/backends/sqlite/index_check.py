@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import apsw
 import msgspec
 
-from everwhen.backends.sqlite.query_plan import CATEGORY, TAG, TYPE, block_of
+from everwhen.backends.index_terms import CATEGORY, TAG, TYPE, block_of
 from everwhen.backends.sqlite.statements import statements
 from everwhen.codec.frames import SliceRow
 from everwhen.codec.slice_bodies import decode_entries

@@ -12,12 +12,12 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 import apsw
 
 from everwhen.backends.engine import NotFetchedError
+from everwhen.backends.index_terms import everything
 from everwhen.backends.query_matching import Matcher
 from everwhen.backends.sqlite.query_plan import (
     IN_SHARE,
     Row,
     Window,
-    everything,
     retired_version,
     rows_in,
     rows_to_judge,

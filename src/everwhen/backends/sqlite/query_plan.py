@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import apsw
 
+from everwhen.backends.index_terms import BLOCK, CATEGORY, TAG, TYPE, block_of
 from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.statements import statements
 from everwhen.codec.frames import SliceRow
@@ -27,16 +28,6 @@ T = TypeVar("T")
 
 _SQL: Final = statements("reading")
 _SEALED: Final = statements("sealed")
-
-TAG: Final = 1
-TYPE: Final = 2
-CATEGORY: Final = 3
-"""The kinds of terms, as they are stored."""
-
-BLOCK: Final = 256
-"""How many positions share a mark of their types and categories. Fewer would cost more to write,
-and more would have a rare type's reader go through more that isn't meant. It is part of the format:
-a file's marks were made with it."""
 
 MAX_INTEGER: Final = (1 << 63) - 1
 """SQLite's largest."""
@@ -70,17 +61,10 @@ _MAX_JOINED: Final = 4
 _RARE_MARKS: Final = 256
 """How far marks are counted to tell which term is the rarest."""
 
-_ANYTHING: Final = (Selector(),)
-
 Row: TypeAlias = SliceRow
 Range: TypeAlias = tuple[int, int]
 """The slices after the first position, up to the second."""
 Ranges: TypeAlias = Iterator[Range]
-
-
-def block_of(position: int) -> int:
-    """The last position of the block that the position is in."""
-    return position | (BLOCK - 1)
 
 
 def searchable(name: str) -> str:
@@ -142,16 +126,6 @@ class Window:
     def order(self) -> str:
         """The direction, in SQL."""
         return "DESC" if self.reverse else "ASC"
-
-
-def everything(query: Query) -> bool:
-    """Whether every slice in the query's window matches that is in its share."""
-    return (
-        query.selectors == _ANYTHING
-        and query.min_version is None
-        and query.max_version is None
-        and query.recorded_until is None
-    )
 
 
 def rows_in(connection: apsw.Connection, window: Window) -> Iterator[Row]:

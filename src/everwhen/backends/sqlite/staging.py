@@ -13,8 +13,9 @@ from typing import Any, Final, TypeAlias
 import apsw
 
 from everwhen.backends.commit_checks import LONG_AGO
+from everwhen.backends.index_terms import CATEGORY, TAG, TYPE, block_of
 from everwhen.backends.sqlite.pages import newest_slice
-from everwhen.backends.sqlite.query_plan import CATEGORY, TAG, TYPE, Row, block_of
+from everwhen.backends.sqlite.query_plan import Row
 from everwhen.backends.sqlite.statements import statements
 from everwhen.system.sqlite_values import stored_count
 from everwhen.vocabulary.contract import EncodedCommit, EncodedSlice, StoredSlice
