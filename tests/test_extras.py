@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.postgres_server import postgres_server
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +36,7 @@ with open_store("shop.db", events=[Paid]) as store:
 """
 LACKING = """
 import contextlib
-from everwhen import KeyFile, Vault
+from everwhen import KeyFile, Vault, open_store
 from everwhen.errors import UnsupportedError, VaultError
 from everwhen.expressions import Expression
 
@@ -54,8 +55,22 @@ def witness():
 KeyFile.create("people.key")
 assert "'everwhen[expressions]'" in said(lambda: Expression("1 < 2"))
 assert "'everwhen[trust]'" in said(lambda: Vault("people", KeyFile("people.key")).newest("ann"))
+postgres = said(lambda: open_store("postgresql://127.0.0.1/shop"))
+assert "'everwhen[postgres]'" in postgres, postgres
 assert "'everwhen[trust]'" in said(merkle), said(merkle)
 assert "'everwhen[trust]'" in said(witness), said(witness)
+"""
+POSTGRES = """
+from everwhen import Event, Fold, open_store
+
+class Paid(Event):
+    amount: int
+
+total = Fold("total", lambda: 0)
+total.on(Paid)(lambda state, event: state + event.amount)
+with open_store("URL", events=[Paid]) as store:
+    store.append("order-1", [Paid(40), Paid(2)])
+    assert store.fold(total, "order-1") == 42
 """
 SEALED = """
 from everwhen import UnknownEvent, open_store
@@ -277,6 +292,12 @@ def test_trust(wheel: Path, installed: Installed, tmp_path: Path) -> None:
     done(binaries / "python", "-c", FOLD + TRUST + NO_TIMESTAMPS, folder=tmp_path)
     asked = run(binaries / "everwhen-verify", "--help", folder=tmp_path)
     assert asked.returncode == 0, asked.stderr
+
+
+def test_postgres(wheel: Path, installed: Installed, tmp_path: Path) -> None:
+    binaries = installed(f"{wheel}[postgres]")
+    with postgres_server() as server, server.schema() as url:
+        done(binaries / "python", "-c", POSTGRES.replace("URL", url), folder=tmp_path)
 
 
 def test_timestamps_and_expressions(wheel: Path, installed: Installed, tmp_path: Path) -> None:

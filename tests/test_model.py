@@ -124,14 +124,13 @@ def queries(draw: st.DrawFn) -> Query:
     return query.limit(bound() // 5) if draw(st.booleans()) else query
 
 
-class StoreMachine(RuleBasedStateMachine):
+class LogMachine(RuleBasedStateMachine):
     """Every rule does the same to a file, to a second opener of that file, and to the model."""
 
     @initialize()
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="everwhen-test-")
         self.path = Path(self.folder.name) / "store.db"
-        self.url = object_url(Path(self.folder.name) / "archive")
         self.clock = ManualClock()
         self.model = open_store("memory:", events=[Opened, Closed], clock=self.clock)
         self.files = [self.opened(), self.opened()]
@@ -228,6 +227,44 @@ class StoreMachine(RuleBasedStateMachine):
         self.both(which, keep)
         self.both(1 - which, lambda store: (store.checkpoints(), store.snapshots("s", up_to=3)))
 
+    @rule(which=st.integers(0, 1), query=selectors())
+    def everything_is_found(self, which: int, query: Query) -> None:
+        assert self.files[which].kernel.backend.check() == []
+        self.both(which, lambda store: list(store.read(query)))
+
+    @rule(which=st.integers(0, 1))
+    def reopen(self, which: int) -> None:
+        if which == 0:
+            self.followers[1].close()
+        self.files[which].close()
+        self.files[which] = self.opened()
+        if which == 0:
+            query = Query().after(self.followers[1].position)
+            self.followers[1] = self.files[0].subscribe(query)
+
+    @rule()
+    def follow(self) -> None:
+        """Both subscriptions deliver the same, up to the head, and nothing twice."""
+        head = self.model.head().position
+        model, file = self.followers
+        while model.position < head:
+            assert next(model) == next(file)
+        assert model.position == file.position == head
+
+    @invariant()
+    def heads_agree(self) -> None:
+        if hasattr(self, "files"):
+            for store in self.files:
+                assert store.head() == self.model.head()
+
+
+class StoreMachine(LogMachine):
+    """The same for stores whose history moves."""
+
+    @property
+    def url(self) -> str:
+        return object_url(Path(self.folder.name) / "archive")
+
     @rule(which=st.integers(0, 1), back=st.integers(0, 40), size=SIZES)
     def seal(self, which: int, back: int, size: SegmentSize) -> None:
         backend = self.files[which].kernel.backend
@@ -286,36 +323,6 @@ class StoreMachine(RuleBasedStateMachine):
         used = {(one.name, one.size) for one in objects if one is not None}
         stored = set(ObjectStorage(self.url).names()) if used else set()
         assert used == stored if is_swept and used else used <= stored
-
-    @rule(which=st.integers(0, 1), query=selectors())
-    def everything_is_found(self, which: int, query: Query) -> None:
-        assert self.files[which].kernel.backend.check() == []
-        self.both(which, lambda store: list(store.read(query)))
-
-    @rule(which=st.integers(0, 1))
-    def reopen(self, which: int) -> None:
-        if which == 0:
-            self.followers[1].close()
-        self.files[which].close()
-        self.files[which] = self.opened()
-        if which == 0:
-            query = Query().after(self.followers[1].position)
-            self.followers[1] = self.files[0].subscribe(query)
-
-    @rule()
-    def follow(self) -> None:
-        """Both subscriptions deliver the same, up to the head, and nothing twice."""
-        head = self.model.head().position
-        model, file = self.followers
-        while model.position < head:
-            assert next(model) == next(file)
-        assert model.position == file.position == head
-
-    @invariant()
-    def heads_agree(self) -> None:
-        if hasattr(self, "files"):
-            for store in self.files:
-                assert store.head() == self.model.head()
 
 
 def outcome(call: Callable[[Store], Any], store: Store) -> Any:

@@ -1,4 +1,4 @@
-"""Many processes, threads and tasks on one file: what was promised to each holds for all."""
+"""Many processes, threads and tasks on one log: what was promised to each holds for all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from tests.faults.faults_hammer import EVENTS, Belief, Ended, Report, seen
 from tests.patience import PATIENCE_SECONDS
+from tests.postgres_server import postgres_server
 
 from everwhen import RecordedEvent, Store, open_store
 
@@ -60,10 +61,14 @@ def _said(process: subprocess.Popen[bytes]) -> bytes:
     return out
 
 
-@pytest.fixture(scope="module")
-def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
-    path = tmp_path_factory.mktemp("hammer") / "store.db"
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def aftermath(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Aftermath:
     with ExitStack() as stack:
+        path: str = str(tmp_path_factory.mktemp("hammer") / "store.db")
+        if request.param == "postgresql":
+            path = stack.enter_context(stack.enter_context(postgres_server()).schema())
         store = stack.enter_context(open_store(path, events=EVENTS))
         readers = [_started(stack, "reader", flavour, path, "-") for flavour in ("sync", "aio")]
         writers = [

@@ -8,7 +8,7 @@ from typing import Final
 
 from everwhen.backends.engine import Engine
 from everwhen.vocabulary.clock import Clock
-from everwhen.vocabulary.errors import StorageError
+from everwhen.vocabulary.errors import StorageError, UnsupportedError
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 
@@ -21,9 +21,12 @@ def engine_for(
     durable: bool,
     busy_timeout: float,
 ) -> Engine:
-    """The engine for ``memory:``, ``sqlite:PATH`` or a path: of a file, or a partitioned store.
+    """The engine for a location.
 
-    Raises `StorageError` for others.
+    That is ``memory:``, ``postgresql:…`` as libpq has it, ``sqlite:PATH``, or a path: of a file, or
+    of a partitioned store.
+
+    Raises `StorageError` for others, and `UnsupportedError` where a library is missing.
     """
     scheme, rest = "sqlite", os.fspath(location)
     if isinstance(location, str) and (match := _SCHEME.fullmatch(location)):
@@ -54,7 +57,23 @@ def engine_for(
             return SqliteEngine(
                 path, clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout
             )
+        case "postgresql" | "postgres":
+            try:
+                from everwhen.backends.postgres.engine import PostgresEngine
+            except ImportError as error:
+                raise UnsupportedError(
+                    "a log in PostgreSQL needs the library psycopg: pip install "
+                    "'everwhen[postgres]'"
+                ) from error
+            return PostgresEngine(
+                str(location),
+                clock=clock,
+                read_only=read_only,
+                durable=durable,
+                busy_timeout=busy_timeout,
+            )
         case _:
             raise StorageError(
-                f"{location!r}: no backend opens {scheme!r}; use a path, sqlite:PATH or memory:"
+                f"{location!r}: no backend opens {scheme!r}; use a path, sqlite:PATH, "
+                f"postgresql://… or memory:"
             )

@@ -142,8 +142,8 @@ async def a_read_model_is_kept_with_its_checkpoint(bench: Bench) -> None:
     for amount in (5, 7):
         async with store.transaction() as transaction:
             await transaction.execute(
-                "INSERT INTO balance VALUES ('a', ?) ON CONFLICT DO UPDATE "
-                "SET amount = amount + excluded.amount",
+                "INSERT INTO balance VALUES ('a', ?) ON CONFLICT (account) DO UPDATE "
+                "SET amount = balance.amount + excluded.amount",
                 [amount],
             )
             await transaction.save_checkpoint(Checkpoint("balance", amount))

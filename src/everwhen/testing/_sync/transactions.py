@@ -143,8 +143,8 @@ def a_read_model_is_kept_with_its_checkpoint(bench: Bench) -> None:
     for amount in (5, 7):
         with store.transaction() as transaction:
             transaction.execute(
-                "INSERT INTO balance VALUES ('a', ?) ON CONFLICT DO UPDATE "
-                "SET amount = amount + excluded.amount",
+                "INSERT INTO balance VALUES ('a', ?) ON CONFLICT (account) DO UPDATE "
+                "SET amount = balance.amount + excluded.amount",
                 [amount],
             )
             transaction.save_checkpoint(Checkpoint("balance", amount))

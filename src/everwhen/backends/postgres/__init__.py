@@ -1,0 +1,1 @@
+"""PostgreSQL: a log is a schema in somebody's database, shared by any number of hosts."""

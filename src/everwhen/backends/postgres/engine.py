@@ -1,0 +1,297 @@
+"""The PostgreSQL engine: one log in one schema, written by any number of processes and hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import NoReturn, TypeVar
+
+import msgspec
+
+from everwhen.backends.engine import (
+    EngineCompaction,
+    EngineMove,
+    EngineTransaction,
+    Inline,
+    Scratch,
+)
+from everwhen.backends.notifier import News
+from everwhen.backends.postgres import lookups, schema
+from everwhen.backends.postgres.address import Address
+from everwhen.backends.postgres.checking import hidden_problems, problems
+from everwhen.backends.postgres.error_translation import translated
+from everwhen.backends.postgres.pages import PostgresSession, read_page
+from everwhen.backends.postgres.sessions import Sessions
+from everwhen.backends.postgres.statements import statements
+from everwhen.backends.postgres.views import PostgresTransaction, PostgresView
+from everwhen.backends.postgres.watch import LogWatch
+from everwhen.backends.postgres.writer import CommitWriter
+from everwhen.backends.sql_connection import SqlConnection
+from everwhen.system.fair_lock import FairLock
+from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
+from everwhen.vocabulary.clock import Clock, clock_from, system_clock
+from everwhen.vocabulary.contract import (
+    Capabilities,
+    Checkpoint,
+    EncodedCommit,
+    Head,
+    Move,
+    Outcome,
+    Page,
+    Problem,
+    Segment,
+    Snapshot,
+    SnapshotInfo,
+    StoredSlice,
+    StreamInfo,
+)
+from everwhen.vocabulary.errors import (
+    CorruptStoreError,
+    InlineError,
+    ReadOnlyError,
+    UnsupportedError,
+)
+from everwhen.vocabulary.query import Query
+
+T = TypeVar("T")
+
+
+class PostgresEngine:
+    """One log in one schema. Safe from any thread; not to be taken through a fork.
+
+    ``url`` is libpq's, with ``schema`` as one more parameter. ``busy_timeout`` is in seconds: for
+    so long others are waited for. ``durable=False`` doesn't wait for the server's disk: a crash of
+    the server may then take the newest commits.
+    """
+
+    blocking = True
+    capabilities: Capabilities = Capabilities(
+        name="postgresql",
+        durable=True,
+        dense_positions=True,
+        shared_by_processes=True,
+        sql=True,
+        keeps_recorded_at=True,
+    )
+
+    def __init__(
+        self,
+        url: str | Address,
+        *,
+        clock: Clock = system_clock,
+        read_only: bool = False,
+        durable: bool = True,
+        busy_timeout: float = 30.0,
+    ) -> None:
+        self._address = address = url if isinstance(url, Address) else Address.parsed(url)
+        self._schema = address.schema
+        self.path = self.place = address.place
+        self.busy_timeout = busy_timeout
+        self.lock = FairLock()
+        self.news = News()
+        self.inline: list[Inline] = []
+        self._clock = clock
+        self._read_only = read_only
+        self._durable = durable
+        if not durable:
+            self.capabilities = msgspec.structs.replace(self.capabilities, durable=False)
+        self._sessions = Sessions(
+            address, read_only=read_only, durable=durable, busy_timeout=busy_timeout
+        )
+        session = self._sessions.opened()
+        try:
+            with translated(self.place):
+                schema.prepare(session, self._schema, self.place, read_only=read_only)
+        finally:
+            session.close()
+        self._watch = LogWatch(self._sessions.opened, self._schema, self.news.publish)
+
+    # Writing
+
+    def write(self, commits: Sequence[EncodedCommit], *, waits: bool = False) -> list[Outcome]:
+        del waits  # nothing is elsewhere
+        try:
+            return self._write(commits)
+        except InlineError as error:
+            if len(commits) == 1:
+                return [error]
+        outcomes: list[Outcome] = []
+        for commit in commits:
+            outcomes += self.write((commit,))
+        return outcomes
+
+    def _write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        self.check_open()
+        self._check_writable()
+        with translated(self.place), self._sessions.appending() as session:
+            outcomes = CommitWriter(session, self._schema, self._clock).write(commits)
+            for inline in self.inline:
+                inline(self._transaction_on(session))
+        self.news.publish()
+        return outcomes
+
+    @contextmanager
+    def transaction(self) -> Iterator[PostgresTransaction]:
+        with self._changing() as session:
+            yield self._transaction_on(session)
+
+    def transact(self, work: Callable[[EngineTransaction], T]) -> T:
+        with self.transaction() as transaction:
+            return work(transaction)
+
+    def _transaction_on(self, session: PostgresSession) -> PostgresTransaction:
+        return PostgresTransaction(session, self._schema, self.place)
+
+    @contextmanager
+    def _changing(self) -> Iterator[PostgresSession]:
+        self.check_open()
+        self._check_writable()
+        with translated(self.place), self._sessions.writing() as session:
+            yield session
+
+    # Reading
+
+    def watch(self) -> int:
+        self.check_open()
+        return self._watch.go_on()
+
+    @contextmanager
+    def view(self) -> Iterator[PostgresView]:
+        with translated(self.place), self._sessions.reading() as session:
+            yield PostgresView(session, self._schema, self.place)
+
+    def read(self, query: Query, events: int) -> Page:
+        return self._sessions.read(read_page, query, events)
+
+    def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
+        return self._sessions.read(lookups.stored_commit, commit_id)
+
+    def head(self) -> Head:
+        return self._sessions.read(lookups.head)
+
+    def position_at(self, recorded_at: int) -> int:
+        return self._sessions.read(lookups.position_at, recorded_at)
+
+    def stream(self, name: str) -> StreamInfo | None:
+        return self._sessions.read(lookups.stream, name)
+
+    def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
+        return self._sessions.read(lookups.streams, category, after, limit)
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        return self._sessions.read(lookups.checkpoint, name)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        return self._sessions.read(lookups.checkpoints)
+
+    def snapshots(self, subject: str, up_to: int | None, limit: int) -> list[Snapshot]:
+        return self._sessions.read(lookups.snapshots, subject, up_to, limit)
+
+    def snapshots_after(self, subject: str, position: int, limit: int) -> list[SnapshotInfo]:
+        return self._sessions.read(lookups.snapshots_after, subject, position, limit)
+
+    def sql_connection(self) -> SqlConnection:
+        self._refuse("sql_connection() is of SQLite's; connect to the database with psycopg")
+
+    def scratch(self) -> Scratch:
+        self._refuse("it has no database of its own to try things in")
+
+    # Other logs beside it, each in a schema of its own
+
+    def has_log(self, log: str) -> bool:
+        self.check_open()
+        beside = self._address.beside(log).schema
+        return self._sessions.read(lambda session, _: schema.exists(session, beside))
+
+    def open_log(self, log: str, not_before: datetime | None) -> PostgresEngine:
+        self.check_open()
+        if not self.has_log(log):
+            self._check_writable()
+        return PostgresEngine(
+            self._address.beside(log),
+            clock=clock_from(not_before, self._clock),
+            read_only=self._read_only,
+            durable=self._durable,
+            busy_timeout=self.busy_timeout,
+        )
+
+    def drop_log(self, log: str) -> None:
+        with self._changing() as session:
+            schema.drop(session, self._address.beside(log).schema)
+
+    # Looking after it
+
+    def check(self) -> Iterator[Problem]:
+        self.check_open()
+        with self._sessions.reading() as session, translated(self.place):
+            yield from problems(session, self._schema)
+
+    def check_schema(self) -> None:
+        missing = self._sessions.read(schema.missing_tables)
+        if missing:
+            raise CorruptStoreError(
+                f"{self.place}: its tables are not those that Everwhen makes "
+                f"({', '.join(sorted(missing))} missing); restore it from a backup"
+            )
+
+    def find_hidden(self, after: int) -> Iterator[Problem]:
+        self.check_open()
+        with self._sessions.reading() as session, translated(self.place):
+            yield from hidden_problems(session, self._schema, after)
+
+    def backup(self, task: BackupTask, listener: BackupListener) -> BackupReport:
+        del listener
+        self._refuse(f"no file {task.path} is made of it; use pg_dump, or copy the cluster")
+
+    def probe_purge(self) -> None:
+        self.check_open()
+        self._check_writable()
+
+    def purge(self) -> None:
+        sql = statements("writing", self._schema)
+        with self._changing() as session:
+            session.execute(sql["delete_all_snapshots"])
+        session = self._sessions.opened()
+        try:
+            with translated(self.place):
+                session.execute(sql["purge_snapshots"])
+        finally:
+            session.close()
+
+    def empty_journal(self) -> None:
+        self.check_open()
+
+    def compaction(self) -> EngineCompaction:
+        self._refuse("the server gives pages back itself, see autovacuum")
+
+    def segments(self) -> list[Segment]:
+        self.check_open()
+        return []
+
+    def moving(self, move: Move) -> EngineMove:
+        del move
+        self._refuse("history isn't sealed there yet")
+
+    # The end
+
+    @property
+    def is_foreign(self) -> bool:
+        return self._sessions.is_foreign
+
+    def check_open(self) -> None:
+        self._sessions.check_open()
+
+    def close(self) -> None:
+        if not self.is_foreign:
+            self._watch.stop()
+            self._sessions.close()
+            self.news.publish()
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise ReadOnlyError(f"{self.place}: opened with read_only=True; open it for writing")
+
+    def _refuse(self, why: str) -> NoReturn:
+        self.check_open()
+        raise UnsupportedError(f"{self.place}: {why}")

@@ -1,0 +1,107 @@
+"""What is looked up beside pages of events: commits, moments, streams, checkpoints, snapshots."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from everwhen.backends.postgres.pages import PostgresSession, findable, slice_of
+from everwhen.backends.postgres.statements import statements
+from everwhen.vocabulary.contract import (
+    Checkpoint,
+    Head,
+    Snapshot,
+    SnapshotInfo,
+    StoredSlice,
+    StreamInfo,
+)
+from everwhen.vocabulary.microseconds import from_micros
+from everwhen.vocabulary.streams import MAX_POSITION, category_of
+
+_SLICES: Final = 64
+"""Of a commit, at once."""
+
+
+def head(session: PostgresSession, schema: str) -> Head:
+    """The newest event's place."""
+    found = session.execute(statements("reading", schema)["head"]).fetchone()
+    return Head(0, None) if found is None else Head(found[0], from_micros(found[1]))
+
+
+def stored_commit(session: PostgresSession, schema: str, commit_id: bytes) -> list[StoredSlice]:
+    """The slices of a commit; none where it was never written."""
+    most = _SLICES
+    while True:
+        bounds = UUID(bytes=commit_id), most
+        rows = session.execute(statements("reading", schema)["commit"], bounds).fetchall()
+        found = [*itertools.takewhile(lambda one: one.commit_id == commit_id, map(slice_of, rows))]
+        if len(found) < most:
+            return found
+        most *= 4
+
+
+def position_at(session: PostgresSession, schema: str, recorded_at: int) -> int:
+    """The last position recorded at or before the moment; 0 if there is none."""
+    found = session.execute(statements("reading", schema)["position_at"], (recorded_at,)).fetchone()
+    return 0 if found is None else int(found[0])
+
+
+def stream(session: PostgresSession, schema: str, name: str) -> StreamInfo | None:
+    """Where a stream stands; None where it has no events."""
+    sql = statements("reading", schema)["stream"]
+    found = session.execute(sql, (findable(name),)).fetchone()
+    return None if found is None else _stream_of(found)
+
+
+def streams(
+    session: PostgresSession, schema: str, category: str | None, after: str, limit: int
+) -> list[StreamInfo]:
+    """Streams in the order of their names, after the name ``after``."""
+    sql, bounds = statements("reading", schema), [findable(after)]
+    name = "streams"
+    if category is not None:
+        if category_of(category) != category:
+            return []
+        name, category = "streams_of_category", findable(category)
+        bounds += [category, f"{category}-", f"{category}."]
+    rows = session.execute(sql[name], (*bounds, limit)).fetchall()
+    return [_stream_of(row) for row in rows]
+
+
+def _stream_of(row: Sequence[Any]) -> StreamInfo:
+    name, version, position, recorded_at = row
+    return StreamInfo(name, version, position, from_micros(recorded_at))
+
+
+def checkpoint(session: PostgresSession, schema: str, name: str) -> Checkpoint | None:
+    """The checkpoint of that name."""
+    sql = statements("reading", schema)["checkpoint"]
+    found = session.execute(sql, (findable(name),)).fetchone()
+    return None if found is None else Checkpoint(*found)
+
+
+def checkpoints(session: PostgresSession, schema: str, prefix: str = "") -> list[Checkpoint]:
+    """All checkpoints by name, or those whose names begin so."""
+    sql = statements("reading", schema)["checkpoints"]
+    prefix = prefix and findable(prefix)
+    return [Checkpoint(*row) for row in session.execute(sql, (prefix,)).fetchall()]
+
+
+def snapshots(
+    session: PostgresSession, schema: str, subject: str, up_to: int | None, limit: int
+) -> list[Snapshot]:
+    """A subject's snapshots, newest first, at or before the position ``up_to``."""
+    bounds = findable(subject), MAX_POSITION if up_to is None else up_to, limit
+    rows = session.execute(statements("reading", schema)["snapshots"], bounds).fetchall()
+    return [Snapshot(*row) for row in rows]
+
+
+def snapshots_after(
+    session: PostgresSession, schema: str, subject: str, position: int, limit: int
+) -> list[SnapshotInfo]:
+    """All snapshots by subject and position, after these; an empty list at the end."""
+    bounds = findable(subject), position, limit
+    rows = session.execute(statements("reading", schema)["snapshots_after"], bounds).fetchall()
+    return [SnapshotInfo(*row) for row in rows]

@@ -1,0 +1,66 @@
+-- What is read, one statement under each name.
+
+-- name: head
+SELECT position, recorded_at FROM log.slices ORDER BY position DESC LIMIT 1
+
+-- name: timeline
+SELECT CASE WHEN pg_is_in_recovery() THEN '' ELSE
+    substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
+END
+
+-- name: end_of_slice
+SELECT position FROM log.slices WHERE position >= %s ORDER BY position LIMIT 1
+
+-- name: commit
+SELECT position, name, version, count, recorded_at, commit_id, first_index, metadata, body
+FROM log.slices JOIN log.streams ON streams.id = slices.stream
+WHERE position >= (SELECT position FROM log.slices WHERE commit_id = %s AND first_index = 0)
+ORDER BY position LIMIT %s
+
+-- name: position_at
+SELECT log.position_at(%s)
+
+-- name: streams
+SELECT name, version, position, recorded_at
+FROM (SELECT id, name FROM log.streams WHERE name > %s ORDER BY name LIMIT %s) AS named
+CROSS JOIN LATERAL (
+    SELECT version, position, recorded_at FROM log.slices WHERE stream = id
+    ORDER BY version DESC LIMIT 1
+) AS newest
+ORDER BY name
+
+-- name: streams_of_category
+SELECT name, version, position, recorded_at
+FROM (SELECT id, name FROM log.streams WHERE name > %s AND (name = %s OR (name >= %s AND name < %s)) ORDER BY name LIMIT %s) AS named
+CROSS JOIN LATERAL (
+    SELECT version, position, recorded_at FROM log.slices WHERE stream = id
+    ORDER BY version DESC LIMIT 1
+) AS newest
+ORDER BY name
+
+-- name: stream
+SELECT name, version, position, recorded_at
+FROM log.streams CROSS JOIN LATERAL (
+    SELECT version, position, recorded_at FROM log.slices WHERE stream = id
+    ORDER BY version DESC LIMIT 1
+) AS newest
+WHERE name = %s
+
+-- name: checkpoint
+SELECT name, position, data FROM log.checkpoints WHERE name = %s
+
+-- name: checkpoints
+SELECT name, position, data FROM log.checkpoints WHERE starts_with(name, %s) ORDER BY name
+
+-- name: snapshots
+SELECT subject, position, fold, fold_version, state FROM log.snapshots
+WHERE subject = %s AND position <= %s ORDER BY position DESC LIMIT %s
+
+-- name: snapshots_after
+SELECT subject, position, fold, fold_version FROM log.snapshots
+WHERE (subject, position) > (%s, %s) ORDER BY subject, position LIMIT %s
+
+-- name: versions
+SELECT name, id, coalesce((
+    SELECT version FROM log.slices WHERE stream = id ORDER BY version DESC LIMIT 1
+), 0) FROM log.streams WHERE name = ANY(%s)

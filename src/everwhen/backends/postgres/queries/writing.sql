@@ -1,0 +1,55 @@
+-- What is written, one statement under each name.
+
+-- name: lock
+SELECT pg_advisory_xact_lock('log.slices'::regclass::oid::bigint)
+
+-- name: end_when_idle
+SET LOCAL idle_in_transaction_session_timeout = '10s'
+
+-- name: reach_standbys
+SELECT pg_logical_emit_message(true, 'everwhen', '')
+WHERE current_setting('synchronous_standby_names') <> ''
+
+-- name: lock_checkpoint
+SELECT pg_advisory_xact_lock('log.checkpoints'::regclass::oid::int, hashtext(%s))
+
+-- name: add_streams
+INSERT INTO log.streams (name) SELECT unnest(%s::text[]) RETURNING name, id
+
+-- name: add_slices
+INSERT INTO log.slices (
+    position, stream, version, count, recorded_at, commit_id, first_index, metadata, body
+) SELECT * FROM unnest(
+    %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::uuid[], %s::bigint[],
+    %s::bytea[], %s::bytea[]
+)
+
+-- name: add_marks
+INSERT INTO log.marks SELECT * FROM unnest(%s::bigint[], %s::bigint[]) ON CONFLICT DO NOTHING
+
+-- name: tell
+SELECT pg_notify(%s, '')
+
+-- name: save_checkpoint
+INSERT INTO log.checkpoints VALUES (%s, %s, %s)
+ON CONFLICT (name) DO UPDATE SET position = excluded.position, data = excluded.data
+
+-- name: delete_checkpoint
+DELETE FROM log.checkpoints WHERE name = %s
+
+-- name: save_snapshot
+INSERT INTO log.snapshots VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (subject, position) DO UPDATE
+SET fold = excluded.fold, fold_version = excluded.fold_version, state = excluded.state
+
+-- name: delete_snapshots
+DELETE FROM log.snapshots WHERE subject = %s AND position = ANY(%s)
+
+-- name: delete_snapshots_of_subject
+DELETE FROM log.snapshots WHERE subject = %s
+
+-- name: delete_all_snapshots
+DELETE FROM log.snapshots
+
+-- name: purge_snapshots
+VACUUM (FULL) log.snapshots

@@ -1,0 +1,87 @@
+"""Making a log's schema, and seeing that it is one that this version reads."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from psycopg import errors
+
+from everwhen.backends.postgres.pages import PostgresSession
+from everwhen.backends.postgres.statements import in_schema, quoted, statements
+from everwhen.vocabulary.errors import NewerStoreError, NotAStoreError, StorageError
+
+VERSION: Final = 1
+"""Of the tables."""
+_MIN_SERVER: Final = 150_000
+
+_TABLES: Final = {"checkpoints", "marks", "meta", "slices", "snapshots", "streams"}
+_FOUND: Final = "SELECT tablename FROM pg_tables WHERE schemaname = %s"
+_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('everwhen'), hashtext(%s))"
+
+
+def prepare(session: PostgresSession, schema: str, place: str, *, read_only: bool) -> None:
+    """Make the schema where there is none. Raises `StorageError` where it isn't a log's."""
+    if session.info.server_version < _MIN_SERVER:
+        raise StorageError(
+            f"{place}: the server is PostgreSQL {session.info.server_version // 10_000}; Everwhen "
+            f"needs 15 or newer"
+        )
+    if not _is_made(session, schema, place):
+        if read_only:
+            raise StorageError(f"{place}: there is no such log; check the schema's name")
+        _make(session, schema, place)
+    _check_version(session, schema, place)
+
+
+def drop(session: PostgresSession, schema: str) -> None:
+    """Delete a log, with all that is in its schema; nothing happens where there is none."""
+    session.execute(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE")
+
+
+def exists(session: PostgresSession, schema: str) -> bool:
+    """Whether there is a schema of that name."""
+    found = session.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
+    return found.fetchone() is not None
+
+
+def missing_tables(session: PostgresSession, schema: str) -> set[str]:
+    """Those of a log's tables that a schema hasn't."""
+    return _TABLES - {name for (name,) in session.execute(_FOUND, (schema,)).fetchall()}
+
+
+def _is_made(session: PostgresSession, schema: str, place: str) -> bool:
+    missing = missing_tables(session, schema)
+    if missing and missing != _TABLES:
+        raise NotAStoreError(
+            f"{place}: the schema has other tables than a log's ({', '.join(sorted(missing))} "
+            f"missing); give another schema"
+        )
+    return not missing
+
+
+def _make(session: PostgresSession, schema: str, place: str) -> None:
+    sql = statements("schema", schema)
+    with session.transaction():
+        session.execute(_LOCK, (schema,))
+        if not _is_made(session, schema, place):
+            if not exists(session, schema):
+                session.execute(f"CREATE SCHEMA {quoted(schema)}")
+            for statement in sql.values():
+                session.execute(statement)
+
+
+def _check_version(session: PostgresSession, schema: str, place: str) -> None:
+    try:
+        rows: list[Any] = session.execute(
+            in_schema("SELECT version FROM log.meta", schema)
+        ).fetchall()
+    except errors.UndefinedColumn:
+        rows = []
+    if len(rows) != 1:
+        raise NotAStoreError(f"{place}: the schema isn't a log's; give another schema")
+    ((version,),) = rows
+    if version > VERSION:
+        raise NewerStoreError(
+            f"{place}: made by a newer version of Everwhen (format {version}, this one knows "
+            f"{VERSION}); upgrade Everwhen"
+        )

@@ -1,0 +1,193 @@
+"""Sessions with the server: one that writes, and a few that read. Safe from any thread."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from everwhen.backends.postgres.address import Address
+from everwhen.backends.postgres.error_translation import translated, words_of
+from everwhen.backends.postgres.pages import PostgresSession
+from everwhen.backends.postgres.statements import quoted, statements
+from everwhen.vocabulary.errors import StorageError, StoreClosedError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_OPTIONS: Final[dict[str, Any]] = {"autocommit": True, "application_name": "everwhen"}
+_READERS: Final = 16
+"""How many read at once; more wait for their turn."""
+
+
+class Sessions:
+    """Those of one engine. A child that was forked has none: they are its parent's."""
+
+    def __init__(
+        self, address: Address, *, read_only: bool, durable: bool, busy_timeout: float
+    ) -> None:
+        self.address = address
+        self.place = address.place
+        self.is_closed = False
+        self._read_only = read_only
+        self._durable = durable
+        self._busy_timeout = busy_timeout
+        self._process = os.getpid()
+        self._readers: ConnectionPool[PostgresSession] = ConnectionPool(
+            address.conninfo,
+            kwargs=_OPTIONS,
+            min_size=0,
+            max_size=_READERS,
+            timeout=busy_timeout,
+            configure=self._configure,
+            num_workers=1,
+            name="everwhen",
+            open=True,
+        )
+        self._writer: PostgresSession | None = None
+        self._warnings: list[str] = []
+        self._timeline = ""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another process opened it, of which this one is a fork."""
+        return os.getpid() != self._process
+
+    def check_open(self) -> None:
+        """Raises `StoreClosedError`, or `StorageError` in a fork."""
+        if self.is_foreign:
+            raise StorageError(
+                f"{self.place}: it was opened by process {self._process}; a session with the "
+                f"server doesn't survive a fork, open the store again in the child"
+            )
+        if self.is_closed:
+            raise StoreClosedError
+
+    def opened(self) -> PostgresSession:
+        """A session of its own, to be closed by whoever asked for it."""
+        try:
+            session: PostgresSession = psycopg.connect(self.address.conninfo, **_OPTIONS)
+        except psycopg.OperationalError as error:
+            raise StorageError(
+                f"{self.place}: can't be reached ({words_of(error)}); see that the server runs, "
+                f"and that this user may connect to the database"
+            ) from error
+        try:
+            with translated(self.place):
+                self._configure(session)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _configure(self, session: PostgresSession) -> None:
+        session.execute(f"SET search_path = {quoted(self.address.schema)}, public")
+        session.execute(f"SET jit = off; SET lock_timeout = {round(self._busy_timeout * 1_000)}")
+        if not self._durable:
+            session.execute("SET synchronous_commit = off")
+        if self._read_only:
+            session.execute("SET default_transaction_read_only = on")
+
+    @contextmanager
+    def reading(self) -> Iterator[PostgresSession]:
+        """A session for one reader, inside a transaction that sees one moment."""
+        self.check_open()
+        with self._readers.connection() as session, session.transaction():
+            session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield session
+
+    def read(
+        self,
+        call: Callable[Concatenate[PostgresSession, str, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """What a function says of the log, as it is at one moment.
+
+        A session that the server has ended meanwhile is replaced once: nothing was changed by it.
+        """
+        for is_last in (False, True):
+            try:
+                with translated(self.place), self.reading() as session:
+                    return call(session, self.address.schema, *args, **kwargs)
+            except StorageError as error:
+                cause = error.__cause__
+                is_lost = isinstance(cause, psycopg.OperationalError)
+                if is_last or not is_lost or isinstance(cause, PoolTimeout):
+                    raise
+                self._readers.check()
+        raise AssertionError  # pragma: no cover (the last one returns or raises)
+
+    @contextmanager
+    def appending(self) -> Iterator[PostgresSession]:
+        """The same for an append: whatever the server warns of leaves its outcome open.
+
+        Such a warning is that it doesn't wait for a standby any more, which is told as a success.
+        """
+        self._warnings.clear()
+        with self.writing() as session:
+            yield session
+        if self._warnings:
+            raise StorageError(
+                f"{self.place}: the server warns ({self._warnings[0]}), so whether the append will "
+                f"last isn't known; see to its standbys, then append it again with the same "
+                f"commit id"
+            )
+
+    def _warned(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        if diagnostic.severity_nonlocalized == "WARNING":
+            self._warnings.append(diagnostic.message_primary or "")
+
+    def _opened_to_write(self) -> PostgresSession:
+        session = self.opened()
+        session.add_notice_handler(self._warned)
+        with translated(self.place):
+            sql = statements("reading", self.address.schema)["timeline"]
+            ((timeline,),) = session.execute(sql).fetchall()
+        if timeline and timeline < self._timeline:
+            session.close()
+            raise StorageError(
+                f"{self.place}: this server is on timeline {timeline}, and the store was on "
+                f"{self._timeline} already: it was the primary before a standby was promoted; "
+                f"shut it down, or take it out of the connection's hosts"
+            )
+        self._timeline = timeline
+        return session
+
+    @contextmanager
+    def writing(self) -> Iterator[PostgresSession]:
+        """The session that writes, inside a transaction; only one thread may be here.
+
+        Where it is lost, the next one is opened by whoever writes next.
+        """
+        self.check_open()
+        session = self._writer
+        if session is None or session.closed:
+            session = self._writer = self._opened_to_write()
+        try:
+            with session.transaction():
+                yield session
+        finally:
+            if session.broken or session.info.transaction_status.name != "IDLE":
+                self._writer = None
+                session.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_writer"):
+            self.close()
+
+    def close(self) -> None:
+        """End all of them; calling it again does nothing."""
+        if self.is_foreign:
+            return
+        self.is_closed = True
+        self._readers.close()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(psycopg.Error):
+                writer.close()

@@ -1,0 +1,82 @@
+"""Statements that users write: in a view or a transaction.
+
+Parameters are written as on SQLite, by place (``?``) or by name (``:name``), so that a read model's
+code runs on both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import lru_cache
+from typing import Any, Final
+
+import psycopg
+
+from everwhen.backends.postgres.error_translation import statement_error
+from everwhen.backends.postgres.pages import PostgresSession
+from everwhen.vocabulary.errors import StatementError
+
+_TOKEN: Final = re.compile(
+    r"""
+    (?P<kept>
+        '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ::
+        | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
+    )
+    | (?P<place>\?)
+    | :(?P<name>[A-Za-z_]\w*)
+    | (?P<percent>%)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_SAVEPOINT: Final = re.compile(r"\s*(SAVEPOINT|RELEASE|ROLLBACK\s+TO)\b", re.IGNORECASE)
+"""Statements that one savepoint more would undo."""
+_ROWS_AT_ONCE: Final = 1_000
+
+
+def executed(
+    session: PostgresSession, sql: str, parameters: Sequence[Any] | Mapping[str, Any], place: str
+) -> list[tuple[Any, ...]]:
+    """A statement's rows, all at once. What fails takes nothing else of the transaction with it."""
+    try:
+        with nullcontext() if _SAVEPOINT.match(sql) else session.transaction():
+            cursor = session.execute(translated_parameters(sql), _bound(parameters))
+            return cursor.fetchall() if cursor.description else []
+    except (psycopg.Error, TypeError, ValueError, OverflowError, LookupError) as error:
+        raise statement_error(error, sql, place) from error
+
+
+def streamed(session: PostgresSession, sql: str, place: str) -> Iterator[tuple[Any, ...]]:
+    """A statement's rows, some at a time."""
+    try:
+        with session.transaction(), session.cursor(name="everwhen_rows") as cursor:
+            cursor.itersize = _ROWS_AT_ONCE
+            cursor.execute(sql)
+            yield from cursor
+    except psycopg.Error as error:
+        raise statement_error(error, sql, place) from error
+
+
+@lru_cache(512)
+def translated_parameters(sql: str) -> str:
+    """The statement with its parameters as psycopg has them.
+
+    Raises `StatementError` where some go by place and some by name.
+    """
+    found = {match.lastgroup for match in _TOKEN.finditer(sql)}
+    if {"place", "name"} <= found:
+        raise StatementError(f"give parameters by place (?) or by name (:name), not both: {sql}")
+
+    def replaced(match: re.Match[str]) -> str:
+        if match["place"]:
+            return "%s"
+        if match["name"]:
+            return f"%({match['name']})s"
+        return match[0].replace("%", "%%")
+
+    return _TOKEN.sub(replaced, sql)
+
+
+def _bound(parameters: Sequence[Any] | Mapping[str, Any]) -> Any:
+    return dict(parameters) if isinstance(parameters, Mapping) else tuple(parameters)

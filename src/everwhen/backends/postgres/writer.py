@@ -1,0 +1,179 @@
+"""Writing commits: the checks of each, and one transaction for all that came together.
+
+The log's lock is held from the first look to the end of the transaction, so that positions have no
+holes, times never step back, and whoever reads a position sees all before it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from operator import attrgetter
+from typing import Final
+from uuid import UUID
+
+from everwhen.backends.commit_checks import (
+    LONG_AGO,
+    check_condition,
+    refusal_of,
+    repeated,
+    time_of_commit,
+)
+from everwhen.backends.index_terms import CATEGORY, TAG, TYPE, block_of
+from everwhen.backends.postgres.lookups import stored_commit
+from everwhen.backends.postgres.pages import PostgresSession, newer_slices
+from everwhen.backends.postgres.statements import statements
+from everwhen.backends.postgres.terms import term_of
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.clock import Clock, micros_by
+from everwhen.vocabulary.contract import EncodedCommit, Outcome, Receipt, StoredSlice
+from everwhen.vocabulary.errors import ConflictError, RefusedError, StorageError
+from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.streams import category_of, holds
+
+_POSITION: Final = attrgetter("position")
+
+
+class CommitWriter:
+    """Writes a group of commits in a transaction that was begun, and takes effect with it."""
+
+    def __init__(self, session: PostgresSession, schema: str, clock: Clock) -> None:
+        self._session = session
+        self._schema = schema
+        self._now = micros_by(clock)
+        self._ids: dict[str, int] = {}
+        self._versions: dict[str, int] = {}
+        self._slices: list[StoredSlice] = []
+        self._marks: dict[tuple[int, int], None] = {}
+        self._position, self._recorded_at = 0, LONG_AGO
+
+    def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        """Judge the commits in their order, each as if those before it were written; write them."""
+        self._look(commits)
+        outcomes = [self._outcome(commit) for commit in commits]
+        if self._slices:
+            self._insert()
+        elif any(isinstance(one, Receipt) for one in outcomes):
+            # whoever wrote it may not have waited for the standbys: nobody is told before they have
+            self._session.execute(statements("writing", self._schema)["reach_standbys"])
+        return outcomes
+
+    def _look(self, commits: Sequence[EncodedCommit]) -> None:
+        """Take the lock, and learn where the log ends, and its streams: one round trip."""
+        names = {part.stream for commit in commits for part in commit.slices}
+        names |= {name for commit in commits for name, _ in commit.expected}
+        writing, reading = statements("writing", self._schema), statements("reading", self._schema)
+        execute = self._session.execute
+        with self._session.pipeline():
+            execute(writing["end_when_idle"])  # a client that stalls doesn't keep the lock
+            execute(writing["lock"])
+            heads = execute(reading["head"])
+            versions = execute(reading["versions"], (sorted(names),))
+            head = heads.fetchone()
+            if head is not None:
+                self._position, self._recorded_at = head
+            for name, id_, version in versions:
+                self._ids[name], self._versions[name] = id_, version
+
+    def _outcome(self, commit: EncodedCommit) -> Outcome:
+        try:
+            return self._judged(commit)
+        except RefusedError as error:
+            return error
+        except Exception as error:
+            if is_interrupt(error) or self._session.info.transaction_status.name != "INTRANS":
+                raise
+            if isinstance(error, StorageError):
+                raise
+            return refusal_of(commit, error)
+
+    def _judged(self, commit: EncodedCommit) -> Receipt:
+        if not commit.is_fresh:
+            known = [one for one in self._slices if one.commit_id == commit.id] or stored_commit(
+                self._session, self._schema, commit.id
+            )
+            if known:
+                return repeated(commit, known)
+        for name, expected in commit.expected:
+            actual = self._versions.get(name, 0)
+            if not holds(expected, actual):
+                raise ConflictError(name, expected, actual)
+        if commit.condition is not None:
+            query, after = commit.condition.query, commit.condition.after
+            check_condition(query, after, self._newer(query, after))
+        recorded_at = time_of_commit(commit, self._now, self._recorded_at)
+        return self._line_up(commit, recorded_at)
+
+    def _newer(self, query: Query, after: int) -> Iterator[StoredSlice]:
+        """Every slice after the position that may match, written or lined up."""
+        yield from newer_slices(self._session, self._schema, query, after)
+        begin = bisect_right(self._slices, after, key=_POSITION)
+        yield from islice(self._slices, begin, None)
+
+    def _line_up(self, commit: EncodedCommit, recorded_at: int) -> Receipt:
+        versions: dict[str, int] = {}
+        index = 0
+        for part in commit.slices:
+            self._position += part.count
+            version = self._versions.get(part.stream, 0) + part.count
+            self._versions[part.stream] = versions[part.stream] = version
+            self._slices.append(
+                StoredSlice(
+                    self._position,
+                    part.stream,
+                    version,
+                    part.count,
+                    recorded_at,
+                    commit.id,
+                    index,
+                    commit.metadata,
+                    part.body,
+                )
+            )
+            index += part.count
+            for term, position in marks_of(part.stream, part.types, part.tags, self._position):
+                self._marks[term, position] = None
+        self._recorded_at = recorded_at
+        return Receipt(commit.id, self._position, recorded_at, versions)
+
+    def _insert(self) -> None:
+        sql, session, slices = statements("writing", self._schema), self._session, self._slices
+        new = [
+            name for name in dict.fromkeys(one.stream for one in slices) if name not in self._ids
+        ]
+        if new:
+            self._ids.update(session.execute(sql["add_streams"], (new,)).fetchall())
+        columns = (
+            [one.position for one in slices],
+            [self._ids[one.stream] for one in slices],
+            [one.version for one in slices],
+            [one.count for one in slices],
+            [one.recorded_at for one in slices],
+            [UUID(bytes=one.commit_id) for one in slices],
+            [one.first_index for one in slices],
+            [one.metadata for one in slices],
+            [one.body for one in slices],
+        )
+        terms, positions = zip(*self._marks, strict=True)
+        with session.pipeline():
+            session.execute(sql["add_slices"], columns)
+            session.execute(sql["add_marks"], (list(terms), list(positions)))
+            session.execute(sql["tell"], (channel_of(self._schema),))
+
+
+def marks_of(
+    stream: str, types: Sequence[str], tags: Sequence[str], position: int
+) -> Iterator[tuple[int, int]]:
+    """The marks by which a slice is found: tags at its position, the rest in its block."""
+    block = block_of(position)
+    yield term_of(CATEGORY, category_of(stream)), block
+    for name in types:
+        yield term_of(TYPE, name), block
+    for tag in tags:
+        yield term_of(TAG, tag), position
+
+
+def channel_of(schema: str) -> str:
+    """Where word is given of commits to a log."""
+    return f"everwhen {schema}"[:63]
