@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 import psycopg
 import pytest
 from tests.faults.faults_ledger import Entry, entries
 from tests.postgres_server import PostgresServer, postgres_server
 
-from everwhen import Commit, Write, open_store
+from everwhen import Commit, Query, Write, open_store
+from everwhen.backends.engine import EngineTransaction
 from everwhen.backends.postgres.address import Address
 from everwhen.backends.postgres.engine import PostgresEngine
+from everwhen.backends.postgres.user_statements import translated_parameters
 from everwhen.errors import (
+    BusyError,
     DeclarationError,
+    InlineError,
     NewerStoreError,
     NotAStoreError,
     ReadOnlyError,
     StatementError,
     StorageError,
 )
-from everwhen.vocabulary import Checkpoint, Snapshot
+from everwhen.vocabulary import Checkpoint, Receipt, Snapshot
+from everwhen.vocabulary.contract import EncodedCommit, EncodedSlice
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +48,14 @@ def url(server: PostgresServer) -> Iterator[str]:
 
 def commit(number: int) -> Commit:
     return Commit([Write(f"a-{number % 7}", entries(f"k{number}", 2))], id=UUID(int=number + 1))
+
+
+def encoded(number: int) -> EncodedCommit:
+    """The same commit for an engine, but for its events."""
+    body = f'[["Entry",1,{{"commit":"k{number}"}},["commit:k{number}"]]]'.encode()
+    two = b"[" + b",".join([body[1:-1]] * 2) + b"]"
+    part = EncodedSlice(f"a-{number % 7}", 2, two, ("Entry",), (f"commit:k{number}",))
+    return EncodedCommit(UUID(int=number + 1).bytes, (part,), ())
 
 
 def test_what_was_acknowledged_outlives_the_server(server: PostgresServer, url: str) -> None:
@@ -91,8 +106,9 @@ def test_a_warning_leaves_the_outcome_open(url: str) -> None:
             session.execute(f"""
                 CREATE FUNCTION {schema}.warn() RETURNS trigger LANGUAGE plpgsql AS $$
                 BEGIN RAISE WARNING 'canceling wait for synchronous replication'; RETURN NULL; END $$;
-                CREATE TRIGGER warning AFTER INSERT ON {schema}.slices
-                FOR EACH STATEMENT EXECUTE FUNCTION {schema}.warn()
+                CREATE CONSTRAINT TRIGGER warning AFTER INSERT ON {schema}.slices
+                DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION {schema}.warn()
             """)
         with pytest.raises(StorageError, match="the server warns"):
             store.commit(commit(1))
@@ -116,10 +132,146 @@ def test_a_lost_session_is_replaced(server: PostgresServer, url: str) -> None:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE application_name = 'everwhen'"
             )
+        with store.transaction() as transaction:
+            assert transaction.checkpoint("c") is None
         assert store.head().position == 1
-        with pytest.raises(StorageError, match="isn't known: append it again"):
-            store.append("a", entries("l", 1))
         assert store.append("a", entries("l", 1)).position == 2
+
+
+def test_settings_of_the_role_are_not_the_logs(server: PostgresServer, url: str) -> None:
+    given = (
+        "default_transaction_isolation=serializable",
+        "synchronous_commit=off",
+        "client_min_messages=error",
+    )
+    options = "%20".join(f"-c%20{one.replace('=', '%3D')}" for one in given)
+    engine = PostgresEngine(f"{url}&options={options}")
+    with engine.transaction() as transaction:
+        asked = ("transaction_isolation", "synchronous_commit", "client_min_messages")
+        found = [transaction.execute(f"SHOW {name}") for name in asked]
+    assert found == [[("read committed",)], [("on",)], [("warning",)]]
+    engine.close()
+
+
+def test_what_failed_in_a_transaction_fails_it(server: PostgresServer, url: str) -> None:
+    """Also where somebody handled that: the server keeps nothing of it, and says nothing."""
+    engine = PostgresEngine(url, busy_timeout=0.2)
+
+    def swallow(transaction: EngineTransaction) -> None:
+        with contextlib.suppress(BusyError):
+            transaction.checkpoint("locked")
+
+    other = PostgresEngine(url)
+    with other.transaction() as holding:
+        holding.checkpoint("locked")
+        with pytest.raises(StorageError, match="nothing of it is kept"):
+            engine.transact(swallow)
+        engine.inline = [swallow]
+        with pytest.raises(StorageError, match="nothing of it is kept"):
+            engine.write([encoded(1)])
+    assert engine.write([encoded(1)])[0].position == 2  # type: ignore[union-attr]
+    other.close()
+    engine.close()
+
+
+def test_one_commit_of_a_group_fails_for_itself(url: str) -> None:
+    """Its neighbours are written, and told so."""
+    engine = PostgresEngine(url)
+    lying = msgspec.structs.replace(encoded(1), is_fresh=True)
+    assert isinstance(engine.write([lying])[0], Receipt)
+    first, again, last = engine.write([encoded(2), lying, encoded(3)])
+    assert isinstance(first, Receipt)
+    assert isinstance(again, Receipt)
+    assert isinstance(last, Receipt)
+    assert (first.position, again.position, again.repeated, last.position) == (4, 2, True, 6)
+
+    def refuse(transaction: EngineTransaction) -> None:
+        if transaction.read(Query().tags("commit:k5"), 1).slices:
+            raise InlineError("inline", 1, "no")
+
+    engine.inline = [refuse]
+    first, refused, last = engine.write([encoded(4), encoded(5), encoded(6)])
+    assert isinstance(refused, InlineError)
+    assert isinstance(first, Receipt)
+    assert isinstance(last, Receipt)
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    "sql", ["COMMIT", "rollback", " END", "BEGIN", "SET ROLE none", "RESET ALL", "DISCARD ALL"]
+)
+def test_the_transaction_is_the_stores(url: str, sql: str) -> None:
+    with open_store(url) as store, store.transaction() as transaction:
+        with pytest.raises(StatementError, match="the transaction is the store's"):
+            transaction.execute(sql)
+        transaction.execute("SET LOCAL work_mem = '8MB'")
+        transaction.save_checkpoint(Checkpoint("c", 1))
+
+
+def test_streams_of_rows_that_are_not_read_to_their_end(url: str) -> None:
+    engine = PostgresEngine(url)
+    with engine.view() as view:
+        one, other = (view.rows("SELECT generate_series(1, 5000)") for _ in range(2))
+        assert [next(one), next(other), next(one)] == [(1,), (1,), (2,)]
+    with engine.transaction() as transaction:
+        unread = transaction.rows("SELECT generate_series(1, 5000)")
+        assert next(unread) == (1,)
+        transaction.save_checkpoint(Checkpoint("c", 1))
+    assert engine.checkpoint("c") == Checkpoint("c", 1)
+    engine.close()
+
+
+def test_purging_needs_the_right_to(server: PostgresServer, url: str) -> None:
+    schema = url.rpartition("=")[2]
+    with open_store(url) as store, store.transaction() as transaction:
+        transaction.save_snapshot(Snapshot("s", 1, "fold", 1, b"x"))
+    with psycopg.connect(server.url("postgres"), autocommit=True) as session:
+        session.execute(f"""
+            CREATE ROLE w{schema} LOGIN; GRANT USAGE ON SCHEMA {schema} TO w{schema};
+            GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO w{schema};
+        """)
+        engine = PostgresEngine(url.replace("postgres@", f"w{schema}@"))
+        for call in (engine.probe_purge, engine.purge):
+            with pytest.raises(ReadOnlyError):
+                call()
+        engine.close()
+        session.execute(f"DROP OWNED BY w{schema}; DROP ROLE w{schema}")
+    engine = PostgresEngine(url)
+    with engine.view():  # who looks at an old moment keeps nothing of it
+        engine.probe_purge()
+        engine.purge()
+    assert engine.snapshots("s", None, 9) == []
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b", "\0"])
+def test_names_that_postgresql_cannot_store_are_not_there(url: str, name: str) -> None:
+    with open_store(url, events=[Entry]) as store:
+        store.append("b-1", entries("k", 1))
+        engine = PostgresEngine(url)
+        assert engine.stream(name) is None
+        assert engine.checkpoint(name) is None
+        assert [one.name for one in engine.streams(None, name, 9)] == ["b-1"]
+        with engine.transaction() as transaction:
+            assert transaction.checkpoint(name) is None
+            transaction.delete_checkpoint(name)
+            transaction.delete_snapshots(name)
+        assert engine.read(Query().stream(name), 9).slices == []
+        assert engine.read(Query().tags(name), 9).slices == []
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "given"),
+    [
+        ("SELECT E'it\\'s ?'", "SELECT E'it\\'s ?'"),
+        ("SELECT a[1:2], b::text, ?", "SELECT a[1:2], b::text, %s"),
+        ("SELECT x ?? :y -- :no ?", "SELECT x ? %(y)s -- :no ?"),
+        ("SELECT $$ ? :a $$, '%', \"a?\" % 2", "SELECT $$ ? :a $$, '%%', \"a?\" %% 2"),
+    ],
+)
+def test_parameters_are_found_where_they_are(sql: str, given: str) -> None:
+    assert translated_parameters(sql) == given
 
 
 def test_a_store_does_not_survive_a_fork(url: str) -> None:
@@ -164,6 +316,7 @@ def test_no_password_is_shown(url: str) -> None:
         "postgresql://me:secret@host/db?schema=pg_log",
         "postgresql://me:secret@host/db?schema=Capital",
         "postgresql://me:secret@host/db?schema=",
+        "postgresql://me:secret\u2100@[::1/db",
     ],
 )
 def test_what_is_no_address_is_refused_without_being_quoted(wrong: str) -> None:
@@ -175,7 +328,10 @@ def test_what_is_no_address_is_refused_without_being_quoted(wrong: str) -> None:
 def test_other_schemas_are_left_alone(server: PostgresServer, url: str) -> None:
     schema = url.rpartition("=")[2]
     with psycopg.connect(server.url("postgres"), autocommit=True) as session:
-        session.execute(f"CREATE SCHEMA {schema} CREATE TABLE slices (n int)")
+        session.execute(f"CREATE SCHEMA {schema} CREATE TABLE users (n int)")
+        with pytest.raises(NotAStoreError, match="has other tables"):
+            open_store(url)
+        session.execute(f"ALTER TABLE {schema}.users RENAME TO slices")
         with pytest.raises(NotAStoreError, match="other tables than a log's"):
             open_store(url)
         session.execute(f"DROP TABLE {schema}.slices")

@@ -325,10 +325,12 @@ class Engine(EngineLog, EngineState, EngineFamily, EngineUpkeep, EngineTiers, Bl
 
     ``lock`` guards the write side: hold it to call ``write`` or to use ``transaction`` or
     ``transact``, and to change ``inline``. ``place`` tells where the store lies from where any
-    other does; it is empty for one in memory.
+    other does, and ``location`` is what it is opened by, which may have a password. Both are empty
+    for one in memory.
     """
 
     place: str
+    location: str
     inline: list[Inline]
 
     @property

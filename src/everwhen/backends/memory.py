@@ -114,7 +114,7 @@ class MemoryEngine:
 
     blocking = False
     busy_timeout = 0.0
-    place = ""
+    place = location = ""
     capabilities = Capabilities(
         name="memory",
         durable=False,

@@ -44,7 +44,8 @@ from everwhen.cli.store_opening import give_vault
 
 _HELP = """Every state your data ever had: an event store with time travel.
 
-STORE is a file, such as shop.db. Commands that only read never change or create one.
+STORE is a file, such as shop.db, or the URL of a log in PostgreSQL. Commands that only read never
+change or create one.
 
 Add --json to any command for JSON, one object per line. In a pipe the output is plain: columns
 separated by tabs, no colours, times in UTC.

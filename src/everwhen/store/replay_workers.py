@@ -56,7 +56,7 @@ class VaultPlace(msgspec.Struct, frozen=True):
 
 
 class StorePlace(msgspec.Struct, frozen=True):
-    """A store, or a branch of it, by its file: opened there for reading only."""
+    """A store, or a branch of it, by its location: opened there for reading only."""
 
     location: str
     branch: tuple[str, str] | None

@@ -83,9 +83,9 @@ class EmbeddedBackend(Backend):
         return self._engine.capabilities
 
     @property
-    def place(self) -> str:
-        """Where other processes find it; empty where they can't."""
-        return self._engine.place if self.capabilities.shared_by_processes else ""
+    def location(self) -> str:
+        """What other processes open it by; empty where they can't. It may have a password."""
+        return self._engine.location if self.capabilities.shared_by_processes else ""
 
     def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         self._engine.check_open()

@@ -118,7 +118,7 @@ class PartitionedEngine:
         busy_timeout: float = 30.0,
     ) -> None:
         self.path = Path(folder)
-        self.place = str(self.path.resolve())
+        self.place = self.location = str(self.path.resolve())
         self.busy_timeout = busy_timeout
         self.news = News()
         self._now = micros_by(clock)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 import msgspec
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import ProgrammingError
 
 from everwhen.vocabulary.errors import DeclarationError
 
 DEFAULT_SCHEMA: Final = "everwhen"
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,29}")
+_PARAMETER: Final = "schema="
 _MAX_NAME: Final = 63
 """The bytes of a name in PostgreSQL; what is longer it cuts off without a word."""
 _SHOWN: Final = ("user", "host", "port", "dbname")
@@ -35,22 +37,23 @@ class Address(msgspec.Struct, frozen=True):
 
         Raises `DeclarationError`, which never quotes it: it may have a password.
         """
-        parts = urlsplit(url)
-        given = parse_qsl(parts.query, keep_blank_values=True)
-        schemas = [value for name, value in given if name == "schema"]
-        rest = urlencode([(name, value) for name, value in given if name != "schema"])
-        conninfo = urlunsplit((parts.scheme, parts.netloc, parts.path, rest, parts.fragment))
+        rest, mark, query = url.rpartition("?")
+        given = query.split("&") if mark else []
+        kept = [one for one in given if not one.startswith(_PARAMETER)]
+        conninfo = (rest if mark else url) + ("?" if kept else "") + "&".join(kept)
         try:
             conninfo_to_dict(conninfo)
-        except ProgrammingError as error:
+        except (ProgrammingError, ValueError, UnicodeError):
             raise DeclarationError(
-                f"the PostgreSQL URL can't be read ({_without(error, parts.password)}); write it "
-                f"as postgresql://user@host:port/database?schema=name"
+                "the PostgreSQL URL isn't one that libpq reads; write it as "
+                "postgresql://user@host:port/database?schema=name, with what is special in a name "
+                "or a password as %XX"
             ) from None
-        schema = schemas[-1] if schemas else DEFAULT_SCHEMA
+        named = [unquote(one[len(_PARAMETER) :]) for one in given if one.startswith(_PARAMETER)]
+        schema = named[-1] if named else DEFAULT_SCHEMA
         if not _SCHEMA.fullmatch(schema) or schema.startswith("pg_"):
             raise DeclarationError(
-                f"schema {schema!r}: a log's schema has up to 30 small letters, digits and "
+                f"schema {schema!r:.40}: a log's schema has up to 30 small letters, digits and "
                 f"underscores, doesn't begin with a digit and not with 'pg_'"
             )
         return cls(conninfo, schema, schema)
@@ -61,6 +64,16 @@ class Address(msgspec.Struct, frozen=True):
         if len(schema.encode()) > _MAX_NAME:
             raise DeclarationError(f"{log!r} is too long for the name of a log")
         return Address(self.conninfo, schema, self.family)
+
+    def with_defaults(self, defaults: Mapping[str, str]) -> str:
+        """libpq's, with parameters that it doesn't have itself."""
+        known = conninfo_to_dict(self.conninfo)
+        return make_conninfo(self.conninfo, **{k: v for k, v in defaults.items() if k not in known})
+
+    @property
+    def url(self) -> str:
+        """What it was parsed from, password and all."""
+        return f"{self.conninfo}{'&' if '?' in self.conninfo else '?'}{_PARAMETER}{self.schema}"
 
     @property
     def place(self) -> str:
@@ -73,9 +86,3 @@ class Address(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Address({self.place!r})"
-
-
-def _without(error: Exception, password: str | None) -> str:
-    """The error's words, unless they may have the password."""
-    words = str(error).partition("\n")[0]
-    return "it isn't one of libpq's" if password and password in words else words

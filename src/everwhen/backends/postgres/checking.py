@@ -60,7 +60,7 @@ def hidden_problems(session: PostgresSession, schema: str, after: int) -> Iterat
                 batch.setdefault(mark, stored.position)
         if len(batch) >= _AT_ONCE:
             found += yield from _missing(session, schema, batch)
-            last_block = {mark for mark in batch if mark[1] > stored.position}
+            last_block = {mark for mark in (*batch, *last_block) if mark[1] > stored.position}
             batch = {}
     found += yield from _missing(session, schema, batch)
     if not after:

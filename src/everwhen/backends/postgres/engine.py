@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import NoReturn, TypeVar
 
 import msgspec
+import psycopg
 
+from everwhen.backends.commit_checks import refusal_of
 from everwhen.backends.engine import (
     EngineCompaction,
     EngineMove,
@@ -30,6 +32,7 @@ from everwhen.backends.postgres.writer import CommitWriter
 from everwhen.backends.sql_connection import SqlConnection
 from everwhen.system.fair_lock import FairLock
 from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
+from everwhen.system.interrupts import is_interrupt
 from everwhen.vocabulary.clock import Clock, clock_from, system_clock
 from everwhen.vocabulary.contract import (
     Capabilities,
@@ -50,11 +53,21 @@ from everwhen.vocabulary.errors import (
     CorruptStoreError,
     InlineError,
     ReadOnlyError,
+    StorageError,
     UnsupportedError,
 )
 from everwhen.vocabulary.query import Query
 
 T = TypeVar("T")
+
+_MISTAKES = (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError)
+
+
+def _is_its_own(error: Exception) -> bool:
+    """Whether it is for what is in the commits, so that not all of a group need fail for it."""
+    if isinstance(error, StorageError):
+        return isinstance(error.__cause__, _MISTAKES)
+    return not is_interrupt(error)
 
 
 class PostgresEngine:
@@ -87,6 +100,7 @@ class PostgresEngine:
         self._address = address = url if isinstance(url, Address) else Address.parsed(url)
         self._schema = address.schema
         self.path = self.place = address.place
+        self.location = address.url
         self.busy_timeout = busy_timeout
         self.lock = FairLock()
         self.news = News()
@@ -99,26 +113,45 @@ class PostgresEngine:
         self._sessions = Sessions(
             address, read_only=read_only, durable=durable, busy_timeout=busy_timeout
         )
-        session = self._sessions.opened()
         try:
-            with translated(self.place):
-                schema.prepare(session, self._schema, self.place, read_only=read_only)
-        finally:
-            session.close()
+            session = self._sessions.opened()
+            try:
+                with translated(self.place):
+                    schema.prepare(session, self._schema, self.place, read_only=read_only)
+            finally:
+                session.close()
+        except BaseException:
+            self._sessions.close()
+            raise
         self._watch = LogWatch(self._sessions.opened, self._schema, self.news.publish)
 
     # Writing
 
     def write(self, commits: Sequence[EncodedCommit], *, waits: bool = False) -> list[Outcome]:
+        """Where the group fails for what is in one of them, they are written one by one."""
         del waits  # nothing is elsewhere
         try:
             return self._write(commits)
         except InlineError as error:
             if len(commits) == 1:
                 return [error]
+        except Exception as error:
+            if not _is_its_own(error) or (len(commits) == 1 and not commits[0].is_fresh):
+                raise
         outcomes: list[Outcome] = []
-        for commit in commits:
-            outcomes += self.write((commit,))
+        for number, commit in enumerate(commits):
+            try:
+                # an id that was made just now is looked up all the same: one may have lied
+                outcomes += self._write((msgspec.structs.replace(commit, is_fresh=False),))
+            except InlineError as refused:
+                outcomes.append(refused)
+            except Exception as error:
+                if is_interrupt(error) or (not outcomes and not _is_its_own(error)):
+                    raise
+                refusal = refusal_of(commit, error)
+                if not _is_its_own(error):
+                    return [*outcomes, *[refusal] * (len(commits) - number)]
+                outcomes.append(refusal)
         return outcomes
 
     def _write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
@@ -245,19 +278,19 @@ class PostgresEngine:
         self._refuse(f"no file {task.path} is made of it; use pg_dump, or copy the cluster")
 
     def probe_purge(self) -> None:
-        self.check_open()
-        self._check_writable()
-
-    def purge(self) -> None:
         sql = statements("writing", self._schema)
         with self._changing() as session:
-            session.execute(sql["delete_all_snapshots"])
-        session = self._sessions.opened()
-        try:
-            with translated(self.place):
-                session.execute(sql["purge_snapshots"])
-        finally:
-            session.close()
+            ((may_purge,),) = session.execute(sql["may_purge"]).fetchall()
+        if not may_purge:
+            raise ReadOnlyError(
+                f"{self.place}: this role may not empty the table of snapshots; "
+                f"GRANT TRUNCATE on it, or let its owner do this"
+            )
+
+    def purge(self) -> None:
+        """A new file at once: what was in the old one is gone, whoever still looks at it."""
+        with self._changing() as session:
+            session.execute(statements("writing", self._schema)["purge_snapshots"])
 
     def empty_journal(self) -> None:
         self.check_open()

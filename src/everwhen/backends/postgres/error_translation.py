@@ -29,6 +29,7 @@ _BUSY: Final = (
 )
 _LOST: Final = {"08", "57"}
 """The classes of errors after which a session is gone, or was never there."""
+_LAST_WORDS: Final = {"FATAL", "PANIC"}
 _READ_ONLY: Final = (errors.ReadOnlySqlTransaction, errors.InsufficientPrivilege)
 
 
@@ -44,6 +45,12 @@ def translated(place: str) -> Iterator[None]:
 def translation(error: psycopg.Error, place: str) -> EverwhenError:
     """The error as one of ours."""
     said = words_of(error)
+    if _ends_the_session(error):
+        return StorageError(
+            f"{place}: the connection failed ({said}); see that the server runs and can be "
+            f"reached. Whether an append that was under way is written isn't known: append it "
+            f"again with the same commit id"
+        )
     match error:
         case errors.DiskFull():
             return StorageFullError(
@@ -70,14 +77,17 @@ def translation(error: psycopg.Error, place: str) -> EverwhenError:
                 f"{place}: its tables are not those that Everwhen makes ({said}); give another "
                 f"schema, or restore it from a backup"
             )
-        case psycopg.OperationalError() if error.sqlstate is None or error.sqlstate[:2] in _LOST:
-            return StorageError(
-                f"{place}: the connection failed ({said}); see that the server runs and can be "
-                f"reached. Whether an append that was under way is written isn't known: append it "
-                f"again with the same commit id"
-            )
         case _:
             return StorageError(f"{place}: PostgreSQL reports {said}")
+
+
+def _ends_the_session(error: psycopg.Error) -> bool:
+    """Whether nothing is known of what was under way: there is no session any more."""
+    if error.diag.severity_nonlocalized in _LAST_WORDS:
+        return True
+    is_lost = error.sqlstate is None or error.sqlstate[:2] in _LOST
+    is_canceled = isinstance(error, errors.QueryCanceled)
+    return isinstance(error, psycopg.OperationalError) and is_lost and not is_canceled
 
 
 def statement_error(error: Exception, sql: str, place: str) -> EverwhenError:

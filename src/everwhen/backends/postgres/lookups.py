@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -59,7 +60,7 @@ def streams(
     session: PostgresSession, schema: str, category: str | None, after: str, limit: int
 ) -> list[StreamInfo]:
     """Streams in the order of their names, after the name ``after``."""
-    sql, bounds = statements("reading", schema), [findable(after)]
+    sql, bounds = statements("reading", schema), [_bound(after)]
     name = "streams"
     if category is not None:
         if category_of(category) != category:
@@ -68,6 +69,11 @@ def streams(
         bounds += [category, f"{category}-", f"{category}."]
     rows = session.execute(sql[name], (*bounds, limit)).fetchall()
     return [_stream_of(row) for row in rows]
+
+
+def _bound(name: str) -> str:
+    """What sorts as a name does among those that can be stored."""
+    return re.split("[\x00\ud800-\udfff]", name, maxsplit=1)[0]
 
 
 def _stream_of(row: Sequence[Any]) -> StreamInfo:

@@ -216,25 +216,33 @@ def _of_streams(names: set[str], query: Query, window: PageRange, most: int) -> 
 
 
 def _tagged(terms: list[int], window: PageRange, most: int) -> Candidates:
-    sql = (
-        "SELECT DISTINCT position FROM log.marks WHERE term = ANY(%s) AND position > %s "
-        f"AND position <= %s ORDER BY position {window.order} LIMIT %s"
-    )
-    return Candidates(sql, (terms, window.after, window.last, most + 1))
+    marks, parameters = _marked(terms, window, window.last, most + 1)
+    return Candidates(marks, parameters)
 
 
 def _in_blocks(terms: list[int], window: PageRange, most: int) -> Candidates:
     """The slices of blocks that are marked: each has one at least, but the first and the last."""
+    marks, parameters = _marked(terms, window, block_of(window.last), most + 3)
     sql = (
-        "SELECT slices.position FROM (SELECT DISTINCT position FROM log.marks "
-        f"WHERE term = ANY(%s) AND position > %s AND position <= %s ORDER BY position "
-        f"{window.order} LIMIT %s) AS blocks JOIN log.slices "
+        f"SELECT slices.position FROM ({marks}) AS blocks JOIN log.slices "
         f"ON slices.position > blocks.position - {BLOCK} AND slices.position <= blocks.position "
         "WHERE slices.position > %s AND slices.position <= %s "
         f"ORDER BY slices.position {window.order} LIMIT %s"
     )
-    bounds = window.after, block_of(window.last), most + 3, window.after, window.last, most + 1
-    return Candidates(sql, (terms, *bounds))
+    return Candidates(sql, (*parameters, window.after, window.last, most + 1))
+
+
+def _marked(
+    terms: list[int], window: PageRange, last: int, most: int
+) -> tuple[str, tuple[object, ...]]:
+    """The first so many marks of any of the terms: each term's are walked no further than that."""
+    sql = (
+        "SELECT DISTINCT of_term.position FROM unnest(%s::bigint[]) AS asked (term) "
+        "CROSS JOIN LATERAL (SELECT position FROM log.marks WHERE marks.term = asked.term "
+        f"AND position > %s AND position <= %s ORDER BY position {window.order} LIMIT %s) "
+        f"AS of_term ORDER BY of_term.position {window.order} LIMIT %s"
+    )
+    return sql, (terms, window.after, last, most, most)
 
 
 def _rarest(session: PostgresSession, schema: str, selector: Selector, window: PageRange) -> str:

@@ -15,6 +15,9 @@ VERSION: Final = 1
 _MIN_SERVER: Final = 150_000
 
 _TABLES: Final = {"checkpoints", "marks", "meta", "slices", "snapshots", "streams"}
+_OTHERS: Final = """
+SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = %s LIMIT 1
+"""
 _FOUND: Final = "SELECT tablename FROM pg_tables WHERE schemaname = %s"
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('everwhen'), hashtext(%s))"
 
@@ -26,6 +29,9 @@ def prepare(session: PostgresSession, schema: str, place: str, *, read_only: boo
             f"{place}: the server is PostgreSQL {session.info.server_version // 10_000}; Everwhen "
             f"needs 15 or newer"
         )
+    ((encoding,),) = session.execute("SHOW server_encoding").fetchall()
+    if encoding != "UTF8":
+        raise StorageError(f"{place}: the database's encoding is {encoding}; make one with UTF8")
     if not _is_made(session, schema, place):
         if read_only:
             raise StorageError(f"{place}: there is no such log; check the schema's name")
@@ -56,6 +62,8 @@ def _is_made(session: PostgresSession, schema: str, place: str) -> bool:
             f"{place}: the schema has other tables than a log's ({', '.join(sorted(missing))} "
             f"missing); give another schema"
         )
+    if missing and session.execute(_OTHERS, (schema,)).fetchone() is not None:
+        raise NotAStoreError(f"{place}: the schema has other tables; give another schema")
     return not missing
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import psycopg
@@ -21,6 +20,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _OPTIONS: Final[dict[str, Any]] = {"autocommit": True, "application_name": "everwhen"}
+_PATIENCE: Final = {"connect_timeout": "10", "tcp_user_timeout": "30000"}
+"""Seconds and milliseconds: what the URL says goes before it."""
+_NOT_DURABLE: Final = {("off",), ("local",)}
 _READERS: Final = 16
 """How many read at once; more wait for their turn."""
 
@@ -38,8 +40,9 @@ class Sessions:
         self._durable = durable
         self._busy_timeout = busy_timeout
         self._process = os.getpid()
+        self._conninfo = address.with_defaults(_PATIENCE)
         self._readers: ConnectionPool[PostgresSession] = ConnectionPool(
-            address.conninfo,
+            self._conninfo,
             kwargs=_OPTIONS,
             min_size=0,
             max_size=_READERS,
@@ -71,7 +74,7 @@ class Sessions:
     def opened(self) -> PostgresSession:
         """A session of its own, to be closed by whoever asked for it."""
         try:
-            session: PostgresSession = psycopg.connect(self.address.conninfo, **_OPTIONS)
+            session: PostgresSession = psycopg.connect(self._conninfo, **_OPTIONS)
         except psycopg.OperationalError as error:
             raise StorageError(
                 f"{self.place}: can't be reached ({words_of(error)}); see that the server runs, "
@@ -86,12 +89,27 @@ class Sessions:
         return session
 
     def _configure(self, session: PostgresSession) -> None:
-        session.execute(f"SET search_path = {quoted(self.address.schema)}, public")
-        session.execute(f"SET jit = off; SET lock_timeout = {round(self._busy_timeout * 1_000)}")
+        """Settings that the log rests on, whatever the role or the database has for its own."""
+        settings = [
+            f"search_path = {quoted(self.address.schema)}",
+            "client_encoding = 'UTF8'",
+            "client_min_messages = warning",
+            "default_transaction_isolation = 'read committed'",
+            f"default_transaction_read_only = {'on' if self._read_only else 'off'}",
+            f"lock_timeout = {round(self._busy_timeout * 1_000)}",
+            "jit = off",
+            "tcp_keepalives_idle = 10",
+            "tcp_keepalives_interval = 5",
+            "tcp_keepalives_count = 3",
+        ]
+        with session.pipeline():
+            for setting in settings:
+                session.execute(f"SET {setting}")
+            found = session.execute("SHOW synchronous_commit").fetchone()
         if not self._durable:
             session.execute("SET synchronous_commit = off")
-        if self._read_only:
-            session.execute("SET default_transaction_read_only = on")
+        elif found in _NOT_DURABLE:
+            session.execute("SET synchronous_commit = on")
 
     @contextmanager
     def reading(self) -> Iterator[PostgresSession]:
@@ -125,13 +143,13 @@ class Sessions:
 
     @contextmanager
     def appending(self) -> Iterator[PostgresSession]:
-        """The same for an append: whatever the server warns of leaves its outcome open.
+        """The same for an append: what the server warns of as it commits leaves its outcome open.
 
         Such a warning is that it doesn't wait for a standby any more, which is told as a success.
         """
-        self._warnings.clear()
         with self.writing() as session:
             yield session
+            self._warnings.clear()
         if self._warnings:
             raise StorageError(
                 f"{self.place}: the server warns ({self._warnings[0]}), so whether the append will "
@@ -156,26 +174,42 @@ class Sessions:
                 f"{self._timeline} already: it was the primary before a standby was promoted; "
                 f"shut it down, or take it out of the connection's hosts"
             )
-        self._timeline = timeline
+        self._timeline = max(self._timeline, timeline)
         return session
 
     @contextmanager
     def writing(self) -> Iterator[PostgresSession]:
         """The session that writes, inside a transaction; only one thread may be here.
 
-        Where it is lost, the next one is opened by whoever writes next.
+        Where it was lost meanwhile, a new one is opened. Raises `StorageError` where a statement
+        failed in it, whoever handled that: the server keeps nothing of such a transaction.
         """
         self.check_open()
-        session = self._writer
-        if session is None or session.closed:
-            session = self._writer = self._opened_to_write()
         try:
-            with session.transaction():
+            with ExitStack() as stack:
+                session = self._begun(stack)
                 yield session
+                if session.info.transaction_status.name != "INTRANS":
+                    raise StorageError(
+                        f"{self.place}: something failed inside the transaction, so nothing of it "
+                        f"is kept; see the error before this one, then do all of it again"
+                    )
         finally:
-            if session.broken or session.info.transaction_status.name != "IDLE":
+            writer = self._writer
+            if writer is not None and writer.info.transaction_status.name != "IDLE":
                 self._writer = None
-                session.close()
+                writer.close()
+
+    def _begun(self, stack: ExitStack) -> PostgresSession:
+        session = self._writer
+        if session is not None and not session.closed:
+            with suppress(psycopg.OperationalError):  # it was ended while nobody used it
+                stack.enter_context(session.transaction())
+                return session
+            session.close()
+        self._writer = session = self._opened_to_write()
+        stack.enter_context(session.transaction())
+        return session
 
     def __del__(self) -> None:
         if hasattr(self, "_writer"):
@@ -189,5 +223,5 @@ class Sessions:
         self._readers.close()
         writer, self._writer = self._writer, None
         if writer is not None:
-            with contextlib.suppress(psycopg.Error):
+            with suppress(psycopg.Error):
                 writer.close()

@@ -1,11 +1,12 @@
 """Statements that users write: in a view or a transaction.
 
 Parameters are written as on SQLite, by place (``?``) or by name (``:name``), so that a read model's
-code runs on both.
+code runs on both. PostgreSQL's operators with a question mark are written with two of them.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -21,27 +22,39 @@ from everwhen.vocabulary.errors import StatementError
 _TOKEN: Final = re.compile(
     r"""
     (?P<kept>
-        '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ::
+        [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ::
         | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
     )
+    | (?P<operator>\?\?)
     | (?P<place>\?)
-    | :(?P<name>[A-Za-z_]\w*)
+    | (?<!\w):(?P<name>[A-Za-z_]\w*)
     | (?P<percent>%)
     """,
     re.VERBOSE | re.DOTALL,
 )
+_CONTROL: Final = re.compile(
+    r"\s*(COMMIT|END|ABORT|BEGIN|START|PREPARE\s+TRANSACTION|ROLLBACK(?!\s+TO)|RESET|DISCARD"
+    r"|SET(?!\s+(LOCAL|CONSTRAINTS)))\b",
+    re.IGNORECASE,
+)
 _SAVEPOINT: Final = re.compile(r"\s*(SAVEPOINT|RELEASE|ROLLBACK\s+TO)\b", re.IGNORECASE)
 """Statements that one savepoint more would undo."""
 _ROWS_AT_ONCE: Final = 1_000
+_cursors = itertools.count()
 
 
 def executed(
     session: PostgresSession, sql: str, parameters: Sequence[Any] | Mapping[str, Any], place: str
 ) -> list[tuple[Any, ...]]:
     """A statement's rows, all at once. What fails takes nothing else of the transaction with it."""
+    if _CONTROL.match(sql):
+        raise StatementError(
+            f"the transaction is the store's, and its settings too (SET LOCAL is yours): {sql}"
+        )
     try:
         with nullcontext() if _SAVEPOINT.match(sql) else session.transaction():
-            cursor = session.execute(translated_parameters(sql), _bound(parameters))
+            # not prepared: a table that is altered would break the plans that others have of it
+            cursor = session.execute(translated_parameters(sql), _bound(parameters), prepare=False)
             return cursor.fetchall() if cursor.description else []
     except (psycopg.Error, TypeError, ValueError, OverflowError, LookupError) as error:
         raise statement_error(error, sql, place) from error
@@ -50,7 +63,8 @@ def executed(
 def streamed(session: PostgresSession, sql: str, place: str) -> Iterator[tuple[Any, ...]]:
     """A statement's rows, some at a time."""
     try:
-        with session.transaction(), session.cursor(name="everwhen_rows") as cursor:
+        name = f"everwhen_{next(_cursors)}"
+        with session.cursor(name=name) as cursor:
             cursor.itersize = _ROWS_AT_ONCE
             cursor.execute(sql)
             yield from cursor
@@ -69,6 +83,8 @@ def translated_parameters(sql: str) -> str:
         raise StatementError(f"give parameters by place (?) or by name (:name), not both: {sql}")
 
     def replaced(match: re.Match[str]) -> str:
+        if match["operator"]:
+            return "?"
         if match["place"]:
             return "%s"
         if match["name"]:

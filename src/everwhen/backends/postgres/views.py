@@ -55,8 +55,16 @@ class PostgresTransaction(PostgresView):
         Without that lock two runners would read the same one, and both write what follows on it.
         """
         with translated(self._place):
-            self._run("lock_checkpoint", name)
+            self._run("lock_checkpoint", findable(name))
             return lookups.checkpoint(self._session, self._schema, name)
+
+    def checkpoints(self, prefix: str) -> list[Checkpoint]:
+        """Those whose names begin so; who else asks for some in a transaction waits for this one.
+
+        What is registered under such names, as branches are, is looked at before it is changed.
+        """
+        self._run("lock_registry")
+        return super().checkpoints(prefix)
 
     def save_checkpoint(self, checkpoint: Checkpoint, *, local: bool = False) -> None:
         del local  # there is one replica

@@ -16,6 +16,7 @@ from everwhen.backends.postgres.statements import quoted, statements
 from everwhen.backends.postgres.writer import channel_of
 from everwhen.vocabulary.errors import EverwhenError
 
+_LEFT_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 0.25
 """Where no notification comes, as through a pooler: how long until the log is looked at."""
 
@@ -53,7 +54,7 @@ class LogWatch:
         with self._lock:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            thread.join(_LEFT_SECONDS)  # or it sits on a network that is dead
 
     def _run(self) -> None:
         try:

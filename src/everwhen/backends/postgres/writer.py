@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from everwhen.backends.commit_checks import (
@@ -33,6 +33,9 @@ from everwhen.vocabulary.query import Query
 from everwhen.vocabulary.streams import category_of, holds
 
 _POSITION: Final = attrgetter("position")
+_BYTES_AT_ONCE: Final = 16 << 20
+"""Of bodies in one statement: the server takes a gigabyte, written out as text."""
+_MARKS_AT_ONCE: Final = 100_000
 
 
 class CommitWriter:
@@ -44,7 +47,9 @@ class CommitWriter:
         self._now = micros_by(clock)
         self._ids: dict[str, int] = {}
         self._versions: dict[str, int] = {}
+        self._known: set[bytes] = set()
         self._slices: list[StoredSlice] = []
+        self._lined_up: dict[bytes, list[StoredSlice]] = {}
         self._marks: dict[tuple[int, int], None] = {}
         self._position, self._recorded_at = 0, LONG_AGO
 
@@ -65,16 +70,20 @@ class CommitWriter:
         names |= {name for commit in commits for name, _ in commit.expected}
         writing, reading = statements("writing", self._schema), statements("reading", self._schema)
         execute = self._session.execute
-        with self._session.pipeline():
+        ids = [UUID(bytes=commit.id) for commit in commits if not commit.is_fresh]
+        with self._session.pipeline() as pipeline:
             execute(writing["end_when_idle"])  # a client that stalls doesn't keep the lock
             execute(writing["lock"])
             heads = execute(reading["head"])
             versions = execute(reading["versions"], (sorted(names),))
+            known = execute(reading["known_commits"], (ids,))
+            pipeline.sync()  # or the server waits for more, for as long as this client stalls
             head = heads.fetchone()
             if head is not None:
                 self._position, self._recorded_at = head
             for name, id_, version in versions:
                 self._ids[name], self._versions[name] = id_, version
+            self._known = {found.bytes for (found,) in known}
 
     def _outcome(self, commit: EncodedCommit) -> Outcome:
         try:
@@ -90,11 +99,11 @@ class CommitWriter:
 
     def _judged(self, commit: EncodedCommit) -> Receipt:
         if not commit.is_fresh:
-            known = [one for one in self._slices if one.commit_id == commit.id] or stored_commit(
-                self._session, self._schema, commit.id
-            )
-            if known:
-                return repeated(commit, known)
+            lined_up = self._lined_up.get(commit.id)
+            if lined_up is not None:
+                return repeated(commit, lined_up)
+            if commit.id in self._known:
+                return repeated(commit, stored_commit(self._session, self._schema, commit.id))
         for name, expected in commit.expected:
             actual = self._versions.get(name, 0)
             if not holds(expected, actual):
@@ -113,7 +122,7 @@ class CommitWriter:
 
     def _line_up(self, commit: EncodedCommit, recorded_at: int) -> Receipt:
         versions: dict[str, int] = {}
-        index = 0
+        index, start = 0, len(self._slices)
         for part in commit.slices:
             self._position += part.count
             version = self._versions.get(part.stream, 0) + part.count
@@ -135,6 +144,7 @@ class CommitWriter:
             for term, position in marks_of(part.stream, part.types, part.tags, self._position):
                 self._marks[term, position] = None
         self._recorded_at = recorded_at
+        self._lined_up[commit.id] = self._slices[start:]
         return Receipt(commit.id, self._position, recorded_at, versions)
 
     def _insert(self) -> None:
@@ -144,7 +154,17 @@ class CommitWriter:
         ]
         if new:
             self._ids.update(session.execute(sql["add_streams"], (new,)).fetchall())
-        columns = (
+        with session.pipeline():
+            for some in _pieces(slices):
+                session.execute(sql["add_slices"], self._columns(some))
+            marks = list(self._marks)
+            for start in range(0, len(marks), _MARKS_AT_ONCE):
+                terms, positions = zip(*marks[start : start + _MARKS_AT_ONCE], strict=True)
+                session.execute(sql["add_marks"], (list(terms), list(positions)))
+            session.execute(sql["tell"], (channel_of(self._schema),))
+
+    def _columns(self, slices: Sequence[StoredSlice]) -> tuple[list[Any], ...]:
+        return (
             [one.position for one in slices],
             [self._ids[one.stream] for one in slices],
             [one.version for one in slices],
@@ -155,11 +175,16 @@ class CommitWriter:
             [one.metadata for one in slices],
             [one.body for one in slices],
         )
-        terms, positions = zip(*self._marks, strict=True)
-        with session.pipeline():
-            session.execute(sql["add_slices"], columns)
-            session.execute(sql["add_marks"], (list(terms), list(positions)))
-            session.execute(sql["tell"], (channel_of(self._schema),))
+
+
+def _pieces(slices: Sequence[StoredSlice]) -> Iterator[Sequence[StoredSlice]]:
+    """The slices in pieces that one statement can take."""
+    start = volume = 0
+    for stop, one in enumerate(slices, 1):
+        volume += len(one.body)
+        if volume >= _BYTES_AT_ONCE or stop == len(slices):
+            yield slices[start:stop]
+            start, volume = stop, 0
 
 
 def marks_of(

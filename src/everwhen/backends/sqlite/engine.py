@@ -137,7 +137,7 @@ class SqliteEngine:
         if read_only and not self.path.exists():
             raise StorageError(f"{self.path}: no such file; check the path")
         self._real = real = self.path.resolve()
-        self.place = str(real)
+        self.place = self.location = str(real)
         check_no_stray_log(real)
         with reached(self.path):
             first, self._hold = self._opened(real)

@@ -94,7 +94,7 @@ def _by_itself(window: Query) -> tuple[Runner | None, str | None]:
 def _place_of(kernel: Kernel) -> StorePlace | None:
     """Where other processes find this history; None where they can't."""
     root, backend, vault = kernel.branches.root, kernel.backend, kernel.given_vault
-    if type(root) is not EmbeddedBackend or not root.place:
+    if type(root) is not EmbeddedBackend or not root.location:
         return None  # a wrapper's ways are not to be had by the file
     if backend is not root and type(backend) is not BranchBackend:
         return None
@@ -107,7 +107,7 @@ def _place_of(kernel: Kernel) -> StorePlace | None:
         given = VaultPlace(str(vault.path), vault.keys)
     branch = None if kernel.branch is None else (kernel.branch.name, kernel.branch.id)
     types, steps = kernel.codec.types, tuple(kernel.codec.steps)
-    return StorePlace(root.place, branch, types, steps, given)
+    return StorePlace(root.location, branch, types, steps, given)
 
 
 async def _gathered(runner: Runner, tasks: Sequence[bytes], cut: Cut) -> list[Any]:

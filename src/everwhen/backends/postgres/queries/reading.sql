@@ -60,6 +60,9 @@ WHERE subject = %s AND position <= %s ORDER BY position DESC LIMIT %s
 SELECT subject, position, fold, fold_version FROM log.snapshots
 WHERE (subject, position) > (%s, %s) ORDER BY subject, position LIMIT %s
 
+-- name: known_commits
+SELECT commit_id FROM log.slices WHERE commit_id = ANY(%s) AND first_index = 0
+
 -- name: versions
 SELECT name, id, coalesce((
     SELECT version FROM log.slices WHERE stream = id ORDER BY version DESC LIMIT 1

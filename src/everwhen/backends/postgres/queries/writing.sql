@@ -48,8 +48,11 @@ DELETE FROM log.snapshots WHERE subject = %s AND position = ANY(%s)
 -- name: delete_snapshots_of_subject
 DELETE FROM log.snapshots WHERE subject = %s
 
--- name: delete_all_snapshots
-DELETE FROM log.snapshots
-
 -- name: purge_snapshots
-VACUUM (FULL) log.snapshots
+TRUNCATE log.snapshots
+
+-- name: may_purge
+SELECT has_table_privilege('log.snapshots', 'TRUNCATE')
+
+-- name: lock_registry
+SELECT pg_advisory_xact_lock('log.checkpoints'::regclass::oid::bigint)
