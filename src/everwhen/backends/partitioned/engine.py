@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -135,6 +136,7 @@ class PartitionedEngine:
                 self._state = SqliteEngine(state, clock=clock, **msgspec.structs.asdict(options))
                 undone.callback(self._state.close)
                 layout = self._laid_out(strategy)
+                self._refreshing = threading.Lock()
                 self._partitions = self._of(layout)
                 undone.callback(self._files.close)
                 for number in self._partitions.newest:
@@ -233,8 +235,9 @@ class PartitionedEngine:
         layout = read_layout(self.path)
         if layout is None:
             raise no_store(self.path)
-        if layout != self._partitions.layout:
-            self._partitions = self._of(layout)
+        with self._refreshing:  # another thread may have read a newer one by now
+            if layout.generation > self._partitions.layout.generation:
+                self._partitions = self._of(layout)
         if self._sequencer.page().generation < layout.generation and not self._read_only:
             self._announce()
 
