@@ -39,6 +39,8 @@ class Placed(NamedTuple):
 
     commit: EncodedCommit
     partition: int
+    generation: int
+    """Of the layout by which it is placed there."""
 
 
 class Layouts(Protocol):
@@ -139,7 +141,7 @@ class GroupWriter:
             alone = partitions.rests_elsewhere(commit, place)
             if group and (alone or ids.get(commit.id, place) != place):
                 break
-            group.append(Placed(commit, place))
+            group.append(Placed(commit, place, partitions.layout.generation))
             ids[commit.id] = place
             if alone:
                 break
@@ -213,7 +215,7 @@ class GroupWriter:
         request = ClaimRequest(
             tuple(by_number),
             sum(part.count for commit in commits for part in commit.slices),
-            partitions.layout.generation,
+            group[0].generation,  # another thread may know a newer layout by now
             newest,
             recorded_at,
             recorded_at if is_timed else self._now(),
@@ -239,7 +241,7 @@ class GroupWriter:
         self, group: Sequence[Placed], partitions: Partitions, claimed: Claimed, marks: int
     ) -> None:
         """Until all is there to be judged that comes before, in other partitions."""
-        if any(partitions.rests_elsewhere(*placed) for placed in group):
+        if any(partitions.rests_elsewhere(one.commit, one.partition) for one in group):
             before = claimed.before
         else:
             before = [claim for claim in claimed.before if claim.marks & marks]
@@ -251,7 +253,7 @@ class GroupWriter:
     def _outcome(
         self, placed: Placed, group: Group, after: tuple[int, int], partitions: Partitions
     ) -> Outcome:
-        commit, number = placed
+        commit, number, _ = placed
         if not commit.is_fresh:
             for other in partitions.numbers:
                 stored = other != number and self._files.engine(other).stored_commit(commit.id)
