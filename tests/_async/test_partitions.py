@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from everwhen.aio import (
     open_store,
 )
 from everwhen.backends._async.embedded import EmbeddedBackend
+from everwhen.backends.partitioned import engine as partitioned_engine
 from everwhen.backends.partitioned.engine import PartitionedEngine
 from everwhen.backends.partitioned.partition_files import PartitionFiles, PartitionOptions
 from everwhen.backends.partitioned.sequencer import Claim, ClaimRequest, SequencerPage, marks_of
@@ -313,6 +315,50 @@ async def test_by_size_a_file_ends_with_the_commit_that_fills_it(tmp_path: Path)
     record = json.loads((folder / "partitions.json").read_text())
     assert record["starts"] == [1, 13, 25, 37]
     assert len(list(folder.glob("0*.db"))) == 4
+
+
+async def test_another_thread_learns_of_a_partition_while_a_commit_is_placed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit goes by the layout that it was placed by, or is placed anew: it is found."""
+    path, strategy = tmp_path / "log", BySize(3)
+    async with open_partitioned_store(path, strategy) as here:
+        await here.append("a", some(2))
+        async with open_partitioned_store(path, strategy) as there:
+            engine, other, real = engine_of(here), engine_of(there), PartitionFiles.groups
+            codec = there.kernel.codec
+            more = [encoded(Commit([Write("b", some(3))]), codec, new_commit_id) for _ in range(2)]
+            grown: list[int] = []
+
+            def groups(files: PartitionFiles, numbers: Sequence[int]) -> Any:
+                if files is engine._files and not grown:
+                    grown.append(engine.known().layout.generation)
+                    for commit in more:  # the first fills the partition, the next begins another
+                        other.write([commit])
+                    engine.refresh()
+                return real(files, numbers)
+
+            monkeypatch.setattr(PartitionFiles, "groups", groups)
+            await here.append("a", some(3))
+            assert engine.known().layout.generation > grown[0]
+        assert await positions(here) == list(range(1, 12))
+        assert await here.check() == []
+
+
+async def test_an_older_layout_never_takes_a_newer_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where one thread has read it, and another one the next before it goes on."""
+    async with open_partitioned_store(tmp_path / "log", BySize(3)) as store:
+        engine = engine_of(store)
+        older = engine.known().layout
+        for _ in range(3):
+            await store.append("a", some(3))
+        newest = engine.known().layout
+        assert newest.generation > older.generation
+        monkeypatch.setattr(partitioned_engine, "read_layout", lambda _: older)
+        engine.refresh()
+        assert engine.known().layout == newest
 
 
 async def test_by_time_each_interval_has_a_file(tmp_path: Path) -> None:

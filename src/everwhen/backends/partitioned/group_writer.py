@@ -39,8 +39,6 @@ class Placed(NamedTuple):
 
     commit: EncodedCommit
     partition: int
-    generation: int
-    """Of the layout by which it is placed there."""
 
 
 class Layouts(Protocol):
@@ -81,12 +79,14 @@ class GroupWriter:
         outcomes: list[Outcome] = []
         newest = 0
         while len(outcomes) < len(commits):
+            # for all of a group it is this one, whatever another thread learns meanwhile
+            partitions = self._layouts.known()
             try:
-                group = self._next_group(commits[len(outcomes) :])
+                group = self._next_group(commits[len(outcomes) :], partitions)
                 if isinstance(group, EverwhenError):
                     outcomes.append(group)
                     continue
-                written = self._write(group)
+                written = self._write(group, partitions)
             except OutdatedLayoutError:
                 self._layouts.refresh()
                 continue
@@ -117,13 +117,14 @@ class GroupWriter:
                 self._files.options.busy_timeout,
             )
 
-    def _next_group(self, commits: Sequence[EncodedCommit]) -> list[Placed] | EverwhenError:
+    def _next_group(
+        self, commits: Sequence[EncodedCommit], partitions: Partitions
+    ) -> list[Placed] | EverwhenError:
         """The first commits that go into one transaction; an error where the first is refused.
 
         One that rests on other partitions goes alone, since what is written with it doesn't show
         there yet, and so does an id that is in the group already, in another partition.
         """
-        partitions = self._layouts.known()
         good = [*takewhile(_has_good_time, commits)]
         fitting = partitions.fitting(good) if good else 1
         group: list[Placed] = []
@@ -141,16 +142,16 @@ class GroupWriter:
             alone = partitions.rests_elsewhere(commit, place)
             if group and (alone or ids.get(commit.id, place) != place):
                 break
-            group.append(Placed(commit, place, partitions.layout.generation))
+            group.append(Placed(commit, place))
             ids[commit.id] = place
             if alone:
                 break
         return group
 
-    def _write(self, group: Sequence[Placed]) -> list[Outcome]:
+    def _write(self, group: Sequence[Placed], partitions: Partitions) -> list[Outcome]:
         """Write a group; one by one where it fails for what is in one of its commits."""
         try:
-            return self._write_together(group)
+            return self._write_together(group, partitions)
         except (OutdatedLayoutError, FullError):
             raise
         except Exception as error:
@@ -159,7 +160,7 @@ class GroupWriter:
         outcomes: list[Outcome] = []
         for placed in group:
             try:
-                outcomes += self._write_together([placed])
+                outcomes += self._write_together([placed], partitions)
             except (OutdatedLayoutError, FullError):
                 if outcomes:
                     return outcomes
@@ -172,7 +173,7 @@ class GroupWriter:
                 outcomes.append(refusal_of(placed.commit, error))
         return outcomes
 
-    def _write_together(self, group: Sequence[Placed]) -> list[Outcome]:
+    def _write_together(self, group: Sequence[Placed], partitions: Partitions) -> list[Outcome]:
         numbers = sorted({placed.partition for placed in group})
         while True:
             claims: list[Claimed] = []
@@ -180,7 +181,7 @@ class GroupWriter:
             try:
                 with self._files.groups(numbers) as groups:
                     by_number = dict(zip(numbers, groups, strict=True))
-                    outcomes = self._judged(group, by_number, claims)
+                    outcomes = self._judged(group, partitions, by_number, claims)
                     for one in groups:
                         one.insert()
                     written = max(o.position for o in (*_receipts(outcomes), _NOTHING))
@@ -204,10 +205,13 @@ class GroupWriter:
         self._sequencer.release(claimed, written, gives_back=not written)
 
     def _judged(
-        self, group: Sequence[Placed], by_number: dict[int, Group], claims: list[Claimed]
+        self,
+        group: Sequence[Placed],
+        partitions: Partitions,
+        by_number: dict[int, Group],
+        claims: list[Claimed],
     ) -> list[Outcome]:
         """Claim positions, and line up the commits that nothing speaks against."""
-        partitions = self._layouts.known()
         commits = [placed.commit for placed in group]
         ends = [one.end for one in by_number.values()]
         newest, recorded_at = max(end[0] for end in ends), max(end[1] for end in ends)
@@ -215,7 +219,7 @@ class GroupWriter:
         request = ClaimRequest(
             tuple(by_number),
             sum(part.count for commit in commits for part in commit.slices),
-            group[0].generation,  # another thread may know a newer layout by now
+            partitions.layout.generation,
             newest,
             recorded_at,
             recorded_at if is_timed else self._now(),
@@ -241,7 +245,7 @@ class GroupWriter:
         self, group: Sequence[Placed], partitions: Partitions, claimed: Claimed, marks: int
     ) -> None:
         """Until all is there to be judged that comes before, in other partitions."""
-        if any(partitions.rests_elsewhere(one.commit, one.partition) for one in group):
+        if any(partitions.rests_elsewhere(*placed) for placed in group):
             before = claimed.before
         else:
             before = [claim for claim in claimed.before if claim.marks & marks]
@@ -253,7 +257,7 @@ class GroupWriter:
     def _outcome(
         self, placed: Placed, group: Group, after: tuple[int, int], partitions: Partitions
     ) -> Outcome:
-        commit, number, _ = placed
+        commit, number = placed
         if not commit.is_fresh:
             for other in partitions.numbers:
                 stored = other != number and self._files.engine(other).stored_commit(commit.id)
