@@ -11,7 +11,15 @@ import msgspec
 from everwhen.backends.query_matching import Matcher
 from everwhen.codec.recorded_events import entries_of
 from everwhen.codec.slice_bodies import Entry, decode_entries, deep_parts
-from everwhen.vocabulary.contract import MAX_DEPTH, EncodedCommit, Problem, Receipt, StoredSlice
+from everwhen.system.interrupts import is_interrupt
+from everwhen.vocabulary.contract import (
+    MAX_DEPTH,
+    EncodedCommit,
+    Outcome,
+    Problem,
+    Receipt,
+    StoredSlice,
+)
 from everwhen.vocabulary.errors import (
     CommitIdError,
     ConditionError,
@@ -42,6 +50,59 @@ def receipt_of(stored: Sequence[StoredSlice]) -> Receipt:
     last = stored[-1]
     versions = {part.stream: part.version for part in stored}
     return Receipt(last.commit_id, last.position, last.recorded_at, versions)
+
+
+def slices_of_commit(
+    commit: EncodedCommit, position: int, recorded_at: int, version_of: Callable[[str], int]
+) -> list[StoredSlice]:
+    """The slices of a commit that follows on a position; ``version_of`` is from before it."""
+    versions: dict[str, int] = {}
+    stored: list[StoredSlice] = []
+    index = 0
+    for part in commit.slices:
+        position += part.count
+        version = versions.get(part.stream) or version_of(part.stream)
+        versions[part.stream] = version = version + part.count
+        stored.append(
+            StoredSlice(
+                position,
+                part.stream,
+                version,
+                part.count,
+                recorded_at,
+                commit.id,
+                index,
+                commit.metadata,
+                part.body,
+            )
+        )
+        index += part.count
+    return stored
+
+
+def written_one_by_one(
+    commits: Sequence[EncodedCommit],
+    write: Callable[[EncodedCommit], Sequence[Outcome]],
+    explained: Callable[[EncodedCommit, Exception], EverwhenError],
+    is_of_the_medium: Callable[[Exception], bool],
+) -> list[Outcome]:
+    """Write commits that failed together each by itself, so that one of them fails no other.
+
+    Where the medium fails, the rest isn't tried. Raises what the first one met with then, and what
+    an interrupt is: of what was written the caller is told.
+    """
+    outcomes: list[Outcome] = []
+    for commit in commits:
+        try:
+            outcomes += write(commit)
+        except Exception as error:
+            if is_interrupt(error) or (not outcomes and is_of_the_medium(error)):
+                raise
+            outcomes.append(explained(commit, error))
+            if is_of_the_medium(error):
+                missing = len(commits) - len(outcomes)
+                return outcomes + [explained(commit, error)] * missing
+    return outcomes
 
 
 def check_condition(query: Query, after: int, newer: Iterable[StoredSlice]) -> None:
@@ -143,6 +204,18 @@ class SliceCheck:
         first = stored.position - stored.count + 1
         for index, what in deep_parts(stored.body, self.entries):
             yield Problem(f"position {first + index}", f"its {what} {TOO_DEEP}")
+
+
+def slice_problems(slices: Iterable[StoredSlice]) -> Iterator[Problem]:
+    """Every fault in all slices of a log, given in the order of their positions."""
+    checking = SliceCheck()
+    versions: dict[str, int] = {}
+    for stored in slices:
+        yield from checking.problems(stored)
+        before = versions.get(stored.stream, 0)
+        if stored.version - stored.count != before:
+            yield version_problem(stored.stream, stored.version, before)
+        versions[stored.stream] = stored.version
 
 
 def version_problem(stream: str, version: int, before: int) -> Problem:

@@ -13,12 +13,13 @@ from typing import Any, Final, TypeVar
 
 from everwhen.backends.commit_checks import (
     LONG_AGO,
-    SliceCheck,
     check_condition,
+    receipt_of,
     refusal_of,
     repeated,
+    slice_problems,
+    slices_of_commit,
     time_of_commit,
-    version_problem,
 )
 from everwhen.backends.engine import (
     EngineCompaction,
@@ -170,31 +171,11 @@ class MemoryEngine:
         last = self._slices[-1].recorded_at if self._slices else LONG_AGO
         recorded_at = time_of_commit(commit, self._now, last)
         position = self._slices[-1].position if self._slices else 0
-        versions: dict[str, int] = {}
-        first_index = 0
-        stored: list[StoredSlice] = []
-        for part in commit.slices:
-            position += part.count
-            version = versions.get(part.stream) or self._version(part.stream)
-            versions[part.stream] = version + part.count
-            stored.append(
-                StoredSlice(
-                    position,
-                    part.stream,
-                    version + part.count,
-                    part.count,
-                    recorded_at,
-                    commit.id,
-                    first_index,
-                    commit.metadata,
-                    part.body,
-                )
-            )
-            first_index += part.count
+        stored = slices_of_commit(commit, position, recorded_at, self._version)
         with self._visible:
             self._slices.extend(stored)  # it is written now, whatever interrupts what follows
             self._log.catch_up()
-        return Receipt(commit.id, position, recorded_at, versions)
+        return receipt_of(stored)
 
     def _version(self, stream: str) -> int:
         slices = self._streams.get(stream)
@@ -369,14 +350,7 @@ class MemoryEngine:
 
     def check(self) -> Iterator[Problem]:
         self._check_open()
-        checking = SliceCheck()
-        versions: dict[str, int] = {}
-        for stored in islice(self._slices, len(self._slices)):
-            yield from checking.problems(stored)
-            before = versions.get(stored.stream, 0)
-            if stored.version - stored.count != before:
-                yield version_problem(stored.stream, stored.version, before)
-            versions[stored.stream] = stored.version
+        yield from slice_problems(islice(self._slices, len(self._slices)))
 
     def check_schema(self) -> None:
         self._check_open()

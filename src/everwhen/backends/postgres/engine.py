@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 import msgspec
 import psycopg
 
-from everwhen.backends.commit_checks import refusal_of
+from everwhen.backends.commit_checks import refusal_of, written_one_by_one
 from everwhen.backends.engine import (
     EngineCompaction,
     EngineMove,
@@ -138,21 +138,16 @@ class PostgresEngine:
         except Exception as error:
             if not _is_its_own(error) or (len(commits) == 1 and not commits[0].is_fresh):
                 raise
-        outcomes: list[Outcome] = []
-        for number, commit in enumerate(commits):
-            try:
-                # an id that was made just now is looked up all the same: one may have lied
-                outcomes += self._write((msgspec.structs.replace(commit, is_fresh=False),))
-            except InlineError as refused:
-                outcomes.append(refused)
-            except Exception as error:
-                if is_interrupt(error) or (not outcomes and not _is_its_own(error)):
-                    raise
-                refusal = refusal_of(commit, error)
-                if not _is_its_own(error):
-                    return [*outcomes, *[refusal] * (len(commits) - number)]
-                outcomes.append(refusal)
-        return outcomes
+        return written_one_by_one(
+            commits, self._write_one, refusal_of, lambda error: not _is_its_own(error)
+        )
+
+    def _write_one(self, commit: EncodedCommit) -> list[Outcome]:
+        try:
+            # an id that was made just now is looked up all the same: one may have lied
+            return self._write((msgspec.structs.replace(commit, is_fresh=False),))
+        except InlineError as error:
+            return [error]
 
     def _write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         self.check_open()

@@ -16,8 +16,10 @@ from uuid import UUID
 from everwhen.backends.commit_checks import (
     LONG_AGO,
     check_condition,
+    receipt_of,
     refusal_of,
     repeated,
+    slices_of_commit,
     time_of_commit,
 )
 from everwhen.backends.index_terms import CATEGORY, TAG, TYPE, block_of
@@ -121,31 +123,17 @@ class CommitWriter:
         yield from islice(self._slices, begin, None)
 
     def _line_up(self, commit: EncodedCommit, recorded_at: int) -> Receipt:
-        versions: dict[str, int] = {}
-        index, start = 0, len(self._slices)
-        for part in commit.slices:
-            self._position += part.count
-            version = self._versions.get(part.stream, 0) + part.count
-            self._versions[part.stream] = versions[part.stream] = version
-            self._slices.append(
-                StoredSlice(
-                    self._position,
-                    part.stream,
-                    version,
-                    part.count,
-                    recorded_at,
-                    commit.id,
-                    index,
-                    commit.metadata,
-                    part.body,
-                )
-            )
-            index += part.count
-            for term, position in marks_of(part.stream, part.types, part.tags, self._position):
-                self._marks[term, position] = None
-        self._recorded_at = recorded_at
-        self._lined_up[commit.id] = self._slices[start:]
-        return Receipt(commit.id, self._position, recorded_at, versions)
+        stored = slices_of_commit(
+            commit, self._position, recorded_at, lambda name: self._versions.get(name, 0)
+        )
+        for one, part in zip(stored, commit.slices, strict=True):
+            self._versions[one.stream] = one.version
+            for mark in marks_of(one.stream, part.types, part.tags, one.position):
+                self._marks[mark] = None
+        self._slices += stored
+        self._lined_up[commit.id] = stored
+        self._position, self._recorded_at = stored[-1].position, recorded_at
+        return receipt_of(stored)
 
     def _insert(self) -> None:
         sql, session, slices = statements("writing", self._schema), self._session, self._slices

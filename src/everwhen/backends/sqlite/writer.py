@@ -21,6 +21,7 @@ from everwhen.backends.commit_checks import (
     refusal_of,
     repeated,
     time_of_commit,
+    written_one_by_one,
 )
 from everwhen.backends.engine import NotFetchedError
 from everwhen.backends.sqlite.error_translation import translation
@@ -125,18 +126,12 @@ class Writer:
         except Exception as error:
             if len(commits) == 1 or self._transactions.is_decided or is_not_its_own(error):
                 raise
-        outcomes: list[Outcome] = []
-        for commit in commits:
-            try:
-                outcomes += self.write((commit,), inline, waits=True)
-            except Exception as error:
-                if is_interrupt(error) or (not outcomes and is_of_the_medium(error)):
-                    raise
-                outcomes.append(self._explained(commit, error))
-                if is_of_the_medium(error):
-                    missing = len(commits) - len(outcomes)
-                    return outcomes + [self._explained(commit, error)] * missing
-        return outcomes
+        return written_one_by_one(
+            commits,
+            lambda commit: self.write((commit,), inline, waits=True),
+            self._explained,
+            is_of_the_medium,
+        )
 
     def _write(
         self, commits: Sequence[EncodedCommit], inline: InlineWork | None, turn: WriteTurn
