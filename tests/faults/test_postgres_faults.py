@@ -124,17 +124,26 @@ def test_a_primary_of_an_older_timeline_is_refused(url: str) -> None:
     engine.close()
 
 
+ENDING = """
+SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'everwhen'
+"""
+
+
 def test_a_lost_session_is_replaced(server: PostgresServer, url: str) -> None:
     with open_store(url, events=[Entry]) as store:
         store.append("a", entries("k", 1))
         with psycopg.connect(server.url("postgres"), autocommit=True) as session:
-            session.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE application_name = 'everwhen'"
-            )
+            session.execute(ENDING)
         with store.transaction() as transaction:
             assert transaction.checkpoint("c") is None
         assert store.head().position == 1
+        for call in (
+            store.check,
+            lambda: store.kernel.backend.view(lambda view: view.checkpoints("")),
+        ):
+            with psycopg.connect(server.url("postgres"), autocommit=True) as session:
+                session.execute(ENDING)
+            assert call() == []
         assert store.append("a", entries("l", 1)).position == 2
 
 
@@ -195,6 +204,31 @@ def test_one_commit_of_a_group_fails_for_itself(url: str) -> None:
     assert isinstance(first, Receipt)
     assert isinstance(last, Receipt)
     engine.close()
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("DELETE FROM marks WHERE position = 2", "the index doesn't lead to all that is in it"),
+        ("DELETE FROM marks WHERE position = 255", "the index doesn't lead to all that is in it"),
+        ("INSERT INTO marks VALUES (7, 2)", "it has 1 marks that no events make"),
+        ("UPDATE streams SET name = 'b-9' WHERE name = 'a-2'", "doesn't lead to all"),
+        ("DELETE FROM streams WHERE name = 'a-2'", "has no name"),
+        ("INSERT INTO streams (name) VALUES ('a-9')", "its row has no events"),
+        ("UPDATE slices SET version = 9 WHERE position = 4", "doesn't follow on version 0"),
+        ("DELETE FROM slices WHERE position = 4", "a gap: its events begin after 4, not after 2"),
+        ("UPDATE slices SET body = '[1]' WHERE position = 4", "its body can't be read"),
+        ("UPDATE slices SET recorded_at = 9 WHERE position = 4", "is earlier than"),
+    ],
+)
+def test_check_names_what_is_damaged(url: str, harm: str, said: str) -> None:
+    with open_store(url, events=[Entry]) as store:
+        for number in range(4):
+            store.commit(commit(number))
+        assert store.check() == []
+        with store.transaction() as transaction:
+            transaction.execute(harm)
+        assert said in " ".join(problem.what for problem in store.check())
 
 
 @pytest.mark.parametrize(

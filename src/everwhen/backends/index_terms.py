@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+import msgspec
+
+from everwhen.codec.slice_bodies import decode_entries
 from everwhen.vocabulary.query import Query, Selector
 
 TAG: Final = 1
@@ -16,6 +20,7 @@ BLOCK: Final = 256
 and more would have a rare type's reader go through more that isn't meant. It is part of the format:
 a store's marks were made with it."""
 
+_BODIES_AT_ONCE: Final = 64
 _ANYTHING: Final = (Selector(),)
 
 
@@ -32,3 +37,40 @@ def everything(query: Query) -> bool:
         and query.max_version is None
         and query.recorded_until is None
     )
+
+
+class Named(msgspec.Struct, array_like=True, gc=False):
+    """What queries look for in an event."""
+
+    type: str
+    schema_version: msgspec.Raw
+    data: msgspec.Raw
+    tags: tuple[str, ...] = ()
+
+
+_decode: Final = msgspec.json.Decoder(list[Named]).decode
+_decode_bodies: Final = msgspec.json.Decoder(list[list[Named]]).decode
+
+
+def named_in_each(bodies: Sequence[bytes]) -> Iterator[list[Named]]:
+    """What `named_in` says of each body."""
+    for start in range(0, len(bodies), _BODIES_AT_ONCE):
+        some = bodies[start : start + _BODIES_AT_ONCE]
+        try:
+            found = _decode_bodies(b"[%b]" % b",".join(some))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            found = []
+        if len(found) == len(some):
+            yield from found
+        else:
+            yield from map(named_in, some)
+
+
+def named_in(body: bytes) -> list[Named]:
+    """The type and tags of each event; nothing of a body that can't be read."""
+    try:
+        return _decode(body)
+    except RecursionError:
+        return decode_entries(body)  # type: ignore[return-value]  # the same, but for deep extras
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []

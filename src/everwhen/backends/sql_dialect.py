@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import msgspec
@@ -60,6 +60,12 @@ class SqlDialect(Protocol):
         """A table's rows, in an order that follows from nothing but their values."""
         ...
 
-    def trial(self, view: SqlView) -> AbstractContextManager[None]:
+    @contextmanager
+    def trial(self, view: SqlView) -> Iterator[None]:
         """What is done within, in a transaction, is taken back at its end."""
-        ...
+        view.execute("SAVEPOINT everwhen_trial")
+        try:
+            yield
+        finally:
+            view.execute("ROLLBACK TO everwhen_trial")
+            view.execute("RELEASE everwhen_trial")

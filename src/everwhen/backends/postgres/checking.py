@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import Final
 
-from everwhen.backends.commit_checks import SliceCheck, version_problem
+from everwhen.backends.commit_checks import slice_problems
+from everwhen.backends.index_terms import named_in
 from everwhen.backends.postgres.pages import PostgresSession, slice_of
 from everwhen.backends.postgres.statements import in_schema
 from everwhen.backends.postgres.writer import marks_of
-from everwhen.codec.slice_bodies import Entry
 from everwhen.vocabulary.contract import Problem, StoredSlice
 from everwhen.vocabulary.streams import MAX_POSITION
 
@@ -26,72 +26,88 @@ WHERE name IS NULL GROUP BY stream
 _UNUSED: Final = """
 SELECT name FROM log.streams WHERE NOT EXISTS (SELECT FROM log.slices WHERE stream = id)
 """
-_MARKS: Final = "SELECT term, position FROM log.marks WHERE (term, position) IN ({})"
-_COUNT: Final = "SELECT count(*) FROM log.marks WHERE position > %s"
+_MARKS: Final = """
+SELECT term, position FROM log.marks
+WHERE (term, position) IN (SELECT * FROM unnest(%s::bigint[], %s::bigint[]))
+"""
+_COUNT: Final = "SELECT count(*) FROM log.marks"
 _AT_ONCE: Final = 1_000
 
 
 def problems(session: PostgresSession, schema: str) -> Iterator[Problem]:
-    """Every fault found in the tables."""
-    checking = SliceCheck()
-    versions: dict[str, int] = {}
-    for stored in _slices(session, schema, 0):
-        yield from checking.problems(stored)
-        before = versions.get(stored.stream, 0)
-        if stored.version - stored.count != before:
-            yield version_problem(stored.stream, stored.version, before)
-        versions[stored.stream] = stored.version
-    yield from hidden_problems(session, schema, 0)
+    """Every fault found in the tables: the slices are read once."""
+    index = _Index(session, schema)
+    yield from slice_problems(index.noted(_slices(session, schema, 0)))
+    yield from index.problems()
+    yield from _stream_problems(session, schema)
+    yield from index.problems_beyond()
 
 
 def hidden_problems(session: PostgresSession, schema: str, after: int) -> Iterator[Problem]:
     """Every fault by which queries may not find what is stored."""
-    if not after:
-        for position, stream in session.execute(in_schema(_UNNAMED, schema)).fetchall():
-            yield Problem(f"position {position}", f"its stream {stream} has no name")
-        for (name,) in session.execute(in_schema(_UNUSED, schema)).fetchall():
-            yield Problem(f"stream {name!r}", "its row has no events")
-    found = 0
-    batch: dict[tuple[int, int], int] = {}
-    last_block: set[tuple[int, int]] = set()
-    for stored in _slices(session, schema, after):
-        for mark in _marks_of(stored):
-            if mark not in last_block:
-                batch.setdefault(mark, stored.position)
-        if len(batch) >= _AT_ONCE:
-            found += yield from _missing(session, schema, batch)
-            last_block = {mark for mark in (*batch, *last_block) if mark[1] > stored.position}
-            batch = {}
-    found += yield from _missing(session, schema, batch)
-    if not after:
-        count = session.execute(in_schema(_COUNT, schema), (0,)).fetchone()
-        more = (0 if count is None else int(count[0])) - found
-        if more > 0:
-            yield Problem("index", f"it has {more:,} marks that no events make")
-
-
-def _missing(
-    session: PostgresSession, schema: str, wanted: dict[tuple[int, int], int]
-) -> Generator[Problem, None, int]:
-    """Those marks that aren't there; returns how many are."""
-    if not wanted:
-        return 0
-    terms, positions = zip(*wanted, strict=True)
-    sql = _MARKS.format("SELECT * FROM unnest(%s::bigint[], %s::bigint[])")
-    rows = session.execute(in_schema(sql, schema), (list(terms), list(positions))).fetchall()
-    for mark in wanted.keys() - set(rows):
-        yield Problem(f"position {wanted[mark]}", "the index doesn't lead to all that is in it")
-    return len(rows)
-
-
-def _marks_of(stored: StoredSlice) -> Iterator[tuple[int, int]]:
-    checking = SliceCheck(is_dense=False)
-    for _ in checking.problems(stored):
+    index = _Index(session, schema)
+    for _ in index.noted(_slices(session, schema, after)):
         pass
-    entries: list[Entry] = checking.entries or []
-    types = [entry.type for entry in entries]
-    tags = [tag for entry in entries for tag in entry.tags]
-    return marks_of(stored.stream, types, tags, stored.position)
+    yield from index.problems()
+    if not after:
+        yield from _stream_problems(session, schema)
+        yield from index.problems_beyond()
+
+
+def _stream_problems(session: PostgresSession, schema: str) -> Iterator[Problem]:
+    for position, stream in session.execute(in_schema(_UNNAMED, schema)).fetchall():
+        yield Problem(f"position {position}", f"its stream {stream} has no name")
+    for (name,) in session.execute(in_schema(_UNUSED, schema)).fetchall():
+        yield Problem(f"stream {name!r}", "its row has no events")
+
+
+class _Index:
+    """Holds the marks against the slices, some at a time."""
+
+    def __init__(self, session: PostgresSession, schema: str) -> None:
+        self._session = session
+        self._missing_sql = in_schema(_MARKS, schema)
+        self._count_sql = in_schema(_COUNT, schema)
+        self._wanted: dict[tuple[int, int], int] = {}
+        self._looked_up: set[tuple[int, int]] = set()
+        """Of blocks that go on: their marks are those of slices to come as well."""
+        self._found = 0
+        self._problems: list[Problem] = []
+
+    def noted(self, slices: Iterator[StoredSlice]) -> Iterator[StoredSlice]:
+        """The slices, once what has to lead to them is noted."""
+        for stored in slices:
+            named = named_in(stored.body)
+            types, tags = [one.type for one in named], [tag for one in named for tag in one.tags]
+            for mark in marks_of(stored.stream, types, tags, stored.position):
+                if mark not in self._looked_up:
+                    self._wanted.setdefault(mark, stored.position)
+            if len(self._wanted) >= _AT_ONCE:
+                self._look_up(stored.position)
+            yield stored
+        self._look_up(MAX_POSITION)
+
+    def _look_up(self, position: int) -> None:
+        terms, positions = [list(one) for one in zip(*self._wanted, strict=True)] or ([], [])
+        rows = self._session.execute(self._missing_sql, (terms, positions)).fetchall()
+        self._found += len(rows)
+        self._problems += [
+            Problem(f"position {self._wanted[mark]}", "the index doesn't lead to all that is in it")
+            for mark in self._wanted.keys() - set(rows)
+        ]
+        done = (*self._looked_up, *self._wanted)
+        self._looked_up = {mark for mark in done if mark[1] > position}
+        self._wanted.clear()
+
+    def problems(self) -> Iterator[Problem]:
+        """The marks that are missing, once all slices were noted."""
+        yield from self._problems
+
+    def problems_beyond(self) -> Iterator[Problem]:
+        """How many marks there are beyond those of all slices."""
+        ((count,),) = self._session.execute(self._count_sql).fetchall()
+        if count > self._found:
+            yield Problem("index", f"it has {count - self._found:,} marks that no events make")
 
 
 def _slices(session: PostgresSession, schema: str, after: int) -> Iterator[StoredSlice]:

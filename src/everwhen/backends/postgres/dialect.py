@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from everwhen.backends.sql_dialect import SqlDialect, SqlObject, SqlView
@@ -51,15 +50,6 @@ class PostgresDialect(SqlDialect):
         names = ['"{}"'.format(name.replace('"', '""')) for name, _ in self.columns(view, table)]
         by = ", ".join(f'{name}::text COLLATE "C"' for name in names)
         return view.rows(f"SELECT {', '.join(names)} FROM {table} ORDER BY {by}")
-
-    @contextmanager
-    def trial(self, view: SqlView) -> Iterator[None]:
-        view.execute("SAVEPOINT everwhen_trial")
-        try:
-            yield
-        finally:
-            view.execute("ROLLBACK TO everwhen_trial")
-            view.execute("RELEASE everwhen_trial")
 
 
 DIALECT: Final = PostgresDialect()

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import psycopg
+from psycopg import IsolationLevel
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from everwhen.backends.postgres.address import Address
@@ -47,7 +48,7 @@ class Sessions:
             min_size=0,
             max_size=_READERS,
             timeout=busy_timeout,
-            configure=self._configure,
+            configure=self._configure_to_read,
             num_workers=1,
             name="everwhen",
             open=True,
@@ -111,13 +112,34 @@ class Sessions:
         elif found in _NOT_DURABLE:
             session.execute("SET synchronous_commit = on")
 
+    def _configure_to_read(self, session: PostgresSession) -> None:
+        self._configure(session)
+        session.isolation_level = IsolationLevel.REPEATABLE_READ  # as each transaction begins
+        session.read_only = True
+
     @contextmanager
     def reading(self) -> Iterator[PostgresSession]:
-        """A session for one reader, inside a transaction that sees one moment."""
+        """A session for one reader, inside a transaction that sees one moment.
+
+        One that was ended while nobody used it is replaced by another.
+        """
         self.check_open()
-        with self._readers.connection() as session, session.transaction():
-            session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            yield session
+        with ExitStack() as stack:
+            yield self._begun_to_read(stack)
+
+    def _begun_to_read(self, stack: ExitStack) -> PostgresSession:
+        for number in range(_READERS + 1):
+            with ExitStack() as trial:
+                session = trial.enter_context(self._readers.connection())
+                try:
+                    trial.enter_context(session.transaction())
+                except psycopg.OperationalError:
+                    if number == _READERS:
+                        raise
+                    continue
+                stack.push(trial.pop_all())
+                return session
+        raise AssertionError  # pragma: no cover (the last one returns or raises)
 
     def read(
         self,
@@ -127,7 +149,7 @@ class Sessions:
     ) -> T:
         """What a function says of the log, as it is at one moment.
 
-        A session that the server has ended meanwhile is replaced once: nothing was changed by it.
+        Where the server ends the session meanwhile, it is asked once more.
         """
         for is_last in (False, True):
             try:
@@ -138,7 +160,6 @@ class Sessions:
                 is_lost = isinstance(cause, psycopg.OperationalError)
                 if is_last or not is_lost or isinstance(cause, PoolTimeout):
                     raise
-                self._readers.check()
         raise AssertionError  # pragma: no cover (the last one returns or raises)
 
     @contextmanager

@@ -63,10 +63,9 @@ class LogWatch:
                     session.execute(f"LISTEN {quoted(channel_of(self._schema))}")
                 self._watch(session)
         except (psycopg.Error, EverwhenError):
-            self._publish()  # whoever waits looks for itself, and meets the failure
-        finally:
             with self._lock:
                 self._thread = None
+            self._publish()  # whoever waits looks for itself, and meets the failure
 
     def _watch(self, session: PostgresSession) -> None:
         seen = self._head(session)
@@ -74,6 +73,7 @@ class LogWatch:
         while not self._stop.is_set():
             with self._lock:
                 if time.monotonic() > self._until:
+                    self._thread = None
                     return
             heard = any(True for _ in session.notifies(timeout=_LOOK_SECONDS, stop_after=1))
             found = self._head(session)

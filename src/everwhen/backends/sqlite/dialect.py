@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from everwhen.backends.sql_dialect import SqlDialect, SqlObject, SqlView
@@ -39,15 +38,6 @@ class SqliteDialect(SqlDialect):
         names = ['"{}"'.format(name.replace('"', '""')) for name, _ in self.columns(view, table)]
         by = ", ".join(f"typeof({name}), {name} COLLATE BINARY" for name in names)
         return view.rows(f"SELECT {', '.join(names)} FROM {table} ORDER BY {by}")
-
-    @contextmanager
-    def trial(self, view: SqlView) -> Iterator[None]:
-        view.execute("SAVEPOINT everwhen_trial")
-        try:
-            yield
-        finally:
-            view.execute("ROLLBACK TO everwhen_trial")
-            view.execute("RELEASE everwhen_trial")
 
 
 DIALECT: Final = SqliteDialect()

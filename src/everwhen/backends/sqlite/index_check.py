@@ -11,40 +11,22 @@ its indexes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 import apsw
-import msgspec
 
-from everwhen.backends.index_terms import CATEGORY, TAG, TYPE, block_of
+from everwhen.backends.index_terms import CATEGORY, TAG, TYPE, block_of, named_in
 from everwhen.backends.sqlite.statements import statements
 from everwhen.codec.frames import SliceRow
-from everwhen.codec.slice_bodies import decode_entries
+from everwhen.system.limits import MAX_REMEMBERED
 from everwhen.vocabulary.contract import MAX_STORED_BYTES, Problem
 from everwhen.vocabulary.streams import category_of
 
 _SQL: Final = statements("checking")
 _READING: Final = statements("reading")
 
-MAX_REMEMBERED: Final = 100_000
-"""How many streams and terms are remembered each: some 20 MB."""
-_BODIES_AT_ONCE: Final = 64
-
 _KINDS: Final = {TAG: "tag", TYPE: "type", CATEGORY: "category"}
-
-
-class Named(msgspec.Struct, array_like=True, gc=False):
-    """What queries look for in an event."""
-
-    type: str
-    schema_version: msgspec.Raw
-    data: msgspec.Raw
-    tags: tuple[str, ...] = ()
-
-
-_decode: Final = msgspec.json.Decoder(list[Named]).decode
-_decode_bodies: Final = msgspec.json.Decoder(list[list[Named]]).decode
 
 
 class Sealed(Protocol):
@@ -233,27 +215,3 @@ def name_of(stored: object) -> str | None:
         return stored.decode() if isinstance(stored, bytes) else None
     except UnicodeDecodeError:
         return None
-
-
-def named_in_each(bodies: Sequence[bytes]) -> Iterator[list[Named]]:
-    """What `named_in` says of each body."""
-    for start in range(0, len(bodies), _BODIES_AT_ONCE):
-        some = bodies[start : start + _BODIES_AT_ONCE]
-        try:
-            found = _decode_bodies(b"[%b]" % b",".join(some))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found = []
-        if len(found) == len(some):
-            yield from found
-        else:
-            yield from map(named_in, some)
-
-
-def named_in(body: bytes) -> list[Named]:
-    """The type and tags of each event; nothing of a body that can't be read."""
-    try:
-        return _decode(body)
-    except RecursionError:
-        return decode_entries(body)  # type: ignore[return-value]  # the same, but for deep extras
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return []

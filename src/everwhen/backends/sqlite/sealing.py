@@ -16,8 +16,7 @@ from typing import Any, Final, TypeAlias
 import apsw
 import msgspec
 
-from everwhen.backends.index_terms import BLOCK, CATEGORY, TAG, TYPE, block_of
-from everwhen.backends.sqlite.index_check import Named, named_in_each
+from everwhen.backends.index_terms import BLOCK, CATEGORY, TAG, TYPE, Named, block_of, named_in_each
 from everwhen.backends.sqlite.moving import STEP_BYTES, STEP_ROWS, ReadsOnce, Work, each
 from everwhen.backends.sqlite.pages import StreamNames
 from everwhen.backends.sqlite.query_plan import Row
