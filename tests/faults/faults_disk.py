@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -220,3 +221,17 @@ class _FaultyFile(apsw.VFSFile):
     def xSync(self, flags: int) -> None:  # noqa: N802
         self._about_to("sync", 0)
         super().xSync(flags)
+
+
+def no_room(writes: int, *, lasting: bool) -> Callable[[str, str, int], None]:
+    """A fault: after so many writes there is no room for the next, or for any more if ``lasting``."""
+    left = itertools.count(-writes)
+
+    def fault(what: str, file: str, size: int) -> None:
+        del size
+        if what == "write" and "-shm" not in file:
+            at = next(left)
+            if at == 0 or (lasting and at > 0):
+                raise apsw.FullError("the disk is full")
+
+    return fault

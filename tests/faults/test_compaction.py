@@ -15,7 +15,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from tests.faults.faults_disk import Faulty, Recording, losses
+from tests.faults.faults_disk import Faulty, Recording, losses, no_room
 from tests.faults.faults_ledger import Entry
 from tests.faults.faults_sealing import SMALL, Answers, answers, fill, in_child, seal_all
 from tests.patience import PATIENCE_SECONDS
@@ -224,16 +224,7 @@ def test_full_disk(
     for number in itertools.count(0, 41):
         path = Path(shutil.copy(loose, tmp_path / f"store-{number}.db"))
         engine = SqliteEngine(path, vfs=faulty.name)
-        left = itertools.count(-number)
-
-        def fault(what: str, file: str, size: int, left: Iterator[int] = left) -> None:
-            del size
-            if what == "write" and "-shm" not in file:
-                at = next(left)
-                if at == 0 or (lasting and at > 0):
-                    raise apsw.FullError("the disk is full")
-
-        faulty.fault = fault
+        faulty.fault = no_room(number, lasting=lasting)
         try:
             _compact(engine)
         except StorageFullError:

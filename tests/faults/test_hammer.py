@@ -14,7 +14,6 @@ import msgspec
 import pytest
 from tests.faults.faults_hammer import EVENTS, Belief, Ended, Report, seen
 from tests.patience import PATIENCE_SECONDS
-from tests.postgres_server import postgres_server
 
 from everwhen import RecordedEvent, Store, open_store
 
@@ -68,7 +67,7 @@ def aftermath(
     with ExitStack() as stack:
         path: str = str(tmp_path_factory.mktemp("hammer") / "store.db")
         if request.param == "postgresql":
-            path = stack.enter_context(stack.enter_context(postgres_server()).schema())
+            path = stack.enter_context(request.getfixturevalue("postgres").schema())
         store = stack.enter_context(open_store(path, events=EVENTS))
         readers = [_started(stack, "reader", flavour, path, "-") for flavour in ("sync", "aio")]
         writers = [

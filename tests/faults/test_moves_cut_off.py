@@ -11,27 +11,23 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import apsw
 import msgspec
 import pytest
-from tests.faults.faults_disk import Faulty, Recording, losses
-from tests.faults.faults_ledger import Entry
+from tests.faults.faults_disk import Faulty, Recording, losses, no_room
 from tests.faults.faults_moving import moved, prepared_for
 from tests.faults.faults_sealing import (
     Answers,
     answers,
-    fill,
     leftovers,
     pages,
     run,
-    seal_all,
 )
 from tests.patience import PATIENCE_SECONDS
 from tests.small_disks import fill as fill_disk
 from tests.small_disks import small_disk
 
-from everwhen import Query, open_store
-from everwhen.backends.sqlite import history_moves, moving, sealing
+from everwhen import Query
+from everwhen.backends.sqlite import history_moves
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.errors import (
     BusyError,
@@ -48,45 +44,15 @@ from everwhen.vocabulary.contract import (
     Move,
     Restore,
     Retire,
-    SegmentSize,
     Sweep,
 )
-
-pytestmark = pytest.mark.slow
 
 MOVES = ("archive", "archive and read back", "evict", "restore", "merge", "sweep", "retire")
 
 
 @pytest.fixture(autouse=True)
-def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """See `tests.faults.faults_sealing.small_steps`."""
-    for module in (moving, sealing):
-        monkeypatch.setattr(module, "STEP_BYTES", 2_000)
-        monkeypatch.setattr(module, "STEP_ROWS", 20)
+def _small_groups(small_steps: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history_moves, "GROUP_EVENTS", 20)
-
-
-@pytest.fixture(scope="module")
-def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with its oldest events in three segments, and the newest in rows."""
-    path = tmp_path_factory.mktemp("sealed") / "store.db"
-    with open_store(path, events=[Entry]) as store:
-        fill(store, 90)
-    engine = SqliteEngine(path)
-    seal_all(engine, SegmentSize(slices=40, frame=4, frames=2), 220)
-    assert len(engine.segments()) == 3
-    engine.close()
-    return path
-
-
-@pytest.fixture(scope="module")
-def said(sealed: Path) -> Answers:
-    """What it says."""
-    engine = SqliteEngine(sealed)
-    try:
-        return answers(engine)
-    finally:
-        engine.close()
 
 
 class Prepared:
@@ -251,16 +217,7 @@ def test_full_disk(
         prepared.restore(prepared.objects)
         path = Path(shutil.copy(prepared.path, tmp_path / f"store-{number}.db"))
         engine = SqliteEngine(path, vfs=faulty.name)
-        left = itertools.count(-number)
-
-        def fault(what: str, file: str, size: int, left: Iterator[int] = left) -> None:
-            del size
-            if what == "write" and "-shm" not in file:
-                at = next(left)
-                if at == 0 or (lasting and at > 0):
-                    raise apsw.FullError("the disk is full")
-
-        faulty.fault = fault
+        faulty.fault = no_room(number, lasting=lasting)
         try:
             moved(engine, prepared.move)
         except StorageFullError:

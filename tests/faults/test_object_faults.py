@@ -68,29 +68,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectServer]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with its oldest events in three segments, and the newest in rows."""
-    path = tmp_path_factory.mktemp("sealed") / "store.db"
-    with open_store(path, events=[Entry]) as store:
-        fill(store, 90)
-    engine = SqliteEngine(path)
-    seal_all(engine, SegmentSize(slices=40, frame=4, frames=2), 220)
-    assert len(engine.segments()) == 3
-    engine.close()
-    return path
-
-
-@pytest.fixture(scope="module")
-def said(sealed: Path) -> Answers:
-    """What it says."""
-    engine = SqliteEngine(sealed)
-    try:
-        return answers(engine)
-    finally:
-        engine.close()
-
-
 def _is_whole(path: Path, said: Answers) -> None:
     engine = SqliteEngine(path)
     try:

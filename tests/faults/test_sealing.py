@@ -19,7 +19,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.faults.faults_disk import Faulty, Recording, losses
+from tests.faults.faults_disk import Faulty, Recording, losses, no_room
 from tests.faults.faults_ledger import Entry, faults_in
 from tests.faults.faults_sealing import (
     OTHER,
@@ -40,7 +40,6 @@ from tests.patience import PATIENCE_SECONDS
 
 from everwhen import EventTypes, EverwhenError, Query, Store, open_store
 from everwhen.backends._sync.embedded import EmbeddedBackend
-from everwhen.backends.sqlite import moving, sealing
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.backends.sqlite.segments import Segments, chunk_of
 from everwhen.codec.frames import packed
@@ -49,17 +48,10 @@ from everwhen.system import compression
 from everwhen.system.compression import Compressor
 from everwhen.vocabulary.contract import Seal, SegmentSize
 
+pytestmark = pytest.mark.usefixtures("small_steps")
+
 ROUNDS = int(os.environ.get("EVERWHEN_SEALING_ROUNDS", "20"))
 SEED = os.environ.get("EVERWHEN_SEED", "seed")
-
-
-@pytest.fixture(autouse=True)
-def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """See `tests.faults.faults_sealing.small_steps`."""
-    for module in (moving, sealing):
-        monkeypatch.setattr(module, "STEP_BYTES", 2_000)
-        monkeypatch.setattr(module, "STEP_ROWS", 20)
-    monkeypatch.setattr(compression, "DICTIONARY_BYTES", 1_024)
 
 
 @pytest.fixture(scope="module")
@@ -323,15 +315,7 @@ def test_full_disk(
     for number in range(0, 10_000, 9):
         path = Path(shutil.copy(unsealed, tmp_path / f"store-{number}.db"))
         engine = SqliteEngine(path, vfs=faulty.name)
-        left = itertools.count(-number)
-
-        def fault(what: str, file: str, size: int, left: Iterator[int] = left) -> None:
-            if what == "write" and "-shm" not in file:
-                at = next(left)
-                if at == 0 or (lasting and at > 0):
-                    raise apsw.FullError("the disk is full")
-
-        faulty.fault = fault
+        faulty.fault = no_room(number, lasting=lasting)
         try:
             seal_all(engine, SMALL, 200)
         except StorageFullError:
