@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.faults import faults_sealing
 from tests.faults.faults_ledger import Entry
-from tests.faults.faults_sealing import Answers, answers, fill, seal_all
+from tests.faults.faults_sealing import Answers, answers_of, fill, seal_all
 
 from everwhen import open_store
-from everwhen.backends.sqlite import moving, sealing
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.vocabulary.contract import SegmentSize
 
@@ -35,9 +35,7 @@ def open_path() -> Iterator[Path]:
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """See `tests.faults.faults_sealing.small_steps`."""
-    for module in (moving, sealing):
-        monkeypatch.setattr(module, "STEP_BYTES", 2_000)
-        monkeypatch.setattr(module, "STEP_ROWS", 20)
+    faults_sealing.small_steps(monkeypatch.setattr)
 
 
 @pytest.fixture(scope="session")
@@ -56,8 +54,4 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def said(sealed: Path) -> Answers:
     """What it says."""
-    engine = SqliteEngine(sealed)
-    try:
-        return answers(engine)
-    finally:
-        engine.close()
+    return answers_of(sealed)

@@ -56,13 +56,13 @@ OTHER = SegmentSize(slices=31, frame=3, frames=2)
 """Another size: what is left over of one that was cut off is of no use to the next."""
 
 
-def small_steps() -> None:
+def small_steps(put: Callable[[object, str, int], None] = setattr) -> None:
     """From here on a seal is many steps, and has a dictionary, however little there is."""
     for module in (moving, sealing):
-        module.STEP_BYTES = 2_000  # type: ignore[attr-defined]
-        module.STEP_ROWS = 20  # type: ignore[attr-defined]
-    history_moves.GROUP_EVENTS = 20  # type: ignore[attr-defined]
-    compression.DICTIONARY_BYTES = 1_024  # type: ignore[misc]
+        put(module, "STEP_BYTES", 2_000)
+        put(module, "STEP_ROWS", 20)
+    put(history_moves, "GROUP_EVENTS", 20)
+    put(compression, "DICTIONARY_BYTES", 1_024)
 
 
 # What a store says
@@ -125,6 +125,15 @@ def answers(engine: SqliteEngine) -> Answers:
             for stored in slices[:: len(slices) // 7]
         ],
     )
+
+
+def answers_of(path: Path) -> Answers:
+    """What a store that nobody has open answers."""
+    engine = SqliteEngine(path)
+    try:
+        return answers(engine)
+    finally:
+        engine.close()
 
 
 def matching(read: ReadPage, query: Query) -> list[StoredSlice]:

@@ -17,7 +17,15 @@ import apsw
 import pytest
 from tests.faults.faults_disk import Faulty, Recording, losses, no_room
 from tests.faults.faults_ledger import Entry
-from tests.faults.faults_sealing import SMALL, Answers, answers, fill, in_child, seal_all
+from tests.faults.faults_sealing import (
+    SMALL,
+    Answers,
+    answers,
+    answers_of,
+    fill,
+    in_child,
+    seal_all,
+)
 from tests.patience import PATIENCE_SECONDS
 from tests.small_disks import fill as fill_disk
 from tests.small_disks import small_disk
@@ -64,11 +72,7 @@ def loose(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def said(loose: Path) -> Answers:
-    engine = SqliteEngine(loose)
-    try:
-        return answers(engine)
-    finally:
-        engine.close()
+    return answers_of(loose)
 
 
 @pytest.fixture

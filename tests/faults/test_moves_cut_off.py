@@ -27,7 +27,6 @@ from tests.small_disks import fill as fill_disk
 from tests.small_disks import small_disk
 
 from everwhen import Query
-from everwhen.backends.sqlite import history_moves
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.errors import (
     BusyError,
@@ -47,12 +46,9 @@ from everwhen.vocabulary.contract import (
     Sweep,
 )
 
+pytestmark = pytest.mark.usefixtures("small_steps")
+
 MOVES = ("archive", "archive and read back", "evict", "restore", "merge", "sweep", "retire")
-
-
-@pytest.fixture(autouse=True)
-def _small_groups(small_steps: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_moves, "GROUP_EVENTS", 20)
 
 
 class Prepared:

@@ -28,6 +28,7 @@ from tests.faults.faults_sealing import (
     Answers,
     all_readings,
     answers,
+    answers_of,
     fill,
     leftovers,
     matching,
@@ -66,15 +67,7 @@ def unsealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def said(unsealed: Path) -> Answers:
     """What it says."""
-    return _answers_of(unsealed)
-
-
-def _answers_of(path: Path) -> Answers:
-    engine = SqliteEngine(path)
-    try:
-        return answers(engine)
-    finally:
-        engine.close()
+    return answers_of(unsealed)
 
 
 def _program(*words: object) -> str:
@@ -135,7 +128,7 @@ def test_writer_mover_and_reader_with_kills(tmp_path: Path) -> None:
     assert found["moved"] > 5 * ROUNDS
     with open_store(path, events=[Entry]) as store:
         assert faults_in(store, acknowledged, 0) == []
-    _is_whole(path, _answers_of(path))
+    _is_whole(path, answers_of(path))
 
 
 # Two movers, and readers of another moment
@@ -295,6 +288,8 @@ def test_power_loss(tmp_path: Path, recording: Recording) -> None:
         before = len(recording.steps)
         recording.acknowledge("all")
         seal_all(engine, SegmentSize(slices=60, frame=6, frames=3))
+        dictionaries = "SELECT count(*) FROM dictionaries"
+        assert engine._transactions.connection.execute(dictionaries).get == 1
     tried = 0
     for loss in losses(recording.steps, random.Random(5), between=0.0):
         if loss.moment <= before or (loss.moment + len(loss.variant)) % 3:
