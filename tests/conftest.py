@@ -8,11 +8,13 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.postgres_server import PostgresServer, postgres_server
+
+if TYPE_CHECKING:
+    from tests.postgres_server import PostgresServer
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
@@ -45,6 +47,8 @@ def _state_home() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """One server for all tests of a process that let it live."""
+    from tests.postgres_server import postgres_server  # which needs psycopg, and few tests do
+
     with postgres_server() as running:
         yield running
 
