@@ -23,6 +23,7 @@ from everwhen.backends.postgres import lookups, schema
 from everwhen.backends.postgres.address import Address
 from everwhen.backends.postgres.checking import hidden_problems, problems
 from everwhen.backends.postgres.error_translation import translated
+from everwhen.backends.postgres.one_call import written_in_one_call
 from everwhen.backends.postgres.pages import PostgresSession, read_page
 from everwhen.backends.postgres.sessions import Sessions
 from everwhen.backends.postgres.statements import statements
@@ -152,11 +153,22 @@ class PostgresEngine:
     def _write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         self.check_open()
         self._check_writable()
-        with translated(self.place), self._sessions.appending() as session:
+        with translated(self.place):
+            outcomes = None
+            if commits and not self.inline:
+                with self._sessions.calling() as session:
+                    outcomes = written_in_one_call(session, self._schema, self._clock, commits)
+            if outcomes is None:
+                outcomes = self._write_holding(commits)
+        self.news.publish()
+        return outcomes
+
+    def _write_holding(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        """Write them with the log's lock held over round trips, to judge each of them."""
+        with self._sessions.appending() as session:
             outcomes = CommitWriter(session, self._schema, self._clock).write(commits)
             for inline in self.inline:
                 inline(self._transaction_on(session))
-        self.news.publish()
         return outcomes
 
     @contextmanager

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from psycopg import errors
 
 from everwhen.backends.postgres.pages import PostgresSession
-from everwhen.backends.postgres.statements import in_schema, quoted, statements
-from everwhen.vocabulary.errors import NewerStoreError, NotAStoreError, StorageError
+from everwhen.backends.postgres.statements import StatementFile, in_schema, quoted, statements
+from everwhen.vocabulary.errors import NewerStoreError, NotAStoreError, ReadOnlyError, StorageError
 
-VERSION: Final = 1
-"""Of the tables."""
+_STEPS: Final[tuple[StatementFile, ...]] = ("schema", "schema_2")
+"""What makes each version of the tables out of the one before."""
+VERSION: Final = len(_STEPS)
 _MIN_SERVER: Final = 150_000
 
 _TABLES: Final = {"checkpoints", "marks", "meta", "slices", "snapshots", "streams"}
@@ -36,7 +38,8 @@ def prepare(session: PostgresSession, schema: str, place: str, *, read_only: boo
         if read_only:
             raise StorageError(f"{place}: there is no such log; check the schema's name")
         _make(session, schema, place)
-    _check_version(session, schema, place)
+    if _version(session, schema, place) < VERSION and not read_only:
+        _migrate(session, schema, place)
 
 
 def drop(session: PostgresSession, schema: str) -> None:
@@ -68,17 +71,35 @@ def _is_made(session: PostgresSession, schema: str, place: str) -> bool:
 
 
 def _make(session: PostgresSession, schema: str, place: str) -> None:
-    sql = statements("schema", schema)
     with session.transaction():
         session.execute(_LOCK, (schema,))
         if not _is_made(session, schema, place):
             if not exists(session, schema):
                 session.execute(f"CREATE SCHEMA {quoted(schema)}")
-            for statement in sql.values():
-                session.execute(statement)
+            _run(session, schema, _STEPS)
 
 
-def _check_version(session: PostgresSession, schema: str, place: str) -> None:
+def _migrate(session: PostgresSession, schema: str, place: str) -> None:
+    """Make the newest version of an older one's tables; whoever owns them can."""
+    try:
+        with session.transaction():
+            session.execute(_LOCK, (schema,))
+            version = _version(session, schema, place)
+            _run(session, schema, _STEPS[version:])
+    except errors.InsufficientPrivilege as error:
+        raise ReadOnlyError(
+            f"{place}: its tables are of format {version}, and this version of Everwhen writes "
+            f"format {VERSION}; open it once as the role that owns them, or with read_only=True"
+        ) from error
+
+
+def _run(session: PostgresSession, schema: str, steps: Sequence[StatementFile]) -> None:
+    for step in steps:
+        for statement in statements(step, schema).values():
+            session.execute(statement)
+
+
+def _version(session: PostgresSession, schema: str, place: str) -> int:
     try:
         rows: list[Any] = session.execute(
             in_schema("SELECT version FROM log.meta", schema)
@@ -87,9 +108,10 @@ def _check_version(session: PostgresSession, schema: str, place: str) -> None:
         rows = []
     if len(rows) != 1:
         raise NotAStoreError(f"{place}: the schema isn't a log's; give another schema")
-    ((version,),) = rows
+    version = int(rows[0][0])
     if version > VERSION:
         raise NewerStoreError(
             f"{place}: made by a newer version of Everwhen (format {version}, this one knows "
             f"{VERSION}); upgrade Everwhen"
         )
+    return version

@@ -9,8 +9,10 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import psycopg
 from psycopg import IsolationLevel
+from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from everwhen.backends.postgres import binary_arrays
 from everwhen.backends.postgres.address import Address
 from everwhen.backends.postgres.error_translation import translated, words_of
 from everwhen.backends.postgres.pages import PostgresSession
@@ -26,6 +28,17 @@ _PATIENCE: Final = {"connect_timeout": "10", "tcp_user_timeout": "30000"}
 _NOT_DURABLE: Final = {("off",), ("local",)}
 _READERS: Final = 16
 """How many read at once; more wait for their turn."""
+
+
+def _is_ended(session: PostgresSession) -> bool:
+    """Whether the server has ended an idle session: reads what it said, without waiting."""
+    try:
+        for _ in range(2):  # its last words, then its silence
+            session.pgconn.consume_input()
+            session.pgconn.is_busy()
+    except psycopg.OperationalError:
+        return True
+    return session.pgconn.status is not ConnStatus.OK
 
 
 class Sessions:
@@ -163,14 +176,32 @@ class Sessions:
         raise AssertionError  # pragma: no cover (the last one returns or raises)
 
     @contextmanager
+    def calling(self) -> Iterator[PostgresSession]:
+        """The session that writes, outside of any transaction; only one thread may be here.
+
+        It is for one statement, an append: what the server warns of leaves its outcome open.
+        """
+        self.check_open()
+        try:
+            session = self._waiting()
+            self._warnings.clear()
+            yield session
+        finally:
+            self._let_go()
+        self._check_warnings()
+
+    @contextmanager
     def appending(self) -> Iterator[PostgresSession]:
-        """The same for an append: what the server warns of as it commits leaves its outcome open.
+        """``writing`` for an append: what the server warns of leaves its outcome open.
 
         Such a warning is that it doesn't wait for a standby any more, which is told as a success.
         """
         with self.writing() as session:
             yield session
             self._warnings.clear()
+        self._check_warnings()
+
+    def _check_warnings(self) -> None:
         if self._warnings:
             raise StorageError(
                 f"{self.place}: the server warns ({self._warnings[0]}), so whether the append will "
@@ -184,6 +215,7 @@ class Sessions:
 
     def _opened_to_write(self) -> PostgresSession:
         session = self.opened()
+        binary_arrays.register(session)
         session.add_notice_handler(self._warned)
         with translated(self.place):
             sql = statements("reading", self.address.schema)["timeline"]
@@ -210,26 +242,38 @@ class Sessions:
             with ExitStack() as stack:
                 session = self._begun(stack)
                 yield session
-                if session.info.transaction_status.name != "INTRANS":
+                if session.info.transaction_status is not TransactionStatus.INTRANS:
                     raise StorageError(
                         f"{self.place}: something failed inside the transaction, so nothing of it "
                         f"is kept; see the error before this one, then do all of it again"
                     )
         finally:
-            writer = self._writer
-            if writer is not None and writer.info.transaction_status.name != "IDLE":
-                self._writer = None
-                writer.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the session that writes where it isn't ready for the next who does."""
+        writer = self._writer
+        if writer is not None and writer.info.transaction_status is not TransactionStatus.IDLE:
+            self._writer = None
+            writer.close()
 
     def _begun(self, stack: ExitStack) -> PostgresSession:
-        session = self._writer
-        if session is not None and not session.closed:
-            with suppress(psycopg.OperationalError):  # it was ended while nobody used it
-                stack.enter_context(session.transaction())
-                return session
+        session = self._waiting()
+        try:
+            stack.enter_context(session.transaction())
+        except psycopg.OperationalError:  # it was ended just now
             session.close()
-        self._writer = session = self._opened_to_write()
-        stack.enter_context(session.transaction())
+            session = self._waiting()
+            stack.enter_context(session.transaction())
+        return session
+
+    def _waiting(self) -> PostgresSession:
+        """The session that writes, idle; another one where the server ended it meanwhile."""
+        session = self._writer
+        if session is None or session.closed or _is_ended(session):
+            if session is not None:
+                session.close()
+            self._writer = session = self._opened_to_write()
         return session
 
     def __del__(self) -> None:

@@ -6,17 +6,19 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from psycopg.sql import Composable, Identifier
 
 from everwhen.backends.named_statements import named_statements
 
+StatementFile: TypeAlias = Literal["reading", "schema", "schema_2", "writing"]
+
 _LOG: Final = re.compile(r"\blog\.")
 
 
 @lru_cache(1_024)
-def statements(file: Literal["reading", "schema", "writing"], schema: str) -> Mapping[str, str]:
+def statements(file: StatementFile, schema: str) -> Mapping[str, str]:
     """The statements of a file for the tables of a schema."""
     found = named_statements("everwhen.backends.postgres", file)
     return MappingProxyType({name: in_schema(sql, schema).strip() for name, sql in found.items()})

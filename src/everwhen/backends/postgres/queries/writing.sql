@@ -3,6 +3,11 @@
 -- name: lock
 SELECT pg_advisory_xact_lock('log.slices'::regclass::oid::bigint)
 
+-- name: append
+SELECT head, head_time, heads FROM log.append(
+    %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %t
+)
+
 -- name: end_when_idle
 SET LOCAL idle_in_transaction_session_timeout = '10s'
 
