@@ -24,6 +24,7 @@ NAMES: Final = {
     "__aiter__": "__iter__",
     "__anext__": "__next__",
     "AbstractAsyncContextManager": "AbstractContextManager",
+    "AsyncConnection": "Connection",
     "AsyncGenerator": "Generator",
     "AsyncIterable": "Iterable",
     "AsyncIterator": "Iterator",
@@ -56,7 +57,9 @@ def translated(source: str) -> str:
         elif token.type == tokenize.NAME:
             out.append(NAMES.get(token.string, token.string))
         elif token.type == tokenize.STRING:
-            out.append(token.string.replace("_async", "_sync"))
+            out.append(
+                token.string.replace("_async", "_sync").replace("AsyncConnection", "Connection")
+            )
         else:
             out.append(token.string)
         line, column = end_line, end_column

@@ -417,7 +417,7 @@ async def test_an_id_is_free_after_a_refusal() -> None:
 class Untiring(BackendWrapper):
     """Somebody else is always faster."""
 
-    async def append(self, commits: Any) -> list[Outcome]:
+    async def append(self, commits: Any, connection: object = None) -> list[Outcome]:
         rival: list[EncodedCommit] = []
         for commit in commits:
             fresh = msgspec.structs.replace(
@@ -425,7 +425,7 @@ class Untiring(BackendWrapper):
             )
             rival.append(fresh)
         await super().append(rival)
-        return await super().append(commits)
+        return await super().append(commits, connection)
 
 
 async def test_conflicts_are_raised_in_the_end() -> None:
@@ -455,8 +455,8 @@ class Unsure(BackendWrapper):
 
     failing = True
 
-    async def append(self, commits: Any) -> list[Outcome]:
-        outcomes = await super().append(commits)
+    async def append(self, commits: Any, connection: object = None) -> list[Outcome]:
+        outcomes = await super().append(commits, connection)
         if self.failing:
             self.failing = False
             raise StorageError("the line went dead")

@@ -31,8 +31,10 @@ class Aged(BackendWrapper):
         self._url = url
         self._size = SMALL if url is None else LARGER
 
-    async def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
-        outcomes = await super().append(commits)
+    async def append(
+        self, commits: Sequence[EncodedCommit], connection: object = None
+    ) -> list[Outcome]:
+        outcomes = await super().append(commits, connection)
         with contextlib.suppress(BusyError):  # another writer's moves
             up_to = (await self.head()).position - self._kept
             while up_to > 0 and await self.move(Seal(up_to, self._size)) is not None:

@@ -432,7 +432,7 @@ class Pausing:
         self._append = append
         self._left = after
 
-    def append(self, commits: Any) -> Any:
+    def append(self, commits: Any, connection: object = None) -> Any:
         self._left -= 1
         if not self._left:
             part = msgspec.structs.replace(commits[0].slices[0], stream="mine")
@@ -453,7 +453,7 @@ def test_a_refused_commit_takes_none_after_it_along(
         backend = made.kernel.backend
         append = backend.append
 
-        def spoiling(commits: Any) -> Any:
+        def spoiling(commits: Any, connection: object = None) -> Any:
             late = msgspec.structs.replace(commits[1], recorded_at=0)
             return append([commits[0], late, *commits[2:]])
 

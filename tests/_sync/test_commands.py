@@ -430,7 +430,7 @@ def test_an_id_is_free_after_a_refusal() -> None:
 class Untiring(BackendWrapper):
     """Somebody else is always faster."""
 
-    def append(self, commits: Any) -> list[Outcome]:
+    def append(self, commits: Any, connection: object = None) -> list[Outcome]:
         rival: list[EncodedCommit] = []
         for commit in commits:
             fresh = msgspec.structs.replace(
@@ -438,7 +438,7 @@ class Untiring(BackendWrapper):
             )
             rival.append(fresh)
         super().append(rival)
-        return super().append(commits)
+        return super().append(commits, connection)
 
 
 def test_conflicts_are_raised_in_the_end() -> None:
@@ -468,8 +468,8 @@ class Unsure(BackendWrapper):
 
     failing = True
 
-    def append(self, commits: Any) -> list[Outcome]:
-        outcomes = super().append(commits)
+    def append(self, commits: Any, connection: object = None) -> list[Outcome]:
+        outcomes = super().append(commits, connection)
         if self.failing:
             self.failing = False
             raise StorageError("the line went dead")

@@ -32,8 +32,8 @@ class Aged(BackendWrapper):
         self._url = url
         self._size = SMALL if url is None else LARGER
 
-    def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
-        outcomes = super().append(commits)
+    def append(self, commits: Sequence[EncodedCommit], connection: object = None) -> list[Outcome]:
+        outcomes = super().append(commits, connection)
         with contextlib.suppress(BusyError):  # another writer's moves
             up_to = (self.head()).position - self._kept
             while up_to > 0 and self.move(Seal(up_to, self._size)) is not None:

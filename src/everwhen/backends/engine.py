@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from everwhen.backends.notifier import News
 from everwhen.backends.sql_connection import SqlConnection
@@ -344,4 +344,13 @@ class Engine(EngineLog, EngineState, EngineFamily, EngineUpkeep, EngineTiers, Bl
 
     def close(self) -> None:
         """Release everything; calling it again does nothing."""
+        ...
+
+
+@runtime_checkable
+class JoiningEngine(Protocol):
+    """An engine that writes in a transaction of the caller's own, too."""
+
+    def write_within(self, connection: Any, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        """Write the commits in the transaction that the connection is in; ``lock`` isn't needed."""
         ...

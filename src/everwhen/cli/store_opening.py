@@ -116,9 +116,9 @@ class _MadeWhenWritten(BackendWrapper):
                 self._opening = opening
                 raise
 
-    def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+    def append(self, commits: Sequence[EncodedCommit], connection: object = None) -> list[Outcome]:
         self.make()
-        return super().append(commits)
+        return super().append(commits, connection)
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         self.make()

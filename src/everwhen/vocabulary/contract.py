@@ -338,7 +338,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     """What a backend does beyond the contract, or differently; declared, never guessed.
 
     ``joint_commits`` says that one commit may touch any streams together, ``inline`` that functions
-    can run in each append's transaction where there is ``sql``.
+    can run in each append's transaction where there is ``sql``, and ``joins_transactions`` that
+    commits can be written in a transaction of the caller's own.
     """
 
     name: str
@@ -350,6 +351,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     seals: bool = False
     joint_commits: bool = True
     inline: bool = True
+    joins_transactions: bool = False
 
 
 class Problem(msgspec.Struct, frozen=True):

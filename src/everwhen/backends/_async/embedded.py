@@ -28,6 +28,7 @@ from everwhen.backends.engine import (
     EngineTransaction,
     EngineView,
     Inline,
+    JoiningEngine,
     NotFetchedError,
     Scratch,
 )
@@ -86,8 +87,12 @@ class EmbeddedBackend(Backend):
         """What other processes open it by; empty where they can't. It may have a password."""
         return self._engine.location if self.capabilities.shared_by_processes else ""
 
-    async def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+    async def append(
+        self, commits: Sequence[EncodedCommit], connection: object = None
+    ) -> list[Outcome]:
         self._engine.check_open()
+        if connection is not None:
+            return await self._append_within(connection, commits)
         self._refuse_within_transaction("an append")
         for _ in range(_FETCHES):
             try:
@@ -96,6 +101,20 @@ class EmbeddedBackend(Backend):
                 await aside(missing.fetch)
         async with turn(self._engine.lock), alone(self._engine.lock):
             return await self._calls.finish(self._engine.write, commits, waits=True)
+
+    async def _append_within(
+        self, connection: object, commits: Sequence[EncodedCommit]
+    ) -> list[Outcome]:
+        if not isinstance(self._engine, JoiningEngine):
+            raise UnsupportedError(
+                f"the {self.capabilities.name} backend joins no transaction of another connection; "
+                f"PostgreSQL does. Write rows of your own inline (projections), or in "
+                f"store.transaction()"
+            )
+        from everwhen.backends._async.caller_transaction import lent
+
+        async with lent(connection) as own:
+            return await self._calls.finish(self._engine.write_within, own, commits)
 
     async def read(self, query: Query, events: int) -> Page:
         return await self._fetching(self._engine.read, query, events)

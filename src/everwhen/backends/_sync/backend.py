@@ -80,11 +80,15 @@ class Log(Protocol):
         """What it does beyond the contract, or differently."""
         ...
 
-    def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+    def append(self, commits: Sequence[EncodedCommit], connection: object = None) -> list[Outcome]:
         """Write the commits in order, each whole or not at all; one outcome for each.
 
         When this returns, the written ones are durable. Raises `StorageError` if the medium
         failed: nothing is then acknowledged, and repeating with the same commit ids is safe.
+
+        ``connection`` is the caller's own, of the database that the log is in: then they are
+        written in its transaction, and nothing of it is true before that is committed. Raises
+        `UnsupportedError` where ``capabilities`` don't say that the backend joins transactions.
         """
         ...
 
@@ -305,8 +309,8 @@ class BackendWrapper(Backend):
     def capabilities(self) -> Capabilities:
         return self._inner.capabilities
 
-    def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
-        return self._inner.append(commits)
+    def append(self, commits: Sequence[EncodedCommit], connection: object = None) -> list[Outcome]:
+        return self._inner.append(commits, connection)
 
     def read(self, query: Query, events: int) -> Page:
         return self._inner.read(query, events)

@@ -29,6 +29,7 @@ from everwhen.backends.engine import (
     EngineTransaction,
     EngineView,
     Inline,
+    JoiningEngine,
     NotFetchedError,
     Scratch,
 )
@@ -87,8 +88,10 @@ class EmbeddedBackend(Backend):
         """What other processes open it by; empty where they can't. It may have a password."""
         return self._engine.location if self.capabilities.shared_by_processes else ""
 
-    def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+    def append(self, commits: Sequence[EncodedCommit], connection: object = None) -> list[Outcome]:
         self._engine.check_open()
+        if connection is not None:
+            return self._append_within(connection, commits)
         self._refuse_within_transaction("an append")
         for _ in range(_FETCHES):
             try:
@@ -97,6 +100,18 @@ class EmbeddedBackend(Backend):
                 aside(missing.fetch)
         with turn(self._engine.lock), alone(self._engine.lock):
             return self._calls.finish(self._engine.write, commits, waits=True)
+
+    def _append_within(self, connection: object, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        if not isinstance(self._engine, JoiningEngine):
+            raise UnsupportedError(
+                f"the {self.capabilities.name} backend joins no transaction of another connection; "
+                f"PostgreSQL does. Write rows of your own inline (projections), or in "
+                f"store.transaction()"
+            )
+        from everwhen.backends._sync.caller_transaction import lent
+
+        with lent(connection) as own:
+            return self._calls.finish(self._engine.write_within, own, commits)
 
     def read(self, query: Query, events: int) -> Page:
         return self._fetching(self._engine.read, query, events)

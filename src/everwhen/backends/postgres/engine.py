@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import NoReturn, TypeVar
 
 import msgspec
 import psycopg
+from psycopg import Rollback
+from psycopg.pq.abc import PGconn
 
 from everwhen.backends.commit_checks import refusal_of, written_one_by_one
 from everwhen.backends.engine import (
@@ -23,6 +26,7 @@ from everwhen.backends.postgres import lookups, schema
 from everwhen.backends.postgres.address import Address
 from everwhen.backends.postgres.checking import hidden_problems, problems
 from everwhen.backends.postgres.error_translation import translated
+from everwhen.backends.postgres.joined_session import joined
 from everwhen.backends.postgres.one_call import written_in_one_call
 from everwhen.backends.postgres.pages import PostgresSession, read_page
 from everwhen.backends.postgres.sessions import Sessions
@@ -44,6 +48,7 @@ from everwhen.vocabulary.contract import (
     Outcome,
     Page,
     Problem,
+    Receipt,
     Segment,
     Snapshot,
     SnapshotInfo,
@@ -71,6 +76,29 @@ def _is_its_own(error: Exception) -> bool:
     return not is_interrupt(error)
 
 
+def _written(
+    write: Callable[[Sequence[EncodedCommit]], list[Outcome]], commits: Sequence[EncodedCommit]
+) -> list[Outcome]:
+    """Write commits together; one by one, where they fail for what is in one of them."""
+
+    def write_one(commit: EncodedCommit) -> list[Outcome]:
+        try:
+            # an id that was made just now is looked up all the same: one may have lied
+            return write((msgspec.structs.replace(commit, is_fresh=False),))
+        except InlineError as error:
+            return [error]
+
+    try:
+        return write(commits)
+    except InlineError as error:
+        if len(commits) == 1:
+            return [error]
+    except Exception as error:
+        if not _is_its_own(error) or (len(commits) == 1 and not commits[0].is_fresh):
+            raise
+    return written_one_by_one(commits, write_one, refusal_of, lambda error: not _is_its_own(error))
+
+
 class PostgresEngine:
     """One log in one schema. Safe from any thread; not to be taken through a fork.
 
@@ -87,6 +115,7 @@ class PostgresEngine:
         shared_by_processes=True,
         sql=True,
         keeps_recorded_at=True,
+        joins_transactions=True,
     )
 
     def __init__(
@@ -129,26 +158,28 @@ class PostgresEngine:
     # Writing
 
     def write(self, commits: Sequence[EncodedCommit], *, waits: bool = False) -> list[Outcome]:
-        """Where the group fails for what is in one of them, they are written one by one."""
         del waits  # nothing is elsewhere
-        try:
-            return self._write(commits)
-        except InlineError as error:
-            if len(commits) == 1:
-                return [error]
-        except Exception as error:
-            if not _is_its_own(error) or (len(commits) == 1 and not commits[0].is_fresh):
-                raise
-        return written_one_by_one(
-            commits, self._write_one, refusal_of, lambda error: not _is_its_own(error)
-        )
+        return _written(self._write, commits)
 
-    def _write_one(self, commit: EncodedCommit) -> list[Outcome]:
-        try:
-            # an id that was made just now is looked up all the same: one may have lied
-            return self._write((msgspec.structs.replace(commit, is_fresh=False),))
-        except InlineError as error:
-            return [error]
+    def write_within(self, pgconn: PGconn, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+        """The same in a transaction of the caller's own, which ends as they end it."""
+        self.check_open()
+        self._check_writable()
+        with translated(self.place), joined(pgconn, self._sessions, self.busy_timeout) as session:
+            return _written(partial(self._write_joined, session), commits)
+
+    def _write_joined(
+        self, session: PostgresSession, commits: Sequence[EncodedCommit]
+    ) -> list[Outcome]:
+        with translated(self.place), session.transaction() as savepoint:
+            outcomes = None
+            if not self.inline:
+                outcomes = written_in_one_call(session, self._schema, self._clock, commits)
+            if outcomes is None:
+                outcomes = self._written_held(session, commits, ends_when_idle=False)
+            if not any(isinstance(outcome, Receipt) for outcome in outcomes):
+                raise Rollback(savepoint)  # which lets go of the lock
+        return outcomes
 
     def _write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         self.check_open()
@@ -166,9 +197,15 @@ class PostgresEngine:
     def _write_holding(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         """Write them with the log's lock held over round trips, to judge each of them."""
         with self._sessions.appending() as session:
-            outcomes = CommitWriter(session, self._schema, self._clock).write(commits)
-            for inline in self.inline:
-                inline(self._transaction_on(session))
+            return self._written_held(session, commits, ends_when_idle=True)
+
+    def _written_held(
+        self, session: PostgresSession, commits: Sequence[EncodedCommit], *, ends_when_idle: bool
+    ) -> list[Outcome]:
+        writer = CommitWriter(session, self._schema, self._clock)
+        outcomes = writer.write(commits, ends_when_idle=ends_when_idle)
+        for inline in self.inline:
+            inline(self._transaction_on(session))
         return outcomes
 
     @contextmanager

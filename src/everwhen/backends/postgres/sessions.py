@@ -30,6 +30,11 @@ _READERS: Final = 16
 """How many read at once; more wait for their turn."""
 
 
+def _identity(session: PostgresSession, schema: str) -> tuple[object, ...]:
+    (found,) = session.execute(statements("reading", schema)["identity"]).fetchall()
+    return found
+
+
 def _is_ended(session: PostgresSession) -> bool:
     """Whether the server has ended an idle session: reads what it said, without waiting."""
     try:
@@ -69,6 +74,7 @@ class Sessions:
         self._writer: PostgresSession | None = None
         self._warnings: list[str] = []
         self._timeline = ""
+        self._identity: tuple[object, ...] | None = None
 
     @property
     def is_foreign(self) -> bool:
@@ -220,15 +226,28 @@ class Sessions:
         with translated(self.place):
             sql = statements("reading", self.address.schema)["timeline"]
             ((timeline,),) = session.execute(sql).fetchall()
-        if timeline and timeline < self._timeline:
+        try:
+            self.check_timeline(timeline)
+        except StorageError:
             session.close()
+            raise
+        return session
+
+    def check_timeline(self, timeline: str) -> None:
+        """Raises `StorageError` for a server that was left behind: the store saw a later one."""
+        if timeline and timeline < self._timeline:
             raise StorageError(
                 f"{self.place}: this server is on timeline {timeline}, and the store was on "
                 f"{self._timeline} already: it was the primary before a standby was promoted; "
                 f"shut it down, or take it out of the connection's hosts"
             )
         self._timeline = max(self._timeline, timeline)
-        return session
+
+    def identity(self) -> tuple[object, ...]:
+        """What no other log has, in whatever database: of its cluster, its database, its table."""
+        if self._identity is None:
+            self._identity = self.read(_identity)
+        return self._identity
 
     @contextmanager
     def writing(self) -> Iterator[PostgresSession]:

@@ -55,9 +55,14 @@ class CommitWriter:
         self._marks: dict[tuple[int, int], None] = {}
         self._position, self._recorded_at = 0, LONG_AGO
 
-    def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
-        """Judge the commits in their order, each as if those before it were written; write them."""
-        self._look(commits)
+    def write(
+        self, commits: Sequence[EncodedCommit], *, ends_when_idle: bool = True
+    ) -> list[Outcome]:
+        """Judge the commits in their order, each as if those before it were written; write them.
+
+        A client that stalls loses the lock, where it ``ends_when_idle``.
+        """
+        self._look(commits, ends_when_idle=ends_when_idle)
         outcomes = [self._outcome(commit) for commit in commits]
         if self._slices:
             self._insert()
@@ -66,7 +71,7 @@ class CommitWriter:
             self._session.execute(statements("writing", self._schema)["reach_standbys"])
         return outcomes
 
-    def _look(self, commits: Sequence[EncodedCommit]) -> None:
+    def _look(self, commits: Sequence[EncodedCommit], *, ends_when_idle: bool) -> None:
         """Take the lock, and learn where the log ends, and its streams: one round trip."""
         names = {part.stream for commit in commits for part in commit.slices}
         names |= {name for commit in commits for name, _ in commit.expected}
@@ -74,7 +79,8 @@ class CommitWriter:
         execute = self._session.execute
         ids = [UUID(bytes=commit.id) for commit in commits if not commit.is_fresh]
         with self._session.pipeline() as pipeline:
-            execute(writing["end_when_idle"])  # a client that stalls doesn't keep the lock
+            if ends_when_idle:
+                execute(writing["end_when_idle"])
             execute(writing["lock"])
             heads = execute(reading["head"])
             versions = execute(reading["versions"], (sorted(names),))

@@ -82,8 +82,10 @@ class BranchBackend(Backend):
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
-    async def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
-        return await self._writer.append(commits)
+    async def append(
+        self, commits: Sequence[EncodedCommit], connection: object = None
+    ) -> list[Outcome]:
+        return await self._writer.append(commits, connection)
 
     async def read(self, query: Query, events: int) -> Page:
         own = await self._own.existing()

@@ -32,7 +32,9 @@ class BranchWriter:
         self._parent = parent
         self._own = own
 
-    async def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+    async def append(
+        self, commits: Sequence[EncodedCommit], connection: object = None
+    ) -> list[Outcome]:
         """Write the commits in order, each whole or not at all; one outcome for each."""
         outcomes: list[Outcome | None] = [None] * len(commits)
         ready: list[_Ready] = []
@@ -44,17 +46,19 @@ class BranchWriter:
             elif isinstance(judged, Receipt | CommitIdError):  # known before the fork
                 outcomes[index] = judged
             else:
-                await self._write(ready, outcomes)
+                await self._write(ready, outcomes, connection)
                 ready = []
                 outcomes[index] = await self._refused(commit, bases, judged)
-        await self._write(ready, outcomes)
+        await self._write(ready, outcomes, connection)
         return [outcome for outcome in outcomes if outcome is not None]
 
-    async def _write(self, ready: Sequence[_Ready], outcomes: list[Outcome | None]) -> None:
+    async def _write(
+        self, ready: Sequence[_Ready], outcomes: list[Outcome | None], connection: object
+    ) -> None:
         if not ready:
             return
         own = await self._own.made()
-        written = await own.append([one.own for one in ready])
+        written = await own.append([one.own for one in ready], connection)
         for one, outcome in zip(ready, written, strict=True):
             outcomes[one.number] = outcome_of(outcome, one.commit, self._fork, one.bases)
 

@@ -83,8 +83,8 @@ class BranchBackend(Backend):
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
-    def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
-        return self._writer.append(commits)
+    def append(self, commits: Sequence[EncodedCommit], connection: object = None) -> list[Outcome]:
+        return self._writer.append(commits, connection)
 
     def read(self, query: Query, events: int) -> Page:
         own = self._own.existing()

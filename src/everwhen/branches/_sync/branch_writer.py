@@ -33,7 +33,7 @@ class BranchWriter:
         self._parent = parent
         self._own = own
 
-    def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+    def append(self, commits: Sequence[EncodedCommit], connection: object = None) -> list[Outcome]:
         """Write the commits in order, each whole or not at all; one outcome for each."""
         outcomes: list[Outcome | None] = [None] * len(commits)
         ready: list[_Ready] = []
@@ -45,17 +45,19 @@ class BranchWriter:
             elif isinstance(judged, Receipt | CommitIdError):  # known before the fork
                 outcomes[index] = judged
             else:
-                self._write(ready, outcomes)
+                self._write(ready, outcomes, connection)
                 ready = []
                 outcomes[index] = self._refused(commit, bases, judged)
-        self._write(ready, outcomes)
+        self._write(ready, outcomes, connection)
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _write(self, ready: Sequence[_Ready], outcomes: list[Outcome | None]) -> None:
+    def _write(
+        self, ready: Sequence[_Ready], outcomes: list[Outcome | None], connection: object
+    ) -> None:
         if not ready:
             return
         own = self._own.made()
-        written = own.append([one.own for one in ready])
+        written = own.append([one.own for one in ready], connection)
         for one, outcome in zip(ready, written, strict=True):
             outcomes[one.number] = outcome_of(outcome, one.commit, self._fork, one.bases)
 

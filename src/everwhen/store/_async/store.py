@@ -309,35 +309,45 @@ class Store:
         condition: Condition | None = None,
         commit_id: UUID | None = None,
         metadata: CommitMetadata | None = None,
+        connection: object = None,
     ) -> Receipt:
         """Append events to one stream, as one commit; see `commit`."""
         return await self.commit(
-            Commit((Write(stream, events, expected),), condition, commit_id, metadata)
+            Commit((Write(stream, events, expected),), condition, commit_id, metadata),
+            connection=connection,
         )
 
-    async def commit(self, commit: Commit) -> Receipt:
+    async def commit(self, commit: Commit, *, connection: object = None) -> Receipt:
         """Write a commit, all or nothing. When this returns it is durable.
 
         Raises `ConflictError` where an expected version is wrong, `ConditionError` where the
         condition no longer holds, `CommitIdError` where the id was used for something else,
         `InvalidCommitError` and `InvalidEventError`: nothing was written. After a `StorageError`
         the outcome is open; repeating the commit with the same id is safe.
+
+        ``connection`` is a connection of your own to the database that the store is in: psycopg's
+        ``AsyncConnection``, inside a transaction at READ COMMITTED. The commit is then written in
+        that transaction, beside your own rows, and is true and durable once you have committed it;
+        until then no one else can append. Raises `UnsupportedError` on other databases than
+        PostgreSQL, and `DeclarationError` for any other connection.
         """
-        (outcome,) = await self.kernel.write((self.kernel.encoded(commit),))
+        (outcome,) = await self.kernel.write((self.kernel.encoded(commit),), connection)
         if isinstance(outcome, EverwhenError):
             raise outcome
         return outcome
 
-    async def commit_batch(self, commits: Iterable[Commit]) -> list[Receipt]:
+    async def commit_batch(
+        self, commits: Iterable[Commit], *, connection: object = None
+    ) -> list[Receipt]:
         """Write many commits, each on its own terms, made durable together.
 
         Raises `BatchError` where some were refused, after all others have been written. An
-        invalid event or commit is found before anything is written.
+        invalid event or commit is found before anything is written. ``connection`` as in `commit`.
         """
         batch = [self.kernel.encoded(commit) for commit in commits]
         if not batch:
             return []
-        outcomes = await self.kernel.write(batch)
+        outcomes = await self.kernel.write(batch, connection)
         receipts = [o for o in outcomes if isinstance(o, Receipt)]
         if len(receipts) < len(outcomes):
             raise BatchError(outcomes)

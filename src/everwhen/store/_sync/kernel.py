@@ -100,9 +100,9 @@ class Kernel:
         """The commit as it will be stored. Raises as `Store.commit` does, before it writes."""
         return encoded(commit, self.codec, self.new_id)
 
-    def write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+    def write(self, commits: Sequence[EncodedCommit], connection: object = None) -> list[Outcome]:
         """Write the commits, each on its own terms: one outcome for each, as of a backend."""
-        outcomes = self.backend.append(commits)
+        outcomes = self.backend.append(commits, connection)
         if self.vault is not None:
             for index, outcome in enumerate(outcomes):
                 if isinstance(outcome, CommitIdError):

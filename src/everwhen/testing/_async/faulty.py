@@ -29,9 +29,11 @@ class _FaultyBackend(BackendWrapper):
         super().__init__(inner)
         self._faults = faults
 
-    async def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+    async def append(
+        self, commits: Sequence[EncodedCommit], connection: object = None
+    ) -> list[Outcome]:
         self._faults.strike("append")
-        outcomes = await super().append(commits)
+        outcomes = await super().append(commits, connection)
         if any(isinstance(outcome, Receipt) for outcome in outcomes):
             self._faults.strike("acknowledge")
         return outcomes

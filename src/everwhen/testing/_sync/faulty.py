@@ -30,9 +30,9 @@ class _FaultyBackend(BackendWrapper):
         super().__init__(inner)
         self._faults = faults
 
-    def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+    def append(self, commits: Sequence[EncodedCommit], connection: object = None) -> list[Outcome]:
         self._faults.strike("append")
-        outcomes = super().append(commits)
+        outcomes = super().append(commits, connection)
         if any(isinstance(outcome, Receipt) for outcome in outcomes):
             self._faults.strike("acknowledge")
         return outcomes
