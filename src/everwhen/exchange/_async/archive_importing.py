@@ -2,23 +2,22 @@
 
 Footers say which objects have which positions, and nothing is written before they make one history
 that goes on from what is in the store. What they say of the events is checked row group by row
-group. Each commit is written under the condition that all before it is there and nothing else, so
-that nobody can come in between: what is in the store is always the beginning of the archive, and
-another run goes on from it.
+group. What is in the store is always the beginning of the archive, and another run goes on from it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from itertools import chain
-from typing import Final, Literal
+from typing import Literal
 from uuid import UUID
 
 from msgspec.structs import astuple
 
 from everwhen.backends._async.concurrency import aside
 from everwhen.codec.slice_digest import SliceDigest, digest_of
+from everwhen.exchange._async.history_writing import HistoryWriter, slice_pages
 from everwhen.exchange.archive_files import ArchiveFiles
 from everwhen.exchange.archive_ranges import (
     ArchivedGroup,
@@ -28,30 +27,13 @@ from everwhen.exchange.archive_ranges import (
     positions_between,
     ranges_of,
 )
-from everwhen.exchange.archived_commits import (
-    ArchivedCommit,
-    Commits,
-    OddSliceError,
-    batches,
-)
 from everwhen.exchange.errors import ImportFormatError, OtherHistoryError
+from everwhen.exchange.history_commits import Commits, OddSliceError, batches
 from everwhen.exchange.notices import Notice
 from everwhen.exchange.records import ExchangeProgress, ImportReport
 from everwhen.store._async.store import Store
-from everwhen.vocabulary.contract import Outcome, Receipt, StoredSlice
-from everwhen.vocabulary.errors import (
-    CommitIdError,
-    ConditionError,
-    ConflictError,
-    CorruptStoreError,
-    EverwhenError,
-    UnsupportedError,
-)
-from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
-from everwhen.vocabulary.query import Query
-
-_MAX_REMEMBERED: Final = 250_000
-"""Streams whose versions are kept in memory: some tens of MB."""
+from everwhen.vocabulary.contract import StoredSlice
+from everwhen.vocabulary.errors import CorruptStoreError, UnsupportedError
 
 
 async def import_archive(
@@ -109,10 +91,9 @@ class _ArchiveImport:
         self._progress = progress
         self._ranges = ArchivedRanges([], [])
         self._foreign: list[str] = []
-        self._written = self._repeated = 0
+        self._recognised = 0
         self._newest: StoredSlice | None = None
-        self._versions: dict[str, int] = {}
-        self._was_empty = True
+        self._writer: HistoryWriter | None = None
 
     def report(self) -> ImportReport:
         notices = []
@@ -123,10 +104,20 @@ class _ArchiveImport:
             notices.append(
                 Notice("files that aren't Parquet, passed over", 0, self._files.passed_over)
             )
-        events = self._written + self._repeated
+        repeated = self._recognised + (0 if self._writer is None else self._writer.repeated)
         return ImportReport(
-            events, self._written, self._repeated, 0, (), "recorded", notices=tuple(notices)
+            self._written + repeated,
+            self._written,
+            repeated,
+            0,
+            (),
+            "recorded",
+            notices=tuple(notices),
         )
+
+    @property
+    def _written(self) -> int:
+        return 0 if self._writer is None else self._writer.written
 
     async def run(self) -> None:
         try:
@@ -217,15 +208,14 @@ class _ArchiveImport:
 
     async def _recognise(self, head: int) -> None:
         """Compare what is there. Raises `OtherHistoryError` for the first difference."""
-        self._was_empty = head == 0
         for group in self._ranges.groups:
             if group.first > head:
                 break
             is_same = await self._is_there(group, min(group.last, head))
             if not is_same:
                 await self._refuse(group, head)
-            self._repeated = min(group.last, head) - self._ranges.first + 1
-            self._tell("reading", self._repeated)
+            self._recognised = min(group.last, head) - self._ranges.first + 1
+            self._tell("reading", self._recognised)
 
     async def _is_there(self, group: ArchivedGroup, last: int) -> bool:
         """Whether the slices of a group up to a position are in the store."""
@@ -234,30 +224,20 @@ class _ArchiveImport:
         else:
             expected = group.record.sha256
         digest = SliceDigest()
-        async for stored in self._stored(group.first, last):
-            digest.update((astuple(stored),))
-            self._newest = stored
+        async for slices in slice_pages(self._backend, group.first - 1, last):
+            digest.update(map(astuple, slices))
+            self._newest = slices[-1]
         return digest.digest() == expected
 
     async def _refuse(self, group: ArchivedGroup, head: int) -> None:
         """Raises `OtherHistoryError`, with the first slice that is another one."""
         archived = iter(await self._read(group))
-        async for stored in self._stored(group.first, min(group.last, head)):
-            own = next(archived, None)
-            if own != stored:
-                begins = stored.position - stored.count + 1
-                raise self._other(begins, f"it has commit {UUID(bytes=stored.commit_id)} there")
+        async for slices in slice_pages(self._backend, group.first - 1, min(group.last, head)):
+            for stored in slices:
+                if next(archived, None) != stored:
+                    begins = stored.position - stored.count + 1
+                    raise self._other(begins, f"it has commit {UUID(bytes=stored.commit_id)} there")
         raise self._other(group.first, "its events are other ones")
-
-    async def _stored(self, first: int, last: int) -> AsyncIterator[StoredSlice]:
-        query = Query().after(first - 1).up_to(last)
-        while True:
-            page = await self._backend.read(query, PAGE_EVENTS)
-            for stored in page.slices:
-                yield stored
-            if page.end:
-                return
-            query = next_page(query, page)
 
     def _other(self, position: int, reason: str) -> OtherHistoryError:
         return OtherHistoryError(self._files.name, position, reason, self._written)
@@ -267,84 +247,14 @@ class _ArchiveImport:
     async def _write_after(self, head: int) -> None:
         """Write all commits that follow on the store's newest position."""
         commits = Commits(self._newest)
+        writer = self._writer = HistoryWriter(self._backend, self._other, is_empty=head == 0)
         remaining = [one for one in self._ranges.groups if one.last > head]
         for group in remaining:
             slices = [one for one in await self._read(group) if one.position > head]
             rest = commits.end() if group is remaining[-1] else ()
             try:
                 for batch in batches(chain(commits.take(slices), rest)):
-                    await self._write(batch)
+                    await writer.write(batch)
+                    self._tell("writing", self._recognised + writer.repeated + writer.written)
             except OddSliceError as error:
                 raise self._odd(group, error.position, str(error)) from error
-
-    async def _write(self, batch: list[ArchivedCommit]) -> None:
-        """Write some commits. Raises `OddSliceError` for one that doesn't follow on its streams."""
-        sound: list[ArchivedCommit] = []
-        odd: OddSliceError | None = None
-        for commit in batch:
-            odd = await self._out_of_order(commit)
-            if odd is not None:
-                break
-            sound.append(commit)
-        previous = [None, *(commit.last for commit in sound)]
-        outcomes = await self._backend.append(
-            [commit.encoded(before) for commit, before in zip(sound, previous, strict=False)]
-        )
-        self._count(sound, outcomes)
-        if odd is not None:
-            raise odd
-
-    def _count(self, batch: list[ArchivedCommit], outcomes: list[Outcome]) -> None:
-        """Count what was written; then raise for the first that was not, or became another."""
-        for commit, outcome in zip(batch, outcomes, strict=True):
-            if not isinstance(outcome, Receipt):
-                raise self._refusal(commit, outcome)
-            difference = commit.difference(outcome)
-            if difference is not None and outcome.repeated:
-                raise _used_before(commit)
-            if difference is not None:
-                raise self._other(commit.before + 1, difference)
-            if outcome.repeated:
-                self._repeated += commit.events
-            else:
-                self._written += commit.events
-        self._tell("writing", self._repeated + self._written)
-
-    async def _out_of_order(self, commit: ArchivedCommit) -> OddSliceError | None:
-        """The first slice that doesn't follow on its stream's version.
-
-        One that is there already, as another import of the same has written it, is judged by that.
-        """
-        known = self._versions
-        if len(known) > _MAX_REMEMBERED:
-            known.clear()
-            self._was_empty = False
-        for stored in commit.slices:
-            version = known.get(stored.stream)
-            if version is None:
-                version = 0 if self._was_empty else await self._version(stored.stream)
-            is_next = stored.version - stored.count == version
-            if not is_next and not await self._backend.stored_commit(stored.commit_id):
-                return OddSliceError(
-                    stored.position,
-                    f"it takes stream {stored.stream!r} to version {stored.version}, which was at "
-                    f"version {version} before these {stored.count} events",
-                )
-            known[stored.stream] = stored.version
-        return None
-
-    async def _version(self, stream: str) -> int:
-        found = await self._backend.stream(stream)
-        return 0 if found is None else found.version
-
-    def _refusal(self, commit: ArchivedCommit, error: EverwhenError) -> Exception:
-        if isinstance(error, CommitIdError):
-            return _used_before(commit)
-        if isinstance(error, ConditionError | ConflictError):
-            return self._other(commit.before + 1, "somebody else has written to it meanwhile")
-        return error
-
-
-def _used_before(commit: ArchivedCommit) -> OddSliceError:
-    number = UUID(bytes=commit.first.commit_id)
-    return OddSliceError(commit.first.position, f"its commit id {number} was used before")

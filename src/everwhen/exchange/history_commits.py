@@ -1,4 +1,4 @@
-"""Archived slices as the commits that they were, judged before they are written."""
+"""Stored slices as the commits that they were, judged before they are written again."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class OddSliceError(ValueError):
         super().__init__(reason)
 
 
-class ArchivedCommit:
-    """A commit as it was archived: ``slices`` are as stored, ``parts`` what a backend takes."""
+class HistoryCommit:
+    """A commit as it was: ``slices`` are as stored, ``parts`` what a backend takes."""
 
     def __init__(self, first: StoredSlice, part: EncodedSlice) -> None:
         self.slices = [first]
@@ -90,7 +90,7 @@ class ArchivedCommit:
         )
 
     def difference(self, receipt: Receipt) -> str | None:
-        """What is otherwise in the store than it was in the archive; None where nothing is."""
+        """What became otherwise than it was; None where nothing did."""
         if receipt.position != self.last.position:
             return f"its last event is at position {receipt.position:,}"
         if recorded_micros(receipt) != self.first.recorded_at:
@@ -111,9 +111,9 @@ class Commits:
         self._checking = SliceCheck()
         if after is not None:
             self._checking.go_on_after(after.position, after.recorded_at)
-        self._open: ArchivedCommit | None = None
+        self._open: HistoryCommit | None = None
 
-    def take(self, slices: Iterable[StoredSlice]) -> Iterator[ArchivedCommit]:
+    def take(self, slices: Iterable[StoredSlice]) -> Iterator[HistoryCommit]:
         """Take in the slices that follow; the commits that end before the last of them."""
         for stored in slices:
             part = self._judged(stored)
@@ -121,7 +121,7 @@ class Commits:
             if begun is None or stored.commit_id != begun.first.commit_id:
                 if begun is not None:
                     yield begun
-                begun = self._open = ArchivedCommit(stored, part)
+                begun = self._open = HistoryCommit(stored, part)
             else:
                 _check_goes_on(begun, stored)
                 begun.slices.append(stored)
@@ -130,7 +130,7 @@ class Commits:
             if begun.size > MAX_COMMIT_BYTES:
                 raise OddSliceError(stored.position, "its commit is larger than 1 GiB")
 
-    def end(self) -> Iterator[ArchivedCommit]:
+    def end(self) -> Iterator[HistoryCommit]:
         """The last commit: nothing follows."""
         if self._open is not None:
             yield self._open
@@ -161,9 +161,9 @@ class Commits:
         )
 
 
-def batches(commits: Iterable[ArchivedCommit]) -> Iterator[list[ArchivedCommit]]:
+def batches(commits: Iterable[HistoryCommit]) -> Iterator[list[HistoryCommit]]:
     """The commits, some at once. Where taking one raises `OddSliceError`, those before it first."""
-    batch: list[ArchivedCommit] = []
+    batch: list[HistoryCommit] = []
     events = size = 0
     odd: OddSliceError | None = None
     try:
@@ -196,7 +196,7 @@ def _check_metadata(stored: StoredSlice) -> None:
         with_extras(stored.metadata, CommitMetadata)
 
 
-def _check_goes_on(commit: ArchivedCommit, stored: StoredSlice) -> None:
+def _check_goes_on(commit: HistoryCommit, stored: StoredSlice) -> None:
     first = commit.first
     if (stored.recorded_at, stored.metadata) != (first.recorded_at, first.metadata):
         raise OddSliceError(
