@@ -23,6 +23,7 @@ from everwhen.projections import OnError
 from everwhen.reactions import Reaction, Timer
 from everwhen.reactions.aio import ReactionRunner
 from everwhen.store._async.store import Store
+from everwhen.store.local_checkpoints import is_local
 from everwhen.tiers import HistoryPolicy
 from everwhen.tiers.aio import HistoryManager
 from everwhen.tiers.mover_records import MOVER
@@ -134,6 +135,7 @@ async def test_read_models_are_local_and_all_else_is_shared(tmp_path: Path) -> N
     assert all(len(found) == 1 for found in scopes.values()), scopes
     local = {name for name, found in scopes.items() if found == {True}}
     shared = scopes.keys() - local
+    assert {name for name in scopes if is_local(name)} == local
     assert any(name.startswith("projection/orders") for name in local)
     assert any("parked" in name and "projection/orders" in name for name in local)
     assert any("erasures" in name for name in local)

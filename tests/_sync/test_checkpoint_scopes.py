@@ -35,6 +35,7 @@ from everwhen.exchange import export_events, import_events
 from everwhen.projections import OnError
 from everwhen.reactions import Reaction, ReactionRunner, Timer
 from everwhen.store._sync.store import Store
+from everwhen.store.local_checkpoints import is_local
 from everwhen.tiers import HistoryManager, HistoryPolicy
 from everwhen.tiers.mover_records import MOVER
 from everwhen.travel import HEAD
@@ -145,6 +146,7 @@ def test_read_models_are_local_and_all_else_is_shared(tmp_path: Path) -> None:
     assert all(len(found) == 1 for found in scopes.values()), scopes
     local = {name for name, found in scopes.items() if found == {True}}
     shared = scopes.keys() - local
+    assert {name for name in scopes if is_local(name)} == local
     assert any(name.startswith("projection/orders") for name in local)
     assert any("parked" in name and "projection/orders" in name for name in local)
     assert any("erasures" in name for name in local)

@@ -7,6 +7,7 @@ from everwhen._lazy import lazily
 
 if TYPE_CHECKING:
     from everwhen.exchange._async.archive_importing import import_archive
+    from everwhen.exchange._async.copying import copy_store
     from everwhen.exchange._async.exporting import export_events
     from everwhen.exchange._async.importing import import_events
     from everwhen.exchange.cloudevents import CloudEvents
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         ImportedBeforeError,
         ImportFormatError,
         ImportTimesError,
+        OtherCopyError,
         OtherHistoryError,
         OutputExistsError,
     )
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from everwhen.exchange.notices import Notice
     from everwhen.exchange.nycflights13 import Flights
     from everwhen.exchange.records import (
+        CopyReport,
         ExchangeProgress,
         ExportReport,
         Format,
@@ -37,6 +40,7 @@ else:
         __name__,
         {
             "everwhen.exchange._async.archive_importing": ("import_archive",),
+            "everwhen.exchange._async.copying": ("copy_store",),
             "everwhen.exchange._async.exporting": ("export_events",),
             "everwhen.exchange._async.importing": ("import_events",),
             "everwhen.exchange.cloudevents": ("CloudEvents",),
@@ -48,6 +52,7 @@ else:
                 "ImportFormatError",
                 "ImportTimesError",
                 "ImportedBeforeError",
+                "OtherCopyError",
                 "OtherHistoryError",
                 "OutputExistsError",
             ),
@@ -55,6 +60,7 @@ else:
             "everwhen.exchange.notices": ("Notice",),
             "everwhen.exchange.nycflights13": ("Flights",),
             "everwhen.exchange.records": (
+                "CopyReport",
                 "ExchangeProgress",
                 "ExportReport",
                 "Format",
@@ -67,6 +73,7 @@ else:
 
 __all__ = [
     "CloudEvents",
+    "CopyReport",
     "Csv",
     "ExchangeError",
     "ExchangeFileError",
@@ -81,9 +88,11 @@ __all__ = [
     "ImportedBeforeError",
     "Invalid",
     "Notice",
+    "OtherCopyError",
     "OtherHistoryError",
     "OutputExistsError",
     "Xes",
+    "copy_store",
     "export_events",
     "format_named",
     "format_of",

@@ -6,6 +6,7 @@ EverwhenError
     ├── ImportedBeforeError     much of it was imported before, from another file or otherwise
     ├── ImportTimesError        its own times can't be kept, for the store has newer events
     ├── OtherHistoryError       the store has other events than the archive that is imported
+    │   └── OtherCopyError      the target has other history than the store that is copied
     └── ExchangeFileError       the file itself can't be read or written
         ├── FormatOptionError   an option of its format makes no sense
         └── OutputExistsError   it is there already, and is not to be replaced
@@ -99,6 +100,28 @@ class OtherHistoryError(ExchangeError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.archive, self.position, self.reason, self.written)
+
+
+class OtherCopyError(OtherHistoryError):
+    """The ``target`` has other history than the ``source`` that is copied, from ``position`` on.
+
+    ``written`` events were written by this copying, and stay.
+    """
+
+    def __init__(self, source: str, target: str, position: int, reason: str, written: int) -> None:
+        super().__init__(source, position, reason, written)
+        self.source = source
+        self.target = target
+
+    def __str__(self) -> str:
+        return (
+            f"{self.target} has other history than {self.source} from position {self.position:,} "
+            f"on: {self.reason}; {self.written:,} events were written; copy into a new store"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        given = (self.source, self.target, self.position, self.reason, self.written)
+        return type(self), given
 
 
 class ImportConflictError(ConflictError):

@@ -8,6 +8,7 @@ store as it was.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -94,9 +95,9 @@ FileItem: TypeAlias = ForeignEvent | RestoredCommit | Invalid | Notice
 
 
 class ExchangeProgress(msgspec.Struct, frozen=True):
-    """How far an import or export has come. ``total`` is None where nobody can know it."""
+    """How far an import, export or copy has come; ``total`` is None where nobody can know it."""
 
-    stage: Literal["reading", "writing"]
+    stage: Literal["reading", "writing", "comparing"]
     done: int
     total: int | None
     unit: Literal["bytes", "events"]
@@ -133,6 +134,23 @@ class ExportReport(msgspec.Struct, frozen=True):
     events: int
     bytes: int
     notices: tuple[Notice, ...] = ()
+
+
+class CopyReport(msgspec.Struct, frozen=True):
+    """What the copying of a store did: the copy has it up to ``position``, and its branches.
+
+    ``events`` counts those of the store and of its branches: ``written`` are new in the copy,
+    ``repeated`` were there before. ``newer`` counts those that the source has got meanwhile, which
+    are not in the copy; copy it again for them.
+    """
+
+    position: int
+    recorded_at: datetime | None
+    branches: int
+    events: int
+    written: int
+    repeated: int
+    newer: int
 
 
 class FileWriter(Protocol):
