@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,30 @@ SETTINGS = {
 
 
 class PostgresServer:
-    """One server, whose data are in a folder of their own. Started by ``start``."""
+    """One server, whose data are in a folder of their own. Started by ``start``.
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    Where there is a ``primary``, it is a standby of that one; ``port`` is a free one if it is 0.
+    """
+
+    def __init__(
+        self, folder: Path, primary: PostgresServer | None = None, *, port: int = 0, **settings: str
+    ) -> None:
         self.folder = folder
         self.data = folder / "data"
-        self.port = _free_port()
-        self._programs = _programs(folder)
+        self.port = port or _free_port()
+        self.name = f"standby_{self.port}"
+        self.programs = _programs(folder)
         self._settings = SETTINGS | settings
         self._process: subprocess.Popen[bytes] | None = None
-        self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-locale",
-                  "-E", "UTF8", "--no-sync")  # fmt: skip
+        if primary is None:
+            self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-locale",
+                     "-E", "UTF8", "--no-sync")  # fmt: skip
+        else:
+            source = (
+                f"host=127.0.0.1 port={primary.port} user=postgres application_name={self.name}"
+            )
+            self.run("pg_basebackup", "-D", self.data, "-d", source, "--write-recovery-conf",
+                     "--checkpoint=fast", "--no-sync")  # fmt: skip
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -48,7 +61,7 @@ class PostgresServer:
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self._programs / "postgres"), "-D", str(self.data), *words],
+                [str(self.programs / "postgres"), "-D", str(self.data), *words],
                 stdout=log, stderr=log, cwd=self.folder, start_new_session=True, **_as_nobody(),
             )  # fmt: skip
         until = time.monotonic() + PATIENCE_SECONDS
@@ -73,11 +86,61 @@ class PostgresServer:
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
             if how is signal.SIGKILL:
-                os.killpg(self._process.pid, how)
+                self._signal(how)
             else:
                 self._process.send_signal(how)
             self._process.wait(PATIENCE_SECONDS)
             self._process = None
+
+    def freeze(self) -> None:
+        """Stop all of its processes where they are, as a host that hangs does."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, how: signal.Signals) -> None:
+        """To all of its processes: each is in a group of its own."""
+        assert self._process is not None
+        number = self._process.pid
+        children = Path(f"/proc/{number}/task/{number}/children")
+        os.kill(number, signal.SIGSTOP)  # so that it starts no more of them
+        for child in children.read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), how)
+        os.kill(number, how)
+
+    # A pair of servers
+
+    def wait_for(self, standby: PostgresServer) -> None:
+        """Have commits wait for a standby, from the return of this call on."""
+        self.execute(f"ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 ({standby.name})'")
+        self.execute("SELECT pg_reload_conf()")
+        self.until("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'")
+
+    def reach(self, standby: PostgresServer) -> None:
+        """Wait until a standby shows what has been committed here."""
+        ((place,),) = self.execute("SELECT pg_current_wal_flush_lsn()")
+        standby.until(f"SELECT (pg_last_wal_replay_lsn() >= '{place}')::int")
+
+    def promote(self) -> None:
+        """Make the primary of a standby."""
+        self.execute("SELECT pg_promote(true, 600)")
+
+    def execute(self, sql: str) -> list[tuple[Any, ...]]:
+        """A statement of the superuser's, in a session of its own."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as session:
+            cursor = session.execute(sql.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def until(self, sql: str) -> None:
+        """Wait until a statement's only value isn't 0."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while self.execute(sql) == [(0,)]:
+            if time.monotonic() > until:
+                raise TimeoutError(sql)
+            time.sleep(0.02)
 
     def url(self, database: str, **parameters: str) -> str:
         """The URL of a database."""
@@ -98,24 +161,38 @@ class PostgresServer:
                 for (schema,) in found:
                     session.execute(f'DROP SCHEMA "{schema}" CASCADE')
 
-    def _run(self, program: str, *words: object) -> None:
-        command = [str(self._programs / program), *map(str, words)]
+    def run(self, program: str, *words: object) -> str:
+        """What one of PostgreSQL's programs says. Raises `RuntimeError` where it fails."""
+        command = [str(self.programs / program), *map(str, words)]
         done = subprocess.run(
             command, capture_output=True, text=True, cwd=self.folder, check=False, **_as_nobody()
         )
         if done.returncode:
             raise RuntimeError(f"{program}: {done.stdout}{done.stderr}")
+        said: str = done.stdout
+        return said
+
+
+def url_of_all(*servers: PostgresServer, **parameters: str) -> str:
+    """The URL of whichever of them is the primary."""
+    hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
+    given = {"target_session_attrs": "read-write", "connect_timeout": "3", **parameters}
+    return f"postgresql://postgres@{hosts}/postgres?" + "&".join(
+        f"{name}={value}" for name, value in given.items()
+    )
 
 
 @contextmanager
-def postgres_server(**settings: str) -> Iterator[PostgresServer]:
+def postgres_server(
+    primary: PostgresServer | None = None, *, port: int = 0, **settings: str
+) -> Iterator[PostgresServer]:
     """A running server; skips the test where there is none for this machine."""
     with tempfile.TemporaryDirectory(
         prefix="everwhen-postgres-", ignore_cleanup_errors=True
     ) as name:
         folder = Path(name)
         folder.chmod(0o777)  # the server won't run as root
-        server = PostgresServer(folder, **settings)
+        server = PostgresServer(folder, primary, port=port, **settings)
         server.start()
         try:
             yield server
