@@ -220,6 +220,13 @@ def _as_nobody() -> dict[str, Any]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
+def give_to_server(path: Path) -> None:
+    """Give a file or folder to whom the server runs as."""
+    whom = _as_nobody()
+    if whom:
+        os.chown(path, whom["user"], whom["group"])
+
+
 def _free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))

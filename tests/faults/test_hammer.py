@@ -15,7 +15,7 @@ import pytest
 from tests.faults.faults_hammer import EVENTS, Belief, Ended, Report, seen
 from tests.patience import PATIENCE_SECONDS
 
-from everwhen import RecordedEvent, Store, open_store
+from everwhen import Query, RecordedEvent, Store, open_store
 
 PROCESSES = 8
 ROUNDS = int(os.environ.get("EVERWHEN_HAMMER_ROUNDS", "50"))
@@ -30,6 +30,9 @@ class Aftermath:
     ) -> None:
         self.log: list[RecordedEvent[Any]] = list(store.read())
         self.problems = store.check()
+        types, tags = {one.type for one in self.log}, {tag for one in self.log for tag in one.tags}
+        self.of_type = {name: list(store.read(Query().types(name))) for name in types}
+        self.of_tag = {tag: list(store.read(Query().tags(tag))) for tag in tags}
         self.reports = reports
         self.seen_sync = sync
         self.seen_filtered = filtered
@@ -121,6 +124,14 @@ def test_numbers_and_times_rise_without_holes(aftermath: Aftermath) -> None:
         versions[recorded.stream] = recorded.version
     times = [recorded.recorded_at for recorded in aftermath.log]
     assert times == sorted(times)
+
+
+def test_queries_find_all_that_there_is(aftermath: Aftermath) -> None:
+    """What one writer notes in an index of what others have begun is missed by none."""
+    for name, found in aftermath.of_type.items():
+        assert found == [one for one in aftermath.log if one.type == name]
+    for tag, found in aftermath.of_tag.items():
+        assert found == [one for one in aftermath.log if tag in one.tags]
 
 
 def test_accepted_beliefs_held_where_they_were_written(aftermath: Aftermath) -> None:

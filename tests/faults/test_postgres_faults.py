@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -58,7 +58,24 @@ def encoded(number: int) -> EncodedCommit:
     return EncodedCommit(UUID(int=number + 1).bytes, (part,), ())
 
 
-def test_what_was_acknowledged_outlives_the_server(server: PostgresServer, url: str) -> None:
+ENDING = """
+SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'everwhen'
+"""
+
+
+def kill(server: PostgresServer) -> None:
+    server.kill()
+    server.start()
+
+
+def end_sessions(server: PostgresServer) -> None:
+    server.execute(ENDING)
+
+
+@pytest.mark.parametrize("harm", [kill, end_sessions])
+def test_what_was_acknowledged_outlives_the_server(
+    server: PostgresServer, url: str, harm: Callable[[PostgresServer], None]
+) -> None:
     """It is killed while several write; each repeats what it wasn't told of, and it is there once."""
     acknowledged: list[int] = []
     stopping = threading.Event()
@@ -83,8 +100,7 @@ def test_what_was_acknowledged_outlives_the_server(server: PostgresServer, url: 
         for turn in range(3):
             while len(acknowledged) < 60 * (turn + 1):
                 stopping.wait(0.01)
-            server.kill()
-            server.start()
+            harm(server)
         while len(acknowledged) < 240:
             stopping.wait(0.01)
         stopping.set()
@@ -124,16 +140,10 @@ def test_a_primary_of_an_older_timeline_is_refused(url: str) -> None:
     engine.close()
 
 
-ENDING = """
-SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'everwhen'
-"""
-
-
 def test_a_lost_session_is_replaced(server: PostgresServer, url: str) -> None:
     with open_store(url, events=[Entry]) as store:
         store.append("a", entries("k", 1))
-        with psycopg.connect(server.url("postgres"), autocommit=True) as session:
-            session.execute(ENDING)
+        end_sessions(server)
         with store.transaction() as transaction:
             assert transaction.checkpoint("c") is None
         assert store.head().position == 1
@@ -141,8 +151,7 @@ def test_a_lost_session_is_replaced(server: PostgresServer, url: str) -> None:
             store.check,
             lambda: store.kernel.backend.view(lambda view: view.checkpoints("")),
         ):
-            with psycopg.connect(server.url("postgres"), autocommit=True) as session:
-                session.execute(ENDING)
+            end_sessions(server)
             assert call() == []
         assert store.append("a", entries("l", 1)).position == 2
 

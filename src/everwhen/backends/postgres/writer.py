@@ -69,6 +69,8 @@ class CommitWriter:
         elif any(isinstance(one, Receipt) for one in outcomes):
             # whoever wrote it may not have waited for the standbys: nobody is told before they have
             self._session.execute(statements("writing", self._schema)["reach_standbys"])
+        # a pipeline's end disarms the timeout of a session that is idle, until another statement
+        self._session.execute("SELECT")
         return outcomes
 
     def _look(self, commits: Sequence[EncodedCommit], *, ends_when_idle: bool) -> None:
