@@ -83,6 +83,7 @@ bench: $(VENV)/installed-bench  ## Measure Everwhen beside its peers (some minut
 	@$(PYTHON) -m benchmarks.tiers
 	@$(PYTHON) -m benchmarks.sql
 	@$(PYTHON) -m benchmarks.replay
+	@PYTHONPATH=examples $(PYTHON) -m benchmarks.postgres
 
 docs: $(VENV)/installed-develop  ## Build the documentation into site/
 	@$(VENV)/bin/zensical build --strict --clean

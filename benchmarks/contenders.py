@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import shutil
 import socket
 import subprocess
@@ -57,6 +58,20 @@ class Contender(ABC):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.cpu_seconds = 0.0
+
+    def timed(self, work: Callable[[], object]) -> float:
+        """The seconds that work takes; ``cpu_seconds`` is then the processor time of it."""
+        gc.collect()
+        cpu, began = self.processor_seconds(), time.perf_counter()
+        work()
+        took = time.perf_counter() - began
+        self.cpu_seconds = self.processor_seconds() - cpu
+        return took
+
+    def processor_seconds(self) -> float:
+        """The processor time so far, with that of a server where it can be told."""
+        return time.process_time()
 
     @abstractmethod
     def append(self, stream: int, version: int, events: list[BetPlaced]) -> None:

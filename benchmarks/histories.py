@@ -42,7 +42,7 @@ class History(msgspec.Struct, frozen=True):
     types: Any
     board: Fold[Any]
     sums: Fold[Counted]
-    build: Callable[[Path, int], None]
+    build: Callable[[Path | str, int], None]
 
 
 def histories() -> dict[str, History]:
@@ -98,7 +98,7 @@ def _by_flight(state: dict[str, int], recorded: RecordedEvent[Any]) -> dict[str,
     return state
 
 
-def _build_casino(path: Path, events: int) -> None:
+def _build_casino(path: Path | str, events: int) -> None:
     clock, rng = ManualClock(), random.Random(7)
     with open_store(path, events=CASINO, clock=clock, durable=False) as store:
         for first in range(0, events // PER_COMMIT, PER_BATCH):
@@ -124,10 +124,10 @@ def _bet(rng: random.Random, game: str) -> Event:
     return BetLost(game, player, 1, BetKind.PASS, None, 10)
 
 
-def _log(source: Path, format_: Format) -> Callable[[Path, int], None]:
+def _log(source: Path, format_: Format) -> Callable[[Path | str, int], None]:
     """Imports a log, and writes it again and again: each time on streams of its own."""
 
-    def build(path: Path, events: int) -> None:
+    def build(path: Path | str, events: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             with open_store(Path(folder) / "log.db", durable=False) as imported:
                 import_events(imported, source, format_, skip_invalid=True)

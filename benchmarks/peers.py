@@ -9,12 +9,10 @@ of them alike; figures are the medians over the rounds.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import platform
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,13 +32,6 @@ Line = Callable[[Contender], tuple[int, float]]
 Results = dict[str, dict[str, float]]
 
 
-def timed(work: Callable[[], object]) -> float:
-    gc.collect()
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
 def single(appends: int) -> Line:
     """One client, one event per durable commit, over 100 streams."""
 
@@ -49,7 +40,7 @@ def single(appends: int) -> Line:
             for number in range(appends):
                 store.append(number % 100, number // 100, [event(number)])
 
-        return appends, timed(work)
+        return appends, store.timed(work)
 
     return run
 
@@ -59,7 +50,7 @@ def concurrent(clients: int, events: int) -> Line:
 
     def run(store: Contender) -> tuple[int, float]:
         each = max(4, events // clients)
-        return clients * each, timed(lambda: store.append_concurrently(clients, each))
+        return clients * each, store.timed(lambda: store.append_concurrently(clients, each))
 
     return run
 
@@ -72,7 +63,7 @@ def bulk(commits: int, size: int) -> Line:
             for number in range(commits):
                 store.append(1_000 + number, 0, [event(n) for n in range(size)])
 
-        return commits * size, timed(work)
+        return commits * size, store.timed(work)
 
     return run
 
@@ -87,7 +78,7 @@ def batch(rounds: int, streams: int, *, atomic: bool) -> Line:
             for version in range(rounds):
                 append(streams, version)
 
-        return rounds * streams, timed(work)
+        return rounds * streams, store.timed(work)
 
     return run
 
@@ -104,7 +95,7 @@ def reading(commits: int, size: int) -> Line:
                 store.append(number % 500, number // 500 * size, [event(n) for n in range(size)])
         store.settle()
         expected = commits * size
-        return expected, timed(lambda: _check(store.read_all(), expected))
+        return expected, store.timed(lambda: _check(store.read_all(), expected))
 
     return run
 
@@ -122,7 +113,7 @@ def stream_reading(events: int, times: int) -> Line:
             for _ in range(times):
                 _check(store.read_stream(7), events)
 
-        return events * times, timed(work)
+        return events * times, store.timed(work)
 
     return run
 

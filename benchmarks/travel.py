@@ -58,7 +58,7 @@ def spread(name: str, figures: list[float]) -> dict[str, float]:
     }
 
 
-def measured(path: Path, name: str) -> dict[str, float]:
+def measured(path: Path | str, name: str) -> dict[str, float]:
     history = histories()[name]
     opened = partial(open_store, path, events=history.types, durable=False)
     found: dict[str, float] = {}
@@ -80,6 +80,7 @@ def measured(path: Path, name: str) -> dict[str, float]:
         steps = [took for p in places[:100] for took in _stepped(machine, p)]
         found |= spread("step or back", steps)
     with opened() as store:
+        found["fold, events/s"] = head / timed(partial(store.fold, history.sums)) * 1e3
         sums = TimeMachine(store, history.sums)
         found |= _searched(TimeMachine(store, history.board), sums, head)
         found |= _debugged(TimeMachine(store, history.board), sums, head)
@@ -189,13 +190,17 @@ def main() -> None:
 
 
 def _alone(name: str, events: int) -> dict[str, float]:
-    """The figures, from a process that has done nothing else."""
-    alone = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "history.db"
         histories()[name].build(path, events)
-        with ProcessPoolExecutor(1, mp_context=alone) as process:
-            return process.submit(measured, path, name).result()
+        return measured_alone(path, name)
+
+
+def measured_alone(path: Path | str, name: str) -> dict[str, float]:
+    """The figures, from a process that has done nothing else."""
+    alone = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=alone) as process:
+        return process.submit(measured, path, name).result()
 
 
 def _tell(figures: dict[str, float]) -> None:

@@ -161,6 +161,12 @@ class PostgresServer:
                 for (schema,) in found:
                     session.execute(f'DROP SCHEMA "{schema}" CASCADE')
 
+    @property
+    def process_id(self) -> int:
+        """That of the running server, the parent of all of its processes."""
+        assert self._process is not None
+        return self._process.pid
+
     def run(self, program: str, *words: object) -> str:
         """What one of PostgreSQL's programs says. Raises `RuntimeError` where it fails."""
         command = [str(self.programs / program), *map(str, words)]
