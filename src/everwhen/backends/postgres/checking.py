@@ -7,17 +7,17 @@ from typing import Final
 
 from everwhen.backends.commit_checks import slice_problems
 from everwhen.backends.index_terms import named_in
-from everwhen.backends.postgres.pages import PostgresSession, slice_of
+from everwhen.backends.postgres.pages import PostgresSession
 from everwhen.backends.postgres.statements import in_schema
+from everwhen.backends.postgres.stored_rows import COLUMNS, slices_of
 from everwhen.backends.postgres.writer import marks_of
 from everwhen.vocabulary.contract import Problem, StoredSlice
 from everwhen.vocabulary.streams import MAX_POSITION
 
-_SLICES: Final = """
-SELECT position, coalesce(name, ''), version, count, recorded_at, commit_id, first_index, metadata,
-    body
-FROM log.slices LEFT JOIN log.streams ON streams.id = stream
-WHERE position > %s ORDER BY position LIMIT %s
+_SLICES: Final = f"""
+SELECT {COLUMNS}, coalesce(name, '') FROM (
+    SELECT *, tableoid FROM log.slices WHERE position > %s ORDER BY position LIMIT %s
+) AS taken LEFT JOIN log.streams ON streams.id = stream ORDER BY position
 """
 _UNNAMED: Final = """
 SELECT min(position), stream FROM log.slices LEFT JOIN log.streams ON streams.id = stream
@@ -113,8 +113,7 @@ class _Index:
 def _slices(session: PostgresSession, schema: str, after: int) -> Iterator[StoredSlice]:
     while after < MAX_POSITION:
         rows = session.execute(in_schema(_SLICES, schema), (after, _AT_ONCE)).fetchall()
-        for row in rows:
-            yield slice_of(row)
+        yield from slices_of([row[:-1] for row in rows], [row[-1] for row in rows])
         if len(rows) < _AT_ONCE:
             return
         after = rows[-1][0]

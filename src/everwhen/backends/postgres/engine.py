@@ -31,6 +31,7 @@ from everwhen.backends.postgres.one_call import written_in_one_call
 from everwhen.backends.postgres.pages import PostgresSession, read_page
 from everwhen.backends.postgres.sessions import Sessions
 from everwhen.backends.postgres.statements import statements
+from everwhen.backends.postgres.stored_rows import KnownStreams
 from everwhen.backends.postgres.views import PostgresTransaction, PostgresView
 from everwhen.backends.postgres.watch import LogWatch
 from everwhen.backends.postgres.writer import CommitWriter
@@ -138,6 +139,7 @@ class PostgresEngine:
         self._clock = clock
         self._read_only = read_only
         self._durable = durable
+        self._streams = KnownStreams()
         if not durable:
             self.capabilities = msgspec.structs.replace(self.capabilities, durable=False)
         self._sessions = Sessions(
@@ -236,10 +238,10 @@ class PostgresEngine:
     @contextmanager
     def view(self) -> Iterator[PostgresView]:
         with translated(self.place), self._sessions.reading() as session:
-            yield PostgresView(session, self._schema, self.place)
+            yield PostgresView(session, self._schema, self.place, self._streams)
 
     def read(self, query: Query, events: int) -> Page:
-        return self._sessions.read(read_page, query, events)
+        return self._sessions.read(read_page, query, events, self._streams)
 
     def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
         return self._sessions.read(lookups.stored_commit, commit_id)

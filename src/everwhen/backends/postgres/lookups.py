@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from everwhen.backends.postgres.pages import PostgresSession, findable, slice_of
-from everwhen.backends.postgres.statements import statements
+from everwhen.backends.postgres.page_statements import findable
+from everwhen.backends.postgres.pages import PostgresSession
+from everwhen.backends.postgres.statements import in_schema, statements
+from everwhen.backends.postgres.stored_rows import COLUMNS, slices_of
 from everwhen.vocabulary.contract import (
     Checkpoint,
     Head,
@@ -23,6 +25,12 @@ from everwhen.vocabulary.streams import MAX_POSITION, category_of
 
 _SLICES: Final = 64
 """Of a commit, at once."""
+_COMMIT: Final = f"""
+SELECT {COLUMNS}, name FROM (SELECT *, tableoid FROM log.slices
+    WHERE position >= (SELECT position FROM log.slices WHERE commit_id = %s AND first_index = 0)
+    ORDER BY position LIMIT %s
+) AS taken JOIN log.streams ON streams.id = stream ORDER BY position
+"""
 
 
 def head(session: PostgresSession, schema: str) -> Head:
@@ -36,8 +44,9 @@ def stored_commit(session: PostgresSession, schema: str, commit_id: bytes) -> li
     most = _SLICES
     while True:
         bounds = UUID(bytes=commit_id), most
-        rows = session.execute(statements("reading", schema)["commit"], bounds).fetchall()
-        found = [*itertools.takewhile(lambda one: one.commit_id == commit_id, map(slice_of, rows))]
+        rows = session.execute(in_schema(_COMMIT, schema), bounds).fetchall()
+        slices = slices_of([row[:-1] for row in rows], [row[-1] for row in rows])
+        found = [*itertools.takewhile(lambda one: one.commit_id == commit_id, slices)]
         if len(found) < most:
             return found
         most *= 4

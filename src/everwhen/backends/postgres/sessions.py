@@ -10,7 +10,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import psycopg
 from psycopg import IsolationLevel
 from psycopg.pq import ConnStatus, TransactionStatus
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool
 
 from everwhen.backends.postgres import binary_arrays
 from everwhen.backends.postgres.address import Address
@@ -133,6 +133,8 @@ class Sessions:
 
     def _configure_to_read(self, session: PostgresSession) -> None:
         self._configure(session)
+        # our own statements are planned once: to plan one takes as long as to run it
+        session.execute("SET plan_cache_mode = force_generic_plan")
         session.isolation_level = IsolationLevel.REPEATABLE_READ  # as each transaction begins
         session.read_only = True
 
@@ -152,6 +154,7 @@ class Sessions:
                 session = trial.enter_context(self._readers.connection())
                 try:
                     trial.enter_context(session.transaction())
+                    session.execute("SET LOCAL plan_cache_mode = auto")  # for users' statements
                 except psycopg.OperationalError:
                     if number == _READERS:
                         raise
@@ -166,18 +169,22 @@ class Sessions:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """What a function says of the log, as it is at one moment.
+        """What a function says of the log. Each of its statements is a transaction of its own.
 
-        Where the server ends the session meanwhile, it is asked once more.
+        Where the server ends the session meanwhile, or has ended it before, another is asked: what
+        only reads can be repeated.
         """
-        for is_last in (False, True):
+        for number in range(_READERS + 1):
+            self.check_open()
+            session: PostgresSession | None = None
             try:
-                with translated(self.place), self.reading() as session:
+                with translated(self.place), self._readers.connection() as session:
                     return call(session, self.address.schema, *args, **kwargs)
             except StorageError as error:
-                cause = error.__cause__
-                is_lost = isinstance(cause, psycopg.OperationalError)
-                if is_last or not is_lost or isinstance(cause, PoolTimeout):
+                is_ended = session is not None and session.closed
+                is_lost = isinstance(error.__cause__, psycopg.OperationalError)
+                tries = _READERS if is_ended else 1
+                if session is None or not is_lost or number >= tries:
                     raise
         raise AssertionError  # pragma: no cover (the last one returns or raises)
 

@@ -8,8 +8,10 @@ from typing import Any
 from everwhen.backends.postgres import lookups
 from everwhen.backends.postgres.dialect import DIALECT
 from everwhen.backends.postgres.error_translation import translated
-from everwhen.backends.postgres.pages import PostgresSession, findable, read_page
+from everwhen.backends.postgres.page_statements import findable
+from everwhen.backends.postgres.pages import PostgresSession, read_page
 from everwhen.backends.postgres.statements import statements
+from everwhen.backends.postgres.stored_rows import KnownStreams
 from everwhen.backends.postgres.user_statements import executed, streamed
 from everwhen.vocabulary.contract import Checkpoint, Page, Snapshot
 from everwhen.vocabulary.query import Query
@@ -20,10 +22,17 @@ class PostgresView:
 
     dialect = DIALECT
 
-    def __init__(self, session: PostgresSession, schema: str, place: str) -> None:
+    def __init__(
+        self,
+        session: PostgresSession,
+        schema: str,
+        place: str,
+        streams: KnownStreams | None = None,
+    ) -> None:
         self._session = session
         self._schema = schema
         self._place = place
+        self._streams = streams or KnownStreams()
 
     def execute(
         self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
@@ -43,7 +52,7 @@ class PostgresView:
 
     def read(self, query: Query, events: int) -> Page:
         with translated(self._place):
-            return read_page(self._session, self._schema, query, events)
+            return read_page(self._session, self._schema, query, events, self._streams)
 
 
 class PostgresTransaction(PostgresView):

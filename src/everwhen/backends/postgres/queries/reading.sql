@@ -21,14 +21,8 @@ SELECT (SELECT system_identifier FROM pg_control_system()),
     END,
     current_setting('lock_timeout'), current_setting('search_path')
 
--- name: end_of_slice
-SELECT position FROM log.slices WHERE position >= %s ORDER BY position LIMIT 1
-
--- name: commit
-SELECT position, name, version, count, recorded_at, commit_id, first_index, metadata, body
-FROM log.slices JOIN log.streams ON streams.id = slices.stream
-WHERE position >= (SELECT position FROM log.slices WHERE commit_id = %s AND first_index = 0)
-ORDER BY position LIMIT %s
+-- name: names
+SELECT id, name FROM log.streams WHERE id = ANY(%s)
 
 -- name: position_at
 SELECT log.position_at(%s)
