@@ -56,6 +56,11 @@ class PageRange(NamedTuple):
     last: int
     reverse: bool
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no slice can be in it."""
+        return self.after >= self.last
+
     def beyond(self, position: int, count: int) -> PageRange:
         """What is left of it after a slice of so many events."""
         if self.reverse:

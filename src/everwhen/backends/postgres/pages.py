@@ -67,7 +67,7 @@ def read_page(
     judges = not everything(query) or query.share is not None
     slices: list[StoredSlice] = []
     size = volume = looked_at = 0
-    while left.after < left.last:
+    while not left.is_empty:
         wanted = Wanted.at_most(events - size, _PAGE_BYTES - volume)
         found = _some(session, schema, query, left, wanted, known)
         looked_at += len(found.slices)
@@ -121,14 +121,17 @@ def _some(
     cursor = session.cursor(binary=True)
     cursor.execute(statement.sql, statement.parameters, prepare=True)
     rows: list[SliceRow] = cursor.fetchall()
-    last = rows.pop(0)[POSITION] if statement.tells_end else 0
+    told = rows.pop(0)[POSITION] if statement.tells_end else None
     volume = sum([row[BYTES] for row in rows])
     some = rows[: wanted.slices]
     if statement.is_by_events:
         reached = bisect_left(list(accumulate([row[COUNT] for row in rows])), wanted.events)
         some = rows[: reached + 1]
     slices = slices_of(some, known.of_each(session, schema, some))
-    if slices and not statement.tells_end:
-        last = slices[-1].position
     is_all = volume < wanted.volume and len(some) == len(rows)
-    return _Found(slices, volume, is_all, last)
+    if not slices:
+        return _Found(slices, volume, is_all, told or 0)
+    newest = slices[-1]
+    inside = window if told is None else window._replace(last=min(window.last, told))
+    is_all = is_all or inside.beyond(newest.position, newest.count).is_empty
+    return _Found(slices, volume, is_all, newest.position if told is None else told)
