@@ -53,6 +53,16 @@ def postgres() -> Iterator[PostgresServer]:
         yield running
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where a store of each kind may be made: a file that isn't there, or a schema's URL."""
+    if request.param == "sqlite":
+        yield str(request.getfixturevalue("tmp_path") / "store.db")
+    else:
+        with request.getfixturevalue("postgres").schema() as url:
+            yield url
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.obj):

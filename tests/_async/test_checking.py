@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -49,7 +48,7 @@ def sales(
     def _(tables: Tables, sold: RecordedEvent[Sold]) -> None:
         tables.execute(
             "INSERT INTO {sales} VALUES (?, ?)"
-            " ON CONFLICT (item) DO UPDATE SET pieces = pieces + excluded.pieces",
+            " ON CONFLICT (item) DO UPDATE SET pieces = {sales}.pieces + excluded.pieces",
             (sold.event.item, sold.event.pieces),
         )
         if sold.event.item in bad:
@@ -70,8 +69,8 @@ def pieces(*, version: int = 1, factor: int = 1) -> Fold[dict[str, int]]:
     return fold
 
 
-def store_at(folder: Path) -> Any:
-    return open_store(folder / "shop.db", events=[Sold], durable=False)
+def store_at(location: str) -> Any:
+    return open_store(location, events=[Sold], durable=False)
 
 
 async def sell(store: Store, stream: str, *items: str) -> None:
@@ -97,10 +96,10 @@ def told(problems: list[Problem], *, faults: bool = True) -> list[str]:
     return [f"{p.where}: {p.what}" for p in problems if p.is_fault is faults]
 
 
-async def test_what_is_sound_is_found_sound(tmp_path: Path) -> None:
+async def test_what_is_sound_is_found_sound(location: str) -> None:
     fold, table = pieces(), sales()
     following = Projection(fold, name="lamps", of=Query().category("till", "shop"))
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         for stream in ("till-1", "till-2", "shop", "x" * 400):
             await sell(store, stream, "lamp", "chair")
         streams = Query(), "till-1", "x" * 400, Query().category("till"), following.of
@@ -118,8 +117,8 @@ async def test_what_is_sound_is_found_sound(tmp_path: Path) -> None:
         assert all(0 < p.done <= (p.total or p.done) for p in progress)
 
 
-async def test_what_can_not_be_compared_is_named(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_what_can_not_be_compared_is_named(location: str) -> None:
+    async with store_at(location) as store:
         await sell(store, "till-1", "lamp")
         await sell(store, "till-2", "lamp")
         tills = Query().stream("till-1", "till-2")
@@ -149,7 +148,7 @@ async def test_what_can_not_be_compared_is_named(tmp_path: Path) -> None:
         assert await check_deep(store, of=[Projection(pieces(), of=tills), sales()]) == []
         with pytest.raises(DeclarationError, match="give Folds"):
             await check_deep(store, of=["sales"])  # type: ignore[list-item]
-    async with open_store(tmp_path / "shop.db") as untyped:
+    async with open_store(location) as untyped:
         found = await check_deep(untyped, of=[Projection(pieces(), of=tills), sales()])
         assert not told(found)
         why = "not compared: the store was opened without the event types Sold"
@@ -179,14 +178,14 @@ async def test_in_memory_too() -> None:
         assert any("'pieces/till-2'" in p for p in told(await check_deep(store, of=[pieces()])))
 
 
-async def test_a_fold_that_fails_now(tmp_path: Path) -> None:
+async def test_a_fold_that_fails_now(location: str) -> None:
     failing: Fold[dict[str, int]] = Fold("pieces", dict, state=dict[str, int])
 
     @failing.on(Sold)
     def _(state: dict[str, int], event: Sold) -> dict[str, int]:
         raise LookupError(event.item)
 
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         await sell(store, "till-1", "lamp")
         await take_snapshots(store, pieces(), "till-1")
         async with ProjectionRunner(store, [sales()]) as runner:
@@ -199,20 +198,20 @@ async def test_a_fold_that_fails_now(tmp_path: Path) -> None:
         )
 
 
-async def test_an_event_that_does_not_fit_its_class(tmp_path: Path) -> None:
-    async with open_store(tmp_path / "shop.db") as untyped:
+async def test_an_event_that_does_not_fit_its_class(location: str) -> None:
+    async with open_store(location) as untyped:
         await untyped.append("till-1", [UnknownEvent("Sold", {"item": "lamp", "pieces": "two"})])
         assert await check_deep(untyped) == []
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         assert await store.check() == []
         (problem,) = told(await check_deep(store))
         assert problem.startswith("position 1: DecodeError")
 
 
 @pytest.mark.parametrize("then", ["skip", "park"])
-async def test_events_that_were_left_out(tmp_path: Path, then: Any) -> None:
+async def test_events_that_were_left_out(location: str, then: Any) -> None:
     table = sales(on_error=OnError(then, retries=0), bad=("desk",))
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         for items in (("lamp", "desk"), ("lamp",), ("chair",)):
             await sell(store, "till-1", *items)
         await sell(store, "till-2", "chair")
@@ -222,8 +221,8 @@ async def test_events_that_were_left_out(tmp_path: Path, then: Any) -> None:
         assert await check_deep(store, of=[table]) == []
 
 
-async def test_a_build_that_is_behind_and_one_that_halted(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_a_build_that_is_behind_and_one_that_halted(location: str) -> None:
+    async with store_at(location) as store:
         await sell(store, "till-1", "lamp")
         runner = ProjectionRunner(store, [sales()])
         await runner.catch_up()
@@ -238,8 +237,8 @@ async def test_a_build_that_is_behind_and_one_that_halted(tmp_path: Path) -> Non
         assert not told(await check_deep(store, of=[broken]))
 
 
-async def test_a_branch_has_read_models_and_snapshots_of_its_own(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_a_branch_has_read_models_and_snapshots_of_its_own(location: str) -> None:
+    async with store_at(location) as store:
         await sell(store, "till-1", "lamp", "desk")
         await sell(store, "till-2", "lamp", "desk")
         await take_snapshots(store, pieces(), "till-1", "till-2")
@@ -266,9 +265,9 @@ async def test_a_branch_has_read_models_and_snapshots_of_its_own(tmp_path: Path)
             assert "('desk', 7) where the events give ('desk', 2)" in problem
 
 
-async def test_while_others_write_and_follow(tmp_path: Path) -> None:
+async def test_while_others_write_and_follow(location: str) -> None:
     table = sales()
-    async with store_at(tmp_path) as store, ProjectionRunner(store, [table]) as runner:
+    async with store_at(location) as store, ProjectionRunner(store, [table]) as runner:
         await sell(store, "till-1", *["lamp"] * 500)
 
         async def write() -> None:
@@ -286,7 +285,7 @@ async def test_while_others_write_and_follow(tmp_path: Path) -> None:
         assert await check_deep(store, of=[table]) == []
 
 
-async def test_what_progress_raises_ends_it(tmp_path: Path) -> None:
+async def test_what_progress_raises_ends_it(location: str) -> None:
     class Enough(Exception):  # noqa: N818 (no error)
         pass
 
@@ -294,7 +293,7 @@ async def test_what_progress_raises_ends_it(tmp_path: Path) -> None:
         if progress.stage == "sales":
             raise Enough
 
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         await sell(store, "till-1", "lamp")
         async with ProjectionRunner(store, [sales()]) as runner:
             await runner.catch_up()
@@ -303,8 +302,8 @@ async def test_what_progress_raises_ends_it(tmp_path: Path) -> None:
         assert await check_deep(store, of=[sales()]) == []
 
 
-async def test_checkpoints_of_others_are_left_alone(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_checkpoints_of_others_are_left_alone(location: str) -> None:
+    async with store_at(location) as store:
         async with store.transaction() as transaction:
             await transaction.save_checkpoint(Checkpoint("lines of a file", 4_000))
         assert await check_deep(store) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -173,8 +172,8 @@ def _close_out(command: CloseOut, state: Account) -> list[Event]:
 EVENTS = [Deposited, Withdrawn]
 
 
-async def test_what_is_decided_is_written_with_the_command() -> None:
-    async with open_store("memory:", events=EVENTS) as store:
+async def test_what_is_decided_is_written_with_the_command(location: str) -> None:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions)
         with context(user_id="ann", extras={"shop": 3}):
             result = await bus.send(Deposit("a", 10), metadata=CommitMetadata(source="web"))
@@ -190,8 +189,8 @@ async def test_what_is_decided_is_written_with_the_command() -> None:
         assert decisions.restored(kept) == Deposit("a", 10)
 
 
-async def test_a_refusal_says_why_and_writes_nothing() -> None:
-    async with open_store("memory:", events=EVENTS) as store:
+async def test_a_refusal_says_why_and_writes_nothing(location: str) -> None:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions)
         await bus.send(Deposit("a", 5))
         with pytest.raises(Insufficient) as refused:
@@ -201,14 +200,14 @@ async def test_a_refusal_says_why_and_writes_nothing() -> None:
         assert (await store.head()).position == 1
 
 
-async def test_a_decision_that_nothing_happens_writes_nothing() -> None:
-    async with open_store("memory:", events=EVENTS) as store:
+async def test_a_decision_that_nothing_happens_writes_nothing(location: str) -> None:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         result = await CommandBus(store, decisions).send(CloseOut("a"))
         assert (result.events, result.receipt, result.position) == ((), None, 0)
 
 
-async def test_a_state_at_hand_is_found_out_when_others_have_written() -> None:
-    async with open_store("memory:", events=EVENTS) as store:
+async def test_a_state_at_hand_is_found_out_when_others_have_written(location: str) -> None:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         one, other = CommandBus(store, decisions), CommandBus(store, decisions)
         await one.send(Deposit("a", 5))
         await other.send(Withdraw("a", 5))
@@ -226,8 +225,8 @@ async def test_a_state_at_hand_is_found_out_when_others_have_written() -> None:
         assert (await one.send(CloseOut("a"))).events == (Withdrawn("a", 2),)
 
 
-async def test_several_streams_in_one_commit() -> None:
-    async with open_store("memory:", events=EVENTS) as store:
+async def test_several_streams_in_one_commit(location: str) -> None:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions)
         await bus.send(Deposit("a", 10))
         result = await bus.send(Transfer("a", "b", 4))
@@ -244,7 +243,7 @@ async def test_several_streams_in_one_commit() -> None:
         assert result.events == (Withdrawn("b", 1), Deposited("c", 1))
 
 
-async def test_a_state_that_is_read_only_is_guarded_too() -> None:
+async def test_a_state_that_is_read_only_is_guarded_too(location: str) -> None:
     class Copy(msgspec.Struct, frozen=True):
         source: str
         target: str
@@ -261,7 +260,7 @@ async def test_a_state_that_is_read_only_is_guarded_too() -> None:
         read.append(source)
         return [Deposited(command.target, source.balance)]
 
-    async with open_store("memory:", events=EVENTS) as store:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, rules)
         await store.append("account-a", [Deposited("a", 3)])
         await bus.send(Copy("a", "b"))
@@ -271,8 +270,8 @@ async def test_a_state_that_is_read_only_is_guarded_too() -> None:
         assert (result.attempts, [state.balance for state in read]) == (2, [3, 3, 7])
 
 
-async def test_a_query_as_the_boundary_of_a_decision() -> None:
-    async with open_store("memory:", events=EVENTS) as store:
+async def test_a_query_as_the_boundary_of_a_decision(location: str) -> None:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions)
         await store.append("account-1", [Deposited("ann", 5)])
         await store.append("account-2", [Deposited("ann", 6)])
@@ -284,8 +283,8 @@ async def test_a_query_as_the_boundary_of_a_decision() -> None:
         await bus.send(WithdrawAnywhere("ann", 1))
 
 
-async def test_a_boundary_holds_when_many_want_the_same() -> None:
-    async with open_store("memory:", events=EVENTS) as store:
+async def test_a_boundary_holds_when_many_want_the_same(location: str) -> None:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         buses = [CommandBus(store, decisions) for _ in range(4)]
         await store.append("account-1", [Deposited("ann", 10)])
 
@@ -343,8 +342,8 @@ async def test_a_query_is_known_by_heart_while_nobody_else_writes(remembered: in
         assert refused.value.balance == 5
 
 
-async def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
-    async with open_store(tmp_path / "bank.db", events=EVENTS, durable=False) as store:
+async def test_many_at_once_lose_nothing(location: str) -> None:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         buses = [CommandBus(store, decisions) for _ in range(3)]
 
         def task(number: int) -> Any:
@@ -368,8 +367,8 @@ async def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
         assert total == 320
 
 
-async def test_a_command_takes_effect_once() -> None:
-    async with open_store("memory:", events=EVENTS) as store:
+async def test_a_command_takes_effect_once(location: str) -> None:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions)
         request = uuid4()
         first = await bus.send(Deposit("a", 5), command_id=request)
@@ -386,8 +385,8 @@ async def test_a_command_takes_effect_once() -> None:
         assert await store.version("account-a") == 2
 
 
-async def test_the_same_command_at_the_same_time_takes_effect_once() -> None:
-    async with open_store("memory:", events=EVENTS) as store:
+async def test_the_same_command_at_the_same_time_takes_effect_once(location: str) -> None:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         buses = [CommandBus(store, decisions) for _ in range(4)]
         await store.append("account-a", [Deposited("a", 5)])
         request = uuid4()
@@ -404,8 +403,8 @@ async def test_the_same_command_at_the_same_time_takes_effect_once() -> None:
         assert await store.fold(account, "account-a") == Account(0, 1)
 
 
-async def test_an_id_is_free_after_a_refusal() -> None:
-    async with open_store("memory:", events=EVENTS) as store:
+async def test_an_id_is_free_after_a_refusal(location: str) -> None:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions)
         request = uuid4()
         with pytest.raises(Insufficient):
@@ -475,8 +474,8 @@ async def test_an_open_outcome_is_settled_by_sending_it_again() -> None:
 
 
 @pytest.mark.parametrize("remembered", [0, 1, 1000])
-async def test_snapshots_are_taken_and_change_nothing(tmp_path: Path, remembered: int) -> None:
-    async with open_store(tmp_path / "s.db", events=EVENTS, durable=False) as store:
+async def test_snapshots_are_taken_and_change_nothing(location: str, remembered: int) -> None:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions, strategy=EveryEvents(10), remembered=remembered)
         for number in range(64):
             await bus.send(Deposit(str(number % 2), 1))
@@ -537,7 +536,7 @@ def test_declarations_that_make_no_sense() -> None:
         StateOf(account, "account-1")  # type: ignore[arg-type]
 
 
-async def test_where_events_go() -> None:
+async def test_where_events_go(location: str) -> None:
     rules = Decisions()
 
     @rules.on(WithdrawAnywhere, StateOf(account, owned), into=lambda c: f"payouts-{c.account}")
@@ -547,7 +546,7 @@ async def test_where_events_go() -> None:
         audit = Write("audit", [Deposited("audit", 1)])
         return [Withdrawn(command.account, 1), audit, Withdrawn(command.account, 2)]
 
-    async with open_store("memory:", events=EVENTS) as store:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         await store.append("account-a", [Deposited("a", 5)])
         result = await CommandBus(store, rules).send(WithdrawAnywhere("a", 3))
         assert result.receipt is not None
@@ -646,7 +645,9 @@ async def test_the_object_style() -> None:
         Purse().put(1)
 
 
-async def test_a_refused_command_leaves_no_trace_on_a_state_that_begins_as_none() -> None:
+async def test_a_refused_command_leaves_no_trace_on_a_state_that_begins_as_none(
+    location: str,
+) -> None:
     late: Fold[Purse | None] = Fold("late purse", lambda: None)
     late.on(Deposited)(lambda state, event: _put(state or Purse(), event))
     late.on(Withdrawn)(lambda state, event: _take(state or Purse(), event))
@@ -658,7 +659,7 @@ async def test_a_refused_command_leaves_no_trace_on_a_state_that_begins_as_none(
             state.take(1)
             state.take(command.amount)
 
-    async with open_store("memory:", events=EVENTS) as store:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         await store.append("account-p", [Deposited("p", 10)])
         bus = CommandBus(store, rules)
         for _ in range(3):
@@ -682,7 +683,7 @@ async def test_an_aggregate_that_its_fold_replaces_is_refused() -> None:
             await CommandBus(store, rules).send(Deposit("p", 3))
 
 
-async def test_a_decision_may_spoil_the_mutable_state_it_is_given() -> None:
+async def test_a_decision_may_spoil_the_mutable_state_it_is_given(location: str) -> None:
     totals: Fold[dict[str, int]] = Fold("totals", dict)
 
     @totals.on(Deposited)
@@ -699,7 +700,7 @@ async def test_a_decision_may_spoil_the_mutable_state_it_is_given() -> None:
             raise Insufficient(state["sum"])
         return [Deposited("a", command.amount)]
 
-    async with open_store("memory:", events=EVENTS) as store:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, rules)
         await bus.send(Deposit("a", 1))
         for _ in range(2):
@@ -708,7 +709,7 @@ async def test_a_decision_may_spoil_the_mutable_state_it_is_given() -> None:
             assert refused.value.balance == 1_001
 
 
-async def test_middleware_is_asked_in_order() -> None:
+async def test_middleware_is_asked_in_order(location: str) -> None:
     asked: list[str] = []
 
     async def outer(envelope: Envelope, proceed: CallNext, /) -> CommandResult:
@@ -722,17 +723,17 @@ async def test_middleware_is_asked_in_order() -> None:
         double = Deposit(envelope.command.account, envelope.command.amount * 2)
         return await proceed(msgspec.structs.replace(envelope, command=double))
 
-    async with open_store("memory:", events=EVENTS) as store:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions, middleware=[outer, doubling])
         assert (await bus.send(Deposit("a", 4))).events == (Deposited("a", 8),)
         assert asked == ["outer", "inner", "after"]
 
 
-async def test_authorisation() -> None:
+async def test_authorisation(location: str) -> None:
     def may(envelope: Envelope) -> bool:
         return envelope.user_id == "ann" or not isinstance(envelope.command, Withdraw)
 
-    async with open_store("memory:", events=EVENTS) as store:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions, middleware=[authorised(may)])
         await bus.send(Deposit("a", 4))
         with pytest.raises(NotAllowedError) as refused:
@@ -757,7 +758,7 @@ class Label(msgspec.Struct, frozen=True):
     by: dict[int, int]
 
 
-async def test_commands_of_sets_and_maps_are_themselves_again() -> None:
+async def test_commands_of_sets_and_maps_are_themselves_again(location: str) -> None:
     rules = Decisions()
 
     @rules.on(Label, into=lambda command: "labels")
@@ -765,7 +766,7 @@ async def test_commands_of_sets_and_maps_are_themselves_again() -> None:
         return [Deposited(name, command.by[1]) for name in sorted(command.names)]
 
     names = [f"name {n}" for n in range(50)]
-    async with open_store("memory:", events=EVENTS) as store:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         bus, command_id = CommandBus(store, rules), uuid4()
         first = await bus.send(Label(frozenset(names), {1: 2}), command_id=command_id)
         again = await bus.send(Label(frozenset(reversed(names)), {1: 2}), command_id=command_id)
@@ -774,14 +775,14 @@ async def test_commands_of_sets_and_maps_are_themselves_again() -> None:
             await bus.send(Label(frozenset(names), {1: 3}), command_id=command_id)
 
 
-async def test_a_repeat_that_would_do_nothing_now_gets_the_earlier_result(tmp_path: Path) -> None:
+async def test_a_repeat_that_would_do_nothing_now_gets_the_earlier_result(location: str) -> None:
     rules = Decisions()
 
     @rules.on(Deposit, StateOf(account, stream_of))
     def deposit_once(command: Deposit, state: Account) -> list[Event]:
         return [] if state.deposits else [Deposited(command.account, command.amount)]
 
-    async with open_store(tmp_path / "s.db", events=EVENTS) as store:
+    async with open_store(location, events=EVENTS) as store:
         bus, command_id = CommandBus(store, rules), uuid4()
 
         async def send() -> None:
@@ -829,7 +830,7 @@ async def test_a_state_rests_on_all_of_its_history() -> None:
             await CommandBus(store, rules).send(Deposit("a", 1))
 
 
-async def test_unknown_events_of_known_types_are_believed_as_they_are_read() -> None:
+async def test_unknown_events_of_known_types_are_believed_as_they_are_read(location: str) -> None:
     rules = Decisions()
 
     @rules.on(Withdraw, StateOf(account, stream_of))
@@ -839,7 +840,7 @@ async def test_unknown_events_of_known_types_are_believed_as_they_are_read() -> 
         data = {"owner": command.account, "amount": command.amount}
         return [UnknownEvent("Withdrawn", data)]
 
-    async with open_store("memory:", events=EVENTS) as store:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         await store.append("account-a", [Deposited("a", 100)])
         bus = CommandBus(store, rules)
         await bus.send(Withdraw("a", 80))
@@ -847,7 +848,9 @@ async def test_unknown_events_of_known_types_are_believed_as_they_are_read() -> 
             await bus.send(Withdraw("a", 80))
 
 
-async def test_the_log_has_every_command_and_no_data(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_has_every_command_and_no_data(
+    location: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "everwhen.commands")
     rules = Decisions()
 
@@ -856,7 +859,7 @@ async def test_the_log_has_every_command_and_no_data(caplog: pytest.LogCaptureFi
         raise ZeroDivisionError
 
     rules.include(Decisions())
-    async with open_store("memory:", events=EVENTS) as store:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions, middleware=[logged()])
         with context(user_id="ann"):
             await bus.send(Deposit("secret", 4))
@@ -870,11 +873,11 @@ async def test_the_log_has_every_command_and_no_data(caplog: pytest.LogCaptureFi
     assert "secret" not in "".join(lines)
 
 
-async def test_traces() -> None:
+async def test_traces(location: str) -> None:
     seen = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(seen))
-    async with open_store("memory:", events=EVENTS) as store:
+    async with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions, middleware=[traced(provider.get_tracer("test"))])
         with context(user_id="ann"):
             await bus.send(Deposit("a", 4), command_id=UUID(int=7))

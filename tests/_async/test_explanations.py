@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,7 +145,7 @@ async def test_a_source_that_fails_is_not_the_folds_fault() -> None:
         assert not hasattr(raised.value, "__notes__")
 
 
-async def test_a_projection_that_fails_says_where(tmp_path: Path) -> None:
+async def test_a_projection_that_fails_says_where(location: str) -> None:
     in_tables = TableProjection("rows", ["CREATE TABLE {rows} (n INT)"], on_error=HALT)
 
     @in_tables.on(Paid)
@@ -154,7 +153,7 @@ async def test_a_projection_that_fails_says_where(tmp_path: Path) -> None:
         if recorded.event.amount == 13:
             raise ValueError("thirteen")
 
-    async with open_store(tmp_path / "shop.db", events=[Paid]) as store:
+    async with open_store(location, events=[Paid]) as store:
         await store.append("till-2", [Paid(1), Paid(13)])
         in_memory = Projection(total, on_error=HALT)
         for projection, kind in ((in_tables, "projection 'rows'"), (in_memory, "fold 'total'")):
@@ -261,7 +260,7 @@ def test_a_timer_without_a_clear_time_is_told_where_it_is_made(given: Any, told:
         Timer("soon", Paid(1), **given)
 
 
-async def test_a_table_that_the_projection_does_not_have_is_named(tmp_path: Path) -> None:
+async def test_a_table_that_the_projection_does_not_have_is_named(location: str) -> None:
     projection = TableProjection("rows", ["CREATE TABLE {rows} (n TEXT)"], on_error=HALT)
 
     @projection.on(Paid)
@@ -270,7 +269,7 @@ async def test_a_table_that_the_projection_does_not_have_is_named(tmp_path: Path
         if recorded.event.amount > 1:
             tables.execute("INSERT INTO {row} VALUES (1)")
 
-    async with open_store(tmp_path / "shop.db", events=[Paid]) as store:
+    async with open_store(location, events=[Paid]) as store:
         await store.append("till-1", [Paid(1)])
         runner = ProjectionRunner(store, [projection])
         await runner.catch_up()
@@ -295,8 +294,8 @@ def test_a_command_of_a_class_that_can_not_be_kept_is_told_where_it_is_declared(
         EventTypes(Pay)
 
 
-async def test_data_that_does_not_fit_blames_what_made_it(tmp_path: Path) -> None:
-    path = tmp_path / "shop.db"
+async def test_data_that_does_not_fit_blames_what_made_it(location: str) -> None:
+    path = location
     async with open_store(path, events=[Paid]) as store:
         await store.append("till-1", [Paid(1)])
 
@@ -335,8 +334,8 @@ class Joined(Event):
     name: Personal[str]
 
 
-async def test_reprs_tell(tmp_path: Path) -> None:
-    path = tmp_path / "shop.db"
+async def test_reprs_tell(location: str) -> None:
+    path = location
     store = await open_store(path, events=[Paid])
     await store.append("till-1", [Paid(1), Paid(2)])
     assert [repr(event) async for event in store.read()] == [
@@ -367,11 +366,11 @@ async def test_reprs_tell(tmp_path: Path) -> None:
     assert repr(diff(1, 1)) == "<Diff: no change>"
 
 
-async def test_an_unknown_event_is_shown_as_stored(tmp_path: Path) -> None:
-    async with open_store(tmp_path / "shop.db", events=[Noted]) as store:
+async def test_an_unknown_event_is_shown_as_stored(location: str) -> None:
+    async with open_store(location, events=[Noted]) as store:
         await store.append("notes", [Noted("x" * 500)])
         await store.append("notes", [Noted("y")])
-    async with open_store(tmp_path / "shop.db") as store:
+    async with open_store(location) as store:
         long, short = [repr(event) async for event in store.read()]
     assert short == '<2 notes@2 Noted {"text":"y"}>'
     assert len(long) < 200

@@ -110,8 +110,8 @@ async def balance(store: Store, name: str = "ada") -> int:
     return state.balance
 
 
-async def test_what_comes_out_the_same(tmp_path: Path) -> None:
-    async with opened(tmp_path / "a.db") as main, main.create_branch("trial") as trial:
+async def test_what_comes_out_the_same(location: str) -> None:
+    async with opened(location) as main, main.create_branch("trial") as trial:
         bus = CommandBus(trial, decisions)
         await bus.send(Withdraw("ada", 20), metadata=CommitMetadata(user_id="eve"))
         await bus.send(Deposit("bob", 5))
@@ -343,8 +343,8 @@ async def test_merges_that_make_no_sense() -> None:
                 await Merging(main, decisions).plan(elsewhere)
 
 
-async def test_others_write_while_it_is_merged(tmp_path: Path) -> None:
-    async with opened(tmp_path / "a.db") as main, main.create_branch("trial") as trial:
+async def test_others_write_while_it_is_merged(location: str) -> None:
+    async with opened(location) as main, main.create_branch("trial") as trial:
         for _ in range(5):
             await CommandBus(trial, decisions).send(Withdraw("ada", 1))
         bus = CommandBus(main, decisions)

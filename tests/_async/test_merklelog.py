@@ -98,8 +98,8 @@ async def test_what_is_sealed_is_proven_and_verified(kind: str, tmp_path: Path) 
                 await again.prove(nowhere)
 
 
-async def test_a_branch_begins_with_its_parents_leaves(tmp_path: Path) -> None:
-    async with open_store(tmp_path / "store.db", events=[Noted]) as store:
+async def test_a_branch_begins_with_its_parents_leaves(location: str) -> None:
+    async with open_store(location, events=[Noted]) as store:
         await store.commit_batch([Commit([Write("a", [Noted(n)])]) for n in range(300)])
         mine = MerkleLog(store, MemoryTiles(), SIGNER)
         parent = (await mine.sign()).checkpoint

@@ -78,7 +78,9 @@ def sales(
 
     def add(tables: Tables, event: RecordedEvent[Any], pieces: int) -> None:
         change = (pieces * factor, event.event.item)
-        tables.execute("INSERT OR IGNORE INTO {sales} VALUES (?, 0)", (event.event.item,))
+        tables.execute(
+            "INSERT INTO {sales} VALUES (?, 0) ON CONFLICT DO NOTHING", (event.event.item,)
+        )
         tables.execute("UPDATE {sales} SET pieces = pieces + ? WHERE item = ?", change)
         tables.execute("INSERT INTO {log} VALUES (?, ?)", (event.position, event.stream))
         if fails(event):
@@ -117,16 +119,29 @@ async def rows(store: Store, table: str = "sales") -> list[tuple[Any, ...]]:
     )
 
 
-def store_at(folder: Path) -> Any:
-    return open_store(folder / "shop.db", events=EVENTS, durable=False)
+def store_at(location: str) -> Any:
+    return open_store(location, events=EVENTS, durable=False)
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a few events are several pages."""
+    for module in ("log_following", "table_projections"):
+        monkeypatch.setattr(f"everwhen.projections._async.{module}.PAGE_EVENTS", 100)
+
+
+async def sell(store: Store, lamps: int, *, pieces: int = 1) -> None:
+    """Events in commits that are smaller than ``small_pages``."""
+    for _ in range(lamps // 50):
+        await store.append("a", [Sold("lamp", pieces)] * 50)
 
 
 def once(pause: float = 0.0, then: Any = "halt", retries: int = 0) -> OnError:
     return OnError(then, retries=retries, pause=pause)
 
 
-async def test_rows_and_checkpoint_follow_the_events(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_rows_and_checkpoint_follow_the_events(location: str) -> None:
+    async with store_at(location) as store:
         await store.append("till-1", [Sold("lamp", 2), Sold("chair", 4)])
         runner = ProjectionRunner(store, [sales(), pieces()])
         await runner.catch_up()
@@ -149,8 +164,8 @@ async def test_rows_and_checkpoint_follow_the_events(tmp_path: Path) -> None:
         assert await rows(store) == [("chair", 3), ("desk", 1), ("lamp", 7)]
 
 
-async def test_it_follows_in_the_background(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_it_follows_in_the_background(location: str) -> None:
+    async with store_at(location) as store:
         mine = pieces()
         async with ProjectionRunner(store, [sales(), mine]) as runner:
             for number in range(20):
@@ -160,8 +175,8 @@ async def test_it_follows_in_the_background(tmp_path: Path) -> None:
             assert await runner.ask(mine, lambda state: state["lamp"]) == (39, 39)
 
 
-async def test_a_query_and_what_does_not_concern_it(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_a_query_and_what_does_not_concern_it(location: str) -> None:
+    async with store_at(location) as store:
         projection = sales(of=Query().category("till").types(Sold))
         async with ProjectionRunner(store, [projection], lease=0.4) as runner:
             await store.append("till-1", [Sold("lamp", 1), Returned("lamp", 1)])
@@ -178,32 +193,36 @@ async def test_a_query_and_what_does_not_concern_it(tmp_path: Path) -> None:
         assert await rows(store) == [("lamp", 1)]
 
 
-async def test_projections_at_different_places_join_each_other(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
-        await store.append("till-1", [Sold("lamp", 1)] * 5_000)
+async def test_projections_at_different_places_join_each_other(
+    location: str, small_pages: None
+) -> None:
+    async with store_at(location) as store:
+        await sell(store, 250)
         first = ProjectionRunner(store, [sales()])
         await first.catch_up()
         await first.close()
-        await store.append("till-1", [Sold("lamp", 1)] * 5_000)
+        await sell(store, 250)
         mine = pieces()
         runner = ProjectionRunner(store, [sales(), mine])
         heard: list[tuple[int, int]] = []
         await runner.catch_up(lambda at, goal: heard.append((at, goal)))
-        assert await rows(store) == [("lamp", 10_000)]
-        assert await runner.ask(mine, len) == (1, 10_000)
-        assert heard[-1] == (10_000, 10_000)
+        assert await rows(store) == [("lamp", 500)]
+        assert await runner.ask(mine, len) == (1, 500)
+        assert heard[-1] == (500, 500)
         assert sorted(heard) == heard
         await runner.close()
 
 
 @pytest.mark.parametrize("kind", ["sql", "check", "python", "event"])
-async def test_a_failure_halts_and_says_where(tmp_path: Path, kind: str) -> None:
-    async with store_at(tmp_path) as store:
+async def test_a_failure_halts_and_says_where(location: str, kind: str) -> None:
+    async with store_at(location) as store:
         projection = TableProjection("sales", SCHEMA, on_error=once(retries=1))
 
         @projection.on(Sold)
         def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
-            tables.execute("INSERT OR IGNORE INTO {sales} VALUES (?, 1)", (event.event.item,))
+            tables.execute(
+                "INSERT INTO {sales} VALUES (?, 1) ON CONFLICT DO NOTHING", (event.event.item,)
+            )
             if event.event.item == "poison":
                 if kind == "sql":
                     tables.execute("SELECT nothing FROM nowhere")
@@ -238,15 +257,15 @@ async def test_a_failure_halts_and_says_where(tmp_path: Path, kind: str) -> None
         await fixed.close()
 
 
-async def test_a_runner_whose_projections_have_all_halted_ends(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_a_runner_whose_projections_have_all_halted_ends(location: str) -> None:
+    async with store_at(location) as store:
         await store.append("a", [Sold("poison", 1)])
         runner = ProjectionRunner(store, [sales(on_error=once(), fails=lambda event: True)])
         with pytest.raises(ProjectionError, match="position 1: ValueError: poison"):
             await runner.run()
 
 
-async def test_retries_with_growing_pauses(tmp_path: Path) -> None:
+async def test_retries_with_growing_pauses(location: str) -> None:
     left = [2]
 
     def fails(event: RecordedEvent[Any]) -> bool:
@@ -255,7 +274,7 @@ async def test_retries_with_growing_pauses(tmp_path: Path) -> None:
             return True
         return False
 
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         await store.append("a", [Sold("lamp", 1), Sold("poison", 1), Sold("lamp", 1)])
         runner = ProjectionRunner(store, [sales(on_error=once(retries=2), fails=fails)])
         await runner.catch_up()
@@ -266,10 +285,10 @@ async def test_retries_with_growing_pauses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [1, 7, 2_000])
 async def test_skipping_leaves_out_one_event(
-    tmp_path: Path, page: int, monkeypatch: pytest.MonkeyPatch
+    location: str, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("everwhen.projections._async.log_following.PAGE_EVENTS", page)
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         for number in range(30):
             item = "poison" if number in (0, 7, 8, 29) else "lamp"
             await store.append(f"till-{number % 4}", [Sold(item, 1)])
@@ -287,13 +306,13 @@ async def test_skipping_leaves_out_one_event(
         assert await store.snapshots("pieces") == []
 
 
-async def test_parked_events_hold_back_their_stream_and_can_be_retried(tmp_path: Path) -> None:
+async def test_parked_events_hold_back_their_stream_and_can_be_retried(location: str) -> None:
     broken = [True]
 
     def fails(event: RecordedEvent[Any]) -> bool:
         return broken[0] and event.event.item == "poison"
 
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         await store.append("a", [Sold("lamp", 1)])
         await store.append("a", [Sold("poison", 5), Returned("poison", 2), Sold("lamp", 1)])
         await store.append("b", [Sold("lamp", 10)])
@@ -329,8 +348,8 @@ async def test_parked_events_hold_back_their_stream_and_can_be_retried(tmp_path:
         await runner.close()
 
 
-async def test_parking_in_memory(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_parking_in_memory(location: str) -> None:
+    async with store_at(location) as store:
         await store.append("a", [Sold("poison", 5), Sold("lamp", 1)])
         await store.append("b", [Sold("lamp", 10)])
         mine = pieces(on_error=once(then="park"))
@@ -347,8 +366,8 @@ async def test_parking_in_memory(tmp_path: Path) -> None:
         await runner.close()
 
 
-async def test_only_one_runner_works_on_a_projection(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store, store_at(tmp_path) as same:
+async def test_only_one_runner_works_on_a_projection(location: str) -> None:
+    async with store_at(location) as store, store_at(location) as same:
         one = TableFollower(store, sales(), lease=60)
         other = TableFollower(same, sales(), lease=60)
         assert await one.start()
@@ -360,9 +379,9 @@ async def test_only_one_runner_works_on_a_projection(tmp_path: Path) -> None:
 
 
 async def test_a_lease_that_has_run_out_is_taken_over_and_the_late_one_writes_nothing(
-    tmp_path: Path,
+    location: str,
 ) -> None:
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         await store.append("a", [Sold("lamp", 1)] * 3)
         dead = TableFollower(store, sales(), lease=0.0)
         heir = TableFollower(store, sales(factor=100), lease=60)
@@ -381,9 +400,9 @@ async def test_a_lease_that_has_run_out_is_taken_over_and_the_late_one_writes_no
 
 
 async def test_a_clock_set_back_keeps_no_dead_lease_alive(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+    async with store_at(location) as store, store_at(location) as elsewhere:
         await store.append("a", [Sold("lamp", 1)])
         with monkeypatch.context() as an_hour_ahead:
             later = now_micros() + 3_600_000_000
@@ -397,9 +416,9 @@ async def test_a_clock_set_back_keeps_no_dead_lease_alive(
 
 
 async def test_a_holder_whose_clock_is_set_back_goes_on_giving_signs_of_life(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         with monkeypatch.context() as an_hour_ahead:
             later = now_micros() + 3_600_000_000
             an_hour_ahead.setattr("everwhen.projections._async.followers.now_micros", lambda: later)
@@ -413,8 +432,8 @@ async def test_a_holder_whose_clock_is_set_back_goes_on_giving_signs_of_life(
         assert holder._record.at < later
 
 
-async def test_two_runners_fight_and_every_event_takes_effect_once(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store, store_at(tmp_path) as same:
+async def test_two_runners_fight_and_every_event_takes_effect_once(location: str) -> None:
+    async with store_at(location) as store, store_at(location) as same:
         runners = [ProjectionRunner(s, [sales()], lease=0.002) for s in (store, same)]
 
         def work(runner: ProjectionRunner) -> Any:
@@ -440,9 +459,11 @@ async def test_two_runners_fight_and_every_event_takes_effect_once(tmp_path: Pat
         assert len(await rows(store, "log")) == 300
 
 
-async def test_a_new_version_catches_up_beside_the_old_one(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
-        await store.append("a", [Sold("lamp", 1)] * 5_000)
+async def test_a_new_version_catches_up_beside_the_old_one(
+    location: str, small_pages: None
+) -> None:
+    async with store_at(location) as store:
+        await sell(store, 250)
         old = ProjectionRunner(store, [sales()])
         await old.catch_up()
         new = ProjectionRunner(store, [sales(version=2, factor=2)])
@@ -450,16 +471,16 @@ async def test_a_new_version_catches_up_beside_the_old_one(tmp_path: Path) -> No
             await new._step()
         states = {status.version: status.state for status in await new.status()}
         assert states == {1: "live", 2: "building"}
-        assert await rows(store) == [("lamp", 5_000)]  # readers go on with the old one
+        assert await rows(store) == [("lamp", 250)]  # readers go on with the old one
         await store.append("a", [Sold("lamp", 1)])
         await old.catch_up()
-        assert await rows(store) == [("lamp", 5_001)]
+        assert await rows(store) == [("lamp", 251)]
         await new.catch_up()
-        assert await rows(store) == [("lamp", 10_002)]
+        assert await rows(store) == [("lamp", 502)]
         (status,) = await new.status()
         assert (status.version, status.state) == (2, "live")
         names = await store.kernel.backend.view(
-            lambda view: view.execute("SELECT name FROM sqlite_master WHERE name GLOB '*__1_*'")
+            lambda view: view.dialect.objects(view, ("sales__1_1", "log__1_1"))
         )
         assert names == []
         # the old code finds that its time is over, and doesn't take it back
@@ -468,15 +489,15 @@ async def test_a_new_version_catches_up_beside_the_old_one(tmp_path: Path) -> No
             for _ in range(3):
                 await old._step()
         await new.catch_up()
-        assert await rows(store) == [("lamp", 10_004)]
+        assert await rows(store) == [("lamp", 504)]
         await old.close()
         await new.close()
         back = TableFollower(store, sales(), lease=5)
         assert not await back.start()
 
 
-async def test_tables_that_a_new_version_lacks_disappear(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_tables_that_a_new_version_lacks_disappear(location: str) -> None:
+    async with store_at(location) as store:
         await store.append("a", [Sold("lamp", 1)])
         runner = ProjectionRunner(store, [sales()])
         await runner.catch_up()
@@ -491,19 +512,21 @@ async def test_tables_that_a_new_version_lacks_disappear(tmp_path: Path) -> None
         await runner.catch_up()
         await runner.close()
         assert await rows(store) == [(1,)]
-        with pytest.raises(StatementError, match="no such table: log"):
+        with pytest.raises(
+            StatementError, match=r"no such table: log|relation \"log\" does not exist"
+        ):
             await rows(store, "log")
 
 
-async def test_a_rebuild_under_load_while_readers_read(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
-        await store.append("a", [Sold("lamp", 1)] * 3_000)
+async def test_a_rebuild_under_load_while_readers_read(location: str, small_pages: None) -> None:
+    async with store_at(location) as store:
+        await sell(store, 250)
         projection = sales()
         seen: list[int] = []
         done: list[bool] = []
 
         async def write() -> None:
-            while not done:
+            for _ in range(30):  # not for ever: it may be the faster one
                 await store.append("a", [Sold("lamp", 1)] * 20)
 
         async def read() -> None:
@@ -525,7 +548,7 @@ async def test_a_rebuild_under_load_while_readers_read(tmp_path: Path) -> None:
             outcomes = await together(write, read, rebuild)
             assert not any(isinstance(outcome, BaseException) for outcome in outcomes), outcomes
             assert seen == sorted(seen)
-            assert seen[0] >= 3_000
+            assert seen[0] >= 250
             await runner.catch_up()
             head = (await store.head()).position
             assert await rows(store) == [("lamp", head)]
@@ -533,9 +556,9 @@ async def test_a_rebuild_under_load_while_readers_read(tmp_path: Path) -> None:
             assert (status.build, status.state, status.position) == (2, "live", head)
 
 
-async def test_an_interrupted_rebuild_goes_on(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
-        await store.append("a", [Sold("lamp", 1)] * 6_000)
+async def test_an_interrupted_rebuild_goes_on(location: str, small_pages: None) -> None:
+    async with store_at(location) as store:
+        await sell(store, 300)
         projection = sales()
         runner = ProjectionRunner(store, [projection])
         await runner.catch_up()
@@ -544,7 +567,7 @@ async def test_an_interrupted_rebuild_goes_on(tmp_path: Path) -> None:
             pass
 
         def interrupt(at: int, head: int) -> None:
-            if at >= 2_000:
+            if at >= 100:
                 raise Interruption
 
         with pytest.raises(Interruption):
@@ -553,15 +576,15 @@ async def test_an_interrupted_rebuild_goes_on(tmp_path: Path) -> None:
         runner = ProjectionRunner(store, [projection])
         heard: list[int] = []
         await runner.rebuild(projection, lambda at, head: heard.append(at))
-        assert heard[0] > 2_000
-        assert await rows(store) == [("lamp", 6_000)]
+        assert heard[0] > 100
+        assert await rows(store) == [("lamp", 300)]
         (status,) = await runner.status()
         assert status.build == 2
         await runner.close()
 
 
-async def test_inline_rows_are_there_when_the_append_returns(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_inline_rows_are_there_when_the_append_returns(location: str) -> None:
+    async with store_at(location) as store:
         await store.append("a", [Sold("lamp", 2)])
         async with ProjectionRunner(store, [], inline=[sales()]) as runner:
             await runner.catch_up()
@@ -569,7 +592,7 @@ async def test_inline_rows_are_there_when_the_append_returns(tmp_path: Path) -> 
             for number in range(50):
                 await store.append("a", [Sold("lamp", 1)])
                 assert await rows(store) == [("lamp", number + 3)]
-            with pytest.raises(InlineError, match=r"position 52.*CHECK"):
+            with pytest.raises(InlineError, match=r"(?i)position 52.*check"):
                 await store.append("a", [Returned("lamp", 100)])
             assert await rows(store) == [("lamp", 52)]
             assert await store.version("a") == 51
@@ -590,8 +613,8 @@ async def test_inline_rows_are_there_when_the_append_returns(tmp_path: Path) -> 
         assert await rows(store) == [("lamp", 3)]
 
 
-async def test_inline_needs_no_lease(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+async def test_inline_needs_no_lease(location: str) -> None:
+    async with store_at(location) as store, store_at(location) as elsewhere:
         await store.append("a", [Sold("lamp", 1)])
         other = ProjectionRunner(elsewhere, [sales()], lease=60)
         await other.catch_up()
@@ -607,21 +630,23 @@ async def test_inline_needs_no_lease(tmp_path: Path) -> None:
         await other.close()
 
 
-async def test_inline_takes_in_what_a_process_without_it_has_written(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
+async def test_inline_takes_in_what_a_process_without_it_has_written(
+    location: str, small_pages: None
+) -> None:
+    async with store_at(location) as store, store_at(location) as stranger:
         async with ProjectionRunner(store, [], inline=[sales()]) as runner:
             await runner.catch_up()
             assert runner._attached
-            await stranger.append("b", [Sold("lamp", 5)] * 3_000)
+            await sell(stranger, 250, pieces=5)
             assert await rows(store) == []
             await store.append("a", [Sold("lamp", 1)])
-            assert await rows(store) == [("lamp", 15_001)]
+            assert await rows(store) == [("lamp", 1_251)]
 
 
 @pytest.mark.parametrize("then", ["skip", "park"])
-async def test_inline_leaves_out_what_it_is_told_to(tmp_path: Path, then: Any) -> None:
+async def test_inline_leaves_out_what_it_is_told_to(location: str, then: Any) -> None:
     projection = sales(on_error=once(then=then), fails=lambda event: event.event.item == "poison")
-    async with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
+    async with store_at(location) as store, store_at(location) as stranger:
         await store.append("a", [Sold("poison", 1), Sold("lamp", 1)])
         async with ProjectionRunner(store, [], inline=[projection]) as runner:
             await runner.catch_up()
@@ -639,10 +664,10 @@ async def test_inline_leaves_out_what_it_is_told_to(tmp_path: Path, then: Any) -
             assert (status.position, status.lag) == (8, 0)
 
 
-async def test_what_inline_has_parked_is_retried_while_others_append(tmp_path: Path) -> None:
+async def test_what_inline_has_parked_is_retried_while_others_append(location: str) -> None:
     broken = {"poison"}
     projection = sales(on_error=once(then="park"), fails=lambda event: event.event.item in broken)
-    async with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+    async with store_at(location) as store, store_at(location) as elsewhere:
         async with ProjectionRunner(store, [], inline=[projection]) as runner:
             await runner.catch_up()
             for number in range(10):
@@ -676,8 +701,8 @@ async def test_what_inline_has_parked_is_retried_while_others_append(tmp_path: P
         assert await runner.retry_parked(projection) == 1
 
 
-async def test_inline_goes_on_with_a_build_that_was_made_elsewhere(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+async def test_inline_goes_on_with_a_build_that_was_made_elsewhere(location: str) -> None:
+    async with store_at(location) as store, store_at(location) as elsewhere:
         await store.append("a", [Sold("lamp", 1)])
         async with ProjectionRunner(store, [], inline=[sales()]) as runner:
             await runner.catch_up()
@@ -695,8 +720,8 @@ async def test_inline_goes_on_with_a_build_that_was_made_elsewhere(tmp_path: Pat
             await ProjectionRunner(store, [sales()]).rebuild(sales())
 
 
-async def test_a_switch_never_goes_back_in_time(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_a_switch_never_goes_back_in_time(location: str) -> None:
+    async with store_at(location) as store:
         await store.append("a", [Sold("lamp", 1)])
         old = ProjectionRunner(store, [sales()])
         await old.catch_up()
@@ -716,9 +741,9 @@ async def test_a_switch_never_goes_back_in_time(tmp_path: Path) -> None:
         await new.stop()
 
 
-async def test_what_had_halted_is_tried_again(tmp_path: Path) -> None:
+async def test_what_had_halted_is_tried_again(location: str) -> None:
     broken = [True]
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         await store.append("a", [Sold("lamp", 1)])
         runner = ProjectionRunner(store, [sales(on_error=once(), fails=lambda event: broken[0])])
         for _ in range(2):
@@ -730,8 +755,8 @@ async def test_what_had_halted_is_tried_again(tmp_path: Path) -> None:
         await runner.close()
 
 
-async def test_a_state_can_be_asked_after_its_runner_was_closed(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_a_state_can_be_asked_after_its_runner_was_closed(location: str) -> None:
+    async with store_at(location) as store:
         await store.append("a", [Sold("lamp", 1)])
         mine = pieces()
         runner = ProjectionRunner(store, [mine])
@@ -740,8 +765,8 @@ async def test_a_state_can_be_asked_after_its_runner_was_closed(tmp_path: Path) 
         assert await runner.ask(mine, dict) == ({"lamp": 1}, 1)
 
 
-async def test_a_fold_under_two_names(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_a_fold_under_two_names(location: str) -> None:
+    async with store_at(location) as store:
         fold = pieces().fold
         every = Projection(fold)
         some = Projection(fold, name="of till a", of=Query().stream("a"))
@@ -754,8 +779,8 @@ async def test_a_fold_under_two_names(tmp_path: Path) -> None:
         await runner.close()
 
 
-async def test_a_state_in_memory_starts_from_its_snapshot(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_a_state_in_memory_starts_from_its_snapshot(location: str) -> None:
+    async with store_at(location) as store:
         mine = pieces(strategy=EveryEvents(40))
         await store.append("a", [Sold("lamp", 1)] * 100)
         follower = StateFollower(store, mine)
@@ -773,9 +798,9 @@ async def test_a_state_in_memory_starts_from_its_snapshot(tmp_path: Path) -> Non
 
 
 async def test_a_projection_says_when_it_is_snapshotted_and_how_many_are_kept(
-    tmp_path: Path,
+    location: str,
 ) -> None:
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         mine = pieces(strategy=EveryEvents(3), retention=Retention(snapshots=2))
         runner = ProjectionRunner(store, [mine])
         for _ in range(10):
@@ -789,8 +814,8 @@ async def test_a_projection_says_when_it_is_snapshotted_and_how_many_are_kept(
         await again.close()
 
 
-async def test_what_is_said_of_a_mutable_state_never_changes(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_what_is_said_of_a_mutable_state_never_changes(location: str) -> None:
+    async with store_at(location) as store:
         mine = pieces()
         await store.append("a", [Sold("lamp", 1)])
         runner = ProjectionRunner(store, [mine])
@@ -842,37 +867,37 @@ async def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
             await runner.rebuild(sales())
 
 
-async def test_names_that_are_taken(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_names_that_are_taken(location: str) -> None:
+    async with store_at(location) as store:
         runner = ProjectionRunner(store, [sales()])
         await runner.catch_up()
         await runner.close()
-        rival = TableProjection("rival", "CREATE TABLE {sales} (x)")
+        rival = TableProjection("rival", "CREATE TABLE {sales} (x INTEGER)")
         with pytest.raises(DeclarationError, match="belongs to projection 'sales'"):
             await ProjectionRunner(store, [rival]).catch_up()
         async with store.transaction() as transaction:
-            await transaction.execute("CREATE TABLE till (x)")
-        clumsy = TableProjection("clumsy", "CREATE TABLE {till} (x)")
+            await transaction.execute("CREATE TABLE till (x INTEGER)")
+        clumsy = TableProjection("clumsy", "CREATE TABLE {till} (x INTEGER)")
         with pytest.raises(DeclarationError, match="'till' is a table of its own"):
             await ProjectionRunner(store, [clumsy]).catch_up()
 
 
 @pytest.mark.parametrize("way", ["run", "catch_up"])
 async def test_a_schema_that_can_not_be_run_ends_the_runner(
-    tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture
+    location: str, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with store_at(tmp_path) as store:
-        wrong = TableProjection("wrong", "CREATE TABLE {wrong} (a, a)")
-        with pytest.raises(StatementError, match="duplicate column name"):
+    async with store_at(location) as store:
+        wrong = TableProjection("wrong", "CREATE TABLE {wrong} (a INTEGER, a INTEGER)")
+        with pytest.raises(StatementError, match=r"duplicate column name|specified more than once"):
             await getattr(ProjectionRunner(store, [wrong]), way)()
         assert await store.checkpoints() == []
         assert ("following the log has ended" in caplog.text) == (way == "run")
 
 
-async def test_a_store_that_is_read_only_ends_the_runner(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_a_store_that_is_read_only_ends_the_runner(location: str) -> None:
+    async with store_at(location) as store:
         await store.append("a", [Sold("lamp", 1)])
-    async with open_store(tmp_path / "shop.db", events=EVENTS, read_only=True) as store:
+    async with open_store(location, events=EVENTS, read_only=True) as store:
         with pytest.raises(ReadOnlyError):
             await ProjectionRunner(store, [sales()]).run()
         mine = pieces()
@@ -881,8 +906,8 @@ async def test_a_store_that_is_read_only_ends_the_runner(tmp_path: Path) -> None
         assert await runner.ask(mine, dict) == ({"lamp": 1}, 1)
 
 
-async def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_a_damaged_record_is_named(location: str) -> None:
+    async with store_at(location) as store:
         async with store.transaction() as transaction:
             await transaction.save_checkpoint(Checkpoint("projection/sales@1.1", 0, b"{"))
         with pytest.raises(Exception, match=r"projection/sales@1\.1.*is damaged"):
@@ -890,7 +915,7 @@ async def test_a_damaged_record_is_named(tmp_path: Path) -> None:
 
 
 async def test_many_pages_of_a_big_history_cost_flat_memory(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+    async with store_at(str(tmp_path / "shop.db")) as store:
         for _ in range(10):
             await store.append("a", [Sold("lamp", 1)] * 1_000)
         runner = ProjectionRunner(store, [sales(), pieces()])
@@ -902,10 +927,10 @@ async def test_many_pages_of_a_big_history_cost_flat_memory(tmp_path: Path) -> N
 
 
 async def test_catching_up_takes_what_others_wrote_into_an_inline_projection(
-    tmp_path: Path,
+    location: str,
 ) -> None:
     poison = sales(fails=lambda event: event.event.item == "poison")
-    async with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
+    async with store_at(location) as store, store_at(location) as stranger:
         await store.append("a", [Sold("lamp", 1)])
         async with ProjectionRunner(store, [], inline=[poison]) as runner:
             await runner.catch_up()
@@ -917,11 +942,11 @@ async def test_catching_up_takes_what_others_wrote_into_an_inline_projection(
                 await runner.catch_up()
 
 
-async def test_two_stores_inline_know_of_each_others_parked_streams(tmp_path: Path) -> None:
+async def test_two_stores_inline_know_of_each_others_parked_streams(location: str) -> None:
     def parking() -> TableProjection:
         return sales(on_error=once(then="park"), fails=lambda e: e.event.item == "poison")
 
-    async with store_at(tmp_path) as store, store_at(tmp_path) as other:
+    async with store_at(location) as store, store_at(location) as other:
         async with (
             ProjectionRunner(store, [], inline=[parking()]) as one,
             ProjectionRunner(other, [], inline=[parking()]) as two,
@@ -936,9 +961,9 @@ async def test_two_stores_inline_know_of_each_others_parked_streams(tmp_path: Pa
 
 
 async def test_a_version_older_than_what_readers_see_has_nothing_to_catch_up(
-    tmp_path: Path,
+    location: str,
 ) -> None:
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         newer = ProjectionRunner(store, [sales(version=2)])
         await newer.catch_up()
         await newer.close()
@@ -949,13 +974,13 @@ async def test_a_version_older_than_what_readers_see_has_nothing_to_catch_up(
             await ProjectionRunner(store, [], inline=[sales()]).catch_up()
 
 
-async def test_a_rebuild_that_ends_badly_can_be_begun_again(tmp_path: Path) -> None:
+async def test_a_rebuild_that_ends_badly_can_be_begun_again(location: str) -> None:
     broken = [False]
 
     def progress(_: int, __: int) -> None:
         raise RuntimeError("enough")
 
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         await store.append("a", [Sold("lamp", 1)])
         mine = sales(on_error=once(), fails=lambda event: broken[0])
         runner = ProjectionRunner(store, [mine])
@@ -976,7 +1001,7 @@ async def test_a_rebuild_that_ends_badly_can_be_begun_again(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, SystemExit])
 async def test_a_state_in_memory_survives_being_cut_off(
-    tmp_path: Path, failure: type[BaseException]
+    location: str, failure: type[BaseException]
 ) -> None:
     once_only = [failure]
     fold: Fold[dict[str, int]] = Fold("pieces", dict, state=dict[str, int])
@@ -988,7 +1013,7 @@ async def test_a_state_in_memory_survives_being_cut_off(
         state[event.item] = state.get(event.item, 0) + event.pieces
         return state
 
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         await store.append("a", [Sold("lamp", pieces) for pieces in range(1, 6)])
         mine = Projection(fold)
         runner = ProjectionRunner(store, [mine])
@@ -1034,7 +1059,9 @@ def game(fails_at: int, then: Any, healed: list[bool]) -> tuple[Any, TableProjec
         return (*state, event.n)
 
     def table(name: str) -> TableProjection:
-        made = TableProjection(name, f"CREATE TABLE {{{name}}} (n)", on_error=once(then=then))
+        made = TableProjection(
+            name, f"CREATE TABLE {{{name}}} (n INTEGER)", on_error=once(then=then)
+        )
 
         @made.otherwise
         def _(tables: Tables, event: RecordedEvent[Any]) -> None:
@@ -1053,13 +1080,13 @@ async def column(store: Store, table: str) -> list[int]:
 @pytest.mark.parametrize("then", ["skip", "park"])
 @pytest.mark.parametrize("fails_at", [12, 13])
 async def test_a_split_event_takes_effect_as_a_whole_or_not(
-    tmp_path: Path, then: Any, fails_at: int
+    location: str, then: Any, fails_at: int
 ) -> None:
     """13 fails in its upcast, 12 in the functions, at the second part."""
     healed: list[bool] = []
     memory, table, beside = game(fails_at, then, healed)
     due = [1, 1, 2, 2]
-    async with open_store(tmp_path / "s.db", events=SPLIT, durable=False) as store:
+    async with open_store(location, events=SPLIT, durable=False) as store:
         async with ProjectionRunner(store, [], inline=[beside]) as inline:
             await inline.catch_up()
             for n in (1, fails_at, 2):
@@ -1081,10 +1108,10 @@ async def test_a_split_event_takes_effect_as_a_whole_or_not(
 
 
 @pytest.mark.parametrize("fails_at", [12, 13])
-async def test_a_split_event_that_fails_halts(tmp_path: Path, fails_at: int) -> None:
+async def test_a_split_event_that_fails_halts(location: str, fails_at: int) -> None:
     memory, table, beside = game(fails_at, "halt", [])
     poison = UnknownEvent("GameOver", {"n": fails_at})
-    async with open_store(tmp_path / "s.db", events=SPLIT, durable=False) as store:
+    async with open_store(location, events=SPLIT, durable=False) as store:
         async with ProjectionRunner(store, [], inline=[beside]) as inline:
             await inline.catch_up()
             await store.append("game-1", [UnknownEvent("GameOver", {"n": 1})])
@@ -1100,10 +1127,12 @@ async def test_a_split_event_that_fails_halts(tmp_path: Path, fails_at: int) -> 
         await runner.close()
 
 
-async def test_a_retry_applies_only_what_is_followed(tmp_path: Path) -> None:
+async def test_a_retry_applies_only_what_is_followed(location: str) -> None:
     healed: list[bool] = []
     won = Query().types("Won")
-    table = TableProjection("won", "CREATE TABLE {won} (type)", of=won, on_error=once(then="park"))
+    table = TableProjection(
+        "won", "CREATE TABLE {won} (type TEXT)", of=won, on_error=once(then="park")
+    )
 
     @table.otherwise
     def _(tables: Tables, event: RecordedEvent[Any]) -> None:
@@ -1111,7 +1140,7 @@ async def test_a_retry_applies_only_what_is_followed(tmp_path: Path) -> None:
             raise ValueError(event.type)
         tables.execute("INSERT INTO {won} VALUES (?)", [event.type])
 
-    async with open_store(tmp_path / "s.db", events=SPLIT, durable=False) as store:
+    async with open_store(location, events=SPLIT, durable=False) as store:
         await store.append("game", [UnknownEvent("GameOver", {"n": 1})])
         runner = ProjectionRunner(store, [table])
         await runner.catch_up()
@@ -1121,12 +1150,12 @@ async def test_a_retry_applies_only_what_is_followed(tmp_path: Path) -> None:
         await runner.close()
 
 
-async def test_a_retry_behind_anothers_back_says_so(tmp_path: Path) -> None:
+async def test_a_retry_behind_anothers_back_says_so(location: str) -> None:
     def parking() -> TableProjection:
         return sales(on_error=once(then="park"), fails=lambda e: e.event.item == "poison")
 
     mine = parking()
-    async with store_at(tmp_path) as store, store_at(tmp_path) as other:
+    async with store_at(location) as store, store_at(location) as other:
         await store.append("a", [Sold("poison", 1)])
         async with ProjectionRunner(other, [], inline=[parking()]) as inline:
             await inline.catch_up()
@@ -1138,11 +1167,11 @@ async def test_a_retry_behind_anothers_back_says_so(tmp_path: Path) -> None:
             await runner.close()
 
 
-async def test_answers_are_the_askers_own(tmp_path: Path) -> None:
+async def test_answers_are_the_askers_own(location: str) -> None:
     class View(msgspec.Struct, frozen=True):
         items: dict[str, int]
 
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         mine = pieces()
         await store.append("a", [Sold("lamp", 1)])
         runner = ProjectionRunner(store, [mine])
@@ -1156,9 +1185,9 @@ async def test_answers_are_the_askers_own(tmp_path: Path) -> None:
         await runner.close()
 
 
-async def test_functions_can_not_end_the_transaction_or_keep_the_tables(tmp_path: Path) -> None:
+async def test_functions_can_not_end_the_transaction_or_keep_the_tables(location: str) -> None:
     sql, kept = ["COMMIT"], []
-    projection = TableProjection("t", "CREATE TABLE {t} (n)", on_error=once(then="skip"))
+    projection = TableProjection("t", "CREATE TABLE {t} (n INTEGER)", on_error=once(then="skip"))
 
     @projection.on(Sold)
     def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
@@ -1168,7 +1197,7 @@ async def test_functions_can_not_end_the_transaction_or_keep_the_tables(tmp_path
             tables.execute(sql[0])
 
     statements = ("COMMIT", "SELECT 1; COMMIT", "INSERT OR ROLLBACK INTO {t} VALUES (1)", "/**/end")
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         runner = ProjectionRunner(store, [projection])
         for place, statement in enumerate(statements):
             sql[0] = statement
@@ -1180,7 +1209,7 @@ async def test_functions_can_not_end_the_transaction_or_keep_the_tables(tmp_path
         await runner.close()
 
 
-async def test_a_schema_with_views_and_key_words(tmp_path: Path) -> None:
+async def test_a_schema_with_views_and_key_words(location: str) -> None:
     def made(version: int) -> TableProjection:
         schema = [
             "CREATE TABLE {sales} (item TEXT)",
@@ -1195,7 +1224,7 @@ async def test_a_schema_with_views_and_key_words(tmp_path: Path) -> None:
 
         return projection
 
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         await store.append("a", [Sold("lamp", 1)])
         for version in (1, 2, 3):
             runner = ProjectionRunner(store, [made(version)])
@@ -1205,13 +1234,13 @@ async def test_a_schema_with_views_and_key_words(tmp_path: Path) -> None:
         assert [s.version for s in await projection_statuses(store)] == [3]
         async with store.transaction() as transaction:
             await transaction.execute("CREATE VIEW mine AS SELECT 1")
-        taken = TableProjection("other", "CREATE TABLE {mine} (x)")
+        taken = TableProjection("other", "CREATE TABLE {mine} (x INTEGER)")
         with pytest.raises(DeclarationError, match="view of its own"):
             await ProjectionRunner(store, [taken]).catch_up()
 
 
-async def test_leases_and_policies_out_of_bounds(tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store:
+async def test_leases_and_policies_out_of_bounds(location: str) -> None:
+    async with store_at(location) as store:
         wrong: list[Any] = [0, -1, float("nan"), float("inf"), "5", True]
         for lease in wrong:
             with pytest.raises(DeclarationError, match="lease="):
@@ -1247,9 +1276,9 @@ def counting(*columns: str, by: int = 1, version: int = 1) -> TableProjection:
 
 
 async def test_a_changed_schema_under_the_same_version_is_refused_before_anything_is_written(
-    tmp_path: Path,
+    location: str,
 ) -> None:
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         await store.append("till-1", [Sold("lamp", 2)])
         async with ProjectionRunner(store, [counting("n INT")]) as runner:
             await runner.catch_up()
@@ -1265,15 +1294,17 @@ async def test_a_changed_schema_under_the_same_version_is_refused_before_anythin
         async with ProjectionRunner(store, [counting("n INT", "more INT", version=2)]) as runner:
             await runner.catch_up()
         assert await rows(store, "counts") == [("lamp", 1, None)]
-        await store.kernel.backend.transact(lambda t: t.execute("DROP TABLE counts__2_1"))
+        await store.kernel.backend.transact(
+            lambda t: t.execute("ALTER TABLE counts__2_1 RENAME TO lost")
+        )
         with pytest.raises(DeclarationError, match="isn't there"):
             await ProjectionRunner(store, [counting("n INT", "more INT", version=2)]).catch_up()
 
 
 async def test_changed_functions_under_the_same_version_are_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    location: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
 
         async def run(projection: TableProjection) -> ProjectionStatus:
             caplog.clear()
@@ -1308,9 +1339,9 @@ def counting_of(runner: ProjectionRunner) -> TableProjection:
 
 
 async def test_a_record_of_before_there_were_fingerprints_and_one_of_another_python(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    location: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with store_at(tmp_path) as store:
+    async with store_at(location) as store:
         await store.append("till-1", [Sold("lamp", 2)])
         async with ProjectionRunner(store, [counting("n INT")]) as runner:
             await runner.catch_up()

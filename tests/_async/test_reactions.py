@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -124,18 +123,16 @@ def welcomes(**options: Any) -> Reaction:
     return reaction
 
 
-def opened(folder: Path, clock: ManualClock | None = None) -> Any:
-    return open_store(
-        folder / "bets.db", events=EVENTS, durable=False, clock=clock or ManualClock()
-    )
+def opened(location: str, clock: ManualClock | None = None) -> Any:
+    return open_store(location, events=EVENTS, durable=False, clock=clock or ManualClock())
 
 
 async def welcomed(store: Store) -> list[int]:
     return [event.event.bet async for event in store.read(Query().types(Welcomed))]
 
 
-async def test_an_event_leads_to_a_command_that_knows_its_cause(tmp_path: Path) -> None:
-    async with opened(tmp_path) as store:
+async def test_an_event_leads_to_a_command_that_knows_its_cause(location: str) -> None:
+    async with opened(location) as store:
         bus = CommandBus(store, decisions)
         await bus.send(Place(1))
         runner = ReactionRunner(bus, [welcomes()])
@@ -152,8 +149,8 @@ async def test_an_event_leads_to_a_command_that_knows_its_cause(tmp_path: Path) 
         await runner.close()
 
 
-async def test_in_the_background(tmp_path: Path) -> None:
-    async with opened(tmp_path) as store:
+async def test_in_the_background(location: str) -> None:
+    async with opened(location) as store:
         bus = CommandBus(store, decisions)
         async with ReactionRunner(bus, [welcomes()]) as runner:
             for number in range(10):
@@ -162,8 +159,8 @@ async def test_in_the_background(tmp_path: Path) -> None:
         assert await welcomed(store) == list(range(10))
 
 
-async def test_what_was_sent_before_a_crash_does_nothing_again(tmp_path: Path) -> None:
-    async with opened(tmp_path) as store:
+async def test_what_was_sent_before_a_crash_does_nothing_again(location: str) -> None:
+    async with opened(location) as store:
         bus = CommandBus(store, decisions)
         for number in range(5):
             await bus.send(Place(number))
@@ -178,8 +175,8 @@ async def test_what_was_sent_before_a_crash_does_nothing_again(tmp_path: Path) -
         assert await welcomed(store) == list(range(5))
 
 
-async def test_two_runners_answer_once(tmp_path: Path) -> None:
-    async with opened(tmp_path) as store, opened(tmp_path) as same:
+async def test_two_runners_answer_once(location: str) -> None:
+    async with opened(location) as store, opened(location) as same:
         runners = [
             ReactionRunner(CommandBus(s, decisions), [welcomes()], lease=0.002)
             for s in (store, same)
@@ -207,9 +204,9 @@ async def test_two_runners_answer_once(tmp_path: Path) -> None:
         assert sorted(await welcomed(store)) == list(range(40))
 
 
-async def test_timers_fire_when_they_are_due_unless_cancelled(tmp_path: Path) -> None:
+async def test_timers_fire_when_they_are_due_unless_cancelled(location: str) -> None:
     clock = ManualClock()
-    async with opened(tmp_path, clock) as store:
+    async with opened(location, clock) as store:
         bus = CommandBus(store, decisions)
         reaction = refunds()
         runner = ReactionRunner(bus, [reaction], clock=clock)
@@ -241,9 +238,9 @@ async def test_timers_fire_when_they_are_due_unless_cancelled(tmp_path: Path) ->
         await runner.close()
 
 
-async def test_a_timer_looks_at_the_events_before_it_fires(tmp_path: Path) -> None:
+async def test_a_timer_looks_at_the_events_before_it_fires(location: str) -> None:
     clock = ManualClock()
-    async with opened(tmp_path, clock) as store:
+    async with opened(location, clock) as store:
         bus = CommandBus(store, decisions)
         await bus.send(Place(1))
         runner = ReactionRunner(bus, [refunds()], clock=clock)
@@ -255,7 +252,7 @@ async def test_a_timer_looks_at_the_events_before_it_fires(tmp_path: Path) -> No
         await runner.close()
 
 
-async def test_a_refused_command_is_an_answer(tmp_path: Path) -> None:
+async def test_a_refused_command_is_an_answer(location: str) -> None:
     clock = ManualClock()
     reaction = Reaction("hasty")
 
@@ -267,7 +264,7 @@ async def test_a_refused_command_is_an_answer(tmp_path: Path) -> None:
             Welcome(event.event.bet),
         ]
 
-    async with opened(tmp_path, clock) as store:
+    async with opened(location, clock) as store:
         bus = CommandBus(store, decisions)
         await bus.send(Place(1))
         await bus.send(Settle(1))
@@ -281,7 +278,7 @@ async def test_a_refused_command_is_an_answer(tmp_path: Path) -> None:
         await runner.close()
 
 
-async def test_the_state_of_the_process_as_it_was_at_the_event(tmp_path: Path) -> None:
+async def test_the_state_of_the_process_as_it_was_at_the_event(location: str) -> None:
     seen: list[tuple[int, str]] = []
     reaction = Reaction("manager")
 
@@ -289,7 +286,7 @@ async def test_the_state_of_the_process_as_it_was_at_the_event(tmp_path: Path) -
     def settled(event: RecordedEvent[Settled], state: str) -> None:
         seen.append((event.position, state))
 
-    async with opened(tmp_path) as store:
+    async with opened(location) as store:
         await store.append("bet-1", [Placed(1, 1), Settled(1), Refunded(1)])
         runner = ReactionRunner(CommandBus(store, decisions), [reaction])
         await runner.catch_up()
@@ -297,8 +294,8 @@ async def test_the_state_of_the_process_as_it_was_at_the_event(tmp_path: Path) -
         await runner.close()
 
 
-async def test_from_now_leaves_out_the_past_and_nothing_else(tmp_path: Path) -> None:
-    async with opened(tmp_path) as store:
+async def test_from_now_leaves_out_the_past_and_nothing_else(location: str) -> None:
+    async with opened(location) as store:
         bus = CommandBus(store, decisions)
         await bus.send(Place(1))
         runner = ReactionRunner(bus, [welcomes(from_now=True)])
@@ -316,8 +313,8 @@ def policy(then: Any) -> OnError:
     return OnError(then, retries=1, pause=0.0)
 
 
-async def test_a_failure_halts_until_it_is_mended(tmp_path: Path) -> None:
-    async with opened(tmp_path) as store:
+async def test_a_failure_halts_until_it_is_mended(location: str) -> None:
+    async with opened(location) as store:
         bus = CommandBus(store, decisions)
         for number, amount in enumerate((1, -1, 1)):
             await bus.send(Place(number, amount))
@@ -336,8 +333,8 @@ async def test_a_failure_halts_until_it_is_mended(tmp_path: Path) -> None:
         await runner.close()
 
 
-async def test_skipping_and_parking(tmp_path: Path) -> None:
-    async with opened(tmp_path) as store:
+async def test_skipping_and_parking(location: str) -> None:
+    async with opened(location) as store:
         bus = CommandBus(store, decisions)
         await store.append("bet-1", [Placed(1, -1), Placed(2, 1)])
         await store.append("bet-2", [Placed(3, 1)])
@@ -363,9 +360,9 @@ async def test_skipping_and_parking(tmp_path: Path) -> None:
         await runner.close()
 
 
-async def test_a_timer_whose_command_is_unknown_halts(tmp_path: Path) -> None:
+async def test_a_timer_whose_command_is_unknown_halts(location: str) -> None:
     clock = ManualClock()
-    async with opened(tmp_path, clock) as store:
+    async with opened(location, clock) as store:
         await store.append("bet-1", [Placed(1, 1)])
         runner = ReactionRunner(
             CommandBus(store, decisions), [refunds(on_error=policy("halt"))], clock=clock
@@ -395,10 +392,10 @@ async def test_a_timer_whose_command_is_unknown_halts(tmp_path: Path) -> None:
         CancelTimer(["timer"]),  # type: ignore[arg-type]
     ],
 )
-async def test_timers_that_make_no_sense(tmp_path: Path, timer: Timer | CancelTimer) -> None:
+async def test_timers_that_make_no_sense(location: str, timer: Timer | CancelTimer) -> None:
     reaction = Reaction("wrong", on_error=policy("halt"))
     reaction.on(Placed)(lambda event: [timer])
-    async with opened(tmp_path) as store:
+    async with opened(location) as store:
         await store.append("bet-1", [Placed(1, 1)])
         runner = ReactionRunner(CommandBus(store, decisions), [reaction])
         with pytest.raises(ProjectionError, match=r"timer|Refund"):
@@ -406,7 +403,7 @@ async def test_timers_that_make_no_sense(tmp_path: Path, timer: Timer | CancelTi
         await runner.close()
 
 
-async def test_a_page_that_takes_longer_than_the_lease_is_got_through_once(tmp_path: Path) -> None:
+async def test_a_page_that_takes_longer_than_the_lease_is_got_through_once(location: str) -> None:
     counted: list[int] = []
 
     def slow() -> Reaction:
@@ -420,7 +417,7 @@ async def test_a_page_that_takes_longer_than_the_lease_is_got_through_once(tmp_p
 
         return reaction
 
-    async with opened(tmp_path) as store, opened(tmp_path) as elsewhere:
+    async with opened(location) as store, opened(location) as elsewhere:
         await store.append("bets", [Placed(n, 1) for n in range(200)])
         one = ReactionRunner(CommandBus(store, decisions), [slow()], lease=0.5)
         two = ReactionRunner(CommandBus(elsewhere, decisions), [slow()], lease=0.5)
@@ -431,7 +428,7 @@ async def test_a_page_that_takes_longer_than_the_lease_is_got_through_once(tmp_p
         await two.close()
 
 
-async def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
+async def test_declarations_that_make_no_sense(location: str) -> None:
     with pytest.raises(DeclarationError, match="without @ and /"):
         Reaction("a/b")
     reaction = welcomes()
@@ -439,7 +436,7 @@ async def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
         reaction.on(Placed)(lambda event: None)
     with pytest.raises(DeclarationError, match="StateOf"):
         reaction.on(Settled, bets)  # type: ignore[call-overload]
-    async with opened(tmp_path) as store:
+    async with opened(location) as store:
         bus = CommandBus(store, decisions)
         with pytest.raises(DeclarationError, match="two reactions"):
             ReactionRunner(bus, [welcomes(), welcomes()])

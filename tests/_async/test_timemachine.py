@@ -191,11 +191,11 @@ async def test_moments_that_are_none() -> None:
             await machine.find_when(lambda s: True, start=4, end=2)
 
 
-async def test_bookmarks_are_for_everyone(tmp_path: Path) -> None:
-    async with opened(tmp_path / "a.db") as store:
+async def test_bookmarks_are_for_everyone(location: str) -> None:
+    async with opened(location) as store:
         machine = TimeMachine(store, bank)
         assert await machine.set_bookmark("lunch", Back(2)) == 3
-        async with open_store(tmp_path / "a.db", events=[Deposited]) as again:
+        async with open_store(location, events=[Deposited]) as again:
             other = TimeMachine(again, account, "account-ada")
             assert (await other.travel_to(Bookmark("lunch"))).state == Account(4)
             assert await other.bookmarks() == {"lunch": 3}
@@ -221,14 +221,14 @@ async def test_what_came_after_the_journey_is_seen_by_the_next() -> None:
 
 
 async def test_waypoints_are_kept_and_only_believed_if_they_fit(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    location: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def folded(version: int) -> Fold[Bank]:
         fold = Fold("bank", Bank, version=version)
         fold.on(Deposited)(_banked)
         return fold
 
-    async with open_store(tmp_path / "a.db", events=[Deposited], durable=False) as store:
+    async with open_store(location, events=[Deposited], durable=False) as store:
         for number in range(60):
             await store.append("account-ada", [Deposited("ada", n) for n in range(number, 500)])
         head = (await store.head()).position
@@ -249,7 +249,7 @@ async def test_waypoints_are_kept_and_only_believed_if_they_fit(
         with caplog.at_level(logging.ERROR, "everwhen"):
             assert (await TimeMachine(store, folded(1)).travel_to(middle)).state == true
             assert (await TimeMachine(store, folded(2)).travel_to(middle)).state == true
-    async with open_store(tmp_path / "a.db", events=[Deposited], read_only=True) as store:
+    async with open_store(location, events=[Deposited], read_only=True) as store:
         assert (await TimeMachine(store, folded(3)).travel_to(middle)).state == true
 
 
@@ -553,8 +553,8 @@ async def test_a_look_at_every_event_of_a_kind() -> None:
         assert [(step.position, total) async for step, total in seen] == [(3, 3), (5, 10)]
 
 
-async def test_many_travel_at_once(tmp_path: Path) -> None:
-    async with open_store(tmp_path / "a.db", events=[Deposited], durable=False) as store:
+async def test_many_travel_at_once(location: str) -> None:
+    async with open_store(location, events=[Deposited], durable=False) as store:
         for number in range(30):
             await store.append("account-ada", [Deposited("ada", number) for _ in range(100)])
         machine = TimeMachine(store, bank)

@@ -766,10 +766,10 @@ async def test_an_audit_entry_alone_is_nothing_to_undo(location: Any) -> None:
             await undo.undo(await store.append("audit-2026-11", [Spoilt("by hand"), Named("n")]))
 
 
-async def test_audit_entries_stay_where_their_type_is_unknown(tmp_path: Path) -> None:
-    async with store_at(tmp_path / "s.db", [*EVENTS, AuditEntry]) as store:
+async def test_audit_entries_stay_where_their_type_is_unknown(location: str) -> None:
+    async with store_at(location, [*EVENTS, AuditEntry]) as store:
         receipt = await _deposited_with_entry(store, 5)
-    async with store_at(tmp_path / "s.db") as store:
+    async with store_at(location) as store:
         undo = Undo(store, compensations)
         await undo.undo(receipt, by_difference=ByDifference(account, lambda *_: []))
         assert await balance(store) == 0

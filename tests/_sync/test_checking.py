@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -53,7 +52,7 @@ def sales(
     def _(tables: Tables, sold: RecordedEvent[Sold]) -> None:
         tables.execute(
             "INSERT INTO {sales} VALUES (?, ?)"
-            " ON CONFLICT (item) DO UPDATE SET pieces = pieces + excluded.pieces",
+            " ON CONFLICT (item) DO UPDATE SET pieces = {sales}.pieces + excluded.pieces",
             (sold.event.item, sold.event.pieces),
         )
         if sold.event.item in bad:
@@ -74,8 +73,8 @@ def pieces(*, version: int = 1, factor: int = 1) -> Fold[dict[str, int]]:
     return fold
 
 
-def store_at(folder: Path) -> Any:
-    return open_store(folder / "shop.db", events=[Sold], durable=False)
+def store_at(location: str) -> Any:
+    return open_store(location, events=[Sold], durable=False)
 
 
 def sell(store: Store, stream: str, *items: str) -> None:
@@ -101,10 +100,10 @@ def told(problems: list[Problem], *, faults: bool = True) -> list[str]:
     return [f"{p.where}: {p.what}" for p in problems if p.is_fault is faults]
 
 
-def test_what_is_sound_is_found_sound(tmp_path: Path) -> None:
+def test_what_is_sound_is_found_sound(location: str) -> None:
     fold, table = pieces(), sales()
     following = Projection(fold, name="lamps", of=Query().category("till", "shop"))
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         for stream in ("till-1", "till-2", "shop", "x" * 400):
             sell(store, stream, "lamp", "chair")
         streams = Query(), "till-1", "x" * 400, Query().category("till"), following.of
@@ -122,8 +121,8 @@ def test_what_is_sound_is_found_sound(tmp_path: Path) -> None:
         assert all(0 < p.done <= (p.total or p.done) for p in progress)
 
 
-def test_what_can_not_be_compared_is_named(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_what_can_not_be_compared_is_named(location: str) -> None:
+    with store_at(location) as store:
         sell(store, "till-1", "lamp")
         sell(store, "till-2", "lamp")
         tills = Query().stream("till-1", "till-2")
@@ -153,7 +152,7 @@ def test_what_can_not_be_compared_is_named(tmp_path: Path) -> None:
         assert check_deep(store, of=[Projection(pieces(), of=tills), sales()]) == []
         with pytest.raises(DeclarationError, match="give Folds"):
             check_deep(store, of=["sales"])  # type: ignore[list-item]
-    with open_store(tmp_path / "shop.db") as untyped:
+    with open_store(location) as untyped:
         found = check_deep(untyped, of=[Projection(pieces(), of=tills), sales()])
         assert not told(found)
         why = "not compared: the store was opened without the event types Sold"
@@ -183,14 +182,14 @@ def test_in_memory_too() -> None:
         assert any("'pieces/till-2'" in p for p in told(check_deep(store, of=[pieces()])))
 
 
-def test_a_fold_that_fails_now(tmp_path: Path) -> None:
+def test_a_fold_that_fails_now(location: str) -> None:
     failing: Fold[dict[str, int]] = Fold("pieces", dict, state=dict[str, int])
 
     @failing.on(Sold)
     def _(state: dict[str, int], event: Sold) -> dict[str, int]:
         raise LookupError(event.item)
 
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         sell(store, "till-1", "lamp")
         take_snapshots(store, pieces(), "till-1")
         with ProjectionRunner(store, [sales()]) as runner:
@@ -203,20 +202,20 @@ def test_a_fold_that_fails_now(tmp_path: Path) -> None:
         )
 
 
-def test_an_event_that_does_not_fit_its_class(tmp_path: Path) -> None:
-    with open_store(tmp_path / "shop.db") as untyped:
+def test_an_event_that_does_not_fit_its_class(location: str) -> None:
+    with open_store(location) as untyped:
         untyped.append("till-1", [UnknownEvent("Sold", {"item": "lamp", "pieces": "two"})])
         assert check_deep(untyped) == []
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         assert store.check() == []
         (problem,) = told(check_deep(store))
         assert problem.startswith("position 1: DecodeError")
 
 
 @pytest.mark.parametrize("then", ["skip", "park"])
-def test_events_that_were_left_out(tmp_path: Path, then: Any) -> None:
+def test_events_that_were_left_out(location: str, then: Any) -> None:
     table = sales(on_error=OnError(then, retries=0), bad=("desk",))
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         for items in (("lamp", "desk"), ("lamp",), ("chair",)):
             sell(store, "till-1", *items)
         sell(store, "till-2", "chair")
@@ -226,8 +225,8 @@ def test_events_that_were_left_out(tmp_path: Path, then: Any) -> None:
         assert check_deep(store, of=[table]) == []
 
 
-def test_a_build_that_is_behind_and_one_that_halted(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_a_build_that_is_behind_and_one_that_halted(location: str) -> None:
+    with store_at(location) as store:
         sell(store, "till-1", "lamp")
         runner = ProjectionRunner(store, [sales()])
         runner.catch_up()
@@ -242,8 +241,8 @@ def test_a_build_that_is_behind_and_one_that_halted(tmp_path: Path) -> None:
         assert not told(check_deep(store, of=[broken]))
 
 
-def test_a_branch_has_read_models_and_snapshots_of_its_own(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_a_branch_has_read_models_and_snapshots_of_its_own(location: str) -> None:
+    with store_at(location) as store:
         sell(store, "till-1", "lamp", "desk")
         sell(store, "till-2", "lamp", "desk")
         take_snapshots(store, pieces(), "till-1", "till-2")
@@ -270,9 +269,9 @@ def test_a_branch_has_read_models_and_snapshots_of_its_own(tmp_path: Path) -> No
             assert "('desk', 7) where the events give ('desk', 2)" in problem
 
 
-def test_while_others_write_and_follow(tmp_path: Path) -> None:
+def test_while_others_write_and_follow(location: str) -> None:
     table = sales()
-    with store_at(tmp_path) as store, ProjectionRunner(store, [table]) as runner:
+    with store_at(location) as store, ProjectionRunner(store, [table]) as runner:
         sell(store, "till-1", *["lamp"] * 500)
 
         def write() -> None:
@@ -290,7 +289,7 @@ def test_while_others_write_and_follow(tmp_path: Path) -> None:
         assert check_deep(store, of=[table]) == []
 
 
-def test_what_progress_raises_ends_it(tmp_path: Path) -> None:
+def test_what_progress_raises_ends_it(location: str) -> None:
     class Enough(Exception):  # noqa: N818 (no error)
         pass
 
@@ -298,7 +297,7 @@ def test_what_progress_raises_ends_it(tmp_path: Path) -> None:
         if progress.stage == "sales":
             raise Enough
 
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         sell(store, "till-1", "lamp")
         with ProjectionRunner(store, [sales()]) as runner:
             runner.catch_up()
@@ -307,8 +306,8 @@ def test_what_progress_raises_ends_it(tmp_path: Path) -> None:
         assert check_deep(store, of=[sales()]) == []
 
 
-def test_checkpoints_of_others_are_left_alone(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_checkpoints_of_others_are_left_alone(location: str) -> None:
+    with store_at(location) as store:
         with store.transaction() as transaction:
             transaction.save_checkpoint(Checkpoint("lines of a file", 4_000))
         assert check_deep(store) == []

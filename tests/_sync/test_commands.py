@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -186,8 +185,8 @@ def _close_out(command: CloseOut, state: Account) -> list[Event]:
 EVENTS = [Deposited, Withdrawn]
 
 
-def test_what_is_decided_is_written_with_the_command() -> None:
-    with open_store("memory:", events=EVENTS) as store:
+def test_what_is_decided_is_written_with_the_command(location: str) -> None:
+    with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions)
         with context(user_id="ann", extras={"shop": 3}):
             result = bus.send(Deposit("a", 10), metadata=CommitMetadata(source="web"))
@@ -203,8 +202,8 @@ def test_what_is_decided_is_written_with_the_command() -> None:
         assert decisions.restored(kept) == Deposit("a", 10)
 
 
-def test_a_refusal_says_why_and_writes_nothing() -> None:
-    with open_store("memory:", events=EVENTS) as store:
+def test_a_refusal_says_why_and_writes_nothing(location: str) -> None:
+    with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions)
         bus.send(Deposit("a", 5))
         with pytest.raises(Insufficient) as refused:
@@ -214,14 +213,14 @@ def test_a_refusal_says_why_and_writes_nothing() -> None:
         assert (store.head()).position == 1
 
 
-def test_a_decision_that_nothing_happens_writes_nothing() -> None:
-    with open_store("memory:", events=EVENTS) as store:
+def test_a_decision_that_nothing_happens_writes_nothing(location: str) -> None:
+    with open_store(location, events=EVENTS, durable=False) as store:
         result = CommandBus(store, decisions).send(CloseOut("a"))
         assert (result.events, result.receipt, result.position) == ((), None, 0)
 
 
-def test_a_state_at_hand_is_found_out_when_others_have_written() -> None:
-    with open_store("memory:", events=EVENTS) as store:
+def test_a_state_at_hand_is_found_out_when_others_have_written(location: str) -> None:
+    with open_store(location, events=EVENTS, durable=False) as store:
         one, other = CommandBus(store, decisions), CommandBus(store, decisions)
         one.send(Deposit("a", 5))
         other.send(Withdraw("a", 5))
@@ -239,8 +238,8 @@ def test_a_state_at_hand_is_found_out_when_others_have_written() -> None:
         assert (one.send(CloseOut("a"))).events == (Withdrawn("a", 2),)
 
 
-def test_several_streams_in_one_commit() -> None:
-    with open_store("memory:", events=EVENTS) as store:
+def test_several_streams_in_one_commit(location: str) -> None:
+    with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions)
         bus.send(Deposit("a", 10))
         result = bus.send(Transfer("a", "b", 4))
@@ -257,7 +256,7 @@ def test_several_streams_in_one_commit() -> None:
         assert result.events == (Withdrawn("b", 1), Deposited("c", 1))
 
 
-def test_a_state_that_is_read_only_is_guarded_too() -> None:
+def test_a_state_that_is_read_only_is_guarded_too(location: str) -> None:
     class Copy(msgspec.Struct, frozen=True):
         source: str
         target: str
@@ -274,7 +273,7 @@ def test_a_state_that_is_read_only_is_guarded_too() -> None:
         read.append(source)
         return [Deposited(command.target, source.balance)]
 
-    with open_store("memory:", events=EVENTS) as store:
+    with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, rules)
         store.append("account-a", [Deposited("a", 3)])
         bus.send(Copy("a", "b"))
@@ -284,8 +283,8 @@ def test_a_state_that_is_read_only_is_guarded_too() -> None:
         assert (result.attempts, [state.balance for state in read]) == (2, [3, 3, 7])
 
 
-def test_a_query_as_the_boundary_of_a_decision() -> None:
-    with open_store("memory:", events=EVENTS) as store:
+def test_a_query_as_the_boundary_of_a_decision(location: str) -> None:
+    with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions)
         store.append("account-1", [Deposited("ann", 5)])
         store.append("account-2", [Deposited("ann", 6)])
@@ -297,8 +296,8 @@ def test_a_query_as_the_boundary_of_a_decision() -> None:
         bus.send(WithdrawAnywhere("ann", 1))
 
 
-def test_a_boundary_holds_when_many_want_the_same() -> None:
-    with open_store("memory:", events=EVENTS) as store:
+def test_a_boundary_holds_when_many_want_the_same(location: str) -> None:
+    with open_store(location, events=EVENTS, durable=False) as store:
         buses = [CommandBus(store, decisions) for _ in range(4)]
         store.append("account-1", [Deposited("ann", 10)])
 
@@ -356,8 +355,8 @@ def test_a_query_is_known_by_heart_while_nobody_else_writes(remembered: int) -> 
         assert refused.value.balance == 5
 
 
-def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
-    with open_store(tmp_path / "bank.db", events=EVENTS, durable=False) as store:
+def test_many_at_once_lose_nothing(location: str) -> None:
+    with open_store(location, events=EVENTS, durable=False) as store:
         buses = [CommandBus(store, decisions) for _ in range(3)]
 
         def task(number: int) -> Any:
@@ -381,8 +380,8 @@ def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
         assert total == 320
 
 
-def test_a_command_takes_effect_once() -> None:
-    with open_store("memory:", events=EVENTS) as store:
+def test_a_command_takes_effect_once(location: str) -> None:
+    with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions)
         request = uuid4()
         first = bus.send(Deposit("a", 5), command_id=request)
@@ -399,8 +398,8 @@ def test_a_command_takes_effect_once() -> None:
         assert store.version("account-a") == 2
 
 
-def test_the_same_command_at_the_same_time_takes_effect_once() -> None:
-    with open_store("memory:", events=EVENTS) as store:
+def test_the_same_command_at_the_same_time_takes_effect_once(location: str) -> None:
+    with open_store(location, events=EVENTS, durable=False) as store:
         buses = [CommandBus(store, decisions) for _ in range(4)]
         store.append("account-a", [Deposited("a", 5)])
         request = uuid4()
@@ -417,8 +416,8 @@ def test_the_same_command_at_the_same_time_takes_effect_once() -> None:
         assert store.fold(account, "account-a") == Account(0, 1)
 
 
-def test_an_id_is_free_after_a_refusal() -> None:
-    with open_store("memory:", events=EVENTS) as store:
+def test_an_id_is_free_after_a_refusal(location: str) -> None:
+    with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions)
         request = uuid4()
         with pytest.raises(Insufficient):
@@ -488,8 +487,8 @@ def test_an_open_outcome_is_settled_by_sending_it_again() -> None:
 
 
 @pytest.mark.parametrize("remembered", [0, 1, 1000])
-def test_snapshots_are_taken_and_change_nothing(tmp_path: Path, remembered: int) -> None:
-    with open_store(tmp_path / "s.db", events=EVENTS, durable=False) as store:
+def test_snapshots_are_taken_and_change_nothing(location: str, remembered: int) -> None:
+    with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions, strategy=EveryEvents(10), remembered=remembered)
         for number in range(64):
             bus.send(Deposit(str(number % 2), 1))
@@ -550,7 +549,7 @@ def test_declarations_that_make_no_sense() -> None:
         StateOf(account, "account-1")  # type: ignore[arg-type]
 
 
-def test_where_events_go() -> None:
+def test_where_events_go(location: str) -> None:
     rules = Decisions()
 
     @rules.on(WithdrawAnywhere, StateOf(account, owned), into=lambda c: f"payouts-{c.account}")
@@ -560,7 +559,7 @@ def test_where_events_go() -> None:
         audit = Write("audit", [Deposited("audit", 1)])
         return [Withdrawn(command.account, 1), audit, Withdrawn(command.account, 2)]
 
-    with open_store("memory:", events=EVENTS) as store:
+    with open_store(location, events=EVENTS, durable=False) as store:
         store.append("account-a", [Deposited("a", 5)])
         result = CommandBus(store, rules).send(WithdrawAnywhere("a", 3))
         assert result.receipt is not None
@@ -659,7 +658,9 @@ def test_the_object_style() -> None:
         Purse().put(1)
 
 
-def test_a_refused_command_leaves_no_trace_on_a_state_that_begins_as_none() -> None:
+def test_a_refused_command_leaves_no_trace_on_a_state_that_begins_as_none(
+    location: str,
+) -> None:
     late: Fold[Purse | None] = Fold("late purse", lambda: None)
     late.on(Deposited)(lambda state, event: _put(state or Purse(), event))
     late.on(Withdrawn)(lambda state, event: _take(state or Purse(), event))
@@ -671,7 +672,7 @@ def test_a_refused_command_leaves_no_trace_on_a_state_that_begins_as_none() -> N
             state.take(1)
             state.take(command.amount)
 
-    with open_store("memory:", events=EVENTS) as store:
+    with open_store(location, events=EVENTS, durable=False) as store:
         store.append("account-p", [Deposited("p", 10)])
         bus = CommandBus(store, rules)
         for _ in range(3):
@@ -695,7 +696,7 @@ def test_an_aggregate_that_its_fold_replaces_is_refused() -> None:
             CommandBus(store, rules).send(Deposit("p", 3))
 
 
-def test_a_decision_may_spoil_the_mutable_state_it_is_given() -> None:
+def test_a_decision_may_spoil_the_mutable_state_it_is_given(location: str) -> None:
     totals: Fold[dict[str, int]] = Fold("totals", dict)
 
     @totals.on(Deposited)
@@ -712,7 +713,7 @@ def test_a_decision_may_spoil_the_mutable_state_it_is_given() -> None:
             raise Insufficient(state["sum"])
         return [Deposited("a", command.amount)]
 
-    with open_store("memory:", events=EVENTS) as store:
+    with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, rules)
         bus.send(Deposit("a", 1))
         for _ in range(2):
@@ -721,7 +722,7 @@ def test_a_decision_may_spoil_the_mutable_state_it_is_given() -> None:
             assert refused.value.balance == 1_001
 
 
-def test_middleware_is_asked_in_order() -> None:
+def test_middleware_is_asked_in_order(location: str) -> None:
     asked: list[str] = []
 
     def outer(envelope: Envelope, proceed: CallNext, /) -> CommandResult:
@@ -735,17 +736,17 @@ def test_middleware_is_asked_in_order() -> None:
         double = Deposit(envelope.command.account, envelope.command.amount * 2)
         return proceed(msgspec.structs.replace(envelope, command=double))
 
-    with open_store("memory:", events=EVENTS) as store:
+    with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions, middleware=[outer, doubling])
         assert (bus.send(Deposit("a", 4))).events == (Deposited("a", 8),)
         assert asked == ["outer", "inner", "after"]
 
 
-def test_authorisation() -> None:
+def test_authorisation(location: str) -> None:
     def may(envelope: Envelope) -> bool:
         return envelope.user_id == "ann" or not isinstance(envelope.command, Withdraw)
 
-    with open_store("memory:", events=EVENTS) as store:
+    with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions, middleware=[authorised(may)])
         bus.send(Deposit("a", 4))
         with pytest.raises(NotAllowedError) as refused:
@@ -770,7 +771,7 @@ class Label(msgspec.Struct, frozen=True):
     by: dict[int, int]
 
 
-def test_commands_of_sets_and_maps_are_themselves_again() -> None:
+def test_commands_of_sets_and_maps_are_themselves_again(location: str) -> None:
     rules = Decisions()
 
     @rules.on(Label, into=lambda command: "labels")
@@ -778,7 +779,7 @@ def test_commands_of_sets_and_maps_are_themselves_again() -> None:
         return [Deposited(name, command.by[1]) for name in sorted(command.names)]
 
     names = [f"name {n}" for n in range(50)]
-    with open_store("memory:", events=EVENTS) as store:
+    with open_store(location, events=EVENTS, durable=False) as store:
         bus, command_id = CommandBus(store, rules), uuid4()
         first = bus.send(Label(frozenset(names), {1: 2}), command_id=command_id)
         again = bus.send(Label(frozenset(reversed(names)), {1: 2}), command_id=command_id)
@@ -787,14 +788,14 @@ def test_commands_of_sets_and_maps_are_themselves_again() -> None:
             bus.send(Label(frozenset(names), {1: 3}), command_id=command_id)
 
 
-def test_a_repeat_that_would_do_nothing_now_gets_the_earlier_result(tmp_path: Path) -> None:
+def test_a_repeat_that_would_do_nothing_now_gets_the_earlier_result(location: str) -> None:
     rules = Decisions()
 
     @rules.on(Deposit, StateOf(account, stream_of))
     def deposit_once(command: Deposit, state: Account) -> list[Event]:
         return [] if state.deposits else [Deposited(command.account, command.amount)]
 
-    with open_store(tmp_path / "s.db", events=EVENTS) as store:
+    with open_store(location, events=EVENTS) as store:
         bus, command_id = CommandBus(store, rules), uuid4()
 
         def send() -> None:
@@ -842,7 +843,7 @@ def test_a_state_rests_on_all_of_its_history() -> None:
             CommandBus(store, rules).send(Deposit("a", 1))
 
 
-def test_unknown_events_of_known_types_are_believed_as_they_are_read() -> None:
+def test_unknown_events_of_known_types_are_believed_as_they_are_read(location: str) -> None:
     rules = Decisions()
 
     @rules.on(Withdraw, StateOf(account, stream_of))
@@ -852,7 +853,7 @@ def test_unknown_events_of_known_types_are_believed_as_they_are_read() -> None:
         data = {"owner": command.account, "amount": command.amount}
         return [UnknownEvent("Withdrawn", data)]
 
-    with open_store("memory:", events=EVENTS) as store:
+    with open_store(location, events=EVENTS, durable=False) as store:
         store.append("account-a", [Deposited("a", 100)])
         bus = CommandBus(store, rules)
         bus.send(Withdraw("a", 80))
@@ -860,7 +861,9 @@ def test_unknown_events_of_known_types_are_believed_as_they_are_read() -> None:
             bus.send(Withdraw("a", 80))
 
 
-def test_the_log_has_every_command_and_no_data(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_every_command_and_no_data(
+    location: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "everwhen.commands")
     rules = Decisions()
 
@@ -869,7 +872,7 @@ def test_the_log_has_every_command_and_no_data(caplog: pytest.LogCaptureFixture)
         raise ZeroDivisionError
 
     rules.include(Decisions())
-    with open_store("memory:", events=EVENTS) as store:
+    with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions, middleware=[logged()])
         with context(user_id="ann"):
             bus.send(Deposit("secret", 4))
@@ -883,11 +886,11 @@ def test_the_log_has_every_command_and_no_data(caplog: pytest.LogCaptureFixture)
     assert "secret" not in "".join(lines)
 
 
-def test_traces() -> None:
+def test_traces(location: str) -> None:
     seen = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(seen))
-    with open_store("memory:", events=EVENTS) as store:
+    with open_store(location, events=EVENTS, durable=False) as store:
         bus = CommandBus(store, decisions, middleware=[traced(provider.get_tracer("test"))])
         with context(user_id="ann"):
             bus.send(Deposit("a", 4), command_id=UUID(int=7))

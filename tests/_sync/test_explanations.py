@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,7 +150,7 @@ def test_a_source_that_fails_is_not_the_folds_fault() -> None:
         assert not hasattr(raised.value, "__notes__")
 
 
-def test_a_projection_that_fails_says_where(tmp_path: Path) -> None:
+def test_a_projection_that_fails_says_where(location: str) -> None:
     in_tables = TableProjection("rows", ["CREATE TABLE {rows} (n INT)"], on_error=HALT)
 
     @in_tables.on(Paid)
@@ -159,7 +158,7 @@ def test_a_projection_that_fails_says_where(tmp_path: Path) -> None:
         if recorded.event.amount == 13:
             raise ValueError("thirteen")
 
-    with open_store(tmp_path / "shop.db", events=[Paid]) as store:
+    with open_store(location, events=[Paid]) as store:
         store.append("till-2", [Paid(1), Paid(13)])
         in_memory = Projection(total, on_error=HALT)
         for projection, kind in ((in_tables, "projection 'rows'"), (in_memory, "fold 'total'")):
@@ -266,7 +265,7 @@ def test_a_timer_without_a_clear_time_is_told_where_it_is_made(given: Any, told:
         Timer("soon", Paid(1), **given)
 
 
-def test_a_table_that_the_projection_does_not_have_is_named(tmp_path: Path) -> None:
+def test_a_table_that_the_projection_does_not_have_is_named(location: str) -> None:
     projection = TableProjection("rows", ["CREATE TABLE {rows} (n TEXT)"], on_error=HALT)
 
     @projection.on(Paid)
@@ -275,7 +274,7 @@ def test_a_table_that_the_projection_does_not_have_is_named(tmp_path: Path) -> N
         if recorded.event.amount > 1:
             tables.execute("INSERT INTO {row} VALUES (1)")
 
-    with open_store(tmp_path / "shop.db", events=[Paid]) as store:
+    with open_store(location, events=[Paid]) as store:
         store.append("till-1", [Paid(1)])
         runner = ProjectionRunner(store, [projection])
         runner.catch_up()
@@ -300,8 +299,8 @@ def test_a_command_of_a_class_that_can_not_be_kept_is_told_where_it_is_declared(
         EventTypes(Pay)
 
 
-def test_data_that_does_not_fit_blames_what_made_it(tmp_path: Path) -> None:
-    path = tmp_path / "shop.db"
+def test_data_that_does_not_fit_blames_what_made_it(location: str) -> None:
+    path = location
     with open_store(path, events=[Paid]) as store:
         store.append("till-1", [Paid(1)])
 
@@ -340,8 +339,8 @@ class Joined(Event):
     name: Personal[str]
 
 
-def test_reprs_tell(tmp_path: Path) -> None:
-    path = tmp_path / "shop.db"
+def test_reprs_tell(location: str) -> None:
+    path = location
     store = open_store(path, events=[Paid])
     store.append("till-1", [Paid(1), Paid(2)])
     assert [repr(event) for event in store.read()] == [
@@ -372,11 +371,11 @@ def test_reprs_tell(tmp_path: Path) -> None:
     assert repr(diff(1, 1)) == "<Diff: no change>"
 
 
-def test_an_unknown_event_is_shown_as_stored(tmp_path: Path) -> None:
-    with open_store(tmp_path / "shop.db", events=[Noted]) as store:
+def test_an_unknown_event_is_shown_as_stored(location: str) -> None:
+    with open_store(location, events=[Noted]) as store:
         store.append("notes", [Noted("x" * 500)])
         store.append("notes", [Noted("y")])
-    with open_store(tmp_path / "shop.db") as store:
+    with open_store(location) as store:
         long, short = [repr(event) for event in store.read()]
     assert short == '<2 notes@2 Noted {"text":"y"}>'
     assert len(long) < 200

@@ -111,8 +111,8 @@ def balance(store: Store, name: str = "ada") -> int:
     return state.balance
 
 
-def test_what_comes_out_the_same(tmp_path: Path) -> None:
-    with opened(tmp_path / "a.db") as main, main.create_branch("trial") as trial:
+def test_what_comes_out_the_same(location: str) -> None:
+    with opened(location) as main, main.create_branch("trial") as trial:
         bus = CommandBus(trial, decisions)
         bus.send(Withdraw("ada", 20), metadata=CommitMetadata(user_id="eve"))
         bus.send(Deposit("bob", 5))
@@ -344,8 +344,8 @@ def test_merges_that_make_no_sense() -> None:
                 Merging(main, decisions).plan(elsewhere)
 
 
-def test_others_write_while_it_is_merged(tmp_path: Path) -> None:
-    with opened(tmp_path / "a.db") as main, main.create_branch("trial") as trial:
+def test_others_write_while_it_is_merged(location: str) -> None:
+    with opened(location) as main, main.create_branch("trial") as trial:
         for _ in range(5):
             CommandBus(trial, decisions).send(Withdraw("ada", 1))
         bus = CommandBus(main, decisions)

@@ -98,8 +98,8 @@ def test_what_is_sealed_is_proven_and_verified(kind: str, tmp_path: Path) -> Non
                 again.prove(nowhere)
 
 
-def test_a_branch_begins_with_its_parents_leaves(tmp_path: Path) -> None:
-    with open_store(tmp_path / "store.db", events=[Noted]) as store:
+def test_a_branch_begins_with_its_parents_leaves(location: str) -> None:
+    with open_store(location, events=[Noted]) as store:
         store.commit_batch([Commit([Write("a", [Noted(n)])]) for n in range(300)])
         mine = MerkleLog(store, MemoryTiles(), SIGNER)
         parent = (mine.sign()).checkpoint

@@ -81,7 +81,9 @@ def sales(
 
     def add(tables: Tables, event: RecordedEvent[Any], pieces: int) -> None:
         change = (pieces * factor, event.event.item)
-        tables.execute("INSERT OR IGNORE INTO {sales} VALUES (?, 0)", (event.event.item,))
+        tables.execute(
+            "INSERT INTO {sales} VALUES (?, 0) ON CONFLICT DO NOTHING", (event.event.item,)
+        )
         tables.execute("UPDATE {sales} SET pieces = pieces + ? WHERE item = ?", change)
         tables.execute("INSERT INTO {log} VALUES (?, ?)", (event.position, event.stream))
         if fails(event):
@@ -118,16 +120,29 @@ def rows(store: Store, table: str = "sales") -> list[tuple[Any, ...]]:
     return store.kernel.backend.view(lambda view: view.execute(f"SELECT * FROM {table} ORDER BY 1"))
 
 
-def store_at(folder: Path) -> Any:
-    return open_store(folder / "shop.db", events=EVENTS, durable=False)
+def store_at(location: str) -> Any:
+    return open_store(location, events=EVENTS, durable=False)
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a few events are several pages."""
+    for module in ("log_following", "table_projections"):
+        monkeypatch.setattr(f"everwhen.projections._sync.{module}.PAGE_EVENTS", 100)
+
+
+def sell(store: Store, lamps: int, *, pieces: int = 1) -> None:
+    """Events in commits that are smaller than ``small_pages``."""
+    for _ in range(lamps // 50):
+        store.append("a", [Sold("lamp", pieces)] * 50)
 
 
 def once(pause: float = 0.0, then: Any = "halt", retries: int = 0) -> OnError:
     return OnError(then, retries=retries, pause=pause)
 
 
-def test_rows_and_checkpoint_follow_the_events(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_rows_and_checkpoint_follow_the_events(location: str) -> None:
+    with store_at(location) as store:
         store.append("till-1", [Sold("lamp", 2), Sold("chair", 4)])
         runner = ProjectionRunner(store, [sales(), pieces()])
         runner.catch_up()
@@ -150,8 +165,8 @@ def test_rows_and_checkpoint_follow_the_events(tmp_path: Path) -> None:
         assert rows(store) == [("chair", 3), ("desk", 1), ("lamp", 7)]
 
 
-def test_it_follows_in_the_background(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_it_follows_in_the_background(location: str) -> None:
+    with store_at(location) as store:
         mine = pieces()
         with ProjectionRunner(store, [sales(), mine]) as runner:
             for number in range(20):
@@ -161,8 +176,8 @@ def test_it_follows_in_the_background(tmp_path: Path) -> None:
             assert runner.ask(mine, lambda state: state["lamp"]) == (39, 39)
 
 
-def test_a_query_and_what_does_not_concern_it(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_a_query_and_what_does_not_concern_it(location: str) -> None:
+    with store_at(location) as store:
         projection = sales(of=Query().category("till").types(Sold))
         with ProjectionRunner(store, [projection], lease=0.4) as runner:
             store.append("till-1", [Sold("lamp", 1), Returned("lamp", 1)])
@@ -179,32 +194,34 @@ def test_a_query_and_what_does_not_concern_it(tmp_path: Path) -> None:
         assert rows(store) == [("lamp", 1)]
 
 
-def test_projections_at_different_places_join_each_other(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
-        store.append("till-1", [Sold("lamp", 1)] * 5_000)
+def test_projections_at_different_places_join_each_other(location: str, small_pages: None) -> None:
+    with store_at(location) as store:
+        sell(store, 250)
         first = ProjectionRunner(store, [sales()])
         first.catch_up()
         first.close()
-        store.append("till-1", [Sold("lamp", 1)] * 5_000)
+        sell(store, 250)
         mine = pieces()
         runner = ProjectionRunner(store, [sales(), mine])
         heard: list[tuple[int, int]] = []
         runner.catch_up(lambda at, goal: heard.append((at, goal)))
-        assert rows(store) == [("lamp", 10_000)]
-        assert runner.ask(mine, len) == (1, 10_000)
-        assert heard[-1] == (10_000, 10_000)
+        assert rows(store) == [("lamp", 500)]
+        assert runner.ask(mine, len) == (1, 500)
+        assert heard[-1] == (500, 500)
         assert sorted(heard) == heard
         runner.close()
 
 
 @pytest.mark.parametrize("kind", ["sql", "check", "python", "event"])
-def test_a_failure_halts_and_says_where(tmp_path: Path, kind: str) -> None:
-    with store_at(tmp_path) as store:
+def test_a_failure_halts_and_says_where(location: str, kind: str) -> None:
+    with store_at(location) as store:
         projection = TableProjection("sales", SCHEMA, on_error=once(retries=1))
 
         @projection.on(Sold)
         def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
-            tables.execute("INSERT OR IGNORE INTO {sales} VALUES (?, 1)", (event.event.item,))
+            tables.execute(
+                "INSERT INTO {sales} VALUES (?, 1) ON CONFLICT DO NOTHING", (event.event.item,)
+            )
             if event.event.item == "poison":
                 if kind == "sql":
                     tables.execute("SELECT nothing FROM nowhere")
@@ -239,15 +256,15 @@ def test_a_failure_halts_and_says_where(tmp_path: Path, kind: str) -> None:
         fixed.close()
 
 
-def test_a_runner_whose_projections_have_all_halted_ends(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_a_runner_whose_projections_have_all_halted_ends(location: str) -> None:
+    with store_at(location) as store:
         store.append("a", [Sold("poison", 1)])
         runner = ProjectionRunner(store, [sales(on_error=once(), fails=lambda event: True)])
         with pytest.raises(ProjectionError, match="position 1: ValueError: poison"):
             runner.run()
 
 
-def test_retries_with_growing_pauses(tmp_path: Path) -> None:
+def test_retries_with_growing_pauses(location: str) -> None:
     left = [2]
 
     def fails(event: RecordedEvent[Any]) -> bool:
@@ -256,7 +273,7 @@ def test_retries_with_growing_pauses(tmp_path: Path) -> None:
             return True
         return False
 
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         store.append("a", [Sold("lamp", 1), Sold("poison", 1), Sold("lamp", 1)])
         runner = ProjectionRunner(store, [sales(on_error=once(retries=2), fails=fails)])
         runner.catch_up()
@@ -267,10 +284,10 @@ def test_retries_with_growing_pauses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [1, 7, 2_000])
 def test_skipping_leaves_out_one_event(
-    tmp_path: Path, page: int, monkeypatch: pytest.MonkeyPatch
+    location: str, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("everwhen.projections._sync.log_following.PAGE_EVENTS", page)
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         for number in range(30):
             item = "poison" if number in (0, 7, 8, 29) else "lamp"
             store.append(f"till-{number % 4}", [Sold(item, 1)])
@@ -288,13 +305,13 @@ def test_skipping_leaves_out_one_event(
         assert store.snapshots("pieces") == []
 
 
-def test_parked_events_hold_back_their_stream_and_can_be_retried(tmp_path: Path) -> None:
+def test_parked_events_hold_back_their_stream_and_can_be_retried(location: str) -> None:
     broken = [True]
 
     def fails(event: RecordedEvent[Any]) -> bool:
         return broken[0] and event.event.item == "poison"
 
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         store.append("a", [Sold("lamp", 1)])
         store.append("a", [Sold("poison", 5), Returned("poison", 2), Sold("lamp", 1)])
         store.append("b", [Sold("lamp", 10)])
@@ -328,8 +345,8 @@ def test_parked_events_hold_back_their_stream_and_can_be_retried(tmp_path: Path)
         runner.close()
 
 
-def test_parking_in_memory(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_parking_in_memory(location: str) -> None:
+    with store_at(location) as store:
         store.append("a", [Sold("poison", 5), Sold("lamp", 1)])
         store.append("b", [Sold("lamp", 10)])
         mine = pieces(on_error=once(then="park"))
@@ -346,8 +363,8 @@ def test_parking_in_memory(tmp_path: Path) -> None:
         runner.close()
 
 
-def test_only_one_runner_works_on_a_projection(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store, store_at(tmp_path) as same:
+def test_only_one_runner_works_on_a_projection(location: str) -> None:
+    with store_at(location) as store, store_at(location) as same:
         one = TableFollower(store, sales(), lease=60)
         other = TableFollower(same, sales(), lease=60)
         assert one.start()
@@ -359,9 +376,9 @@ def test_only_one_runner_works_on_a_projection(tmp_path: Path) -> None:
 
 
 def test_a_lease_that_has_run_out_is_taken_over_and_the_late_one_writes_nothing(
-    tmp_path: Path,
+    location: str,
 ) -> None:
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         store.append("a", [Sold("lamp", 1)] * 3)
         dead = TableFollower(store, sales(), lease=0.0)
         heir = TableFollower(store, sales(factor=100), lease=60)
@@ -380,9 +397,9 @@ def test_a_lease_that_has_run_out_is_taken_over_and_the_late_one_writes_nothing(
 
 
 def test_a_clock_set_back_keeps_no_dead_lease_alive(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+    with store_at(location) as store, store_at(location) as elsewhere:
         store.append("a", [Sold("lamp", 1)])
         with monkeypatch.context() as an_hour_ahead:
             later = now_micros() + 3_600_000_000
@@ -396,9 +413,9 @@ def test_a_clock_set_back_keeps_no_dead_lease_alive(
 
 
 def test_a_holder_whose_clock_is_set_back_goes_on_giving_signs_of_life(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         with monkeypatch.context() as an_hour_ahead:
             later = now_micros() + 3_600_000_000
             an_hour_ahead.setattr("everwhen.projections._sync.followers.now_micros", lambda: later)
@@ -412,8 +429,8 @@ def test_a_holder_whose_clock_is_set_back_goes_on_giving_signs_of_life(
         assert holder._record.at < later
 
 
-def test_two_runners_fight_and_every_event_takes_effect_once(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store, store_at(tmp_path) as same:
+def test_two_runners_fight_and_every_event_takes_effect_once(location: str) -> None:
+    with store_at(location) as store, store_at(location) as same:
         runners = [ProjectionRunner(s, [sales()], lease=0.002) for s in (store, same)]
 
         def work(runner: ProjectionRunner) -> Any:
@@ -439,9 +456,9 @@ def test_two_runners_fight_and_every_event_takes_effect_once(tmp_path: Path) -> 
         assert len(rows(store, "log")) == 300
 
 
-def test_a_new_version_catches_up_beside_the_old_one(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
-        store.append("a", [Sold("lamp", 1)] * 5_000)
+def test_a_new_version_catches_up_beside_the_old_one(location: str, small_pages: None) -> None:
+    with store_at(location) as store:
+        sell(store, 250)
         old = ProjectionRunner(store, [sales()])
         old.catch_up()
         new = ProjectionRunner(store, [sales(version=2, factor=2)])
@@ -449,16 +466,16 @@ def test_a_new_version_catches_up_beside_the_old_one(tmp_path: Path) -> None:
             new._step()
         states = {status.version: status.state for status in new.status()}
         assert states == {1: "live", 2: "building"}
-        assert rows(store) == [("lamp", 5_000)]  # readers go on with the old one
+        assert rows(store) == [("lamp", 250)]  # readers go on with the old one
         store.append("a", [Sold("lamp", 1)])
         old.catch_up()
-        assert rows(store) == [("lamp", 5_001)]
+        assert rows(store) == [("lamp", 251)]
         new.catch_up()
-        assert rows(store) == [("lamp", 10_002)]
+        assert rows(store) == [("lamp", 502)]
         (status,) = new.status()
         assert (status.version, status.state) == (2, "live")
         names = store.kernel.backend.view(
-            lambda view: view.execute("SELECT name FROM sqlite_master WHERE name GLOB '*__1_*'")
+            lambda view: view.dialect.objects(view, ("sales__1_1", "log__1_1"))
         )
         assert names == []
         # the old code finds that its time is over, and doesn't take it back
@@ -467,15 +484,15 @@ def test_a_new_version_catches_up_beside_the_old_one(tmp_path: Path) -> None:
             for _ in range(3):
                 old._step()
         new.catch_up()
-        assert rows(store) == [("lamp", 10_004)]
+        assert rows(store) == [("lamp", 504)]
         old.close()
         new.close()
         back = TableFollower(store, sales(), lease=5)
         assert not back.start()
 
 
-def test_tables_that_a_new_version_lacks_disappear(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_tables_that_a_new_version_lacks_disappear(location: str) -> None:
+    with store_at(location) as store:
         store.append("a", [Sold("lamp", 1)])
         runner = ProjectionRunner(store, [sales()])
         runner.catch_up()
@@ -490,19 +507,21 @@ def test_tables_that_a_new_version_lacks_disappear(tmp_path: Path) -> None:
         runner.catch_up()
         runner.close()
         assert rows(store) == [(1,)]
-        with pytest.raises(StatementError, match="no such table: log"):
+        with pytest.raises(
+            StatementError, match=r"no such table: log|relation \"log\" does not exist"
+        ):
             rows(store, "log")
 
 
-def test_a_rebuild_under_load_while_readers_read(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
-        store.append("a", [Sold("lamp", 1)] * 3_000)
+def test_a_rebuild_under_load_while_readers_read(location: str, small_pages: None) -> None:
+    with store_at(location) as store:
+        sell(store, 250)
         projection = sales()
         seen: list[int] = []
         done: list[bool] = []
 
         def write() -> None:
-            while not done:
+            for _ in range(30):  # not for ever: it may be the faster one
                 store.append("a", [Sold("lamp", 1)] * 20)
 
         def read() -> None:
@@ -524,7 +543,7 @@ def test_a_rebuild_under_load_while_readers_read(tmp_path: Path) -> None:
             outcomes = together(write, read, rebuild)
             assert not any(isinstance(outcome, BaseException) for outcome in outcomes), outcomes
             assert seen == sorted(seen)
-            assert seen[0] >= 3_000
+            assert seen[0] >= 250
             runner.catch_up()
             head = (store.head()).position
             assert rows(store) == [("lamp", head)]
@@ -532,9 +551,9 @@ def test_a_rebuild_under_load_while_readers_read(tmp_path: Path) -> None:
             assert (status.build, status.state, status.position) == (2, "live", head)
 
 
-def test_an_interrupted_rebuild_goes_on(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
-        store.append("a", [Sold("lamp", 1)] * 6_000)
+def test_an_interrupted_rebuild_goes_on(location: str, small_pages: None) -> None:
+    with store_at(location) as store:
+        sell(store, 300)
         projection = sales()
         runner = ProjectionRunner(store, [projection])
         runner.catch_up()
@@ -543,7 +562,7 @@ def test_an_interrupted_rebuild_goes_on(tmp_path: Path) -> None:
             pass
 
         def interrupt(at: int, head: int) -> None:
-            if at >= 2_000:
+            if at >= 100:
                 raise Interruption
 
         with pytest.raises(Interruption):
@@ -552,15 +571,15 @@ def test_an_interrupted_rebuild_goes_on(tmp_path: Path) -> None:
         runner = ProjectionRunner(store, [projection])
         heard: list[int] = []
         runner.rebuild(projection, lambda at, head: heard.append(at))
-        assert heard[0] > 2_000
-        assert rows(store) == [("lamp", 6_000)]
+        assert heard[0] > 100
+        assert rows(store) == [("lamp", 300)]
         (status,) = runner.status()
         assert status.build == 2
         runner.close()
 
 
-def test_inline_rows_are_there_when_the_append_returns(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_inline_rows_are_there_when_the_append_returns(location: str) -> None:
+    with store_at(location) as store:
         store.append("a", [Sold("lamp", 2)])
         with ProjectionRunner(store, [], inline=[sales()]) as runner:
             runner.catch_up()
@@ -568,7 +587,7 @@ def test_inline_rows_are_there_when_the_append_returns(tmp_path: Path) -> None:
             for number in range(50):
                 store.append("a", [Sold("lamp", 1)])
                 assert rows(store) == [("lamp", number + 3)]
-            with pytest.raises(InlineError, match=r"position 52.*CHECK"):
+            with pytest.raises(InlineError, match=r"(?i)position 52.*check"):
                 store.append("a", [Returned("lamp", 100)])
             assert rows(store) == [("lamp", 52)]
             assert store.version("a") == 51
@@ -589,8 +608,8 @@ def test_inline_rows_are_there_when_the_append_returns(tmp_path: Path) -> None:
         assert rows(store) == [("lamp", 3)]
 
 
-def test_inline_needs_no_lease(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+def test_inline_needs_no_lease(location: str) -> None:
+    with store_at(location) as store, store_at(location) as elsewhere:
         store.append("a", [Sold("lamp", 1)])
         other = ProjectionRunner(elsewhere, [sales()], lease=60)
         other.catch_up()
@@ -606,21 +625,23 @@ def test_inline_needs_no_lease(tmp_path: Path) -> None:
         other.close()
 
 
-def test_inline_takes_in_what_a_process_without_it_has_written(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
+def test_inline_takes_in_what_a_process_without_it_has_written(
+    location: str, small_pages: None
+) -> None:
+    with store_at(location) as store, store_at(location) as stranger:
         with ProjectionRunner(store, [], inline=[sales()]) as runner:
             runner.catch_up()
             assert runner._attached
-            stranger.append("b", [Sold("lamp", 5)] * 3_000)
+            sell(stranger, 250, pieces=5)
             assert rows(store) == []
             store.append("a", [Sold("lamp", 1)])
-            assert rows(store) == [("lamp", 15_001)]
+            assert rows(store) == [("lamp", 1_251)]
 
 
 @pytest.mark.parametrize("then", ["skip", "park"])
-def test_inline_leaves_out_what_it_is_told_to(tmp_path: Path, then: Any) -> None:
+def test_inline_leaves_out_what_it_is_told_to(location: str, then: Any) -> None:
     projection = sales(on_error=once(then=then), fails=lambda event: event.event.item == "poison")
-    with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
+    with store_at(location) as store, store_at(location) as stranger:
         store.append("a", [Sold("poison", 1), Sold("lamp", 1)])
         with ProjectionRunner(store, [], inline=[projection]) as runner:
             runner.catch_up()
@@ -638,10 +659,10 @@ def test_inline_leaves_out_what_it_is_told_to(tmp_path: Path, then: Any) -> None
             assert (status.position, status.lag) == (8, 0)
 
 
-def test_what_inline_has_parked_is_retried_while_others_append(tmp_path: Path) -> None:
+def test_what_inline_has_parked_is_retried_while_others_append(location: str) -> None:
     broken = {"poison"}
     projection = sales(on_error=once(then="park"), fails=lambda event: event.event.item in broken)
-    with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+    with store_at(location) as store, store_at(location) as elsewhere:
         with ProjectionRunner(store, [], inline=[projection]) as runner:
             runner.catch_up()
             for number in range(10):
@@ -675,8 +696,8 @@ def test_what_inline_has_parked_is_retried_while_others_append(tmp_path: Path) -
         assert runner.retry_parked(projection) == 1
 
 
-def test_inline_goes_on_with_a_build_that_was_made_elsewhere(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store, store_at(tmp_path) as elsewhere:
+def test_inline_goes_on_with_a_build_that_was_made_elsewhere(location: str) -> None:
+    with store_at(location) as store, store_at(location) as elsewhere:
         store.append("a", [Sold("lamp", 1)])
         with ProjectionRunner(store, [], inline=[sales()]) as runner:
             runner.catch_up()
@@ -694,8 +715,8 @@ def test_inline_goes_on_with_a_build_that_was_made_elsewhere(tmp_path: Path) -> 
             ProjectionRunner(store, [sales()]).rebuild(sales())
 
 
-def test_a_switch_never_goes_back_in_time(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_a_switch_never_goes_back_in_time(location: str) -> None:
+    with store_at(location) as store:
         store.append("a", [Sold("lamp", 1)])
         old = ProjectionRunner(store, [sales()])
         old.catch_up()
@@ -715,9 +736,9 @@ def test_a_switch_never_goes_back_in_time(tmp_path: Path) -> None:
         new.stop()
 
 
-def test_what_had_halted_is_tried_again(tmp_path: Path) -> None:
+def test_what_had_halted_is_tried_again(location: str) -> None:
     broken = [True]
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         store.append("a", [Sold("lamp", 1)])
         runner = ProjectionRunner(store, [sales(on_error=once(), fails=lambda event: broken[0])])
         for _ in range(2):
@@ -729,8 +750,8 @@ def test_what_had_halted_is_tried_again(tmp_path: Path) -> None:
         runner.close()
 
 
-def test_a_state_can_be_asked_after_its_runner_was_closed(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_a_state_can_be_asked_after_its_runner_was_closed(location: str) -> None:
+    with store_at(location) as store:
         store.append("a", [Sold("lamp", 1)])
         mine = pieces()
         runner = ProjectionRunner(store, [mine])
@@ -739,8 +760,8 @@ def test_a_state_can_be_asked_after_its_runner_was_closed(tmp_path: Path) -> Non
         assert runner.ask(mine, dict) == ({"lamp": 1}, 1)
 
 
-def test_a_fold_under_two_names(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_a_fold_under_two_names(location: str) -> None:
+    with store_at(location) as store:
         fold = pieces().fold
         every = Projection(fold)
         some = Projection(fold, name="of till a", of=Query().stream("a"))
@@ -753,8 +774,8 @@ def test_a_fold_under_two_names(tmp_path: Path) -> None:
         runner.close()
 
 
-def test_a_state_in_memory_starts_from_its_snapshot(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_a_state_in_memory_starts_from_its_snapshot(location: str) -> None:
+    with store_at(location) as store:
         mine = pieces(strategy=EveryEvents(40))
         store.append("a", [Sold("lamp", 1)] * 100)
         follower = StateFollower(store, mine)
@@ -772,9 +793,9 @@ def test_a_state_in_memory_starts_from_its_snapshot(tmp_path: Path) -> None:
 
 
 def test_a_projection_says_when_it_is_snapshotted_and_how_many_are_kept(
-    tmp_path: Path,
+    location: str,
 ) -> None:
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         mine = pieces(strategy=EveryEvents(3), retention=Retention(snapshots=2))
         runner = ProjectionRunner(store, [mine])
         for _ in range(10):
@@ -788,8 +809,8 @@ def test_a_projection_says_when_it_is_snapshotted_and_how_many_are_kept(
         again.close()
 
 
-def test_what_is_said_of_a_mutable_state_never_changes(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_what_is_said_of_a_mutable_state_never_changes(location: str) -> None:
+    with store_at(location) as store:
         mine = pieces()
         store.append("a", [Sold("lamp", 1)])
         runner = ProjectionRunner(store, [mine])
@@ -841,37 +862,37 @@ def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
             runner.rebuild(sales())
 
 
-def test_names_that_are_taken(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_names_that_are_taken(location: str) -> None:
+    with store_at(location) as store:
         runner = ProjectionRunner(store, [sales()])
         runner.catch_up()
         runner.close()
-        rival = TableProjection("rival", "CREATE TABLE {sales} (x)")
+        rival = TableProjection("rival", "CREATE TABLE {sales} (x INTEGER)")
         with pytest.raises(DeclarationError, match="belongs to projection 'sales'"):
             ProjectionRunner(store, [rival]).catch_up()
         with store.transaction() as transaction:
-            transaction.execute("CREATE TABLE till (x)")
-        clumsy = TableProjection("clumsy", "CREATE TABLE {till} (x)")
+            transaction.execute("CREATE TABLE till (x INTEGER)")
+        clumsy = TableProjection("clumsy", "CREATE TABLE {till} (x INTEGER)")
         with pytest.raises(DeclarationError, match="'till' is a table of its own"):
             ProjectionRunner(store, [clumsy]).catch_up()
 
 
 @pytest.mark.parametrize("way", ["run", "catch_up"])
 def test_a_schema_that_can_not_be_run_ends_the_runner(
-    tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture
+    location: str, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with store_at(tmp_path) as store:
-        wrong = TableProjection("wrong", "CREATE TABLE {wrong} (a, a)")
-        with pytest.raises(StatementError, match="duplicate column name"):
+    with store_at(location) as store:
+        wrong = TableProjection("wrong", "CREATE TABLE {wrong} (a INTEGER, a INTEGER)")
+        with pytest.raises(StatementError, match=r"duplicate column name|specified more than once"):
             getattr(ProjectionRunner(store, [wrong]), way)()
         assert store.checkpoints() == []
         assert ("following the log has ended" in caplog.text) == (way == "run")
 
 
-def test_a_store_that_is_read_only_ends_the_runner(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_a_store_that_is_read_only_ends_the_runner(location: str) -> None:
+    with store_at(location) as store:
         store.append("a", [Sold("lamp", 1)])
-    with open_store(tmp_path / "shop.db", events=EVENTS, read_only=True) as store:
+    with open_store(location, events=EVENTS, read_only=True) as store:
         with pytest.raises(ReadOnlyError):
             ProjectionRunner(store, [sales()]).run()
         mine = pieces()
@@ -880,8 +901,8 @@ def test_a_store_that_is_read_only_ends_the_runner(tmp_path: Path) -> None:
         assert runner.ask(mine, dict) == ({"lamp": 1}, 1)
 
 
-def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_a_damaged_record_is_named(location: str) -> None:
+    with store_at(location) as store:
         with store.transaction() as transaction:
             transaction.save_checkpoint(Checkpoint("projection/sales@1.1", 0, b"{"))
         with pytest.raises(Exception, match=r"projection/sales@1\.1.*is damaged"):
@@ -889,7 +910,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
 
 
 def test_many_pages_of_a_big_history_cost_flat_memory(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+    with store_at(str(tmp_path / "shop.db")) as store:
         for _ in range(10):
             store.append("a", [Sold("lamp", 1)] * 1_000)
         runner = ProjectionRunner(store, [sales(), pieces()])
@@ -901,10 +922,10 @@ def test_many_pages_of_a_big_history_cost_flat_memory(tmp_path: Path) -> None:
 
 
 def test_catching_up_takes_what_others_wrote_into_an_inline_projection(
-    tmp_path: Path,
+    location: str,
 ) -> None:
     poison = sales(fails=lambda event: event.event.item == "poison")
-    with store_at(tmp_path) as store, store_at(tmp_path) as stranger:
+    with store_at(location) as store, store_at(location) as stranger:
         store.append("a", [Sold("lamp", 1)])
         with ProjectionRunner(store, [], inline=[poison]) as runner:
             runner.catch_up()
@@ -916,11 +937,11 @@ def test_catching_up_takes_what_others_wrote_into_an_inline_projection(
                 runner.catch_up()
 
 
-def test_two_stores_inline_know_of_each_others_parked_streams(tmp_path: Path) -> None:
+def test_two_stores_inline_know_of_each_others_parked_streams(location: str) -> None:
     def parking() -> TableProjection:
         return sales(on_error=once(then="park"), fails=lambda e: e.event.item == "poison")
 
-    with store_at(tmp_path) as store, store_at(tmp_path) as other:
+    with store_at(location) as store, store_at(location) as other:
         with (
             ProjectionRunner(store, [], inline=[parking()]) as one,
             ProjectionRunner(other, [], inline=[parking()]) as two,
@@ -935,9 +956,9 @@ def test_two_stores_inline_know_of_each_others_parked_streams(tmp_path: Path) ->
 
 
 def test_a_version_older_than_what_readers_see_has_nothing_to_catch_up(
-    tmp_path: Path,
+    location: str,
 ) -> None:
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         newer = ProjectionRunner(store, [sales(version=2)])
         newer.catch_up()
         newer.close()
@@ -948,13 +969,13 @@ def test_a_version_older_than_what_readers_see_has_nothing_to_catch_up(
             ProjectionRunner(store, [], inline=[sales()]).catch_up()
 
 
-def test_a_rebuild_that_ends_badly_can_be_begun_again(tmp_path: Path) -> None:
+def test_a_rebuild_that_ends_badly_can_be_begun_again(location: str) -> None:
     broken = [False]
 
     def progress(_: int, __: int) -> None:
         raise RuntimeError("enough")
 
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         store.append("a", [Sold("lamp", 1)])
         mine = sales(on_error=once(), fails=lambda event: broken[0])
         runner = ProjectionRunner(store, [mine])
@@ -975,7 +996,7 @@ def test_a_rebuild_that_ends_badly_can_be_begun_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, SystemExit])
 def test_a_state_in_memory_survives_being_cut_off(
-    tmp_path: Path, failure: type[BaseException]
+    location: str, failure: type[BaseException]
 ) -> None:
     once_only = [failure]
     fold: Fold[dict[str, int]] = Fold("pieces", dict, state=dict[str, int])
@@ -987,7 +1008,7 @@ def test_a_state_in_memory_survives_being_cut_off(
         state[event.item] = state.get(event.item, 0) + event.pieces
         return state
 
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         store.append("a", [Sold("lamp", pieces) for pieces in range(1, 6)])
         mine = Projection(fold)
         runner = ProjectionRunner(store, [mine])
@@ -1033,7 +1054,9 @@ def game(fails_at: int, then: Any, healed: list[bool]) -> tuple[Any, TableProjec
         return (*state, event.n)
 
     def table(name: str) -> TableProjection:
-        made = TableProjection(name, f"CREATE TABLE {{{name}}} (n)", on_error=once(then=then))
+        made = TableProjection(
+            name, f"CREATE TABLE {{{name}}} (n INTEGER)", on_error=once(then=then)
+        )
 
         @made.otherwise
         def _(tables: Tables, event: RecordedEvent[Any]) -> None:
@@ -1052,13 +1075,13 @@ def column(store: Store, table: str) -> list[int]:
 @pytest.mark.parametrize("then", ["skip", "park"])
 @pytest.mark.parametrize("fails_at", [12, 13])
 def test_a_split_event_takes_effect_as_a_whole_or_not(
-    tmp_path: Path, then: Any, fails_at: int
+    location: str, then: Any, fails_at: int
 ) -> None:
     """13 fails in its upcast, 12 in the functions, at the second part."""
     healed: list[bool] = []
     memory, table, beside = game(fails_at, then, healed)
     due = [1, 1, 2, 2]
-    with open_store(tmp_path / "s.db", events=SPLIT, durable=False) as store:
+    with open_store(location, events=SPLIT, durable=False) as store:
         with ProjectionRunner(store, [], inline=[beside]) as inline:
             inline.catch_up()
             for n in (1, fails_at, 2):
@@ -1080,10 +1103,10 @@ def test_a_split_event_takes_effect_as_a_whole_or_not(
 
 
 @pytest.mark.parametrize("fails_at", [12, 13])
-def test_a_split_event_that_fails_halts(tmp_path: Path, fails_at: int) -> None:
+def test_a_split_event_that_fails_halts(location: str, fails_at: int) -> None:
     memory, table, beside = game(fails_at, "halt", [])
     poison = UnknownEvent("GameOver", {"n": fails_at})
-    with open_store(tmp_path / "s.db", events=SPLIT, durable=False) as store:
+    with open_store(location, events=SPLIT, durable=False) as store:
         with ProjectionRunner(store, [], inline=[beside]) as inline:
             inline.catch_up()
             store.append("game-1", [UnknownEvent("GameOver", {"n": 1})])
@@ -1099,10 +1122,12 @@ def test_a_split_event_that_fails_halts(tmp_path: Path, fails_at: int) -> None:
         runner.close()
 
 
-def test_a_retry_applies_only_what_is_followed(tmp_path: Path) -> None:
+def test_a_retry_applies_only_what_is_followed(location: str) -> None:
     healed: list[bool] = []
     won = Query().types("Won")
-    table = TableProjection("won", "CREATE TABLE {won} (type)", of=won, on_error=once(then="park"))
+    table = TableProjection(
+        "won", "CREATE TABLE {won} (type TEXT)", of=won, on_error=once(then="park")
+    )
 
     @table.otherwise
     def _(tables: Tables, event: RecordedEvent[Any]) -> None:
@@ -1110,7 +1135,7 @@ def test_a_retry_applies_only_what_is_followed(tmp_path: Path) -> None:
             raise ValueError(event.type)
         tables.execute("INSERT INTO {won} VALUES (?)", [event.type])
 
-    with open_store(tmp_path / "s.db", events=SPLIT, durable=False) as store:
+    with open_store(location, events=SPLIT, durable=False) as store:
         store.append("game", [UnknownEvent("GameOver", {"n": 1})])
         runner = ProjectionRunner(store, [table])
         runner.catch_up()
@@ -1120,12 +1145,12 @@ def test_a_retry_applies_only_what_is_followed(tmp_path: Path) -> None:
         runner.close()
 
 
-def test_a_retry_behind_anothers_back_says_so(tmp_path: Path) -> None:
+def test_a_retry_behind_anothers_back_says_so(location: str) -> None:
     def parking() -> TableProjection:
         return sales(on_error=once(then="park"), fails=lambda e: e.event.item == "poison")
 
     mine = parking()
-    with store_at(tmp_path) as store, store_at(tmp_path) as other:
+    with store_at(location) as store, store_at(location) as other:
         store.append("a", [Sold("poison", 1)])
         with ProjectionRunner(other, [], inline=[parking()]) as inline:
             inline.catch_up()
@@ -1137,11 +1162,11 @@ def test_a_retry_behind_anothers_back_says_so(tmp_path: Path) -> None:
             runner.close()
 
 
-def test_answers_are_the_askers_own(tmp_path: Path) -> None:
+def test_answers_are_the_askers_own(location: str) -> None:
     class View(msgspec.Struct, frozen=True):
         items: dict[str, int]
 
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         mine = pieces()
         store.append("a", [Sold("lamp", 1)])
         runner = ProjectionRunner(store, [mine])
@@ -1155,9 +1180,9 @@ def test_answers_are_the_askers_own(tmp_path: Path) -> None:
         runner.close()
 
 
-def test_functions_can_not_end_the_transaction_or_keep_the_tables(tmp_path: Path) -> None:
+def test_functions_can_not_end_the_transaction_or_keep_the_tables(location: str) -> None:
     sql, kept = ["COMMIT"], []
-    projection = TableProjection("t", "CREATE TABLE {t} (n)", on_error=once(then="skip"))
+    projection = TableProjection("t", "CREATE TABLE {t} (n INTEGER)", on_error=once(then="skip"))
 
     @projection.on(Sold)
     def _(tables: Tables, event: RecordedEvent[Sold]) -> None:
@@ -1167,7 +1192,7 @@ def test_functions_can_not_end_the_transaction_or_keep_the_tables(tmp_path: Path
             tables.execute(sql[0])
 
     statements = ("COMMIT", "SELECT 1; COMMIT", "INSERT OR ROLLBACK INTO {t} VALUES (1)", "/**/end")
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         runner = ProjectionRunner(store, [projection])
         for place, statement in enumerate(statements):
             sql[0] = statement
@@ -1179,7 +1204,7 @@ def test_functions_can_not_end_the_transaction_or_keep_the_tables(tmp_path: Path
         runner.close()
 
 
-def test_a_schema_with_views_and_key_words(tmp_path: Path) -> None:
+def test_a_schema_with_views_and_key_words(location: str) -> None:
     def made(version: int) -> TableProjection:
         schema = [
             "CREATE TABLE {sales} (item TEXT)",
@@ -1194,7 +1219,7 @@ def test_a_schema_with_views_and_key_words(tmp_path: Path) -> None:
 
         return projection
 
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         store.append("a", [Sold("lamp", 1)])
         for version in (1, 2, 3):
             runner = ProjectionRunner(store, [made(version)])
@@ -1204,13 +1229,13 @@ def test_a_schema_with_views_and_key_words(tmp_path: Path) -> None:
         assert [s.version for s in projection_statuses(store)] == [3]
         with store.transaction() as transaction:
             transaction.execute("CREATE VIEW mine AS SELECT 1")
-        taken = TableProjection("other", "CREATE TABLE {mine} (x)")
+        taken = TableProjection("other", "CREATE TABLE {mine} (x INTEGER)")
         with pytest.raises(DeclarationError, match="view of its own"):
             ProjectionRunner(store, [taken]).catch_up()
 
 
-def test_leases_and_policies_out_of_bounds(tmp_path: Path) -> None:
-    with store_at(tmp_path) as store:
+def test_leases_and_policies_out_of_bounds(location: str) -> None:
+    with store_at(location) as store:
         wrong: list[Any] = [0, -1, float("nan"), float("inf"), "5", True]
         for lease in wrong:
             with pytest.raises(DeclarationError, match="lease="):
@@ -1246,9 +1271,9 @@ def counting(*columns: str, by: int = 1, version: int = 1) -> TableProjection:
 
 
 def test_a_changed_schema_under_the_same_version_is_refused_before_anything_is_written(
-    tmp_path: Path,
+    location: str,
 ) -> None:
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         store.append("till-1", [Sold("lamp", 2)])
         with ProjectionRunner(store, [counting("n INT")]) as runner:
             runner.catch_up()
@@ -1264,15 +1289,15 @@ def test_a_changed_schema_under_the_same_version_is_refused_before_anything_is_w
         with ProjectionRunner(store, [counting("n INT", "more INT", version=2)]) as runner:
             runner.catch_up()
         assert rows(store, "counts") == [("lamp", 1, None)]
-        store.kernel.backend.transact(lambda t: t.execute("DROP TABLE counts__2_1"))
+        store.kernel.backend.transact(lambda t: t.execute("ALTER TABLE counts__2_1 RENAME TO lost"))
         with pytest.raises(DeclarationError, match="isn't there"):
             ProjectionRunner(store, [counting("n INT", "more INT", version=2)]).catch_up()
 
 
 def test_changed_functions_under_the_same_version_are_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    location: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
 
         def run(projection: TableProjection) -> ProjectionStatus:
             caplog.clear()
@@ -1307,9 +1332,9 @@ def counting_of(runner: ProjectionRunner) -> TableProjection:
 
 
 def test_a_record_of_before_there_were_fingerprints_and_one_of_another_python(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    location: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with store_at(tmp_path) as store:
+    with store_at(location) as store:
         store.append("till-1", [Sold("lamp", 2)])
         with ProjectionRunner(store, [counting("n INT")]) as runner:
             runner.catch_up()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -135,18 +134,16 @@ def welcomes(**options: Any) -> Reaction:
     return reaction
 
 
-def opened(folder: Path, clock: ManualClock | None = None) -> Any:
-    return open_store(
-        folder / "bets.db", events=EVENTS, durable=False, clock=clock or ManualClock()
-    )
+def opened(location: str, clock: ManualClock | None = None) -> Any:
+    return open_store(location, events=EVENTS, durable=False, clock=clock or ManualClock())
 
 
 def welcomed(store: Store) -> list[int]:
     return [event.event.bet for event in store.read(Query().types(Welcomed))]
 
 
-def test_an_event_leads_to_a_command_that_knows_its_cause(tmp_path: Path) -> None:
-    with opened(tmp_path) as store:
+def test_an_event_leads_to_a_command_that_knows_its_cause(location: str) -> None:
+    with opened(location) as store:
         bus = CommandBus(store, decisions)
         bus.send(Place(1))
         runner = ReactionRunner(bus, [welcomes()])
@@ -163,8 +160,8 @@ def test_an_event_leads_to_a_command_that_knows_its_cause(tmp_path: Path) -> Non
         runner.close()
 
 
-def test_in_the_background(tmp_path: Path) -> None:
-    with opened(tmp_path) as store:
+def test_in_the_background(location: str) -> None:
+    with opened(location) as store:
         bus = CommandBus(store, decisions)
         with ReactionRunner(bus, [welcomes()]) as runner:
             for number in range(10):
@@ -173,8 +170,8 @@ def test_in_the_background(tmp_path: Path) -> None:
         assert welcomed(store) == list(range(10))
 
 
-def test_what_was_sent_before_a_crash_does_nothing_again(tmp_path: Path) -> None:
-    with opened(tmp_path) as store:
+def test_what_was_sent_before_a_crash_does_nothing_again(location: str) -> None:
+    with opened(location) as store:
         bus = CommandBus(store, decisions)
         for number in range(5):
             bus.send(Place(number))
@@ -189,8 +186,8 @@ def test_what_was_sent_before_a_crash_does_nothing_again(tmp_path: Path) -> None
         assert welcomed(store) == list(range(5))
 
 
-def test_two_runners_answer_once(tmp_path: Path) -> None:
-    with opened(tmp_path) as store, opened(tmp_path) as same:
+def test_two_runners_answer_once(location: str) -> None:
+    with opened(location) as store, opened(location) as same:
         runners = [
             ReactionRunner(CommandBus(s, decisions), [welcomes()], lease=0.002)
             for s in (store, same)
@@ -218,9 +215,9 @@ def test_two_runners_answer_once(tmp_path: Path) -> None:
         assert sorted(welcomed(store)) == list(range(40))
 
 
-def test_timers_fire_when_they_are_due_unless_cancelled(tmp_path: Path) -> None:
+def test_timers_fire_when_they_are_due_unless_cancelled(location: str) -> None:
     clock = ManualClock()
-    with opened(tmp_path, clock) as store:
+    with opened(location, clock) as store:
         bus = CommandBus(store, decisions)
         reaction = refunds()
         runner = ReactionRunner(bus, [reaction], clock=clock)
@@ -252,9 +249,9 @@ def test_timers_fire_when_they_are_due_unless_cancelled(tmp_path: Path) -> None:
         runner.close()
 
 
-def test_a_timer_looks_at_the_events_before_it_fires(tmp_path: Path) -> None:
+def test_a_timer_looks_at_the_events_before_it_fires(location: str) -> None:
     clock = ManualClock()
-    with opened(tmp_path, clock) as store:
+    with opened(location, clock) as store:
         bus = CommandBus(store, decisions)
         bus.send(Place(1))
         runner = ReactionRunner(bus, [refunds()], clock=clock)
@@ -266,7 +263,7 @@ def test_a_timer_looks_at_the_events_before_it_fires(tmp_path: Path) -> None:
         runner.close()
 
 
-def test_a_refused_command_is_an_answer(tmp_path: Path) -> None:
+def test_a_refused_command_is_an_answer(location: str) -> None:
     clock = ManualClock()
     reaction = Reaction("hasty")
 
@@ -278,7 +275,7 @@ def test_a_refused_command_is_an_answer(tmp_path: Path) -> None:
             Welcome(event.event.bet),
         ]
 
-    with opened(tmp_path, clock) as store:
+    with opened(location, clock) as store:
         bus = CommandBus(store, decisions)
         bus.send(Place(1))
         bus.send(Settle(1))
@@ -292,7 +289,7 @@ def test_a_refused_command_is_an_answer(tmp_path: Path) -> None:
         runner.close()
 
 
-def test_the_state_of_the_process_as_it_was_at_the_event(tmp_path: Path) -> None:
+def test_the_state_of_the_process_as_it_was_at_the_event(location: str) -> None:
     seen: list[tuple[int, str]] = []
     reaction = Reaction("manager")
 
@@ -300,7 +297,7 @@ def test_the_state_of_the_process_as_it_was_at_the_event(tmp_path: Path) -> None
     def settled(event: RecordedEvent[Settled], state: str) -> None:
         seen.append((event.position, state))
 
-    with opened(tmp_path) as store:
+    with opened(location) as store:
         store.append("bet-1", [Placed(1, 1), Settled(1), Refunded(1)])
         runner = ReactionRunner(CommandBus(store, decisions), [reaction])
         runner.catch_up()
@@ -308,8 +305,8 @@ def test_the_state_of_the_process_as_it_was_at_the_event(tmp_path: Path) -> None
         runner.close()
 
 
-def test_from_now_leaves_out_the_past_and_nothing_else(tmp_path: Path) -> None:
-    with opened(tmp_path) as store:
+def test_from_now_leaves_out_the_past_and_nothing_else(location: str) -> None:
+    with opened(location) as store:
         bus = CommandBus(store, decisions)
         bus.send(Place(1))
         runner = ReactionRunner(bus, [welcomes(from_now=True)])
@@ -327,8 +324,8 @@ def policy(then: Any) -> OnError:
     return OnError(then, retries=1, pause=0.0)
 
 
-def test_a_failure_halts_until_it_is_mended(tmp_path: Path) -> None:
-    with opened(tmp_path) as store:
+def test_a_failure_halts_until_it_is_mended(location: str) -> None:
+    with opened(location) as store:
         bus = CommandBus(store, decisions)
         for number, amount in enumerate((1, -1, 1)):
             bus.send(Place(number, amount))
@@ -347,8 +344,8 @@ def test_a_failure_halts_until_it_is_mended(tmp_path: Path) -> None:
         runner.close()
 
 
-def test_skipping_and_parking(tmp_path: Path) -> None:
-    with opened(tmp_path) as store:
+def test_skipping_and_parking(location: str) -> None:
+    with opened(location) as store:
         bus = CommandBus(store, decisions)
         store.append("bet-1", [Placed(1, -1), Placed(2, 1)])
         store.append("bet-2", [Placed(3, 1)])
@@ -374,9 +371,9 @@ def test_skipping_and_parking(tmp_path: Path) -> None:
         runner.close()
 
 
-def test_a_timer_whose_command_is_unknown_halts(tmp_path: Path) -> None:
+def test_a_timer_whose_command_is_unknown_halts(location: str) -> None:
     clock = ManualClock()
-    with opened(tmp_path, clock) as store:
+    with opened(location, clock) as store:
         store.append("bet-1", [Placed(1, 1)])
         runner = ReactionRunner(
             CommandBus(store, decisions), [refunds(on_error=policy("halt"))], clock=clock
@@ -406,10 +403,10 @@ def test_a_timer_whose_command_is_unknown_halts(tmp_path: Path) -> None:
         CancelTimer(["timer"]),  # type: ignore[arg-type]
     ],
 )
-def test_timers_that_make_no_sense(tmp_path: Path, timer: Timer | CancelTimer) -> None:
+def test_timers_that_make_no_sense(location: str, timer: Timer | CancelTimer) -> None:
     reaction = Reaction("wrong", on_error=policy("halt"))
     reaction.on(Placed)(lambda event: [timer])
-    with opened(tmp_path) as store:
+    with opened(location) as store:
         store.append("bet-1", [Placed(1, 1)])
         runner = ReactionRunner(CommandBus(store, decisions), [reaction])
         with pytest.raises(ProjectionError, match=r"timer|Refund"):
@@ -417,7 +414,7 @@ def test_timers_that_make_no_sense(tmp_path: Path, timer: Timer | CancelTimer) -
         runner.close()
 
 
-def test_a_page_that_takes_longer_than_the_lease_is_got_through_once(tmp_path: Path) -> None:
+def test_a_page_that_takes_longer_than_the_lease_is_got_through_once(location: str) -> None:
     counted: list[int] = []
 
     def slow() -> Reaction:
@@ -431,7 +428,7 @@ def test_a_page_that_takes_longer_than_the_lease_is_got_through_once(tmp_path: P
 
         return reaction
 
-    with opened(tmp_path) as store, opened(tmp_path) as elsewhere:
+    with opened(location) as store, opened(location) as elsewhere:
         store.append("bets", [Placed(n, 1) for n in range(200)])
         one = ReactionRunner(CommandBus(store, decisions), [slow()], lease=0.5)
         two = ReactionRunner(CommandBus(elsewhere, decisions), [slow()], lease=0.5)
@@ -442,7 +439,7 @@ def test_a_page_that_takes_longer_than_the_lease_is_got_through_once(tmp_path: P
         two.close()
 
 
-def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
+def test_declarations_that_make_no_sense(location: str) -> None:
     with pytest.raises(DeclarationError, match="without @ and /"):
         Reaction("a/b")
     reaction = welcomes()
@@ -450,7 +447,7 @@ def test_declarations_that_make_no_sense(tmp_path: Path) -> None:
         reaction.on(Placed)(lambda event: None)
     with pytest.raises(DeclarationError, match="StateOf"):
         reaction.on(Settled, bets)  # type: ignore[call-overload]
-    with opened(tmp_path) as store:
+    with opened(location) as store:
         bus = CommandBus(store, decisions)
         with pytest.raises(DeclarationError, match="two reactions"):
             ReactionRunner(bus, [welcomes(), welcomes()])

@@ -202,11 +202,11 @@ def test_moments_that_are_none() -> None:
             machine.find_when(lambda s: True, start=4, end=2)
 
 
-def test_bookmarks_are_for_everyone(tmp_path: Path) -> None:
-    with opened(tmp_path / "a.db") as store:
+def test_bookmarks_are_for_everyone(location: str) -> None:
+    with opened(location) as store:
         machine = TimeMachine(store, bank)
         assert machine.set_bookmark("lunch", Back(2)) == 3
-        with open_store(tmp_path / "a.db", events=[Deposited]) as again:
+        with open_store(location, events=[Deposited]) as again:
             other = TimeMachine(again, account, "account-ada")
             assert (other.travel_to(Bookmark("lunch"))).state == Account(4)
             assert other.bookmarks() == {"lunch": 3}
@@ -232,14 +232,14 @@ def test_what_came_after_the_journey_is_seen_by_the_next() -> None:
 
 
 def test_waypoints_are_kept_and_only_believed_if_they_fit(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    location: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def folded(version: int) -> Fold[Bank]:
         fold = Fold("bank", Bank, version=version)
         fold.on(Deposited)(_banked)
         return fold
 
-    with open_store(tmp_path / "a.db", events=[Deposited], durable=False) as store:
+    with open_store(location, events=[Deposited], durable=False) as store:
         for number in range(60):
             store.append("account-ada", [Deposited("ada", n) for n in range(number, 500)])
         head = (store.head()).position
@@ -260,7 +260,7 @@ def test_waypoints_are_kept_and_only_believed_if_they_fit(
         with caplog.at_level(logging.ERROR, "everwhen"):
             assert (TimeMachine(store, folded(1)).travel_to(middle)).state == true
             assert (TimeMachine(store, folded(2)).travel_to(middle)).state == true
-    with open_store(tmp_path / "a.db", events=[Deposited], read_only=True) as store:
+    with open_store(location, events=[Deposited], read_only=True) as store:
         assert (TimeMachine(store, folded(3)).travel_to(middle)).state == true
 
 
@@ -562,8 +562,8 @@ def test_a_look_at_every_event_of_a_kind() -> None:
         assert [(step.position, total) for step, total in seen] == [(3, 3), (5, 10)]
 
 
-def test_many_travel_at_once(tmp_path: Path) -> None:
-    with open_store(tmp_path / "a.db", events=[Deposited], durable=False) as store:
+def test_many_travel_at_once(location: str) -> None:
+    with open_store(location, events=[Deposited], durable=False) as store:
         for number in range(30):
             store.append("account-ada", [Deposited("ada", number) for _ in range(100)])
         machine = TimeMachine(store, bank)

@@ -765,10 +765,10 @@ def test_an_audit_entry_alone_is_nothing_to_undo(location: Any) -> None:
             undo.undo(store.append("audit-2026-11", [Spoilt("by hand"), Named("n")]))
 
 
-def test_audit_entries_stay_where_their_type_is_unknown(tmp_path: Path) -> None:
-    with store_at(tmp_path / "s.db", [*EVENTS, AuditEntry]) as store:
+def test_audit_entries_stay_where_their_type_is_unknown(location: str) -> None:
+    with store_at(location, [*EVENTS, AuditEntry]) as store:
         receipt = _deposited_with_entry(store, 5)
-    with store_at(tmp_path / "s.db") as store:
+    with store_at(location) as store:
         undo = Undo(store, compensations)
         undo.undo(receipt, by_difference=ByDifference(account, lambda *_: []))
         assert balance(store) == 0

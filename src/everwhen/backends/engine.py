@@ -42,6 +42,10 @@ T = TypeVar("T")
 class Scratch(SqlView, Protocol):
     """An empty database of its own, gone when it is closed. It holds as much as a disk does."""
 
+    def transaction(self) -> AbstractContextManager[object]:
+        """What is done within takes effect together or not at all; one may stand in another."""
+        ...
+
     def interrupt(self) -> None:
         """End the statement that another thread is running there."""
         ...

@@ -22,6 +22,11 @@ class SqlObject(msgspec.Struct, frozen=True):
     sql: str
 
 
+def view_sql(name: str, table: str) -> str:
+    """The statement that makes a view of a table's rows."""
+    return f'CREATE VIEW "{name}" AS SELECT * FROM {table}'
+
+
 class SqlView(Protocol):
     """What SQL statements are run on."""
 
@@ -59,6 +64,16 @@ class SqlDialect(Protocol):
     def rows_in_order(self, view: SqlView, table: str) -> Iterator[tuple[Any, ...]]:
         """A table's rows, in an order that follows from nothing but their values."""
         ...
+
+    def show(self, view: SqlView, name: str, table: str) -> None:
+        """Let a view of that name, in place of one that may be there, show a table's rows."""
+        view.execute(f'DROP VIEW IF EXISTS "{name}"')
+        view.execute(view_sql(name, table))
+
+    def is_shown_by(self, view: SqlView, shown: SqlObject, table: str) -> bool:
+        """Whether a view shows a table's rows as they are."""
+        del view
+        return shown.sql == view_sql(shown.name, table)
 
     @contextmanager
     def trial(self, view: SqlView) -> Iterator[None]:

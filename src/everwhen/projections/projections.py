@@ -9,7 +9,7 @@ change in one transaction, so each event takes effect exactly once, also through
     def _(tables: Tables, sold: RecordedEvent[Sold]) -> None:
         tables.execute(
             "INSERT INTO {sales} VALUES (?, ?)"
-            " ON CONFLICT DO UPDATE SET pieces = pieces + excluded.pieces",
+            " ON CONFLICT (item) DO UPDATE SET pieces = {sales}.pieces + excluded.pieces",
             (sold.event.item, sold.event.pieces),
         )
 
@@ -39,7 +39,6 @@ from everwhen.store.projection_records import (
     build_of,
     builds_of,
     record_of,
-    view_sql,
 )
 from everwhen.system.interrupts import is_interrupt
 from everwhen.vocabulary.contract import Checkpoint
@@ -353,8 +352,7 @@ def switch(transaction: EngineTransaction, build: Build, tables: Iterable[str]) 
     Raises `StatementError` where a name is taken by something else.
     """
     for table in tables:
-        transaction.execute(f'DROP VIEW IF EXISTS "{table}"')
-        transaction.execute(view_sql(build, table))
+        transaction.dialect.show(transaction, table, build.table(table))
 
 
 def retire(

@@ -299,8 +299,3 @@ def statuses_of(checkpoints: Sequence[Checkpoint], head: int) -> list[Projection
     """Where everything stands that has a checkpoint: projections that keep tables, reactions."""
     builds = ((build_of(checkpoint), checkpoint) for checkpoint in checkpoints)
     return [status_of(b, known, checkpoints, head) for b, known in builds if b is not None]
-
-
-def view_sql(build: Build, table: str) -> str:
-    """The statement that makes the view which readers see a table by."""
-    return f'CREATE VIEW "{table}" AS SELECT * FROM {build.table(table)}'

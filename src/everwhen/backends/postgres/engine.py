@@ -29,6 +29,7 @@ from everwhen.backends.postgres.error_translation import translated
 from everwhen.backends.postgres.joined_session import joined
 from everwhen.backends.postgres.one_call import written_in_one_call
 from everwhen.backends.postgres.pages import PostgresSession, read_page
+from everwhen.backends.postgres.scratch import PostgresScratch
 from everwhen.backends.postgres.sessions import Sessions
 from everwhen.backends.postgres.statements import statements
 from everwhen.backends.postgres.stored_rows import KnownStreams
@@ -274,7 +275,8 @@ class PostgresEngine:
         self._refuse("sql_connection() is of SQLite's; connect to the database with psycopg")
 
     def scratch(self) -> Scratch:
-        self._refuse("it has no database of its own to try things in")
+        self.check_open()
+        return PostgresScratch(self._sessions.opened(), self.place)
 
     # Other logs beside it, each in a schema of its own
 

@@ -22,13 +22,15 @@ from everwhen.vocabulary.errors import StatementError
 _TOKEN: Final = re.compile(
     r"""
     (?P<kept>
-        [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ::
+        (?P<comment>--[^\n]* | /\*.*?\*/)
+        | [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" | ::
         | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
     )
     | (?P<operator>\?\?)
     | (?P<place>\?)
     | (?<!\w):(?P<name>[A-Za-z_]\w*)
     | (?P<percent>%)
+    | (?P<end>;)
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -47,7 +49,7 @@ def executed(
     session: PostgresSession, sql: str, parameters: Sequence[Any] | Mapping[str, Any], place: str
 ) -> list[tuple[Any, ...]]:
     """A statement's rows, all at once. What fails takes nothing else of the transaction with it."""
-    if _CONTROL.match(sql):
+    if any(map(_CONTROL.match, _single_statements(sql))):
         raise StatementError(
             f"the transaction is the store's, and its settings too (SET LOCAL is yours): {sql}"
         )
@@ -60,11 +62,13 @@ def executed(
         raise statement_error(error, sql, place) from error
 
 
-def streamed(session: PostgresSession, sql: str, place: str) -> Iterator[tuple[Any, ...]]:
-    """A statement's rows, some at a time."""
+def streamed(
+    session: PostgresSession, sql: str, place: str, *, hold: bool = False
+) -> Iterator[tuple[Any, ...]]:
+    """A statement's rows, some at a time; ``hold`` them where no transaction is around it."""
     try:
         name = f"everwhen_{next(_cursors)}"
-        with session.cursor(name=name) as cursor:
+        with session.cursor(name=name, withhold=hold) as cursor:
             cursor.itersize = _ROWS_AT_ONCE
             cursor.execute(sql)
             yield from cursor
@@ -92,6 +96,16 @@ def translated_parameters(sql: str) -> str:
         return match[0].replace("%", "%%")
 
     return _TOKEN.sub(replaced, sql)
+
+
+@lru_cache(512)
+def _single_statements(sql: str) -> tuple[str, ...]:
+    """The statements in it, each without comments."""
+
+    def replaced(match: re.Match[str]) -> str:
+        return " " if match["comment"] else "\0" if match["end"] else match[0]
+
+    return tuple(_TOKEN.sub(replaced, sql).split("\0"))
 
 
 def _bound(parameters: Sequence[Any] | Mapping[str, Any]) -> Any:

@@ -127,6 +127,9 @@ class SqliteScratch:
     def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
         return streamed(self._connection, sql, self._explained)
 
+    def transaction(self) -> contextlib.AbstractContextManager[object]:
+        return self._connection
+
     def interrupt(self) -> None:
         self._connection.interrupt()
 

@@ -111,23 +111,19 @@ class Rebuild:
     def _take_in(self, events: Iterable[RecordedEvent[Any]]) -> None:
         """Let the events take effect that took effect before, each position's as a whole."""
         scratch = self._scratch
-        scratch.execute("BEGIN")
-        for these in by_position(events):
-            if these[0].position in self._parked:
-                continue
-            scratch.execute("SAVEPOINT everwhen_check")
-            try:
-                with Tables(scratch, self._physical) as tables:
-                    for event in these:
-                        self._projection.apply(tables, event)
-            except Exception as error:
-                if not is_its_own(error):
-                    raise
-                if self._projection.on_error.then == "halt":
-                    raise FailedError(these[0].position) from error
-                scratch.execute("ROLLBACK TO everwhen_check")
-            scratch.execute("RELEASE everwhen_check")
-        scratch.execute("COMMIT")
+        with scratch.transaction():
+            for these in by_position(events):
+                if these[0].position in self._parked:
+                    continue
+                try:
+                    with scratch.transaction(), Tables(scratch, self._physical) as tables:
+                        for event in these:
+                            self._projection.apply(tables, event)
+                except Exception as error:
+                    if not is_its_own(error):
+                        raise
+                    if self._projection.on_error.then == "halt":
+                        raise FailedError(these[0].position) from error
 
     def _compared(self, view: EngineView) -> list[Problem] | None:
         """The differences, at one moment; None where it has gone on too far since.
