@@ -55,8 +55,13 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def location(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where a store of each kind may be made: a file that isn't there, or a schema's URL."""
-    if request.param == "sqlite":
+    """Where a store of each kind may be made: a file that isn't there, or a schema's URL.
+
+    A test that is worth it in memory, too, says so: ``indirect``, with "memory" among the kinds.
+    """
+    if request.param == "memory":
+        yield "memory:"
+    elif request.param == "sqlite":
         yield str(request.getfixturevalue("tmp_path") / "store.db")
     else:
         with request.getfixturevalue("postgres").schema() as url:

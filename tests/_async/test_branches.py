@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from tests.places import everywhere, logs_beside
 
 from everwhen import (
     EXISTS,
@@ -68,21 +69,14 @@ class Welcome(msgspec.Struct, frozen=True):
     account: int
 
 
-PLACES = ["memory:", "store.db"]
 balance = Fold("balance", lambda: 0)
 balance.on(Moved)(lambda state, event: state + event.amount)
 
 
-def opened(where: str, folder: Path, clock: ManualClock | None = None, **options: Any) -> Any:
-    location = where if where == "memory:" else folder / where
+def opened(location: str | Path, clock: ManualClock | None = None, **options: Any) -> Any:
     if clock is not None:
         options["clock"] = clock
     return open_store(location, events=[Moved, Welcomed], **options)
-
-
-def files(folder: Path) -> list[Path]:
-    """What the store has beside its own file."""
-    return list(folder.glob("*-branches/*"))
 
 
 async def shown(store: Store, query: Query | str = "a-1") -> list[int]:
@@ -95,9 +89,9 @@ async def refusal(call: Callable[[], Any], kind: type[Exception] = BranchError) 
     return str(caught.value)
 
 
-@pytest.mark.parametrize("where", PLACES)
-async def test_neither_side_sees_what_the_other_writes(where: str, tmp_path: Path) -> None:
-    async with opened(where, tmp_path) as store:
+@everywhere
+async def test_neither_side_sees_what_the_other_writes(location: str) -> None:
+    async with opened(location) as store:
         await store.append("a-1", [Moved(1, 1), Moved(1, 2)])
         async with store.create_branch("what-if") as branch:
             await store.append("a-1", [Moved(1, 3)])
@@ -116,10 +110,10 @@ async def test_neither_side_sees_what_the_other_writes(where: str, tmp_path: Pat
             assert await branch.check() == await store.check() == []
 
 
-@pytest.mark.parametrize("where", PLACES)
-async def test_a_branch_begins_now_or_at_a_position_or_a_moment(where: str, tmp_path: Path) -> None:
+@everywhere
+async def test_a_branch_begins_now_or_at_a_position_or_a_moment(location: str) -> None:
     clock = ManualClock()
-    async with opened(where, tmp_path, clock) as store:
+    async with opened(location, clock) as store:
         for amount in range(1, 6):
             await store.append("a-1", [Moved(1, amount)])
             clock.advance(60)
@@ -140,8 +134,8 @@ async def test_a_branch_begins_now_or_at_a_position_or_a_moment(where: str, tmp_
         assert (store.name, store.branch_info) == ("main", None)
 
 
-async def test_no_place_to_begin_at(tmp_path: Path) -> None:
-    async with opened("memory:", tmp_path) as store:
+async def test_no_place_to_begin_at() -> None:
+    async with opened("memory:") as store:
         await store.commit(Commit([Write("a-1", [Moved(1, 1)] * 2), Write("a-2", [Moved(2, 1)])]))
         await store.append("a-1", [Moved(1, 1)] * 1_500)
         for at in (-1, 1_504, True, 1.5, "head", clockless()):
@@ -157,9 +151,9 @@ def clockless() -> Any:
     return ManualClock()().replace(tzinfo=None)
 
 
-@pytest.mark.parametrize("where", PLACES)
-async def test_names(where: str, tmp_path: Path) -> None:
-    async with opened(where, tmp_path) as store:
+@everywhere
+async def test_names(location: str) -> None:
+    async with opened(location) as store:
         bad = (
             "",
             ".",
@@ -187,9 +181,9 @@ async def test_names(where: str, tmp_path: Path) -> None:
         assert "a.b-c, b, x" in text
 
 
-@pytest.mark.parametrize("where", PLACES)
-async def test_branches_of_branches(where: str, tmp_path: Path) -> None:
-    async with opened(where, tmp_path) as store:
+@everywhere
+async def test_branches_of_branches(location: str) -> None:
+    async with opened(location) as store:
         await store.append("a-1", [Moved(1, 1)])
         one = await store.create_branch("one")
         await one.append("a-1", [Moved(1, 2)])
@@ -216,9 +210,9 @@ async def test_branches_of_branches(where: str, tmp_path: Path) -> None:
         }
 
 
-@pytest.mark.parametrize("where", PLACES)
-async def test_renaming_and_deleting(where: str, tmp_path: Path) -> None:
-    async with opened(where, tmp_path) as store:
+@everywhere
+async def test_renaming_and_deleting(location: str) -> None:
+    async with opened(location) as store:
         one = await store.create_branch("one")
         await one.append("a-1", [Moved(1, 1)])
         two = await one.create_branch("two")
@@ -241,14 +235,14 @@ async def test_renaming_and_deleting(where: str, tmp_path: Path) -> None:
             await refusal(lambda gone=gone: gone.create_branch("x"), UnknownBranchError)  # type: ignore[misc]
         await store.delete_branch("other")
         await refusal(lambda: other.append("a-1", [Moved(1, 9)]), UnknownBranchError)
-        assert files(tmp_path) == []
+        assert logs_beside(location) == []
         async with store.create_branch("one") as again:
             assert await shown(again) == []
 
 
-@pytest.mark.parametrize("where", PLACES)
-async def test_closing(where: str, tmp_path: Path) -> None:
-    store = await opened(where, tmp_path)
+@everywhere
+async def test_closing(location: str) -> None:
+    store = await opened(location)
     first, second = await store.create_branch("first"), await store.create_branch("second")
     await first.append("a-1", [Moved(1, 1)])
     await first.close()
@@ -270,10 +264,10 @@ async def test_closing(where: str, tmp_path: Path) -> None:
         await closed.close()
 
 
-@pytest.mark.parametrize("where", PLACES)
-async def test_beliefs_rest_on_both_sides_of_the_fork(where: str, tmp_path: Path) -> None:
+@everywhere
+async def test_beliefs_rest_on_both_sides_of_the_fork(location: str) -> None:
     clock = ManualClock()
-    async with opened(where, tmp_path, clock) as store:
+    async with opened(location, clock) as store:
         mine = Commit([Write("a-1", [Moved(1, 1)])], id=UUID(int=1))
         first = await store.commit(mine)
         await store.append("a-1", [Moved(1, 2)])
@@ -306,29 +300,29 @@ async def test_beliefs_rest_on_both_sides_of_the_fork(where: str, tmp_path: Path
             assert receipt.recorded_at == first.recorded_at
 
 
-async def test_subscriptions_stay_on_their_side(tmp_path: Path) -> None:
-    for where in PLACES:
-        async with opened(where, tmp_path) as store:
-            await store.append("a-1", [Moved(1, 1)])
-            branch = await store.create_branch("b")
-            followed, parents = branch.subscribe(), store.subscribe()
+@everywhere
+async def test_subscriptions_stay_on_their_side(location: str) -> None:
+    async with opened(location) as store:
+        await store.append("a-1", [Moved(1, 1)])
+        branch = await store.create_branch("b")
+        followed, parents = branch.subscribe(), store.subscribe()
 
-            async def take(subscription: Any, count: int) -> list[int]:
-                return [(await anext(subscription)).event.amount for _ in range(count)]
+        async def take(subscription: Any, count: int) -> list[int]:
+            return [(await anext(subscription)).event.amount for _ in range(count)]
 
-            waiting = Beside(lambda take=take, followed=followed: take(followed, 3))  # type: ignore[misc]
-            await store.append("a-1", [Moved(1, 2)])
-            await branch.append("a-1", [Moved(1, 3)])
-            await store.append("a-1", [Moved(1, 4)])
-            await branch.append("a-1", [Moved(1, 5)])
-            assert await waiting.result() == [1, 3, 5]
-            assert await take(parents, 3) == [1, 2, 4]
+        waiting = Beside(lambda take=take, followed=followed: take(followed, 3))  # type: ignore[misc]
+        await store.append("a-1", [Moved(1, 2)])
+        await branch.append("a-1", [Moved(1, 3)])
+        await store.append("a-1", [Moved(1, 4)])
+        await branch.append("a-1", [Moved(1, 5)])
+        assert await waiting.result() == [1, 3, 5]
+        assert await take(parents, 3) == [1, 2, 4]
 
 
-@pytest.mark.parametrize("where", PLACES)
-async def test_a_page_ends_where_its_bound_is(where: str, tmp_path: Path) -> None:
+@everywhere
+async def test_a_page_ends_where_its_bound_is(location: str) -> None:
     """Also where the stream that it is of has ended long before: who follows goes on from there."""
-    async with opened(where, tmp_path) as store:
+    async with opened(location) as store:
         await store.append("a-1", [Moved(1, 1)])
         for _ in range(20):
             await store.append("a-2", [Moved(1, 1)])
@@ -363,8 +357,8 @@ async def rows(store: Store) -> list[int]:
 
 
 @pytest.mark.parametrize("inline", [False, True])
-async def test_read_models_are_each_sides_own(inline: bool, tmp_path: Path) -> None:
-    async with opened("store.db", tmp_path) as store:
+async def test_read_models_are_each_sides_own(inline: bool, location: str) -> None:
+    async with opened(location) as store:
         await store.append("a-1", [Moved(1, 1), Moved(1, 2)])
         async with ProjectionRunner(store, [sums()]) as runner:
             await store.append("a-1", [Moved(1, 3)])
@@ -394,9 +388,9 @@ async def test_read_models_are_each_sides_own(inline: bool, tmp_path: Path) -> N
             assert await rows(branch) == [1, 2, 10]
 
 
-@pytest.mark.parametrize("where", PLACES)
-async def test_snapshots_and_checkpoints(where: str, tmp_path: Path) -> None:
-    async with opened(where, tmp_path) as store:
+@everywhere
+async def test_snapshots_and_checkpoints(location: str) -> None:
+    async with opened(location) as store:
         await store.append("a-1", [Moved(1, 1)] * 10)
         shared = Repository(store, balance, strategy=NeverSnapshot())
         await shared.snapshot(await shared.load("a-1"))
@@ -422,7 +416,7 @@ async def test_snapshots_and_checkpoints(where: str, tmp_path: Path) -> None:
         assert await store.checkpoint("reader") == Checkpoint("reader", 5)
 
 
-async def test_nothing_reacts_unless_asked(tmp_path: Path) -> None:
+async def test_nothing_reacts_unless_asked(location: str) -> None:
     decisions = Decisions()
 
     @decisions.on(Welcome, into=lambda command: f"welcome-{command.account}")
@@ -435,7 +429,7 @@ async def test_nothing_reacts_unless_asked(tmp_path: Path) -> None:
     def moved(event: RecordedEvent[Moved]) -> list[Any]:
         return [Welcome(event.event.account)]
 
-    async with opened("store.db", tmp_path) as store:
+    async with opened(location) as store:
         await store.append("a-1", [Moved(1, 1)])
         await ReactionRunner(CommandBus(store, decisions), [reaction]).catch_up()
         branch = await store.create_branch("b")
@@ -449,9 +443,9 @@ async def test_nothing_reacts_unless_asked(tmp_path: Path) -> None:
         assert [e.event.account async for e in store.read(welcomed)] == [1]
 
 
-@pytest.mark.parametrize("where", PLACES)
-async def test_a_scratch_branch_is_in_memory_only(where: str, tmp_path: Path) -> None:
-    async with opened(where, tmp_path) as store:
+@everywhere
+async def test_a_scratch_branch_is_in_memory_only(location: str) -> None:
+    async with opened(location) as store:
         await store.append("a-1", [Moved(1, 1), Moved(1, 2)])
         await store.append("a-1", [Moved(1, 3)])
         known = store.capabilities
@@ -473,7 +467,7 @@ async def test_a_scratch_branch_is_in_memory_only(where: str, tmp_path: Path) ->
                 await deeper.append("a-1", [Moved(1, 6)], expected=4)
                 assert await shown(deeper) == [1, 2, 3, 4, 6]
         assert await store.branches() == []
-        assert files(tmp_path) == []
+        assert logs_beside(location) == []
         assert await shown(store) == [1, 2, 3]
         with pytest.raises(StoreClosedError):
             await shown(scratch)
@@ -482,23 +476,23 @@ async def test_a_scratch_branch_is_in_memory_only(where: str, tmp_path: Path) ->
         await shown(left_open)
 
 
-async def test_a_read_only_store_has_scratch_branches(tmp_path: Path) -> None:
-    async with opened("store.db", tmp_path) as store:
+async def test_a_read_only_store_has_scratch_branches(location: str) -> None:
+    async with opened(location) as store:
         await store.append("a-1", [Moved(1, 1)])
-    async with opened("store.db", tmp_path, read_only=True) as store:
+    async with opened(location, read_only=True) as store:
         async with store.scratch_branch() as scratch:
             await scratch.append("a-1", [Moved(1, 2)])
             assert await shown(scratch) == [1, 2]
         assert await shown(store) == [1]
 
 
-async def test_a_read_only_store_has_read_only_branches(tmp_path: Path) -> None:
-    async with opened("store.db", tmp_path) as store:
+async def test_a_read_only_store_has_read_only_branches(location: str) -> None:
+    async with opened(location) as store:
         await store.append("a-1", [Moved(1, 1)])
         async with store.create_branch("written") as branch:
             await branch.append("a-1", [Moved(1, 2)])
         await (await store.create_branch("fresh")).close()
-    async with opened("store.db", tmp_path, read_only=True) as store:
+    async with opened(location, read_only=True) as store:
         await refusal(lambda: store.create_branch("x"), ReadOnlyError)
         await refusal(lambda: store.delete_branch("fresh"), ReadOnlyError)
         for name, amounts in (("written", [1, 2]), ("fresh", [1])):
@@ -507,11 +501,11 @@ async def test_a_read_only_store_has_read_only_branches(tmp_path: Path) -> None:
                 with pytest.raises(ReadOnlyError):
                     await branch.append("a", [Moved(1, 1)])
         assert [info.head for info in await store.branches()] == [2, 1]
-    assert [path.suffix for path in files(tmp_path)].count(".db") == 1
+    assert len(logs_beside(location)) == 1
 
 
-async def test_two_openers_share_a_branch(tmp_path: Path) -> None:
-    async with opened("store.db", tmp_path) as here, opened("store.db", tmp_path) as there:
+async def test_two_openers_share_a_branch(location: str) -> None:
+    async with opened(location) as here, opened(location) as there:
         await here.append("a-1", [Moved(1, 1)])
         mine = await here.create_branch("b")
         theirs = await there.branch("b")
@@ -530,12 +524,12 @@ async def test_two_openers_share_a_branch(tmp_path: Path) -> None:
         unwritten = await there.create_branch("c")
         await here.delete_branch("c")
         await refusal(lambda: unwritten.append("a-1", [Moved(1, 3)]), UnknownBranchError)
-        assert files(tmp_path) == []
+        assert logs_beside(location) == []
 
 
-@pytest.mark.parametrize("where", PLACES)
-async def test_one_of_many_who_want_a_name_gets_it(where: str, tmp_path: Path) -> None:
-    async with opened(where, tmp_path) as store:
+@everywhere
+async def test_one_of_many_who_want_a_name_gets_it(location: str) -> None:
+    async with opened(location) as store:
 
         async def create() -> Store:
             branch: Store = await store.create_branch("b")
@@ -555,14 +549,14 @@ async def test_one_of_many_who_want_a_name_gets_it(where: str, tmp_path: Path) -
         assert sorted(await shown(branch)) == list(range(16))
 
 
-async def test_a_damaged_registration_says_so(tmp_path: Path) -> None:
-    async with opened("store.db", tmp_path) as store:
+async def test_a_damaged_registration_says_so(location: str) -> None:
+    async with opened(location) as store:
         await (await store.create_branch("b")).close()
     for data in (
         b"nonsense",
         b'{"id": "../../x", "parent": "", "recorded_at": 1, "created_at": 1}',
     ):
-        async with opened("store.db", tmp_path) as store:
+        async with opened(location) as store:
             async with store.transaction() as transaction:
                 await transaction.save_checkpoint(Checkpoint("branch/b", 0, data))
             text = await refusal(lambda store=store: store.branch("b"), CorruptStoreError)  # type: ignore[misc]
@@ -580,9 +574,9 @@ for number in range(1000000):
 """
 
 
-def acknowledged_before_a_kill(path: Path) -> int:
+def acknowledged_before_a_kill(location: str) -> int:
     process = subprocess.Popen(
-        [sys.executable, "-c", CUT_OFF, str(path)],
+        [sys.executable, "-c", CUT_OFF, location],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
@@ -596,18 +590,17 @@ def acknowledged_before_a_kill(path: Path) -> int:
     return acknowledged
 
 
-async def test_what_a_branch_acknowledged_survives_a_kill(tmp_path: Path) -> None:
-    path = tmp_path / "store.db"
-    acknowledged = acknowledged_before_a_kill(path)
-    async with open_store(path) as store:
+async def test_what_a_branch_acknowledged_survives_a_kill(location: str) -> None:
+    acknowledged = acknowledged_before_a_kill(location)
+    async with open_store(location) as store:
         assert (await store.head()).position == 0
         async with store.branch("b") as branch:
             assert (await branch.head()).position in (acknowledged, acknowledged + 1)
             assert await branch.check() == []
 
 
-async def test_a_file_that_nobody_knows_does_no_harm(tmp_path: Path) -> None:
-    async with opened("store.db", tmp_path) as store:
+async def test_a_file_that_nobody_knows_does_no_harm(location: str) -> None:
+    async with opened(location) as store:
         async with store.create_branch("b") as branch:
             await branch.append("a-1", [Moved(1, 1)])
         async with store.transaction() as transaction:  # as after a kill between the two steps
@@ -619,11 +612,11 @@ async def test_a_file_that_nobody_knows_does_no_harm(tmp_path: Path) -> None:
 
 async def test_a_store_behind_a_link_finds_its_branches(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
-    async with opened("real/store.db", tmp_path) as store:
+    async with opened(tmp_path / "real/store.db") as store:
         async with store.create_branch("b") as branch:
             await branch.append("a-1", [Moved(1, 1)])
     (tmp_path / "link.db").symlink_to(tmp_path / "real" / "store.db")
-    async with opened("link.db", tmp_path) as store, store.branch("b") as branch:
+    async with opened(tmp_path / "link.db") as store, store.branch("b") as branch:
         assert await shown(branch) == [1]
 
 

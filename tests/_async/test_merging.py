@@ -99,8 +99,8 @@ solvent = Invariant("nobody owes", account, lambda state: state.balance >= 0)
 
 
 @asynccontextmanager
-async def opened(where: Path | str = "memory:") -> AsyncIterator[Store]:
-    async with open_store(where, events=[Deposited, Withdrawn]) as store:
+async def opened(where: str) -> AsyncIterator[Store]:
+    async with open_store(where, events=[Deposited, Withdrawn], durable=False) as store:
         await CommandBus(store, decisions).send(Deposit("ada", 150))
         yield store
 
@@ -137,8 +137,8 @@ async def test_what_comes_out_the_same(location: str) -> None:
         assert not (await main.check())
 
 
-async def test_what_is_decided_otherwise() -> None:
-    async with opened() as main, main.create_branch("trial") as trial:
+async def test_what_is_decided_otherwise(location: str) -> None:
+    async with opened(location) as main, main.create_branch("trial") as trial:
         await CommandBus(trial, decisions).send(Withdraw("ada", 20))
         await CommandBus(main, decisions).send(Withdraw("ada", 100))
         merging = Merging(main, decisions)
@@ -154,16 +154,16 @@ async def test_what_is_decided_otherwise() -> None:
         assert await balance(main) == 29, "with the fee"
 
 
-async def test_theirs_takes_the_events_as_they_were() -> None:
-    async with opened() as main, main.create_branch("trial") as trial:
+async def test_theirs_takes_the_events_as_they_were(location: str) -> None:
+    async with opened(location) as main, main.create_branch("trial") as trial:
         await CommandBus(trial, decisions).send(Withdraw("ada", 20))
         await CommandBus(main, decisions).send(Withdraw("ada", 100))
         await Merging(main, decisions).merge(trial, strategy="theirs")
         assert await balance(main) == 30, "without the fee"
 
 
-async def test_what_is_refused_now() -> None:
-    async with opened() as main, main.create_branch("trial") as trial:
+async def test_what_is_refused_now(location: str) -> None:
+    async with opened(location) as main, main.create_branch("trial") as trial:
         await CommandBus(trial, decisions).send(Withdraw("ada", 120))
         await CommandBus(trial, decisions).send(Deposit("bob", 7))
         await CommandBus(main, decisions).send(Withdraw("ada", 100))
@@ -183,8 +183,8 @@ def _of_ada() -> Invariant[Any]:
     return Invariant("nobody owes", account, solvent.holds, Query().stream("account-ada"))
 
 
-async def test_a_resolver_is_asked_for_each() -> None:
-    async with opened() as main, main.create_branch("trial") as trial:
+async def test_a_resolver_is_asked_for_each(location: str) -> None:
+    async with opened(location) as main, main.create_branch("trial") as trial:
         await CommandBus(trial, decisions).send(Withdraw("ada", 20))
         await CommandBus(trial, decisions).send(Withdraw("ada", 120))
         await CommandBus(main, decisions).send(Withdraw("ada", 100))
@@ -255,8 +255,8 @@ async def test_facts_of_ours_and_theirs() -> None:
             assert event.metadata.extras["merged_from"]["commit"] != str(receipt.commit_id)
 
 
-async def test_facts_are_compared_on_a_fold_of_ones_own() -> None:
-    async with opened() as main, main.create_branch("trial") as trial:
+async def test_facts_are_compared_on_a_fold_of_ones_own(location: str) -> None:
+    async with opened(location) as main, main.create_branch("trial") as trial:
         await trial.append("account-ada", [Deposited(10)])
         await main.append("account-ada", [Deposited(5)])
         totals: Any = Fold("totals", Account)
@@ -268,8 +268,8 @@ async def test_facts_are_compared_on_a_fold_of_ones_own() -> None:
         )  # fmt: skip
 
 
-async def test_picking_a_commit() -> None:
-    async with opened() as main, main.create_branch("trial") as trial:
+async def test_picking_a_commit(location: str) -> None:
+    async with opened(location) as main, main.create_branch("trial") as trial:
         bus = CommandBus(trial, decisions)
         await bus.send(Deposit("bob", 1))
         picked = (await bus.send(Deposit("bob", 2))).receipt
@@ -289,8 +289,8 @@ async def test_picking_a_commit() -> None:
             await merging.cherry_pick(trial, uuid4())
 
 
-async def test_rebasing() -> None:
-    async with opened() as main:
+async def test_rebasing(location: str) -> None:
+    async with opened(location) as main:
         async with main.create_branch("trial") as trial:
             await CommandBus(trial, decisions).send(
                 Withdraw("ada", 20), metadata=CommitMetadata(user_id="eve")
@@ -312,8 +312,8 @@ async def test_rebasing() -> None:
         assert await balance(main) == 140
 
 
-async def test_back_and_forth_and_across() -> None:
-    async with opened() as main, main.create_branch("one") as one:
+async def test_back_and_forth_and_across(location: str) -> None:
+    async with opened(location) as main, main.create_branch("one") as one:
         await CommandBus(one, decisions).send(Deposit("ada", 1))
         async with one.create_branch("two") as two, main.create_branch("three") as three:
             await CommandBus(two, decisions).send(Deposit("ada", 2))
@@ -330,7 +330,7 @@ async def test_back_and_forth_and_across() -> None:
 
 
 async def test_merges_that_make_no_sense() -> None:
-    async with opened() as main, main.create_branch("trial") as trial:
+    async with opened("memory:") as main, main.create_branch("trial") as trial:
         with pytest.raises(BranchError, match="it is the same branch"):
             await Merging(main, decisions).plan(main)
         with pytest.raises(BranchError, match="it is the same branch"):
@@ -338,7 +338,7 @@ async def test_merges_that_make_no_sense() -> None:
         with pytest.raises(BranchError, match="use fail, ours"):
             await Merging(main, decisions).plan(trial, strategy="best")  # type: ignore[arg-type]
         assert await Merging(main, decisions).merge(trial) is None
-        async with opened() as other, other.create_branch("else") as elsewhere:
+        async with opened("memory:") as other, other.create_branch("else") as elsewhere:
             with pytest.raises(BranchError, match="not a branch of this store"):
                 await Merging(main, decisions).plan(elsewhere)
 
@@ -361,8 +361,8 @@ async def test_others_write_while_it_is_merged(location: str) -> None:
         assert await balance(main) == 150 + 200 - 5, "merged once"
 
 
-async def test_a_merge_in_two_steps_goes_on_where_it_was() -> None:
-    async with opened() as main, main.create_branch("trial") as trial:
+async def test_a_merge_in_two_steps_goes_on_where_it_was(location: str) -> None:
+    async with opened(location) as main, main.create_branch("trial") as trial:
         merging = Merging(main, decisions)
         for round_ in range(3):
             await CommandBus(trial, decisions).send(Deposit("ada", 1))
@@ -374,8 +374,8 @@ async def test_a_merge_in_two_steps_goes_on_where_it_was() -> None:
         assert (plan.items, plan.after) == ((), plan.up_to)
 
 
-async def test_unknown_commands_are_facts() -> None:
-    async with opened() as main, main.create_branch("trial") as trial:
+async def test_unknown_commands_are_facts(location: str) -> None:
+    async with opened(location) as main, main.create_branch("trial") as trial:
         await CommandBus(trial, decisions).send(Deposit("bob", 3))
         (item,) = (await Merging(main).plan(trial)).items
         assert (item.outcome, item.command) == ("same", "Deposit")

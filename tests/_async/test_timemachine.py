@@ -6,7 +6,6 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -82,17 +81,19 @@ def _banked(state: Bank, event: Deposited) -> Bank:
 
 
 @asynccontextmanager
-async def opened(path: Path | str = "memory:") -> AsyncIterator[Store]:
+async def opened(location: str) -> AsyncIterator[Store]:
     clock = ManualClock(NOON)
-    async with open_store(path, events=[Deposited, Closed], clock=clock) as store:
+    async with open_store(
+        location, events=[Deposited, Closed], clock=clock, durable=False
+    ) as store:
         for number, owner in enumerate(["ada", "bob", "ada", "cy", "ada"], start=1):
             await store.append(f"account-{owner}", [Deposited(owner, number)])
             clock.advance(3600)
         yield store
 
 
-async def test_every_form_of_moment() -> None:
-    async with opened() as store:
+async def test_every_form_of_moment(location: str) -> None:
+    async with opened(location) as store:
         machine = TimeMachine(store, account, "account-ada")
         assert await machine.travel_to(0) == StateAt(Account(), 0, 0, None, 0)
         assert await machine.travel_to(2) == StateAt(Account(1), 1, 1, NOON, 2)
@@ -124,8 +125,8 @@ MOMENTS: list[Moment] = [
 ]
 
 
-async def test_a_store_folds_up_to_whatever_a_time_machine_goes_to() -> None:
-    async with opened() as store:
+async def test_a_store_folds_up_to_whatever_a_time_machine_goes_to(location: str) -> None:
+    async with opened(location) as store:
         late = NewEvent(event=Deposited("ada", 50), occurred_at=NOON + timedelta(minutes=30))
         await store.append("account-ada", [late])
         whole = TimeMachine(store, bank)
@@ -139,8 +140,8 @@ async def test_a_store_folds_up_to_whatever_a_time_machine_goes_to() -> None:
         assert await store.fold(account, "account-ada", at=Version(2)) == Account(4)
 
 
-async def test_what_a_fold_is_bounded_by_already_stays() -> None:
-    async with opened() as store:
+async def test_what_a_fold_is_bounded_by_already_stays(location: str) -> None:
+    async with opened(location) as store:
         early = Query().stream("account-ada").up_to(3)
         assert await store.fold(account, early, at=HEAD) == Account(4)
         assert await store.fold(account, early, at=Back(1)) == Account(1)
@@ -159,8 +160,8 @@ async def test_what_a_fold_is_bounded_by_already_stays() -> None:
             await store.fold(account, at=nowhen)
 
 
-async def test_moments_that_are_none() -> None:
-    async with opened() as store:
+async def test_moments_that_are_none(location: str) -> None:
+    async with opened(location) as store:
         machine = TimeMachine(store, account, "account-ada")
         everyone = TimeMachine(store, bank)
         unfit: list[tuple[Any, str]] = [
@@ -209,8 +210,8 @@ async def test_bookmarks_are_for_everyone(location: str) -> None:
             await machine.set_bookmark("", 1)
 
 
-async def test_what_came_after_the_journey_is_seen_by_the_next() -> None:
-    async with opened() as store:
+async def test_what_came_after_the_journey_is_seen_by_the_next(location: str) -> None:
+    async with opened(location) as store:
         machine = TimeMachine(store, bank)
         assert (await machine.travel_to(HEAD)).state.total == 15
         assert await machine.moved(5, 3) == 5
@@ -272,8 +273,8 @@ async def test_a_state_that_cannot_be_stored_is_travelled_in_memory(
     assert sum("memory only" in r.message for r in caplog.records) <= 1
 
 
-async def test_a_fold_that_raises_says_where() -> None:
-    async with opened() as store:
+async def test_a_fold_that_raises_says_where(location: str) -> None:
+    async with opened(location) as store:
         await store.append("account-ada", [Closed(), Deposited("ada", 1)])
         machine = TimeMachine(store, account, "account-ada")
         assert (await machine.travel_to(6)).state == Account(9, is_open=False)
@@ -308,8 +309,8 @@ async def test_finding_tells_how_far_it_is_and_can_be_left() -> None:
 
 
 @pytest.mark.parametrize("way", [{"last": True}, {"monotone": True}, {"last": True, "start": 9}])
-async def test_any_search_can_be_left(way: dict[str, Any]) -> None:
-    async with opened() as store:
+async def test_any_search_can_be_left(location: str, way: dict[str, Any]) -> None:
+    async with opened(location) as store:
         for _ in range(20):
             await store.append("account-ada", [Deposited("ada", 1) for _ in range(1000)])
         told: list[tuple[int, int]] = []
@@ -329,8 +330,8 @@ class EnoughError(Exception):
     """Somebody has seen enough."""
 
 
-async def test_a_search_that_is_cut_off_leaves_nothing_wrong_behind() -> None:
-    async with opened() as store:
+async def test_a_search_that_is_cut_off_leaves_nothing_wrong_behind(location: str) -> None:
+    async with opened(location) as store:
         rare = 39_000
         for start in range(0, 40_000, 8_000):
             names = ["ann" if n % 900 == 0 or n == rare else "bob" for n in range(8_000)]
@@ -363,8 +364,10 @@ async def test_a_search_that_is_cut_off_leaves_nothing_wrong_behind() -> None:
         assert found[::-1] == written
 
 
-async def test_nothing_is_looked_through_twice_and_what_is_near_is_found_nearby() -> None:
-    async with opened() as store:
+async def test_nothing_is_looked_through_twice_and_what_is_near_is_found_nearby(
+    location: str,
+) -> None:
+    async with opened(location) as store:
         await store.append("bank-1", [Deposited("eve", 1)])
         for _ in range(5):
             await store.append("bank-2", [Deposited("bob", 1)] * 8_000)
@@ -398,8 +401,8 @@ async def test_nothing_is_looked_through_twice_and_what_is_near_is_found_nearby(
         assert len(pages) == count
 
 
-async def test_writes_far_away_and_those_that_came_since() -> None:
-    async with opened() as store:
+async def test_writes_far_away_and_those_that_came_since(location: str) -> None:
+    async with opened(location) as store:
         await store.append("bank-1", [Deposited("ann", 1), Deposited("eve", 1)])
         for _ in range(5):
             await store.append("bank-2", [Deposited("bob", 1)] * 8_000)
@@ -424,16 +427,16 @@ async def test_writes_far_away_and_those_that_came_since() -> None:
         assert await machine.next_write("owners.eve", 7, end=40_008) is None
 
 
-async def test_a_condition_that_is_wrong_says_so() -> None:
-    async with opened() as store:
+async def test_a_condition_that_is_wrong_says_so(location: str) -> None:
+    async with opened(location) as store:
         machine = TimeMachine(store, bank)
         with pytest.raises(AttributeError, match="ownersh"):
             await machine.find_when(lambda s: s.ownersh["ada"] > 1)
         assert await machine.find_when(lambda s: s.owners["nobody"] > 1) is None
 
 
-async def test_history_blame_and_explain() -> None:
-    async with opened() as store:
+async def test_history_blame_and_explain(location: str) -> None:
+    async with opened(location) as store:
         machine = TimeMachine(store, bank)
         (first,) = [e async for e in store.read(Query().limit(1))]
         with causation(first):
@@ -482,8 +485,8 @@ async def test_causes_outside_of_the_store_and_in_circles() -> None:
         assert cause.event.position == 2
 
 
-async def test_what_if() -> None:
-    async with opened() as store:
+async def test_what_if(location: str) -> None:
+    async with opened(location) as store:
         machine = TimeMachine(store, bank)
         without = machine.altered(without=EventFilter(tags={"owner:ada"}))
         supposed = await without.travel_to()
@@ -522,7 +525,7 @@ async def test_what_if() -> None:
             await machine.altered(edited={2: [object()]}).travel_to()
 
 
-async def test_where_two_versions_of_a_fold_part() -> None:
+async def test_where_two_versions_of_a_fold_part(location: str) -> None:
     newer = Fold("bank", Bank, version=2)
 
     @newer.on(Deposited)
@@ -530,7 +533,7 @@ async def test_where_two_versions_of_a_fold_part() -> None:
         bonus = 1 if state.total > 5 else 0
         return _banked(state, Deposited(event.owner, event.amount + bonus))
 
-    async with opened() as store:
+    async with opened(location) as store:
         machine = TimeMachine(store, bank)
         parting = await machine.compare(newer)
         assert parting is not None
@@ -544,8 +547,8 @@ async def test_where_two_versions_of_a_fold_part() -> None:
         assert other.event is None
 
 
-async def test_a_look_at_every_event_of_a_kind() -> None:
-    async with opened() as store:
+async def test_a_look_at_every_event_of_a_kind(location: str) -> None:
+    async with opened(location) as store:
         machine = TimeMachine(store, bank)
         seen = machine.probe(
             lambda step: step.before.total, EventFilter(tags={"owner:ada"}), start=1
@@ -573,8 +576,8 @@ async def test_many_travel_at_once(location: str) -> None:
         assert await together(*(one(p) for p in range(150, 3000, 137))) == [None] * 21
 
 
-async def test_a_snapshot_of_the_projection_is_a_place_to_start_from() -> None:
-    async with opened() as store:
+async def test_a_snapshot_of_the_projection_is_a_place_to_start_from(location: str) -> None:
+    async with opened(location) as store:
         repository = Repository(store, bank)
         await repository.snapshot(await repository.load(Query().up_to(4)))
         loaded = await TimeMachine(store, bank)._timeline.waypoint(5)
@@ -582,8 +585,8 @@ async def test_a_snapshot_of_the_projection_is_a_place_to_start_from() -> None:
         assert (await store.snapshots("bank"))[0].__class__ is Snapshot
 
 
-async def test_diff_of_two_moments() -> None:
-    async with opened() as store:
+async def test_diff_of_two_moments(location: str) -> None:
+    async with opened(location) as store:
         machine = TimeMachine(store, bank)
         changes = await machine.diff(2, Back(-1))
         assert str(changes) == "owners.ada: 1 → 4\ntotal: 3 → 6"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
+from tests.places import everywhere
 
 from everwhen import (
     Commit,
@@ -126,12 +126,7 @@ def _spoilt(event: Spoilt) -> Any:
     return {"undeclared": Stranger(), "nonsense": 42, "text": "text"}[event.how]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return "memory:" if request.param == "memory" else tmp_path / "store.db"
-
-
-def store_at(location: Any, events: Any = EVENTS) -> Any:
+def store_at(location: str, events: Any = EVENTS) -> Any:
     return open_store(location, events=events, durable=False, vault=PLAINTEXT)
 
 
@@ -144,7 +139,8 @@ async def balance(store: Any, stream: str = "account-1") -> int:
     return state.balance
 
 
-async def test_an_event_is_undone_redone_and_undone_again(location: Any) -> None:
+@everywhere
+async def test_an_event_is_undone_redone_and_undone_again(location: str) -> None:
     async with store_at(location) as store:
         undo = Undo(store, compensations)
         placed = CommitMetadata(user_id="ann", correlation_id="talk", extras={"web": True})
@@ -185,7 +181,8 @@ async def test_an_event_is_undone_redone_and_undone_again(location: Any) -> None
             await undo.redo(first)
 
 
-async def test_undoing_an_undo_redoes(location: Any) -> None:
+@everywhere
+async def test_undoing_an_undo_redoes(location: str) -> None:
     async with store_at(location) as store:
         undo = Undo(store, compensations)
         receipt = await store.append("account-1", [Deposited(1), Deposited(20), Withdrawn(4)])
@@ -209,7 +206,8 @@ async def test_undoing_an_undo_redoes(location: Any) -> None:
         assert await balance(store) == 17
 
 
-async def test_an_undo_within_the_target_leads_back_to_before_it_all(location: Any) -> None:
+@everywhere
+async def test_an_undo_within_the_target_leads_back_to_before_it_all(location: str) -> None:
     async with store_at(location) as store:
         undo = Undo(store, compensations)
         await store.append("account-1", [Deposited(10)])
@@ -230,7 +228,8 @@ async def test_an_undo_within_the_target_leads_back_to_before_it_all(location: A
         assert await balance(store) == 0
 
 
-async def test_targets(location: Any) -> None:
+@everywhere
+async def test_targets(location: str) -> None:
     async with store_at(location) as store:
         undo = Undo(store, compensations)
         for number in range(6):
@@ -275,7 +274,8 @@ async def test_targets(location: Any) -> None:
             await few.plan(Positions(1))
 
 
-async def test_an_event_by_an_id_of_its_own(location: Any) -> None:
+@everywhere
+async def test_an_event_by_an_id_of_its_own(location: str) -> None:
     async with store_at(location) as store:
         undo = Undo(store, compensations)
         await store.append("account-1", [NewEvent(event=Deposited(5), event_id="order.7/1")])
@@ -287,7 +287,8 @@ async def test_an_event_by_an_id_of_its_own(location: Any) -> None:
             await undo.undo("order.7")
 
 
-async def test_what_cannot_be_undone_says_why(location: Any) -> None:
+@everywhere
+async def test_what_cannot_be_undone_says_why(location: str) -> None:
     async with store_at(location) as store:
         undo = Undo(store, compensations)
         await store.append("account-1", [Opened("ann"), Deposited(50)])
@@ -325,7 +326,8 @@ async def test_what_cannot_be_undone_says_why(location: Any) -> None:
             await undo.undo(3, allow_partial=True)
 
 
-async def test_an_upcast_that_fails_and_one_that_splits(location: Any) -> None:
+@everywhere
+async def test_an_upcast_that_fails_and_one_that_splits(location: str) -> None:
     def step(data: dict[str, Any]) -> Any:
         if data["amount"] < 0:
             raise ValueError("negative")
@@ -357,7 +359,8 @@ async def test_an_upcast_that_fails_and_one_that_splits(location: Any) -> None:
         assert await store.fold(account, "account-1") == Account(0, "not old")
 
 
-async def test_nothing_to_do_still_counts_as_undone(location: Any) -> None:
+@everywhere
+async def test_nothing_to_do_still_counts_as_undone(location: str) -> None:
     async with store_at(location) as store:
         undo = Undo(store, compensations)
         await store.append("account-1", [Noted("a"), Deposited(5), Noted("b")])
@@ -378,7 +381,8 @@ async def test_nothing_to_do_still_counts_as_undone(location: Any) -> None:
         assert [n.event for n in plan.appended[0].events] == [Deposited(5)]
 
 
-async def test_a_queried_event_that_writes_nothing_is_guarded(location: Any) -> None:
+@everywhere
+async def test_a_queried_event_that_writes_nothing_is_guarded(location: str) -> None:
     """Two undos name the same event, and neither writes to its stream."""
     async with store_at(location) as store:
         undo = Undo(store, compensations)
@@ -394,7 +398,8 @@ async def test_a_queried_event_that_writes_nothing_is_guarded(location: Any) -> 
         assert await balance(store, "account-2") == 0
 
 
-async def test_an_old_plan_is_refused(location: Any) -> None:
+@everywhere
+async def test_an_old_plan_is_refused(location: str) -> None:
     async with store_at(location) as store:
         undo = Undo(store, compensations)
         await store.append("account-1", [Deposited(5)])
@@ -410,7 +415,8 @@ async def test_an_old_plan_is_refused(location: Any) -> None:
         assert await balance(store) == 6
 
 
-async def test_a_plan_sent_twice_is_written_once(location: Any) -> None:
+@everywhere
+async def test_a_plan_sent_twice_is_written_once(location: str) -> None:
     async with store_at(location) as store:
         undo = Undo(store, compensations)
         await store.append("account-1", [Deposited(5), Deposited(6)])
@@ -423,7 +429,8 @@ async def test_a_plan_sent_twice_is_written_once(location: Any) -> None:
         assert await balance(store) == 0
 
 
-async def test_many_undo_the_same_at_once(location: Any) -> None:
+@everywhere
+async def test_many_undo_the_same_at_once(location: str) -> None:
     async with store_at(location) as store:
         await store.append("account-1", [Deposited(5), Deposited(6), Deposited(7)])
         targets = [1, Positions(1, 2), Positions(1, 3), 1, Query().stream("account-1"), 3, 2]
@@ -446,7 +453,8 @@ async def test_many_undo_the_same_at_once(location: Any) -> None:
         assert await balance(store) == 0
 
 
-async def test_dependents(location: Any) -> None:
+@everywhere
+async def test_dependents(location: str) -> None:
     async with store_at(location) as store:
         undo = Undo(store, compensations)
         await store.append("account-1", [Deposited(5)])
@@ -478,7 +486,8 @@ async def test_dependents(location: Any) -> None:
         assert 7 not in found
 
 
-async def test_what_a_compensating_event_carries(location: Any) -> None:
+@everywhere
+async def test_what_a_compensating_event_carries(location: str) -> None:
     tagging = Compensations()
 
     @tagging.on_recorded(Deposited)
@@ -511,7 +520,8 @@ async def test_what_a_compensating_event_carries(location: Any) -> None:
             assert again.event_id != "own"
 
 
-async def test_redo_of_ones_own(location: Any) -> None:
+@everywhere
+async def test_redo_of_ones_own(location: str) -> None:
     own = Compensations()
     own.include(compensations)
 
@@ -533,7 +543,8 @@ async def test_redo_of_ones_own(location: Any) -> None:
             await undo.redo(1)
 
 
-async def test_states_of_queries_are_guarded(location: Any) -> None:
+@everywhere
+async def test_states_of_queries_are_guarded(location: str) -> None:
     everything: Fold[Account] = account
     across = Compensations()
 
@@ -571,7 +582,8 @@ def restored(changes: Sequence[Change], recorded: RecordedEvent[Any]) -> list[An
     return made
 
 
-async def test_undo_by_difference(location: Any) -> None:
+@everywhere
+async def test_undo_by_difference(location: str) -> None:
     by = ByDifference(account, restored)
     none = Compensations()
     async with store_at(location) as store:
@@ -600,7 +612,8 @@ async def test_undo_by_difference(location: Any) -> None:
         assert (await store.fold(account, "account-1")).name == "Bea"
 
 
-async def test_a_difference_that_cannot_be_made(location: Any) -> None:
+@everywhere
+async def test_a_difference_that_cannot_be_made(location: str) -> None:
     def fails(changes: Sequence[Change], recorded: RecordedEvent[Any]) -> Any:
         raise OSError("no")
 
@@ -620,7 +633,8 @@ async def test_a_difference_that_cannot_be_made(location: Any) -> None:
         ByDifference("account", restored)  # type: ignore[arg-type]
 
 
-async def test_folds_that_fail_are_reasons(location: Any) -> None:
+@everywhere
+async def test_folds_that_fail_are_reasons(location: str) -> None:
     broken: Fold[int] = Fold("broken", int)
 
     @broken.on(Deposited)
@@ -643,7 +657,8 @@ async def test_folds_that_fail_are_reasons(location: Any) -> None:
         assert (await undo.plan(2)).is_complete
 
 
-async def test_tags_of_others_mean_nothing(location: Any) -> None:
+@everywhere
+async def test_tags_of_others_mean_nothing(location: str) -> None:
     async with store_at(location) as store:
         undo = Undo(store, compensations)
         await store.append("account-1", [Deposited(5)])
@@ -659,7 +674,8 @@ async def test_tags_of_others_mean_nothing(location: Any) -> None:
             await undo.plan((await store.head()).position)
 
 
-async def test_several_streams_in_one_commit(location: Any) -> None:
+@everywhere
+async def test_several_streams_in_one_commit(location: str) -> None:
     async with store_at(location) as store:
         undo = Undo(store, compensations)
         writes = [
@@ -692,7 +708,8 @@ def test_declarations_that_make_no_sense() -> None:
         own.include(compensations)
 
 
-async def test_a_branch_undoes_for_itself(location: Any) -> None:
+@everywhere
+async def test_a_branch_undoes_for_itself(location: str) -> None:
     async with store_at(location) as store:
         await store.append("account-1", [Deposited(5)])
         await store.append("account-1", [Deposited(70)])
@@ -730,7 +747,8 @@ async def _deposited_with_entry(store: Any, amount: int, *, first: bool = False)
 
 
 @pytest.mark.parametrize("first", [False, True])
-async def test_audit_entries_stay_when_their_commit_is_undone(location: Any, first: bool) -> None:
+@everywhere
+async def test_audit_entries_stay_when_their_commit_is_undone(location: str, first: bool) -> None:
     async with store_at(location, [*EVENTS, AuditEntry]) as store:
         undo, log = Undo(store, compensations), _audited(store)
         receipt = await _deposited_with_entry(store, 5, first=first)
@@ -756,7 +774,8 @@ async def test_audit_entries_stay_when_their_commit_is_undone(location: Any, fir
         assert sorted(entries) == ["Delete", "Delete", "Update", "Update"]
 
 
-async def test_an_audit_entry_alone_is_nothing_to_undo(location: Any) -> None:
+@everywhere
+async def test_an_audit_entry_alone_is_nothing_to_undo(location: str) -> None:
     async with store_at(location, [*EVENTS, AuditEntry]) as store:
         undo = Undo(store, compensations)
         receipt = await _deposited_with_entry(store, 5)
@@ -775,7 +794,8 @@ async def test_audit_entries_stay_where_their_type_is_unknown(location: str) -> 
         assert await balance(store) == 0
 
 
-async def test_the_same_undo_with_something_else_beside_it(location: Any) -> None:
+@everywhere
+async def test_the_same_undo_with_something_else_beside_it(location: str) -> None:
     async with store_at(location) as store:
         undo = Undo(store, compensations)
         receipt = await store.append("account-1", [Deposited(5)])

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from tests.places import everywhere, logs_beside
 
 from everwhen import (
     EXISTS,
@@ -72,21 +73,14 @@ class Welcome(msgspec.Struct, frozen=True):
     account: int
 
 
-PLACES = ["memory:", "store.db"]
 balance = Fold("balance", lambda: 0)
 balance.on(Moved)(lambda state, event: state + event.amount)
 
 
-def opened(where: str, folder: Path, clock: ManualClock | None = None, **options: Any) -> Any:
-    location = where if where == "memory:" else folder / where
+def opened(location: str | Path, clock: ManualClock | None = None, **options: Any) -> Any:
     if clock is not None:
         options["clock"] = clock
     return open_store(location, events=[Moved, Welcomed], **options)
-
-
-def files(folder: Path) -> list[Path]:
-    """What the store has beside its own file."""
-    return list(folder.glob("*-branches/*"))
 
 
 def shown(store: Store, query: Query | str = "a-1") -> list[int]:
@@ -99,9 +93,9 @@ def refusal(call: Callable[[], Any], kind: type[Exception] = BranchError) -> str
     return str(caught.value)
 
 
-@pytest.mark.parametrize("where", PLACES)
-def test_neither_side_sees_what_the_other_writes(where: str, tmp_path: Path) -> None:
-    with opened(where, tmp_path) as store:
+@everywhere
+def test_neither_side_sees_what_the_other_writes(location: str) -> None:
+    with opened(location) as store:
         store.append("a-1", [Moved(1, 1), Moved(1, 2)])
         with store.create_branch("what-if") as branch:
             store.append("a-1", [Moved(1, 3)])
@@ -120,10 +114,10 @@ def test_neither_side_sees_what_the_other_writes(where: str, tmp_path: Path) -> 
             assert branch.check() == store.check() == []
 
 
-@pytest.mark.parametrize("where", PLACES)
-def test_a_branch_begins_now_or_at_a_position_or_a_moment(where: str, tmp_path: Path) -> None:
+@everywhere
+def test_a_branch_begins_now_or_at_a_position_or_a_moment(location: str) -> None:
     clock = ManualClock()
-    with opened(where, tmp_path, clock) as store:
+    with opened(location, clock) as store:
         for amount in range(1, 6):
             store.append("a-1", [Moved(1, amount)])
             clock.advance(60)
@@ -144,8 +138,8 @@ def test_a_branch_begins_now_or_at_a_position_or_a_moment(where: str, tmp_path: 
         assert (store.name, store.branch_info) == ("main", None)
 
 
-def test_no_place_to_begin_at(tmp_path: Path) -> None:
-    with opened("memory:", tmp_path) as store:
+def test_no_place_to_begin_at() -> None:
+    with opened("memory:") as store:
         store.commit(Commit([Write("a-1", [Moved(1, 1)] * 2), Write("a-2", [Moved(2, 1)])]))
         store.append("a-1", [Moved(1, 1)] * 1_500)
         for at in (-1, 1_504, True, 1.5, "head", clockless()):
@@ -161,9 +155,9 @@ def clockless() -> Any:
     return ManualClock()().replace(tzinfo=None)
 
 
-@pytest.mark.parametrize("where", PLACES)
-def test_names(where: str, tmp_path: Path) -> None:
-    with opened(where, tmp_path) as store:
+@everywhere
+def test_names(location: str) -> None:
+    with opened(location) as store:
         bad = (
             "",
             ".",
@@ -191,9 +185,9 @@ def test_names(where: str, tmp_path: Path) -> None:
         assert "a.b-c, b, x" in text
 
 
-@pytest.mark.parametrize("where", PLACES)
-def test_branches_of_branches(where: str, tmp_path: Path) -> None:
-    with opened(where, tmp_path) as store:
+@everywhere
+def test_branches_of_branches(location: str) -> None:
+    with opened(location) as store:
         store.append("a-1", [Moved(1, 1)])
         one = store.create_branch("one")
         one.append("a-1", [Moved(1, 2)])
@@ -218,9 +212,9 @@ def test_branches_of_branches(where: str, tmp_path: Path) -> None:
         }
 
 
-@pytest.mark.parametrize("where", PLACES)
-def test_renaming_and_deleting(where: str, tmp_path: Path) -> None:
-    with opened(where, tmp_path) as store:
+@everywhere
+def test_renaming_and_deleting(location: str) -> None:
+    with opened(location) as store:
         one = store.create_branch("one")
         one.append("a-1", [Moved(1, 1)])
         two = one.create_branch("two")
@@ -243,14 +237,14 @@ def test_renaming_and_deleting(where: str, tmp_path: Path) -> None:
             refusal(lambda gone=gone: gone.create_branch("x"), UnknownBranchError)  # type: ignore[misc]
         store.delete_branch("other")
         refusal(lambda: other.append("a-1", [Moved(1, 9)]), UnknownBranchError)
-        assert files(tmp_path) == []
+        assert logs_beside(location) == []
         with store.create_branch("one") as again:
             assert shown(again) == []
 
 
-@pytest.mark.parametrize("where", PLACES)
-def test_closing(where: str, tmp_path: Path) -> None:
-    store = opened(where, tmp_path)
+@everywhere
+def test_closing(location: str) -> None:
+    store = opened(location)
     first, second = store.create_branch("first"), store.create_branch("second")
     first.append("a-1", [Moved(1, 1)])
     first.close()
@@ -272,10 +266,10 @@ def test_closing(where: str, tmp_path: Path) -> None:
         closed.close()
 
 
-@pytest.mark.parametrize("where", PLACES)
-def test_beliefs_rest_on_both_sides_of_the_fork(where: str, tmp_path: Path) -> None:
+@everywhere
+def test_beliefs_rest_on_both_sides_of_the_fork(location: str) -> None:
     clock = ManualClock()
-    with opened(where, tmp_path, clock) as store:
+    with opened(location, clock) as store:
         mine = Commit([Write("a-1", [Moved(1, 1)])], id=UUID(int=1))
         first = store.commit(mine)
         store.append("a-1", [Moved(1, 2)])
@@ -308,29 +302,29 @@ def test_beliefs_rest_on_both_sides_of_the_fork(where: str, tmp_path: Path) -> N
             assert receipt.recorded_at == first.recorded_at
 
 
-def test_subscriptions_stay_on_their_side(tmp_path: Path) -> None:
-    for where in PLACES:
-        with opened(where, tmp_path) as store:
-            store.append("a-1", [Moved(1, 1)])
-            branch = store.create_branch("b")
-            followed, parents = branch.subscribe(), store.subscribe()
+@everywhere
+def test_subscriptions_stay_on_their_side(location: str) -> None:
+    with opened(location) as store:
+        store.append("a-1", [Moved(1, 1)])
+        branch = store.create_branch("b")
+        followed, parents = branch.subscribe(), store.subscribe()
 
-            def take(subscription: Any, count: int) -> list[int]:
-                return [(next(subscription)).event.amount for _ in range(count)]
+        def take(subscription: Any, count: int) -> list[int]:
+            return [(next(subscription)).event.amount for _ in range(count)]
 
-            waiting = Beside(lambda take=take, followed=followed: take(followed, 3))  # type: ignore[misc]
-            store.append("a-1", [Moved(1, 2)])
-            branch.append("a-1", [Moved(1, 3)])
-            store.append("a-1", [Moved(1, 4)])
-            branch.append("a-1", [Moved(1, 5)])
-            assert waiting.result() == [1, 3, 5]
-            assert take(parents, 3) == [1, 2, 4]
+        waiting = Beside(lambda take=take, followed=followed: take(followed, 3))  # type: ignore[misc]
+        store.append("a-1", [Moved(1, 2)])
+        branch.append("a-1", [Moved(1, 3)])
+        store.append("a-1", [Moved(1, 4)])
+        branch.append("a-1", [Moved(1, 5)])
+        assert waiting.result() == [1, 3, 5]
+        assert take(parents, 3) == [1, 2, 4]
 
 
-@pytest.mark.parametrize("where", PLACES)
-def test_a_page_ends_where_its_bound_is(where: str, tmp_path: Path) -> None:
+@everywhere
+def test_a_page_ends_where_its_bound_is(location: str) -> None:
     """Also where the stream that it is of has ended long before: who follows goes on from there."""
-    with opened(where, tmp_path) as store:
+    with opened(location) as store:
         store.append("a-1", [Moved(1, 1)])
         for _ in range(20):
             store.append("a-2", [Moved(1, 1)])
@@ -365,8 +359,8 @@ def rows(store: Store) -> list[int]:
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_read_models_are_each_sides_own(inline: bool, tmp_path: Path) -> None:
-    with opened("store.db", tmp_path) as store:
+def test_read_models_are_each_sides_own(inline: bool, location: str) -> None:
+    with opened(location) as store:
         store.append("a-1", [Moved(1, 1), Moved(1, 2)])
         with ProjectionRunner(store, [sums()]) as runner:
             store.append("a-1", [Moved(1, 3)])
@@ -396,9 +390,9 @@ def test_read_models_are_each_sides_own(inline: bool, tmp_path: Path) -> None:
             assert rows(branch) == [1, 2, 10]
 
 
-@pytest.mark.parametrize("where", PLACES)
-def test_snapshots_and_checkpoints(where: str, tmp_path: Path) -> None:
-    with opened(where, tmp_path) as store:
+@everywhere
+def test_snapshots_and_checkpoints(location: str) -> None:
+    with opened(location) as store:
         store.append("a-1", [Moved(1, 1)] * 10)
         shared = Repository(store, balance, strategy=NeverSnapshot())
         shared.snapshot(shared.load("a-1"))
@@ -424,7 +418,7 @@ def test_snapshots_and_checkpoints(where: str, tmp_path: Path) -> None:
         assert store.checkpoint("reader") == Checkpoint("reader", 5)
 
 
-def test_nothing_reacts_unless_asked(tmp_path: Path) -> None:
+def test_nothing_reacts_unless_asked(location: str) -> None:
     decisions = Decisions()
 
     @decisions.on(Welcome, into=lambda command: f"welcome-{command.account}")
@@ -437,7 +431,7 @@ def test_nothing_reacts_unless_asked(tmp_path: Path) -> None:
     def moved(event: RecordedEvent[Moved]) -> list[Any]:
         return [Welcome(event.event.account)]
 
-    with opened("store.db", tmp_path) as store:
+    with opened(location) as store:
         store.append("a-1", [Moved(1, 1)])
         ReactionRunner(CommandBus(store, decisions), [reaction]).catch_up()
         branch = store.create_branch("b")
@@ -451,9 +445,9 @@ def test_nothing_reacts_unless_asked(tmp_path: Path) -> None:
         assert [e.event.account for e in store.read(welcomed)] == [1]
 
 
-@pytest.mark.parametrize("where", PLACES)
-def test_a_scratch_branch_is_in_memory_only(where: str, tmp_path: Path) -> None:
-    with opened(where, tmp_path) as store:
+@everywhere
+def test_a_scratch_branch_is_in_memory_only(location: str) -> None:
+    with opened(location) as store:
         store.append("a-1", [Moved(1, 1), Moved(1, 2)])
         store.append("a-1", [Moved(1, 3)])
         known = store.capabilities
@@ -475,7 +469,7 @@ def test_a_scratch_branch_is_in_memory_only(where: str, tmp_path: Path) -> None:
                 deeper.append("a-1", [Moved(1, 6)], expected=4)
                 assert shown(deeper) == [1, 2, 3, 4, 6]
         assert store.branches() == []
-        assert files(tmp_path) == []
+        assert logs_beside(location) == []
         assert shown(store) == [1, 2, 3]
         with pytest.raises(StoreClosedError):
             shown(scratch)
@@ -484,23 +478,23 @@ def test_a_scratch_branch_is_in_memory_only(where: str, tmp_path: Path) -> None:
         shown(left_open)
 
 
-def test_a_read_only_store_has_scratch_branches(tmp_path: Path) -> None:
-    with opened("store.db", tmp_path) as store:
+def test_a_read_only_store_has_scratch_branches(location: str) -> None:
+    with opened(location) as store:
         store.append("a-1", [Moved(1, 1)])
-    with opened("store.db", tmp_path, read_only=True) as store:
+    with opened(location, read_only=True) as store:
         with store.scratch_branch() as scratch:
             scratch.append("a-1", [Moved(1, 2)])
             assert shown(scratch) == [1, 2]
         assert shown(store) == [1]
 
 
-def test_a_read_only_store_has_read_only_branches(tmp_path: Path) -> None:
-    with opened("store.db", tmp_path) as store:
+def test_a_read_only_store_has_read_only_branches(location: str) -> None:
+    with opened(location) as store:
         store.append("a-1", [Moved(1, 1)])
         with store.create_branch("written") as branch:
             branch.append("a-1", [Moved(1, 2)])
         (store.create_branch("fresh")).close()
-    with opened("store.db", tmp_path, read_only=True) as store:
+    with opened(location, read_only=True) as store:
         refusal(lambda: store.create_branch("x"), ReadOnlyError)
         refusal(lambda: store.delete_branch("fresh"), ReadOnlyError)
         for name, amounts in (("written", [1, 2]), ("fresh", [1])):
@@ -509,11 +503,11 @@ def test_a_read_only_store_has_read_only_branches(tmp_path: Path) -> None:
                 with pytest.raises(ReadOnlyError):
                     branch.append("a", [Moved(1, 1)])
         assert [info.head for info in store.branches()] == [2, 1]
-    assert [path.suffix for path in files(tmp_path)].count(".db") == 1
+    assert len(logs_beside(location)) == 1
 
 
-def test_two_openers_share_a_branch(tmp_path: Path) -> None:
-    with opened("store.db", tmp_path) as here, opened("store.db", tmp_path) as there:
+def test_two_openers_share_a_branch(location: str) -> None:
+    with opened(location) as here, opened(location) as there:
         here.append("a-1", [Moved(1, 1)])
         mine = here.create_branch("b")
         theirs = there.branch("b")
@@ -532,12 +526,12 @@ def test_two_openers_share_a_branch(tmp_path: Path) -> None:
         unwritten = there.create_branch("c")
         here.delete_branch("c")
         refusal(lambda: unwritten.append("a-1", [Moved(1, 3)]), UnknownBranchError)
-        assert files(tmp_path) == []
+        assert logs_beside(location) == []
 
 
-@pytest.mark.parametrize("where", PLACES)
-def test_one_of_many_who_want_a_name_gets_it(where: str, tmp_path: Path) -> None:
-    with opened(where, tmp_path) as store:
+@everywhere
+def test_one_of_many_who_want_a_name_gets_it(location: str) -> None:
+    with opened(location) as store:
 
         def create() -> Store:
             branch: Store = store.create_branch("b")
@@ -557,14 +551,14 @@ def test_one_of_many_who_want_a_name_gets_it(where: str, tmp_path: Path) -> None
         assert sorted(shown(branch)) == list(range(16))
 
 
-def test_a_damaged_registration_says_so(tmp_path: Path) -> None:
-    with opened("store.db", tmp_path) as store:
+def test_a_damaged_registration_says_so(location: str) -> None:
+    with opened(location) as store:
         (store.create_branch("b")).close()
     for data in (
         b"nonsense",
         b'{"id": "../../x", "parent": "", "recorded_at": 1, "created_at": 1}',
     ):
-        with opened("store.db", tmp_path) as store:
+        with opened(location) as store:
             with store.transaction() as transaction:
                 transaction.save_checkpoint(Checkpoint("branch/b", 0, data))
             text = refusal(lambda store=store: store.branch("b"), CorruptStoreError)  # type: ignore[misc]
@@ -582,9 +576,9 @@ for number in range(1000000):
 """
 
 
-def acknowledged_before_a_kill(path: Path) -> int:
+def acknowledged_before_a_kill(location: str) -> int:
     process = subprocess.Popen(
-        [sys.executable, "-c", CUT_OFF, str(path)],
+        [sys.executable, "-c", CUT_OFF, location],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
@@ -598,18 +592,17 @@ def acknowledged_before_a_kill(path: Path) -> int:
     return acknowledged
 
 
-def test_what_a_branch_acknowledged_survives_a_kill(tmp_path: Path) -> None:
-    path = tmp_path / "store.db"
-    acknowledged = acknowledged_before_a_kill(path)
-    with open_store(path) as store:
+def test_what_a_branch_acknowledged_survives_a_kill(location: str) -> None:
+    acknowledged = acknowledged_before_a_kill(location)
+    with open_store(location) as store:
         assert (store.head()).position == 0
         with store.branch("b") as branch:
             assert (branch.head()).position in (acknowledged, acknowledged + 1)
             assert branch.check() == []
 
 
-def test_a_file_that_nobody_knows_does_no_harm(tmp_path: Path) -> None:
-    with opened("store.db", tmp_path) as store:
+def test_a_file_that_nobody_knows_does_no_harm(location: str) -> None:
+    with opened(location) as store:
         with store.create_branch("b") as branch:
             branch.append("a-1", [Moved(1, 1)])
         with store.transaction() as transaction:  # as after a kill between the two steps
@@ -621,11 +614,11 @@ def test_a_file_that_nobody_knows_does_no_harm(tmp_path: Path) -> None:
 
 def test_a_store_behind_a_link_finds_its_branches(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
-    with opened("real/store.db", tmp_path) as store:
+    with opened(tmp_path / "real/store.db") as store:
         with store.create_branch("b") as branch:
             branch.append("a-1", [Moved(1, 1)])
     (tmp_path / "link.db").symlink_to(tmp_path / "real" / "store.db")
-    with opened("link.db", tmp_path) as store, store.branch("b") as branch:
+    with opened(tmp_path / "link.db") as store, store.branch("b") as branch:
         assert shown(branch) == [1]
 
 

@@ -100,8 +100,8 @@ solvent = Invariant("nobody owes", account, lambda state: state.balance >= 0)
 
 
 @contextmanager
-def opened(where: Path | str = "memory:") -> Iterator[Store]:
-    with open_store(where, events=[Deposited, Withdrawn]) as store:
+def opened(where: str) -> Iterator[Store]:
+    with open_store(where, events=[Deposited, Withdrawn], durable=False) as store:
         CommandBus(store, decisions).send(Deposit("ada", 150))
         yield store
 
@@ -138,8 +138,8 @@ def test_what_comes_out_the_same(location: str) -> None:
         assert not (main.check())
 
 
-def test_what_is_decided_otherwise() -> None:
-    with opened() as main, main.create_branch("trial") as trial:
+def test_what_is_decided_otherwise(location: str) -> None:
+    with opened(location) as main, main.create_branch("trial") as trial:
         CommandBus(trial, decisions).send(Withdraw("ada", 20))
         CommandBus(main, decisions).send(Withdraw("ada", 100))
         merging = Merging(main, decisions)
@@ -155,16 +155,16 @@ def test_what_is_decided_otherwise() -> None:
         assert balance(main) == 29, "with the fee"
 
 
-def test_theirs_takes_the_events_as_they_were() -> None:
-    with opened() as main, main.create_branch("trial") as trial:
+def test_theirs_takes_the_events_as_they_were(location: str) -> None:
+    with opened(location) as main, main.create_branch("trial") as trial:
         CommandBus(trial, decisions).send(Withdraw("ada", 20))
         CommandBus(main, decisions).send(Withdraw("ada", 100))
         Merging(main, decisions).merge(trial, strategy="theirs")
         assert balance(main) == 30, "without the fee"
 
 
-def test_what_is_refused_now() -> None:
-    with opened() as main, main.create_branch("trial") as trial:
+def test_what_is_refused_now(location: str) -> None:
+    with opened(location) as main, main.create_branch("trial") as trial:
         CommandBus(trial, decisions).send(Withdraw("ada", 120))
         CommandBus(trial, decisions).send(Deposit("bob", 7))
         CommandBus(main, decisions).send(Withdraw("ada", 100))
@@ -184,8 +184,8 @@ def _of_ada() -> Invariant[Any]:
     return Invariant("nobody owes", account, solvent.holds, Query().stream("account-ada"))
 
 
-def test_a_resolver_is_asked_for_each() -> None:
-    with opened() as main, main.create_branch("trial") as trial:
+def test_a_resolver_is_asked_for_each(location: str) -> None:
+    with opened(location) as main, main.create_branch("trial") as trial:
         CommandBus(trial, decisions).send(Withdraw("ada", 20))
         CommandBus(trial, decisions).send(Withdraw("ada", 120))
         CommandBus(main, decisions).send(Withdraw("ada", 100))
@@ -256,8 +256,8 @@ def test_facts_of_ours_and_theirs() -> None:
             assert event.metadata.extras["merged_from"]["commit"] != str(receipt.commit_id)
 
 
-def test_facts_are_compared_on_a_fold_of_ones_own() -> None:
-    with opened() as main, main.create_branch("trial") as trial:
+def test_facts_are_compared_on_a_fold_of_ones_own(location: str) -> None:
+    with opened(location) as main, main.create_branch("trial") as trial:
         trial.append("account-ada", [Deposited(10)])
         main.append("account-ada", [Deposited(5)])
         totals: Any = Fold("totals", Account)
@@ -269,8 +269,8 @@ def test_facts_are_compared_on_a_fold_of_ones_own() -> None:
         )  # fmt: skip
 
 
-def test_picking_a_commit() -> None:
-    with opened() as main, main.create_branch("trial") as trial:
+def test_picking_a_commit(location: str) -> None:
+    with opened(location) as main, main.create_branch("trial") as trial:
         bus = CommandBus(trial, decisions)
         bus.send(Deposit("bob", 1))
         picked = (bus.send(Deposit("bob", 2))).receipt
@@ -290,8 +290,8 @@ def test_picking_a_commit() -> None:
             merging.cherry_pick(trial, uuid4())
 
 
-def test_rebasing() -> None:
-    with opened() as main:
+def test_rebasing(location: str) -> None:
+    with opened(location) as main:
         with main.create_branch("trial") as trial:
             CommandBus(trial, decisions).send(
                 Withdraw("ada", 20), metadata=CommitMetadata(user_id="eve")
@@ -313,8 +313,8 @@ def test_rebasing() -> None:
         assert balance(main) == 140
 
 
-def test_back_and_forth_and_across() -> None:
-    with opened() as main, main.create_branch("one") as one:
+def test_back_and_forth_and_across(location: str) -> None:
+    with opened(location) as main, main.create_branch("one") as one:
         CommandBus(one, decisions).send(Deposit("ada", 1))
         with one.create_branch("two") as two, main.create_branch("three") as three:
             CommandBus(two, decisions).send(Deposit("ada", 2))
@@ -331,7 +331,7 @@ def test_back_and_forth_and_across() -> None:
 
 
 def test_merges_that_make_no_sense() -> None:
-    with opened() as main, main.create_branch("trial") as trial:
+    with opened("memory:") as main, main.create_branch("trial") as trial:
         with pytest.raises(BranchError, match="it is the same branch"):
             Merging(main, decisions).plan(main)
         with pytest.raises(BranchError, match="it is the same branch"):
@@ -339,7 +339,7 @@ def test_merges_that_make_no_sense() -> None:
         with pytest.raises(BranchError, match="use fail, ours"):
             Merging(main, decisions).plan(trial, strategy="best")  # type: ignore[arg-type]
         assert Merging(main, decisions).merge(trial) is None
-        with opened() as other, other.create_branch("else") as elsewhere:
+        with opened("memory:") as other, other.create_branch("else") as elsewhere:
             with pytest.raises(BranchError, match="not a branch of this store"):
                 Merging(main, decisions).plan(elsewhere)
 
@@ -362,8 +362,8 @@ def test_others_write_while_it_is_merged(location: str) -> None:
         assert balance(main) == 150 + 200 - 5, "merged once"
 
 
-def test_a_merge_in_two_steps_goes_on_where_it_was() -> None:
-    with opened() as main, main.create_branch("trial") as trial:
+def test_a_merge_in_two_steps_goes_on_where_it_was(location: str) -> None:
+    with opened(location) as main, main.create_branch("trial") as trial:
         merging = Merging(main, decisions)
         for round_ in range(3):
             CommandBus(trial, decisions).send(Deposit("ada", 1))
@@ -375,8 +375,8 @@ def test_a_merge_in_two_steps_goes_on_where_it_was() -> None:
         assert (plan.items, plan.after) == ((), plan.up_to)
 
 
-def test_unknown_commands_are_facts() -> None:
-    with opened() as main, main.create_branch("trial") as trial:
+def test_unknown_commands_are_facts(location: str) -> None:
+    with opened(location) as main, main.create_branch("trial") as trial:
         CommandBus(trial, decisions).send(Deposit("bob", 3))
         (item,) = (Merging(main).plan(trial)).items
         assert (item.outcome, item.command) == ("same", "Deposit")

@@ -28,17 +28,20 @@ class Noted(Event):
 
 SIGNER = Signer.generate("example.org/log")
 POLICY = Policy.parse(f"log {SIGNER.verifier.vkey}\nquorum none\n".encode())
-KINDS = ["memory", "sqlite", "branch"]
+KINDS = [
+    ("memory", False),
+    ("sqlite", False),
+    ("sqlite", True),
+    ("postgresql", False),
+]
 
 
-def some_store(kind: str, folder: Path) -> tuple[Store, TileStore]:
-    if kind == "memory":
-        return open_store("memory:", events=[Noted]), MemoryTiles()
-    store = open_store(folder / "store.db", events=[Noted])
-    if kind == "branch":
+def some_store(location: str, folder: Path, *, branched: bool) -> tuple[Store, TileStore]:
+    store = open_store(location, events=[Noted])
+    if branched:
         fill(store, 40)
         store = store.create_branch("b", 20)
-    return store, TileFolder(folder / "log")
+    return store, MemoryTiles() if location == "memory:" else TileFolder(folder / "log")
 
 
 def fill(store: Store, commits: int) -> None:
@@ -53,9 +56,11 @@ def a_commit(number: int) -> Commit:
     return Commit([Write(f"s-{number % 5}", [Noted(number)])])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_is_sealed_is_proven_and_verified(kind: str, tmp_path: Path) -> None:
-    store, tiles = some_store(kind, tmp_path)
+@pytest.mark.parametrize(("location", "branched"), KINDS, indirect=["location"])
+def test_what_is_sealed_is_proven_and_verified(
+    location: str, tmp_path: Path, branched: bool
+) -> None:
+    store, tiles = some_store(location, tmp_path, branched=branched)
     with store:
         log = MerkleLog(store, tiles, SIGNER)
         roots = []
@@ -113,9 +118,11 @@ def test_a_branch_begins_with_its_parents_leaves(location: str) -> None:
             assert (log.verify()).is_sound
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_is_written_is_sealed_in_the_background(kind: str, tmp_path: Path) -> None:
-    store, tiles = some_store(kind, tmp_path)
+@pytest.mark.parametrize(("location", "branched"), KINDS, indirect=["location"])
+def test_what_is_written_is_sealed_in_the_background(
+    location: str, tmp_path: Path, branched: bool
+) -> None:
+    store, tiles = some_store(location, tmp_path, branched=branched)
     with store:
         with MerkleLog(store, tiles, SIGNER, max_delay=timedelta(seconds=0.1)) as log:
             for number in range(3):

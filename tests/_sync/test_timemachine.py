@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -93,17 +92,17 @@ def _banked(state: Bank, event: Deposited) -> Bank:
 
 
 @contextmanager
-def opened(path: Path | str = "memory:") -> Iterator[Store]:
+def opened(location: str) -> Iterator[Store]:
     clock = ManualClock(NOON)
-    with open_store(path, events=[Deposited, Closed], clock=clock) as store:
+    with open_store(location, events=[Deposited, Closed], clock=clock, durable=False) as store:
         for number, owner in enumerate(["ada", "bob", "ada", "cy", "ada"], start=1):
             store.append(f"account-{owner}", [Deposited(owner, number)])
             clock.advance(3600)
         yield store
 
 
-def test_every_form_of_moment() -> None:
-    with opened() as store:
+def test_every_form_of_moment(location: str) -> None:
+    with opened(location) as store:
         machine = TimeMachine(store, account, "account-ada")
         assert machine.travel_to(0) == StateAt(Account(), 0, 0, None, 0)
         assert machine.travel_to(2) == StateAt(Account(1), 1, 1, NOON, 2)
@@ -135,8 +134,8 @@ MOMENTS: list[Moment] = [
 ]
 
 
-def test_a_store_folds_up_to_whatever_a_time_machine_goes_to() -> None:
-    with opened() as store:
+def test_a_store_folds_up_to_whatever_a_time_machine_goes_to(location: str) -> None:
+    with opened(location) as store:
         late = NewEvent(event=Deposited("ada", 50), occurred_at=NOON + timedelta(minutes=30))
         store.append("account-ada", [late])
         whole = TimeMachine(store, bank)
@@ -150,8 +149,8 @@ def test_a_store_folds_up_to_whatever_a_time_machine_goes_to() -> None:
         assert store.fold(account, "account-ada", at=Version(2)) == Account(4)
 
 
-def test_what_a_fold_is_bounded_by_already_stays() -> None:
-    with opened() as store:
+def test_what_a_fold_is_bounded_by_already_stays(location: str) -> None:
+    with opened(location) as store:
         early = Query().stream("account-ada").up_to(3)
         assert store.fold(account, early, at=HEAD) == Account(4)
         assert store.fold(account, early, at=Back(1)) == Account(1)
@@ -170,8 +169,8 @@ def test_what_a_fold_is_bounded_by_already_stays() -> None:
             store.fold(account, at=nowhen)
 
 
-def test_moments_that_are_none() -> None:
-    with opened() as store:
+def test_moments_that_are_none(location: str) -> None:
+    with opened(location) as store:
         machine = TimeMachine(store, account, "account-ada")
         everyone = TimeMachine(store, bank)
         unfit: list[tuple[Any, str]] = [
@@ -220,8 +219,8 @@ def test_bookmarks_are_for_everyone(location: str) -> None:
             machine.set_bookmark("", 1)
 
 
-def test_what_came_after_the_journey_is_seen_by_the_next() -> None:
-    with opened() as store:
+def test_what_came_after_the_journey_is_seen_by_the_next(location: str) -> None:
+    with opened(location) as store:
         machine = TimeMachine(store, bank)
         assert (machine.travel_to(HEAD)).state.total == 15
         assert machine.moved(5, 3) == 5
@@ -283,8 +282,8 @@ def test_a_state_that_cannot_be_stored_is_travelled_in_memory(
     assert sum("memory only" in r.message for r in caplog.records) <= 1
 
 
-def test_a_fold_that_raises_says_where() -> None:
-    with opened() as store:
+def test_a_fold_that_raises_says_where(location: str) -> None:
+    with opened(location) as store:
         store.append("account-ada", [Closed(), Deposited("ada", 1)])
         machine = TimeMachine(store, account, "account-ada")
         assert (machine.travel_to(6)).state == Account(9, is_open=False)
@@ -319,8 +318,8 @@ def test_finding_tells_how_far_it_is_and_can_be_left() -> None:
 
 
 @pytest.mark.parametrize("way", [{"last": True}, {"monotone": True}, {"last": True, "start": 9}])
-def test_any_search_can_be_left(way: dict[str, Any]) -> None:
-    with opened() as store:
+def test_any_search_can_be_left(location: str, way: dict[str, Any]) -> None:
+    with opened(location) as store:
         for _ in range(20):
             store.append("account-ada", [Deposited("ada", 1) for _ in range(1000)])
         told: list[tuple[int, int]] = []
@@ -340,8 +339,8 @@ class EnoughError(Exception):
     """Somebody has seen enough."""
 
 
-def test_a_search_that_is_cut_off_leaves_nothing_wrong_behind() -> None:
-    with opened() as store:
+def test_a_search_that_is_cut_off_leaves_nothing_wrong_behind(location: str) -> None:
+    with opened(location) as store:
         rare = 39_000
         for start in range(0, 40_000, 8_000):
             names = ["ann" if n % 900 == 0 or n == rare else "bob" for n in range(8_000)]
@@ -374,8 +373,10 @@ def test_a_search_that_is_cut_off_leaves_nothing_wrong_behind() -> None:
         assert found[::-1] == written
 
 
-def test_nothing_is_looked_through_twice_and_what_is_near_is_found_nearby() -> None:
-    with opened() as store:
+def test_nothing_is_looked_through_twice_and_what_is_near_is_found_nearby(
+    location: str,
+) -> None:
+    with opened(location) as store:
         store.append("bank-1", [Deposited("eve", 1)])
         for _ in range(5):
             store.append("bank-2", [Deposited("bob", 1)] * 8_000)
@@ -409,8 +410,8 @@ def test_nothing_is_looked_through_twice_and_what_is_near_is_found_nearby() -> N
         assert len(pages) == count
 
 
-def test_writes_far_away_and_those_that_came_since() -> None:
-    with opened() as store:
+def test_writes_far_away_and_those_that_came_since(location: str) -> None:
+    with opened(location) as store:
         store.append("bank-1", [Deposited("ann", 1), Deposited("eve", 1)])
         for _ in range(5):
             store.append("bank-2", [Deposited("bob", 1)] * 8_000)
@@ -435,16 +436,16 @@ def test_writes_far_away_and_those_that_came_since() -> None:
         assert machine.next_write("owners.eve", 7, end=40_008) is None
 
 
-def test_a_condition_that_is_wrong_says_so() -> None:
-    with opened() as store:
+def test_a_condition_that_is_wrong_says_so(location: str) -> None:
+    with opened(location) as store:
         machine = TimeMachine(store, bank)
         with pytest.raises(AttributeError, match="ownersh"):
             machine.find_when(lambda s: s.ownersh["ada"] > 1)
         assert machine.find_when(lambda s: s.owners["nobody"] > 1) is None
 
 
-def test_history_blame_and_explain() -> None:
-    with opened() as store:
+def test_history_blame_and_explain(location: str) -> None:
+    with opened(location) as store:
         machine = TimeMachine(store, bank)
         (first,) = [e for e in store.read(Query().limit(1))]
         with causation(first):
@@ -491,8 +492,8 @@ def test_causes_outside_of_the_store_and_in_circles() -> None:
         assert cause.event.position == 2
 
 
-def test_what_if() -> None:
-    with opened() as store:
+def test_what_if(location: str) -> None:
+    with opened(location) as store:
         machine = TimeMachine(store, bank)
         without = machine.altered(without=EventFilter(tags={"owner:ada"}))
         supposed = without.travel_to()
@@ -531,7 +532,7 @@ def test_what_if() -> None:
             machine.altered(edited={2: [object()]}).travel_to()
 
 
-def test_where_two_versions_of_a_fold_part() -> None:
+def test_where_two_versions_of_a_fold_part(location: str) -> None:
     newer = Fold("bank", Bank, version=2)
 
     @newer.on(Deposited)
@@ -539,7 +540,7 @@ def test_where_two_versions_of_a_fold_part() -> None:
         bonus = 1 if state.total > 5 else 0
         return _banked(state, Deposited(event.owner, event.amount + bonus))
 
-    with opened() as store:
+    with opened(location) as store:
         machine = TimeMachine(store, bank)
         parting = machine.compare(newer)
         assert parting is not None
@@ -553,8 +554,8 @@ def test_where_two_versions_of_a_fold_part() -> None:
         assert other.event is None
 
 
-def test_a_look_at_every_event_of_a_kind() -> None:
-    with opened() as store:
+def test_a_look_at_every_event_of_a_kind(location: str) -> None:
+    with opened(location) as store:
         machine = TimeMachine(store, bank)
         seen = machine.probe(
             lambda step: step.before.total, EventFilter(tags={"owner:ada"}), start=1
@@ -582,8 +583,8 @@ def test_many_travel_at_once(location: str) -> None:
         assert together(*(one(p) for p in range(150, 3000, 137))) == [None] * 21
 
 
-def test_a_snapshot_of_the_projection_is_a_place_to_start_from() -> None:
-    with opened() as store:
+def test_a_snapshot_of_the_projection_is_a_place_to_start_from(location: str) -> None:
+    with opened(location) as store:
         repository = Repository(store, bank)
         repository.snapshot(repository.load(Query().up_to(4)))
         loaded = TimeMachine(store, bank)._timeline.waypoint(5)
@@ -591,8 +592,8 @@ def test_a_snapshot_of_the_projection_is_a_place_to_start_from() -> None:
         assert (store.snapshots("bank"))[0].__class__ is Snapshot
 
 
-def test_diff_of_two_moments() -> None:
-    with opened() as store:
+def test_diff_of_two_moments(location: str) -> None:
+    with opened(location) as store:
         machine = TimeMachine(store, bank)
         changes = machine.diff(2, Back(-1))
         assert str(changes) == "owners.ada: 1 → 4\ntotal: 3 → 6"

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
+from tests.places import everywhere
 
 from everwhen import (
     Commit,
@@ -127,12 +127,7 @@ def _spoilt(event: Spoilt) -> Any:
     return {"undeclared": Stranger(), "nonsense": 42, "text": "text"}[event.how]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return "memory:" if request.param == "memory" else tmp_path / "store.db"
-
-
-def store_at(location: Any, events: Any = EVENTS) -> Any:
+def store_at(location: str, events: Any = EVENTS) -> Any:
     return open_store(location, events=events, durable=False, vault=PLAINTEXT)
 
 
@@ -145,7 +140,8 @@ def balance(store: Any, stream: str = "account-1") -> int:
     return state.balance
 
 
-def test_an_event_is_undone_redone_and_undone_again(location: Any) -> None:
+@everywhere
+def test_an_event_is_undone_redone_and_undone_again(location: str) -> None:
     with store_at(location) as store:
         undo = Undo(store, compensations)
         placed = CommitMetadata(user_id="ann", correlation_id="talk", extras={"web": True})
@@ -186,7 +182,8 @@ def test_an_event_is_undone_redone_and_undone_again(location: Any) -> None:
             undo.redo(first)
 
 
-def test_undoing_an_undo_redoes(location: Any) -> None:
+@everywhere
+def test_undoing_an_undo_redoes(location: str) -> None:
     with store_at(location) as store:
         undo = Undo(store, compensations)
         receipt = store.append("account-1", [Deposited(1), Deposited(20), Withdrawn(4)])
@@ -210,7 +207,8 @@ def test_undoing_an_undo_redoes(location: Any) -> None:
         assert balance(store) == 17
 
 
-def test_an_undo_within_the_target_leads_back_to_before_it_all(location: Any) -> None:
+@everywhere
+def test_an_undo_within_the_target_leads_back_to_before_it_all(location: str) -> None:
     with store_at(location) as store:
         undo = Undo(store, compensations)
         store.append("account-1", [Deposited(10)])
@@ -231,7 +229,8 @@ def test_an_undo_within_the_target_leads_back_to_before_it_all(location: Any) ->
         assert balance(store) == 0
 
 
-def test_targets(location: Any) -> None:
+@everywhere
+def test_targets(location: str) -> None:
     with store_at(location) as store:
         undo = Undo(store, compensations)
         for number in range(6):
@@ -276,7 +275,8 @@ def test_targets(location: Any) -> None:
             few.plan(Positions(1))
 
 
-def test_an_event_by_an_id_of_its_own(location: Any) -> None:
+@everywhere
+def test_an_event_by_an_id_of_its_own(location: str) -> None:
     with store_at(location) as store:
         undo = Undo(store, compensations)
         store.append("account-1", [NewEvent(event=Deposited(5), event_id="order.7/1")])
@@ -288,7 +288,8 @@ def test_an_event_by_an_id_of_its_own(location: Any) -> None:
             undo.undo("order.7")
 
 
-def test_what_cannot_be_undone_says_why(location: Any) -> None:
+@everywhere
+def test_what_cannot_be_undone_says_why(location: str) -> None:
     with store_at(location) as store:
         undo = Undo(store, compensations)
         store.append("account-1", [Opened("ann"), Deposited(50)])
@@ -326,7 +327,8 @@ def test_what_cannot_be_undone_says_why(location: Any) -> None:
             undo.undo(3, allow_partial=True)
 
 
-def test_an_upcast_that_fails_and_one_that_splits(location: Any) -> None:
+@everywhere
+def test_an_upcast_that_fails_and_one_that_splits(location: str) -> None:
     def step(data: dict[str, Any]) -> Any:
         if data["amount"] < 0:
             raise ValueError("negative")
@@ -358,7 +360,8 @@ def test_an_upcast_that_fails_and_one_that_splits(location: Any) -> None:
         assert store.fold(account, "account-1") == Account(0, "not old")
 
 
-def test_nothing_to_do_still_counts_as_undone(location: Any) -> None:
+@everywhere
+def test_nothing_to_do_still_counts_as_undone(location: str) -> None:
     with store_at(location) as store:
         undo = Undo(store, compensations)
         store.append("account-1", [Noted("a"), Deposited(5), Noted("b")])
@@ -379,7 +382,8 @@ def test_nothing_to_do_still_counts_as_undone(location: Any) -> None:
         assert [n.event for n in plan.appended[0].events] == [Deposited(5)]
 
 
-def test_a_queried_event_that_writes_nothing_is_guarded(location: Any) -> None:
+@everywhere
+def test_a_queried_event_that_writes_nothing_is_guarded(location: str) -> None:
     """Two undos name the same event, and neither writes to its stream."""
     with store_at(location) as store:
         undo = Undo(store, compensations)
@@ -395,7 +399,8 @@ def test_a_queried_event_that_writes_nothing_is_guarded(location: Any) -> None:
         assert balance(store, "account-2") == 0
 
 
-def test_an_old_plan_is_refused(location: Any) -> None:
+@everywhere
+def test_an_old_plan_is_refused(location: str) -> None:
     with store_at(location) as store:
         undo = Undo(store, compensations)
         store.append("account-1", [Deposited(5)])
@@ -411,7 +416,8 @@ def test_an_old_plan_is_refused(location: Any) -> None:
         assert balance(store) == 6
 
 
-def test_a_plan_sent_twice_is_written_once(location: Any) -> None:
+@everywhere
+def test_a_plan_sent_twice_is_written_once(location: str) -> None:
     with store_at(location) as store:
         undo = Undo(store, compensations)
         store.append("account-1", [Deposited(5), Deposited(6)])
@@ -424,7 +430,8 @@ def test_a_plan_sent_twice_is_written_once(location: Any) -> None:
         assert balance(store) == 0
 
 
-def test_many_undo_the_same_at_once(location: Any) -> None:
+@everywhere
+def test_many_undo_the_same_at_once(location: str) -> None:
     with store_at(location) as store:
         store.append("account-1", [Deposited(5), Deposited(6), Deposited(7)])
         targets = [1, Positions(1, 2), Positions(1, 3), 1, Query().stream("account-1"), 3, 2]
@@ -447,7 +454,8 @@ def test_many_undo_the_same_at_once(location: Any) -> None:
         assert balance(store) == 0
 
 
-def test_dependents(location: Any) -> None:
+@everywhere
+def test_dependents(location: str) -> None:
     with store_at(location) as store:
         undo = Undo(store, compensations)
         store.append("account-1", [Deposited(5)])
@@ -477,7 +485,8 @@ def test_dependents(location: Any) -> None:
         assert 7 not in found
 
 
-def test_what_a_compensating_event_carries(location: Any) -> None:
+@everywhere
+def test_what_a_compensating_event_carries(location: str) -> None:
     tagging = Compensations()
 
     @tagging.on_recorded(Deposited)
@@ -510,7 +519,8 @@ def test_what_a_compensating_event_carries(location: Any) -> None:
             assert again.event_id != "own"
 
 
-def test_redo_of_ones_own(location: Any) -> None:
+@everywhere
+def test_redo_of_ones_own(location: str) -> None:
     own = Compensations()
     own.include(compensations)
 
@@ -532,7 +542,8 @@ def test_redo_of_ones_own(location: Any) -> None:
             undo.redo(1)
 
 
-def test_states_of_queries_are_guarded(location: Any) -> None:
+@everywhere
+def test_states_of_queries_are_guarded(location: str) -> None:
     everything: Fold[Account] = account
     across = Compensations()
 
@@ -570,7 +581,8 @@ def restored(changes: Sequence[Change], recorded: RecordedEvent[Any]) -> list[An
     return made
 
 
-def test_undo_by_difference(location: Any) -> None:
+@everywhere
+def test_undo_by_difference(location: str) -> None:
     by = ByDifference(account, restored)
     none = Compensations()
     with store_at(location) as store:
@@ -599,7 +611,8 @@ def test_undo_by_difference(location: Any) -> None:
         assert (store.fold(account, "account-1")).name == "Bea"
 
 
-def test_a_difference_that_cannot_be_made(location: Any) -> None:
+@everywhere
+def test_a_difference_that_cannot_be_made(location: str) -> None:
     def fails(changes: Sequence[Change], recorded: RecordedEvent[Any]) -> Any:
         raise OSError("no")
 
@@ -619,7 +632,8 @@ def test_a_difference_that_cannot_be_made(location: Any) -> None:
         ByDifference("account", restored)  # type: ignore[arg-type]
 
 
-def test_folds_that_fail_are_reasons(location: Any) -> None:
+@everywhere
+def test_folds_that_fail_are_reasons(location: str) -> None:
     broken: Fold[int] = Fold("broken", int)
 
     @broken.on(Deposited)
@@ -642,7 +656,8 @@ def test_folds_that_fail_are_reasons(location: Any) -> None:
         assert (undo.plan(2)).is_complete
 
 
-def test_tags_of_others_mean_nothing(location: Any) -> None:
+@everywhere
+def test_tags_of_others_mean_nothing(location: str) -> None:
     with store_at(location) as store:
         undo = Undo(store, compensations)
         store.append("account-1", [Deposited(5)])
@@ -658,7 +673,8 @@ def test_tags_of_others_mean_nothing(location: Any) -> None:
             undo.plan((store.head()).position)
 
 
-def test_several_streams_in_one_commit(location: Any) -> None:
+@everywhere
+def test_several_streams_in_one_commit(location: str) -> None:
     with store_at(location) as store:
         undo = Undo(store, compensations)
         writes = [
@@ -691,7 +707,8 @@ def test_declarations_that_make_no_sense() -> None:
         own.include(compensations)
 
 
-def test_a_branch_undoes_for_itself(location: Any) -> None:
+@everywhere
+def test_a_branch_undoes_for_itself(location: str) -> None:
     with store_at(location) as store:
         store.append("account-1", [Deposited(5)])
         store.append("account-1", [Deposited(70)])
@@ -729,7 +746,8 @@ def _deposited_with_entry(store: Any, amount: int, *, first: bool = False) -> An
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_audit_entries_stay_when_their_commit_is_undone(location: Any, first: bool) -> None:
+@everywhere
+def test_audit_entries_stay_when_their_commit_is_undone(location: str, first: bool) -> None:
     with store_at(location, [*EVENTS, AuditEntry]) as store:
         undo, log = Undo(store, compensations), _audited(store)
         receipt = _deposited_with_entry(store, 5, first=first)
@@ -755,7 +773,8 @@ def test_audit_entries_stay_when_their_commit_is_undone(location: Any, first: bo
         assert sorted(entries) == ["Delete", "Delete", "Update", "Update"]
 
 
-def test_an_audit_entry_alone_is_nothing_to_undo(location: Any) -> None:
+@everywhere
+def test_an_audit_entry_alone_is_nothing_to_undo(location: str) -> None:
     with store_at(location, [*EVENTS, AuditEntry]) as store:
         undo = Undo(store, compensations)
         receipt = _deposited_with_entry(store, 5)
@@ -774,7 +793,8 @@ def test_audit_entries_stay_where_their_type_is_unknown(location: str) -> None:
         assert balance(store) == 0
 
 
-def test_the_same_undo_with_something_else_beside_it(location: Any) -> None:
+@everywhere
+def test_the_same_undo_with_something_else_beside_it(location: str) -> None:
     with store_at(location) as store:
         undo = Undo(store, compensations)
         receipt = store.append("account-1", [Deposited(5)])
