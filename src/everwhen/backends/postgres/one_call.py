@@ -21,7 +21,8 @@ from everwhen.backends.commit_checks import (
 )
 from everwhen.backends.index_terms import BLOCK, CATEGORY, TAG, TYPE
 from everwhen.backends.postgres.binary_arrays import Bigints, Byteas, Texts, Uuids
-from everwhen.backends.postgres.pages import PostgresSession, findable
+from everwhen.backends.postgres.page_statements import findable
+from everwhen.backends.postgres.pages import PostgresSession
 from everwhen.backends.postgres.statements import statements
 from everwhen.backends.postgres.terms import term_of
 from everwhen.backends.postgres.writer import channel_of
