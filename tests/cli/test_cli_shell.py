@@ -27,6 +27,7 @@ COMMANDS = [
     "at",
     "info",
     "check",
+    "copy",
     "projections",
     "tiers",
     "undo",

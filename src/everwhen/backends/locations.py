@@ -74,6 +74,6 @@ def engine_for(
             )
         case _:
             raise StorageError(
-                f"{location!r}: no backend opens {scheme!r}; use a path, sqlite:PATH, "
-                f"postgresql://… or memory:"
+                f"no backend opens {scheme!r}, with which the location begins; use a path, "
+                f"sqlite:PATH, postgresql://… or memory:"
             )

@@ -6,17 +6,21 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from everwhen import EventTypes, KeyFile, Store, Vault, open_store
-from everwhen.backends._sync.backend import BackendWrapper, Transaction
+from everwhen.backends._sync.backend import Backend, BackendWrapper, Transaction
 from everwhen.backends._sync.embedded import EmbeddedBackend
+from everwhen.backends.engine import EngineTransaction
 from everwhen.backends.memory import MemoryEngine
 from everwhen.cli.exit_codes import NO_INPUT, USAGE, CommandStop
 from everwhen.errors import ReadOnlyError
 from everwhen.privacy import KeyFromEnvironment
 from everwhen.vocabulary.contract import EncodedCommit, Outcome
+
+T = TypeVar("T")
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 
@@ -37,14 +41,15 @@ def existing(
     write: bool = False,
     create: bool = False,
     new_vault: bool = False,
+    keys: bool = True,
     events: EventTypes | None = None,
     fix: str = "check the path",
 ) -> Iterator[Store]:
     """The store at the location: read-only unless asked, and made only with ``create``.
 
-    With ``branch`` that branch of it; ``new_vault`` as in `given_vault`; ``fix`` is what to do
-    where there is no store. Raises `CommandStop` in that case, `UnknownBranchError`, and what
-    `open_store` raises.
+    With ``branch`` that branch of it; ``new_vault`` as in `given_vault`, and without ``keys`` the
+    given one isn't used; ``fix`` is what to do where there is no store. Raises `CommandStop` in
+    that case, `UnknownBranchError`, and what `open_store` raises.
     """
     if location.lower().startswith("memory:"):
         raise CommandStop(
@@ -54,7 +59,7 @@ def existing(
     if path is not None and not create and not path.exists():
         raise CommandStop(f"{path}: there is no such store; {fix}", NO_INPUT)
     with ExitStack() as held:
-        vault = given_vault(create=new_vault)
+        vault = given_vault(create=new_vault) if keys else None
         if vault is not None:
             held.enter_context(vault)
         store = held.enter_context(
@@ -77,7 +82,9 @@ def writable_if_allowed(location: str, *, branch: str | None = None) -> Iterator
 
 
 @contextmanager
-def made_when_written(location: str, *, branch: str | None = None) -> Iterator[Store]:
+def made_when_written(
+    location: str, *, branch: str | None = None, keys: bool = True
+) -> Iterator[Store]:
     """The store at the location, to write to; where there is none, one that is made once needed.
 
     Its file appears with the first that is written, or at the end, where all went well. Raises as
@@ -86,12 +93,12 @@ def made_when_written(location: str, *, branch: str | None = None) -> Iterator[S
     path = path_of(location)
     if path is None or path.exists() or branch is not None:
         with existing(
-            location, branch=branch, write=True, create=branch is None, new_vault=True
+            location, branch=branch, write=True, create=branch is None, new_vault=True, keys=keys
         ) as store:
             yield store
         return
     with ExitStack() as held:
-        vault = given_vault(create=True)
+        vault = given_vault(create=True) if keys else None
         if vault is not None:
             held.enter_context(vault)
         backend = _MadeWhenWritten(lambda: open_store(location, vault=vault))
@@ -105,6 +112,9 @@ class _MadeWhenWritten(BackendWrapper):
     def __init__(self, opening: Callable[[], Store]) -> None:
         super().__init__(EmbeddedBackend(MemoryEngine()))
         self._opening: Callable[[], Store] | None = opening
+
+    def __repr__(self) -> str:
+        return repr(self._inner)
 
     def make(self) -> None:
         """Open the store, where it isn't yet."""
@@ -123,6 +133,14 @@ class _MadeWhenWritten(BackendWrapper):
     def transaction(self) -> AbstractContextManager[Transaction]:
         self.make()
         return super().transaction()
+
+    def transact(self, work: Callable[[EngineTransaction], T]) -> T:
+        self.make()
+        return super().transact(work)
+
+    def open_log(self, log: str, not_before: datetime | None) -> Backend:
+        self.make()
+        return super().open_log(log, not_before)
 
 
 def give_vault(vault: str | None, key: str | None) -> None:

@@ -119,7 +119,7 @@ class _StoreCopy:
         target: Store,
         progress: Callable[[ExchangeProgress], None] | None,
     ) -> None:
-        self._names = repr(source), repr(target)
+        self._stores = source, target
         self._source = source.kernel.backend
         self._target = target.kernel.backend
         self._progress = progress
@@ -128,6 +128,10 @@ class _StoreCopy:
         self._written = self._repeated = 0
         self._logs: list[_LogCopy] = []
         self._own_logs: list[OwnLog] = []
+
+    @property
+    def _names(self) -> tuple[str, str]:
+        return repr(self._stores[0]), repr(self._stores[1])
 
     def run(self) -> CopyReport:
         self._check_whole()
