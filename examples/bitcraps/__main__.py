@@ -9,11 +9,11 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from bitcraps.casino import open_casino
+from bitcraps.crew import crew
 from bitcraps.forgetting import forgotten
-from bitcraps.night import Night, Plan
+from bitcraps.night import Night, Others, Plan, Share
 from bitcraps.places import Places
 from bitcraps.proving import prove_roll
 from bitcraps.retention import Moved, seal_night, try_archive
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="bitcraps-") as folder:
             named = (given.store or "").removeprefix("sqlite:").removeprefix("memory:")
-            places = Places(Path(named or f"{folder}/night.db"))
+            places = Places.of(named or f"{folder}/night.db")
             return asyncio.run(_night(console, places, plan, given))
     except (EverwhenError, VerifyError) as error:
         print(f"bitcraps: {error}", file=sys.stderr)  # noqa: T201
@@ -64,10 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _night(console: Console, places: Places, plan: Plan, given: argparse.Namespace) -> int:
     with places.open_vault() as vault:
-        async with open_casino(places.store, vault) as casino:
-            night = Night(casino, plan)
+        async with open_casino(places.location, vault) as casino:
+            can_seal = casino.store.capabilities.seals
+            night = Night(casino, plan, share=Share(of=given.processes))
+            others = crew(places, plan, given.processes) if given.processes > 1 else None
             async with places.log_of(casino.store) as log:
-                await _played(console, night, quiet=given.quiet)
+                await _played(console, night, others, quiet=given.quiet)
                 if night.last_position == night.first_position:
                     console.print("Nobody came to play.")
                     return 0
@@ -77,13 +79,15 @@ async def _night(console: Console, places: Places, plan: Plan, given: argparse.N
     is_well = findings.all_is_well
     if proven is not None:
         print_proof(console, proven, places)
-        sealed = await seal_night(places, night.middle)
-        print_sealed(console, sealed)
+        if can_seal:
+            sealed = await seal_night(places, night.middle)
+            print_sealed(console, sealed)
+            is_well &= sealed.all_is_well
         archived = await _archived(places, night.middle)
         print_archived(console, archived)
         aftermath = await forgotten(places, winner)
         print_aftermath(console, winner, aftermath)
-        is_well &= proven.log.is_sound and sealed.all_is_well and aftermath.all_is_well
+        is_well &= proven.log.is_sound and aftermath.all_is_well
         is_well &= isinstance(archived, str) or archived.all_is_well
     if given.store:
         print_invitation(console, night, winner, places, proven)
@@ -102,9 +106,9 @@ async def _archived(places: Places, middle: int) -> Moved | str:
         return str(error)
 
 
-async def _played(console: Console, night: Night, *, quiet: bool) -> None:
+async def _played(console: Console, night: Night, others: Others | None, *, quiet: bool) -> None:
     """Play it, with a view of it in a terminal; Ctrl-C closes the tables, twice breaks off."""
-    playing = asyncio.create_task(night.play())
+    playing = asyncio.create_task(night.play(others))
     watching = None
     if console.is_terminal and not quiet:
         watching = asyncio.create_task(watch(console, night))
@@ -132,13 +136,25 @@ def _parser() -> argparse.ArgumentParser:
         description="Play a night at a craps casino into an Everwhen store, and travel through it.",
         epilog="The same seed on a new store gives the same events in every stream.",
     )
-    parser.add_argument("store", metavar="STORE", nargs="?", help="a file; else a passing one")
+    parser.add_argument(
+        "store",
+        metavar="STORE",
+        nargs="?",
+        help="a file, or the URL of a log in PostgreSQL; else a passing one",
+    )
     whole = Plan()
     parser.add_argument(
         "--tables", metavar="N", type=_number(1, 1_000), default=whole.tables, help="default 16"
     )
     parser.add_argument(
         "--players", metavar="M", type=_number(1, 10_000), default=whole.players, help="default 96"
+    )
+    parser.add_argument(
+        "--processes",
+        metavar="N",
+        type=_number(1, 64),
+        default=1,
+        help="deal at the tables in N processes, on the one store (default 1)",
     )
     end = parser.add_mutually_exclusive_group()
     end.add_argument(

@@ -13,7 +13,8 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -41,18 +42,49 @@ class Plan(msgspec.Struct, frozen=True):
     seed: int = 7
 
 
-class Night:
-    """One night, from the first deposit to the last roll."""
+Others: TypeAlias = Callable[[int, Callable[[], None]], Awaitable[list["Played"]]]
+"""Plays what is left of the night of that number; it calls the function when all are ready."""
 
-    def __init__(self, casino: Casino, plan: Plan) -> None:
+
+class Share(msgspec.Struct, frozen=True):
+    """Which of the tables one of several processes deals at: every ``of`` th from ``index`` on."""
+
+    index: int = 0
+    of: int = 1
+
+
+WHOLE: Final = Share()
+"""All tables."""
+
+
+class Played(msgspec.Struct, frozen=True):
+    """What was played: hands and rolls, commands, and which of them were refused how often."""
+
+    hands: int
+    rolls: int
+    commands: int
+    refusals: dict[str, int]
+
+
+class Night:
+    """One night, from the first deposit to the last roll; or a ``share`` of one.
+
+    The night of that ``number`` in the store; 0 for the next.
+    """
+
+    def __init__(
+        self, casino: Casino, plan: Plan, *, number: int = 0, share: Share = WHOLE
+    ) -> None:
         self.casino = casino
         self.plan = plan
-        self.number = 0
+        self.number = number
+        self.share = share
         self.first_position = 0
         self.last_position = 0
         self.commands = 0
         self.refusals: Counter[str] = Counter()
         self.tables: list[Table] = []
+        self._elsewhere: list[Played] = []
         self.seconds = 0.0
         self.is_closing = False
         self._began = time.perf_counter()
@@ -71,24 +103,46 @@ class Night:
         """The position at half time."""
         return (self.first_position + self.last_position) // 2
 
+    @property
+    def played(self) -> Played:
+        """What was played, here and in other processes."""
+        refusals = Counter(self.refusals)
+        for other in self._elsewhere:
+            refusals.update(other.refusals)
+        return Played(
+            sum(table.hands for table in self.tables) + sum(o.hands for o in self._elsewhere),
+            sum(table.rolls for table in self.tables) + sum(o.rolls for o in self._elsewhere),
+            self.commands + sum(other.commands for other in self._elsewhere),
+            refusals,
+        )
+
     def is_over(self, rolls: int) -> bool:
         """Whether a table that has rolled that many times begins no other hand."""
         plan = self.plan
         late = plan.seconds is not None and self.elapsed >= plan.seconds
         return self.is_closing or late or (plan.rolls is not None and rolls >= plan.rolls)
 
-    async def play(self) -> None:
-        """Play it, all tables at once."""
+    async def play(self, others: Others | None = None) -> None:
+        """Play it, all tables at once; ``others`` play the other shares, in other processes."""
         store = self.casino.store
         self.first_position = (await store.head()).position
-        self.number = await self._number()
+        self.number = self.number or await self._number()
         self.tables = self._tables()
         self._began = time.perf_counter()
+        ready = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
+            if others is None:
+                ready.set()
+            else:
+                tasks.create_task(self._join(others, ready))
+            await ready.wait()
             for table in self.tables:
                 tasks.create_task(table.play(), name=table.id)
         self.seconds = time.perf_counter() - self._began
         self.last_position = (await store.head()).position
+
+    async def _join(self, others: Others, ready: asyncio.Event) -> None:
+        self._elsewhere = await others(self.number, ready.set)
 
     async def send(self, command: Any) -> tuple[Any, ...]:
         """Send a player's or the house's command. Raises its `Refusal`, having counted it."""
@@ -117,5 +171,5 @@ class Night:
         house = House(hashlib.sha256(f"the house, {plan.seed}".encode()).digest())
         return [
             Table(self, house, number, people[number - 1 :: plan.tables])
-            for number in range(1, plan.tables + 1)
+            for number in range(self.share.index + 1, plan.tables + 1, self.share.of)
         ]

@@ -40,6 +40,10 @@ def print_proof(console: Console, proven: ProvenRoll, places: Places) -> None:
 
 def print_sealed(console: Console, moved: Moved) -> None:
     """What the nightly job has done, and that no answer is another."""
+    if not moved.size_after:
+        heading(console, "The night is put away: its history is sealed")
+        _print_moved(console, moved, ("", ""))
+        return
     heading(console, "The night is put away: its history is sealed, and the file compacted")
     an_event = moved.size_after / moved.status.head
     rest = (f"  {an_event:,.0f} bytes an event, with read models and all", "dim")
@@ -60,12 +64,10 @@ def _print_moved(console: Console, moved: Moved, rest: tuple[str, str]) -> None:
     """Sizes, which answers are what they were, and what came of the log."""
     now, wrong, damages = moved.after, moved.differing, len(moved.after.damages)
     leading = [f"{player} leads with {net:+,}" for player, net in top(now.half_time, 1)]
+    sizes = f"{_of_size(moved.size_before)} → {_of_size(moved.size_after)}"
     console.print(
         Text.assemble(
-            ("  the file  ", "dim"),
-            f"{_of_size(moved.size_before)} → {_of_size(moved.size_after)}",
-            rest,
-            "\n",
+            *((("  the file  ", "dim"), sizes, rest, "\n") if moved.size_after else ()),
             _mark(ok="half_time" not in wrong),
             f"at half time {''.join(leading) or 'nobody leads'}, of {len(now.half_time):,} players",
             ("" if "half_time" not in wrong else ", which it was NOT before", "bold red"),

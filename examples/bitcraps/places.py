@@ -11,11 +11,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from everwhen import KeyFile, Vault
+from everwhen import KeyFile, StorageError, Vault, open_store
 from everwhen.aio import Store
+from everwhen.exchange import copy_store
 from everwhen.merkle import TileFolder, load_signer, save_signer
 from everwhen.merkle.aio import MerkleLog
 from everwhen_verify.notes import Signer
@@ -23,10 +25,46 @@ from everwhen_verify.notes import Signer
 _ORIGIN: Final = "bitcraps.example/casino"
 
 
+def is_url(location: str) -> bool:
+    """Whether a store's location is the URL of a log in PostgreSQL."""
+    return location.startswith(("postgresql:", "postgres:"))
+
+
 class Places(msgspec.Struct, frozen=True):
-    """The files of a casino, all next to its ``store`` and named after it."""
+    """The files of a casino, all next to its ``store`` and named after it.
+
+    Where the store is in a database, at a ``url``, they are here, and named after its schema.
+    """
 
     store: Path
+    url: str = ""
+
+    @classmethod
+    def of(cls, location: str) -> Places:
+        """Those of a store by what it is opened by: a file, or a URL of PostgreSQL."""
+        if not is_url(location):
+            return cls(Path(location))
+        schema = parse_qs(urlsplit(location).query).get("schema", ["everwhen"])[-1]
+        return cls(Path(schema), location)
+
+    @property
+    def location(self) -> str:
+        """What the store is opened by. It may have a password."""
+        return self.url or str(self.store)
+
+    @property
+    def shown(self) -> str:
+        """The same, without a password."""
+        if not self.url:
+            return str(self.store)
+        parts = urlsplit(self.url)
+        user, at, host = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}").geturl()
+
+    @property
+    def size(self) -> int:
+        """The bytes of the store's file; 0 where it is in a database."""
+        return 0 if self.url else self.store.stat().st_size
 
     @property
     def vault(self) -> Path:
@@ -68,7 +106,7 @@ class Places(msgspec.Struct, frozen=True):
 
         Raises `MissingKeyError` where there is a store, but no vault or key.
         """
-        is_new = not self.store.exists()
+        is_new = not self._is_there()
         if is_new and not self.vault_key.exists():
             KeyFile.create(self.vault_key)
         return Vault(self.vault, KeyFile(self.vault_key), create=is_new)
@@ -80,12 +118,29 @@ class Places(msgspec.Struct, frozen=True):
         return MerkleLog(store, TileFolder(self.log), load_signer(self.signer))
 
     def copied_to(self, folder: Path) -> Places:
-        """A copy of everything, in an existing folder. The store must be closed."""
+        """A copy of everything, in an existing folder: of the store, a file. It must be closed."""
+        if self.url:
+            with (
+                open_store(self.url, read_only=True) as store,
+                open_store(folder / self.store.name) as copied,
+            ):
+                copy_store(store, copied)
         for path in self.store.parent.iterdir():
-            if path.name == self.store.name or path.name.startswith(f"{self.store.name}-"):
+            is_store = path.name == self.store.name and not self.url
+            if is_store or path.name.startswith(f"{self.store.name}-"):
                 copy = shutil.copytree if path.is_dir() else shutil.copy2
                 copy(path, folder / path.name)
         return Places(folder / self.store.name)
+
+    def _is_there(self) -> bool:
+        """Whether there is a store, with something in it where it is in a database."""
+        if not self.url:
+            return self.store.exists()
+        try:
+            with open_store(self.url, read_only=True) as store:
+                return store.head().position > 0
+        except StorageError:
+            return False
 
     def _beside(self, ending: str) -> Path:
         return self.store.with_name(self.store.name + ending)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
@@ -59,7 +60,7 @@ def print_invitation(
     console: Console, night: Night, player: str, places: Places, proven: ProvenRoll | None
 ) -> None:
     """What to try next on the store."""
-    store = shlex.quote(str(places.store))
+    store = shlex.quote(places.shown)
     vault = f"--vault {shlex.quote(str(places.vault))}"
     events = "--events bitcraps.events:EVENTS"
     code = f"--fold bitcraps.ledger:ledger {events}"
@@ -115,15 +116,16 @@ def plain_table(first: str, *rest: str) -> Table:
 def _figures(night: Night) -> RenderableType:
     events = night.last_position - night.first_position
     rate = 1 / (night.seconds or 1)
-    rolls, hands = (sum(getattr(t, what) for t in night.tables) for what in ("rolls", "hands"))
-    refused = ", ".join(f"{count:,} {name}" for name, count in night.refusals.most_common())
+    played = night.played
+    refusals = Counter(played.refusals)
+    refused = ", ".join(f"{count:,} {name}" for name, count in refusals.most_common())
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
-    grid.add_row("time", f"{night.seconds:.1f} s, {len(night.tables)} tables at once")
-    grid.add_row("play", f"{hands:,} hands, {rolls:,} rolls")
+    grid.add_row("time", f"{night.seconds:.1f} s, {night.plan.tables} tables at once")
+    grid.add_row("play", f"{played.hands:,} hands, {played.rolls:,} rolls")
     grid.add_row("events", f"{events:,}, {events * rate:,.0f}/s")
-    grid.add_row("commands", f"{night.commands:,}, {night.commands * rate:,.0f}/s")
-    grid.add_row("refused", f"{night.refusals.total():,}" + (f": {refused}" if refused else ""))
+    grid.add_row("commands", f"{played.commands:,}, {played.commands * rate:,.0f}/s")
+    grid.add_row("refused", f"{refusals.total():,}" + (f": {refused}" if refused else ""))
     return grid
 
 

@@ -1,0 +1,100 @@
+"""A night that several processes play on one store in PostgreSQL: no money is made, none is lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.bitcraps.test_program import ENVIRONMENT
+from tests.patience import PATIENCE_SECONDS
+from tests.postgres_server import PostgresServer
+
+from bitcraps.casino import open_books
+from bitcraps.events import BetPlaced, DiceRolled
+from bitcraps.inspection import inspect_store
+from bitcraps.invariants import accounts
+from bitcraps.ledger import ledger
+from bitcraps.places import Places
+from everwhen import Query
+from everwhen.aio import Store
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def url(postgres: PostgresServer) -> Iterator[str]:
+    with postgres.schema() as location:
+        yield location.replace("postgres@", "postgres:s3cret@")
+
+
+def bitcraps(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bitcraps", *arguments, "--quiet"],
+        env=ENVIRONMENT,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+async def test_two_processes_play_a_night_in_postgresql(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = ("--tables", "4", "--players", "12", "--rolls", "3", "--processes", "2")
+    done = bitcraps(tmp_path, url, *plan)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "money conserved at every position: yes (" in done.stdout
+    assert "1 of 1 proofs of rolls still hold" in done.stdout
+    assert "✗" not in done.stdout
+    assert "s3cret" not in done.stdout
+    monkeypatch.chdir(tmp_path)
+    with Places.of(url).open_vault() as vault:
+        async with open_books(url, vault) as store:
+            await _money_is_conserved(store)
+            findings = await inspect_store(store)
+            assert findings.all_is_well
+            assert findings.rolls >= 4 * 3
+            assert await store.check() == []
+            await _both_have_dealt_at_once(store)
+
+
+async def _money_is_conserved(store: Store) -> None:
+    """Folds the books and every account, and looks at them at each position."""
+    books, purses, positions = ledger.initial(), accounts.initial(), 0
+    async for recorded in store.read():
+        books = ledger.apply(books, (recorded.event,))
+        purses = accounts.apply(purses, (recorded.event,))
+        positions += 1
+        assert recorded.position == positions
+        assert books.total == 0
+        assert books.accounts == sum(purse.balance for purse in purses.values())
+        assert books.at_stake == sum(purse.at_stake for purse in purses.values())
+        assert all(purse.balance >= 0 <= purse.at_stake for purse in purses.values())
+    assert positions == (await store.head()).position > 100
+    assert await store.fold(ledger) == books
+    assert len(purses) == 12
+
+
+async def _both_have_dealt_at_once(store: Store) -> None:
+    """The tables of one process have played while those of the other did."""
+    spans: dict[str, list[int]] = {}
+    async for recorded in store.read(Query().types(BetPlaced, DiceRolled)):
+        table = recorded.event.game.split(".")[1]
+        spans.setdefault(table, []).append(recorded.position)
+    assert spans.keys() == {"1", "2", "3", "4"}
+    mine, theirs = spans["1"] + spans["3"], spans["2"] + spans["4"]
+    assert min(mine) < max(theirs)
+    assert min(theirs) < max(mine)
+
+
+def test_a_night_in_a_file_can_be_shared_too(tmp_path: Path) -> None:
+    plan = ("--tables", "3", "--players", "6", "--rolls", "2", "--processes", "3")
+    done = bitcraps(tmp_path, "night.db", *plan)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3 tables at once" in done.stdout
+    assert "money conserved at every position: yes (" in done.stdout
