@@ -33,16 +33,23 @@ class PostgresServer:
     """One server, whose data are in a folder of their own. Started by ``start``.
 
     Where there is a ``primary``, it is a standby of that one; ``port`` is a free one if it is 0.
+    ``programs`` is a folder that has others than the wheel's.
     """
 
     def __init__(
-        self, folder: Path, primary: PostgresServer | None = None, *, port: int = 0, **settings: str
+        self,
+        folder: Path,
+        primary: PostgresServer | None = None,
+        *,
+        port: int = 0,
+        programs: Path | None = None,
+        **settings: str,
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.port = port or _free_port()
         self.name = f"standby_{self.port}"
-        self.programs = _programs(folder)
+        self.programs = programs or _programs(folder)
         self._settings = SETTINGS | settings
         self._process: subprocess.Popen[bytes] | None = None
         if primary is None:
@@ -110,6 +117,13 @@ class PostgresServer:
             with suppress(ProcessLookupError):
                 os.kill(int(child), how)
         os.kill(number, how)
+
+    def ask_for_passwords(self) -> None:
+        """Of everybody but the superuser."""
+        (self.data / "pg_hba.conf").write_text(
+            "host all postgres samehost trust\nhost all all samehost scram-sha-256\n"
+        )
+        self.execute("SELECT pg_reload_conf()")
 
     # A pair of servers
 
@@ -190,7 +204,11 @@ def url_of_all(*servers: PostgresServer, **parameters: str) -> str:
 
 @contextmanager
 def postgres_server(
-    primary: PostgresServer | None = None, *, port: int = 0, **settings: str
+    primary: PostgresServer | None = None,
+    *,
+    port: int = 0,
+    programs: Path | None = None,
+    **settings: str,
 ) -> Iterator[PostgresServer]:
     """A running server; skips the test where there is none for this machine."""
     with tempfile.TemporaryDirectory(
@@ -198,7 +216,7 @@ def postgres_server(
     ) as name:
         folder = Path(name)
         folder.chmod(0o777)  # the server won't run as root
-        server = PostgresServer(folder, primary, port=port, **settings)
+        server = PostgresServer(folder, primary, port=port, programs=programs, **settings)
         server.start()
         try:
             yield server

@@ -32,6 +32,7 @@ from everwhen.vocabulary.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
+    TableSize,
 )
 from everwhen.vocabulary.errors import BusyError
 from everwhen.vocabulary.query import Query
@@ -272,6 +273,10 @@ class EngineUpkeep(Protocol):
 
         With ``after`` other than 0, only what stands after that position is looked up.
         """
+        ...
+
+    def table_sizes(self) -> list[TableSize]:
+        """How large its tables are, by name; an empty list where they are no server's."""
         ...
 
     def backup(self, task: BackupTask, listener: BackupListener) -> BackupReport:

@@ -77,3 +77,15 @@ def engine_for(
                 f"no backend opens {scheme!r}, with which the location begins; use a path, "
                 f"sqlite:PATH, postgresql://… or memory:"
             )
+
+
+def shown(location: str) -> str:
+    """A location as messages have it: without the password that may be in a URL."""
+    match = _SCHEME.fullmatch(location)
+    if match is None or match[1].lower() == "sqlite" or "//" not in match[2]:
+        return location
+    if match[1].lower() in {"postgresql", "postgres"}:
+        from everwhen.backends.postgres.address import Address
+
+        return Address.parsed(location).place
+    return f"{match[1]}:…"

@@ -52,6 +52,7 @@ from everwhen.vocabulary.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
+    TableSize,
 )
 from everwhen.vocabulary.errors import ConflictError, StoreClosedError, UnsupportedError
 from everwhen.vocabulary.microseconds import from_micros
@@ -354,6 +355,10 @@ class MemoryEngine:
 
     def check_schema(self) -> None:
         self._check_open()
+
+    def table_sizes(self) -> list[TableSize]:
+        self._check_open()
+        return []
 
     def find_hidden(self, after: int) -> Iterator[Problem]:
         del after

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 import typer
 
 from everwhen import Store
+from everwhen.backends.locations import shown
 from everwhen.cli.exit_codes import NO_INPUT, USAGE, CommandStop, say
 from everwhen.cli.output import counted
 from everwhen.cli.signing_keys import known_key, needs_trust
@@ -97,7 +98,8 @@ def _file_of(store: str) -> Path:
     path = path_of(store)
     if path is None:
         raise CommandStop(
-            f"{store}: this store has no file, so a log has no place beside it; name a file", USAGE
+            f"{shown(store)}: this store has no file, so a log has no place beside it; name a file",
+            USAGE,
         )
     return path
 

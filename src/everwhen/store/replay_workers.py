@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, cast
 
 import msgspec
 
+from everwhen.backends.locations import shown
 from everwhen.codec.event_types import EventTypes
 from everwhen.privacy.keys import KeyProvider
 from everwhen.privacy.vault import Vault
@@ -64,6 +65,9 @@ class StorePlace(msgspec.Struct, frozen=True):
     types: EventTypes
     steps: tuple[Any, ...]
     vault: VaultPlace | Plaintext | None
+
+    def __repr__(self) -> str:
+        return f"StorePlace({shown(self.location)!r}, {self.branch!r})"
 
     @contextmanager
     def opened(self) -> Iterator[Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Snapshot,
         SnapshotInfo,
         StreamInfo,
+        TableSize,
     )
     from everwhen.vocabulary.events import Event, EventType, NewEvent, UnknownEvent
     from everwhen.vocabulary.metadata import CommitMetadata, context
@@ -39,6 +40,7 @@ else:
                 "Snapshot",
                 "SnapshotInfo",
                 "StreamInfo",
+                "TableSize",
             ),
             "everwhen.vocabulary.events": ("Event", "EventType", "NewEvent", "UnknownEvent"),
             "everwhen.vocabulary.metadata": ("CommitMetadata", "context"),
@@ -76,6 +78,7 @@ __all__ = [
     "Snapshot",
     "SnapshotInfo",
     "StreamInfo",
+    "TableSize",
     "UnknownEvent",
     "context",
     "system_clock",

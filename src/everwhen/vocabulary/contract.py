@@ -365,6 +365,19 @@ class Problem(msgspec.Struct, frozen=True):
     is_fault: bool = True
 
 
+class TableSize(msgspec.Struct, frozen=True):
+    """How large a table of a database's is: ``bytes`` with its indexes and what lies beside it.
+
+    ``rows`` and ``dead_rows``, which are deleted or replaced and not yet cleared away, are what the
+    server estimates.
+    """
+
+    name: str
+    bytes: int
+    rows: int
+    dead_rows: int
+
+
 class CheckProgress(msgspec.Struct, frozen=True):
     """How far `check_deep` has come with one stage: ``done`` of ``total``.
 

@@ -25,6 +25,7 @@ from everwhen.vocabulary.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
+    TableSize,
 )
 from everwhen.vocabulary.query import Query
 
@@ -241,6 +242,10 @@ class Upkeep(Protocol):
         """
         ...
 
+    async def table_sizes(self) -> list[TableSize]:
+        """How large its tables are, by name; an empty list where they are no server's."""
+        ...
+
     async def backup(self, task: BackupTask, progress: BackupListener | None) -> BackupReport:
         """Copy the store and the logs beside it to a path, as they are at one moment.
 
@@ -401,6 +406,9 @@ class BackendWrapper(Backend):
 
     async def find_hidden(self, after: int) -> list[Problem]:
         return await self._inner.find_hidden(after)
+
+    async def table_sizes(self) -> list[TableSize]:
+        return await self._inner.table_sizes()
 
     async def segments(self) -> list[Segment]:
         return await self._inner.segments()

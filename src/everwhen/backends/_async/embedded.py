@@ -49,6 +49,7 @@ from everwhen.vocabulary.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
+    TableSize,
 )
 from everwhen.vocabulary.errors import BusyError, StoreClosedError, UnsupportedError
 from everwhen.vocabulary.query import Query
@@ -326,6 +327,9 @@ class EmbeddedBackend(Backend):
 
     async def find_hidden(self, after: int) -> list[Problem]:
         return await self._calls.run(lambda: list(self._engine.find_hidden(after)))
+
+    async def table_sizes(self) -> list[TableSize]:
+        return await self._calls.run(self._engine.table_sizes)
 
     async def segments(self) -> list[Segment]:
         return await self._calls.run(self._engine.segments)

@@ -26,6 +26,7 @@ from everwhen.vocabulary.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
+    TableSize,
 )
 from everwhen.vocabulary.query import Query
 
@@ -240,6 +241,10 @@ class Upkeep(Protocol):
         """
         ...
 
+    def table_sizes(self) -> list[TableSize]:
+        """How large its tables are, by name; an empty list where they are no server's."""
+        ...
+
     def backup(self, task: BackupTask, progress: BackupListener | None) -> BackupReport:
         """Copy the store and the logs beside it to a path, as they are at one moment.
 
@@ -398,6 +403,9 @@ class BackendWrapper(Backend):
 
     def find_hidden(self, after: int) -> list[Problem]:
         return self._inner.find_hidden(after)
+
+    def table_sizes(self) -> list[TableSize]:
+        return self._inner.table_sizes()
 
     def segments(self) -> list[Segment]:
         return self._inner.segments()

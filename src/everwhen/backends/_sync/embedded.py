@@ -50,6 +50,7 @@ from everwhen.vocabulary.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
+    TableSize,
 )
 from everwhen.vocabulary.errors import BusyError, StoreClosedError, UnsupportedError
 from everwhen.vocabulary.query import Query
@@ -321,6 +322,9 @@ class EmbeddedBackend(Backend):
 
     def find_hidden(self, after: int) -> list[Problem]:
         return self._calls.run(lambda: list(self._engine.find_hidden(after)))
+
+    def table_sizes(self) -> list[TableSize]:
+        return self._calls.run(self._engine.table_sizes)
 
     def segments(self) -> list[Segment]:
         return self._calls.run(self._engine.segments)

@@ -72,6 +72,7 @@ from everwhen.vocabulary.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
+    TableSize,
 )
 from everwhen.vocabulary.errors import (
     DeclarationError,
@@ -554,6 +555,10 @@ class PartitionedEngine:
     def check_schema(self) -> None:
         for engine in self._every():
             engine.check_schema()
+
+    def table_sizes(self) -> list[TableSize]:
+        self.check_open()
+        return []
 
     def find_hidden(self, after: int) -> Iterator[Problem]:
         for engine in self._every():

@@ -11,6 +11,7 @@ from typing import NoReturn, TypeVar
 import msgspec
 import psycopg
 from psycopg import Rollback
+from psycopg.errors import DataCorrupted, IndexCorrupted
 from psycopg.pq.abc import PGconn
 
 from everwhen.backends.commit_checks import refusal_of, written_one_by_one
@@ -25,9 +26,10 @@ from everwhen.backends.notifier import News
 from everwhen.backends.postgres import lookups, schema
 from everwhen.backends.postgres.address import Address
 from everwhen.backends.postgres.checking import hidden_problems, problems
-from everwhen.backends.postgres.error_translation import translated
+from everwhen.backends.postgres.error_translation import translated, words_of
 from everwhen.backends.postgres.joined_session import joined
 from everwhen.backends.postgres.one_call import written_in_one_call
+from everwhen.backends.postgres.page_check import page_problems
 from everwhen.backends.postgres.pages import PostgresSession, read_page
 from everwhen.backends.postgres.scratch import PostgresScratch
 from everwhen.backends.postgres.sessions import Sessions
@@ -56,6 +58,7 @@ from everwhen.vocabulary.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
+    TableSize,
 )
 from everwhen.vocabulary.errors import (
     CorruptStoreError,
@@ -306,7 +309,16 @@ class PostgresEngine:
     def check(self) -> Iterator[Problem]:
         self.check_open()
         with self._sessions.reading() as session, translated(self.place):
-            yield from problems(session, self._schema)
+            found = list(page_problems(session, self._schema))
+            yield from found
+            try:
+                yield from problems(session, self._schema)
+            except (DataCorrupted, IndexCorrupted) as error:
+                if not found:
+                    yield Problem("pages", words_of(error))
+
+    def table_sizes(self) -> list[TableSize]:
+        return self._sessions.read(lookups.table_sizes)
 
     def check_schema(self) -> None:
         missing = self._sessions.read(schema.missing_tables)

@@ -19,6 +19,7 @@ from everwhen.vocabulary.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
+    TableSize,
 )
 from everwhen.vocabulary.microseconds import from_micros
 from everwhen.vocabulary.streams import MAX_POSITION, category_of
@@ -120,3 +121,9 @@ def snapshots_after(
     bounds = findable(subject), position, limit
     rows = session.execute(statements("reading", schema)["snapshots_after"], bounds).fetchall()
     return [SnapshotInfo(*row) for row in rows]
+
+
+def table_sizes(session: PostgresSession, schema: str) -> list[TableSize]:
+    """How large the tables of the log's schema are, those of read models included."""
+    rows = session.execute(statements("reading", schema)["table_sizes"], (schema,)).fetchall()
+    return [TableSize(*row) for row in rows]

@@ -73,6 +73,7 @@ from everwhen.vocabulary.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
+    TableSize,
 )
 from everwhen.vocabulary.errors import (
     BusyError,
@@ -444,6 +445,10 @@ class SqliteEngine:
     def check(self) -> Iterator[Problem]:
         """SQLite's integrity check, and our own of what the tables say together."""
         return self._reader.problems(partial(structural_problems, is_whole=self._is_whole))
+
+    def table_sizes(self) -> list[TableSize]:
+        self.check_open()
+        return []
 
     def find_hidden(self, after: int) -> Iterator[Problem]:
         """SQLite's integrity check, the schema, and what is derived from the slices."""

@@ -40,6 +40,7 @@ from everwhen.vocabulary.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
+    TableSize,
 )
 from everwhen.vocabulary.errors import UnsupportedError
 from everwhen.vocabulary.microseconds import from_micros
@@ -271,6 +272,10 @@ class BranchBackend(Backend):
         own = await self._own.existing()
         await self._parent.check_schema()
         await own.check_schema()
+
+    async def table_sizes(self) -> list[TableSize]:
+        """Those of the branch's own log."""
+        return await (await self._own.existing()).table_sizes()
 
     async def segments(self) -> list[Segment]:
         return []

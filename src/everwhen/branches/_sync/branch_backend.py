@@ -41,6 +41,7 @@ from everwhen.vocabulary.contract import (
     SnapshotInfo,
     StoredSlice,
     StreamInfo,
+    TableSize,
 )
 from everwhen.vocabulary.errors import UnsupportedError
 from everwhen.vocabulary.microseconds import from_micros
@@ -270,6 +271,10 @@ class BranchBackend(Backend):
         own = self._own.existing()
         self._parent.check_schema()
         own.check_schema()
+
+    def table_sizes(self) -> list[TableSize]:
+        """Those of the branch's own log."""
+        return (self._own.existing()).table_sizes()
 
     def segments(self) -> list[Segment]:
         return []

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from everwhen import StorageError, Store
+from everwhen.backends.locations import shown as shown_location
 from everwhen.cli.exit_codes import NO, USAGE, CommandStop
 from everwhen.cli.options import BranchOption, EventsOption, JsonOption, StoreArgument
 from everwhen.cli.output import Output, counted
@@ -70,7 +71,7 @@ def check(
     try:
         with existing(store, branch=branch, events=types) as opened:
             log, head = _log_of(opened, store), opened.head()
-            with shown(f"Checking {store}") as progress:
+            with shown(f"Checking {shown_location(store)}") as progress:
                 problems = (
                     check_deep(opened, of=given, progress=progress) if deep else opened.check()
                 )

@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from everwhen import Store
+from everwhen.backends.locations import shown
 from everwhen.cli import completion
 from everwhen.cli.exit_codes import BAD_DATA, NO, OK, USAGE, CommandStop, say
 from everwhen.cli.local_time import given_moment_of
@@ -155,7 +156,10 @@ def _debug(given: LaunchArguments, lines: Iterable[str] | None, *, json: bool) -
     from everwhen.cli.debugger.prompt import interact, run_script
 
     with _session(given) as session:
-        about: dict[str, object] = {"store": given.store, "branch": session.store.name}
+        about: dict[str, object] = {
+            "store": given.store and shown(given.store),
+            "branch": session.store.name,
+        }
         about |= {"of": given.stream or given.category or "everything"}
         out = Output(json=json)
         commands = Commands(session, Records(out) if json else Drawing(out), about)

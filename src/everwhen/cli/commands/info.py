@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from everwhen import Query, RecordedEvent, Store
+from everwhen.backends.locations import shown
 from everwhen.branches import BranchInfo
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.output import Output, counted
@@ -19,7 +20,7 @@ from everwhen.cli.store_opening import existing, path_of
 from everwhen.cli.views import utc
 from everwhen.errors import DecodeError
 from everwhen.tiers import HistoryManager, HistoryPolicy, HistoryStatus
-from everwhen.vocabulary import Capabilities
+from everwhen.vocabulary import Capabilities, TableSize
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -55,6 +56,7 @@ class Summary(msgspec.Struct, frozen=True):
     types: dict[str, int] | None
     capabilities: Capabilities
     branch: BranchInfo | None
+    tables: list[TableSize]
 
     @property
     def bytes_per_event(self) -> float | None:
@@ -84,6 +86,9 @@ def info(
     events, as JSON text, and sealed_bytes is what their segments take in the file for it, together
     with names, times and ids, but without the segments' index. archived is how many segments are in
     the archive, archive_bytes what its objects take there.
+
+    Of a store in PostgreSQL, tables says how large each of its tables is with its indexes, and how
+    many rows, and dead ones, the server believes it to have.
     """
     with existing(store, branch=branch) as opened:
         summary = _summary(opened, store, full=full)
@@ -113,6 +118,7 @@ def info(
             "types": summary.types,
             "capabilities": summary.capabilities,
             "branch": summary.branch,
+            "tables": summary.tables,
         }
     )
 
@@ -121,6 +127,9 @@ def _summary(store: Store, location: str, *, full: bool) -> Summary:
     head = store.head()
     path = path_of(location) if store.branch_info is None else None
     version, size = (None, None) if path is None else _file_facts(path)
+    tables = store.table_sizes()
+    if tables:
+        size = sum(table.bytes for table in tables)
     left = Query().skipping_retired()
     first = next(iter(store.read(left.limit(1))), None)
     counted = full or head.position <= _COUNTED
@@ -139,7 +148,7 @@ def _summary(store: Store, location: str, *, full: bool) -> Summary:
     elif types is not None:
         events = types.total()
     return Summary(
-        store=location,
+        store=shown(location),
         events=events,
         position=head.position,
         streams=None if streams is None else streams.total(),
@@ -154,6 +163,7 @@ def _summary(store: Store, location: str, *, full: bool) -> Summary:
         types=None if types is None else dict(types.most_common()),
         capabilities=store.capabilities,
         branch=store.branch_info,
+        tables=tables,
     )
 
 
@@ -233,7 +243,22 @@ def _drawn(summary: Summary) -> RenderableType:
     ):
         if counts:
             parts += [Text(), Text(title, "bold dim"), formatting.counts_look(counts, look)]
-    return Group(*parts)
+    return Group(*parts, *_tables(summary.tables))
+
+
+def _tables(tables: Sequence[TableSize]) -> Sequence[RenderableType]:
+    from rich.table import Table
+    from rich.text import Text
+
+    from everwhen.cli.formatting import bytes_look
+
+    if not tables:
+        return []
+    grid = Table.grid(padding=(0, 2))
+    for table in tables:
+        dead = f"{counted(table.dead_rows, 'dead row')}" if table.dead_rows else ""
+        grid.add_row(table.name, bytes_look(table.bytes), counted(table.rows, "row"), dead)
+    return Text(), Text("tables", "bold dim"), grid
 
 
 def _tiers(summary: Summary) -> Iterator[tuple[str, str | Text]]:

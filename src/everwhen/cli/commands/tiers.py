@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeAlias
 import typer
 
 from everwhen import Store
+from everwhen.backends.locations import shown as shown_location
 from everwhen.cli.durations import given_duration
 from everwhen.cli.endings import ended_by
 from everwhen.cli.exit_codes import INTERRUPTED, OK, USAGE, CommandStop
@@ -449,7 +450,7 @@ def restore(
     with existing(store, write=True) as opened:
         manager = HistoryManager(opened, HistoryPolicy())
         found = [one for one in manager.status().archived if one.last >= first]
-        with shown(f"Restoring {store}") as tell:
+        with shown(f"Restoring {shown_location(store)}") as tell:
             moved = manager.restore(first, last, _told(tell, "restoring", len(found)))
     _ended(out, moved, "Nothing to restore: nothing there is archived.")
 
@@ -479,7 +480,7 @@ def merge(
     with existing(store, write=True) as opened:
         manager = HistoryManager(opened, HistoryPolicy(), archive=archive)
         total = len(mergeable(manager.status().segments, size))
-        with shown(f"Merging the archive of {store}") as tell:
+        with shown(f"Merging the archive of {shown_location(store)}") as tell:
             moved = manager.merge(size, _told(tell, "merging", total))
     _ended(out, moved, "Nothing to merge: no two small files follow on one another.")
 
@@ -529,7 +530,7 @@ def compact(store: StoreArgument, *, json: JsonOption = False) -> None:
 
 def _compacted(manager: HistoryManager, store: str) -> Compaction:
     """Compact the file, with a bar that moves with what is given back."""
-    with shown(f"Compacting {store}") as tell:
+    with shown(f"Compacting {shown_location(store)}") as tell:
         if tell is None:
             return manager.compact()
 
@@ -541,7 +542,7 @@ def _compacted(manager: HistoryManager, store: str) -> Compaction:
 
 def _aged(manager: HistoryManager, store: str, *, allow_loss: bool) -> list[MovedSegment]:
     """Move what is old enough, with a bar that moves with each segment."""
-    with shown(f"Moving history of {store}") as tell:
+    with shown(f"Moving history of {shown_location(store)}") as tell:
         if tell is None:
             return manager.age(allow_loss=allow_loss)
         planned = manager.plan()

@@ -70,6 +70,7 @@ from everwhen.vocabulary.contract import (
     Receipt,
     Snapshot,
     StreamInfo,
+    TableSize,
 )
 from everwhen.vocabulary.errors import (
     CorruptStoreError,
@@ -831,6 +832,13 @@ class Store:
             leftover = {key.subject for key in aside(self.vault.leftover_keys)}
             problems += problems_of(str(self.vault.path), back, sorted(leftover))
         return problems
+
+    def table_sizes(self) -> list[TableSize]:
+        """How large the tables of a store in PostgreSQL are, by name; otherwise an empty list.
+
+        A branch has tables of its own.
+        """
+        return self.kernel.backend.table_sizes()
 
     def _derived_problems(self) -> list[Problem]:
         """What is wrong with what is kept beside the events, by itself."""

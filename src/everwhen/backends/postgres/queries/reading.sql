@@ -74,3 +74,9 @@ SELECT commit_id FROM log.slices WHERE commit_id = ANY(%s) AND first_index = 0
 SELECT name, id, coalesce((
     SELECT version FROM log.slices WHERE stream = id ORDER BY version DESC LIMIT 1
 ), 0) FROM log.streams WHERE name = ANY(%s)
+
+-- name: table_sizes
+SELECT relname, pg_total_relation_size(oid),
+    coalesce(nullif(pg_stat_get_live_tuples(oid), 0), greatest(reltuples, 0)::bigint),
+    pg_stat_get_dead_tuples(oid)
+FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'r' ORDER BY relname
