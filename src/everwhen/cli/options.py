@@ -13,7 +13,7 @@ from everwhen.cli.unknown_names import warn_of_unknown
 from everwhen.vocabulary import CommitMetadata
 
 StoreArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="STORE", help="The store: a file, such as shop.db.")
+    str, typer.Argument(metavar="STORE", help="The store: a file, such as shop.db, or a URL.")
 ]
 BranchOption: TypeAlias = Annotated[
     str | None,

@@ -33,6 +33,14 @@ def path_of(location: str) -> Path | None:
     return Path(match[2]) if match[1].lower() == "sqlite" else None
 
 
+def file_of(location: str) -> Path:
+    """The file of an embedded store. Raises `CommandStop` for a location of another kind."""
+    path = path_of(location)
+    if path is None:
+        raise CommandStop(f"{location}: this is no file, and one is needed here; name one", USAGE)
+    return path
+
+
 @contextmanager
 def existing(
     location: str,

@@ -12,7 +12,7 @@ from everwhen.cli.options import JsonOption, StoreArgument
 from everwhen.cli.output import Output, counted
 from everwhen.cli.output_files import check_output
 from everwhen.cli.progress_bars import shown
-from everwhen.cli.store_opening import existing, path_of, vault_file
+from everwhen.cli.store_opening import existing, file_of, vault_file
 from everwhen.store import BackupReport, restore_store
 
 
@@ -54,6 +54,7 @@ def backup(
         raise CommandStop(
             "--vault-to: no vault is named; name it: everwhen --vault FILE backup …", USAGE
         )
+    file_of(dest)
     for file in (dest, vault_to):
         if file is not None:
             check_output(file, store)
@@ -85,9 +86,10 @@ def restore(
     A signed log beside the backup is restored, too, if DEST has none. Vaults are not changed: keep
     using the newest one, or people who were forgotten since the backup become readable again.
     """
-    path = path_of(backup)
-    if path is not None and not path.exists():
+    path = file_of(backup)
+    if not path.exists():
         raise CommandStop(f"{path}: there is no such backup; check the path", NO_INPUT)
+    file_of(dest)
     check_output(dest, backup)
     with shown(f"Restoring {dest}") as progress:
         report = restore_store(backup, dest, overwrite=overwrite, progress=progress)

@@ -23,6 +23,7 @@ from everwhen.cli import formatting
 from everwhen.cli.exit_codes import FAULT, NO_INPUT, USAGE, CommandStop
 from everwhen.cli.output import Output
 from everwhen.cli.progress_bars import TierProgress, shown
+from everwhen.cli.store_opening import file_of
 from everwhen.errors import UnsupportedError
 from everwhen.exchange import Flights, Format, Xes, format_of, import_events
 from everwhen.state import Document
@@ -60,9 +61,9 @@ def register(app: typer.Typer) -> None:
 def demo(
     *,
     keep: Annotated[
-        Path,
+        str,
         typer.Option(metavar="STORE", help="The store's file, which is kept for you to explore."),
-    ] = Path("demo.db"),
+    ] = "demo.db",
     log: Annotated[
         Path | None,
         typer.Option(
@@ -77,16 +78,17 @@ def demo(
     Takes less than a minute and keeps the store. The store of an earlier demo is replaced; no other
     file is changed.
     """
+    path = file_of(keep)
     chosen = _chosen(log)
     console = Output(json=False).console
-    _make_room(keep)
-    with open_store(keep) as store:
-        _import(console, store, chosen, keep)
+    _make_room(path)
+    with open_store(path) as store:
+        _import(console, store, chosen, path)
         seen = _travel(console, store, chosen)
-    size = keep.stat().st_size
-    with open_store(keep) as store:
+    size = path.stat().st_size
+    with open_store(path) as store:
         _seal(console, store, size, seen)
-        _invite(console, store, chosen, keep)
+        _invite(console, store, chosen, path)
 
 
 def _chosen(log: Path | None) -> _Log:
