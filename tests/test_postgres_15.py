@@ -1,0 +1,60 @@
+"""The oldest PostgreSQL that is supported, where the machine has it: Debian's postgresql-15."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.postgres_server import PostgresServer, postgres_server
+
+from everwhen import Event, ProjectionRunner, RecordedEvent, TableProjection, Tables, open_store
+from everwhen.backends._sync.embedded import EmbeddedBackend
+from everwhen.backends.postgres.engine import PostgresEngine
+from everwhen.projections import check_deep
+from everwhen.testing import ContractTest, contract_tests
+from everwhen.vocabulary.clock import Clock
+
+PROGRAMS = Path("/usr/lib/postgresql/15/bin")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PROGRAMS.is_dir(), reason="the package postgresql-15 isn't installed"),
+]
+
+
+class Sold(Event):
+    item: str
+
+
+@pytest.fixture(scope="module")
+def old() -> Iterator[PostgresServer]:
+    with postgres_server(PROGRAMS) as running:
+        yield running
+
+
+@pytest.mark.parametrize("test", contract_tests(PostgresEngine.capabilities), ids=repr)
+def test_contract(test: ContractTest, old: PostgresServer) -> None:
+    with old.schema() as url:
+
+        def opening(clock: Clock) -> EmbeddedBackend:
+            return EmbeddedBackend(PostgresEngine(url, clock=clock))
+
+        test.run(opening)
+
+
+def test_read_models_are_checked(old: PostgresServer) -> None:
+    sales = TableProjection("sales", "CREATE TABLE {sales} (item TEXT, pieces INT DEFAULT 1)")
+
+    @sales.on(Sold)
+    def _(tables: Tables, sold: RecordedEvent[Sold]) -> None:
+        tables.execute("INSERT INTO {sales} (item) VALUES (?)", (sold.event.item,))
+
+    with old.schema() as url, open_store(url, events=[Sold]) as store:
+        store.append("till-1", [Sold("lamp")])
+        with ProjectionRunner(store, [sales]) as runner:
+            runner.catch_up()
+        assert store.check() == [] == check_deep(store, of=[sales])
+        with store.create_branch("what-if") as branch:
+            branch.append("till-1", [Sold("chair")])
+            assert branch.check() == []
