@@ -148,7 +148,7 @@ def running(*, in_memory: bool) -> Iterator[PostgresServer]:
     ) as name:
         folder = Path(name)
         folder.chmod(0o777)  # the server won't run as root
-        OnServer.server = server = PostgresServer(folder, None, port=0, **DURABLE, **SIZES)
+        OnServer.server = server = PostgresServer(folder, **DURABLE, **SIZES)  # type: ignore[arg-type]
         server.start()
         try:
             yield server

@@ -29,7 +29,7 @@ class Sold(Event):
 
 @pytest.fixture(scope="module")
 def old() -> Iterator[PostgresServer]:
-    with postgres_server(PROGRAMS) as running:
+    with postgres_server(programs=PROGRAMS) as running:
         yield running
 
 

@@ -16,6 +16,7 @@ from tests.postgres_server import PostgresServer
 from everwhen import EXISTS, NO_STREAM, Commit, Condition, Query, Write, open_store
 from everwhen.backends.index_terms import BLOCK, block_of
 from everwhen.backends.postgres.binary_arrays import Bigints, Byteas, Texts, Uuids, register
+from everwhen.backends.postgres.engine import PostgresEngine
 from everwhen.backends.postgres.one_call import GroupMarks
 from everwhen.backends.postgres.schema import VERSION
 from everwhen.backends.postgres.statements import in_schema, statements
@@ -107,6 +108,17 @@ def test_an_id_in_a_group_twice_is_written_once(url: str) -> None:
         assert (first.position, again.position, again.repeated) == (2, 2, True)
         assert store.commit(commit).repeated
         assert store.head().position == 2
+
+
+def test_the_session_is_kept(url: str) -> None:
+    engine = PostgresEngine(url)
+    sessions = set()
+    for _ in range(3):
+        assert engine.write([]) == []
+        with engine.transaction() as transaction:
+            sessions.update(transaction.execute("SELECT pg_backend_pid()"))
+    engine.close()
+    assert len(sessions) == 1
 
 
 def test_an_older_log_gets_what_is_new(postgres: PostgresServer, url: str) -> None:

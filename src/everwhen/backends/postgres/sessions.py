@@ -43,7 +43,7 @@ def _is_ended(session: PostgresSession) -> bool:
             session.pgconn.is_busy()
     except psycopg.OperationalError:
         return True
-    return session.pgconn.status is not ConnStatus.OK
+    return session.pgconn.status != ConnStatus.OK
 
 
 class Sessions:

@@ -66,34 +66,33 @@ class CommitWriter:
         outcomes = [self._outcome(commit) for commit in commits]
         if self._slices:
             self._insert()
+            self._session.execute("SELECT")  # which arms the timeout again, see `_look`
         elif any(isinstance(one, Receipt) for one in outcomes):
             # whoever wrote it may not have waited for the standbys: nobody is told before they have
             self._session.execute(statements("writing", self._schema)["reach_standbys"])
-        # a pipeline's end disarms the timeout of a session that is idle, until another statement
-        self._session.execute("SELECT")
         return outcomes
 
     def _look(self, commits: Sequence[EncodedCommit], *, ends_when_idle: bool) -> None:
-        """Take the lock, and learn where the log ends, and its streams: one round trip."""
+        """Take the lock, and learn where the log ends, and its streams.
+
+        Without a pipeline: its end disarms the timeout of a session that is idle, so that a client
+        which stalls after it would keep the lock.
+        """
         names = {part.stream for commit in commits for part in commit.slices}
         names |= {name for commit in commits for name, _ in commit.expected}
         writing, reading = statements("writing", self._schema), statements("reading", self._schema)
         execute = self._session.execute
         ids = [UUID(bytes=commit.id) for commit in commits if not commit.is_fresh]
-        with self._session.pipeline() as pipeline:
-            if ends_when_idle:
-                execute(writing["end_when_idle"])
-            execute(writing["lock"])
-            heads = execute(reading["head"])
-            versions = execute(reading["versions"], (sorted(names),))
-            known = execute(reading["known_commits"], (ids,))
-            pipeline.sync()  # or the server waits for more, for as long as this client stalls
-            head = heads.fetchone()
-            if head is not None:
-                self._position, self._recorded_at = head
-            for name, id_, version in versions:
-                self._ids[name], self._versions[name] = id_, version
-            self._known = {found.bytes for (found,) in known}
+        if ends_when_idle:
+            execute(writing["end_when_idle"])
+        execute(writing["lock"])
+        head = execute(reading["head"]).fetchone()
+        if head is not None:
+            self._position, self._recorded_at = head
+        for name, id_, version in execute(reading["versions"], (sorted(names),)):
+            self._ids[name], self._versions[name] = id_, version
+        if ids:
+            self._known = {found.bytes for (found,) in execute(reading["known_commits"], (ids,))}
 
     def _outcome(self, commit: EncodedCommit) -> Outcome:
         try:
