@@ -151,3 +151,18 @@ def test_reads_go_on_when_the_server_has_ended_every_session(postgres: PostgresS
                 "WHERE pid <> pg_backend_pid() AND application_name = 'everwhen'"
             )
         assert len(list(store.read())) == 1
+
+
+def test_names_are_asked_for_again_after_every_connection(postgres: PostgresServer) -> None:
+    """A standby that took over without the newest commits can give a stream's id once more."""
+    with postgres.schema() as url, open_store(url, events=[Moved]) as store:
+        store.append("crate-1", [Moved(1, 1)])
+        assert [event.stream for event in store.read()] == ["crate-1"]
+        with store.transaction() as transaction:
+            transaction.execute("UPDATE streams SET name = 'crate-2'")
+        with psycopg.connect(postgres.url("postgres"), autocommit=True) as session:
+            session.execute(
+                "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
+                "WHERE application_name = 'everwhen'"
+            )
+        assert [event.stream for event in store.read()] == ["crate-2"]

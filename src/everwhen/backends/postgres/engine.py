@@ -34,7 +34,6 @@ from everwhen.backends.postgres.pages import PostgresSession, read_page
 from everwhen.backends.postgres.scratch import PostgresScratch
 from everwhen.backends.postgres.sessions import Sessions
 from everwhen.backends.postgres.statements import statements
-from everwhen.backends.postgres.stored_rows import KnownStreams
 from everwhen.backends.postgres.views import PostgresTransaction, PostgresView
 from everwhen.backends.postgres.watch import LogWatch
 from everwhen.backends.postgres.writer import CommitWriter
@@ -143,7 +142,6 @@ class PostgresEngine:
         self._clock = clock
         self._read_only = read_only
         self._durable = durable
-        self._streams = KnownStreams()
         if not durable:
             self.capabilities = msgspec.structs.replace(self.capabilities, durable=False)
         self._sessions = Sessions(
@@ -242,10 +240,10 @@ class PostgresEngine:
     @contextmanager
     def view(self) -> Iterator[PostgresView]:
         with translated(self.place), self._sessions.reading() as session:
-            yield PostgresView(session, self._schema, self.place, self._streams)
+            yield PostgresView(session, self._schema, self.place, self._sessions.streams)
 
     def read(self, query: Query, events: int) -> Page:
-        return self._sessions.read(read_page, query, events, self._streams)
+        return self._sessions.read(read_page, query, events, self._sessions.streams)
 
     def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
         return self._sessions.read(lookups.stored_commit, commit_id)

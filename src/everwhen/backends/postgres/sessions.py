@@ -17,6 +17,7 @@ from everwhen.backends.postgres.address import Address
 from everwhen.backends.postgres.error_translation import translated, words_of
 from everwhen.backends.postgres.pages import PostgresSession
 from everwhen.backends.postgres.statements import quoted, statements
+from everwhen.backends.postgres.stored_rows import KnownStreams
 from everwhen.vocabulary.errors import StorageError, StoreClosedError
 
 P = ParamSpec("P")
@@ -55,6 +56,7 @@ class Sessions:
         self.address = address
         self.place = address.place
         self.is_closed = False
+        self.streams = KnownStreams()
         self._read_only = read_only
         self._durable = durable
         self._busy_timeout = busy_timeout
@@ -110,6 +112,7 @@ class Sessions:
 
     def _configure(self, session: PostgresSession) -> None:
         """Settings that the log rests on, whatever the role or the database has for its own."""
+        self.streams.forget()  # it may be another server now
         settings = [
             f"search_path = {quoted(self.address.schema)}",
             "client_encoding = 'UTF8'",

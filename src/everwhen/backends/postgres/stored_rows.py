@@ -33,12 +33,17 @@ class KnownStreams:
     """The names of streams by their ids, which are never changed nor given twice.
 
     Safe from any thread, and in a transaction too: the id of a stream that is rolled back is
-    another's never.
+    another's never. Only a standby that takes over without the newest commits, or a restored
+    database, can give one again: whoever connects anew has to ``forget``.
     """
 
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
         self._table: int | None = None
+
+    def forget(self) -> None:
+        """Ask for all of them again."""
+        self._names = {}  # others go on with the one that they hold
 
     def of_each(
         self, session: Connection[tuple[Any, ...]], schema: str, rows: Sequence[SliceRow]
@@ -54,7 +59,8 @@ class KnownStreams:
         except KeyError:
             unknown = list({row[STREAM] for row in rows}.difference(names))
         if len(names) + len(unknown) > _MAX_NAMES:
-            self._names = names = {}  # others go on with the one that they hold
+            self.forget()
+            names = self._names
             unknown = list({row[STREAM] for row in rows})
         sql = statements("reading", schema)["names"]
         names.update(session.execute(sql, (unknown,)).fetchall())
