@@ -15,9 +15,10 @@ from tests.postgres_server import PostgresServer
 
 from everwhen import EXISTS, NO_STREAM, Commit, Condition, Query, Write, open_store
 from everwhen.backends.index_terms import BLOCK, block_of
+from everwhen.backends.postgres import writer
+from everwhen.backends.postgres.append_call import GroupMarks
 from everwhen.backends.postgres.binary_arrays import Bigints, Byteas, Texts, Uuids, register
 from everwhen.backends.postgres.engine import PostgresEngine
-from everwhen.backends.postgres.one_call import GroupMarks
 from everwhen.backends.postgres.schema import VERSION
 from everwhen.backends.postgres.statements import in_schema, statements
 from everwhen.backends.postgres.writer import CommitWriter
@@ -108,6 +109,21 @@ def test_an_id_in_a_group_twice_is_written_once(url: str) -> None:
         assert (first.position, again.position, again.repeated) == (2, 2, True)
         assert store.commit(commit).repeated
         assert store.head().position == 2
+
+
+def test_what_is_judged_under_the_lock_is_written_in_pieces(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_BYTES_AT_ONCE", 200)
+    with open_store(url, events=[Entry]) as store:
+        store.append("a-1", entries("k0", 1))
+        twice = Commit([Write("a-1", entries("k1", 2))], id=UUID(int=1))
+        shared = [Write(f"a-{number % 3}", entries("k2", number)) for number in range(1, 7)]
+        store.commit_batch([twice, Commit(shared), twice])
+        assert store.check() == []
+        assert [store.version(f"a-{number}") for number in range(3)] == [9, 8, 7]
+        assert store.head().position == 24
+        assert len(list(store.read(Query().tags("commit:k2")))) == 21
 
 
 def test_the_session_is_kept(url: str) -> None:

@@ -11,9 +11,9 @@ from typing import Final
 import psycopg
 
 from everwhen.backends.engine import WATCHED_SECONDS
+from everwhen.backends.postgres.append_call import channel_of
 from everwhen.backends.postgres.pages import PostgresSession
 from everwhen.backends.postgres.statements import quoted, statements
-from everwhen.backends.postgres.writer import channel_of
 from everwhen.vocabulary.errors import EverwhenError
 
 _LEFT_SECONDS: Final = 2.0

@@ -10,8 +10,10 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final, TypeAlias
 from uuid import UUID
+
+import msgspec
 
 from everwhen.backends.commit_checks import (
     LONG_AGO,
@@ -23,21 +25,21 @@ from everwhen.backends.commit_checks import (
     time_of_commit,
 )
 from everwhen.backends.index_terms import CATEGORY, TAG, TYPE, block_of
+from everwhen.backends.postgres.append_call import AppendCall
 from everwhen.backends.postgres.lookups import stored_commit
 from everwhen.backends.postgres.pages import PostgresSession, newer_slices
 from everwhen.backends.postgres.statements import statements
 from everwhen.backends.postgres.terms import term_of
 from everwhen.system.interrupts import is_interrupt
 from everwhen.vocabulary.clock import Clock, micros_by
-from everwhen.vocabulary.contract import EncodedCommit, Outcome, Receipt, StoredSlice
+from everwhen.vocabulary.contract import EncodedCommit, EncodedSlice, Outcome, Receipt, StoredSlice
 from everwhen.vocabulary.errors import ConflictError, RefusedError, StorageError
 from everwhen.vocabulary.query import Query
 from everwhen.vocabulary.streams import category_of, holds
 
 _POSITION: Final = attrgetter("position")
 _BYTES_AT_ONCE: Final = 16 << 20
-"""Of bodies in one statement: the server takes a gigabyte, written out as text."""
-_MARKS_AT_ONCE: Final = 100_000
+"""Of bodies in one call: the server takes a gigabyte."""
 
 
 class CommitWriter:
@@ -47,12 +49,11 @@ class CommitWriter:
         self._session = session
         self._schema = schema
         self._now = micros_by(clock)
-        self._ids: dict[str, int] = {}
         self._versions: dict[str, int] = {}
         self._known: set[bytes] = set()
         self._slices: list[StoredSlice] = []
+        self._parts: list[EncodedSlice] = []
         self._lined_up: dict[bytes, list[StoredSlice]] = {}
-        self._marks: dict[tuple[int, int], None] = {}
         self._position, self._recorded_at = 0, LONG_AGO
 
     def write(
@@ -63,10 +64,10 @@ class CommitWriter:
         A client that stalls loses the lock, where it ``ends_when_idle``.
         """
         self._look(commits, ends_when_idle=ends_when_idle)
+        position, versions = self._position, dict(self._versions)
         outcomes = [self._outcome(commit) for commit in commits]
         if self._slices:
-            self._insert()
-            self._session.execute("SELECT")  # which arms the timeout again, see `_look`
+            self._insert(position, versions)
         elif any(isinstance(one, Receipt) for one in outcomes):
             # whoever wrote it may not have waited for the standbys: nobody is told before they have
             self._session.execute(statements("writing", self._schema)["reach_standbys"])
@@ -89,8 +90,7 @@ class CommitWriter:
         head = execute(reading["head"]).fetchone()
         if head is not None:
             self._position, self._recorded_at = head
-        for name, id_, version in execute(reading["versions"], (sorted(names),)):
-            self._ids[name], self._versions[name] = id_, version
+        self._versions = dict(execute(reading["versions"], (sorted(names),)).fetchall())
         if ids:
             self._known = {found.bytes for (found,) in execute(reading["known_commits"], (ids,))}
 
@@ -133,49 +133,35 @@ class CommitWriter:
         stored = slices_of_commit(
             commit, self._position, recorded_at, lambda name: self._versions.get(name, 0)
         )
-        for one, part in zip(stored, commit.slices, strict=True):
-            self._versions[one.stream] = one.version
-            for mark in marks_of(one.stream, part.types, part.tags, one.position):
-                self._marks[mark] = None
+        self._versions.update({one.stream: one.version for one in stored})
         self._slices += stored
+        self._parts += commit.slices
         self._lined_up[commit.id] = stored
         self._position, self._recorded_at = stored[-1].position, recorded_at
         return receipt_of(stored)
 
-    def _insert(self) -> None:
-        sql, session, slices = statements("writing", self._schema), self._session, self._slices
-        new = [
-            name for name in dict.fromkeys(one.stream for one in slices) if name not in self._ids
-        ]
-        if new:
-            self._ids.update(session.execute(sql["add_streams"], (new,)).fetchall())
-        with session.pipeline():
-            for some in _pieces(slices):
-                session.execute(sql["add_slices"], self._columns(some))
-            marks = list(self._marks)
-            for start in range(0, len(marks), _MARKS_AT_ONCE):
-                terms, positions = zip(*marks[start : start + _MARKS_AT_ONCE], strict=True)
-                session.execute(sql["add_marks"], (list(terms), list(positions)))
-            session.execute(sql["tell"], (channel_of(self._schema),))
-
-    def _columns(self, slices: Sequence[StoredSlice]) -> tuple[list[Any], ...]:
-        return (
-            [one.position for one in slices],
-            [self._ids[one.stream] for one in slices],
-            [one.version for one in slices],
-            [one.count for one in slices],
-            [one.recorded_at for one in slices],
-            [UUID(bytes=one.commit_id) for one in slices],
-            [one.first_index for one in slices],
-            [one.metadata for one in slices],
-            [one.body for one in slices],
-        )
+    def _insert(self, position: int, versions: dict[str, int]) -> None:
+        """Write what is lined up, after the position and versions at which the log ended."""
+        for some in _pieces(list(zip(self._slices, self._parts, strict=True))):
+            call = AppendCall()
+            for one, part in some:
+                before = versions.get(one.stream, 0)
+                relative = msgspec.structs.replace(
+                    one, position=one.position - position, version=one.version - before
+                )
+                call.add(relative, part)
+            call.run(self._session, self._schema)
+            position = some[-1][0].position
+            versions |= {one.stream: one.version for one, _ in some}
 
 
-def _pieces(slices: Sequence[StoredSlice]) -> Iterator[Sequence[StoredSlice]]:
-    """The slices in pieces that one statement can take."""
+_Piece: TypeAlias = list[tuple[StoredSlice, EncodedSlice]]
+
+
+def _pieces(slices: _Piece) -> Iterator[_Piece]:
+    """The slices in pieces that one call can take."""
     start = volume = 0
-    for stop, one in enumerate(slices, 1):
+    for stop, (one, _) in enumerate(slices, 1):
         volume += len(one.body)
         if volume >= _BYTES_AT_ONCE or stop == len(slices):
             yield slices[start:stop]
@@ -192,8 +178,3 @@ def marks_of(
         yield term_of(TYPE, name), block
     for tag in tags:
         yield term_of(TAG, tag), position
-
-
-def channel_of(schema: str) -> str:
-    """Where word is given of commits to a log."""
-    return f"everwhen {schema}"[:63]

@@ -71,7 +71,7 @@ WHERE (subject, position) > (%s, %s) ORDER BY subject, position LIMIT %s
 SELECT commit_id FROM log.slices WHERE commit_id = ANY(%s) AND first_index = 0
 
 -- name: versions
-SELECT name, id, coalesce((
+SELECT name, coalesce((
     SELECT version FROM log.slices WHERE stream = id ORDER BY version DESC LIMIT 1
 ), 0) FROM log.streams WHERE name = ANY(%s)
 

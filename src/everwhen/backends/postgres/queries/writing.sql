@@ -18,23 +18,6 @@ WHERE current_setting('synchronous_standby_names') <> ''
 -- name: lock_checkpoint
 SELECT pg_advisory_xact_lock('log.checkpoints'::regclass::oid::int, hashtext(%s))
 
--- name: add_streams
-INSERT INTO log.streams (name) SELECT unnest(%s::text[]) RETURNING name, id
-
--- name: add_slices
-INSERT INTO log.slices (
-    position, stream, version, count, recorded_at, commit_id, first_index, metadata, body
-) SELECT * FROM unnest(
-    %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::uuid[], %s::bigint[],
-    %s::bytea[], %s::bytea[]
-)
-
--- name: add_marks
-INSERT INTO log.marks SELECT * FROM unnest(%s::bigint[], %s::bigint[]) ON CONFLICT DO NOTHING
-
--- name: tell
-SELECT pg_notify(%s, '')
-
 -- name: save_checkpoint
 INSERT INTO log.checkpoints VALUES (%s, %s, %s)
 ON CONFLICT (name) DO UPDATE SET position = excluded.position, data = excluded.data
