@@ -25,7 +25,7 @@ import msgspec
 from benchmarks.tiers import SEALING, Placed, cost, fill, median
 
 from everwhen import Query, Store, open_store
-from everwhen.backends.sqlite.segments import MAX_FRAME_BYTES, chunk_of, parts_of
+from everwhen.backends.chunks import MAX_FRAME_BYTES, chunk_of, parts_of
 from everwhen.system.compression import Compressor
 from everwhen.tiers import HistoryManager
 

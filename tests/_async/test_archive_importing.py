@@ -17,7 +17,7 @@ from pyarrow import parquet
 from everwhen import KeyFile, Personal, Vault
 from everwhen.aio import Commit, Event, NewEvent, Query, Store, UnknownEvent, Write, open_store
 from everwhen.backends.archive_objects import GroupRecord, ObjectWriter
-from everwhen.backends.sqlite import history_moves
+from everwhen.backends.sqlite import segment_tables
 from everwhen.codec.slice_digest import digest_of
 from everwhen.errors import InvalidCommitError, StorageError, UnsupportedError
 from everwhen.exchange import (
@@ -110,7 +110,7 @@ def url(tmp_path: Path) -> str:
 @pytest.fixture
 def objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the archive; its objects have row groups of a few events."""
-    monkeypatch.setattr(history_moves, "GROUP_EVENTS", 6)
+    monkeypatch.setattr(segment_tables, "GROUP_EVENTS", 6)
     return tmp_path / "archive"
 
 
@@ -246,7 +246,7 @@ async def test_what_was_archived_twice_may_be_cut_otherwise(
     async with await filled(tmp_path / "s.db") as store:
         await archived(store, url)
         before = names_in(objects)
-        monkeypatch.setattr(history_moves, "GROUP_EVENTS", 1_000)
+        monkeypatch.setattr(segment_tables, "GROUP_EVENTS", 1_000)
         for segment in (await store.kernel.backend.segments())[:2]:
             await store.kernel.backend.move(Restore(segment.last))
         await archived(store, url)

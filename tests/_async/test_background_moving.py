@@ -45,9 +45,9 @@ async def sealed_up_to(store: Store, position: int) -> None:
         await sleep(0.005)
 
 
-async def test_what_is_written_is_sealed_again_and_again(tmp_path: Path) -> None:
+async def test_what_is_written_is_sealed_again_and_again(location: str) -> None:
     seen: list[MovedSegment] = []
-    async with await open_store(tmp_path / "s.db") as store:
+    async with await open_store(location) as store:
         manager = HistoryManager(store, ALL)
         assert (await manager.status()).last_run is None
         await some(store)
@@ -68,10 +68,10 @@ async def test_what_is_written_is_sealed_again_and_again(tmp_path: Path) -> None
 
 
 async def test_it_ends_with_its_store_and_between_two_segments(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(HistoryPolicy, "segment_size", SegmentSize(slices=2))
-    store = await open_store(tmp_path / "s.db")
+    store = await open_store(location)
     await some(store, 40)
     seen: list[MovedSegment] = []
     mover = HistoryManager(store, ALL).in_background(OFTEN, progress=seen.append)
@@ -82,7 +82,7 @@ async def test_it_ends_with_its_store_and_between_two_segments(
         await store.close()
 
 
-async def test_two_movers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_two_movers_take_turns(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither is ever stopped by the other: no step of theirs finds another's token."""
     monkeypatch.setattr(HistoryPolicy, "segment_size", SegmentSize(slices=3))
     stopped: list[BusyError] = []
@@ -98,8 +98,8 @@ async def test_two_movers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(EmbeddedBackend, "move", moving)
     by: dict[str, list[int]] = {"one": [], "two": []}
     async with (
-        await open_store(tmp_path / "s.db") as one,
-        await open_store(tmp_path / "s.db") as two,
+        await open_store(location) as one,
+        await open_store(location) as two,
     ):
         await some(one, 30)
         async with (
@@ -119,8 +119,8 @@ async def test_two_movers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert await one.check() == []
 
 
-async def test_an_explicit_move_works_at_once_and_the_background_waits(tmp_path: Path) -> None:
-    async with await open_store(tmp_path / "s.db") as store:
+async def test_an_explicit_move_works_at_once_and_the_background_waits(location: str) -> None:
+    async with await open_store(location) as store:
         manager = HistoryManager(store, ALL)
         await some(store)
         held = MoverLease(store, 3_600.0)  # somebody who has died with it
@@ -136,8 +136,8 @@ async def test_an_explicit_move_works_at_once_and_the_background_waits(tmp_path:
             await held.renew()
 
 
-async def test_who_was_killed_is_followed_once_its_lease_is_over(tmp_path: Path) -> None:
-    async with await open_store(tmp_path / "s.db") as store:
+async def test_who_was_killed_is_followed_once_its_lease_is_over(location: str) -> None:
+    async with await open_store(location) as store:
         await some(store)
         dead = MoverLease(store, 0.5)
         assert await dead.take(by_force=False)
@@ -146,7 +146,7 @@ async def test_who_was_killed_is_followed_once_its_lease_is_over(tmp_path: Path)
 
 
 async def test_what_fails_is_kept_logged_and_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    location: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     full = StorageFullError("s.db: no space left to write")
     failures = [full, full, CorruptStoreError("s.db: the file is damaged")]
@@ -159,8 +159,8 @@ async def test_what_fails_is_kept_logged_and_tried_again(
 
     monkeypatch.setattr(EmbeddedBackend, "move", moving)
     async with (
-        await open_store(tmp_path / "s.db") as store,
-        await open_store(tmp_path / "s.db", read_only=True) as elsewhere,
+        await open_store(location) as store,
+        await open_store(location, read_only=True) as elsewhere,
     ):
         await some(store)
         async with HistoryManager(store, ALL).in_background(OFTEN):
@@ -208,8 +208,8 @@ async def test_damaged_history_is_told_and_the_application_goes_on(
     "data",
     [b"", b"\xff", b'{"owner": 1}', b'{"ran_at": 9e99}', b'{"ran_at": 99999999999999999999}'],
 )
-async def test_a_damaged_record_holds_nobody_up(tmp_path: Path, data: bytes) -> None:
-    async with await open_store(tmp_path / "s.db") as store:
+async def test_a_damaged_record_holds_nobody_up(location: str, data: bytes) -> None:
+    async with await open_store(location) as store:
         await some(store)
         async with store.transaction() as transaction:
             await transaction.save_checkpoint(Checkpoint(MOVER, 0, data))
@@ -226,18 +226,18 @@ async def test_a_damaged_record_holds_nobody_up(tmp_path: Path, data: bytes) -> 
     [(timedelta(), {}), (-OFTEN, {}), (OFTEN, {"lease": 0}), (OFTEN, {"lease": 1e9})],
 )
 async def test_durations_that_make_no_sense(
-    tmp_path: Path, every: timedelta, more: dict[str, Any]
+    location: str, every: timedelta, more: dict[str, Any]
 ) -> None:
-    async with await open_store(tmp_path / "s.db") as store:
+    async with await open_store(location) as store:
         with pytest.raises(DeclarationError, match=r"every|lease"):
             HistoryManager(store, ALL).in_background(every, **more)
 
 
-async def test_where_nothing_can_be_sealed(tmp_path: Path) -> None:
+async def test_where_nothing_can_be_sealed(location: str) -> None:
     async with await open_store("memory:") as store:
-        with pytest.raises(UnsupportedError, match="only a store in a file"):
+        with pytest.raises(UnsupportedError, match="only a store in a file or in PostgreSQL"):
             HistoryManager(store, ALL).in_background(OFTEN)
-    async with await open_store(tmp_path / "s.db") as store:
+    async with await open_store(location) as store:
         await some(store)
         await store.create_branch("what-if")
         async with await store.branch("what-if") as branch:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from tests.postgres_server import PostgresServer
 
 from everwhen.backends._async.backend import BackendWrapper
 from everwhen.backends._async.embedded import EmbeddedBackend
+from everwhen.backends.postgres.engine import PostgresEngine
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.system.object_storage import object_url
 from everwhen.testing.aio import ContractTest, contract_tests
@@ -56,3 +58,17 @@ async def test_contract(test: ContractTest, kept: int, is_archived: bool, tmp_pa
         return Aged(EmbeddedBackend(SqliteEngine(tmp_path / "store.db", clock=clock)), kept, url)
 
     await test.run(opening)
+
+
+@pytest.mark.parametrize(("kept", "is_archived"), [(3, False), (0, True)])
+@pytest.mark.parametrize("test", contract_tests(PostgresEngine.capabilities), ids=repr)
+async def test_contract_on_postgresql(
+    test: ContractTest, kept: int, is_archived: bool, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    url = object_url(tmp_path / "archive") if is_archived else None
+    with postgres.schema() as location:
+
+        async def opening(clock: Clock) -> Aged:
+            return Aged(EmbeddedBackend(PostgresEngine(location, clock=clock)), kept, url)
+
+        await test.run(opening)

@@ -36,7 +36,7 @@ def a_commit(number: int) -> Commit:
     return Commit([first, *more])
 
 
-async def filled(path: Path, commits: int = COMMITS) -> Store:
+async def filled(path: Path | str, commits: int = COMMITS) -> Store:
     store = await open_store(path)
     await store.commit_batch([a_commit(number) for number in range(commits)])
     return store
@@ -89,9 +89,9 @@ def change(path: Path, *statements: str) -> None:
 
 
 @pytest.mark.parametrize("segments", [1, 3, 5, 7, 8])  # in the first, second or last tile, or all
-async def test_it_is_retired_and_not_damaged(tmp_path: Path, segments: int) -> None:
+async def test_it_is_retired_and_not_damaged(location: str, segments: int) -> None:
     tiles = MemoryTiles()
-    async with await filled(tmp_path / "s.db") as store:
+    async with await filled(location) as store:
         log = MerkleLog(store, tiles, SIGNER)
         for until in (100, COMMITS):
             await store.commit_batch([a_commit(number) for number in range(until - 100)])
@@ -122,9 +122,9 @@ async def test_it_is_retired_and_not_damaged(tmp_path: Path, segments: int) -> N
             assert report.verified == after.checkpoint.size - commits
 
 
-async def test_what_was_signed_before_stays_proven(tmp_path: Path) -> None:
+async def test_what_was_signed_before_stays_proven(location: str) -> None:
     tiles = MemoryTiles()
-    async with await filled(tmp_path / "s.db", 150) as store:
+    async with await filled(location, 150) as store:
         log = MerkleLog(store, tiles, SIGNER)
         early = await log.sign()
         proofs = [(await log.prove(position)).encode() for position in range(1, 150, 10)]
@@ -158,9 +158,9 @@ async def test_what_was_signed_before_stays_proven(tmp_path: Path) -> None:
             assert slices[0].position - slices[0].count < position <= slices[-1].position
 
 
-async def test_several_retirements(tmp_path: Path) -> None:
+async def test_several_retirements(location: str) -> None:
     tiles = MemoryTiles()
-    async with await filled(tmp_path / "s.db") as store:
+    async with await filled(location) as store:
         log = MerkleLog(store, tiles, SIGNER)
         await log.sign()
         ends = await sealed(store)
@@ -205,8 +205,8 @@ async def test_one_that_is_recorded_and_not_carried_out_yet(tmp_path: Path) -> N
         assert (report.retired.last, report.retired.is_signed) == (ends[4], True)
 
 
-async def test_records_of_another_store_are_not_carried_out(tmp_path: Path) -> None:
-    async with await filled(tmp_path / "s.db") as store:
+async def test_records_of_another_store_are_not_carried_out(location: str) -> None:
+    async with await filled(location) as store:
         ends = await sealed(store)
         survey, retirement = await surveyed(store, ends[2])
         true = msgspec.structs.asdict(recorded_by(survey.record(retirement)))
@@ -219,17 +219,17 @@ async def test_records_of_another_store_are_not_carried_out(tmp_path: Path) -> N
         assert (await surveyed(store, ends[2]))[1].first == ends[0] + 1
 
 
-async def test_nothing_is_retired_after_what_nobody_recorded(tmp_path: Path) -> None:
-    async with await filled(tmp_path / "s.db") as store:
+async def test_nothing_is_retired_after_what_nobody_recorded(location: str) -> None:
+    async with await filled(location) as store:
         ends = await sealed(store)
         await store.kernel.backend.move(Retire(ends[0], recorded=1))
         with pytest.raises(TamperedError, match="no event of the history says"):
             await surveyed(store, ends[1])
 
 
-async def test_the_parent_of_a_branch_is_retired(tmp_path: Path) -> None:
+async def test_the_parent_of_a_branch_is_retired(location: str) -> None:
     tiles, others = MemoryTiles(), MemoryTiles()
-    async with await filled(tmp_path / "s.db") as store:
+    async with await filled(location) as store:
         head = (await store.head()).position
         for number, fork in enumerate((head, 20)):
             await store.create_branch(f"b{number}", fork)
@@ -278,9 +278,9 @@ async def test_proven_reads_go_on_after_it(tmp_path: Path) -> None:
     answer="no event of the history records it, or not as much, or not these hashes",
     needs="a signed checkpoint over it",
 )
-async def test_deleted_and_not_recorded(tmp_path: Path) -> None:
+async def test_deleted_and_not_recorded(location: str) -> None:
     tiles = MemoryTiles()
-    async with await filled(tmp_path / "s.db") as store:
+    async with await filled(location) as store:
         log = MerkleLog(store, tiles, SIGNER)
         await log.sign()
         last = (await sealed(store))[4]
@@ -328,9 +328,9 @@ async def test_the_record_itself_was_removed(tmp_path: Path) -> None:
         ("last", FaultKind.REMOVED),
     ],
 )
-async def test_a_record_that_does_not_fit(tmp_path: Path, field: str, kind: FaultKind) -> None:
+async def test_a_record_that_does_not_fit(location: str, field: str, kind: FaultKind) -> None:
     tiles = MemoryTiles()
-    async with await filled(tmp_path / "s.db") as store:
+    async with await filled(location) as store:
         log = MerkleLog(store, tiles, SIGNER)
         await log.sign()
         last = (await sealed(store))[4]
@@ -345,10 +345,10 @@ async def test_a_record_that_does_not_fit(tmp_path: Path, field: str, kind: Faul
             assert (await fault_of(store, tiles, **given)).kind is kind
 
 
-async def test_what_is_no_record_is_none(tmp_path: Path) -> None:
+async def test_what_is_no_record_is_none(location: str) -> None:
     """Anybody who appends may write to the stream: nothing of that counts, or breaks."""
     tiles = MemoryTiles()
-    async with await filled(tmp_path / "s.db") as store:
+    async with await filled(location) as store:
         log = MerkleLog(store, tiles, SIGNER)
         await log.sign()
         last = (await sealed(store))[4]
@@ -409,9 +409,9 @@ async def test_what_is_left_was_changed(tmp_path: Path) -> None:
 # What was retired before it was signed
 
 
-async def test_nothing_was_signed_before(tmp_path: Path) -> None:
+async def test_nothing_was_signed_before(location: str) -> None:
     tiles = MemoryTiles()
-    async with await filled(tmp_path / "s.db") as store:
+    async with await filled(location) as store:
         await retire(store, (await sealed(store))[2])
         with pytest.raises(MerkleLogError, match="retired before all of it was signed") as caught:
             await MerkleLog(store, tiles, SIGNER).sign()
@@ -419,9 +419,9 @@ async def test_nothing_was_signed_before(tmp_path: Path) -> None:
         assert (await fault_of(store, tiles)).kind is FaultKind.NOT_SIGNED
 
 
-async def test_not_all_was_signed_before(tmp_path: Path) -> None:
+async def test_not_all_was_signed_before(location: str) -> None:
     tiles = MemoryTiles()
-    async with await filled(tmp_path / "s.db", 50) as store:
+    async with await filled(location, 50) as store:
         log = MerkleLog(store, tiles, SIGNER)
         early = await log.sign()
         await store.commit_batch([a_commit(number) for number in range(COMMITS)])
@@ -434,8 +434,10 @@ async def test_not_all_was_signed_before(tmp_path: Path) -> None:
         assert (await log.checkpoint()) == early
 
 
-async def test_nothing_is_retired_that_a_known_log_has_not_signed(tmp_path: Path) -> None:
-    async with await filled(tmp_path / "s.db", 50) as store:
+async def test_nothing_is_retired_that_a_known_log_has_not_signed(
+    location: str, tmp_path: Path
+) -> None:
+    async with await filled(location, 50) as store:
         log = MerkleLog(store, tmp_path / "log", SIGNER)
         await log.sign()
         await store.commit_batch([a_commit(number) for number in range(COMMITS)])
@@ -455,9 +457,9 @@ async def test_nothing_is_retired_that_a_known_log_has_not_signed(tmp_path: Path
             await log.sign()
 
 
-async def test_a_log_that_was_set_back(tmp_path: Path) -> None:
+async def test_a_log_that_was_set_back(location: str) -> None:
     tiles = MemoryTiles()
-    async with await filled(tmp_path / "s.db", 50) as store:
+    async with await filled(location, 50) as store:
         log = MerkleLog(store, tiles, SIGNER)
         await log.sign()
         early = dict(tiles.files)

@@ -30,7 +30,7 @@ async def retire_some(store: Store, up_to: int = 20) -> None:
     await retired(store, *await surveyed(store, up_to))
 
 
-async def filled(path: Path) -> Store:
+async def filled(path: Path | str) -> Store:
     """A store of 40 payments, of which the first 20 are retired, and the record of that."""
     store = await open_store(path, events=[Paid])
     for number in range(40):
@@ -82,8 +82,10 @@ async def test_one_that_has_taken_them_goes_on(tmp_path: Path) -> None:
         assert (left_out.is_fault, "were retired" in left_out.what) == (False, True)
 
 
-async def test_exports_refuse_unless_they_are_to_leave_it_out(tmp_path: Path) -> None:
-    async with await filled(tmp_path / "s.db") as store:
+async def test_exports_refuse_unless_they_are_to_leave_it_out(
+    location: str, tmp_path: Path
+) -> None:
+    async with await filled(location) as store:
         for form in (CloudEvents(), Xes("acct")):
             with pytest.raises(RetiredError):
                 await export_events(store, tmp_path / "out", form)
@@ -112,8 +114,8 @@ async def test_a_backup_is_as_it_was(tmp_path: Path) -> None:
         assert await back.check() == []
 
 
-async def test_a_branch_begins_after_it_(tmp_path: Path) -> None:
-    async with await filled(tmp_path / "s.db") as store:
+async def test_a_branch_begins_after_it_(location: str) -> None:
+    async with await filled(location) as store:
         with pytest.raises(RetiredError):
             await store.create_branch("early", 10)
         async with await store.create_branch("late", 30) as branch:

@@ -27,7 +27,7 @@ def note(number: int) -> UnknownEvent:
     return UnknownEvent("Noted", {"n": number})
 
 
-async def filled(path: Path, clock: ManualClock) -> Store:
+async def filled(path: Path | str, clock: ManualClock) -> Store:
     """A store of 40 events: streams a to d in turn, and e with one event at the end."""
     store = await open_store(path, clock=clock)
     for number in range(39):
@@ -37,15 +37,15 @@ async def filled(path: Path, clock: ManualClock) -> Store:
     return store
 
 
-async def retired(path: Path, clock: ManualClock, *, archives: bool = False) -> Store:
+async def retired(location: str, clock: ManualClock, *, archive: Path | None = None) -> Store:
     """The same, of which 30 are sealed, some of them archived, and the first 20 retired."""
-    store = await filled(path, clock)
+    store = await filled(location, clock)
     backend = store.kernel.backend
     while await backend.move(Seal(30, SIZE)) is not None:
         pass
-    if archives:
+    if archive is not None:
         for segment in await backend.segments():
-            await backend.move(Archive(segment.last, object_url(path.parent / "archive")))
+            await backend.move(Archive(segment.last, object_url(archive)))
             await backend.move(Evict(segment.last))
     await backend.move(Retire(20, recorded=40))
     return store
@@ -57,9 +57,10 @@ async def positions(store: Store, query: Query) -> list[int]:
 
 @pytest.mark.parametrize("archives", [False, True])
 async def test_reading_says_what_was_retired(
-    tmp_path: Path, clock: ManualClock, archives: bool
+    location: str, tmp_path: Path, clock: ManualClock, archives: bool
 ) -> None:
-    async with await retired(tmp_path / "s.db", clock, archives=archives) as store:
+    archive = tmp_path / "archive" if archives else None
+    async with await retired(location, clock, archive=archive) as store:
         lacking = [
             Query(),
             Query().after(19),
@@ -85,13 +86,17 @@ async def test_reading_says_what_was_retired(
         assert await positions(store, Query().stream("a").from_version(6)) == list(range(21, 40, 4))
         assert await positions(store, Query().stream("nobody")) == []
         assert await store.check() == []
+
+
+async def test_sql_says_what_was_retired(tmp_path: Path, clock: ManualClock) -> None:
+    async with await retired(str(tmp_path / "s.db"), clock) as store:
         with store.sql_connection() as connection:
             with pytest.raises(StatementError, match="up to position 20 were retired"):
                 connection.execute("SELECT count(*) FROM events").fetchall()
 
 
-async def test_the_store_goes_on_where_it_was(tmp_path: Path, clock: ManualClock) -> None:
-    async with await retired(tmp_path / "s.db", clock) as store:
+async def test_the_store_goes_on_where_it_was(location: str, clock: ManualClock) -> None:
+    async with await retired(location, clock) as store:
         assert [(info.name, info.version) async for info in store.streams()] == [
             ("a", 10), ("b", 10), ("c", 10), ("d", 9), ("e", 1)
         ]  # fmt: skip
@@ -108,9 +113,9 @@ async def test_the_store_goes_on_where_it_was(tmp_path: Path, clock: ManualClock
         assert await store.check() == []
 
 
-async def test_what_was_retired_is_not_written_twice(tmp_path: Path, clock: ManualClock) -> None:
+async def test_what_was_retired_is_not_written_twice(location: str, clock: ManualClock) -> None:
     natural, other = Commit((Write("a", [note(0)]),)), UUID(int=5)
-    async with await open_store(tmp_path / "s.db", clock=clock) as store:
+    async with await open_store(location, clock=clock) as store:
         first = await store.commit(natural)
         await store.commit(Commit((Write("a", [note(1)]),), id=other))
         clock.advance(3_600)
@@ -127,8 +132,8 @@ async def test_what_was_retired_is_not_written_twice(tmp_path: Path, clock: Manu
         assert (await store.head()).position == 3
 
 
-async def test_moments_before_are_retired_too(tmp_path: Path, clock: ManualClock) -> None:
-    async with await retired(tmp_path / "s.db", clock) as store:
+async def test_moments_before_are_retired_too(location: str, clock: ManualClock) -> None:
+    async with await retired(location, clock) as store:
         times = {event.position: event.recorded_at async for event in store.read(Query().after(20))}
         for position, moment in times.items():
             assert await store.position_at(moment) == position
@@ -139,10 +144,9 @@ async def test_moments_before_are_retired_too(tmp_path: Path, clock: ManualClock
                 await store.position_at(earlier)
 
 
-async def test_nothing_is_left_of_it(tmp_path: Path, clock: ManualClock) -> None:
-    path = tmp_path / "s.db"
-    async with await retired(path, clock, archives=True) as store:
-        archive = tmp_path / "archive"
+async def test_nothing_is_left_of_it(location: str, tmp_path: Path, clock: ManualClock) -> None:
+    archive = tmp_path / "archive"
+    async with await retired(location, clock, archive=archive) as store:
         assert len(list(archive.iterdir())) == 3
         assert await store.kernel.backend.move(Sweep(0)) is None
         assert len(list(archive.iterdir())) == 3
@@ -156,8 +160,8 @@ async def test_nothing_is_left_of_it(tmp_path: Path, clock: ManualClock) -> None
         assert await store.check() == []
 
 
-async def test_everything_can_be_retired(tmp_path: Path, clock: ManualClock) -> None:
-    async with await filled(tmp_path / "s.db", clock) as store:
+async def test_everything_can_be_retired(location: str, clock: ManualClock) -> None:
+    async with await filled(location, clock) as store:
         backend = store.kernel.backend
         while await backend.move(Seal(40, SIZE)) is not None:
             pass

@@ -21,7 +21,8 @@ from everwhen.aio import (
     Write,
     open_store,
 )
-from everwhen.backends.sqlite import compaction, sealing
+from everwhen.backends import segment_packing
+from everwhen.backends.sqlite import compaction
 from everwhen.errors import DeclarationError, ReadOnlyError, UnsupportedError
 from everwhen.merkle.aio import MemoryTiles, MerkleLog
 from everwhen.testing import ManualClock
@@ -65,8 +66,8 @@ async def filled(path: Path | str, clock: ManualClock, days: int = 10) -> Store:
     return store
 
 
-async def test_what_is_old_enough_is_sealed(tmp_path: Path, clock: ManualClock) -> None:
-    async with await filled(tmp_path / "s.db", clock) as store:
+async def test_what_is_old_enough_is_sealed(location: str, clock: ManualClock) -> None:
+    async with await filled(location, clock) as store:
         seen: list[MovedSegment] = []
         policy = HistoryPolicy(hot_duration=4 * DAY, small_segments=True)
         manager = HistoryManager(store, policy)
@@ -83,8 +84,8 @@ async def test_what_is_old_enough_is_sealed(tmp_path: Path, clock: ManualClock) 
         assert await store.check() == []
 
 
-async def test_it_is_the_same_history(tmp_path: Path, clock: ManualClock) -> None:
-    async with await filled(tmp_path / "s.db", clock) as store:
+async def test_it_is_the_same_history(location: str, clock: ManualClock) -> None:
+    async with await filled(location, clock) as store:
         machine = TimeMachine(store, total, "order-1")
 
         async def seen() -> list[object]:
@@ -103,8 +104,8 @@ async def test_it_is_the_same_history(tmp_path: Path, clock: ManualClock) -> Non
         assert await store.check() == []
 
 
-async def test_a_segment_waits_until_it_is_full(tmp_path: Path, clock: ManualClock) -> None:
-    async with await filled(tmp_path / "s.db", clock) as store:
+async def test_a_segment_waits_until_it_is_full(location: str, clock: ManualClock) -> None:
+    async with await filled(location, clock) as store:
         manager = HistoryManager(store, HistoryPolicy(hot_duration=timedelta()))
         assert await manager.plan() == HistoryPlan(None)
         assert await manager.age() == []
@@ -123,10 +124,10 @@ def test_numbers_that_make_no_segment_are_refused(wrong: dict[str, int]) -> None
 
 
 async def test_a_segment_of_large_slices_ends_early_and_a_large_commit_is_never_cut(
-    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    location: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sealing, "_SEGMENT_BYTES", 1_000)
-    async with await open_store(tmp_path / "s.db", events=[Paid], clock=clock) as store:
+    monkeypatch.setattr(segment_packing, "_SEGMENT_BYTES", 1_000)
+    async with await open_store(location, events=[Paid], clock=clock) as store:
         for number in range(4):
             await store.append(f"order-{number}", [Paid("x" * 300, 1)])
         await store.commit(Commit([Write(f"order-{n}", [Paid("x" * 300, 1)]) for n in range(9)]))
@@ -140,8 +141,8 @@ async def test_a_segment_of_large_slices_ends_early_and_a_large_commit_is_never_
         assert await store.check() == []
 
 
-async def test_nothing_moves_that_no_duration_asks_for(tmp_path: Path, clock: ManualClock) -> None:
-    async with await filled(tmp_path / "s.db", clock) as store:
+async def test_nothing_moves_that_no_duration_asks_for(location: str, clock: ManualClock) -> None:
+    async with await filled(location, clock) as store:
         manager = HistoryManager(store, HistoryPolicy())
         assert await manager.plan() == HistoryPlan(None)
         assert await manager.age() == []
@@ -171,14 +172,14 @@ def test_policies_that_a_category_cannot_have(wrong: Any, why: str) -> None:
 
 
 async def test_what_a_category_keeps_holds_back_what_comes_after(
-    tmp_path: Path, clock: ManualClock
+    location: str, clock: ManualClock
 ) -> None:
     own = {"audit": HistoryPolicy(hot_duration=9 * DAY), "empty": HistoryPolicy()}
     policy = HistoryPolicy(hot_duration=DAY, small_segments=True, per_category=own)
     own["order"] = HistoryPolicy(hot_duration=99 * DAY)  # which is too late
     assert policy.of_category("audit").hot_duration == 9 * DAY
     assert policy.of_category("empty") == policy.of_category("order")
-    async with await filled(tmp_path / "s.db", clock, days=3) as store:  # 15 events
+    async with await filled(location, clock, days=3) as store:  # 15 events
         manager = HistoryManager(store, policy)
         await store.commit(  # a commit that isn't cut
             Commit([Write("order-1", [Paid("p1", 1)] * 2), Write("audit-1", [Paid("p2", 1)] * 3)])
@@ -198,12 +199,12 @@ async def test_what_a_category_keeps_holds_back_what_comes_after(
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_the_border_is_where_all_categories_agree(
-    tmp_path: Path, clock: ManualClock, seed: int
+    location: str, clock: ManualClock, seed: int
 ) -> None:
     """Against the definition: the events before the first one that its category keeps."""
     chance = random.Random(seed)
     names = ["a", "b", "c", "d"]
-    async with await open_store(tmp_path / "s.db", events=[Paid], clock=clock) as store:
+    async with await open_store(location, events=[Paid], clock=clock) as store:
         for _ in range(300):
             name = names[0] if chance.random() < 0.7 else chance.choice(names)
             await store.append(f"{name}-1", [Paid("p1", 1)])
@@ -237,7 +238,7 @@ async def test_the_border_is_where_all_categories_agree(
 
 
 async def test_what_progress_raises_ends_it_between_two_segments(
-    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    location: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
     monkeypatch.setattr(HistoryPolicy, "segment_size", SegmentSize(slices=10))
@@ -246,7 +247,7 @@ async def test_what_progress_raises_ends_it_between_two_segments(
         if moved.segment.last == 20:
             raise KeyError(moved.how)
 
-    async with await filled(tmp_path / "s.db", clock) as store:
+    async with await filled(location, clock) as store:
         manager = HistoryManager(store, policy)
         with pytest.raises(KeyError):
             await manager.age(enough)
@@ -255,21 +256,19 @@ async def test_what_progress_raises_ends_it_between_two_segments(
         assert await store.check() == []
 
 
-async def test_where_history_cannot_be_sealed_it_is_told(
-    tmp_path: Path, clock: ManualClock
-) -> None:
+async def test_where_history_cannot_be_sealed_it_is_told(location: str, clock: ManualClock) -> None:
     policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
     async with await filled("memory:", clock, 1) as store:
         manager = HistoryManager(store, policy)
         assert (await manager.status()).segments == ()
         with pytest.raises(UnsupportedError, match="in memory"):
             await manager.age()
-    async with await filled(tmp_path / "s.db", clock, 1) as store:
+    async with await filled(location, clock, 1) as store:
         await store.create_branch("what-if")
         async with await store.branch("what-if") as branch:
             with pytest.raises(UnsupportedError, match="history of the store"):
                 await HistoryManager(branch, policy).age()
-    async with await open_store(tmp_path / "s.db", read_only=True) as store:
+    async with await open_store(location, read_only=True) as store:
         with pytest.raises(ReadOnlyError):
             await HistoryManager(store, policy).age()
 
@@ -291,11 +290,11 @@ async def test_an_older_store_is_sealed_in_place_and_read_only_afterwards(
         assert await store.check() == []
 
 
-async def test_what_was_signed_stays_proven(tmp_path: Path, clock: ManualClock) -> None:
+async def test_what_was_signed_stays_proven(location: str, clock: ManualClock) -> None:
     policy = HistoryPolicy(hot_duration=timedelta(), small_segments=True)
     signer = Signer.generate("example.org/shop")
     verifying = Policy.parse(f"log {signer.verifier.vkey}\nquorum none\n".encode())
-    async with await filled(tmp_path / "s.db", clock) as store:
+    async with await filled(location, clock) as store:
         log = MerkleLog(store, MemoryTiles(), signer)
         before = await log.sign()
         proofs = [(await log.prove(position)).encode() for position in (1, 17, 50)]
@@ -312,9 +311,9 @@ async def test_what_was_signed_stays_proven(tmp_path: Path, clock: ManualClock) 
         assert [event async for event in store.read(proven=log)] == whole
 
 
-async def test_the_largest_events_are_sealed(tmp_path: Path, clock: ManualClock) -> None:
+async def test_the_largest_events_are_sealed(location: str, clock: ManualClock) -> None:
     letters = "".join(random.Random(1).choices(string.ascii_letters, k=MAX_EVENT_BYTES - 100))
-    async with await open_store(tmp_path / "s.db", events=[Paid], clock=clock) as store:
+    async with await open_store(location, events=[Paid], clock=clock) as store:
         for _ in range(3):
             await store.append("order-1", [Paid(letters[:9], 1)] * 3)
             await store.append("order-2", [UnknownEvent("Large", {"text": letters})])
@@ -342,8 +341,8 @@ async def test_the_view_of_events_shows_the_same(tmp_path: Path, clock: ManualCl
                 assert connection.execute(asked).fetchall() == before
 
 
-async def test_branches_rest_on_sealed_history(tmp_path: Path, clock: ManualClock) -> None:
-    async with await filled(tmp_path / "s.db", clock) as store:
+async def test_branches_rest_on_sealed_history(location: str, clock: ManualClock) -> None:
+    async with await filled(location, clock) as store:
         await store.create_branch("then", at=20)
         async with await store.branch("then") as branch:
             expected = [event async for event in branch.read()]

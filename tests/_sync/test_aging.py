@@ -48,7 +48,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HistoryPolicy, "segment_size", SegmentSize(slices=5))
 
 
-def filled(path: Path, clock: ManualClock) -> Store:
+def filled(path: Path | str, clock: ManualClock) -> Store:
     """A store with five events on each of ten days, in segments of a day each, if they are."""
     store = open_store(path, events=[Paid], clock=clock)
     for day in range(10):
@@ -62,9 +62,11 @@ def moved(made: list[MovedSegment]) -> list[tuple[str, int]]:
     return [(one.how, one.segment.last) for one in made]
 
 
-def test_segments_go_their_way_as_they_grow_older(tmp_path: Path, clock: ManualClock) -> None:
+def test_segments_go_their_way_as_they_grow_older(
+    location: str, tmp_path: Path, clock: ManualClock
+) -> None:
     policy = HistoryPolicy(hot_duration=2 * DAY, archive_after=5 * DAY, warm_duration=2 * DAY)
-    with filled(tmp_path / "s.db", clock) as store:
+    with filled(location, clock) as store:
         everything = [event.data for event in store.read()]
         manager = HistoryManager(store, policy, archive=tmp_path / "far")
         plan = manager.plan()
@@ -86,10 +88,12 @@ def test_segments_go_their_way_as_they_grow_older(tmp_path: Path, clock: ManualC
         assert store.check() == []
 
 
-def test_archives_are_brought_back_and_merged(tmp_path: Path, clock: ManualClock) -> None:
+def test_archives_are_brought_back_and_merged(
+    location: str, tmp_path: Path, clock: ManualClock
+) -> None:
     policy = HistoryPolicy(hot_duration=NOW, archive_after=NOW, unused_duration=DAY)
     far = tmp_path / "far"
-    with filled(tmp_path / "s.db", clock) as store:
+    with filled(location, clock) as store:
         everything = [event.data for event in store.read()]
         manager = HistoryManager(store, policy, archive=far)
         assert len(manager.age()) == 30
@@ -116,10 +120,10 @@ def test_archives_are_brought_back_and_merged(tmp_path: Path, clock: ManualClock
 
 
 def test_what_is_not_there_is_not_looked_for_in_the_archive(
-    tmp_path: Path, clock: ManualClock
+    location: str, tmp_path: Path, clock: ManualClock
 ) -> None:
     policy = HistoryPolicy(hot_duration=NOW, archive_after=NOW)
-    with filled(tmp_path / "s.db", clock) as store:
+    with filled(location, clock) as store:
         HistoryManager(store, policy, archive=tmp_path / "far").age()
         (tmp_path / "far").rename(tmp_path / "away")
         for query in (
@@ -137,8 +141,10 @@ def test_what_is_not_there_is_not_looked_for_in_the_archive(
         assert (receipt.position, receipt.versions) == (51, {"order-1": 11})
 
 
-def test_an_upload_that_was_never_made_is_swept(tmp_path: Path, clock: ManualClock) -> None:
-    with filled(tmp_path / "s.db", clock) as store:
+def test_an_upload_that_was_never_made_is_swept(
+    location: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    with filled(location, clock) as store:
         HistoryManager(store, HistoryPolicy(hot_duration=NOW)).age()
         backend = store.kernel.backend
         assert isinstance(backend, EmbeddedBackend)
@@ -150,7 +156,7 @@ def test_an_upload_that_was_never_made_is_swept(tmp_path: Path, clock: ManualClo
         assert store.check() == []
 
 
-def test_a_name_leads_nowhere_else(tmp_path: Path) -> None:
+def test_a_name_leads_nowhere_else(location: str, tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     (tmp_path / "mine").write_text("mine")
     storage = ObjectStorage(object_url(tmp_path / "far"))
@@ -163,12 +169,14 @@ def test_a_name_leads_nowhere_else(tmp_path: Path) -> None:
     assert (tmp_path / "mine").read_text() == "mine"
 
 
-def test_a_category_that_is_kept_keeps_its_segments(tmp_path: Path, clock: ManualClock) -> None:
+def test_a_category_that_is_kept_keeps_its_segments(
+    location: str, tmp_path: Path, clock: ManualClock
+) -> None:
     own = {"vip": HistoryPolicy(archive_after=30 * DAY, delete_after=60 * DAY)}
     policy = HistoryPolicy(
         hot_duration=NOW, archive_after=NOW, delete_after=20 * DAY, per_category=own
     )
-    with open_store(tmp_path / "s.db", events=[Paid], clock=clock) as store:
+    with open_store(location, events=[Paid], clock=clock) as store:
         for number in range(15):
             store.append("vip-1" if number == 7 else "order-1", [Paid(number)])
         manager = HistoryManager(store, policy, archive=tmp_path / "far")
@@ -190,9 +198,9 @@ def test_a_category_that_is_kept_keeps_its_segments(tmp_path: Path, clock: Manua
         assert (manager.status()).retired >= 15
 
 
-def test_audit_entries_have_their_own_retention(tmp_path: Path, clock: ManualClock) -> None:
+def test_audit_entries_have_their_own_retention(location: str, clock: ManualClock) -> None:
     kept = HistoryPolicy(hot_duration=NOW, delete_after=DAY)
-    with open_store(tmp_path / "s.db", events=[Paid], clock=clock) as store:
+    with open_store(location, events=[Paid], clock=clock) as store:
         for number in range(10):
             store.append("order-1", [Paid(number)])
         store.append("audit-2024-01", [UnknownEvent("AuditEntry", {})])
@@ -210,9 +218,11 @@ def test_audit_entries_have_their_own_retention(tmp_path: Path, clock: ManualClo
         assert (HistoryManager(store, own).status()).retired >= 15
 
 
-def test_nothing_is_retired_that_would_be_lost(tmp_path: Path, clock: ManualClock) -> None:
+def test_nothing_is_retired_that_would_be_lost(
+    location: str, tmp_path: Path, clock: ManualClock
+) -> None:
     policy = HistoryPolicy(hot_duration=NOW, delete_after=7 * DAY, archive_after=NOW)
-    with filled(tmp_path / "s.db", clock) as store:
+    with filled(location, clock) as store:
         manager = HistoryManager(store, policy, archive=tmp_path / "far")
         with pytest.raises(LossError, match=r"5 streams .*'order-0', 'order-1', 'order-2' and 2"):
             manager.age()
@@ -252,10 +262,10 @@ def test_nothing_is_retired_that_would_be_lost(tmp_path: Path, clock: ManualCloc
 
 
 def test_what_was_recorded_and_cut_off_is_carried_out(
-    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    location: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = HistoryPolicy(hot_duration=NOW, delete_after=7 * DAY)
-    with filled(tmp_path / "s.db", clock) as store:
+    with filled(location, clock) as store:
         manager = HistoryManager(store, policy)
 
         def killed(*_: object) -> None:
@@ -271,10 +281,12 @@ def test_what_was_recorded_and_cut_off_is_carried_out(
         assert len([event for event in store.read(RETIREMENTS)]) == 1
 
 
-def test_an_archive_that_does_not_answer_is_seen(tmp_path: Path, clock: ManualClock) -> None:
+def test_an_archive_that_does_not_answer_is_seen(
+    location: str, tmp_path: Path, clock: ManualClock
+) -> None:
     (tmp_path / "far").write_text("a file where a folder should be")
     policy = HistoryPolicy(hot_duration=NOW, archive_after=NOW)
-    with filled(tmp_path / "s.db", clock) as store:
+    with filled(location, clock) as store:
         manager = HistoryManager(store, policy, archive=tmp_path / "far")
         with pytest.raises(Exception, match="far: can't make"):
             manager.age()

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from tests.postgres_server import PostgresServer
 
 from everwhen.backends._sync.backend import BackendWrapper
 from everwhen.backends._sync.embedded import EmbeddedBackend
+from everwhen.backends.postgres.engine import PostgresEngine
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.system.object_storage import object_url
 from everwhen.testing import ContractTest, contract_tests
@@ -55,3 +57,17 @@ def test_contract(test: ContractTest, kept: int, is_archived: bool, tmp_path: Pa
         return Aged(EmbeddedBackend(SqliteEngine(tmp_path / "store.db", clock=clock)), kept, url)
 
     test.run(opening)
+
+
+@pytest.mark.parametrize(("kept", "is_archived"), [(3, False), (0, True)])
+@pytest.mark.parametrize("test", contract_tests(PostgresEngine.capabilities), ids=repr)
+def test_contract_on_postgresql(
+    test: ContractTest, kept: int, is_archived: bool, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    url = object_url(tmp_path / "archive") if is_archived else None
+    with postgres.schema() as location:
+
+        def opening(clock: Clock) -> Aged:
+            return Aged(EmbeddedBackend(PostgresEngine(location, clock=clock)), kept, url)
+
+        test.run(opening)

@@ -37,7 +37,7 @@ def a_commit(number: int) -> Commit:
     return Commit([first, *more])
 
 
-def filled(path: Path, commits: int = COMMITS) -> Store:
+def filled(path: Path | str, commits: int = COMMITS) -> Store:
     store = open_store(path)
     store.commit_batch([a_commit(number) for number in range(commits)])
     return store
@@ -90,9 +90,9 @@ def change(path: Path, *statements: str) -> None:
 
 
 @pytest.mark.parametrize("segments", [1, 3, 5, 7, 8])  # in the first, second or last tile, or all
-def test_it_is_retired_and_not_damaged(tmp_path: Path, segments: int) -> None:
+def test_it_is_retired_and_not_damaged(location: str, segments: int) -> None:
     tiles = MemoryTiles()
-    with filled(tmp_path / "s.db") as store:
+    with filled(location) as store:
         log = MerkleLog(store, tiles, SIGNER)
         for until in (100, COMMITS):
             store.commit_batch([a_commit(number) for number in range(until - 100)])
@@ -123,9 +123,9 @@ def test_it_is_retired_and_not_damaged(tmp_path: Path, segments: int) -> None:
             assert report.verified == after.checkpoint.size - commits
 
 
-def test_what_was_signed_before_stays_proven(tmp_path: Path) -> None:
+def test_what_was_signed_before_stays_proven(location: str) -> None:
     tiles = MemoryTiles()
-    with filled(tmp_path / "s.db", 150) as store:
+    with filled(location, 150) as store:
         log = MerkleLog(store, tiles, SIGNER)
         early = log.sign()
         proofs = [(log.prove(position)).encode() for position in range(1, 150, 10)]
@@ -159,9 +159,9 @@ def test_what_was_signed_before_stays_proven(tmp_path: Path) -> None:
             assert slices[0].position - slices[0].count < position <= slices[-1].position
 
 
-def test_several_retirements(tmp_path: Path) -> None:
+def test_several_retirements(location: str) -> None:
     tiles = MemoryTiles()
-    with filled(tmp_path / "s.db") as store:
+    with filled(location) as store:
         log = MerkleLog(store, tiles, SIGNER)
         log.sign()
         ends = sealed(store)
@@ -206,8 +206,8 @@ def test_one_that_is_recorded_and_not_carried_out_yet(tmp_path: Path) -> None:
         assert (report.retired.last, report.retired.is_signed) == (ends[4], True)
 
 
-def test_records_of_another_store_are_not_carried_out(tmp_path: Path) -> None:
-    with filled(tmp_path / "s.db") as store:
+def test_records_of_another_store_are_not_carried_out(location: str) -> None:
+    with filled(location) as store:
         ends = sealed(store)
         survey, retirement = surveyed(store, ends[2])
         true = msgspec.structs.asdict(recorded_by(survey.record(retirement)))
@@ -220,17 +220,17 @@ def test_records_of_another_store_are_not_carried_out(tmp_path: Path) -> None:
         assert (surveyed(store, ends[2]))[1].first == ends[0] + 1
 
 
-def test_nothing_is_retired_after_what_nobody_recorded(tmp_path: Path) -> None:
-    with filled(tmp_path / "s.db") as store:
+def test_nothing_is_retired_after_what_nobody_recorded(location: str) -> None:
+    with filled(location) as store:
         ends = sealed(store)
         store.kernel.backend.move(Retire(ends[0], recorded=1))
         with pytest.raises(TamperedError, match="no event of the history says"):
             surveyed(store, ends[1])
 
 
-def test_the_parent_of_a_branch_is_retired(tmp_path: Path) -> None:
+def test_the_parent_of_a_branch_is_retired(location: str) -> None:
     tiles, others = MemoryTiles(), MemoryTiles()
-    with filled(tmp_path / "s.db") as store:
+    with filled(location) as store:
         head = (store.head()).position
         for number, fork in enumerate((head, 20)):
             store.create_branch(f"b{number}", fork)
@@ -279,9 +279,9 @@ def test_proven_reads_go_on_after_it(tmp_path: Path) -> None:
     answer="no event of the history records it, or not as much, or not these hashes",
     needs="a signed checkpoint over it",
 )
-def test_deleted_and_not_recorded(tmp_path: Path) -> None:
+def test_deleted_and_not_recorded(location: str) -> None:
     tiles = MemoryTiles()
-    with filled(tmp_path / "s.db") as store:
+    with filled(location) as store:
         log = MerkleLog(store, tiles, SIGNER)
         log.sign()
         last = (sealed(store))[4]
@@ -329,9 +329,9 @@ def test_the_record_itself_was_removed(tmp_path: Path) -> None:
         ("last", FaultKind.REMOVED),
     ],
 )
-def test_a_record_that_does_not_fit(tmp_path: Path, field: str, kind: FaultKind) -> None:
+def test_a_record_that_does_not_fit(location: str, field: str, kind: FaultKind) -> None:
     tiles = MemoryTiles()
-    with filled(tmp_path / "s.db") as store:
+    with filled(location) as store:
         log = MerkleLog(store, tiles, SIGNER)
         log.sign()
         last = (sealed(store))[4]
@@ -346,10 +346,10 @@ def test_a_record_that_does_not_fit(tmp_path: Path, field: str, kind: FaultKind)
             assert (fault_of(store, tiles, **given)).kind is kind
 
 
-def test_what_is_no_record_is_none(tmp_path: Path) -> None:
+def test_what_is_no_record_is_none(location: str) -> None:
     """Anybody who appends may write to the stream: nothing of that counts, or breaks."""
     tiles = MemoryTiles()
-    with filled(tmp_path / "s.db") as store:
+    with filled(location) as store:
         log = MerkleLog(store, tiles, SIGNER)
         log.sign()
         last = (sealed(store))[4]
@@ -410,9 +410,9 @@ def test_what_is_left_was_changed(tmp_path: Path) -> None:
 # What was retired before it was signed
 
 
-def test_nothing_was_signed_before(tmp_path: Path) -> None:
+def test_nothing_was_signed_before(location: str) -> None:
     tiles = MemoryTiles()
-    with filled(tmp_path / "s.db") as store:
+    with filled(location) as store:
         retire(store, (sealed(store))[2])
         with pytest.raises(MerkleLogError, match="retired before all of it was signed") as caught:
             MerkleLog(store, tiles, SIGNER).sign()
@@ -420,9 +420,9 @@ def test_nothing_was_signed_before(tmp_path: Path) -> None:
         assert (fault_of(store, tiles)).kind is FaultKind.NOT_SIGNED
 
 
-def test_not_all_was_signed_before(tmp_path: Path) -> None:
+def test_not_all_was_signed_before(location: str) -> None:
     tiles = MemoryTiles()
-    with filled(tmp_path / "s.db", 50) as store:
+    with filled(location, 50) as store:
         log = MerkleLog(store, tiles, SIGNER)
         early = log.sign()
         store.commit_batch([a_commit(number) for number in range(COMMITS)])
@@ -435,8 +435,8 @@ def test_not_all_was_signed_before(tmp_path: Path) -> None:
         assert (log.checkpoint()) == early
 
 
-def test_nothing_is_retired_that_a_known_log_has_not_signed(tmp_path: Path) -> None:
-    with filled(tmp_path / "s.db", 50) as store:
+def test_nothing_is_retired_that_a_known_log_has_not_signed(location: str, tmp_path: Path) -> None:
+    with filled(location, 50) as store:
         log = MerkleLog(store, tmp_path / "log", SIGNER)
         log.sign()
         store.commit_batch([a_commit(number) for number in range(COMMITS)])
@@ -456,9 +456,9 @@ def test_nothing_is_retired_that_a_known_log_has_not_signed(tmp_path: Path) -> N
             log.sign()
 
 
-def test_a_log_that_was_set_back(tmp_path: Path) -> None:
+def test_a_log_that_was_set_back(location: str) -> None:
     tiles = MemoryTiles()
-    with filled(tmp_path / "s.db", 50) as store:
+    with filled(location, 50) as store:
         log = MerkleLog(store, tiles, SIGNER)
         log.sign()
         early = dict(tiles.files)

@@ -28,7 +28,7 @@ def note(number: int) -> UnknownEvent:
     return UnknownEvent("Noted", {"n": number})
 
 
-def filled(path: Path, clock: ManualClock) -> Store:
+def filled(path: Path | str, clock: ManualClock) -> Store:
     """A store of 40 events: streams a to d in turn, and e with one event at the end."""
     store = open_store(path, clock=clock)
     for number in range(39):
@@ -38,15 +38,15 @@ def filled(path: Path, clock: ManualClock) -> Store:
     return store
 
 
-def retired(path: Path, clock: ManualClock, *, archives: bool = False) -> Store:
+def retired(location: str, clock: ManualClock, *, archive: Path | None = None) -> Store:
     """The same, of which 30 are sealed, some of them archived, and the first 20 retired."""
-    store = filled(path, clock)
+    store = filled(location, clock)
     backend = store.kernel.backend
     while backend.move(Seal(30, SIZE)) is not None:
         pass
-    if archives:
+    if archive is not None:
         for segment in backend.segments():
-            backend.move(Archive(segment.last, object_url(path.parent / "archive")))
+            backend.move(Archive(segment.last, object_url(archive)))
             backend.move(Evict(segment.last))
     backend.move(Retire(20, recorded=40))
     return store
@@ -57,8 +57,11 @@ def positions(store: Store, query: Query) -> list[int]:
 
 
 @pytest.mark.parametrize("archives", [False, True])
-def test_reading_says_what_was_retired(tmp_path: Path, clock: ManualClock, archives: bool) -> None:
-    with retired(tmp_path / "s.db", clock, archives=archives) as store:
+def test_reading_says_what_was_retired(
+    location: str, tmp_path: Path, clock: ManualClock, archives: bool
+) -> None:
+    archive = tmp_path / "archive" if archives else None
+    with retired(location, clock, archive=archive) as store:
         lacking = [
             Query(),
             Query().after(19),
@@ -84,13 +87,17 @@ def test_reading_says_what_was_retired(tmp_path: Path, clock: ManualClock, archi
         assert positions(store, Query().stream("a").from_version(6)) == list(range(21, 40, 4))
         assert positions(store, Query().stream("nobody")) == []
         assert store.check() == []
+
+
+def test_sql_says_what_was_retired(tmp_path: Path, clock: ManualClock) -> None:
+    with retired(str(tmp_path / "s.db"), clock) as store:
         with store.sql_connection() as connection:
             with pytest.raises(StatementError, match="up to position 20 were retired"):
                 connection.execute("SELECT count(*) FROM events").fetchall()
 
 
-def test_the_store_goes_on_where_it_was(tmp_path: Path, clock: ManualClock) -> None:
-    with retired(tmp_path / "s.db", clock) as store:
+def test_the_store_goes_on_where_it_was(location: str, clock: ManualClock) -> None:
+    with retired(location, clock) as store:
         assert [(info.name, info.version) for info in store.streams()] == [
             ("a", 10), ("b", 10), ("c", 10), ("d", 9), ("e", 1)
         ]  # fmt: skip
@@ -107,9 +114,9 @@ def test_the_store_goes_on_where_it_was(tmp_path: Path, clock: ManualClock) -> N
         assert store.check() == []
 
 
-def test_what_was_retired_is_not_written_twice(tmp_path: Path, clock: ManualClock) -> None:
+def test_what_was_retired_is_not_written_twice(location: str, clock: ManualClock) -> None:
     natural, other = Commit((Write("a", [note(0)]),)), UUID(int=5)
-    with open_store(tmp_path / "s.db", clock=clock) as store:
+    with open_store(location, clock=clock) as store:
         first = store.commit(natural)
         store.commit(Commit((Write("a", [note(1)]),), id=other))
         clock.advance(3_600)
@@ -126,8 +133,8 @@ def test_what_was_retired_is_not_written_twice(tmp_path: Path, clock: ManualCloc
         assert (store.head()).position == 3
 
 
-def test_moments_before_are_retired_too(tmp_path: Path, clock: ManualClock) -> None:
-    with retired(tmp_path / "s.db", clock) as store:
+def test_moments_before_are_retired_too(location: str, clock: ManualClock) -> None:
+    with retired(location, clock) as store:
         times = {event.position: event.recorded_at for event in store.read(Query().after(20))}
         for position, moment in times.items():
             assert store.position_at(moment) == position
@@ -138,10 +145,9 @@ def test_moments_before_are_retired_too(tmp_path: Path, clock: ManualClock) -> N
                 store.position_at(earlier)
 
 
-def test_nothing_is_left_of_it(tmp_path: Path, clock: ManualClock) -> None:
-    path = tmp_path / "s.db"
-    with retired(path, clock, archives=True) as store:
-        archive = tmp_path / "archive"
+def test_nothing_is_left_of_it(location: str, tmp_path: Path, clock: ManualClock) -> None:
+    archive = tmp_path / "archive"
+    with retired(location, clock, archive=archive) as store:
         assert len(list(archive.iterdir())) == 3
         assert store.kernel.backend.move(Sweep(0)) is None
         assert len(list(archive.iterdir())) == 3
@@ -155,8 +161,8 @@ def test_nothing_is_left_of_it(tmp_path: Path, clock: ManualClock) -> None:
         assert store.check() == []
 
 
-def test_everything_can_be_retired(tmp_path: Path, clock: ManualClock) -> None:
-    with filled(tmp_path / "s.db", clock) as store:
+def test_everything_can_be_retired(location: str, clock: ManualClock) -> None:
+    with filled(location, clock) as store:
         backend = store.kernel.backend
         while backend.move(Seal(40, SIZE)) is not None:
             pass

@@ -11,14 +11,18 @@ import os
 import random
 import shutil
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from tests.faults.faults_sealing import die, in_child, run, small_steps
+from tests.faults.faults_sealing import Answers, die, in_child, pages, run, small_steps
 
+from everwhen import Query
+from everwhen.backends.engine import Engine
 from everwhen.backends.sqlite.engine import SqliteEngine
+from everwhen.errors import BusyError, DeclarationError
 from everwhen.system.durable_files import NewFile
 from everwhen.system.object_storage import ObjectStorage
 from everwhen.vocabulary.contract import (
@@ -36,16 +40,16 @@ STATEMENTS = int(os.environ.get("EVERWHEN_MOVING_STATEMENTS", "6"))
 """How many of a move's statements it is killed before, beside every step and every request."""
 
 
-def moved(engine: SqliteEngine, move: Move) -> Segment | None:
+def moved(engine: Engine, move: Move) -> Segment | None:
     """Make a move, to its end."""
     moving = engine.moving(move)
     run(engine, moving.steps())
     return moving.segment
 
 
-def aged(path: Path, url: str, *, evicts: bool = True) -> list[Segment]:
-    """Archive all segments of a file."""
-    engine = SqliteEngine(path)
+def aged(opened: Callable[[], Engine], url: str, *, evicts: bool = True) -> list[Segment]:
+    """Archive all segments of a store."""
+    engine = opened()
     for segment in engine.segments():
         moved(engine, Archive(segment.last, url))
         if evicts:
@@ -56,16 +60,16 @@ def aged(path: Path, url: str, *, evicts: bool = True) -> list[Segment]:
         engine.close()
 
 
-def prepared_for(path: Path, url: str, name: str) -> Move:
-    """Bring a file with three segments to where a move of that name can be made; that move."""
+def prepared_for(opened: Callable[[], Engine], url: str, name: str) -> Move:
+    """Bring a store with three segments to where a move of that name can be made; that move."""
     if name.startswith("archive"):
-        engine = SqliteEngine(path)
+        engine = opened()
         last = engine.segments()[0].last
         engine.close()
         return Archive(last, url, reads_back=name != "archive")
-    lasts = [segment.last for segment in aged(path, url, evicts=name != "evict")]
+    lasts = [segment.last for segment in aged(opened, url, evicts=name != "evict")]
     if name == "sweep":
-        engine = SqliteEngine(path)
+        engine = opened()
         moved(engine, Restore(lasts[0]))
         moved(engine, Restore(lasts[1]))
         engine.close()
@@ -77,6 +81,74 @@ def prepared_for(path: Path, url: str, name: str) -> Move:
         "retire": Retire(lasts[1], recorded=lasts[2] + 1),
     }
     return moves[name]
+
+
+# Two movers
+
+
+class Mover:
+    """One engine that makes its moves again and again, a step at a time."""
+
+    def __init__(self, engine: Engine, moves: Callable[[Engine], Iterator[Move]]) -> None:
+        self.engine = engine
+        self._moves = moves(self.engine)
+        self._steps: Iterator[Callable[[], None]] = iter(())
+        self.is_active = False
+        self.began = 0
+        """When the move began, in microseconds."""
+        self.made = self.stopped = 0
+
+    def go_on(self) -> None:
+        """Take one step more; once a move is done, or was stopped, of the next."""
+        if not self.is_active:
+            self._steps = self.engine.moving(next(self._moves)).steps()
+            self.began = time.time_ns() // 1_000
+        try:
+            self.is_active = run(self.engine, self._steps, 1) == 1
+            self.made += not self.is_active
+        except (BusyError, DeclarationError):  # the latter of what the other has restored
+            self.is_active = False
+            self.stopped += 1
+
+
+def move_among_each_other(
+    opened: Callable[[], Engine], reader: Engine, url: str, said: Answers, seed: int
+) -> None:
+    """Two movers of one store, a step at a time: whoever begins last goes on.
+
+    What became unused after a move had begun isn't swept as long as that goes on: in a store it is
+    a day old by then.
+    """
+    chance = random.Random(seed)
+
+    def some(engine: Engine) -> Iterator[Move]:
+        while True:
+            segments = engine.segments()
+            last = chance.choice(segments).last
+            archived = [segment.last for segment in segments if segment.object is not None]
+            moves: list[Move] = [
+                Archive(last, url, reads_back=chance.random() < 0.3),
+                Evict(last),
+                Restore(last),
+                Sweep(min(mover.began for mover in movers) - 1),
+            ]
+            if archived:
+                moves += [Merge(tuple(archived), url)]
+            yield chance.choice(moves)
+
+    movers = [Mover(opened(), some), Mover(opened(), some)]
+    turn = movers[0]
+    for number in range(240):
+        if chance.random() < 0.25:
+            turn = chance.choice(movers)
+        turn.go_on()
+        if number % 8 == 0:
+            assert pages(reader.read, Query()) == said.slices
+    for mover in movers:
+        assert mover.made > 3
+        assert mover.stopped > 1
+        mover.engine.close()
+    reader.close()
 
 
 # A move that is cut off

@@ -28,8 +28,9 @@ import msgspec
 from tests.faults.faults_ledger import Entry, some_commit
 
 from everwhen import BusyError, Query, Store, open_store
-from everwhen.backends.engine import NotFetchedError
-from everwhen.backends.sqlite import history_moves, moving, sealing
+from everwhen.backends import segment_packing
+from everwhen.backends.engine import Engine, NotFetchedError
+from everwhen.backends.sqlite import sealing, segment_tables
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.system import compression
 from everwhen.system.object_storage import object_url
@@ -58,10 +59,9 @@ OTHER = SegmentSize(slices=31, frame=3, frames=2)
 
 def small_steps(put: Callable[[object, str, int], None] = setattr) -> None:
     """From here on a seal is many steps, and has a dictionary, however little there is."""
-    for module in (moving, sealing):
-        put(module, "STEP_BYTES", 2_000)
-        put(module, "STEP_ROWS", 20)
-    put(history_moves, "GROUP_EVENTS", 20)
+    put(segment_packing, "STEP_BYTES", 2_000)
+    put(sealing, "STEP_ROWS", 20)
+    put(segment_tables, "GROUP_EVENTS", 20)
     put(compression, "DICTIONARY_BYTES", 1_024)
 
 
@@ -110,7 +110,7 @@ def pages(read: ReadPage, query: Query, events: int = 70) -> list[StoredSlice]:
         query = next_page(query, page)
 
 
-def answers(engine: SqliteEngine) -> Answers:
+def answers(engine: Engine) -> Answers:
     """What the store answers now."""
     slices = pages(engine.read, Query())
     ids = list(dict.fromkeys(stored.commit_id for stored in slices))
@@ -152,7 +152,7 @@ def matching(read: ReadPage, query: Query) -> list[StoredSlice]:
     ]
 
 
-Reading = tuple[str, Callable[[SqliteEngine], Any]]
+Reading = tuple[str, Callable[[Engine], Any]]
 
 
 def ranged(low: int, high: int, *, reverse: bool) -> Reading:
@@ -196,7 +196,7 @@ class Asked:
         self._method = method
         self._about = about
 
-    def __call__(self, engine: SqliteEngine) -> Any:
+    def __call__(self, engine: Engine) -> Any:
         return fetching(getattr(engine, self._method), self._about)
 
 
@@ -210,7 +210,7 @@ def fill(store: Store, commits: int, seed: str = "seal", start: int = 0) -> None
         store.commit(commit)
 
 
-def seal_all(engine: SqliteEngine, size: SegmentSize, up_to: int | None = None) -> list[Segment]:
+def seal_all(engine: Engine, size: SegmentSize, up_to: int | None = None) -> list[Segment]:
     """Seal all that is older than the position, a segment at a time."""
     made: list[Segment] = []
     while True:
@@ -221,7 +221,7 @@ def seal_all(engine: SqliteEngine, size: SegmentSize, up_to: int | None = None) 
         made.append(work.segment)
 
 
-def run(engine: SqliteEngine, steps: Iterator[Callable[[], None]], most: int | None = None) -> int:
+def run(engine: Engine, steps: Iterator[Callable[[], None]], most: int | None = None) -> int:
     """Take the steps, or at most so many of them; how many there were."""
     taken = 0
     for step in itertools.islice(steps, most):

@@ -7,20 +7,19 @@ import random
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 from tests.faults.faults_disk import Faulty, Recording, losses, no_room
-from tests.faults.faults_moving import moved, prepared_for
+from tests.faults.faults_moving import move_among_each_other, moved, prepared_for
 from tests.faults.faults_sealing import (
     Answers,
     answers,
     leftovers,
     pages,
-    run,
 )
 from tests.patience import PATIENCE_SECONDS
 from tests.small_disks import fill as fill_disk
@@ -29,8 +28,6 @@ from tests.small_disks import small_disk
 from everwhen import Query
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.errors import (
-    BusyError,
-    DeclarationError,
     RetiredError,
     StorageError,
     StorageFullError,
@@ -58,7 +55,7 @@ class Prepared:
         self.path = Path(shutil.copy(sealed, folder / "whole.db"))
         self.archive = folder / "archive"
         self.url = object_url(self.archive)
-        self.move = prepared_for(self.path, self.url, name)
+        self.move = prepared_for(partial(SqliteEngine, self.path), self.url, name)
         self.archive.mkdir(exist_ok=True)
         self.objects = self.stored()
 
@@ -256,73 +253,15 @@ def test_full_disk_of_the_archive(sealed: Path, said: Answers, tmp_path: Path, n
 # Two movers
 
 
-class _Mover:
-    """One engine that makes its moves again and again, a step at a time."""
-
-    def __init__(self, path: Path, moves: Callable[[SqliteEngine], Iterator[Move]]) -> None:
-        self.engine = SqliteEngine(path)
-        self._moves = moves(self.engine)
-        self._steps: Iterator[Callable[[], None]] = iter(())
-        self.is_active = False
-        self.began = 0
-        """When the move began, in microseconds."""
-        self.made = self.stopped = 0
-
-    def go_on(self) -> None:
-        """Take one step more; once a move is done, or was stopped, of the next."""
-        if not self.is_active:
-            self._steps = self.engine.moving(next(self._moves)).steps()
-            self.began = time.time_ns() // 1_000
-        try:
-            self.is_active = run(self.engine, self._steps, 1) == 1
-            self.made += not self.is_active
-        except (BusyError, DeclarationError):  # the latter of what the other has restored
-            self.is_active = False
-            self.stopped += 1
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_two_movers_among_each_others_moves(
     sealed: Path, said: Answers, tmp_path: Path, seed: int
 ) -> None:
-    """Whoever begins last goes on; all along, and after, everything is there once.
-
-    What became unused after a move had begun isn't swept as long as that goes on: in a store it is
-    a day old by then.
-    """
-    chance = random.Random(seed)
+    """All along, and after, everything is there once."""
     path = Path(shutil.copy(sealed, tmp_path / "store.db"))
     url = object_url(tmp_path / "archive")
-
-    def some(engine: SqliteEngine) -> Iterator[Move]:
-        while True:
-            segments = engine.segments()
-            last = chance.choice(segments).last
-            archived = [segment.last for segment in segments if segment.object is not None]
-            moves: list[Move] = [
-                Archive(last, url, reads_back=chance.random() < 0.3),
-                Evict(last),
-                Restore(last),
-                Sweep(min(mover.began for mover in movers) - 1),
-            ]
-            if archived:
-                moves += [Merge(tuple(archived), url)]
-            yield chance.choice(moves)
-
-    movers = [_Mover(path, some), _Mover(path, some)]
     reader = SqliteEngine(path, read_only=True)
-    turn = movers[0]
-    for number in range(240):
-        if chance.random() < 0.25:
-            turn = chance.choice(movers)
-        turn.go_on()
-        if number % 8 == 0:
-            assert pages(reader.read, Query()) == said.slices
-    for mover in movers:
-        assert mover.made > 3
-        assert mover.stopped > 1
-        mover.engine.close()
-    reader.close()
+    move_among_each_other(partial(SqliteEngine, path), reader, url, said, seed)
     engine = SqliteEngine(path)
     moved(engine, Sweep(1 << 60))
     assert answers(engine) == said

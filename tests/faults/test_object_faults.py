@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -32,8 +33,8 @@ from tests.patience import PATIENCE_SECONDS
 
 from everwhen import Commit, Query, Write, aio, open_store
 from everwhen.backends.archive_objects import ObjectReader, ObjectWriter
-from everwhen.backends.engine import NotFetchedError
-from everwhen.backends.sqlite import history_moves
+from everwhen.backends.engine import Engine, NotFetchedError
+from everwhen.backends.sqlite import segment_tables
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.errors import CorruptStoreError, StorageError
 from everwhen.system import object_storage
@@ -59,7 +60,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     retries = {"max_retries": 1, "retry_timeout": timedelta(seconds=60), "backoff": backoff}
     monkeypatch.setattr(object_storage, "_RETRIES", retries)
-    monkeypatch.setattr(history_moves, "GROUP_EVENTS", 20)
+    monkeypatch.setattr(segment_tables, "GROUP_EVENTS", 20)
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_each_request_of_each_move_may_fail(
     """Once, or from then on: the move succeeds or says why not; the next run of it succeeds."""
     failed = number = 0
     prepared = Path(shutil.copy(sealed, tmp_path / "prepared.db"))
-    move = prepared_for(prepared, server.url, name)
+    move = prepared_for(partial(SqliteEngine, prepared), server.url, name)
     objects = dict(server.objects)
     while True:
         path = Path(shutil.copy(prepared, tmp_path / f"store-{number}.db"))
@@ -235,7 +236,7 @@ def test_no_move_looks_at_a_list(sealed: Path, server: ObjectServer, tmp_path: P
     """Lists of some storages come late, and name what others keep there."""
     path = Path(shutil.copy(sealed, tmp_path / "store.db"))
     server.objects["foreign"] = b"of somebody else"
-    lasts = [segment.last for segment in aged(path, server.url)]
+    lasts = [segment.last for segment in aged(partial(SqliteEngine, path), server.url)]
     engine = SqliteEngine(path)
     moved(engine, Merge(tuple(lasts), server.url))
     for last in lasts:
@@ -300,7 +301,7 @@ class _Archived(msgspec.Struct):
     path: Path
     folder: Path
     segments: list[Segment]
-    readings: dict[str, tuple[Callable[[SqliteEngine], Any], Any]]
+    readings: dict[str, tuple[Callable[[Engine], Any], Any]]
 
     def object_of(self, number: int) -> Path:
         found = self.segments[number].object
@@ -312,7 +313,7 @@ class _Archived(msgspec.Struct):
 def archived(sealed: Path, said: Answers, tmp_path: Path) -> _Archived:
     path = Path(shutil.copy(sealed, tmp_path / "store.db"))
     folder = tmp_path / "archive"
-    segments = aged(path, object_storage.object_url(folder))
+    segments = aged(partial(SqliteEngine, path), object_storage.object_url(folder))
     engine = SqliteEngine(path)
     assert answers(engine) == said
     readings = {name: (read, read(engine)) for name, read in all_readings(said)}
@@ -417,7 +418,9 @@ def test_the_object_of_another_store(archived: _Archived, tmp_path: Path) -> Non
     engine = SqliteEngine(path)
     seal_all(engine, SegmentSize(slices=40, frame=4, frames=2), 220)
     engine.close()
-    foreign = aged(path, object_storage.object_url(tmp_path / "foreign"))[1].object
+    foreign = aged(partial(SqliteEngine, path), object_storage.object_url(tmp_path / "foreign"))[
+        1
+    ].object
     assert foreign is not None
     shutil.copy(tmp_path / "foreign" / foreign.name, archived.object_of(1))
     assert _harm(archived, [1], every=7) > 10
@@ -441,7 +444,7 @@ def test_a_footer_that_lies(archived: _Archived) -> None:
 
 def test_a_check_reads_each_object_once(sealed: Path, server: ObjectServer, tmp_path: Path) -> None:
     path = Path(shutil.copy(sealed, tmp_path / "store.db"))
-    segments = aged(path, server.url)
+    segments = aged(partial(SqliteEngine, path), server.url)
     groups = 0
     for segment in segments:
         assert segment.object is not None
@@ -461,7 +464,7 @@ def test_an_object_that_was_moved_meanwhile_is_looked_for_again(
     """A page is found to be in an object; before that is read, it is merged away and deleted."""
     path = Path(shutil.copy(sealed, tmp_path / "store.db"))
     url = object_storage.object_url(tmp_path / "archive")
-    lasts = [segment.last for segment in aged(path, url)]
+    lasts = [segment.last for segment in aged(partial(SqliteEngine, path), url)]
     reader, mover = SqliteEngine(path), SqliteEngine(path)
     found = []
     for move in (Merge(tuple(lasts), url), Restore(lasts[0])):
@@ -483,7 +486,7 @@ def test_an_object_that_was_moved_meanwhile_is_looked_for_again(
 
 def _archived_at(server: ObjectServer, sealed: Path, tmp_path: Path) -> Path:
     path = Path(shutil.copy(sealed, tmp_path / "store.db"))
-    aged(path, server.url)
+    aged(partial(SqliteEngine, path), server.url)
     return path
 
 

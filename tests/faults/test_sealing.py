@@ -41,8 +41,10 @@ from tests.patience import PATIENCE_SECONDS
 
 from everwhen import EventTypes, EverwhenError, Query, Store, open_store
 from everwhen.backends._sync.embedded import EmbeddedBackend
+from everwhen.backends.chunks import chunk_of
+from everwhen.backends.engine import Engine
 from everwhen.backends.sqlite.engine import SqliteEngine
-from everwhen.backends.sqlite.segments import Segments, chunk_of
+from everwhen.backends.sqlite.segments import Segments
 from everwhen.codec.frames import packed
 from everwhen.errors import BusyError, CorruptStoreError, StorageFullError
 from everwhen.system import compression
@@ -346,7 +348,7 @@ def sealed(unsealed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def readings(sealed: Path, said: Answers) -> dict[str, tuple[Callable[[SqliteEngine], Any], Any]]:
+def readings(sealed: Path, said: Answers) -> dict[str, tuple[Callable[[Engine], Any], Any]]:
     """How the store is read, and what it answers while it is whole."""
     engine = SqliteEngine(sealed)
     try:

@@ -160,6 +160,8 @@ class SliceCheck:
 
     def __init__(self, *, is_dense: bool = True) -> None:
         self.entries: list[Entry] | None = None
+        self.skips = 0
+        """How often it was told to go on after what it wasn't given."""
         self._is_dense = is_dense
         self._position = self._index = 0
         self._recorded_at = LONG_AGO
@@ -167,6 +169,7 @@ class SliceCheck:
 
     def go_on_after(self, position: int, recorded_at: int) -> None:
         """Take what comes before a position, and was recorded until then, for good."""
+        self.skips += 1
         self._position, self._recorded_at = position, recorded_at
         self._index, self._commit = 0, b""
 
@@ -206,14 +209,25 @@ class SliceCheck:
             yield Problem(f"position {first + index}", f"its {what} {TOO_DEEP}")
 
 
-def slice_problems(slices: Iterable[StoredSlice]) -> Iterator[Problem]:
-    """Every fault in all slices of a log, given in the order of their positions."""
-    checking = SliceCheck()
+def slice_problems(
+    slices: Iterable[StoredSlice], checking: SliceCheck | None = None
+) -> Iterator[Problem]:
+    """Every fault in all slices of a log, given in the order of their positions.
+
+    Where ``checking`` is told meanwhile to go on after some, the versions at which streams begin
+    after these are taken for good.
+    """
+    checking = checking or SliceCheck()
     versions: dict[str, int] = {}
+    skips = 0
     for stored in slices:
+        if checking.skips != skips:
+            skips = checking.skips
+            versions.clear()
         yield from checking.problems(stored)
-        before = versions.get(stored.stream, 0)
-        if stored.version - stored.count != before:
+        begins = stored.version - stored.count
+        before = versions.get(stored.stream, begins if skips else 0)
+        if begins != before:
             yield version_problem(stored.stream, stored.version, before)
         versions[stored.stream] = stored.version
 

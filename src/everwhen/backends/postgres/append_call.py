@@ -10,8 +10,7 @@ from psycopg.types.numeric import Int8
 from everwhen.backends.index_terms import BLOCK, CATEGORY, TAG, TYPE
 from everwhen.backends.postgres.binary_arrays import Bigints, Byteas, Texts, Uuids
 from everwhen.backends.postgres.page_statements import findable
-from everwhen.backends.postgres.pages import PostgresSession
-from everwhen.backends.postgres.statements import statements
+from everwhen.backends.postgres.statements import PostgresSession, statements
 from everwhen.backends.postgres.terms import term_of
 from everwhen.vocabulary.contract import Condition, EncodedSlice, StoredSlice
 from everwhen.vocabulary.streams import (

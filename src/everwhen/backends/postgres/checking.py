@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from everwhen.backends.commit_checks import slice_problems
-from everwhen.backends.index_terms import named_in
-from everwhen.backends.postgres.pages import PostgresSession
-from everwhen.backends.postgres.statements import in_schema
-from everwhen.backends.postgres.stored_rows import COLUMNS, slices_of
+from everwhen.backends.commit_checks import SliceCheck, slice_problems
+from everwhen.backends.index_terms import block_of, named_in
+from everwhen.backends.postgres.sealed_bodies import SealedBodies, retired_end
+from everwhen.backends.postgres.segment_check import SealedCheck
+from everwhen.backends.postgres.statements import PostgresSession, in_schema
 from everwhen.backends.postgres.writer import marks_of
 from everwhen.vocabulary.contract import Problem, StoredSlice
 from everwhen.vocabulary.streams import MAX_POSITION
 
-_SLICES: Final = f"""
-SELECT {COLUMNS}, coalesce(name, '') FROM (
-    SELECT *, tableoid FROM log.slices WHERE position > %s ORDER BY position LIMIT %s
-) AS taken LEFT JOIN log.streams ON streams.id = stream ORDER BY position
-"""
 _UNNAMED: Final = """
 SELECT min(position), stream FROM log.slices LEFT JOIN log.streams ON streams.id = stream
 WHERE name IS NULL GROUP BY stream
@@ -30,28 +25,37 @@ _MARKS: Final = """
 SELECT term, position FROM log.marks
 WHERE (term, position) IN (SELECT * FROM unnest(%s::bigint[], %s::bigint[]))
 """
-_COUNT: Final = "SELECT count(*) FROM log.marks"
+_COUNT: Final = "SELECT count(*) FROM log.marks WHERE position > %s AND position <> %s"
 _AT_ONCE: Final = 1_000
 
 
-def problems(session: PostgresSession, schema: str) -> Iterator[Problem]:
+def problems(session: PostgresSession, schema: str, bodies: SealedBodies) -> Iterator[Problem]:
     """Every fault found in the tables: the slices are read once."""
-    index = _Index(session, schema)
-    yield from slice_problems(index.noted(_slices(session, schema, 0)))
+    checking = SliceCheck()
+    segments = SealedCheck(session, schema, checking)
+    index = _Index(session, schema, retired_end(session, schema))
+    yield from slice_problems(index.noted(segments.slices(0, bodies)), checking)
+    yield from segments.problems()
     yield from index.problems()
     yield from _stream_problems(session, schema)
-    yield from index.problems_beyond()
+    if segments.is_all_read:
+        yield from index.problems_beyond()
 
 
-def hidden_problems(session: PostgresSession, schema: str, after: int) -> Iterator[Problem]:
+def hidden_problems(
+    session: PostgresSession, schema: str, after: int, bodies: SealedBodies
+) -> Iterator[Problem]:
     """Every fault by which queries may not find what is stored."""
-    index = _Index(session, schema)
-    for _ in index.noted(_slices(session, schema, after)):
+    segments = SealedCheck(session, schema, SliceCheck())
+    index = _Index(session, schema, retired_end(session, schema))
+    for _ in index.noted(segments.slices(after, bodies)):
         pass
+    yield from segments.problems()
     yield from index.problems()
     if not after:
         yield from _stream_problems(session, schema)
-        yield from index.problems_beyond()
+        if segments.is_all_read:
+            yield from index.problems_beyond()
 
 
 def _stream_problems(session: PostgresSession, schema: str) -> Iterator[Problem]:
@@ -64,8 +68,11 @@ def _stream_problems(session: PostgresSession, schema: str) -> Iterator[Problem]
 class _Index:
     """Holds the marks against the slices, some at a time."""
 
-    def __init__(self, session: PostgresSession, schema: str) -> None:
+    def __init__(self, session: PostgresSession, schema: str, retired: int) -> None:
         self._session = session
+        self._retired = retired
+        self._block = block_of(retired) if retired else 0
+        """Where the marks are that retired slices share with those that are left."""
         self._missing_sql = in_schema(_MARKS, schema)
         self._count_sql = in_schema(_COUNT, schema)
         self._wanted: dict[tuple[int, int], int] = {}
@@ -90,7 +97,7 @@ class _Index:
     def _look_up(self, position: int) -> None:
         terms, positions = [list(one) for one in zip(*self._wanted, strict=True)] or ([], [])
         rows = self._session.execute(self._missing_sql, (terms, positions)).fetchall()
-        self._found += len(rows)
+        self._found += sum(position != self._block for _, position in rows)
         self._problems += [
             Problem(f"position {self._wanted[mark]}", "the index doesn't lead to all that is in it")
             for mark in self._wanted.keys() - set(rows)
@@ -105,15 +112,7 @@ class _Index:
 
     def problems_beyond(self) -> Iterator[Problem]:
         """How many marks there are beyond those of all slices."""
-        ((count,),) = self._session.execute(self._count_sql).fetchall()
+        bounds = self._retired, self._block
+        ((count,),) = self._session.execute(self._count_sql, bounds).fetchall()
         if count > self._found:
             yield Problem("index", f"it has {count - self._found:,} marks that no events make")
-
-
-def _slices(session: PostgresSession, schema: str, after: int) -> Iterator[StoredSlice]:
-    while after < MAX_POSITION:
-        rows = session.execute(in_schema(_SLICES, schema), (after, _AT_ONCE)).fetchall()
-        yield from slices_of([row[:-1] for row in rows], [row[-1] for row in rows])
-        if len(rows) < _AT_ONCE:
-            return
-        after = rows[-1][0]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import NoReturn, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 import msgspec
 import psycopg
@@ -17,11 +17,12 @@ from psycopg.pq.abc import PGconn
 from everwhen.backends.commit_checks import refusal_of, written_one_by_one
 from everwhen.backends.engine import (
     EngineCompaction,
-    EngineMove,
     EngineTransaction,
     Inline,
+    NotFetchedError,
     Scratch,
 )
+from everwhen.backends.history_moves import Moving
 from everwhen.backends.notifier import News
 from everwhen.backends.postgres import lookups, schema
 from everwhen.backends.postgres.address import Address
@@ -30,10 +31,12 @@ from everwhen.backends.postgres.error_translation import translated, words_of
 from everwhen.backends.postgres.joined_session import joined
 from everwhen.backends.postgres.one_call import written_in_one_call
 from everwhen.backends.postgres.page_check import page_problems
-from everwhen.backends.postgres.pages import PostgresSession, read_page
+from everwhen.backends.postgres.pages import read_page
 from everwhen.backends.postgres.scratch import PostgresScratch
+from everwhen.backends.postgres.sealed_bodies import SealedBodies
+from everwhen.backends.postgres.segment_tables import PostgresTables
 from everwhen.backends.postgres.sessions import Sessions
-from everwhen.backends.postgres.statements import statements
+from everwhen.backends.postgres.statements import PostgresSession, statements
 from everwhen.backends.postgres.views import PostgresTransaction, PostgresView
 from everwhen.backends.postgres.watch import LogWatch
 from everwhen.backends.postgres.writer import CommitWriter
@@ -41,7 +44,7 @@ from everwhen.backends.sql_connection import SqlConnection
 from everwhen.system.fair_lock import FairLock
 from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.system.interrupts import is_interrupt
-from everwhen.vocabulary.clock import Clock, clock_from, system_clock
+from everwhen.vocabulary.clock import Clock, clock_from, micros_by, system_clock
 from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
@@ -77,23 +80,28 @@ def _is_its_own(error: Exception) -> bool:
     """Whether it is for what is in the commits, so that not all of a group need fail for it."""
     if isinstance(error, StorageError):
         return isinstance(error.__cause__, _MISTAKES)
-    return not is_interrupt(error)
+    return not is_interrupt(error) and not isinstance(error, NotFetchedError)
 
 
-def _written(
-    write: Callable[[Sequence[EncodedCommit]], list[Outcome]], commits: Sequence[EncodedCommit]
-) -> list[Outcome]:
-    """Write commits together; one by one, where they fail for what is in one of them."""
+class _Write(Protocol):
+    def __call__(self, commits: Sequence[EncodedCommit], *, waits: bool) -> list[Outcome]: ...
+
+
+def _written(write: _Write, commits: Sequence[EncodedCommit], *, waits: bool) -> list[Outcome]:
+    """Write commits together; one by one, where they fail for what is in one of them.
+
+    What is in an archive is waited for then, as some may be written already.
+    """
 
     def write_one(commit: EncodedCommit) -> list[Outcome]:
         try:
             # an id that was made just now is looked up all the same: one may have lied
-            return write((msgspec.structs.replace(commit, is_fresh=False),))
+            return write((msgspec.structs.replace(commit, is_fresh=False),), waits=True)
         except InlineError as error:
             return [error]
 
     try:
-        return write(commits)
+        return write(commits, waits=waits)
     except InlineError as error:
         if len(commits) == 1:
             return [error]
@@ -120,6 +128,7 @@ class PostgresEngine:
         sql=True,
         keeps_recorded_at=True,
         joins_transactions=True,
+        seals=True,
     )
 
     def __init__(
@@ -139,6 +148,7 @@ class PostgresEngine:
         self.lock = FairLock()
         self.news = News()
         self.inline: list[Inline] = []
+        self._bodies = SealedBodies()
         self._clock = clock
         self._read_only = read_only
         self._durable = durable
@@ -162,30 +172,30 @@ class PostgresEngine:
     # Writing
 
     def write(self, commits: Sequence[EncodedCommit], *, waits: bool = False) -> list[Outcome]:
-        del waits  # nothing is elsewhere
-        return _written(self._write, commits)
+        return _written(self._write, commits, waits=waits)
 
     def write_within(self, pgconn: PGconn, commits: Sequence[EncodedCommit]) -> list[Outcome]:
         """The same in a transaction of the caller's own, which ends as they end it."""
         self.check_open()
         self._check_writable()
         with translated(self.place), joined(pgconn, self._sessions, self.busy_timeout) as session:
-            return _written(partial(self._write_joined, session), commits)
+            return _written(partial(self._write_joined, session), commits, waits=True)
 
     def _write_joined(
-        self, session: PostgresSession, commits: Sequence[EncodedCommit]
+        self, session: PostgresSession, commits: Sequence[EncodedCommit], *, waits: bool
     ) -> list[Outcome]:
+        del waits  # a caller's transaction is not to be begun anew
         with translated(self.place), session.transaction() as savepoint:
             outcomes = None
             if not self.inline:
                 outcomes = written_in_one_call(session, self._schema, self._clock, commits)
             if outcomes is None:
-                outcomes = self._written_held(session, commits, ends_when_idle=False)
+                outcomes = self._written_held(session, self._bodies, commits, ends_when_idle=False)
             if not any(isinstance(outcome, Receipt) for outcome in outcomes):
                 raise Rollback(savepoint)  # which lets go of the lock
         return outcomes
 
-    def _write(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
+    def _write(self, commits: Sequence[EncodedCommit], *, waits: bool) -> list[Outcome]:
         self.check_open()
         self._check_writable()
         with translated(self.place):
@@ -194,19 +204,22 @@ class PostgresEngine:
                 with self._sessions.calling() as session:
                     outcomes = written_in_one_call(session, self._schema, self._clock, commits)
             if outcomes is None:
-                outcomes = self._write_holding(commits)
+                bodies = self._bodies if waits else self._bodies.deferring
+                with self._sessions.appending() as session:
+                    outcomes = self._written_held(session, bodies, commits, ends_when_idle=True)
         self.news.publish()
         return outcomes
 
-    def _write_holding(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
-        """Write them with the log's lock held over round trips, to judge each of them."""
-        with self._sessions.appending() as session:
-            return self._written_held(session, commits, ends_when_idle=True)
-
     def _written_held(
-        self, session: PostgresSession, commits: Sequence[EncodedCommit], *, ends_when_idle: bool
+        self,
+        session: PostgresSession,
+        bodies: SealedBodies,
+        commits: Sequence[EncodedCommit],
+        *,
+        ends_when_idle: bool,
     ) -> list[Outcome]:
-        writer = CommitWriter(session, self._schema, self._clock)
+        """Write them with the log's lock held over round trips, to judge each of them."""
+        writer = CommitWriter(session, self._schema, self._clock, bodies)
         outcomes = writer.write(commits, ends_when_idle=ends_when_idle)
         for inline in self.inline:
             inline(self._transaction_on(session))
@@ -222,7 +235,7 @@ class PostgresEngine:
             return work(transaction)
 
     def _transaction_on(self, session: PostgresSession) -> PostgresTransaction:
-        return PostgresTransaction(session, self._schema, self.place)
+        return PostgresTransaction(session, self._schema, self.place, self._bodies)
 
     @contextmanager
     def _changing(self) -> Iterator[PostgresSession]:
@@ -240,13 +253,17 @@ class PostgresEngine:
     @contextmanager
     def view(self) -> Iterator[PostgresView]:
         with translated(self.place), self._sessions.reading() as session:
-            yield PostgresView(session, self._schema, self.place, self._sessions.streams)
+            yield PostgresView(
+                session, self._schema, self.place, self._bodies, self._sessions.streams
+            )
 
     def read(self, query: Query, events: int) -> Page:
-        return self._sessions.read(read_page, query, events, self._sessions.streams)
+        return self._sessions.read(
+            read_page, query, events, self._bodies.deferring, self._sessions.streams
+        )
 
     def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
-        return self._sessions.read(lookups.stored_commit, commit_id)
+        return self._sessions.read(lookups.stored_commit, commit_id, self._bodies.deferring)
 
     def head(self) -> Head:
         return self._sessions.read(lookups.head)
@@ -310,7 +327,7 @@ class PostgresEngine:
             found = list(page_problems(session, self._schema))
             yield from found
             try:
-                yield from problems(session, self._schema)
+                yield from problems(session, self._schema, SealedBodies())
             except (DataCorrupted, IndexCorrupted) as error:
                 if not found:
                     yield Problem("pages", words_of(error))
@@ -319,6 +336,7 @@ class PostgresEngine:
         return self._sessions.read(lookups.table_sizes)
 
     def check_schema(self) -> None:
+        self._bodies.clear()
         missing = self._sessions.read(schema.missing_tables)
         if missing:
             raise CorruptStoreError(
@@ -329,7 +347,7 @@ class PostgresEngine:
     def find_hidden(self, after: int) -> Iterator[Problem]:
         self.check_open()
         with self._sessions.reading() as session, translated(self.place):
-            yield from hidden_problems(session, self._schema, after)
+            yield from hidden_problems(session, self._schema, after, SealedBodies())
 
     def backup(self, task: BackupTask, listener: BackupListener) -> BackupReport:
         del listener
@@ -357,12 +375,26 @@ class PostgresEngine:
         self._refuse("the server gives pages back itself, see autovacuum")
 
     def segments(self) -> list[Segment]:
-        self.check_open()
-        return []
+        return self._sessions.read(lookups.segments)
 
-    def moving(self, move: Move) -> EngineMove:
-        del move
-        self._refuse("history isn't sealed there yet")
+    def moving(self, move: Move) -> Moving[PostgresSession]:
+        self.check_open()
+        self._check_writable()
+        return Moving(
+            PostgresTables(self._schema),
+            self._read_to_move,
+            self._moved,
+            self._bodies.groups,
+            micros_by(self._clock),
+            move,
+        )
+
+    def _read_to_move(self, read: Callable[[PostgresSession], T]) -> T:
+        return self._sessions.read(lambda session, _: read(session))
+
+    def _moved(self, step: Callable[[PostgresSession], None]) -> None:
+        with self._changing() as session:
+            step(session)
 
     # The end
 

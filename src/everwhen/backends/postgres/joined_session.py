@@ -10,9 +10,8 @@ from psycopg import Connection
 from psycopg.pq.abc import PGconn
 
 from everwhen.backends.postgres import binary_arrays
-from everwhen.backends.postgres.pages import PostgresSession
 from everwhen.backends.postgres.sessions import Sessions
-from everwhen.backends.postgres.statements import quoted, statements
+from everwhen.backends.postgres.statements import PostgresSession, quoted, statements
 from everwhen.vocabulary.errors import DeclarationError, UnsupportedError
 
 _ISOLATION: Final = "read committed"

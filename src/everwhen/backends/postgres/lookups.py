@@ -8,13 +8,21 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from everwhen.backends.commit_times import NATURAL_MICROS, made_at_by
 from everwhen.backends.postgres.page_statements import findable
-from everwhen.backends.postgres.pages import PostgresSession
-from everwhen.backends.postgres.statements import in_schema, statements
+from everwhen.backends.postgres.sealed_bodies import (
+    SealedBodies,
+    again_where_moved,
+    retired_end,
+    retired_error,
+)
+from everwhen.backends.postgres.statements import PostgresSession, in_schema, statements
 from everwhen.backends.postgres.stored_rows import COLUMNS, slices_of
 from everwhen.vocabulary.contract import (
+    ArchiveObject,
     Checkpoint,
     Head,
+    Segment,
     Snapshot,
     SnapshotInfo,
     StoredSlice,
@@ -40,8 +48,14 @@ def head(session: PostgresSession, schema: str) -> Head:
     return Head(0, None) if found is None else Head(found[0], from_micros(found[1]))
 
 
-def stored_commit(session: PostgresSession, schema: str, commit_id: bytes) -> list[StoredSlice]:
-    """The slices of a commit; none where it was never written."""
+@again_where_moved
+def stored_commit(
+    session: PostgresSession, schema: str, commit_id: bytes, bodies: SealedBodies
+) -> list[StoredSlice]:
+    """The slices of a commit; none where it was never written.
+
+    Raises `RetiredError` where it is, or may be, one of those that were retired.
+    """
     most = _SLICES
     while True:
         bounds = UUID(bytes=commit_id), most
@@ -49,14 +63,56 @@ def stored_commit(session: PostgresSession, schema: str, commit_id: bytes) -> li
         slices = slices_of([row[:-1] for row in rows], [row[-1] for row in rows])
         found = [*itertools.takewhile(lambda one: one.commit_id == commit_id, slices)]
         if len(found) < most:
-            return found
+            break
         most *= 4
+    retired = retired_end(session, schema)
+    if retired and _is_retired(session, schema, commit_id, found, retired):
+        raise retired_error(session, schema)
+    return bodies.with_bodies(session, schema, found)
+
+
+def _is_retired(
+    session: PostgresSession,
+    schema: str,
+    commit_id: bytes,
+    found: Sequence[StoredSlice],
+    retired: int,
+) -> bool:
+    """Whether a commit was retired: of those, not all rows are left."""
+    if found:
+        return found[0].position <= retired
+    sql = statements("tiers", schema)
+    if session.execute(sql["retired_commit"], (UUID(bytes=commit_id),)).fetchone() is not None:
+        return True
+    made_at = made_at_by(commit_id)
+    if made_at is None:
+        return False
+    ((until,),) = session.execute(sql["retired_until"]).fetchall()
+    return made_at - NATURAL_MICROS <= int(until)
 
 
 def position_at(session: PostgresSession, schema: str, recorded_at: int) -> int:
     """The last position recorded at or before the moment; 0 if there is none."""
-    found = session.execute(statements("reading", schema)["position_at"], (recorded_at,)).fetchone()
-    return 0 if found is None else int(found[0])
+    sql = statements("reading", schema)["position_at"]
+    ((position, retired, until),) = session.execute(sql, {"moment": recorded_at}).fetchall()
+    if retired and recorded_at < until:
+        raise retired_error(session, schema)
+    return max(int(position), int(retired))
+
+
+def segments(session: PostgresSession, schema: str) -> list[Segment]:
+    """All segments, the oldest first."""
+    rows = session.execute(statements("tiers", schema)["segments"]).fetchall()
+    return [_segment_of(row) for row in rows]
+
+
+def _segment_of(row: Sequence[Any]) -> Segment:
+    url, name, size, retired_at = row[8:]
+    place = None if url is None else ArchiveObject(url, name, size)
+    last, first, slices, first_time, last_time, size, digest, is_cold = row[:8]
+    return Segment(
+        last, first, slices, first_time, last_time, size, digest, is_cold, place, retired_at
+    )
 
 
 def stream(session: PostgresSession, schema: str, name: str) -> StreamInfo | None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from everwhen.backends.commit_checks import LONG_AGO, slices_of_commit, time_of_commit
 from everwhen.backends.postgres.append_call import AppendCall
-from everwhen.backends.postgres.pages import PostgresSession
+from everwhen.backends.postgres.statements import PostgresSession
 from everwhen.vocabulary.clock import Clock, micros_by
 from everwhen.vocabulary.contract import EncodedCommit, EncodedSlice, Outcome, Receipt
 from everwhen.vocabulary.errors import EverwhenError

@@ -18,8 +18,7 @@ from psycopg.errors import (
 )
 
 from everwhen.backends.postgres.error_translation import words_of
-from everwhen.backends.postgres.pages import PostgresSession
-from everwhen.backends.postgres.statements import quoted
+from everwhen.backends.postgres.statements import PostgresSession, quoted
 from everwhen.vocabulary.contract import Problem
 
 _FOUND: Final = """

@@ -40,12 +40,14 @@ WITH window_end AS MATERIALIZED (
 """
 """Where the window ends: a slice that the last position is in is looked at as a whole."""
 _END: Final = "(SELECT last FROM window_end)"
-_ROWS_AND_END: Final = f"""
-SELECT {_END}, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bytea, NULL::bigint,
-    NULL::bytea, NULL::bytea, NULL::bigint, NULL::oid
+_ENDS: Final = """
+SELECT {end}, NULL::bigint, (SELECT max(last) FROM log.retired), NULL::bigint, NULL::bigint,
+    NULL::bytea, NULL::bigint, NULL::bytea, NULL::bytea, NULL::bigint, NULL::oid
 UNION ALL
 """
-"""A first row that has the end of the window in place of a position."""
+"""The first row of each statement, with the end of the window in place of a position, where that is
+known, and with the end of what was retired in place of a version."""
+_ROWS_AND_END: Final = _ENDS.format(end=_END)
 _BEFORE: Final = "sum(size::int) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) - size AS before"
 
 
@@ -82,14 +84,10 @@ class Wanted(NamedTuple):
 
 
 class PageStatement(NamedTuple):
-    """One statement.
-
-    ``tells_end``: its first row has the window's end. ``is_by_events``: it ends with the events.
-    """
+    """One statement; ``is_by_events`` says that it ends with the events."""
 
     sql: str
     parameters: Mapping[str, object]
-    tells_end: bool
     is_by_events: bool
 
 
@@ -116,17 +114,17 @@ def page_statement(schema: str, query: Query, window: PageRange, wanted: Wanted)
         upto = min(window.after + wanted.events, window.last)
         parameters["upto"] = Int8(min(upto, _BEYOND))
         sql = _everything(schema, reverse=window.reverse, is_bounded=upto == window.last)
-        return PageStatement(sql, parameters, tells_end=False, is_by_events=True)
+        return PageStatement(sql, parameters, is_by_events=True)
     name = _only_stream(query)
     if name is not None and not window.reverse:
         parameters["name"] = name
         sql = _of_stream(schema, is_after=window.after > 0)
-        return PageStatement(sql, parameters, tells_end=True, is_by_events=True)
+        return PageStatement(sql, parameters, is_by_events=True)
     streams, tags, groups, blocks = _asked_for(query)
     parameters |= {"streams": streams, "terms": tags, "groups": groups, "blocks": blocks}
     asked = _Asked(bool(streams), bool(tags), len(tags) > len(set(groups)), bool(blocks))
     sql = _candidates(schema, asked, reverse=window.reverse)
-    return PageStatement(sql, parameters, tells_end=True, is_by_events=False)
+    return PageStatement(sql, parameters, is_by_events=False)
 
 
 def _asks_for_all(selector: Selector) -> bool:
@@ -187,7 +185,7 @@ def _everything(schema: str, *, reverse: bool, is_bounded: bool) -> str:
         begun = "position > %(after)s"
     inside = f"{begun} AND {bound} (SELECT far FROM page)"
     sql = f"""
-    {bounds}
+    {bounds} {_ENDS.format(end="NULL::bigint")} (
     SELECT {COLUMNS} FROM log.slices WHERE {begun} AND {bound} (
         SELECT CASE
             WHEN (SELECT sum(size::int) FROM log.slices WHERE {inside}) <= %(volume)s THEN far
@@ -197,7 +195,7 @@ def _everything(schema: str, *, reverse: bool, is_bounded: bool) -> str:
                 ) AS sizes WHERE before < %(volume)s
             )
         END FROM page
-    ) ORDER BY {order}
+    ) ORDER BY {order})
     """
     return in_schema(sql, schema)
 

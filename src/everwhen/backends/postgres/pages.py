@@ -13,26 +13,31 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
-from psycopg import Connection
-
+from everwhen.backends.engine import NotFetchedError
 from everwhen.backends.index_terms import everything
-from everwhen.backends.postgres.page_statements import MAX_ROWS, PageRange, Wanted, page_statement
+from everwhen.backends.postgres.page_statements import (
+    MAX_ROWS,
+    PageRange,
+    Wanted,
+    findable,
+    page_statement,
+)
+from everwhen.backends.postgres.sealed_bodies import SealedBodies, again_where_moved, retired_error
+from everwhen.backends.postgres.statements import PostgresSession, statements
 from everwhen.backends.postgres.stored_rows import (
     BYTES,
     COUNT,
     POSITION,
+    VERSION,
     KnownStreams,
-    SliceRow,
     slices_of,
 )
 from everwhen.backends.query_matching import Matcher
 from everwhen.vocabulary.contract import Page, StoredSlice
 from everwhen.vocabulary.query import Query
 from everwhen.vocabulary.streams import MAX_POSITION
-
-PostgresSession: TypeAlias = Connection[tuple[Any, ...]]
 
 _PAGE_BYTES: Final = 1 << 20
 """Of bodies: a page ends after the slice that reaches it."""
@@ -52,24 +57,84 @@ class _Found(NamedTuple):
     last: int
 
 
+class _InRetiredError(Exception):
+    """The window begins before the end of what was retired, ``last``."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__(last)
+        self.last = last
+
+
+class _Reading(NamedTuple):
+    """What a page is read by."""
+
+    session: PostgresSession
+    schema: str
+    query: Query
+    bodies: SealedBodies
+    streams: KnownStreams
+
+
 def read_page(
     session: PostgresSession,
     schema: str,
     query: Query,
     events: int,
+    bodies: SealedBodies,
     streams: KnownStreams | None = None,
 ) -> Page:
-    """One page of about ``events`` events, of one moment."""
+    """One page of about ``events`` events, of one moment.
+
+    Raises `RetiredError` where what was retired may have been in it, and `NotFetchedError` where
+    it begins in an archive's object that has to be fetched first, unless the bodies wait for that.
+    """
+    reading = _Reading(session, schema, query, bodies, streams or KnownStreams())
     last = MAX_POSITION if query.last_position is None else query.last_position
-    left = PageRange(query.after_position, last, query.reverse)
-    known = streams or KnownStreams()
+    window, lacks = PageRange(query.after_position, last, query.reverse), False
+    while True:
+        try:
+            page = _page_of(reading, window, events)
+        except _InRetiredError as retired:
+            lacks = _lacks_retired(reading, window, retired.last)
+            window = window._replace(after=retired.last)
+            continue
+        if lacks and page.end:  # whoever wants what is before that asks for it, and is told
+            return Page(page.slices, window.after + 1, end=False)
+        return page
+
+
+def _lacks_retired(reading: _Reading, window: PageRange, retired: int) -> bool:
+    """Whether what was retired may have matched. Raises `RetiredError` where it came next."""
+    query, session, schema = reading.query, reading.session, reading.schema
+    if query.skips_retired:
+        return False
+    if len(query.selectors) == 1 and len(query.selectors[0].streams) == 1:
+        (name,) = query.selectors[0].streams  # of one stream it is known
+        bounds = {"name": findable(name), "last": retired}
+        sql = statements("tiers", schema)["retired_version"]
+        found = session.execute(sql, bounds).fetchone()
+        if (0 if found is None else int(found[0])) < max(1, query.min_version or 0):
+            return False
+    if window.last <= retired or not query.reverse:
+        raise retired_error(session, schema)
+    return True
+
+
+def _page_of(reading: _Reading, left: PageRange, events: int) -> Page:
+    query = reading.query
     matcher = Matcher(query)
     judges = not everything(query) or query.share is not None
     slices: list[StoredSlice] = []
+    newest: StoredSlice | None = None
     size = volume = looked_at = 0
     while not left.is_empty:
         wanted = Wanted.at_most(events - size, _PAGE_BYTES - volume)
-        found = _some(session, schema, query, left, wanted, known)
+        try:
+            found = _some(reading, left, wanted)
+        except NotFetchedError:
+            if newest is None:
+                raise
+            return Page(slices, _cursor(newest, query), end=False)
         looked_at += len(found.slices)
         volume += found.volume
         matching = some = found.slices
@@ -82,20 +147,30 @@ def read_page(
             return Page(slices, max(found.last, left.after), end=True)
         newest = some[-1] if len(some) < len(matching) else found.slices[-1]
         if size >= events or volume >= _PAGE_BYTES or looked_at >= _MOST_LOOKED_AT:
-            cursor = newest.position - newest.count + 1 if query.reverse else newest.position
-            return Page(slices, cursor, end=False)
+            return Page(slices, _cursor(newest, query), end=False)
         left = left.beyond(newest.position, newest.count)
     return Page(slices, left.after, end=True)
 
 
+def _cursor(newest: StoredSlice, query: Query) -> int:
+    return newest.position - newest.count + 1 if query.reverse else newest.position
+
+
 def newer_slices(
-    session: PostgresSession, schema: str, query: Query, after: int
+    session: PostgresSession, schema: str, query: Query, after: int, bodies: SealedBodies
 ) -> Iterator[StoredSlice]:
-    """Every slice after a position that may match, in order."""
+    """Every slice after a position that may match, in order.
+
+    Raises `RetiredError` where some of them were retired.
+    """
     left = PageRange(after, MAX_POSITION, reverse=False)
-    wanted, known = Wanted.at_most(MAX_ROWS, _PAGE_BYTES), KnownStreams()
+    wanted = Wanted.at_most(MAX_ROWS, _PAGE_BYTES)
+    reading = _Reading(session, schema, query, bodies, KnownStreams())
     while True:
-        found = _some(session, schema, query, left, wanted, known)
+        try:
+            found = _some(reading, left, wanted)
+        except _InRetiredError:
+            raise retired_error(session, schema) from None
         yield from found.slices
         if found.is_all:
             return
@@ -108,27 +183,26 @@ def _enough(slices: list[StoredSlice], events: int) -> list[StoredSlice]:
     return slices[: reached + 1]
 
 
-def _some(
-    session: PostgresSession,
-    schema: str,
-    query: Query,
-    window: PageRange,
-    wanted: Wanted,
-    known: KnownStreams,
-) -> _Found:
-    """The next slices that may match."""
-    statement = page_statement(schema, query, window, wanted)
+@again_where_moved
+def _some(reading: _Reading, window: PageRange, wanted: Wanted) -> _Found:
+    """The next slices that may match. Raises `_InRetiredError`."""
+    session, schema = reading.session, reading.schema
+    statement = page_statement(schema, reading.query, window, wanted)
     cursor = session.cursor(binary=True)
     cursor.execute(statement.sql, statement.parameters, prepare=True)
-    rows: list[SliceRow] = cursor.fetchall()
-    told = rows.pop(0)[POSITION] if statement.tells_end else None
-    volume = sum([row[BYTES] for row in rows])
+    ends, *rows = cursor.fetchall()
+    told, retired = ends[POSITION], ends[VERSION] or 0
+    if window.after < retired:
+        raise _InRetiredError(retired)
+    is_all = sum([row[BYTES] for row in rows]) < wanted.volume
     some = rows[: wanted.slices]
     if statement.is_by_events:
         reached = bisect_left(list(accumulate([row[COUNT] for row in rows])), wanted.events)
         some = rows[: reached + 1]
-    slices = slices_of(some, known.of_each(session, schema, some))
-    is_all = volume < wanted.volume and len(some) == len(rows)
+    named = slices_of(some, reading.streams.of_each(session, schema, some))
+    slices = reading.bodies.with_bodies(session, schema, named, wanted.volume)
+    volume = sum([len(stored.body) for stored in slices])
+    is_all = is_all and len(slices) == len(rows)
     if not slices:
         return _Found(slices, volume, is_all, told or 0)
     newest = slices[-1]

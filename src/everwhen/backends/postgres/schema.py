@@ -7,8 +7,13 @@ from typing import Any, Final
 
 from psycopg import errors
 
-from everwhen.backends.postgres.pages import PostgresSession
-from everwhen.backends.postgres.statements import StatementFile, in_schema, quoted, statements
+from everwhen.backends.postgres.statements import (
+    PostgresSession,
+    StatementFile,
+    in_schema,
+    quoted,
+    statements,
+)
 from everwhen.vocabulary.errors import NewerStoreError, NotAStoreError, ReadOnlyError, StorageError
 
 _STEPS: Final[tuple[StatementFile, ...]] = ("schema", "schema_2")
@@ -17,6 +22,17 @@ VERSION: Final = len(_STEPS)
 _MIN_SERVER: Final = 150_000
 
 _TABLES: Final = {"checkpoints", "marks", "meta", "slices", "snapshots", "streams"}
+_TIERS: Final = {
+    "archived",
+    "chunks",
+    "dictionaries",
+    "mover",
+    "objects",
+    "retired",
+    "retired_commits",
+    "segments",
+}
+"""Those that the third version adds."""
 _OTHERS: Final = """
 SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = %s LIMIT 1
 """
@@ -38,7 +54,13 @@ def prepare(session: PostgresSession, schema: str, place: str, *, read_only: boo
         if read_only:
             raise StorageError(f"{place}: there is no such log; check the schema's name")
         _make(session, schema, place)
-    if _version(session, schema, place) < VERSION and not read_only:
+    version = _version(session, schema, place)
+    if version < VERSION and read_only:
+        raise ReadOnlyError(
+            f"{place}: its tables are of format {version}, and this version of Everwhen reads "
+            f"format {VERSION}; open it once for writing, as the role that owns them"
+        )
+    if version < VERSION:
         _migrate(session, schema, place)
 
 
@@ -55,11 +77,15 @@ def exists(session: PostgresSession, schema: str) -> bool:
 
 def missing_tables(session: PostgresSession, schema: str) -> set[str]:
     """Those of a log's tables that a schema hasn't."""
-    return _TABLES - {name for (name,) in session.execute(_FOUND, (schema,)).fetchall()}
+    return (_TABLES | _TIERS) - _found(session, schema)
+
+
+def _found(session: PostgresSession, schema: str) -> set[str]:
+    return {name for (name,) in session.execute(_FOUND, (schema,)).fetchall()}
 
 
 def _is_made(session: PostgresSession, schema: str, place: str) -> bool:
-    missing = missing_tables(session, schema)
+    missing = _TABLES - _found(session, schema)
     if missing and missing != _TABLES:
         raise NotAStoreError(
             f"{place}: the schema has other tables than a log's ({', '.join(sorted(missing))} "
@@ -89,7 +115,7 @@ def _migrate(session: PostgresSession, schema: str, place: str) -> None:
     except errors.InsufficientPrivilege as error:
         raise ReadOnlyError(
             f"{place}: its tables are of format {version}, and this version of Everwhen writes "
-            f"format {VERSION}; open it once as the role that owns them, or with read_only=True"
+            f"format {VERSION}; open it once as the role that owns them"
         ) from error
 
 

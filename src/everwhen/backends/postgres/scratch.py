@@ -11,7 +11,7 @@ import psycopg
 
 from everwhen.backends.postgres.dialect import DIALECT
 from everwhen.backends.postgres.error_translation import words_of
-from everwhen.backends.postgres.pages import PostgresSession
+from everwhen.backends.postgres.statements import PostgresSession
 from everwhen.backends.postgres.user_statements import executed, streamed
 from everwhen.vocabulary.errors import UnsupportedError
 

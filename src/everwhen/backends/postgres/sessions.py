@@ -15,8 +15,7 @@ from psycopg_pool import ConnectionPool
 from everwhen.backends.postgres import binary_arrays
 from everwhen.backends.postgres.address import Address
 from everwhen.backends.postgres.error_translation import translated, words_of
-from everwhen.backends.postgres.pages import PostgresSession
-from everwhen.backends.postgres.statements import quoted, statements
+from everwhen.backends.postgres.statements import PostgresSession, quoted, statements
 from everwhen.backends.postgres.stored_rows import KnownStreams
 from everwhen.vocabulary.errors import StorageError, StoreClosedError
 

@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
+from psycopg import Connection
 from psycopg.sql import Composable, Identifier
 
 from everwhen.backends.named_statements import named_statements
 
-StatementFile: TypeAlias = Literal["reading", "schema", "schema_2", "writing"]
+PostgresSession: TypeAlias = Connection[tuple[Any, ...]]
+StatementFile: TypeAlias = Literal["reading", "schema", "schema_2", "tiers", "writing"]
 
 _LOG: Final = re.compile(r"\blog\.")
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
-from psycopg import Connection
-
-from everwhen.backends.postgres.statements import statements
+from everwhen.backends.postgres.statements import PostgresSession, statements
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import CorruptStoreError
 
@@ -20,6 +18,7 @@ COLUMNS: Final = (
 )
 POSITION: Final = 0
 STREAM: Final = 1
+VERSION: Final = 2
 COUNT: Final = 3
 BYTES: Final = 9
 TABLE: Final = 10
@@ -45,9 +44,7 @@ class KnownStreams:
         """Ask for all of them again."""
         self._names = {}  # others go on with the one that they hold
 
-    def of_each(
-        self, session: Connection[tuple[Any, ...]], schema: str, rows: Sequence[SliceRow]
-    ) -> list[str]:
+    def of_each(self, session: PostgresSession, schema: str, rows: Sequence[SliceRow]) -> list[str]:
         """The name of each row's stream; those that aren't known are asked for together."""
         if not rows:
             return []

@@ -16,7 +16,7 @@ from typing import Any, Final
 import psycopg
 
 from everwhen.backends.postgres.error_translation import statement_error
-from everwhen.backends.postgres.pages import PostgresSession
+from everwhen.backends.postgres.statements import PostgresSession
 from everwhen.vocabulary.errors import StatementError
 
 _TOKEN: Final = re.compile(

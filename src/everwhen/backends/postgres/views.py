@@ -9,8 +9,9 @@ from everwhen.backends.postgres import lookups
 from everwhen.backends.postgres.dialect import DIALECT
 from everwhen.backends.postgres.error_translation import translated
 from everwhen.backends.postgres.page_statements import findable
-from everwhen.backends.postgres.pages import PostgresSession, read_page
-from everwhen.backends.postgres.statements import statements
+from everwhen.backends.postgres.pages import read_page
+from everwhen.backends.postgres.sealed_bodies import SealedBodies
+from everwhen.backends.postgres.statements import PostgresSession, statements
 from everwhen.backends.postgres.stored_rows import KnownStreams
 from everwhen.backends.postgres.user_statements import executed, streamed
 from everwhen.vocabulary.contract import Checkpoint, Page, Snapshot
@@ -27,11 +28,13 @@ class PostgresView:
         session: PostgresSession,
         schema: str,
         place: str,
+        bodies: SealedBodies,
         streams: KnownStreams | None = None,
     ) -> None:
         self._session = session
         self._schema = schema
         self._place = place
+        self._bodies = bodies
         self._streams = streams or KnownStreams()
 
     def execute(
@@ -52,7 +55,9 @@ class PostgresView:
 
     def read(self, query: Query, events: int) -> Page:
         with translated(self._place):
-            return read_page(self._session, self._schema, query, events, self._streams)
+            return read_page(
+                self._session, self._schema, query, events, self._bodies, self._streams
+            )
 
 
 class PostgresTransaction(PostgresView):

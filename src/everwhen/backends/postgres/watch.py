@@ -12,8 +12,7 @@ import psycopg
 
 from everwhen.backends.engine import WATCHED_SECONDS
 from everwhen.backends.postgres.append_call import channel_of
-from everwhen.backends.postgres.pages import PostgresSession
-from everwhen.backends.postgres.statements import quoted, statements
+from everwhen.backends.postgres.statements import PostgresSession, quoted, statements
 from everwhen.vocabulary.errors import EverwhenError
 
 _LEFT_SECONDS: Final = 2.0

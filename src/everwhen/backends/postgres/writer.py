@@ -24,11 +24,13 @@ from everwhen.backends.commit_checks import (
     slices_of_commit,
     time_of_commit,
 )
+from everwhen.backends.engine import NotFetchedError
 from everwhen.backends.index_terms import CATEGORY, TAG, TYPE, block_of
 from everwhen.backends.postgres.append_call import AppendCall
 from everwhen.backends.postgres.lookups import stored_commit
-from everwhen.backends.postgres.pages import PostgresSession, newer_slices
-from everwhen.backends.postgres.statements import statements
+from everwhen.backends.postgres.pages import newer_slices
+from everwhen.backends.postgres.sealed_bodies import SealedBodies
+from everwhen.backends.postgres.statements import PostgresSession, statements
 from everwhen.backends.postgres.terms import term_of
 from everwhen.system.interrupts import is_interrupt
 from everwhen.vocabulary.clock import Clock, micros_by
@@ -45,9 +47,12 @@ _BYTES_AT_ONCE: Final = 16 << 20
 class CommitWriter:
     """Writes a group of commits in a transaction that was begun, and takes effect with it."""
 
-    def __init__(self, session: PostgresSession, schema: str, clock: Clock) -> None:
+    def __init__(
+        self, session: PostgresSession, schema: str, clock: Clock, bodies: SealedBodies
+    ) -> None:
         self._session = session
         self._schema = schema
+        self._bodies = bodies
         self._now = micros_by(clock)
         self._versions: dict[str, int] = {}
         self._known: set[bytes] = set()
@@ -55,6 +60,7 @@ class CommitWriter:
         self._parts: list[EncodedSlice] = []
         self._lined_up: dict[bytes, list[StoredSlice]] = {}
         self._position, self._recorded_at = 0, LONG_AGO
+        self._retired = 0
 
     def write(
         self, commits: Sequence[EncodedCommit], *, ends_when_idle: bool = True
@@ -87,9 +93,9 @@ class CommitWriter:
         if ends_when_idle:
             execute(writing["end_when_idle"])
         execute(writing["lock"])
-        head = execute(reading["head"]).fetchone()
-        if head is not None:
-            self._position, self._recorded_at = head
+        end = execute(reading["ends"]).fetchone()
+        if end is not None:
+            self._position, self._recorded_at, self._retired = end
         self._versions = dict(execute(reading["versions"], (sorted(names),)).fetchall())
         if ids:
             self._known = {found.bytes for (found,) in execute(reading["known_commits"], (ids,))}
@@ -102,7 +108,7 @@ class CommitWriter:
         except Exception as error:
             if is_interrupt(error) or self._session.info.transaction_status.name != "INTRANS":
                 raise
-            if isinstance(error, StorageError):
+            if isinstance(error, StorageError | NotFetchedError):
                 raise
             return refusal_of(commit, error)
 
@@ -111,8 +117,10 @@ class CommitWriter:
             lined_up = self._lined_up.get(commit.id)
             if lined_up is not None:
                 return repeated(commit, lined_up)
-            if commit.id in self._known:
-                return repeated(commit, stored_commit(self._session, self._schema, commit.id))
+            if commit.id in self._known or self._retired:
+                stored = stored_commit(self._session, self._schema, commit.id, self._bodies)
+                if stored:
+                    return repeated(commit, stored)
         for name, expected in commit.expected:
             actual = self._versions.get(name, 0)
             if not holds(expected, actual):
@@ -125,7 +133,7 @@ class CommitWriter:
 
     def _newer(self, query: Query, after: int) -> Iterator[StoredSlice]:
         """Every slice after the position that may match, written or lined up."""
-        yield from newer_slices(self._session, self._schema, query, after)
+        yield from newer_slices(self._session, self._schema, query, after, self._bodies)
         begin = bisect_right(self._slices, after, key=_POSITION)
         yield from islice(self._slices, begin, None)
 

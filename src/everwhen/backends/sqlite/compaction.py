@@ -21,8 +21,8 @@ from typing import Final
 
 import apsw
 
+from everwhen.backends.moving import ReadsOnce, Work
 from everwhen.backends.sqlite.files import beside, check_room, temporary_folder
-from everwhen.backends.sqlite.moving import ReadsOnce, Work
 from everwhen.backends.sqlite.pages import one_moment
 from everwhen.vocabulary.contract import Compaction
 
@@ -47,8 +47,8 @@ class Compacting:
     def __init__(
         self,
         path: Path,
-        read: ReadsOnce,
-        write: Callable[[Work], None],
+        read: ReadsOnce[apsw.Connection],
+        write: Callable[[Work[apsw.Connection]], None],
         write_anew: Callable[[], None],
     ) -> None:
         self.progress = (0, 0)

@@ -23,6 +23,7 @@ import apsw
 import msgspec
 
 from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
+from everwhen.backends.history_moves import Moving
 from everwhen.backends.notifier import News
 from everwhen.backends.sql_connection import SqlConnection
 from everwhen.backends.sqlite import lookups
@@ -38,12 +39,12 @@ from everwhen.backends.sqlite.connection import (
 from everwhen.backends.sqlite.error_translation import reached, translated, translation
 from everwhen.backends.sqlite.file_watch import Watch
 from everwhen.backends.sqlite.files import check_room, make_folder, remove
-from everwhen.backends.sqlite.history_moves import Moving
 from everwhen.backends.sqlite.lifetime import Lifetime
 from everwhen.backends.sqlite.lock_guard import Hold, Reservation, check_no_stray_log, opening
 from everwhen.backends.sqlite.pages import StreamNames, read_page
 from everwhen.backends.sqlite.reader import Reader
 from everwhen.backends.sqlite.schema import check_schema, prepare
+from everwhen.backends.sqlite.segment_tables import SqliteTables
 from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.structural_check import hiding_problems, structural_problems
 from everwhen.backends.sqlite.transactions import Transactions
@@ -392,16 +393,16 @@ class SqliteEngine:
     def segments(self) -> list[Segment]:
         return self._reader.run(lookups.segments)
 
-    def moving(self, move: Move) -> Moving:
+    def moving(self, move: Move) -> Moving[apsw.Connection]:
         self.check_open()
         self._check_writable()
         return Moving(
+            SqliteTables(is_whole=self._is_whole),
             self._reader.run,
             self._written,
             self._segments.groups,
             micros_by(self._clock),
             move,
-            is_whole=self._is_whole,
         )
 
     def _written(self, step: Callable[[apsw.Connection], None]) -> None:

@@ -11,8 +11,9 @@ from typing import Final
 
 import apsw
 
+from everwhen.backends.archived_groups import MAX_URL_BYTES
 from everwhen.backends.commit_checks import LONG_AGO
-from everwhen.backends.sqlite.archived_groups import MAX_URL_BYTES
+from everwhen.backends.commit_times import NATURAL_MICROS, made_at_by
 from everwhen.backends.sqlite.pages import (
     ends,
     newest_slice,
@@ -21,7 +22,7 @@ from everwhen.backends.sqlite.pages import (
     slice_with_name,
 )
 from everwhen.backends.sqlite.query_plan import MAX_INTEGER, Window, rows_in, searchable
-from everwhen.backends.sqlite.segments import NATURAL_MICROS, Segments, made_at_by, prefix_of
+from everwhen.backends.sqlite.segments import Segments, prefix_of
 from everwhen.backends.sqlite.statements import statements
 from everwhen.backends.sqlite.stored_rows import (
     checkpoint_of,

@@ -12,8 +12,9 @@ from typing import Final
 
 import apsw
 
-from everwhen.backends.sqlite.moving import STEP_ROWS, ReadsOnce, Work, each
-from everwhen.backends.sqlite.statements import statements
+from everwhen.backends.moving import ReadsOnce, Work
+from everwhen.backends.segment_packing import STEP_ROWS
+from everwhen.backends.sqlite.statements import each, statements
 from everwhen.vocabulary.contract import Retire
 
 _SQL: Final = statements("retired")
@@ -24,13 +25,17 @@ _STEP_CHUNKS: Final = 64
 """How many chunks one transaction deletes: some megabyte."""
 
 
-def retired(read: ReadsOnce, move: Retire, now: Callable[[], int]) -> Iterator[Work]:
+def retired(
+    read: ReadsOnce[apsw.Connection], move: Retire, now: Callable[[], int]
+) -> Iterator[Work[apsw.Connection]]:
     """The writes that retire segments."""
     yield partial(_switch, move, now())
     yield from cleared(read, now)
 
 
-def cleared(read: ReadsOnce, now: Callable[[], int]) -> Iterator[Work]:
+def cleared(
+    read: ReadsOnce[apsw.Connection], now: Callable[[], int]
+) -> Iterator[Work[apsw.Connection]]:
     """Delete what is left over of segments that are retired: nobody looks there."""
     while (chunk := read(_last_chunk)) is not None:
         yield partial(each, _SQL["drop_chunks"], [(chunk,)])

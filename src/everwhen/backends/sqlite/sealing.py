@@ -16,25 +16,25 @@ from typing import Any, Final, TypeAlias
 import apsw
 import msgspec
 
+from everwhen.backends.commit_times import is_natural
 from everwhen.backends.index_terms import BLOCK, CATEGORY, TAG, TYPE, Named, block_of, named_in_each
-from everwhen.backends.sqlite.moving import STEP_BYTES, STEP_ROWS, ReadsOnce, Work, each
+from everwhen.backends.moving import ReadsOnce, Work
+from everwhen.backends.segment_packing import (
+    STEP_ROWS,
+    ChunkDictionary,
+    PackedSegment,
+    packed_segment,
+    rows_to_seal,
+    steps_of_chunks,
+)
 from everwhen.backends.sqlite.pages import StreamNames
 from everwhen.backends.sqlite.query_plan import Row
-from everwhen.backends.sqlite.segments import (
-    MAX_FRAME_BYTES,
-    NATURAL_MICROS,
-    Segments,
-    chunk_of,
-    made_at_by,
-    places_of,
-    prefix_of,
-)
-from everwhen.backends.sqlite.statements import statements
+from everwhen.backends.sqlite.segments import Segments, places_of, prefix_of
+from everwhen.backends.sqlite.statements import each, statements
 from everwhen.backends.sqlite.stored_rows import check_rows
 from everwhen.backends.sqlite.value_sizes import limited
-from everwhen.codec.frames import Frame, packed
-from everwhen.codec.slice_digest import SliceDigest
-from everwhen.system.compression import Compressor, trained
+from everwhen.codec.frames import FrameError
+from everwhen.system.compression import DecompressionError
 from everwhen.vocabulary.contract import Seal, Segment, SegmentSize
 from everwhen.vocabulary.errors import BusyError
 from everwhen.vocabulary.streams import category_of
@@ -43,14 +43,13 @@ _SQL: Final = statements("sealed")
 _READING: Final = statements("reading")
 _VIEW: Final = statements("sealed_events")
 
-_SEGMENT_BYTES: Final = 64 << 20
-"""Where a segment ends before it has all of its slices: what is packed is in memory, twice."""
+SqliteWrites: TypeAlias = Generator[Work[apsw.Connection], None, Segment | None]
+"""What a move writes, one transaction after the other, and the segment that it has moved."""
+
 _COLUMNS_OF_SEGMENT: Final = 7
-_SAMPLES: Final = 1_500
-"""Of frames, to train a dictionary with: more take longer and gain nothing."""
 
 
-def sealed(read: ReadsOnce, move: Seal, *, is_whole: bool) -> Generator[Work, None, Segment | None]:
+def sealed(read: ReadsOnce[apsw.Connection], move: Seal, *, is_whole: bool) -> SqliteWrites:
     """The writes that seal one segment of a file, and delete the rows of what is sealed.
 
     The segment that was made; None where there are too few slices for one. A file that isn't
@@ -63,10 +62,12 @@ def sealed(read: ReadsOnce, move: Seal, *, is_whole: bool) -> Generator[Work, No
     yield from made.writes()
     yield made.switch
     yield from _cleared(read, is_whole=is_whole)
-    return made.segment
+    return made.packed.segment
 
 
-def _cleared(read: ReadsOnce, *, is_whole: bool) -> Iterator[Work]:
+def _cleared(
+    read: ReadsOnce[apsw.Connection], *, is_whole: bool
+) -> Iterator[Work[apsw.Connection]]:
     """Delete what is left over: of a segment that wasn't finished, and rows that are sealed.
 
     A segment's marks go before its rows: as long as there are rows, there may be marks.
@@ -90,34 +91,20 @@ def _cleared(read: ReadsOnce, *, is_whole: bool) -> Iterator[Work]:
             yield partial(each, _SQL["delete_slices"], [(segment if end is None else end,)])
 
 
-Chunk: TypeAlias = tuple[int, int, int, bytes]
-"""A row of ``chunks``: the position of its last event, its first time, its dictionary, itself."""
-
-
 class _Packed(msgspec.Struct):
     """A segment that is ready to be written, and the border that it follows on."""
 
     border: int
-    segment: Segment
-    dictionaries: list[tuple[int, bytes]]
-    chunks: list[Chunk]
+    packed: PackedSegment
     postings: list[tuple[int, int, int, bytes]]
     streams: list[tuple[int, int, int, int]]
     commits: list[tuple[int, int]]
 
-    def writes(self) -> Iterator[Work]:
+    def writes(self) -> Iterator[Work[apsw.Connection]]:
         """Everything but the border, in transactions that don't keep a writer waiting for long."""
-        if self.dictionaries:
-            yield partial(each, _SQL["save_dictionary"], self.dictionaries)
-        some: list[Chunk] = []
-        size = 0
-        for chunk in self.chunks:
-            some.append(chunk)
-            size += len(chunk[3])
-            if size >= STEP_BYTES:
-                yield partial(each, _SQL["save_chunk"], some)
-                some, size = [], 0
-        if some:
+        if self.packed.dictionary is not None:
+            yield partial(each, _SQL["save_dictionary"], [self.packed.dictionary])
+        for some in steps_of_chunks(self.packed.chunks):
             yield partial(each, _SQL["save_chunk"], some)
         kinds: tuple[tuple[str, Sequence[tuple[Any, ...]]], ...] = (
             ("save_posting", self.postings),
@@ -130,9 +117,9 @@ class _Packed(msgspec.Struct):
 
     def switch(self, connection: apsw.Connection) -> None:
         """Move the border: from here on the slices are where they were packed."""
-        segment, bounds = self.segment, (self.border, self.segment.last)
+        segment, bounds = self.packed.segment, (self.border, self.packed.segment.last)
         found = connection.execute(_SQL["chunks_between"], bounds).get
-        if (Segments.border(connection), found) != (self.border, len(self.chunks)):
+        if (Segments.border(connection), found) != (self.border, len(self.packed.chunks)):
             raise BusyError("another process has moved history meanwhile; begin again")
         row = msgspec.structs.astuple(segment)[:_COLUMNS_OF_SEGMENT]
         connection.execute(_SQL["save_segment"], row)
@@ -191,135 +178,33 @@ def _pack(connection: apsw.Connection, up_to: int, size: SegmentSize) -> _Packed
     """The next segment, packed and shown to come back as it is; None where nothing is to seal."""
     border = Segments.border(connection)
     with limited(connection):
-        rows = _rows(connection, border, up_to, size)
+        rows = rows_to_seal(
+            lambda most: connection.execute(_SQL["rows_to_seal"], (border, up_to, most)),
+            lambda position: connection.execute(_SQL["first_index_after"], (position,)).get,
+            size,
+        )
     if not rows:
         return None
     check_rows(rows)
-    packs = _packs(rows, border, size)
-    number, dictionary, is_new = _dictionary(connection, [data for _, data in packs])
-    chunks = _compressed(packs, number, dictionary, size)
-    first, last = rows[0], rows[-1]
     names = StreamNames().many(connection, {row[1] for row in rows})
-    segment = Segment(
-        last[0],
-        first[0] - first[3] + 1,
-        len(rows),
-        first[4],
-        last[4],
-        sum([len(chunk) for *_, chunk in chunks]),
-        digest_of_rows(rows, names),
-    )
-    postings, streams = postings_of(connection, rows, segment.first, names, {})
+    try:
+        made = packed_segment(rows, border, names, newest_dictionary(connection), size)
+    except (FrameError, DecompressionError) as error:
+        raise apsw.CorruptError(str(error)) from error
+    postings, streams = postings_of(connection, rows, made.segment.first, names, {})
     return _Packed(
         border,
-        segment,
-        [(number, dictionary)] if is_new else [],
-        chunks,
-        [(segment.last, *posting) for posting in postings],
+        made,
+        [(made.segment.last, *posting) for posting in postings],
         streams,
         listed_commits(rows),
     )
 
 
-def chunks_of(
-    connection: apsw.Connection, rows: Sequence[Row], before: int, size: SegmentSize
-) -> list[Chunk]:
-    """Slices that follow on a position as chunks, with the newest dictionary."""
-    packs = _packs(rows, before, size)
-    number, dictionary, is_new = _dictionary(connection, [])
-    return _compressed(packs, *((0, b"") if is_new else (number, dictionary)), size)
-
-
-def _packs(
-    rows: Sequence[Row], before: int, size: SegmentSize
-) -> list[tuple[Sequence[Row], bytes]]:
-    """The slices of each frame, and the frame."""
-    found: list[tuple[Sequence[Row], bytes]] = []
-    for group in _groups(rows, size):
-        found.append((group, packed(group, before)))
-        before = group[-1][0]
-    return found
-
-
-def _compressed(
-    packs: Sequence[tuple[Sequence[Row], bytes]], number: int, dictionary: bytes, size: SegmentSize
-) -> list[Chunk]:
-    """Frames as chunks, shown to come back as they are."""
-    compressor = Compressor(dictionary)
-    frames: list[tuple[int, bytes]] = []
-    for group, data in packs:
-        compressed = compressor.compress(data)
-        if [*Frame(compressor.decompress(compressed, MAX_FRAME_BYTES)).rows()] != group:
-            raise apsw.CorruptError(
-                f"the slices at positions {group[0][0]} to {group[-1][0]} can't be packed: they "
-                f"wouldn't come back as they are"
-            )
-        frames.append((group[-1][0], compressed))
-    return [
-        (frames[stop - 1][0], packs[start][0][0][4], number, chunk_of(frames[start:stop]))
-        for start, stop in _chunks([data for _, data in packs], size)
-    ]
-
-
-def _rows(connection: apsw.Connection, border: int, up_to: int, size: SegmentSize) -> list[Row]:
-    """The slices of the next segment: whole commits, and none where there are too few as yet."""
-    most, volume = size.slices, _SEGMENT_BYTES
-    is_full = False
-    while True:
-        rows: list[Row] = []
-        left = volume
-        for row in connection.execute(_SQL["rows_to_seal"], (border, up_to, most)):
-            rows.append(row)
-            left -= len(row[8])
-            if left <= 0:
-                break
-        has_more = len(rows) == most or left <= 0
-        is_full = is_full or has_more
-        if rows and connection.execute(_SQL["first_index_after"], (rows[-1][0],)).get:
-            rows = [row for row in rows if row[5] != rows[-1][5]]
-        if rows or not has_more:
-            return rows if is_full or len(rows) >= size.least else []
-        most, volume = 2 * most, 2 * volume  # one commit has more
-
-
-def _groups(rows: Sequence[Row], size: SegmentSize) -> Iterator[list[Row]]:
-    """The slices of each frame."""
-    group: list[Row] = []
-    volume = 0
-    for row in rows:
-        group.append(row)
-        volume += len(row[8])
-        if len(group) >= size.frame or volume >= size.frame_bytes:
-            yield group
-            group, volume = [], 0
-    if group:
-        yield group
-
-
-def _chunks(packs: Sequence[bytes], size: SegmentSize) -> Iterator[tuple[int, int]]:
-    """The frames of each chunk: from one number to another."""
-    start = volume = 0
-    for stop, data in enumerate(packs, 1):
-        volume += len(data)
-        if stop - start >= size.frames or volume >= size.frame_bytes or stop == len(packs):
-            yield start, stop
-            start, volume = stop, 0
-
-
-def _dictionary(connection: apsw.Connection, packs: Sequence[bytes]) -> tuple[int, bytes, bool]:
-    """The newest dictionary, or the first one; 0 and nothing where there is too little for one."""
+def newest_dictionary(connection: apsw.Connection) -> ChunkDictionary | None:
+    """What chunks are compressed with; None where none was needed as yet."""
     found = connection.execute(_SQL["newest_dictionary"]).fetchone()
-    if found is not None:
-        return *found, False
-    made = trained(packs[:: len(packs) // _SAMPLES + 1])
-    return int(bool(made)), made, bool(made)
-
-
-def digest_of_rows(rows: Sequence[Row], names: Mapping[int, str]) -> bytes:
-    """The digest of the slices of these rows."""
-    digest = SliceDigest()
-    digest.update((row[0], names[row[1]], *row[2:]) for row in rows)
-    return digest.digest()
+    return None if found is None else ChunkDictionary(*found)
 
 
 def postings_of(
@@ -400,10 +285,5 @@ class _Index:
 def listed_commits(rows: Sequence[Row]) -> list[tuple[int, int]]:
     """The commits whose ids don't lead to them, by prefix and position."""
     return sorted(
-        (prefix_of(row[5]), row[0]) for row in rows if not row[6] and not _is_natural(row)
+        (prefix_of(row[5]), row[0]) for row in rows if not row[6] and not is_natural(row[5], row[4])
     )
-
-
-def _is_natural(row: Row) -> bool:
-    made_at = made_at_by(row[5])
-    return made_at is not None and abs(row[4] - made_at) <= NATURAL_MICROS

@@ -16,10 +16,11 @@ import msgspec
 
 from everwhen.backends.commit_checks import SliceCheck, version_problem
 from everwhen.backends.index_terms import BLOCK
+from everwhen.backends.segment_packing import digest_of_rows
 from everwhen.backends.sqlite.lookups import segments as stored_segments
 from everwhen.backends.sqlite.pages import StreamNames, ends
 from everwhen.backends.sqlite.query_plan import Row
-from everwhen.backends.sqlite.sealing import digest_of_rows, listed_commits, postings_of
+from everwhen.backends.sqlite.sealing import listed_commits, postings_of
 from everwhen.backends.sqlite.segments import Segments
 from everwhen.backends.sqlite.statements import statements
 from everwhen.system.limits import MAX_REMEMBERED

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import heapq
 import json
-import struct
 import sys
 import threading
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from functools import cached_property, partial
 from itertools import groupby, islice, pairwise
@@ -23,19 +23,25 @@ from typing import Final, NamedTuple, TypeAlias
 
 import apsw
 
-from everwhen.backends.sqlite.archived_groups import ArchivedGroups
-from everwhen.backends.sqlite.remembering import remember
+from everwhen.backends.archived_groups import (
+    MAX_URL_BYTES,
+    ArchivedGroups,
+    GroupPlace,
+    is_archive_url,
+)
+from everwhen.backends.chunks import COUNT, PART, Part, opened_frame, parts_of
+from everwhen.backends.remembering import remember
+from everwhen.backends.segment_packing import frames_of
 from everwhen.backends.sqlite.statements import statements
 from everwhen.backends.sqlite.value_sizes import MAX_CHUNK_BYTES, limited
 from everwhen.codec.frames import Frame, FrameError, SliceRow
-from everwhen.system.compression import Compressor, DecompressionError
-from everwhen.system.sqlite_values import stored_bytes, stored_count, stored_int
-from everwhen.vocabulary.contract import MAX_FRAMES, MAX_STORED_BYTES
+from everwhen.system.compression import Compressor
+from everwhen.system.sqlite_values import stored_bytes, stored_count, stored_int, stored_text
+from everwhen.vocabulary.contract import StoredSlice
 
 _SQL: Final = statements("sealed")
-
-MAX_FRAME_BYTES: Final = MAX_STORED_BYTES + (1 << 20)
-"""A frame has one slice at least, however large, and what else it has is little."""
+_ARCHIVED: Final = statements("archived")
+_READING: Final = statements("reading")
 
 _FRAMES_REMEMBERED: Final = 128
 """Some 3 MB: the neighbours of what was read last."""
@@ -46,12 +52,6 @@ _FEW: Final = 4
 _NARROW: Final = 64
 """A range of up to so many positions is read by the frame, a longer one by the chunk."""
 
-_COUNT: Final = struct.Struct("<H")
-_PART: Final = struct.Struct("<IQ")
-"""A frame's size in the chunk, and the position of its last event."""
-
-Part: TypeAlias = tuple[int, int, int]
-"""A frame in its chunk: where it begins and ends, and the position of its last event."""
 ChunkLayout: TypeAlias = tuple[list[Part], list[int]]
 """A chunk's frames, and the positions of their last events."""
 KnownChunk: TypeAlias = tuple[int, int, bytes]
@@ -59,12 +59,6 @@ KnownChunk: TypeAlias = tuple[int, int, bytes]
 
 Without the head it might be another one: what is restored, or merged, can be cut up anew.
 """
-
-
-def chunk_of(frames: Sequence[tuple[int, bytes]]) -> bytes:
-    """A chunk: frames, compressed, each with the position of its last event."""
-    head = [_PART.pack(len(data), last) for last, data in frames]
-    return b"".join([_COUNT.pack(len(frames)), *head, *(data for _, data in frames)])
 
 
 def places_of(numbers: Sequence[int]) -> bytes:
@@ -86,20 +80,6 @@ def numbers_in(places: bytes) -> array[int]:
     if not found or any(one >= other for one, other in pairwise(found)):
         raise apsw.CorruptError("a posting's numbers are out of order")
     return found
-
-
-NATURAL_MICROS: Final = 1_000_000
-"""An id that was made within a second of its commit's recording leads to it by its own time."""
-
-_UUID7: Final = 7
-_VARIANT: Final = 0b10
-
-
-def made_at_by(commit_id: bytes) -> int | None:
-    """When a UUIDv7 was made (RFC 9562), in microseconds since 1970; None for any other id."""
-    if commit_id[6] >> 4 != _UUID7 or commit_id[8] >> 6 != _VARIANT:
-        return None
-    return int.from_bytes(commit_id[:6]) * 1_000
 
 
 def prefix_of(commit_id: bytes) -> int:
@@ -286,7 +266,9 @@ class Segments:
     def _unpacked(
         self, connection: apsw.Connection, last: int, dictionary: int, data: bytes
     ) -> Piece:
-        compressor, parts = self._compressor(connection, dictionary), parts_of(data, last)
+        compressor = self._compressor(connection, dictionary)
+        with _corrupt():
+            parts = parts_of(data, last)
         view = memoryview(data)
 
         def frame(number: int) -> Frame:
@@ -308,7 +290,9 @@ class Segments:
             yield last, partial(self._fetched, connection, last)
 
     def _fetched(self, connection: apsw.Connection, last: int) -> Piece:
-        frames = self.groups.frames(connection, last, waits=self._waits)
+        frames = self.groups.frames(
+            place_of(connection, last), partial(frames_in_file, connection), waits=self._waits
+        )
         return Piece([frame.positions[-1] for frame in frames], frames.__getitem__)
 
     def _piece(self, connection: apsw.Connection, position: int) -> Piece:
@@ -321,9 +305,9 @@ class Segments:
             return self._fetched(connection, last)
         compressor = self._compressor(connection, dictionary)
         with connection.blob_open("main", "chunks", "data", last, False) as blob:
-            head = blob.read(_COUNT.size)
-            count = _COUNT.unpack(head)[0] if len(head) == _COUNT.size else 0
-            head += blob.read(count * _PART.size)
+            head = blob.read(COUNT.size)
+            count = COUNT.unpack(head)[0] if len(head) == COUNT.size else 0
+            head += blob.read(count * PART.size)
             chunk = last, size, head
             parts, frame_ends = self._layout(chunk)
             wanted = bisect_left(frame_ends, position)
@@ -345,7 +329,8 @@ class Segments:
         found = self._layouts.get(chunk)
         if found is None:
             last, size, head = chunk
-            parts = parts_of(head, last, size)
+            with _corrupt():
+                parts = parts_of(head, last, size)
             found = parts, [end for _, _, end in parts]
             with self._lock:
                 remember(self._layouts, chunk, found, _CHUNKS_REMEMBERED)
@@ -415,31 +400,48 @@ def _read(blob: apsw.Blob, compressor: Compressor, part: Part) -> Frame:
     return _opened(compressor, blob.read(ends - begins), last)
 
 
-def _opened(compressor: Compressor, data: bytes | memoryview, last: int) -> Frame:
+@contextmanager
+def _corrupt() -> Iterator[None]:
+    """Raises ``apsw.CorruptError`` for chunks that are damaged."""
     try:
-        frame = Frame(compressor.decompress(data, MAX_FRAME_BYTES))
-    except (DecompressionError, FrameError) as error:
-        raise apsw.CorruptError(f"the frame up to position {last}: {error}") from error
-    if frame.positions[-1] != last:
-        raise apsw.CorruptError(f"the frame up to position {last} ends elsewhere")
-    return frame
+        yield
+    except FrameError as error:
+        raise apsw.CorruptError(str(error)) from error
 
 
-def parts_of(head: bytes, last: int, size: int | None = None) -> list[Part]:
-    """Where the frames of a chunk are. Raises ``apsw.CorruptError`` where it doesn't have them."""
-    size = len(head) if size is None else size
-    count = _COUNT.unpack_from(head)[0] if len(head) >= _COUNT.size else 0
-    at = _COUNT.size + count * _PART.size
-    if not 1 <= count <= MAX_FRAMES or len(head) < at:
-        raise apsw.CorruptError(f"the chunk up to position {last!r} doesn't say what it has")
-    parts: list[Part] = []
-    for length, end in _PART.iter_unpack(head[_COUNT.size : at]):
-        parts.append((at, at + length, end))
-        at += length
-    ends = [end for _, _, end in parts]
-    if at != size or ends[-1] != last or any(one >= other for one, other in pairwise(ends)):
-        raise apsw.CorruptError(f"the chunk up to position {last!r} isn't what its head says")
-    return parts
+def _opened(compressor: Compressor, data: bytes | memoryview, last: int) -> Frame:
+    with _corrupt():
+        return opened_frame(compressor, data, last)
+
+
+def place_of(connection: apsw.Connection, last: int) -> GroupPlace:
+    """Where the row group is that ends at this position. Raises ``apsw.CorruptError``."""
+    row = connection.execute(_ARCHIVED["place"], (last,)).fetchone()
+    if row is None:
+        raise apsw.CorruptError(f"the object with position {last} isn't known")
+    number, digest, url, name, size = row
+    if not is_archive_url(stored_text(url, MAX_URL_BYTES)):
+        raise apsw.CorruptError(f"{url!r} is no archive's URL")
+    return GroupPlace(
+        last,
+        stored_count(number),
+        stored_bytes(digest),
+        url,
+        stored_text(name, MAX_URL_BYTES),
+        stored_count(size),
+    )
+
+
+def frames_in_file(connection: apsw.Connection, slices: Sequence[StoredSlice]) -> list[Frame]:
+    """Archived slices as frames, by the numbers that their streams have in this file."""
+    numbers: dict[str, int] = {}
+    for name in {stored.stream for stored in slices}:
+        number = connection.execute(_READING["stream_id"], (name,)).get
+        if number is None:
+            raise apsw.CorruptError(f"an archived slice is of stream {name!r}, which isn't known")
+        numbers[name] = number
+    with _corrupt():
+        return frames_of(slices, numbers)
 
 
 def _at_another_time(last: int) -> apsw.CorruptError:

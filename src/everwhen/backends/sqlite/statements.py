@@ -6,10 +6,12 @@ of a page is, stays in Python, beside what it depends on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
+
+import apsw
 
 from everwhen.backends.named_statements import named_statements
 
@@ -27,3 +29,8 @@ def statements(
 
 def _in_one_line(sql: str) -> str:
     return " ".join(line.strip() for line in sql.splitlines() if not line.startswith("--")).strip()
+
+
+def each(sql: str, rows: Sequence[tuple[Any, ...]], connection: apsw.Connection) -> None:
+    """Run a statement for each of these rows."""
+    connection.executemany(sql, rows)

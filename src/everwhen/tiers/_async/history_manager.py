@@ -226,7 +226,8 @@ class HistoryManager:
             )
         if not self._store.capabilities.seals:
             raise UnsupportedError(
-                f"{self._store!r} can't be sealed: only a store in a file, and no branch of it"
+                f"{self._store!r} can't be sealed: only a store in a file or in PostgreSQL, and no "
+                f"branch of it"
             )
         return BackgroundMover(
             self._store,

@@ -3,6 +3,10 @@
 -- name: head
 SELECT position, recorded_at FROM log.slices ORDER BY position DESC LIMIT 1
 
+-- name: ends
+SELECT position, recorded_at, (SELECT coalesce(max(last), 0) FROM log.retired)
+FROM log.slices ORDER BY position DESC LIMIT 1
+
 -- name: timeline
 SELECT CASE WHEN pg_is_in_recovery() THEN '' ELSE
     substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
@@ -25,7 +29,8 @@ SELECT (SELECT system_identifier FROM pg_control_system()),
 SELECT id, name FROM log.streams WHERE id = ANY(%s)
 
 -- name: position_at
-SELECT log.position_at(%s)
+SELECT log.position_at(%(moment)s), coalesce(max(retired.last), 0), max(last_time)
+FROM log.retired JOIN log.segments USING (last)
 
 -- name: streams
 SELECT name, version, position, recorded_at

@@ -1,4 +1,111 @@
--- What the second version adds: a group of commits in one call.
+-- What the second version adds: sealed history, and a group of commits in one call.
+--
+-- Old slices are sealed: their bodies and metadata are packed in chunks, of which a segment has
+-- many, and compressed; the rows stay, with an empty body. A segment is keyed by the position of
+-- its last event, as a slice is, and a chunk likewise.
+
+-- name: tables
+CREATE TABLE log.segments (
+    last bigint PRIMARY KEY,
+    first bigint NOT NULL,
+    slices bigint NOT NULL,
+    first_time bigint NOT NULL,
+    last_time bigint NOT NULL,
+    bytes bigint NOT NULL,
+    sha256 bytea NOT NULL
+);
+-- Chunks after the last segment are those of one that is being made, or wasn't finished.
+CREATE TABLE log.chunks (
+    last bigint PRIMARY KEY,
+    first_time bigint NOT NULL,
+    dictionary bigint NOT NULL,
+    data bytea NOT NULL
+);
+ALTER TABLE log.chunks ALTER COLUMN data SET STORAGE EXTERNAL;
+CREATE TABLE log.dictionaries (id bigint PRIMARY KEY, data bytea NOT NULL);
+-- Chunks may be in Parquet objects outside of the database, in their place or beside them. An
+-- object that isn't used has the time, in microseconds, since when.
+CREATE TABLE log.objects (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    url text NOT NULL,
+    name text NOT NULL,
+    size bigint NOT NULL,
+    unused_since bigint,
+    UNIQUE (url, name)
+);
+-- A row group of an object, keyed as a chunk is. Where there is a chunk with the same key, the
+-- group's slices are in chunks as well, and read from them.
+CREATE TABLE log.archived (
+    last bigint PRIMARY KEY,
+    first_time bigint NOT NULL,
+    object bigint NOT NULL,
+    row_group bigint NOT NULL,
+    sha256 bytea NOT NULL
+);
+-- Segments whose slices were given up, by the position of the event that says so, and when. Of
+-- their rows each stream's newest stays, and the ids of commits that don't say when they were made.
+CREATE TABLE log.retired (
+    last bigint PRIMARY KEY, recorded bigint NOT NULL, retired_at bigint NOT NULL
+);
+CREATE TABLE log.retired_commits (commit_id uuid PRIMARY KEY);
+-- Who moves history at present: whoever begins to move takes it over, and stops who did before.
+-- Up to which positions rows are without their bodies, deleted, and found by no mark.
+CREATE TABLE log.mover (
+    id int PRIMARY KEY CHECK (id = 1),
+    token bytea NOT NULL,
+    emptied bigint NOT NULL,
+    deleted bigint NOT NULL,
+    unmarked bigint NOT NULL
+);
+INSERT INTO log.mover VALUES (1, '', 0, 0, 0)
+
+-- name: compression
+DO $$ BEGIN
+    ALTER TABLE log.slices ALTER COLUMN body SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN NULL;
+END $$
+
+-- name: readers
+DO $$
+DECLARE
+    reader text;
+BEGIN
+    FOR reader IN
+        SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END
+        FROM pg_class, aclexplode(relacl)
+        WHERE oid = 'log.slices'::regclass AND privilege_type = 'SELECT' AND grantee <> relowner
+    LOOP
+        EXECUTE 'GRANT SELECT ON log.segments, log.chunks, log.dictionaries, log.objects, '
+            'log.archived, log.retired, log.retired_commits, log.mover TO ' || reader;
+    END LOOP;
+END $$
+
+-- name: body_to_show
+CREATE FUNCTION log.body_to_show(place bigint, body bytea) RETURNS json
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF octet_length(body) = 0 THEN
+        RAISE EXCEPTION 'the events up to position % are sealed or retired: SQL can''t read them, '
+            'read them through the store', place;
+    END IF;
+    RETURN convert_from(body, 'UTF8')::json;
+END $$
+
+-- name: events
+CREATE OR REPLACE VIEW log.events AS
+SELECT
+    slices.position - slices.count + entries.number AS position,
+    streams.name AS stream,
+    slices.version - slices.count + entries.number AS version,
+    entries.entry ->> 0 AS type,
+    (entries.entry ->> 1)::bigint AS schema_version,
+    to_timestamp(slices.recorded_at / 1000000.0) AS recorded_at,
+    slices.commit_id,
+    entries.entry -> 2 AS data,
+    coalesce(entries.entry -> 3, '[]'::json) AS tags
+FROM log.slices JOIN log.streams ON streams.id = slices.stream
+CROSS JOIN LATERAL json_array_elements(log.body_to_show(slices.position, slices.body))
+    WITH ORDINALITY AS entries (entry, number)
 
 -- name: append
 CREATE FUNCTION log.append(
@@ -18,6 +125,7 @@ CREATE FUNCTION log.append(
 -- written, and `heads` stays NULL, where anything that the group rests on may not hold: then
 -- whoever called judges it under the lock.
 DECLARE
+    retired bigint;
     stream_ids bigint[];
     fits boolean;
 BEGIN
@@ -25,9 +133,13 @@ BEGIN
         RAISE EXCEPTION 'append needs READ COMMITTED: elsewhere it would not see what is written';
     END IF;
     PERFORM pg_advisory_xact_lock('log.slices'::regclass::oid::bigint);
-    SELECT position, recorded_at INTO head, head_time FROM log.slices ORDER BY position DESC LIMIT 1;
+    SELECT position, recorded_at, (SELECT max(last) FROM log.retired)
+    INTO head, head_time, retired FROM log.slices ORDER BY position DESC LIMIT 1;
     head := coalesce(head, 0);
     IF head_time > latest OR all_after < head THEN
+        RETURN;
+    END IF;
+    IF used <> '{}' AND retired > 0 OR retired > ANY (term_afters) OR retired > ANY (read_afters) THEN
         RETURN;
     END IF;
     IF used <> '{}' AND EXISTS (

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-import apsw
-
 from everwhen.backends.archive_objects import ObjectReader
 from everwhen.backends.engine import NotFetchedError
-from everwhen.backends.sqlite.remembering import remember
-from everwhen.backends.sqlite.statements import statements
-from everwhen.codec.frames import Frame, FrameError, packed
+from everwhen.backends.remembering import remember
+from everwhen.codec.frames import Frame
 from everwhen.system.object_storage import MissingObjectError, ObjectStorage, object_url
-from everwhen.system.sqlite_values import stored_bytes, stored_count, stored_text
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import CorruptStoreError, DeclarationError
-
-_SQL: Final = statements("archived")
-_READING: Final = statements("reading")
 
 _GROUPS_REMEMBERED: Final = 12
 """Each of some 4 MB."""
 _OBJECTS_REMEMBERED: Final = 64
 """The footers of objects: some 10 to 100 KB each."""
-_FRAME: Final = 64
-"""How many slices make a frame, as those of a chunk do."""
 MAX_URL_BYTES: Final = 4_096
+"""Of what a store believes to be a URL, or a name of an object."""
 
 
 class GroupPlace(NamedTuple):
@@ -43,24 +35,8 @@ class GroupPlace(NamedTuple):
     size: int
 
 
-def place_of(connection: apsw.Connection, last: int) -> GroupPlace:
-    """Where the row group is that ends at this position. Raises ``apsw.CorruptError``."""
-    row = connection.execute(_SQL["place"], (last,)).fetchone()
-    if row is None:
-        raise apsw.CorruptError(f"the object with position {last} isn't known")
-    number, digest, url, name, size = row
-    return GroupPlace(
-        last,
-        stored_count(number),
-        stored_bytes(digest),
-        _checked(stored_text(url, MAX_URL_BYTES)),
-        stored_text(name, MAX_URL_BYTES),
-        stored_count(size),
-    )
-
-
 class ArchivedGroups:
-    """The row groups of one file's archive. Safe from any thread."""
+    """The row groups of one log's archive. Safe from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -87,14 +63,15 @@ class ArchivedGroups:
                 found = self._storages[url] = ObjectStorage(url)
             return found
 
-    def frames(self, connection: apsw.Connection, last: int, *, waits: bool) -> list[Frame]:
-        """The slices of the row group that ends at this position.
+    def frames(
+        self, place: GroupPlace, made: Callable[[list[StoredSlice]], list[Frame]], *, waits: bool
+    ) -> list[Frame]:
+        """The slices of a row group, as ``made`` makes frames of them.
 
         Unless it ``waits``, raises `NotFetchedError` for one that has to be fetched. Raises
         `CorruptStoreError` for an object that is missing or damaged, and `StorageError` where the
         storage doesn't answer.
         """
-        place = place_of(connection, last)
         with self._lock:
             frames = self._frames.get(place)
             if frames is not None:
@@ -107,7 +84,7 @@ class ArchivedGroups:
             found = self.read(place)
         elif isinstance(found, CorruptStoreError):
             raise found
-        frames = frames_of(connection, found)
+        frames = made(found)
         with self._lock:
             remember(self._frames, place, frames, _GROUPS_REMEMBERED)
         return frames
@@ -156,45 +133,9 @@ class ArchivedGroups:
             return found
 
 
-def _checked(url: str) -> str:
-    """The URL. Raises ``apsw.CorruptError`` for one that no store writes."""
+def is_archive_url(url: str) -> bool:
+    """Whether it is a URL as a store writes it."""
     try:
-        if object_url(url) == url:
-            return url
-    except DeclarationError as error:
-        raise apsw.CorruptError(f"the archive's URL: {error}") from error
-    raise apsw.CorruptError(f"{url!r} is no archive's URL")
-
-
-def frames_of(connection: apsw.Connection, slices: Sequence[StoredSlice]) -> list[Frame]:
-    """Slices as frames, their streams by number. Raises ``apsw.CorruptError`` for unknown ones."""
-    numbers: dict[str, int] = {}
-    for name in {stored.stream for stored in slices}:
-        number = connection.execute(_READING["stream_id"], (name,)).get
-        if number is None:
-            raise apsw.CorruptError(f"an archived slice is of stream {name!r}, which isn't known")
-        numbers[name] = number
-    frames: list[Frame] = []
-    before = slices[0].position - slices[0].count
-    for start in range(0, len(slices), _FRAME):
-        group = slices[start : start + _FRAME]
-        rows = [
-            (
-                stored.position,
-                numbers[stored.stream],
-                stored.version,
-                stored.count,
-                stored.recorded_at,
-                stored.commit_id,
-                stored.first_index,
-                stored.metadata,
-                stored.body,
-            )
-            for stored in group
-        ]
-        try:
-            frames.append(Frame(packed(rows, before)))
-        except FrameError as error:
-            raise apsw.CorruptError(f"archived slices up to {rows[-1][0]}: {error}") from error
-        before = rows[-1][0]
-    return frames
+        return object_url(url) == url
+    except DeclarationError:
+        return False
