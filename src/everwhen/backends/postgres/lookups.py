@@ -35,7 +35,7 @@ from everwhen.vocabulary.streams import MAX_POSITION, category_of
 _SLICES: Final = 64
 """Of a commit, at once."""
 _COMMIT: Final = f"""
-SELECT {COLUMNS}, name FROM (SELECT *, tableoid FROM log.slices
+SELECT {COLUMNS}, name FROM (SELECT * FROM log.slices
     WHERE position >= (SELECT position FROM log.slices WHERE commit_id = %s AND first_index = 0)
     ORDER BY position LIMIT %s
 ) AS taken JOIN log.streams ON streams.id = stream ORDER BY position

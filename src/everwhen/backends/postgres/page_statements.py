@@ -41,12 +41,13 @@ WITH window_end AS MATERIALIZED (
 """Where the window ends: a slice that the last position is in is looked at as a whole."""
 _END: Final = "(SELECT last FROM window_end)"
 _ENDS: Final = """
-SELECT {end}, NULL::bigint, (SELECT max(last) FROM log.retired), NULL::bigint, NULL::bigint,
-    NULL::bytea, NULL::bigint, NULL::bytea, NULL::bytea, NULL::bigint, NULL::oid
+SELECT {end}, NULL::bigint, (SELECT max(last) FROM log.retired), 'log.slices'::regclass::bigint,
+    NULL::bigint, NULL::bytea, NULL::bigint, NULL::bytea, NULL::bytea
 UNION ALL
 """
 """The first row of each statement, with the end of the window in place of a position, where that is
-known, and with the end of what was retired in place of a version."""
+known, the end of what was retired in place of a version, and the table's number in place of a
+count."""
 _ROWS_AND_END: Final = _ENDS.format(end=_END)
 _BEFORE: Final = "sum(size::int) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) - size AS before"
 
@@ -219,7 +220,7 @@ def _of_stream(schema: str, *, is_after: bool) -> str:
     )
     {_ROWS_AND_END} (
         SELECT {COLUMNS} FROM (
-            SELECT *, tableoid, {_BEFORE.format(order="version")} FROM log.slices
+            SELECT *, {_BEFORE.format(order="version")} FROM log.slices
             WHERE stream = (SELECT id FROM stream) AND version >= (SELECT first FROM stream)
             AND version <= (SELECT far FROM page) AND position <= {_END}
         ) AS sizes WHERE before < %(volume)s ORDER BY version
@@ -246,7 +247,7 @@ def _candidates(schema: str, asked: _Asked, *, reverse: bool) -> str:
     {_LAST} {rare} {_ROWS_AND_END} (
         SELECT {COLUMNS} FROM (
             SELECT taken.*, {_BEFORE.format(order=f"position {order}")} FROM (
-                SELECT slices.*, slices.tableoid FROM ({found}) AS found
+                SELECT slices.* FROM ({found}) AS found
                 JOIN log.slices USING (position) ORDER BY position {order} LIMIT %(most)s
             ) AS taken
         ) AS sizes WHERE before < %(volume)s ORDER BY position {order}

@@ -27,7 +27,7 @@ from everwhen.backends.postgres.page_statements import (
 from everwhen.backends.postgres.sealed_bodies import SealedBodies, again_where_moved, retired_error
 from everwhen.backends.postgres.statements import PostgresSession, statements
 from everwhen.backends.postgres.stored_rows import (
-    BYTES,
+    BODY,
     COUNT,
     POSITION,
     VERSION,
@@ -194,12 +194,12 @@ def _some(reading: _Reading, window: PageRange, wanted: Wanted) -> _Found:
     told, retired = ends[POSITION], ends[VERSION] or 0
     if window.after < retired:
         raise _InRetiredError(retired)
-    is_all = sum([row[BYTES] for row in rows]) < wanted.volume
+    is_all = sum([len(row[BODY]) for row in rows]) < wanted.volume
     some = rows[: wanted.slices]
     if statement.is_by_events:
         reached = bisect_left(list(accumulate([row[COUNT] for row in rows])), wanted.events)
         some = rows[: reached + 1]
-    named = slices_of(some, reading.streams.of_each(session, schema, some))
+    named = slices_of(some, reading.streams.of_each(session, schema, ends[COUNT], some))
     slices = reading.bodies.with_bodies(session, schema, named, wanted.volume)
     volume = sum([len(stored.body) for stored in slices])
     is_all = is_all and len(slices) == len(rows)

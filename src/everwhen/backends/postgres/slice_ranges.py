@@ -17,14 +17,12 @@ _BYTES_AT_ONCE: Final = 1 << 20
 _ROWS: Final = f"""
 SELECT {COLUMNS}, coalesce(name, '') FROM (
     SELECT *, sum(size) OVER (ORDER BY position) - size AS before FROM (
-        SELECT *, tableoid FROM log.slices WHERE position > %s AND position <= %s
+        SELECT * FROM log.slices WHERE position > %s AND position <= %s
         ORDER BY position LIMIT {_ROWS_AT_ONCE}
     ) AS taken
 ) AS bounded LEFT JOIN log.streams ON streams.id = stream
 WHERE before < {_BYTES_AT_ONCE} ORDER BY position
 """
-_STORED: Final = 9
-"""How many of the columns are stored of a slice; the others tell of its row."""
 
 
 def slices_between(
@@ -45,7 +43,7 @@ def rows_between(
     """The rows of these slices, as they are stored."""
     for rows in _batches(session, schema, after, last):
         for row in rows:
-            yield row[:_STORED]
+            yield row[:-1]
 
 
 def _batches(

@@ -14,14 +14,13 @@ SliceRow: TypeAlias = tuple[Any, ...]
 
 COLUMNS: Final = (
     "position, stream, version, count, recorded_at, uuid_send(commit_id), first_index, metadata, "
-    "body, size, tableoid"
+    "body"
 )
 POSITION: Final = 0
 STREAM: Final = 1
 VERSION: Final = 2
 COUNT: Final = 3
-BYTES: Final = 9
-TABLE: Final = 10
+BODY: Final = 8
 """Where they stand in a row."""
 
 _MAX_NAMES: Final = 100_000
@@ -44,12 +43,15 @@ class KnownStreams:
         """Ask for all of them again."""
         self._names = {}  # others go on with the one that they hold
 
-    def of_each(self, session: PostgresSession, schema: str, rows: Sequence[SliceRow]) -> list[str]:
-        """The name of each row's stream; those that aren't known are asked for together."""
-        if not rows:
-            return []
-        if rows[0][TABLE] != self._table:  # the log was dropped, and made again
-            self._names, self._table = {}, rows[0][TABLE]
+    def of_each(
+        self, session: PostgresSession, schema: str, table: int, rows: Sequence[SliceRow]
+    ) -> list[str]:
+        """The name of each row's stream; those that aren't known are asked for together.
+
+        ``table`` is the server's number of the table that the rows are of.
+        """
+        if table != self._table:  # the log was dropped, and made again
+            self._names, self._table = {}, table
         names = self._names
         try:
             return [names[row[STREAM]] for row in rows]
@@ -71,6 +73,6 @@ def slices_of(rows: Sequence[SliceRow], streams: Sequence[str]) -> list[StoredSl
     """The slices of rows, each in the stream of the name that goes with it."""
     return [
         StoredSlice(position, name, version, count, recorded_at, commit, first, metadata, body)
-        for (position, _, version, count, recorded_at, commit, first, metadata, body, _, _), name
+        for (position, _, version, count, recorded_at, commit, first, metadata, body), name
         in zip(rows, streams, strict=True)
     ]  # fmt: skip
