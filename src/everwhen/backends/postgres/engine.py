@@ -33,7 +33,7 @@ from everwhen.backends.postgres.one_call import written_in_one_call
 from everwhen.backends.postgres.page_check import page_problems
 from everwhen.backends.postgres.pages import read_page
 from everwhen.backends.postgres.scratch import PostgresScratch
-from everwhen.backends.postgres.sealed_bodies import SealedBodies
+from everwhen.backends.postgres.sealed_bodies import NotOfOneMomentError, SealedBodies
 from everwhen.backends.postgres.segment_tables import PostgresTables
 from everwhen.backends.postgres.sessions import Sessions
 from everwhen.backends.postgres.statements import PostgresSession, statements
@@ -258,12 +258,15 @@ class PostgresEngine:
             )
 
     def read(self, query: Query, events: int) -> Page:
-        return self._sessions.read(
-            read_page, query, events, self._bodies.deferring, self._sessions.streams
-        )
+        wanted = query, events, self._bodies.deferring, self._sessions.streams
+        try:
+            return self._sessions.read(read_page, *wanted)
+        except NotOfOneMomentError:  # it has sealed slices, which others may be moving
+            return self._sessions.read_at_once(read_page, *wanted)
 
     def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
-        return self._sessions.read(lookups.stored_commit, commit_id, self._bodies.deferring)
+        deferring = self._bodies.deferring
+        return self._sessions.read_at_once(lookups.stored_commit, commit_id, deferring)
 
     def head(self) -> Head:
         return self._sessions.read(lookups.head)
@@ -390,7 +393,7 @@ class PostgresEngine:
         )
 
     def _read_to_move(self, read: Callable[[PostgresSession], T]) -> T:
-        return self._sessions.read(lambda session, _: read(session))
+        return self._sessions.read_at_once(lambda session, _: read(session))
 
     def _moved(self, step: Callable[[PostgresSession], None]) -> None:
         with self._changing() as session:

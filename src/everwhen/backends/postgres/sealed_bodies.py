@@ -11,6 +11,7 @@ from functools import cached_property, wraps
 from typing import Any, Final, ParamSpec, TypeVar
 
 from psycopg.errors import DataCorrupted
+from psycopg.pq import TransactionStatus
 
 from everwhen.backends.archived_groups import ArchivedGroups, GroupPlace, is_archive_url
 from everwhen.backends.chunks import Part, opened_frame, parts_of
@@ -40,8 +41,15 @@ class MissingBodyError(DataCorrupted):
     """A sealed slice is nowhere: damage, or it was moved since its row was read."""
 
 
+class NotOfOneMomentError(Exception):
+    """What was sealed takes more statements to read, and they have to be of one moment."""
+
+
 def again_where_moved(call: Callable[P, T]) -> Callable[P, T]:
-    """Reads rows and what was sealed of them once more, where that was moved in between."""
+    """Reads rows and what was sealed of them once more, where that was moved in between.
+
+    In a transaction that writes, each statement is of a moment of its own.
+    """
 
     @wraps(call)
     def twice(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -92,11 +100,13 @@ class SealedBodies:
         """The slices of rows, which are in order, with what was sealed of them.
 
         With a ``volume``, there may be fewer: the first of them, with about so many bytes. Raises
-        ``DataCorrupted`` where it is missing or damaged, and `RetiredError` where it was retired
-        meanwhile.
+        ``DataCorrupted`` where it is missing or damaged, `RetiredError` where it was retired
+        meanwhile, and `NotOfOneMomentError` for sealed slices outside of a transaction.
         """
         if all(stored.body for stored in slices):
             return list(slices)
+        if session.info.transaction_status is TransactionStatus.IDLE:
+            raise NotOfOneMomentError
         filled: list[StoredSlice] = []
         left = volume
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import psycopg
@@ -176,11 +176,29 @@ class Sessions:
         Where the server ends the session meanwhile, or has ended it before, another is asked: what
         only reads can be repeated.
         """
+        return self._asked(self._readers.connection, call, *args, **kwargs)
+
+    def read_at_once(
+        self,
+        call: Callable[Concatenate[PostgresSession, str, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """The same, where all of its statements have to be of one moment."""
+        return self._asked(self.reading, call, *args, **kwargs)
+
+    def _asked(
+        self,
+        opened: Callable[[], AbstractContextManager[PostgresSession]],
+        call: Callable[Concatenate[PostgresSession, str, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         for number in range(_READERS + 1):
             self.check_open()
             session: PostgresSession | None = None
             try:
-                with translated(self.place), self._readers.connection() as session:
+                with translated(self.place), opened() as session:
                     return call(session, self.address.schema, *args, **kwargs)
             except StorageError as error:
                 is_ended = session is not None and session.closed
