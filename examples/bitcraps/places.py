@@ -11,12 +11,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import msgspec
 
-from everwhen import KeyFile, StorageError, Vault, open_store
+from everwhen import KeyFile, Vault, open_store
 from everwhen.aio import Store
+from everwhen.errors import StorageError
 from everwhen.exchange import copy_store
 from everwhen.merkle import TileFolder, load_signer, save_signer
 from everwhen.merkle.aio import MerkleLog
@@ -54,12 +55,13 @@ class Places(msgspec.Struct, frozen=True):
 
     @property
     def shown(self) -> str:
-        """The same, without a password."""
+        """The same, without a password, wherever in the URL it is."""
         if not self.url:
             return str(self.store)
         parts = urlsplit(self.url)
         user, at, host = parts.netloc.rpartition("@")
-        return parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}").geturl()
+        place = f"{user.partition(':')[0]}{at}{host}"
+        return urlunsplit((parts.scheme, place, parts.path, f"schema={self.store}", ""))
 
     @property
     def size(self) -> int:
