@@ -462,7 +462,7 @@ async def test_an_interrupt_while_an_entry_is_written_puts_it_into_the_fallback(
     async with await opened(tmp_path / "s.db") as store:
         audit = logged(store, fallback=fallback)
 
-        async def stop(commits: Any) -> Any:
+        async def stop(commits: Any, connection: object) -> Any:
             raise interrupt
 
         with monkeypatch.context() as patch:

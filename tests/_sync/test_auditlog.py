@@ -464,7 +464,7 @@ def test_an_interrupt_while_an_entry_is_written_puts_it_into_the_fallback(
     with opened(tmp_path / "s.db") as store:
         audit = logged(store, fallback=fallback)
 
-        def stop(commits: Any) -> Any:
+        def stop(commits: Any, connection: object) -> Any:
             raise interrupt
 
         with monkeypatch.context() as patch:
