@@ -64,6 +64,14 @@ class PageRange(NamedTuple):
         """Whether no slice can be in it."""
         return self.after >= self.last
 
+    def from_after(self, position: int) -> PageRange:
+        """The part of it after a position."""
+        return self._replace(after=position)
+
+    def up_to(self, position: int) -> PageRange:
+        """The part of it up to a position."""
+        return self._replace(last=min(self.last, position))
+
     def beyond(self, position: int, count: int) -> PageRange:
         """What is left of it after a slice of so many events."""
         if self.reverse:

@@ -96,7 +96,7 @@ def read_page(
             page = _page_of(reading, window, events)
         except _InRetiredError as retired:
             lacks = _lacks_retired(reading, window, retired.last)
-            window = window._replace(after=retired.last)
+            window = window.from_after(retired.last)
             continue
         if lacks and page.end:  # whoever wants what is before that asks for it, and is told
             return Page(page.slices, window.after + 1, end=False)
@@ -174,7 +174,7 @@ def newer_slices(
         yield from found.slices
         if found.is_all:
             return
-        left = left._replace(after=found.slices[-1].position)
+        left = left.from_after(found.slices[-1].position)
 
 
 def _enough(slices: list[StoredSlice], events: int) -> list[StoredSlice]:
@@ -206,6 +206,6 @@ def _some(reading: _Reading, window: PageRange, wanted: Wanted) -> _Found:
     if not slices:
         return _Found(slices, volume, is_all, told or 0)
     newest = slices[-1]
-    inside = window if told is None else window._replace(last=min(window.last, told))
+    inside = window if told is None else window.up_to(told)
     is_all = is_all or inside.beyond(newest.position, newest.count).is_empty
     return _Found(slices, volume, is_all, newest.position if told is None else told)

@@ -7,8 +7,7 @@ from typing import Final
 
 from everwhen.backends.postgres.sealed_bodies import SealedBodies
 from everwhen.backends.postgres.statements import PostgresSession, in_schema
-from everwhen.backends.postgres.stored_rows import COLUMNS, slices_of
-from everwhen.backends.postgres.stored_rows import SliceRow as NamedRow
+from everwhen.backends.postgres.stored_rows import COLUMNS, StoredRow, slices_of
 from everwhen.codec.frames import SliceRow
 from everwhen.vocabulary.contract import StoredSlice
 
@@ -48,7 +47,7 @@ def rows_between(
 
 def _batches(
     session: PostgresSession, schema: str, after: int, last: int
-) -> Iterator[list[NamedRow]]:
+) -> Iterator[list[StoredRow]]:
     sql = in_schema(_ROWS, schema)
     while after < last:
         rows = session.execute(sql, (after, last), binary=True).fetchall()

@@ -9,7 +9,7 @@ from everwhen.backends.postgres.statements import PostgresSession, statements
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.errors import CorruptStoreError
 
-SliceRow: TypeAlias = tuple[Any, ...]
+StoredRow: TypeAlias = tuple[Any, ...]
 """A row of `COLUMNS`."""
 
 COLUMNS: Final = (
@@ -44,7 +44,7 @@ class KnownStreams:
         self._names = {}  # others go on with the one that they hold
 
     def of_each(
-        self, session: PostgresSession, schema: str, table: int, rows: Sequence[SliceRow]
+        self, session: PostgresSession, schema: str, table: int, rows: Sequence[StoredRow]
     ) -> list[str]:
         """The name of each row's stream; those that aren't known are asked for together.
 
@@ -69,7 +69,7 @@ class KnownStreams:
             raise CorruptStoreError(f"{schema}: stream {error} has no name") from None
 
 
-def slices_of(rows: Sequence[SliceRow], streams: Sequence[str]) -> list[StoredSlice]:
+def slices_of(rows: Sequence[StoredRow], streams: Sequence[str]) -> list[StoredSlice]:
     """The slices of rows, each in the stream of the name that goes with it."""
     return [
         StoredSlice(position, name, version, count, recorded_at, commit, first, metadata, body)
