@@ -11,14 +11,13 @@ from everwhen.backends.index_terms import BLOCK, CATEGORY, TAG, TYPE
 from everwhen.backends.postgres.binary_arrays import Bigints, Byteas, Texts, Uuids
 from everwhen.backends.postgres.page_statements import findable
 from everwhen.backends.postgres.statements import PostgresSession, statements
-from everwhen.backends.postgres.terms import term_of
+from everwhen.backends.postgres.terms import term_of, terms_of_block
 from everwhen.vocabulary.contract import Condition, EncodedSlice, StoredSlice
 from everwhen.vocabulary.streams import (
     EXISTS,
     MAX_POSITION,
     NO_STREAM,
     ExpectedVersion,
-    category_of,
 )
 
 
@@ -166,10 +165,7 @@ class GroupMarks:
         """Mark a slice at a position."""
         for tag in part.tags:
             self._tags[term_of(TAG, tag), position] = None
-        for term in (
-            term_of(CATEGORY, category_of(stream)),
-            *(term_of(TYPE, name) for name in part.types),
-        ):
+        for term in terms_of_block(stream, part.types):
             told = self._blocks.setdefault(term, [])
             if len(told) > 1 and position - told[-2] < BLOCK:
                 told[-1] = position  # the one between is in the block of either

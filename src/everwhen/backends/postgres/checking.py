@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from everwhen.backends.commit_checks import SliceCheck, slice_problems
-from everwhen.backends.index_terms import block_of, named_in
+from everwhen.backends.index_terms import TAG, block_of, named_in
 from everwhen.backends.postgres.sealed_bodies import SealedBodies, retired_end
 from everwhen.backends.postgres.segment_check import SealedCheck
 from everwhen.backends.postgres.statements import PostgresSession, in_schema
-from everwhen.backends.postgres.writer import marks_of
+from everwhen.backends.postgres.terms import term_of, terms_of_block
 from everwhen.vocabulary.contract import Problem, StoredSlice
 from everwhen.vocabulary.streams import MAX_POSITION
 
@@ -86,7 +86,10 @@ class _Index:
         for stored in slices:
             named = named_in(stored.body)
             types, tags = [one.type for one in named], [tag for one in named for tag in one.tags]
-            for mark in marks_of(stored.stream, types, tags, stored.position):
+            block = block_of(stored.position)
+            marks = [(term, block) for term in terms_of_block(stored.stream, types)]
+            marks += [(term_of(TAG, tag), stored.position) for tag in tags]
+            for mark in marks:
                 if mark not in self._looked_up:
                     self._wanted.setdefault(mark, stored.position)
             if len(self._wanted) >= _AT_ONCE:

@@ -25,19 +25,17 @@ from everwhen.backends.commit_checks import (
     time_of_commit,
 )
 from everwhen.backends.engine import NotFetchedError
-from everwhen.backends.index_terms import CATEGORY, TAG, TYPE, block_of
 from everwhen.backends.postgres.append_call import AppendCall
 from everwhen.backends.postgres.lookups import stored_commit
 from everwhen.backends.postgres.pages import newer_slices
 from everwhen.backends.postgres.sealed_bodies import SealedBodies
 from everwhen.backends.postgres.statements import PostgresSession, statements
-from everwhen.backends.postgres.terms import term_of
 from everwhen.system.interrupts import is_interrupt
 from everwhen.vocabulary.clock import Clock, micros_by
 from everwhen.vocabulary.contract import EncodedCommit, EncodedSlice, Outcome, Receipt, StoredSlice
 from everwhen.vocabulary.errors import ConflictError, RefusedError, StorageError
 from everwhen.vocabulary.query import Query
-from everwhen.vocabulary.streams import category_of, holds
+from everwhen.vocabulary.streams import holds
 
 _POSITION: Final = attrgetter("position")
 _BYTES_AT_ONCE: Final = 16 << 20
@@ -174,15 +172,3 @@ def _pieces(slices: _Piece) -> Iterator[_Piece]:
         if volume >= _BYTES_AT_ONCE or stop == len(slices):
             yield slices[start:stop]
             start, volume = stop, 0
-
-
-def marks_of(
-    stream: str, types: Sequence[str], tags: Sequence[str], position: int
-) -> Iterator[tuple[int, int]]:
-    """The marks by which a slice is found: tags at its position, the rest in its block."""
-    block = block_of(position)
-    yield term_of(CATEGORY, category_of(stream)), block
-    for name in types:
-        yield term_of(TYPE, name), block
-    for tag in tags:
-        yield term_of(TAG, tag), position
