@@ -34,7 +34,7 @@ def joined(pgconn: PGconn, sessions: Sessions, busy_timeout: float) -> Iterator[
             raise UnsupportedError(f"{place}: connection= has a client_encoding that isn't UTF8")
         sql = statements("reading", schema)
         ((*identity, isolation, timeline, lock_timeout, search_path),) = session.execute(
-            sql["joined"]
+            sql["identity_and_settings"]
         ).fetchall()
         if tuple(identity) != sessions.identity():
             raise DeclarationError(

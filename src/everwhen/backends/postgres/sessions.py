@@ -31,8 +31,9 @@ _READERS: Final = 16
 
 
 def _identity(session: PostgresSession, schema: str) -> tuple[object, ...]:
-    (found,) = session.execute(statements("reading", schema)["identity"]).fetchall()
-    return found
+    sql = statements("reading", schema)["identity_and_settings"]
+    ((*identity, _, _, _, _),) = session.execute(sql).fetchall()
+    return tuple(identity)
 
 
 def _is_ended(session: PostgresSession) -> bool:

@@ -12,11 +12,7 @@ SELECT CASE WHEN pg_is_in_recovery() THEN '' ELSE
     substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
 END
 
--- name: identity
-SELECT (SELECT system_identifier FROM pg_control_system()),
-    (SELECT oid FROM pg_database WHERE datname = current_database()), to_regclass('log.slices')::oid
-
--- name: joined
+-- name: identity_and_settings
 SELECT (SELECT system_identifier FROM pg_control_system()),
     (SELECT oid FROM pg_database WHERE datname = current_database()), to_regclass('log.slices')::oid,
     current_setting('transaction_isolation'),
