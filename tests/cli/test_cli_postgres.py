@@ -77,6 +77,18 @@ def test_no_command_shows_a_password(shell: Shell, url: str, words: list[str]) -
         assert SECRET not in done.out + done.err, done
 
 
+@pytest.mark.parametrize(
+    "words", ["demo --keep {url}", "backup {shop} {url}", "restore {url} a.db"]
+)
+def test_what_needs_a_file_does_not_quote_a_url(
+    shell: Shell, shop: object, url: str, words: str
+) -> None:
+    done = shell(*words.format(shop=shop, url=url).split())
+    assert done.code
+    assert "this is no file" in done.err
+    assert SECRET not in done.out + done.err
+
+
 @pytest.mark.parametrize("scheme", ["postgress", "mysql"])
 def test_a_url_that_nothing_opens_is_not_quoted(shell: Shell, scheme: str) -> None:
     done = shell("info", f"{scheme}://me:{SECRET}@host/db")

@@ -14,6 +14,7 @@ from everwhen import EventTypes, KeyFile, Store, Vault, open_store
 from everwhen.backends._sync.backend import Backend, BackendWrapper, Transaction
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.engine import EngineTransaction
+from everwhen.backends.locations import shown
 from everwhen.backends.memory import MemoryEngine
 from everwhen.cli.exit_codes import NO_INPUT, USAGE, CommandStop
 from everwhen.errors import ReadOnlyError
@@ -37,7 +38,9 @@ def file_of(location: str) -> Path:
     """The file of an embedded store. Raises `CommandStop` for a location of another kind."""
     path = path_of(location)
     if path is None:
-        raise CommandStop(f"{location}: this is no file, and one is needed here; name one", USAGE)
+        raise CommandStop(
+            f"{shown(location)}: this is no file, and one is needed here; name one", USAGE
+        )
     return path
 
 
