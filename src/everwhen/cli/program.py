@@ -31,6 +31,7 @@ from everwhen.cli.commands import (
     prove,
     read,
     replay,
+    serve,
     sign,
     sql,
     tiers,
@@ -91,6 +92,7 @@ def program(*, rich_help: bool) -> typer.Typer:
         sign,
         prove,
         verify,
+        serve,
         demo,
     ):
         module.register(app)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from everwhen.cli.output import Column
-from everwhen.cli.views import utc
+from everwhen.exchange.json_forms import utc_text
 from everwhen.projections import ParkedEvent, ProjectionStatus
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _COLOURS: Final = {"live": "bold green", "building": "yellow", "halted": "bold r
 
 
 def _heard(status: ProjectionStatus) -> str:
-    return utc(status.updated_at) if status.updated_at is not None else ""
+    return utc_text(status.updated_at) if status.updated_at is not None else ""
 
 
 def _notice(status: ProjectionStatus) -> str:
@@ -102,11 +102,11 @@ class ParkedView:
 
     def record(self, parked: ParkedEvent) -> object:
         """Everything that is known of it."""
-        return {**msgspec.structs.asdict(parked), "at": utc(parked.at)}
+        return {**msgspec.structs.asdict(parked), "at": utc_text(parked.at)}
 
     def plain(self, parked: ParkedEvent) -> Sequence[str]:
         """The same, in columns."""
-        at = utc(parked.at)
+        at = utc_text(parked.at)
         return str(parked.position), parked.stream, parked.type, at, parked.error or ""
 
     def cells(self, parked: ParkedEvent) -> Sequence[Text]:

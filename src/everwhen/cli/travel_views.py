@@ -9,8 +9,9 @@ import msgspec
 
 from everwhen import RecordedEvent
 from everwhen.cli.output import Column, Output, plain_value
-from everwhen.cli.views import EventView, utc
+from everwhen.cli.views import EventView
 from everwhen.commands import command_of
+from everwhen.exchange.json_forms import utc_text
 from everwhen.state import MISSING, Change, plain
 from everwhen.state.paths import Path, text_of
 from everwhen.travel import StateAt, Step, WhatIfStep, Written
@@ -52,7 +53,7 @@ class StepView:
             "stream": event.stream,
             "version": event.version,
             "type": event.type,
-            "recorded_at": utc(event.recorded_at),
+            "recorded_at": utc_text(event.recorded_at),
             "data": msgspec.Raw(event.json),
             "changes": [change_record(change) for change in step.changes],
             **supposed,
@@ -63,7 +64,7 @@ class StepView:
         event = step.event
         return (
             str(event.position),
-            utc(event.recorded_at),
+            utc_text(event.recorded_at),
             event.stream,
             str(event.version),
             event.type,
@@ -99,7 +100,7 @@ class VisitView:
         visit, event = item
         return {
             "position": visit.position,
-            "recorded_at": None if visit.recorded_at is None else utc(visit.recorded_at),
+            "recorded_at": None if visit.recorded_at is None else utc_text(visit.recorded_at),
             "event": None if event is None else EventView().record(event),
             "state": plain(visit.state),
         }
@@ -107,7 +108,7 @@ class VisitView:
     def plain(self, item: tuple[StateAt[Any], RecordedEvent[Any] | None]) -> Sequence[str]:
         """Position, time, stream and type of the event."""
         visit, event = item
-        recorded = "" if visit.recorded_at is None else utc(visit.recorded_at)
+        recorded = "" if visit.recorded_at is None else utc_text(visit.recorded_at)
         named = ("", "") if event is None else (event.stream, event.type)
         return str(visit.position), recorded, *named
 
@@ -156,7 +157,7 @@ class WrittenView:
         event = written.event
         return (
             str(event.position),
-            utc(event.recorded_at),
+            utc_text(event.recorded_at),
             event.stream,
             event.type,
             event.metadata.user_id or "",
@@ -212,7 +213,7 @@ class BlameView:
             path,
             value,
             str(event.position),
-            utc(event.recorded_at),
+            utc_text(event.recorded_at),
             event.type,
             event.metadata.user_id or "",
             "" if command is None else command.type,

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from everwhen import RecordedEvent
 from everwhen.cli.output import Column
+from everwhen.exchange.json_forms import event_form, stream_form, utc_text
 from everwhen.state import Document
 from everwhen.vocabulary import Problem, StreamInfo
 
 if TYPE_CHECKING:
     from rich.text import Text
-
-
-def utc(moment: datetime) -> str:
-    """ISO 8601 in UTC with microseconds: the same length for every time."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class EventView:
@@ -37,32 +32,13 @@ class EventView:
 
     def record(self, event: RecordedEvent[Any]) -> object:
         """Everything that is known of the event."""
-        metadata = event.metadata
-        occurred_at = metadata.occurred_at
-        return {
-            "position": event.position,
-            "stream": event.stream,
-            "version": event.version,
-            "type": event.type,
-            "schema_version": metadata.schema_version,
-            "recorded_at": utc(event.recorded_at),
-            "occurred_at": None if occurred_at is None else occurred_at.isoformat(),
-            "event_id": metadata.event_id,
-            "commit_id": str(metadata.commit_id),
-            "causation_id": metadata.causation_id,
-            "correlation_id": metadata.correlation_id,
-            "user_id": metadata.user_id,
-            "source": metadata.source,
-            "tags": event.tags,
-            "extras": metadata.extras,
-            "data": msgspec.Raw(event.json),
-        }
+        return event_form(event)
 
     def plain(self, event: RecordedEvent[Any]) -> Sequence[str]:
         """Position, time, stream, version, type and data."""
         return (
             str(event.position),
-            utc(event.recorded_at),
+            utc_text(event.recorded_at),
             event.stream,
             str(event.version),
             event.type,
@@ -100,17 +76,11 @@ class StreamView:
 
     def record(self, info: StreamInfo) -> object:
         """Everything that is known of the stream."""
-        return {
-            "stream": info.name,
-            "category": info.category,
-            "version": info.version,
-            "position": info.position,
-            "recorded_at": utc(info.recorded_at),
-        }
+        return stream_form(info)
 
     def plain(self, info: StreamInfo) -> Sequence[str]:
         """Name, version, position of the last event and its time."""
-        return info.name, str(info.version), str(info.position), utc(info.recorded_at)
+        return info.name, str(info.version), str(info.position), utc_text(info.recorded_at)
 
     def cells(self, info: StreamInfo) -> Sequence[Text]:
         """The same, for people."""
@@ -145,7 +115,7 @@ class DocumentView:
             "version": document.version,
             "position": document.position,
             "type": document.type,
-            "recorded_at": utc(document.recorded_at),
+            "recorded_at": utc_text(document.recorded_at),
             "data": document.data,
         }
 
@@ -153,7 +123,7 @@ class DocumentView:
         """Stream, version, type of the last event, its time, and the data."""
         name, document = item
         data = msgspec.json.encode(document.data).decode()
-        return name, str(document.version), document.type, utc(document.recorded_at), data
+        return name, str(document.version), document.type, utc_text(document.recorded_at), data
 
     def cells(self, item: tuple[str, Document]) -> Sequence[Text]:
         """The same, for people."""

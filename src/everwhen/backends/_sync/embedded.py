@@ -85,6 +85,11 @@ class EmbeddedBackend(Backend):
         return self._engine.capabilities
 
     @property
+    def engine(self) -> Engine:
+        """The engine below, which another backend in this process may use as well."""
+        return self._engine
+
+    @property
     def location(self) -> str:
         """What other processes open it by; empty where they can't. It may have a password."""
         return self._engine.location if self.capabilities.shared_by_processes else ""

@@ -25,7 +25,7 @@ from everwhen.cli.options import (
 from everwhen.cli.output import Output
 from everwhen.cli.store_opening import existing
 from everwhen.cli.user_code import event_types
-from everwhen.cli.views import utc
+from everwhen.exchange.json_forms import utc_text
 from everwhen.vocabulary import ExpectedVersion, Receipt
 from everwhen.vocabulary.contract import MAX_EVENT_BYTES
 
@@ -140,7 +140,7 @@ def _report(out: Output, receipt: Receipt, stream: str, type_: str) -> None:
                 "stream": stream,
                 "version": version,
                 "position": receipt.position,
-                "recorded_at": utc(receipt.recorded_at),
+                "recorded_at": utc_text(receipt.recorded_at),
                 "commit_id": str(receipt.commit_id),
                 "repeated": receipt.repeated,
             }

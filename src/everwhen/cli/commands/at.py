@@ -20,7 +20,8 @@ from everwhen.cli.store_opening import existing
 from everwhen.cli.time_machines import StateOptions
 from everwhen.cli.unknown_names import unknown_stream, warn_of_unknown
 from everwhen.cli.user_code import event_types, fold
-from everwhen.cli.views import DocumentView, utc
+from everwhen.cli.views import DocumentView
+from everwhen.exchange.json_forms import utc_text
 from everwhen.state import Document, plain
 from everwhen.travel import AsOf, Moment
 
@@ -110,7 +111,9 @@ def _say_where_time_ends(store: Store, text: str, place: Moment) -> None:
     if first is None:
         return
     if place == 0 or (isinstance(place, datetime) and place < first.recorded_at):
-        say(f"{text} is before the first event, which was recorded at {utc(first.recorded_at)}")
+        say(
+            f"{text} is before the first event, which was recorded at {utc_text(first.recorded_at)}"
+        )
 
 
 def _absence(store: Store, stream: str, moment: str) -> str:
@@ -119,7 +122,7 @@ def _absence(store: Store, stream: str, moment: str) -> str:
         return unknown_stream(store, stream)
     return (
         f"stream {stream!r} has no events at {moment}; its first one is at position "
-        f"{first.position}, recorded at {utc(first.recorded_at)}"
+        f"{first.position}, recorded at {utc_text(first.recorded_at)}"
     )
 
 
@@ -135,7 +138,7 @@ def _document(out: Output, name: str, document: Document) -> None:
             "version": document.version,
             "position": document.position,
             "type": document.type,
-            "recorded_at": utc(document.recorded_at),
+            "recorded_at": utc_text(document.recorded_at),
         }
         out.fields(fields | {f"data.{field}": value for field, value in document.data.items()})
 

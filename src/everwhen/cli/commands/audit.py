@@ -34,7 +34,7 @@ from everwhen.cli.options import (
 from everwhen.cli.output import Column, Output, counted
 from everwhen.cli.output_files import check_output, written
 from everwhen.cli.store_opening import existing_branch, given_vault, path_of
-from everwhen.cli.views import utc
+from everwhen.exchange.json_forms import utc_text
 from everwhen.privacy import PLAINTEXT
 
 if TYPE_CHECKING:
@@ -329,7 +329,11 @@ class AuditView:
     def record(self, item: AuditRecord) -> object:
         """Everything that is known of the entry."""
         entry: dict[str, Any] = msgspec.to_builtins(item.entry)
-        place = {"id": item.id, "position": item.position, "recorded_at": utc(item.recorded_at)}
+        place = {
+            "id": item.id,
+            "position": item.position,
+            "recorded_at": utc_text(item.recorded_at),
+        }
         return {**place, **entry}
 
     def plain(self, item: AuditRecord) -> Sequence[str]:
@@ -337,7 +341,7 @@ class AuditView:
         entry = item.entry
         return (
             str(item.position),
-            utc(entry.timestamp),
+            utc_text(entry.timestamp),
             entry.user or "",
             entry.action.value,
             entry.resource,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from everwhen import Query, RecordedEvent, documents
@@ -17,7 +18,8 @@ from everwhen.cli.output import Column, Output
 from everwhen.cli.store_opening import existing, existing_branch
 from everwhen.cli.travel_views import tell_changes
 from everwhen.cli.user_code import event_types, fold
-from everwhen.cli.views import EventView, utc
+from everwhen.cli.views import EventView
+from everwhen.exchange.json_forms import event_form, utc_text
 from everwhen.state import diff as differing
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def list_(store: StoreArgument, *, json: JsonOption = False) -> None:
         if json:
             out.line(_record(info))
         else:
-            places = (str(info.position), str(info.head), utc(info.created_at))
+            places = (str(info.position), str(info.head), utc_text(info.created_at))
             out.row(info.name, info.parent, *places)
 
 
@@ -153,8 +155,7 @@ class SideView:
     def record(self, item: tuple[str, RecordedEvent[Any]]) -> object:
         """The branch, and all that is known of the event."""
         name, event = item
-        record: Any = EventView().record(event)
-        return {"branch": name, **record}
+        return {"branch": name, **msgspec.structs.asdict(event_form(event))}
 
     def plain(self, item: tuple[str, RecordedEvent[Any]]) -> Sequence[str]:
         """The branch, and the event's columns."""
@@ -217,7 +218,7 @@ def _record(info: BranchInfo) -> dict[str, object]:
         "parent": info.parent,
         "position": info.position,
         "head": info.head,
-        "created_at": utc(info.created_at),
+        "created_at": utc_text(info.created_at),
         "id": info.id,
     }
 

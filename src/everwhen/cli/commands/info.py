@@ -17,8 +17,8 @@ from everwhen.branches import BranchInfo
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.output import Output, counted
 from everwhen.cli.store_opening import existing, path_of
-from everwhen.cli.views import utc
 from everwhen.errors import DecodeError
+from everwhen.exchange.json_forms import utc_text
 from everwhen.tiers import HistoryManager, HistoryPolicy, HistoryStatus
 from everwhen.vocabulary import Capabilities, TableSize
 
@@ -199,7 +199,7 @@ def _file_facts(path: Path) -> tuple[int, int]:
 
 
 def _maybe(moment: datetime | None) -> str | None:
-    return None if moment is None else utc(moment)
+    return None if moment is None else utc_text(moment)
 
 
 def _drawn(summary: Summary) -> RenderableType:

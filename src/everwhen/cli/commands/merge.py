@@ -18,7 +18,7 @@ from everwhen.cli.output import Column, Output
 from everwhen.cli.output import counted as _counted
 from everwhen.cli.store_opening import existing
 from everwhen.cli.user_code import decisions, event_types, invariants
-from everwhen.cli.views import utc
+from everwhen.exchange.json_forms import utc_text
 from everwhen.merging import MergeItem, MergePlan, Merging
 from everwhen.state import plain
 from everwhen.state.paths import text_of
@@ -250,7 +250,7 @@ def _told(receipt: Receipt) -> dict[str, object]:
     return {
         "commit_id": str(receipt.commit_id),
         "position": receipt.position,
-        "recorded_at": utc(receipt.recorded_at),
+        "recorded_at": utc_text(receipt.recorded_at),
         "repeated": receipt.repeated,
     }
 

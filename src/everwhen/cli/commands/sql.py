@@ -19,8 +19,8 @@ from everwhen.cli.exit_codes import NO, USAGE, CommandStop
 from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.output import Column, Output, json_text, make_way
 from everwhen.cli.store_opening import existing
-from everwhen.cli.views import utc
 from everwhen.errors import StatementError, StatementLimitError
+from everwhen.exchange.json_forms import utc_text
 from everwhen.store import SqlResult
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def _encodable(value: Any) -> Any:
         case None | bool() | int() | float() | str():
             return value
         case datetime() if value.tzinfo is not None:
-            return utc(value)
+            return utc_text(value)
         case date() | time():
             return value.isoformat()
         case bytes() if len(value) == _ID_BYTES:

@@ -23,8 +23,8 @@ from everwhen.cli.options import JsonOption, StoreArgument
 from everwhen.cli.output import Output, counted, escaped_text
 from everwhen.cli.progress_bars import TierProgress, shown
 from everwhen.cli.store_opening import existing
-from everwhen.cli.views import utc
 from everwhen.errors import DeclarationError
+from everwhen.exchange.json_forms import utc_text
 from everwhen.tiers import (
     Compaction,
     HistoryManager,
@@ -215,9 +215,9 @@ def status(store: StoreArgument, *, json: JsonOption = False) -> None:
             "segments": len(found.segments),
             "slices": found.sealed_slices,
             "bytes": found.size,
-            "sealed_until": None if until is None else utc(until),
+            "sealed_until": None if until is None else utc_text(until),
             "hot_events": found.head - found.sealed,
-            "last_run": None if found.last_run is None else utc(found.last_run),
+            "last_run": None if found.last_run is None else utc_text(found.last_run),
             "last_error": found.last_error,
             "archived": len(found.archived),
             "archive_bytes": found.archive_size,

@@ -23,7 +23,7 @@ from everwhen.cli.output import Output
 from everwhen.cli.store_opening import existing
 from everwhen.cli.undo_views import TypeOf, drawn, record, rows, type_names
 from everwhen.cli.user_code import compensations, event_types
-from everwhen.cli.views import utc
+from everwhen.exchange.json_forms import utc_text
 from everwhen.undo import Correlation, Positions, UndoPlan, UndoTarget
 from everwhen.vocabulary import Receipt
 
@@ -139,7 +139,7 @@ def _report(out: Output, receipt: Receipt) -> None:
             {
                 "commit_id": str(receipt.commit_id),
                 "position": receipt.position,
-                "recorded_at": utc(receipt.recorded_at),
+                "recorded_at": utc_text(receipt.recorded_at),
                 "repeated": receipt.repeated,
             }
         )

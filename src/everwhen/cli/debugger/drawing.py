@@ -19,9 +19,10 @@ from everwhen.cli.exit_codes import say
 from everwhen.cli.output import Column, Output, counted, make_way
 from everwhen.cli.travel_views import BlameEntry, BlameView, WrittenView
 from everwhen.cli.undo_views import TypeOf
-from everwhen.cli.views import EventView, utc
+from everwhen.cli.views import EventView
 from everwhen.debugging import Breakpoint, PathTrigger, Stop, ValueTrigger, sketch
 from everwhen.debugging.short_values import size_of
+from everwhen.exchange.json_forms import utc_text
 from everwhen.state import Change, plain
 from everwhen.state.paths import keys_of, part_of, text_of
 from everwhen.travel import Explanation, Written
@@ -95,7 +96,7 @@ class Drawing:
         return Text.assemble(
             (f"{event.position:,}" if self.out.is_terminal else str(event.position), "bold"),
             "  ",
-            formatting.stamp_look(time) if self.out.is_terminal else utc(time),
+            formatting.stamp_look(time) if self.out.is_terminal else utc_text(time),
             "  ",
             formatting.stream_look(event.stream),
             (f"@{event.version}", "dim"),
@@ -152,7 +153,7 @@ class Drawing:
         known = {
             "event_id": metadata.event_id,
             "commit_id": str(metadata.commit_id),
-            "occurred_at": utc(event.occurred_at),
+            "occurred_at": utc_text(event.occurred_at),
             "causation_id": metadata.causation_id,
             "correlation_id": metadata.correlation_id,
             "user_id": metadata.user_id,

@@ -1,0 +1,47 @@
+"""Who calls, and what they may: decided once for each request, before anything is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from typing import Final, Literal, Protocol, TypeAlias
+
+import msgspec
+from starlette.requests import Request
+
+AccessScope: TypeAlias = Literal["read", "append", "operate", "sql"]
+"""``read`` history and states · ``append`` events and commands · ``operate`` branches, merges, undo
+and projections · ``sql`` and expressions over everything."""
+
+SCOPES: Final[tuple[AccessScope, ...]] = ("read", "append", "operate", "sql")
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who calls: the name that audit entries and commits get, and what they may."""
+
+    name: str | None
+    scopes: AbstractSet[AccessScope]
+
+
+class Access(Protocol):
+    """Tells who calls."""
+
+    async def caller(self, request: Request) -> Caller | None:
+        """Who it is; None where they must say it first, which is answered with 401."""
+        ...
+
+
+class OpenAccess:
+    """Everyone may the same: for a loopback address, or behind an application's own access check.
+
+    Raises ValueError for a scope that there is not.
+    """
+
+    def __init__(self, scopes: AbstractSet[AccessScope] = frozenset({"read"})) -> None:
+        unknown = sorted(set(scopes) - set(SCOPES))
+        if unknown:
+            raise ValueError(f"unknown scopes {unknown}; there are {', '.join(SCOPES)}")
+        self._caller = Caller(None, frozenset(scopes))
+
+    async def caller(self, request: Request) -> Caller:  # noqa: ARG002
+        """Nobody in particular."""
+        return self._caller

@@ -1,0 +1,14 @@
+"""The endpoints of the HTTP API, a module for each subject."""
+
+from typing import Final
+
+from everwhen.web.api import appending, events, overview, states, streams
+from everwhen.web.endpoints import Endpoint
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    *overview.ENDPOINTS,
+    *events.ENDPOINTS,
+    *streams.ENDPOINTS,
+    *appending.ENDPOINTS,
+    *states.ENDPOINTS,
+)

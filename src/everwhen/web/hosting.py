@@ -1,0 +1,116 @@
+"""What an application serves: a store with its branches, and what it knows of the user's code.
+
+Each store comes in both flavours over one engine. What waits (pages, appends, subscriptions) is
+awaited with the async one; what computes (states, searches, merges) runs in a thread with the
+sync one, so that nobody else waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any, Final, ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
+
+import everwhen
+from everwhen.aio import Store as AsyncStore
+from everwhen.backends._async.embedded import EmbeddedBackend as AsyncEmbeddedBackend
+from everwhen.backends._sync.embedded import EmbeddedBackend
+from everwhen.errors import DeclarationError
+from everwhen.state import Fold, document, documents
+from everwhen.store._sync.kernel import Kernel
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAIN: Final = "main"
+_COMPUTING: Final = 4
+"""Computations at a time: they take turns at Python's lock, so more of them only make each wait."""
+
+
+class HostedStore:
+    """One branch, or the store itself: ``store`` is awaited, ``blocking`` is for threads."""
+
+    def __init__(self, store: AsyncStore, blocking: everwhen.Store) -> None:
+        self.store = store
+        self.blocking = blocking
+
+
+class Hosting:
+    """The store that is served, its branches as they are asked for, and the user's declarations."""
+
+    def __init__(self, store: AsyncStore, folds: Mapping[str, Fold[Any]]) -> None:
+        self.folds: Mapping[str, Fold[Any]] = {
+            "document": document,
+            "documents": documents,
+            **folds,
+        }
+        self._main = HostedStore(store, blocking_twin(store))
+        self._branches: dict[str, HostedStore] = {}
+        self._opening = asyncio.Lock()
+        self._opened = AsyncExitStack()
+        self._limit: anyio.CapacityLimiter | None = None
+
+    @property
+    def main(self) -> HostedStore:
+        """The store that the application was made for."""
+        return self._main
+
+    async def at(self, branch: str) -> HostedStore:
+        """The store of that branch. Raises `UnknownBranchError`."""
+        if branch == self._main.store.name:
+            return self._main
+        async with self._opening:
+            found = self._branches.get(branch)
+            if found is None:
+                store = await self._main.store.branch(branch)
+                self._opened.push_async_callback(store.close)
+                blocking = await self.compute(self._main.blocking.branch, branch)
+                self._opened.callback(blocking.close)
+                found = self._branches[branch] = HostedStore(store, blocking)
+        return found
+
+    async def compute(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call it in a thread, and wait for what it returns; raises what it raises.
+
+        Where whoever waits is cancelled, the call goes on by itself to its end.
+        """
+        if self._limit is None:
+            self._limit = anyio.CapacityLimiter(_COMPUTING)
+        return await anyio.to_thread.run_sync(
+            partial(work, *args, **kwargs), limiter=self._limit, abandon_on_cancel=True
+        )
+
+    async def close(self) -> None:
+        """Close the branches that were opened. The store is its owner's to close."""
+        self._branches.clear()
+        await self._opened.aclose()
+
+
+def blocking_twin(store: AsyncStore) -> everwhen.Store:
+    """The sync store over the same engine. It is not to be closed: the engine is the store's.
+
+    Raises `DeclarationError` for a store over anything but an engine of Everwhen's.
+    """
+    kernel = store.kernel
+    backend = kernel.branches.root
+    if not isinstance(backend, AsyncEmbeddedBackend):
+        raise DeclarationError(
+            f"{backend!r:.80} can't be served: give a store that open_store(…) opened"
+        )
+    twin = everwhen.Store.of(
+        Kernel(
+            EmbeddedBackend(backend.engine),
+            types=kernel.codec.types,
+            steps=kernel.codec.steps,
+            vault=kernel.given_vault,
+            clock=kernel.clock,
+            new_id=kernel.new_id,
+            snapshot_keys=kernel.snapshot_keys,
+        )
+    )
+    return twin if kernel.branch is None else twin.branch(kernel.branch.name)
