@@ -119,7 +119,7 @@ class EverwhenFull(EverwhenPostgres):
         super().__init__(folder)
         if not self.filled:
             EverwhenFull.filled = self.url
-            with everwhen.open_store(self.url, durable=False) as store:
+            with everwhen.open_store(self.url, events=[BetPlaced], durable=False) as store:
                 for first in range(0, self.events // 10, 2_000):
                     store.commit_batch(
                         everwhen.Commit((everwhen.Write(f"old-{n // 20}", [event(n)] * 10),))

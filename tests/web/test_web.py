@@ -7,11 +7,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
+from tests.web.serving import served
 
 from everwhen import UnknownEvent, open_store
 from everwhen.aio import open_store as open_async
-from everwhen.web import OpenAccess, create_app
-from tests.web.serving import served
+from everwhen.web.access import OpenAccess
+from everwhen.web.application import create_app
+from everwhen.web.guards import Guards
 
 
 @pytest.fixture(scope="module")
@@ -20,15 +23,14 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     with open_store(path) as store:
         for number in range(1, 6):
             store.append("order-a/b", [UnknownEvent("Placed", {"amount": number})])
-    opening = open_async(path)
+    made: list[Guards] = []
 
-    async def app(scope: object, receive: object, send: object) -> None:
-        nonlocal made
-        if made is None:
-            made = create_app(await opening, access=OpenAccess({"read", "append"}))
-        await made(scope, receive, send)  # type: ignore[arg-type]
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if not made:
+            store = await open_async(path)
+            made.append(create_app(store, access=OpenAccess({"read", "append"})))
+        await made[0](scope, receive, send)
 
-    made = None
     with served(app) as url, httpx.Client(base_url=url) as found:
         yield found
 
