@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from starlette.types import Receive, Scope, Send
 from tests.web.serving import served
@@ -18,7 +18,7 @@ from everwhen.web.guards import Guards
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     path: Path = tmp_path_factory.mktemp("web") / "shop.db"
     with open_store(path) as store:
         for number in range(1, 6):
@@ -31,11 +31,11 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
             made.append(create_app(store, access=OpenAccess({"read", "append"})))
         await made[0](scope, receive, send)
 
-    with served(app) as url, httpx.Client(base_url=url) as found:
+    with served(app) as url, httpx2.Client(base_url=url) as found:
         yield found
 
 
-def test_a_page_leads_to_the_next_and_the_last_one_says_so(client: httpx.Client) -> None:
+def test_a_page_leads_to_the_next_and_the_last_one_says_so(client: httpx2.Client) -> None:
     page = client.get("/v1/events", params={"limit": 3}).json()
     assert [event["position"] for event in page["events"]] == [1, 2, 3]
     following = client.get(page["next"]).json()
@@ -43,18 +43,18 @@ def test_a_page_leads_to_the_next_and_the_last_one_says_so(client: httpx.Client)
     assert following["next"] is None
 
 
-def test_a_name_with_a_slash_is_one_segment(client: httpx.Client) -> None:
+def test_a_name_with_a_slash_is_one_segment(client: httpx2.Client) -> None:
     found = client.get("/v1/streams/order-a%2Fb").json()
     assert (found["stream"], found["version"]) == ("order-a/b", 5)
     assert client.get("/v1/branches/main/streams/order-a%2Fb").json() == found
 
 
-def test_a_state_is_that_of_its_moment(client: httpx.Client) -> None:
+def test_a_state_is_that_of_its_moment(client: httpx2.Client) -> None:
     asked = {"stream": "order-a/b", "at": "v2"}
     assert client.get("/v1/states/document", params=asked).json()["state"]["data"] == {"amount": 2}
 
 
-def test_an_append_at_a_version_that_is_past_changes_nothing(client: httpx.Client) -> None:
+def test_an_append_at_a_version_that_is_past_changes_nothing(client: httpx2.Client) -> None:
     events = {"events": [{"type": "Placed", "data": {"amount": 9}}]}
     answer = client.post("/v1/streams/other/events", json=events, headers={"If-None-Match": "*"})
     assert (answer.status_code, answer.headers["etag"]) == (201, '"1"')
