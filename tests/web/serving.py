@@ -6,9 +6,44 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from tests.patience import PATIENCE_SECONDS
+
+from everwhen.aio import open_store
+from everwhen.web.application import create_app
+
+
+def store_app(
+    location: str | Path, *, opened: dict[str, Any] | None = None, **made: Any
+) -> ASGIApp:
+    """An application that opens its store when the server starts and closes it at the end.
+
+    ``opened`` goes to `open_store`, the rest to `create_app`.
+    """
+    inner: list[ASGIApp] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await inner[0](scope, receive, send)
+            return
+        async with open_store(location, **(opened or {})) as store:
+            inner.append(create_app(store, **made))
+            await inner[0](scope, receive, send)
+
+    return app
+
+
+@contextmanager
+def served_store(location: str | Path, **options: Any) -> Iterator[httpx2.Client]:
+    """A client of a server for the store; ``options`` as of `store_app`."""
+    with served(store_app(location, **options)) as url:
+        with httpx2.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
+            yield client
 
 
 @contextmanager

@@ -7,14 +7,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from starlette.types import Receive, Scope, Send
-from tests.web.serving import served
+from tests.web.serving import served_store
 
 from everwhen import UnknownEvent, open_store
-from everwhen.aio import open_store as open_async
 from everwhen.web.access import OpenAccess
-from everwhen.web.application import create_app
-from everwhen.web.guards import Guards
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +19,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     with open_store(path) as store:
         for number in range(1, 6):
             store.append("order-a/b", [UnknownEvent("Placed", {"amount": number})])
-    made: list[Guards] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if not made:
-            store = await open_async(path)
-            made.append(create_app(store, access=OpenAccess({"read", "append"})))
-        await made[0](scope, receive, send)
-
-    with served(app) as url, httpx2.Client(base_url=url) as found:
+    with served_store(path, access=OpenAccess({"read", "append"})) as found:
         yield found
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from everwhen.codec.json_encoding import encode_json
+from everwhen.web.problems import NOT_ACCEPTABLE, ProblemError
 
 JSON: Final = "application/json"
 IMMUTABLE: Final = "private, max-age=31536000, immutable"
@@ -43,3 +45,42 @@ def is_known(request: Request, etag: str) -> bool:
     given = request.headers.get("if-none-match", "")
     known = [tag.strip().removeprefix("W/") for tag in given.split(",")]
     return f'"{etag}"' in known or "*" in known
+
+
+def content_tag(content: bytes) -> str:
+    """An entity tag that stands for exactly this content."""
+    return blake2b(content, digest_size=12).hexdigest()
+
+
+def accepted(request: Request, offered: Sequence[str]) -> str:
+    """The media type among those offered that the caller likes best, the first where it is equal.
+
+    Raises `ProblemError` where none will do (RFC 9110).
+    """
+    given = request.headers.get("accept", "*/*")
+    if given == "*/*":
+        return offered[0]
+    weights = dict(_weight(part) for part in given.lower().split(","))
+    best, most = "", 0.0
+    for media in offered:
+        kind = media.partition("/")[0] + "/*"
+        weight = weights.get(media, weights.get(kind, weights.get("*/*", 0.0)))
+        if weight > most:
+            best, most = media, weight
+    if not best:
+        raise ProblemError(
+            NOT_ACCEPTABLE, f"Accept: {given[:100]}: this comes as {', '.join(offered)}"
+        )
+    return best
+
+
+def _weight(part: str) -> tuple[str, float]:
+    media, *parameters = (piece.strip() for piece in part.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return media, float(value)
+            except ValueError:
+                return media, 0.0
+    return media, 1.0

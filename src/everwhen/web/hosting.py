@@ -8,9 +8,12 @@ sync one, so that nobody else waits for it.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
+from hashlib import blake2b
+from importlib import metadata
 from typing import Any, Final, ParamSpec, TypeVar
 
 import anyio
@@ -41,7 +44,10 @@ class HostedStore:
 
 
 class Hosting:
-    """The store that is served, its branches as they are asked for, and the user's declarations."""
+    """The store that is served, its branches as they are asked for, and the user's declarations.
+
+    ``fingerprint`` stands for the code that makes answers of what is stored.
+    """
 
     def __init__(self, store: AsyncStore, folds: Mapping[str, Fold[Any]]) -> None:
         self.folds: Mapping[str, Fold[Any]] = {
@@ -49,6 +55,7 @@ class Hosting:
             "documents": documents,
             **folds,
         }
+        self.fingerprint = _fingerprint(store)
         self._main = HostedStore(store, blocking_twin(store))
         self._branches: dict[str, HostedStore] = {}
         self._opening = asyncio.Lock()
@@ -89,6 +96,19 @@ class Hosting:
         """Close the branches that were opened. The store is its owner's to close."""
         self._branches.clear()
         await self._opened.aclose()
+
+
+def _fingerprint(store: AsyncStore) -> str:
+    """Differs where other code may show the same event differently.
+
+    Nothing tells two upcasts of one name apart, so with upcasts each process has its own.
+    """
+    types = store.event_types
+    told: list[object] = [metadata.version("everwhen"), types.has_upcasts, store.vault is not None]
+    told += sorted((declared.name, declared.version) for declared in types.current().values())
+    if types.has_upcasts:
+        told.append(os.urandom(8))
+    return blake2b(repr(told).encode(), digest_size=4).hexdigest()
 
 
 def blocking_twin(store: AsyncStore) -> everwhen.Store:

@@ -59,6 +59,9 @@ TOO_LARGE: Final = ProblemKind(413, "too-large", "The request is too large")
 UNSUPPORTED_MEDIA: Final = ProblemKind(415, "unsupported-media-type", "Not that kind of content")
 INVALID: Final = ProblemKind(422, "invalid", "The content is not valid")
 TOO_MANY: Final = ProblemKind(429, "too-many", "Too many at once")
+EXPRESSION: Final = ProblemKind(400, "expression", "The expression can't be evaluated")
+RETIRED: Final = ProblemKind(410, "retired", "That history is no longer kept")
+SEALED: Final = ProblemKind(403, "sealed", "Personal data that can't be opened here")
 FAULT: Final = ProblemKind(500, "fault", "Something failed here")
 
 _UNAVAILABLE: Final = ProblemKind(503, "unavailable", "Not now")
@@ -83,11 +86,11 @@ OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     (errors.InvalidQueryError, BAD_REQUEST),
     (errors.InvalidPathError, BAD_REQUEST),
     (errors.TooDeepError, INVALID),
-    (errors.ExpressionError, ProblemKind(400, "expression", "The expression can't be evaluated")),
+    (errors.ExpressionError, EXPRESSION),
     (errors.StaleError, ProblemKind(503, "stale", "The read model has not come that far")),
     (errors.LeaseError, ProblemKind(409, "leased", "Another runner works on that")),
-    (errors.SealedError, ProblemKind(403, "sealed", "Personal data that can't be opened here")),
-    (errors.RetiredError, ProblemKind(410, "retired", "That history is no longer kept")),
+    (errors.SealedError, SEALED),
+    (errors.RetiredError, RETIRED),
     (errors.UnsupportedError, ProblemKind(501, "unsupported", "This store can't do that")),
     (errors.StatementError, ProblemKind(400, "statement", "The statement can't be run")),
     (errors.BusyError, _UNAVAILABLE),

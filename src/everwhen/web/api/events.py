@@ -1,22 +1,48 @@
-"""Events: pages of them, one by its position, and those to come."""
+"""Events: pages of them, and one by its position."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 
 import msgspec
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
-from everwhen.exchange.json_forms import EventForm, event_form
+from everwhen.exchange.json_forms import EventForm
 from everwhen.vocabulary import Query
-from everwhen.web.answers import IMMUTABLE, json_answer, tagged_answer
+from everwhen.web.answers import (
+    IMMUTABLE,
+    JSON,
+    REVALIDATED,
+    accepted,
+    content_tag,
+    is_known,
+    tagged_answer,
+)
+from everwhen.web.api.event_pages import (
+    EVENT_BATCH,
+    JSON_LINES,
+    EventPage,
+    EventsFound,
+    cloud_events,
+    event_text,
+    find_events,
+    json_page,
+)
 from everwhen.web.api.selection import Count, EventsSelected
 from everwhen.web.endpoints import ApiCall, Endpoint, NoParameters
-from everwhen.web.problems import BAD_REQUEST, UNKNOWN, ProblemError
+from everwhen.web.problems import (
+    BAD_REQUEST,
+    EXPRESSION,
+    NOT_ACCEPTABLE,
+    RETIRED,
+    SEALED,
+    UNKNOWN,
+    ProblemError,
+)
 
 MOST_EVENTS: Final = 1_000
+MEDIA: Final = (JSON, JSON_LINES, EVENT_BATCH)
 
 
 class EventsAsked(EventsSelected, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,61 +53,86 @@ class EventsAsked(EventsSelected, frozen=True, kw_only=True, forbid_unknown_fiel
     limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_EVENTS)] = 100
     order: Literal["forwards", "backwards"] = "forwards"
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether new events may come at its end."""
+        bounds = (self.before, self.as_at, self.as_of)
+        return self.order == "forwards" and all(bound is None for bound in bounds)
 
-class EventPage(msgspec.Struct, frozen=True):
-    """Events, and where the next page is: null where there is none for now.
-
-    ``end`` is the position up to which, or, backwards, down to which, nothing more matches.
-    """
-
-    events: list[EventForm]
-    next: str | None
-    end: int
+    def page_query(self) -> Query:
+        """What to ask the store. Raises `InvalidQueryError`."""
+        query = self.query().after(self.after or 0)
+        if self.before is not None:
+            query = query.up_to(max(0, self.before - 1))
+        return query.backwards() if self.order == "backwards" else query
 
 
 async def read_events(call: ApiCall[EventsAsked]) -> Response:
-    """Events by position: those that match, a page at a time.
+    """Events by position: those that match, a page at a time, in JSON, JSON Lines or CloudEvents.
 
-    Pages go by position, so they never shift. A page that is full never changes but by erasure,
-    retirement and upcasting; its entity tag says so.
+    Pages go by position, so they never shift. ``next`` is the URL of the next page, which is a
+    ``Link`` for the other media types. A request reads a bounded part of history, so a page with a
+    ``next`` may have fewer events than its limit, or none. A page that is full never changes but by
+    erasure, retirement and upcasting, and neither does its entity tag; that of the last one is
+    the head.
     """
-    asked = call.asked
-    head = (await call.on.store.head()).position
-    query = asked.query().after(asked.after or 0)
-    if asked.before is not None:
-        query = query.up_to(max(0, asked.before - 1))
-    backwards = asked.order == "backwards"
-    if backwards:
-        query = query.backwards()
-    found = [event async for event in call.on.store.read(query.limit(asked.limit))]
-    forms = [event_form(event) for event in found]
-    is_full = len(found) == asked.limit
-    end = found[-1].position if is_full else (asked.after or 0) if backwards else head
-    following = _next_page(call, end) if is_full else None
-    return json_answer(EventPage(forms, following, end))
+    return await page_answer(call, call.asked.page_query())
 
 
-def _next_page(call: ApiCall[EventsAsked], position: int) -> str:
-    backwards = call.asked.order == "backwards"
-    kept = [
-        (name, value)
-        for name, value in call.request.query_params.multi_items()
-        if name != ("before" if backwards else "after")
-    ]
-    kept.append(("before" if backwards else "after", str(position)))
+async def page_answer(call: ApiCall[Any], query: Query) -> Response:
+    """A page of the query's events, which has the bounds of the call's `EventsAsked`."""
+    asked: EventsAsked = call.asked
+    media = accepted(call.request, MEDIA)
+    of_head = f"{MEDIA.index(media)}-{call.hosting.fingerprint}-head-"
+    if asked.goes_on and of_head in call.request.headers.get("if-none-match", ""):
+        head = (await call.on.store.head()).position
+        if is_known(call.request, f"{of_head}{head}"):
+            return tagged_answer(call.request, b"", f"{of_head}{head}")
+    found = await find_events(call.hosting, call.on, query, asked.limit, asked.condition())
+    content = _content(found, media)
+    following = None if found.is_last else _next_page(call, found.end)
+    body = json_page(content, following, found.end) if media == JSON else content[0]
+    tag = f"{of_head}{found.end}" if asked.goes_on and found.is_last else content_tag(body)
+    answer = tagged_answer(call.request, body, tag, cached=REVALIDATED, media=media)
+    answer.headers["Vary"] = "Accept"
+    if following is not None and media != JSON:
+        answer.headers["Link"] = f'<{following}>; rel="next"'
+    return answer
+
+
+def _content(found: EventsFound, media: str) -> list[bytes]:
+    """The events' texts; of other media than JSON only one, of all of them."""
+    texts = found.texts()
+    if media == JSON:
+        return texts
+    if media == JSON_LINES:
+        return [b"".join(text + b"\n" for text in texts)]
+    return [cloud_events(found.events)]
+
+
+def _next_page(call: ApiCall[Any], position: int) -> str:
+    bound = "before" if call.asked.order == "backwards" else "after"
+    kept = [item for item in call.request.query_params.multi_items() if item[0] != bound]
+    kept.append((bound, str(position)))
     return f"{call.request.scope['path']}?{urlencode(kept)}"
 
 
 async def read_event(call: ApiCall[NoParameters]) -> Response:
-    """One event, by its position."""
+    """One event, by its position.
+
+    It never changes, and may be kept for ever; where the store has a vault or upcasts it has to be
+    asked for again.
+    """
     position = position_of(call.segment("position"))
     query = Query().after(position - 1).up_to(position)
     found = [event async for event in call.on.store.read(query)]
     if not found:
         raise ProblemError(UNKNOWN, f"there is no event at position {position}", position=position)
-    event = found[0]
-    tag = f"{event.metadata.event_id}-{event.metadata.schema_version}"
-    return tagged_answer(call.request, lambda: event_form(event), tag, cached=IMMUTABLE)
+    text = event_text(found[0])
+    store = call.on.store
+    may_change = store.vault is not None or store.event_types.has_upcasts
+    cached = REVALIDATED if may_change else IMMUTABLE
+    return tagged_answer(call.request, text, content_tag(text), cached=cached)
 
 
 def position_of(text: str) -> int:
@@ -91,36 +142,6 @@ def position_of(text: str) -> int:
     return int(text)
 
 
-class LiveAsked(EventsSelected, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which events are followed, and after which position: now, unless one is given."""
-
-    after: Count | None = None
-
-
-async def follow_events(call: ApiCall[LiveAsked]) -> Response:
-    """Events as they come, as server-sent events (``text/event-stream``).
-
-    Each has its position as ``id``; ``Last-Event-ID`` goes on after it.
-    """
-    given = call.request.headers.get("last-event-id")
-    after = call.asked.after if given is None else position_of(given) if given != "0" else 0
-    query = call.asked.query()
-    if after is None:
-        after = (await call.on.store.head()).position
-    return StreamingResponse(
-        _live(call, query.after(after)),
-        headers={"Cache-Control": "no-store"},
-        media_type="text/event-stream",
-    )
-
-
-async def _live(call: ApiCall[Any], query: Query) -> AsyncIterator[bytes]:
-    encode = msgspec.json.encode
-    async with call.on.store.subscribe(query) as following:
-        async for event in following:
-            yield b"id: %d\ndata: %b\n\n" % (event.position, encode(event_form(event)))
-
-
 ENDPOINTS: Final = (
     Endpoint(
         method="GET",
@@ -128,22 +149,17 @@ ENDPOINTS: Final = (
         handle=read_events,
         scope="read",
         parameters=EventsAsked,
-        answers={200: EventPage},
-    ),
-    Endpoint(
-        method="GET",
-        path="/events/live",
-        handle=follow_events,
-        scope="read",
-        parameters=LiveAsked,
-        headers={"Last-Event-ID": "The position after which to go on."},
-        answers={200: "text/event-stream"},
+        headers={"If-None-Match": "Entity tags of pages that the caller has."},
+        answers={200: EventPage, 304: None},
+        media=MEDIA,
+        problems=(NOT_ACCEPTABLE, EXPRESSION, RETIRED, SEALED),
     ),
     Endpoint(
         method="GET",
         path="/events/{position}",
         handle=read_event,
         scope="read",
-        answers={200: EventForm},
+        answers={200: EventForm, 304: None},
+        problems=(RETIRED, SEALED),
     ),
 )

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
+from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.errors import DecodeError, ExpressionError
+from everwhen.expressions import Expression
+from everwhen.expressions.expression import Variables
 from everwhen.travel import Moment, moment_from
 from everwhen.vocabulary import Query
 from everwhen.vocabulary.written_moments import moment_of
 from everwhen.web.endpoints import ApiCall, NoParameters
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_STEPS: Final = 100_000
+"""What an evaluation for one event may cost: some milliseconds."""
 
 
 class EventsSelected(NoParameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Events that fit every kind of parameter given.
 
-    Of streams, categories and types any one will do; of tags all are needed.
+    Of streams, categories and types any one will do; of tags all are needed. ``where`` is a
+    condition in CEL over ``event``, its data, and ``recorded``, what was recorded with it.
     """
 
     stream: tuple[str, ...] = ()
@@ -27,6 +35,7 @@ class EventsSelected(NoParameters, frozen=True, kw_only=True, forbid_unknown_fie
     tag: tuple[str, ...] = ()
     as_at: str | None = None
     as_of: str | None = None
+    where: str | None = None
 
     def query(self) -> Query:
         """What to ask the store. Raises `InvalidQueryError`."""
@@ -44,6 +53,29 @@ class EventsSelected(NoParameters, frozen=True, kw_only=True, forbid_unknown_fie
         if self.as_of is not None:
             query = query.as_of(time_from(self.as_of))
         return query
+
+    def condition(self) -> Callable[[RecordedEvent[Any]], bool] | None:
+        """What ``where`` asks of an event. Raises `ExpressionError` where it can't be read."""
+        return None if self.where is None else condition_from(self.where)
+
+
+def condition_from(text: str) -> Callable[[RecordedEvent[Any]], bool]:
+    """A condition in CEL over an event. It doesn't hold where it has no value.
+
+    Raises `ExpressionError` where it can't be read, or asks for anything but the event.
+    """
+    condition = Expression(text, steps=_STEPS)
+    others = ", ".join(sorted(condition.names - {"event", "recorded"}))
+    if others:
+        raise ExpressionError(f"there is no {others} here; there are event and recorded", text)
+
+    def holds(event: RecordedEvent[Any]) -> bool:
+        try:
+            return condition.condition(Variables(None, event=event))
+        except (ExpressionError, DecodeError):
+            return False
+
+    return holds
 
 
 def time_from(text: str) -> datetime:
