@@ -12,8 +12,9 @@ from everwhen.cli.output import Column, Output, plain_value
 from everwhen.cli.views import EventView
 from everwhen.commands import command_of
 from everwhen.exchange.json_forms import utc_text
+from everwhen.exchange.travel_forms import BlameEntry, blame_form, change_form, written_form
 from everwhen.state import MISSING, Change, plain
-from everwhen.state.paths import Path, text_of
+from everwhen.state.paths import text_of
 from everwhen.travel import StateAt, Step, WhatIfStep, Written
 
 if TYPE_CHECKING:
@@ -23,14 +24,6 @@ _MOST = 6
 _DRAWN = 500
 
 AnyStep: TypeAlias = Step[Any] | WhatIfStep[Any]
-
-
-class BlameEntry(msgspec.Struct, frozen=True):
-    """A leaf of a state, its value, and the event that wrote it."""
-
-    path: Path
-    value: Any
-    event: RecordedEvent[Any] | None
 
 
 class StepView:
@@ -55,7 +48,7 @@ class StepView:
             "type": event.type,
             "recorded_at": utc_text(event.recorded_at),
             "data": msgspec.Raw(event.json),
-            "changes": [change_record(change) for change in step.changes],
+            "changes": [change_form(change) for change in step.changes],
             **supposed,
         }
 
@@ -145,12 +138,7 @@ class WrittenView:
 
     def record(self, written: Written) -> object:
         """The values, and the event."""
-        found: dict[str, object] = {"position": written.position}
-        if written.before is not MISSING:
-            found["before"] = plain(written.before)
-        if written.after is not MISSING:
-            found["after"] = plain(written.after)
-        return found | {"event": EventView().record(written.event)}
+        return written_form(written)
 
     def plain(self, written: Written) -> Sequence[str]:
         """Position, time, stream, type, user, value before and after."""
@@ -194,13 +182,7 @@ class BlameView:
 
     def record(self, entry: BlameEntry) -> object:
         """The leaf, its value, the event, and the command that it was decided on."""
-        command = None if entry.event is None else command_of(entry.event)
-        return {
-            "path": text_of(entry.path),
-            "value": plain(entry.value),
-            "event": None if entry.event is None else EventView().record(entry.event),
-            "command": command,
-        }
+        return blame_form(entry)
 
     def plain(self, entry: BlameEntry) -> Sequence[str]:
         """Path, value, position, time, type, user, command."""
@@ -250,20 +232,10 @@ def tell_changes(out: Output, changes: Iterable[Change]) -> None:
         return
     for change in changes:
         if out.json:
-            out.line(change_record(change))
+            out.line(change_form(change))
         else:
             values = _plain(change.before), _plain(change.after)
             out.row(text_of(change.path), change.kind, *values)
-
-
-def change_record(change: Change) -> dict[str, object]:
-    """The path, and both values where they are there."""
-    found: dict[str, object] = {"path": text_of(change.path), "kind": change.kind}
-    if change.before is not MISSING:
-        found["before"] = plain(change.before)
-    if change.after is not MISSING:
-        found["after"] = plain(change.after)
-    return found
 
 
 def by_look(event: RecordedEvent[Any]) -> Text:

@@ -48,6 +48,7 @@ _ISO: Final = re.compile(
     r"(?:[T ](\d{2}(?::?\d{2}(?::?\d{2}(?:[.,]\d{1,9})?)?)?)"
     r" ?(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?"
 )
+_MAX_DIGITS: Final = len(str(MAX_POSITION))
 _POSITION: Final = re.compile(r"\d+|\d{1,3}(?:,\d{3})+")
 
 
@@ -82,10 +83,10 @@ def place_of(text: str, *, now: datetime, zone: tzinfo) -> PointInTime | int:
     Raises `InvalidQueryError` as `moment_of` does.
     """
     if _POSITION.fullmatch(text.strip()) and text.isascii():
-        position = int(text.replace(",", ""))
-        if position > MAX_POSITION:
-            raise InvalidQueryError(f"position {text} is larger than any store's")
-        return position
+        digits = text.strip().replace(",", "").lstrip("0")
+        if len(digits) > _MAX_DIGITS or int(digits or "0") > MAX_POSITION:
+            raise InvalidQueryError(f"position {text[:40]} is larger than any store's")
+        return int(digits or "0")
     return moment_of(text, now=now, zone=zone)
 
 

@@ -26,6 +26,7 @@ from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.errors import DeclarationError
 from everwhen.state import Fold, document, documents
 from everwhen.store._sync.kernel import Kernel
+from everwhen.web.machines import RecentMachines
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,6 +57,7 @@ class Hosting:
             **folds,
         }
         self.fingerprint = _fingerprint(store)
+        self.machines = RecentMachines()
         self._main = HostedStore(store, blocking_twin(store))
         self._branches: dict[str, HostedStore] = {}
         self._opening = asyncio.Lock()

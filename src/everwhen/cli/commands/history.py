@@ -15,7 +15,8 @@ from everwhen.cli.options import (
 )
 from everwhen.cli.output import Output
 from everwhen.cli.time_machines import PeriodOptions, StateOptions, machine_over
-from everwhen.cli.travel_views import BlameEntry, BlameView, WrittenView
+from everwhen.cli.travel_views import BlameView, WrittenView
+from everwhen.exchange.travel_forms import BlameEntry
 from everwhen.state.paths import value_at
 
 

@@ -10,11 +10,12 @@ from everwhen import RecordedEvent
 from everwhen.branches import BranchInfo
 from everwhen.cli.exit_codes import say
 from everwhen.cli.output import Output
-from everwhen.cli.travel_views import BlameEntry, BlameView, WrittenView, change_record
+from everwhen.cli.travel_views import BlameView, WrittenView
 from everwhen.cli.undo_views import TypeOf
 from everwhen.cli.undo_views import record as plan_record
 from everwhen.cli.views import EventView
 from everwhen.debugging import Breakpoint, Stop
+from everwhen.exchange.travel_forms import BlameEntry, change_form
 from everwhen.state import Change, plain
 from everwhen.travel import Explanation, Written
 from everwhen.undo import UndoPlan
@@ -141,7 +142,7 @@ class Records:
     def changes(self, changes: Sequence[Change], *, whole: bool = False) -> None:
         """All the ``changes``."""
         del whole
-        self._found["changes"] = [change_record(change) for change in changes]
+        self._found["changes"] = [change_form(change) for change in changes]
 
     def value(self, value: Any) -> None:
         """The ``value``, all of it."""

@@ -11,11 +11,11 @@ import msgspec
 
 from everwhen.cli.debugger.answers import Answers
 from everwhen.cli.local_time import given_moment_of
-from everwhen.cli.travel_views import BlameEntry
 from everwhen.cli.undo_views import type_names
 from everwhen.debugging import Session, Stop, Trigger, break_of, watch_of
 from everwhen.debugging.session import Which
 from everwhen.errors import ExpressionError, InvalidQueryError
+from everwhen.exchange.travel_forms import BlameEntry
 from everwhen.expressions import Expression
 from everwhen.state.paths import value_at
 from everwhen.travel import Moment

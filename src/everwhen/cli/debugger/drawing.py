@@ -17,12 +17,13 @@ from everwhen.cli import formatting
 from everwhen.cli.change_tree import change_sketch, change_tree
 from everwhen.cli.exit_codes import say
 from everwhen.cli.output import Column, Output, counted, make_way
-from everwhen.cli.travel_views import BlameEntry, BlameView, WrittenView
+from everwhen.cli.travel_views import BlameView, WrittenView
 from everwhen.cli.undo_views import TypeOf
 from everwhen.cli.views import EventView
 from everwhen.debugging import Breakpoint, PathTrigger, Stop, ValueTrigger, sketch
 from everwhen.debugging.short_values import size_of
 from everwhen.exchange.json_forms import utc_text
+from everwhen.exchange.travel_forms import BlameEntry
 from everwhen.state import Change, plain
 from everwhen.state.paths import keys_of, part_of, text_of
 from everwhen.travel import Explanation, Written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,12 +25,12 @@ _MAX_RELATED: Final = 1_000
 
 
 async def blamed(
-    timeline: Timeline[Any], position: int, path: Path
+    timeline: Timeline[Any], position: int, path: Path, limit: int | None = None
 ) -> dict[Path, RecordedEvent[Any] | None]:
-    """The event that last wrote each leaf of a part; None for what no event wrote."""
+    """The event that last wrote each leaf of a part, or of the first; None for what none wrote."""
     state = (await timeline.state_at(position)).state
     found: dict[Path, RecordedEvent[Any] | None] = dict.fromkeys(
-        leaves_of(value_at(state, path), path)
+        islice(leaves_of(value_at(state, path), path), limit)
     )
     unexplained = set(found)
     while unexplained and position > 0:
@@ -48,12 +49,25 @@ async def blamed(
 
 
 def leaves_of(value: Any, path: Path = ()) -> Iterator[Path]:
-    """The paths of all that has no parts in a value; of the value itself, if it has none."""
-    keys = [] if value is MISSING else keys_of(value)
-    if not keys:
-        yield path
-    for key in keys:
-        yield from leaves_of(part_of(value, key), (*path, key))
+    """The paths of all that has no parts in a value; of the value itself, if it has none.
+
+    Without recursion: a state may be nested as deep as it likes.
+    """
+    left: list[Iterator[tuple[Any, Path]]] = [iter([(value, path)])]
+    while left:
+        found = next(left[-1], None)
+        if found is None:
+            left.pop()
+            continue
+        part, place = found
+        if keys := [] if part is MISSING else keys_of(part):
+            left.append(_parts(part, keys, place))
+        else:
+            yield place
+
+
+def _parts(value: Any, keys: Iterable[Any], path: Path) -> Iterator[tuple[Any, Path]]:
+    return ((part_of(value, key), (*path, key)) for key in keys)
 
 
 def _is_untouched(window: HistoryWindow[Any], leaves: Iterable[Path], position: int) -> bool:

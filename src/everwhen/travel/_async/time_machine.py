@@ -20,7 +20,7 @@ from everwhen.expressions.unknown_parts import (
 )
 from everwhen.state.differences import Diff, are_alike, diff
 from everwhen.state.fold import Fold
-from everwhen.state.paths import Path, existing_path, path_of, plain
+from everwhen.state.paths import Path, existing_path, path_of, plain, value_at
 from everwhen.state.read_sets import Predicate, Read
 from everwhen.store._async.moments import BOOKMARK, Moments
 from everwhen.store._async.store import EVERYTHING, Store
@@ -244,6 +244,20 @@ class TimeMachine(Generic[S]):
         async for position, before, after in self._finder.writes(read, first, until):
             yield Written(await self._event_at(position), before, after)
 
+    async def values(
+        self, path: str | Path, *, start: Moment = 0, end: Moment = HEAD
+    ) -> AsyncIterator[tuple[int, Any]]:
+        """The value of a part at the start, and each that it gets later: from which position on.
+
+        `MISSING` stands for a part that isn't there. It costs less than `history`, which gives
+        the events, too.
+        """
+        first, until = await self.between(start, end)
+        read = await self._read(path, until)
+        yield first, value_at((await self._timeline.state_at(first)).state, read.path)
+        async for position, _, after in self._finder.writes(read, first, until):
+            yield position, after
+
     async def last_write(
         self,
         path: str | Path,
@@ -279,15 +293,16 @@ class TimeMachine(Generic[S]):
         return None if found is None else await self._timeline.step_at(found)
 
     async def blame(
-        self, path: str | Path = (), moment: Moment = HEAD
+        self, path: str | Path = (), moment: Moment = HEAD, *, limit: int | None = None
     ) -> dict[Path, RecordedEvent[Any] | None]:
         """For each leaf in a part of the state, the event that last wrote it.
 
-        None stands for what no event wrote. Raises `InvalidPathError` for a part that isn't there.
+        None stands for what no event wrote. With a ``limit``, only of that many leaves, the first
+        ones. Raises `InvalidPathError` for a part that isn't there.
         """
         found = await self.travel_to(moment)
         part = without_state(path_of(path), found.state)
-        return await blamed(self._timeline, found.until, existing_path(found.state, part))
+        return await blamed(self._timeline, found.until, existing_path(found.state, part), limit)
 
     async def unknown_parts(
         self,

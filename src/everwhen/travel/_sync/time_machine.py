@@ -21,7 +21,7 @@ from everwhen.expressions.unknown_parts import (
 )
 from everwhen.state.differences import Diff, are_alike, diff
 from everwhen.state.fold import Fold
-from everwhen.state.paths import Path, existing_path, path_of, plain
+from everwhen.state.paths import Path, existing_path, path_of, plain, value_at
 from everwhen.state.read_sets import Predicate, Read
 from everwhen.store._sync.moments import BOOKMARK, Moments
 from everwhen.store._sync.store import EVERYTHING, Store
@@ -243,6 +243,20 @@ class TimeMachine(Generic[S]):
         for position, before, after in self._finder.writes(read, first, until):
             yield Written(self._event_at(position), before, after)
 
+    def values(
+        self, path: str | Path, *, start: Moment = 0, end: Moment = HEAD
+    ) -> Iterator[tuple[int, Any]]:
+        """The value of a part at the start, and each that it gets later: from which position on.
+
+        `MISSING` stands for a part that isn't there. It costs less than `history`, which gives
+        the events, too.
+        """
+        first, until = self.between(start, end)
+        read = self._read(path, until)
+        yield first, value_at((self._timeline.state_at(first)).state, read.path)
+        for position, _, after in self._finder.writes(read, first, until):
+            yield position, after
+
     def last_write(
         self,
         path: str | Path,
@@ -278,15 +292,16 @@ class TimeMachine(Generic[S]):
         return None if found is None else self._timeline.step_at(found)
 
     def blame(
-        self, path: str | Path = (), moment: Moment = HEAD
+        self, path: str | Path = (), moment: Moment = HEAD, *, limit: int | None = None
     ) -> dict[Path, RecordedEvent[Any] | None]:
         """For each leaf in a part of the state, the event that last wrote it.
 
-        None stands for what no event wrote. Raises `InvalidPathError` for a part that isn't there.
+        None stands for what no event wrote. With a ``limit``, only of that many leaves, the first
+        ones. Raises `InvalidPathError` for a part that isn't there.
         """
         found = self.travel_to(moment)
         part = without_state(path_of(path), found.state)
-        return blamed(self._timeline, found.until, existing_path(found.state, part))
+        return blamed(self._timeline, found.until, existing_path(found.state, part), limit)
 
     def unknown_parts(
         self,

@@ -1,0 +1,324 @@
+"""Travel over HTTP: every answer is what the library says of the same store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from starlette.types import Receive, Scope, Send
+from tests.web.serving import served
+
+from everwhen import Event, Fold, NewEvent, Query, Store, TimeMachine, open_store
+from everwhen.aio import open_store as open_async
+from everwhen.codec.json_encoding import decode_json, encode_json
+from everwhen.exchange.json_forms import event_form, utc_text
+from everwhen.exchange.travel_forms import (
+    BlameEntry,
+    blame_form,
+    change_form,
+    written_form,
+)
+from everwhen.state import diff, document, documents, plain
+from everwhen.state.paths import MISSING, value_at
+from everwhen.vocabulary import CommitMetadata
+from everwhen.web.access import OpenAccess
+from everwhen.web.application import create_app
+from everwhen.web.guards import Guards
+
+
+class BetPlaced(Event):
+    player: str
+    amount: int
+
+
+class BetWon(Event):
+    player: str
+    amount: int
+
+
+class Table(msgspec.Struct):
+    bets: int = 0
+    balances: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+table = Fold("table", Table)
+
+
+@table.on(BetPlaced)
+def _(state: Table, event: BetPlaced) -> Table:
+    state.bets += 1
+    state.balances[event.player] = state.balances.get(event.player, 100) - event.amount
+    return state
+
+
+@table.on(BetWon)
+def _(state: Table, event: BetWon) -> Table:
+    state.balances[event.player] += event.amount
+    return state
+
+
+def deep(levels: int) -> dict[str, Any]:
+    """A state that no encoder can take whole."""
+    found: dict[str, Any] = {}
+    for _ in range(levels):
+        found = {"in": found}
+    return found
+
+
+nested = Fold("nested", lambda: deep(3_000), copy=lambda state: state)
+EVENTS = [BetPlaced, BetWon]
+FOLDS: dict[str, Fold[Any]] = {"table": table, "nested": nested}
+PLAYERS = ("hedy", "george", "J. R.")
+
+
+class Casino:
+    """A store in a file, its server, and a client of that."""
+
+    def __init__(self, store: Store, client: httpx.Client) -> None:
+        self.store = store
+        self.client = client
+        self.machine = TimeMachine(store, table, keep=False)
+
+    def get(self, place: str, /, **asked: Any) -> Any:
+        """What is answered; it must go well. A parameter may end with an underscore."""
+        answer = self.client.get(f"/v1{place}", params=named(asked))
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def problem(self, place: str, /, **asked: Any) -> tuple[int, str]:
+        """The status of a refusal, and what it says."""
+        answer = self.client.get(f"/v1{place}", params=named(asked))
+        assert answer.headers["content-type"] == "application/problem+json", answer.text
+        return answer.status_code, answer.json()["detail"]
+
+
+def named(asked: dict[str, Any]) -> dict[str, Any]:
+    return {name.removesuffix("_"): value for name, value in asked.items()}
+
+
+def as_json(value: Any) -> Any:
+    """A form as a reader of JSON has it."""
+    return decode_json(encode_json(value))
+
+
+@pytest.fixture(scope="module")
+def casino(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Casino]:
+    path: Path = tmp_path_factory.mktemp("travel") / "casino.db"
+    made: list[Guards] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if not made:
+            store = await open_async(path, events=EVENTS)
+            made.append(
+                create_app(store, folds=FOLDS, access=OpenAccess({"read", "append", "operate"}))
+            )
+        await made[0](scope, receive, send)
+
+    with open_store(path, events=EVENTS) as store:
+        fill(store)
+        with served(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+            yield Casino(store, client)
+
+
+def fill(store: Store) -> None:
+    for number in range(40):
+        player = PLAYERS[number % 3]
+        metadata = CommitMetadata(user_id=player, correlation_id=f"night-{number % 4}")
+        store.append(
+            f"game-{number % 2}", [BetPlaced(player=player, amount=number)], metadata=metadata
+        )
+        if number % 5 == 4:
+            store.append(f"game-{number % 2}", [BetWon(player=player, amount=number * 2)])
+    cause = next(iter(store.read(Query().after(2))))
+    store.append(
+        "note-1",
+        [NewEvent(event=BetPlaced(player="hedy", amount=1))],
+        metadata=CommitMetadata(
+            causation_id=cause.event_id, correlation_id=cause.metadata.correlation_id
+        ),
+    )
+
+
+@pytest.mark.parametrize("at", [0, 1, 20, "head", "3 back"])
+def test_a_step_is_the_event_its_changes_and_its_neighbours(casino: Casino, at: Any) -> None:
+    given = casino.get("/states/table/step", at=at)
+    machine = casino.machine
+    head = casino.store.head().position
+    position = {"head": head, "3 back": machine.moved(head, -3)}.get(at, at)
+    step = machine.step_at(position) if position else None
+    assert given == as_json(
+        {
+            "position": position,
+            "event": None if step is None else event_form(step.event),
+            "changes": [] if step is None else [change_form(one) for one in step.changes],
+            "more_changes": 0,
+            "previous": position - 1 if position > 1 else None,
+            "next": position + 1 if position < head else None,
+        }
+    )
+
+
+def test_the_neighbours_are_those_of_the_streams_own_state(casino: Casino) -> None:
+    machine = TimeMachine(casino.store, table, "game-1", keep=False)
+    seen, position = [], 0
+    while (given := casino.get("/states/table/step", stream="game-1", at=position))["next"]:
+        seen.append(given["position"])
+        position = given["next"]
+    assert seen[1:] == [step.position for step in machine.replay()][:-1]
+    assert given["previous"] == seen[-1]
+    between = casino.get("/states/table/step", stream="game-1", at=casino.store.head().position)
+    assert between["position"] == position
+
+
+def test_a_machine_that_is_kept_sees_what_came_since(casino: Casino) -> None:
+    before = casino.get("/states/table", stream="game-0")
+    assert casino.get("/states/table/step", stream="game-0")["next"] is None
+    receipt = casino.store.append("game-0", [BetPlaced(player="new", amount=3)])
+    after = casino.get("/states/table", stream="game-0")
+    assert after["position"] == receipt.position > before["position"]
+    assert after["state"]["balances"]["new"] == 97
+    step = casino.get("/states/table/step", stream="game-0", at=before["position"])
+    assert step["next"] == receipt.position
+
+
+def test_a_difference_is_that_of_two_moments_and_of_two_branches(casino: Casino) -> None:
+    given = casino.get("/states/table/diff", from_=5, to="10 on")
+    ends = casino.machine.travel_to(5), casino.machine.travel_to(15)
+    assert given == as_json(
+        {
+            "before": {"position": 5, "recorded_at": utc_text(ends[0].recorded_at)},  # type: ignore[arg-type]
+            "after": {"position": 15, "recorded_at": utc_text(ends[1].recorded_at)},  # type: ignore[arg-type]
+            "changes": [change_form(one) for one in diff(ends[0].state, ends[1].state)],
+            "more_changes": 0,
+        }
+    )
+    with casino.store.create_branch("other", 5) as branch:
+        branch.append("game-0", [BetPlaced(player="only here", amount=0)])
+    given = casino.get("/states/table/diff", from_=5, other_branch="other", limit=1)
+    assert given["after"]["position"] == 6
+    assert (len(given["changes"]), given["more_changes"]) == (1, 1)
+
+
+def test_blame_names_the_event_of_each_leaf(casino: Casino) -> None:
+    moment = casino.machine.travel_to(30)
+    wanted = [
+        blame_form(BlameEntry(path, value_at(moment.state, path), event))
+        for path, event in casino.machine.blame((), 30).items()
+    ]
+    assert casino.get("/states/table/blame", at=30) == as_json({"entries": wanted, "more": 0})
+    few = casino.get("/states/table/blame", at=30, limit=1)
+    assert few == as_json({"entries": wanted[:1], "more": 3})
+    one = casino.get("/states/table/blame", at=30, path='balances["J. R."]')
+    assert one["entries"] == [entry for entry in as_json(wanted) if "J. R." in entry["path"]]
+
+
+def test_history_and_single_writes_are_those_of_the_machine(casino: Casino) -> None:
+    path = "balances.hedy"
+    writes = list(casino.machine.history(path, end=40))
+    forms = as_json([written_form(one) for one in writes])
+    assert casino.get("/states/table/history", path=path, to=40) == {"writes": forms, "more": False}
+    few = casino.get("/states/table/history", path=path, to=40, limit=2)
+    assert few == {"writes": forms[:2], "more": True}
+    second = writes[1].position
+    following = casino.get("/states/table/writes/next", path=path, after=writes[0].position)
+    assert following["write"] == forms[1]
+    last = casino.get("/states/table/writes/last", path=f"state.{path}", until=second)
+    assert last["write"] == forms[1]
+    none = casino.get("/states/table/writes/last", path=path, until=writes[0].position - 1)
+    assert none == {"write": None}
+
+
+def test_a_watch_has_each_value_or_as_many_as_fit(casino: Casino) -> None:
+    path = "balances.george"
+    values = list(casino.machine.values(path, end=40))
+    assert [one.after for one in casino.machine.history(path, end=40)] == [v for _, v in values[1:]]
+    given = casino.get("/states/table/watch", path=path, to=40)
+    assert given["positions"] == [position for position, _ in values]
+    assert given["values"] == [None if v is MISSING else v for _, v in values]
+    few = casino.get("/states/table/watch", path=path, to=40, points=3)
+    assert len(few["positions"]) == 3
+    assert (few["positions"][-1], few["values"][-1]) == values[-1]
+
+
+def test_an_explanation_has_the_causes_and_the_conversation(casino: Casino) -> None:
+    caused = next(iter(casino.store.read(Query().stream("note-1"))))
+    found = casino.machine.explain(caused)
+    given = casino.get(f"/events/{caused.position}/explanation")
+    assert given["event"] == as_json(event_form(caused))
+    assert given["causes"] == as_json(
+        [{"id": one.id, "event": event_form(one.event)} for one in found.causes if one.event]
+    )
+    assert given["correlated"] == as_json([event_form(one) for one in found.correlated])
+    assert given["is_whole"]
+    assert len(given["causes"]) == 1
+
+
+def test_a_large_state_is_cut_and_a_path_leads_deeper(casino: Casino) -> None:
+    given = casino.get("/states/table", at=30, max_entries=2)
+    state = casino.machine.travel_to(30).state
+    assert given["cut"] == [{"path": "balances", "entries": 3}]
+    assert list(given["state"]["balances"].items()) == list(state.balances.items())[:2]
+    part = casino.get("/states/table", at=30, path="balances", max_entries=3)
+    assert (part["state"], part["cut"]) == (state.balances, [])
+
+
+def test_a_state_that_is_too_deep_is_cut_where_it_is(casino: Casino) -> None:
+    given = casino.get("/states/nested")
+    (cut,) = given["cut"]
+    assert cut["entries"] == 1
+    below = casino.get("/states/nested", path=cut["path"])
+    assert below["state"]["in"]["in"]
+
+
+def test_states_of_documents_are_those_of_the_folds(casino: Casino) -> None:
+    given = casino.get("/states/document", stream="game-1", at="v3")
+    wanted = TimeMachine(casino.store, document, "game-1", keep=False)
+    assert given["state"] == as_json(plain(wanted.step_at(given["position"]).after))
+    every = TimeMachine(casino.store, documents, keep=False).travel_to(9)
+    assert casino.get("/states/documents", at=9)["state"] == as_json(plain(every.state))
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "status", "says"),
+    [
+        ("/states/tabel", {}, 404, "there are: document, documents, nested, table"),
+        ("/states/table", {"stream": "game-9"}, 404, "there is no stream 'game-9'"),
+        ("/states/table/step", {"category": "gone"}, 404, "there is no category 'gone'"),
+        ("/states/table", {"stream": "game-1", "category": "game"}, 400, "only one"),
+        ("/states/table", {"path": "balance"}, 400, "did you mean balances"),
+        ("/states/table", {"path": "balances[["}, 400, "can't be read"),
+        ("/states/table", {"path": "/" * 500}, 400, "more than 100 steps"),
+        ("/states/table", {"max_entries": 10**30}, 400, "max_entries"),
+        ("/states/table", {"at": "9" * 5_000}, 400, ""),
+        ("/states/table", {"at": "v99999"}, 400, ""),
+        ("/states/table", {"at": "@nowhere"}, 400, "no bookmark"),
+        ("/states/table/step", {"at": "of 2013-05-01"}, 200, ""),
+        ("/states/table/diff", {"from": 10, "to": 10**18}, 400, "after the store's newest"),
+        ("/states/table/diff", {"other_branch": "gone"}, 404, "gone"),
+        ("/states/table/blame", {"path": "balances.nobody"}, 400, "balances has no 'nobody'"),
+        ("/states/table/history", {"path": "balances.hedi"}, 404, "did you mean balances.hedy"),
+        ("/states/table/history", {}, 400, "path"),
+        ("/states/table/history", {"path": "bets", "from": 9, "to": 3}, 400, "after the end"),
+        ("/states/table/writes/next", {"path": "bet"}, 404, "did you mean bets"),
+        ("/states/table/watch", {"path": "bet"}, 404, "did you mean bets"),
+        ("/states/nested/blame", {}, 200, ""),
+        ("/events/99999/explanation", {}, 404, "no event at position 99999"),
+        ("/events/-1/explanation", {}, 400, "no position"),
+    ],
+)
+def test_what_can_not_be_is_refused_with_what_there_is(
+    casino: Casino, path: str, asked: dict[str, Any], status: int, says: str
+) -> None:
+    answer = casino.client.get(f"/v1{path}", params=asked)
+    assert answer.status_code == status, answer.text
+    assert says in answer.json().get("detail", "")
+
+
+def test_folds_are_listed_with_words(casino: Casino) -> None:
+    found = {one["name"]: one["words"] for one in casino.get("/folds")["folds"]}
+    assert found["table"] == "fold table, version 1"
+    assert set(found) == {"document", "documents", "nested", "table"}
