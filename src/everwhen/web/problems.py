@@ -59,6 +59,9 @@ TOO_LARGE: Final = ProblemKind(413, "too-large", "The request is too large")
 UNSUPPORTED_MEDIA: Final = ProblemKind(415, "unsupported-media-type", "Not that kind of content")
 INVALID: Final = ProblemKind(422, "invalid", "The content is not valid")
 TOO_MANY: Final = ProblemKind(429, "too-many", "Too many at once")
+PLAN_CHANGED: Final = ProblemKind(409, "plan-changed", "It would come out otherwise by now")
+MERGE_CONFLICT: Final = ProblemKind(409, "merge-conflict", "The merge has to be settled")
+BRANCH_REFUSED: Final = ProblemKind(409, "branch-refused", "The branch can't be made or changed")
 FAULT: Final = ProblemKind(500, "fault", "Something failed here")
 
 _UNAVAILABLE: Final = ProblemKind(503, "unavailable", "Not now")
@@ -78,8 +81,8 @@ OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     (errors.ErasedSubjectError, ProblemKind(409, "erased-subject", "That person was forgotten")),
     (errors.RefusedError, INVALID),
     (errors.UnknownBranchError, UNKNOWN),
-    (MergeError, ProblemKind(409, "merge-conflict", "The merge has to be settled")),
-    (errors.BranchError, ProblemKind(409, "branch-refused", "The branch can't be made or changed")),
+    (MergeError, MERGE_CONFLICT),
+    (errors.BranchError, BRANCH_REFUSED),
     (errors.InvalidQueryError, BAD_REQUEST),
     (errors.InvalidPathError, BAD_REQUEST),
     (errors.TooDeepError, INVALID),
@@ -121,6 +124,7 @@ EVERY_PROBLEM: Final = tuple(
             UNSUPPORTED_MEDIA,
             INVALID,
             TOO_MANY,
+            PLAN_CHANGED,
             FAULT,
             *(problem for _, problem in OF_ERRORS),
         )

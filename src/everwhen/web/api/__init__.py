@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from everwhen.web.api import appending, events, overview, states, streams
+from everwhen.web.api import appending, branches, events, merges, overview, states, streams
 from everwhen.web.endpoints import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -11,4 +11,6 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *streams.ENDPOINTS,
     *appending.ENDPOINTS,
     *states.ENDPOINTS,
+    *branches.ENDPOINTS,
+    *merges.ENDPOINTS,
 )
