@@ -69,7 +69,7 @@ def test_creating(shell: Shell, forked: Path) -> None:
     ):
         done = shell("branch", "create", forked, name, *options, "--json")
         record = json.loads(done.out)
-        assert (record["parent"], record["position"]) == place
+        assert (record["parent"], record["fork_position"]) == place
     again = shell("branch", "create", forked, "now")
     assert (again.code, again.out) == (1, "")
     assert "'now'" in again.err

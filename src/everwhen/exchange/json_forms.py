@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from everwhen.backends.branch_records import BranchInfo
+from everwhen.codec.event_types import EventTypes
 from everwhen.codec.recorded_events import (
     RecordedEvent,
     index_in_slice,
@@ -18,7 +20,9 @@ from everwhen.codec.recorded_events import (
     stored_slice,
 )
 from everwhen.codec.slice_bodies import text_of_id
-from everwhen.vocabulary.contract import StreamInfo
+from everwhen.state.paths import plain
+from everwhen.vocabulary.contract import Receipt, StreamInfo
+from everwhen.vocabulary.events import UnknownEvent, typed_of
 from everwhen.vocabulary.microseconds import from_micros
 
 
@@ -118,4 +122,66 @@ def stream_form(info: StreamInfo) -> StreamForm:
     """The stream's form."""
     return StreamForm(
         info.name, info.category, info.version, info.position, utc_text(info.recorded_at)
+    )
+
+
+class BranchForm(msgspec.Struct, frozen=True):
+    """A branch. ``fork_position`` is the last position that it shares with its parent."""
+
+    name: str
+    parent: str
+    fork_position: int
+    head: int
+    created_at: str
+    id: str
+
+
+def branch_form(info: BranchInfo) -> BranchForm:
+    """The branch's form."""
+    return BranchForm(
+        info.name, info.parent, info.position, info.head, utc_text(info.created_at), info.id
+    )
+
+
+class NewEventForm(msgspec.Struct, frozen=True):
+    """An event that is to be written, or just was."""
+
+    type: str
+    data: Any
+
+
+def new_event_form(new: Any, types: EventTypes) -> NewEventForm:
+    """The form of an event, with or without its `NewEvent`."""
+    event = typed_of(new)
+    data = event.data if isinstance(event, UnknownEvent) else plain(event)
+    return NewEventForm(type_name(event, types), data)
+
+
+def type_name(new: Any, types: EventTypes) -> str:
+    """What a store calls the type of an event, with or without its `NewEvent`."""
+    event = typed_of(new)
+    if isinstance(event, UnknownEvent):
+        return event.type
+    declared = types.current().get(type(event))
+    return type(event).__name__ if declared is None else declared.name
+
+
+class ReceiptForm(msgspec.Struct, frozen=True):
+    """What an append did; ``repeated`` where the commit was known, and nothing was written."""
+
+    commit_id: str
+    position: int
+    recorded_at: str
+    versions: dict[str, int]
+    repeated: bool
+
+
+def receipt_form(receipt: Receipt) -> ReceiptForm:
+    """The receipt's form."""
+    return ReceiptForm(
+        str(receipt.commit_id),
+        receipt.position,
+        utc_text(receipt.recorded_at),
+        receipt.versions,
+        receipt.repeated,
     )

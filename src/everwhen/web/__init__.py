@@ -11,6 +11,7 @@ __getattr__, __dir__ = lazily(
     {
         "everwhen.web.access": ("Access", "Caller", "OpenAccess", "AccessScope"),
         "everwhen.web.application": ("create_app",),
+        "everwhen.web.governance": ("Governance",),
     },
     extra="server",
 )

@@ -18,6 +18,7 @@ from everwhen.store._async.store import check_store
 from everwhen.web.access import Access, AccessScope, Caller, OpenAccess
 from everwhen.web.api import ENDPOINTS
 from everwhen.web.endpoints import ApiCall, Endpoint, text_of
+from everwhen.web.governance import Governance
 from everwhen.web.guards import Guards
 from everwhen.web.hosting import Hosting
 from everwhen.web.openapi import openapi_endpoint
@@ -41,6 +42,7 @@ def create_app(
     store: Store,
     *,
     folds: Mapping[str, Fold[Any]] | None = None,
+    governance: Governance | None = None,
     access: Access | None = None,
     allowed_hosts: Iterable[str] = ("127.0.0.1", "localhost", "[::1]"),
 ) -> Guards:
@@ -48,13 +50,14 @@ def create_app(
 
     Run it by any ASGI server, or mount it in another application. The store is the caller's, to be
     closed after the server has stopped. ``folds`` are the states that can be asked for by name,
-    beside ``document`` and ``documents``. Unless ``access`` says otherwise, everybody who reaches
+    beside ``document`` and ``documents``. ``governance`` has what merges, undo and the like need
+    beside the store. Unless ``access`` says otherwise, everybody who reaches
     it may read and nobody may write. A request for a host that isn't in ``allowed_hosts`` is
     refused (against DNS rebinding); a name may begin with ``*.``, and ``*`` allows every one.
 
     Raises `DeclarationError` for anything but an async store that `open_store` opened.
     """
-    hosting = Hosting(check_store(store), folds or {})
+    hosting = Hosting(check_store(store), folds or {}, governance or Governance())
     endpoints = (*ENDPOINTS, openapi_endpoint(ENDPOINTS))
     who = access or OpenAccess()
     app = Starlette(

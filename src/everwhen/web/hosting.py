@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
 from functools import partial
 from hashlib import blake2b
 from importlib import metadata
@@ -23,9 +22,11 @@ import everwhen
 from everwhen.aio import Store as AsyncStore
 from everwhen.backends._async.embedded import EmbeddedBackend as AsyncEmbeddedBackend
 from everwhen.backends._sync.embedded import EmbeddedBackend
+from everwhen.backends.branch_records import BRANCH_PREFIX, registered
 from everwhen.errors import DeclarationError
 from everwhen.state import Fold, document, documents
 from everwhen.store._sync.kernel import Kernel
+from everwhen.web.governance import Governance
 from everwhen.web.machines import RecentMachines
 
 P = ParamSpec("P")
@@ -43,6 +44,11 @@ class HostedStore:
         self.store = store
         self.blocking = blocking
 
+    async def close(self) -> None:
+        """Close both."""
+        self.blocking.close()
+        await self.store.close()
+
 
 class Hosting:
     """The store that is served, its branches as they are asked for, and the user's declarations.
@@ -50,7 +56,12 @@ class Hosting:
     ``fingerprint`` stands for the code that makes answers of what is stored.
     """
 
-    def __init__(self, store: AsyncStore, folds: Mapping[str, Fold[Any]]) -> None:
+    def __init__(
+        self,
+        store: AsyncStore,
+        folds: Mapping[str, Fold[Any]],
+        governance: Governance,
+    ) -> None:
         self.folds: Mapping[str, Fold[Any]] = {
             "document": document,
             "documents": documents,
@@ -58,10 +69,10 @@ class Hosting:
         }
         self.fingerprint = _fingerprint(store)
         self.machines = RecentMachines()
+        self.governance = governance
         self._main = HostedStore(store, blocking_twin(store))
         self._branches: dict[str, HostedStore] = {}
         self._opening = asyncio.Lock()
-        self._opened = AsyncExitStack()
         self._limit: anyio.CapacityLimiter | None = None
 
     @property
@@ -75,13 +86,20 @@ class Hosting:
             return self._main
         async with self._opening:
             found = self._branches.get(branch)
+            if found is not None and not await self._is_still(branch, found):
+                await self._branches.pop(branch).close()
+                found = None
             if found is None:
                 store = await self._main.store.branch(branch)
-                self._opened.push_async_callback(store.close)
                 blocking = await self.compute(self._main.blocking.branch, branch)
-                self._opened.callback(blocking.close)
                 found = self._branches[branch] = HostedStore(store, blocking)
         return found
+
+    async def _is_still(self, name: str, opened: HostedStore) -> bool:
+        """Whether a branch is still there under its name, and is no other one."""
+        known = await self._main.store.kernel.branches.root.checkpoint(BRANCH_PREFIX + name)
+        info = opened.store.branch_info
+        return known is not None and info is not None and registered(known).id == info.id
 
     async def compute(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call it in a thread, and wait for what it returns; raises what it raises.
@@ -96,8 +114,10 @@ class Hosting:
 
     async def close(self) -> None:
         """Close the branches that were opened. The store is its owner's to close."""
+        opened = [*self._branches.values()]
         self._branches.clear()
-        await self._opened.aclose()
+        for one in opened:
+            await one.close()
 
 
 def _fingerprint(store: AsyncStore) -> str:

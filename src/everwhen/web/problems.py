@@ -62,6 +62,9 @@ TOO_MANY: Final = ProblemKind(429, "too-many", "Too many at once")
 EXPRESSION: Final = ProblemKind(400, "expression", "The expression can't be evaluated")
 RETIRED: Final = ProblemKind(410, "retired", "That history is no longer kept")
 SEALED: Final = ProblemKind(403, "sealed", "Personal data that can't be opened here")
+PLAN_CHANGED: Final = ProblemKind(409, "plan-changed", "It would come out otherwise by now")
+MERGE_CONFLICT: Final = ProblemKind(409, "merge-conflict", "The merge has to be settled")
+BRANCH_REFUSED: Final = ProblemKind(409, "branch-refused", "The branch can't be made or changed")
 FAULT: Final = ProblemKind(500, "fault", "Something failed here")
 
 _UNAVAILABLE: Final = ProblemKind(503, "unavailable", "Not now")
@@ -81,8 +84,8 @@ OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     (errors.ErasedSubjectError, ProblemKind(409, "erased-subject", "That person was forgotten")),
     (errors.RefusedError, INVALID),
     (errors.UnknownBranchError, UNKNOWN),
-    (MergeError, ProblemKind(409, "merge-conflict", "The merge has to be settled")),
-    (errors.BranchError, ProblemKind(409, "branch-refused", "The branch can't be made or changed")),
+    (MergeError, MERGE_CONFLICT),
+    (errors.BranchError, BRANCH_REFUSED),
     (errors.InvalidQueryError, BAD_REQUEST),
     (errors.InvalidPathError, BAD_REQUEST),
     (errors.TooDeepError, INVALID),
@@ -124,6 +127,7 @@ EVERY_PROBLEM: Final = tuple(
             UNSUPPORTED_MEDIA,
             INVALID,
             TOO_MANY,
+            PLAN_CHANGED,
             FAULT,
             *(problem for _, problem in OF_ERRORS),
         )

@@ -19,7 +19,7 @@ from everwhen.cli.store_opening import existing, existing_branch
 from everwhen.cli.travel_views import tell_changes
 from everwhen.cli.user_code import event_types, fold
 from everwhen.cli.views import EventView
-from everwhen.exchange.json_forms import event_form, utc_text
+from everwhen.exchange.json_forms import branch_form, event_form, utc_text
 from everwhen.state import diff as differing
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def list_(store: StoreArgument, *, json: JsonOption = False) -> None:
         return
     for info in found:
         if json:
-            out.line(_record(info))
+            out.line(branch_form(info))
         else:
             places = (str(info.position), str(info.head), utc_text(info.created_at))
             out.row(info.name, info.parent, *places)
@@ -102,7 +102,7 @@ def create(
     if out.is_terminal:
         out.done(f"branch {name} begins after position {info.position:,} of {info.parent}")
     else:
-        out.fields(_record(info))
+        out.fields(msgspec.structs.asdict(branch_form(info)))
 
 
 def diff(
@@ -209,18 +209,7 @@ def delete(
 def _tell(branches: Iterable[BranchInfo]) -> None:
     out = Output(json=True)
     for info in branches:
-        out.line(_record(info))
-
-
-def _record(info: BranchInfo) -> dict[str, object]:
-    return {
-        "name": info.name,
-        "parent": info.parent,
-        "position": info.position,
-        "head": info.head,
-        "created_at": utc_text(info.created_at),
-        "id": info.id,
-    }
+        out.line(branch_form(info))
 
 
 def _tree(store: str, head: int, found: Sequence[BranchInfo]) -> Tree:

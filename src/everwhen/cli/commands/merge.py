@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 import typer
 
-from everwhen import NewEvent, Store, UnknownEvent, Write
+from everwhen import EventTypes, Store, Write
 from everwhen.cli import completion
 from everwhen.cli.exit_codes import NO, USAGE, CommandStop
 from everwhen.cli.option_groups import expanded
@@ -18,10 +18,9 @@ from everwhen.cli.output import Column, Output
 from everwhen.cli.output import counted as _counted
 from everwhen.cli.store_opening import existing
 from everwhen.cli.user_code import decisions, event_types, invariants
-from everwhen.exchange.json_forms import utc_text
+from everwhen.exchange.json_forms import type_name, utc_text
 from everwhen.merging import MergeItem, MergePlan, Merging
-from everwhen.state import plain
-from everwhen.state.paths import text_of
+from everwhen.merging.merge_forms import merge_item_form
 from everwhen.vocabulary import CommitMetadata, Receipt
 
 if TYPE_CHECKING:
@@ -132,8 +131,7 @@ def merge(
     ):
         merging = rules.merging(root if into is None else root.branch(into))
         plan = merging.plan(source, **keywords)
-        names = {cls: known.name for cls, known in root.event_types.current().items()}
-        _show(out, plan, ItemView(names), applied=apply)
+        _show(out, plan, ItemView(root.event_types), applied=apply)
         if plan.unsettled:
             raise typer.Exit(NO)
         if apply:
@@ -152,33 +150,12 @@ class ItemView:
         Column("WHY"),
     )
 
-    def __init__(self, names: Mapping[type[Any], str]) -> None:
-        self._names = names
+    def __init__(self, types: EventTypes) -> None:
+        self._types = types
 
     def record(self, item: MergeItem) -> object:
         """All of it."""
-        return {
-            "outcome": item.outcome,
-            "is_settled": item.is_settled,
-            "position": item.position,
-            "commit_id": str(item.commit_id),
-            "command": item.command,
-            "reason": item.reason,
-            "conflicts": [
-                {
-                    "path": text_of(conflict.path),
-                    "base": plain(conflict.base),
-                    "ours": plain(conflict.ours),
-                    "theirs": plain(conflict.theirs),
-                }
-                for conflict in item.conflicts
-            ],
-            "writes": [
-                {"stream": write.stream, "type": self._type(new), "data": _data(new)}
-                for write in item.writes
-                for new in write.events
-            ],
-        }
+        return merge_item_form(item, self._types)
 
     def plain(self, item: MergeItem) -> Sequence[str]:
         """Outcome, position, command, what is written, and why."""
@@ -208,19 +185,12 @@ class ItemView:
         )
 
     def _written(self, writes: Sequence[Write]) -> str:
-        made = [f"{self._type(new)} {write.stream}" for write in writes for new in write.events]
+        made = [
+            f"{type_name(new, self._types)} {write.stream}"
+            for write in writes
+            for new in write.events
+        ]
         return ", ".join(made[:3]) + (f" and {len(made) - 3} more" if len(made) > 3 else "")
-
-    def _type(self, new: Any) -> str:
-        event = new.event if isinstance(new, NewEvent) else new
-        if isinstance(event, UnknownEvent):
-            return event.type
-        return self._names.get(type(event), type(event).__name__)
-
-
-def _data(new: Any) -> object:
-    event = new.event if isinstance(new, NewEvent) else new
-    return event.data if isinstance(event, UnknownEvent) else plain(event)
 
 
 def _show(out: Output, plan: MergePlan, view: ItemView, *, applied: bool) -> None:

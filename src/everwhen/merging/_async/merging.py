@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -93,12 +93,14 @@ class Merging:
         resolver: Resolver | None = None,
         commits: Sequence[UUID] | None = None,
         metadata: CommitMetadata | None = None,
+        approve: Callable[[MergePlan], object] | None = None,
     ) -> Receipt | None:
         """Merge the source, in one commit. None where there is nothing to write.
 
         Safe to repeat, also after a failure: a merge is written once. It is planned again where
         others have written meanwhile what it rests on. Raises `MergeError`, with the plan, where
-        something is unsettled; nothing was written then.
+        something is unsettled; nothing was written then. ``approve`` is given each plan before it
+        is written: what it raises ends the merge, with nothing written.
         """
         for attempt in range(1, self._attempts + 1):
             async with self._planned(source, strategy, resolver, commits) as planned:
@@ -106,6 +108,8 @@ class Merging:
                 known = await self.target.receipt(planned.id)
                 if known is not None:
                     return msgspec.structs.replace(known, repeated=True)
+                if approve is not None:
+                    approve(plan)
                 if not plan.writes:
                     return None
                 commit = await planned.commit(plan, metadata)

@@ -2,7 +2,17 @@
 
 from typing import Final
 
-from everwhen.web.api import appending, events, overview, provenance, states, steps, streams
+from everwhen.web.api import (
+    appending,
+    branches,
+    events,
+    merges,
+    overview,
+    provenance,
+    states,
+    steps,
+    streams,
+)
 from everwhen.web.endpoints import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -13,4 +23,6 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *states.ENDPOINTS,
     *steps.ENDPOINTS,
     *provenance.ENDPOINTS,
+    *branches.ENDPOINTS,
+    *merges.ENDPOINTS,
 )

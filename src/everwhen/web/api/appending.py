@@ -10,7 +10,7 @@ import msgspec
 from starlette.responses import Response
 
 from everwhen.errors import ConflictError
-from everwhen.exchange.json_forms import utc_text
+from everwhen.exchange.json_forms import ReceiptForm, receipt_form
 from everwhen.vocabulary import (
     ANY,
     EXISTS,
@@ -18,7 +18,6 @@ from everwhen.vocabulary import (
     CommitMetadata,
     ExpectedVersion,
     NewEvent,
-    Receipt,
     UnknownEvent,
 )
 from everwhen.web.answers import json_answer
@@ -46,27 +45,6 @@ class GivenEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Events for one stream, in order, all or none."""
 
     events: list[GivenEvent]
-
-
-class ReceiptForm(msgspec.Struct, frozen=True):
-    """What an append did; ``repeated`` where the key was known, and nothing was written."""
-
-    commit_id: str
-    position: int
-    recorded_at: str
-    versions: dict[str, int]
-    repeated: bool
-
-
-def receipt_form(receipt: Receipt) -> ReceiptForm:
-    """The receipt's form."""
-    return ReceiptForm(
-        str(receipt.commit_id),
-        receipt.position,
-        utc_text(receipt.recorded_at),
-        receipt.versions,
-        receipt.repeated,
-    )
 
 
 async def append_events(call: ApiCall[NoParameters]) -> Response:

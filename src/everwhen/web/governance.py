@@ -1,0 +1,32 @@
+"""What an application gives, beside its store, so that people can govern it over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from everwhen.commands.decisions import Decisions
+from everwhen.errors import UnsupportedError
+from everwhen.merging import Invariant
+from everwhen.undo import Compensations
+
+
+class Governance(msgspec.Struct, frozen=True, kw_only=True):
+    """What is given can be used; for what isn't, the API answers that it isn't there.
+
+    ``decisions`` and ``invariants`` are what merges go by, ``compensations`` what an undo appends.
+    """
+
+    decisions: Decisions | None = None
+    invariants: Sequence[Invariant[Any]] = ()
+    compensations: Compensations | None = None
+
+
+def missing(what: str, option: str) -> UnsupportedError:
+    """What is raised where something was not given."""
+    return UnsupportedError(
+        f"the server was started without {what}; start it with create_app(store, "
+        f"governance=Governance({option}=…))"
+    )

@@ -1,0 +1,113 @@
+"""A bank to be governed over HTTP: what its application declares, and a server on a store of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import msgspec
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+from tests.web.serving import served
+
+from everwhen import Decisions, Event, EventTypes, Fold, Query, Refusal, StateOf
+from everwhen.aio import open_store
+from everwhen.merging import Invariant
+from everwhen.undo import Compensations
+from everwhen.web.access import SCOPES, Caller
+from everwhen.web.application import create_app
+from everwhen.web.governance import Governance
+from everwhen.web.guards import Guards
+
+
+class Deposited(Event):
+    amount: int
+
+
+class Withdrawn(Event):
+    amount: int
+
+
+class Account(msgspec.Struct, frozen=True):
+    balance: int = 0
+
+
+account = Fold("account", Account)
+
+
+@account.on(Deposited)
+def _deposited(state: Account, event: Deposited) -> Account:
+    return Account(state.balance + event.amount)
+
+
+@account.on(Withdrawn)
+def _withdrawn(state: Account, event: Withdrawn) -> Account:
+    return Account(state.balance - event.amount)
+
+
+class Withdraw(msgspec.Struct, frozen=True):
+    """Take money from an account."""
+
+    account: str
+    amount: Annotated[int, msgspec.Meta(gt=0)]
+
+
+class InsufficientBalance(Refusal):
+    def __init__(self, balance: int, asked: int) -> None:
+        super().__init__(f"the balance is {balance}")
+        self.balance = balance
+        self.asked = asked
+
+
+decisions = Decisions()
+
+
+@decisions.on(Withdraw, StateOf(account, lambda command: command.account))
+def _withdraw(command: Withdraw, state: Account) -> list[Event]:
+    if state.balance < command.amount:
+        raise InsufficientBalance(state.balance, command.amount)
+    return [Withdrawn(command.amount)]
+
+
+compensations = Compensations()
+
+
+@compensations.on(Deposited)
+def _taken_back(event: Deposited) -> Withdrawn:
+    return Withdrawn(event.amount)
+
+
+solvent = Invariant(
+    "solvent", account, lambda state: state.balance >= 0, Query().stream("account-solvent")
+)
+TYPES = EventTypes(Deposited, Withdrawn)
+
+
+class ByHeader:
+    """Whoever the header says it is, with every scope that another header names."""
+
+    async def caller(self, request: Request) -> Caller:
+        """Who it is."""
+        scopes = request.headers.get("x-scopes", " ".join(SCOPES)).split()
+        return Caller(request.headers.get("x-user"), frozenset(s for s in SCOPES if s in scopes))
+
+
+@contextmanager
+def governed(path: Path) -> Iterator[httpx.Client]:
+    """A client of a server of that store."""
+    made: list[Guards] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if not made:
+            store = await open_store(path, events=TYPES)
+            given = Governance(
+                decisions=decisions, invariants=[solvent], compensations=compensations
+            )
+            made.append(create_app(store, governance=given, access=ByHeader()))
+        await made[0](scope, receive, send)
+
+    with served(app) as url, httpx.Client(base_url=f"{url}/v1", timeout=60) as client:
+        yield client

@@ -1,0 +1,202 @@
+"""Governing a store over HTTP: what it answers is what the library says, and nothing breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from tests.web.governed import TYPES, Deposited, Withdraw, Withdrawn, decisions, governed
+
+from everwhen import CommandBus, Query, Store, open_store
+from everwhen.exchange.json_forms import event_form
+from everwhen.merging import Merging
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("governed") / "bank.db"
+
+
+@pytest.fixture(scope="module")
+def client(path: Path) -> Iterator[httpx.Client]:
+    with open_store(path, events=TYPES) as store:
+        for amount in (100, 20):
+            store.append("account-first", [Deposited(amount)])
+    with governed(path) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def store(client: httpx.Client, path: Path) -> Iterator[Store]:
+    with open_store(path, events=TYPES) as opened:
+        yield opened
+
+
+def as_json(value: Any) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    return answer.status_code, answer.json()["type"].partition("#")[2]
+
+
+def test_a_branch_is_made_listed_and_deleted(client: httpx.Client, store: Store) -> None:
+    made = client.post("/branches", json={"name": "made", "at": "1"})
+    assert (made.status_code, made.json()["fork_position"]) == (201, 1)
+    below = client.post("/branches/made/branches", json={"name": "below"})
+    assert below.json()["parent"] == "made"
+    listed = client.get("/branches").json()
+    infos = {info.name: info for info in store.branches()}
+    assert listed["head"] == store.head().position
+    for form in listed["branches"]:
+        info = infos.pop(form["name"])
+        assert (form["parent"], form["fork_position"]) == (info.parent, info.position)
+        assert (form["head"], form["id"]) == (info.head, info.id)
+    assert not infos
+    assert problem(client.delete("/branches/made")) == (409, "branch-refused")
+    gone = client.delete("/branches/made", params={"with_children": True}).json()["deleted"]
+    assert {form["name"] for form in gone} == {"made", "below"}
+    assert problem(client.get("/branches/made/events")) == (404, "unknown")
+
+
+def test_a_name_that_is_another_branch_by_now_is_that_one(
+    client: httpx.Client, store: Store
+) -> None:
+    with store.create_branch("again", 1) as branch:
+        branch.append("account-old", [Deposited(1)])
+    assert client.get("/branches/again").json()["head"] == 2
+    store.delete_branch("again")
+    assert problem(client.get("/branches/again")) == (404, "unknown")
+    store.create_branch("again", 1).close()
+    assert client.get("/branches/again").json()["head"] == 1
+    store.delete_branch("again")
+
+
+def test_two_branches_are_compared_and_part_where_their_stories_do(
+    client: httpx.Client, store: Store
+) -> None:
+    with store.create_branch("left") as left, store.create_branch("right") as right:
+        for branch, last in ((left, 7), (right, 8)):
+            branch.append("account-a", [Deposited(5), Deposited(6)])
+            branch.append("account-a", [Deposited(last), Deposited(9)])
+        found = client.get("/branches/left/compare", params={"with": "right", "limit": 3}).json()
+        shared = left.shared_with(right)
+        assert found["shared_until"] == shared
+        assert found["first_divergence"] == {"here": shared + 3, "there": shared + 3}
+        assert (found["more_here"], found["more_there"]) == (1, 1)
+        for side, branch in (("only_here", left), ("only_there", right)):
+            events = branch.read(Query().after(shared).limit(3))
+            assert found[side] == as_json([event_form(event) for event in events])
+    with_main = client.get("/branches/left/compare", params={"with": "main"}).json()
+    assert with_main["first_divergence"] == {"here": shared + 1, "there": None}
+    backwards = client.get("/compare", params={"with": "left"}).json()
+    assert backwards["only_there"] == with_main["only_here"]
+
+
+def test_a_merge_is_done_as_it_was_planned_and_once(client: httpx.Client, store: Store) -> None:
+    store.append("account-m", [Deposited(50)])
+    with store.create_branch("work") as work:
+        CommandBus(work, decisions).send(Withdraw("account-m", 30))
+        expected = Merging(store, decisions).plan(work)
+    plan = client.post("/branches/work/merges", json={"dry_run": True}).json()
+    assert (plan["source"], plan["target"], plan["on"]) == ("work", "main", expected.on)
+    (item,) = plan["items"]
+    assert (item["outcome"], item["command"]) == ("same", "Withdraw")
+    assert item["writes"] == [{"stream": "account-m", "type": "Withdrawn", "data": {"amount": 30}}]
+    store.append("account-else", [Deposited(1)])  # concerns nothing that was planned
+    asked = {"plan": plan["id"]}
+    done = client.post("/branches/work/merges", json=asked, headers={"x-user": "ann"})
+    assert done.status_code == 201, done.text
+    assert done.json()["versions"]["account-m"] == 2
+    (written,) = store.read(Query().stream("account-m").after(done.json()["position"] - 1))
+    assert (written.event, written.metadata.user_id) == (Withdrawn(30), "ann")
+    again = client.post("/branches/work/merges", json=asked)
+    assert (again.status_code, again.json()["repeated"]) == (200, True)
+
+
+def test_a_merge_that_would_come_out_otherwise_is_not_done(
+    client: httpx.Client, store: Store
+) -> None:
+    store.append("account-n", [Deposited(50)])
+    with store.create_branch("risky") as risky:
+        CommandBus(risky, decisions).send(Withdraw("account-n", 30))
+    where = "/branches/risky/merges"
+    settled = {"strategy": "redecide"}
+    plan = client.post(where, json={**settled, "dry_run": True}).json()
+    store.append("account-n", [Withdrawn(40)])
+    head = store.head().position
+    refused = client.post(where, json={**settled, "plan": plan["id"]})
+    assert problem(refused) == (409, "plan-changed")
+    now = client.post(where, json={**settled, "dry_run": True}).json()
+    assert refused.json()["plan"] == now["id"]
+    assert [item["outcome"] for item in now["items"]] == ["rejected"]
+    unsettled = client.post(where, json={"dry_run": True}).json()
+    assert unsettled["unsettled"] == 1
+    conflict = client.post(where, json={"plan": unsettled["id"]})
+    assert problem(conflict) == (409, "merge-conflict")
+    assert client.post(where, json={**settled, "plan": now["id"]}).status_code == 204
+    assert store.head().position == head
+
+
+REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
+    ("POST", "/branches", {"name": "main"}, (409, "branch-refused")),
+    ("POST", "/branches", {"name": ""}, (409, "branch-refused")),
+    ("POST", "/branches", {"name": "../up"}, (409, "branch-refused")),
+    ("POST", "/branches", {"name": "a" * 300}, (409, "branch-refused")),
+    ("POST", "/branches", {"name": "far", "at": "999999"}, (400, "bad-request")),
+    ("POST", "/branches", {"name": "far", "at": "one fine day"}, (400, "bad-request")),
+    ("POST", "/branches", {"name": "far", "at": "@nowhere"}, (400, "bad-request")),
+    ("POST", "/branches", {"name": 7}, (422, "invalid")),
+    ("POST", "/branches", {"name": "x", "of": "main"}, (422, "invalid")),
+    ("POST", "/branches", {}, (422, "invalid")),
+    ("DELETE", "/branches/none", None, (404, "unknown")),
+    ("DELETE", "/branches/main", None, (404, "unknown")),
+    ("DELETE", "/branches/%ff", None, (400, "bad-request")),
+    ("GET", "/compare?with=none", None, (404, "unknown")),
+    ("GET", "/compare?with=main", None, (409, "branch-refused")),
+    ("GET", "/compare", None, (400, "bad-request")),
+    ("GET", "/compare?with=none&limit=-1", None, (400, "bad-request")),
+    ("GET", "/branches/a%2Fb/compare?with=main", None, (409, "branch-refused")),
+    ("POST", "/merges", {"into": "none", "dry_run": True}, (404, "unknown")),
+    ("POST", "/merges", {"into": "main", "dry_run": True}, (409, "branch-refused")),
+    ("POST", "/merges", {"strategy": "hope", "dry_run": True}, (422, "invalid")),
+    ("POST", "/merges", {"commits": ["7"], "dry_run": True}, (422, "invalid")),
+    ("POST", "/merges", {"into": "stable"}, (422, "invalid")),
+]
+
+
+@pytest.mark.parametrize(("method", "place", "body", "expected"), REFUSED)
+def test_what_cannot_be_is_said_to_be_so(
+    client: httpx.Client,
+    store: Store,
+    method: str,
+    place: str,
+    body: Any,
+    expected: tuple[int, str],
+) -> None:
+    if all(info.name != "stable" for info in store.branches()):
+        store.create_branch("stable").close()
+    head, branches = store.head(), store.branches()
+    assert problem(client.request(method, place, json=body)) == expected
+    assert (store.head(), store.branches()) == (head, branches)
+
+
+@pytest.mark.parametrize(
+    ("method", "place", "scope"),
+    [
+        ("POST", "/branches", "operate"),
+        ("DELETE", "/branches/x", "operate"),
+        ("POST", "/merges", "operate"),
+    ],
+)
+def test_who_lacks_the_scope_may_not(
+    client: httpx.Client, method: str, place: str, scope: str
+) -> None:
+    others = " ".join({"read", "append", "operate", "sql"} - {scope})
+    answer = client.request(method, place, json={}, headers={"x-scopes": others})
+    assert (problem(answer), answer.json()["scope"]) == ((403, "forbidden"), scope)
