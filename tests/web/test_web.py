@@ -7,11 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.web.serving import hosted, lazily, served
 
 from everwhen import UnknownEvent, open_store
-from everwhen.aio import open_store as open_async
-from everwhen.web import OpenAccess, create_app
-from tests.web.serving import served
+from everwhen.web import OpenAccess
 
 
 @pytest.fixture(scope="module")
@@ -20,15 +19,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     with open_store(path) as store:
         for number in range(1, 6):
             store.append("order-a/b", [UnknownEvent("Placed", {"amount": number})])
-    opening = open_async(path)
-
-    async def app(scope: object, receive: object, send: object) -> None:
-        nonlocal made
-        if made is None:
-            made = create_app(await opening, access=OpenAccess({"read", "append"}))
-        await made(scope, receive, send)  # type: ignore[arg-type]
-
-    made = None
+    app = lazily(hosted(path, access=OpenAccess({"read", "append"})))
     with served(app) as url, httpx.Client(base_url=url) as found:
         yield found
 

@@ -23,6 +23,8 @@ from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.errors import DeclarationError
 from everwhen.state import Fold, document, documents
 from everwhen.store._sync.kernel import Kernel
+from everwhen.web.limits import LiveAnswers, RequestLimits
+from everwhen.web.metrics import WebMetrics
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,12 +45,17 @@ class HostedStore:
 class Hosting:
     """The store that is served, its branches as they are asked for, and the user's declarations."""
 
-    def __init__(self, store: AsyncStore, folds: Mapping[str, Fold[Any]]) -> None:
+    def __init__(
+        self, store: AsyncStore, folds: Mapping[str, Fold[Any]], limits: RequestLimits
+    ) -> None:
         self.folds: Mapping[str, Fold[Any]] = {
             "document": document,
             "documents": documents,
             **folds,
         }
+        self.limits = limits
+        self.live = LiveAnswers(limits.live_answers)
+        self.metrics = WebMetrics()
         self._main = HostedStore(store, blocking_twin(store))
         self._branches: dict[str, HostedStore] = {}
         self._opening = asyncio.Lock()

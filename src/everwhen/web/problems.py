@@ -59,6 +59,9 @@ TOO_LARGE: Final = ProblemKind(413, "too-large", "The request is too large")
 UNSUPPORTED_MEDIA: Final = ProblemKind(415, "unsupported-media-type", "Not that kind of content")
 INVALID: Final = ProblemKind(422, "invalid", "The content is not valid")
 TOO_MANY: Final = ProblemKind(429, "too-many", "Too many at once")
+HEADERS_TOO_LARGE: Final = ProblemKind(431, "headers-too-large", "The headers are too large")
+TIMED_OUT: Final = ProblemKind(503, "timed-out", "It took too long")
+UNAUDITED: Final = ProblemKind(500, "unaudited", "The audit entry can't be kept")
 FAULT: Final = ProblemKind(500, "fault", "Something failed here")
 
 _UNAVAILABLE: Final = ProblemKind(503, "unavailable", "Not now")
@@ -99,6 +102,7 @@ OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     (errors.MerkleLogError, ProblemKind(409, "merkle-log", "The signed log can't do that")),
     (errors.FoldError, ProblemKind(500, "fold", "A fold refused an event")),
     (errors.DecodeError, ProblemKind(500, "undecodable", "An event doesn't fit its class")),
+    (errors.AuditError, UNAUDITED),
     (errors.VaultError, ProblemKind(500, "vault", "The vault can't be used")),
 )
 """The first one that an error is of decides."""
@@ -121,6 +125,8 @@ EVERY_PROBLEM: Final = tuple(
             UNSUPPORTED_MEDIA,
             INVALID,
             TOO_MANY,
+            HEADERS_TOO_LARGE,
+            TIMED_OUT,
             FAULT,
             *(problem for _, problem in OF_ERRORS),
         )

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from everwhen.web.api import appending, events, overview, states, streams
+from everwhen.web.api import appending, events, health, overview, states, streams
 from everwhen.web.endpoints import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -11,4 +11,5 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *streams.ENDPOINTS,
     *appending.ENDPOINTS,
     *states.ENDPOINTS,
+    *health.ENDPOINTS,
 )
