@@ -32,6 +32,7 @@ ABOUT: Final = {
     "witnesses": "On witnesses and timestamps",
     "people": "On personal data and the audit log",
     "inputs": "With what is read",
+    "web": "Over HTTP",
 }
 _NOT_TRIED: Final = ("skip", "skipif", "xfail")
 

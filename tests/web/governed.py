@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import httpx
+import httpx2
 import msgspec
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
@@ -96,7 +96,7 @@ class ByHeader:
 
 
 @contextmanager
-def governed(path: Path) -> Iterator[httpx.Client]:
+def governed(path: Path) -> Iterator[httpx2.Client]:
     """A client of a server of that store."""
     made: list[Guards] = []
 
@@ -109,5 +109,5 @@ def governed(path: Path) -> Iterator[httpx.Client]:
             made.append(create_app(store, governance=given, access=ByHeader()))
         await made[0](scope, receive, send)
 
-    with served(app) as url, httpx.Client(base_url=f"{url}/v1", timeout=60) as client:
+    with served(app) as url, httpx2.Client(base_url=f"{url}/v1", timeout=60) as client:
         yield client

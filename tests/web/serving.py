@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.patience import PATIENCE_SECONDS
 
 from everwhen.aio import open_store
+from everwhen.audit.aio import AuditEntry, AuditFilter, AuditLog
+from everwhen.privacy import PLAINTEXT
 from everwhen.web.application import create_app
 
 
@@ -44,6 +46,34 @@ def served_store(location: str | Path, **options: Any) -> Iterator[httpx2.Client
     with served(store_app(location, **options)) as url:
         with httpx2.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
             yield client
+
+
+@asynccontextmanager
+async def hosted(path: Path, **given: Any) -> AsyncIterator[Any]:
+    """The application over the store at the path; what is given goes to `create_app`.
+
+    With ``audit=True`` it has an audit log in the same store.
+    """
+    audited = given.pop("audit", False)
+    events = [AuditEntry] if audited else []
+    async with await open_store(path, events=events, vault=PLAINTEXT) as store:
+        audit = AuditLog(store, policy=lambda _: [AuditFilter()]) if audited else None
+        yield create_app(store, audit=audit, **given)
+
+
+def lazily(opening: AbstractAsyncContextManager[Any]) -> Any:
+    """An ASGI application that is opened where its server runs, and closed as that ends."""
+    found: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            async with opening as made:
+                found.append(made)
+                await made(scope, receive, send)
+        else:
+            await found[0](scope, receive, send)
+
+    return app
 
 
 @contextmanager

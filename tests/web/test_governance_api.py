@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 from tests.web.governed import TYPES, Deposited, Withdraw, Withdrawn, decisions, governed
@@ -22,7 +22,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(path: Path) -> Iterator[httpx.Client]:
+def client(path: Path) -> Iterator[httpx2.Client]:
     with open_store(path, events=TYPES) as store:
         for amount in (100, 20):
             store.append("account-first", [Deposited(amount)])
@@ -31,7 +31,7 @@ def client(path: Path) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def store(client: httpx.Client, path: Path) -> Iterator[Store]:
+def store(client: httpx2.Client, path: Path) -> Iterator[Store]:
     with open_store(path, events=TYPES) as opened:
         yield opened
 
@@ -40,12 +40,12 @@ def as_json(value: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
-def problem(answer: httpx.Response) -> tuple[int, str]:
+def problem(answer: httpx2.Response) -> tuple[int, str]:
     assert answer.headers["content-type"] == "application/problem+json", answer.text
     return answer.status_code, answer.json()["type"].partition("#")[2]
 
 
-def test_a_branch_is_made_listed_and_deleted(client: httpx.Client, store: Store) -> None:
+def test_a_branch_is_made_listed_and_deleted(client: httpx2.Client, store: Store) -> None:
     made = client.post("/branches", json={"name": "made", "at": "1"})
     assert (made.status_code, made.json()["fork_position"]) == (201, 1)
     below = client.post("/branches/made/branches", json={"name": "below"})
@@ -65,7 +65,7 @@ def test_a_branch_is_made_listed_and_deleted(client: httpx.Client, store: Store)
 
 
 def test_a_name_that_is_another_branch_by_now_is_that_one(
-    client: httpx.Client, store: Store
+    client: httpx2.Client, store: Store
 ) -> None:
     with store.create_branch("again", 1) as branch:
         branch.append("account-old", [Deposited(1)])
@@ -78,7 +78,7 @@ def test_a_name_that_is_another_branch_by_now_is_that_one(
 
 
 def test_two_branches_are_compared_and_part_where_their_stories_do(
-    client: httpx.Client, store: Store
+    client: httpx2.Client, store: Store
 ) -> None:
     with store.create_branch("left") as left, store.create_branch("right") as right:
         for branch, last in ((left, 7), (right, 8)):
@@ -98,7 +98,7 @@ def test_two_branches_are_compared_and_part_where_their_stories_do(
     assert backwards["only_there"] == with_main["only_here"]
 
 
-def test_a_merge_is_done_as_it_was_planned_and_once(client: httpx.Client, store: Store) -> None:
+def test_a_merge_is_done_as_it_was_planned_and_once(client: httpx2.Client, store: Store) -> None:
     store.append("account-m", [Deposited(50)])
     with store.create_branch("work") as work:
         CommandBus(work, decisions).send(Withdraw("account-m", 30))
@@ -120,7 +120,7 @@ def test_a_merge_is_done_as_it_was_planned_and_once(client: httpx.Client, store:
 
 
 def test_a_merge_that_would_come_out_otherwise_is_not_done(
-    client: httpx.Client, store: Store
+    client: httpx2.Client, store: Store
 ) -> None:
     store.append("account-n", [Deposited(50)])
     with store.create_branch("risky") as risky:
@@ -172,7 +172,7 @@ REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
 
 @pytest.mark.parametrize(("method", "place", "body", "expected"), REFUSED)
 def test_what_cannot_be_is_said_to_be_so(
-    client: httpx.Client,
+    client: httpx2.Client,
     store: Store,
     method: str,
     place: str,
@@ -195,7 +195,7 @@ def test_what_cannot_be_is_said_to_be_so(
     ],
 )
 def test_who_lacks_the_scope_may_not(
-    client: httpx.Client, method: str, place: str, scope: str
+    client: httpx2.Client, method: str, place: str, scope: str
 ) -> None:
     others = " ".join({"read", "append", "operate", "sql"} - {scope})
     answer = client.request(method, place, json={}, headers={"x-scopes": others})

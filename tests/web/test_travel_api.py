@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -78,7 +78,7 @@ PLAYERS = ("hedy", "george", "J. R.")
 class Casino:
     """A store in a file, its server, and a client of that."""
 
-    def __init__(self, store: Store, client: httpx.Client) -> None:
+    def __init__(self, store: Store, client: httpx2.Client) -> None:
         self.store = store
         self.client = client
         self.machine = TimeMachine(store, table, keep=False)
@@ -120,7 +120,7 @@ def casino(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Casino]:
 
     with open_store(path, events=EVENTS) as store:
         fill(store)
-        with served(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+        with served(app) as url, httpx2.Client(base_url=url, timeout=60) as client:
             yield Casino(store, client)
 
 

@@ -12,6 +12,9 @@ __getattr__, __dir__ = lazily(
         "everwhen.web.access": ("Access", "Caller", "OpenAccess", "AccessScope"),
         "everwhen.web.application": ("create_app",),
         "everwhen.web.governance": ("Governance",),
+        "everwhen.web.limits": ("RequestLimits",),
+        "everwhen.web.token_access": ("TokenAccess",),
+        "everwhen.web.tokens": ("AccessToken", "new_token", "read_tokens"),
     },
     extra="server",
 )

@@ -8,6 +8,8 @@ from typing import Final, Literal, Protocol, TypeAlias
 import msgspec
 from starlette.requests import Request
 
+from everwhen.vocabulary.errors import DeclarationError
+
 AccessScope: TypeAlias = Literal["read", "append", "operate", "sql"]
 """``read`` history and states · ``append`` events and commands · ``operate`` branches, merges, undo
 and projections · ``sql`` and expressions over everything."""
@@ -22,6 +24,13 @@ class Caller(msgspec.Struct, frozen=True):
     scopes: AbstractSet[AccessScope]
 
 
+def checked_scopes(scopes: AbstractSet[AccessScope]) -> frozenset[AccessScope]:
+    """The scopes. Raises `DeclarationError` where one is unknown, or there is none."""
+    if not scopes or not scopes <= set(SCOPES):
+        raise DeclarationError(f"expected some of the scopes {', '.join(SCOPES)}")
+    return frozenset(scopes)
+
+
 class Access(Protocol):
     """Tells who calls."""
 
@@ -33,14 +42,11 @@ class Access(Protocol):
 class OpenAccess:
     """Everyone may the same: for a loopback address, or behind an application's own access check.
 
-    Raises ValueError for a scope that there is not.
+    Raises `DeclarationError` for a scope that there is not.
     """
 
     def __init__(self, scopes: AbstractSet[AccessScope] = frozenset({"read"})) -> None:
-        unknown = sorted(set(scopes) - set(SCOPES))
-        if unknown:
-            raise ValueError(f"unknown scopes {unknown}; there are {', '.join(SCOPES)}")
-        self._caller = Caller(None, frozenset(scopes))
+        self._caller = Caller(None, checked_scopes(scopes))
 
     async def caller(self, request: Request) -> Caller:  # noqa: ARG002
         """Nobody in particular."""

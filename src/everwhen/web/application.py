@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from everwhen.aio import Store
+from everwhen.audit.aio import AuditLog
 from everwhen.state import Fold
 from everwhen.store._async.store import check_store
 from everwhen.web.access import Access, AccessScope, Caller, OpenAccess
 from everwhen.web.api import ENDPOINTS
+from everwhen.web.api.session import session_endpoints
+from everwhen.web.auditing import audited_answer
+from everwhen.web.compression import Compression
 from everwhen.web.endpoints import ApiCall, Endpoint, text_of
 from everwhen.web.governance import Governance
 from everwhen.web.guards import Guards
 from everwhen.web.hosting import Hosting
+from everwhen.web.limits import RequestLimits
 from everwhen.web.openapi import openapi_endpoint
 from everwhen.web.problems import (
     BAD_REQUEST,
     FORBIDDEN,
     NOT_ALLOWED,
+    TIMED_OUT,
     UNAUTHENTICATED,
     UNKNOWN,
     ProblemError,
@@ -33,7 +42,19 @@ from everwhen.web.problems import (
     problem_answer,
     problem_of,
 )
+from everwhen.web.token_access import TokenAccess
 
+LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
+_LIMITS: Final = RequestLimits()
+_FOREIGN_HEADERS: Final = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "If-None-Match",
+    "Last-Event-ID",
+)
+_SHOWN_HEADERS: Final = ("ETag", "Idempotency-Key", "Location", "Retry-After")
 _BELOW_BRANCH: Final = "/branches/{branch}"
 _OF_STATUS: Final[Mapping[int, ProblemKind]] = {404: UNKNOWN, 405: NOT_ALLOWED}
 
@@ -43,30 +64,53 @@ def create_app(
     *,
     folds: Mapping[str, Fold[Any]] | None = None,
     governance: Governance | None = None,
+    audit: AuditLog | None = None,
     access: Access | None = None,
-    allowed_hosts: Iterable[str] = ("127.0.0.1", "localhost", "[::1]"),
+    allowed_hosts: Iterable[str] = LOOPBACK_NAMES,
+    cors: Iterable[str] = (),
+    limits: RequestLimits = _LIMITS,
 ) -> Guards:
     """An ASGI application that serves the store: the HTTP API below ``/v1``.
 
     Run it by any ASGI server, or mount it in another application. The store is the caller's, to be
     closed after the server has stopped. ``folds`` are the states that can be asked for by name,
     beside ``document`` and ``documents``. ``governance`` has what merges, undo and the like need
-    beside the store. Unless ``access`` says otherwise, everybody who reaches
-    it may read and nobody may write. A request for a host that isn't in ``allowed_hosts`` is
-    refused (against DNS rebinding); a name may begin with ``*.``, and ``*`` allows every one.
+    beside the store. With an ``audit`` log, an async one over this store, whatever asks for more
+    than reading has an entry there with the caller's name.
+
+    Unless ``access`` says otherwise, everybody who reaches it may read and nobody may write. A
+    request for a host that isn't in ``allowed_hosts`` is refused (against DNS rebinding); a name
+    may begin with ``*.``, and ``*`` allows every one. Pages of other sites may ask only if their
+    origin, such as ``https://dash.example``, is in ``cors``; they show a token, not a cookie.
 
     Raises `DeclarationError` for anything but an async store that `open_store` opened.
     """
-    hosting = Hosting(check_store(store), folds or {}, governance or Governance())
-    endpoints = (*ENDPOINTS, openapi_endpoint(ENDPOINTS))
+    hosting = Hosting(
+        check_store(store), folds or {}, governance=governance or Governance(), limits=limits
+    )
     who = access or OpenAccess()
+    own = session_endpoints(who) if isinstance(who, TokenAccess) else ()
+    endpoints = (*ENDPOINTS, *own, openapi_endpoint((*ENDPOINTS, *own)))
+    origins = tuple(cors)
+    middleware = [Middleware(Compression)]
+    if origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=origins,
+                allow_methods=("GET", "POST", "DELETE"),
+                allow_headers=_FOREIGN_HEADERS,
+                expose_headers=_SHOWN_HEADERS,
+            )
+        )
     app = Starlette(
-        routes=list(_routes(endpoints, hosting, who)),
+        routes=list(_routes(endpoints, _Answering(hosting, who, audit))),
         exception_handlers={HTTPException: _unrouted, Exception: _failed},
+        middleware=middleware,
         lifespan=_closing(hosting),
     )
     app.router.redirect_slashes = False
-    return Guards(app, allowed_hosts=tuple(allowed_hosts))
+    return Guards(app, hosting, allowed_hosts=allowed_hosts, origins=origins)
 
 
 def _closing(hosting: Hosting) -> Any:
@@ -80,7 +124,7 @@ def _closing(hosting: Hosting) -> Any:
     return lifespan
 
 
-def _routes(endpoints: Iterable[Endpoint], hosting: Hosting, access: Access) -> Iterable[Route]:
+def _routes(endpoints: Iterable[Endpoint], answering: _Answering) -> Iterable[Route]:
     """A route for each path, which knows its methods; literal paths stand before patterns."""
     by_path: dict[str, dict[str, Endpoint]] = {}
     for endpoint in endpoints:
@@ -92,27 +136,59 @@ def _routes(endpoints: Iterable[Endpoint], hosting: Hosting, access: Access) -> 
         for path in paths:
             by_path.setdefault(f"/v1{path}".rstrip("/"), {})[endpoint.method] = endpoint
     for path in sorted(by_path, key=lambda path: ["{" in part for part in path.split("/")]):
-        yield Route(path, _handler(by_path[path], hosting, access), methods=list(by_path[path]))
+        yield Route(path, answering.handler(by_path[path]), methods=list(by_path[path]))
 
 
-def _handler(
-    methods: Mapping[str, Endpoint], hosting: Hosting, access: Access
-) -> Callable[[Request], Awaitable[Response]]:
-    async def handle(request: Request) -> Response:
-        endpoint = methods["GET" if request.method == "HEAD" else request.method]
+class _Answering:
+    """From a request to its endpoint's answer: who may, for how long, and what is recorded."""
+
+    def __init__(self, hosting: Hosting, access: Access, audit: AuditLog | None) -> None:
+        self._hosting = hosting
+        self._access = access
+        self._audit = audit
+
+    def handler(self, methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable[Response]]:
+        """What answers on a path."""
+
+        async def handle(request: Request) -> Response:
+            endpoint = methods["GET" if request.method == "HEAD" else request.method]
+            try:
+                caller = await known(request, self._access)
+
+                async def answer() -> Response:
+                    return await self._in_time(request, endpoint, caller)
+
+                if self._audit is None or endpoint.scope == "read":
+                    return await answer()
+                return await audited_answer(self._audit, endpoint, request, caller, answer)
+            except Exception as error:  # noqa: BLE001 (the last boundary)
+                return problem_answer(problem_of(error))
+
+        return handle
+
+    async def _in_time(self, request: Request, endpoint: Endpoint, caller: Caller) -> Response:
+        check_scope(endpoint.scope, caller)
+        hosting = self._hosting
+        seconds = hosting.limits.request_seconds
+        limit = asyncio.timeout(seconds)
         try:
-            caller = await admitted(request, endpoint.scope, access)
-            branch = request.path_params.get("branch") if endpoint.of_branch else None
-            on = hosting.main if branch is None else await hosting.at(text_of(branch))
-            return await endpoint.handle(ApiCall(request, endpoint, hosting, on, caller))
-        except Exception as error:  # noqa: BLE001 (the last boundary)
-            return problem_answer(problem_of(error))
+            async with limit:
+                branch = request.path_params.get("branch") if endpoint.of_branch else None
+                on = hosting.main if branch is None else await hosting.at(text_of(branch))
+                answer = await endpoint.handle(ApiCall(request, endpoint, hosting, on, caller))
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise ProblemError(
+                TIMED_OUT,
+                f"not done within {seconds:g} seconds; ask for less at a time, and repeat a change "
+                f"with the same Idempotency-Key",
+            ) from error
+        return hosting.live.counted(request, caller, answer) if endpoint.is_live else answer
 
-    return handle
 
-
-async def admitted(request: Request, scope: AccessScope, access: Access) -> Caller:
-    """Who calls, where they may. Raises `ProblemError`."""
+async def known(request: Request, access: Access) -> Caller:
+    """Who calls. Raises `ProblemError` where they don't say it."""
     caller = await access.caller(request)
     if caller is None:
         raise ProblemError(
@@ -120,11 +196,15 @@ async def admitted(request: Request, scope: AccessScope, access: Access) -> Call
             "give a token: Authorization: Bearer …",
             headers={"WWW-Authenticate": "Bearer"},
         )
+    return caller
+
+
+def check_scope(scope: AccessScope, caller: Caller) -> None:
+    """Raises `ProblemError` where the caller doesn't have it."""
     if scope not in caller.scopes:
         raise ProblemError(
             FORBIDDEN, f"this needs the scope {scope!r}; ask whoever runs the server", scope=scope
         )
-    return caller
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ Q = TypeVar("Q", bound="NoParameters")
 Handler: TypeAlias = Callable[["ApiCall[Any]"], Awaitable[Response]]
 Method: TypeAlias = Literal["GET", "POST", "DELETE"]
 JSON: Final = "application/json"
+EVENT_STREAM: Final = "text/event-stream"
 
 
 class NoParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +58,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """What the operation is called: the handler's name."""
         return str(self.handle.__name__)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its answer goes on until somebody ends it."""
+        return EVENT_STREAM in self.answers.values()
 
 
 class ApiCall(Generic[Q]):

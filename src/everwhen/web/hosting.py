@@ -27,7 +27,9 @@ from everwhen.errors import DeclarationError
 from everwhen.state import Fold, document, documents
 from everwhen.store._sync.kernel import Kernel
 from everwhen.web.governance import Governance
+from everwhen.web.limits import LiveAnswers, RequestLimits
 from everwhen.web.machines import RecentMachines
+from everwhen.web.metrics import WebMetrics
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,7 +62,9 @@ class Hosting:
         self,
         store: AsyncStore,
         folds: Mapping[str, Fold[Any]],
+        *,
         governance: Governance,
+        limits: RequestLimits,
     ) -> None:
         self.folds: Mapping[str, Fold[Any]] = {
             "document": document,
@@ -70,6 +74,9 @@ class Hosting:
         self.fingerprint = _fingerprint(store)
         self.machines = RecentMachines()
         self.governance = governance
+        self.limits = limits
+        self.live = LiveAnswers(limits.live_answers)
+        self.metrics = WebMetrics()
         self._main = HostedStore(store, blocking_twin(store))
         self._branches: dict[str, HostedStore] = {}
         self._opening = asyncio.Lock()

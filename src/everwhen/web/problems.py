@@ -65,6 +65,9 @@ SEALED: Final = ProblemKind(403, "sealed", "Personal data that can't be opened h
 PLAN_CHANGED: Final = ProblemKind(409, "plan-changed", "It would come out otherwise by now")
 MERGE_CONFLICT: Final = ProblemKind(409, "merge-conflict", "The merge has to be settled")
 BRANCH_REFUSED: Final = ProblemKind(409, "branch-refused", "The branch can't be made or changed")
+HEADERS_TOO_LARGE: Final = ProblemKind(431, "headers-too-large", "The headers are too large")
+TIMED_OUT: Final = ProblemKind(503, "timed-out", "It took too long")
+UNAUDITED: Final = ProblemKind(500, "unaudited", "The audit entry can't be kept")
 FAULT: Final = ProblemKind(500, "fault", "Something failed here")
 
 _UNAVAILABLE: Final = ProblemKind(503, "unavailable", "Not now")
@@ -105,6 +108,7 @@ OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     (errors.MerkleLogError, ProblemKind(409, "merkle-log", "The signed log can't do that")),
     (errors.FoldError, ProblemKind(500, "fold", "A fold refused an event")),
     (errors.DecodeError, ProblemKind(500, "undecodable", "An event doesn't fit its class")),
+    (errors.AuditError, UNAUDITED),
     (errors.VaultError, ProblemKind(500, "vault", "The vault can't be used")),
 )
 """The first one that an error is of decides."""
@@ -128,6 +132,8 @@ EVERY_PROBLEM: Final = tuple(
             INVALID,
             TOO_MANY,
             PLAN_CHANGED,
+            HEADERS_TOO_LARGE,
+            TIMED_OUT,
             FAULT,
             *(problem for _, problem in OF_ERRORS),
         )

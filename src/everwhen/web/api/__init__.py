@@ -6,6 +6,7 @@ from everwhen.web.api import (
     appending,
     branches,
     events,
+    health,
     merges,
     overview,
     provenance,
@@ -25,4 +26,5 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *provenance.ENDPOINTS,
     *branches.ENDPOINTS,
     *merges.ENDPOINTS,
+    *health.ENDPOINTS,
 )
