@@ -21,9 +21,9 @@ from everwhen.cli.travel_views import BlameEntry, BlameView, WrittenView
 from everwhen.cli.undo_views import TypeOf
 from everwhen.cli.views import EventView, utc
 from everwhen.debugging import Breakpoint, PathTrigger, Stop, ValueTrigger, sketch
-from everwhen.debugging.short_values import size_of
 from everwhen.state import Change, plain
 from everwhen.state.paths import keys_of, part_of, text_of
+from everwhen.state.short_values import size_of
 from everwhen.travel import Explanation, Written
 from everwhen.undo import UndoPlan
 
