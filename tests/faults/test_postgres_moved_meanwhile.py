@@ -18,7 +18,15 @@ from tests.postgres_server import PostgresServer
 from everwhen import Query, open_store
 from everwhen.backends.postgres.engine import PostgresEngine
 from everwhen.system.object_storage import object_url
-from everwhen.vocabulary.contract import Archive, Evict, Restore, Retire, Seal, SegmentSize, StoredSlice
+from everwhen.vocabulary.contract import (
+    Archive,
+    Evict,
+    Restore,
+    Retire,
+    Seal,
+    SegmentSize,
+    StoredSlice,
+)
 
 SMALL = SegmentSize(slices=2, frame=1, frames=2)
 
@@ -33,8 +41,6 @@ def in_a_transaction(engine: PostgresEngine, query: Query) -> list[StoredSlice]:
     """One that writes: each of its statements sees what was moved before it."""
     with engine.transaction() as transaction:
         return pages(transaction.read, query)
-
-
 
 
 class Log:
