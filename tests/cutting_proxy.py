@@ -1,11 +1,11 @@
-"""A proxy before a PostgreSQL server, which cuts the connection at a message of its protocol."""
+"""A proxy before a PostgreSQL server, which cuts the connection at a message, or holds it up."""
 
 from __future__ import annotations
 
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
@@ -22,15 +22,21 @@ class CuttingProxy:
         self._lock = threading.Lock()
         self._receiver: Receiver | None = None
         self._left = 0
+        self._meanwhile: Callable[[], object] | None = None
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self, receiver: Receiver, number: int) -> None:
         """Lose the message of that number to the server or the client, from 1, and its session."""
         with self._lock:
-            self._receiver, self._left = receiver, number
+            self._receiver, self._left, self._meanwhile = receiver, number, None
+
+    def hold(self, number: int, meanwhile: Callable[[], object]) -> None:
+        """Have something done before the server gets the message of that number, from 1."""
+        with self._lock:
+            self._receiver, self._left, self._meanwhile = "server", number, meanwhile
 
     def let_be(self) -> bool:
-        """Cut nothing from now on; whether it has cut since it was told to."""
+        """Do neither from now on; whether it has happened since it was told to."""
         with self._lock:
             receiver, self._receiver = self._receiver, None
             return receiver is None
@@ -58,14 +64,16 @@ class CuttingProxy:
             while header := messages.read(5 if has_type else 4):
                 (length,) = struct.unpack("!I", header[-4:])
                 message = header + messages.read(length - 4)
-                if self._is_lost(to):
-                    break
+                if self._is_due(to):
+                    if self._meanwhile is None:
+                        break
+                    self._meanwhile()
                 target.sendall(message)
                 has_type = True
         with suppress(OSError):
             target.shutdown(socket.SHUT_RDWR)  # its own thread closes it
 
-    def _is_lost(self, to: Receiver) -> bool:
+    def _is_due(self, to: Receiver) -> bool:
         with self._lock:
             if self._receiver != to:
                 return False

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.thinning import thinned
 
 from everwhen.backends._async.embedded import EmbeddedBackend
 from everwhen.backends.partitioned.engine import PartitionedEngine
@@ -43,7 +44,7 @@ def cases() -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize(("test", "strategy"), cases())
+@pytest.mark.parametrize(("test", "strategy"), thinned(cases(), __name__))
 async def test_contract(test: ContractTest, strategy: PartitionStrategy, tmp_path: Path) -> None:
     async def opening(clock: Clock) -> EmbeddedBackend:
         return EmbeddedBackend(PartitionedEngine(tmp_path / "store", strategy, clock=clock))

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 import pytest
+from tests.thinning import thinned
 
 from everwhen.backends._sync.backend import Backend, BackendWrapper
 from everwhen.backends._sync.embedded import EmbeddedBackend
@@ -142,7 +143,7 @@ def name_of(kind: Preparing) -> str:
     return str(getattr(kind, "__name__", kind))
 
 
-@pytest.mark.parametrize(("test", "kind"), cases(MemoryEngine.capabilities))
+@pytest.mark.parametrize(("test", "kind"), thinned(cases(MemoryEngine.capabilities), __name__))
 def test_memory(test: ContractTest, kind: Preparing) -> None:
     test.run(opening(MemoryEngine, kind))
 
@@ -151,7 +152,7 @@ MADE: dict[str, Path] = {}
 """For each kind, a file with the branch in it: made once, and copied for each test."""
 
 
-@pytest.mark.parametrize(("test", "kind"), cases(SqliteEngine.capabilities))
+@pytest.mark.parametrize(("test", "kind"), thinned(cases(SqliteEngine.capabilities), __name__))
 def test_sqlite(
     test: ContractTest, kind: Preparing, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.thinning import thinned
 
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.partitioned.engine import PartitionedEngine
@@ -44,7 +45,7 @@ def cases() -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize(("test", "strategy"), cases())
+@pytest.mark.parametrize(("test", "strategy"), thinned(cases(), __name__))
 def test_contract(test: ContractTest, strategy: PartitionStrategy, tmp_path: Path) -> None:
     def opening(clock: Clock) -> EmbeddedBackend:
         return EmbeddedBackend(PartitionedEngine(tmp_path / "store", strategy, clock=clock))

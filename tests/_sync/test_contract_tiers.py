@@ -6,9 +6,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.postgres_server import PostgresServer
+from tests.thinning import thinned
 
 from everwhen.backends._sync.backend import BackendWrapper
 from everwhen.backends._sync.embedded import EmbeddedBackend
@@ -17,7 +19,15 @@ from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.system.object_storage import object_url
 from everwhen.testing import ContractTest, contract_tests
 from everwhen.vocabulary.clock import Clock
-from everwhen.vocabulary.contract import Archive, EncodedCommit, Evict, Outcome, Seal, SegmentSize
+from everwhen.vocabulary.contract import (
+    Archive,
+    Capabilities,
+    EncodedCommit,
+    Evict,
+    Outcome,
+    Seal,
+    SegmentSize,
+)
 from everwhen.vocabulary.errors import BusyError
 
 SMALL = SegmentSize(slices=6, frame=2, frames=2)
@@ -48,8 +58,21 @@ class Aged(BackendWrapper):
         return outcomes
 
 
-@pytest.mark.parametrize(("kept", "is_archived"), [(0, False), (3, False), (0, True)])
-@pytest.mark.parametrize("test", contract_tests(SqliteEngine.capabilities), ids=repr)
+def cases(capabilities: Capabilities, settings: Sequence[tuple[int, bool]]) -> list[Any]:
+    """Every test with each setting: how many events aren't sealed, and whether the rest is archived."""
+    tests = contract_tests(capabilities)
+    return [
+        pytest.param(test, kept, is_archived, id=f"{test!r}-{kept}-{is_archived}")
+        for kept, is_archived in settings
+        for test in tests
+    ]
+
+
+ON_SQLITE = cases(SqliteEngine.capabilities, [(0, False), (3, False), (0, True)])
+ON_POSTGRESQL = cases(PostgresEngine.capabilities, [(3, False), (0, True)])
+
+
+@pytest.mark.parametrize(("test", "kept", "is_archived"), thinned(ON_SQLITE, __name__))
 def test_contract(test: ContractTest, kept: int, is_archived: bool, tmp_path: Path) -> None:
     url = object_url(tmp_path / "archive") if is_archived else None
 
@@ -59,8 +82,7 @@ def test_contract(test: ContractTest, kept: int, is_archived: bool, tmp_path: Pa
     test.run(opening)
 
 
-@pytest.mark.parametrize(("kept", "is_archived"), [(3, False), (0, True)])
-@pytest.mark.parametrize("test", contract_tests(PostgresEngine.capabilities), ids=repr)
+@pytest.mark.parametrize(("test", "kept", "is_archived"), thinned(ON_POSTGRESQL, __name__))
 def test_contract_on_postgresql(
     test: ContractTest, kept: int, is_archived: bool, postgres: PostgresServer, tmp_path: Path
 ) -> None:

@@ -32,7 +32,7 @@ _TIERS: Final = {
     "retired_commits",
     "segments",
 }
-"""Those that the third version adds."""
+"""Those that the second version adds."""
 _OTHERS: Final = """
 SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = %s LIMIT 1
 """

@@ -38,7 +38,7 @@ _FEW: Final = 4
 
 
 class MissingBodyError(DataCorrupted):
-    """A sealed slice is nowhere: damage, or it was moved since its row was read."""
+    """A sealed slice is missing: damage, or it was moved since its row was read."""
 
 
 class NotOfOneMomentError(Exception):
@@ -48,14 +48,15 @@ class NotOfOneMomentError(Exception):
 def again_where_moved(call: Callable[P, T]) -> Callable[P, T]:
     """Reads rows and what was sealed of them once more, where that was moved in between.
 
-    In a transaction that writes, each statement is of a moment of its own.
+    In a transaction that writes, each statement is of a moment of its own. What was retired in
+    between is told by the rows of the second time.
     """
 
     @wraps(call)
     def twice(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return call(*args, **kwargs)
-        except MissingBodyError:
+        except (MissingBodyError, RetiredError):
             return call(*args, **kwargs)
 
     return twice
@@ -288,10 +289,13 @@ def _numbered(slices: list[StoredSlice]) -> list[Frame]:
 
 
 def place_of(session: PostgresSession, schema: str, last: int) -> GroupPlace:
-    """Where the row group is that ends at this position. Raises ``DataCorrupted``."""
+    """Where the row group is that ends at this position.
+
+    Raises ``DataCorrupted``, of which `MissingBodyError` where there is none.
+    """
     row: Any = session.execute(statements("tiers", schema)["place"], (last,)).fetchone()
     if row is None:
-        raise DataCorrupted(f"the object with position {last} isn't known")
+        raise MissingBodyError(f"the object with position {last} isn't known")
     number, digest, url, name, size = row
     if not is_archive_url(url):
         raise DataCorrupted(f"{url!r} is no archive's URL")
