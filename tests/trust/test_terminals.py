@@ -25,7 +25,7 @@ from everwhen.vocabulary import CommitMetadata
 
 pytest.importorskip("typer", reason="the command line needs the extra 'cli'")
 
-from everwhen.cli.escaping import escaped
+from everwhen.vocabulary.escaping import escaped
 
 HIDDEN = "\u202egnp.\u2066\u200f\u200e\u061c\ufeff\U000e0041[bold red]"
 """What a name may have: it turns the text around, says nothing, or is markup."""

@@ -27,7 +27,6 @@ from typing import Final
 
 import msgspec
 
-from everwhen.cli.escaping import escaped
 from everwhen.cli.output import make_way
 from everwhen.exchange import ExchangeFileError, ImportFormatError, OutputExistsError
 from everwhen.exchange.errors import FormatOptionError
@@ -54,6 +53,7 @@ from everwhen.vocabulary.errors import (
     VaultError,
     WrongKeyError,
 )
+from everwhen.vocabulary.escaping import escaped
 from everwhen_verify.errors import VerifyError
 
 OK: Final = 0

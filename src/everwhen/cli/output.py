@@ -16,8 +16,9 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from everwhen.cli.escaping import escaped, escaping
+from everwhen.cli.escaping import escaping
 from everwhen.state.paths import plain
+from everwhen.vocabulary.escaping import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from everwhen.cli.escaping import escaped
+from everwhen.vocabulary.escaping import escaped
 
 
 class SafeConsole(Console):

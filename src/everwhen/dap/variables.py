@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
-from everwhen.debugging.short_values import size_of, sketch
 from everwhen.state.differences import Change
 from everwhen.state.paths import MISSING, PartKind, Path, keys_of, kind_of, part_of, text_of
+from everwhen.state.short_values import size_of, sketch
 
 _PAGE_ITEMS: Final = 1_000
 """Children of a variable that are shown at once; more are grouped in ranges."""

@@ -15,7 +15,7 @@ from everwhen.debugging.breakpoints import (
 from everwhen.debugging.command_parsing import break_of, known_types, watch_of
 from everwhen.debugging.searching import InterruptedSearchError
 from everwhen.debugging.session import LogLine, Session, Stop, WithoutEvent
-from everwhen.debugging.short_values import sketch
+from everwhen.state.short_values import sketch
 
 __all__ = [
     "Breakpoint",

@@ -23,11 +23,11 @@ from everwhen.debugging.breakpoints import (
 )
 from everwhen.debugging.command_parsing import condition_of
 from everwhen.debugging.searching import InterruptedSearchError, Searcher
-from everwhen.debugging.short_values import sketch
 from everwhen.expressions.expression import Expression, Variables
 from everwhen.expressions.unknown_parts import UnknownPart, unknown_in_events
 from everwhen.state.differences import Diff, diff
 from everwhen.state.paths import MISSING, Path, existing_path, path_of, value_at
+from everwhen.state.short_values import sketch
 from everwhen.store._sync.store import Store
 from everwhen.travel._sync.time_machine import TimeMachine
 from everwhen.travel.destinations import Explanation, Step, Written

@@ -21,11 +21,11 @@ from everwhen.cli.travel_views import BlameView, WrittenView
 from everwhen.cli.undo_views import TypeOf
 from everwhen.cli.views import EventView
 from everwhen.debugging import Breakpoint, PathTrigger, Stop, ValueTrigger, sketch
-from everwhen.debugging.short_values import size_of
 from everwhen.exchange.json_forms import utc_text
 from everwhen.exchange.travel_forms import BlameEntry
 from everwhen.state import Change, plain
 from everwhen.state.paths import keys_of, part_of, text_of
+from everwhen.state.short_values import size_of
 from everwhen.travel import Explanation, Written
 from everwhen.undo import UndoPlan
 

@@ -22,13 +22,14 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from everwhen import EverwhenError, Store
 from everwhen.cli.debugger.commands import Commands, NothingFoundError, QuitError
 from everwhen.cli.debugger.completion import candidates
-from everwhen.cli.escaping import escaped, unescaping
+from everwhen.cli.escaping import unescaping
 from everwhen.cli.exit_codes import CommandStop, described
 from everwhen.cli.output import erased_by, is_terminal
 from everwhen.debugging import InterruptedSearchError
 from everwhen.store.erasure_records import ERASURES
 from everwhen.system.durable_files import state_folder
 from everwhen.travel import Moment
+from everwhen.vocabulary.escaping import escaped
 
 _PATIENCE: Final = 0.4
 _APART: Final = 0.1
