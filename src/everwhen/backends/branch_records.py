@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -13,6 +13,9 @@ from everwhen.backends.engine import EngineView
 from everwhen.vocabulary.contract import Checkpoint
 from everwhen.vocabulary.errors import CorruptStoreError
 from everwhen.vocabulary.microseconds import from_micros
+
+if TYPE_CHECKING:
+    from everwhen.vocabulary.notebook_html import TableRow
 
 MAIN: Final = "main"
 """The name of the store itself, as the root of its branches."""
@@ -46,6 +49,19 @@ class BranchInfo(msgspec.Struct, frozen=True):
     head: int
     created_at: datetime
     id: str
+
+    def _html_row_(self) -> TableRow:
+        from everwhen.vocabulary.notebook_html import TableRow, element
+
+        columns = ("branch", "of", "forked at", "head", "own events", "created")
+        names = element("bdi", self.name), element("bdi", self.parent)
+        own = self.head - self.position
+        return TableRow(columns, (*names, self.position, self.head, own, self.created_at))
+
+    def _repr_html_(self) -> str:
+        from everwhen.vocabulary.notebook_html import card, heading, rows_table
+
+        return card(heading("Branch", self.name), rows_table([self], "branch"))
 
 
 class Registered(msgspec.Struct, frozen=True):

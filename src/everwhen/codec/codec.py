@@ -37,6 +37,7 @@ from everwhen.codec.slice_bodies import (
     text_of_id,
 )
 from everwhen.privacy.field_encryption import FieldEncryption
+from everwhen.privacy.personal_values import ENCRYPTED
 from everwhen.vocabulary.contract import (
     MAX_EVENT_BYTES,
     MAX_SLICE_BYTES,
@@ -314,6 +315,17 @@ class Codec:
         ]
         self._pipeline.decode(events)
         return [event.content for event in events]
+
+    def encrypted_data(self, entry: Entry, event_id: str) -> bytes | None:
+        """The entry's data as JSON with its personal values encrypted; None where it has none.
+
+        Raises `DecodeError`.
+        """
+        if self.encryption is None:
+            return None
+        event = StepEvent(entry.type, entry.schema_version, event_id, bytes(entry.data))
+        Pipeline(self._pipeline.steps[1:]).decode([event])
+        return event.data if ENCRYPTED in event.data else None
 
 
 _NO_METADATA: Final = EntryMetadata()

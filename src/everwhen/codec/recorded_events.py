@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -31,6 +31,10 @@ from everwhen.vocabulary.events import UnknownEvent
 from everwhen.vocabulary.metadata import CommitMetadata, context
 from everwhen.vocabulary.microseconds import from_micros
 from everwhen.vocabulary.nesting import TOO_DEEP, is_deeper, is_value_deeper
+
+if TYPE_CHECKING:
+    from everwhen.codec.event_html import ShownEvent
+    from everwhen.vocabulary.notebook_html import TableRow
 
 E_co = TypeVar("E_co", covariant=True)
 
@@ -283,11 +287,57 @@ class RecordedEvent(msgspec.Struct, Generic[E_co], frozen=True, eq=False, gc=Fal
 
         What is shown ends in logs, which no erasure reaches.
         """
-        if self._codec.encryption is None or ENCRYPTED not in bytes(self._raw_entry().data):
+        encrypted = self._encrypted()
+        if encrypted is None:
             event: object = self.event
             if not isinstance(event, UnknownEvent):
                 return repr(event)
-        return f"{self.type} {bytes(self._raw_entry().data).decode(errors='replace')}"
+            encrypted = bytes(self._raw_entry().data)
+        return f"{self.type} {encrypted.decode(errors='replace')}"
+
+    def _encrypted(self) -> bytes | None:
+        """Its data as stored, before upcasts, if it has personal data; else None."""
+        return self._codec.encrypted_data(self._raw_entry(), self.event_id)
+
+    def _html_row_(self) -> TableRow:
+        from everwhen.codec.event_html import event_row
+
+        return event_row(shown_event(self))
+
+    def _repr_html_(self) -> str:
+        from everwhen.codec.event_html import event_card
+
+        return event_card(shown_event(self))
+
+
+def shown_event(event: RecordedEvent[Any]) -> ShownEvent:
+    """What a notebook shows of an event, and keeps: so personal values stay encrypted."""
+    from everwhen.codec.event_html import ShownEvent
+
+    problems: list[str] = []
+    data, recorded_at, user_id, occurred_at = b"", None, None, None
+    try:
+        recorded_at = event.recorded_at
+        data = event._encrypted() or event.json
+    except EverwhenError as error:
+        problems.append(f"{type(error).__name__}: {error}")
+    try:
+        metadata = event.metadata
+        user_id, occurred_at = metadata.user_id, metadata.occurred_at
+    except EverwhenError as error:
+        problems.append(f"{type(error).__name__}: {error}")
+    return ShownEvent(
+        event.position,
+        event.stream,
+        event.version,
+        event.type,
+        recorded_at,
+        occurred_at,
+        event.tags,
+        user_id,
+        data,
+        "; ".join(dict.fromkeys(problems)),
+    )
 
 
 def stored_slice(event: RecordedEvent[Any]) -> StoredSlice:

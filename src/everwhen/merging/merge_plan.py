@@ -8,7 +8,7 @@ on the parts of the state that it touches. All problems are reported before anyt
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -18,6 +18,11 @@ from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.state.paths import Path, text_of
 from everwhen.vocabulary.errors import BranchError
 
+if TYPE_CHECKING:
+    from everwhen.vocabulary.notebook_html import TableRow
+
+_SHOWN_CONFLICTS: Final = 5
+"""Of one commit, in a notebook; the others are counted."""
 Strategy: TypeAlias = Literal["fail", "ours", "theirs", "redecide"]
 MergeOutcome: TypeAlias = Literal["same", "redecided", "rejected", "conflict"]
 
@@ -53,6 +58,40 @@ class MergeItem(msgspec.Struct, frozen=True):
     is_settled: bool
     reason: str = ""
     conflicts: tuple[PathConflict, ...] = ()
+
+    def _html_row_(self) -> TableRow:
+        from everwhen.vocabulary.notebook_html import (
+            BAD,
+            GOOD,
+            WARNING,
+            TableRow,
+            element,
+            joined,
+            listed,
+            looking,
+        )
+
+        looks = {"same": "", "redecided": GOOD, "rejected": WARNING, "conflict": BAD}
+        types = list(dict.fromkeys(event.type for event in self.events))
+        why = [element("div", self.reason)] if self.reason else []
+        why += [element("div", str(one)) for one in self.conflicts[:_SHOWN_CONFLICTS]]
+        left_out = len(self.conflicts) - _SHOWN_CONFLICTS
+        cells = (
+            looking(looks[self.outcome], self.outcome),
+            self.position,
+            element("bdi", self.command or ""),
+            element("bdi", listed(types, 3)),
+            sum(len(write.events) for write in self.writes),
+            joined(*why, f"… {left_out:,} more" if left_out > 0 else ""),
+        )
+        return TableRow(("outcome", "position", "command", "events", "writes", "why"), cells)
+
+    def _repr_html_(self) -> str | None:
+        from everwhen.state.value_html import in_notebook
+        from everwhen.vocabulary.notebook_html import card, heading, rows_table
+
+        title = "settled" if self.is_settled else "unsettled"
+        return in_notebook(lambda: card(heading("Merge item", title), rows_table([self], "commit")))
 
 
 def item_of(
@@ -110,6 +149,35 @@ class MergePlan(msgspec.Struct, frozen=True):
         for item in self.items:
             found[item.outcome] = found.get(item.outcome, 0) + 1
         return found
+
+    def _repr_html_(self) -> str | None:
+        from everwhen.state.value_html import in_notebook
+
+        return in_notebook(self._card)
+
+    def _card(self) -> str:
+        """What stands in the way comes first."""
+        from everwhen.vocabulary.notebook_html import (
+            BAD,
+            card,
+            counted,
+            element,
+            heading,
+            looking,
+            rows_table,
+        )
+
+        unsettled = self.unsettled
+        ordered = sorted(self.items, key=lambda item: item.is_settled)
+        counts = [f"{count:,} {outcome}" for outcome, count in self.counts.items()]
+        places = f"positions {self.after + 1:,} to {self.up_to:,}, decided on {self.on:,}"
+        title = f"{self.source} → {self.target}"
+        warning = looking(BAD, f"{counted(len(unsettled), 'commit')} unsettled")
+        return card(
+            heading("Merge plan", title, *counts, places if self.items else "nothing to merge"),
+            element("div", warning if unsettled else ""),
+            rows_table(ordered, "commit"),
+        )
 
 
 Resolver: TypeAlias = Callable[[MergeItem], "Strategy | Sequence[Write]"]

@@ -78,7 +78,7 @@ def _gather(value: Any, node: PersonalNode, found: list[str]) -> None:
     elif isinstance(value, dict | list):
         parts = value if isinstance(value, dict) else dict(enumerate(value))
         for key, part in parts.items():
-            inner = node.item if isinstance(node, PersonalItems) else node.fields.get(key)
+            inner = _inner(node, key)
             if inner is not None:
                 _gather(part, inner, found)
 
@@ -174,6 +174,25 @@ def marked_in(data: bytes) -> tuple[Any, list[tuple[ValuePlace, Marked]]]:
     """The JSON taken apart, and the personal values that are marked in it."""
     found: list[tuple[ValuePlace, Marked]] = []
     return _take_out(data, "", PERSONAL, _decode_marked, found), found
+
+
+def without_personal(data: Any, node: PersonalNode | None = None) -> Any:
+    """Plain data with ``(personal)`` in the places of personal values."""
+    if isinstance(node, Leaf):
+        return data if data is None else "(personal)"
+    if isinstance(data, dict):
+        if "$personal" in data:
+            return "(personal)"
+        return {key: without_personal(part, _inner(node, key)) for key, part in data.items()}
+    if isinstance(data, list | tuple):
+        return [without_personal(part, _inner(node, index)) for index, part in enumerate(data)]
+    return data
+
+
+def _inner(node: PersonalNode | None, key: str | int) -> PersonalNode | None:
+    if isinstance(node, Fields):
+        return node.fields.get(key)
+    return node.item if isinstance(node, PersonalItems) else None
 
 
 def has_no_value(value: bytes) -> bool:

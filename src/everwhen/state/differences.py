@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress, repeat
 from operator import is_not
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -28,6 +28,9 @@ from everwhen.state.paths import (
     text_of,
     value_at,
 )
+
+if TYPE_CHECKING:
+    from everwhen.vocabulary.notebook_html import Html, TableRow
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -50,6 +53,22 @@ class Change(msgspec.Struct, frozen=True):
         if self.before is MISSING:
             return f"{where}: + {after}"
         return f"{where}: {before} → {after}" if after else f"{where}: - {before}"
+
+    def _html_row_(self) -> TableRow:
+        from everwhen.state.value_html import value_cell
+        from everwhen.vocabulary.notebook_html import BAD, GOOD, WARNING, TableRow, element, looking
+
+        signs = {"added": (GOOD, "+"), "removed": (BAD, "-"), "changed": (WARNING, "~")}
+        sign = looking(*signs[self.kind])
+        where = element("bdi", text_of(self.path) or "state")
+        cells = (sign, where, value_cell(self.before), value_cell(self.after))
+        return TableRow(("", "path", "before", "after"), cells)
+
+    def _repr_html_(self) -> str | None:
+        from everwhen.state.value_html import in_notebook
+        from everwhen.vocabulary.notebook_html import card, heading
+
+        return in_notebook(lambda: card(heading("Change", ""), changes_table([self])))
 
 
 class Diff(Sequence[Change]):
@@ -79,6 +98,13 @@ class Diff(Sequence[Change]):
         shown = "; ".join(str(change)[:80] for change in self._changes[:3])
         more = f"; … {len(self) - 3:,} more" if len(self) > 3 else ""
         return f"<Diff: {shown or 'no change'}{more}>"
+
+    def _repr_html_(self) -> str | None:
+        from everwhen.state.value_html import in_notebook
+        from everwhen.vocabulary.notebook_html import card, counted, heading
+
+        title = counted(len(self), "change") if self else "no change"
+        return in_notebook(lambda: card(heading("Diff", title), changes_table(self)))
 
     def touches(self, path: Path) -> bool:
         """Whether the part at the path changed, something in it, or something that it is in."""
@@ -124,6 +150,13 @@ class Diff(Sequence[Change]):
         for key in path:
             yield after if before is MISSING else before
             before, after = part_of(before, key), part_of(after, key)
+
+
+def changes_table(changes: Sequence[Change]) -> Html:
+    """Changes in a notebook: what came, what went, and what has another value."""
+    from everwhen.vocabulary.notebook_html import rows_table
+
+    return rows_table(changes, "change")
 
 
 def diff(before: Any, after: Any) -> Diff:

@@ -39,7 +39,7 @@ def size_of(value: Any) -> int:
 
 
 def _sketched(value: Any, width: int, depth: int) -> str:
-    if _is_erased(value):
+    if is_erased(value):
         return "(erased)"
     kind = kind_of(type(value))
     if kind is PartKind.LEAF:
@@ -66,7 +66,7 @@ def _sketched(value: Any, width: int, depth: int) -> str:
     return f"{opens}{', '.join(found)}{closes}"
 
 
-def _is_erased(value: Any) -> bool:
+def is_erased(value: Any) -> bool:
     """Whether it stands for personal data of somebody who was forgotten, typed or in plain data."""
     if isinstance(value, dict) and len(value) == 1:
         return isinstance(value.get("$erased"), str)

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -16,6 +16,9 @@ from everwhen.privacy.vault import Vault
 from everwhen.vocabulary.contract import Checkpoint
 from everwhen.vocabulary.errors import StatementError, StorageError
 from everwhen.vocabulary.microseconds import from_micros
+
+if TYPE_CHECKING:
+    from everwhen.vocabulary.notebook_html import TableRow
 
 R = TypeVar("R", "ProjectionStatus", "ParkedEvent")
 RECORDS: Final = "projection/"
@@ -189,6 +192,30 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
     kind: BuildKind = "projection"
     is_mixed: bool = False
 
+    def _html_row_(self) -> TableRow:
+        from everwhen.vocabulary.notebook_html import BAD, GOOD, WARNING, TableRow, element, looking
+
+        looks = {"live": GOOD, "building": WARNING, "halted": BAD}
+        mixed = "its functions have changed, but not its version" if self.is_mixed else ""
+        cells = (
+            element("bdi", self.name),
+            self.kind,
+            f"{self.version}.{self.build}",
+            looking(looks.get(self.state, ""), self.state),
+            self.position,
+            self.lag,
+            self.parked,
+            self.skipped,
+            self.updated_at,
+            element("bdi", self.error or mixed),
+        )
+        return TableRow(_COLUMNS, cells)
+
+    def _repr_html_(self) -> str:
+        from everwhen.vocabulary.notebook_html import card, heading, rows_table
+
+        return card(heading("Status", self.name), rows_table([self], "build"))
+
 
 class ParkedEvent(msgspec.Struct, frozen=True):
     """An event that a projection left out, to be retried.
@@ -203,7 +230,33 @@ class ParkedEvent(msgspec.Struct, frozen=True):
     error: str | None
     at: datetime
 
+    def _html_row_(self) -> TableRow:
+        from everwhen.vocabulary.notebook_html import TableRow, element
 
+        names = element("bdi", self.stream), element("bdi", self.type)
+        why = element("bdi", self.error or "waits for an earlier event of its stream")
+        return TableRow(
+            ("position", "stream", "type", "parked", "why"), (self.position, *names, self.at, why)
+        )
+
+    def _repr_html_(self) -> str:
+        from everwhen.vocabulary.notebook_html import card, heading, rows_table
+
+        return card(heading("Parked event", ""), rows_table([self], "event"))
+
+
+_COLUMNS: Final = (
+    "name",
+    "kind",
+    "version",
+    "state",
+    "position",
+    "lag",
+    "parked",
+    "skipped",
+    "heard of",
+    "error",
+)
 _decode_record: Final = msgspec.json.Decoder(BuildRecord).decode
 _decode_parked: Final = msgspec.json.Decoder(ParkedEvent).decode
 

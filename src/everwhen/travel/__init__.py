@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from everwhen.travel._sync.altered_history import AlteredHistory
     from everwhen.travel._sync.time_machine import TimeMachine
     from everwhen.travel.destinations import (
+        Blame,
         Cause,
         Divergence,
         Explanation,
@@ -28,6 +29,7 @@ else:
             "everwhen.travel._sync.altered_history": ("AlteredHistory",),
             "everwhen.travel._sync.time_machine": ("TimeMachine",),
             "everwhen.travel.destinations": (
+                "Blame",
                 "Cause",
                 "Divergence",
                 "Explanation",
@@ -58,6 +60,7 @@ __all__ = [
     "AsOf",
     "Back",
     "Before",
+    "Blame",
     "Bookmark",
     "Cause",
     "Divergence",

@@ -17,17 +17,20 @@ those that people type::
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.state.differences import Diff, diff
-from everwhen.state.paths import plain
+from everwhen.state.paths import Path, plain
 from everwhen.vocabulary.moments import HEAD, AsOf, Back, Before, Bookmark, Moment, Version
 from everwhen.vocabulary.written_moments import moment_of, place_of
+
+if TYPE_CHECKING:
+    from everwhen.vocabulary.notebook_html import TableRow
 
 S = TypeVar("S")
 
@@ -80,12 +83,52 @@ class StateAt(msgspec.Struct, Generic[S], frozen=True):
     recorded_at: datetime | None
     until: int
 
+    def _html_row_(self) -> TableRow:
+        from everwhen.state.value_html import value_cell
+        from everwhen.vocabulary.notebook_html import TableRow
+
+        columns = ("position", "recorded", "version", "state")
+        return TableRow(
+            columns, (self.position, self.recorded_at, self.version, value_cell(self.state))
+        )
+
+    def _repr_html_(self) -> str | None:
+        return _state_card("State", self)
+
 
 class Transition(msgspec.Struct, Generic[S], frozen=True):
     """A moment at which a condition began to hold, or ceased to."""
 
     at: StateAt[S]
     holds: bool
+
+    def _html_row_(self) -> TableRow:
+        from everwhen.vocabulary.notebook_html import TableRow, looking
+
+        row = self.at._html_row_()
+        words = looking("white-space:nowrap", self._words)
+        return TableRow(("condition", *row.columns), (words, *row.cells))
+
+    @property
+    def _words(self) -> str:
+        return "holds" if self.holds else "doesn't hold"
+
+    def _repr_html_(self) -> str | None:
+        return _state_card(f"The condition {self._words}", self.at)
+
+
+def _state_card(kind: str, at: StateAt[Any]) -> str | None:
+    from everwhen.state.value_html import in_notebook
+    from everwhen.travel.notebook_cards import state_card
+    from everwhen.vocabulary.notebook_html import time_text
+
+    title = f"after position {at.position:,}" if at.position else "before the first event"
+    facts = (
+        f"version {at.version:,}" if at.version else "",
+        "" if at.recorded_at is None else f"recorded {time_text(at.recorded_at)}",
+        f"unchanged until position {at.until:,}" if at.until > at.position else "",
+    )
+    return in_notebook(lambda: state_card(kind, title, at.state, *facts))
 
 
 class Step(msgspec.Struct, Generic[S], frozen=True):
@@ -113,6 +156,17 @@ class Step(msgspec.Struct, Generic[S], frozen=True):
         """What the event changed."""
         return diff(self.before, self.after)
 
+    def _html_row_(self) -> TableRow:
+        from everwhen.travel.notebook_cards import step_row
+
+        return step_row(self.event, self.changes)
+
+    def _repr_html_(self) -> str | None:
+        from everwhen.state.value_html import in_notebook
+        from everwhen.travel.notebook_cards import step_card
+
+        return in_notebook(lambda: step_card("Step", self.events, self.changes))
+
 
 class Written(msgspec.Struct, frozen=True):
     """A part of the state that an event wrote: `MISSING` stands for a part that wasn't there."""
@@ -125,6 +179,37 @@ class Written(msgspec.Struct, frozen=True):
     def position(self) -> int:
         """The event's position."""
         return self.event.position
+
+    def _html_row_(self) -> TableRow:
+        from everwhen.travel.notebook_cards import written_row
+
+        return written_row(self.event, self.before, self.after)
+
+    def _repr_html_(self) -> str | None:
+        from everwhen.state.value_html import in_notebook
+        from everwhen.vocabulary.notebook_html import card, heading, rows_table
+
+        return in_notebook(lambda: card(heading("Written", ""), rows_table([self], "value")))
+
+
+class Blame(dict[Path, RecordedEvent[Any] | None]):
+    """For each leaf of a state, by its path, the event that last wrote it.
+
+    None stands for what no event wrote. ``state`` is the state that they are the leaves of.
+    """
+
+    def __init__(self, found: Mapping[Path, RecordedEvent[Any] | None], state: Any) -> None:
+        super().__init__(found)
+        self.state = state
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (dict(self), self.state)
+
+    def _repr_html_(self) -> str | None:
+        from everwhen.state.value_html import in_notebook
+        from everwhen.travel.notebook_cards import blame_card
+
+        return in_notebook(lambda: blame_card(self, self.state))
 
 
 class Divergence(msgspec.Struct, Generic[S], frozen=True):
@@ -141,6 +226,12 @@ class Divergence(msgspec.Struct, Generic[S], frozen=True):
     def changes(self) -> Diff:
         """What would have to change in the one state to become the other."""
         return diff(plain(self.mine, ordered=True), plain(self.theirs, ordered=True))
+
+    def _repr_html_(self) -> str | None:
+        from everwhen.state.value_html import in_notebook
+        from everwhen.travel.notebook_cards import divergence_card
+
+        return in_notebook(lambda: divergence_card(self.event, self.changes))
 
 
 class Cause(msgspec.Struct, frozen=True):
@@ -166,3 +257,9 @@ class Explanation(msgspec.Struct, frozen=True):
     def effects(self) -> list[RecordedEvent[Any]]:
         """The events of the conversation that it led to at once."""
         return [e for e in self.correlated if e.metadata.causation_id == self.event.event_id]
+
+    def _repr_html_(self) -> str:
+        from everwhen.travel.notebook_cards import explanation_card
+
+        causes = [(cause.id, cause.event) for cause in self.causes]
+        return explanation_card(self.event, causes, self.correlated, is_whole=self.is_whole)

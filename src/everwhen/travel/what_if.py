@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
@@ -14,6 +14,9 @@ from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.state.differences import Diff, diff
 from everwhen.vocabulary.errors import InvalidQueryError
 from everwhen.vocabulary.query import Selector
+
+if TYPE_CHECKING:
+    from everwhen.vocabulary.notebook_html import TableRow
 
 S = TypeVar("S")
 
@@ -116,6 +119,16 @@ class WhatIf(msgspec.Struct, Generic[S], frozen=True):
     edited: int
     inserted: int
 
+    def _repr_html_(self) -> str | None:
+        from everwhen.state.value_html import in_notebook
+        from everwhen.travel.notebook_cards import state_card
+
+        title = f"up to position {self.until:,}"
+        counts = {f"{name} left out": count for name, count in self.left_out.items()}
+        counts |= {"edited": self.edited, "inserted": self.inserted}
+        facts = [f"{count:,} {name}" for name, count in counts.items() if count]
+        return in_notebook(lambda: state_card("What if", title, self.state, *facts))
+
 
 class WhatIfStep(msgspec.Struct, Generic[S], frozen=True):
     """One event of a history that never happened, and the states before and after it.
@@ -142,3 +155,16 @@ class WhatIfStep(msgspec.Struct, Generic[S], frozen=True):
     def changes(self) -> Diff:
         """What the event would have changed."""
         return diff(self.before, self.after)
+
+    def _html_row_(self) -> TableRow:
+        from everwhen.travel.notebook_cards import step_row
+
+        return step_row(self.event, self.changes)
+
+    def _repr_html_(self) -> str | None:
+        from everwhen.state.value_html import in_notebook
+        from everwhen.travel.notebook_cards import step_card
+        from everwhen.vocabulary.notebook_html import counted
+
+        note = f"{counted(self.left_out, 'event')} left out before it" if self.left_out else ""
+        return in_notebook(lambda: step_card("What if", self.events, self.changes, note))

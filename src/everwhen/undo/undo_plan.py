@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
 
 from everwhen.codec.commits import Commit, Write
-from everwhen.codec.recorded_events import RecordedEvent
+from everwhen.codec.recorded_events import RecordedEvent, shown_event
 from everwhen.state.differences import Change
 from everwhen.state.fold import Fold
 from everwhen.undo.dependents import Dependent
@@ -18,6 +18,9 @@ from everwhen.vocabulary.errors import DeclarationError, UndoError
 from everwhen.vocabulary.metadata import CommitMetadata, merged
 from everwhen.vocabulary.query import Query
 from everwhen.vocabulary.validation import check_plain
+
+if TYPE_CHECKING:
+    from everwhen.vocabulary.notebook_html import Cell, Html
 
 S = TypeVar("S")
 
@@ -99,6 +102,11 @@ class UndoPlan(msgspec.Struct, frozen=True, kw_only=True):
         """Whether there is nothing to write."""
         return not self.appended
 
+    def _repr_html_(self) -> str | None:
+        from everwhen.state.value_html import in_notebook
+
+        return in_notebook(lambda: _plan_card(self))
+
     def check(self, *, allow_partial: bool) -> None:
         """Raises `UndoError` where there is nothing to do, or something would be left out."""
         if self.uncompensated and not (allow_partial and self.appended):
@@ -143,6 +151,79 @@ class UndoPlan(msgspec.Struct, frozen=True, kw_only=True):
             self.commit_id,
             merged(self.metadata, metadata) if metadata is not None else self.metadata,
         )
+
+
+def _plan_card(plan: UndoPlan) -> str:
+    """What goes, what comes, what stays, and what rests on it."""
+    from everwhen.vocabulary.notebook_html import (
+        BAD,
+        DIM,
+        GOOD,
+        WARNING,
+        card,
+        element,
+        heading,
+        joined,
+    )
+
+    why = [(one.event, one.reason) for one in plan.uncompensated]
+    rest = [(one.event, one.why) for one in plan.dependents]
+    return card(
+        heading("Undo plan", plan.what, f"as at position {plan.position:,}"),
+        _events_part(BAD, "-", "to undo", plan.undone),
+        _events_part(GOOD, "↻", "to do again", plan.redone),
+        _writes_part(plan.appended),
+        _reasons_part(WARNING, "!", "that can't be undone", why, len(why)),
+        _events_part(DIM, "=", "already in the wanted state", plan.already),
+        _events_part(DIM, "=", "of the audit, which stay", plan.audit_entries),
+        _reasons_part(DIM, "·", "since that may depend on it", rest, plan.dependent_count),
+        joined(*([element("div", "nothing to write", look=DIM)] if plan.is_empty else [])),
+    )
+
+
+def _events_part(look: str, sign: str, what: str, events: Sequence[RecordedEvent[Any]]) -> Html:
+    from everwhen.codec.event_html import EVENT_COLUMNS, event_cells
+
+    rows = (event_cells(shown_event(event)) for event in events)
+    return _part(look, sign, what, EVENT_COLUMNS, rows, len(events))
+
+
+def _writes_part(writes: Sequence[Write]) -> Html:
+    from everwhen.state.value_html import new_event_cells
+    from everwhen.vocabulary.notebook_html import GOOD, element
+
+    columns = ("stream", "type", "data")
+    news = ((write, new) for write in writes for new in write.events)
+    rows = ((element("bdi", write.stream), *new_event_cells(new)) for write, new in news)
+    count = sum(len(write.events) for write in writes)
+    return _part(GOOD, "+", "to append", columns, rows, count)
+
+
+def _reasons_part(
+    look: str, sign: str, what: str, found: Sequence[tuple[RecordedEvent[Any], str]], count: int
+) -> Html:
+    from everwhen.codec.event_html import EVENT_COLUMNS, event_cells
+
+    rows = ((*event_cells(shown_event(event))[:4], why) for event, why in found)
+    return _part(look, sign, what, (*EVENT_COLUMNS[:4], "why"), rows, count)
+
+
+def _part(
+    look: str,
+    sign: str,
+    what: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    count: int,
+) -> Html:
+    from everwhen.vocabulary.notebook_html import counted, element, joined, looking, table
+
+    if not count:
+        return joined()
+    title = looking(look, f"{sign} {counted(count, 'event')} {what}")
+    return joined(
+        element("div", title, look="margin-top:.6em"), table(columns, rows, count, "event")
+    )
 
 
 def ranges_of(positions: Iterable[int]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from everwhen.vocabulary.microseconds import from_micros
 from everwhen.vocabulary.streams import ExpectedVersion, category_of
 
 if TYPE_CHECKING:
+    from everwhen.vocabulary.notebook_html import TableRow
     from everwhen.vocabulary.query import Query
 
 
@@ -142,6 +143,24 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
             f"recorded_at={self.recorded_at.isoformat()}, versions={self.versions}, "
             f"repeated={self.repeated})"
         )
+
+    def _html_row_(self) -> TableRow:
+        from everwhen.vocabulary.notebook_html import TableRow, element, listed
+
+        streams = listed([f"{stream}@{version}" for stream, version in self.versions.items()])
+        cells = (
+            self.position,
+            self.recorded_at,
+            element("bdi", streams),
+            str(self.commit_id),
+            "repeated, nothing was written" if self.repeated else "written",
+        )
+        return TableRow(("position", "recorded", "streams", "commit", "outcome"), cells)
+
+    def _repr_html_(self) -> str:
+        from everwhen.vocabulary.notebook_html import card, heading, rows_table
+
+        return card(heading("Receipt", ""), rows_table([self], "receipt"))
 
 
 def recorded_micros(receipt: Receipt) -> int:

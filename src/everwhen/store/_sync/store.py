@@ -272,6 +272,21 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({self.kernel.backend!r})"
 
+    def _repr_html_(self) -> str | None:
+        from everwhen.state.value_html import in_notebook
+        from everwhen.store.notebook_card import store_card
+
+        names = [declared.name for declared in self.event_types.current().values()]
+        return in_notebook(
+            lambda: store_card(
+                repr(self.kernel.backend),
+                self.capabilities,
+                self.branch_info,
+                names,
+                has_vault=self.vault is not None,
+            )
+        )
+
     @property
     def vault(self) -> Vault | None:
         """The vault that has the keys of personal data."""

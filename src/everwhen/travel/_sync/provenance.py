@@ -17,7 +17,7 @@ from everwhen.state.paths import MISSING, Path, keys_of, part_of, value_at
 from everwhen.store._sync.store import EVERYTHING, Store
 from everwhen.store.page_decoding import events_of_page
 from everwhen.travel._sync.timeline import Timeline
-from everwhen.travel.destinations import Cause, Explanation
+from everwhen.travel.destinations import Blame, Cause, Explanation
 from everwhen.travel.window import HistoryWindow
 from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
 
@@ -25,9 +25,7 @@ _MAX_RELATED: Final = 1_000
 """Causes, and events of a correlation: more than anybody reads."""
 
 
-def blamed(
-    timeline: Timeline[Any], position: int, path: Path, limit: int | None = None
-) -> dict[Path, RecordedEvent[Any] | None]:
+def blamed(timeline: Timeline[Any], position: int, path: Path, limit: int | None = None) -> Blame:
     """The event that last wrote each leaf of a part, or of the first; None for what none wrote."""
     state = (timeline.state_at(position)).state
     found: dict[Path, RecordedEvent[Any] | None] = dict.fromkeys(
@@ -46,7 +44,7 @@ def blamed(
                 if not unexplained:
                     break
         position = window.start
-    return found
+    return Blame(found, state)
 
 
 def leaves_of(value: Any, path: Path = ()) -> Iterator[Path]:

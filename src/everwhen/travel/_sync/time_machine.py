@@ -31,7 +31,15 @@ from everwhen.travel._sync.altered_history import AlteredHistory
 from everwhen.travel._sync.provenance import blamed, explained
 from everwhen.travel._sync.search import Finder
 from everwhen.travel._sync.timeline import Timeline, TravelProgress
-from everwhen.travel.destinations import Divergence, Explanation, StateAt, Step, Transition, Written
+from everwhen.travel.destinations import (
+    Blame,
+    Divergence,
+    Explanation,
+    StateAt,
+    Step,
+    Transition,
+    Written,
+)
 from everwhen.travel.parallel_search import AnswerChange, Processes, searching, turning
 from everwhen.travel.what_if import Alteration, EventFilter
 from everwhen.vocabulary.contract import Checkpoint
@@ -293,7 +301,7 @@ class TimeMachine(Generic[S]):
 
     def blame(
         self, path: str | Path = (), moment: Moment = HEAD, *, limit: int | None = None
-    ) -> dict[Path, RecordedEvent[Any] | None]:
+    ) -> Blame:
         """For each leaf in a part of the state, the event that last wrote it.
 
         None stands for what no event wrote. With a ``limit``, only of that many leaves, the first
