@@ -1,5 +1,5 @@
 # Made from tools/front_door.toml: edit that, then `make sync`.
-"""The web's face: an HTTP API over a store, and the page in which people travel. Needs ``everwhen[server]``."""
+"""The web: an HTTP API over a store, and a page to travel in. Needs ``everwhen[server]``."""
 
 from typing import TYPE_CHECKING
 
