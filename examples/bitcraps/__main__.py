@@ -9,9 +9,10 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from bitcraps.casino import open_casino
-from bitcraps.crew import crew
+from bitcraps.crew import CrewError, crew
 from bitcraps.forgetting import forgotten
 from bitcraps.night import Night, Others, Plan, Share
 from bitcraps.places import Places
@@ -33,6 +34,8 @@ except ModuleNotFoundError as missing:
         raise
     sys.exit("bitcraps: rich is needed to show a night; pip install 'everwhen[cli]'")
 
+_FAILURES: Final = (EverwhenError, VerifyError, CrewError)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play a night. Returns the exit code: 0 where the inspector found nothing wrong."""
@@ -52,14 +55,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             named = (given.store or "").removeprefix("sqlite:").removeprefix("memory:")
             places = Places.of(named or f"{folder}/night.db")
             return asyncio.run(_night(console, places, plan, given))
-    except (EverwhenError, VerifyError) as error:
-        print(f"bitcraps: {error}", file=sys.stderr)  # noqa: T201
-        return 1
+    except _FAILURES as error:
+        return _failed(error)
+    except ExceptionGroup as group:  # of tasks
+        failures, others = group.split(_FAILURES)
+        if failures is None or others is not None:
+            raise
+        return _failed(failures)
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
+
+
+def _failed(error: Exception) -> int:
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    print(f"bitcraps: {error}", file=sys.stderr)  # noqa: T201
+    return 1
 
 
 async def _night(console: Console, places: Places, plan: Plan, given: argparse.Namespace) -> int:

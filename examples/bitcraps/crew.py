@@ -15,6 +15,11 @@ from bitcraps.casino import open_casino
 from bitcraps.night import Night, Others, Plan, Played, Share
 from bitcraps.places import Places
 
+
+class CrewError(Exception):
+    """One of the other processes of a night has failed."""
+
+
 _START: Final[list[Barrier]] = []
 """In a process that joins a night: where it waits until all are at their tables."""
 
@@ -41,7 +46,10 @@ def crew(places: Places, plan: Plan, processes: int) -> Others:
                 ready()
             else:  # one of them has failed
                 start.abort()
-            return await asyncio.gather(*played)
+            try:
+                return await asyncio.gather(*played)
+            except Exception as error:
+                raise CrewError(f"a process that dealt at tables has failed: {error}") from error
 
     return play
 

@@ -566,3 +566,25 @@ async def test_a_signed_log_is_never_ahead_of_its_store(tmp_path: Path) -> None:
     async with open_store(tmp_path / "new.db") as store:
         assert (await MerkleLog(store, TileFolder.beside(tmp_path / "new.db")).verify()).is_sound
     assert not (tmp_path / "new.db-signer").exists()
+
+
+def listed(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*"))
+
+
+@pytest.mark.parametrize("url", ["postgresql://ada:s3cret@db/shop", "memory:", "https://a.b/c"])
+async def test_a_url_is_no_file(tmp_path: Path, url: str) -> None:
+    KeyFile.create(tmp_path / "people.key")
+    with Vault(tmp_path / "people", KeyFile(tmp_path / "people.key")) as vault:
+        async with open_store(tmp_path / "store.db", vault=vault) as store:
+            await store.append("a", [UnknownEvent("Noted", {})])
+            await store.backup(tmp_path / "copy.db")
+            before = listed(tmp_path)
+            with pytest.raises(BackupError, match="is a URL; name a file") as refused:
+                await store.backup(url)
+            assert "s3cret" not in str(refused.value)
+            with pytest.raises(BackupError, match="is a URL; name a file"):
+                await store.backup(tmp_path / "other.db", vault=url)
+            with pytest.raises(BackupError, match="is a URL; name a file"):
+                await restore_store(tmp_path / "copy.db", url, overwrite=True)
+            assert listed(tmp_path) == before

@@ -556,6 +556,16 @@ async def test_a_rebuild_under_load_while_readers_read(location: str, small_page
             assert (status.build, status.state, status.position) == (2, "live", head)
 
 
+async def test_a_rebuild_before_the_first_build_is_live(location: str, small_pages: None) -> None:
+    """The runner itself has that build's lease: it is brought to its end."""
+    async with store_at(location) as store:
+        await sell(store, 250)
+        projection = sales()
+        async with ProjectionRunner(store, [projection]) as runner:
+            await runner.rebuild(projection)
+            assert await rows(store) == [("lamp", 250)]
+
+
 async def test_an_interrupted_rebuild_goes_on(location: str, small_pages: None) -> None:
     async with store_at(location) as store:
         await sell(store, 300)

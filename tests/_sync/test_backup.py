@@ -562,3 +562,25 @@ def test_a_signed_log_is_never_ahead_of_its_store(tmp_path: Path) -> None:
     with open_store(tmp_path / "new.db") as store:
         assert (MerkleLog(store, TileFolder.beside(tmp_path / "new.db")).verify()).is_sound
     assert not (tmp_path / "new.db-signer").exists()
+
+
+def listed(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*"))
+
+
+@pytest.mark.parametrize("url", ["postgresql://ada:s3cret@db/shop", "memory:", "https://a.b/c"])
+def test_a_url_is_no_file(tmp_path: Path, url: str) -> None:
+    KeyFile.create(tmp_path / "people.key")
+    with Vault(tmp_path / "people", KeyFile(tmp_path / "people.key")) as vault:
+        with open_store(tmp_path / "store.db", vault=vault) as store:
+            store.append("a", [UnknownEvent("Noted", {})])
+            store.backup(tmp_path / "copy.db")
+            before = listed(tmp_path)
+            with pytest.raises(BackupError, match="is a URL; name a file") as refused:
+                store.backup(url)
+            assert "s3cret" not in str(refused.value)
+            with pytest.raises(BackupError, match="is a URL; name a file"):
+                store.backup(tmp_path / "other.db", vault=url)
+            with pytest.raises(BackupError, match="is a URL; name a file"):
+                restore_store(tmp_path / "copy.db", url, overwrite=True)
+            assert listed(tmp_path) == before

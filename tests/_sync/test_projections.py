@@ -551,6 +551,16 @@ def test_a_rebuild_under_load_while_readers_read(location: str, small_pages: Non
             assert (status.build, status.state, status.position) == (2, "live", head)
 
 
+def test_a_rebuild_before_the_first_build_is_live(location: str, small_pages: None) -> None:
+    """The runner itself has that build's lease: it is brought to its end."""
+    with store_at(location) as store:
+        sell(store, 250)
+        projection = sales()
+        with ProjectionRunner(store, [projection]) as runner:
+            runner.rebuild(projection)
+            assert rows(store) == [("lamp", 250)]
+
+
 def test_an_interrupted_rebuild_goes_on(location: str, small_pages: None) -> None:
     with store_at(location) as store:
         sell(store, 300)

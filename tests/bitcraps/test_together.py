@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,3 +101,33 @@ def test_a_night_in_a_file_can_be_shared_too(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "3 tables at once" in done.stdout
     assert "money conserved at every position: yes (" in done.stdout
+
+
+def test_a_process_that_is_killed_ends_the_night_with_a_sentence(tmp_path: Path) -> None:
+    plan = ("--tables", "2", "--players", "4", "--seconds", "3600", "--processes", "2", "--quiet")
+    with subprocess.Popen(
+        [sys.executable, "-m", "bitcraps", "night.db", *plan],
+        env=ENVIRONMENT,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as playing:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while not (dealing := _dealing(playing.pid)) and time.monotonic() < until:
+            time.sleep(0.02)
+        os.kill(dealing[0], signal.SIGKILL)
+        _, said = playing.communicate(timeout=PATIENCE_SECONDS)
+    assert playing.returncode == 1
+    assert said.startswith("bitcraps: a process that dealt at tables has failed: ")
+    assert said.count("\n") == 1
+
+
+def _dealing(parent: int) -> list[int]:
+    """The processes that another has started to deal."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [
+        int(child)
+        for child in children
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]

@@ -8,9 +8,11 @@ from typing import Final
 
 from everwhen.backends.engine import Engine
 from everwhen.vocabulary.clock import Clock
-from everwhen.vocabulary.errors import StorageError, UnsupportedError
+from everwhen.vocabulary.errors import BackupError, StorageError, UnsupportedError
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
+
+_IN_NO_FILE: Final = {"memory", "postgresql", "postgres"}
 
 
 def engine_for(
@@ -77,6 +79,13 @@ def engine_for(
                 f"no backend opens {scheme!r}, with which the location begins; use a path, "
                 f"sqlite:PATH, postgresql://… or memory:"
             )
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Raises `BackupError` where a URL stands in the place of a file."""
+    match = _SCHEME.fullmatch(path) if isinstance(path, str) else None
+    if match is not None and (match[1].lower() in _IN_NO_FILE or match[2].startswith("//")):
+        raise BackupError(f"{match[1]}:…", "a backup is a file, and this is a URL; name a file")
 
 
 def shown(location: str) -> str:

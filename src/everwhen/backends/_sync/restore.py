@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from everwhen.backends._sync.embedded import EmbeddedBackend
-from everwhen.backends.locations import engine_for
+from everwhen.backends.locations import check_file, engine_for
 from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
 from everwhen.vocabulary.clock import system_clock
 
@@ -26,8 +26,10 @@ def restore_store(
     stays, for it knows what has come after the backup.
 
     Raises `NotAStoreError` or `CorruptStoreError` where the backup is of no use, `BackupError` for
-    a place that can't be used, `BusyError` where the store is open, or another `StorageError`.
+    a place that can't be used, such as a URL, `BusyError` where the store is open, or another
+    `StorageError`.
     """
+    check_file(path)
     engine = engine_for(backup, clock=system_clock, read_only=True, durable=True, busy_timeout=30.0)
     backend = EmbeddedBackend(engine)
     try:

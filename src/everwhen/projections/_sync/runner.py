@@ -175,7 +175,8 @@ class ProjectionRunner(Following):
     ) -> None:
         """Build a table projection anew beside what readers see, and switch when it has caught up.
 
-        A rebuild that was interrupted goes on where it was. ``progress`` is called with the
+        A rebuild that was interrupted goes on where it was, and so does the first build where it
+        hasn't caught up yet. ``progress`` is called with the
         position it has come to and the newest one. Raises `ProjectionError` where it halts, and
         `LeaseError` where another runner builds it, or readers see a newer version already.
         """
@@ -183,11 +184,13 @@ class ProjectionRunner(Following):
             raise DeclarationError(f"{projection!r} is not among this runner's projections")
         if projection in self._inline:
             raise DeclarationError(f"{projection!r} is inline; rebuild it by a runner that follows")
-        built = TableFollower(self.store, projection, lease=self._lease, fresh=True)
         with self._lock:
-            if not built.start():
-                raise LeaseError(projection.name)
-            self._beside.append(built)
+            built = self._being_built(projection.name)
+            if built is None:
+                built = TableFollower(self.store, projection, lease=self._lease, fresh=True)
+                if not built.start():
+                    raise LeaseError(projection.name)
+                self._beside.append(built)
         try:
             while not built.is_live and built.error is None:
                 with self._lock:
@@ -202,6 +205,15 @@ class ProjectionRunner(Following):
                 built.stop()
         if built.error is not None:
             raise built.error
+
+    def _being_built(self, name: str) -> TableFollower | None:
+        """The build of that name that this runner is at work on and readers don't see yet."""
+        for known in [*self._beside, self._followers[name]]:
+            if not isinstance(known, TableFollower) or known.name != name:
+                continue
+            if known.is_active and not known.is_live:
+                return known
+        return None
 
     def parked(self, projection: Projection[Any] | TableProjection) -> list[ParkedEvent]:
         """The events that a projection has left out for later, in order."""

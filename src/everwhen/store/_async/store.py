@@ -28,7 +28,7 @@ from everwhen.backends._async.embedded import EmbeddedBackend
 from everwhen.backends.branch_records import MAIN, BranchInfo
 from everwhen.backends.commit_checks import receipt_of
 from everwhen.backends.engine import Engine
-from everwhen.backends.locations import engine_for
+from everwhen.backends.locations import check_file, engine_for
 from everwhen.backends.sql_connection import SqlConnection
 from everwhen.branches._async.branches import SCRATCH
 from everwhen.branches.lineage import base_of
@@ -804,14 +804,16 @@ class Store:
         keys beside it brings back everybody who is forgotten later. ``progress`` hears how it comes
         along; what it raises ends the backup, as a task's being cancelled does.
 
-        Raises `BackupError` for a place that can't be used, `BusyError` where another process has
-        it open, `CorruptStoreError` where the store is damaged, `UnsupportedError` for a branch
-        or a store in memory, or another `StorageError`.
+        Raises `BackupError` for a place that can't be used, such as a URL, `BusyError` where
+        another process has it open, `CorruptStoreError` where the store is damaged,
+        `UnsupportedError` for a branch or a store in memory, or another `StorageError`.
         """
+        check_file(path)
         before = None
         if self.vault is not None:
             self.vault.check_apart(path)
         if vault is not None:
+            check_file(vault)
             if self.vault is None:
                 raise DeclarationError(
                     "this store has no vault to copy; open it with vault=Vault(…)"
