@@ -5,6 +5,7 @@ from typing import Final
 from everwhen.web.api import (
     appending,
     branches,
+    commits,
     events,
     health,
     merges,
@@ -21,6 +22,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *events.ENDPOINTS,
     *streams.ENDPOINTS,
     *appending.ENDPOINTS,
+    *commits.ENDPOINTS,
     *states.ENDPOINTS,
     *steps.ENDPOINTS,
     *provenance.ENDPOINTS,
