@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 import pytest
 from starlette.requests import Request
 from tests.patience import PATIENCE_SECONDS
@@ -41,18 +41,18 @@ READ_AND_APPEND = OpenAccess({"read", "append"})
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     path = tmp_path_factory.mktemp("appending") / "shop.db"
     with served_store(path, access=READ_AND_APPEND) as found:
         yield found
 
 
-def events_of(client: httpx.Client, stream: str) -> list[dict[str, Any]]:
+def events_of(client: httpx2.Client, stream: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = client.get(f"/v1/streams/{stream}/events").json()["events"]
     return found
 
 
-def test_everything_that_belongs_to_an_event_is_recorded(client: httpx.Client) -> None:
+def test_everything_that_belongs_to_an_event_is_recorded(client: httpx2.Client) -> None:
     event = {
         "type": "Placed",
         "data": {"amount": 5},
@@ -89,7 +89,7 @@ def test_the_name_of_the_token_is_the_user(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["binary", "structured", "batch"])
-def test_cloud_events_are_taken_in_each_form(client: httpx.Client, form: str) -> None:
+def test_cloud_events_are_taken_in_each_form(client: httpx2.Client, form: str) -> None:
     stream, event = f"cloud-{form}", dict(JSON_EVENT)
     url = f"/v1/streams/{stream}/events"
     if form == "binary":
@@ -99,11 +99,11 @@ def test_cloud_events_are_taken_in_each_form(client: httpx.Client, form: str) ->
     elif form == "structured":
         media = {"Content-Type": "application/cloudevents+json; charset=utf-8"}
         answer = client.post(
-            url, content=httpx.Request("POST", "/", json=event).read(), headers=media
+            url, content=httpx2.Request("POST", "/", json=event).read(), headers=media
         )
     else:
         media = {"Content-Type": "application/cloudevents-batch+json"}
-        body = httpx.Request("POST", "http://x/", json=[event]).read()
+        body = httpx2.Request("POST", "http://x/", json=[event]).read()
         answer = client.post(url, content=body, headers=media)
     assert answer.status_code == 201, answer.text
     (found,) = events_of(client, stream)
@@ -115,7 +115,7 @@ def test_cloud_events_are_taken_in_each_form(client: httpx.Client, form: str) ->
     }
 
 
-def test_a_binary_cloud_event_may_have_any_content(client: httpx.Client) -> None:
+def test_a_binary_cloud_event_may_have_any_content(client: httpx2.Client) -> None:
     headers = {
         "ce-specversion": "1.0",
         "ce-id": "p",
@@ -131,7 +131,7 @@ def test_a_binary_cloud_event_may_have_any_content(client: httpx.Client) -> None
     assert found["extras"]["cloudevent"]["datacontenttype"] == "image/png"
 
 
-def test_a_page_of_cloud_events_can_be_sent_again(client: httpx.Client) -> None:
+def test_a_page_of_cloud_events_can_be_sent_again(client: httpx2.Client) -> None:
     told: dict[str, Any] = {
         "events": [
             {"type": "A", "data": {"n": 1}, "tags": ["x"], "occurred_at": "2026-01-01T00:00:00Z"},
@@ -151,7 +151,7 @@ def test_a_page_of_cloud_events_can_be_sent_again(client: httpx.Client) -> None:
     assert copies == [[e[name] for name in kept] for e in events_of(client, "origin")]
 
 
-def test_a_commit_is_whole_or_nothing(client: httpx.Client) -> None:
+def test_a_commit_is_whole_or_nothing(client: httpx2.Client) -> None:
     writes: list[dict[str, Any]] = [
         {"stream": "from", "expected": "none", "events": ONE["events"]},
         {"stream": "to", "expected": "none", "events": ONE["events"]},
@@ -169,7 +169,7 @@ def test_a_commit_is_whole_or_nothing(client: httpx.Client) -> None:
     assert client.get("/v1/streams/from").json()["version"] == 1
 
 
-def test_a_condition_is_about_what_a_query_selects(client: httpx.Client) -> None:
+def test_a_condition_is_about_what_a_query_selects(client: httpx2.Client) -> None:
     seat = {"events": [{"type": "Taken", "data": {}, "tags": ["seat:4"]}]}
     before = client.post("/v1/streams/plan-1/events", json=seat).json()["position"]
     commit: dict[str, Any] = {
@@ -186,7 +186,7 @@ def test_a_condition_is_about_what_a_query_selects(client: httpx.Client) -> None
     assert client.post("/v1/commits", json=commit).status_code == 409
 
 
-def test_a_key_is_for_one_content_for_ever(client: httpx.Client) -> None:
+def test_a_key_is_for_one_content_for_ever(client: httpx2.Client) -> None:
     key = {"Idempotency-Key": f'"{uuid4()}"'}
     first = client.post("/v1/streams/once/events", json=ONE, headers=key | {"If-None-Match": "*"})
     second = client.post("/v1/streams/once/events", json=ONE, headers=key | {"If-None-Match": "*"})
@@ -203,8 +203,8 @@ def test_of_64_who_expect_the_same_version_one_wins_each_time(tmp_path: Path) ->
     rounds, clients = 3, 64
 
     async def race(url: str) -> list[Counter[int]]:
-        limits = httpx.Limits(max_connections=clients)
-        async with httpx.AsyncClient(
+        limits = httpx2.Limits(max_connections=clients)
+        async with httpx2.AsyncClient(
             base_url=url, limits=limits, timeout=PATIENCE_SECONDS
         ) as client:
             found = []
@@ -221,7 +221,7 @@ def test_of_64_who_expect_the_same_version_one_wins_each_time(tmp_path: Path) ->
 
     with served(store_app(tmp_path / "shop.db", access=READ_AND_APPEND)) as url:
         assert asyncio.run(race(url)) == [Counter({201: 1, 412: clients - 1})] * rounds
-        assert httpx.get(f"{url}/v1/streams/race").json()["version"] == rounds
+        assert httpx2.get(f"{url}/v1/streams/race").json()["version"] == rounds
 
 
 def test_one_key_a_thousand_times_writes_once(tmp_path: Path) -> None:
@@ -287,9 +287,9 @@ def test_after_a_kill_between_append_and_answer_a_repeat_has_the_receipt(tmp_pat
     ) as process:
         assert process.stdout is not None
         url = f"http://127.0.0.1:{int(process.stdout.readline())}/v1/streams/s/events"
-        transport = httpx.HTTPTransport(retries=20)
-        with httpx.Client(transport=transport, timeout=PATIENCE_SECONDS) as client:
-            with pytest.raises(httpx.TransportError):
+        transport = httpx2.HTTPTransport(retries=20)
+        with httpx2.Client(transport=transport, timeout=PATIENCE_SECONDS) as client:
+            with pytest.raises(httpx2.TransportError):
                 client.post(url, json=ONE, headers={"Idempotency-Key": key})
         assert process.wait(PATIENCE_SECONDS) == -signal.SIGKILL
     with served_store(path, access=READ_AND_APPEND) as client:
@@ -338,7 +338,7 @@ CE = "application/cloudevents+json"
     ids=lambda given: re.sub(r"[^\w/?=-]+", " ", str(given))[:60],
 )  # fmt: skip
 def test_an_error_has_its_status_and_its_type(
-    client: httpx.Client, request_: tuple[str, str, dict[str, str], bytes], status: int, name: str
+    client: httpx2.Client, request_: tuple[str, str, dict[str, str], bytes], status: int, name: str
 ) -> None:
     method, path, headers, content = request_
     json = {} if method == "GET" else {"Content-Type": "application/json"}

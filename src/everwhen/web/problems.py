@@ -182,19 +182,23 @@ def _members(error: BaseException) -> dict[str, Any]:
     }
 
 
-def problem_answer(error: ProblemError) -> Response:
-    """The answer in ``application/problem+json``."""
+def problem_content(error: ProblemError) -> dict[str, Any]:
+    """The problem's members (RFC 9457)."""
     problem = error.problem
-    body = {
+    return {
         "type": TYPES + problem.name,
         "title": problem.title,
         "status": problem.status,
         "detail": error.detail,
         **error.members,
     }
+
+
+def problem_answer(error: ProblemError) -> Response:
+    """The answer in ``application/problem+json``."""
     return Response(
-        encode_json(body),
-        problem.status,
+        encode_json(problem_content(error)),
+        error.problem.status,
         {**error.headers, "Cache-Control": "no-store"},
         "application/problem+json",
     )

@@ -8,6 +8,7 @@ from everwhen.web.api import (
     commits,
     events,
     health,
+    live,
     merges,
     overview,
     provenance,
@@ -20,6 +21,7 @@ from everwhen.web.endpoints import Endpoint
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *overview.ENDPOINTS,
     *events.ENDPOINTS,
+    *live.ENDPOINTS,
     *streams.ENDPOINTS,
     *appending.ENDPOINTS,
     *commits.ENDPOINTS,

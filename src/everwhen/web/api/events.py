@@ -25,12 +25,12 @@ from everwhen.web.api.event_pages import (
     EventPage,
     EventsFound,
     cloud_events,
-    event_text,
     find_events,
     json_page,
 )
 from everwhen.web.api.selection import Count, EventsSifted, of_streams
 from everwhen.web.endpoints import ApiCall, Endpoint, NoParameters
+from everwhen.web.event_texts import event_text
 from everwhen.web.problems import (
     BAD_REQUEST,
     EXPRESSION,
