@@ -43,13 +43,15 @@ _COMPUTING: Final = 4
 class HostedStore:
     """One branch, or the store itself: ``store`` is awaited, ``blocking`` is for threads.
 
-    ``hub`` is for those who follow it.
+    ``hub`` is for those who follow it; ``closed_positions`` remembers where times are, in
+    microseconds, before which nothing more can be recorded.
     """
 
     def __init__(self, store: AsyncStore, blocking: everwhen.Store, live: LiveAnswers) -> None:
         self.store = store
         self.blocking = blocking
         self.hub = LiveHub(store, live.end)
+        self.closed_positions: dict[int, int] = {}
 
     async def close(self) -> None:
         """Close both."""
