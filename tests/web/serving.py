@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tests.patience import PATIENCE_SECONDS
 
 from everwhen.aio import open_store
@@ -33,9 +33,15 @@ def store_app(
         if scope["type"] != "lifespan":
             await inner[0](scope, receive, send)
             return
-        async with open_store(location, **(opened or {})) as store:
-            inner.append(create_app(store, **made))
-            await inner[0](scope, receive, send)
+        store = await open_store(location, **(opened or {}))
+        inner.append(create_app(store, **made))
+
+        async def closing(message: Message) -> None:
+            if message["type"] == "lifespan.shutdown.complete":
+                await store.close()
+            await send(message)
+
+        await inner[0](scope, receive, closing)
 
     return app
 

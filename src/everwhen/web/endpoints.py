@@ -83,9 +83,20 @@ class ApiCall(Generic[Q]):
         """The part of the path that stands for a name, decoded. Raises `ProblemError`."""
         return text_of(self.request.path_params[name])
 
+    @property
+    def above(self) -> str:
+        """The path above the endpoint's own: ``/v1``, with the branch if it was named."""
+        return str(self.request.scope["path"]).rsplit("/", self._endpoint.path.count("/"))[0]
+
+    @property
+    def media(self) -> str:
+        """The media type of the body, without parameters; empty where it isn't told."""
+        given = self.request.headers.get("content-type", "")
+        return given.partition(";")[0].strip().lower()
+
     async def json(self) -> Any:
         """The body, as the type that the endpoint declares. Raises `ProblemError`."""
-        given = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        given = self.media
         if given not in self._endpoint.body_media:
             wanted = " or ".join(self._endpoint.body_media)
             raise ProblemError(

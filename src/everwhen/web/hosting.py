@@ -28,6 +28,7 @@ from everwhen.state import Fold, document, documents
 from everwhen.store._sync.kernel import Kernel
 from everwhen.web.governance import Governance
 from everwhen.web.limits import LiveAnswers, RequestLimits
+from everwhen.web.live_hub import LiveHub
 from everwhen.web.machines import RecentMachines
 from everwhen.web.metrics import WebMetrics
 
@@ -40,14 +41,21 @@ _COMPUTING: Final = 4
 
 
 class HostedStore:
-    """One branch, or the store itself: ``store`` is awaited, ``blocking`` is for threads."""
+    """One branch, or the store itself: ``store`` is awaited, ``blocking`` is for threads.
 
-    def __init__(self, store: AsyncStore, blocking: everwhen.Store) -> None:
+    ``hub`` is for those who follow it; ``closed_positions`` remembers where times are, in
+    microseconds, before which nothing more can be recorded.
+    """
+
+    def __init__(self, store: AsyncStore, blocking: everwhen.Store, live: LiveAnswers) -> None:
         self.store = store
         self.blocking = blocking
+        self.hub = LiveHub(store, live.end)
+        self.closed_positions: dict[int, int] = {}
 
     async def close(self) -> None:
         """Close both."""
+        self.hub.close()
         self.blocking.close()
         await self.store.close()
 
@@ -77,7 +85,7 @@ class Hosting:
         self.limits = limits
         self.live = LiveAnswers(limits.live_answers)
         self.metrics = WebMetrics()
-        self._main = HostedStore(store, blocking_twin(store))
+        self._main = HostedStore(store, blocking_twin(store), self.live)
         self._branches: dict[str, HostedStore] = {}
         self._opening = asyncio.Lock()
         self._limit: anyio.CapacityLimiter | None = None
@@ -99,7 +107,7 @@ class Hosting:
             if found is None:
                 store = await self._main.store.branch(branch)
                 blocking = await self.compute(self._main.blocking.branch, branch)
-                found = self._branches[branch] = HostedStore(store, blocking)
+                found = self._branches[branch] = HostedStore(store, blocking, self.live)
         return found
 
     async def _is_still(self, name: str, opened: HostedStore) -> bool:
@@ -121,6 +129,7 @@ class Hosting:
 
     async def close(self) -> None:
         """Close the branches that were opened. The store is its owner's to close."""
+        self._main.hub.close()
         opened = [*self._branches.values()]
         self._branches.clear()
         for one in opened:

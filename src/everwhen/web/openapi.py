@@ -19,6 +19,8 @@ from everwhen.web.problems import EVERY_PROBLEM, TYPES, ProblemKind
 _REFERENCES: Final = "#/components/schemas/{name}"
 _ALWAYS: Final = ("bad-request", "unauthenticated", "forbidden", "unknown", "fault", "unavailable")
 
+_OF_BODIES: Final = ("unsupported-media-type", "too-large", "invalid")
+
 
 def openapi_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint:
     """The endpoint that gives the document of these, and of itself."""
@@ -124,7 +126,9 @@ def _operation(endpoint: Endpoint, place: str, of_type: Mapping[int, Any]) -> di
         schema = of_type[id(endpoint.body)]
         operation["requestBody"] = {
             "required": True,
-            "content": {media: {"schema": schema} for media in endpoint.body_media},
+            "content": {
+                media: {"schema": schema} if media == JSON else {} for media in endpoint.body_media
+            },
         }
     return operation
 
@@ -155,7 +159,8 @@ def _response(endpoint: Endpoint, answer: Any, of_type: Mapping[int, Any]) -> di
 def _problems(endpoint: Endpoint) -> dict[str, Any]:
     by_status: dict[int, list[ProblemKind]] = {}
     named = {problem.name: problem for problem in EVERY_PROBLEM}
-    for problem in (*(named[name] for name in _ALWAYS), *endpoint.problems):
+    always = _ALWAYS if endpoint.body is None else (*_ALWAYS, *_OF_BODIES)
+    for problem in (*(named[name] for name in always), *endpoint.problems):
         by_status.setdefault(problem.status, []).append(problem)
     return {
         str(status): {

@@ -71,11 +71,12 @@ UNAUDITED: Final = ProblemKind(500, "unaudited", "The audit entry can't be kept"
 FAULT: Final = ProblemKind(500, "fault", "Something failed here")
 
 _UNAVAILABLE: Final = ProblemKind(503, "unavailable", "Not now")
-_CONFLICT: Final = ProblemKind(409, "conflict", "A stream is not where it was believed to be")
+CONFLICT: Final = ProblemKind(409, "conflict", "A stream is not where it was believed to be")
+CONDITION: Final = ProblemKind(409, "condition-failed", "The condition no longer holds")
 
 OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
-    (errors.ConflictError, _CONFLICT),
-    (errors.ConditionError, ProblemKind(409, "condition-failed", "The condition no longer holds")),
+    (errors.ConflictError, CONFLICT),
+    (errors.ConditionError, CONDITION),
     (
         errors.CommitIdError,
         ProblemKind(422, "commit-id-used", "The key was used for other content"),
@@ -140,6 +141,23 @@ EVERY_PROBLEM: Final = tuple(
     }.values()
 )
 
+_NAMED: Final = {problem.name: problem for problem in EVERY_PROBLEM}
+WRITING: Final = tuple(
+    _NAMED[name]
+    for name in (
+        "commit-id-used",
+        "invalid",
+        "read-only",
+        "erased-subject",
+        "refused-inline",
+        "retired",
+        "unsupported",
+        "storage-full",
+        "unknown-outcome",
+    )
+)
+"""What an append may end with, whatever it expects."""
+
 
 def problem_of(error: BaseException) -> ProblemError:
     """The problem that an error ends a request with. An unforeseen one goes to the log only."""
@@ -164,19 +182,23 @@ def _members(error: BaseException) -> dict[str, Any]:
     }
 
 
-def problem_answer(error: ProblemError) -> Response:
-    """The answer in ``application/problem+json``."""
+def problem_content(error: ProblemError) -> dict[str, Any]:
+    """The problem's members (RFC 9457)."""
     problem = error.problem
-    body = {
+    return {
         "type": TYPES + problem.name,
         "title": problem.title,
         "status": problem.status,
         "detail": error.detail,
         **error.members,
     }
+
+
+def problem_answer(error: ProblemError) -> Response:
+    """The answer in ``application/problem+json``."""
     return Response(
-        encode_json(body),
-        problem.status,
+        encode_json(problem_content(error)),
+        error.problem.status,
         {**error.headers, "Cache-Control": "no-store"},
         "application/problem+json",
     )

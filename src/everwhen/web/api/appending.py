@@ -4,47 +4,29 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
-from uuid import UUID
 
-import msgspec
 from starlette.responses import Response
 
 from everwhen.errors import ConflictError
 from everwhen.exchange.json_forms import ReceiptForm, receipt_form
-from everwhen.vocabulary import (
-    ANY,
-    EXISTS,
-    NO_STREAM,
-    CommitMetadata,
-    ExpectedVersion,
-    NewEvent,
-    UnknownEvent,
-)
+from everwhen.vocabulary import ANY, EXISTS, NO_STREAM, ExpectedVersion, NewEvent, Receipt
 from everwhen.web.answers import json_answer
-from everwhen.web.endpoints import ApiCall, Endpoint, NoParameters
+from everwhen.web.api.cloud_events import CLOUD_EVENT, are_cloud_events, given_cloud_events
+from everwhen.web.api.event_pages import EVENT_BATCH
+from everwhen.web.api.given_events import (
+    GivenEvents,
+    GivenMetadata,
+    key_of,
+    metadata_for,
+)
+from everwhen.web.endpoints import JSON, ApiCall, Endpoint, NoParameters
 from everwhen.web.problems import (
     BAD_REQUEST,
     FAILED_PRECONDITION,
-    INVALID,
+    WRITING,
     ProblemError,
     problem_of,
 )
-
-
-class GivenEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An event to append. ``data`` is an object; ``schema_version`` that of its type."""
-
-    type: str
-    data: dict[str, Any]
-    tags: list[str] = []
-    schema_version: int = 1
-    occurred_at: str | None = None
-
-
-class GivenEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Events for one stream, in order, all or none."""
-
-    events: list[GivenEvent]
 
 
 async def append_events(call: ApiCall[NoParameters]) -> Response:
@@ -53,33 +35,45 @@ async def append_events(call: ApiCall[NoParameters]) -> Response:
     ``If-Match: "7"`` where the stream is at version 7, ``If-Match: *`` where it exists,
     ``If-None-Match: *`` where it doesn't: otherwise 412, and nothing is written. With an
     ``Idempotency-Key``, a UUID, it is safe to repeat for ever: the answer is the first one's.
+    CloudEvents 1.0 are taken too: one in headers and body, one in JSON, or a batch.
     """
-    given: GivenEvents = await call.json()
     stream = call.segment("stream")
     expected = _expected(call)
-    key = _key(call)
+    key = key_of(call)
+    events, metadata = await _given(call, stream)
     try:
         receipt = await call.on.store.append(
             stream,
-            [_event(event) for event in given.events],
+            events,
             expected=expected,
             commit_id=key,
-            metadata=None if call.by.name is None else CommitMetadata(user_id=call.by.name),
+            metadata=metadata_for(call, metadata),
         )
     except ConflictError as error:
         found = problem_of(error)
         raise ProblemError(FAILED_PRECONDITION, found.detail, **found.members) from error
+    answer = receipt_answer(call, receipt)
+    answer.headers["ETag"] = f'"{receipt.versions[stream]}"'
+    return answer
+
+
+async def _given(
+    call: ApiCall[Any], stream: str
+) -> tuple[list[NewEvent[Any]], GivenMetadata | None]:
+    media = call.media
+    if are_cloud_events(call.request, media):
+        return await given_cloud_events(call.request, media, stream)
+    given: GivenEvents = await call.json()
+    return [event.new_event() for event in given.events], given.metadata
+
+
+def receipt_answer(call: ApiCall[Any], receipt: Receipt) -> Response:
+    """The receipt: 201, or 200 where it was given before; and where the commit is."""
     headers = {
-        "ETag": f'"{receipt.versions[stream]}"',
         "Idempotency-Key": str(receipt.commit_id),
+        "Location": f"{call.above}/commits/{receipt.commit_id}",
     }
     return json_answer(receipt_form(receipt), 200 if receipt.repeated else 201, headers)
-
-
-def _event(given: GivenEvent) -> NewEvent[UnknownEvent]:
-    return NewEvent(
-        event=UnknownEvent(given.type, given.data, given.schema_version), tags=tuple(given.tags)
-    )
 
 
 def _expected(call: ApiCall[Any]) -> ExpectedVersion:
@@ -95,23 +89,10 @@ def _expected(call: ApiCall[Any]) -> ExpectedVersion:
         return ANY
     if match.strip() == "*":
         return EXISTS
-    version = re.fullmatch(r'"(\d{1,18})"', match.strip())
+    version = re.fullmatch(r'"(\d{1,18})"', match.strip(), re.ASCII)
     if version is None:
         raise ProblemError(BAD_REQUEST, f'If-Match: {match[:40]!r}; write the version as "7"')
     return int(version[1])
-
-
-def _key(call: ApiCall[Any]) -> UUID | None:
-    text = call.request.headers.get("idempotency-key")
-    if text is None:
-        return None
-    try:
-        return UUID(text.strip().strip('"'))
-    except ValueError as error:
-        raise ProblemError(
-            BAD_REQUEST,
-            f"Idempotency-Key: {text[:60]!r} is no UUID; make a new one for each commit",
-        ) from error
 
 
 ENDPOINTS: Final = (
@@ -126,7 +107,8 @@ ENDPOINTS: Final = (
             "Idempotency-Key": "A UUID, the commit's id: repeating it changes nothing.",
         },
         body=GivenEvents,
+        body_media=(JSON, CLOUD_EVENT, EVENT_BATCH),
         answers={200: ReceiptForm, 201: ReceiptForm},
-        problems=(FAILED_PRECONDITION, INVALID),
+        problems=(FAILED_PRECONDITION, *WRITING),
     ),
 )

@@ -14,10 +14,11 @@ import msgspec
 from everwhen.codec.json_encoding import encode_json
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.exchange.cloudevents import CloudEventsText
-from everwhen.exchange.json_forms import EventForm, event_form
+from everwhen.exchange.json_forms import EventForm
 from everwhen.store.page_decoding import events_of_page
 from everwhen.vocabulary import Query
 from everwhen.vocabulary.contract import Page
+from everwhen.web.event_texts import event_text
 
 if TYPE_CHECKING:
     from everwhen.web.hosting import HostedStore, Hosting
@@ -118,18 +119,6 @@ def _find_aside(on: HostedStore, found: EventsFound) -> None:
     for page, asked, wanted in kernel.pages(found.query):
         if found.take(page, events_of_page(page, asked, wanted, kernel.codec)):
             break
-
-
-def event_text(event: RecordedEvent[Any]) -> bytes:
-    """The event's form in JSON, without a line break."""
-    return one_line(encode_json(event_form(event)))
-
-
-def one_line(text: bytes) -> bytes:
-    """JSON without line breaks, which data that a codec step made might have between its parts."""
-    if b"\n" in text or b"\r" in text:
-        return text.replace(b"\n", b" ").replace(b"\r", b" ")
-    return text
 
 
 def json_page(texts: Sequence[bytes], following: str | None, end: int) -> bytes:

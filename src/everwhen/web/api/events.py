@@ -25,12 +25,12 @@ from everwhen.web.api.event_pages import (
     EventPage,
     EventsFound,
     cloud_events,
-    event_text,
     find_events,
     json_page,
 )
-from everwhen.web.api.selection import Count, EventsSelected
+from everwhen.web.api.selection import Count, EventsSifted, of_streams
 from everwhen.web.endpoints import ApiCall, Endpoint, NoParameters
+from everwhen.web.event_texts import event_text
 from everwhen.web.problems import (
     BAD_REQUEST,
     EXPRESSION,
@@ -45,7 +45,7 @@ MOST_EVENTS: Final = 1_000
 MEDIA: Final = (JSON, JSON_LINES, EVENT_BATCH)
 
 
-class EventsAsked(EventsSelected, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PageAsked(EventsSifted, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A page of events: after or before a position, in the order asked for."""
 
     after: Count | None = None
@@ -67,6 +67,17 @@ class EventsAsked(EventsSelected, frozen=True, kw_only=True, forbid_unknown_fiel
         return query.backwards() if self.order == "backwards" else query
 
 
+class EventsAsked(PageAsked, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A page of any streams' events: of those that are named, and of categories, any will do."""
+
+    stream: tuple[str, ...] = ()
+    category: tuple[str, ...] = ()
+
+    def query(self) -> Query:
+        """What to ask the store. Raises `InvalidQueryError`."""
+        return of_streams(super().query(), self.stream, self.category)
+
+
 async def read_events(call: ApiCall[EventsAsked]) -> Response:
     """Events by position: those that match, a page at a time, in JSON, JSON Lines or CloudEvents.
 
@@ -80,8 +91,8 @@ async def read_events(call: ApiCall[EventsAsked]) -> Response:
 
 
 async def page_answer(call: ApiCall[Any], query: Query) -> Response:
-    """A page of the query's events, which has the bounds of the call's `EventsAsked`."""
-    asked: EventsAsked = call.asked
+    """A page of the query's events, which has the bounds of the call's `PageAsked`."""
+    asked: PageAsked = call.asked
     media = accepted(call.request, MEDIA)
     of_head = f"{MEDIA.index(media)}-{call.hosting.fingerprint}-head-"
     if asked.goes_on and of_head in call.request.headers.get("if-none-match", ""):

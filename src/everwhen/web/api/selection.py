@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -22,15 +22,13 @@ _STEPS: Final = 100_000
 """What an evaluation for one event may cost: some milliseconds."""
 
 
-class EventsSelected(NoParameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Events that fit every kind of parameter given.
+class EventsSifted(NoParameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Events that fit every kind of parameter given: of types any one will do, of tags all.
 
-    Of streams, categories and types any one will do; of tags all are needed. ``where`` is a
-    condition in CEL over ``event``, its data, and ``recorded``, what was recorded with it.
+    ``where`` is a condition in CEL over ``event``, its data, and ``recorded``, what was recorded
+    with it.
     """
 
-    stream: tuple[str, ...] = ()
-    category: tuple[str, ...] = ()
     type: tuple[str, ...] = ()
     tag: tuple[str, ...] = ()
     as_at: str | None = None
@@ -40,10 +38,6 @@ class EventsSelected(NoParameters, frozen=True, kw_only=True, forbid_unknown_fie
     def query(self) -> Query:
         """What to ask the store. Raises `InvalidQueryError`."""
         query = Query()
-        if self.stream:
-            query = query.stream(*self.stream)
-        if self.category:
-            query = query.category(*self.category)
         if self.type:
             query = query.types(*self.type)
         if self.tag:
@@ -57,6 +51,24 @@ class EventsSelected(NoParameters, frozen=True, kw_only=True, forbid_unknown_fie
     def condition(self) -> Callable[[RecordedEvent[Any]], bool] | None:
         """What ``where`` asks of an event. Raises `ExpressionError` where it can't be read."""
         return None if self.where is None else condition_from(self.where)
+
+
+class EventsSelected(EventsSifted, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Events of any streams: of those that are named, and of categories, any one will do."""
+
+    stream: tuple[str, ...] = ()
+    category: tuple[str, ...] = ()
+
+    def query(self) -> Query:
+        """What to ask the store. Raises `InvalidQueryError`."""
+        return of_streams(super().query(), self.stream, self.category)
+
+
+def of_streams(query: Query, streams: Sequence[str], categories: Sequence[str]) -> Query:
+    """The query, only of these streams and categories, where any are named."""
+    if streams:
+        query = query.stream(*streams)
+    return query.category(*categories) if categories else query
 
 
 def condition_from(text: str) -> Callable[[RecordedEvent[Any]], bool]:
