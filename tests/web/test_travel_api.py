@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -22,6 +23,7 @@ from everwhen.exchange.travel_forms import (
     change_form,
     written_form,
 )
+from everwhen.expressions import Expression
 from everwhen.state import diff, document, documents, plain
 from everwhen.state.paths import MISSING, value_at
 from everwhen.vocabulary import CommitMetadata
@@ -70,15 +72,26 @@ def deep(levels: int) -> dict[str, Any]:
 
 
 nested = Fold("nested", lambda: deep(3_000), copy=lambda state: state)
+gated = Fold("gated", lambda: 0)
+GATE = threading.Event()
+
+
+@gated.otherwise
+def _(state: int, event: object) -> int:
+    del event
+    GATE.wait()
+    return state + 1
+
+
 EVENTS = [BetPlaced, BetWon]
-FOLDS: dict[str, Fold[Any]] = {"table": table, "nested": nested}
+FOLDS: dict[str, Fold[Any]] = {"table": table, "nested": nested, "gated": gated}
 PLAYERS = ("hedy", "george", "J. R.")
 
 
 class Casino:
     """A store in a file, its server, and a client of that."""
 
-    def __init__(self, store: Store, client: httpx.Client) -> None:
+    def __init__(self, store: Store, client: httpx2.Client) -> None:
         self.store = store
         self.client = client
         self.machine = TimeMachine(store, table, keep=False)
@@ -120,7 +133,7 @@ def casino(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Casino]:
 
     with open_store(path, events=EVENTS) as store:
         fill(store)
-        with served(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+        with served(app) as url, httpx2.Client(base_url=url, timeout=60) as client:
             yield Casino(store, client)
 
 
@@ -285,7 +298,7 @@ def test_states_of_documents_are_those_of_the_folds(casino: Casino) -> None:
 @pytest.mark.parametrize(
     ("path", "asked", "status", "says"),
     [
-        ("/states/tabel", {}, 404, "there are: document, documents, nested, table"),
+        ("/states/tabel", {}, 404, "there are: document, documents, gated, nested, table"),
         ("/states/table", {"stream": "game-9"}, 404, "there is no stream 'game-9'"),
         ("/states/table/step", {"category": "gone"}, 404, "there is no category 'gone'"),
         ("/states/table", {"stream": "game-1", "category": "game"}, 400, "only one"),
@@ -321,4 +334,91 @@ def test_what_can_not_be_is_refused_with_what_there_is(
 def test_folds_are_listed_with_words(casino: Casino) -> None:
     found = {one["name"]: one["words"] for one in casino.get("/folds")["folds"]}
     assert found["table"] == "fold table, version 1"
-    assert set(found) == {"document", "documents", "nested", "table"}
+    assert set(found) == set(FOLDS) | {"document", "documents"}
+
+
+def found(casino: Casino, **asked: Any) -> Any:
+    """A search that was started and has ended."""
+    given = named({"fold": "table", "to": "40", **asked})
+    started = casino.client.post("/v1/finds", json=given)
+    assert started.status_code == 202, started.text
+    id_ = started.json()["id"]
+    with casino.client.stream("GET", f"/v1/finds/{id_}/live") as live:
+        lines = [line for line in live.iter_lines() if line.startswith("data: ")]
+    last = decode_json(lines[-1].removeprefix("data: "))
+    assert casino.get(f"/finds/{id_}") == last
+    return last
+
+
+@pytest.mark.parametrize("which", ["first", "last", "all", "transitions"])
+def test_a_find_has_the_moments_of_the_machine(casino: Casino, which: str) -> None:
+    text = "balances.hedy > 60"
+    machine, holds = casino.machine, Expression(text).holds_for
+    wanted: list[tuple[int, bool | None]]
+    match which:
+        case "all":
+            wanted = [(at.position, None) for at in machine.find_all(holds, end=40)]
+        case "transitions":
+            wanted = [(t.at.position, t.holds) for t in machine.transitions(holds, end=40)]
+        case _:
+            at = machine.find_when(holds, last=which == "last", end=40)
+            assert at is not None
+            wanted = [(at.position, None)]
+    form = found(casino, expression=text, which=which)
+    assert [(hit["position"], hit["holds"]) for hit in form["hits"]] == wanted
+    assert (form["status"], form["more"], form["error"]) == ("done", False, None)
+    for hit in form["hits"]:
+        assert hit["event"] == (
+            casino.get(f"/events/{hit['position']}") if hit["position"] else None
+        )
+    few = found(casino, expression=text, which=which, limit=1)
+    assert few["hits"] == form["hits"][:1]
+    assert few["more"] is (which in ("all", "transitions"))
+
+
+def test_a_find_in_vain_says_what_no_state_ever_had(casino: Casino) -> None:
+    form = found(casino, expression="balances.hedi > 1000")
+    assert (form["status"], form["hits"]) == ("done", [])
+    assert "did you mean balances.hedy" in form["unknown"][0]
+    failed = found(casino, expression='bets > "x"')
+    assert failed["status"] == "failed"
+    assert failed["error"]
+
+
+def test_a_caller_has_one_find_at_a_time_and_may_cancel_it(casino: Casino) -> None:
+    asked = {"fold": "gated", "expression": "state > 3"}
+    GATE.clear()
+    try:
+        running = casino.client.post("/v1/finds", json=asked).json()
+        second = casino.client.post("/v1/finds", json=asked)
+        assert (second.status_code, second.json()["id"]) == (429, running["id"])
+        cancelled = casino.client.delete(f"/v1/finds/{running['id']}").json()
+        assert cancelled["status"] == "cancelled"
+    finally:
+        GATE.set()
+    assert found(casino, **asked)["hits"][0]["position"] == 4
+    assert casino.get(f"/finds/{running['id']}")["hits"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "says"),
+    [
+        ({"expression": "bets >"}, 400, "column"),
+        ({"expression": "event.amount > 3"}, 400, "has no event"),
+        ({"expression": "(" * 5_000}, 400, ""),
+        ({"expression": "bets > 1", "fold": "no"}, 404, "there are: "),
+        ({"expression": "bets > 1", "stream": "no"}, 404, "no stream"),
+        ({"expression": "bets > 1", "which": "some"}, 422, "which"),
+        ({"expression": "bets > 1", "from": "9", "to": "3"}, 400, "after the end"),
+        ({"expression": "bets > 1", "limit": 10**9}, 422, "limit"),
+        ({"expression": "bets > 1", "at": "1"}, 422, "at"),
+        ({}, 422, "expression"),
+    ],
+)
+def test_a_find_that_can_not_be_is_refused(
+    casino: Casino, given: dict[str, Any], status: int, says: str
+) -> None:
+    answer = casino.client.post("/v1/finds", json={"fold": "table", **given})
+    assert answer.status_code == status, answer.text
+    assert says in answer.json()["detail"]
+    assert casino.problem("/finds/no")[0] == 404

@@ -23,6 +23,7 @@ from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.errors import DeclarationError
 from everwhen.state import Fold, document, documents
 from everwhen.store._sync.kernel import Kernel
+from everwhen.web.finds import Finds
 from everwhen.web.machines import RecentMachines
 
 P = ParamSpec("P")
@@ -51,6 +52,7 @@ class Hosting:
             **folds,
         }
         self.machines = RecentMachines()
+        self.finds = Finds()
         self._main = HostedStore(store, blocking_twin(store))
         self._branches: dict[str, HostedStore] = {}
         self._opening = asyncio.Lock()
@@ -89,6 +91,7 @@ class Hosting:
 
     async def close(self) -> None:
         """Close the branches that were opened. The store is its owner's to close."""
+        await anyio.to_thread.run_sync(self.finds.close)
         self._branches.clear()
         await self._opened.aclose()
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from everwhen.web.api import appending, events, overview, provenance, states, steps, streams
+from everwhen.web.api import appending, events, finds, overview, provenance, states, steps, streams
 from everwhen.web.endpoints import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -13,4 +13,5 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *states.ENDPOINTS,
     *steps.ENDPOINTS,
     *provenance.ENDPOINTS,
+    *finds.ENDPOINTS,
 )
