@@ -13,7 +13,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 from tests.web.serving import served
 
-from everwhen import Event, Fold, NewEvent, Query, Store, TimeMachine, open_store
+from everwhen import Commit, Event, Fold, NewEvent, Query, Store, TimeMachine, Write, open_store
 from everwhen.aio import open_store as open_async
 from everwhen.codec.json_encoding import decode_json, encode_json
 from everwhen.exchange.json_forms import event_form, utc_text
@@ -26,6 +26,7 @@ from everwhen.exchange.travel_forms import (
 from everwhen.expressions import Expression
 from everwhen.state import diff, document, documents, plain
 from everwhen.state.paths import MISSING, value_at
+from everwhen.travel import HEAD, EventFilter
 from everwhen.vocabulary import CommitMetadata
 from everwhen.web.access import OpenAccess
 from everwhen.web.application import create_app
@@ -422,3 +423,112 @@ def test_a_find_that_can_not_be_is_refused(
     assert answer.status_code == status, answer.text
     assert says in answer.json()["detail"]
     assert casino.problem("/finds/no")[0] == 404
+
+
+def test_a_what_if_is_that_of_the_machine(casino: Casino) -> None:
+    given = {"fold": "table", "at": "2", "without": {"users": ["hedy"], "types": ["BetPlaced"]}}
+    altered = casino.machine.altered(
+        without=EventFilter(users=frozenset({"hedy"}), types=frozenset({"BetPlaced"}))
+    )
+    supposed = altered.travel_to(2)
+    answer = casino.client.post("/v1/what-ifs", json=given).json()
+    assert answer == as_json(
+        {
+            "position": 2,
+            "real": plain(casino.machine.travel_to(2).state),
+            "altered": plain(supposed.state),
+            "changes": [change_form(one) for one in altered.diff(2)],
+            "more_changes": 0,
+            "left_out": supposed.left_out,
+            "edited": 0,
+            "inserted": 0,
+            "cut": [],
+            "branch": None,
+        }
+    )
+    assert answer["left_out"] == {"BetPlaced": 1}
+    bet = {"type": "BetPlaced", "data": {"player": "new", "amount": 7}}
+    more = {"fold": "table", "at": "5", "inserted": {"3": [bet]}}
+    form = casino.client.post("/v1/what-ifs", json=more).json()
+    assert form["altered"]["bets"] == form["real"]["bets"] + 1 == 6
+    assert form["inserted"] == 1
+
+
+def test_a_what_if_is_kept_as_a_branch_on_which_it_is_so(casino: Casino) -> None:
+    casino.store.commit(
+        Commit(
+            [
+                Write("game-0", [BetPlaced(player="hedy", amount=1)]),
+                Write("game-1", [BetPlaced(player="george", amount=2)]),
+            ]
+        )
+    )
+    last = casino.store.head().position
+    plain_bet = {"type": "BetPlaced", "data": {"player": "new", "amount": 7}}
+    given = {
+        "fold": "table",
+        "without": {"positions": [last]},
+        "edited": {"30": [plain_bet]},
+        "inserted": {"31": [plain_bet, {**plain_bet, "stream": "game-9"}]},
+        "keep_as": "supposed",
+    }
+    answer = casino.client.post("/v1/what-ifs", json=given)
+    assert answer.status_code == 200, answer.text
+    form = answer.json()
+    assert (form["left_out"], form["edited"], form["inserted"]) == ({"BetPlaced": 1}, 1, 2)
+    with casino.store.branch("supposed") as branch:
+        info = branch.branch_info
+        assert info is not None
+        assert info.position == 29
+        kept = TimeMachine(branch, table, keep=False).travel_to(HEAD)
+        assert as_json(plain(kept.state)) == form["altered"]
+        real = {e.position: e for e in casino.store.read(Query())}
+        events = list(branch.read(Query().after(29)))
+        assert len(events) == last - 29 + 2 - 1
+        assert events[1].stream == real[31].stream
+        assert events[1].metadata.correlation_id == real[31].metadata.correlation_id
+        assert [e.stream for e in events[2:4]] == [real[31].stream, "game-9"]
+    on_it = casino.get("/branches/supposed/states/table")
+    assert on_it["state"] == form["altered"]
+    again = casino.client.post("/v1/what-ifs", json=given)
+    assert (again.status_code, again.json()["title"]) == (
+        409,
+        "The branch can't be made or changed",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "says"),
+    [
+        ({}, 400, "nothing is altered"),
+        ({"without": {"positions": [10**30]}}, 422, ""),
+        ({"edited": {"3": [{"type": "BetPlaced", "data": {}}]}}, 422, "BetPlaced"),
+        ({"edited": {"9999": [{"type": "X", "data": {}}]}}, 400, "position 9999 has no event"),
+        ({"edited": {"-3": [{"type": "X", "data": {}}]}}, 422, ""),
+        ({"inserted": {"-3": [{"type": "X", "data": {}, "stream": "a"}]}}, 422, ""),
+        ({"inserted": {"0": [{"type": "X", "data": {}}]}}, 400, "name the stream"),
+        ({"inserted": {"3": [{"type": "", "data": {}, "stream": "a"}]}}, 422, ""),
+        ({"without": {"users": ["x"]}, "keep_as": "main"}, 409, ""),
+        ({"without": {"users": ["x"]}, "at": "v3"}, 400, "version"),
+    ],
+)
+def test_a_what_if_that_can_not_be_is_refused(
+    casino: Casino, given: dict[str, Any], status: int, says: str
+) -> None:
+    answer = casino.client.post("/v1/what-ifs", json={"fold": "table", **given})
+    assert answer.status_code == status, answer.text
+    assert says in answer.json()["detail"]
+
+
+def test_bookmarks_are_set_moved_used_and_deleted(casino: Casino) -> None:
+    client = casino.client
+    made = client.post("/v1/bookmarks", json={"name": "lunch", "at": "7"})
+    assert (made.status_code, made.json()) == (201, {"name": "lunch", "position": 7})
+    client.post("/v1/bookmarks", json={"name": "lunch", "at": "6"})
+    assert casino.get("/bookmarks") == {"bookmarks": [{"name": "lunch", "position": 6}]}
+    assert casino.get("/states/table/step", at="@lunch")["position"] == 6
+    assert client.delete("/v1/bookmarks/lunch").status_code == 204
+    assert client.delete("/v1/bookmarks/lunch").status_code == 404
+    assert casino.machine.bookmarks() == {}
+    assert client.post("/v1/bookmarks", json={"name": "x" * 500}).status_code == 422
+    assert client.post("/v1/bookmarks", json={"name": "x", "at": "9999"}).status_code == 400

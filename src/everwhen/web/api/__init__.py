@@ -2,7 +2,18 @@
 
 from typing import Final
 
-from everwhen.web.api import appending, events, finds, overview, provenance, states, steps, streams
+from everwhen.web.api import (
+    appending,
+    bookmarks,
+    events,
+    finds,
+    overview,
+    provenance,
+    states,
+    steps,
+    streams,
+    what_ifs,
+)
 from everwhen.web.endpoints import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -14,4 +25,6 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *steps.ENDPOINTS,
     *provenance.ENDPOINTS,
     *finds.ENDPOINTS,
+    *bookmarks.ENDPOINTS,
+    *what_ifs.ENDPOINTS,
 )
