@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from tests.web.serving import served
 from everwhen import Commit, Event, Fold, NewEvent, Query, Store, TimeMachine, Write, open_store
 from everwhen.aio import open_store as open_async
 from everwhen.codec.json_encoding import decode_json, encode_json
+from everwhen.debugging import Session, Stop, break_of, watch_of
+from everwhen.debugging.command_parsing import condition_of
 from everwhen.exchange.json_forms import event_form, utc_text
 from everwhen.exchange.travel_forms import (
     BlameEntry,
@@ -532,3 +534,103 @@ def test_bookmarks_are_set_moved_used_and_deleted(casino: Casino) -> None:
     assert casino.machine.bookmarks() == {}
     assert client.post("/v1/bookmarks", json={"name": "x" * 500}).status_code == 422
     assert client.post("/v1/bookmarks", json={"name": "x", "at": "9999"}).status_code == 400
+
+
+def test_a_debug_session_walks_as_the_librarys_does(casino: Casino) -> None:
+    client = casino.client
+    opened = client.post("/v1/debug-sessions", json={"fold": "table", "at": "10"}).json()
+    own = Session(TimeMachine(casino.store, table, keep=False))
+    assert opened["stop"]["position"] == own.start(10).position
+    place = f"/v1/debug-sessions/{opened['id']}"
+    broken = [
+        {"when": "bets == 20"},
+        {"path": "balances.hedy", "message": "hedy has {balances.hedy}"},
+        {"event": "BetWon"},
+    ]
+    made = client.post(f"{place}/breakpoints", json={"breakpoints": broken}).json()["breakpoints"]
+    own.breakpoints.add(condition_of(Expression("bets == 20"), own.machine))
+    own.breakpoints.add(watch_of("balances.hedy"), "hedy has {balances.hedy}")
+    own.breakpoints.add(break_of("BetWon", own.machine))
+    assert [(one["number"], one["text"]) for one in made] == [
+        (one.number, str(one)) for one in own.breakpoints
+    ]
+    moves: list[tuple[dict[str, Any], Callable[[], Stop | None]]] = [
+        ({"move": "continue"}, own.resume),
+        ({"move": "continue"}, own.resume),
+        ({"move": "reverse"}, own.reverse),
+        ({"move": "step", "events": 3}, lambda: own.step(3)),
+        ({"move": "back"}, own.back),
+        (
+            {"move": "next-write", "path": "balances.george"},
+            lambda: own.next_write("balances.george"),
+        ),
+        ({"move": "last-write", "path": "balances.hedy"}, lambda: own.last_write("balances.hedy")),
+        (
+            {"move": "find", "expression": "bets == 30"},
+            lambda: own.find(Expression("bets == 30"), "next"),
+        ),
+        ({"move": "find", "expression": "bets == 9999"}, lambda: None),
+        ({"move": "goto", "at": "4"}, lambda: own.goto(4)),
+    ]
+    for move, wanted in moves:
+        answer, stop = client.post(f"{place}/moves", json=move).json(), wanted()
+        if stop is None:
+            assert answer == {"stop": None, "output": []}
+            continue
+        assert answer["stop"]["position"] == stop.position
+        assert answer["stop"]["reason"] == stop.reason
+        assert answer["stop"]["hits"] == [one.number for one in stop.hits]
+        assert answer["output"] == as_json(stop.logs)
+        assert answer["stop"]["event"]["position"] == stop.position
+    value = client.post(f"{place}/evaluations", json={"expression": "before.bets + bets"})
+    assert value.json() == {"value": own.evaluate("before.bets + bets"), "cut": []}
+    assert client.delete(place).status_code == 204
+    assert client.post(f"{place}/moves", json={"move": "step"}).status_code == 404
+
+
+def test_debug_sessions_have_limits_and_refuse_nonsense(casino: Casino) -> None:
+    client, made = casino.client, []
+    while (opened := client.post("/v1/debug-sessions", json={"fold": "table"})).status_code == 200:
+        made.append(opened.json()["id"])
+    assert (opened.status_code, len(made)) == (429, 4)
+    place = f"/v1/debug-sessions/{made[0]}"
+    for move, status in (
+        ({"move": "fly"}, 422),
+        ({"move": "goto"}, 400),
+        ({"move": "find", "expression": "("}, 400),
+        ({"move": "next-write", "path": "[["}, 400),
+        ({"move": "step", "events": 10**20}, 422),
+    ):
+        assert client.post(f"{place}/moves", json=move).status_code == status
+    many = {"breakpoints": [{"when": "bets > 1", "path": "bets"}]}
+    assert client.post(f"{place}/breakpoints", json=many).status_code == 400
+    nothing = client.post(f"{place}/evaluations", json={"expression": "balances.hedi"})
+    assert nothing.status_code == 400
+    assert "hedy" in nothing.json()["detail"]
+    for one in made:
+        assert client.delete(f"/v1/debug-sessions/{one}").status_code == 204
+
+
+def test_a_print_is_what_it_would_have_printed(casino: Casino) -> None:
+    given = {
+        "fold": "table",
+        "expression": "before.bets * 100 + bets",
+        "to": "40",
+        "types": ["BetPlaced"],
+    }
+    wanted = [
+        (step.position, str(step.before.bets * 100 + step.after.bets))
+        for step in casino.machine.replay(0, 40)
+        if step.event.type == "BetPlaced"
+    ]
+    answer = casino.client.post("/v1/prints", json=given).json()
+    assert [(line["position"], line["text"]) for line in answer["lines"]] == wanted
+    assert (answer["until"], answer["more"]) == (40, False)
+    few = casino.client.post("/v1/prints", json={**given, "limit": 3}).json()
+    assert few["lines"] == answer["lines"][:3]
+    assert few["more"]
+    rest = casino.client.post("/v1/prints", json={**given, "from": str(few["until"])}).json()
+    assert few["lines"] + rest["lines"] == answer["lines"]
+    wrong = casino.client.post("/v1/prints", json={**given, "expression": "nothing.here"}).json()
+    assert wrong["lines"][0]["text"].startswith("(")
+    assert casino.client.post("/v1/prints", json={**given, "expression": ")"}).status_code == 400

@@ -23,6 +23,7 @@ from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.errors import DeclarationError
 from everwhen.state import Fold, document, documents
 from everwhen.store._sync.kernel import Kernel
+from everwhen.web.debug_sessions import DebugSessions
 from everwhen.web.finds import Finds
 from everwhen.web.machines import RecentMachines
 
@@ -53,6 +54,7 @@ class Hosting:
         }
         self.machines = RecentMachines()
         self.finds = Finds()
+        self.debug_sessions = DebugSessions()
         self._main = HostedStore(store, blocking_twin(store))
         self._branches: dict[str, HostedStore] = {}
         self._opening = asyncio.Lock()
@@ -91,6 +93,7 @@ class Hosting:
 
     async def close(self) -> None:
         """Close the branches that were opened. The store is its owner's to close."""
+        self.debug_sessions.close()
         await anyio.to_thread.run_sync(self.finds.close)
         self._branches.clear()
         await self._opened.aclose()

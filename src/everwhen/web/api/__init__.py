@@ -5,9 +5,11 @@ from typing import Final
 from everwhen.web.api import (
     appending,
     bookmarks,
+    debug_sessions,
     events,
     finds,
     overview,
+    prints,
     provenance,
     states,
     steps,
@@ -27,4 +29,6 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *finds.ENDPOINTS,
     *bookmarks.ENDPOINTS,
     *what_ifs.ENDPOINTS,
+    *debug_sessions.ENDPOINTS,
+    *prints.ENDPOINTS,
 )
