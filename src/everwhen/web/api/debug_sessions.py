@@ -74,7 +74,7 @@ class GivenMove(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str | None = None
 
 
-class Moved(msgspec.Struct, frozen=True):
+class MovedForm(msgspec.Struct, frozen=True):
     """Where it stopped, null where there is no such place; and what breakpoints printed."""
 
     stop: StopForm | None
@@ -153,8 +153,8 @@ async def move_session(call: ApiCall[NoParameters]) -> Response:
         with found.used() as session:
             stop = _moved(session, given, moment)
             if stop is None:
-                return json_answer(Moved(None, ()))
-            return json_answer(Moved(_stop_form(session, stop), stop.logs))
+                return json_answer(MovedForm(None, ()))
+            return json_answer(MovedForm(_stop_form(session, stop), stop.logs))
 
     return await call.hosting.compute(moved)
 
@@ -259,7 +259,7 @@ ENDPOINTS: Final = (
         handle=move_session,
         scope="read",
         body=GivenMove,
-        answers={200: Moved},
+        answers={200: MovedForm},
         problems=(INVALID, TOO_MANY),
     ),
     Endpoint(
