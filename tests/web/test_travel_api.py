@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pytest
 from starlette.types import Receive, Scope, Send
 from tests.web.serving import served
 
-from everwhen import Event, Fold, NewEvent, Query, Store, TimeMachine, open_store
+from everwhen import Commit, Event, Fold, NewEvent, Query, Store, TimeMachine, Write, open_store
 from everwhen.aio import open_store as open_async
 from everwhen.codec.json_encoding import decode_json, encode_json
+from everwhen.debugging import Session, Stop, break_of, watch_of
+from everwhen.debugging.command_parsing import condition_of
 from everwhen.exchange.json_forms import event_form, utc_text
 from everwhen.exchange.travel_forms import (
     BlameEntry,
@@ -22,8 +25,10 @@ from everwhen.exchange.travel_forms import (
     change_form,
     written_form,
 )
+from everwhen.expressions import Expression
 from everwhen.state import diff, document, documents, plain
 from everwhen.state.paths import MISSING, value_at
+from everwhen.travel import HEAD, EventFilter
 from everwhen.vocabulary import CommitMetadata
 from everwhen.web.access import OpenAccess
 from everwhen.web.application import create_app
@@ -70,8 +75,19 @@ def deep(levels: int) -> dict[str, Any]:
 
 
 nested = Fold("nested", lambda: deep(3_000), copy=lambda state: state)
+gated = Fold("gated", lambda: 0)
+GATE = threading.Event()
+
+
+@gated.otherwise
+def _(state: int, event: object) -> int:
+    del event
+    GATE.wait()
+    return state + 1
+
+
 EVENTS = [BetPlaced, BetWon]
-FOLDS: dict[str, Fold[Any]] = {"table": table, "nested": nested}
+FOLDS: dict[str, Fold[Any]] = {"table": table, "nested": nested, "gated": gated}
 PLAYERS = ("hedy", "george", "J. R.")
 
 
@@ -285,7 +301,7 @@ def test_states_of_documents_are_those_of_the_folds(casino: Casino) -> None:
 @pytest.mark.parametrize(
     ("path", "asked", "status", "says"),
     [
-        ("/states/tabel", {}, 404, "there are: document, documents, nested, table"),
+        ("/states/tabel", {}, 404, "there are: document, documents, gated, nested, table"),
         ("/states/table", {"stream": "game-9"}, 404, "there is no stream 'game-9'"),
         ("/states/table/step", {"category": "gone"}, 404, "there is no category 'gone'"),
         ("/states/table", {"stream": "game-1", "category": "game"}, 400, "only one"),
@@ -321,4 +337,300 @@ def test_what_can_not_be_is_refused_with_what_there_is(
 def test_folds_are_listed_with_words(casino: Casino) -> None:
     found = {one["name"]: one["words"] for one in casino.get("/folds")["folds"]}
     assert found["table"] == "fold table, version 1"
-    assert set(found) == {"document", "documents", "nested", "table"}
+    assert set(found) == set(FOLDS) | {"document", "documents"}
+
+
+def found(casino: Casino, **asked: Any) -> Any:
+    """A search that was started and has ended."""
+    given = named({"fold": "table", "to": "40", **asked})
+    started = casino.client.post("/v1/finds", json=given)
+    assert started.status_code == 202, started.text
+    id_ = started.json()["id"]
+    with casino.client.stream("GET", f"/v1/finds/{id_}/live") as live:
+        lines = [line for line in live.iter_lines() if line.startswith("data: ")]
+    last = decode_json(lines[-1].removeprefix("data: "))
+    assert casino.get(f"/finds/{id_}") == last
+    return last
+
+
+@pytest.mark.parametrize("which", ["first", "last", "all", "transitions"])
+def test_a_find_has_the_moments_of_the_machine(casino: Casino, which: str) -> None:
+    text = "balances.hedy > 60"
+    machine, holds = casino.machine, Expression(text).holds_for
+    wanted: list[tuple[int, bool | None]]
+    match which:
+        case "all":
+            wanted = [(at.position, None) for at in machine.find_all(holds, end=40)]
+        case "transitions":
+            wanted = [(t.at.position, t.holds) for t in machine.transitions(holds, end=40)]
+        case _:
+            at = machine.find_when(holds, last=which == "last", end=40)
+            assert at is not None
+            wanted = [(at.position, None)]
+    form = found(casino, expression=text, which=which)
+    assert [(hit["position"], hit["holds"]) for hit in form["hits"]] == wanted
+    assert (form["status"], form["more"], form["error"]) == ("done", False, None)
+    for hit in form["hits"]:
+        assert hit["event"] == (
+            casino.get(f"/events/{hit['position']}") if hit["position"] else None
+        )
+    few = found(casino, expression=text, which=which, limit=1)
+    assert few["hits"] == form["hits"][:1]
+    assert few["more"] is (which in ("all", "transitions"))
+
+
+def test_a_find_in_vain_says_what_no_state_ever_had(casino: Casino) -> None:
+    form = found(casino, expression="balances.hedi > 1000")
+    assert (form["status"], form["hits"]) == ("done", [])
+    assert "did you mean balances.hedy" in form["unknown"][0]
+    failed = found(casino, expression='bets > "x"')
+    assert failed["status"] == "failed"
+    assert failed["error"]
+
+
+def test_a_caller_has_one_find_at_a_time_and_may_cancel_it(casino: Casino) -> None:
+    asked = {"fold": "gated", "expression": "state > 3"}
+    GATE.clear()
+    try:
+        running = casino.client.post("/v1/finds", json=asked).json()
+        second = casino.client.post("/v1/finds", json=asked)
+        assert (second.status_code, second.json()["id"]) == (429, running["id"])
+        cancelled = casino.client.delete(f"/v1/finds/{running['id']}").json()
+        assert cancelled["status"] == "cancelled"
+    finally:
+        GATE.set()
+    assert found(casino, **asked)["hits"][0]["position"] == 4
+    assert casino.get(f"/finds/{running['id']}")["hits"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "says"),
+    [
+        ({"expression": "bets >"}, 400, "column"),
+        ({"expression": "event.amount > 3"}, 400, "has no event"),
+        ({"expression": "(" * 5_000}, 400, ""),
+        ({"expression": "bets > 1", "fold": "no"}, 404, "there are: "),
+        ({"expression": "bets > 1", "stream": "no"}, 404, "no stream"),
+        ({"expression": "bets > 1", "which": "some"}, 422, "which"),
+        ({"expression": "bets > 1", "from": "9", "to": "3"}, 400, "after the end"),
+        ({"expression": "bets > 1", "limit": 10**9}, 422, "limit"),
+        ({"expression": "bets > 1", "at": "1"}, 422, "at"),
+        ({}, 422, "expression"),
+    ],
+)
+def test_a_find_that_can_not_be_is_refused(
+    casino: Casino, given: dict[str, Any], status: int, says: str
+) -> None:
+    answer = casino.client.post("/v1/finds", json={"fold": "table", **given})
+    assert answer.status_code == status, answer.text
+    assert says in answer.json()["detail"]
+    assert casino.problem("/finds/no")[0] == 404
+
+
+def test_a_what_if_is_that_of_the_machine(casino: Casino) -> None:
+    given = {"fold": "table", "at": "2", "without": {"users": ["hedy"], "types": ["BetPlaced"]}}
+    altered = casino.machine.altered(
+        without=EventFilter(users=frozenset({"hedy"}), types=frozenset({"BetPlaced"}))
+    )
+    supposed = altered.travel_to(2)
+    answer = casino.client.post("/v1/what-ifs", json=given).json()
+    assert answer == as_json(
+        {
+            "position": 2,
+            "real": plain(casino.machine.travel_to(2).state),
+            "altered": plain(supposed.state),
+            "changes": [change_form(one) for one in altered.diff(2)],
+            "more_changes": 0,
+            "left_out": supposed.left_out,
+            "edited": 0,
+            "inserted": 0,
+            "cut": [],
+            "branch": None,
+        }
+    )
+    assert answer["left_out"] == {"BetPlaced": 1}
+    bet = {"type": "BetPlaced", "data": {"player": "new", "amount": 7}}
+    more = {"fold": "table", "at": "5", "inserted": {"3": [bet]}}
+    form = casino.client.post("/v1/what-ifs", json=more).json()
+    assert form["altered"]["bets"] == form["real"]["bets"] + 1 == 6
+    assert form["inserted"] == 1
+
+
+def test_a_what_if_is_kept_as_a_branch_on_which_it_is_so(casino: Casino) -> None:
+    casino.store.commit(
+        Commit(
+            [
+                Write("game-0", [BetPlaced(player="hedy", amount=1)]),
+                Write("game-1", [BetPlaced(player="george", amount=2)]),
+            ]
+        )
+    )
+    last = casino.store.head().position
+    plain_bet = {"type": "BetPlaced", "data": {"player": "new", "amount": 7}}
+    given = {
+        "fold": "table",
+        "without": {"positions": [last]},
+        "edited": {"30": [plain_bet]},
+        "inserted": {"31": [plain_bet, {**plain_bet, "stream": "game-9"}]},
+        "keep_as": "supposed",
+    }
+    answer = casino.client.post("/v1/what-ifs", json=given)
+    assert answer.status_code == 200, answer.text
+    form = answer.json()
+    assert (form["left_out"], form["edited"], form["inserted"]) == ({"BetPlaced": 1}, 1, 2)
+    with casino.store.branch("supposed") as branch:
+        info = branch.branch_info
+        assert info is not None
+        assert info.position == 29
+        kept = TimeMachine(branch, table, keep=False).travel_to(HEAD)
+        assert as_json(plain(kept.state)) == form["altered"]
+        real = {e.position: e for e in casino.store.read(Query())}
+        events = list(branch.read(Query().after(29)))
+        assert len(events) == last - 29 + 2 - 1
+        assert events[1].stream == real[31].stream
+        assert events[1].metadata.correlation_id == real[31].metadata.correlation_id
+        assert [e.stream for e in events[2:4]] == [real[31].stream, "game-9"]
+    on_it = casino.get("/branches/supposed/states/table")
+    assert on_it["state"] == form["altered"]
+    again = casino.client.post("/v1/what-ifs", json=given)
+    assert (again.status_code, again.json()["title"]) == (
+        409,
+        "The branch can't be made or changed",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "says"),
+    [
+        ({}, 400, "nothing is altered"),
+        ({"without": {"positions": [10**30]}}, 422, ""),
+        ({"edited": {"3": [{"type": "BetPlaced", "data": {}}]}}, 422, "BetPlaced"),
+        ({"edited": {"9999": [{"type": "X", "data": {}}]}}, 400, "position 9999 has no event"),
+        ({"edited": {"-3": [{"type": "X", "data": {}}]}}, 422, ""),
+        ({"inserted": {"-3": [{"type": "X", "data": {}, "stream": "a"}]}}, 422, ""),
+        ({"inserted": {"0": [{"type": "X", "data": {}}]}}, 400, "name the stream"),
+        ({"inserted": {"3": [{"type": "", "data": {}, "stream": "a"}]}}, 422, ""),
+        ({"without": {"users": ["x"]}, "keep_as": "main"}, 409, ""),
+        ({"without": {"users": ["x"]}, "at": "v3"}, 400, "version"),
+    ],
+)
+def test_a_what_if_that_can_not_be_is_refused(
+    casino: Casino, given: dict[str, Any], status: int, says: str
+) -> None:
+    answer = casino.client.post("/v1/what-ifs", json={"fold": "table", **given})
+    assert answer.status_code == status, answer.text
+    assert says in answer.json()["detail"]
+
+
+def test_bookmarks_are_set_moved_used_and_deleted(casino: Casino) -> None:
+    client = casino.client
+    made = client.post("/v1/bookmarks", json={"name": "lunch", "at": "7"})
+    assert (made.status_code, made.json()) == (201, {"name": "lunch", "position": 7})
+    client.post("/v1/bookmarks", json={"name": "lunch", "at": "6"})
+    assert casino.get("/bookmarks") == {"bookmarks": [{"name": "lunch", "position": 6}]}
+    assert casino.get("/states/table/step", at="@lunch")["position"] == 6
+    assert client.delete("/v1/bookmarks/lunch").status_code == 204
+    assert client.delete("/v1/bookmarks/lunch").status_code == 404
+    assert casino.machine.bookmarks() == {}
+    assert client.post("/v1/bookmarks", json={"name": "x" * 500}).status_code == 422
+    assert client.post("/v1/bookmarks", json={"name": "x", "at": "9999"}).status_code == 400
+
+
+def test_a_debug_session_walks_as_the_librarys_does(casino: Casino) -> None:
+    client = casino.client
+    opened = client.post("/v1/debug-sessions", json={"fold": "table", "at": "10"}).json()
+    own = Session(TimeMachine(casino.store, table, keep=False))
+    assert opened["stop"]["position"] == own.start(10).position
+    place = f"/v1/debug-sessions/{opened['id']}"
+    broken = [
+        {"when": "bets == 20"},
+        {"path": "balances.hedy", "message": "hedy has {balances.hedy}"},
+        {"event": "BetWon"},
+    ]
+    made = client.post(f"{place}/breakpoints", json={"breakpoints": broken}).json()["breakpoints"]
+    own.breakpoints.add(condition_of(Expression("bets == 20"), own.machine))
+    own.breakpoints.add(watch_of("balances.hedy"), "hedy has {balances.hedy}")
+    own.breakpoints.add(break_of("BetWon", own.machine))
+    assert [(one["number"], one["text"]) for one in made] == [
+        (one.number, str(one)) for one in own.breakpoints
+    ]
+    moves: list[tuple[dict[str, Any], Callable[[], Stop | None]]] = [
+        ({"move": "continue"}, own.resume),
+        ({"move": "continue"}, own.resume),
+        ({"move": "reverse"}, own.reverse),
+        ({"move": "step", "events": 3}, lambda: own.step(3)),
+        ({"move": "back"}, own.back),
+        (
+            {"move": "next-write", "path": "balances.george"},
+            lambda: own.next_write("balances.george"),
+        ),
+        ({"move": "last-write", "path": "balances.hedy"}, lambda: own.last_write("balances.hedy")),
+        (
+            {"move": "find", "expression": "bets == 30"},
+            lambda: own.find(Expression("bets == 30"), "next"),
+        ),
+        ({"move": "find", "expression": "bets == 9999"}, lambda: None),
+        ({"move": "goto", "at": "4"}, lambda: own.goto(4)),
+    ]
+    for move, wanted in moves:
+        answer, stop = client.post(f"{place}/moves", json=move).json(), wanted()
+        if stop is None:
+            assert answer == {"stop": None, "output": []}
+            continue
+        assert answer["stop"]["position"] == stop.position
+        assert answer["stop"]["reason"] == stop.reason
+        assert answer["stop"]["hits"] == [one.number for one in stop.hits]
+        assert answer["output"] == as_json(stop.logs)
+        assert answer["stop"]["event"]["position"] == stop.position
+    value = client.post(f"{place}/evaluations", json={"expression": "before.bets + bets"})
+    assert value.json() == {"value": own.evaluate("before.bets + bets"), "cut": []}
+    assert client.delete(place).status_code == 204
+    assert client.post(f"{place}/moves", json={"move": "step"}).status_code == 404
+
+
+def test_debug_sessions_have_limits_and_refuse_nonsense(casino: Casino) -> None:
+    client, made = casino.client, []
+    while (opened := client.post("/v1/debug-sessions", json={"fold": "table"})).status_code == 200:
+        made.append(opened.json()["id"])
+    assert (opened.status_code, len(made)) == (429, 4)
+    place = f"/v1/debug-sessions/{made[0]}"
+    for move, status in (
+        ({"move": "fly"}, 422),
+        ({"move": "goto"}, 400),
+        ({"move": "find", "expression": "("}, 400),
+        ({"move": "next-write", "path": "[["}, 400),
+        ({"move": "step", "events": 10**20}, 422),
+    ):
+        assert client.post(f"{place}/moves", json=move).status_code == status
+    many = {"breakpoints": [{"when": "bets > 1", "path": "bets"}]}
+    assert client.post(f"{place}/breakpoints", json=many).status_code == 400
+    nothing = client.post(f"{place}/evaluations", json={"expression": "balances.hedi"})
+    assert nothing.status_code == 400
+    assert "hedy" in nothing.json()["detail"]
+    for one in made:
+        assert client.delete(f"/v1/debug-sessions/{one}").status_code == 204
+
+
+def test_a_print_is_what_it_would_have_printed(casino: Casino) -> None:
+    given = {
+        "fold": "table",
+        "expression": "before.bets * 100 + bets",
+        "to": "40",
+        "types": ["BetPlaced"],
+    }
+    wanted = [
+        (step.position, str(step.before.bets * 100 + step.after.bets))
+        for step in casino.machine.replay(0, 40)
+        if step.event.type == "BetPlaced"
+    ]
+    answer = casino.client.post("/v1/prints", json=given).json()
+    assert [(line["position"], line["text"]) for line in answer["lines"]] == wanted
+    assert (answer["until"], answer["more"]) == (40, False)
+    few = casino.client.post("/v1/prints", json={**given, "limit": 3}).json()
+    assert few["lines"] == answer["lines"][:3]
+    assert few["more"]
+    rest = casino.client.post("/v1/prints", json={**given, "from": str(few["until"])}).json()
+    assert few["lines"] + rest["lines"] == answer["lines"]
+    wrong = casino.client.post("/v1/prints", json={**given, "expression": "nothing.here"}).json()
+    assert wrong["lines"][0]["text"].startswith("(")
+    assert casino.client.post("/v1/prints", json={**given, "expression": ")"}).status_code == 400

@@ -12,9 +12,17 @@ from uuid import UUID, uuid5
 import msgspec
 
 from everwhen.codec.commits import Write
-from everwhen.codec.recorded_events import RecordedEvent, commit_metadata, own_metadata
+from everwhen.codec.recorded_events import (
+    RecordedEvent,
+    codec_of,
+    commit_metadata,
+    own_metadata,
+    stored_slice,
+)
+from everwhen.commands.decisions import moved_command
 from everwhen.vocabulary.contract import StoredSlice
 from everwhen.vocabulary.events import NewEvent, UnknownEvent
+from everwhen.vocabulary.metadata import CommitMetadata
 
 MERGED_EXTRA: Final = "merged_from"
 """The key under which a merge's commit keeps its record, and each event where it comes from."""
@@ -91,6 +99,15 @@ def original_writes(events: Sequence[RecordedEvent[Any]]) -> tuple[Write, ...]:
     """A commit's events, to be written as they were."""
     streams = groupby(events, key=attrgetter("stream"))
     return tuple(Write(stream, [taken_over(event) for event in found]) for stream, found in streams)
+
+
+def metadata_again(event: RecordedEvent[Any], commit_id: UUID) -> CommitMetadata:
+    """A commit's metadata, to be written again with another id."""
+    metadata, encryption = commit_metadata(stored_slice(event)), codec_of(event).encryption
+    if encryption is None:
+        return metadata
+    extras = moved_command(metadata.extras, event.commit_id, commit_id, encryption)
+    return msgspec.structs.replace(metadata, extras=extras)
 
 
 def decided_anew(writes: Sequence[Write], like: RecordedEvent[Any]) -> tuple[Write, ...]:

@@ -94,7 +94,7 @@ class Alteration(msgspec.Struct, frozen=True, kw_only=True):
         """The last position up to which everything is as it was."""
         if self.only is not None:
             return 0
-        places = [position - 1 for position in self.edited] + list(self.inserted)
+        places = [position - 1 for position in (*self.edited, *self.inserted)]
         if self.without is not None:
             places.append(min(self.without.positions, default=1) - 1)
         return max(0, min(places))

@@ -26,6 +26,8 @@ from everwhen.backends.branch_records import BRANCH_PREFIX, registered
 from everwhen.errors import DeclarationError
 from everwhen.state import Fold, document, documents
 from everwhen.store._sync.kernel import Kernel
+from everwhen.web.debug_sessions import DebugSessions
+from everwhen.web.finds import Finds
 from everwhen.web.governance import Governance
 from everwhen.web.limits import LiveAnswers, RequestLimits
 from everwhen.web.live_hub import LiveHub
@@ -85,6 +87,8 @@ class Hosting:
         self.limits = limits
         self.live = LiveAnswers(limits.live_answers)
         self.metrics = WebMetrics()
+        self.finds = Finds()
+        self.debug_sessions = DebugSessions()
         self._main = HostedStore(store, blocking_twin(store), self.live)
         self._branches: dict[str, HostedStore] = {}
         self._opening = asyncio.Lock()
@@ -131,6 +135,8 @@ class Hosting:
         """Close the branches that were opened. The store is its owner's to close."""
         self._main.hub.close()
         opened = [*self._branches.values()]
+        self.debug_sessions.close()
+        await anyio.to_thread.run_sync(self.finds.close)
         self._branches.clear()
         for one in opened:
             await one.close()

@@ -70,9 +70,9 @@ TIMED_OUT: Final = ProblemKind(503, "timed-out", "It took too long")
 UNAUDITED: Final = ProblemKind(500, "unaudited", "The audit entry can't be kept")
 FAULT: Final = ProblemKind(500, "fault", "Something failed here")
 
-_UNAVAILABLE: Final = ProblemKind(503, "unavailable", "Not now")
 CONFLICT: Final = ProblemKind(409, "conflict", "A stream is not where it was believed to be")
 CONDITION: Final = ProblemKind(409, "condition-failed", "The condition no longer holds")
+UNAVAILABLE: Final = ProblemKind(503, "unavailable", "Not now")
 
 OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     (errors.ConflictError, CONFLICT),
@@ -100,11 +100,11 @@ OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     (errors.RetiredError, RETIRED),
     (errors.UnsupportedError, ProblemKind(501, "unsupported", "This store can't do that")),
     (errors.StatementError, ProblemKind(400, "statement", "The statement can't be run")),
-    (errors.BusyError, _UNAVAILABLE),
+    (errors.BusyError, UNAVAILABLE),
     (errors.ReadOnlyError, ProblemKind(403, "read-only", "The store can't be written to")),
     (errors.StorageFullError, ProblemKind(507, "storage-full", "No space left")),
     (errors.CorruptStoreError, ProblemKind(500, "corrupt", "The store is damaged")),
-    (errors.StoreClosedError, _UNAVAILABLE),
+    (errors.StoreClosedError, UNAVAILABLE),
     (errors.StorageError, ProblemKind(503, "unknown-outcome", "The medium failed")),
     (errors.MerkleLogError, ProblemKind(409, "merkle-log", "The signed log can't do that")),
     (errors.FoldError, ProblemKind(500, "fold", "A fold refused an event")),

@@ -12,17 +12,14 @@ import msgspec
 from everwhen.codec.commits import Commit, new_commit_id
 from everwhen.codec.recorded_events import (
     RecordedEvent,
-    codec_of,
-    commit_metadata,
     entries_of,
     recorded_events,
-    stored_slice,
 )
-from everwhen.commands.decisions import Decisions, moved_command
+from everwhen.commands.decisions import Decisions
 from everwhen.merging._async.merge_planner import MergePlanner, id_of
 from everwhen.merging.invariants import Invariant
 from everwhen.merging.merge_plan import MergeError, MergePlan, Resolver, Strategy
-from everwhen.merging.merge_records import NEEDLE, came_from, record_in
+from everwhen.merging.merge_records import NEEDLE, came_from, metadata_again, record_in
 from everwhen.merging.merge_rules import MergeRules
 from everwhen.merging.three_way import contents
 from everwhen.state.fold import Fold
@@ -155,7 +152,7 @@ class Merging:
             for item in plan.items:
                 if any(write.events for write in item.writes):
                     commit_id = UUID(bytes=new_commit_id())
-                    metadata = _metadata_of(item.events[0], commit_id)
+                    metadata = metadata_again(item.events[0], commit_id)
                     await made.commit(Commit(item.writes, None, commit_id, metadata))
         await target.rename_branch(name, f"{name}.until-{plan.up_to}")
         await target.rename_branch(making, name)
@@ -216,15 +213,6 @@ def _settled(plan: MergePlan) -> MergePlan:
     if plan.unsettled:
         raise MergeError(plan.source, plan.target, plan)
     return plan
-
-
-def _metadata_of(event: RecordedEvent[Any], commit_id: UUID) -> CommitMetadata:
-    """A commit's metadata, to be written again with another id."""
-    metadata, encryption = commit_metadata(stored_slice(event)), codec_of(event).encryption
-    if encryption is None:
-        return metadata
-    extras = moved_command(metadata.extras, event.commit_id, commit_id, encryption)
-    return msgspec.structs.replace(metadata, extras=extras)
 
 
 async def _commits(source: Store, after: int, head: int) -> AsyncIterator[list[RecordedEvent[Any]]]:

@@ -4,19 +4,24 @@ from typing import Final
 
 from everwhen.web.api import (
     appending,
+    bookmarks,
     branches,
     commits,
+    debug_sessions,
     density,
     events,
+    finds,
     health,
     live,
     merges,
     names,
     overview,
+    prints,
     provenance,
     states,
     steps,
     streams,
+    what_ifs,
 )
 from everwhen.web.endpoints import Endpoint
 
@@ -35,4 +40,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *branches.ENDPOINTS,
     *merges.ENDPOINTS,
     *health.ENDPOINTS,
+    *finds.ENDPOINTS,
+    *bookmarks.ENDPOINTS,
+    *what_ifs.ENDPOINTS,
+    *debug_sessions.ENDPOINTS,
+    *prints.ENDPOINTS,
 )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from starlette.responses import Response
 
-from everwhen import Query, TimeMachine
+from everwhen import Fold, Query, TimeMachine
 from everwhen.errors import InvalidQueryError
 from everwhen.exchange.cut_values import MOST_ENTRIES, CutPart, cut_value
 from everwhen.exchange.json_forms import utc_text
@@ -85,16 +85,23 @@ def machine_for(
     call: ApiCall[Any], name: str, stream: str | None, category: str | None, on: HostedStore
 ) -> AnyMachine:
     """A time machine for a fold over a stream, a category or everything; see `machine_of`."""
+    fold, query = fold_and_query(call, name, stream, category, on)
+    return call.hosting.machines.get(
+        (on, name, query), lambda: TimeMachine(on.blocking, fold, query, keep=False)
+    )
+
+
+def fold_and_query(
+    call: ApiCall[Any], name: str, stream: str | None, category: str | None, on: HostedStore
+) -> tuple[Fold[Any], Query]:
+    """What a time machine is made for; to be used in a thread. Raises `ProblemError`."""
     fold = call.hosting.folds.get(name)
     if fold is None:
         known = ", ".join(sorted(call.hosting.folds))
         raise ProblemError(
             UNKNOWN, f"there is no fold {name!r} here; there are: {known}", fold=name
         )
-    query = _query_of(on, stream, category)
-    return call.hosting.machines.get(
-        (on, name, query), lambda: TimeMachine(on.blocking, fold, query, keep=False)
-    )
+    return fold, _query_of(on, stream, category)
 
 
 def _query_of(on: HostedStore, stream: str | None, category: str | None) -> Query:
