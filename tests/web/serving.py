@@ -77,12 +77,15 @@ def lazily(opening: AbstractAsyncContextManager[Any]) -> Any:
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
-    """The base URL at which the application answers, without a slash at its end."""
+def served(app: Any, **settings: Any) -> Iterator[str]:
+    """The base URL at which the application answers, without a slash at its end.
+
+    The settings are those of the server, uvicorn.
+    """
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
-        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="on")
+        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="on", **settings)
         server = uvicorn.Server(config)
         started = threading.Event()
         startup = server.startup
@@ -97,7 +100,7 @@ def served(app: Any) -> Iterator[str]:
         try:
             while not started.wait(0.05):
                 assert thread.is_alive(), "the server ended while it started"
-            yield f"http://127.0.0.1:{port}"
+            yield f"{'https' if 'ssl_certfile' in settings else 'http'}://127.0.0.1:{port}"
         finally:
             server.should_exit = True
             thread.join()
