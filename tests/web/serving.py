@@ -52,12 +52,17 @@ def served_store(location: str | Path, **options: Any) -> Iterator[httpx2.Client
 async def hosted(path: Path, **given: Any) -> AsyncIterator[Any]:
     """The application over the store at the path; what is given goes to `create_app`.
 
-    With ``audit=True`` it has an audit log in the same store.
+    With ``audit="here"`` it has an audit log in the same store, with ``audit="closed"`` one in a
+    store that takes no more.
     """
-    audited = given.pop("audit", False)
-    events = [AuditEntry] if audited else []
-    async with await open_store(path, events=events, vault=PLAINTEXT) as store:
-        audit = AuditLog(store, policy=lambda _: [AuditFilter()]) if audited else None
+    audited = given.pop("audit", None)
+    opened: dict[str, Any] = {"events": [AuditEntry] if audited else [], "vault": PLAINTEXT}
+    async with open_store(path, **opened) as store:
+        log = store
+        if audited == "closed":
+            log = await open_store("memory:", **opened)
+            await log.close()
+        audit = AuditLog(log, policy=lambda _: [AuditFilter()], attempts=1) if audited else None
         yield create_app(store, audit=audit, **given)
 
 

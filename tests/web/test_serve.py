@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import stat
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import pytest
 from tests.cli.everwhen_shell import PROGRAM, Shell, environment
 from tests.patience import PATIENCE_SECONDS
@@ -23,9 +24,11 @@ from everwhen.web import TokenAccess, new_token
 from everwhen.web.connections import CarefulConnection
 
 APP = """
+from endless import ENDLESS
 from everwhen import Fold
-from everwhen.web import create_app
+from everwhen.web import application, create_app
 
+application.ENDPOINTS = (*application.ENDPOINTS, ENDLESS)
 total = Fold("total", int)
 
 def app(store, **given):
@@ -55,6 +58,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def program(path: Path) -> Iterator[Any]:
     folder = path.parent
     (folder / "shop.py").write_text(APP)
+    shutil.copy(Path(__file__).with_name("endless.py"), folder)
     browser = folder / "browser"
     browser.write_text(BROWSER)
     browser.chmod(0o700)
@@ -97,7 +101,7 @@ def test_a_server_from_its_url_to_its_end(program: Any, path: Path, shell: Shell
     address, _, token = url.partition("#token=")
     assert len(token) > 40
     argument = path.with_name("opened-argument")
-    with httpx.Client(base_url=address, timeout=PATIENCE_SECONDS) as client:
+    with httpx2.Client(base_url=address, timeout=PATIENCE_SECONDS) as client:
         assert client.get("/v1").status_code == 401
         assert client.post("/v1/session", headers=bearer(token)).json()["name"] == "local"
         about = client.get("/v1", headers=bearer(token)).json()
@@ -111,7 +115,7 @@ def test_a_server_from_its_url_to_its_end(program: Any, path: Path, shell: Shell
         port = urlsplit(address).port
         taken = shell("serve", path, "--port", port)
         assert (taken.code, f"port {port}" in taken.err, "in use" in taken.err) == (75, True, True)
-        live = client.stream("GET", "/v1/events/live?after=0", headers=bearer(token))
+        live = client.stream("GET", "/v1/endless", headers=bearer(token))
         with live as following:
             lines = following.iter_lines()
             assert next(lines) == "id: 1"
@@ -296,6 +300,6 @@ def test_with_tls_the_cookie_is_of_this_host_alone(path: Path) -> None:
     tls: dict[str, Any] = {"ssl_certfile": folder / "cert.pem", "ssl_keyfile": folder / "key.pem"}
     app = hosted(path, access=TokenAccess([token]))
     with served(lazily(app), http=CarefulConnection, **tls) as url:
-        begun = httpx.post(f"{url}/v1/session", headers=bearer(secret), verify=False)  # noqa: S501
+        begun = httpx2.post(f"{url}/v1/session", headers=bearer(secret), verify=False)
     assert begun.headers["set-cookie"].startswith("__Host-everwhen=")
     assert "; Secure" in begun.headers["set-cookie"]
