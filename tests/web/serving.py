@@ -58,12 +58,17 @@ def served_store(location: str | Path, **options: Any) -> Iterator[httpx2.Client
 async def hosted(path: Path, **given: Any) -> AsyncIterator[Any]:
     """The application over the store at the path; what is given goes to `create_app`.
 
-    With ``audit=True`` it has an audit log in the same store.
+    With ``audit="here"`` it has an audit log in the same store, with ``audit="closed"`` one in a
+    store that takes no more.
     """
-    audited = given.pop("audit", False)
-    events = [AuditEntry] if audited else []
-    async with await open_store(path, events=events, vault=PLAINTEXT) as store:
-        audit = AuditLog(store, policy=lambda _: [AuditFilter()]) if audited else None
+    audited = given.pop("audit", None)
+    opened: dict[str, Any] = {"events": [AuditEntry] if audited else [], "vault": PLAINTEXT}
+    async with open_store(path, **opened) as store:
+        log = store
+        if audited == "closed":
+            log = await open_store("memory:", **opened)
+            await log.close()
+        audit = AuditLog(log, policy=lambda _: [AuditFilter()], attempts=1) if audited else None
         yield create_app(store, audit=audit, **given)
 
 
@@ -83,12 +88,15 @@ def lazily(opening: AbstractAsyncContextManager[Any]) -> Any:
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
-    """The base URL at which the application answers, without a slash at its end."""
+def served(app: Any, **settings: Any) -> Iterator[str]:
+    """The base URL at which the application answers, without a slash at its end.
+
+    The settings are those of the server, uvicorn.
+    """
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
-        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="on")
+        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="on", **settings)
         server = uvicorn.Server(config)
         started = threading.Event()
         startup = server.startup
@@ -103,7 +111,7 @@ def served(app: Any) -> Iterator[str]:
         try:
             while not started.wait(0.05):
                 assert thread.is_alive(), "the server ended while it started"
-            yield f"http://127.0.0.1:{port}"
+            yield f"{'https' if 'ssl_certfile' in settings else 'http'}://127.0.0.1:{port}"
         finally:
             server.should_exit = True
             thread.join()

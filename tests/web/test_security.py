@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from tests.web.endless import ENDLESS
 from tests.web.serving import hosted, lazily, served
 
 from everwhen import Query, UnknownEvent, open_store
 from everwhen.audit import AuditEntry
 from everwhen.privacy import PLAINTEXT
-from everwhen.web import RequestLimits, TokenAccess, new_token
+from everwhen.web import RequestLimits, TokenAccess, application, new_token
 from everwhen.web.access import SCOPES
 from everwhen.web.api import ENDPOINTS
 from everwhen.web.endpoints import Endpoint
@@ -50,13 +51,15 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def url(path: Path) -> Iterator[str]:
     app = hosted(
         path,
-        audit=True,
+        audit="here",
         access=TokenAccess([token for _, token in TOKENS.values()]),
         cors=["https://dash.example"],
         limits=RequestLimits(body_bytes=MOST_BYTES, header_bytes=4_000, live_answers=2),
     )
-    with served(lazily(app)) as found:
-        yield found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(application, "ENDPOINTS", (*ENDPOINTS, ENDLESS))
+        with served(lazily(app)) as found:
+            yield found
 
 
 @pytest.fixture
@@ -230,11 +233,11 @@ def test_headers_have_a_limit(client: httpx2.Client) -> None:
 )
 def test_live_answers_have_a_limit_for_each_caller(client: httpx2.Client) -> None:
     def follow(name: str) -> Any:
-        return client.stream("GET", "/v1/events/live?after=0", headers=bearer(name))
+        return client.stream("GET", "/v1/endless", headers=bearer(name))
 
     with follow("read") as one, follow("read") as two:
         assert (one.status_code, two.status_code) == (200, 200)
-        refused = client.get("/v1/events/live", headers=bearer("read"))
+        refused = client.get("/v1/endless", headers=bearer("read"))
         assert problem(refused) == (429, "too-many")
         with follow("everything") as other:
             assert other.status_code == 200

@@ -35,6 +35,7 @@ from everwhen.cli.commands import (
     sign,
     sql,
     tiers,
+    token,
     undo,
     verify,
     when,
@@ -93,6 +94,7 @@ def program(*, rich_help: bool) -> typer.Typer:
         prove,
         verify,
         serve,
+        token,
         demo,
     ):
         module.register(app)

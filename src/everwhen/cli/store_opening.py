@@ -62,13 +62,7 @@ def existing(
     given one isn't used; ``fix`` is what to do where there is no store. Raises `CommandStop` in
     that case, `UnknownBranchError`, and what `open_store` raises.
     """
-    if location.lower().startswith("memory:"):
-        raise CommandStop(
-            f"{location}: a store in memory ends with the command; name a file", USAGE
-        )
-    path = path_of(location)
-    if path is not None and not create and not path.exists():
-        raise CommandStop(f"{path}: there is no such store; {fix}", NO_INPUT)
+    check_exists(location, create=create, fix=fix)
     with ExitStack() as held:
         vault = given_vault(create=new_vault) if keys else None
         if vault is not None:
@@ -77,6 +71,17 @@ def existing(
             open_store(location, read_only=not write, events=events or (), vault=vault)
         )
         yield held.enter_context(existing_branch(store, branch))
+
+
+def check_exists(location: str, *, create: bool = False, fix: str = "check the path") -> None:
+    """Raises `CommandStop` where a store could only be made there, unless it may be."""
+    if location.lower().startswith("memory:"):
+        raise CommandStop(
+            f"{location}: a store in memory ends with the command; name a file", USAGE
+        )
+    path = path_of(location)
+    if path is not None and not create and not path.exists():
+        raise CommandStop(f"{path}: there is no such store; {fix}", NO_INPUT)
 
 
 @contextmanager

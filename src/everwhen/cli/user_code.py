@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,14 @@ def fold(named: str) -> Fold[Any]:
     found = _imported(named, "--fold")
     if not isinstance(found, Fold):
         raise _expected("--fold", named, "an everwhen.Fold", found)
+    return found
+
+
+def application(named: str) -> Callable[..., Any]:
+    """What ``--app`` names: a function that makes the web application of an open store."""
+    found = _imported(named, "--app")
+    if isinstance(found, type) or not callable(found):
+        raise _expected("--app", named, "a function that takes a store", found)
     return found
 
 

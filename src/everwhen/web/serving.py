@@ -2,23 +2,178 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
-from typing import Any
+import inspect
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
 
+import msgspec
 import uvicorn
 
-from everwhen.aio import EventTypes, open_store
-from everwhen.web.application import create_app
+from everwhen.aio import EventTypes, Store, open_store
+from everwhen.audit.aio import AuditEntry, AuditFilter, AuditLog
+from everwhen.errors import DeclarationError
+from everwhen.privacy import PLAINTEXT, Vault
+from everwhen.state import Fold
+from everwhen.vocabulary.personal_data import Plaintext
+from everwhen.web.access import AccessScope
+from everwhen.web.application import LOOPBACK_NAMES, create_app
+from everwhen.web.connections import CarefulConnection
+from everwhen.web.guards import Guards
+from everwhen.web.token_access import TokenAccess
+from everwhen.web.tokens import AccessToken
+
+_ENDING_SECONDS: Final = 1
+"""How long answers that are being given may take once the server is to stop."""
+_HEADER_BYTES: Final = 64 << 10
+"""More than the application takes, so that it is what says no, but for what is far too large."""
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-async def serve_store(
-    location: str, *, port: int, events: EventTypes | Iterable[type[Any]] = ()
-) -> None:
-    """Serve the store on the loopback address until the process is told to end."""
-    async with open_store(location, events=events, read_only=True) as store:
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """What is served, to whom, and how.
+
+    ``app`` is given the open store and what `create_app` gets beside it, and returns what that
+    makes.
+    """
+
+    location: str
+    branch: str | None = None
+    events: EventTypes | None = None
+    vault: Vault | None = None
+    folds: Sequence[Fold[Any]] = ()
+    app: Callable[..., Any] | None = None
+    scopes: frozenset[AccessScope] = frozenset({"read"})
+    tokens: tuple[AccessToken, ...]
+    is_audited: bool = False
+    allowed_hosts: Sequence[str] = ()
+    cors: Sequence[str] = ()
+    behind_tls: bool = False
+    certificate: Path | None = None
+    private_key: Path | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether anything may be changed."""
+        return not self.scopes <= {"read", "sql"}
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at that address; port 0 is a free one. Raises ``OSError``."""
+    family, _, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+async def serve(served: Served, listening: socket.socket, started: Callable[[], None]) -> int:
+    """Serve until SIGINT or SIGTERM, which is returned; ``started`` is called once it answers.
+
+    Raises what `open_store` raises, and `DeclarationError` where ``app`` makes something else.
+    """
+    async with AsyncExitStack() as opened:
+        store = await opened.enter_async_context(await _store(served))
+        if served.branch is not None and served.branch != store.name:
+            store = await opened.enter_async_context(await store.branch(served.branch))
+        app = await _application(served, store)
         config = uvicorn.Config(
-            create_app(store), host="127.0.0.1", port=port, log_level="warning", access_log=False
+            app,
+            http=CarefulConnection,
+            ws="none",
+            lifespan="on",
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            h11_max_incomplete_event_size=_HEADER_BYTES,
+            timeout_graceful_shutdown=_ENDING_SECONDS,
+            ssl_certfile=served.certificate,
+            ssl_keyfile=served.private_key,
         )
-        sys.stderr.write(f"http://127.0.0.1:{port}/\n")
-        await uvicorn.Server(config).serve()
+        server = _Server(config, app, started)
+        await server.serve(sockets=[listening])
+        return server.ended_by
+
+
+async def _store(served: Served) -> Store:
+    events: EventTypes | Iterable[type[Any]] = served.events or ()
+    vault: Vault | Plaintext | None = served.vault
+    if served.is_audited and served.events is None:  # entries are the only personal data then
+        events, vault = [AuditEntry], vault or PLAINTEXT
+    return await open_store(
+        served.location, events=events, vault=vault, read_only=not served.writes
+    )
+
+
+async def _application(served: Served, store: Store) -> Guards:
+    given: dict[str, Any] = {
+        "access": TokenAccess(served.tokens, most=served.scopes, behind_tls=served.behind_tls),
+        "allowed_hosts": (*LOOPBACK_NAMES, *served.allowed_hosts),
+        "cors": served.cors,
+    }
+    if served.is_audited:
+        given["audit"] = AuditLog(store, policy=lambda _: [AuditFilter()])
+    if served.folds:
+        given["folds"] = _by_name(served.folds)
+    made = (served.app or create_app)(store, **given)
+    app = await made if inspect.isawaitable(made) else made
+    if not isinstance(app, Guards):
+        raise DeclarationError(
+            f"the application is {type(app).__name__}; return what create_app(store, …) returns"
+        )
+    return app
+
+
+def _by_name(folds: Sequence[Fold[Any]]) -> Mapping[str, Fold[Any]]:
+    named = {fold.name: fold for fold in folds}
+    if len(named) < len(folds):
+        raise DeclarationError("two folds have one name; give each its own")
+    return named
+
+
+class _Server(uvicorn.Server):
+    """It ends by a signal, without sending itself that signal again, and so do live answers."""
+
+    def __init__(self, config: uvicorn.Config, app: Guards, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.ended_by = 0
+        self._guards = app
+        self._started = started
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.ended_by = self.ended_by or sig
+        super().handle_exit(sig, frame)
+
+    async def main_loop(self) -> None:
+        self._started()
+        await super().main_loop()
+        self._guards.end_live_answers()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        own = {one: signal.signal(one, self.handle_exit) for one in _SIGNALS}
+        try:
+            yield
+        finally:
+            for one, handler in own.items():
+                signal.signal(one, handler)

@@ -3,33 +3,277 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+import errno
+import html
+import signal
+import socket
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from everwhen.cli.exit_codes import USAGE, CommandStop
-from everwhen.cli.options import EventsOption, StoreArgument
-from everwhen.cli.user_code import event_types
+from everwhen.cli import user_code
+from everwhen.cli.exit_codes import BUSY, NO_INPUT, USAGE, CommandStop
+from everwhen.cli.option_groups import expanded
+from everwhen.cli.options import BranchOption, EventsOption, JsonOption, StoreArgument
+from everwhen.cli.output import Output
+from everwhen.cli.store_opening import check_exists, given_vault
+from everwhen.cli.token_files import needs_server, tokens_in
+
+if TYPE_CHECKING:
+    from everwhen.web.tokens import AccessToken
 
 
 def register(app: typer.Typer) -> None:
     """Add this command."""
-    app.command()(serve)
+    app.command()(expanded(serve))
+
+
+@dataclass(frozen=True)
+class AddressOptions:
+    """Where to listen, and who can come there."""
+
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8737
+    allow_remote: Annotated[
+        bool,
+        typer.Option(
+            "--allow-remote",
+            help="Listen on an address that other machines reach. It needs --tokens, and "
+            "--certificate or --behind-proxy.",
+        ),
+    ] = False
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--certificate", metavar="FILE", help="Serve TLS with this certificate (PEM)."
+        ),
+    ] = None
+    private_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--private-key", metavar="FILE", help="The certificate's key, if it is in its own file."
+        ),
+    ] = None
+    behind_proxy: Annotated[
+        bool,
+        typer.Option(
+            "--behind-proxy", help="A proxy of yours has the TLS, and hands on the Host header."
+        ),
+    ] = False
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allowed-host",
+            metavar="NAME",
+            help="A name that the server is reached by. Repeat for several.",
+        ),
+    ] = None
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cors",
+            metavar="ORIGIN",
+            help="Let pages of this origin ask, such as https://dash.example. Repeat for several.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class RightsOptions:
+    """What may be done there, and by whom."""
+
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            "--tokens",
+            metavar="FILE",
+            envvar="EVERWHEN_TOKENS",
+            help="The tokens that are let in, made by 'everwhen token', or env:NAME for a variable "
+            "that holds the file's text. Without them a new one is in the URL that is printed.",
+        ),
+    ] = None
+    write: Annotated[
+        bool,
+        typer.Option(
+            "--write", help="Allow appends and commands, and changes of branches and projections."
+        ),
+    ] = False
+    sql: Annotated[bool, typer.Option("--sql", help="Allow queries by SQL.")] = False
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Keep an audit entry on each change, in the store itself."),
+    ] = False
+
+
+@dataclass(frozen=True)
+class DeclaredOptions:
+    """The user's own code."""
+
+    events: EventsOption = None
+    fold_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fold",
+            metavar="MODULE:NAME",
+            help="Show states of your own fold. Repeat for several.",
+        ),
+    ] = None
+    app: Annotated[
+        str | None,
+        typer.Option(
+            "--app",
+            metavar="MODULE:NAME",
+            help="Your own function that makes the application: app(store, **given) returns "
+            "create_app(store, …, **given).",
+        ),
+    ] = None
 
 
 def serve(
     store: StoreArgument,
     *,
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
-    ] = 8737,
-    events: EventsOption = None,
+    address: AddressOptions,
+    rights: RightsOptions,
+    declared: DeclaredOptions,
+    branch: BranchOption = None,
+    open_browser: Annotated[
+        bool, typer.Option("--open", help="Open the page in your browser.")
+    ] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Serve a store over HTTP, to this machine only, for reading."""
-    try:
-        from everwhen.web.serving import serve_store
-    except ModuleNotFoundError as error:
+    """Serve a store over HTTP until Ctrl-C: to this machine only, and for reading, unless told.
+
+    The URL that is printed has a token at its end. Whoever has it may do what is allowed here.
+    """
+    with needs_server():
+        from everwhen.web.serving import Served, is_loopback, listen
+        from everwhen.web.serving import serve as serving
+    _check(address, rights, is_remote=not is_loopback(address.host))
+    check_exists(store)
+    secret, tokens = _tokens(rights)
+    with ExitStack() as held:
+        vault = given_vault()
+        if vault is not None:
+            held.enter_context(vault)
+        served = Served(
+            location=store,
+            branch=branch,
+            events=user_code.event_types(declared.events),
+            vault=vault,
+            folds=[user_code.fold(named) for named in declared.fold_ or ()],
+            app=None if declared.app is None else user_code.application(declared.app),
+            scopes=_scopes(rights),
+            tokens=tokens,
+            is_audited=rights.audit,
+            allowed_hosts=_names(address),
+            cors=address.cors or (),
+            behind_tls=address.behind_proxy,
+            certificate=address.certificate,
+            private_key=address.private_key,
+        )
+        listening = held.enter_context(_listening(listen, address))
+        url = _url(address, listening.getsockname()[1], secret)
+
+        def started() -> None:
+            Output(json=json).fields({"url": url})
+            sys.stdout.flush()
+            if open_browser:
+                held.callback(_open(url))
+
+        if asyncio.run(serving(served, listening, started)) == signal.SIGINT:
+            raise KeyboardInterrupt
+
+
+def _check(address: AddressOptions, rights: RightsOptions, *, is_remote: bool) -> None:
+    """Raises `CommandStop` for what would be open to strangers, or makes no sense."""
+    if rights.audit and not rights.write:
+        raise CommandStop("--audit writes to the store; give --write too", USAGE)
+    if address.private_key is not None and address.certificate is None:
+        raise CommandStop("--private-key is that of a --certificate; give that too", USAGE)
+    for path in (address.certificate, address.private_key):
+        if path is not None and not path.exists():
+            raise CommandStop(f"{path}: there is no such file; check the path", NO_INPUT)
+    if not is_remote:
+        return
+    missing = [
+        option
+        for option, is_given in (
+            ("--allow-remote", address.allow_remote),
+            ("--tokens", rights.tokens is not None),
+            ("--certificate or --behind-proxy", bool(address.certificate or address.behind_proxy)),
+        )
+        if not is_given
+    ]
+    if missing:
         raise CommandStop(
-            f"this needs the library {error.name}: pip install 'everwhen[server]'", USAGE
-        ) from error
-    asyncio.run(serve_store(store, port=port, events=event_types(events) or ()))
+            f"--host {address.host}: other machines reach this address; it also needs "
+            f"{', '.join(missing)}",
+            USAGE,
+        )
+
+
+def _tokens(rights: RightsOptions) -> tuple[str | None, tuple[AccessToken, ...]]:
+    """Those that are given; without them a new one, and what it is."""
+    from everwhen.web.access import SCOPES
+    from everwhen.web.tokens import new_token
+
+    if rights.tokens is not None:
+        return None, tokens_in(rights.tokens)
+    secret, token = new_token("local", frozenset(SCOPES))
+    return secret, (token,)
+
+
+def _scopes(rights: RightsOptions) -> Any:
+    more = {"append", "operate"} if rights.write else set()
+    return frozenset({"read", *more, *({"sql"} if rights.sql else ())})
+
+
+def _names(address: AddressOptions) -> list[str]:
+    own = f"[{address.host}]" if ":" in address.host else address.host
+    return [own, *(address.allowed_host or ())]
+
+
+def _listening(
+    listen: Callable[[str, int], socket.socket], address: AddressOptions
+) -> socket.socket:
+    try:
+        return listen(address.host, address.port)
+    except OSError as error:
+        where = f"port {address.port} of {address.host}"
+        if error.errno == errno.EADDRINUSE:
+            raise CommandStop(
+                f"{where} is in use; give another --port, or --port 0 for a free one", BUSY
+            ) from error
+        raise CommandStop(f"{where}: {error.strerror}; give another one", USAGE) from error
+
+
+def _url(address: AddressOptions, port: int, secret: str | None) -> str:
+    scheme = "http" if address.certificate is None else "https"
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    token = "" if secret is None else f"#token={secret}"
+    return f"{scheme}://{host}:{port}/{token}"
+
+
+def _open(url: str) -> Callable[[], None]:
+    """Open the URL by way of a file that only its owner reads, and return what deletes that.
+
+    As a browser's argument the token would be in the list of processes, for everybody to see.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="everwhen-")
+    page = Path(folder.name) / "open.html"
+    page.write_text(
+        f'<!doctype html><meta http-equiv="refresh" content="0;url={html.escape(url)}">', "utf-8"
+    )
+    webbrowser.open(page.as_uri())
+    return folder.cleanup
