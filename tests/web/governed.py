@@ -106,7 +106,9 @@ def governed(path: Path) -> Iterator[httpx2.Client]:
             given = Governance(
                 decisions=decisions, invariants=[solvent], compensations=compensations
             )
-            made.append(create_app(store, governance=given, access=ByHeader()))
+            made.append(
+                create_app(store, folds={"account": account}, governance=given, access=ByHeader())
+            )
         await made[0](scope, receive, send)
 
     with served(app) as url, httpx2.Client(base_url=f"{url}/v1", timeout=60) as client:

@@ -143,6 +143,44 @@ def test_a_merge_that_would_come_out_otherwise_is_not_done(
     assert store.head().position == head
 
 
+def test_sql_is_answered_as_the_library_does(client: httpx2.Client, store: Store) -> None:
+    asked = {
+        "statement": "SELECT position, stream, data, recorded_at, sum(position) OVER () AS s "
+        "FROM events WHERE stream = $name ORDER BY position",
+        "parameters": {"name": "account-first"},
+    }
+    answer = client.post("/queries/sql", json=asked).json()
+    assert [column["name"] for column in answer["columns"]] == [
+        "position",
+        "stream",
+        "data",
+        "recorded_at",
+        "s",
+    ]
+    assert (answer["columns"][0]["type"], answer["more"]) == ("int64", False)
+    first = next(iter(store.read("account-first")))
+    assert answer["rows"][0] == [
+        1,
+        "account-first",
+        {"amount": 100},
+        as_json(event_form(first))["recorded_at"],
+        3,
+    ]
+    some = {"statement": "SELECT position FROM events ORDER BY 1", "max_rows": 1}
+    less = client.post("/queries/sql", json=some).json()
+    assert (less["rows"], less["more"]) == ([[1]], True)
+    large = {"statement": "SELECT ? FROM range(40)", "parameters": ["x" * 1_000_000]}
+    bounded = client.post("/queries/sql", json=large).json()
+    assert (len(bounded["rows"]), bounded["more"]) == (16, True)
+
+
+def test_an_expression_is_asked_of_a_state(client: httpx2.Client) -> None:
+    asked = {"expression": "balance", "fold": "account", "stream": "account-first"}
+    assert client.post("/queries/cel", json=asked).json() == {"value": 120, "position": 2}
+    earlier = {**asked, "at": "v1", "expression": "balance < 120"}
+    assert client.post("/queries/cel", json=earlier).json() == {"value": True, "position": 1}
+
+
 REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("POST", "/branches", {"name": "main"}, (409, "branch-refused")),
     ("POST", "/branches", {"name": ""}, (409, "branch-refused")),
@@ -167,6 +205,33 @@ REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("POST", "/merges", {"strategy": "hope", "dry_run": True}, (422, "invalid")),
     ("POST", "/merges", {"commits": ["7"], "dry_run": True}, (422, "invalid")),
     ("POST", "/merges", {"into": "stable"}, (422, "invalid")),
+    ("POST", "/queries/sql", {"statement": "DELETE FROM events"}, (400, "statement")),
+    ("POST", "/queries/sql", {"statement": "SELECT * FROM '/etc/passwd'"}, (400, "statement")),
+    ("POST", "/queries/sql", {"statement": "SELECT 1; SELECT 2"}, (400, "statement")),
+    ("POST", "/queries/sql", {"statement": "SELECT ?", "parameters": []}, (400, "statement")),
+    ("POST", "/queries/sql", {"statement": "SELECT $a", "parameters": [[]]}, (400, "statement")),
+    ("POST", "/queries/sql", {"statement": "\x00"}, (400, "statement")),
+    ("POST", "/queries/sql", {"statement": "SELECT 1", "max_rows": 0}, (422, "invalid")),
+    ("POST", "/queries/sql", {"statement": "(" * 5_000}, (400, "statement")),
+    (
+        "POST",
+        "/queries/sql",
+        {"statement": "SELECT list(a.range) FROM range(100000000) a"},
+        (422, "statement-limit"),
+    ),
+    ("POST", "/queries/cel", {"expression": "1 +"}, (400, "expression")),
+    ("POST", "/queries/cel", {"expression": "(" * 5_000}, (400, "expression")),
+    ("POST", "/queries/cel", {"expression": "state.none"}, (400, "expression")),
+    ("POST", "/queries/cel", {"expression": "1", "fold": "none"}, (404, "unknown")),
+    ("POST", "/queries/cel", {"expression": "1", "stream": "none"}, (404, "unknown")),
+    ("POST", "/queries/cel", {"expression": "1", "at": "v9"}, (400, "bad-request")),
+    (
+        "POST",
+        "/queries/cel",
+        {"expression": "1", "stream": "a", "category": "b"},
+        (400, "bad-request"),
+    ),
+    ("POST", "/queries/cel", {}, (422, "invalid")),
 ]
 
 
@@ -192,6 +257,8 @@ def test_what_cannot_be_is_said_to_be_so(
         ("POST", "/branches", "operate"),
         ("DELETE", "/branches/x", "operate"),
         ("POST", "/merges", "operate"),
+        ("POST", "/queries/sql", "sql"),
+        ("POST", "/queries/cel", "sql"),
     ],
 )
 def test_who_lacks_the_scope_may_not(

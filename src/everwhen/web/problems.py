@@ -68,6 +68,9 @@ BRANCH_REFUSED: Final = ProblemKind(409, "branch-refused", "The branch can't be 
 HEADERS_TOO_LARGE: Final = ProblemKind(431, "headers-too-large", "The headers are too large")
 TIMED_OUT: Final = ProblemKind(503, "timed-out", "It took too long")
 UNAUDITED: Final = ProblemKind(500, "unaudited", "The audit entry can't be kept")
+EXPRESSION: Final = ProblemKind(400, "expression", "The expression can't be evaluated")
+STATEMENT: Final = ProblemKind(400, "statement", "The statement can't be run")
+STATEMENT_LIMIT: Final = ProblemKind(422, "statement-limit", "The statement takes too much")
 FAULT: Final = ProblemKind(500, "fault", "Something failed here")
 
 _UNAVAILABLE: Final = ProblemKind(503, "unavailable", "Not now")
@@ -98,7 +101,8 @@ OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     (errors.SealedError, SEALED),
     (errors.RetiredError, RETIRED),
     (errors.UnsupportedError, ProblemKind(501, "unsupported", "This store can't do that")),
-    (errors.StatementError, ProblemKind(400, "statement", "The statement can't be run")),
+    (errors.StatementLimitError, STATEMENT_LIMIT),
+    (errors.StatementError, STATEMENT),
     (errors.BusyError, _UNAVAILABLE),
     (errors.ReadOnlyError, ProblemKind(403, "read-only", "The store can't be written to")),
     (errors.StorageFullError, ProblemKind(507, "storage-full", "No space left")),

@@ -10,6 +10,7 @@ from everwhen.web.api import (
     merges,
     overview,
     provenance,
+    queries,
     states,
     steps,
     streams,
@@ -26,5 +27,6 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *provenance.ENDPOINTS,
     *branches.ENDPOINTS,
     *merges.ENDPOINTS,
+    *queries.ENDPOINTS,
     *health.ENDPOINTS,
 )
