@@ -9,11 +9,21 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
-from tests.web.governed import TYPES, Deposited, Withdraw, Withdrawn, decisions, governed
+from tests.web.governed import (
+    TYPES,
+    Deposited,
+    Withdraw,
+    Withdrawn,
+    compensations,
+    decisions,
+    governed,
+)
 
-from everwhen import CommandBus, Query, Store, open_store
+from everwhen import CommandBus, Query, Store, Undo, open_store
 from everwhen.exchange.json_forms import event_form
+from everwhen.exchange.undo_forms import undo_plan_form
 from everwhen.merging import Merging
+from everwhen.undo import Positions
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +191,45 @@ def test_an_expression_is_asked_of_a_state(client: httpx2.Client) -> None:
     assert client.post("/queries/cel", json=earlier).json() == {"value": True, "position": 1}
 
 
+def test_an_undo_is_done_as_it_was_planned_and_can_be_redone(
+    client: httpx2.Client, store: Store
+) -> None:
+    position = store.append("account-u", [Deposited(70)]).position
+    target = {"events": {"first": position, "last": position}}
+    plan = client.post("/undos", json={**target, "dry_run": True}).json()
+    expected = Undo(store, compensations).plan(Positions(position, position), dependents=10)
+    form = as_json(undo_plan_form(expected, store.event_types))
+    assert {name: plan[name] for name in form} == form
+    assert plan["appended"][0]["events"][0]["data"] == {"amount": 70}
+    asked = {**target, "plan": plan["id"]}
+    done = client.post("/undos", json=asked, headers={"x-user": "ann"})
+    assert done.status_code == 201, done.text
+    last = next(iter(store.read(Query().stream("account-u").backwards())))
+    assert (last.event, last.metadata.user_id) == (Withdrawn(70), "ann")
+    assert problem(client.post("/undos", json=asked)) == (409, "plan-changed")
+    again = {"commit": done.json()["commit_id"], "redo": False, "dry_run": True}
+    redone = client.post("/undos", json=again).json()
+    assert [event["position"] for event in redone["redone"]] == [position]
+    redo = {**target, "redo": True}
+    named = client.post("/undos", json={**redo, "dry_run": True}).json()["id"]
+    assert client.post("/undos", json={**redo, "plan": named}).status_code == 201
+    assert store.version("account-u") == 3
+
+
+def test_an_undo_of_a_stream_that_has_moved_on_is_planned_again(
+    client: httpx2.Client, store: Store
+) -> None:
+    receipt = store.append("account-v", [Deposited(70)])
+    target = {"commit": str(receipt.commit_id)}
+    plan = client.post("/undos", json={**target, "dry_run": True}).json()
+    store.append("account-v", [Deposited(1)])
+    head = store.head()
+    stale = client.post("/undos", json={**target, "plan": plan["id"]})
+    assert problem(stale) == (409, "plan-changed")
+    assert store.head() == head
+    assert client.post("/undos", json={**target, "plan": stale.json()["plan"]}).status_code == 201
+
+
 REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("POST", "/branches", {"name": "main"}, (409, "branch-refused")),
     ("POST", "/branches", {"name": ""}, (409, "branch-refused")),
@@ -205,6 +254,12 @@ REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("POST", "/merges", {"strategy": "hope", "dry_run": True}, (422, "invalid")),
     ("POST", "/merges", {"commits": ["7"], "dry_run": True}, (422, "invalid")),
     ("POST", "/merges", {"into": "stable"}, (422, "invalid")),
+    ("POST", "/undos", {"dry_run": True}, (422, "invalid")),
+    ("POST", "/undos", {"events": {"first": 0}, "dry_run": True}, (422, "invalid")),
+    ("POST", "/undos", {"events": {"first": 1}, "event": "x"}, (422, "invalid")),
+    ("POST", "/undos", {"events": {"first": 1, "last": 1}}, (422, "invalid")),
+    ("POST", "/undos", {"event": "none", "plan": "none"}, (409, "plan-changed")),
+    ("POST", "/undos", {"commit": "7", "dry_run": True}, (422, "invalid")),
     ("POST", "/queries/sql", {"statement": "DELETE FROM events"}, (400, "statement")),
     ("POST", "/queries/sql", {"statement": "SELECT * FROM '/etc/passwd'"}, (400, "statement")),
     ("POST", "/queries/sql", {"statement": "SELECT 1; SELECT 2"}, (400, "statement")),
@@ -257,6 +312,7 @@ def test_what_cannot_be_is_said_to_be_so(
         ("POST", "/branches", "operate"),
         ("DELETE", "/branches/x", "operate"),
         ("POST", "/merges", "operate"),
+        ("POST", "/undos", "operate"),
         ("POST", "/queries/sql", "sql"),
         ("POST", "/queries/cel", "sql"),
     ],

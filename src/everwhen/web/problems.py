@@ -65,10 +65,10 @@ SEALED: Final = ProblemKind(403, "sealed", "Personal data that can't be opened h
 PLAN_CHANGED: Final = ProblemKind(409, "plan-changed", "It would come out otherwise by now")
 MERGE_CONFLICT: Final = ProblemKind(409, "merge-conflict", "The merge has to be settled")
 BRANCH_REFUSED: Final = ProblemKind(409, "branch-refused", "The branch can't be made or changed")
+UNDO_REFUSED: Final = ProblemKind(409, "undo-refused", "It can't be undone")
 HEADERS_TOO_LARGE: Final = ProblemKind(431, "headers-too-large", "The headers are too large")
 TIMED_OUT: Final = ProblemKind(503, "timed-out", "It took too long")
 UNAUDITED: Final = ProblemKind(500, "unaudited", "The audit entry can't be kept")
-EXPRESSION: Final = ProblemKind(400, "expression", "The expression can't be evaluated")
 STATEMENT: Final = ProblemKind(400, "statement", "The statement can't be run")
 STATEMENT_LIMIT: Final = ProblemKind(422, "statement-limit", "The statement takes too much")
 FAULT: Final = ProblemKind(500, "fault", "Something failed here")
@@ -85,7 +85,7 @@ OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     ),
     (errors.InlineError, ProblemKind(409, "refused-inline", "A read model can't take the event")),
     (errors.NotAllowedError, FORBIDDEN),
-    (errors.UndoError, ProblemKind(409, "undo-refused", "It can't be undone")),
+    (errors.UndoError, UNDO_REFUSED),
     (errors.Refusal, ProblemKind(409, "refused", "The command was refused")),
     (errors.ErasedSubjectError, ProblemKind(409, "erased-subject", "That person was forgotten")),
     (errors.RefusedError, INVALID),

@@ -14,6 +14,7 @@ from everwhen.web.api import (
     states,
     steps,
     streams,
+    undos,
 )
 from everwhen.web.endpoints import Endpoint
 
@@ -27,6 +28,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *provenance.ENDPOINTS,
     *branches.ENDPOINTS,
     *merges.ENDPOINTS,
+    *undos.ENDPOINTS,
     *queries.ENDPOINTS,
     *health.ENDPOINTS,
 )
