@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import msgspec
 import pytest
+from tests.patience import PATIENCE_SECONDS
 from tests.web.governed import (
     TYPES,
     Deposited,
@@ -16,6 +18,7 @@ from tests.web.governed import (
     Withdrawn,
     compensations,
     decisions,
+    faulty,
     governed,
 )
 
@@ -48,6 +51,13 @@ def store(client: httpx2.Client, path: Path) -> Iterator[Store]:
 
 def as_json(value: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def patiently(is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def problem(answer: httpx2.Response) -> tuple[int, str]:
@@ -230,6 +240,33 @@ def test_an_undo_of_a_stream_that_has_moved_on_is_planned_again(
     assert client.post("/undos", json={**target, "plan": stale.json()["plan"]}).status_code == 201
 
 
+def test_projections_are_told_of_retried_and_rebuilt(client: httpx2.Client, store: Store) -> None:
+    def row() -> dict[str, Any]:
+        found = client.get("/projections").json()["projections"]
+        return next(r for r in found if r["name"] == "balances" and r["state"] == "live")
+
+    def caught_up() -> bool:
+        return bool(row()["position"] == store.head().position)
+
+    faulty["is"] = True
+    position = store.append("account-p", [Deposited(13)]).position
+    patiently(caught_up)
+    assert (row()["parked"], row()["on_error"]["then"]) == (1, "park")
+    (memory,) = [r for r in client.get("/projections").json()["projections"] if r["build"] == 0]
+    assert (memory["name"], memory["state"]) == ("account", "memory")
+    assert client.get("/projections/account/parked").json() == {"parked": []}
+    (parked,) = client.get("/projections/balances/parked").json()["parked"]
+    assert (parked["position"], parked["stream"]) == (position, "account-p")
+    assert "unlucky" in parked["error"]
+    assert client.post("/projections/balances/retries").json() == {"parked": 1}
+    faulty["is"] = False
+    assert client.post("/projections/balances/retries").json() == {"parked": 0}
+    before = row()["build"]
+    assert client.post("/projections/balances/rebuilds").status_code == 202
+    patiently(lambda: row()["build"] > before and not row()["is_rebuilding"])
+    assert problem(client.post("/projections/account/rebuilds")) == (422, "invalid")
+
+
 REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("POST", "/branches", {"name": "main"}, (409, "branch-refused")),
     ("POST", "/branches", {"name": ""}, (409, "branch-refused")),
@@ -254,6 +291,9 @@ REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("POST", "/merges", {"strategy": "hope", "dry_run": True}, (422, "invalid")),
     ("POST", "/merges", {"commits": ["7"], "dry_run": True}, (422, "invalid")),
     ("POST", "/merges", {"into": "stable"}, (422, "invalid")),
+    ("GET", "/projections/none/parked", None, (404, "unknown")),
+    ("POST", "/projections/none/retries", None, (404, "unknown")),
+    ("POST", "/projections/none/rebuilds", None, (404, "unknown")),
     ("POST", "/undos", {"dry_run": True}, (422, "invalid")),
     ("POST", "/undos", {"events": {"first": 0}, "dry_run": True}, (422, "invalid")),
     ("POST", "/undos", {"events": {"first": 1}, "event": "x"}, (422, "invalid")),
@@ -313,6 +353,8 @@ def test_what_cannot_be_is_said_to_be_so(
         ("DELETE", "/branches/x", "operate"),
         ("POST", "/merges", "operate"),
         ("POST", "/undos", "operate"),
+        ("POST", "/projections/x/retries", "operate"),
+        ("POST", "/projections/x/rebuilds", "operate"),
         ("POST", "/queries/sql", "sql"),
         ("POST", "/queries/cel", "sql"),
     ],

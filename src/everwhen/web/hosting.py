@@ -77,6 +77,7 @@ class Hosting:
         self.limits = limits
         self.live = LiveAnswers(limits.live_answers)
         self.metrics = WebMetrics()
+        self.rebuilds: dict[str, asyncio.Task[None]] = {}
         self._main = HostedStore(store, blocking_twin(store))
         self._branches: dict[str, HostedStore] = {}
         self._opening = asyncio.Lock()
@@ -121,6 +122,9 @@ class Hosting:
 
     async def close(self) -> None:
         """Close the branches that were opened. The store is its owner's to close."""
+        for rebuild in self.rebuilds.values():
+            rebuild.cancel()
+        await asyncio.gather(*self.rebuilds.values(), return_exceptions=True)
         opened = [*self._branches.values()]
         self._branches.clear()
         for one in opened:

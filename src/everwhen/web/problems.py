@@ -66,6 +66,7 @@ PLAN_CHANGED: Final = ProblemKind(409, "plan-changed", "It would come out otherw
 MERGE_CONFLICT: Final = ProblemKind(409, "merge-conflict", "The merge has to be settled")
 BRANCH_REFUSED: Final = ProblemKind(409, "branch-refused", "The branch can't be made or changed")
 UNDO_REFUSED: Final = ProblemKind(409, "undo-refused", "It can't be undone")
+LEASED: Final = ProblemKind(409, "leased", "Another runner works on that")
 HEADERS_TOO_LARGE: Final = ProblemKind(431, "headers-too-large", "The headers are too large")
 TIMED_OUT: Final = ProblemKind(503, "timed-out", "It took too long")
 UNAUDITED: Final = ProblemKind(500, "unaudited", "The audit entry can't be kept")
@@ -97,7 +98,7 @@ OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     (errors.TooDeepError, INVALID),
     (errors.ExpressionError, EXPRESSION),
     (errors.StaleError, ProblemKind(503, "stale", "The read model has not come that far")),
-    (errors.LeaseError, ProblemKind(409, "leased", "Another runner works on that")),
+    (errors.LeaseError, LEASED),
     (errors.SealedError, SEALED),
     (errors.RetiredError, RETIRED),
     (errors.UnsupportedError, ProblemKind(501, "unsupported", "This store can't do that")),

@@ -9,6 +9,7 @@ from everwhen.web.api import (
     health,
     merges,
     overview,
+    projections,
     provenance,
     queries,
     states,
@@ -30,5 +31,6 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *merges.ENDPOINTS,
     *undos.ENDPOINTS,
     *queries.ENDPOINTS,
+    *projections.ENDPOINTS,
     *health.ENDPOINTS,
 )
