@@ -13,9 +13,11 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from tests.web.serving import served
 
-from everwhen import Decisions, Event, EventTypes, Fold, Query, Refusal, StateOf
+from everwhen import Decisions, Event, EventTypes, Fold, Query, RecordedEvent, Refusal, StateOf
 from everwhen.aio import open_store
 from everwhen.merging import Invariant
+from everwhen.projections import OnError, Projection, TableProjection, Tables
+from everwhen.projections.aio import ProjectionRunner
 from everwhen.undo import Compensations
 from everwhen.web.access import SCOPES, Caller
 from everwhen.web.application import create_app
@@ -83,6 +85,26 @@ def _taken_back(event: Deposited) -> Withdrawn:
 solvent = Invariant(
     "solvent", account, lambda state: state.balance >= 0, Query().stream("account-solvent")
 )
+balances = TableProjection(
+    "balances",
+    ["CREATE TABLE {balances} (name TEXT PRIMARY KEY, balance INT)"],
+    on_error=OnError("park", retries=0),
+)
+faulty = {"is": False}
+"""Whether the projection fails on deposits of 13."""
+
+
+@balances.on(Deposited)
+def _row(tables: Tables, deposited: RecordedEvent[Deposited]) -> None:
+    if faulty["is"] and deposited.event.amount == 13:
+        raise ValueError("an unlucky number")
+    tables.execute(
+        "INSERT INTO {balances} VALUES (?, ?) ON CONFLICT (name) DO UPDATE"
+        " SET balance = {balances}.balance + excluded.balance",
+        (deposited.stream, deposited.event.amount),
+    )
+
+
 TYPES = EventTypes(Deposited, Withdrawn)
 
 
@@ -103,10 +125,16 @@ def governed(path: Path) -> Iterator[httpx2.Client]:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if not made:
             store = await open_store(path, events=TYPES)
+            runner = ProjectionRunner(store, [balances, Projection(account)])
             given = Governance(
-                decisions=decisions, invariants=[solvent], compensations=compensations
+                decisions=decisions,
+                invariants=[solvent],
+                compensations=compensations,
+                runner=await runner.__aenter__(),
             )
-            made.append(create_app(store, governance=given, access=ByHeader()))
+            made.append(
+                create_app(store, folds={"account": account}, governance=given, access=ByHeader())
+            )
         await made[0](scope, receive, send)
 
     with served(app) as url, httpx2.Client(base_url=f"{url}/v1", timeout=60) as client:

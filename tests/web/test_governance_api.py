@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import msgspec
 import pytest
-from tests.web.governed import TYPES, Deposited, Withdraw, Withdrawn, decisions, governed
+from tests.patience import PATIENCE_SECONDS
+from tests.web.governed import (
+    TYPES,
+    Deposited,
+    Withdraw,
+    Withdrawn,
+    compensations,
+    decisions,
+    faulty,
+    governed,
+)
 
-from everwhen import CommandBus, Query, Store, open_store
+from everwhen import CommandBus, Query, Store, Undo, open_store
 from everwhen.exchange.json_forms import event_form
+from everwhen.exchange.undo_forms import undo_plan_form
 from everwhen.merging import Merging
+from everwhen.undo import Positions
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +51,13 @@ def store(client: httpx2.Client, path: Path) -> Iterator[Store]:
 
 def as_json(value: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def patiently(is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def problem(answer: httpx2.Response) -> tuple[int, str]:
@@ -143,6 +163,110 @@ def test_a_merge_that_would_come_out_otherwise_is_not_done(
     assert store.head().position == head
 
 
+def test_sql_is_answered_as_the_library_does(client: httpx2.Client, store: Store) -> None:
+    asked = {
+        "statement": "SELECT position, stream, data, recorded_at, sum(position) OVER () AS s "
+        "FROM events WHERE stream = $name ORDER BY position",
+        "parameters": {"name": "account-first"},
+    }
+    answer = client.post("/queries/sql", json=asked).json()
+    assert [column["name"] for column in answer["columns"]] == [
+        "position",
+        "stream",
+        "data",
+        "recorded_at",
+        "s",
+    ]
+    assert (answer["columns"][0]["type"], answer["more"]) == ("int64", False)
+    first = next(iter(store.read("account-first")))
+    assert answer["rows"][0] == [
+        1,
+        "account-first",
+        {"amount": 100},
+        as_json(event_form(first))["recorded_at"],
+        3,
+    ]
+    some = {"statement": "SELECT position FROM events ORDER BY 1", "max_rows": 1}
+    less = client.post("/queries/sql", json=some).json()
+    assert (less["rows"], less["more"]) == ([[1]], True)
+    large = {"statement": "SELECT ? FROM range(40)", "parameters": ["x" * 1_000_000]}
+    bounded = client.post("/queries/sql", json=large).json()
+    assert (len(bounded["rows"]), bounded["more"]) == (16, True)
+
+
+def test_an_expression_is_asked_of_a_state(client: httpx2.Client) -> None:
+    asked = {"expression": "balance", "fold": "account", "stream": "account-first"}
+    assert client.post("/queries/cel", json=asked).json() == {"value": 120, "position": 2}
+    earlier = {**asked, "at": "v1", "expression": "balance < 120"}
+    assert client.post("/queries/cel", json=earlier).json() == {"value": True, "position": 1}
+
+
+def test_an_undo_is_done_as_it_was_planned_and_can_be_redone(
+    client: httpx2.Client, store: Store
+) -> None:
+    position = store.append("account-u", [Deposited(70)]).position
+    target = {"events": {"first": position, "last": position}}
+    plan = client.post("/undos", json={**target, "dry_run": True}).json()
+    expected = Undo(store, compensations).plan(Positions(position, position), dependents=10)
+    form = as_json(undo_plan_form(expected, store.event_types))
+    assert {name: plan[name] for name in form} == form
+    assert plan["appended"][0]["events"][0]["data"] == {"amount": 70}
+    asked = {**target, "plan": plan["id"]}
+    done = client.post("/undos", json=asked, headers={"x-user": "ann"})
+    assert done.status_code == 201, done.text
+    last = next(iter(store.read(Query().stream("account-u").backwards())))
+    assert (last.event, last.metadata.user_id) == (Withdrawn(70), "ann")
+    assert problem(client.post("/undos", json=asked)) == (409, "plan-changed")
+    again = {"commit": done.json()["commit_id"], "redo": False, "dry_run": True}
+    redone = client.post("/undos", json=again).json()
+    assert [event["position"] for event in redone["redone"]] == [position]
+    redo = {**target, "redo": True}
+    named = client.post("/undos", json={**redo, "dry_run": True}).json()["id"]
+    assert client.post("/undos", json={**redo, "plan": named}).status_code == 201
+    assert store.version("account-u") == 3
+
+
+def test_an_undo_of_a_stream_that_has_moved_on_is_planned_again(
+    client: httpx2.Client, store: Store
+) -> None:
+    receipt = store.append("account-v", [Deposited(70)])
+    target = {"commit": str(receipt.commit_id)}
+    plan = client.post("/undos", json={**target, "dry_run": True}).json()
+    store.append("account-v", [Deposited(1)])
+    head = store.head()
+    stale = client.post("/undos", json={**target, "plan": plan["id"]})
+    assert problem(stale) == (409, "plan-changed")
+    assert store.head() == head
+    assert client.post("/undos", json={**target, "plan": stale.json()["plan"]}).status_code == 201
+
+
+def test_projections_are_told_of_retried_and_rebuilt(client: httpx2.Client, store: Store) -> None:
+    def row() -> dict[str, Any]:
+        found = client.get("/projections").json()["projections"]
+        return next(r for r in found if r["name"] == "balances" and r["state"] == "live")
+
+    def caught_up() -> bool:
+        return bool(row()["position"] == store.head().position)
+
+    faulty["is"] = True
+    position = store.append("account-p", [Deposited(13)]).position
+    patiently(caught_up)
+    assert (row()["parked"], row()["on_error"]["then"]) == (1, "park")
+    (memory,) = [r for r in client.get("/projections").json()["projections"] if r["build"] == 0]
+    assert (memory["name"], memory["state"]) == ("account", "memory")
+    assert client.get("/projections/account/parked").json() == {"parked": []}
+    (parked,) = client.get("/projections/balances/parked").json()["parked"]
+    assert (parked["position"], parked["stream"]) == (position, "account-p")
+    assert "unlucky" in parked["error"]
+    assert client.post("/projections/balances/retries").json() == {"parked": 1}
+    faulty["is"] = False
+    assert client.post("/projections/balances/retries").json() == {"parked": 0}
+    before = row()["build"]
+    assert client.post("/projections/balances/rebuilds").status_code == 202
+    patiently(lambda: row()["build"] > before and not row()["is_rebuilding"])
+    assert problem(client.post("/projections/account/rebuilds")) == (422, "invalid")
+
+
 REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("POST", "/branches", {"name": "main"}, (409, "branch-refused")),
     ("POST", "/branches", {"name": ""}, (409, "branch-refused")),
@@ -167,6 +291,42 @@ REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("POST", "/merges", {"strategy": "hope", "dry_run": True}, (422, "invalid")),
     ("POST", "/merges", {"commits": ["7"], "dry_run": True}, (422, "invalid")),
     ("POST", "/merges", {"into": "stable"}, (422, "invalid")),
+    ("GET", "/projections/none/parked", None, (404, "unknown")),
+    ("POST", "/projections/none/retries", None, (404, "unknown")),
+    ("POST", "/projections/none/rebuilds", None, (404, "unknown")),
+    ("POST", "/undos", {"dry_run": True}, (422, "invalid")),
+    ("POST", "/undos", {"events": {"first": 0}, "dry_run": True}, (422, "invalid")),
+    ("POST", "/undos", {"events": {"first": 1}, "event": "x"}, (422, "invalid")),
+    ("POST", "/undos", {"events": {"first": 1, "last": 1}}, (422, "invalid")),
+    ("POST", "/undos", {"event": "none", "plan": "none"}, (409, "plan-changed")),
+    ("POST", "/undos", {"commit": "7", "dry_run": True}, (422, "invalid")),
+    ("POST", "/queries/sql", {"statement": "DELETE FROM events"}, (400, "statement")),
+    ("POST", "/queries/sql", {"statement": "SELECT * FROM '/etc/passwd'"}, (400, "statement")),
+    ("POST", "/queries/sql", {"statement": "SELECT 1; SELECT 2"}, (400, "statement")),
+    ("POST", "/queries/sql", {"statement": "SELECT ?", "parameters": []}, (400, "statement")),
+    ("POST", "/queries/sql", {"statement": "SELECT $a", "parameters": [[]]}, (400, "statement")),
+    ("POST", "/queries/sql", {"statement": "\x00"}, (400, "statement")),
+    ("POST", "/queries/sql", {"statement": "SELECT 1", "max_rows": 0}, (422, "invalid")),
+    ("POST", "/queries/sql", {"statement": "(" * 5_000}, (400, "statement")),
+    (
+        "POST",
+        "/queries/sql",
+        {"statement": "SELECT list(a.range) FROM range(100000000) a"},
+        (422, "statement-limit"),
+    ),
+    ("POST", "/queries/cel", {"expression": "1 +"}, (400, "expression")),
+    ("POST", "/queries/cel", {"expression": "(" * 5_000}, (400, "expression")),
+    ("POST", "/queries/cel", {"expression": "state.none"}, (400, "expression")),
+    ("POST", "/queries/cel", {"expression": "1", "fold": "none"}, (404, "unknown")),
+    ("POST", "/queries/cel", {"expression": "1", "stream": "none"}, (404, "unknown")),
+    ("POST", "/queries/cel", {"expression": "1", "at": "v9"}, (400, "bad-request")),
+    (
+        "POST",
+        "/queries/cel",
+        {"expression": "1", "stream": "a", "category": "b"},
+        (400, "bad-request"),
+    ),
+    ("POST", "/queries/cel", {}, (422, "invalid")),
 ]
 
 
@@ -192,6 +352,11 @@ def test_what_cannot_be_is_said_to_be_so(
         ("POST", "/branches", "operate"),
         ("DELETE", "/branches/x", "operate"),
         ("POST", "/merges", "operate"),
+        ("POST", "/undos", "operate"),
+        ("POST", "/projections/x/retries", "operate"),
+        ("POST", "/projections/x/rebuilds", "operate"),
+        ("POST", "/queries/sql", "sql"),
+        ("POST", "/queries/cel", "sql"),
     ],
 )
 def test_who_lacks_the_scope_may_not(

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from everwhen.cli.output import Column
 from everwhen.exchange.json_forms import utc_text
+from everwhen.exchange.projection_forms import parked_form, status_form
 from everwhen.projections import ParkedEvent, ProjectionStatus
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class StatusView:
 
     def record(self, status: ProjectionStatus) -> object:
         """Everything that is known of it."""
-        return {**msgspec.structs.asdict(status), "updated_at": _heard(status)}
+        return status_form(status)
 
     def plain(self, status: ProjectionStatus) -> Sequence[str]:
         """The same, in columns."""
@@ -102,7 +101,7 @@ class ParkedView:
 
     def record(self, parked: ParkedEvent) -> object:
         """Everything that is known of it."""
-        return {**msgspec.structs.asdict(parked), "at": utc_text(parked.at)}
+        return parked_form(parked)
 
     def plain(self, parked: ParkedEvent) -> Sequence[str]:
         """The same, in columns."""

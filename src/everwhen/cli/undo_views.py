@@ -1,74 +1,35 @@
-"""How the plan of an undo is shown: as JSON, in a pipe, in a terminal."""
+"""How the plan of an undo is shown: in a pipe, in a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from everwhen import NewEvent, RecordedEvent, Store, UnknownEvent, Write
+from everwhen import EventTypes, RecordedEvent, Write
 from everwhen.cli.output import counted
+from everwhen.exchange.json_forms import new_event_form, type_name
+from everwhen.exchange.undo_forms import readable_data
 from everwhen.undo import UndoPlan
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-TypeOf: TypeAlias = Callable[[NewEvent[Any]], str]
-
 _MOST: Final = 40
 """At most this many events of a kind are drawn in a terminal; the others are counted."""
 
 
-def type_names(store: Store) -> TypeOf:
-    """How a store names the types of new events."""
-    names = {cls: declared.name for cls, declared in store.event_types.current().items()}
-
-    def type_of(new: NewEvent[Any]) -> str:
-        event = new.event
-        return event.type if isinstance(event, UnknownEvent) else names[type(event)]
-
-    return type_of
-
-
-def record(plan: UndoPlan, type_of: TypeOf) -> object:
-    """The whole plan."""
-    return {
-        "what": plan.what,
-        "position": plan.position,
-        "commit_id": str(plan.commit_id),
-        "is_complete": plan.is_complete,
-        "undone": [_event(e) for e in plan.undone],
-        "redone": [_event(e) for e in plan.redone],
-        "appended": [
-            {
-                "stream": write.stream,
-                "expected": write.expected,
-                "events": [
-                    {"type": type_of(new), "data": _data(new), "tags": new.tags}
-                    for new in write.events
-                ],
-            }
-            for write in plan.appended
-        ],
-        "uncompensated": [{**_event(u.event), "reason": u.reason} for u in plan.uncompensated],
-        "already": [_event(e) for e in plan.already],
-        "audit_entries": [_event(e) for e in plan.audit_entries],
-        "dependents": [{**_event(d.event), "why": d.why} for d in plan.dependents],
-        "dependent_count": plan.dependent_count,
-    }
-
-
-def rows(plan: UndoPlan, type_of: TypeOf) -> Iterator[Sequence[str]]:
+def rows(plan: UndoPlan, types: EventTypes) -> Iterator[Sequence[str]]:
     """The plan line by line: what it is, position, stream, type, and the data or the reason."""
     for label, events in (("undone", plan.undone), ("redone", plan.redone)):
         for event in events:
             yield label, str(event.position), event.stream, event.type, _shown(event)
     for write in plan.appended:
         for number, new in enumerate(write.events, 1):
-            data = msgspec.json.encode(_data(new)).decode()
-            yield "append", f"@{_version(write, number)}", write.stream, type_of(new), data
+            data = msgspec.json.encode(new_event_form(new, types).data).decode()
+            yield "append", f"@{_version(write, number)}", write.stream, type_name(new, types), data
     for one in plan.uncompensated:
         yield "cannot", str(one.event.position), one.event.stream, one.event.type, one.reason
     for event in plan.already:
@@ -79,7 +40,7 @@ def rows(plan: UndoPlan, type_of: TypeOf) -> Iterator[Sequence[str]]:
         yield "dependent", str(two.event.position), two.event.stream, two.event.type, two.why
 
 
-def drawn(plan: UndoPlan, type_of: TypeOf, *, applied: bool) -> Iterator[RenderableType]:
+def drawn(plan: UndoPlan, types: EventTypes, *, applied: bool) -> Iterator[RenderableType]:
     """The plan for people: what goes, what comes, what stays, and what rests on it."""
     from rich.text import Text
 
@@ -103,8 +64,8 @@ def drawn(plan: UndoPlan, type_of: TypeOf, *, applied: bool) -> Iterator[Rendera
                 Text("+", "green"),
                 Text(f"@{_version(write, number):,}", "dim"),
                 formatting.stream_look(write.stream),
-                formatting.type_look(type_of(new)),
-                formatting.data_look(_data(new)),
+                formatting.type_look(type_name(new, types)),
+                formatting.data_look(new_event_form(new, types).data),
             )
             for write, number, new in news[:_MOST]
         )
@@ -150,7 +111,7 @@ def _data_cell(event: RecordedEvent[Any]) -> Any:
 
     from everwhen.cli import formatting
 
-    data = _plain(event)
+    data = readable_data(event)
     return Text("") if data is None else formatting.data_look(msgspec.json.decode(data))
 
 
@@ -179,32 +140,5 @@ def _version(write: Write, number: int) -> int:
     return (write.expected if isinstance(write.expected, int) else 0) + number
 
 
-def _event(event: RecordedEvent[Any]) -> dict[str, Any]:
-    return {
-        "position": event.position,
-        "stream": event.stream,
-        "version": event.version,
-        "type": event.type,
-        "event_id": event.event_id,
-        "user_id": event.metadata.user_id,
-        "data": _plain(event),
-    }
-
-
-def _plain(event: RecordedEvent[Any]) -> Any:
-    """Its data; that it has none to show is no reason to show nothing of the plan."""
-    from everwhen.errors import DecodeError
-
-    try:
-        return msgspec.Raw(event.json)
-    except DecodeError:
-        return None
-
-
 def _shown(event: RecordedEvent[Any]) -> str:
-    return msgspec.json.encode(_plain(event)).decode()
-
-
-def _data(new: NewEvent[Any]) -> Any:
-    event = new.event
-    return event.data if isinstance(event, UnknownEvent) else msgspec.to_builtins(event)
+    return msgspec.json.encode(readable_data(event)).decode()

@@ -22,7 +22,7 @@ class ConflictForm(msgspec.Struct, frozen=True):
     theirs: Any
 
 
-class MergeWriteForm(msgspec.Struct, frozen=True):
+class MergedEventForm(msgspec.Struct, frozen=True):
     """An event that the merge writes."""
 
     stream: str
@@ -40,7 +40,7 @@ class MergeItemForm(msgspec.Struct, frozen=True):
     command: str | None
     reason: str
     conflicts: Sequence[ConflictForm]
-    writes: Sequence[MergeWriteForm]
+    writes: Sequence[MergedEventForm]
 
 
 def merge_item_form(item: MergeItem, types: EventTypes) -> MergeItemForm:
@@ -50,7 +50,7 @@ def merge_item_form(item: MergeItem, types: EventTypes) -> MergeItemForm:
         for one in item.conflicts
     ]
     writes = [
-        MergeWriteForm(write.stream, form.type, form.data)
+        MergedEventForm(write.stream, form.type, form.data)
         for write in item.writes
         for form in (new_event_form(new, types) for new in write.events)
     ]

@@ -10,6 +10,7 @@ import msgspec
 from everwhen.commands.decisions import Decisions
 from everwhen.errors import UnsupportedError
 from everwhen.merging import Invariant
+from everwhen.projections.aio import ProjectionRunner
 from everwhen.undo import Compensations
 
 
@@ -17,11 +18,14 @@ class Governance(msgspec.Struct, frozen=True, kw_only=True):
     """What is given can be used; for what isn't, the API answers that it isn't there.
 
     ``decisions`` and ``invariants`` are what merges go by, ``compensations`` what an undo appends.
+    ``runner``, an async one over the same store, retries parked events and rebuilds projections;
+    running it (``async with runner``) is the application's.
     """
 
     decisions: Decisions | None = None
     invariants: Sequence[Invariant[Any]] = ()
     compensations: Compensations | None = None
+    runner: ProjectionRunner | None = None
 
 
 def missing(what: str, option: str) -> UnsupportedError:

@@ -89,6 +89,7 @@ class Hosting:
         self.metrics = WebMetrics()
         self.finds = Finds()
         self.debug_sessions = DebugSessions()
+        self.rebuilds: dict[str, asyncio.Task[None]] = {}
         self._main = HostedStore(store, blocking_twin(store), self.live)
         self._branches: dict[str, HostedStore] = {}
         self._opening = asyncio.Lock()
@@ -134,6 +135,9 @@ class Hosting:
     async def close(self) -> None:
         """Close the branches that were opened. The store is its owner's to close."""
         self._main.hub.close()
+        for rebuild in self.rebuilds.values():
+            rebuild.cancel()
+        await asyncio.gather(*self.rebuilds.values(), return_exceptions=True)
         opened = [*self._branches.values()]
         self.debug_sessions.close()
         await anyio.to_thread.run_sync(self.finds.close)

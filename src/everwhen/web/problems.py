@@ -65,9 +65,13 @@ SEALED: Final = ProblemKind(403, "sealed", "Personal data that can't be opened h
 PLAN_CHANGED: Final = ProblemKind(409, "plan-changed", "It would come out otherwise by now")
 MERGE_CONFLICT: Final = ProblemKind(409, "merge-conflict", "The merge has to be settled")
 BRANCH_REFUSED: Final = ProblemKind(409, "branch-refused", "The branch can't be made or changed")
+UNDO_REFUSED: Final = ProblemKind(409, "undo-refused", "It can't be undone")
+LEASED: Final = ProblemKind(409, "leased", "Another runner works on that")
 HEADERS_TOO_LARGE: Final = ProblemKind(431, "headers-too-large", "The headers are too large")
 TIMED_OUT: Final = ProblemKind(503, "timed-out", "It took too long")
 UNAUDITED: Final = ProblemKind(500, "unaudited", "The audit entry can't be kept")
+STATEMENT: Final = ProblemKind(400, "statement", "The statement can't be run")
+STATEMENT_LIMIT: Final = ProblemKind(422, "statement-limit", "The statement takes too much")
 FAULT: Final = ProblemKind(500, "fault", "Something failed here")
 
 CONFLICT: Final = ProblemKind(409, "conflict", "A stream is not where it was believed to be")
@@ -83,7 +87,7 @@ OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     ),
     (errors.InlineError, ProblemKind(409, "refused-inline", "A read model can't take the event")),
     (errors.NotAllowedError, FORBIDDEN),
-    (errors.UndoError, ProblemKind(409, "undo-refused", "It can't be undone")),
+    (errors.UndoError, UNDO_REFUSED),
     (errors.Refusal, ProblemKind(409, "refused", "The command was refused")),
     (errors.ErasedSubjectError, ProblemKind(409, "erased-subject", "That person was forgotten")),
     (errors.RefusedError, INVALID),
@@ -95,12 +99,13 @@ OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     (errors.TooDeepError, INVALID),
     (errors.ExpressionError, EXPRESSION),
     (errors.StaleError, ProblemKind(503, "stale", "The read model has not come that far")),
-    (errors.LeaseError, ProblemKind(409, "leased", "Another runner works on that")),
+    (errors.LeaseError, LEASED),
     (errors.SealedError, SEALED),
     (errors.RetiredError, RETIRED),
     (errors.UnsupportedError, ProblemKind(501, "unsupported", "This store can't do that")),
-    (errors.StatementError, ProblemKind(400, "statement", "The statement can't be run")),
     (errors.BusyError, UNAVAILABLE),
+    (errors.StatementLimitError, STATEMENT_LIMIT),
+    (errors.StatementError, STATEMENT),
     (errors.ReadOnlyError, ProblemKind(403, "read-only", "The store can't be written to")),
     (errors.StorageFullError, ProblemKind(507, "storage-full", "No space left")),
     (errors.CorruptStoreError, ProblemKind(500, "corrupt", "The store is damaged")),

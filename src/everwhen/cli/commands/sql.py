@@ -6,11 +6,10 @@ import csv
 import io
 import sys
 from collections.abc import Sequence
-from datetime import date, datetime, time
+from datetime import datetime
 from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Final
-from uuid import UUID
 
 import msgspec
 import typer
@@ -20,14 +19,12 @@ from everwhen.cli.options import BranchOption, JsonOption, StoreArgument
 from everwhen.cli.output import Column, Output, json_text, make_way
 from everwhen.cli.store_opening import existing
 from everwhen.errors import StatementError, StatementLimitError
-from everwhen.exchange.json_forms import utc_text
+from everwhen.exchange.row_values import encodable, json_in, row_value
 from everwhen.store import SqlResult
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-_ID_BYTES: Final = 16
-_OBJECTS: Final = frozenset({"data", "extras", "metadata"})
 _MEGABYTE: Final = 1 << 20
 _GROUPED: Final = 10_000
 """From here on a number's thousands are set apart: years are not."""
@@ -136,10 +133,7 @@ class RowView:
 
     def record(self, row: tuple[Any, ...]) -> object:
         """The row for ``--json``; a name that is there twice is numbered."""
-        return {
-            name: _json_in(name, value) or _encodable(value)
-            for name, value in zip(self._names, row, strict=True)
-        }
+        return {name: row_value(name, value) for name, value in zip(self._names, row, strict=True)}
 
     def plain(self, row: tuple[Any, ...]) -> Sequence[str]:
         """The row's values, in their order."""
@@ -180,7 +174,7 @@ def _cell(name: str, value: Any) -> Text:
             return Text("null", "dim")
         case "tags", list():
             return Text(" ".join(f"#{tag}" for tag in value), "blue")
-        case _, str() if (known := _json_in(name, value)) is not None:
+        case _, str() if (known := json_in(name, value)) is not None:
             return formatting.data_look(msgspec.json.decode(known))
         case _, datetime() if value.tzinfo is not None:
             return formatting.stamp_look(value)
@@ -191,18 +185,7 @@ def _cell(name: str, value: Any) -> Text:
         case _, str() if value.isprintable():
             return Text(formatting.beginning(value))
         case _:
-            return formatting.value_look(_encodable(value))
-
-
-def _json_in(name: str, value: Any) -> msgspec.Raw | None:
-    """The object that a column of events has as JSON text; None for anything else."""
-    if name not in _OBJECTS or not isinstance(value, str):
-        return None
-    try:
-        is_object = isinstance(msgspec.json.decode(value), dict)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    return msgspec.Raw(value.encode()) if is_object else None
+            return formatting.value_look(encodable(value))
 
 
 def _write_csv(result: SqlResult) -> None:
@@ -223,30 +206,7 @@ def _write_csv(result: SqlResult) -> None:
 
 def plain_text(value: Any) -> str:
     """A value as text: nothing for null, times in UTC, lists and objects as JSON."""
-    shown = _encodable(value)
+    shown = encodable(value)
     if shown is None:
         return ""
     return shown if isinstance(shown, str) else json_text(shown)
-
-
-def _encodable(value: Any) -> Any:
-    """A value of a row in terms of JSON: bytes in hexadecimal digits, times in UTC."""
-    match value:
-        case None | bool() | int() | float() | str():
-            return value
-        case datetime() if value.tzinfo is not None:
-            return utc_text(value)
-        case date() | time():
-            return value.isoformat()
-        case bytes() if len(value) == _ID_BYTES:
-            return str(UUID(bytes=value))
-        case bytes():
-            return value.hex()
-        case Decimal() if value.is_finite():
-            return msgspec.Raw(str(value).encode())
-        case dict():
-            return {str(key): _encodable(part) for key, part in value.items()}
-        case list() | tuple():
-            return [_encodable(part) for part in value]
-        case _:
-            return str(value)

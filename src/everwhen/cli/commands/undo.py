@@ -8,7 +8,7 @@ from uuid import UUID
 
 import typer
 
-from everwhen import Undo
+from everwhen import EventTypes, Undo
 from everwhen.cli.exit_codes import USAGE, CommandStop
 from everwhen.cli.option_groups import expanded
 from everwhen.cli.options import (
@@ -21,9 +21,10 @@ from everwhen.cli.options import (
 )
 from everwhen.cli.output import Output
 from everwhen.cli.store_opening import existing
-from everwhen.cli.undo_views import TypeOf, drawn, record, rows, type_names
+from everwhen.cli.undo_views import drawn, rows
 from everwhen.cli.user_code import compensations, event_types
 from everwhen.exchange.json_forms import utc_text
+from everwhen.exchange.undo_forms import undo_plan_form
 from everwhen.undo import Correlation, Positions, UndoPlan, UndoTarget
 from everwhen.vocabulary import Receipt
 
@@ -92,7 +93,7 @@ def undo(
         undoing = Undo(opened, own)
         make = undoing.plan_redo if redo else undoing.plan
         plan = make(meant, dependents=dependents)
-        _show(out, plan, type_names(opened), applied=apply)
+        _show(out, plan, opened.event_types, applied=apply)
         plan.check(allow_partial=allow_partial)
         if apply:
             receipt = undoing.undo(
@@ -122,14 +123,14 @@ def _target(text: str, by: str | None) -> UndoTarget:
         return text
 
 
-def _show(out: Output, plan: UndoPlan, type_of: TypeOf, *, applied: bool) -> None:
+def _show(out: Output, plan: UndoPlan, types: EventTypes, *, applied: bool) -> None:
     if out.json:
-        out.line(record(plan, type_of))
+        out.line(undo_plan_form(plan, types))
     elif out.is_terminal:
-        for part in drawn(plan, type_of, applied=applied):
+        for part in drawn(plan, types, applied=applied):
             out.console.print(part, no_wrap=True, overflow="ellipsis")
     else:
-        for row in rows(plan, type_of):
+        for row in rows(plan, types):
             out.row(*row)
 
 

@@ -6,16 +6,15 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from everwhen import RecordedEvent
+from everwhen import EventTypes, RecordedEvent
 from everwhen.branches import BranchInfo
 from everwhen.cli.exit_codes import say
 from everwhen.cli.output import Output
 from everwhen.cli.travel_views import BlameView, WrittenView
-from everwhen.cli.undo_views import TypeOf
-from everwhen.cli.undo_views import record as plan_record
 from everwhen.cli.views import EventView
 from everwhen.debugging import Breakpoint, Stop
 from everwhen.exchange.travel_forms import BlameEntry, change_form
+from everwhen.exchange.undo_forms import undo_plan_form
 from everwhen.state import Change, plain
 from everwhen.travel import Explanation, Written
 from everwhen.undo import UndoPlan
@@ -72,7 +71,7 @@ class Answers(Protocol):
         """The values that a part has had; of the many earlier ones only the number."""
         ...
 
-    def plan(self, plan: UndoPlan, type_of: TypeOf) -> None:
+    def plan(self, plan: UndoPlan, types: EventTypes) -> None:
         """What an undo would append."""
         ...
 
@@ -185,9 +184,9 @@ class Records:
         records = [WrittenView().record(written) for written in writes]
         self._found |= {"history": records, "earlier": earlier}
 
-    def plan(self, plan: UndoPlan, type_of: TypeOf) -> None:
+    def plan(self, plan: UndoPlan, types: EventTypes) -> None:
         """The ``plan``."""
-        self._found["plan"] = plan_record(plan, type_of)
+        self._found["plan"] = undo_plan_form(plan, types)
 
     def branches(self, branches: Iterable[BranchInfo]) -> None:
         """The ``branches``."""

@@ -11,7 +11,6 @@ import msgspec
 
 from everwhen.cli.debugger.answers import Answers
 from everwhen.cli.local_time import given_moment_of
-from everwhen.cli.undo_views import type_names
 from everwhen.debugging import Session, Stop, Trigger, break_of, watch_of
 from everwhen.debugging.session import Which
 from everwhen.errors import ExpressionError, InvalidQueryError
@@ -259,7 +258,7 @@ class Commands:
             raise NothingFoundError("there is no event here to undo; step to one")
         if self.session.compensations is not None:
             self.answers.say("undoing it now would append:")
-            self.answers.plan(self.session.undo_plan(), type_names(self.session.store))
+            self.answers.plan(self.session.undo_plan(), self.session.store.event_types)
         else:
             self.answers.say("to see what undoing it would append, give --compensations", "dim")
         if_not = self.session.what_if()

@@ -11,17 +11,16 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from everwhen import RecordedEvent
+from everwhen import EventTypes, RecordedEvent
 from everwhen.branches import BranchInfo
 from everwhen.cli import formatting
 from everwhen.cli.change_tree import change_sketch, change_tree
 from everwhen.cli.exit_codes import say
 from everwhen.cli.output import Column, Output, counted, make_way
 from everwhen.cli.travel_views import BlameView, WrittenView
-from everwhen.cli.undo_views import TypeOf
 from everwhen.cli.views import EventView
 from everwhen.debugging import Breakpoint, PathTrigger, Stop, ValueTrigger, sketch
-from everwhen.exchange.json_forms import utc_text
+from everwhen.exchange.json_forms import type_name, utc_text
 from everwhen.exchange.travel_forms import BlameEntry
 from everwhen.state import Change, plain
 from everwhen.state.paths import keys_of, part_of, text_of
@@ -226,11 +225,11 @@ class Drawing:
             self.say(f"  … {earlier:,} earlier ones", "dim")
         self.out.list(writes, WrittenView())
 
-    def plan(self, plan: UndoPlan, type_of: TypeOf) -> None:
+    def plan(self, plan: UndoPlan, types: EventTypes) -> None:
         """What an undo would append."""
         for write in plan.appended:
             for new in write.events:
-                said = f"  + {type_of(new)}  {sketch(new.event)}"
+                said = f"  + {type_name(new, types)}  {sketch(new.event)}"
                 self.show(Text.assemble(formatting.stream_look(write.stream), (said, "green")))
         for left in plan.uncompensated:
             self.say(f"  position {left.event.position:,} can't be undone: {left.reason}", "red")

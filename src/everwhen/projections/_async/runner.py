@@ -59,6 +59,15 @@ class ProjectionRunner(Following):
                 raise DeclarationError(f"there are two projections {follower.name!r}; keep one")
             self._followers[follower.name] = follower
 
+    @property
+    def projections(self) -> dict[str, Projection[Any] | TableProjection]:
+        """Its projections, by name, also those that are kept inline."""
+        return {name: follower.projection for name, follower in self._followers.items()}
+
+    def is_inline(self, projection: Projection[Any] | TableProjection) -> bool:
+        """Whether a projection is kept in each append's own transaction, once it has caught up."""
+        return projection in self._inline
+
     def _follower(
         self, projection: Projection[Any] | TableProjection
     ) -> StateFollower[Any] | TableFollower:

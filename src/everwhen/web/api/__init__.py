@@ -17,10 +17,13 @@ from everwhen.web.api import (
     names,
     overview,
     prints,
+    projections,
     provenance,
+    queries,
     states,
     steps,
     streams,
+    undos,
     what_ifs,
 )
 from everwhen.web.endpoints import Endpoint
@@ -39,6 +42,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *provenance.ENDPOINTS,
     *branches.ENDPOINTS,
     *merges.ENDPOINTS,
+    *undos.ENDPOINTS,
+    *queries.ENDPOINTS,
+    *projections.ENDPOINTS,
     *health.ENDPOINTS,
     *finds.ENDPOINTS,
     *bookmarks.ENDPOINTS,
