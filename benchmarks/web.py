@@ -58,8 +58,12 @@ def serve(path: str, content: bytes, pipe: Connection) -> None:
                 listening.bind(("127.0.0.1", 0))
                 listening.listen(2 * FOLLOWERS)
                 pipe.send(listening.getsockname()[1])
-                loop = asyncio.get_running_loop()
-                loop.add_reader(pipe.fileno(), lambda: (pipe.recv(), pipe.send(cpu())))
+
+                def tell() -> None:
+                    pipe.recv()
+                    pipe.send(cpu())
+
+                asyncio.get_running_loop().add_reader(pipe.fileno(), tell)
                 config = uvicorn.Config(app, log_level="error", access_log=False, backlog=FOLLOWERS)
                 await uvicorn.Server(config).serve([listening])
 

@@ -50,3 +50,8 @@ def test_an_append_at_a_version_that_is_past_changes_nothing(client: httpx2.Clie
     problem = again.json()
     assert (again.status_code, problem["actual"], problem["stream"]) == (412, 1, "other")
     assert client.get("/v1/streams/other").json()["version"] == 1
+
+
+def test_the_document_names_each_path_and_can_be_made(client: httpx2.Client) -> None:
+    document = client.get("/v1/openapi.json").raise_for_status().json()
+    assert {"/v1/events/live", "/v1/commits", "/v1/density"} <= document["paths"].keys()

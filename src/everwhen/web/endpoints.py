@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
 from urllib.parse import unquote
 
@@ -125,7 +126,7 @@ def text_of(segment: str) -> str:
 
 def parameters_of(request: Request, kind: type[NoParameters]) -> Any:
     """The query string as that type. Raises `ProblemError` for what can't be read as one."""
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    fields = _fields_of(kind)
     found: dict[str, Any] = {}
     for name, value in request.query_params.multi_items():
         field = fields.get(name)
@@ -146,6 +147,11 @@ def parameters_of(request: Request, kind: type[NoParameters]) -> Any:
         return msgspec.convert(found, kind, strict=False)
     except msgspec.ValidationError as error:
         raise ProblemError(BAD_REQUEST, f"parameters: {error}") from error
+
+
+@cache  # there is one of each endpoint, and looking at its types takes long
+def _fields_of(kind: type[NoParameters]) -> dict[str, msgspec.structs.FieldInfo]:
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
 def is_several(kind: Any) -> bool:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib import metadata
-from typing import Any, Final
+from types import UnionType
+from typing import Any, Final, get_args
 
 import msgspec
 from starlette.responses import Response
@@ -49,8 +50,13 @@ def openapi_document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     """The document of these endpoints."""
     declared = tuple(endpoints)
     types = [t for e in declared for t in (e.body, *e.answers.values()) if not _is_media(t)]
-    schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCES)
-    of_type = {id(kind): schema for kind, schema in zip(types, schemas, strict=True)}
+    parts = [part for kind in types for part in _alternatives(kind)]
+    schemas, components = msgspec.json.schema_components(parts, ref_template=_REFERENCES)
+    each = iter(schemas)
+    of_type: dict[int, Any] = {}
+    for kind in types:
+        found = [next(each) for _ in _alternatives(kind)]
+        of_type[id(kind)] = found[0] if len(found) == 1 else {"anyOf": found}
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in declared:
         places = [endpoint.path]
@@ -86,6 +92,11 @@ _PROBLEM: Final[Mapping[str, Any]] = {
         "detail": {"type": "string"},
     },
 }
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    """What an answer may be: several untagged structs are no type to msgspec, which reads none."""
+    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
 
 
 def _is_media(answer: Any) -> bool:
