@@ -181,6 +181,8 @@ def test_a_form_changes_nothing(client: httpx2.Client, path: Path, media: str) -
     content = b'{"events":[{"type":"Placed","data":{}}]}'
     answer = client.post("/v1/streams/forged/events", content=content, headers=headers)
     assert problem(answer) == (415, "unsupported-media-type")
+    bodiless = client.post("/v1/session", content=content, headers=headers)
+    assert bodiless.status_code == 415, "also where no body is read"
     without = client.post("/v1/streams/forged/events", content=content, headers=bearer())
     assert without.status_code == 415
     assert events_of(path, "forged") == []
