@@ -10,7 +10,6 @@ export const live = signal("connecting"); // "live", "connecting" or "off"
 export const moment = signal({ at: null, position: null, problem: null }); // where `at` leads
 export const ticks = signal([]); // hits of a search: {position, label}
 export const toasts = signal([]);
-export const busyAt = signal(false);
 
 const at = param("at");
 /** Whether the newest event is shown, and those to come. */
@@ -49,6 +48,7 @@ export function complain(error) {
   }
 }
 
+const AGAIN_MS = 10000; // a server that has gone, or tells nothing live, is asked again
 let following = null;
 async function look(of) {
   try {
@@ -69,8 +69,7 @@ export const reload = () => look(branch.value);
 /** Listen to the head as it moves. */
 function follow(of) {
   following?.close();
-  if (!globalThis.EventSource) return void (live.value = "off");
-  const source = (following = new EventSource(urlOf("/events/live", { after: head.value.position }, of)));
+  const source = (following = new EventSource(urlOf("/events/live", {}, of)));
   let latest = head.value;
   let frame = 0;
   const moved = (position, recorded_at) => {
@@ -82,7 +81,11 @@ function follow(of) {
     });
   };
   source.onopen = () => (live.value = "live");
-  source.onerror = () => (live.value = source.readyState === EventSource.CLOSED ? "off" : "connecting");
+  source.onerror = () => {
+    if (following !== source) return;
+    live.value = source.readyState === EventSource.CLOSED ? "off" : "connecting";
+    if (live.value === "off") setTimeout(() => following === source && look(of), AGAIN_MS);
+  };
   source.addEventListener("head", (event) => {
     const told = JSON.parse(event.data);
     moved(told.position, told.recorded_at);

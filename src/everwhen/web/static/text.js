@@ -23,6 +23,9 @@ export function timeText(iso, { date = true } = {}) {
   return date ? `${day} ${time}Z` : `${time}Z`;
 }
 
+/** The same in a list: to the millisecond, and in UTC as all of them are. */
+export const listTime = (iso) => timeText(iso).replace(/(\.\d{3})\d+/, "$1").replace("Z", "");
+
 const STEPS = [["year", 31557600], ["month", 2629800], ["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 export function durationText(seconds) {
   for (const [name, size] of STEPS) if (seconds >= size * 2 || name === "second") return plural(Math.round(seconds / size), name);

@@ -1,9 +1,9 @@
 // All of one event: its data, who and why, what caused it and what came of it.
 import { html, useState } from "../dom.js";
 import { urlOf, useAsked } from "../api.js";
-import { overview, pin } from "../store.js";
+import { pin } from "../store.js";
 import { brief, count, plural, shown, timeText } from "../text.js";
-import { branch, go, move, ROOT, hrefOf, route } from "../url.js";
+import { go, hrefOf, move } from "../url.js";
 import { asCommand, asTest } from "./copies.js";
 import { CopyButton, Empty, Link, Loading, StreamName, TypeName } from "./parts.js";
 import { Icon } from "./icons.js";
@@ -65,6 +65,6 @@ export function EventDetail({ event, mates = [] }) {
       ${event.causation_id && html`<${Fact} name="causation"><${Id} value=${event.causation_id} /><//>`}
     </dl>
     ${mates.length > 0 && html`<h3>In the same commit</h3><${Events} events=${mates} />`}
-    <${Causes} key=${event.position} event=${event} />
+    ${(event.causation_id || event.correlation_id !== event.commit_id) && html`<${Causes} key=${event.position} event=${event} />`}
   </article>`;
 }

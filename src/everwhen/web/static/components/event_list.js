@@ -1,7 +1,7 @@
 // Events around the moment, as a list: compact, in full, by commit, or in a lane for each stream.
 import { html, useCallback, useEffect, useLayoutEffect, useRef } from "../dom.js";
 import { here, pin, step, ticks } from "../store.js";
-import { brief, count, hue, categoryOf, isErased, isSealed, plural, shown, timeText } from "../text.js";
+import { brief, count, hue, categoryOf, isErased, isSealed, plural, shown, listTime } from "../text.js";
 import { move } from "../url.js";
 import { Empty, Loading, ProblemBox, StreamName, TypeName } from "./parts.js";
 
@@ -11,7 +11,7 @@ export function Summary({ data, limit = 160 }) {
   let left = limit;
   const parts = [];
   for (const [name, value] of Object.entries(data)) {
-    if (left <= 0 || parts.length >= 12) {
+    if (left <= 0 || parts.length >= 6) {
       parts.push("…");
       break;
     }
@@ -34,7 +34,7 @@ function Row({ event, chosen, mates }) {
   const marks = marksOf(event);
   return html`<li id=${`event-${event.position}`} role="option" aria-selected=${chosen} class=${`row ${mates} ${marks.join(" ")}`} data-position=${event.position}>
     <span class="position">${count(event.position)}${marks.length > 0 && html`<span class="sr"> ${marks.join(", ")}</span>`}</span>
-    <time>${timeText(event.recorded_at)}</time>
+    <time>${listTime(event.recorded_at)}</time>
     <${StreamName} name=${event.stream} />
     <${TypeName} name=${event.type} />
     <span class="summary"><${Summary} data=${event.data} /></span>
@@ -44,11 +44,11 @@ function Row({ event, chosen, mates }) {
 function FullRow({ event, chosen, mates }) {
   return html`<li id=${`event-${event.position}`} role="option" aria-selected=${chosen} class=${`row full ${mates} ${marksOf(event).join(" ")}`} data-position=${event.position}>
     <span class="position">${count(event.position)}</span>
-    <time>${timeText(event.recorded_at)}</time>
+    <time>${listTime(event.recorded_at)}</time>
     <${StreamName} name=${event.stream} />
     <${TypeName} name=${event.type} />
     <span class="who">${event.user_id && html`<bdi>${shown(event.user_id)}</bdi>`}</span>
-    <span class="fields">${Object.entries(event.data ?? {}).slice(0, 24).map(([name, value]) => html`<span class="pair"><b>${shown(name)}</b> <bdi>${brief(value, 200)}</bdi></span>`)}</span>
+    <span class="fields">${Object.entries(event.data ?? {}).slice(0, 12).map(([name, value]) => html`<span class="pair"><b>${shown(name)}</b> <bdi>${brief(value, 200)}</bdi></span>`)}</span>
   </li>`;
 }
 
@@ -57,7 +57,7 @@ function Commit({ events, chosen }) {
   const command = first.extras?.command?.type;
   return html`<li role="presentation" class="commit"><div class="commit-head" role="presentation">
       <span>${plural(events.length, "event")}</span>${command && html`<bdi class="type">${shown(command)}</bdi>`}
-      ${first.user_id && html`<bdi>${shown(first.user_id)}</bdi>`}<time>${timeText(first.recorded_at)}</time></div>
+      ${first.user_id && html`<bdi>${shown(first.user_id)}</bdi>`}<time>${listTime(first.recorded_at)}</time></div>
     <ul role="presentation">${events.map((event) => html`<${Row} key=${event.position} event=${event} chosen=${event.position === chosen} mates="" />`)}</ul></li>`;
 }
 
@@ -80,11 +80,10 @@ export function lanesOf(events, chosen) {
 function LaneRow({ event, chosen, own, others }) {
   const index = own.indexOf(event.stream);
   const lane = index < 0 ? own.length : index;
-  return html`<li id=${`event-${event.position}`} role="option" aria-selected=${chosen} class="row lane-row" data-position=${event.position}
-    aria-label=${`${count(event.position)} ${shown(event.stream)} ${shown(event.type)}`}>
+  return html`<li id=${`event-${event.position}`} role="option" aria-selected=${chosen} class="row lane-row" data-position=${event.position}>
     <span class="position">${count(event.position)}</span>
     <span class="lanes">${[...own, ...(others ? [null] : [])].map((name, at) => html`<span class=${at === lane ? "on" : ""} style=${{ "--hue": hue(categoryOf(event.stream)) }}>
-      ${at === lane && html`<i class="dot"></i><bdi>${shown(event.type)}</bdi>`}</span>`)}</span>
+      ${at === lane && html`<bdi class="stream"><span class="sr">${shown(event.stream)} </span>${shown(event.type)}</bdi>`}</span>`)}</span>
   </li>`;
 }
 
@@ -112,7 +111,7 @@ export function EventList({ found, view = "compact", label = "Events" }) {
     if (!row) return;
     const head = box.querySelector(".lane-heads")?.offsetHeight ?? 0;
     const top = row.offsetTop;
-    const isFar = top < box.scrollTop - box.clientHeight || top > box.scrollTop + 2 * box.clientHeight;
+    const isFar = top < box.scrollTop - 200 || top > box.scrollTop + box.clientHeight + 200;
     if (isFar) box.scrollTop = top - box.clientHeight / 2;
     else if (top - head < box.scrollTop + 24) box.scrollTop = top - head - 24;
     else if (top + row.offsetHeight > box.scrollTop + box.clientHeight - 24) box.scrollTop = top + row.offsetHeight - box.clientHeight + 24;
@@ -135,7 +134,7 @@ export function EventList({ found, view = "compact", label = "Events" }) {
   const commit = chosen?.commit_id;
   const mates = (event) => (event.commit_id === commit && event !== chosen ? "mate" : "");
   const lanes = view === "lanes" && lanesOf(events, chosen);
-  return html`<ol ref=${list} class=${`events ${view}`} role="listbox" tabindex="0" aria-label=${label} aria-busy=${found.stale}
+  return html`<ol ref=${list} class=${`events view-${view}`} role="listbox" tabindex="0" aria-label=${label} aria-busy=${found.stale}
     aria-activedescendant=${chosen ? `event-${chosen.position}` : undefined} onClick=${onClick} onScroll=${onScroll}>
     ${lanes && html`<li role="presentation" class="sticky"><${LaneHeads} ...${lanes} /></li>`}
     ${found.atStart && html`<li role="presentation" class="edge">the beginning</li>`}
@@ -151,7 +150,8 @@ export function EventList({ found, view = "compact", label = "Events" }) {
 
 /** Step to the next event that is listed; `byCommit` to the next commit's first. */
 export function stepIn(found, by, byCommit = false) {
-  const { events, index } = found;
+  const { events } = found.window;
+  const index = found.window.indexOf(here.value);
   let to = index + by;
   if (index < 0 && by < 0) return;
   if (byCommit) {
@@ -161,6 +161,6 @@ export function stepIn(found, by, byCommit = false) {
   }
   const target = events[to];
   if (target) move(String(target.position));
-  else if (by > 0 && found.atEnd) move("head");
+  else if (by > 0 && found.window.atEnd) move("head");
   else step(here.value + by);
 }

@@ -4,8 +4,8 @@ import { ask, urlOf } from "../api.js";
 import { head } from "../store.js";
 import { branch } from "../url.js";
 
-const SPAN = 60;
-const MOST = 180;
+const SPAN = 50;
+const MOST = 130;
 
 class EventWindow {
   constructor(filters, of, changed) {

@@ -40,7 +40,7 @@ function Where() {
     setTyped(null);
     input.current.blur();
   };
-  return html`<form class="where" onSubmit=${submit} role="group" aria-label="Moment">
+  return html`<form class="where" onSubmit=${submit} aria-label="Moment">
     <span class="joined">
       <${Tool} type="button" icon="first" label="To the first event" keys="Home" onClick=${() => step(1)} />
       <${Tool} type="button" icon="back" label="One event back" keys="k" onClick=${() => step(position - 1)} />
@@ -58,7 +58,7 @@ function Where() {
 function Live() {
   const state = live.value;
   const words = { live: follows.value ? "following" : "live", connecting: "connecting", off: "not live" }[state];
-  return html`<button class=${`live ${state}`} aria-pressed=${follows.value} title=${follows.value ? "Stay at this moment (l)" : "Follow new events (l)"}
+  return html`<button class=${`live is-${state}`} aria-pressed=${follows.value} title=${follows.value ? "Stay at this moment (l)" : "Follow new events (l)"}
     onClick=${toggleFollowing}><i></i>${words}</button>`;
 }
 

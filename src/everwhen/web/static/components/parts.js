@@ -15,7 +15,7 @@ export function Link({ to, children, replace = false, ...rest }) {
   return html`<a href=${hrefOf(typeof to === "function" ? to() : to)} onClick=${follow} ...${rest}>${children}</a>`;
 }
 
-export const StreamName = ({ name }) => html`<bdi class="stream"><i class="dot" style=${{ "--hue": hue(categoryOf(name)) }}></i>${shown(name)}</bdi>`;
+export const StreamName = ({ name }) => html`<bdi class="stream" style=${{ "--hue": hue(categoryOf(name)) }}>${shown(name)}</bdi>`;
 export const TypeName = ({ name }) => html`<bdi class="type">${shown(name)}</bdi>`;
 
 /** What went wrong, in the place where the answer would be. */

@@ -63,6 +63,19 @@ const resolved = (name) => {
   return found;
 };
 
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const DAY = 86400;
+/** A time on the axis, in one line and in UTC: as fine as the steps between the marks. */
+function axisText(at, every) {
+  const iso = new Date(at * 1000).toISOString();
+  const month = MONTHS[Number(iso.slice(5, 7)) - 1];
+  if (every >= 360 * DAY) return iso.slice(0, 4);
+  if (every >= 28 * DAY) return `${month} ${iso.slice(0, 4)}`;
+  if (every >= DAY) return `${Number(iso.slice(8, 10))} ${month}`;
+  const time = every >= 60 ? iso.slice(11, 16) : every >= 1 ? iso.slice(11, 19) : iso.slice(11, 23);
+  return time === "00:00" ? `${Number(iso.slice(8, 10))} ${month}` : time;
+}
+
 /** uPlot's options: bars over time, of heights that let few events be seen beside many. */
 function optionsOf(width, height, onRange) {
   return {
@@ -73,7 +86,7 @@ function optionsOf(width, height, onRange) {
     scales: { x: { time: true }, y: { range: (_, __, most) => [0, Math.max(1, most)] } },
     series: [{}, { fill: () => resolved("--bars"), width: 0, paths: uPlot.paths.bars({ size: [0.86, 40, 1], align: 1 }), points: { show: false } }],
     axes: [
-      { stroke: () => resolved("--dim"), font: `11px ${colour("--sans") || "system-ui"}`, grid: { show: false }, ticks: { show: true, size: 4, width: 1, stroke: () => resolved("--line") }, size: 24, gap: 2 },
+      { stroke: () => resolved("--dim"), font: `11px ${colour("--sans") || "system-ui"}`, grid: { show: false }, ticks: { show: true, size: 4, width: 1, stroke: () => resolved("--line") }, size: 24, gap: 2, space: 84, values: (_, at, __, ___, every) => at.map((one) => axisText(one, every)) },
       { show: false },
     ],
     tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "UTC"),
@@ -147,7 +160,7 @@ export function Strip({ height = 84 }) {
   const from = param("from").value;
   const to = param("to").value;
   const slow = useSlowHead();
-  const asked = useAsked(slow ? urlOf("/density", { from, to, buckets: BUCKETS, ...(to ? {} : { }) }) + (to ? "" : `#${slow}`) : null);
+  const asked = useAsked(slow ? urlOf("/density", { from, to, buckets: BUCKETS }) + (to ? "" : `#${slow}`) : null);
   const density = useMemo(() => asked.data && new Density(asked.data), [asked.data]);
   const [asTable, setAsTable] = useState(false);
   const last = head.value.position;
@@ -163,7 +176,7 @@ export function Strip({ height = 84 }) {
   return html`<section class="strip" aria-label="Timeline">
     ${density && density.starts.length > 0
       ? html`<${Chart} density=${density} height=${height} onRange=${zoom} onPoint=${goTo} />`
-      : html`<div class="chart nothing" style=${{ height: `${height}px` }}>${last === 0 && slow === 0 ? "" : asked.problem ? "" : last === 0 ? "No events yet" : ""}</div>`}
+      : !asked.problem && html`<div class="chart" style=${{ height: `${height}px` }}></div>`}
     <div class="scrubber">
       <span>${count(low)}</span>
       <input type="range" aria-label="Position" aria-valuetext=${`position ${count(position)} of ${count(last)}`} min=${Math.min(low, high)} max=${Math.max(1, high)} value=${Math.min(Math.max(position, low), high)} onInput=${(event) => step(Number(event.target.value))} />
