@@ -30,6 +30,7 @@ from everwhen.web.guards import Guards
 from everwhen.web.hosting import Hosting
 from everwhen.web.limits import RequestLimits
 from everwhen.web.openapi import openapi_endpoint
+from everwhen.web.page import page_routes
 from everwhen.web.problems import (
     BAD_REQUEST,
     FORBIDDEN,
@@ -70,7 +71,7 @@ def create_app(
     cors: Iterable[str] = (),
     limits: RequestLimits = _LIMITS,
 ) -> Guards:
-    """An ASGI application that serves the store: the HTTP API below ``/v1``.
+    """An ASGI application that serves the store: the HTTP API below ``/v1``, and the page.
 
     Run it by any ASGI server, or mount it in another application. The store is the caller's, to be
     closed after the server has stopped. ``folds`` are the states that can be asked for by name,
@@ -104,7 +105,7 @@ def create_app(
             )
         )
     app = Starlette(
-        routes=list(_routes(endpoints, _Answering(hosting, who, audit))),
+        routes=[*_routes(endpoints, _Answering(hosting, who, audit)), *page_routes()],
         exception_handlers={HTTPException: _unrouted, Exception: _failed},
         middleware=middleware,
         lifespan=_closing(hosting),

@@ -1,0 +1,110 @@
+"""The page, as files of this package: no build, no address of its own, nothing from elsewhere.
+
+Every file is served under one digest of all of them, so that browsers keep them for good and
+modules that import each other are always of one version. Addresses are relative: the page doesn't
+know where it is mounted.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from everwhen.web.answers import IMMUTABLE, tagged_answer
+from everwhen.web.problems import UNKNOWN, ProblemError, problem_answer
+
+_MEDIA: Final[Mapping[str, str]] = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".toml": "text/plain",
+    ".txt": "text/plain",
+}
+_DEEP: Final = "../../"
+"""From a screen's address, ``/s/{branch}/{screen}``, to where the application is."""
+
+
+class PageFile(msgspec.Struct, frozen=True):
+    """A file of the page: its media type, its content, and the same compressed."""
+
+    media: str
+    content: bytes
+    compressed: bytes
+
+
+class PageFiles(msgspec.Struct, frozen=True):
+    """The files by their paths, the digest of all of them, and the page that loads them."""
+
+    found: Mapping[str, PageFile]
+    digest: str
+    index: str
+
+    def shell(self, root: str) -> bytes:
+        """The page's HTML for an address from which ``root`` leads to the application."""
+        static = f"{root}static/{self.digest}/"
+        modules = "".join(
+            f'<link rel="modulepreload" href="{static}{path}">\n'
+            for path in sorted(self.found)
+            if path.endswith(".js")
+        )
+        return self.index.replace("{static}", static).replace("{modules}", modules).encode()
+
+
+@cache
+def page_files() -> PageFiles:
+    """The page's files, read once."""
+    folder = files(__package__) / "static"
+    contents = dict(sorted(_read(folder, "")))
+    index = contents.pop("index.html").decode()
+    digest = hashlib.sha256(index.encode())
+    found = {}
+    for path, content in contents.items():
+        digest.update(b"%d %s\n" % (len(content), path.encode()) + content)
+        media = _MEDIA[path[path.rindex(".") :]]
+        found[path] = PageFile(media, content, gzip.compress(content, 9, mtime=0))
+    return PageFiles(found, digest.hexdigest()[:16], index)
+
+
+def _read(folder: Traversable, prefix: str) -> Iterable[tuple[str, bytes]]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _read(entry, f"{prefix}{entry.name}/")
+        elif not entry.name.startswith("."):
+            yield prefix + entry.name, entry.read_bytes()
+
+
+async def _page(request: Request) -> Response:
+    root = _DEEP if "screen" in request.path_params else ""
+    found = page_files()
+    tag = found.digest + ("-screen" if root else "")
+    return tagged_answer(request, lambda: found.shell(root), tag, media="text/html")
+
+
+async def _file(request: Request) -> Response:
+    found = page_files()
+    file = found.found.get(request.path_params["path"])
+    if file is None or request.path_params["digest"] != found.digest:
+        return problem_answer(
+            ProblemError(UNKNOWN, "that file is of another version; load the page again")
+        )
+    headers = {"Cache-Control": IMMUTABLE, "Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        return Response(file.compressed, 200, headers, file.media)
+    return Response(file.content, 200, headers, file.media)
+
+
+def page_routes() -> Iterable[Route]:
+    """The page at the root and at each screen's address, and its files. They need no token."""
+    yield Route("/", _page)
+    yield Route("/s/{branch}/{screen}", _page)
+    yield Route("/static/{digest}/{path:path}", _file)

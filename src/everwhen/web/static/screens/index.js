@@ -1,0 +1,7 @@
+// The screens, in the order of their tabs. Each is {name, title, key, hasStrip, Screen}.
+import * as timeline from "./timeline.js";
+import * as events from "./events.js";
+import * as state from "./state.js";
+import * as find from "./find.js";
+
+export const SCREENS = [timeline, events, state, find];

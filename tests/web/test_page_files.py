@@ -1,0 +1,108 @@
+"""The page's files: what is vendored, how all of it is served, and that it is small."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import tomllib
+from pathlib import Path
+from typing import Final
+
+import httpx2
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from everwhen.aio import open_store
+from everwhen.web.application import create_app
+from everwhen.web.guards import CONTENT_POLICY
+
+STATIC: Final = Path(__file__).parents[2] / "src/everwhen/web/static"
+VENDORED: Final = (STATIC / "vendor", Path(__file__).parent / "vendor")
+MOST_BYTES: Final = 120_000
+
+
+@pytest.mark.parametrize("folder", VENDORED, ids=["page", "tests"])
+def test_what_is_vendored_is_what_was_shipped_and_has_its_licence(folder: Path) -> None:
+    told = tomllib.loads((folder / "VENDOR.toml").read_text())["package"]
+    digests = {name: digest for package in told for name, digest in package["sha256"].items()}
+    found = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in folder.iterdir()
+        if file.suffix in {".js", ".css"}
+    }
+    assert found == digests
+    assert all((folder / package["licence_text"]).stat().st_size > 500 for package in told)
+
+
+def test_nothing_makes_code_of_text_or_markup_of_data() -> None:
+    forbidden = re.compile(
+        r"\beval\(|new Function|(?<![.\w])Function\(|document\.write|innerHTML\s*="
+    )
+    unsafe = re.compile(r"innerHTML|insertAdjacentHTML|outerHTML|DOMParser|srcdoc")
+    for file in STATIC.rglob("*.js"):
+        text = file.read_text()
+        assert "dangerouslySetInnerHTML" in text or not forbidden.search(text), file
+        if file.parent.name != "vendor":
+            assert not unsafe.search(text), file
+            assert "dangerously" not in text, file
+
+
+async def _answers(paths: list[str], *, mounted: str = "") -> list[httpx2.Response]:
+    async with open_store("memory:") as store:
+        app = create_app(store, allowed_hosts=["page"])
+        outer = Starlette(routes=[Mount(mounted, app)]) if mounted else app
+        transport = httpx2.ASGITransport(app=outer)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://page") as client:
+            return [await client.get(path) for path in paths]
+
+
+def _linked(page: httpx2.Response) -> list[str]:
+    return [str(page.url.join(path)) for path in re.findall(r'(?:href|src)="([^":]+)"', page.text)]
+
+
+@pytest.mark.parametrize("mounted", ["", "/tools/store"])
+def test_the_page_loads_its_files_wherever_it_is_mounted(mounted: str) -> None:
+    asked = [f"{mounted}/", f"{mounted}/s/main/events", f"{mounted}/s/a%2Fb/events?at=3"]
+    pages = asyncio.run(_answers(asked, mounted=mounted))
+    for page in pages:
+        assert page.status_code == 200
+        assert page.headers["content-type"].startswith("text/html")
+        assert page.headers["content-security-policy"] == CONTENT_POLICY
+        assert "<script>" not in page.text
+        assert "style=" not in page.text
+    linked = [_linked(page) for page in pages]
+    assert linked[0] == linked[1] == linked[2]
+    files = asyncio.run(_answers(linked[0], mounted=mounted))
+    assert {file.status_code for file in files} == {200}
+    assert {file.headers["cache-control"] for file in files} == {
+        "private, max-age=31536000, immutable"
+    }
+    kinds = {file.headers["content-type"].partition(";")[0] for file in files}
+    assert kinds == {"text/css", "text/javascript"}
+
+
+def test_the_whole_page_is_small_and_its_files_are_of_one_version() -> None:
+    (page,) = asyncio.run(_answers(["/"]))
+    linked = sorted(set(_linked(page)))
+    assert {Path(path).suffix for path in linked} == {".css", ".js"}
+    modules = list(STATIC.rglob("*.js"))
+    assert len([path for path in linked if path.endswith(".js")]) == len(modules)
+    files = asyncio.run(_answers(linked))
+    total = sum(int(file.headers["content-length"]) for file in files) + len(page.content)
+    assert total < MOST_BYTES, f"{total} bytes compressed"
+    digest = linked[0].split("/static/")[1].split("/")[0]
+    gone, absent = asyncio.run(
+        _answers([linked[0].replace(digest, "0" * 16), f"/static/{digest}/../page.py"])
+    )
+    assert (gone.status_code, absent.status_code) == (404, 404)
+    assert "load the page again" in gone.json()["detail"]
+
+
+def test_modules_import_only_what_there_is_by_paths() -> None:
+    imports = re.compile(r"""(?:^|[;\s}])(?:import|export)\b[^"';]*?from\s*["']([^"']+)["']""")
+    for file in STATIC.rglob("*.js"):
+        for path in imports.findall(file.read_text()):
+            assert path.startswith("."), f"{file.name} imports {path}"
+            assert (file.parent / path).is_file(), f"{file.name} imports {path}"
