@@ -14,8 +14,9 @@ from starlette.types import Receive, Scope, Send
 from tests.web.serving import served
 
 from everwhen import Decisions, Event, EventTypes, Fold, Query, RecordedEvent, Refusal, StateOf
-from everwhen.aio import open_store
+from everwhen.aio import CommandBus, open_store
 from everwhen.merging import Invariant
+from everwhen.merkle.aio import MerkleLog
 from everwhen.projections import OnError, Projection, TableProjection, Tables
 from everwhen.projections.aio import ProjectionRunner
 from everwhen.undo import Compensations
@@ -23,6 +24,7 @@ from everwhen.web.access import SCOPES, Caller
 from everwhen.web.application import create_app
 from everwhen.web.governance import Governance
 from everwhen.web.guards import Guards
+from everwhen_verify.notes import Signer
 
 
 class Deposited(Event):
@@ -126,11 +128,15 @@ def governed(path: Path) -> Iterator[httpx2.Client]:
         if not made:
             store = await open_store(path, events=TYPES)
             runner = ProjectionRunner(store, [balances, Projection(account)])
+            log = MerkleLog(store, path.with_name("log"), Signer.generate("example.org/bank"))
+            await log.sign()
             given = Governance(
                 decisions=decisions,
                 invariants=[solvent],
                 compensations=compensations,
                 runner=await runner.__aenter__(),
+                commands=CommandBus(store, decisions),
+                log=log,
             )
             made.append(
                 create_app(store, folds={"account": account}, governance=given, access=ByHeader())

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import msgspec
@@ -26,6 +27,7 @@ from everwhen import CommandBus, Query, Store, Undo, open_store
 from everwhen.exchange.json_forms import event_form
 from everwhen.exchange.undo_forms import undo_plan_form
 from everwhen.merging import Merging
+from everwhen.merkle import MerkleLog
 from everwhen.undo import Positions
 
 
@@ -267,6 +269,45 @@ def test_projections_are_told_of_retried_and_rebuilt(client: httpx2.Client, stor
     assert problem(client.post("/projections/account/rebuilds")) == (422, "invalid")
 
 
+def test_a_command_takes_effect_once_and_is_refused_with_its_fields(
+    client: httpx2.Client, store: Store
+) -> None:
+    (form,) = client.get("/commands").json()["commands"]
+    assert (form["name"], form["words"]) == ("Withdraw", "Take money from an account.")
+    assert form["schema"] == as_json(msgspec.json.schema(Withdraw))
+    store.append("account-c", [Deposited(50)])
+    asked = {"account": "account-c", "amount": 30}
+    headers = {"Idempotency-Key": str(uuid4()), "x-user": "ann"}
+    done = client.post("/commands/Withdraw", json=asked, headers=headers)
+    assert (done.status_code, done.json()["events"]) == (
+        201,
+        [{"type": "Withdrawn", "data": {"amount": 30}}],
+    )
+    again = client.post("/commands/Withdraw", json=asked, headers=headers)
+    assert (again.status_code, again.json()["receipt"]["repeated"]) == (200, True)
+    last = next(iter(store.read(Query().stream("account-c").backwards())))
+    assert (last.version, last.metadata.user_id) == (2, "ann")
+    refused = client.post("/commands/Withdraw", json=asked)
+    assert problem(refused) == (409, "refused")
+    assert refused.json()["refusal"] == "InsufficientBalance"
+    assert refused.json()["fields"] == {"balance": 20, "asked": 30}
+    wrong = client.post("/commands/Withdraw", json={**asked, "amount": 0})
+    assert (problem(wrong), wrong.json()["pointer"]) == ((422, "invalid"), "/amount")
+
+
+def test_a_proof_is_the_text_that_the_verifier_takes(
+    client: httpx2.Client, store: Store, path: Path
+) -> None:
+    with open_store(path, events=TYPES) as opened:
+        log = MerkleLog(opened, path.with_name("log"))
+        newest = log.checkpoint()
+        assert newest is not None
+        assert client.get("/checkpoint").content == newest.note
+        assert client.get("/proofs/1").content == log.prove(1).encode()
+    unsigned = client.get(f"/proofs/{store.head().position}")
+    assert problem(unsigned) == (409, "merkle-log")
+
+
 REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("POST", "/branches", {"name": "main"}, (409, "branch-refused")),
     ("POST", "/branches", {"name": ""}, (409, "branch-refused")),
@@ -294,6 +335,11 @@ REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("GET", "/projections/none/parked", None, (404, "unknown")),
     ("POST", "/projections/none/retries", None, (404, "unknown")),
     ("POST", "/projections/none/rebuilds", None, (404, "unknown")),
+    ("POST", "/commands/None", {}, (404, "unknown")),
+    ("POST", "/commands/Withdraw", [], (422, "invalid")),
+    ("POST", "/commands/Withdraw", {"account": "", "amount": 1}, (400, "bad-request")),
+    ("GET", "/proofs/0", None, (400, "bad-request")),
+    ("GET", "/proofs/999999", None, (409, "merkle-log")),
     ("POST", "/undos", {"dry_run": True}, (422, "invalid")),
     ("POST", "/undos", {"events": {"first": 0}, "dry_run": True}, (422, "invalid")),
     ("POST", "/undos", {"events": {"first": 1}, "event": "x"}, (422, "invalid")),
@@ -353,6 +399,7 @@ def test_what_cannot_be_is_said_to_be_so(
         ("DELETE", "/branches/x", "operate"),
         ("POST", "/merges", "operate"),
         ("POST", "/undos", "operate"),
+        ("POST", "/commands/Withdraw", "append"),
         ("POST", "/projections/x/retries", "operate"),
         ("POST", "/projections/x/rebuilds", "operate"),
         ("POST", "/queries/sql", "sql"),

@@ -225,6 +225,11 @@ class Decisions:
                 raise DeclarationError(f"there are two decisions on {name}; keep one")
             self._by_class[decision.command] = self._by_name[name] = decision
 
+    @property
+    def classes(self) -> dict[str, type[Any]]:
+        """The classes of commands that something decides on, by name."""
+        return {name: decision.command for name, decision in self._by_name.items()}
+
     def for_command(self, command: Any) -> Decision:
         """The decision on a command. Raises `InvalidCommandError` where there is none."""
         decision = self._by_class.get(type(command))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from everwhen.commands.aio import CommandBus
 from everwhen.commands.decisions import Decisions
 from everwhen.errors import UnsupportedError
 from everwhen.merging import Invariant
 from everwhen.projections.aio import ProjectionRunner
 from everwhen.undo import Compensations
+
+if TYPE_CHECKING:
+    from everwhen.merkle.aio import MerkleLog  # needs a library that not everybody has
 
 
 class Governance(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,13 +23,16 @@ class Governance(msgspec.Struct, frozen=True, kw_only=True):
 
     ``decisions`` and ``invariants`` are what merges go by, ``compensations`` what an undo appends.
     ``runner``, an async one over the same store, retries parked events and rebuilds projections;
-    running it (``async with runner``) is the application's.
+    running it (``async with runner``) is the application's. ``commands``, async as well, is what
+    commands are sent to, and ``log`` the signed log that proofs are of.
     """
 
     decisions: Decisions | None = None
     invariants: Sequence[Invariant[Any]] = ()
     compensations: Compensations | None = None
     runner: ProjectionRunner | None = None
+    commands: CommandBus | None = None
+    log: MerkleLog | None = None
 
 
 def missing(what: str, option: str) -> UnsupportedError:

@@ -67,6 +67,7 @@ MERGE_CONFLICT: Final = ProblemKind(409, "merge-conflict", "The merge has to be 
 BRANCH_REFUSED: Final = ProblemKind(409, "branch-refused", "The branch can't be made or changed")
 UNDO_REFUSED: Final = ProblemKind(409, "undo-refused", "It can't be undone")
 LEASED: Final = ProblemKind(409, "leased", "Another runner works on that")
+REFUSED: Final = ProblemKind(409, "refused", "The command was refused")
 HEADERS_TOO_LARGE: Final = ProblemKind(431, "headers-too-large", "The headers are too large")
 TIMED_OUT: Final = ProblemKind(503, "timed-out", "It took too long")
 UNAUDITED: Final = ProblemKind(500, "unaudited", "The audit entry can't be kept")
@@ -88,7 +89,7 @@ OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     (errors.InlineError, ProblemKind(409, "refused-inline", "A read model can't take the event")),
     (errors.NotAllowedError, FORBIDDEN),
     (errors.UndoError, UNDO_REFUSED),
-    (errors.Refusal, ProblemKind(409, "refused", "The command was refused")),
+    (errors.Refusal, REFUSED),
     (errors.ErasedSubjectError, ProblemKind(409, "erased-subject", "That person was forgotten")),
     (errors.RefusedError, INVALID),
     (errors.UnknownBranchError, UNKNOWN),
