@@ -53,6 +53,7 @@ from everwhen.backends.remote.messages import (
     CommitMessage,
     CreateBranch,
     DeleteBranch,
+    Greeting,
     RenameBranch,
     decode_outcomes,
     decode_switch,
@@ -134,18 +135,26 @@ class HttpEngine:
         self.inline: list[Inline] = []
         self._read_only = read_only
         self._connections = Connections(address)
-        greeting = self._ask(AskGreeting(), patience=0)
-        if greeting.protocol != PROTOCOL:
-            raise UnsupportedError(
-                f"{self.place}: it speaks version {greeting.protocol} of the log protocol, and "
-                f"this is version {PROTOCOL}; install the same Everwhen on both sides"
-            )
+        try:
+            greeting = self._greeting()
+        except BaseException:
+            self._connections.close()
+            raise
         self.capabilities: Capabilities = capabilities_of(greeting.capabilities)
         self._most_bytes = min(greeting.most_bytes, MAX_COMMITS_BYTES)
         self.branch: BranchInfo | None = greeting.branch
         self._watch = ServerWatch(self._head_after, self.news.publish)
 
     # Requests
+
+    def _greeting(self) -> Greeting:
+        greeting: Greeting = self._ask(AskGreeting(), patience=0)
+        if greeting.protocol != PROTOCOL:
+            raise UnsupportedError(
+                f"{self.place}: it speaks version {greeting.protocol} of the log protocol, and "
+                f"this is version {PROTOCOL}; install the same Everwhen on both sides"
+            )
+        return greeting
 
     def _ask(
         self, ask: Any, *, patience: float | None = None, seconds: float = ANSWER_SECONDS
