@@ -14,6 +14,7 @@ from everwhen.web.api import (
     finds,
     health,
     live,
+    log_protocol,
     merges,
     names,
     overview,
@@ -55,4 +56,5 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *what_ifs.ENDPOINTS,
     *debug_sessions.ENDPOINTS,
     *prints.ENDPOINTS,
+    *log_protocol.ENDPOINTS,
 )
