@@ -152,11 +152,11 @@ def test_the_keyboard_is_enough(watched: Watched) -> None:
     page.keyboard.press("p")
     page.wait_for_url(re.compile("pin=150"))
     page.keyboard.press("/")
-    page.keyboard.type("stream:order-7 data.amount < 100\n")
+    page.keyboard.type("stream:order-7 event.amount < 100\n")
     page.wait_for_selector(".chip")
     assert [chip.split("\n")[-1] for chip in page.locator(".chip").all_inner_texts()] == [
         "order-7",
-        "data.amount < 100",
+        "event.amount < 100",
     ]
     page.keyboard.press("Escape")
     page.keyboard.press("3")
