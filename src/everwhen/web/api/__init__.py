@@ -4,6 +4,7 @@ from typing import Final
 
 from everwhen.web.api import (
     appending,
+    audits,
     bookmarks,
     branches,
     commanding,
@@ -48,6 +49,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *queries.ENDPOINTS,
     *commanding.ENDPOINTS,
     *proofs.ENDPOINTS,
+    *audits.ENDPOINTS,
     *projections.ENDPOINTS,
     *health.ENDPOINTS,
     *finds.ENDPOINTS,
