@@ -4,6 +4,7 @@ from typing import Final
 
 from everwhen.web.api import (
     appending,
+    audits,
     bookmarks,
     branches,
     commanding,
@@ -49,6 +50,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *queries.ENDPOINTS,
     *commanding.ENDPOINTS,
     *proofs.ENDPOINTS,
+    *audits.ENDPOINTS,
     *projections.ENDPOINTS,
     *health.ENDPOINTS,
     *finds.ENDPOINTS,
