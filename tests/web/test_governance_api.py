@@ -140,6 +140,10 @@ def test_a_merge_is_done_as_it_was_planned_and_once(client: httpx2.Client, store
     assert (written.event, written.metadata.user_id) == (Withdrawn(30), "ann")
     again = client.post("/branches/work/merges", json=asked)
     assert (again.status_code, again.json()["repeated"]) == (200, True)
+    merged = client.get("/merges").json()
+    (told,) = [one for one in merged["merges"] if one["source"] == "work"]
+    assert (told["into"], told["position"]) == ("main", done.json()["position"])
+    assert (told["up_to"], told["commits"], merged["is_whole"]) == (plan["up_to"], 0, True)
 
 
 def test_a_merge_that_would_come_out_otherwise_is_not_done(
