@@ -3,5 +3,6 @@ import * as timeline from "./timeline.js";
 import * as events from "./events.js";
 import * as state from "./state.js";
 import * as find from "./find.js";
+import * as projections from "./projections.js";
 
-export const SCREENS = [timeline, events, state, find];
+export const SCREENS = [timeline, events, state, find, projections];
