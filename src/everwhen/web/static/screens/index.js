@@ -4,5 +4,6 @@ import * as events from "./events.js";
 import * as state from "./state.js";
 import * as find from "./find.js";
 import * as branches from "./branches.js";
+import * as projections from "./projections.js";
 
-export const SCREENS = [timeline, events, state, find, branches];
+export const SCREENS = [timeline, events, state, find, branches, projections];
