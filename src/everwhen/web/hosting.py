@@ -23,7 +23,7 @@ from everwhen.aio import Store as AsyncStore
 from everwhen.backends._async.embedded import EmbeddedBackend as AsyncEmbeddedBackend
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.branch_records import BRANCH_PREFIX, registered
-from everwhen.errors import DeclarationError
+from everwhen.errors import BranchError, DeclarationError
 from everwhen.state import Fold, document, documents
 from everwhen.store._sync.kernel import Kernel
 from everwhen.web.debug_sessions import DebugSessions
@@ -33,6 +33,7 @@ from everwhen.web.limits import LiveAnswers, RequestLimits
 from everwhen.web.live_hub import LiveHub
 from everwhen.web.machines import RecentMachines
 from everwhen.web.metrics import WebMetrics
+from everwhen.web.problems import UNKNOWN, ProblemError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -101,7 +102,7 @@ class Hosting:
         return self._main
 
     async def at(self, branch: str) -> HostedStore:
-        """The store of that branch. Raises `UnknownBranchError`."""
+        """The store of that branch. Raises `ProblemError` where there is none."""
         if branch == self._main.store.name:
             return self._main
         async with self._opening:
@@ -110,7 +111,10 @@ class Hosting:
                 await self._branches.pop(branch).close()
                 found = None
             if found is None:
-                store = await self._main.store.branch(branch)
+                try:
+                    store = await self._main.store.branch(branch)
+                except BranchError as error:  # a name that no branch can have, too
+                    raise ProblemError(UNKNOWN, str(error)) from error
                 blocking = await self.compute(self._main.blocking.branch, branch)
                 found = self._branches[branch] = HostedStore(store, blocking, self.live)
         return found
