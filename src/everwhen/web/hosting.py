@@ -8,14 +8,15 @@ sync one, so that nobody else waits for it.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import blake2b
 from importlib import metadata
 from typing import Any, Final, ParamSpec, TypeVar
 
-import anyio
 import anyio.to_thread
 
 import everwhen
@@ -94,7 +95,7 @@ class Hosting:
         self._main = HostedStore(store, blocking_twin(store), self.live)
         self._branches: dict[str, HostedStore] = {}
         self._opening = asyncio.Lock()
-        self._limit: anyio.CapacityLimiter | None = None
+        self._computing = ThreadPoolExecutor(_COMPUTING, "everwhen-web")
 
     @property
     def main(self) -> HostedStore:
@@ -128,12 +129,12 @@ class Hosting:
     async def compute(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call it in a thread, and wait for what it returns; raises what it raises.
 
-        Where whoever waits is cancelled, the call goes on by itself to its end.
+        Where whoever waits is cancelled, the call goes on by itself to its end, and counts as one
+        of those that run until then.
         """
-        if self._limit is None:
-            self._limit = anyio.CapacityLimiter(_COMPUTING)
-        return await anyio.to_thread.run_sync(
-            partial(work, *args, **kwargs), limiter=self._limit, abandon_on_cancel=True
+        given = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(
+            self._computing, partial(given.run, work, *args, **kwargs)
         )
 
     async def close(self) -> None:
@@ -143,6 +144,7 @@ class Hosting:
             rebuild.cancel()
         await asyncio.gather(*self.rebuilds.values(), return_exceptions=True)
         opened = [*self._branches.values()]
+        self._computing.shutdown(wait=False, cancel_futures=True)
         self.debug_sessions.close()
         await anyio.to_thread.run_sync(self.finds.close)
         self._branches.clear()
