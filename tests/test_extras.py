@@ -37,7 +37,7 @@ with open_store("shop.db", events=[Paid]) as store:
 LACKING = """
 import contextlib
 from everwhen import KeyFile, Vault, open_store
-from everwhen.errors import UnsupportedError, VaultError
+from everwhen.errors import StorageError, UnsupportedError, VaultError
 from everwhen.expressions import Expression
 
 def said(call):
@@ -57,6 +57,10 @@ assert "'everwhen[expressions]'" in said(lambda: Expression("1 < 2"))
 assert "'everwhen[trust]'" in said(lambda: Vault("people", KeyFile("people.key")).newest("ann"))
 postgres = said(lambda: open_store("postgresql://127.0.0.1/shop"))
 assert "'everwhen[postgres]'" in postgres, postgres
+try:
+    open_store("http://127.0.0.1:1")  # which needs no library
+except StorageError as error:
+    assert "no answer" in str(error)
 assert "'everwhen[trust]'" in said(merkle), said(merkle)
 assert "'everwhen[trust]'" in said(witness), said(witness)
 """

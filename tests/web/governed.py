@@ -15,8 +15,10 @@ from tests.web.serving import served
 
 from everwhen import Decisions, Event, EventTypes, Fold, Query, RecordedEvent, Refusal, StateOf
 from everwhen.aio import CommandBus, open_store
+from everwhen.audit.aio import AuditEntry, AuditFilter, AuditLog
 from everwhen.merging import Invariant
 from everwhen.merkle.aio import MerkleLog
+from everwhen.privacy import PLAINTEXT
 from everwhen.projections import OnError, Projection, TableProjection, Tables
 from everwhen.projections.aio import ProjectionRunner
 from everwhen.undo import Compensations
@@ -110,6 +112,11 @@ def _row(tables: Tables, deposited: RecordedEvent[Deposited]) -> None:
 TYPES = EventTypes(Deposited, Withdrawn)
 
 
+def seen_by(user: str | None) -> list[AuditFilter]:
+    """Everybody sees everything, but for one, who sees what they did themselves."""
+    return [AuditFilter(user=user)] if user == "nosy" else [AuditFilter()]
+
+
 class ByHeader:
     """Whoever the header says it is, with every scope that another header names."""
 
@@ -138,8 +145,15 @@ def governed(path: Path) -> Iterator[httpx2.Client]:
                 commands=CommandBus(store, decisions),
                 log=log,
             )
+            entries = await open_store("memory:", events=[AuditEntry], vault=PLAINTEXT)
             made.append(
-                create_app(store, folds={"account": account}, governance=given, access=ByHeader())
+                create_app(
+                    store,
+                    folds={"account": account},
+                    governance=given,
+                    audit=AuditLog(entries, policy=seen_by),
+                    access=ByHeader(),
+                )
             )
         await made[0](scope, receive, send)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -14,10 +15,13 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tests.patience import PATIENCE_SECONDS
 
-from everwhen.aio import open_store
+from everwhen.aio import Store, open_store
 from everwhen.audit.aio import AuditEntry, AuditFilter, AuditLog
 from everwhen.privacy import PLAINTEXT
+from everwhen.vocabulary.clock import Clock
+from everwhen.web.access import SCOPES, OpenAccess
 from everwhen.web.application import create_app
+from everwhen.web.guards import Guards
 
 
 def store_app(
@@ -88,13 +92,15 @@ def lazily(opening: AbstractAsyncContextManager[Any]) -> Any:
 
 
 @contextmanager
-def served(app: Any, **settings: Any) -> Iterator[str]:
+def served(app: Any, port: int = 0, **settings: Any) -> Iterator[str]:
     """The base URL at which the application answers, without a slash at its end.
 
     The settings are those of the server, uvicorn.
     """
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
+    # the protocol is named: asyncio sets TCP_NODELAY on such sockets only
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
         port = listening.getsockname()[1]
         config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="on", **settings)
         server = uvicorn.Server(config)
@@ -115,3 +121,45 @@ def served(app: Any, **settings: Any) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+class Stores:
+    """An application of many stores, each below a path of its own: one server for many tests."""
+
+    def __init__(self) -> None:
+        self._clocks: dict[Path, Clock] = {}
+        self._apps: dict[str, Guards] = {}
+        self._opened: dict[str, Store] = {}
+        self._opening: dict[str, asyncio.Lock] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def mounted(self, path: Path, clock: Clock) -> str:
+        """Where the store of a file answers, opened by the server at the first request."""
+        self._clocks[path] = clock
+        return "/" + path.as_posix().strip("/").replace("/", "+")
+
+    def unmount(self, path: Path) -> None:
+        """Close the store, if it was opened."""
+        mount = path.as_posix().strip("/").replace("/", "+")
+        self._apps.pop(mount, None)
+        store = self._opened.pop(mount, None)
+        if store is not None and self._loop is not None:
+            asyncio.run_coroutine_threadsafe(store.close(), self._loop).result()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return
+        self._loop = asyncio.get_running_loop()
+        mount, slash, rest = scope["path"].lstrip("/").partition("/")
+        app = await self._app(mount)
+        raw = scope["raw_path"].lstrip(b"/").partition(b"/")[2]
+        await app({**scope, "path": slash + rest, "raw_path": b"/" + raw}, receive, send)
+
+    async def _app(self, mount: str) -> Guards:
+        async with self._opening.setdefault(mount, asyncio.Lock()):
+            if mount not in self._apps:
+                path = Path("/" + mount.replace("+", "/"))
+                store = await open_store(path, clock=self._clocks[path])
+                self._opened[mount] = store
+                self._apps[mount] = create_app(store, access=OpenAccess(set(SCOPES)))
+            return self._apps[mount]

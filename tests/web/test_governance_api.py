@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -139,6 +140,10 @@ def test_a_merge_is_done_as_it_was_planned_and_once(client: httpx2.Client, store
     assert (written.event, written.metadata.user_id) == (Withdrawn(30), "ann")
     again = client.post("/branches/work/merges", json=asked)
     assert (again.status_code, again.json()["repeated"]) == (200, True)
+    merged = client.get("/merges").json()
+    (told,) = [one for one in merged["merges"] if one["source"] == "work"]
+    assert (told["into"], told["position"]) == ("main", done.json()["position"])
+    assert (told["up_to"], told["commits"], merged["is_whole"]) == (plan["up_to"], 0, True)
 
 
 def test_a_merge_that_would_come_out_otherwise_is_not_done(
@@ -308,6 +313,65 @@ def test_a_proof_is_the_text_that_the_verifier_takes(
     assert problem(unsigned) == (409, "merkle-log")
 
 
+def test_the_signed_log_has_its_size_and_its_keys(
+    client: httpx2.Client, store: Store, path: Path
+) -> None:
+    log = MerkleLog(store, path.with_name("log"))
+    newest, (key,) = log.checkpoint(), log.keys()
+    found = client.get("/signed-log").json()
+    assert newest is not None
+    assert datetime.fromisoformat(found.pop("signed_at")) <= datetime.now(UTC)
+    assert found == {
+        "origin": "example.org/bank",
+        "size": newest.checkpoint.size,
+        "root": newest.checkpoint.root.hex(),
+        "keys": [{"name": "example.org/bank", "vkey": key.verifier.vkey, "first": 0, "last": None}],
+    }
+
+
+def test_the_overview_says_what_there_is_to_govern_by(client: httpx2.Client) -> None:
+    assert client.get(str(client.base_url).rstrip("/")).json()["governance"] == [
+        "audit",
+        "commands",
+        "compensations",
+        "decisions",
+        "invariants",
+        "log",
+        "runner",
+    ]
+
+
+def test_audit_entries_are_shown_to_those_who_may_see_them(client: httpx2.Client) -> None:
+    ann, nosy = {"x-user": "ann-of-audits"}, {"x-user": "nosy"}
+    for at in ("0", "999999"):
+        client.post("/branches", json={"name": "audited", "at": at}, headers=ann)
+    client.delete("/branches/audited", headers=ann)
+
+    def asked(**parameters: Any) -> Any:
+        answer = client.get("/audit", params={"user": "ann-of-audits", **parameters})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    gone, refused, made = asked()["entries"]
+    assert (gone["action"], gone["resource"]) == ("Delete", "v1/branches/audited")
+    assert (refused["result"], refused["details"]["outcome"]) == ("Failure", "refused")
+    assert (made["result"], made["details"]["operation"]) == ("Success", "create_branch")
+    pages: list[list[Any]] = []
+    cursor: int | None = None
+    while cursor is not None or not pages:
+        page = asked(limit=2, **({} if cursor is None else {"cursor": cursor}))
+        pages.append(page["entries"])
+        cursor = page["next"]
+    assert pages == [[gone, refused], [made]]
+    assert asked(action="Delete", resource="v1/branches")["entries"] == [gone]
+    assert asked(result="Failure")["entries"] == [refused]
+    assert asked(**{"from": refused["timestamp"]})["entries"] == [gone, refused]
+    assert asked(to=refused["timestamp"])["entries"] == [made]
+    assert problem(client.get("/audit", headers=nosy)) == (403, "forbidden")
+    own = client.get("/audit", params={"user": "nosy"}, headers=nosy).json()["entries"]
+    assert [entry["reason"] for entry in own] == ["the policy doesn't allow it"]
+
+
 REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("POST", "/branches", {"name": "main"}, (409, "branch-refused")),
     ("POST", "/branches", {"name": ""}, (409, "branch-refused")),
@@ -338,6 +402,10 @@ REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("POST", "/commands/None", {}, (404, "unknown")),
     ("POST", "/commands/Withdraw", [], (422, "invalid")),
     ("POST", "/commands/Withdraw", {"account": "", "amount": 1}, (400, "bad-request")),
+    ("GET", "/audit?action=Deleted", None, (400, "bad-request")),
+    ("GET", "/audit?limit=0", None, (400, "bad-request")),
+    ("GET", "/audit?user=", None, (400, "bad-request")),
+    ("GET", "/audit?from=one%20fine%20day", None, (400, "bad-request")),
     ("GET", "/proofs/0", None, (400, "bad-request")),
     ("GET", "/proofs/999999", None, (409, "merkle-log")),
     ("POST", "/undos", {"dry_run": True}, (422, "invalid")),

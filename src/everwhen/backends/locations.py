@@ -25,8 +25,8 @@ def engine_for(
 ) -> Engine:
     """The engine for a location.
 
-    That is ``memory:``, ``postgresql:…`` as libpq has it, ``sqlite:PATH``, or a path: of a file, or
-    of a partitioned store.
+    That is ``memory:``, ``postgresql:…`` as libpq has it, ``https://…`` of a server,
+    ``sqlite:PATH``, or a path: of a file, or of a partitioned store.
 
     Raises `StorageError` for others, and `UnsupportedError` where a library is missing.
     """
@@ -74,10 +74,14 @@ def engine_for(
                 durable=durable,
                 busy_timeout=busy_timeout,
             )
+        case "http" | "https":
+            from everwhen.backends.remote.engine import HttpEngine
+
+            return HttpEngine(str(location), read_only=read_only, busy_timeout=busy_timeout)
         case _:
             raise StorageError(
                 f"no backend opens {scheme!r}, with which the location begins; use a path, "
-                f"sqlite:PATH, postgresql://… or memory:"
+                f"sqlite:PATH, postgresql://…, https://… or memory:"
             )
 
 
@@ -97,4 +101,8 @@ def shown(location: str) -> str:
         from everwhen.backends.postgres.address import Address
 
         return Address.parsed(location).place
+    if match[1].lower() in {"http", "https"}:
+        from everwhen.backends.remote.address import ServerAddress
+
+        return ServerAddress.parsed(location).place
     return f"{match[1]}:…"

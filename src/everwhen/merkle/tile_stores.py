@@ -16,6 +16,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -90,6 +91,15 @@ class TileFolder(TileStore):
                 if start:
                     file.seek(start)
                 return file.read(count)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _failed(self.path / name, "read", error) from error
+
+    def written_at(self, name: str) -> datetime | None:
+        """When the file was last written, as the disk says; None where there is none."""
+        try:
+            return datetime.fromtimestamp((self.path / name).stat().st_mtime, UTC)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:

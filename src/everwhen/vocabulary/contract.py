@@ -357,8 +357,9 @@ class Capabilities(msgspec.Struct, frozen=True):
     """What a backend does beyond the contract, or differently; declared, never guessed.
 
     ``joint_commits`` says that one commit may touch any streams together, ``inline`` that functions
-    can run in each append's transaction where there is ``sql``, and ``joins_transactions`` that
-    commits can be written in a transaction of the caller's own.
+    can run in each append's transaction where there is ``sql``, ``joins_transactions`` that
+    commits can be written in a transaction of the caller's own, and ``serves_branches`` that a
+    server keeps the branches.
     """
 
     name: str
@@ -371,6 +372,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     joint_commits: bool = True
     inline: bool = True
     joins_transactions: bool = False
+    serves_branches: bool = False
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -88,7 +88,11 @@ def create_app(
     Raises `DeclarationError` for anything but an async store that `open_store` opened.
     """
     hosting = Hosting(
-        check_store(store), folds or {}, governance=governance or Governance(), limits=limits
+        check_store(store),
+        folds or {},
+        governance=governance or Governance(),
+        audit=audit,
+        limits=limits,
     )
     who = access or OpenAccess()
     own = session_endpoints(who) if isinstance(who, TokenAccess) else ()
@@ -106,7 +110,7 @@ def create_app(
             )
         )
     app = Starlette(
-        routes=[PathTable(_routes(endpoints, _Answering(hosting, who, audit))), *page_routes()],
+        routes=[PathTable(_routes(endpoints, _Answering(hosting, who))), *page_routes()],
         exception_handlers={HTTPException: _unrouted, Exception: _failed},
         middleware=middleware,
         lifespan=_closing(hosting),
@@ -144,10 +148,9 @@ def _routes(endpoints: Iterable[Endpoint], answering: _Answering) -> Iterable[Ro
 class _Answering:
     """From a request to its endpoint's answer: who may, for how long, and what is recorded."""
 
-    def __init__(self, hosting: Hosting, access: Access, audit: AuditLog | None) -> None:
+    def __init__(self, hosting: Hosting, access: Access) -> None:
         self._hosting = hosting
         self._access = access
-        self._audit = audit
 
     def handler(self, methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable[Response]]:
         """What answers on a path."""
@@ -160,9 +163,10 @@ class _Answering:
                 async def answer() -> Response:
                     return await self._in_time(request, endpoint, caller)
 
-                if self._audit is None or endpoint.scope == "read":
+                audit = self._hosting.audit
+                if audit is None or endpoint.scope == "read":
                     return await answer()
-                return await audited_answer(self._audit, endpoint, request, caller, answer)
+                return await audited_answer(audit, endpoint, request, caller, answer)
             except Exception as error:  # noqa: BLE001 (the last boundary)
                 return problem_answer(problem_of(error))
 

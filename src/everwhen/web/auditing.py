@@ -15,10 +15,10 @@ from starlette.responses import Response
 
 from everwhen.audit.aio import AuditAction, AuditLog, AuditResult
 from everwhen.audit.entries import spoken
-from everwhen.vocabulary.errors import AuditError, RefusedError, StorageError
+from everwhen.vocabulary.errors import AuditError, StorageError
 from everwhen.web.access import Caller
 from everwhen.web.endpoints import Endpoint
-from everwhen.web.problems import FAULT, TIMED_OUT, UNAUDITED, ProblemError
+from everwhen.web.problems import TIMED_OUT, UNAUDITED, ProblemError, kind_of
 
 _ACTIONS: Final = {"append": AuditAction.CREATE, "sql": AuditAction.READ}
 
@@ -82,11 +82,10 @@ def _resource(request: Request) -> str:
 
 def _outcome_of(error: BaseException) -> str:
     """As of commands: refused, failed, or (the medium's errors, and interrupts) open."""
-    if isinstance(error, ProblemError):
-        if error.problem == TIMED_OUT:
-            return "open"
-        return "failed" if error.problem == FAULT else "refused"
-    if isinstance(error, RefusedError):
+    problem = kind_of(error)
+    if problem == TIMED_OUT:
+        return "open"
+    if problem is not None and problem.status < 500:
         return "refused"
     is_open = isinstance(error, StorageError | OSError) or not isinstance(error, Exception)
     return "open" if is_open else "failed"

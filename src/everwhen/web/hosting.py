@@ -21,6 +21,7 @@ import anyio.to_thread
 
 import everwhen
 from everwhen.aio import Store as AsyncStore
+from everwhen.audit.aio import AuditLog
 from everwhen.backends._async.embedded import EmbeddedBackend as AsyncEmbeddedBackend
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.branch_records import BRANCH_PREFIX, registered
@@ -76,6 +77,7 @@ class Hosting:
         folds: Mapping[str, Fold[Any]],
         *,
         governance: Governance,
+        audit: AuditLog | None,
         limits: RequestLimits,
     ) -> None:
         self.folds: Mapping[str, Fold[Any]] = {
@@ -86,6 +88,7 @@ class Hosting:
         self.fingerprint = _fingerprint(store)
         self.machines = RecentMachines()
         self.governance = governance
+        self.audit = audit
         self.limits = limits
         self.live = LiveAnswers(limits.live_answers)
         self.metrics = WebMetrics()

@@ -167,14 +167,21 @@ WRITING: Final = tuple(
 """What an append may end with, whatever it expects."""
 
 
+def kind_of(error: BaseException) -> ProblemKind | None:
+    """The kind of problem that an error is; None for an unforeseen one."""
+    if isinstance(error, ProblemError):
+        return error.problem
+    return next((problem for kind, problem in OF_ERRORS if isinstance(error, kind)), None)
+
+
 def problem_of(error: BaseException) -> ProblemError:
     """The problem that an error ends a request with. An unforeseen one goes to the log only."""
     if isinstance(error, ProblemError):
         return error
-    for kind, problem in OF_ERRORS:
-        if isinstance(error, kind):
-            retry = {"Retry-After": str(_RETRY_SECONDS)} if problem.status == 503 else {}
-            return ProblemError(problem, str(error), headers=retry, **_members(error))
+    problem = kind_of(error)
+    if problem is not None:
+        retry = {"Retry-After": str(_RETRY_SECONDS)} if problem.status == 503 else {}
+        return ProblemError(problem, str(error), headers=retry, **_members(error))
     _LOG.error("a request failed", exc_info=error)
     return ProblemError(
         FAULT, "this is a fault on the server, which its log tells more of; please report it"

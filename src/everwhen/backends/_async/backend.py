@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from everwhen.backends.branch_server import BranchServer
 from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
 from everwhen.backends.sql_connection import SqlConnection
 from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
@@ -220,6 +221,13 @@ class LogFamily(Protocol):
         """Delete the log of that id; nothing happens where there is none."""
         ...
 
+    async def serve(self, ask: Callable[[BranchServer], T]) -> T:
+        """What the server that keeps the branches answers.
+
+        Raises `UnsupportedError` where ``capabilities`` don't say that there is one.
+        """
+        ...
+
 
 class Upkeep(Protocol):
     """What keeps the stored data whole, copied and free of what was deleted."""
@@ -379,6 +387,9 @@ class BackendWrapper(Backend):
 
     async def drop_log(self, log: str) -> None:
         await self._inner.drop_log(log)
+
+    async def serve(self, ask: Callable[[BranchServer], T]) -> T:
+        return await self._inner.serve(ask)
 
     async def probe_purge(self) -> None:
         await self._inner.probe_purge()

@@ -21,6 +21,7 @@ from everwhen.backends._async.concurrency import (
     turn,
     wait_for_news,
 )
+from everwhen.backends.branch_server import BranchServer
 from everwhen.backends.engine import (
     WATCHED_SECONDS,
     ChangedError,
@@ -262,6 +263,11 @@ class EmbeddedBackend(Backend):
 
     async def drop_log(self, log: str) -> None:
         await self._calls.finish(self._engine.drop_log, log)
+
+    async def serve(self, ask: Callable[[BranchServer], T]) -> T:
+        if not isinstance(self._engine, BranchServer):
+            raise UnsupportedError("no server keeps the branches; they are logs beside this one")
+        return await self._calls.finish(ask, self._engine)
 
     async def probe_purge(self) -> None:
         await self._alone(self._engine.probe_purge)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from everwhen.backends.branch_server import BranchServer
 from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
 from everwhen.backends.sql_connection import SqlConnection
 from everwhen.system.file_backups import BackupListener, BackupReport, BackupTask
@@ -219,6 +220,13 @@ class LogFamily(Protocol):
         """Delete the log of that id; nothing happens where there is none."""
         ...
 
+    def serve(self, ask: Callable[[BranchServer], T]) -> T:
+        """What the server that keeps the branches answers.
+
+        Raises `UnsupportedError` where ``capabilities`` don't say that there is one.
+        """
+        ...
+
 
 class Upkeep(Protocol):
     """What keeps the stored data whole, copied and free of what was deleted."""
@@ -376,6 +384,9 @@ class BackendWrapper(Backend):
 
     def drop_log(self, log: str) -> None:
         self._inner.drop_log(log)
+
+    def serve(self, ask: Callable[[BranchServer], T]) -> T:
+        return self._inner.serve(ask)
 
     def probe_purge(self) -> None:
         self._inner.probe_purge()

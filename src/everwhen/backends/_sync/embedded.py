@@ -22,6 +22,7 @@ from everwhen.backends._sync.concurrency import (
     turn,
     wait_for_news,
 )
+from everwhen.backends.branch_server import BranchServer
 from everwhen.backends.engine import (
     WATCHED_SECONDS,
     ChangedError,
@@ -257,6 +258,11 @@ class EmbeddedBackend(Backend):
 
     def drop_log(self, log: str) -> None:
         self._calls.finish(self._engine.drop_log, log)
+
+    def serve(self, ask: Callable[[BranchServer], T]) -> T:
+        if not isinstance(self._engine, BranchServer):
+            raise UnsupportedError("no server keeps the branches; they are logs beside this one")
+        return self._calls.finish(ask, self._engine)
 
     def probe_purge(self) -> None:
         self._alone(self._engine.probe_purge)

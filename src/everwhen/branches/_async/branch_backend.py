@@ -13,6 +13,7 @@ import msgspec
 
 from everwhen.backends._async.backend import Backend, CompactionListener, Transaction
 from everwhen.backends._async.concurrency import wait_for_news
+from everwhen.backends.branch_server import BranchServer
 from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
 from everwhen.backends.sql_connection import SqlConnection
 from everwhen.branches._async.branch_writer import BranchWriter
@@ -234,6 +235,9 @@ class BranchBackend(Backend):
 
     async def drop_log(self, log: str) -> None:
         await self._parent.drop_log(log)
+
+    async def serve(self, ask: Callable[[BranchServer], T]) -> T:
+        return await self._parent.serve(ask)
 
     async def probe_purge(self) -> None:
         await (await self._own.existing()).probe_purge()

@@ -2,7 +2,8 @@
 
 A branch is a checkpoint in the root store, and from its first write on a log beside it. So making
 one is one small write, and the registration decides what there is: a log that nothing refers to,
-left over from a crash, does no harm.
+left over from a crash, does no harm. Where the root is a client of a server, all of that is done
+there.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Branches:
 
     def __init__(self, root: Backend) -> None:
         self.root = root
-        self._open: weakref.WeakSet[BranchBackend] = weakref.WeakSet()
+        self._open: weakref.WeakSet[Backend] = weakref.WeakSet()
         self._guard = threading.Lock()
 
     async def fork_at(self, backend: Backend, name: str, at: int | datetime | None) -> Fork:
@@ -106,6 +107,10 @@ class Branches:
     ) -> None:
         """Register a branch of that parent. Raises `BranchError` where the name is taken."""
         new_name(name)
+        if self._is_served:
+            above = None if parent is None else parent.name
+            await self.root.serve(lambda at: at.create_branch(name, above, fork.position))
+            return
 
         def register(transaction: EngineTransaction) -> None:
             if transaction.checkpoint(BRANCH_PREFIX + name) is not None:
@@ -121,10 +126,20 @@ class Branches:
 
         await self.root.transact(register)
 
-    async def open(self, name: str) -> tuple[BranchInfo, BranchBackend]:
+    @property
+    def _is_served(self) -> bool:
+        """Whether a server keeps the branches."""
+        return self.root.capabilities.serves_branches
+
+    async def open(self, name: str) -> tuple[BranchInfo, Backend]:
         """The branch of that name, and its backend. Raises `UnknownBranchError`."""
         if check_name(name) == MAIN:
             raise BranchError(MAIN, "that is the store itself, and it is open")
+        if self._is_served:
+            info, engine = await self.root.serve(lambda at: at.open_branch(name))
+            served = EmbeddedBackend(engine)
+            self._opened(served)
+            return info, served
         known = await self.root.view(branches_in)
         if name not in known:
             raise UnknownBranchError(name, sorted(known))
@@ -146,7 +161,7 @@ class Branches:
         position = fork.position
         return BranchInfo(SCRATCH, parent_name, position, position, now, branch.id), backend
 
-    def _opened(self, backend: BranchBackend) -> None:
+    def _opened(self, backend: Backend) -> None:
         with self._guard:
             self._open.add(backend)
 
@@ -162,6 +177,8 @@ class Branches:
 
     async def list(self) -> builtins.list[BranchInfo]:
         """Every branch, the oldest first."""
+        if self._is_served:
+            return await self.root.serve(lambda at: at.branches())
         known = await self.root.view(branches_in)
         by_id = {branch.id: branch for branch in known.values()}
         found: builtins.list[BranchInfo] = []
@@ -174,6 +191,9 @@ class Branches:
     async def rename(self, name: str, new: str) -> None:
         """Register a branch under another name."""
         new_name(new)
+        if self._is_served:
+            await self.root.serve(lambda at: at.rename_branch(check_name(name), new))
+            return
 
         def move(transaction: EngineTransaction) -> None:
             known = transaction.checkpoint(BRANCH_PREFIX + check_name(name))
@@ -192,6 +212,9 @@ class Branches:
     async def delete(self, name: str, *, with_children: bool) -> None:
         """Forget a branch, then delete its log."""
         check_name(name)
+        if self._is_served:
+            await self.root.serve(lambda at: at.delete_branch(name, with_children=with_children))
+            return
 
         def forget(transaction: EngineTransaction) -> builtins.list[Registered]:
             known = branches_in(transaction)
@@ -226,8 +249,13 @@ class Branches:
             await log.purge()
 
     async def _logs(self) -> AsyncIterator[Backend]:
-        """The root's log and those of all branches, each open for as long as it is looked at."""
+        """The root's log and those of all branches, each open for as long as it is looked at.
+
+        A server looks at all of them itself.
+        """
         yield self.root
+        if self._is_served:
+            return
         for branch in (await self.root.view(branches_in)).values():
             async with self._log_of(branch) as log:
                 yield log

@@ -14,6 +14,7 @@ import msgspec
 
 from everwhen.backends._sync.backend import Backend, CompactionListener, Transaction
 from everwhen.backends._sync.concurrency import wait_for_news
+from everwhen.backends.branch_server import BranchServer
 from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
 from everwhen.backends.sql_connection import SqlConnection
 from everwhen.branches._sync.branch_writer import BranchWriter
@@ -233,6 +234,9 @@ class BranchBackend(Backend):
 
     def drop_log(self, log: str) -> None:
         self._parent.drop_log(log)
+
+    def serve(self, ask: Callable[[BranchServer], T]) -> T:
+        return self._parent.serve(ask)
 
     def probe_purge(self) -> None:
         (self._own.existing()).probe_purge()

@@ -3,7 +3,8 @@
 
 A branch is a checkpoint in the root store, and from its first write on a log beside it. So making
 one is one small write, and the registration decides what there is: a log that nothing refers to,
-left over from a crash, does no harm.
+left over from a crash, does no harm. Where the root is a client of a server, all of that is done
+there.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Branches:
 
     def __init__(self, root: Backend) -> None:
         self.root = root
-        self._open: weakref.WeakSet[BranchBackend] = weakref.WeakSet()
+        self._open: weakref.WeakSet[Backend] = weakref.WeakSet()
         self._guard = threading.Lock()
 
     def fork_at(self, backend: Backend, name: str, at: int | datetime | None) -> Fork:
@@ -105,6 +106,10 @@ class Branches:
     def create(self, name: str, parent: BranchInfo | None, fork: Fork, created_at: int) -> None:
         """Register a branch of that parent. Raises `BranchError` where the name is taken."""
         new_name(name)
+        if self._is_served:
+            above = None if parent is None else parent.name
+            self.root.serve(lambda at: at.create_branch(name, above, fork.position))
+            return
 
         def register(transaction: EngineTransaction) -> None:
             if transaction.checkpoint(BRANCH_PREFIX + name) is not None:
@@ -120,10 +125,20 @@ class Branches:
 
         self.root.transact(register)
 
-    def open(self, name: str) -> tuple[BranchInfo, BranchBackend]:
+    @property
+    def _is_served(self) -> bool:
+        """Whether a server keeps the branches."""
+        return self.root.capabilities.serves_branches
+
+    def open(self, name: str) -> tuple[BranchInfo, Backend]:
         """The branch of that name, and its backend. Raises `UnknownBranchError`."""
         if check_name(name) == MAIN:
             raise BranchError(MAIN, "that is the store itself, and it is open")
+        if self._is_served:
+            info, engine = self.root.serve(lambda at: at.open_branch(name))
+            served = EmbeddedBackend(engine)
+            self._opened(served)
+            return info, served
         known = self.root.view(branches_in)
         if name not in known:
             raise UnknownBranchError(name, sorted(known))
@@ -145,7 +160,7 @@ class Branches:
         position = fork.position
         return BranchInfo(SCRATCH, parent_name, position, position, now, branch.id), backend
 
-    def _opened(self, backend: BranchBackend) -> None:
+    def _opened(self, backend: Backend) -> None:
         with self._guard:
             self._open.add(backend)
 
@@ -161,6 +176,8 @@ class Branches:
 
     def list(self) -> builtins.list[BranchInfo]:
         """Every branch, the oldest first."""
+        if self._is_served:
+            return self.root.serve(lambda at: at.branches())
         known = self.root.view(branches_in)
         by_id = {branch.id: branch for branch in known.values()}
         found: builtins.list[BranchInfo] = []
@@ -173,6 +190,9 @@ class Branches:
     def rename(self, name: str, new: str) -> None:
         """Register a branch under another name."""
         new_name(new)
+        if self._is_served:
+            self.root.serve(lambda at: at.rename_branch(check_name(name), new))
+            return
 
         def move(transaction: EngineTransaction) -> None:
             known = transaction.checkpoint(BRANCH_PREFIX + check_name(name))
@@ -191,6 +211,9 @@ class Branches:
     def delete(self, name: str, *, with_children: bool) -> None:
         """Forget a branch, then delete its log."""
         check_name(name)
+        if self._is_served:
+            self.root.serve(lambda at: at.delete_branch(name, with_children=with_children))
+            return
 
         def forget(transaction: EngineTransaction) -> builtins.list[Registered]:
             known = branches_in(transaction)
@@ -225,8 +248,13 @@ class Branches:
             log.purge()
 
     def _logs(self) -> Iterator[Backend]:
-        """The root's log and those of all branches, each open for as long as it is looked at."""
+        """The root's log and those of all branches, each open for as long as it is looked at.
+
+        A server looks at all of them itself.
+        """
         yield self.root
+        if self._is_served:
+            return
         for branch in (self.root.view(branches_in)).values():
             with self._log_of(branch) as log:
                 yield log

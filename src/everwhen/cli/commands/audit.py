@@ -21,6 +21,7 @@ from everwhen.audit import (
     AuditRecord,
     AuditResult,
 )
+from everwhen.audit.entry_forms import audit_record_form
 from everwhen.cli.exit_codes import NO_INPUT, USAGE, CommandStop
 from everwhen.cli.local_time import given_moment
 from everwhen.cli.option_groups import expanded
@@ -328,13 +329,7 @@ class AuditView:
 
     def record(self, item: AuditRecord) -> object:
         """Everything that is known of the entry."""
-        entry: dict[str, Any] = msgspec.to_builtins(item.entry)
-        place = {
-            "id": item.id,
-            "position": item.position,
-            "recorded_at": utc_text(item.recorded_at),
-        }
-        return {**place, **entry}
+        return audit_record_form(item)
 
     def plain(self, item: AuditRecord) -> Sequence[str]:
         """Position, time, user, action, resource, result, reason, address and details."""

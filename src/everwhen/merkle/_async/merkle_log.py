@@ -278,6 +278,14 @@ class MerkleLog:
         """The newest checkpoint, as it lies there; None where nothing has been signed."""
         return await self._calls.run(newest, self.tiles)
 
+    async def keys(self) -> tuple[LogKey, ...]:
+        """The log's keys in the order of their handovers, and the sizes of tree that each signs.
+
+        Raises `MerkleLogError` where none is known, and `TamperedError` where they don't follow
+        from one another.
+        """
+        return await self._calls.run(lambda: self._keys(self._recall()))
+
     async def timestamp(self, authority: TimestampAuthority) -> Timestamp:
         """Have the newest checkpoint timestamped, and keep that in the log's folder.
 

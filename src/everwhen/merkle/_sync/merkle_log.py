@@ -279,6 +279,14 @@ class MerkleLog:
         """The newest checkpoint, as it lies there; None where nothing has been signed."""
         return self._calls.run(newest, self.tiles)
 
+    def keys(self) -> tuple[LogKey, ...]:
+        """The log's keys in the order of their handovers, and the sizes of tree that each signs.
+
+        Raises `MerkleLogError` where none is known, and `TamperedError` where they don't follow
+        from one another.
+        """
+        return self._calls.run(lambda: self._keys(self._recall()))
+
     def timestamp(self, authority: TimestampAuthority) -> Timestamp:
         """Have the newest checkpoint timestamped, and keep that in the log's folder.
 

@@ -114,8 +114,9 @@ async def open_store(
 ) -> Store:
     """Open a store, creating it where there is none.
 
-    ``location`` is a path or ``sqlite:PATH`` for a file, ``memory:`` for nothing but memory; a path
-    may also be that of a partitioned store, which `everwhen.partitions` makes.
+    ``location`` is a path or ``sqlite:PATH`` for a file, ``memory:`` for nothing but memory,
+    ``postgresql://…`` for a database, ``https://…`` for a server's store; a path may also be that
+    of a partitioned store, which `everwhen.partitions` makes.
     ``events`` declares the event types; others read as `UnknownEvent`. ``steps`` go between
     events and bytes, see `CodecStep`. ``vault`` has the keys that personal fields are encrypted
     with; event types that have such fields need one, or the explicit ``PLAINTEXT``. It is the

@@ -4,6 +4,7 @@ from typing import Final
 
 from everwhen.web.api import (
     appending,
+    audits,
     bookmarks,
     branches,
     commanding,
@@ -14,6 +15,7 @@ from everwhen.web.api import (
     finds,
     health,
     live,
+    log_protocol,
     merges,
     names,
     overview,
@@ -48,6 +50,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *queries.ENDPOINTS,
     *commanding.ENDPOINTS,
     *proofs.ENDPOINTS,
+    *audits.ENDPOINTS,
     *projections.ENDPOINTS,
     *health.ENDPOINTS,
     *finds.ENDPOINTS,
@@ -55,4 +58,5 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *what_ifs.ENDPOINTS,
     *debug_sessions.ENDPOINTS,
     *prints.ENDPOINTS,
+    *log_protocol.ENDPOINTS,
 )

@@ -21,7 +21,7 @@ from everwhen.store._sync.moments import Moments
 from everwhen.system.limits import MAX_REMEMBERED
 from everwhen.vocabulary.microseconds import from_micros, to_micros
 from everwhen.web.answers import json_answer
-from everwhen.web.api.selection import moment_asked
+from everwhen.web.api.selection import PlaceForm, moment_asked
 from everwhen.web.endpoints import ApiCall, Endpoint, NoParameters
 from everwhen.web.hosting import HostedStore
 from everwhen.web.problems import RETIRED
@@ -41,13 +41,6 @@ class PositionAsked(NoParameters, frozen=True, kw_only=True, forbid_unknown_fiel
     """A moment, as people write it: ``head``, ``12``, ``2h ago``, ``stream@3``."""
 
     at: str
-
-
-class PlaceForm(msgspec.Struct, frozen=True):
-    """A position, 0 before the first event, and when its event was recorded."""
-
-    position: int
-    recorded_at: str | None
 
 
 async def find_position(call: ApiCall[PositionAsked]) -> Response:

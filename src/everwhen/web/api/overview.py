@@ -11,10 +11,15 @@ from everwhen.exchange.json_forms import utc_text
 from everwhen.vocabulary import Capabilities
 from everwhen.web.answers import json_answer
 from everwhen.web.endpoints import ApiCall, Endpoint, NoParameters
+from everwhen.web.hosting import Hosting
 
 
 class Overview(msgspec.Struct, frozen=True):
-    """What is served. ``scopes`` are the caller's own, ``folds`` the names of states."""
+    """What is served. ``scopes`` are the caller's own, ``folds`` the names of states.
+
+    ``governance`` names what the server was given to govern by: ``audit``, ``decisions``,
+    ``invariants``, ``compensations``, ``runner``, ``commands`` and ``log``, the signed one.
+    """
 
     name: str
     head: int
@@ -22,6 +27,7 @@ class Overview(msgspec.Struct, frozen=True):
     capabilities: Capabilities
     branches: list[str]
     folds: list[str]
+    governance: list[str]
     scopes: list[str]
     caller: str | None
 
@@ -38,10 +44,17 @@ async def overview(call: ApiCall[NoParameters]) -> Response:
             capabilities=store.capabilities,
             branches=["main", *(info.name for info in await call.hosting.main.store.branches())],
             folds=sorted(call.hosting.folds),
+            governance=_parts(call.hosting),
             scopes=sorted(call.by.scopes),
             caller=call.by.name,
         )
     )
+
+
+def _parts(hosting: Hosting) -> list[str]:
+    """What is there to govern by; what is empty isn't there."""
+    given = {"audit": hosting.audit, **msgspec.structs.asdict(hosting.governance)}
+    return sorted(name for name, part in given.items() if part not in (None, ()))
 
 
 ENDPOINTS: Final = (

@@ -22,6 +22,13 @@ _STEPS: Final = 100_000
 """What an evaluation for one event may cost: some milliseconds."""
 
 
+class PlaceForm(msgspec.Struct, frozen=True):
+    """A position, 0 before the first event, and when its event was recorded."""
+
+    position: int
+    recorded_at: str | None
+
+
 class EventsSifted(NoParameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Events that fit every kind of parameter given: of types any one will do, of tags all.
 

@@ -14,7 +14,7 @@ from everwhen.exchange.travel_forms import ChangeForm, change_form, short
 from everwhen.state import Change, diff
 from everwhen.travel import StateAt
 from everwhen.web.answers import json_answer
-from everwhen.web.api.selection import moment_asked
+from everwhen.web.api.selection import PlaceForm, moment_asked
 from everwhen.web.api.states import StateSelected, machine_of, recorded_text
 from everwhen.web.endpoints import ApiCall, Endpoint
 
@@ -74,13 +74,6 @@ class DiffAsked(StateSelected, frozen=True, kw_only=True, forbid_unknown_fields=
     end: str = msgspec.field(name="to", default="head")
     other_branch: str | None = None
     limit: ChangeCount = 1_000
-
-
-class PlaceForm(msgspec.Struct, frozen=True):
-    """The last event in a state: 0 and null before any."""
-
-    position: int
-    recorded_at: str | None
 
 
 class DiffForm(msgspec.Struct, frozen=True):

@@ -27,7 +27,17 @@ export function urlOf(path, params = {}, of = branch.value) {
   return url;
 }
 
+/** Exchange the token in the address, #token=…, for a cookie, and take it out of the address. */
+async function signIn() {
+  const token = /^#token=([^&]+)$/.exec(location.hash)?.[1];
+  if (!token) return;
+  history.replaceState(null, "", location.pathname + location.search);
+  await fetch(new URL("v1/session", ROOT), { method: "POST", headers: { authorization: `Bearer ${decodeURIComponent(token)}` }, credentials: "same-origin" }).catch(() => {});
+}
+const signedIn = signIn();
+
 async function turn(abort) {
+  await signedIn;
   if (running >= AT_A_TIME)
     await new Promise((resolve, reject) => {
       const entry = { resolve };

@@ -62,7 +62,7 @@ export function Filters({ children }) {
     <form onSubmit=${apply} role="search">
       <label class="field"><${Icon} name="search" size=${13} /><span class="sr">Filter events</span>
         <input id="filter" value=${text} onInput=${(event) => setText(event.target.value)} autocomplete="off" spellcheck="false"
-          placeholder="Filter: type:… stream:… tag:… or CEL, as data.amount > 100" /><kbd aria-hidden="true">/</kbd></label>
+          placeholder="Filter: type:… stream:… tag:… or CEL, as event.amount > 100" /><kbd aria-hidden="true">/</kbd></label>
       ${types.length > 1 && html`<${Add} name="type" label="type" options=${types.map((one) => ({ name: one.type, events: one.events }))} />`}
       ${categories.length > 1 && html`<${Add} name="category" label="category" options=${categories.map((one) => ({ name: one.category ?? one, events: one.events }))} />`}
       ${children}

@@ -22,7 +22,7 @@ export const TypeName = ({ name }) => html`<bdi class="type">${shown(name)}</bdi
 export function ProblemBox({ problem, again }) {
   return html`<div class="problem" role="alert">
     <strong>${shown(problem.title ?? "The page failed")}</strong>
-    <p>${shown(problem.message)}</p>
+    <p class="told">${shown(problem.message).replaceAll("\\n", "\n")}</p>
     ${again && html`<button onClick=${again}>Try again</button>`}
   </div>`;
 }

@@ -77,7 +77,7 @@ function Hits({ find, which }) {
   if (!find.hits.length) return html`<${Empty}><h2>It never held</h2><p>Looked through ${plural(find.position ?? 0, "position")}.</p><//>`;
   return html`<ul class="hits" aria-label="Moments">${find.hits.map((hit) => html`<li key=${hit.position}><button class="step" aria-pressed=${hit.position === at} onClick=${() => move(String(hit.position))}>
     <span class="position">${count(hit.position)}</span><time class="dim">${timeText(hit.recorded_at)}</time>
-    ${which === "transitions" && html`<span class=${hit.holds ? "holds yes" : "holds no"}>${hit.holds ? "+ holds" : "− ends"}</span>`}
+    ${which === "transitions" && html`<span class=${hit.holds ? "holds yes" : "holds no"}>${hit.holds ? "+ holds" : "− doesn’t hold"}</span>`}
     ${hit.event && html`<${TypeName} name=${hit.event.type} /><${StreamName} name=${hit.event.stream} />`}</button></li>`)}</ul>`;
 }
 

@@ -3,5 +3,7 @@ import * as timeline from "./timeline.js";
 import * as events from "./events.js";
 import * as state from "./state.js";
 import * as find from "./find.js";
+import * as branches from "./branches.js";
+import * as projections from "./projections.js";
 
-export const SCREENS = [timeline, events, state, find];
+export const SCREENS = [timeline, events, state, find, branches, projections];

@@ -78,7 +78,7 @@ function Watch({ subject, at, path, value }) {
       <button class="quiet" onClick=${() => toWrite(subject, watched, at, true)} title="Next change (])">change ▸</button>
       ${param("watch").value ? html`<button class="quiet" onClick=${() => go({ watch: null })}>Stop watching</button>` : html`<button class="quiet" onClick=${() => go({ watch: watched })}>Keep watching</button>`}</p>
     ${problem ? html`<${ProblemBox} problem=${problem} />` : data ? (data.positions.length ? html`<${Spark} ...${data} at=${at} low=${1} high=${to} onPoint=${(position) => move(String(position))} />` : html`<p class="dim">Nothing has written it.</p>`) : html`<${Loading} />`}
-    ${near.data?.writes.length > 0 && html`<h3>Changes until here</h3><ul class="blame">${near.data.writes.slice(-30).reverse().map((write) => html`<li key=${write.position}>
+    ${near.data?.writes.length > 0 && html`<h2 class="small">Changes until here</h2><ul class="blame">${near.data.writes.slice(-30).reverse().map((write) => html`<li key=${write.position}>
       <span class="values">${write.before !== undefined && html`<span class="old"><${Value} value=${write.before} limit=${60} /></span><span class="arrow" aria-hidden="true"> → </span>`}<span class="new"><${Value} value=${write.after} limit=${60} /></span></span><${EVENT} event=${write.event} /></li>`)}</ul>`}</div>`;
 }
 

@@ -1,0 +1,128 @@
+"""The page's projections, queries, audit, proofs and debugger, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from tests.web.governed import ByHeader, Deposited, Withdrawn, account, balances, faulty
+from tests.web.serving import lazily, served
+from tests.web.test_page import AXE, HOSTILE, Watched, browser, pytestmark
+
+from everwhen import EventTypes, open_store
+from everwhen.aio import open_store as open_async
+from everwhen.audit.aio import AuditEntry, AuditFilter, AuditLog
+from everwhen.merkle.aio import MerkleLog
+from everwhen.privacy import PLAINTEXT
+from everwhen.projections import Projection
+from everwhen.projections.aio import ProjectionRunner
+from everwhen.web.application import create_app
+from everwhen.web.governance import Governance
+from everwhen_verify.notes import Signer
+
+__all__ = ["browser", "pytestmark"]
+
+EVERY: Final = {"x-scopes": "read append operate sql", "x-user": "ada"}
+SIGNER: Final = Signer.generate("example.org/bank")
+OPENED: Final[dict[str, Any]] = {
+    "events": EventTypes(Deposited, Withdrawn, AuditEntry),
+    "vault": PLAINTEXT,
+}
+
+
+@asynccontextmanager
+async def bank(path: Path) -> AsyncIterator[Any]:
+    async with open_async(path, **OPENED) as store:
+        log = MerkleLog(store, path.with_name("log"), SIGNER)
+        await log.sign()
+        async with ProjectionRunner(store, [balances, Projection(account)]) as runner:
+            yield create_app(
+                store,
+                folds={"account": account},
+                governance=Governance(runner=runner, log=log),
+                access=ByHeader(),
+                audit=AuditLog(store, policy=lambda _: [AuditFilter()]),
+            )
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    path = tmp_path_factory.mktemp("panels") / "bank.db"
+    with open_store(path, **OPENED) as store:
+        for number in range(1, 61):
+            store.append(f"account-{number % 5}", [Deposited(number)])
+        store.append("account-4", [Withdrawn(7)])
+        for text in HOSTILE[:3]:
+            store.append(f"account-{text}", [Deposited(1)])
+    faulty["is"] = True
+    with served(lazily(bank(path))) as found:
+        yield found
+
+
+@pytest.fixture
+def watched(browser: Any, url: str) -> Iterator[Watched]:
+    found = Watched(browser, url, extra_http_headers=EVERY)
+    yield found
+    found.page.close()
+    assert found.faults == []
+
+
+@pytest.fixture
+def reader(browser: Any, url: str) -> Iterator[Watched]:
+    found = Watched(browser, url, extra_http_headers={"x-scopes": "read"})
+    yield found
+    found.page.close()
+    assert found.faults == []
+
+
+SCREENS: Final = {"projections?projection=balances": ".parked li"}
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_each_panel_opens_by_its_address_and_is_accessible(
+    browser: Any, url: str, scheme: str
+) -> None:
+    watched = Watched(browser, url, color_scheme=scheme, extra_http_headers=EVERY)
+    only_colours = {"runOnly": ["color-contrast"]}  # all that differs between the two
+    rules = {"resultTypes": ["violations"], **(only_colours if scheme == "light" else {})}
+    faults: list[tuple[str, ...]] = []
+    for address, expected in SCREENS.items():
+        page = watched.open(f"/s/main/{address}")
+        page.wait_for_selector(expected)
+        page.evaluate(AXE)
+        found = page.evaluate("(rules) => axe.run(document, rules)", rules)
+        faults += [
+            (address, one["id"], node["html"][:200])
+            for one in found["violations"]
+            for node in one["nodes"]
+        ]
+    assert faults == [], faults[:9]
+    assert watched.faults == []
+    watched.page.close()
+
+
+def test_parked_events_are_shown_and_retried_by_the_keyboard(watched: Watched) -> None:
+    page = watched.open("/s/main/projections?projection=balances")
+    page.wait_for_selector(".parked li")
+    assert "an unlucky number" in page.locator(".parked .failure").inner_text()
+    assert "later events of its stream wait" in page.locator(".parked").inner_text()
+    faulty["is"] = False
+    page.keyboard.press("r")
+    page.wait_for_selector("text=Nothing is parked any more")
+    page.wait_for_selector(".parked", state="detached")
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=balances is being rebuilt")
+    page.keyboard.press("j")
+    page.wait_for_url(re.compile("projection=account"))
+    assert "in memory" in page.locator(".reasons").inner_text()
+
+
+def test_a_reader_is_told_why_nothing_can_be_done(reader: Watched) -> None:
+    page = reader.open("/s/main/projections?projection=balances")
+    assert "needs the scope “operate”" in page.locator(".reasons").inner_text()
+    assert page.locator(".tools button:enabled").count() == 0
