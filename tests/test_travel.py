@@ -477,6 +477,29 @@ def test_what_is_kept_in_memory_is_bounded_in_bytes() -> None:
     assert len(one) == 1, "one there always is"
 
 
+def test_a_long_history_is_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit, count = 16, 8_000
+    folded: list[int] = []
+    fold = Fold("counted", int)
+
+    @fold.on(Put)
+    def _(state: int, event: Put) -> int:
+        folded.append(event.value)
+        return state + 1
+
+    monkeypatch.setattr(timeline_module, "PAGE_EVENTS", 50)
+    with open_store("memory:", events=[Put]) as store:
+        for first in range(0, count, 50):
+            store.append("a-1", [Put("k", first + number) for number in range(50)])
+        machine = TimeMachine(store, fold, keep=False)
+        machine._timeline._states.value.waypoints = Waypoints(limit)
+        machine.prepare()
+        for position in range(count, 0, -500):  # no visit has left anything before the next
+            folded.clear()
+            assert machine.travel_to(position).state == position
+            assert len(set(folded)) <= 2 * count / limit + 50, "twice the mean, and a page"
+
+
 def test_wide_states_are_right_however_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window, "MAX_BYTES", 100_000)
     with open_store("memory:") as store:

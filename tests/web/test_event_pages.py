@@ -12,11 +12,13 @@ import msgspec
 import pytest
 from tests.web.serving import served_store
 
-from everwhen import Event, EventTypes, NewEvent, Query, UnknownEvent, open_store
+from everwhen import Commit, Event, EventTypes, NewEvent, Query, UnknownEvent, Write, open_store
 from everwhen.codec import Upcast
+from everwhen.codec.json_encoding import encode_json
 from everwhen.exchange.json_forms import event_form
 from everwhen.vocabulary import CommitMetadata
 from everwhen.web.access import OpenAccess
+from everwhen.web.event_texts import event_text
 
 EVENTS = 300
 
@@ -169,3 +171,17 @@ def test_what_an_upcast_made_of_one_event_is_on_one_page(tmp_path: Path) -> None
             assert sorted(event["data"]["item"] for event in found) == [
                 f"{number}{letter}" for number in range(4) for letter in "abc"
             ]
+
+
+def test_an_event_is_the_same_text_however_it_is_made() -> None:
+    quoted = Write('a"é-1', [UnknownEvent('T\u00e9"', {"x": "\n"}), UnknownEvent("U", {})])
+    with open_store("memory:") as store:
+        store.commit(
+            Commit([Write("b-1", [NewEvent(event=UnknownEvent("T", {}), tags=("k:1",))]), quoted])
+        )
+        store.append("b-1", [UnknownEvent("T", {})])
+        store.append("b-1", [NewEvent(event=UnknownEvent("T", {}), extras={"by": 1})])
+        store.append("b-1", [UnknownEvent("T", {})], metadata=CommitMetadata(user_id="ann"))
+        for _ in range(2):  # as made, and as kept
+            for event in store.read():
+                assert event_text(event) == encode_json(event_form(event))

@@ -350,6 +350,25 @@ def index_in_slice(event: RecordedEvent[Any]) -> int:
     return event._index
 
 
+def plainly_stored(event: RecordedEvent[Any]) -> tuple[StoredSlice, int, Entry] | None:
+    """An event's slice, its index there and its entry, where these are all that there is to know.
+
+    None where it has metadata, was upcast, or a step of the codec has to be undone.
+    """
+    source, entry = event._source, event._entry
+    if (
+        type(source) is StoredSlice
+        and type(entry) is Entry
+        and entry.metadata is None
+        and source.metadata is None
+        and event._current is None
+        and not event.part
+        and event._codec.is_raw
+    ):
+        return source, event._at, entry
+    return None
+
+
 def stored_entry(event: RecordedEvent[Any]) -> Entry:
     """An event's entry in the slice's body, its data as stored."""
     return event._raw_entry()

@@ -10,11 +10,12 @@ from everwhen.state.paths import MISSING
 from everwhen.state.snapshots import Loaded
 from everwhen.travel.window import MAX_BYTES, bytes_apart
 from everwhen.vocabulary.contract import MAX_NAME_BYTES
+from everwhen.vocabulary.streams import MAX_POSITION
 
 S = TypeVar("S")
 
 _MAX_WAYPOINTS: Final = 256
-"""More are thinned to half: in a million events, 4,000 to 8,000 lie between two."""
+"""Of a million events, some 4,000 to 16,000 lie between two then."""
 
 
 class Waypoints(Generic[S]):
@@ -40,15 +41,31 @@ class Waypoints(Generic[S]):
             return
         nearest = self.newest(position)
         new = bytes_apart(loaded.state, MISSING if nearest is None else nearest.state)
-        while self._places and (
-            len(self._places) >= self._limit or sum(self._bytes.values()) + new > self._most_bytes
-        ):
-            for gone in self._places[::2]:
-                del self._loaded[gone], self._bytes[gone]
-            self._places = self._places[1::2]
         insort(self._places, position)
         self._loaded[position] = loaded
         self._bytes[position] = new
+        while len(self._places) > 1 and (
+            len(self._places) > self._limit or sum(self._bytes.values()) > self._most_bytes
+        ):
+            self._thin(position)
+
+    def _thin(self, kept: int) -> None:
+        """Give up the one without which the least has to be folded again, but never ``kept``.
+
+        So the longest way between two stays in proportion to the whole, however long it grows.
+        """
+        places = [0, *self._places, MAX_POSITION]
+        gone = min(
+            (after - before, place)
+            for before, place, after in zip(places, places[1:], places[2:], strict=False)
+            if place != kept
+        )[1]
+        index = self._places.index(gone)
+        del self._places[index], self._loaded[gone], self._bytes[gone]
+        if index < len(self._places):  # what it shared with the one that is gone
+            after = self._places[index]
+            before = self._loaded[self._places[index - 1]].state if index else MISSING
+            self._bytes[after] = bytes_apart(self._loaded[after].state, before)
 
     def newest(self, up_to: int) -> Loaded[S] | None:
         """The last state that has nothing after the position."""

@@ -31,6 +31,7 @@ from everwhen.web.hosting import Hosting
 from everwhen.web.limits import RequestLimits
 from everwhen.web.openapi import openapi_endpoint
 from everwhen.web.page import page_routes
+from everwhen.web.path_table import PathTable
 from everwhen.web.problems import (
     BAD_REQUEST,
     FORBIDDEN,
@@ -109,7 +110,7 @@ def create_app(
             )
         )
     app = Starlette(
-        routes=[*_routes(endpoints, _Answering(hosting, who)), *page_routes()],
+        routes=[PathTable(_routes(endpoints, _Answering(hosting, who))), *page_routes()],
         exception_handlers={HTTPException: _unrouted, Exception: _failed},
         middleware=middleware,
         lifespan=_closing(hosting),
@@ -130,7 +131,7 @@ def _closing(hosting: Hosting) -> Any:
 
 
 def _routes(endpoints: Iterable[Endpoint], answering: _Answering) -> Iterable[Route]:
-    """A route for each path, which knows its methods; literal paths stand before patterns."""
+    """A route for each path, which knows its methods."""
     by_path: dict[str, dict[str, Endpoint]] = {}
     for endpoint in endpoints:
         paths = (
@@ -140,8 +141,8 @@ def _routes(endpoints: Iterable[Endpoint], answering: _Answering) -> Iterable[Ro
         )
         for path in paths:
             by_path.setdefault(f"/v1{path}".rstrip("/"), {})[endpoint.method] = endpoint
-    for path in sorted(by_path, key=lambda path: ["{" in part for part in path.split("/")]):
-        yield Route(path, answering.handler(by_path[path]), methods=list(by_path[path]))
+    for path, methods in by_path.items():
+        yield Route(path, answering.handler(methods), methods=list(methods))
 
 
 class _Answering:

@@ -171,7 +171,7 @@ def _with_raw_path(scope: Scope) -> Scope:
     if not raw:
         return {**scope, "path": quote(scope["path"], safe="/:@!$&'()*+,;=~")}
     path = raw.decode("latin-1").partition("?")[0]
-    decoded = unquote(path)
+    decoded = unquote(path) if "%" in path else path
     if decoded == scope["path"]:
         return {**scope, "path": path}
     if not decoded.endswith(scope["path"]):

@@ -8,14 +8,15 @@ sync one, so that nobody else waits for it.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import blake2b
 from importlib import metadata
 from typing import Any, Final, ParamSpec, TypeVar
 
-import anyio
 import anyio.to_thread
 
 import everwhen
@@ -24,7 +25,7 @@ from everwhen.audit.aio import AuditLog
 from everwhen.backends._async.embedded import EmbeddedBackend as AsyncEmbeddedBackend
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.branch_records import BRANCH_PREFIX, registered
-from everwhen.errors import DeclarationError
+from everwhen.errors import BranchError, DeclarationError
 from everwhen.state import Fold, document, documents
 from everwhen.store._sync.kernel import Kernel
 from everwhen.web.debug_sessions import DebugSessions
@@ -34,6 +35,7 @@ from everwhen.web.limits import LiveAnswers, RequestLimits
 from everwhen.web.live_hub import LiveHub
 from everwhen.web.machines import RecentMachines
 from everwhen.web.metrics import WebMetrics
+from everwhen.web.problems import UNKNOWN, ProblemError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -96,7 +98,7 @@ class Hosting:
         self._main = HostedStore(store, blocking_twin(store), self.live)
         self._branches: dict[str, HostedStore] = {}
         self._opening = asyncio.Lock()
-        self._limit: anyio.CapacityLimiter | None = None
+        self._computing = ThreadPoolExecutor(_COMPUTING, "everwhen-web")
 
     @property
     def main(self) -> HostedStore:
@@ -104,7 +106,7 @@ class Hosting:
         return self._main
 
     async def at(self, branch: str) -> HostedStore:
-        """The store of that branch. Raises `UnknownBranchError`."""
+        """The store of that branch. Raises `ProblemError` where there is none."""
         if branch == self._main.store.name:
             return self._main
         async with self._opening:
@@ -113,7 +115,10 @@ class Hosting:
                 await self._branches.pop(branch).close()
                 found = None
             if found is None:
-                store = await self._main.store.branch(branch)
+                try:
+                    store = await self._main.store.branch(branch)
+                except BranchError as error:  # a name that no branch can have, too
+                    raise ProblemError(UNKNOWN, str(error)) from error
                 blocking = await self.compute(self._main.blocking.branch, branch)
                 found = self._branches[branch] = HostedStore(store, blocking, self.live)
         return found
@@ -127,12 +132,12 @@ class Hosting:
     async def compute(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call it in a thread, and wait for what it returns; raises what it raises.
 
-        Where whoever waits is cancelled, the call goes on by itself to its end.
+        Where whoever waits is cancelled, the call goes on by itself to its end, and counts as one
+        of those that run until then.
         """
-        if self._limit is None:
-            self._limit = anyio.CapacityLimiter(_COMPUTING)
-        return await anyio.to_thread.run_sync(
-            partial(work, *args, **kwargs), limiter=self._limit, abandon_on_cancel=True
+        given = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(
+            self._computing, partial(given.run, work, *args, **kwargs)
         )
 
     async def close(self) -> None:
@@ -142,6 +147,7 @@ class Hosting:
             rebuild.cancel()
         await asyncio.gather(*self.rebuilds.values(), return_exceptions=True)
         opened = [*self._branches.values()]
+        self._computing.shutdown(wait=False, cancel_futures=True)
         self.debug_sessions.close()
         await anyio.to_thread.run_sync(self.finds.close)
         self._branches.clear()

@@ -18,7 +18,16 @@ from everwhen.web.endpoints import JSON, ApiCall, Endpoint, NoParameters, is_sev
 from everwhen.web.problems import EVERY_PROBLEM, TYPES, ProblemKind
 
 _REFERENCES: Final = "#/components/schemas/{name}"
-_ALWAYS: Final = ("bad-request", "unauthenticated", "forbidden", "unknown", "fault", "unavailable")
+_ALWAYS: Final = (
+    "bad-request",
+    "unauthenticated",
+    "forbidden",
+    "unknown",
+    "headers-too-large",
+    "fault",
+    "unavailable",
+)
+_OF_HISTORY: Final = ("retired",)
 
 _OF_BODIES: Final = ("unsupported-media-type", "too-large", "invalid")
 
@@ -170,7 +179,11 @@ def _response(endpoint: Endpoint, answer: Any, of_type: Mapping[int, Any]) -> di
 def _problems(endpoint: Endpoint) -> dict[str, Any]:
     by_status: dict[int, list[ProblemKind]] = {}
     named = {problem.name: problem for problem in EVERY_PROBLEM}
-    always = _ALWAYS if endpoint.body is None else (*_ALWAYS, *_OF_BODIES)
+    always = [
+        *_ALWAYS,
+        *(_OF_BODIES if endpoint.body is not None else ()),
+        *(_OF_HISTORY if endpoint.of_branch else ()),
+    ]
     for problem in (*(named[name] for name in always), *endpoint.problems):
         by_status.setdefault(problem.status, []).append(problem)
     return {

@@ -67,10 +67,12 @@ MERGE_CONFLICT: Final = ProblemKind(409, "merge-conflict", "The merge has to be 
 BRANCH_REFUSED: Final = ProblemKind(409, "branch-refused", "The branch can't be made or changed")
 UNDO_REFUSED: Final = ProblemKind(409, "undo-refused", "It can't be undone")
 LEASED: Final = ProblemKind(409, "leased", "Another runner works on that")
+MERKLE_LOG: Final = ProblemKind(409, "merkle-log", "The signed log can't do that")
 REFUSED: Final = ProblemKind(409, "refused", "The command was refused")
 HEADERS_TOO_LARGE: Final = ProblemKind(431, "headers-too-large", "The headers are too large")
 TIMED_OUT: Final = ProblemKind(503, "timed-out", "It took too long")
 UNAUDITED: Final = ProblemKind(500, "unaudited", "The audit entry can't be kept")
+UNSUPPORTED: Final = ProblemKind(501, "unsupported", "This store can't do that")
 STATEMENT: Final = ProblemKind(400, "statement", "The statement can't be run")
 STATEMENT_LIMIT: Final = ProblemKind(422, "statement-limit", "The statement takes too much")
 FAULT: Final = ProblemKind(500, "fault", "Something failed here")
@@ -103,7 +105,7 @@ OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     (errors.LeaseError, LEASED),
     (errors.SealedError, SEALED),
     (errors.RetiredError, RETIRED),
-    (errors.UnsupportedError, ProblemKind(501, "unsupported", "This store can't do that")),
+    (errors.UnsupportedError, UNSUPPORTED),
     (errors.BusyError, UNAVAILABLE),
     (errors.StatementLimitError, STATEMENT_LIMIT),
     (errors.StatementError, STATEMENT),
@@ -112,7 +114,7 @@ OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     (errors.CorruptStoreError, ProblemKind(500, "corrupt", "The store is damaged")),
     (errors.StoreClosedError, UNAVAILABLE),
     (errors.StorageError, ProblemKind(503, "unknown-outcome", "The medium failed")),
-    (errors.MerkleLogError, ProblemKind(409, "merkle-log", "The signed log can't do that")),
+    (errors.MerkleLogError, MERKLE_LOG),
     (errors.FoldError, ProblemKind(500, "fold", "A fold refused an event")),
     (errors.DecodeError, ProblemKind(500, "undecodable", "An event doesn't fit its class")),
     (errors.AuditError, UNAUDITED),

@@ -16,7 +16,7 @@ from everwhen.projections.projections import OnError
 from everwhen.web.answers import json_answer
 from everwhen.web.endpoints import ApiCall, Endpoint, NoParameters
 from everwhen.web.governance import missing
-from everwhen.web.problems import INVALID, LEASED, UNKNOWN, ProblemError
+from everwhen.web.problems import INVALID, LEASED, UNKNOWN, UNSUPPORTED, ProblemError
 
 
 class ProjectionForm(ProjectionStatus, frozen=True, kw_only=True):
@@ -165,7 +165,7 @@ ENDPOINTS: Final = (
         handle=retry_parked,
         scope="operate",
         answers={200: Retried},
-        problems=(LEASED,),
+        problems=(LEASED, UNSUPPORTED),
         of_branch=False,
     ),
     Endpoint(
@@ -174,7 +174,7 @@ ENDPOINTS: Final = (
         handle=rebuild,
         scope="operate",
         answers={202: Rebuilding},
-        problems=(LEASED, INVALID),
+        problems=(LEASED, INVALID, UNSUPPORTED),
         of_branch=False,
     ),
 )

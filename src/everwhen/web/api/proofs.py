@@ -13,7 +13,7 @@ from everwhen.web.answers import json_answer
 from everwhen.web.api.events import position_of
 from everwhen.web.endpoints import ApiCall, Endpoint, NoParameters
 from everwhen.web.governance import missing
-from everwhen.web.problems import UNKNOWN, ProblemError
+from everwhen.web.problems import MERKLE_LOG, UNKNOWN, UNSUPPORTED, ProblemError
 
 if TYPE_CHECKING:
     from everwhen.merkle.aio import MerkleLog
@@ -112,6 +112,7 @@ ENDPOINTS: Final = (
         handle=read_checkpoint,
         scope="read",
         answers={200: _TEXT},
+        problems=(UNSUPPORTED,),
         of_branch=False,
     ),
     Endpoint(
@@ -120,6 +121,7 @@ ENDPOINTS: Final = (
         handle=read_proof,
         scope="read",
         answers={200: _TEXT},
+        problems=(MERKLE_LOG, UNSUPPORTED),
         of_branch=False,
     ),
 )

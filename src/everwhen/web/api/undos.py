@@ -17,7 +17,13 @@ from everwhen.web.answers import json_answer
 from everwhen.web.api.plans import check_named, check_same, plan_id
 from everwhen.web.endpoints import ApiCall, Endpoint, NoParameters
 from everwhen.web.governance import missing
-from everwhen.web.problems import INVALID, PLAN_CHANGED, UNDO_REFUSED, ProblemError
+from everwhen.web.problems import (
+    INVALID,
+    PLAN_CHANGED,
+    UNDO_REFUSED,
+    UNSUPPORTED,
+    ProblemError,
+)
 
 _Position = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 
@@ -113,6 +119,6 @@ ENDPOINTS: Final = (
         scope="operate",
         body=UndoAsked,
         answers={200: PlannedUndo | ReceiptForm, 201: ReceiptForm},
-        problems=(PLAN_CHANGED, UNDO_REFUSED, INVALID),
+        problems=(PLAN_CHANGED, UNDO_REFUSED, INVALID, UNSUPPORTED),
     ),
 )
