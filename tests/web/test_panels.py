@@ -79,7 +79,11 @@ def reader(browser: Any, url: str) -> Iterator[Watched]:
     assert found.faults == []
 
 
-SCREENS: Final = {"projections?projection=balances": ".parked li"}
+SCREENS: Final = {
+    "projections?projection=balances": ".parked li",
+    "query?q=SELECT+position,+stream,+data+FROM+events": ".rows td",
+    "query?view=cel&q=state&fold=account&stream=account-4": ".tree [role=treeitem]",
+}
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
@@ -122,7 +126,45 @@ def test_parked_events_are_shown_and_retried_by_the_keyboard(watched: Watched) -
     assert "in memory" in page.locator(".reasons").inner_text()
 
 
+def test_a_question_is_asked_by_the_keyboard_and_stays_in_the_address(watched: Watched) -> None:
+    page = watched.open("/s/main/query")
+    page.keyboard.press("q")
+    page.keyboard.type("SELECT position, stream FROM events WHERE type = 'Deposited' LIMIT 5")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".rows td")
+    page.wait_for_url(re.compile("q=SELECT"))
+    with page.expect_download() as csv:
+        page.click("text=CSV")
+    lines = Path(csv.value.path()).read_text().splitlines()
+    assert lines[:2] == ["position,stream", "1,account-1"]
+    page.focus("[aria-label=Rows]")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("/timeline.*at=2"))
+    page.go_back()
+    page.wait_for_selector(".rows td")
+
+
+def test_what_rows_have_is_shown_as_text_and_a_statement_that_fails_says_why(
+    watched: Watched,
+) -> None:
+    page = watched.open("/s/main/query?q=SELECT+stream,+stream+AS+%22%3Cb%3Ebold%22+FROM+events")
+    page.wait_for_selector(".rows td")
+    page.focus("[aria-label=Rows]")
+    page.keyboard.press("End")
+    page.wait_for_selector("text=<b>bold")
+    for text in HOSTILE[:3]:
+        assert page.locator(".rows td", has_text=text).count() >= 1
+    assert page.locator("img, iframe, main b").count() == 0
+    page = watched.open("/s/main/query?q=SELECT+nothing+FROM+nowhere")
+    page.wait_for_selector(".problem")
+    assert "nowhere" in page.locator(".problem").inner_text()
+
+
 def test_a_reader_is_told_why_nothing_can_be_done(reader: Watched) -> None:
     page = reader.open("/s/main/projections?projection=balances")
     assert "needs the scope “operate”" in page.locator(".reasons").inner_text()
     assert page.locator(".tools button:enabled").count() == 0
+    page = reader.open("/s/main/query?q=SELECT+1")
+    assert "needs the scope “sql”" in page.locator(".reasons").inner_text()
+    assert page.locator("textarea:enabled, .rows").count() == 0

@@ -5,5 +5,6 @@ import * as state from "./state.js";
 import * as find from "./find.js";
 import * as branches from "./branches.js";
 import * as projections from "./projections.js";
+import * as query from "./query.js";
 
-export const SCREENS = [timeline, events, state, find, branches, projections];
+export const SCREENS = [timeline, events, state, find, branches, projections, query];
