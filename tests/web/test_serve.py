@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import signal
 import socket
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,17 +22,43 @@ from tests.web.serving import hosted, lazily, served
 
 from everwhen import Query, UnknownEvent, open_store
 from everwhen.audit import AuditEntry
+from everwhen.merkle import MerkleLog
 from everwhen.privacy import PLAINTEXT
 from everwhen.web import TokenAccess, new_token
 from everwhen.web.connections import CarefulConnection
+from everwhen.web.serving import Served, listen, serve
+from everwhen_verify.notes import Signer
 
 APP = """
 from endless import ENDLESS
-from everwhen import Fold
+import msgspec
+from everwhen import Decisions, Event, EventTypes, Fold, Query, StateOf
+from everwhen.merging import Invariant
+from everwhen.undo import Compensations
 from everwhen.web import application, create_app
 
 application.ENDPOINTS = (*application.ENDPOINTS, ENDLESS)
 total = Fold("total", int)
+
+class Placed(Event):
+    amount: int
+
+class Place(msgspec.Struct):
+    order: str
+    amount: int
+
+decisions, undoing = Decisions(), Compensations()
+rules = Invariant("sound", total, lambda state: state >= 0, Query().category("order"))
+
+@decisions.on(Place, StateOf(total, lambda command: command.order))
+def place(command, state):
+    return [Placed(command.amount)]
+
+@undoing.on(Placed)
+def undone(event):
+    return Placed(-event.amount)
+
+TYPES = EventTypes(Placed)
 
 def app(store, **given):
     return create_app(store, folds={"total": total}, **given)
@@ -51,6 +80,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made: Path = tmp_path_factory.mktemp("serve") / "shop.db"
     with open_store(made) as store:
         store.append("order-1", [UnknownEvent("Placed", {"amount": 1})])
+        MerkleLog(store, f"{made}-log", Signer.generate("example.org/shop")).sign()
     return made
 
 
@@ -73,8 +103,9 @@ def program(path: Path) -> Iterator[Any]:
                 "--write",
                 "--audit",
                 "--open",
-                "--app",
-                "shop:app",
+                *["--app", "shop:app", "--log", "shop.db-log"],
+                *["--decisions", "shop:decisions", "--invariants", "shop:rules"],
+                *["--compensations", "shop:undoing", "--events", "shop:TYPES"],
             ],
         ],
         cwd=folder,
@@ -107,6 +138,10 @@ def test_a_server_from_its_url_to_its_end(program: Any, path: Path, shell: Shell
         about = client.get("/v1", headers=bearer(token)).json()
         assert about["scopes"] == ["append", "operate", "read"]
         assert "total" in about["folds"]
+        parts = {"audit", "commands", "compensations", "decisions", "invariants", "log"}
+        assert set(about["governance"]) == parts
+        proof = client.get("/v1/proofs/1", headers=bearer(token))
+        assert proof.text.startswith("c2sp.org/tlog-proof@v1")
         posted = client.post("/v1/streams/order-2/events", json=EVENT, headers=bearer(token))
         assert posted.status_code == 201
         assert token not in argument.read_text()
@@ -128,6 +163,25 @@ def test_a_server_from_its_url_to_its_end(program: Any, path: Path, shell: Shell
     with open_store(path, events=[AuditEntry], vault=PLAINTEXT) as store:
         entries = [found.event for found in store.read(Query().category("audit"))]
     assert [(entry.user, entry.result.value) for entry in entries] == [("local", "Success")]
+
+
+def test_a_log_beside_the_store_is_served_unasked(path: Path) -> None:
+    secret, token = new_token("anna", frozenset({"read"}))
+    listening, found = listen("127.0.0.1", 0), []
+    port = listening.getsockname()[1]
+
+    def ask() -> None:
+        try:
+            url = f"http://127.0.0.1:{port}/v1/signed-log"
+            found.append(httpx2.get(url, headers=bearer(secret), timeout=PATIENCE_SECONDS).json())
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+    asking = threading.Thread(target=ask)
+    served = Served(location=str(path), store_file=path, tokens=(token,))
+    assert asyncio.run(serve(served, listening, asking.start)) == signal.SIGTERM
+    asking.join()
+    assert (found[0]["origin"], found[0]["size"]) == ("example.org/shop", 1)
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -164,6 +218,7 @@ def test_what_makes_no_sense_is_said(shell: Shell, path: Path, tmp_path: Path) -
     assert shell("serve", tmp_path / "none.db").code == 66
     assert shell("serve", path, "--certificate", tmp_path / "none.pem").code == 66
     assert shell("serve", path, "--tokens", tmp_path / "none").code == 66
+    assert shell("serve", path, "--log", tmp_path / "none").code == 66
     assert shell("serve", path, "--tokens", "env:NONE").code == 66
     assert "a function that takes a store" in shell("serve", path, "--app", "json:decoder").err
     with_password = shell("serve", "postgresql://anna:s3cr3t@127.0.0.1:1/shop", "--port", "0")

@@ -40,6 +40,22 @@ SkipRetiredOption: TypeAlias = Annotated[
 LimitOption: TypeAlias = Annotated[
     int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most N results.")
 ]
+DecisionsOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--decisions",
+        metavar="MODULE:NAME",
+        help="Your Decisions, with which commands are decided, also again in a merge.",
+    ),
+]
+InvariantsOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--invariants",
+        metavar="MODULE:NAME",
+        help="An Invariant of yours, or a list of them: what must hold after each merged commit.",
+    ),
+]
 EventsOption: TypeAlias = Annotated[
     str | None,
     typer.Option(

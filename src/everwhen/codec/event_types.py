@@ -113,6 +113,10 @@ class EventTypes:
             return imported, path
         return partial(EventTypes, upcasts=[*self._upcasts.values()]), self._given
 
+    def including(self, *types: type[Any] | EventType[Any]) -> EventTypes:
+        """These, and others beside them. Raises `DeclarationError`."""
+        return EventTypes(*self._given, *types, upcasts=self._upcasts.values())
+
     def current(self) -> dict[type[Any], DeclaredType]:
         """The declared classes that new events may have."""
         return {declared.cls: declared for declared in self._by_name.values()}

@@ -12,7 +12,12 @@ from everwhen.vocabulary.errors import DeclarationError
 
 AccessScope: TypeAlias = Literal["read", "append", "operate", "sql"]
 """``read`` history and states · ``append`` events and commands · ``operate`` branches, merges, undo
-and projections · ``sql`` and expressions over everything."""
+and projections · ``sql`` and CEL as queries.
+
+``read`` includes the expressions of finds, prints, debug sessions and conditions on events: CEL has
+no effects, sees nothing that its caller may not read, and each evaluation has a limit of steps.
+What they cost is bounded by the time of a request, and by how many of them run at a time. ``sql``
+is a scope of its own since a statement may join and sort all of history."""
 
 SCOPES: Final[tuple[AccessScope, ...]] = ("read", "append", "operate", "sql")
 

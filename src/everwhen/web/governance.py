@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -16,6 +16,10 @@ from everwhen.undo import Compensations
 
 if TYPE_CHECKING:
     from everwhen.merkle.aio import MerkleLog  # needs a library that not everybody has
+
+
+_OPTIONS: Final = ("decisions", "invariants", "compensations", "log")
+"""What ``everwhen serve`` takes, too."""
 
 
 class Governance(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +41,8 @@ class Governance(msgspec.Struct, frozen=True, kw_only=True):
 
 def missing(what: str, option: str) -> UnsupportedError:
     """What is raised where something was not given."""
+    more = f", or with --{option}" if option in _OPTIONS else ""
     return UnsupportedError(
         f"the server was started without {what}; start it with create_app(store, "
-        f"governance=Governance({option}=…))"
+        f"governance=Governance({option}=…)){more}"
     )

@@ -6,27 +6,35 @@ import inspect
 import ipaddress
 import signal
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import uvicorn
 
-from everwhen.aio import EventTypes, Store, open_store
+from everwhen.aio import CommandBus, Decisions, EventTypes, Store, open_store
 from everwhen.audit.aio import AuditEntry, AuditFilter, AuditLog
 from everwhen.errors import DeclarationError
+from everwhen.merging import Invariant
+from everwhen.merkle.tile_stores import CHECKPOINT, TileFolder
 from everwhen.privacy import PLAINTEXT, Vault
 from everwhen.state import Fold
+from everwhen.undo import Compensations
 from everwhen.vocabulary.personal_data import Plaintext
 from everwhen.web.access import AccessScope
 from everwhen.web.application import LOOPBACK_NAMES, create_app
 from everwhen.web.connections import CarefulConnection
+from everwhen.web.governance import Governance
 from everwhen.web.guards import Guards
 from everwhen.web.token_access import TokenAccess
 from everwhen.web.tokens import AccessToken
+
+if TYPE_CHECKING:
+    from everwhen.merkle.aio import MerkleLog
 
 _ENDING_SECONDS: Final = 1
 """How long answers that are being given may take once the server is to stop."""
@@ -39,7 +47,8 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     """What is served, to whom, and how.
 
     ``app`` is given the open store and what `create_app` gets beside it, and returns what that
-    makes.
+    makes. ``log`` is the folder of a signed log; without it, the one beside ``store_file`` is
+    served, if it is there.
     """
 
     location: str
@@ -47,6 +56,11 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     events: EventTypes | None = None
     vault: Vault | None = None
     folds: Sequence[Fold[Any]] = ()
+    decisions: Decisions | None = None
+    invariants: Sequence[Invariant[Any]] = ()
+    compensations: Compensations | None = None
+    log: Path | None = None
+    store_file: Path | None = None
     app: Callable[..., Any] | None = None
     scopes: frozenset[AccessScope] = frozenset({"read"})
     tokens: tuple[AccessToken, ...]
@@ -116,10 +130,12 @@ async def serve(served: Served, listening: socket.socket, started: Callable[[], 
 
 
 async def _store(served: Served) -> Store:
-    events: EventTypes | Iterable[type[Any]] = served.events or ()
+    events = EventTypes() if served.events is None else served.events
     vault: Vault | Plaintext | None = served.vault
-    if served.is_audited and served.events is None:  # entries are the only personal data then
-        events, vault = [AuditEntry], vault or PLAINTEXT
+    if served.is_audited and AuditEntry not in events.current():
+        if not events.with_personal_data:  # entries are the only ones then
+            vault = vault or PLAINTEXT
+        events = events.including(AuditEntry)
     return await open_store(
         served.location, events=events, vault=vault, read_only=not served.writes
     )
@@ -133,6 +149,9 @@ async def _application(served: Served, store: Store) -> Guards:
     }
     if served.is_audited:
         given["audit"] = AuditLog(store, policy=lambda _: [AuditFilter()])
+    governance = _governance(served, store)
+    if governance != Governance():
+        given["governance"] = governance
     if served.folds:
         given["folds"] = _by_name(served.folds)
     made = (served.app or create_app)(store, **given)
@@ -142,6 +161,31 @@ async def _application(served: Served, store: Store) -> Guards:
             f"the application is {type(app).__name__}; return what create_app(store, …) returns"
         )
     return app
+
+
+def _governance(served: Served, store: Store) -> Governance:
+    decisions = served.decisions
+    return Governance(
+        decisions=decisions,
+        invariants=served.invariants,
+        compensations=served.compensations,
+        commands=None if decisions is None else CommandBus(store, decisions),
+        log=_signed_log(served, store),
+    )
+
+
+def _signed_log(served: Served, store: Store) -> MerkleLog | None:
+    if served.log is not None:
+        tiles = TileFolder(served.log)
+    elif served.store_file is not None and find_spec("cryptography") is not None:
+        tiles = TileFolder.beside(served.store_file, store.branch_info)
+        if tiles.read(CHECKPOINT) is None:
+            return None
+    else:
+        return None
+    from everwhen.merkle.aio import MerkleLog  # needs a library that not everybody has
+
+    return MerkleLog(store, tiles)
 
 
 def _by_name(folds: Sequence[Fold[Any]]) -> Mapping[str, Fold[Any]]:

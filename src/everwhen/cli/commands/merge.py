@@ -13,7 +13,15 @@ from everwhen import EventTypes, Store, Write
 from everwhen.cli import completion
 from everwhen.cli.exit_codes import NO, USAGE, CommandStop
 from everwhen.cli.option_groups import expanded
-from everwhen.cli.options import ApplyOption, EventsOption, JsonOption, StoreArgument, UserOption
+from everwhen.cli.options import (
+    ApplyOption,
+    DecisionsOption,
+    EventsOption,
+    InvariantsOption,
+    JsonOption,
+    StoreArgument,
+    UserOption,
+)
 from everwhen.cli.output import Column, Output
 from everwhen.cli.output import counted as _counted
 from everwhen.cli.store_opening import existing
@@ -44,22 +52,8 @@ def register(app: typer.Typer) -> None:
 class RuleOptions:
     """What a merge takes over, and by which rules."""
 
-    decisions_: Annotated[
-        str | None,
-        typer.Option(
-            "--decisions",
-            metavar="MODULE:NAME",
-            help="Your Decisions, with which commands are decided again.",
-        ),
-    ] = None
-    invariants_: Annotated[
-        str | None,
-        typer.Option(
-            "--invariants",
-            metavar="MODULE:NAME",
-            help="An Invariant of yours, or a list of them: what must hold after each commit.",
-        ),
-    ] = None
+    decisions_: DecisionsOption = None
+    invariants_: InvariantsOption = None
     strategy: Annotated[
         str,
         typer.Option(

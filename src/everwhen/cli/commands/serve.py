@@ -21,9 +21,18 @@ import typer
 from everwhen.cli import user_code
 from everwhen.cli.exit_codes import BUSY, NO_INPUT, USAGE, CommandStop
 from everwhen.cli.option_groups import expanded
-from everwhen.cli.options import BranchOption, EventsOption, JsonOption, StoreArgument
+from everwhen.cli.options import (
+    BranchOption,
+    DecisionsOption,
+    EventsOption,
+    InvariantsOption,
+    JsonOption,
+    StoreArgument,
+)
 from everwhen.cli.output import Output
-from everwhen.cli.store_opening import check_exists, given_vault
+from everwhen.cli.signed_log import LogOption
+from everwhen.cli.signing_keys import needs_trust
+from everwhen.cli.store_opening import check_exists, given_vault, path_of
 from everwhen.cli.token_files import needs_server, tokens_in
 
 if TYPE_CHECKING:
@@ -129,6 +138,17 @@ class DeclaredOptions:
             help="Show states of your own fold. Repeat for several.",
         ),
     ] = None
+    decisions_: DecisionsOption = None
+    invariants_: InvariantsOption = None
+    compensations_: Annotated[
+        str | None,
+        typer.Option(
+            "--compensations",
+            metavar="MODULE:NAME",
+            help="Your Compensations: which event undoes which other.",
+        ),
+    ] = None
+    log: LogOption = None
     app: Annotated[
         str | None,
         typer.Option(
@@ -173,6 +193,7 @@ def serve(
             vault=vault,
             folds=[user_code.fold(named) for named in declared.fold_ or ()],
             app=None if declared.app is None else user_code.application(declared.app),
+            **_governance(store, declared),
             scopes=_scopes(rights),
             tokens=tokens,
             is_audited=rights.audit,
@@ -221,6 +242,26 @@ def _check(address: AddressOptions, rights: RightsOptions, *, is_remote: bool) -
             f"{', '.join(missing)}",
             USAGE,
         )
+
+
+def _governance(store: str, declared: DeclaredOptions) -> dict[str, Any]:
+    """What is governed by, as `Served` has it. A log beside the store is served where it is."""
+    if declared.log is not None:
+        needs_trust()
+        if not declared.log.is_dir():
+            raise CommandStop(
+                f"{declared.log}: there is no such log; make it with 'everwhen sign'", NO_INPUT
+            )
+    given = (
+        ("decisions", declared.decisions_, user_code.decisions),
+        ("invariants", declared.invariants_, user_code.invariants),
+        ("compensations", declared.compensations_, user_code.compensations),
+    )
+    return {
+        "log": declared.log,
+        "store_file": None if declared.app else path_of(store),
+        **{name: found(named) for name, named, found in given if named is not None},
+    }
 
 
 def _tokens(rights: RightsOptions) -> tuple[str | None, tuple[AccessToken, ...]]:
