@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,8 @@ from tests.web.test_page import AXE, HOSTILE, Watched, browser, pytestmark
 
 from everwhen import EventTypes, open_store
 from everwhen.aio import open_store as open_async
+from everwhen.audit import AuditAction
+from everwhen.audit import AuditLog as SyncAuditLog
 from everwhen.audit.aio import AuditEntry, AuditFilter, AuditLog
 from everwhen.merkle.aio import MerkleLog
 from everwhen.privacy import PLAINTEXT
@@ -23,6 +26,8 @@ from everwhen.projections.aio import ProjectionRunner
 from everwhen.web.application import create_app
 from everwhen.web.governance import Governance
 from everwhen_verify.notes import Signer
+from everwhen_verify.policy import Policy
+from everwhen_verify.proofs import verify
 
 __all__ = ["browser", "pytestmark"]
 
@@ -56,7 +61,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for number in range(1, 61):
             store.append(f"account-{number % 5}", [Deposited(number)])
         store.append("account-4", [Withdrawn(7)])
+        audit = SyncAuditLog(store, policy=lambda _: [AuditFilter()])
         for text in HOSTILE[:3]:
+            audit.record(audit.entry(AuditAction.CREATE, f"accounts/{text}", user="eve"))
             store.append(f"account-{text}", [Deposited(1)])
     faulty["is"] = True
     with served(lazily(bank(path))) as found:
@@ -83,6 +90,9 @@ SCREENS: Final = {
     "projections?projection=balances": ".parked li",
     "query?q=SELECT+position,+stream,+data+FROM+events": ".rows td",
     "query?view=cel&q=state&fold=account&stream=account-4": ".tree [role=treeitem]",
+    "audit?action=Create": ".grid tr.on",
+    "audit?view=proof&at=20": ".trust",
+    "audit?view=gone": ".empty h2",
 }
 
 
@@ -104,9 +114,9 @@ def test_each_panel_opens_by_its_address_and_is_accessible(
             for one in found["violations"]
             for node in one["nodes"]
         ]
+    watched.page.close()
     assert faults == [], faults[:9]
     assert watched.faults == []
-    watched.page.close()
 
 
 def test_parked_events_are_shown_and_retried_by_the_keyboard(watched: Watched) -> None:
@@ -159,6 +169,58 @@ def test_what_rows_have_is_shown_as_text_and_a_statement_that_fails_says_why(
     page = watched.open("/s/main/query?q=SELECT+nothing+FROM+nowhere")
     page.wait_for_selector(".problem")
     assert "nowhere" in page.locator(".problem").inner_text()
+
+
+def test_who_did_what_is_found_and_shown_as_text(watched: Watched) -> None:
+    page = watched.open("/s/main/audit")
+    page.wait_for_selector(".grid tr.on")
+    page.keyboard.press("/")
+    page.keyboard.type("eve\n")
+    page.wait_for_url(re.compile("user=eve"))
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.querySelectorAll('.grid tbody tr').length === 3")
+    page.keyboard.press("j")
+    page.wait_for_url(re.compile("entry="))
+    page.wait_for_selector("article h2")
+    assert HOSTILE[1] in page.locator("article h2").inner_text()
+    assert page.locator("img, iframe").count() == 0
+
+
+def test_a_proof_is_checked_in_the_browser_and_a_forged_one_refused(watched: Watched) -> None:
+    page = watched.open("/s/main/audit?view=proof&at=20")
+    page.wait_for_selector(".trust")
+    page.keyboard.press("c")
+    page.wait_for_selector(".verdict.good")
+    assert page.locator(".checks li.good").count() == 4
+    assert '"amount":20' in page.locator(".signed").inner_text()
+    with page.expect_download() as saved:
+        page.click("text=Download it")
+    proof = Path(saved.value.path()).read_bytes()
+    policy = f"log {SIGNER.verifier.vkey}\nquorum none\n".encode()
+    assert verify(proof, Policy.parse(policy)).entry.index == 19
+    extra = re.search(rb"extra (\S+)", proof)[1]  # type: ignore[index]
+    entry = base64.b64encode(base64.b64decode(extra).replace(b":20", b":99"))
+    way = proof.split(b"\n")[3]
+    root = proof.split(b"\n\n")[1].split(b"\n")[2]
+    forged = {
+        "leads to": proof.replace(extra, entry),
+        "is wrong": proof.replace(root, base64.b64encode(bytes(32))),
+        "the way is too": proof.replace(way + b"\n", b"", 1),
+        "the entry says index": proof.replace(b"index 19", b"index 18"),
+        "does not begin with": proof[1:],
+        "not a signed note": proof[:-1],
+    }
+    for why, content in forged.items():
+        file = {"name": "forged.tlog-proof", "mimeType": "text/plain", "buffer": content}
+        page.set_input_files("input[type=file]", file)
+        page.wait_for_selector(f".checks li.bad:has-text('{why}')")
+        assert page.locator(".verdict.good").count() == 0
+    stranger = Signer.generate("example.org/bank").verifier.vkey
+    page.fill("[name=vkey]", stranger)
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("vkey="))
+    page.click("text=Check it in this browser")
+    page.wait_for_selector(".checks li.bad:has-text('no key that is known here')")
 
 
 def test_a_reader_is_told_why_nothing_can_be_done(reader: Watched) -> None:

@@ -6,5 +6,6 @@ import * as find from "./find.js";
 import * as branches from "./branches.js";
 import * as projections from "./projections.js";
 import * as query from "./query.js";
+import * as audit from "./audit.js";
 
-export const SCREENS = [timeline, events, state, find, branches, projections, query];
+export const SCREENS = [timeline, events, state, find, branches, projections, query, audit];
