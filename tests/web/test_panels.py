@@ -93,6 +93,7 @@ SCREENS: Final = {
     "audit?action=Create": ".grid tr.on",
     "audit?view=proof&at=20": ".trust",
     "audit?view=gone": ".empty h2",
+    "debug?at=20&fold=account&stream=account-4&break=event:Withdrawn&eval=balance": ".value",
 }
 
 
@@ -221,6 +222,25 @@ def test_a_proof_is_checked_in_the_browser_and_a_forged_one_refused(watched: Wat
     page.wait_for_url(re.compile("vkey="))
     page.click("text=Check it in this browser")
     page.wait_for_selector(".checks li.bad:has-text('no key that is known here')")
+
+
+def test_history_is_debugged_by_the_keyboard(watched: Watched) -> None:
+    page = watched.open("/s/main/debug?at=4&fold=account&stream=account-4&break=event:Withdrawn")
+    page.wait_for_selector(".stopped:has-text('at 4')")
+    page.keyboard.press("e")
+    page.keyboard.type("balance\n")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".value:text-is('4')")
+    page.keyboard.press("c")
+    page.wait_for_selector(".stopped:has-text('at 61')")
+    page.wait_for_selector(".watches li.hit")
+    page.keyboard.press("k")
+    page.wait_for_selector(".stopped:has-text('at 59')")
+    page.keyboard.press("o")
+    page.wait_for_selector("#print:focus")
+    page.keyboard.type("event.amount\n")
+    page.wait_for_selector(".printed li")
+    assert page.locator(".printed code").nth(1).inner_text() == "9"
 
 
 def test_a_reader_is_told_why_nothing_can_be_done(reader: Watched) -> None:

@@ -7,5 +7,6 @@ import * as branches from "./branches.js";
 import * as projections from "./projections.js";
 import * as query from "./query.js";
 import * as audit from "./audit.js";
+import * as debug from "./debug.js";
 
-export const SCREENS = [timeline, events, state, find, branches, projections, query, audit];
+export const SCREENS = [timeline, events, state, find, branches, projections, query, audit, debug];
