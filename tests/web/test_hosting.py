@@ -8,10 +8,14 @@ import threading
 import pytest
 from tests.patience import PATIENCE_SECONDS
 
-from everwhen.aio import open_store
+from everwhen.aio import Store, open_store
 from everwhen.web.governance import Governance
 from everwhen.web.hosting import Hosting
 from everwhen.web.limits import RequestLimits
+
+
+def _hosting(store: Store) -> Hosting:
+    return Hosting(store, {}, governance=Governance(), audit=None, limits=RequestLimits())
 
 
 async def test_a_computation_that_nobody_waits_for_counts_until_its_end() -> None:
@@ -30,7 +34,7 @@ async def test_a_computation_that_nobody_waits_for_counts_until_its_end() -> Non
             running -= 1
 
     async with open_store("memory:") as store:
-        hosting = Hosting(store, {}, governance=Governance(), limits=RequestLimits())
+        hosting = _hosting(store)
         given_up = [asyncio.ensure_future(hosting.compute(compute)) for _ in range(4)]
         for _ in given_up:
             assert await asyncio.to_thread(begun.acquire, timeout=PATIENCE_SECONDS)
@@ -49,7 +53,7 @@ async def test_what_waits_for_its_turn_is_given_up_with_its_request() -> None:
     ending = threading.Event()
     done: list[int] = []
     async with open_store("memory:") as store:
-        hosting = Hosting(store, {}, governance=Governance(), limits=RequestLimits())
+        hosting = _hosting(store)
         four = [
             asyncio.ensure_future(hosting.compute(ending.wait, PATIENCE_SECONDS)) for _ in range(4)
         ]

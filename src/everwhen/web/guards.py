@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from everwhen.web.hosting import Hosting
@@ -83,14 +82,18 @@ class Guards:
         inner = _with_raw_path(scope)
         most = self._hosting.limits.body_bytes
         try:
-            self._check(inner, Headers(scope=inner))
+            self._check(inner)
         except ProblemError as refusal:
             await problem_answer(refusal)(inner, receive, careful)
             return
         await self._app(inner, bounded(receive, most), careful)
 
-    def _check(self, scope: Scope, headers: Headers) -> None:
+    def _check(self, scope: Scope) -> None:
         """Raises `ProblemError` for what goes no further."""
+        headers = {  # of those that came twice, the first one
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in reversed(scope["headers"])
+        }
         limits = self._hosting.limits
         size = sum(len(name) + len(value) for name, value in scope["headers"])
         if size > limits.header_bytes:
@@ -98,7 +101,7 @@ class Guards:
                 HEADERS_TOO_LARGE, f"the headers have more than {limits.header_bytes} bytes"
             )
         host = headers.get("host", "")
-        if len(headers.getlist("host")) > 1 or not self._is_allowed(host):
+        if sum(name == b"host" for name, _ in scope["headers"]) > 1 or not self._is_allowed(host):
             raise ProblemError(
                 BAD_REQUEST,
                 f"host {host[:100]!r} isn't served here; allow it where the server starts",
@@ -123,7 +126,7 @@ class Guards:
             for allowed in self._hosts
         )
 
-    def _check_whence(self, scope: Scope, headers: Headers) -> None:
+    def _check_whence(self, scope: Scope, headers: Mapping[str, str]) -> None:
         """Pages of other sites neither change anything here nor learn anything: `ProblemError`.
 
         They may link to it. What isn't a browser sends neither header.

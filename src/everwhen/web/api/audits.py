@@ -13,7 +13,7 @@ from everwhen.errors import UnsupportedError
 from everwhen.web.answers import json_answer
 from everwhen.web.api.selection import Count, time_from
 from everwhen.web.endpoints import ApiCall, Endpoint, NoParameters
-from everwhen.web.problems import FORBIDDEN, UNAUDITED
+from everwhen.web.problems import FORBIDDEN, UNAUDITED, UNSUPPORTED
 
 
 class AuditAsked(NoParameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,7 +80,7 @@ ENDPOINTS: Final = (
         scope="read",
         parameters=AuditAsked,
         answers={200: AuditEntries},
-        problems=(FORBIDDEN, UNAUDITED),
+        problems=(FORBIDDEN, UNAUDITED, UNSUPPORTED),
         of_branch=False,
     ),
 )

@@ -81,6 +81,7 @@ from everwhen.web.limits import too_large
 from everwhen.web.problems import (
     BAD_REQUEST,
     TOO_LARGE,
+    UNSUPPORTED,
     UNSUPPORTED_MEDIA,
     ProblemError,
     problem_of,
@@ -370,7 +371,7 @@ def _endpoint(path: str, handle: Any, scope: AccessScope) -> Endpoint:
         scope=scope,
         body_media=(MEDIA,),
         answers={200: MEDIA},
-        problems=(TOO_LARGE, UNSUPPORTED_MEDIA),
+        problems=(TOO_LARGE, UNSUPPORTED_MEDIA, UNSUPPORTED),
     )
 
 

@@ -104,6 +104,7 @@ ENDPOINTS: Final = (
         handle=read_signed_log,
         scope="read",
         answers={200: SignedLog},
+        problems=(UNSUPPORTED,),
         of_branch=False,
     ),
     Endpoint(
