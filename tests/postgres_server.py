@@ -29,6 +29,15 @@ SETTINGS = {
 }
 
 
+_OUTLIVE = """
+read -r _
+kill -QUIT "$1"; kill -CONT "$1"
+for _ in $(seq 100); do kill -0 "$1" || break; sleep 0.1; done
+rm -rf "$2"
+"""
+"""Ends a server, and removes its folder, once whoever writes to this shell's input has ended."""
+
+
 class PostgresServer:
     """One server, whose data are in a folder of their own. Started by ``start``.
 
@@ -52,6 +61,7 @@ class PostgresServer:
         self.programs = programs or _programs(folder)
         self._settings = SETTINGS | settings
         self._process: subprocess.Popen[bytes] | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
         if primary is None:
             self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-locale",
                      "-E", "UTF8", "--no-sync")  # fmt: skip
@@ -71,6 +81,11 @@ class PostgresServer:
                 [str(self.programs / "postgres"), "-D", str(self.data), *words],
                 stdout=log, stderr=log, cwd=self.folder, start_new_session=True, **_as_nobody(),
             )  # fmt: skip
+        self._watch = subprocess.Popen(
+            ["sh", "-c", _OUTLIVE, "sh", str(self._process.pid), str(self.folder)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
@@ -98,6 +113,10 @@ class PostgresServer:
                 self._process.send_signal(how)
             self._process.wait(PATIENCE_SECONDS)
             self._process = None
+        if self._watch is not None:
+            self._watch.kill()
+            self._watch.communicate()
+            self._watch = None
 
     def freeze(self) -> None:
         """Stop all of its processes where they are, as a host that hangs does."""
@@ -217,8 +236,8 @@ def postgres_server(
         folder = Path(name)
         folder.chmod(0o777)  # the server won't run as root
         server = PostgresServer(folder, primary, port=port, programs=programs, **settings)
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.stop()

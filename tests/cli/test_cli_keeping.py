@@ -21,9 +21,9 @@ def vault(tmp_path: Path) -> tuple[str, str]:
 
 
 def test_a_person_is_forgotten_from_the_command_line(
-    shell: Shell, tmp_path: Path, vault: tuple[str, str]
+    shell: Shell, tmp_path: Path, vault: tuple[str, str], location: str
 ) -> None:
-    store, key = tmp_path / "s.db", tmp_path / "people.vault.key"
+    store, key = location, tmp_path / "people.vault.key"
     assert shell("keys", "new", key).code == 0
     data = '{"name": {"$personal": "Ada Lovelace", "subject": "ada"}}'
     assert shell(*vault, "append", store, "p-ada", "Joined", data, "--create").code == 0
@@ -42,9 +42,9 @@ def test_a_person_is_forgotten_from_the_command_line(
 
 
 def test_an_older_vault_is_refused_and_brought_up_to_date(
-    shell: Shell, tmp_path: Path, vault: tuple[str, str]
+    shell: Shell, tmp_path: Path, vault: tuple[str, str], location: str
 ) -> None:
-    store, key, old = tmp_path / "s.db", tmp_path / "people.vault.key", tmp_path / "old.vault"
+    store, key, old = location, tmp_path / "people.vault.key", tmp_path / "old.vault"
     assert shell("keys", "new", key).code == 0
     data = '{"name": {"$personal": "Ada Lovelace", "subject": "ada"}}'
     assert shell(*vault, "append", store, "p-ada", "Joined", data, "--create").code == 0

@@ -60,7 +60,6 @@ COMMITS = st.builds(
         st.builds(Write, STREAMS, st.lists(EVENTS, min_size=1, max_size=4)),
         min_size=1,
         max_size=3,
-        unique_by=lambda write: write.stream,
     ),
     id=st.none() | st.uuids(version=4),
     metadata=METADATA,

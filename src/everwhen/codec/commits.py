@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -81,25 +83,10 @@ def encoded(commit: Commit, codec: Codec, new_id: Callable[[], bytes]) -> Encode
     if not isinstance(commit, Commit):
         raise InvalidCommitError(f"expected a Commit, got {commit!r}")
     commit_id = new_id() if commit.id is None else given_id(commit.id)
+    parts, beliefs = _judged(commit.writes)
     slices: list[EncodedSlice] = []
-    beliefs: list[tuple[str, ExpectedVersion]] = []
-    streams: set[str] = set()
     index = 0
-    for write in commit.writes:
-        if not isinstance(write, Write):
-            raise InvalidCommitError(f"expected a list of Write, got {write!r} in it")
-        stream = check_stream(write.stream)
-        expected, events = write.expected, write.events
-        if stream in streams and expected is not ANY:
-            raise InvalidCommitError(
-                f"stream {stream!r} is written again in one commit; say what you believe of its "
-                f"version with its first write only"
-            )
-        streams.add(stream)
-        if expected is not ANY:
-            beliefs.append((stream, check_expected(expected, stream)))
-        if type(events) is not list:
-            events = _listed(events, stream)
+    for stream, events in _joined(parts):
         slices += codec.encode(stream, events, commit_id, index)
         index += len(events)
     if not slices:
@@ -122,6 +109,40 @@ def encoded(commit: Commit, codec: Codec, new_id: Callable[[], bytes]) -> Encode
         None if commit.recorded_at is None else _micros(commit.recorded_at),
         commit.id is None,
     )
+
+
+def _judged(
+    writes: Iterable[object],
+) -> tuple[list[tuple[str, Sequence[Any]]], list[tuple[str, ExpectedVersion]]]:
+    """Each stream with its events, and what is believed of the versions."""
+    parts: list[tuple[str, Sequence[Any]]] = []
+    beliefs: list[tuple[str, ExpectedVersion]] = []
+    streams: set[str] = set()
+    for write in writes:
+        if not isinstance(write, Write):
+            raise InvalidCommitError(f"expected a list of Write, got {write!r} in it")
+        stream = check_stream(write.stream)
+        expected, events = write.expected, write.events
+        if stream in streams and expected is not ANY:
+            raise InvalidCommitError(
+                f"stream {stream!r} is written again in one commit; say what you believe of its "
+                f"version with its first write only"
+            )
+        streams.add(stream)
+        if expected is not ANY:
+            beliefs.append((stream, check_expected(expected, stream)))
+        if type(events) is not list:
+            events = _listed(events, stream)
+        if events:
+            parts.append((stream, events))
+    return parts, beliefs
+
+
+def _joined(parts: list[tuple[str, Sequence[Any]]]) -> Iterator[tuple[str, Sequence[Any]]]:
+    """What follows on each other in one stream as one: an export can't tell it apart either."""
+    for stream, group in groupby(parts, key=itemgetter(0)):
+        first, *others = (events for _, events in group)
+        yield stream, [*first, *chain.from_iterable(others)] if others else first
 
 
 def _listed(events: object, stream: str) -> Sequence[Any]:

@@ -276,14 +276,12 @@ class _Restoring:
             raise _BrokenError(
                 f"position {first.ewposition} goes back; keep the order of the lines"
             )
-        index, stream = -1, None
+        index = -1
         for _, line in self._lines:
             entry = _entry(line, part=part)
             version = _number(line.ewversion, "version")
             if _common(line) != _common(first):
                 raise _BrokenError("the commit's lines contradict each other; export it again")
-            if entry.stream != stream and entry.stream in before:
-                raise _BrokenError(f"stream {entry.stream!r} is not in one piece within the commit")
             stream = entry.stream
             before.setdefault(stream, version - 1)
             self._check_order(line, index + 1, versions.get(stream, version - 1) + 1, position + 1)

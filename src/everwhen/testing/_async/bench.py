@@ -34,9 +34,10 @@ class OpenBackend(Protocol):
 class Bench:
     """Opens what a contract test asks for, and closes all of it in the end."""
 
-    def __init__(self, opening: OpenBackend) -> None:
+    def __init__(self, opening: OpenBackend, most_commits: int | None = None) -> None:
         self.clock = ManualClock()
         self._opening = opening
+        self._most_commits = most_commits
         self._backends: list[ObservedBackend] = []
 
     async def backend(self) -> ObservedBackend:
@@ -72,6 +73,10 @@ class Bench:
     async def capabilities(self) -> Capabilities:
         """Those of the backend under test."""
         return (await self.backend()).capabilities
+
+    def commits(self, wanted: int) -> int:
+        """How many commits to make of what would best be so many."""
+        return wanted if self._most_commits is None else min(wanted, self._most_commits)
 
     async def close(self) -> None:
         """Close every backend that was opened."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from everwhen.testing._async.bench import Bench, events_of
-from everwhen.testing._async.concurrency import within
+from everwhen.testing._async.concurrency import pause, within
 from everwhen.testing.checks import equal, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import notes
@@ -20,7 +20,7 @@ async def _cancelled(task: asyncio.Task[object]) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-    await within(end, 5)
+    await within(end)
 
 
 @promise(Guarantee.SUBSCRIPTIONS)
@@ -42,10 +42,12 @@ async def a_cancelled_subscriber_leaves_cleanly_and_can_go_on(bench: Bench) -> N
         true(task.cancelled(), "the cancellation comes through")
     task = asyncio.create_task(follow())
     wanted = [e.position for e in await events_of(store)]
-    for _ in range(200):
-        if len(seen) >= len(wanted):
-            break
-        await asyncio.sleep(0.01)
+
+    async def all_seen() -> None:
+        while len(seen) < len(wanted):
+            await pause(0.01)
+
+    await within(all_seen)
     await _cancelled(task)
     equal(seen, wanted, "each event once, though the reader was cancelled in between")
 
@@ -70,7 +72,7 @@ async def a_cancelled_transaction_is_rolled_back(bench: Bench) -> None:
     async def append() -> Receipt:
         return await store.append("a", notes(1))
 
-    await within(append, 5)
+    await within(append)
     async with store.transaction() as transaction:
         await transaction.save_checkpoint(Checkpoint("a", 2))
     equal(await store.checkpoint("a"), Checkpoint("a", 2), "and the store goes on")

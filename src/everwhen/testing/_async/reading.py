@@ -25,7 +25,7 @@ async def _written(bench: Bench) -> list[Fact]:
     store = await bench.store()
     facts: list[Fact] = []
     versions: dict[str, int] = {}
-    for batch in range(12):
+    for batch in range(bench.commits(108) // 9):
         bench.clock.advance(1)
         commits = [
             Commit([Write(stream, events) for stream, events in writes])

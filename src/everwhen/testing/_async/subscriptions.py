@@ -54,7 +54,8 @@ async def what_is_there_comes_first_then_what_follows(bench: Bench) -> None:
 @promise(Guarantee.SUBSCRIPTIONS)
 async def there_is_no_seam_between_catching_up_and_live(bench: Bench) -> None:
     store = await bench.store()
-    await store.commit_batch(Commit((Write("a", notes(7)),)) for _ in range(700))
+    commits = bench.commits(700)
+    await store.commit_batch(Commit((Write("a", notes(4_900 // commits)),)) for _ in range(commits))
 
     async def write() -> None:
         for number in range(40):
@@ -62,7 +63,7 @@ async def there_is_no_seam_between_catching_up_and_live(bench: Bench) -> None:
 
     async with store.subscribe() as subscription:
         writing = Beside(write)
-        seen = await _take(subscription, 4_900 + 100)
+        seen = await _take(subscription, 4_900 // commits * commits + 100)
         await writing.result()
         equal(seen, await _positions(store, Query()), "each event once, in order")
 
@@ -182,7 +183,10 @@ async def a_query_that_ends_is_refused(bench: Bench) -> None:
 async def rare_matches_cost_few_reads(bench: Bench) -> None:
     backend = await bench.backend()
     store = await bench.store()
-    await store.commit_batch(Commit((Write("noise", notes(10)),)) for _ in range(300))
+    commits = bench.commits(300)
+    await store.commit_batch(
+        Commit((Write("noise", notes(3_000 // commits)),)) for _ in range(commits)
+    )
     async with store.subscribe(Query().types(Deposited)) as subscription:
         waiting = Beside(lambda: _take(subscription, 1))
         for _ in range(15):

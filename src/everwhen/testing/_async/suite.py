@@ -56,12 +56,14 @@ class ContractTest:
         self.needs: tuple[str, ...] = kept.needs
         self._test = test
 
-    async def run(self, opening: OpenBackend) -> None:
+    async def run(self, opening: OpenBackend, *, most_commits: int | None = None) -> None:
         """Run it on a backend. Raises ``AssertionError`` where the promise is broken.
 
-        ``opening`` must open a place of its own for each run, empty at first.
+        ``opening`` must open a place of its own for each run, empty at first. Where each commit
+        is dear, such as a file of its own, ``most_commits`` has a test put as many events into
+        so many commits, where it would make hundreds of them.
         """
-        bench = Bench(opening)
+        bench = Bench(opening, most_commits)
         try:
             await self._test(bench)
         finally:

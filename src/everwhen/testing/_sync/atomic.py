@@ -194,11 +194,12 @@ def a_batch_writes_each_commit_on_its_own_terms(bench: Bench) -> None:
 def a_batch_gives_a_receipt_for_each_commit(bench: Bench) -> None:
     store = bench.store()
     equal(store.commit_batch([]), [], "an empty batch does nothing")
+    commits = bench.commits(300)
     receipts = store.commit_batch(
-        Commit((Write(f"s-{number % 7}", notes(1 + number % 3)),)) for number in range(300)
+        Commit((Write(f"s-{number % 7}", notes(1 + number % 3)),)) for number in range(commits)
     )
     recorded = events_of(store)
-    equal(len(receipts), 300, "one receipt for each commit")
+    equal(len(receipts), commits, "one receipt for each commit")
     ends = {e.commit_id: e.position for e in recorded}
     equal([ends[r.commit_id] for r in receipts], [r.position for r in receipts], "where it ends")
     true(

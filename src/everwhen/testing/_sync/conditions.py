@@ -48,8 +48,9 @@ _HARMLESS = (
 def a_condition_breaks_by_what_matches_its_query(bench: Bench) -> None:
     store = bench.store()
     early = store.append("account-1", [NewEvent(event=Deposited(1, 9), tags=("vip",))])
-    store.commit_batch(  # enough for an index to be worth it
-        Commit((Write(f"filler-{number % 9}", notes(2)),)) for number in range(400)
+    commits = bench.commits(400)  # enough for an index to be worth it
+    store.commit_batch(
+        Commit((Write(f"filler-{number % 9}", notes(800 // commits)),)) for number in range(commits)
     )
     receipt = store.append("account-1", [NewEvent(event=Deposited(1, 5), tags=("vip",))])
     before = store.head()

@@ -26,7 +26,7 @@ def _written(bench: Bench) -> list[Fact]:
     store = bench.store()
     facts: list[Fact] = []
     versions: dict[str, int] = {}
-    for batch in range(12):
+    for batch in range(bench.commits(108) // 9):
         bench.clock.advance(1)
         commits = [
             Commit([Write(stream, events) for stream, events in writes])

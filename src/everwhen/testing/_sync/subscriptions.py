@@ -55,7 +55,8 @@ def what_is_there_comes_first_then_what_follows(bench: Bench) -> None:
 @promise(Guarantee.SUBSCRIPTIONS)
 def there_is_no_seam_between_catching_up_and_live(bench: Bench) -> None:
     store = bench.store()
-    store.commit_batch(Commit((Write("a", notes(7)),)) for _ in range(700))
+    commits = bench.commits(700)
+    store.commit_batch(Commit((Write("a", notes(4_900 // commits)),)) for _ in range(commits))
 
     def write() -> None:
         for number in range(40):
@@ -63,7 +64,7 @@ def there_is_no_seam_between_catching_up_and_live(bench: Bench) -> None:
 
     with store.subscribe() as subscription:
         writing = Beside(write)
-        seen = _take(subscription, 4_900 + 100)
+        seen = _take(subscription, 4_900 // commits * commits + 100)
         writing.result()
         equal(seen, _positions(store, Query()), "each event once, in order")
 
@@ -181,7 +182,8 @@ def a_query_that_ends_is_refused(bench: Bench) -> None:
 def rare_matches_cost_few_reads(bench: Bench) -> None:
     backend = bench.backend()
     store = bench.store()
-    store.commit_batch(Commit((Write("noise", notes(10)),)) for _ in range(300))
+    commits = bench.commits(300)
+    store.commit_batch(Commit((Write("noise", notes(3_000 // commits)),)) for _ in range(commits))
     with store.subscribe(Query().types(Deposited)) as subscription:
         waiting = Beside(lambda: _take(subscription, 1))
         for _ in range(15):

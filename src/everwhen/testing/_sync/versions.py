@@ -127,7 +127,11 @@ def streams_of_a_category_are_its_own(bench: Bench) -> None:
 def more_streams_than_a_page_are_listed_once_each(bench: Bench) -> None:
     store = bench.store()
     names = [f"{'many' if number % 6 else 'few'}-{number}" for number in range(1_300)]
-    store.commit_batch(Commit((Write(name, notes(1)),)) for name in names)
+    size = len(names) // bench.commits(len(names))
+    store.commit_batch(
+        Commit([Write(name, notes(1)) for name in names[start : start + size]])
+        for start in range(0, len(names), size)
+    )
     listed = [info.name for info in store.streams()]
     equal(listed, sorted(names), "all streams, across pages")
     many = [info.name for info in store.streams("many")]
