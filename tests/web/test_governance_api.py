@@ -264,6 +264,12 @@ def test_projections_are_told_of_retried_and_rebuilt(client: httpx2.Client, stor
     assert client.post("/projections/balances/retries").json() == {"parked": 1}
     faulty["is"] = False
     assert client.post("/projections/balances/retries").json() == {"parked": 0}
+    faulty["is"] = True
+    store.append("account-p", [Deposited(13)])
+    patiently(caught_up)
+    assert client.post("/projections/balances/skips").json() == {"skipped": 1}
+    assert (row()["parked"], row()["skipped"]) == (0, 1)
+    faulty["is"] = False
     before = row()["build"]
     assert client.post("/projections/balances/rebuilds").status_code == 202
     patiently(lambda: row()["build"] > before and not row()["is_rebuilding"])
@@ -394,6 +400,7 @@ REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("POST", "/merges", {"into": "stable"}, (422, "invalid")),
     ("GET", "/projections/none/parked", None, (404, "unknown")),
     ("POST", "/projections/none/retries", None, (404, "unknown")),
+    ("POST", "/projections/none/skips", None, (404, "unknown")),
     ("POST", "/projections/none/rebuilds", None, (404, "unknown")),
     ("POST", "/commands/None", {}, (404, "unknown")),
     ("POST", "/commands/Withdraw", [], (422, "invalid")),
@@ -465,6 +472,7 @@ def test_what_cannot_be_is_said_to_be_so(
         ("POST", "/undos", "operate"),
         ("POST", "/commands/Withdraw", "append"),
         ("POST", "/projections/x/retries", "operate"),
+        ("POST", "/projections/x/skips", "operate"),
         ("POST", "/projections/x/rebuilds", "operate"),
         ("POST", "/queries/sql", "sql"),
         ("POST", "/queries/cel", "sql"),
