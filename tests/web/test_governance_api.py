@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from everwhen.exchange.undo_forms import undo_plan_form
 from everwhen.merging import Merging
 from everwhen.merkle import MerkleLog
 from everwhen.undo import Positions
+from everwhen.web.api import ENDPOINTS
 
 
 @pytest.fixture(scope="module")
@@ -372,6 +374,29 @@ def test_audit_entries_are_shown_to_those_who_may_see_them(client: httpx2.Client
     assert problem(client.get("/audit", headers=nosy)) == (403, "forbidden")
     own = client.get("/audit", params={"user": "nosy"}, headers=nosy).json()["entries"]
     assert [entry["reason"] for entry in own] == ["the policy doesn't allow it"]
+
+
+def test_whatever_asks_for_more_than_reading_has_its_audit_entry(client: httpx2.Client) -> None:
+    for endpoint in ENDPOINTS:
+        if endpoint.scope == "read":
+            continue
+        who = f"caller-of-{endpoint.name}"
+        path = re.sub(r"\{\w+\}", "none", endpoint.path)
+        client.request(endpoint.method, path, json={}, headers={"x-user": who})
+        (entry,) = client.get("/audit", params={"user": who}).json()["entries"]
+        assert (entry["details"]["operation"], entry["result"]) == (endpoint.name, "Failure")
+
+
+def test_a_branch_kept_of_a_what_if_has_its_audit_entry(
+    client: httpx2.Client, store: Store
+) -> None:
+    asked = {"fold": "account", "stream": "account-first", "without": {"positions": [2]}}
+    for kept in ({}, {"keep_as": "supposed"}):
+        answer = client.post("/what-ifs", json={**asked, **kept}, headers={"x-user": "supposing"})
+        assert answer.status_code == 200, answer.text
+    (entry,) = client.get("/audit", params={"user": "supposing"}).json()["entries"]
+    assert (entry["details"]["operation"], entry["result"]) == ("suppose", "Success")
+    store.delete_branch("supposed")
 
 
 REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
