@@ -348,6 +348,50 @@ async def test_parked_events_hold_back_their_stream_and_can_be_retried(location:
         await runner.close()
 
 
+async def test_parked_events_are_skipped_for_good(location: str) -> None:
+    def fails(event: RecordedEvent[Any]) -> bool:
+        return bool(event.event.item == "poison")
+
+    async with store_at(location) as store:
+        await store.append("a", [Sold("poison", 5), Sold("lamp", 1)])
+        await store.append("b", [Sold("lamp", 10)])
+        tables = sales(on_error=once(then="park"), fails=fails)
+        memory = pieces(on_error=once(then="park"))
+        runner = ProjectionRunner(store, [tables, memory])
+        await runner.catch_up()
+        for projection in (tables, memory):
+            assert await runner.skip_parked(projection) == 2
+            assert await runner.skip_parked(projection) == 0
+            assert await runner.parked(projection) == []
+        assert [(s.parked, s.skipped) for s in await runner.status()] == [(0, 2), (0, 2)]
+        await store.append("a", [Sold("desk", 1)])
+        await runner.catch_up()
+        assert await rows(store) == [("desk", 1), ("lamp", 10)]
+        assert await runner.ask(memory, dict) == ({"desk": 1, "lamp": 10}, 4)
+        await runner.close()
+        runner = ProjectionRunner(store, [tables])
+        await runner.catch_up()
+        assert await runner.retry_parked(tables) == 0
+        assert await rows(store) == [("desk", 1), ("lamp", 10)]
+        await runner.close()
+
+
+async def test_what_an_inline_projection_has_parked_is_skipped(location: str) -> None:
+    def fails(event: RecordedEvent[Any]) -> bool:
+        return bool(event.event.item == "poison")
+
+    async with store_at(location) as store:
+        projection = sales(on_error=once(then="park"), fails=fails)
+        async with ProjectionRunner(store, [], inline=[projection]) as runner:
+            await runner.catch_up()
+            await store.append("a", [Sold("poison", 5), Sold("lamp", 1)])
+            assert await runner.skip_parked(projection) == 2
+            await store.append("a", [Sold("lamp", 10)])
+            assert await rows(store) == [("lamp", 10)]
+            (status,) = await runner.status()
+            assert (status.parked, status.skipped, status.lag) == (0, 2, 0)
+
+
 async def test_parking_in_memory(location: str) -> None:
     async with store_at(location) as store:
         await store.append("a", [Sold("poison", 5), Sold("lamp", 1)])

@@ -360,6 +360,22 @@ async def test_skipping_and_parking(location: str) -> None:
         await runner.close()
 
 
+async def test_parked_events_are_skipped_for_good(location: str) -> None:
+    async with opened(location) as store:
+        await store.append("bet-1", [Placed(1, -1), Placed(2, 1)])
+        parks = welcomes(on_error=policy("park"))
+        runner = ReactionRunner(CommandBus(store, decisions), [parks])
+        await runner.catch_up()
+        assert await runner.skip_parked(parks) == 2
+        assert await runner.parked(parks) == []
+        await store.append("bet-1", [Placed(3, 1)])
+        await runner.catch_up()
+        assert await welcomed(store) == [3]
+        (status,) = await runner.status()
+        assert (status.skipped, status.parked) == (2, 0)
+        await runner.close()
+
+
 async def test_a_timer_whose_command_is_unknown_halts(location: str) -> None:
     clock = ManualClock()
     async with opened(location, clock) as store:

@@ -345,6 +345,50 @@ def test_parked_events_hold_back_their_stream_and_can_be_retried(location: str) 
         runner.close()
 
 
+def test_parked_events_are_skipped_for_good(location: str) -> None:
+    def fails(event: RecordedEvent[Any]) -> bool:
+        return bool(event.event.item == "poison")
+
+    with store_at(location) as store:
+        store.append("a", [Sold("poison", 5), Sold("lamp", 1)])
+        store.append("b", [Sold("lamp", 10)])
+        tables = sales(on_error=once(then="park"), fails=fails)
+        memory = pieces(on_error=once(then="park"))
+        runner = ProjectionRunner(store, [tables, memory])
+        runner.catch_up()
+        for projection in (tables, memory):
+            assert runner.skip_parked(projection) == 2
+            assert runner.skip_parked(projection) == 0
+            assert runner.parked(projection) == []
+        assert [(s.parked, s.skipped) for s in runner.status()] == [(0, 2), (0, 2)]
+        store.append("a", [Sold("desk", 1)])
+        runner.catch_up()
+        assert rows(store) == [("desk", 1), ("lamp", 10)]
+        assert runner.ask(memory, dict) == ({"desk": 1, "lamp": 10}, 4)
+        runner.close()
+        runner = ProjectionRunner(store, [tables])
+        runner.catch_up()
+        assert runner.retry_parked(tables) == 0
+        assert rows(store) == [("desk", 1), ("lamp", 10)]
+        runner.close()
+
+
+def test_what_an_inline_projection_has_parked_is_skipped(location: str) -> None:
+    def fails(event: RecordedEvent[Any]) -> bool:
+        return bool(event.event.item == "poison")
+
+    with store_at(location) as store:
+        projection = sales(on_error=once(then="park"), fails=fails)
+        with ProjectionRunner(store, [], inline=[projection]) as runner:
+            runner.catch_up()
+            store.append("a", [Sold("poison", 5), Sold("lamp", 1)])
+            assert runner.skip_parked(projection) == 2
+            store.append("a", [Sold("lamp", 10)])
+            assert rows(store) == [("lamp", 10)]
+            (status,) = runner.status()
+            assert (status.parked, status.skipped, status.lag) == (0, 2, 0)
+
+
 def test_parking_in_memory(location: str) -> None:
     with store_at(location) as store:
         store.append("a", [Sold("poison", 5), Sold("lamp", 1)])

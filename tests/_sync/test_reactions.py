@@ -371,6 +371,22 @@ def test_skipping_and_parking(location: str) -> None:
         runner.close()
 
 
+def test_parked_events_are_skipped_for_good(location: str) -> None:
+    with opened(location) as store:
+        store.append("bet-1", [Placed(1, -1), Placed(2, 1)])
+        parks = welcomes(on_error=policy("park"))
+        runner = ReactionRunner(CommandBus(store, decisions), [parks])
+        runner.catch_up()
+        assert runner.skip_parked(parks) == 2
+        assert runner.parked(parks) == []
+        store.append("bet-1", [Placed(3, 1)])
+        runner.catch_up()
+        assert welcomed(store) == [3]
+        (status,) = runner.status()
+        assert (status.skipped, status.parked) == (2, 0)
+        runner.close()
+
+
 def test_a_timer_whose_command_is_unknown_halts(location: str) -> None:
     clock = ManualClock()
     with opened(location, clock) as store:

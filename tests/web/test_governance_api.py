@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from everwhen.exchange.undo_forms import undo_plan_form
 from everwhen.merging import Merging
 from everwhen.merkle import MerkleLog
 from everwhen.undo import Positions
+from everwhen.web.api import ENDPOINTS
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +270,12 @@ def test_projections_are_told_of_retried_and_rebuilt(client: httpx2.Client, stor
     assert client.post("/projections/balances/retries").json() == {"parked": 1}
     faulty["is"] = False
     assert client.post("/projections/balances/retries").json() == {"parked": 0}
+    faulty["is"] = True
+    store.append("account-p", [Deposited(13)])
+    patiently(caught_up)
+    assert client.post("/projections/balances/skips").json() == {"skipped": 1}
+    assert (row()["parked"], row()["skipped"]) == (0, 1)
+    faulty["is"] = False
     before = row()["build"]
     assert client.post("/projections/balances/rebuilds").status_code == 202
     patiently(lambda: row()["build"] > before and not row()["is_rebuilding"])
@@ -372,6 +380,29 @@ def test_audit_entries_are_shown_to_those_who_may_see_them(client: httpx2.Client
     assert [entry["reason"] for entry in own] == ["the policy doesn't allow it"]
 
 
+def test_whatever_asks_for_more_than_reading_has_its_audit_entry(client: httpx2.Client) -> None:
+    for endpoint in ENDPOINTS:
+        if endpoint.scope == "read":
+            continue
+        who = f"caller-of-{endpoint.name}"
+        path = re.sub(r"\{\w+\}", "none", endpoint.path)
+        client.request(endpoint.method, path, json={}, headers={"x-user": who})
+        (entry,) = client.get("/audit", params={"user": who}).json()["entries"]
+        assert (entry["details"]["operation"], entry["result"]) == (endpoint.name, "Failure")
+
+
+def test_a_branch_kept_of_a_what_if_has_its_audit_entry(
+    client: httpx2.Client, store: Store
+) -> None:
+    asked = {"fold": "account", "stream": "account-first", "without": {"positions": [2]}}
+    for kept in ({}, {"keep_as": "supposed"}):
+        answer = client.post("/what-ifs", json={**asked, **kept}, headers={"x-user": "supposing"})
+        assert answer.status_code == 200, answer.text
+    (entry,) = client.get("/audit", params={"user": "supposing"}).json()["entries"]
+    assert (entry["details"]["operation"], entry["result"]) == ("suppose", "Success")
+    store.delete_branch("supposed")
+
+
 REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("POST", "/branches", {"name": "main"}, (409, "branch-refused")),
     ("POST", "/branches", {"name": ""}, (409, "branch-refused")),
@@ -398,6 +429,7 @@ REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("POST", "/merges", {"into": "stable"}, (422, "invalid")),
     ("GET", "/projections/none/parked", None, (404, "unknown")),
     ("POST", "/projections/none/retries", None, (404, "unknown")),
+    ("POST", "/projections/none/skips", None, (404, "unknown")),
     ("POST", "/projections/none/rebuilds", None, (404, "unknown")),
     ("POST", "/commands/None", {}, (404, "unknown")),
     ("POST", "/commands/Withdraw", [], (422, "invalid")),
@@ -469,6 +501,7 @@ def test_what_cannot_be_is_said_to_be_so(
         ("POST", "/undos", "operate"),
         ("POST", "/commands/Withdraw", "append"),
         ("POST", "/projections/x/retries", "operate"),
+        ("POST", "/projections/x/skips", "operate"),
         ("POST", "/projections/x/rebuilds", "operate"),
         ("POST", "/queries/sql", "sql"),
         ("POST", "/queries/cel", "sql"),

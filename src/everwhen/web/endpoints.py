@@ -76,7 +76,7 @@ class ApiCall(Generic[Q]):
         self.hosting = hosting
         self.on = on
         self.by = by
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._body: bytes | None = None
         self.asked: Q = parameters_of(request, endpoint.parameters)
 
@@ -87,7 +87,7 @@ class ApiCall(Generic[Q]):
     @property
     def above(self) -> str:
         """The path above the endpoint's own: ``/v1``, with the branch if it was named."""
-        return str(self.request.scope["path"]).rsplit("/", self._endpoint.path.count("/"))[0]
+        return str(self.request.scope["path"]).rsplit("/", self.endpoint.path.count("/"))[0]
 
     @property
     def media(self) -> str:
@@ -98,12 +98,12 @@ class ApiCall(Generic[Q]):
     async def json(self) -> Any:
         """The body, as the type that the endpoint declares. Raises `ProblemError`."""
         given = self.media
-        if given not in self._endpoint.body_media:
-            wanted = " or ".join(self._endpoint.body_media)
+        if given not in self.endpoint.body_media:
+            wanted = " or ".join(self.endpoint.body_media)
             raise ProblemError(
                 UNSUPPORTED_MEDIA, f"the content is {given or 'of no type'}; send {wanted}"
             )
-        return read_as(await self.request.body(), self._endpoint.body)
+        return read_as(await self.request.body(), self.endpoint.body)
 
 
 def read_as(body: bytes, kind: Any) -> Any:

@@ -229,6 +229,12 @@ class StateFollower(Generic[S]):
                     await self._take(page)
         return len(await self.parked())
 
+    async def skip(self) -> int:
+        """Leave the parked events out for good; how many those were."""
+        count = len(await self.parked())
+        self._parked.clear()
+        return count
+
     async def stay(self, *, at_end: bool) -> None:
         """Nobody else wants its place."""
 

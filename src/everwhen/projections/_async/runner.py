@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from everwhen.backends._async.concurrency import sleep
@@ -232,13 +233,31 @@ class ProjectionRunner(Following):
 
         Raises `LeaseError` where another runner works on the projection.
         """
+        async with self._at_work(projection) as follower:
+            return await follower.retry()
+
+    async def skip_parked(self, projection: Projection[Any] | TableProjection) -> int:
+        """Leave the parked events out for good; how many those were.
+
+        They count as skipped from then on, and later events of their streams are taken again. A
+        rebuild tries all events anew, and so does a `Projection`, which is in memory, when it is
+        started. Raises `LeaseError` where another runner works on the projection.
+        """
+        async with self._at_work(projection) as follower:
+            return await follower.skip()
+
+    @asynccontextmanager
+    async def _at_work(
+        self, projection: Projection[Any] | TableProjection
+    ) -> AsyncIterator[StateFollower[Any] | TableFollower]:
+        """The projection's follower, with its lease. Raises `LeaseError`."""
         follower = self._known(projection)
         async with self._lock:
             is_ready = follower.is_active or follower in self._attached
             if not is_ready and not await follower.start():
                 raise LeaseError(projection.name)
             try:
-                return await follower.retry()
+                yield follower
             except Moved:
                 await follower.stop()
                 raise LeaseError(projection.name) from None

@@ -241,6 +241,18 @@ class TableFollower(LeasedFollower):
             self._parked = {parked.stream for parked in left}
         return len(left)
 
+    def _count_skipped(self, transaction: EngineTransaction, more: int) -> None:
+        """Inline, appends keep the position and the record: only the count is changed."""
+        if not self.is_inline:
+            super()._count_skipped(transaction, more)
+            return
+        known = transaction.checkpoint(self._build.record)
+        if known is None:
+            raise Moved
+        record = record_of(known)
+        counted = msgspec.structs.replace(record, skipped=record.skipped + more)
+        transaction.save_checkpoint(kept(self._build, known.position, counted), local=True)
+
     def _unpark(
         self, transaction: EngineTransaction, events: list[RecordedEvent[Any]], position: int
     ) -> None:

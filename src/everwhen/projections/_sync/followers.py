@@ -217,6 +217,29 @@ class LeasedFollower:
         found = parked_of(self._store.checkpoints(), self._build)
         return [read_back_in(parked, self._store.vault) for parked in found]
 
+    def skip(self) -> int:
+        """Leave the parked events out for good, as the policy ``skip`` does; how many those were.
+
+        What was parked meanwhile stays parked: nobody has looked at it yet.
+        """
+        seen = self.parked()
+
+        def skip(transaction: EngineTransaction) -> int:
+            self._check_lease(transaction)
+            names = [parked_checkpoint(self._build, parked).name for parked in seen]
+            gone = [name for name in names if transaction.checkpoint(name) is not None]
+            for name in gone:
+                transaction.delete_checkpoint(name, local=self._build.is_local)
+            self._count_skipped(transaction, len(gone))
+            return len(gone)
+
+        count = self._backend.transact(skip)
+        self._parked = {parked.stream for parked in self.parked()}
+        return count
+
+    def _count_skipped(self, transaction: EngineTransaction, more: int) -> None:
+        self._keep(transaction, skipped=self._record.skipped + more)
+
     @property
     def _is_half_over(self) -> bool:
         """Whether it is time to renew the lease."""

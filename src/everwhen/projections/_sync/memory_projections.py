@@ -230,6 +230,12 @@ class StateFollower(Generic[S]):
                     self._take(page)
         return len(self.parked())
 
+    def skip(self) -> int:
+        """Leave the parked events out for good; how many those were."""
+        count = len(self.parked())
+        self._parked.clear()
+        return count
+
     def stay(self, *, at_end: bool) -> None:
         """Nobody else wants its place."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from everwhen.backends._sync.concurrency import sleep
@@ -233,13 +234,31 @@ class ProjectionRunner(Following):
 
         Raises `LeaseError` where another runner works on the projection.
         """
+        with self._at_work(projection) as follower:
+            return follower.retry()
+
+    def skip_parked(self, projection: Projection[Any] | TableProjection) -> int:
+        """Leave the parked events out for good; how many those were.
+
+        They count as skipped from then on, and later events of their streams are taken again. A
+        rebuild tries all events anew, and so does a `Projection`, which is in memory, when it is
+        started. Raises `LeaseError` where another runner works on the projection.
+        """
+        with self._at_work(projection) as follower:
+            return follower.skip()
+
+    @contextmanager
+    def _at_work(
+        self, projection: Projection[Any] | TableProjection
+    ) -> Iterator[StateFollower[Any] | TableFollower]:
+        """The projection's follower, with its lease. Raises `LeaseError`."""
         follower = self._known(projection)
         with self._lock:
             is_ready = follower.is_active or follower in self._attached
             if not is_ready and not follower.start():
                 raise LeaseError(projection.name)
             try:
-                return follower.retry()
+                yield follower
             except Moved:
                 follower.stop()
                 raise LeaseError(projection.name) from None

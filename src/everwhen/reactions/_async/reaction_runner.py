@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -365,12 +366,27 @@ class ReactionRunner(Following):
 
         Raises `LeaseError` where another runner works on the reaction.
         """
+        async with self._at_work(reaction) as follower:
+            return await follower.retry()
+
+    async def skip_parked(self, reaction: Reaction) -> int:
+        """Leave the parked events out for good; how many those were.
+
+        They count as skipped from then on, and later events of their streams are reacted to again.
+        Raises `LeaseError` where another runner works on the reaction.
+        """
+        async with self._at_work(reaction) as follower:
+            return await follower.skip()
+
+    @asynccontextmanager
+    async def _at_work(self, reaction: Reaction) -> AsyncIterator[ReactionFollower]:
+        """The reaction's follower, with its lease. Raises `LeaseError`."""
         follower = self._known(reaction)
         async with self._lock:
             if not follower.is_active and not await follower.start():
                 raise LeaseError(reaction.name)
             try:
-                return await follower.retry()
+                yield follower
             except Moved:
                 follower.give_way()
                 raise LeaseError(reaction.name) from None

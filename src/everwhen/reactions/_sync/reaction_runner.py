@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -362,12 +363,27 @@ class ReactionRunner(Following):
 
         Raises `LeaseError` where another runner works on the reaction.
         """
+        with self._at_work(reaction) as follower:
+            return follower.retry()
+
+    def skip_parked(self, reaction: Reaction) -> int:
+        """Leave the parked events out for good; how many those were.
+
+        They count as skipped from then on, and later events of their streams are reacted to again.
+        Raises `LeaseError` where another runner works on the reaction.
+        """
+        with self._at_work(reaction) as follower:
+            return follower.skip()
+
+    @contextmanager
+    def _at_work(self, reaction: Reaction) -> Iterator[ReactionFollower]:
+        """The reaction's follower, with its lease. Raises `LeaseError`."""
         follower = self._known(reaction)
         with self._lock:
             if not follower.is_active and not follower.start():
                 raise LeaseError(reaction.name)
             try:
-                return follower.retry()
+                yield follower
             except Moved:
                 follower.give_way()
                 raise LeaseError(reaction.name) from None

@@ -86,6 +86,18 @@ async def retry_parked(call: ApiCall[NoParameters]) -> Response:
     return json_answer(Retried(await runner.retry_parked(projection)))
 
 
+class Skipped(msgspec.Struct, frozen=True):
+    """How many events are left out for good."""
+
+    skipped: int
+
+
+async def skip_parked(call: ApiCall[NoParameters]) -> Response:
+    """Leave the parked events out for good; later events of their streams are taken again."""
+    runner, projection = _asked(call)
+    return json_answer(Skipped(await runner.skip_parked(projection)))
+
+
 class Rebuilding(msgspec.Struct, frozen=True):
     """The projection that is being built anew, beside what readers see."""
 
@@ -166,6 +178,15 @@ ENDPOINTS: Final = (
         scope="operate",
         answers={200: Retried},
         problems=(LEASED, UNSUPPORTED),
+        of_branch=False,
+    ),
+    Endpoint(
+        method="POST",
+        path="/projections/{name}/skips",
+        handle=skip_parked,
+        scope="operate",
+        answers={200: Skipped},
+        problems=(LEASED,),
         of_branch=False,
     ),
     Endpoint(

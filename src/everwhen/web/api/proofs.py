@@ -47,7 +47,7 @@ class SigningKey(msgspec.Struct, frozen=True):
     last: int | None
 
 
-class SignedLog(msgspec.Struct, frozen=True):
+class SignedLogForm(msgspec.Struct, frozen=True):
     """The newest checkpoint, of ``size`` commits; 0 and no keys before anything is signed.
 
     ``root`` is in hexadecimal. ``signed_at`` is when the log's folder got the checkpoint: nobody
@@ -66,7 +66,7 @@ async def read_signed_log(call: ApiCall[NoParameters]) -> Response:
     log = _log(call)
     at = await log.checkpoint()
     if at is None:
-        return json_answer(SignedLog(None, 0, None, None, []))
+        return json_answer(SignedLogForm(None, 0, None, None, []))
     keys = [
         SigningKey(key.verifier.name, key.verifier.vkey, key.first, key.last)
         for key in await log.keys()
@@ -76,7 +76,7 @@ async def read_signed_log(call: ApiCall[NoParameters]) -> Response:
         written = await call.hosting.compute(tiles.written_at, CHECKPOINT)
     signed = at.checkpoint
     return json_answer(
-        SignedLog(
+        SignedLogForm(
             origin=signed.origin,
             size=signed.size,
             root=signed.root.hex(),
@@ -103,7 +103,7 @@ ENDPOINTS: Final = (
         path="/signed-log",
         handle=read_signed_log,
         scope="read",
-        answers={200: SignedLog},
+        answers={200: SignedLogForm},
         problems=(UNSUPPORTED,),
         of_branch=False,
     ),

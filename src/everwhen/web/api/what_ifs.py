@@ -20,6 +20,7 @@ from everwhen.web.answers import json_answer
 from everwhen.web.api.selection import Count, moment_asked
 from everwhen.web.api.states import machine_for
 from everwhen.web.api.steps import shown_changes
+from everwhen.web.auditing import audited_answer
 from everwhen.web.endpoints import ApiCall, Endpoint, NoParameters
 from everwhen.web.problems import FORBIDDEN, INVALID, ProblemError
 from everwhen.web.what_if_branches import keep_as_branch
@@ -110,6 +111,17 @@ async def suppose(call: ApiCall[NoParameters]) -> Response:
     given: GivenWhatIf = await call.json()
     if given.keep_as is not None and "operate" not in call.by.scopes:
         raise ProblemError(FORBIDDEN, "keep_as needs the scope 'operate'", scope="operate")
+    audit = call.hosting.audit
+    if given.keep_as is None or audit is None:
+        return await _supposed(call, given)
+
+    async def kept() -> Response:
+        return await _supposed(call, given)
+
+    return await audited_answer(audit, call.endpoint, call.request, call.by, kept)
+
+
+async def _supposed(call: ApiCall[NoParameters], given: GivenWhatIf) -> Response:
     moment = moment_asked(call, given.at)
 
     def found() -> Response:
