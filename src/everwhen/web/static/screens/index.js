@@ -4,7 +4,8 @@ import * as events from "./events.js";
 import * as state from "./state.js";
 import * as find from "./find.js";
 import * as branches from "./branches.js";
+import * as whatif from "./whatif.js";
 import * as projections from "./projections.js";
 import * as query from "./query.js";
 
-export const SCREENS = [timeline, events, state, find, branches, projections, query];
+export const SCREENS = [timeline, events, state, find, branches, whatif, projections, query];
