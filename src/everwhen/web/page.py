@@ -1,5 +1,7 @@
 """The page, as files of this package: no build, no address of its own, nothing from elsewhere.
 
+What is served is what stands here, line by line, but for comments: each leaves its line empty.
+
 Every file is served under one digest of all of them, so that browsers keep them for good and
 modules that import each other are always of one version. Addresses are relative: the page doesn't
 know where it is mounted.
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
@@ -29,6 +32,7 @@ _MEDIA: Final[Mapping[str, str]] = {
     ".toml": "text/plain",
     ".txt": "text/plain",
 }
+_COMMENT_LINE: Final = re.compile(rb"^[ \t]*(?://|/\*\*| \* | \*/).*$", re.MULTILINE)
 _DEEP: Final = "../../"
 """From a screen's address, ``/s/{branch}/{screen}``, to where the application is."""
 
@@ -79,7 +83,9 @@ def _read(folder: Traversable, prefix: str) -> Iterable[tuple[str, bytes]]:
         if entry.is_dir():
             yield from _read(entry, f"{prefix}{entry.name}/")
         elif not entry.name.startswith("."):
-            yield prefix + entry.name, entry.read_bytes()
+            content = entry.read_bytes()
+            is_ours = entry.name.endswith(".js") and not prefix.startswith("vendor/")
+            yield prefix + entry.name, _COMMENT_LINE.sub(b"", content) if is_ours else content
 
 
 async def _page(request: Request) -> Response:

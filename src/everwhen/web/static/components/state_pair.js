@@ -9,6 +9,7 @@ import { Tree, Value } from "./tree.js";
 
 const SHOWN = [["both", "Side by side"], ["changes", "Only differences"]];
 const NONE = new Map();
+const NARROW = "(max-width: 52rem)"; // as in app.css
 
 function Whole({ value, label, title, note, ...tree }) {
   const isTree = value !== null && typeof value === "object";
@@ -29,8 +30,9 @@ function together({ target, currentTarget }) {
  * The chosen path is part of the address, as is the way of looking at it.
  */
 export function StatePair({ before, after, changes, more = 0, cut = NONE, none, name, children }) {
-  const show = param("show").value ?? "both";
-  const path = param("path").value ?? "";
+  const usual = matchMedia(NARROW).matches ? "changes" : "both";
+  const show = param("show").value ?? usual;
+  const path = param("path").value ?? changes[0]?.path ?? "";
   const choose = (chosen) => go({ path: chosen }, { replace: true });
   const { marks, gone, open } = useMarks(changes);
   const marksBefore = useMemo(() => {
@@ -39,7 +41,7 @@ export function StatePair({ before, after, changes, more = 0, cut = NONE, none, 
     for (const one of changes) if (one.kind === "removed") found.set(one.path, { kind: "removed" });
     return found;
   }, [marks, changes]);
-  return html`<div class="pair-head line"><${Choice} label="Show states" options=${SHOWN} value=${show} onChoose=${(one) => go({ show: one === "both" ? null : one }, { replace: true })} />
+  return html`<div class="pair-head line"><${Choice} label="Show states" options=${SHOWN} value=${show} onChoose=${(one) => go({ show: one === usual ? null : one }, { replace: true })} />
       <span role="status">${changes.length ? html`<b>${plural(changes.length + more, "difference")}</b>` : none}</span>${children}</div>
     ${show === "changes"
       ? html`<div class="scrolled" tabindex="0" role="region" aria-label="Differences"><div class="block"><p class="dim legend">${before.title} → ${after.title}</p><${Changes} changes=${changes} more=${more} chosen=${path} onChoose=${choose} none=${none} /></div></div>`

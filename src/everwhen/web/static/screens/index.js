@@ -4,9 +4,10 @@ import * as events from "./events.js";
 import * as state from "./state.js";
 import * as find from "./find.js";
 import * as branches from "./branches.js";
+import * as whatif from "./whatif.js";
 import * as projections from "./projections.js";
 import * as query from "./query.js";
 import * as audit from "./audit.js";
 import * as debug from "./debug.js";
 
-export const SCREENS = [timeline, events, state, find, branches, projections, query, audit, debug];
+export const SCREENS = [timeline, events, state, find, branches, whatif, projections, query, audit, debug];
