@@ -11,7 +11,7 @@ import { SubjectChooser, subjectOf } from "./subject.js";
 const MOST = 1000;
 
 function Side({ name, events, more, mark, onMore }) {
-  return html`<section class="half" aria-label=${`Only on ${shown(name)}`}><h3>only on <bdi>${shown(name)}</bdi> <small>${count(events.length + more)}</small></h3>
+  return html`<section class="half" aria-label=${`Only on ${shown(name)}`}><h2 class="minor">only on <bdi>${shown(name)}</bdi> <small>${count(events.length + more)}</small></h2>
     <div class="scrolled" tabindex="0" role="region" aria-label=${`Events only on ${shown(name)}`}>
       ${events.length ? html`<${EventLinks} events=${events} of=${name} mark=${mark} label=${`Events only on ${shown(name)}`} />` : html`<p class="dim nothing">Nothing: it ends where they part.</p>`}
       ${more > 0 && html`<p class="dim nothing">and ${plural(more, "other")} ${onMore && html`<button class="quiet" onClick=${onMore}>Show more</button>`}</p>`}</div></section>`;

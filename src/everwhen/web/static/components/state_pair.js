@@ -13,7 +13,7 @@ const NARROW = "(max-width: 52rem)"; // as in app.css
 
 function Whole({ value, label, title, note, ...tree }) {
   const isTree = value !== null && typeof value === "object";
-  return html`<section class="half" aria-label=${label}><h3>${title}${note && html` <small>${note}</small>`}</h3>
+  return html`<section class="half" aria-label=${label}><h2 class="minor">${title}${note && html` <small>${note}</small>`}</h2>
     ${!isTree ? html`<div class="block single"><${Value} value=${value} limit=${2000} /></div>`
       : !Object.keys(value).length && !tree.gone?.size ? html`<${Empty}>Empty.<//>`
       : html`<${Tree} value=${value} label=${label} ...${tree} />`}</section>`;

@@ -15,14 +15,14 @@ const WHAT = [["undo", "Undo"], ["redo", "Redo"]];
 
 function Events({ title, events, words, why }) {
   if (!events.length) return null;
-  return html`<h3>${title} <small>${count(events.length)}</small></h3>${words && html`<p class="dim">${words}</p>`}
+  return html`<h2 class="minor">${title} <small>${count(events.length)}</small></h2>${words && html`<p class="dim">${words}</p>`}
     <ul class="steps">${events.slice(0, 100).map((event) => html`<li key=${event.position}><button class="step" onClick=${() => move(String(event.position))}><span class="position">${count(event.position)}</span><${TypeName} name=${event.type} /><${StreamName} name=${event.stream} /><span class="summary"><${Summary} data=${event.data} limit=${80} /></span></button>
       ${why && html`<p class="reason">${shown(event[why])}</p>`}</li>`)}</ul>${events.length > 100 && html`<p class="dim">and ${plural(events.length - 100, "other")}</p>`}`;
 }
 
 function Appended({ writes }) {
   if (!writes.length) return null;
-  return html`<h3>It would append</h3><ul class="writes">${writes.flatMap((write) => write.events.map((event) => html`<li><span class="sign" aria-hidden="true">+</span><${TypeName} name=${event.type} /><${StreamName} name=${write.stream} /><bdi class="value">${brief(event.data, 120)}</bdi></li>`))}</ul>`;
+  return html`<h2 class="minor">It would append</h2><ul class="writes">${writes.flatMap((write) => write.events.map((event) => html`<li><span class="sign" aria-hidden="true">+</span><${TypeName} name=${event.type} /><${StreamName} name=${write.stream} /><bdi class="value">${brief(event.data, 120)}</bdi></li>`))}</ul>`;
 }
 
 /** Undoing the event that we are at, on the branch that we are on. */
