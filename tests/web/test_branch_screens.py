@@ -113,7 +113,7 @@ def test_a_branch_is_made_looked_at_and_deleted_by_the_keyboard(watched: Watched
     page.wait_for_selector("dialog[open]")
     page.keyboard.type("plan-b\n")
     page.wait_for_url(re.compile("pick=plan-b"))
-    assert "0 events from 40" in page.locator("[role=option][aria-selected=true]").inner_text()
+    page.wait_for_selector("[role=option][aria-selected=true]:has-text('0 events from 40')")
     page.keyboard.press("o")
     page.wait_for_url(re.compile("/s/plan-b/branches"))
     page.wait_for_selector("text=you are here")
@@ -195,7 +195,7 @@ def test_an_event_is_left_out_another_edited_and_it_is_kept_as_a_branch(watched:
     altered.locator("text=335").wait_for()  # 5 + 10 + … + 60 is 390
     page.keyboard.press("k")
     page.keyboard.press("e")
-    page.wait_for_selector("dialog textarea")
+    page.wait_for_selector("text=What if 50 had been another one?")
     page.fill("dialog textarea", "[1]")
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")

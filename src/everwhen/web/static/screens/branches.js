@@ -1,5 +1,5 @@
 // Branches as lanes; one of them looked at, two compared, one merged into another; events undone.
-import { html, useEffect, useMemo, useState } from "../dom.js";
+import { html, useLayoutEffect, useMemo, useState } from "../dom.js";
 import { urlOf, useAsked } from "../api.js";
 import { BranchGraph, lanesOf } from "../components/branch_graph.js";
 import { BranchDetails, DeleteBranch, MakeBranch } from "../components/branch_details.js";
@@ -66,7 +66,7 @@ export function Screen() {
     else if (what === "make" || one?.parent !== undefined) setAsks(what);
   };
   const index = lanes ? lanes.indexOf(one) : -1;
-  useEffect(() => {
+  useLayoutEffect(() => {
     const stepped = (by) => () => lanes?.[index + by] && choose(lanes[index + by].name);
     return offer(
       ...(view === "undo" ? [] : [{ keys: ["j", "ArrowDown"], title: "Next branch", group: "Branches", run: stepped(1) }, { keys: ["k", "ArrowUp"], title: "Previous branch", group: "Branches", run: stepped(-1) }]),

@@ -1,5 +1,5 @@
 // What if? The state as it would be without some events, or with others, beside the one that is.
-import { html, useEffect, useMemo, useState } from "../dom.js";
+import { html, useLayoutEffect, useMemo, useState } from "../dom.js";
 import { ask, urlOf } from "../api.js";
 import { lacks } from "../components/allowed.js";
 import { useEventWindow } from "../components/event_window.js";
@@ -134,7 +134,7 @@ export function Screen() {
     if (reason) toast("It can't be kept as a branch", reason);
     else if (asked) setKeeping(true);
   };
-  useEffect(() => offer(
+  useLayoutEffect(() => offer(
     { keys: ["j", "ArrowDown"], title: "Next event", group: "What if", run: stepped(1) },
     { keys: ["k", "ArrowUp"], title: "Previous event", group: "What if", run: stepped(-1) },
     { keys: ["PageDown"], title: "20 events on", group: "What if", run: stepped(20) },
