@@ -177,6 +177,21 @@ def test_conditions_and_selections_hold_before_and_after_catching_up(
         assert found == store.head().position - 1
 
 
+def test_who_asks_for_heads_gets_no_event(client: httpx2.Client, path: Path) -> None:
+    def is_told(text: bytes) -> bool:
+        if b"event: head" not in text and b"caught-up" in text:
+            with open_store(path) as store:
+                store.append("heads", [UnknownEvent("Seen", {})])
+        return b"event: head" in text
+
+    head = client.get("/v1").json()["head"]
+    sent = parsed(follow(client, is_told, heads="true"))
+    assert {one["event"] for one in sent} == {"caught-up", "head"}
+    first, *_, last = (msgspec.json.decode(one["data"])["position"] for one in sent)
+    assert first == head
+    assert last > head
+
+
 def test_who_does_not_read_is_sent_away_and_resumes(tmp_path: Path) -> None:
     path, events = tmp_path / "large.db", 150
     with open_store(path) as store, served_store(path) as client:

@@ -9,6 +9,7 @@ from typing import Final
 from starlette.responses import Response, StreamingResponse
 
 from everwhen.errors import InvalidQueryError
+from everwhen.vocabulary import Query
 from everwhen.web.api.event_pages import find_events
 from everwhen.web.api.events import position_of
 from everwhen.web.api.selection import Count, EventsSelected
@@ -24,13 +25,18 @@ from everwhen.web.live_hub import (
 from everwhen.web.problems import EXPRESSION, TOO_MANY
 
 _PAGE_EVENTS: Final = 500
+_NO_EVENT: Final = LiveFilter(Query(), "false", lambda _: False)
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class LiveAsked(EventsSelected, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which events are followed, and after which position: now, unless one is given."""
+    """Which events are followed, and after which position: now, unless one is given.
+
+    With ``heads`` no event is sent, but where the store stands: now, and as that changes.
+    """
 
     after: Count | None = None
+    heads: bool = False
 
 
 async def follow_events(call: ApiCall[LiveAsked]) -> Response:
@@ -50,6 +56,8 @@ async def follow_events(call: ApiCall[LiveAsked]) -> Response:
     if query.recorded_until is not None or query.occurred_until is not None:
         raise InvalidQueryError("what is followed has no end: leave out as_at and as_of")
     wanted = LiveFilter(query, call.asked.where, call.asked.condition())
+    if call.asked.heads:
+        wanted, after = _NO_EVENT, None
     if call.request.method == "HEAD":
         return Response(None, headers=_HEADERS, media_type=EVENT_STREAM)
     if after is None:

@@ -39,7 +39,7 @@ function Body() {
   if (!overview.value) return html`<main id="main" class="alone"><${Loading} /></main>`;
   const { Screen } = screen;
   return html`<main id="main" class=${`screen ${screen.name}`}><h1 class="sr">${screen.title}</h1>
-    ${screen.hasStrip && html`<${Strip} height=${screen.name === "timeline" ? 104 : 64} />`}
+    ${screen.hasStrip && head.value.position > 0 && html`<${Strip} height=${screen.name === "timeline" ? 104 : 64} />`}
     ${head.value.position === 0 && screen.hasStrip ? html`<${Empty}><h2>No events yet</h2><p>They appear here as soon as they are recorded.</p><//>` : html`<${Screen} key=${screen.name} />`}</main>`;
 }
 

@@ -10,6 +10,12 @@ export function childPath(path, key) {
   return `${path}["${key.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"]`;
 }
 
+/**
+ * A form that is the same for a key that is a number and for the text of it: [7] and ["7"] name one
+ * part, of which the server writes the first one where the key is a number, and JSON has the second.
+ */
+export const sameForm = (path) => path.replace(/\["(-?\d+)"\]/g, "[$1]");
+
 /** The keys in a path: texts and numbers. */
 export function keysOf(path) {
   const keys = [];

@@ -69,7 +69,7 @@ export const reload = () => look(branch.value);
 /** Listen to the head as it moves. */
 function follow(of) {
   following?.close();
-  const source = (following = new EventSource(urlOf("/events/live", {}, of)));
+  const source = (following = new EventSource(urlOf("/events/live", { heads: true }, of)));
   let latest = head.value;
   let frame = 0;
   const moved = (position, recorded_at) => {
@@ -86,11 +86,12 @@ function follow(of) {
     live.value = source.readyState === EventSource.CLOSED ? "off" : "connecting";
     if (live.value === "off") setTimeout(() => following === source && look(of), AGAIN_MS);
   };
-  source.addEventListener("head", (event) => {
+  const heard = (event) => {
     const told = JSON.parse(event.data);
-    moved(told.position, told.recorded_at);
-  });
-  source.onmessage = (event) => moved(Number(event.lastEventId), null); // not read: there may be thousands
+    moved(told.position, told.recorded_at ?? null);
+  };
+  source.addEventListener("caught-up", heard);
+  source.addEventListener("head", heard);
 }
 
 effect(() => {

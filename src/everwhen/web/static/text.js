@@ -28,6 +28,7 @@ export const listTime = (iso) => timeText(iso).replace(/(\.\d{3})\d+/, "$1").rep
 
 const STEPS = [["year", 31557600], ["month", 2629800], ["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 export function durationText(seconds) {
+  if (seconds > 0 && seconds < 2) return `${count(Math.ceil(seconds * 1000))} ms`;
   for (const [name, size] of STEPS) if (seconds >= size * 2 || name === "second") return plural(Math.round(seconds / size), name);
 }
 

@@ -1,6 +1,6 @@
 // What is on the page, to be used elsewhere: as a test in Python, as a command for a terminal.
+import { ask, urlOf } from "../api.js";
 import { branch } from "../url.js";
-import { overview } from "../store.js";
 
 /** A value as Python writes it. */
 export function asPython(value) {
@@ -18,28 +18,40 @@ function escapedInPython(character) {
   return code > 0xffff ? "\\U" + code.toString(16).padStart(8, "0") : "\\u" + code.toString(16).padStart(4, "0");
 }
 
+const IS_NAME = /^[A-Za-z_]\w*$/;
 const called = (type, data) => {
-  const isPlain = data && Object.keys(data).every((key) => /^[A-Za-z_]\w*$/.test(key));
-  const name = /^[A-Za-z_]\w*$/.test(type) ? type : null;
-  if (!name || !isPlain) return `UnknownEvent(${asPython(type)}, ${asPython(data)})`;
-  return `${name}(${Object.entries(data).map(([key, part]) => `${key}=${asPython(part)}`).join(", ")})`;
+  const isPlain = IS_NAME.test(type) && Object.keys(data ?? {}).every((key) => IS_NAME.test(key));
+  if (!isPlain) return `UnknownEvent(${asPython(type)}, ${asPython(data)})`;
+  return `${type}(${Object.entries(data ?? {}).map(([key, part]) => `${key}=${asPython(part)}`).join(", ")})`;
 };
 
-/** An example by given, when, then: what the stream had before, the command, the event. */
-export function asTest(event, before = []) {
-  const stream = asPython(event.stream);
-  const given = before.map((one) => `    ${called(one.type, one.data)},`).join("\n");
-  const command = event.extras?.command;
-  const when = command ? called(command.type, command.data ?? {}) : "...  # the command that led to it";
-  return `def test_${snake(event.type)}(scenario):  # from position ${event.position}
+const MOST_GIVEN = 20;
+
+/** The events that the stream of this one had before its commit, and what else its commit wrote. */
+export async function surroundings(event) {
+  const first = event.version;
+  const earlier = first > 1 ? await ask(urlOf("/events", { stream: event.stream, before: event.position, order: "backwards", limit: MOST_GIVEN + 1 })) : { events: [] };
+  const written = await ask(urlOf(`/commits/${event.commit_id}`)).catch(() => ({ events: [event] }));
+  const before = earlier.events.filter((one) => one.commit_id !== event.commit_id);
+  return { before: before.slice(0, MOST_GIVEN).reverse(), written: written.events, isWhole: before.length <= MOST_GIVEN };
+}
+
+/** An example by given, when, then, in Python: what the stream had, the command, what was written. */
+export function asTest(event, { before = [], written = [event], isWhole = true } = {}) {
+  const command = written.find((one) => one.extras?.command)?.extras.command;
+  const lines = (events) => events.map((one) => `            ${called(one.type, one.data)},\n`).join("");
+  const given = before.length ? `.given(\n            ${asPython(event.stream)},\n${lines(before)}        )` : "";
+  const when = command ? called(command.type, command.data) : "...";
+  const text = `def test_${snake(event.type)}_at_${event.position}(scenario):
     # scenario = everwhen.testing.Scenario(decisions, events=EVENTS)
-    (
-        scenario
-        .given(${stream}${before.length ? ",\n" + before.map((one) => `            ${called(one.type, one.data)},`).join("\n") + "\n        " : ""})
+${isWhole ? "" : `    # given: only the last ${MOST_GIVEN} events of the stream before it\n`}${command ? "" : "    # when: the command isn't recorded with the event; write it here\n"}    (
+        scenario${given}
         .when(${when})
-        .then(${called(event.type, event.data)})
+        .then(
+${lines(written)}        )
     )
 `;
+  return text.includes("UnknownEvent(") ? `from everwhen import UnknownEvent\n\n\n${text}` : text;
 }
 
 const snake = (name) => name.replace(/([a-z0-9])([A-Z])/g, "$1_$2").replace(/\W+/g, "_").toLowerCase();

@@ -4,7 +4,7 @@ import { urlOf, useAsked } from "../api.js";
 import { pin } from "../store.js";
 import { brief, count, plural, shown, timeText } from "../text.js";
 import { go, hrefOf, move } from "../url.js";
-import { asCommand, asTest } from "./copies.js";
+import { asCommand, asTest, surroundings } from "./copies.js";
 import { CopyButton, Empty, Link, Loading, StreamName, TypeName } from "./parts.js";
 import { Icon } from "./icons.js";
 import { Tree } from "./tree.js";
@@ -42,7 +42,7 @@ export function EventDetail({ event, mates = [] }) {
     <p class="lead"><${Link} to=${{ screen: "state", stream: event.stream, at: event.position, view: null, path: null }}><${StreamName} name=${event.stream} /><//><span class="dim"> version ${count(event.version)} · ${timeText(event.recorded_at)}</span></p>
     <div class="tools">
       <button class="quiet" aria-pressed=${isPinned} onClick=${() => go({ pin: isPinned ? null : event.position })}><${Icon} name="pin" size=${13} />${isPinned ? "Unpin" : "Pin"}</button>
-      <${CopyButton} what="a test" text=${() => asTest(event)}>as test<//>
+      <${CopyButton} what="a test" text=${async () => asTest(event, await surroundings(event))}>as test<//>
       <${CopyButton} what="a command" text=${() => asCommand("read", event)}>as command<//>
       <${CopyButton} what="the link" text=${() => new URL(hrefOf({ at: event.position }), location.href).href}>link<//>
     </div>

@@ -18,7 +18,7 @@ export function Summary({ data, limit = 160 }) {
     const text = typeof value === "string" && value.length < 60 ? shown(value) : brief(value, Math.max(12, left));
     left -= name.length + text.length + 2;
     const kind = isSealed(value) || isErased(value) ? "sealed" : "";
-    parts.push(html`<span class="pair"><b>${shown(name)}</b> <bdi class=${kind}>${text === "" ? "“”" : text}</bdi></span>`);
+    parts.push(html`<b>${shown(name)}</b> <bdi class=${kind}>${text === "" ? "“”" : text}</bdi>`);
   }
   return parts;
 }
@@ -30,14 +30,16 @@ const marksOf = (event) => {
   return found;
 };
 
-function Row({ event, chosen, mates }) {
+/** `why` has the command and the user before the data. */
+function Row({ event, chosen, mates, why = false }) {
   const marks = marksOf(event);
+  const command = why && event.extras?.command?.type;
   return html`<li id=${`event-${event.position}`} role="option" aria-selected=${chosen} class=${`row ${mates} ${marks.join(" ")}`} data-position=${event.position}>
     <span class="position">${count(event.position)}${marks.length > 0 && html`<span class="sr"> ${marks.join(", ")}</span>`}</span>
     <time>${listTime(event.recorded_at)}</time>
     <${StreamName} name=${event.stream} />
     <${TypeName} name=${event.type} />
-    <span class="summary"><${Summary} data=${event.data} /></span>
+    <span class="summary">${command && html`<em>${shown(command)}</em> `}${why && event.user_id && html`<em>${shown(event.user_id)}</em> `}<${Summary} data=${event.data} /></span>
   </li>`;
 }
 
@@ -48,16 +50,18 @@ function FullRow({ event, chosen, mates }) {
     <${StreamName} name=${event.stream} />
     <${TypeName} name=${event.type} />
     <span class="who">${event.user_id && html`<bdi>${shown(event.user_id)}</bdi>`}</span>
-    <span class="fields">${Object.entries(event.data ?? {}).slice(0, 12).map(([name, value]) => html`<span class="pair"><b>${shown(name)}</b> <bdi>${brief(value, 200)}</bdi></span>`)}</span>
+    <span class="fields">${Object.entries(event.data ?? {}).slice(0, 12).map(([name, value]) => html`<b>${shown(name)}</b> <bdi>${brief(value, 200)}</bdi> `)}</span>
   </li>`;
 }
 
+/** A commit with a line of its own where it has several events. */
 function Commit({ events, chosen }) {
   const [first] = events;
+  if (events.length === 1) return html`<${Row} event=${first} chosen=${first.position === chosen} mates="alone" why=${true} />`;
   const command = first.extras?.command?.type;
   return html`<li role="presentation" class="commit"><div class="commit-head" role="presentation">
       <span>${plural(events.length, "event")}</span>${command && html`<bdi class="type">${shown(command)}</bdi>`}
-      ${first.user_id && html`<bdi>${shown(first.user_id)}</bdi>`}<time>${listTime(first.recorded_at)}</time></div>
+      ${first.user_id && html`<bdi>${shown(first.user_id)}</bdi>`}</div>
     <ul role="presentation">${events.map((event) => html`<${Row} key=${event.position} event=${event} chosen=${event.position === chosen} mates="" />`)}</ul></li>`;
 }
 
@@ -68,7 +72,7 @@ const byCommit = (events) => events.reduce((groups, event) => {
   return groups;
 }, []);
 
-const LANES = 10;
+const LANES = 7;
 /** The streams with most events in the window have a lane each; the others share the last one. */
 export function lanesOf(events, chosen) {
   const counts = new Map();
@@ -80,16 +84,18 @@ export function lanesOf(events, chosen) {
 function LaneRow({ event, chosen, own, others }) {
   const index = own.indexOf(event.stream);
   const lane = index < 0 ? own.length : index;
-  return html`<li id=${`event-${event.position}`} role="option" aria-selected=${chosen} class="row lane-row" data-position=${event.position}>
+  return html`<li id=${`event-${event.position}`} role="option" aria-selected=${chosen} class="row lane-row" style=${{ "--hue": hue(categoryOf(event.stream)) }} data-position=${event.position}>
     <span class="position">${count(event.position)}</span>
-    <span class="lanes">${[...own, ...(others ? [null] : [])].map((name, at) => html`<span class=${at === lane ? "on" : ""} style=${{ "--hue": hue(categoryOf(event.stream)) }}>
-      ${at === lane && html`<bdi class="stream"><span class="sr">${shown(event.stream)} </span>${shown(event.type)}</bdi>`}</span>`)}</span>
+    <span class="lanes">${[...own, ...(others ? [null] : [])].map((name, at) => html`<span class=${at === lane ? "on" : ""}>${at === lane && html`<bdi class="stream"><span class=${name === null ? "dim" : "sr"}>${shown(event.stream)} </span>${shown(event.type)}</bdi>`}</span>`)}</span>
   </li>`;
 }
 
+/** What tells a stream from the others of its category, whose colour is beside it. */
+const nameInCategory = (name) => name.slice(categoryOf(name).length + 1) || name;
+
 function LaneHeads({ own, others }) {
   return html`<div class="row lane-heads" aria-hidden="true"><span class="position">position</span><span class="lanes">
-    ${own.map((name) => html`<span title=${shown(name)}><bdi>${shown(name)}</bdi></span>`)}${others > 0 && html`<span>${plural(others, "other")}</span>`}</span></div>`;
+    ${own.map((name) => html`<span title=${shown(name)}><bdi class="stream" style=${{ "--hue": hue(categoryOf(name)) }}>${shown(nameInCategory(name))}</bdi></span>`)}${others > 0 && html`<span>${plural(others, "other")}</span>`}</span></div>`;
 }
 
 /** The list. `found` is what useEventWindow gives. */
@@ -130,7 +136,7 @@ export function EventList({ found, view = "compact", label = "Events" }) {
   };
   if (found.problem && !events.length) return html`<${ProblemBox} problem=${found.problem} again=${() => window.again()} />`;
   if (!found.isFilled) return html`<${Loading} />`;
-  if (!events.length) return html`<${Empty}>No event matches.<//>`;
+  if (!events.length) return found.atStart && found.atEnd ? html`<${Empty}>No event matches.<//>` : html`<${Loading}>Looking further…<//>`;
   const commit = chosen?.commit_id;
   const mates = (event) => (event.commit_id === commit && event !== chosen ? "mate" : "");
   const lanes = view === "lanes" && lanesOf(events, chosen);

@@ -5,10 +5,12 @@ import { head } from "../store.js";
 import { branch } from "../url.js";
 
 const SPAN = 50;
-const MOST = 130;
+const MOST = 130; // rows, of some 20 elements each
 
 class EventWindow {
-  constructor(filters, of, changed) {
+  constructor(filters, of, most, changed) {
+    this.most = most;
+    this.span = Math.min(SPAN, most >> 1);
     this.filters = filters;
     this.of = of;
     this.changed = changed;
@@ -22,7 +24,7 @@ class EventWindow {
   }
 
   page(options, abort) {
-    return ask(urlOf("/events", { ...this.filters, ...options, limit: SPAN }, this.of), { abort: abort.signal });
+    return ask(urlOf("/events", { ...this.filters, ...options, limit: this.span }, this.of), { abort: abort.signal });
   }
 
   async run(what, work) {
@@ -62,8 +64,8 @@ class EventWindow {
       this.events = [...this.events, ...page.events];
       this.atEnd = page.next === null;
       this.to = Math.max(this.to, page.events.at(-1)?.position ?? 0, this.atEnd ? (Number.isFinite(upTo) ? upTo : 0) : page.end);
-      if (this.events.length > MOST) {
-        this.events = this.events.slice(-MOST);
+      if (this.events.length > this.most) {
+        this.events = this.events.slice(-this.most);
         this.from = this.events[0].position;
         this.atStart = false;
       }
@@ -76,8 +78,8 @@ class EventWindow {
       this.events = [...page.events.reverse(), ...this.events];
       this.atStart = page.next === null;
       this.from = this.atStart ? 0 : page.end;
-      if (this.events.length > MOST) {
-        this.events = this.events.slice(0, MOST);
+      if (this.events.length > this.most) {
+        this.events = this.events.slice(0, this.most);
         this.to = this.events.at(-1).position;
         this.atEnd = false;
       }
@@ -94,12 +96,13 @@ class EventWindow {
     if (this.problem && this.wanted === position) return;
     if (this.loading === "around" && this.wanted === position) return;
     this.wanted = position;
-    if (this.to === null || position < this.from || position > this.to + (this.atEnd ? 4 * SPAN : 0)) return void this.around(position);
+    if (this.to === null || position < this.from || position > this.to + (this.atEnd ? 4 * this.span : 0)) return void this.around(position);
     if (position > this.to) return void this.later(position);
     const index = this.indexOf(position);
     if (this.loading) return;
-    if (!this.atEnd && this.events.length - index < SPAN / 3) this.later();
-    else if (!this.atStart && index < SPAN / 3) this.earlier();
+    const isShort = { before: !this.atStart && index < this.span / 3, after: !this.atEnd && this.events.length - index < this.span / 3 };
+    if (isShort.before && (index < 0 || !isShort.after)) this.earlier();
+    else if (isShort.after) this.later();
   }
 
   /** The index of the newest event at or before a position; -1 before the first. */
@@ -115,11 +118,11 @@ class EventWindow {
   }
 }
 
-/** The window of events that match the filters around a position, and the index of the one there. */
-export function useEventWindow(filters, position) {
+/** The window of at most `most` events that match the filters around a position, and the index of the one there. */
+export function useEventWindow(filters, position, most = MOST) {
   const [, setRound] = useState(0);
-  const key = JSON.stringify([filters, branch.value]);
-  const found = useMemo(() => new EventWindow(filters, branch.value, () => setRound((round) => round + 1)), [key]);
+  const key = JSON.stringify([filters, branch.value, most]);
+  const found = useMemo(() => new EventWindow(filters, branch.value, most, () => setRound((round) => round + 1)), [key]);
   const shown = useRef(found);
   useEffect(() => () => found.abort?.abort(), [found]);
   useEffect(() => {

@@ -6,7 +6,7 @@ import { count, shown, categoryOf } from "../text.js";
 import { go, param, params, SEVERAL } from "../url.js";
 import { Icon } from "./icons.js";
 
-const NAMES = { stream: "stream", category: "category", type: "type", tag: "tag", filter: "where", as_of: "happened by", as_at: "recorded by" };
+const NAMES = { stream: "stream", category: "category", type: "type", tag: "tag", filter: "where", as_of: "occurred by", as_at: "recorded by" };
 const WORDS = { stream: "stream", category: "category", type: "type", tag: "tag", "as-of": "as_of", "as-at": "as_at" };
 
 /** The parameters of the view that choose events, as the API takes them. */

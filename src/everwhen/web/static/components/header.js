@@ -3,7 +3,7 @@ import { html, useEffect, useRef, useState } from "../dom.js";
 import { askOnce, busy, urlOf } from "../api.js";
 import { overlay } from "../keys.js";
 import { complain, follows, head, here, live, moment, nextTheme, overview, step, theme } from "../store.js";
-import { count, shown, timeText } from "../text.js";
+import { count, listTime, shown, timeText } from "../text.js";
 import { branch, go, move, param } from "../url.js";
 import { Icon } from "./icons.js";
 import { Link } from "./parts.js";
@@ -32,7 +32,7 @@ function Where() {
   const position = here.value;
   const event = useEventAt(position);
   const time = useRef("");
-  if (event) time.current = timeText(event.recorded_at);
+  if (event) time.current = event.recorded_at;
   const submit = (done) => {
     done.preventDefault();
     const text = typed?.trim();
@@ -51,7 +51,7 @@ function Where() {
       <${Tool} type="button" icon="last" label="To the newest event" keys="End" onClick=${() => move("head")} />
     </span>
     <span class="of">of ${count(head.value.position)}</span>
-    <time class="moment">${time.current}</time>
+    <time class="moment" title=${timeText(time.current)}>${time.current && `${listTime(time.current)}Z`}</time>
   </form>`;
 }
 

@@ -76,7 +76,7 @@ export function Palette() {
 }
 
 export const Toasts = () => html`<div class="toasts" role="status" aria-live="polite">
-  ${toasts.value.map((one) => html`<div key=${one.id} class=${`toast ${one.kind}`}>
+  ${toasts.value.map((one) => html`<div key=${one.id} class=${`toast is-${one.kind}`}>
     <div><strong>${shown(one.title)}</strong>${one.detail && html`<p>${shown(one.detail)}</p>`}</div>
     <button class="plain" aria-label="Dismiss" onClick=${() => dismiss(one.id)}><${Icon} name="close" size=${13} /></button></div>`)}
 </div>`;

@@ -1,6 +1,6 @@
 // Small things that every screen is made of.
 import { html, useEffect, useRef, useState } from "../dom.js";
-import { toast } from "../store.js";
+import { complain, toast } from "../store.js";
 import { categoryOf, hue, shown } from "../text.js";
 import { go, hrefOf } from "../url.js";
 import { Icon } from "./icons.js";
@@ -18,19 +18,28 @@ export function Link({ to, children, replace = false, ...rest }) {
 export const StreamName = ({ name }) => html`<bdi class="stream" style=${{ "--hue": hue(categoryOf(name)) }}>${shown(name)}</bdi>`;
 export const TypeName = ({ name }) => html`<bdi class="type">${shown(name)}</bdi>`;
 
+/** Whether the same question may have another answer. */
+const isPassing = ({ status = 0 }) => status < 400 || status >= 500 || [401, 408, 429].includes(status);
+
 /** What went wrong, in the place where the answer would be. */
 export function ProblemBox({ problem, again }) {
   return html`<div class="problem" role="alert">
     <strong>${shown(problem.title ?? "The page failed")}</strong>
     <p class="told">${shown(problem.message).replaceAll("\\n", "\n")}</p>
-    ${again && html`<button onClick=${again}>Try again</button>`}
+    ${again && isPassing(problem) && html`<button onClick=${again}>Try again</button>`}
   </div>`;
 }
 
 export const Empty = ({ children }) => html`<div class="empty">${children}</div>`;
 export const Loading = ({ children = "Loading…" }) => html`<div class="empty" aria-busy="true"><span class="delayed">${children}</span></div>`;
 
+/** Copies a text, or what a promise of one brings. */
 export async function copy(text, what) {
+  try {
+    text = await text;
+  } catch (error) {
+    return complain(error);
+  }
   try {
     await navigator.clipboard.writeText(text);
     toast(`Copied ${what}`, "", "done");

@@ -2,7 +2,7 @@
 import { html, useMemo } from "../dom.js";
 import { urlOf, useAsked } from "../api.js";
 import { overview } from "../store.js";
-import { above, childPath, keysOf } from "../paths.js";
+import { above, childPath, keysOf, sameForm } from "../paths.js";
 import { shown } from "../text.js";
 import { go, param, params } from "../url.js";
 import { StreamChooser } from "./stream_chooser.js";
@@ -33,7 +33,7 @@ export function SubjectChooser({ subject, children }) {
     ${children}</div></div>`;
 }
 
-/** Marks for a tree out of a list of changes: of each path, and of the paths above it. */
+/** Marks for a tree out of a list of changes: of each path, in `sameForm`, and of the paths above it. */
 export function useMarks(changes) {
   return useMemo(() => {
     const marks = new Map();
@@ -41,12 +41,12 @@ export function useMarks(changes) {
     const open = new Set();
     for (const change of changes ?? []) {
       const keys = keysOf(change.path);
-      const outer = above(change.path);
+      const outer = above(change.path).map(sameForm);
       if (change.kind === "removed") {
         const parent = outer.at(-1) ?? "";
         if (!gone.has(parent)) gone.set(parent, []);
         gone.get(parent).push({ path: change.path, key: keys.at(-1) ?? "", before: change.before });
-      } else marks.set(change.path, change);
+      } else marks.set(sameForm(change.path), change);
       for (const path of outer) {
         open.add(path);
         if (!marks.has(path)) marks.set(path, { kind: "within" });

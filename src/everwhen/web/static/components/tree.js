@@ -1,7 +1,7 @@
 // A value as a tree: rows of one height, of which only those in sight are drawn.
 import { html, useEffect, useId, useMemo, useRef, useState } from "../dom.js";
 import { brief, count, isErased, isSealed, plural, shown } from "../text.js";
-import { childPath } from "../paths.js";
+import { childPath, sameForm } from "../paths.js";
 import { useSize } from "./parts.js";
 
 const ROW = 22;
@@ -15,20 +15,22 @@ export function rowsOf(value, { isOpen, limits, cut, gone }) {
   const rows = [];
   const walk = (part, path, level) => {
     const entries = Array.isArray(part) ? part.map((one, index) => [index, one]) : Object.entries(part);
+    const same = sameForm(path);
     const limit = limits.get(path) ?? MANY;
     const known = new Set();
     for (const [key, child] of entries.slice(0, limit)) {
       const below = childPath(path, key);
-      known.add(below);
-      const parent = isParent(child) && (sizeOf(child) > 0 || cut.has(below));
+      const form = sameForm(below);
+      known.add(form);
+      const parent = isParent(child) && (sizeOf(child) > 0 || cut.has(form));
       const open = parent && isOpen(below, level);
-      rows.push({ path: below, key, value: child, level, parent, open });
+      rows.push({ path: below, key, value: child, level, parent, open, size: parent ? cut.get(form) ?? sizeOf(child) : 0 });
       if (open) walk(child, below, level + 1);
     }
-    for (const change of gone.get(path) ?? [])
-      if (!known.has(change.path)) rows.push({ path: change.path, key: change.key, value: change.before, level, parent: false, open: false, gone: true });
+    for (const change of gone.get(same) ?? [])
+      if (!known.has(sameForm(change.path))) rows.push({ path: change.path, key: change.key, value: change.before, level, parent: false, open: false, gone: true });
     const left = entries.length - Math.min(limit, entries.length);
-    const beyond = (cut.get(path) ?? entries.length) - entries.length;
+    const beyond = (cut.get(same) ?? entries.length) - entries.length;
     if (left > 0 || beyond > 0) rows.push({ path: path + "\u0000more", of: path, more: left + beyond, isBeyond: left === 0, level });
   };
   if (isParent(value)) walk(value, "", 1);
@@ -53,13 +55,14 @@ function TreeRow({ row, mark, id, chosen, top }) {
     <span class="twig" aria-hidden="true">${row.parent ? (row.open ? "▾" : "▸") : ""}</span>
     <bdi class="name">${shown(row.key)}</bdi>
     ${kind === "changed" && mark.before !== undefined && html`<span class="before"><${Value} value=${mark.before} limit=${60} /></span><span class="arrow" aria-hidden="true">→</span>`}
-    ${row.parent ? html`<span class="size">${row.open ? "" : brief(row.value, 70)}<em>${count(sizeOf(row.value))}</em></span>` : html`<${Value} value=${row.value} />`}
+    ${row.parent ? html`<span class="size">${row.open ? "" : brief(row.value, 70)}<em>${count(row.size)}</em></span>` : html`<${Value} value=${row.value} />`}
   </div>`;
 }
 
 /**
  * The tree. `marks` tells of paths what happened to them: {kind, before}; `cut` how many parts a
- * path has where the server sent only the first ones, which `onMore` fetches.
+ * path has where the server sent only the first ones, which `onMore` fetches. The keys of both,
+ * and of `gone`, are in `sameForm`.
  */
 export function Tree({ value, label, marks = new Map(), cut = new Map(), gone = new Map(), chosen, onChoose, onMore, openLevels = 1, openPaths }) {
   const [toggled, setToggled] = useState(() => new Map());
@@ -67,10 +70,11 @@ export function Tree({ value, label, marks = new Map(), cut = new Map(), gone = 
   const [box, size] = useSize();
   const [scrolled, setScrolled] = useState(0);
   const id = useId();
-  const isOpen = (path, level) => toggled.get(path) ?? (openPaths?.has(path) || level < openLevels);
+  const isOpen = (path, level) => toggled.get(path) ?? (openPaths?.has(sameForm(path)) || level < openLevels);
   const rows = useMemo(() => rowsOf(value, { isOpen, limits, cut, gone }), [value, toggled, limits, cut, gone, openLevels, openPaths]);
-  const at = Math.max(0, rows.findIndex((row) => row.path === chosen));
-  const isChosen = rows[at]?.path === chosen;
+  const wanted = chosen === undefined ? null : sameForm(chosen);
+  const at = Math.max(0, rows.findIndex((row) => sameForm(row.path) === wanted));
+  const isChosen = rows.length > 0 && sameForm(rows[at].path) === wanted;
   const reveal = (index) => {
     const element = box.current;
     if (!element) return;
@@ -116,7 +120,7 @@ export function Tree({ value, label, marks = new Map(), cut = new Map(), gone = 
     const path = event.target.closest("[data-path]")?.dataset.path;
     const row = rows.find((one) => one.path === path);
     if (!row) return;
-    if (row.more || (row.parent && (event.target.closest(".twig") || row.path === chosen || !onChoose))) activate(row);
+    if (row.more || (row.parent && (event.target.closest(".twig") || sameForm(row.path) === wanted || !onChoose))) activate(row);
     if (!row.more) onChoose?.(row.path);
   };
   const first = Math.max(0, Math.floor(scrolled / ROW) - 10);
@@ -126,6 +130,6 @@ export function Tree({ value, label, marks = new Map(), cut = new Map(), gone = 
   return html`<div ref=${box} class="tree" role="tree" tabindex="0" aria-label=${label} aria-activedescendant=${isChosen ? `${id}-${at}` : undefined}
     onKeyDown=${onKeyDown} onClick=${onClick} onScroll=${(event) => setScrolled(event.target.scrollTop)}>
     <div class="leaves" role="presentation" style=${{ height: `${rows.length * ROW}px` }}>
-      ${drawn.map(([row, index]) => html`<${TreeRow} key=${row.path} row=${row} mark=${marks.get(row.path)} id=${`${id}-${index}`} chosen=${row.path === chosen} top=${index * ROW} />`)}
+      ${drawn.map(([row, index]) => html`<${TreeRow} key=${row.path} row=${row} mark=${marks.get(sameForm(row.path))} id=${`${id}-${index}`} chosen=${isChosen && index === at} top=${index * ROW} />`)}
     </div></div>`;
 }

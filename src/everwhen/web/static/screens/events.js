@@ -15,12 +15,13 @@ export const title = "Events";
 export const key = "2";
 export const hasStrip = true;
 
+const MOST = { full: 70, commits: 90 }; // rows of more elements than those of other views
 const VIEWS = [["compact", "Compact"], ["full", "In full"], ["commits", "By commit"], ["lanes", "Lanes"]];
 
 export function Screen() {
   const filters = filtersOf();
-  const found = useEventWindow(filters, here.value);
   const view = param("view").value ?? "compact";
+  const found = useEventWindow(filters, here.value, MOST[view]);
   useSteps(found);
   return html`<div class="panes">
     <section class="pane" aria-label="Events">

@@ -15,9 +15,8 @@ export const key = "4";
 export const hasStrip = true;
 
 const WHICH = [["first", "First"], ["last", "Last"], ["all", "All"], ["transitions", "Changes"]];
-const LOOK_MS = 300;
 
-/** Starts a search when there is a new one, and looks how far it is. */
+/** Starts a search when there is a new one, and follows it. */
 function useFind(asked) {
   const [find, setFind] = useState(null);
   const [problem, setProblem] = useState(null);
@@ -29,22 +28,31 @@ function useFind(asked) {
     ticks.value = [];
     if (!asked) return;
     let over = false;
-    let timer = 0;
+    let source = null;
     const show = (found) => {
       if (over) return;
       id.current = found.id;
       setFind(found);
       ticks.value = found.hits.map((hit) => ({ position: hit.position }));
-      if (found.status === "running") timer = setTimeout(() => ask(urlOf(`/finds/${found.id}`)).then(show, fail), LOOK_MS);
-      else id.current = null;
+      if (found.status === "running") follow(found.id);
+      else stop();
     };
-    const fail = (error) => !over && (setProblem(error), setFind(null));
+    const follow = (of) => {
+      if (source) return;
+      source = new EventSource(urlOf(`/finds/${of}/live`));
+      source.onmessage = (event) => show(JSON.parse(event.data));
+      source.onerror = () => source?.readyState === EventSource.CLOSED && ask(urlOf(`/finds/${of}`)).then(show, fail);
+    };
+    const stop = () => {
+      source?.close();
+      source = id.current = null;
+    };
+    const fail = (error) => !over && (stop(), setProblem(error), setFind(null));
     post("/finds", asked).then(show, fail);
     return () => {
       over = true;
-      clearTimeout(timer);
       if (id.current) ask(urlOf(`/finds/${id.current}`), { method: "DELETE" }).catch(() => {});
-      id.current = null;
+      stop();
     };
   }, [key]);
   const cancel = () => id.current && ask(urlOf(`/finds/${id.current}`), { method: "DELETE" }).then((found) => setFind((old) => old && { ...old, status: "cancelled", ...(found ?? {}) }), setProblem);

@@ -1,5 +1,5 @@
 // The state at the moment: as a tree, with what changed here; compared; who wrote what; one value over time.
-import { html, useEffect, useMemo, useState } from "../dom.js";
+import { html, useEffect, useMemo, useRef, useState } from "../dom.js";
 import { ask, useAsked } from "../api.js";
 import { Changes } from "../components/changes.js";
 import { asCommand } from "../components/copies.js";
@@ -8,7 +8,7 @@ import { Spark } from "../components/spark.js";
 import { grafted, stateUrl, SubjectChooser, subjectOf, useMarks } from "../components/subject.js";
 import { Tree, Value } from "../components/tree.js";
 import { offer } from "../keys.js";
-import { keysOf } from "../paths.js";
+import { keysOf, sameForm } from "../paths.js";
 import { complain, head, here, overview, pin, toast } from "../store.js";
 import { count, isErased, isSealed, plural, shown, timeText } from "../text.js";
 import { branch, go, move, param } from "../url.js";
@@ -17,6 +17,8 @@ export const name = "state";
 export const title = "State";
 export const key = "3";
 export const hasStrip = true;
+
+const MOST_STEPS = 20; // that wait for the server while a key is held
 
 const EVENT = ({ event }) => html`<button class="step" onClick=${() => move(String(event.position))}>
   <span class="position">${count(event.position)}</span><${TypeName} name=${event.type} /><${StreamName} name=${event.stream} />
@@ -48,8 +50,8 @@ function Blame({ subject, at, path, onChoose }) {
   const { data, problem } = useAsked(stateUrl(subject, "/blame", { at, path, limit: 100 }), { keep: true, after: 80 });
   if (problem) return html`<${ProblemBox} problem=${problem} />`;
   if (!data) return html`<${Loading} />`;
-  return html`<div class="block"><p class="line dim">${path ? html`Who wrote <bdi class="path">${shown(path)}</bdi>` : "Who wrote each part"}</p><ul class="blame">
-    ${data.entries.map((entry) => html`<li key=${entry.path}><button class=${entry.path === path ? "what on" : "what"} onClick=${() => onChoose(entry.path)}><bdi class="path">${shown(entry.path)}</bdi> <${Value} value=${entry.value} limit=${80} /></button>
+  return html`<div class="block"><p class="line dim">${path ? html`Who wrote <bdi class="path">${shown(path)}</bdi> <${CopyButton} what="a command" text=${() => asCommand("blame", { ...subject.of, path, at })}>as command<//>` : "Who wrote each part"}</p><ul class="blame">
+    ${data.entries.map((entry) => html`<li key=${entry.path}><button class=${sameForm(entry.path) === sameForm(path) ? "what on" : "what"} onClick=${() => onChoose(entry.path)}><bdi class="path">${shown(entry.path)}</bdi> <${Value} value=${entry.value} limit=${80} /></button>
       ${entry.event ? html`<${EVENT} event=${entry.event} />` : html`<span class="dim">there from the beginning</span>`}
       ${entry.command && html`<span class="dim why">by the command <bdi>${shown(entry.command.type ?? entry.command)}</bdi></span>`}</li>`)}
   </ul>${data.more > 0 && html`<p class="dim">and ${plural(data.more, "other part")}</p>`}</div>`;
@@ -76,10 +78,30 @@ function Watch({ subject, at, path, value }) {
     <p class="line"><bdi class="path">${shown(watched)}</bdi>
       <button class="quiet" onClick=${() => toWrite(subject, watched, at, false)} title="Previous change ([)">◂ change</button>
       <button class="quiet" onClick=${() => toWrite(subject, watched, at, true)} title="Next change (])">change ▸</button>
-      ${param("watch").value ? html`<button class="quiet" onClick=${() => go({ watch: null })}>Stop watching</button>` : html`<button class="quiet" onClick=${() => go({ watch: watched })}>Keep watching</button>`}</p>
+      ${param("watch").value ? html`<button class="quiet" onClick=${() => go({ watch: null })}>Stop watching</button>` : html`<button class="quiet" onClick=${() => go({ watch: watched })}>Keep watching</button>`}
+      <${CopyButton} what="a command" text=${() => asCommand("history", { ...subject.of, path: watched })}>as command<//></p>
     ${problem ? html`<${ProblemBox} problem=${problem} />` : data ? (data.positions.length ? html`<${Spark} ...${data} at=${at} low=${1} high=${to} onPoint=${(position) => move(String(position))} />` : html`<p class="dim">Nothing has written it.</p>`) : html`<${Loading} />`}
     ${near.data?.writes.length > 0 && html`<h2 class="small">Changes until here</h2><ul class="blame">${near.data.writes.slice(-30).reverse().map((write) => html`<li key=${write.position}>
       <span class="values">${write.before !== undefined && html`<span class="old"><${Value} value=${write.before} limit=${60} /></span><span class="arrow" aria-hidden="true"> → </span>`}<span class="new"><${Value} value=${write.after} limit=${60} /></span></span><${EVENT} event=${write.event} /></li>`)}</ul>`}</div>`;
+}
+
+/** Steps to the next and the previous change of the state: as many as were asked for, however quickly. */
+function useStateSteps(step, at) {
+  const left = useRef(0);
+  const walk = () => {
+    if (!left.current || step.loading || here.value !== at) return;
+    if (!step.data || step.problem) return void (left.current = 0);
+    const forwards = left.current > 0;
+    const to = forwards ? step.data.next : step.data.previous;
+    left.current = to === null ? 0 : left.current - (forwards ? 1 : -1);
+    if (to !== null) move(String(to));
+    else if (forwards) move("head");
+  };
+  useEffect(walk);
+  return (by) => () => {
+    left.current = Math.max(-MOST_STEPS, Math.min(MOST_STEPS, left.current + by));
+    walk();
+  };
 }
 
 /** A chosen value, in full. */
@@ -100,14 +122,15 @@ export function Screen() {
   const base = JSON.stringify([subject.fold, subject.of, at]);
   const state = useAsked(at === null ? null : stateUrl(subject, "", { at, max_entries: 200 }), { keep: true, after: 20 });
   const step = useAsked(at === null ? null : stateUrl(subject, "/step", { at }), { keep: true, after: 40 });
+  const by = useStateSteps(step, at);
   const choose = (chosen) => go({ path: chosen }, { replace: true });
   const whole = useMemo(() => grafts.filter((one) => one.base === base).reduce((value, one) => grafted(value, one.path, one.part), state.data?.state), [state.data, grafts, base]);
-  const cut = useMemo(() => new Map([...(state.data?.cut ?? []), ...grafts.filter((one) => one.base === base).flatMap((one) => one.cut)].map((one) => [one.path, one.entries])), [state.data, grafts, base]);
+  const cut = useMemo(() => new Map([...(state.data?.cut ?? []), ...grafts.filter((one) => one.base === base).flatMap((one) => one.cut)].map((one) => [sameForm(one.path), one.entries])), [state.data, grafts, base]);
   const { marks, gone, open } = useMarks(step.data?.changes);
   const more = async (of) => {
     try {
       const found = await ask(stateUrl(subject, "", { at, path: of, max_entries: 2000 }));
-      setGrafts([...grafts.filter((one) => one.base === base), { base, path: of, part: found.state, cut: found.cut.filter((one) => one.path !== of || one.entries > 2000) }]);
+      setGrafts([...grafts.filter((one) => one.base === base), { base, path: of, part: found.state, cut: found.cut.filter((one) => sameForm(one.path) !== sameForm(of) || one.entries > 2000) }]);
     } catch (error) {
       complain(error);
     }
@@ -115,8 +138,8 @@ export function Screen() {
   const watched = param("watch").value ?? path;
   // Keys do what they do for what is shown now.
   useEffect(() => offer(
-    { keys: ["j", "ArrowDown"], title: "Next change of this state", group: "State", run: () => step.data?.next ? move(String(step.data.next)) : move("head") },
-    { keys: ["k", "ArrowUp"], title: "Previous change of this state", group: "State", run: () => step.data?.previous !== null && step.data && move(String(step.data.previous)) },
+    { keys: ["j", "ArrowDown"], title: "Next change of this state", group: "State", run: by(1) },
+    { keys: ["k", "ArrowUp"], title: "Previous change of this state", group: "State", run: by(-1) },
     { keys: ["b"], title: "Who wrote it", group: "State", run: () => go({ view: "blame" }) },
     { keys: ["c"], title: "Compare with the pin", group: "State", run: () => go({ view: "compare" }) },
     { keys: ["v"], title: "Watch the chosen value", group: "State", run: () => go({ view: "watch" }) },
@@ -138,7 +161,7 @@ export function Screen() {
     <section class="pane side" aria-label="About the state">
       <div class="filters"><${Choice} label="About the state" options=${VIEWS} value=${view} onChoose=${(view) => go({ view: view === "changes" ? null : view })} /></div>
       <div class="scrolled" tabindex="0" role="region" aria-label="Details">
-        ${view === "compare" ? html`<${Compare} subject=${subject} at=${at} path=${path} onChoose=${choose} />`
+        ${state.problem ? null : view === "compare" ? html`<${Compare} subject=${subject} at=${at} path=${path} onChoose=${choose} />`
           : view === "blame" ? html`<${Blame} subject=${subject} at=${at} path=${path} onChoose=${choose} />`
           : view === "watch" ? html`<${Watch} subject=${subject} at=${at} path=${path} value=${value} />`
           : step.problem ? html`<${ProblemBox} problem=${step.problem} again=${step.again} />`
