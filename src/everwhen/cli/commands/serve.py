@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import html
 import signal
 import socket
 import sys
 import tempfile
-import webbrowser
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -212,6 +210,8 @@ def serve(
             if open_browser:
                 held.callback(_open(url))
 
+        import asyncio
+
         if asyncio.run(serving(served, listening, started)) == signal.SIGINT:
             raise KeyboardInterrupt
 
@@ -311,6 +311,8 @@ def _open(url: str) -> Callable[[], None]:
 
     As a browser's argument the token would be in the list of processes, for everybody to see.
     """
+    import webbrowser
+
     folder = tempfile.TemporaryDirectory(prefix="everwhen-")
     page = Path(folder.name) / "open.html"
     page.write_text(
