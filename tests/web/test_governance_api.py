@@ -421,7 +421,7 @@ REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("GET", "/compare?with=main", None, (409, "branch-refused")),
     ("GET", "/compare", None, (400, "bad-request")),
     ("GET", "/compare?with=none&limit=-1", None, (400, "bad-request")),
-    ("GET", "/branches/a%2Fb/compare?with=main", None, (409, "branch-refused")),
+    ("GET", "/branches/a%2Fb/compare?with=main", None, (404, "unknown")),
     ("POST", "/merges", {"into": "none", "dry_run": True}, (404, "unknown")),
     ("POST", "/merges", {"into": "main", "dry_run": True}, (409, "branch-refused")),
     ("POST", "/merges", {"strategy": "hope", "dry_run": True}, (422, "invalid")),

@@ -101,8 +101,12 @@ def test_it_catches_up_says_so_and_goes_on(client: httpx2.Client, path: Path) ->
         assert [msgspec.json.decode(one["data"]) for one in sent[:3]] == page["events"]
 
         writing = threading.Timer(0, lambda: store.append("new", [UnknownEvent("T0", {})] * 2))
-        writing.start()
-        until: Callable[[bytes], bool] = lambda text: b"event: head" in text  # noqa: E731
+
+        def until(text: bytes) -> bool:
+            if is_caught_up(text) and writing.ident is None:
+                writing.start()
+            return b"event: head" in text
+
         # Last-Event-ID goes before the parameter.
         sent = parsed(follow(client, until, str(before[-1]), after=1))
         assert positions(sent) == [before[-1] + 1, before[-1] + 2]
