@@ -186,7 +186,7 @@ ENDPOINTS: Final = (
         handle=skip_parked,
         scope="operate",
         answers={200: Skipped},
-        problems=(LEASED,),
+        problems=(LEASED, UNSUPPORTED),
         of_branch=False,
     ),
     Endpoint(
