@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from everwhen.backends.engine import WATCHED_SECONDS
+from everwhen.system.threads import join
 from everwhen.vocabulary.errors import EverwhenError
 
 _LOOK_SECONDS: Final = 0.01
@@ -45,7 +46,7 @@ class PageWatch:
         with self._lock:
             thread = self._thread
         if thread is not None:
-            thread.join()
+            join(thread)
 
     def _watch(self, seen: int) -> None:
         try:

@@ -14,6 +14,7 @@ import apsw
 from everwhen.backends.engine import WATCHED_SECONDS
 from everwhen.backends.sqlite.connection import is_outdated
 from everwhen.system.forks import Inside
+from everwhen.system.threads import join
 from everwhen.vocabulary.errors import EverwhenError
 
 _LOOK_SECONDS: Final = 0.01
@@ -68,7 +69,7 @@ class Watch:
             thread = self._thread
         self._stop.set()
         if thread is not None:
-            thread.join()
+            join(thread)
 
     def _watch(self, connection: apsw.Connection, version: int) -> None:
         try:
