@@ -36,7 +36,7 @@ def test_a_thread_that_only_begins_is_waited_for(monkeypatch: pytest.MonkeyPatch
     threading.Timer(0.05, thread.begins.set).start()
     join(thread)
     assert done.is_set()
-    join(thread)
+    join(thread, seconds=1)
 
 
 def test_one_that_never_begins_is_not() -> None:

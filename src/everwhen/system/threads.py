@@ -11,8 +11,8 @@ _STARTING_SECONDS: Final = 5.0
 _BETWEEN_LOOKS: Final = 0.001
 
 
-def join(thread: threading.Thread) -> None:
-    """Wait until the thread has ended.
+def join(thread: threading.Thread, seconds: float | None = None) -> None:
+    """Wait until the thread has ended, or for so many seconds.
 
     Ctrl-C may come out of ``Thread.start`` while the thread begins: until it has, Python's own
     ``join`` says that it wasn't started. One that never begins isn't waited for.
@@ -24,4 +24,4 @@ def join(thread: threading.Thread) -> None:
         while not thread.is_alive() and thread in threading.enumerate():
             time.sleep(_BETWEEN_LOOKS)  # it has its number, and is about to say that it began
         if thread.is_alive():
-            thread.join()
+            thread.join(seconds)

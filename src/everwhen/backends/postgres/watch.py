@@ -13,6 +13,7 @@ import psycopg
 from everwhen.backends.engine import WATCHED_SECONDS
 from everwhen.backends.postgres.append_call import channel_of
 from everwhen.backends.postgres.statements import PostgresSession, quoted, statements
+from everwhen.system.threads import join
 from everwhen.vocabulary.errors import EverwhenError
 
 _LEFT_SECONDS: Final = 2.0
@@ -53,7 +54,7 @@ class LogWatch:
         with self._lock:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(_LEFT_SECONDS)  # or it sits on a network that is dead
+            join(thread, _LEFT_SECONDS)  # or it sits on a network that is dead
 
     def _run(self) -> None:
         try:

@@ -9,6 +9,7 @@ from typing import Final
 
 from everwhen.backends.engine import WATCHED_SECONDS
 from everwhen.backends.remote.messages import MAX_WAIT_SECONDS
+from everwhen.system.threads import join
 from everwhen.vocabulary.errors import EverwhenError
 
 _LEFT_SECONDS: Final = 2.0
@@ -49,7 +50,7 @@ class ServerWatch:
             self._is_over = True
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(_LEFT_SECONDS)
+            join(thread, _LEFT_SECONDS)
 
     def _run(self) -> None:
         try:
