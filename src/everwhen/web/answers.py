@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from everwhen.codec.json_encoding import encode_json
+from everwhen.web.endpoints import JSON
 from everwhen.web.problems import NOT_ACCEPTABLE, ProblemError
 
-JSON: Final = "application/json"
 IMMUTABLE: Final = "private, max-age=31536000, immutable"
 REVALIDATED: Final = "private, no-cache"
 

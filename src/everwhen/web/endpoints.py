@@ -77,7 +77,6 @@ class ApiCall(Generic[Q]):
         self.on = on
         self.by = by
         self.endpoint = endpoint
-        self._body: bytes | None = None
         self.asked: Q = parameters_of(request, endpoint.parameters)
 
     def segment(self, name: str) -> str:

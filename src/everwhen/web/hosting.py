@@ -40,7 +40,6 @@ from everwhen.web.problems import UNKNOWN, ProblemError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MAIN: Final = "main"
 _COMPUTING: Final = 4
 """Computations at a time: they take turns at Python's lock, so more of them only make each wait."""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, Final, TypeAlias
 
 from everwhen import TimeMachine
+from everwhen.backends.remembering import remember
 
 AnyMachine: TypeAlias = TimeMachine[Any]
 
@@ -31,8 +32,7 @@ class RecentMachines:
         with self._lock:
             found = self._newest_last.get(key)
             if found is None:
-                found = self._newest_last[key] = make()
-                if len(self._newest_last) > self._limit:
-                    self._newest_last.popitem(last=False)
+                found = make()
+                remember(self._newest_last, key, found, self._limit)
             self._newest_last.move_to_end(key)
             return found

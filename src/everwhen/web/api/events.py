@@ -12,7 +12,6 @@ from everwhen.exchange.json_forms import EventForm
 from everwhen.vocabulary import Query
 from everwhen.web.answers import (
     IMMUTABLE,
-    JSON,
     REVALIDATED,
     accepted,
     content_tag,
@@ -29,7 +28,7 @@ from everwhen.web.api.event_pages import (
     json_page,
 )
 from everwhen.web.api.selection import Count, EventsSifted, of_streams
-from everwhen.web.endpoints import ApiCall, Endpoint, NoParameters
+from everwhen.web.endpoints import JSON, ApiCall, Endpoint, NoParameters
 from everwhen.web.event_texts import event_text
 from everwhen.web.problems import (
     BAD_REQUEST,

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from everwhen import Query
 from everwhen.aio import Store as AsyncStore
+from everwhen.backends.branch_records import MAIN
 from everwhen.exchange.json_forms import ReceiptForm, receipt_form
 from everwhen.merging import MergePlan, Merging
 from everwhen.merging.merge_forms import MergePlanForm, merge_item_form, merge_plan_form
@@ -20,7 +21,6 @@ from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
 from everwhen.web.answers import json_answer
 from everwhen.web.api.plans import check_named, check_same, plan_id
 from everwhen.web.endpoints import ApiCall, Endpoint, NoParameters
-from everwhen.web.hosting import MAIN
 from everwhen.web.problems import INVALID, MERGE_CONFLICT, PLAN_CHANGED
 
 _LOOKED_AT: Final = 100_000

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 from starlette.responses import Response
 
+from everwhen.backends.branch_records import MAIN
 from everwhen.exchange.json_forms import utc_text
 from everwhen.vocabulary import Capabilities
 from everwhen.web.answers import json_answer
@@ -42,7 +43,7 @@ async def overview(call: ApiCall[NoParameters]) -> Response:
             head=head.position,
             recorded_at=None if head.recorded_at is None else utc_text(head.recorded_at),
             capabilities=store.capabilities,
-            branches=["main", *(info.name for info in await call.hosting.main.store.branches())],
+            branches=[MAIN, *(info.name for info in await call.hosting.main.store.branches())],
             folds=sorted(call.hosting.folds),
             governance=_parts(call.hosting),
             scopes=sorted(call.by.scopes),
