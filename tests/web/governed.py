@@ -11,7 +11,8 @@ import httpx2
 import msgspec
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
-from tests.web.serving import served
+from tests.patience import PATIENCE_SECONDS
+from tests.web.serving import patient_app, served
 
 from everwhen import Decisions, Event, EventTypes, Fold, Query, RecordedEvent, Refusal, StateOf
 from everwhen.aio import CommandBus, open_store
@@ -23,7 +24,6 @@ from everwhen.projections import OnError, Projection, TableProjection, Tables
 from everwhen.projections.aio import ProjectionRunner
 from everwhen.undo import Compensations
 from everwhen.web.access import SCOPES, Caller
-from everwhen.web.application import create_app
 from everwhen.web.governance import Governance
 from everwhen.web.guards import Guards
 from everwhen_verify.notes import Signer
@@ -147,7 +147,7 @@ def governed(path: Path) -> Iterator[httpx2.Client]:
             )
             entries = await open_store("memory:", events=[AuditEntry], vault=PLAINTEXT)
             made.append(
-                create_app(
+                patient_app(
                     store,
                     folds={"account": account},
                     governance=given,
@@ -157,5 +157,8 @@ def governed(path: Path) -> Iterator[httpx2.Client]:
             )
         await made[0](scope, receive, send)
 
-    with served(app) as url, httpx2.Client(base_url=f"{url}/v1", timeout=60) as client:
+    with (
+        served(app) as url,
+        httpx2.Client(base_url=f"{url}/v1", timeout=PATIENCE_SECONDS) as client,
+    ):
         yield client

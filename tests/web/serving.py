@@ -22,6 +22,7 @@ from everwhen.vocabulary.clock import Clock
 from everwhen.web.access import SCOPES, OpenAccess
 from everwhen.web.application import create_app
 from everwhen.web.guards import Guards
+from everwhen.web.limits import RequestLimits
 
 
 def store_app(
@@ -31,23 +32,19 @@ def store_app(
 
     ``opened`` goes to `open_store`, the rest to `create_app`.
     """
-    inner: list[ASGIApp] = []
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            await inner[0](scope, receive, send)
-            return
-        store = await open_store(location, **(opened or {}))
-        inner.append(create_app(store, **made))
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Guards]:
+        async with open_store(location, **(opened or {})) as store:
+            yield patient_app(store, **made)
 
-        async def closing(message: Message) -> None:
-            if message["type"] == "lifespan.shutdown.complete":
-                await store.close()
-            await send(message)
+    return lazily(opening())
 
-        await inner[0](scope, receive, closing)
 
-    return app
+def patient_app(store: Store, **made: Any) -> Guards:
+    """What `create_app` makes, with time for requests on a machine that is busy."""
+    made.setdefault("limits", RequestLimits(request_seconds=PATIENCE_SECONDS))
+    return create_app(store, **made)
 
 
 @contextmanager
@@ -73,20 +70,25 @@ async def hosted(path: Path, **given: Any) -> AsyncIterator[Any]:
             log = await open_store("memory:", **opened)
             await log.close()
         audit = AuditLog(log, policy=lambda _: [AuditFilter()], attempts=1) if audited else None
-        yield create_app(store, audit=audit, **given)
+        yield patient_app(store, audit=audit, **given)
 
 
-def lazily(opening: AbstractAsyncContextManager[Any]) -> Any:
-    """An ASGI application that is opened where its server runs, and closed as that ends."""
-    found: list[Any] = []
+def lazily(opening: AbstractAsyncContextManager[Any]) -> ASGIApp:
+    """An ASGI application that is opened when its server starts, and closed before that ends."""
+    found: list[ASGIApp] = []
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            async with opening as made:
-                found.append(made)
-                await made(scope, receive, send)
-        else:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
             await found[0](scope, receive, send)
+            return
+        found.append(await opening.__aenter__())
+
+        async def closing(message: Message) -> None:
+            if message["type"] == "lifespan.shutdown.complete":
+                await opening.__aexit__(None, None, None)
+            await send(message)
+
+        await found[0](scope, receive, closing)
 
     return app
 
@@ -161,5 +163,5 @@ class Stores:
                 path = Path("/" + mount.replace("+", "/"))
                 store = await open_store(path, clock=self._clocks[path])
                 self._opened[mount] = store
-                self._apps[mount] = create_app(store, access=OpenAccess(set(SCOPES)))
+                self._apps[mount] = patient_app(store, access=OpenAccess(set(SCOPES)))
             return self._apps[mount]

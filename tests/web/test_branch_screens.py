@@ -20,13 +20,12 @@ from tests.web.governed import (
     decisions,
     solvent,
 )
-from tests.web.serving import lazily, served
-from tests.web.test_page import AXE, HOSTILE, Watched, browser, pytestmark
+from tests.web.serving import lazily, patient_app, served
+from tests.web.test_page import HOSTILE, Watched, browser, pytestmark
 
 from everwhen import CommandBus, UnknownEvent, open_store
 from everwhen.aio import open_store as open_async
 from everwhen.merging import Merging
-from everwhen.web.application import create_app
 from everwhen.web.governance import Governance
 
 __all__ = ["browser", "pytestmark"]
@@ -39,7 +38,7 @@ RISKY: Final = 62  # where the branch forks off, after 60 deposits and two event
 async def bank(path: Path) -> AsyncIterator[Any]:
     async with open_async(path, events=TYPES) as store:
         given = Governance(decisions=decisions, invariants=[solvent], compensations=compensations)
-        yield create_app(store, folds={"account": account}, governance=given, access=ByHeader())
+        yield patient_app(store, folds={"account": account}, governance=given, access=ByHeader())
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +91,7 @@ def test_each_view_opens_by_its_address_and_is_accessible(
     watched = Watched(browser, url, color_scheme=scheme, extra_http_headers=EVERY)
     faults: list[tuple[str, ...]] = []
     for address, expected in SCREENS.items():
-        page = watched.open(f"/s/main/{address}")
-        page.wait_for_selector(expected, state="attached")
-        page.evaluate(AXE)
-        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        faults += [
-            (address, one["id"], node["html"][:200])
-            for one in found["violations"]
-            for node in one["nodes"]
-        ]
+        faults += watched.violations(address, expected, state="attached")
     watched.page.close()
     assert faults == [], faults[:9]
     assert watched.faults == []

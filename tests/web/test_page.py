@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from starlette.types import Receive, Scope, Send
 from tests.patience import PATIENCE_SECONDS
-from tests.web.serving import served
+from tests.web.serving import served, store_app
 
 from everwhen import UnknownEvent, open_store
-from everwhen.aio import open_store as open_async
-from everwhen.web.application import create_app
-from everwhen.web.guards import Guards
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM: Final = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="there is no /usr/bin/chromium")
 
 AXE: Final = (Path(__file__).parent / "vendor/axe.js").read_text()
+ONLY_IN: Final = {"dark": (), "light": ("color-contrast",)}
+"""Rules by colour scheme: colours are all that differs between the two."""
 HOSTILE: Final = (
     "<img src=x onerror=alert(1)>",
     "</script><script>alert(2)</script>",
@@ -44,14 +42,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             name = re.sub(r"[\x00-\x1f]", "", text)  # names can't have any
             store.append(f"bad-{name}", [UnknownEvent(name, {text: text, "list": [text]})])
         store.create_branch("second", at=100)
-    made: list[Guards] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if not made:
-            made.append(create_app(await open_async(path)))
-        await made[0](scope, receive, send)
-
-    with served(app) as found:
+    with served(store_app(path)) as found:
         yield found
 
 
@@ -91,6 +82,24 @@ class Watched:
         self.page.wait_for_selector("main.screen")
         return self.page
 
+    def violations(
+        self, address: str, expected: str, only: Sequence[str] = (), state: str = "visible"
+    ) -> list[tuple[str, ...]]:
+        """What axe-core finds at an address, once what is expected is there, by only these rules.
+
+        Each is the address, the rule and the element.
+        """
+        page = self.open(f"/s/main/{address}")
+        page.wait_for_selector(expected, state=state)
+        page.evaluate(AXE)
+        rules = {"resultTypes": ["violations"], **({"runOnly": [*only]} if only else {})}
+        found = page.evaluate("(rules) => axe.run(document, rules)", rules)
+        return [
+            (address, one["id"], node["html"][:200])
+            for one in found["violations"]
+            for node in one["nodes"]
+        ]
+
     def waits_for(self, position: str) -> None:
         self.page.wait_for_function(
             "(text) => document.querySelector('.events [aria-selected=true] .position')?.textContent === text",
@@ -129,18 +138,9 @@ def test_each_view_opens_by_its_address_and_is_accessible(
 
 def _is_accessible(watched: Watched, scheme: str) -> None:
     faults: list[tuple[str, ...]] = []
-    only_colours = {"runOnly": ["color-contrast"]}  # all that differs between the two
-    rules = {"resultTypes": ["violations"], **(only_colours if scheme == "light" else {})}
     for address, expected in SCREENS.items():
-        page = watched.open(f"/s/main/{address}")
-        page.wait_for_selector(expected)
-        assert page.locator("h1").count() == 1, address
-        page.evaluate(AXE)
-        found = page.evaluate("(rules) => axe.run(document, rules)", rules)
-        told = [
-            (one["id"], node["html"][:200]) for one in found["violations"] for node in one["nodes"]
-        ]
-        faults += [(address, *one) for one in told]
+        faults += watched.violations(address, expected, ONLY_IN[scheme])
+        assert watched.page.locator("h1").count() == 1, address
     assert faults == [], faults[:9]
     assert watched.faults == []
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import pytest
 from tests.web.governed import ByHeader, Deposited, Withdrawn, account, balances, faulty
-from tests.web.serving import lazily, served
-from tests.web.test_page import AXE, HOSTILE, Watched, browser, pytestmark
+from tests.web.serving import lazily, patient_app, served
+from tests.web.test_page import HOSTILE, ONLY_IN, Watched, browser, pytestmark
 
 from everwhen import EventTypes, open_store
 from everwhen.aio import open_store as open_async
@@ -23,7 +23,6 @@ from everwhen.merkle.aio import MerkleLog
 from everwhen.privacy import PLAINTEXT
 from everwhen.projections import Projection
 from everwhen.projections.aio import ProjectionRunner
-from everwhen.web.application import create_app
 from everwhen.web.governance import Governance
 from everwhen_verify.notes import Signer
 from everwhen_verify.policy import Policy
@@ -45,7 +44,7 @@ async def bank(path: Path) -> AsyncIterator[Any]:
         log = MerkleLog(store, path.with_name("log"), SIGNER)
         await log.sign()
         async with ProjectionRunner(store, [balances, Projection(account)]) as runner:
-            yield create_app(
+            yield patient_app(
                 store,
                 folds={"account": account},
                 governance=Governance(runner=runner, log=log),
@@ -102,19 +101,9 @@ def test_each_panel_opens_by_its_address_and_is_accessible(
     browser: Any, url: str, scheme: str
 ) -> None:
     watched = Watched(browser, url, color_scheme=scheme, extra_http_headers=EVERY)
-    only_colours = {"runOnly": ["color-contrast"]}  # all that differs between the two
-    rules = {"resultTypes": ["violations"], **(only_colours if scheme == "light" else {})}
     faults: list[tuple[str, ...]] = []
     for address, expected in SCREENS.items():
-        page = watched.open(f"/s/main/{address}")
-        page.wait_for_selector(expected)
-        page.evaluate(AXE)
-        found = page.evaluate("(rules) => axe.run(document, rules)", rules)
-        faults += [
-            (address, one["id"], node["html"][:200])
-            for one in found["violations"]
-            for node in one["nodes"]
-        ]
+        faults += watched.violations(address, expected, ONLY_IN[scheme])
     watched.page.close()
     assert faults == [], faults[:9]
     assert watched.faults == []

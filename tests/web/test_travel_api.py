@@ -10,11 +10,9 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
-from starlette.types import Receive, Scope, Send
-from tests.web.serving import served
+from tests.web.serving import served_store
 
 from everwhen import Commit, Event, Fold, NewEvent, Query, Store, TimeMachine, Write, open_store
-from everwhen.aio import open_store as open_async
 from everwhen.codec.json_encoding import decode_json, encode_json
 from everwhen.debugging import Session, Stop, break_of, watch_of
 from everwhen.debugging.command_parsing import condition_of
@@ -31,8 +29,6 @@ from everwhen.state.paths import MISSING, value_at
 from everwhen.travel import HEAD, EventFilter
 from everwhen.vocabulary import CommitMetadata
 from everwhen.web.access import OpenAccess
-from everwhen.web.application import create_app
-from everwhen.web.guards import Guards
 
 
 class BetPlaced(Event):
@@ -124,19 +120,10 @@ def as_json(value: Any) -> Any:
 @pytest.fixture(scope="module")
 def casino(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Casino]:
     path: Path = tmp_path_factory.mktemp("travel") / "casino.db"
-    made: list[Guards] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if not made:
-            store = await open_async(path, events=EVENTS)
-            made.append(
-                create_app(store, folds=FOLDS, access=OpenAccess({"read", "append", "operate"}))
-            )
-        await made[0](scope, receive, send)
-
+    made = {"folds": FOLDS, "access": OpenAccess({"read", "append", "operate"})}
     with open_store(path, events=EVENTS) as store:
         fill(store)
-        with served(app) as url, httpx2.Client(base_url=url, timeout=60) as client:
+        with served_store(path, opened={"events": EVENTS}, **made) as client:
             yield Casino(store, client)
 
 
