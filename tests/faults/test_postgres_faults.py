@@ -13,6 +13,7 @@ import msgspec
 import psycopg
 import pytest
 from tests.faults.faults_ledger import Entry, entries
+from tests.patience import PATIENCE_SECONDS
 from tests.postgres_server import PostgresServer, postgres_server
 
 from everwhen import Commit, Query, Write, open_store
@@ -79,9 +80,11 @@ def test_what_was_acknowledged_outlives_the_server(
     """It is killed while several write; each repeats what it wasn't told of, and it is there once."""
     acknowledged: list[int] = []
     stopping = threading.Event()
+    all_open = threading.Barrier(4, timeout=PATIENCE_SECONDS)  # none is opened while it is down
 
     def write(first: int) -> None:
         with open_store(url, events=[Entry]) as store:
+            all_open.wait()
             for number in range(first, first + 100_000, 4):
                 while not stopping.is_set():
                     try:
