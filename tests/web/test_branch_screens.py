@@ -21,7 +21,7 @@ from tests.web.governed import (
     solvent,
 )
 from tests.web.serving import lazily, patient_app, served
-from tests.web.test_page import HOSTILE, Watched, browser, pytestmark
+from tests.web.test_page import HOSTILE, Watched, browser, expect, pytestmark
 
 from everwhen import CommandBus, UnknownEvent, open_store
 from everwhen.aio import open_store as open_async
@@ -108,7 +108,7 @@ def test_a_branch_is_made_looked_at_and_deleted_by_the_keyboard(watched: Watched
     page.keyboard.press("o")
     page.wait_for_url(re.compile("/s/plan-b/branches"))
     page.wait_for_selector("text=you are here")
-    page.wait_for_function("document.querySelector('#goto').value === '40'")
+    expect(page.locator("#goto")).to_have_value("40")
     page.keyboard.press("Delete")
     page.wait_for_selector("text=Nothing was written on it.")
     page.keyboard.press("Escape")

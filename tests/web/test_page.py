@@ -16,6 +16,9 @@ from everwhen import UnknownEvent, open_store
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM: Final = Path("/usr/bin/chromium")
+expect: Final = api.expect
+"""Looks until it holds, from outside: the page's policy forbids waiting by a script of one's own."""
+expect.set_options(timeout=PATIENCE_SECONDS * 1_000)
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="there is no /usr/bin/chromium")
 
 AXE: Final = (Path(__file__).parent / "vendor/axe.js").read_text()
@@ -101,10 +104,7 @@ class Watched:
         ]
 
     def waits_for(self, position: str) -> None:
-        self.page.wait_for_function(
-            "(text) => document.querySelector('.events [aria-selected=true] .position')?.textContent === text",
-            arg=position,
-        )
+        expect(self.page.locator(".events [aria-selected=true] .position")).to_have_text(position)
 
 
 @pytest.fixture
@@ -210,10 +210,7 @@ def test_what_is_hostile_is_shown_and_nothing_else(watched: Watched) -> None:
         page = watched.open(f"/s/main/{screen}")
         watched.page.wait_for_selector(".events [aria-selected=true]")
         for back in range(len(HOSTILE)):
-            page.wait_for_function(
-                "(text) => document.querySelector('#goto').value === text",
-                arg=str(EVENTS - back),
-            )
+            expect(page.locator("#goto")).to_have_value(str(EVENTS - back))
             page.keyboard.press("k")
         text = page.locator("body").inner_text()
         assert "<img src=x onerror=alert(1)>" in text

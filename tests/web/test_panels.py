@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 from tests.web.governed import ByHeader, Deposited, Withdrawn, account, balances, faulty
 from tests.web.serving import lazily, patient_app, served
-from tests.web.test_page import HOSTILE, ONLY_IN, Watched, browser, pytestmark
+from tests.web.test_page import HOSTILE, ONLY_IN, Watched, browser, expect, pytestmark
 
 from everwhen import EventTypes, open_store
 from everwhen.aio import open_store as open_async
@@ -168,7 +168,7 @@ def test_who_did_what_is_found_and_shown_as_text(watched: Watched) -> None:
     page.keyboard.type("eve\n")
     page.wait_for_url(re.compile("user=eve"))
     page.keyboard.press("Escape")
-    page.wait_for_function("document.querySelectorAll('.grid tbody tr').length === 3")
+    expect(page.locator(".grid tbody tr")).to_have_count(3)
     page.keyboard.press("j")
     page.wait_for_url(re.compile("entry="))
     page.wait_for_selector("article h2")
