@@ -1,12 +1,12 @@
 // What merging a branch would do, commit by commit; and then that very plan, done.
-import { html, useState } from "../dom.js";
+import { html } from "../dom.js";
 import { ask, urlOf } from "../api.js";
-import { reload, toast } from "../store.js";
+import { toast } from "../store.js";
 import { brief, count, plural, shown } from "../text.js";
 import { go, param } from "../url.js";
 import { lacks } from "./allowed.js";
 import { Choice, Empty, Link, Loading, ProblemBox, StreamName, TypeName } from "./parts.js";
-import { usePosted, written } from "./plans.js";
+import { useCarriedOut, usePosted, written } from "./plans.js";
 import { Value } from "./tree.js";
 
 const OUTCOMES = { same: ["✓", "as it was"], redecided: ["~", "decided again"], rejected: ["!", "refused now"], conflict: ["≠", "in conflict"] };
@@ -56,26 +56,14 @@ export function MergeView({ one, other }) {
   const url = urlOf("/merges", {}, one.name);
   const asked = { into: other.name, strategy };
   const { data: plan, problem, loading, again } = usePosted(reason ? null : `${url}#${written.value}`, { ...asked, dry_run: true, limit: 200 });
-  const [failed, setFailed] = useState(null);
-  const [done, setDone] = useState(null);
-  const [working, setWorking] = useState(false);
   const writes = plan?.items.some((item) => item.writes.length) || plan?.more > 0;
-  const apply = async () => {
-    setWorking(true);
-    setFailed(null);
-    try {
-      const receipt = await ask(url, { method: "POST", body: { ...asked, plan: plan.id } });
-      setDone({ receipt, from: one.name, into: other.name });
-      toast(receipt ? `${one.name} is merged into ${other.name}` : "There was nothing to write", "", "done");
-      written.value++;
-      await reload();
-    } catch (error) {
-      setFailed(error);
-    }
-    setWorking(false);
-  };
+  const { run, working, done, failed, clear } = useCarriedOut(async () => {
+    const receipt = await ask(url, { method: "POST", body: { ...asked, plan: plan.id } });
+    toast(receipt ? `${one.name} is merged into ${other.name}` : "There was nothing to write", "", "done");
+    return { receipt, from: one.name, into: other.name };
+  });
   const lookAgain = () => {
-    setFailed(null);
+    clear();
     again();
   };
   if (reason) return html`<${Empty}><h2>You can look, but not merge</h2><p>${reason}</p><p>“Compare events” and “Compare states” show what a merge would be about.</p><//>`;
@@ -90,7 +78,7 @@ export function MergeView({ one, other }) {
       ${problem ? html`<${ProblemBox} problem=${problem} again=${again} />` : loading || !plan ? html`<${Loading}>Planning…<//>`
         : !plan.items.length ? html`<${Empty}><h2>Nothing to merge</h2><p><bdi>${shown(other.name)}</bdi> has all that was written on <bdi>${shown(one.name)}</bdi>.</p><//>`
         : html`<p class="line"><b>${plural(plan.items.length + plan.more, "commit")}</b><${Counts} plan=${plan} /><span class="space"></span>
-            <button class="act" disabled=${working || plan.unsettled > 0 || !writes} onClick=${apply}>${working ? "Merging…" : html`Merge into <bdi>${shown(other.name)}</bdi> as planned`}</button></p>
+            <button class="act" disabled=${working || plan.unsettled > 0 || !writes} onClick=${run}>${working ? "Merging…" : html`Merge into <bdi>${shown(other.name)}</bdi> as planned`}</button></p>
           ${plan.unsettled > 0 && html`<${Unsettled} plan=${plan} from=${one.name} into=${other.name} onChoose=${choose} />`}
           ${plan.unsettled === 0 && !writes && html`<div class="notice"><strong>Nothing would be written</strong><p>Every commit is left out, so there is nothing to merge this way.</p></div>`}
           <ol class="plan" aria-label="Commits">${[...plan.items].sort((a, b) => a.is_settled - b.is_settled).map((item) => html`<${Item} key=${item.commit_id} item=${item} from=${one.name} into=${other.name} />`)}</ol>

@@ -1,6 +1,7 @@
 // Questions with a body, and what is asked anew once something was written.
 import { signal, useEffect, useRef, useState } from "../dom.js";
 import { ask } from "../api.js";
+import { reload } from "../store.js";
 
 /** Counts what this page has written: what depends on it is asked again. */
 export const written = signal(0);
@@ -32,4 +33,27 @@ export function usePosted(url, body, { after = 0, stays = false } = {}) {
     setRound(++again.current);
   };
   return { data: key !== null && (isThis || stays) ? found.data : undefined, problem: isThis ? found.problem : null, loading: key !== null && !isThis, again: repeat };
+}
+
+/**
+ * {run, working, done, failed, clear} of a plan that is carried out once somebody says so: `send`
+ * does it and returns what is `done`, and all that depends on what is written is asked anew.
+ */
+export function useCarriedOut(send) {
+  const [failed, setFailed] = useState(null);
+  const [done, setDone] = useState(null);
+  const [working, setWorking] = useState(false);
+  const run = async () => {
+    setWorking(true);
+    setFailed(null);
+    try {
+      setDone(await send());
+      written.value++;
+      await reload();
+    } catch (error) {
+      setFailed(error);
+    }
+    setWorking(false);
+  };
+  return { run, working, done, failed, clear: () => setFailed(null) };
 }

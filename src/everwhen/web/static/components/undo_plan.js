@@ -1,14 +1,14 @@
 // What undoing an event would append, and what speaks against it; and then that very plan, done.
 import { html, useState } from "../dom.js";
 import { post, urlOf } from "../api.js";
-import { here, reload, toast } from "../store.js";
+import { here, toast } from "../store.js";
 import { brief, count, plural, shown } from "../text.js";
 import { branch, go, move, param } from "../url.js";
 import { lacks } from "./allowed.js";
 import { Summary } from "./event_list.js";
 import { useEventAt } from "./header.js";
 import { Choice, Empty, Link, Loading, ProblemBox, StreamName, TypeName } from "./parts.js";
-import { usePosted, written } from "./plans.js";
+import { useCarriedOut, usePosted, written } from "./plans.js";
 
 const TARGETS = [["event", "This event"], ["commit", "Its commit"], ["correlation", "All of its origin"]];
 const WHAT = [["undo", "Undo"], ["redo", "Redo"]];
@@ -32,30 +32,18 @@ export function UndoView() {
   const of = param("of").value ?? "event";
   const redo = param("do").value === "redo";
   const [partial, setPartial] = useState(false);
-  const [failed, setFailed] = useState(null);
-  const [done, setDone] = useState(null);
-  const [working, setWorking] = useState(false);
   const asked = event && { ...(of === "commit" ? { commit: event.commit_id } : of === "correlation" ? { correlation: event.correlation_id } : { event: event.event_id }), redo };
   const { data: plan, problem, loading, again } = usePosted(reason || !event ? null : `${urlOf("/undos")}#${written.value}`, asked && { ...asked, dry_run: true, dependents: 50 }, { after: 60 });
+  const { run, working, done, failed, clear } = useCarriedOut(async () => {
+    const receipt = await post("/undos", { ...asked, plan: plan.id, allow_partial: partial });
+    toast(redo ? "It is done again" : "It is undone", `at position ${count(receipt.position)}`, "done");
+    return { position: receipt.position, of: event.position };
+  });
   if (reason) return html`<${Empty}><h2>You can look, but not undo</h2><p>${reason}</p><//>`;
   if (!event) return html`<${Empty}><h2>Which event?</h2><p>Go to the event that is to be undone: in the timeline, or by its position at the top.</p><//>`;
   const word = redo ? "redo" : "undo";
-  const apply = async () => {
-    setWorking(true);
-    setFailed(null);
-    try {
-      const receipt = await post("/undos", { ...asked, plan: plan.id, allow_partial: partial });
-      setDone({ position: receipt.position, of: event.position });
-      toast(redo ? "It is done again" : "It is undone", `at position ${count(receipt.position)}`, "done");
-      written.value++;
-      await reload();
-    } catch (error) {
-      setFailed(error);
-    }
-    setWorking(false);
-  };
   const lookAgain = () => {
-    setFailed(null);
+    clear();
     again();
   };
   const canDo = plan && plan.appended.length > 0 && (plan.is_complete || partial);
@@ -67,7 +55,7 @@ export function UndoView() {
       ${failed && html`<${ProblemBox} problem=${failed} again=${lookAgain} />`}
       ${problem ? html`<${ProblemBox} problem=${problem} again=${again} />` : loading || !plan ? html`<${Loading}>Planning…<//>`
         : html`<p class="line"><span>${plan.appended.length ? `History stays as it is: to ${word} is to append what compensates it.` : `There is nothing to ${word} here.`}</span><span class="space"></span>
-            <button class="act" disabled=${working || !canDo} onClick=${apply}>${working ? "Working…" : redo ? "Redo as planned" : "Undo as planned"}</button></p>
+            <button class="act" disabled=${working || !canDo} onClick=${run}>${working ? "Working…" : redo ? "Redo as planned" : "Undo as planned"}</button></p>
           ${plan.uncompensated.length > 0 && html`<div class="notice"><strong>${plan.uncompensated.length === 1 ? "One event" : plural(plan.uncompensated.length, "event")} can't be ${redo ? "done again" : "undone"}</strong>
             <p>The reason stands beside ${plan.uncompensated.length === 1 ? "it" : "each"}. ${plan.appended.length ? "You can do it for the others only." : ""}</p>
             ${plan.appended.length > 0 && html`<label class="check"><input type="checkbox" checked=${partial} onChange=${(e) => setPartial(e.target.checked)} /><span>Do it for the others</span></label>`}</div>`}
