@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from tests.nats_cluster import NatsCluster
     from tests.postgres_server import PostgresServer
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -50,6 +51,15 @@ def postgres() -> Iterator[PostgresServer]:
     from tests.postgres_server import postgres_server  # which needs psycopg, and few tests do
 
     with postgres_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def nats() -> Iterator[NatsCluster]:
+    """One server with JetStream for all tests of a process that let it live."""
+    from tests.nats_cluster import nats_cluster
+
+    with nats_cluster(1) as running:
         yield running
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Final
+from typing import Final, TypedDict
 
 from everwhen.backends.engine import Engine
 from everwhen.vocabulary.clock import Clock
@@ -12,7 +12,14 @@ from everwhen.vocabulary.errors import BackupError, StorageError, UnsupportedErr
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 
-_IN_NO_FILE: Final = {"memory", "postgresql", "postgres"}
+_IN_NO_FILE: Final = {"memory", "postgresql", "postgres", "nats", "tls"}
+
+
+class _Options(TypedDict):
+    clock: Clock
+    read_only: bool
+    durable: bool
+    busy_timeout: float
 
 
 def engine_for(
@@ -25,11 +32,12 @@ def engine_for(
 ) -> Engine:
     """The engine for a location.
 
-    That is ``memory:``, ``postgresql:…`` as libpq has it, ``https://…`` of a server,
-    ``sqlite:PATH``, or a path: of a file, or of a partitioned store.
+    That is ``memory:``, ``postgresql:…`` as libpq has it, ``nats://…`` of a cluster, ``https://…``
+    of a server, ``sqlite:PATH``, or a path: of a file, or of a partitioned store.
 
     Raises `StorageError` for others, and `UnsupportedError` where a library is missing.
     """
+    options = _Options(clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout)
     scheme, rest = "sqlite", os.fspath(location)
     if isinstance(location, str) and (match := _SCHEME.fullmatch(location)):
         scheme, rest = match[1].lower(), match[2]
@@ -39,41 +47,16 @@ def engine_for(
 
             return MemoryEngine(clock)
         case "sqlite":
-            from everwhen.backends.sqlite.engine import SqliteEngine
-
             path = rest.removeprefix("//") if rest.startswith("///") else rest
             if not path or path == ":memory:":
                 raise StorageError(
                     f"{location!r} doesn't name a file; for a store in memory use 'memory:'"
                 )
-            if os.path.isdir(path):  # noqa: PTH112
-                from everwhen.backends.partitioned.engine import PartitionedEngine
-
-                return PartitionedEngine(
-                    path,
-                    clock=clock,
-                    read_only=read_only,
-                    durable=durable,
-                    busy_timeout=busy_timeout,
-                )
-            return SqliteEngine(
-                path, clock=clock, read_only=read_only, durable=durable, busy_timeout=busy_timeout
-            )
+            return _of_files(path, options)
         case "postgresql" | "postgres":
-            try:
-                from everwhen.backends.postgres.engine import PostgresEngine
-            except ImportError as error:
-                raise UnsupportedError(
-                    "a log in PostgreSQL needs the library psycopg: pip install "
-                    "'everwhen[postgres]'"
-                ) from error
-            return PostgresEngine(
-                str(location),
-                clock=clock,
-                read_only=read_only,
-                durable=durable,
-                busy_timeout=busy_timeout,
-            )
+            return _of_postgres(str(location), options)
+        case "nats" | "tls":
+            return _of_cluster(str(location), options)
         case "http" | "https":
             from everwhen.backends.remote.engine import HttpEngine
 
@@ -81,8 +64,39 @@ def engine_for(
         case _:
             raise StorageError(
                 f"no backend opens {scheme!r}, with which the location begins; use a path, "
-                f"sqlite:PATH, postgresql://…, https://… or memory:"
+                f"sqlite:PATH, postgresql://…, nats://…, https://… or memory:"
             )
+
+
+def _of_files(path: str, options: _Options) -> Engine:
+    if os.path.isdir(path):  # noqa: PTH112
+        from everwhen.backends.partitioned.engine import PartitionedEngine
+
+        return PartitionedEngine(path, **options)
+    from everwhen.backends.sqlite.engine import SqliteEngine
+
+    return SqliteEngine(path, **options)
+
+
+def _of_postgres(url: str, options: _Options) -> Engine:
+    try:
+        from everwhen.backends.postgres.engine import PostgresEngine
+    except ImportError as error:
+        raise UnsupportedError(
+            "a log in PostgreSQL needs the library psycopg: pip install 'everwhen[postgres]'"
+        ) from error
+    return PostgresEngine(url, **options)
+
+
+def _of_cluster(url: str, options: _Options) -> Engine:
+    try:
+        from everwhen.backends.jetstream.engine import JetStreamEngine
+    except ImportError as error:
+        raise UnsupportedError(
+            "a log on a JetStream cluster needs the library nats-py: pip install "
+            "'everwhen[cluster]'"
+        ) from error
+    return JetStreamEngine(url, **options)
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
@@ -101,6 +115,10 @@ def shown(location: str) -> str:
         from everwhen.backends.postgres.address import Address
 
         return Address.parsed(location).place
+    if match[1].lower() in {"nats", "tls"}:
+        from everwhen.backends.jetstream.address import ClusterAddress
+
+        return ClusterAddress.parsed(location).place
     if match[1].lower() in {"http", "https"}:
         from everwhen.backends.remote.address import ServerAddress
 

@@ -87,6 +87,9 @@ from everwhen.vocabulary.query import Query
 
 T = TypeVar("T")
 
+REPLICA: Final = "$replica"
+"""The checkpoint of a file that is a replica of a log elsewhere: how far it has come in that."""
+
 _DURABLE: Final = Capabilities(
     name="sqlite",
     durable=True,
@@ -110,6 +113,8 @@ class SqliteEngine:
 
     blocking = True
     capabilities = _DURABLE
+    is_replica = False
+    """Whether it is opened as a replica of a log elsewhere, which tells it what to write."""
 
     def __init__(
         self,
@@ -200,6 +205,7 @@ class SqliteEngine:
                     durable=self._durable,
                     busy_timeout=self.busy_timeout,
                 )
+                self._check_replica(connection)
                 connection.pragma("user_version")  # from here on the files beside it are there
             except BaseException as error:
                 changed = isinstance(error, Exception) and is_outdated(connection)
@@ -211,6 +217,16 @@ class SqliteEngine:
             else:
                 return connection
         raise AssertionError  # pragma: no cover (it counts for ever)
+
+    def _check_replica(self, connection: apsw.Connection) -> None:
+        """Raises `ReadOnlyError` where what is written would be in no log."""
+        if self._read_only or self.is_replica:
+            return
+        if lookups.checkpoint(connection, REPLICA) is not None:
+            raise ReadOnlyError(
+                f"{self.path}: is a replica of a log on a cluster; open it by the cluster's URL, "
+                f"open it with read_only=True, or copy it: everwhen copy {self.path} NEW"
+            )
 
     # Writing
 
@@ -269,6 +285,11 @@ class SqliteEngine:
     def _changing(self) -> Iterator[None]:
         self.check_open()
         self._check_writable()
+        with self._in_transaction():
+            yield
+
+    @contextmanager
+    def _in_transaction(self) -> Iterator[None]:
         self._transaction_by = threading.get_ident()
         try:
             with translated(self.path):

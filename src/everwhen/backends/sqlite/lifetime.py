@@ -25,6 +25,8 @@ class Lifetime:
         self.is_closed = False
         self.is_shut = False
         """Whether the connection that writes is closed as well, which is the last to be."""
+        self.failure: StorageError | None = None
+        """Why nothing of it is to be believed any more."""
         self._process = os.getpid()
 
     @property
@@ -36,6 +38,8 @@ class Lifetime:
         """Raises `StoreClosedError`, or `StorageError` in a fork."""
         if self.is_closed:
             raise StoreClosedError
+        if self.failure is not None:
+            raise type(self.failure)(*self.failure.args)
         if os.getpid() != self._process:
             raise StorageError(
                 f"{self.path}: this store was opened by process {self._process}; SQLite "

@@ -117,9 +117,8 @@ class Writer:
         Where that fails for what is in one of them, those that happened to be written together
         with it are written one by one, so that it fails none of them.
         """
-        self._segments = self._known if waits else self._known.deferring
         try:
-            return self._transactions.transact(partial(self._write, commits, inline))
+            return self._transactions.transact(partial(self._write, commits, inline, waits))
         except InlineError as error:
             if len(commits) == 1:
                 return [error]
@@ -129,22 +128,27 @@ class Writer:
         return written_one_by_one(
             commits,
             lambda commit: self.write((commit,), inline, waits=True),
-            self._explained,
+            self.explained,
             is_of_the_medium,
         )
 
     def _write(
-        self, commits: Sequence[EncodedCommit], inline: InlineWork | None, turn: WriteTurn
+        self,
+        commits: Sequence[EncodedCommit],
+        inline: InlineWork | None,
+        waits: bool,  # noqa: FBT001 (partial)
+        turn: WriteTurn,
     ) -> list[Outcome]:
-        group = self.group(turn)
+        group = self.group(turn, waits=waits)
         outcomes = [group.add(commit) for commit in commits]
         group.insert()
         if inline is not None:
             inline(self._connection)
         return outcomes
 
-    def group(self, turn: WriteTurn) -> Group:
-        """What writes commits in the transaction that was begun."""
+    def group(self, turn: WriteTurn, *, waits: bool = True) -> Group:
+        """What writes commits in the transaction that was begun; ``waits`` as in ``write``."""
+        self._segments = self._known if waits else self._known.deferring
         self._catch_up(turn)
         return Group(self)
 
@@ -160,9 +164,10 @@ class Writer:
             if not self._connection.in_transaction or is_not_its_own(error):
                 raise
             self._end.take_back(staged, before)
-            return self._explained(commit, error)
+            return self.explained(commit, error)
 
-    def _explained(self, commit: EncodedCommit, error: Exception) -> EverwhenError:
+    def explained(self, commit: EncodedCommit, error: Exception) -> EverwhenError:
+        """The error for a commit of which nothing was written."""
         if isinstance(error, apsw.Error):
             explained = too_large(self._connection, self._path, error)
             explained = explained or translation(error, self._path)

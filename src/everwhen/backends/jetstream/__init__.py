@@ -1,0 +1,1 @@
+"""A log on a NATS JetStream cluster, and a replica of all of it in a file on each node."""

@@ -1,0 +1,533 @@
+"""The engine: a log on a JetStream cluster, and all of it in an SQLite file on this node.
+
+The log is a sequence of messages, each written directly behind the one that its writer had seen.
+So whatever a writer judges on its replica at message S (versions, conditions, ids, times) holds
+where the message is accepted behind S. It is a replicated state machine: the file is the machine,
+and every question is answered from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Final, TypeVar
+
+import apsw
+import msgspec
+
+from everwhen.backends.commit_checks import written_one_by_one
+from everwhen.backends.engine import EngineTransaction
+from everwhen.backends.jetstream.address import ClusterAddress
+from everwhen.backends.jetstream.connection import Connection
+from everwhen.backends.jetstream.follower import ReplicaFollower
+from everwhen.backends.jetstream.messages import (
+    GroupMessage,
+    LoggedCheckpoint,
+    digest_of,
+    logged,
+    new_message,
+    read_message,
+)
+from everwhen.backends.jetstream.replica_state import ReplicaState, save_state, state_of
+from everwhen.backends.jetstream.stream_setup import LogStream, opened_stream
+from everwhen.backends.jetstream.subject_log import LogMessage, OvertakenError, SubjectLog
+from everwhen.backends.jetstream.views import ReplicaTransaction
+from everwhen.backends.sqlite.engine import REPLICA, SqliteEngine
+from everwhen.backends.sqlite.error_translation import translated
+from everwhen.backends.sqlite.files import make_folder
+from everwhen.backends.sqlite.transactions import WriteTurn
+from everwhen.backends.sqlite.views import SqliteView
+from everwhen.backends.sqlite.writer import is_not_its_own, is_of_the_medium
+from everwhen.vocabulary.clock import Clock, clock_from, system_clock
+from everwhen.vocabulary.contract import (
+    Capabilities,
+    Checkpoint,
+    EncodedCommit,
+    Head,
+    Outcome,
+    Page,
+    Receipt,
+    StoredSlice,
+    StreamInfo,
+    recorded_micros,
+)
+from everwhen.vocabulary.errors import (
+    BusyError,
+    CorruptStoreError,
+    InlineError,
+    InvalidCommitError,
+    NewerStoreError,
+    NotAStoreError,
+    ReadOnlyError,
+    StorageError,
+)
+from everwhen.vocabulary.query import Query
+
+T = TypeVar("T")
+
+_CAPABILITIES: Final = Capabilities(
+    name="jetstream",
+    durable=True,
+    dense_positions=True,
+    shared_by_processes=True,
+    sql=True,
+    keeps_recorded_at=True,
+    seals=True,
+)
+_PAGE: Final = 200
+"""How many messages are taken in together."""
+_GROUP_COMMITS: Final = 2_048
+_GROUP_BYTES: Final = 4 << 20
+"""What goes into one message together; one commit alone may be larger."""
+_HEADERS_BYTES: Final = 64 << 10
+"""What a message takes beside its data, at most."""
+
+
+class _OldError(Exception):
+    """A commit was refused by what may be old: it is to be judged by the newest."""
+
+
+class _NothingWrittenError(Exception):
+    def __init__(self, outcomes: list[Outcome]) -> None:
+        super().__init__()
+        self.outcomes = outcomes
+
+
+class _ChangedError(BusyError):
+    """Another node has changed a checkpoint that a transaction rests on."""
+
+
+def _on_nothing(checkpoint: str) -> bool:
+    """What is taken in by itself rests on no checkpoint."""
+    del checkpoint
+    return False
+
+
+class JetStreamEngine(SqliteEngine):
+    """One log of a store on a cluster, and this node's replica. Safe from any thread.
+
+    ``url`` is ``nats://host,…/store?replica=PATH``; see `ClusterAddress` for its options.
+    ``busy_timeout`` is in seconds: for so long it goes on asking a cluster that doesn't answer.
+    Several processes of a node may open one replica.
+    """
+
+    capabilities = _CAPABILITIES
+    is_replica = True
+
+    def __init__(
+        self,
+        url: str | ClusterAddress,
+        *,
+        clock: Clock = system_clock,
+        read_only: bool = False,
+        durable: bool = True,
+        busy_timeout: float = 30.0,
+        connection: Connection | None = None,
+    ) -> None:
+        self._address = address = (
+            url if isinstance(url, ClusterAddress) else ClusterAddress.parsed(url)
+        )
+        if not durable:
+            self._address = address = msgspec.structs.replace(address, assume_durable=True)
+        self._address = address
+        self._refuses_writes = read_only
+        self._follower: ReplicaFollower | None = None
+        self._cluster = connection or Connection(address, busy_timeout)
+        with contextlib.ExitStack() as undone:
+            undone.callback(self._cluster.close)
+            stream = opened_stream(
+                self._cluster, address, read_only=read_only, patience=busy_timeout
+            )
+            self._log = SubjectLog(self._cluster, address.stream, address.subject, busy_timeout)
+            make_folder(address.replica.resolve().parent)
+            # what its disk has lost the log still has
+            super().__init__(address.replica, clock=clock, durable=False, busy_timeout=busy_timeout)
+            undone.callback(super().close)
+            self.location = address.url
+            self.capabilities = msgspec.structs.replace(_CAPABILITIES, durable=durable)
+            self._begin(stream)
+            with self.lock.turn(), self.lock.mutex:
+                self._catch_up_to_newest()
+            self._follower = ReplicaFollower(self, self._cluster, f"{address.subject}.news")
+            undone.pop_all()
+
+    def _begin(self, stream: LogStream) -> None:
+        """Make a replica of a new file. Raises where the file has another history."""
+        with self._in_transaction(), self._transactions.transaction():
+            connection = self._transactions.connection
+            state = state_of(connection)
+            if state is None:
+                if _has_history(connection):
+                    raise NotAStoreError(
+                        f"{self.path}: is a store of its own, and no replica of "
+                        f"{self._address.subject}; give another path, or copy it into the log: "
+                        f"everwhen copy {self.path} URL"
+                    )
+                save_state(connection, ReplicaState(0, b"", stream.created))
+            elif state.stream != stream.created:
+                raise CorruptStoreError(
+                    f"{self.path}: is a replica of a stream {self._address.stream} that was made "
+                    f"at {state.stream}, and the cluster's was made at {stream.created}: another "
+                    f"history. Find out which is the true one, and delete the replica to follow "
+                    f"the cluster's"
+                )
+
+    # Following
+
+    def follow(self, hinted: int) -> None:
+        """Take in what is new in the log; ``hinted`` is a message's sequence, or 0."""
+        if hinted and self._seen() >= hinted:
+            return
+        with self.lock.turn(), self.lock.mutex:
+            try:
+                self._catch_up(hinted)
+            except (CorruptStoreError, NewerStoreError) as error:
+                self._lifetime.failure = error
+                raise
+
+    def _seen(self) -> int:
+        found = self._reader.run(state_of)
+        return 0 if found is None else found.seq
+
+    def _state(self) -> ReplicaState:
+        found = state_of(self._transactions.connection)
+        if found is None:
+            raise CorruptStoreError(
+                f"{self.path}: doesn't say any more how far it has come; delete it, and it is made "
+                f"anew from the log"
+            )
+        return found
+
+    def _catch_up_to_newest(self) -> None:
+        """Take in all that the leader knows of. Hold ``lock``."""
+        newest = self._log.last()
+        seen = self._seen()
+        if newest < seen:
+            self._log.check_length(seen)
+        self._catch_up(newest)
+
+    def _catch_up(self, up_to: int) -> None:
+        """Take in what is there, and all up to a message that there is. Hold ``lock``."""
+        while True:
+            seen = self._seen()
+            page = self._log.page(seen, _PAGE)
+            if not page and seen < up_to:  # whoever was asked is behind
+                found = self._log.next(seen)
+                page = [] if found is None else [found]
+            if page:
+                self._take_in(page)
+            elif seen >= up_to:
+                return
+            else:
+                self._log.check_length(up_to)
+
+    def _take_in(self, page: list[LogMessage]) -> None:
+        with (
+            translated(self.path),
+            self._in_transaction(),
+            self._transactions.transaction() as turn,
+        ):
+            state = self._state()
+            later = [message for message in page if message.seq > state.seq]
+            save_state(self._transactions.connection, self._applied(later, state, turn))
+        self.news.publish()
+
+    def _applied(
+        self,
+        page: Sequence[LogMessage],
+        state: ReplicaState,
+        turn: WriteTurn,
+        rests_on: Callable[[str], bool] = _on_nothing,
+    ) -> ReplicaState:
+        """Write what the messages say, in the transaction; how far the replica has come then.
+
+        Raises `_ChangedError` where one changes a checkpoint that something rests on.
+        """
+        group = self._writer.group(turn)
+        transaction = SqliteEngine._transaction_on(self, self._transactions.connection)
+        for message in page:
+            where = f"message {message.seq} of {self._address.subject}"
+            read = self._read(message, where, state)
+            for commit in read.commits:
+                outcome = group.add(commit.encoded())
+                if not isinstance(outcome, Receipt):
+                    raise CorruptStoreError(
+                        f"{self.path}: can't take {where}: {outcome}; this replica isn't what the "
+                        f"log says, delete it, and it is made anew"
+                    ) from outcome
+            for kept in read.checkpoints:
+                if rests_on(kept.name):
+                    raise _ChangedError(
+                        f"{self.path}: another node has changed the checkpoint {kept.name!r} "
+                        f"meanwhile; nothing was written, run the transaction again"
+                    )
+                if kept.position is None:
+                    transaction.delete_checkpoint(kept.name)
+                else:
+                    transaction.save_checkpoint(Checkpoint(kept.name, kept.position, kept.data))
+            state = ReplicaState(message.seq, digest_of(message.data), state.stream)
+        group.insert()
+        return state
+
+    def _read(self, message: LogMessage, where: str, state: ReplicaState) -> GroupMessage:
+        read = read_message(message.data, where)
+        if read.previous != state.digest:
+            raise CorruptStoreError(
+                f"{self.path}: {where} doesn't follow on message {state.seq}, which this replica "
+                f"has: it is a replica of another history. Find out which is the true one, and "
+                f"delete the replica to follow the cluster's"
+            )
+        return read
+
+    # Writing
+
+    def write(self, commits: Sequence[EncodedCommit], *, waits: bool = False) -> list[Outcome]:
+        self.check_open()
+        self._check_writable()
+        outcomes: list[Outcome] = []
+        for group in _groups(commits):
+            try:
+                outcomes += self._write_group(group, waits=waits)
+            except StorageError as error:
+                if not outcomes:
+                    raise
+                missing = len(commits) - len(outcomes)
+                outcomes += [error] * missing
+                break
+        self.news.publish()
+        return outcomes
+
+    def _write_group(self, commits: Sequence[EncodedCommit], *, waits: bool) -> list[Outcome]:
+        is_newest = False
+        while True:
+            try:
+                return self._tried(commits, waits=waits, is_newest=is_newest)
+            except _NothingWrittenError as nothing:
+                return nothing.outcomes
+            except OvertakenError as overtaken:
+                is_newest = False
+                self._catch_up(overtaken.seq)
+            except _OldError:
+                is_newest = True
+                self._catch_up_to_newest()
+            except InlineError as error:
+                if len(commits) == 1:
+                    return [error]
+                break
+            except Exception as error:
+                if len(commits) == 1 or self._transactions.is_decided or is_not_its_own(error):
+                    raise
+                break
+        return written_one_by_one(
+            commits,
+            lambda commit: self._write_group((commit,), waits=True),
+            self._writer.explained,
+            is_of_the_medium,
+        )
+
+    def _tried(
+        self, commits: Sequence[EncodedCommit], *, waits: bool, is_newest: bool
+    ) -> list[Outcome]:
+        """The commits' outcomes, judged by what the replica has, and what was accepted in the log.
+
+        Raises `OvertakenError` where another message stands behind what the replica has, and
+        `_OldError` where a commit would be refused, unless the replica ``is_newest``.
+        """
+        with (
+            translated(self.path),
+            self._in_transaction(),
+            self._transactions.transaction() as turn,
+        ):
+            state = self._state()
+            group = self._writer.group(turn, waits=waits)
+            outcomes = [group.add(commit) for commit in commits]
+            if not is_newest and not all(isinstance(outcome, Receipt) for outcome in outcomes):
+                raise _OldError
+            accepted = tuple(
+                logged(commit, recorded_micros(outcome))
+                for commit, outcome in zip(commits, outcomes, strict=True)
+                if isinstance(outcome, Receipt) and not outcome.repeated
+            )
+            if not accepted:
+                raise _NothingWrittenError(outcomes)
+            group.insert()
+            transaction = self._transaction_on(self._transactions.connection)
+            for inline in self.inline:
+                inline(transaction)
+            shared = tuple(transaction.shared.values())
+            message_id, data = new_message(state.digest, accepted, shared)
+            self._publish(message_id, data, state)
+        return outcomes
+
+    def _publish(self, message_id: bytes, data: bytes, state: ReplicaState) -> None:
+        """Write the message behind what the replica has, and have the replica say so."""
+        room = self._cluster.max_payload - _HEADERS_BYTES
+        if len(data) > room:
+            raise InvalidCommitError(
+                f"{self._address.subject}: a commit of {len(data):,} bytes is larger than what the "
+                f"servers take ({room:,} bytes); raise their max_payload, or write it in parts"
+            )
+        seq = self._log.append(message_id, data, state.seq)
+        self._cluster.say(f"{self._address.subject}.news", str(seq).encode())
+        save_state(self._transactions.connection, ReplicaState(seq, digest_of(data), state.stream))
+
+    def _transaction_on(self, connection: apsw.Connection) -> ReplicaTransaction:
+        return ReplicaTransaction(connection, self.path, self._segments)
+
+    @contextmanager
+    def transaction(self) -> Iterator[ReplicaTransaction]:
+        with self._changing(), self._transactions.transaction() as turn:
+            transaction = self._transaction_on(self._transactions.connection)
+            yield transaction
+            self._share(transaction, turn)
+
+    def transact(self, work: Callable[[EngineTransaction], T]) -> T:
+        while True:
+            try:
+                with self.transaction() as transaction:
+                    return work(transaction)
+            except _ChangedError:
+                self._catch_up_to_newest()
+
+    def _share(self, transaction: ReplicaTransaction, turn: WriteTurn) -> None:
+        """Write into the log what the transaction changed of checkpoints.
+
+        Where others have written meanwhile, that comes first, in the same transaction.
+        """
+        if not transaction.shared:
+            return
+        shared: tuple[LoggedCheckpoint, ...] = tuple(transaction.shared.values())
+        state = self._state()
+        while True:
+            message_id, data = new_message(state.digest, (), shared)
+            try:
+                self._publish(message_id, data, state)
+            except OvertakenError as overtaken:
+                while state.seq < overtaken.seq:
+                    page = self._log.page(state.seq, _PAGE)
+                    if not page and (found := self._log.next(state.seq)) is not None:
+                        page = [found]
+                    state = self._applied(page, state, turn, transaction.rests_on)
+            else:
+                return
+
+    # Reading: by what the replica has, or, where that is asked for, all that there is
+
+    def _reach(self) -> None:
+        """Where reads are to be fresh, take in all that was acknowledged before this call."""
+        if self._address.consistency == "fresh":
+            self.check_open()
+            newest = self._log.last()
+            if self._seen() < newest:
+                if not self.lock.mutex.acquire(timeout=self.busy_timeout):
+                    raise BusyError(
+                        f"{self.path}: a transaction of this process keeps the replica from "
+                        f"catching up; read before it or after it"
+                    )
+                try:
+                    self._catch_up(newest)
+                finally:
+                    self.lock.mutex.release()
+
+    @contextmanager
+    def view(self) -> Iterator[SqliteView]:
+        self._reach()
+        with super().view() as view:
+            yield view
+
+    def read(self, query: Query, events: int) -> Page:
+        self._reach()
+        return super().read(query, events)
+
+    def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
+        self._reach()
+        return super().stored_commit(commit_id)
+
+    def head(self) -> Head:
+        self._reach()
+        return super().head()
+
+    def position_at(self, recorded_at: int) -> int:
+        self._reach()
+        return super().position_at(recorded_at)
+
+    def stream(self, name: str) -> StreamInfo | None:
+        self._reach()
+        return super().stream(name)
+
+    def streams(self, category: str | None, after: str, limit: int) -> list[StreamInfo]:
+        self._reach()
+        return super().streams(category, after, limit)
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        self._reach()
+        return super().checkpoint(name)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        self._reach()
+        return [kept for kept in super().checkpoints() if kept.name != REPLICA]
+
+    # Other logs beside it, each a subject and a file of its own
+
+    def has_log(self, log: str) -> bool:
+        return super().has_log(log) or self._beside_log(log).last() > 0
+
+    def _beside_log(self, log: str) -> SubjectLog:
+        self.check_open()
+        beside = self._address.beside(log, self.file_of(log))
+        return SubjectLog(self._cluster, beside.stream, beside.subject, self.busy_timeout)
+
+    def open_log(self, log: str, not_before: datetime | None) -> JetStreamEngine:
+        if not self.has_log(log):
+            self._check_writable()
+        return JetStreamEngine(
+            self._address.beside(log, self.file_of(log)),
+            clock=clock_from(not_before, self._clock),
+            read_only=self._refuses_writes,
+            durable=self.capabilities.durable,
+            busy_timeout=self.busy_timeout,
+            connection=self._cluster.share(),
+        )
+
+    def drop_log(self, log: str) -> None:
+        self._beside_log(log).purge()
+        super().drop_log(log)
+
+    # The end
+
+    def close(self) -> None:
+        if self._lifetime.is_foreign or self._lifetime.is_closed:
+            return super().close()
+        if self._follower is not None:
+            self._follower.stop()
+        try:
+            return super().close()
+        finally:
+            self._cluster.close()
+
+    def _check_writable(self) -> None:
+        if self._refuses_writes:
+            raise ReadOnlyError(
+                f"{self._address.place}: opened with read_only=True; open it for writing"
+            )
+
+
+def _has_history(connection: apsw.Connection) -> bool:
+    """Whether the file has events or checkpoints of its own."""
+    tables = ("slices", "checkpoints", "snapshots")
+    return any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").get for table in tables)
+
+
+def _groups(commits: Sequence[EncodedCommit]) -> Iterator[Sequence[EncodedCommit]]:
+    """The commits in order, in groups that go into one message each."""
+    start = size = 0
+    for index, commit in enumerate(commits):
+        of_commit = sum(len(part.body) for part in commit.slices) + len(commit.metadata or b"")
+        if index > start and (size + of_commit > _GROUP_BYTES or index - start >= _GROUP_COMMITS):
+            yield commits[start:index]
+            start, size = index, 0
+        size += of_commit
+    if start < len(commits):
+        yield commits[start:]

@@ -1,0 +1,123 @@
+"""The messages of a log: each has the commits of one group, and what checkpoints it changed.
+
+Positions, versions and the index aren't in them: they follow from the order, alike on each node.
+A message begins with one byte, the format, and goes on as MessagePack, compressed by zstd. It names
+the digest of the message before, so that a replica of another history notices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from functools import cache
+from typing import Final
+
+import msgspec
+
+from everwhen.system.compression import Compressor, DecompressionError
+from everwhen.vocabulary.contract import (
+    MAX_KEPT_BYTES,
+    MAX_STORED_BYTES,
+    EncodedCommit,
+    EncodedSlice,
+)
+from everwhen.vocabulary.errors import CorruptStoreError, NewerStoreError
+
+_FORMAT: Final = b"\x01"
+_MAX_BYTES: Final = MAX_KEPT_BYTES + MAX_STORED_BYTES
+"""The most that a message takes when it is decompressed."""
+
+
+class LoggedSlice(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One stream's events of a commit, see `everwhen.vocabulary.contract.EncodedSlice`."""
+
+    stream: str
+    count: int
+    body: bytes
+    types: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+class LoggedCommit(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A commit as it was accepted; ``recorded_at`` in microseconds since 1970 UTC."""
+
+    id: bytes
+    recorded_at: int
+    metadata: bytes | None
+    slices: tuple[LoggedSlice, ...]
+
+    def encoded(self) -> EncodedCommit:
+        """What an engine writes: judged already."""
+        slices = tuple(
+            EncodedSlice(part.stream, part.count, part.body, part.types, part.tags)
+            for part in self.slices
+        )
+        return EncodedCommit(
+            self.id, slices, (), None, self.metadata, self.recorded_at, is_fresh=True
+        )
+
+
+class LoggedCheckpoint(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A checkpoint as it was saved; without a ``position`` it was deleted."""
+
+    name: str
+    position: int | None
+    data: bytes = b""
+
+
+class GroupMessage(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What takes effect together. ``id`` is made for it; ``previous`` is a digest, or empty."""
+
+    id: bytes
+    previous: bytes
+    commits: tuple[LoggedCommit, ...] = ()
+    checkpoints: tuple[LoggedCheckpoint, ...] = ()
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(GroupMessage)
+
+
+@cache
+def _compressor() -> Compressor:
+    """Made on first use: it needs a library."""
+    return Compressor()
+
+
+def logged(commit: EncodedCommit, recorded_at: int) -> LoggedCommit:
+    """The commit as it goes into the log."""
+    slices = tuple(
+        LoggedSlice(part.stream, part.count, part.body, part.types, part.tags)
+        for part in commit.slices
+    )
+    return LoggedCommit(commit.id, recorded_at, commit.metadata, slices)
+
+
+def new_message(
+    previous: bytes,
+    commits: tuple[LoggedCommit, ...],
+    checkpoints: tuple[LoggedCheckpoint, ...] = (),
+) -> tuple[bytes, bytes]:
+    """The id of a new message, and its bytes."""
+    made = GroupMessage(uuid.uuid4().bytes, previous, commits, checkpoints)
+    return made.id, _FORMAT + _compressor().compress(_encoder.encode(made))
+
+
+def digest_of(data: bytes) -> bytes:
+    """What the next message names, of 16 bytes."""
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def read_message(data: bytes, where: str) -> GroupMessage:
+    """The message; ``where`` is for errors. Raises `NewerStoreError` or `CorruptStoreError`."""
+    if data[:1] > _FORMAT:
+        raise NewerStoreError(
+            f"{where}: has format {data[0]}, this Everwhen knows formats up to {_FORMAT[0]}; "
+            f"upgrade Everwhen on this node"
+        )
+    try:
+        return _decoder.decode(_compressor().decompress(memoryview(data)[1:], _MAX_BYTES))
+    except (DecompressionError, msgspec.DecodeError) as error:
+        raise CorruptStoreError(
+            f"{where}: can't be read ({error}); something else writes to this log, find out what"
+        ) from error

@@ -1,0 +1,45 @@
+"""How far a replica has come in its log, kept in its file beside what it says."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import apsw
+import msgspec
+
+from everwhen.backends.sqlite import lookups
+from everwhen.backends.sqlite.engine import REPLICA
+from everwhen.backends.sqlite.statements import statements
+
+_SQL: Final = statements("writing")
+
+
+class ReplicaState(msgspec.Struct, frozen=True):
+    """``seq`` is the newest message's that the file has, ``digest`` that message's.
+
+    ``stream`` is when the stream was made, as its servers say: another one has another history.
+    """
+
+    seq: int
+    digest: bytes
+    stream: str
+
+
+class _Kept(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    digest: bytes
+    stream: str
+
+
+def state_of(connection: apsw.Connection) -> ReplicaState | None:
+    """What the file says; None for one that is no replica."""
+    found = lookups.checkpoint(connection, REPLICA)
+    if found is None:
+        return None
+    kept = msgspec.msgpack.decode(found.data, type=_Kept)
+    return ReplicaState(found.position, kept.digest, kept.stream)
+
+
+def save_state(connection: apsw.Connection, state: ReplicaState) -> None:
+    """Have the file say so, with the transaction."""
+    data = msgspec.msgpack.encode(_Kept(state.digest, state.stream))
+    connection.execute(_SQL["save_checkpoint"], (REPLICA, state.seq, data))

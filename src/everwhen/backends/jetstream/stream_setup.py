@@ -1,0 +1,200 @@
+"""The stream that has a store's logs: made where there is none, and looked at before it is used."""
+
+from __future__ import annotations
+
+import time
+from http.client import HTTPConnection, HTTPException
+from typing import Any, Final
+
+import msgspec
+
+from everwhen.backends.jetstream.address import ClusterAddress
+from everwhen.backends.jetstream.connection import Connection, UnansweredError
+from everwhen.vocabulary.errors import NotAStoreError, ReadOnlyError, StorageError
+
+_ANSWER_SECONDS: Final = 2.0
+_BETWEEN_TRIES: Final = 0.1
+_NO_STREAM: Final = 10059
+_MOST_BYTES: Final = 4 << 20
+"""Of what a server says about itself."""
+_SYNC: Final = "jetstream { sync_interval: always }"
+
+
+class _ApiError(msgspec.Struct):
+    err_code: int = 0
+    description: str = ""
+
+
+class StreamConfig(msgspec.Struct):
+    """What of a stream's configuration a log rests on."""
+
+    subjects: list[str] = []
+    retention: str = ""
+    storage: str = ""
+    discard: str = ""
+    num_replicas: int = 1
+    max_age: int = 0
+    max_msgs: int = -1
+    max_msgs_per_subject: int = -1
+    deny_delete: bool = False
+    allow_direct: bool = False
+
+
+class _Peer(msgspec.Struct):
+    name: str
+    current: bool = False
+    offline: bool = False
+    lag: int = 0
+
+
+class _Cluster(msgspec.Struct):
+    leader: str = ""
+    replicas: list[_Peer] = []
+
+
+class _State(msgspec.Struct):
+    messages: int = 0
+    bytes: int = 0
+    first_seq: int = 0
+    last_seq: int = 0
+
+
+class LogStream(msgspec.Struct):
+    """What the cluster says of a stream."""
+
+    error: _ApiError | None = None
+    config: StreamConfig = msgspec.field(default_factory=StreamConfig)
+    created: str = ""
+    state: _State = msgspec.field(default_factory=_State)
+    cluster: _Cluster | None = None
+
+    @property
+    def servers(self) -> list[str]:
+        """The names of the servers that keep it; none for a server that is alone."""
+        if self.cluster is None:
+            return []
+        names = [self.cluster.leader, *(peer.name for peer in self.cluster.replicas)]
+        return [name for name in names if name]
+
+
+class _JetStream(msgspec.Struct):
+    config: dict[str, Any] = {}
+
+
+class _Server(msgspec.Struct):
+    server_name: str = ""
+    jetstream: _JetStream | None = None
+
+
+_decode_info: Final = msgspec.json.Decoder(LogStream).decode
+_decode_server: Final = msgspec.json.Decoder(_Server).decode
+
+
+def opened_stream(
+    connection: Connection, address: ClusterAddress, *, read_only: bool, patience: float
+) -> LogStream:
+    """The store's stream, made where there is none.
+
+    Raises `NotAStoreError` where it can't be a log's, and `StorageError` where what it
+    acknowledges may not be on disks.
+    """
+    until = time.monotonic() + patience
+    info = _asked(connection, f"STREAM.INFO.{address.stream}", {}, until)
+    if info.error is not None and info.error.err_code == _NO_STREAM:
+        if read_only:
+            raise ReadOnlyError(
+                f"{address.place}: the cluster has no store of that name; open it for writing to "
+                f"make one"
+            )
+        info = _asked(connection, f"STREAM.CREATE.{address.stream}", _wanted(address), until)
+    if info.error is not None:
+        raise StorageError(
+            f"{address.place}: the stream {address.stream} can't be used: {info.error.description}"
+        )
+    _check(info.config, address)
+    if not address.assume_durable:
+        _check_synced(info, address)
+    return info
+
+
+def _asked(connection: Connection, call: str, question: dict[str, Any], until: float) -> LogStream:
+    """What JetStream answers. While it has no leader, it is asked again."""
+    while True:
+        try:
+            answer = connection.request(
+                f"$JS.API.{call}", msgspec.json.encode(question), _ANSWER_SECONDS
+            )
+            info = _decode_info(answer.data)
+        except UnansweredError:
+            if time.monotonic() > until:
+                raise
+        else:
+            error = info.error
+            passing = error is not None and error.err_code != _NO_STREAM
+            if not passing or time.monotonic() > until:
+                return info
+        time.sleep(_BETWEEN_TRIES)
+
+
+def _wanted(address: ClusterAddress) -> dict[str, Any]:
+    return {
+        "name": address.stream,
+        "subjects": [f"ew.{address.store}.log.*"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "num_replicas": address.copies,
+        "max_age": 0,
+        "max_msgs": -1,
+        "max_msgs_per_subject": -1,
+        "max_bytes": -1,
+        "deny_delete": True,
+        "allow_direct": True,
+    }
+
+
+def _check(config: StreamConfig, address: ClusterAddress) -> None:
+    """Raises `NotAStoreError` for a stream that loses messages, or takes others than a log's."""
+    wanted = _wanted(address)
+    for name in StreamConfig.__struct_fields__:
+        found, due = getattr(config, name), wanted[name]
+        if found != due and name != "num_replicas":
+            raise NotAStoreError(
+                f"{address.place}: the stream {address.stream} has {name} {found!r}, and a log "
+                f"needs {due!r}; find out who made it, or take another name for the store"
+            )
+
+
+def _check_synced(info: LogStream, address: ClusterAddress) -> None:
+    """Raises `StorageError` unless all servers that keep the stream say that they sync always."""
+    synced, said = set(), {}
+    for monitor in address.monitors:
+        try:
+            server = _server(monitor)
+        except (OSError, HTTPException, msgspec.DecodeError) as error:
+            said[monitor] = f"{monitor} doesn't say ({error or type(error).__name__})"
+            continue
+        if server.jetstream is not None and server.jetstream.config.get("sync_always") is True:
+            synced.add(server.server_name)
+        else:
+            said[monitor] = f"{server.server_name or monitor} doesn't"
+    missing = [name for name in info.servers if name not in synced]
+    if missing or not synced:
+        heard = "; ".join(said.values()) or f"nobody spoke for {', '.join(missing)}"
+        raise StorageError(
+            f"{address.place}: it isn't certain that every server of the log syncs what it "
+            f"acknowledges to its disk ({heard}). Set {_SYNC} on each and say in the URL where "
+            f"their monitoring ports are: monitor=host1:8222,host2:8222,…; or, where you know it, "
+            f"add assume_durable=yes"
+        )
+
+
+def _server(monitor: str) -> _Server:
+    """What a server says of itself at its monitoring port."""
+    host, _, port = monitor.rpartition(":")
+    asking = HTTPConnection(host.strip("[]"), int(port), timeout=_ANSWER_SECONDS)
+    try:
+        asking.request("GET", "/varz")
+        return _decode_server(asking.getresponse().read(_MOST_BYTES))
+    finally:
+        asking.close()
