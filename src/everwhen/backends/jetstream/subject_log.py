@@ -89,9 +89,9 @@ class SubjectLog:
     def append(self, message_id: bytes, data: bytes, after: int) -> int:
         """Write the message directly behind a sequence; its own.
 
-        Raises `OvertakenError` where another one is there. Raises `UnansweredError` where nobody has
-        answered: then it may be written, or still will be, directly behind or never. Raises
-        `StorageFullError` where the stream takes no more, with nothing written.
+        Raises `OvertakenError` where another one is there, and `StorageFullError` where the stream
+        takes no more: then nothing was written. Raises `UnansweredError` where nobody has answered:
+        then it is written, or still will be, directly behind or never.
         """
         guard = {"Nats-Expected-Last-Subject-Sequence": str(after)}
         until = time.monotonic() + self._patience
