@@ -17,12 +17,12 @@ from tests.web.serving import served, store_app
 
 from everwhen import UnknownEvent, open_store
 from everwhen.backends.locations import shown
+from everwhen.backends.outcome_messages import OutcomeMessage
 from everwhen.backends.remote.address import ServerAddress
 from everwhen.backends.remote.engine import HttpEngine
 from everwhen.backends.remote.messages import (
     MEDIA,
     CommitMessage,
-    OutcomeMessage,
     PageMessage,
     decode_error,
     encode_message,

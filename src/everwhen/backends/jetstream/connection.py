@@ -13,6 +13,7 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
 
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.vocabulary.errors import DeclarationError, StorageError, StoreClosedError
@@ -85,6 +86,10 @@ class Connection:
                     return found
         finally:
             await listening.unsubscribe()
+
+    def in_jetstream(self, work: Callable[[JetStreamContext], Coroutine[Any, Any, T]]) -> T:
+        """What work by nats-py's own calls returns. Raises `UnansweredError` where one fails."""
+        return self._call(work(self._client.jetstream()))
 
     def say(self, subject: str, data: bytes) -> None:
         """Publish something that may be lost. Doesn't wait."""

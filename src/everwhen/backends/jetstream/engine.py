@@ -22,12 +22,15 @@ from everwhen.backends.engine import EngineTransaction
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection
 from everwhen.backends.jetstream.follower import ReplicaFollower
+from everwhen.backends.jetstream.forwarding import AppendForwarding
+from everwhen.backends.jetstream.large_messages import LargeMessages
 from everwhen.backends.jetstream.messages import (
     GroupMessage,
     LoggedCheckpoint,
     digest_of,
     logged,
     new_message,
+    new_reference,
     read_message,
 )
 from everwhen.backends.jetstream.replica_state import ReplicaState, save_state, state_of
@@ -57,7 +60,6 @@ from everwhen.vocabulary.errors import (
     BusyError,
     CorruptStoreError,
     InlineError,
-    InvalidCommitError,
     NewerStoreError,
     NotAStoreError,
     ReadOnlyError,
@@ -81,6 +83,10 @@ _PAGE: Final = 200
 _GROUP_COMMITS: Final = 2_048
 _GROUP_BYTES: Final = 4 << 20
 """What goes into one message together; one commit alone may be larger."""
+_COMMIT_BYTES: Final = 64
+_SLICE_BYTES: Final = 32
+_NAME_BYTES: Final = 5
+"""What a commit and a slice take beside what is in them, and a character of a name, at most."""
 _HEADERS_BYTES: Final = 64 << 10
 """What a message takes beside its data, at most."""
 
@@ -133,7 +139,6 @@ class JetStreamEngine(SqliteEngine):
             self._address = address = msgspec.structs.replace(address, assume_durable=True)
         self._address = address
         self._refuses_writes = read_only
-        self._follower: ReplicaFollower | None = None
         self._cluster = connection or Connection(address, busy_timeout)
         with contextlib.ExitStack() as undone:
             undone.callback(self._cluster.close)
@@ -141,6 +146,7 @@ class JetStreamEngine(SqliteEngine):
                 self._cluster, address, read_only=read_only, patience=busy_timeout
             )
             self._log = SubjectLog(self._cluster, address.stream, address.subject, busy_timeout)
+            self._large = LargeMessages(self._cluster, address.stream, address.copies, busy_timeout)
             make_folder(address.replica.resolve().parent)
             # what its disk has lost the log still has
             super().__init__(address.replica, clock=clock, durable=False, busy_timeout=busy_timeout)
@@ -150,7 +156,11 @@ class JetStreamEngine(SqliteEngine):
             self._begin(stream)
             with self.lock.turn(), self.lock.mutex:
                 self._catch_up_to_newest()
-            self._follower = ReplicaFollower(self, self._cluster, f"{address.subject}.news")
+            self._forwarding = AppendForwarding(self, self._cluster, address.subject)
+            undone.callback(self._forwarding.stop)
+            self._follower = ReplicaFollower(
+                self, self._cluster, address.subject, self._forwarding.heard
+            )
             undone.pop_all()
 
     def _begin(self, stream: LogStream) -> None:
@@ -223,20 +233,20 @@ class JetStreamEngine(SqliteEngine):
             else:
                 self._log.check_length(up_to)
 
-    def _take_in(self, page: list[LogMessage]) -> None:
+    def _take_in(self, page: Sequence[LogMessage]) -> None:
+        read = [(message, self._read(message)) for message in page]
         with (
             translated(self.path),
             self._in_transaction(),
             self._transactions.transaction() as turn,
         ):
             state = self._state()
-            later = [message for message in page if message.seq > state.seq]
-            save_state(self._transactions.connection, self._applied(later, state, turn))
+            save_state(self._transactions.connection, self._applied(read, state, turn))
         self.news.publish()
 
     def _applied(
         self,
-        page: Sequence[LogMessage],
+        page: Sequence[tuple[LogMessage, GroupMessage]],
         state: ReplicaState,
         turn: WriteTurn,
         rests_on: Callable[[str], bool] = _on_nothing,
@@ -247,9 +257,16 @@ class JetStreamEngine(SqliteEngine):
         """
         group = self._writer.group(turn)
         transaction = SqliteEngine._transaction_on(self, self._transactions.connection)
-        for message in page:
-            where = f"message {message.seq} of {self._address.subject}"
-            read = self._read(message, where, state)
+        for message, read in page:
+            if message.seq <= state.seq:
+                continue
+            where = self._log.place_of(message.seq)
+            if read.previous != state.digest:
+                raise CorruptStoreError(
+                    f"{self.path}: {where} doesn't follow on message {state.seq}, which this "
+                    f"replica has: it is a replica of another history. Find out which is the true "
+                    f"one, and delete the replica to follow the cluster's"
+                )
             for commit in read.commits:
                 outcome = group.add(commit.encoded())
                 if not isinstance(outcome, Receipt):
@@ -271,33 +288,50 @@ class JetStreamEngine(SqliteEngine):
         group.insert()
         return state
 
-    def _read(self, message: LogMessage, where: str, state: ReplicaState) -> GroupMessage:
-        read = read_message(message.data, where)
-        if read.previous != state.digest:
-            raise CorruptStoreError(
-                f"{self.path}: {where} doesn't follow on message {state.seq}, which this replica "
-                f"has: it is a replica of another history. Find out which is the true one, and "
-                f"delete the replica to follow the cluster's"
-            )
-        return read
+    def _read(self, message: LogMessage) -> GroupMessage:
+        return read_message(message.data, self._log.place_of(message.seq), self._large.get)
 
     # Writing
 
     def write(self, commits: Sequence[EncodedCommit], *, waits: bool = False) -> list[Outcome]:
         self.check_open()
         self._check_writable()
+        other = None if self.inline else self._forwarding.other_writer()
+        if other is not None:
+            found = self._forwarding.ask(other, commits)
+            if found is not None:
+                seq, outcomes = found
+                self._catch_up(seq)
+                return outcomes
+            # they may have been written, though nobody has said so
+            commits = [msgspec.structs.replace(commit, is_fresh=False) for commit in commits]
+        return self._write_here(commits, waits=waits)
+
+    def write_for_others(self, commits: Sequence[EncodedCommit]) -> tuple[int, list[Outcome]]:
+        """Write what another node has handed over; the newest message, and the outcomes."""
+        with self.lock.turn(), self.lock.mutex:
+            self.check_open()
+            self._check_writable()
+            outcomes = self._write_here(commits, waits=True)
+            return self._seen(), outcomes
+
+    def _write_here(self, commits: Sequence[EncodedCommit], *, waits: bool) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        for group in _groups(commits):
+        for group in _groups(commits, min(_GROUP_BYTES, self._room)):
             try:
                 outcomes += self._write_group(group, waits=waits)
             except StorageError as error:
                 if not outcomes:
                     raise
-                missing = len(commits) - len(outcomes)
-                outcomes += [error] * missing
+                outcomes += [error] * (len(commits) - len(outcomes))
                 break
         self.news.publish()
         return outcomes
+
+    @property
+    def _room(self) -> int:
+        """How many bytes of data the servers take in one message."""
+        return self._cluster.max_payload - _HEADERS_BYTES
 
     def _write_group(self, commits: Sequence[EncodedCommit], *, waits: bool) -> list[Outcome]:
         is_newest = False
@@ -363,14 +397,12 @@ class JetStreamEngine(SqliteEngine):
 
     def _publish(self, message_id: bytes, data: bytes, state: ReplicaState) -> None:
         """Write the message behind what the replica has, and have the replica say so."""
-        room = self._cluster.max_payload - _HEADERS_BYTES
-        if len(data) > room:
-            raise InvalidCommitError(
-                f"{self._address.subject}: a commit of {len(data):,} bytes is larger than what the "
-                f"servers take ({room:,} bytes); raise their max_payload, or write it in parts"
-            )
+        if len(data) > self._room:
+            name = f"{self._address.log}.{state.seq}.{message_id.hex()}"
+            self._large.put(name, data)
+            data = new_reference(message_id, name, data)
         seq = self._log.append(message_id, data, state.seq)
-        self._cluster.say(f"{self._address.subject}.news", str(seq).encode())
+        self._follower.tell(seq, self._forwarding.node)
         save_state(self._transactions.connection, ReplicaState(seq, digest_of(data), state.stream))
 
     def _transaction_on(self, connection: apsw.Connection) -> ReplicaTransaction:
@@ -409,7 +441,8 @@ class JetStreamEngine(SqliteEngine):
                     page = self._log.page(state.seq, _PAGE)
                     if not page and (found := self._log.next(state.seq)) is not None:
                         page = [found]
-                    state = self._applied(page, state, turn, transaction.rests_on)
+                    read = [(message, self._read(message)) for message in page]
+                    state = self._applied(read, state, turn, transaction.rests_on)
             else:
                 return
 
@@ -500,8 +533,8 @@ class JetStreamEngine(SqliteEngine):
     def close(self) -> None:
         if self._lifetime.is_foreign or self._lifetime.is_closed:
             return super().close()
-        if self._follower is not None:
-            self._follower.stop()
+        self._follower.stop()
+        self._forwarding.stop()
         try:
             return super().close()
         finally:
@@ -520,14 +553,23 @@ def _has_history(connection: apsw.Connection) -> bool:
     return any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").get for table in tables)
 
 
-def _groups(commits: Sequence[EncodedCommit]) -> Iterator[Sequence[EncodedCommit]]:
+def _groups(commits: Sequence[EncodedCommit], most_bytes: int) -> Iterator[Sequence[EncodedCommit]]:
     """The commits in order, in groups that go into one message each."""
     start = size = 0
     for index, commit in enumerate(commits):
-        of_commit = sum(len(part.body) for part in commit.slices) + len(commit.metadata or b"")
-        if index > start and (size + of_commit > _GROUP_BYTES or index - start >= _GROUP_COMMITS):
+        of_commit = _bytes_of(commit)
+        if index > start and (size + of_commit > most_bytes or index - start >= _GROUP_COMMITS):
             yield commits[start:index]
             start, size = index, 0
         size += of_commit
     if start < len(commits):
         yield commits[start:]
+
+
+def _bytes_of(commit: EncodedCommit) -> int:
+    """As many bytes as it takes in a message, or some more."""
+    size = _COMMIT_BYTES + len(commit.metadata or b"")
+    for part in commit.slices:
+        names = (part.stream, *part.types, *part.tags)
+        size += _SLICE_BYTES + len(part.body) + sum(_NAME_BYTES * len(name) for name in names)
+    return size

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from everwhen.backends.jetstream.connection import Connection
 from everwhen.system.threads import join
 from everwhen.vocabulary.errors import EverwhenError
 
+_HINT: Final = re.compile(rb"(\d{1,19}) ([0-9a-f]{16})")
 _POLL_SECONDS: Final = 0.5
 """How long a message may go unnoticed whose hint was lost."""
 
@@ -25,18 +28,33 @@ class KeptReplica(Protocol):
 class ReplicaFollower:
     """Has an engine follow as long as it lives. A hint says that there is something to take in."""
 
-    def __init__(self, engine: KeptReplica, connection: Connection, hints: str) -> None:
+    def __init__(
+        self,
+        engine: KeptReplica,
+        connection: Connection,
+        subject: str,
+        heard: Callable[[str], None],
+    ) -> None:
         self._engine = weakref.ref(engine)
         self._woken = threading.Event()
         self._hinted = 0
         self._stopped = False
-        self._unlisten = connection.listen(hints, lambda hint: self._hear(hint.data))
+        self._connection = connection
+        self._subject = f"{subject}.news"
+        self._heard = heard
+        self._unlisten = connection.listen(self._subject, lambda hint: self._hear(hint.data))
         self._thread = threading.Thread(target=self._work, name="everwhen-follow", daemon=True)
         self._thread.start()
 
+    def tell(self, seq: int, node: str) -> None:
+        """Tell all nodes what this one has written."""
+        self._connection.say(self._subject, f"{seq} {node}".encode())
+
     def _hear(self, hint: bytes) -> None:
-        if hint.isdigit() and len(hint) < 20:
-            self._hinted = max(self._hinted, int(hint))
+        match = _HINT.fullmatch(hint)
+        if match is not None:
+            self._hinted = max(self._hinted, int(match[1]))
+            self._heard(match[2].decode())
         self._woken.set()
 
     def _work(self) -> None:

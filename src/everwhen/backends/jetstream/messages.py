@@ -2,13 +2,15 @@
 
 Positions, versions and the index aren't in them: they follow from the order, alike on each node.
 A message begins with one byte, the format, and goes on as MessagePack, compressed by zstd. It names
-the digest of the message before, so that a replica of another history notices.
+the digest of the message before, so that a replica of another history notices. One that is larger
+than what a server takes is an object in the cluster's object store, which the log's refers to.
 """
 
 from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Callable
 from functools import cache
 from typing import Final
 
@@ -23,7 +25,8 @@ from everwhen.vocabulary.contract import (
 )
 from everwhen.vocabulary.errors import CorruptStoreError, NewerStoreError
 
-_FORMAT: Final = b"\x01"
+_WHOLE: Final = b"\x01"
+_REFERENCE: Final = b"\x02"
 _MAX_BYTES: Final = MAX_KEPT_BYTES + MAX_STORED_BYTES
 """The most that a message takes when it is decompressed."""
 
@@ -74,8 +77,17 @@ class GroupMessage(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     checkpoints: tuple[LoggedCheckpoint, ...] = ()
 
 
-_encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final = msgspec.msgpack.Decoder(GroupMessage)
+class MessageReference(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What stands in the log for a message that is an object elsewhere, of that digest."""
+
+    id: bytes
+    name: str
+    sha256: bytes
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_group: Final = msgspec.msgpack.Decoder(GroupMessage).decode
+_decode_reference: Final = msgspec.msgpack.Decoder(MessageReference).decode
 
 
 @cache
@@ -100,7 +112,12 @@ def new_message(
 ) -> tuple[bytes, bytes]:
     """The id of a new message, and its bytes."""
     made = GroupMessage(uuid.uuid4().bytes, previous, commits, checkpoints)
-    return made.id, _FORMAT + _compressor().compress(_encoder.encode(made))
+    return made.id, _WHOLE + _compressor().compress(_encode(made))
+
+
+def new_reference(message_id: bytes, name: str, data: bytes) -> bytes:
+    """What the log has in place of a message's bytes, which are an object of that name."""
+    return _REFERENCE + _encode(MessageReference(message_id, name, hashlib.sha256(data).digest()))
 
 
 def digest_of(data: bytes) -> bytes:
@@ -108,15 +125,38 @@ def digest_of(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-def read_message(data: bytes, where: str) -> GroupMessage:
-    """The message; ``where`` is for errors. Raises `NewerStoreError` or `CorruptStoreError`."""
-    if data[:1] > _FORMAT:
+def message_id(data: bytes, where: str) -> bytes:
+    """The id of a message, or of the one that is referred to; ``where`` is for errors."""
+    return _read(data, where).id
+
+
+def read_message(
+    data: bytes, where: str, fetched: Callable[[MessageReference, str], bytes]
+) -> GroupMessage:
+    """The message; ``fetched`` gives the object that one refers to.
+
+    Raises `NewerStoreError` or `CorruptStoreError`.
+    """
+    read = _read(data, where)
+    if isinstance(read, GroupMessage):
+        return read
+    whole = _read(fetched(read, where), f"{where}, object {read.name}")
+    if not isinstance(whole, GroupMessage) or whole.id != read.id:
+        raise CorruptStoreError(f"{where}: refers to the object {read.name}, which is another one")
+    return whole
+
+
+def _read(data: bytes, where: str) -> GroupMessage | MessageReference:
+    form, rest = data[:1], memoryview(data)[1:]
+    if form > _REFERENCE:
         raise NewerStoreError(
-            f"{where}: has format {data[0]}, this Everwhen knows formats up to {_FORMAT[0]}; "
+            f"{where}: has format {form[0]}, this Everwhen knows formats up to {_REFERENCE[0]}; "
             f"upgrade Everwhen on this node"
         )
     try:
-        return _decoder.decode(_compressor().decompress(memoryview(data)[1:], _MAX_BYTES))
+        if form == _REFERENCE:
+            return _decode_reference(rest)
+        return _decode_group(_compressor().decompress(rest, _MAX_BYTES))
     except (DecompressionError, msgspec.DecodeError) as error:
         raise CorruptStoreError(
             f"{where}: can't be read ({error}); something else writes to this log, find out what"

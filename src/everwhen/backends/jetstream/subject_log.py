@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from everwhen.backends.jetstream.connection import Connection, UnansweredError
-from everwhen.backends.jetstream.messages import read_message
+from everwhen.backends.jetstream.messages import message_id as id_of
 from everwhen.vocabulary.errors import (
     CorruptStoreError,
     NotAStoreError,
@@ -86,6 +86,10 @@ class SubjectLog:
         self._stream = stream
         self._patience = patience
 
+    def place_of(self, seq: int) -> str:
+        """A message, as errors have it."""
+        return f"message {seq} of {self.subject}"
+
     def append(self, message_id: bytes, data: bytes, after: int) -> int:
         """Write the message directly behind a sequence; its own.
 
@@ -114,8 +118,7 @@ class SubjectLog:
             is_certain = is_certain and error is not None
             found = self._behind(after)
             if found is not None:
-                written = read_message(found.data, f"message {found.seq} of {self.subject}")
-                if written.id == message_id:
+                if id_of(found.data, self.place_of(found.seq)) == message_id:
                     return found.seq
                 raise OvertakenError(found.seq)
             if time.monotonic() > until:

@@ -17,8 +17,8 @@ from collections import deque
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from everwhen.backends.outcome_messages import error_of
 from everwhen.backends.remote.address import TOKEN_VARIABLE, ServerAddress
-from everwhen.backends.remote.error_messages import error_of
 from everwhen.backends.remote.messages import MEDIA, UNREADABLE, decode_error
 from everwhen.vocabulary.errors import (
     EverwhenError,

@@ -22,10 +22,10 @@ from everwhen.backends.engine import (
     Scratch,
 )
 from everwhen.backends.notifier import News
+from everwhen.backends.outcome_messages import error_of
 from everwhen.backends.remote.address import ServerAddress
 from everwhen.backends.remote.answer_checks import commit_of, page_of, receipt_for, strange
 from everwhen.backends.remote.connections import ANSWER_SECONDS, Connections
-from everwhen.backends.remote.error_messages import error_of
 from everwhen.backends.remote.messages import (
     ANSWERS,
     MAX_ANSWER_BYTES,

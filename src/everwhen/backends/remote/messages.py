@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from everwhen.backends.branch_records import BranchInfo
-from everwhen.backends.remote.error_messages import ErrorMessage
+from everwhen.backends.outcome_messages import ErrorMessage, OutcomeMessage
 from everwhen.codec.blocks import SliceFields
 from everwhen.vocabulary.contract import (
     MAX_KEPT_BYTES,
@@ -25,7 +25,6 @@ from everwhen.vocabulary.contract import (
     Capabilities,
     Checkpoint,
     Head,
-    Receipt,
     Snapshot,
     SnapshotInfo,
     StreamInfo,
@@ -61,13 +60,6 @@ class CommitMessage(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     condition: tuple[tuple[Selector, ...], int] | None = None
     metadata: bytes | None = None
     recorded_at: int | None = None
-
-
-class OutcomeMessage(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What became of a commit: one of these."""
-
-    receipt: Receipt | None = None
-    error: ErrorMessage | None = None
 
 
 class Greeting(msgspec.Struct, frozen=True):

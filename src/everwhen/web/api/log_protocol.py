@@ -15,7 +15,11 @@ from starlette.responses import Response
 from everwhen.backends._async.backend import Backend
 from everwhen.backends.branch_records import BRANCH_PREFIX, BranchInfo
 from everwhen.backends.engine import EngineTransaction, EngineView
-from everwhen.backends.remote.error_messages import error_message
+from everwhen.backends.outcome_messages import (
+    OutcomeMessage,
+    error_message,
+    outcome_message,
+)
 from everwhen.backends.remote.messages import (
     MAX_ANSWER_BYTES,
     MAX_ASKED_BYTES,
@@ -47,7 +51,6 @@ from everwhen.backends.remote.messages import (
     DeleteCheckpoint,
     DeleteSnapshots,
     Greeting,
-    OutcomeMessage,
     PageMessage,
     RenameBranch,
     SaveCheckpoint,
@@ -63,7 +66,7 @@ from everwhen.backends.remote.messages import (
     encode_message,
 )
 from everwhen.codec.blocks import SliceFields, fields_of
-from everwhen.vocabulary.contract import EncodedCommit, Outcome, Page, Receipt, Snapshot
+from everwhen.vocabulary.contract import EncodedCommit, Page, Snapshot
 from everwhen.vocabulary.errors import (
     EverwhenError,
     InvalidQueryError,
@@ -269,7 +272,7 @@ async def commit_to_log(call: ApiCall[NoParameters]) -> list[OutcomeMessage]:
     commits = [commit for commit in judged if isinstance(commit, EncodedCommit)]
     written = iter(await call.on.store.kernel.backend.append(commits) if commits else ())
     return [
-        _outcome_message(next(written) if isinstance(one, EncodedCommit) else one) for one in judged
+        outcome_message(next(written) if isinstance(one, EncodedCommit) else one) for one in judged
     ]
 
 
@@ -283,12 +286,6 @@ def _judged(
         except (RefusedError, ReadOnlyError) as error:
             judged.append(error)
     return judged
-
-
-def _outcome_message(outcome: Outcome) -> OutcomeMessage:
-    if isinstance(outcome, Receipt):
-        return OutcomeMessage(outcome)
-    return OutcomeMessage(None, error_message(outcome))
 
 
 @_answering

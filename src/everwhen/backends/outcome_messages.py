@@ -1,4 +1,4 @@
-"""Errors as values: what a server raises comes out of the client as the same class."""
+"""What became of a commit, as a value: an error crosses a wire, and is of the same class there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from everwhen.vocabulary import errors
+from everwhen.vocabulary.contract import Outcome, Receipt
 from everwhen.vocabulary.errors import EverwhenError, StorageError
 from everwhen.vocabulary.streams import Expected
 
@@ -19,6 +20,13 @@ class ErrorMessage(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
     kind: str
     fields: list[Any]
+
+
+class OutcomeMessage(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What became of a commit: one of these."""
+
+    receipt: Receipt | None = None
+    error: ErrorMessage | None = None
 
 
 _WORDS: Final = tuple[str]
@@ -72,3 +80,10 @@ def error_of(message: ErrorMessage) -> EverwhenError:
         except msgspec.ValidationError:
             pass
     return StorageError(f"the server failed: {message.kind}: {message.fields!r:.500}")
+
+
+def outcome_message(outcome: Outcome) -> OutcomeMessage:
+    """The outcome as a value."""
+    if isinstance(outcome, Receipt):
+        return OutcomeMessage(outcome)
+    return OutcomeMessage(None, error_message(outcome))

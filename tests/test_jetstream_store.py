@@ -1,0 +1,346 @@
+"""A store on a JetStream server: replicas, who writes, what goes through the log, and what doesn't."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import apsw
+import pytest
+from tests.nats_cluster import NatsCluster
+from tests.patience import PATIENCE_SECONDS
+
+from everwhen import Commit, Query, Store, UnknownEvent, Write, open_store
+from everwhen.backends.jetstream.address import ClusterAddress
+from everwhen.backends.jetstream.engine import JetStreamEngine
+from everwhen.backends.locations import shown
+from everwhen.errors import (
+    ConflictError,
+    CorruptStoreError,
+    DeclarationError,
+    NotAStoreError,
+    ReadOnlyError,
+    StorageError,
+)
+from everwhen.vocabulary.contract import Checkpoint
+
+pytestmark = pytest.mark.slow
+
+
+def engine_of(store: Store) -> JetStreamEngine:
+    found = store.kernel.backend
+    while not isinstance(getattr(found, "engine", None), JetStreamEngine):
+        found = found._inner  # type: ignore[attr-defined]
+    engine = found.engine  # type: ignore[attr-defined]
+    assert isinstance(engine, JetStreamEngine)
+    return engine
+
+
+class Nodes:
+    """Stores that are one, each with a replica of its own."""
+
+    def __init__(self, nats: NatsCluster, folder: Path) -> None:
+        self.name = nats.new_name()
+        self._nats = nats
+        self._folder = folder
+        self._opened = ExitStack()
+
+    def url(self, replica: str, **options: str) -> str:
+        return self._nats.url(self.name, self._folder / f"{replica}.db", **options)
+
+    def open(self, replica: str, **options: str) -> Store:
+        return self._opened.enter_context(open_store(self.url(replica, **options)))
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+@pytest.fixture
+def nodes(nats: NatsCluster, tmp_path: Path) -> Iterator[Nodes]:
+    with closing(Nodes(nats, tmp_path)) as found:
+        yield found
+
+
+def _event(number: int) -> UnknownEvent:
+    return UnknownEvent("Counted", {"number": number})
+
+
+def until(store: Store, position: int) -> None:
+    """Wait until a replica has come to a position."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while store.head().position < position:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def _rows(path: Path) -> dict[str, list[object]]:
+    """What two replicas of one log have alike, byte for byte."""
+    tables = ("slices", "streams", "terms", "marks")
+    with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+        return {
+            table: sorted(connection.execute(f"SELECT * FROM {table}").fetchall(), key=repr)
+            for table in tables
+        }
+
+
+def test_replicas_are_equal_whoever_wrote(nodes: Nodes, tmp_path: Path) -> None:
+    stores = [nodes.open(name) for name in "abc"]
+
+    def work(number: int, store: Store) -> None:
+        for turn in range(30):
+            store.append(f"own-{number}", [_event(turn)])
+            store.append("shared-1", [_event(turn), _event(-turn)])
+
+    threads = [
+        threading.Thread(target=work, args=(number, store))
+        for number, store in enumerate(stores * 2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    late = nodes.open("late")
+    assert late.head().position == 6 * 30 * 3
+    for store in stores:
+        until(store, 540)
+        assert store.version("shared-1") == 360
+        assert store.check() == []
+    nodes.close()
+    first, *others = [_rows(tmp_path / f"{name}.db") for name in ("a", "b", "c", "late")]
+    assert first["slices"]
+    for other in others:
+        assert other == first
+
+
+def test_the_node_that_wrote_last_writes_for_the_others(nodes: Nodes) -> None:
+    one, two = nodes.open("one"), nodes.open("two")
+    one.append("game-1", [_event(1)])
+    until(two, 1)
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not (receipts := _handed_over(one, two)):
+        assert time.monotonic() < end
+    for position, recorded in receipts:
+        assert two.head().position >= position  # it reads its own writes
+        assert recorded <= position
+    with pytest.raises(ConflictError) as refused:
+        two.append("game-1", [_event(0)], expected=1)
+    assert refused.value.actual == two.version("game-1")
+
+
+def _handed_over(one: Store, two: Store) -> list[tuple[int, int]]:
+    """Positions that ``two`` was given for what ``one`` wrote for it."""
+    forwarding = engine_of(two)._forwarding
+    one.append("game-1", [_event(1)])
+    found = []
+    for _ in range(5):
+        other = forwarding.other_writer()
+        receipt = two.append("game-1", [_event(2)])
+        if other == engine_of(one)._forwarding.node == forwarding._writer:
+            found.append((receipt.position, receipt.versions["game-1"]))
+    return found
+
+
+def test_a_node_that_is_gone_is_not_waited_for_long(nodes: Nodes) -> None:
+    one, two = nodes.open("one"), nodes.open("two")
+    for number in range(20):
+        one.append("game-1", [_event(number)])
+    until(two, 20)
+    one.close()
+    receipt = two.append("game-1", [_event(20)], expected=20)
+    assert (receipt.position, receipt.repeated) == (21, False)
+
+
+def test_commits_larger_than_a_message_go_through_the_object_store(nodes: Nodes) -> None:
+    one, two = nodes.open("one"), nodes.open("two")
+    events = [UnknownEvent("Stored", {"text": random.randbytes(7 << 20).hex()}) for _ in range(2)]
+    receipt = one.append("file-1", events)
+    until(two, receipt.position)
+    assert [event.event for event in two.read(Query().stream("file-1"))] == events
+    assert engine_of(one)._large.names() != []
+    late = nodes.open("late")
+    assert late.version("file-1") == 2
+    assert late.append("file-1", events, commit_id=receipt.commit_id).repeated
+
+
+def test_what_goes_together_into_the_log_is_cut_where_a_message_would_be_too_large(
+    nodes: Nodes,
+) -> None:
+    store = nodes.open("one")
+    texts = [random.randbytes(300_000).hex() for _ in range(40)]
+    commits = [
+        Commit([Write(f"file-{number}", [UnknownEvent("Stored", {"text": text})])])
+        for number, text in enumerate(texts)
+    ]
+    receipts = store.commit_batch(commits)
+    assert [receipt.position for receipt in receipts] == list(range(1, 41))
+    assert engine_of(store)._large.names() == []
+
+
+def test_shared_checkpoints_are_the_same_everywhere_and_local_ones_are_not(nodes: Nodes) -> None:
+    one, two = nodes.open("one"), nodes.open("two", consistency="fresh")
+    one.append("game-1", [_event(1)])
+    with one.transaction() as transaction:
+        transaction.save_checkpoint(Checkpoint("shared", 1, b"a"))
+        transaction.save_checkpoint(Checkpoint("own", 1), local=True)
+    assert two.checkpoint("shared") == Checkpoint("shared", 1, b"a")
+    assert two.checkpoint("own") is None
+    assert [kept.name for kept in two.checkpoints()] == ["shared"]
+    with two.transaction() as transaction:
+        transaction.delete_checkpoint("shared")
+    with nodes.open("three") as three:
+        assert three.checkpoints() == []
+
+
+def test_a_transaction_that_is_overtaken_takes_effect_all_the_same(nodes: Nodes) -> None:
+    one, two = nodes.open("one"), nodes.open("two")
+    one.append("game-1", [_event(1)])
+    until(two, 1)
+    with two.transaction() as transaction:
+        assert transaction.checkpoint("place") is None
+        one.append("game-1", [_event(2)])
+        transaction.save_checkpoint(Checkpoint("place", 1))
+    assert two.head().position == 2
+    assert two.check() == []
+
+
+def test_a_transaction_doesnt_take_effect_where_another_node_changed_what_it_rests_on(
+    nodes: Nodes,
+) -> None:
+    one, two = nodes.open("one"), nodes.open("two")
+
+    def overtaken() -> None:
+        with two.transaction() as transaction:
+            seen = transaction.checkpoint("lease")
+            with one.transaction() as other:
+                other.save_checkpoint(Checkpoint("lease", 1, b"one"))
+            assert seen is None
+            transaction.save_checkpoint(Checkpoint("lease", 1, b"two"))
+
+    with pytest.raises(StorageError, match="another node has changed the checkpoint 'lease'"):
+        overtaken()
+    assert two.checkpoint("lease") in {None, Checkpoint("lease", 1, b"one")}
+
+
+def test_a_function_that_is_overtaken_runs_again(nodes: Nodes) -> None:
+    one, two = nodes.open("one"), nodes.open("two")
+    seen: list[int] = []
+
+    def count(store: Store, other: Store | None) -> None:
+        def work(transaction: object) -> None:
+            before = transaction.checkpoint("count")  # type: ignore[attr-defined]
+            seen.append(0 if before is None else before.position)
+            if other is not None and len(seen) == 1:
+                count(other, None)
+            transaction.save_checkpoint(Checkpoint("count", seen[-1] + 1))  # type: ignore[attr-defined]
+
+        store.kernel.backend.transact(work)
+
+    count(two, one)
+    assert seen == [0, 0, 1]
+    assert two.checkpoint("count") == Checkpoint("count", 2)
+
+
+def test_a_branch_is_one_on_all_nodes(nodes: Nodes) -> None:
+    one, two = nodes.open("one"), nodes.open("two", consistency="fresh")
+    one.append("game-1", [_event(1)])
+    one.append("game-1", [_event(2)])
+    branch = one.create_branch("what-if", at=1)
+    branch.append("game-1", [_event(3)])
+    with two.branch("what-if") as found:
+        assert [event.event for event in found.read()] == [_event(1), _event(3)]
+        found.append("game-1", [_event(4)])
+    assert branch.append("game-1", [_event(5)]).versions == {"game-1": 4}
+    branch.close()
+    two.delete_branch("what-if")
+    assert one.append("game-1", [_event(6)]).position == 3
+    nodes.close()
+
+
+def test_a_replica_is_written_by_its_log_alone(nodes: Nodes, tmp_path: Path) -> None:
+    with nodes.open("one") as store:
+        store.append("game-1", [_event(1)])
+    path = tmp_path / "one.db"
+    with pytest.raises(ReadOnlyError, match="is a replica of a log on a cluster"):
+        open_store(path)
+    with open_store(path, read_only=True) as store:
+        assert store.version("game-1") == 1
+
+
+def test_a_store_of_its_own_becomes_no_replica(nodes: Nodes, tmp_path: Path) -> None:
+    with open_store(tmp_path / "own.db") as own:
+        own.append("game-1", [_event(1)])
+    with pytest.raises(NotAStoreError, match="is a store of its own"):
+        nodes.open("own")
+
+
+def test_a_replica_follows_no_other_history(
+    nats: NatsCluster, nodes: Nodes, tmp_path: Path
+) -> None:
+    with nodes.open("one") as store:
+        store.append("game-1", [_event(1)])
+    other = nats.url(nats.new_name(), tmp_path / "one.db")
+    with pytest.raises(CorruptStoreError, match="another history"):
+        open_store(other)
+
+
+def test_a_store_that_is_opened_to_read_writes_nothing_into_the_log(nodes: Nodes) -> None:
+    with pytest.raises(ReadOnlyError, match="has no store of that name"):
+        open_store(nodes.url("one"), read_only=True)
+    writing = nodes.open("one")
+    writing.append("game-1", [_event(1)])
+    with open_store(nodes.url("two"), read_only=True) as reading:
+        assert reading.version("game-1") == 1
+        with pytest.raises(ReadOnlyError, match="open it for writing"):
+            reading.append("game-1", [_event(2)])
+        writing.append("game-1", [_event(2)])
+        until(reading, 2)
+
+
+def test_no_password_is_shown() -> None:
+    url = "nats://ada:sesame@one:4222,two/shop?replica=a.db"
+    assert shown(url) == "nats://one:4222,two:4222/shop?replica=a.db"
+    assert "sesame" not in repr(ClusterAddress.parsed(url))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("nats://one/shop", "doesn't say where this node keeps its replica"),
+        ("nats://one/?replica=a.db", "names the store ''"),
+        ("nats://one/sh.op?replica=a.db", "names the store 'sh.op'"),
+        ("nats://one:0/shop?replica=a.db", "names the server 'one:0'"),
+        ("nats://one,,two/shop?replica=a.db", "names the server ''"),
+        ("nats://one/shop?replica=a.db&copies=2", "copies='2'"),
+        ("nats://one/shop?replica=a.db&consistency=strong", "consistency='strong'"),
+        ("nats://one/shop?replica=a.db&assume_durable=maybe", "assume_durable='maybe'"),
+        ("nats://one/shop?replica=a.db&replicas=3", "'replicas', which is no option"),
+        ("nats://one/shop?replica=a.db&replica=b.db", "has 'replica' twice"),
+    ],
+)
+def test_a_url_that_says_too_little_or_too_much_is_refused(url: str, said: str) -> None:
+    with pytest.raises(DeclarationError, match=said):
+        ClusterAddress.parsed(url)
+
+
+@contextmanager
+def _lazy_server() -> Iterator[NatsCluster]:
+    from tests.nats_cluster import nats_cluster
+
+    with nats_cluster(1, sync='"10s"') as lazy:
+        yield lazy
+
+
+def test_a_server_that_syncs_now_and_then_is_refused(tmp_path: Path) -> None:
+    with _lazy_server() as lazy:
+        url = lazy.url("shop", tmp_path / "one.db")
+        with pytest.raises(StorageError, match="isn't certain that every server"):
+            open_store(url)
+        with open_store(url + "&assume_durable=yes") as store:
+            store.append("game-1", [_event(1)])
+        silent = url.replace("monitor=", "monitor=127.0.0.1:1,")
+        with pytest.raises(StorageError, match="monitor=host1:8222"):
+            open_store(silent)
