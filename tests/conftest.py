@@ -28,9 +28,15 @@ _SLOW: Final = {"cli": {"test_cli_reading.py"}, "faults": set[str]()}
 """The folders in which all is slow, and what in them is quick all the same."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The command line, and killed processes and crowds of them, take their time."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The command line, and killed processes and crowds of them, take their time.
+
+    What is built on a store is tested on a cluster in one flavour: a replica is an SQLite store.
+    """
     here = Path(__file__).parent
+    twins = [item for item in items if "_sync" in item.path.parts and "jetstream]" in item.name]
+    config.hook.pytest_deselected(items=twins)
+    items[:] = [item for item in items if item not in set(twins)]
     for item in items:
         folder = item.path.parent
         if folder.parent == here and item.path.name not in _SLOW.get(folder.name, {item.path.name}):
@@ -63,7 +69,7 @@ def nats() -> Iterator[NatsCluster]:
         yield running
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "jetstream"])
 def location(request: pytest.FixtureRequest) -> Iterator[str]:
     """Where a store of each kind may be made: a file that isn't there, or a schema's URL.
 
@@ -73,6 +79,9 @@ def location(request: pytest.FixtureRequest) -> Iterator[str]:
         yield "memory:"
     elif request.param == "sqlite":
         yield str(request.getfixturevalue("tmp_path") / "store.db")
+    elif request.param == "jetstream":
+        nats = request.getfixturevalue("nats")
+        yield nats.url(nats.new_name(), request.getfixturevalue("tmp_path") / "replica.db")
     else:
         with request.getfixturevalue("postgres").schema() as url:
             yield url

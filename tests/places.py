@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -13,7 +14,8 @@ everywhere = pytest.mark.parametrize("location", ["memory", "sqlite", "postgresq
 def logs_beside(location: str) -> list[str]:
     """What a store that isn't in memory has beside its own log: a file or a schema for each."""
     if not location.startswith("postgresql:"):
-        found = Path(location).parent.glob("*-branches/*")
+        path = parse_qs(urlsplit(location).query).get("replica", [location])[0]
+        found = Path(path).parent.glob("*-branches/*")
         return list({path.name.partition(".db")[0] for path in found})
     import psycopg
 

@@ -25,6 +25,7 @@ from everwhen import (
     Tables,
 )
 from everwhen.aio import CommandBus, ProjectionRunner, Repository, Store, TimeMachine, open_store
+from everwhen.backends.locations import shown
 from everwhen.codec import Upcast
 from everwhen.errors import DeclarationError, DecodeError, ProjectionError, StatementError
 from everwhen.projections import OnError
@@ -335,8 +336,8 @@ class Joined(Event):
 
 
 async def test_reprs_tell(location: str) -> None:
-    path = location
-    store = await open_store(path, events=[Paid])
+    path = shown(location)
+    store = await open_store(location, events=[Paid])
     await store.append("till-1", [Paid(1), Paid(2)])
     assert [repr(event) async for event in store.read()] == [
         "<1 till-1@1 Paid(amount=1)>",

@@ -31,6 +31,7 @@ from everwhen import (
     TimeMachine,
     open_store,
 )
+from everwhen.backends.locations import shown
 from everwhen.codec import Upcast
 from everwhen.errors import DeclarationError, DecodeError, ProjectionError, StatementError
 from everwhen.projections import OnError
@@ -340,8 +341,8 @@ class Joined(Event):
 
 
 def test_reprs_tell(location: str) -> None:
-    path = location
-    store = open_store(path, events=[Paid])
+    path = shown(location)
+    store = open_store(location, events=[Paid])
     store.append("till-1", [Paid(1), Paid(2)])
     assert [repr(event) for event in store.read()] == [
         "<1 till-1@1 Paid(amount=1)>",

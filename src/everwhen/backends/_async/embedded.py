@@ -76,9 +76,9 @@ class EmbeddedBackend(Backend):
         self._head_since: tuple[tuple[int, int], int] = (-1, -1), 0
 
     def __repr__(self) -> str:
-        return repr(str(getattr(self._engine, "path", "memory:"))) + (
-            ", closed" if self._closed else ""
-        )
+        path = getattr(self._engine, "path", "memory:")
+        title = getattr(self._engine, "title", str(path))
+        return repr(title) + (", closed" if self._closed else "")
 
     @property
     def capabilities(self) -> Capabilities:

@@ -22,7 +22,7 @@ from everwhen.backends.engine import EngineTransaction
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection
 from everwhen.backends.jetstream.follower import ReplicaFollower
-from everwhen.backends.jetstream.forwarding import AppendForwarding
+from everwhen.backends.jetstream.forwarding import NOBODY, AppendForwarding
 from everwhen.backends.jetstream.large_messages import LargeMessages
 from everwhen.backends.jetstream.messages import (
     GroupMessage,
@@ -152,6 +152,7 @@ class JetStreamEngine(SqliteEngine):
             super().__init__(address.replica, clock=clock, durable=False, busy_timeout=busy_timeout)
             undone.callback(super().close)
             self.location = address.url
+            self.title = address.place
             self.capabilities = msgspec.structs.replace(_CAPABILITIES, durable=durable)
             self._begin(stream)
             with self.lock.turn(), self.lock.mutex:
@@ -312,7 +313,8 @@ class JetStreamEngine(SqliteEngine):
         with self.lock.turn(), self.lock.mutex:
             self.check_open()
             self._check_writable()
-            outcomes = self._write_here(commits, waits=True)
+            # what is inline here is none of others' concern
+            outcomes = [] if self.inline else self._write_here(commits, waits=True)
             return self._seen(), outcomes
 
     def _write_here(self, commits: Sequence[EncodedCommit], *, waits: bool) -> list[Outcome]:
@@ -402,7 +404,7 @@ class JetStreamEngine(SqliteEngine):
             self._large.put(name, data)
             data = new_reference(message_id, name, data)
         seq = self._log.append(message_id, data, state.seq)
-        self._follower.tell(seq, self._forwarding.node)
+        self._follower.tell(seq, NOBODY if self.inline else self._forwarding.node)
         save_state(self._transactions.connection, ReplicaState(seq, digest_of(data), state.stream))
 
     def _transaction_on(self, connection: apsw.Connection) -> ReplicaTransaction:

@@ -42,6 +42,10 @@ _MOST_COMMITS: Final = 2_048
 """How many commits of others are written together."""
 
 
+NOBODY: Final = "0" * 16
+"""Stands for a node that writes for itself alone: with each append it runs something of its own."""
+
+
 class ForwardedCommit(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A commit as its sender wants it judged."""
 
@@ -108,14 +112,14 @@ class AppendForwarding:
         self._thread.start()
 
     def heard(self, node: str) -> None:
-        """A node wrote just now."""
+        """A node wrote just now, or one that is `NOBODY` to others."""
         self._writer = node
         self._heard_at = time.monotonic()
 
     def other_writer(self) -> str | None:
         """The node that commits are to be handed over to; None where this one is to write."""
         is_recent = time.monotonic() - self._heard_at < _RECENT_SECONDS
-        return self._writer if is_recent and self._writer != self.node else None
+        return self._writer if is_recent and self._writer not in {self.node, NOBODY} else None
 
     def ask(self, node: str, commits: Sequence[EncodedCommit]) -> tuple[int, list[Outcome]] | None:
         """What a node has made of the commits, and the newest message by which it shows.
