@@ -22,8 +22,10 @@ from everwhen.errors import (
     ConflictError,
     CorruptStoreError,
     DeclarationError,
+    InvalidQueryError,
     NotAStoreError,
     ReadOnlyError,
+    StaleReplicaError,
     StorageError,
 )
 from everwhen.vocabulary.contract import Checkpoint
@@ -69,12 +71,25 @@ def _event(number: int) -> UnknownEvent:
     return UnknownEvent("Counted", {"number": number})
 
 
-def until(store: Store, position: int) -> None:
-    """Wait until a replica has come to a position."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while store.head().position < position:
-        assert time.monotonic() < end
-        time.sleep(0.001)
+def test_what_was_written_elsewhere_can_be_waited_for(nodes: Nodes) -> None:
+    one, two = nodes.open("one"), nodes.open("two")
+    for number in range(20):
+        receipt = one.append("game-1", [_event(number)])
+        assert two.wait_for(receipt.position, timeout=PATIENCE_SECONDS).position >= number + 1
+        assert two.version("game-1") == number + 1
+    with pytest.raises(StaleReplicaError, match="is at position 20 here, asked for position 21"):
+        two.wait_for(21, timeout=0)
+    assert two.wait_for(0, timeout=0) == one.head()
+    with pytest.raises(InvalidQueryError, match="use a position"):
+        two.wait_for(-1)
+
+
+def test_a_commit_is_said_to_be_unknown_only_by_the_newest(nodes: Nodes) -> None:
+    one, two = nodes.open("one"), nodes.open("two")
+    engine_of(two)._follower.stop()
+    receipt = one.append("game-1", [_event(1)])
+    assert two.head().position == 0
+    assert two.receipt(receipt.commit_id) == receipt
 
 
 def _rows(path: Path) -> dict[str, list[object]]:
@@ -106,7 +121,7 @@ def test_replicas_are_equal_whoever_wrote(nodes: Nodes, tmp_path: Path) -> None:
     late = nodes.open("late")
     assert late.head().position == 6 * 30 * 3
     for store in stores:
-        until(store, 540)
+        store.wait_for(540, timeout=PATIENCE_SECONDS)
         assert store.version("shared-1") == 360
         assert store.check() == []
     nodes.close()
@@ -119,7 +134,7 @@ def test_replicas_are_equal_whoever_wrote(nodes: Nodes, tmp_path: Path) -> None:
 def test_the_node_that_wrote_last_writes_for_the_others(nodes: Nodes) -> None:
     one, two = nodes.open("one"), nodes.open("two")
     one.append("game-1", [_event(1)])
-    until(two, 1)
+    two.wait_for(1, timeout=PATIENCE_SECONDS)
     end = time.monotonic() + PATIENCE_SECONDS
     while not (receipts := _handed_over(one, two)):
         assert time.monotonic() < end
@@ -148,7 +163,7 @@ def test_a_node_that_is_gone_is_not_waited_for_long(nodes: Nodes) -> None:
     one, two = nodes.open("one"), nodes.open("two")
     for number in range(20):
         one.append("game-1", [_event(number)])
-    until(two, 20)
+    two.wait_for(20, timeout=PATIENCE_SECONDS)
     one.close()
     receipt = two.append("game-1", [_event(20)], expected=20)
     assert (receipt.position, receipt.repeated) == (21, False)
@@ -158,7 +173,7 @@ def test_commits_larger_than_a_message_go_through_the_object_store(nodes: Nodes)
     one, two = nodes.open("one"), nodes.open("two")
     events = [UnknownEvent("Stored", {"text": random.randbytes(7 << 20).hex()}) for _ in range(2)]
     receipt = one.append("file-1", events)
-    until(two, receipt.position)
+    two.wait_for(receipt.position, timeout=PATIENCE_SECONDS)
     assert [event.event for event in two.read(Query().stream("file-1"))] == events
     assert engine_of(one)._large.names() != []
     late = nodes.open("late")
@@ -198,7 +213,7 @@ def test_shared_checkpoints_are_the_same_everywhere_and_local_ones_are_not(nodes
 def test_a_transaction_that_is_overtaken_takes_effect_all_the_same(nodes: Nodes) -> None:
     one, two = nodes.open("one"), nodes.open("two")
     one.append("game-1", [_event(1)])
-    until(two, 1)
+    two.wait_for(1, timeout=PATIENCE_SECONDS)
     with two.transaction() as transaction:
         assert transaction.checkpoint("place") is None
         one.append("game-1", [_event(2)])
@@ -297,7 +312,7 @@ def test_a_store_that_is_opened_to_read_writes_nothing_into_the_log(nodes: Nodes
         with pytest.raises(ReadOnlyError, match="open it for writing"):
             reading.append("game-1", [_event(2)])
         writing.append("game-1", [_event(2)])
-        until(reading, 2)
+        reading.wait_for(2, timeout=PATIENCE_SECONDS)
 
 
 def test_no_password_is_shown() -> None:

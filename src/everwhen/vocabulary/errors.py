@@ -28,6 +28,7 @@
     ├── SnapshotError               a state that can't be kept as a snapshot
     ├── ProjectionError             a projection failed on an event
     ├── StaleError                  a read model has not come as far as the query demands
+    │   └── StaleReplicaError       the store here has not come as far as was asked
     ├── LeaseError                  another runner works on that
     ├── AuditError                  an audit entry that could not be kept
     │   └── AuditFallbackError      the audit log's fallback file can't be used, or was edited
@@ -357,6 +358,23 @@ class StaleError(EverwhenError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.model, self.position, self.wanted)
+
+
+class StaleReplicaError(StaleError):
+    """The store has not come as far as was asked here: a replica or a standby that is behind."""
+
+    def __init__(self, position: int, wanted: str) -> None:
+        EverwhenError.__init__(
+            self,
+            f"the store is at position {position} here, asked for {wanted}; see that it is the "
+            f"store that the position is of, and that its replica follows, or wait longer",
+        )
+        self.model = "store"
+        self.position = position
+        self.wanted = wanted
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.position, self.wanted)
 
 
 class LeaseError(EverwhenError):

@@ -453,18 +453,21 @@ class JetStreamEngine(SqliteEngine):
     def _reach(self) -> None:
         """Where reads are to be fresh, take in all that was acknowledged before this call."""
         if self._address.consistency == "fresh":
-            self.check_open()
-            newest = self._log.last()
-            if self._seen() < newest:
-                if not self.lock.mutex.acquire(timeout=self.busy_timeout):
-                    raise BusyError(
-                        f"{self.path}: a transaction of this process keeps the replica from "
-                        f"catching up; read before it or after it"
-                    )
-                try:
-                    self._catch_up(newest)
-                finally:
-                    self.lock.mutex.release()
+            self._reach_newest()
+
+    def _reach_newest(self) -> None:
+        self.check_open()
+        newest = self._log.last()
+        if self._seen() < newest:
+            if not self.lock.mutex.acquire(timeout=self.busy_timeout):
+                raise BusyError(
+                    f"{self.path}: a transaction of this process keeps the replica from catching "
+                    f"up; read before it or after it"
+                )
+            try:
+                self._catch_up(newest)
+            finally:
+                self.lock.mutex.release()
 
     @contextmanager
     def view(self) -> Iterator[SqliteView]:
@@ -477,8 +480,12 @@ class JetStreamEngine(SqliteEngine):
         return super().read(query, events)
 
     def stored_commit(self, commit_id: bytes) -> list[StoredSlice]:
-        self._reach()
-        return super().stored_commit(commit_id)
+        """By all that there is, before it says that there is none: outcomes are settled by it."""
+        found = super().stored_commit(commit_id)
+        if not found:
+            self._reach_newest()
+            found = super().stored_commit(commit_id)
+        return found
 
     def head(self) -> Head:
         self._reach()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -77,6 +78,7 @@ from everwhen.vocabulary.errors import (
     EverwhenError,
     InvalidQueryError,
     OutdatedVaultError,
+    StaleReplicaError,
     StorageError,
     UnfinishedErasureError,
     VaultError,
@@ -532,6 +534,29 @@ class Store:
     async def head(self) -> Head:
         """The newest event's position and time."""
         return await self.kernel.backend.head()
+
+    async def wait_for(
+        self,
+        position: int,
+        *,
+        timeout: float = 5.0,  # noqa: ASYNC109 (how long to wait for the store, not for the call)
+    ) -> Head:
+        """Return once reads here show what was written up to a position; the newest event's place.
+
+        At once, unless the store is a replica or a standby that is behind. Raises
+        `StaleReplicaError` where that isn't so within ``timeout`` seconds.
+        """
+        if type(position) is not int or position < 0:
+            raise InvalidQueryError(f"wait_for({position!r}): use a position, such as a receipt's")
+        backend, deadline = self.kernel.backend, time.monotonic() + timeout
+        while True:
+            head = await backend.head()
+            left = deadline - time.monotonic()
+            if head.position >= position:
+                return head
+            if left <= 0:
+                raise StaleReplicaError(head.position, f"position {position}")
+            await backend.wait(head.position, left)
 
     async def position_at(self, moment: datetime) -> int:
         """The last position recorded at or before the moment, 0 if there is none. O(log n)."""

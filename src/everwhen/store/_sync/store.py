@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -78,6 +79,7 @@ from everwhen.vocabulary.errors import (
     EverwhenError,
     InvalidQueryError,
     OutdatedVaultError,
+    StaleReplicaError,
     StorageError,
     UnfinishedErasureError,
     VaultError,
@@ -533,6 +535,29 @@ class Store:
     def head(self) -> Head:
         """The newest event's position and time."""
         return self.kernel.backend.head()
+
+    def wait_for(
+        self,
+        position: int,
+        *,
+        timeout: float = 5.0,  # noqa: ASYNC109 (how long to wait for the store, not for the call)
+    ) -> Head:
+        """Return once reads here show what was written up to a position; the newest event's place.
+
+        At once, unless the store is a replica or a standby that is behind. Raises
+        `StaleReplicaError` where that isn't so within ``timeout`` seconds.
+        """
+        if type(position) is not int or position < 0:
+            raise InvalidQueryError(f"wait_for({position!r}): use a position, such as a receipt's")
+        backend, deadline = self.kernel.backend, time.monotonic() + timeout
+        while True:
+            head = backend.head()
+            left = deadline - time.monotonic()
+            if head.position >= position:
+                return head
+            if left <= 0:
+                raise StaleReplicaError(head.position, f"position {position}")
+            backend.wait(head.position, left)
 
     def position_at(self, moment: datetime) -> int:
         """The last position recorded at or before the moment, 0 if there is none. O(log n)."""
