@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.places import Places
 
 if TYPE_CHECKING:
     from tests.nats_cluster import NatsCluster
@@ -75,16 +76,25 @@ def location(request: pytest.FixtureRequest) -> Iterator[str]:
 
     A test that is worth it in memory, too, says so: ``indirect``, with "memory" among the kinds.
     """
-    if request.param == "memory":
-        yield "memory:"
-    elif request.param == "sqlite":
+    if request.param == "sqlite":
         yield str(request.getfixturevalue("tmp_path") / "store.db")
     elif request.param == "jetstream":
         nats = request.getfixturevalue("nats")
         yield nats.url(nats.new_name(), request.getfixturevalue("tmp_path") / "replica.db")
     else:
-        with request.getfixturevalue("postgres").schema() as url:
-            yield url
+        with _places(request).fresh() as place:
+            yield place
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def places(request: pytest.FixtureRequest) -> Places:
+    """The same for a test that makes many stores: Hypothesis asks for one for each example."""
+    return _places(request)
+
+
+def _places(request: pytest.FixtureRequest) -> Places:
+    is_served = request.param == "postgresql"
+    return Places(request.param, request.getfixturevalue("postgres") if is_served else None)
 
 
 @pytest.hookimpl(tryfirst=True)

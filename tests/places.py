@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-everywhere = pytest.mark.parametrize("location", ["memory", "sqlite", "postgresql"], indirect=True)
+if TYPE_CHECKING:
+    from tests.postgres_server import PostgresServer
+
+EVERYWHERE: Final = ["memory", "sqlite", "postgresql"]
+everywhere = pytest.mark.parametrize("location", EVERYWHERE, indirect=True)
 """For a test that is worth it in memory, too."""
+
+
+class Places:
+    """Where one test makes many stores of a kind, one after the other."""
+
+    def __init__(self, kind: str, server: PostgresServer | None) -> None:
+        self.kind = kind
+        self._server = server
+
+    @contextmanager
+    def fresh(self) -> Iterator[str]:
+        """Where there is no store yet; what was made there is deleted afterwards."""
+        if self._server is not None:
+            with self._server.schema() as url:
+                yield url
+        elif self.kind == "memory":
+            yield "memory:"
+        else:
+            with tempfile.TemporaryDirectory(prefix="everwhen-test-") as folder:
+                yield str(Path(folder) / "store.db")
 
 
 def logs_beside(location: str) -> list[str]:
@@ -25,3 +53,24 @@ def logs_beside(location: str) -> list[str]:
             "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)", (f"{schema}.",)
         )
         return [name for (name,) in rows]
+
+
+def tables_of(location: str) -> list[str]:
+    """What a store in PostgreSQL has in the tables of its own log and those beside it, as text."""
+    if not location.startswith("postgresql:"):
+        return []
+    import psycopg
+    from psycopg import sql
+
+    url, _, schema = location.partition("?schema=")
+    with psycopg.connect(url) as session:
+        tables = session.execute(
+            "SELECT schemaname, tablename FROM pg_tables WHERE starts_with(schemaname, %s)",
+            (schema,),
+        ).fetchall()
+        found = []
+        for table in tables:
+            statement = sql.SQL("COPY {} TO STDOUT").format(sql.Identifier(*table))
+            with session.cursor().copy(statement) as copy:
+                found.append(b"".join(map(bytes, copy)).decode())
+        return found

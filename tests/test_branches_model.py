@@ -6,11 +6,11 @@ list of what it must show. Whatever is done to the one is done to the other, wit
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.expected_merges import FROM, expected_merge, merge_commit
+from tests.places import EVERYWHERE, Places
 from tests.test_model import EVENTS, STREAMS, WRITES, Closed, Opened, outcome, queries, selectors
 
 from everwhen import Commit, Condition, EverwhenError, Query, Store, Write, open_store
@@ -66,17 +67,17 @@ class World:
 class WorldsMachine(RuleBasedStateMachine):
     """A store and some branches, each beside its model."""
 
-    location = "memory:"
-    examples = 25
+    places: Places
+    examples: ClassVar = {"memory": 25, "sqlite": 25, "postgresql": 4}
 
     @initialize(starts=st.lists(st.lists(WRITES, max_size=6), min_size=1, max_size=3))
     def begin(self, starts: list[list[list[Write]]]) -> None:
         """Some nested branches to start with, and something on each."""
-        self.folder = tempfile.TemporaryDirectory(prefix="everwhen-test-")
+        self.stack = ExitStack()
+        location = self.stack.enter_context(self.places.fresh())
         self.clock = ManualClock()
         self.ids = 0
         self.known: list[Commit] = []
-        location = self.location.replace("FOLDER", self.folder.name)
         root = open_store(location, events=TYPES, clock=self.clock, durable=False)
         self.worlds = [World("main", root, self.model(), root.subscribe())]
         for level, start in enumerate(starts):
@@ -93,7 +94,8 @@ class WorldsMachine(RuleBasedStateMachine):
             for world in reversed(self.worlds):
                 world.store.close()
                 world.model.close()
-            self.folder.cleanup()
+        if hasattr(self, "stack"):
+            self.stack.close()
 
     def world(self, which: int) -> World:
         return self.worlds[which % len(self.worlds)]
@@ -381,7 +383,7 @@ class BranchesMachine(WorldsMachine):
 class MergesMachine(WorldsMachine):
     """Little but facts, which contradict one another, and merges."""
 
-    examples = 60
+    examples: ClassVar = {"memory": 60, "sqlite": 60, "postgresql": 6}
 
     @rule(which=st.integers(0, 5), stream=st.sampled_from(STREAMS[:2]), number=st.integers(0, 2))
     def tell(self, which: int, stream: str, number: int) -> None:
@@ -394,15 +396,18 @@ class MergesMachine(WorldsMachine):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("location", ["memory:", "FOLDER/store.db"], ids=["memory", "sqlite"])
+@pytest.mark.parametrize("places", EVERYWHERE, indirect=True)
 @pytest.mark.parametrize("base", [BranchesMachine, MergesMachine], ids=["branches", "merges"])
-def test_branches_are_what_they_model(base: type[WorldsMachine], location: str) -> None:
+def test_branches_are_what_they_model(base: type[WorldsMachine], places: Places) -> None:
     class Machine(base):  # type: ignore[misc, valid-type]
         pass
 
-    Machine.location = location
+    Machine.places = places
     Machine.TestCase.settings = settings(
-        max_examples=base.examples, stateful_step_count=40, deadline=None, print_blob=True
+        max_examples=base.examples[places.kind],
+        stateful_step_count=40,
+        deadline=None,
+        print_blob=True,
     )
     Machine.TestCase("runTest").debug()
 

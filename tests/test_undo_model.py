@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.places import EVERYWHERE, Places
 
 from everwhen import Commit, Event, Fold, Query, Store, Undo, Write, context, open_store
 from everwhen.errors import UndoError
@@ -83,18 +82,21 @@ def balances(store: Store) -> dict[str, int]:
     return {stream: store.fold(bank, stream) for stream in STREAMS}
 
 
-@settings(max_examples=120)
-@given(
-    kind=st.sampled_from(["memory", "sqlite"]),
-    history=st.lists(commits, min_size=1, max_size=5),
-    asked=st.lists(st.tuples(st.booleans(), targets), min_size=1, max_size=8),
-)
-def test_balances_are_the_models_at_each_stage(
-    kind: str, history: list[Any], asked: list[tuple[bool, Any]]
-) -> None:
-    with TemporaryDirectory() as folder:
-        location: Any = "memory:" if kind == "memory" else Path(folder) / "bank.db"
-        with open_store(location, events=[Deposited, Withdrawn, Greeted], durable=False) as store:
+EXAMPLES = {"memory": 60, "sqlite": 60, "postgresql": 15}
+
+
+@pytest.mark.parametrize("places", EVERYWHERE, indirect=True)
+def test_balances_are_the_models_at_each_stage(places: Places) -> None:
+    @settings(max_examples=EXAMPLES[places.kind])
+    @given(
+        history=st.lists(commits, min_size=1, max_size=5),
+        asked=st.lists(st.tuples(st.booleans(), targets), min_size=1, max_size=8),
+    )
+    def compare(history: list[Any], asked: list[tuple[bool, Any]]) -> None:
+        with (
+            places.fresh() as location,
+            open_store(location, events=[Deposited, Withdrawn, Greeted], durable=False) as store,
+        ):
             model = Model()
             for user, talk, writes in history:
                 with context(user_id=user, correlation_id=talk):
@@ -103,6 +105,8 @@ def test_balances_are_the_models_at_each_stage(
                 model.written[event.position] = (event.stream, event.event)
             for redo, target in asked:
                 _ask(store, model, target, redo=redo)
+
+    compare()
 
 
 def _ask(store: Store, model: Model, target: Any, *, redo: bool) -> None:
@@ -147,9 +151,9 @@ def _newest(store: Store) -> Any:
     return event.commit_id
 
 
-def test_an_undo_after_a_redo_by_everybody(tmp_path: Path) -> None:
+def test_an_undo_after_a_redo_by_everybody(location: str) -> None:
     """A long chain over the same event: each stage is told apart from the one before."""
-    with open_store(tmp_path / "bank.db", events=[Deposited, Withdrawn], durable=False) as store:
+    with open_store(location, events=[Deposited, Withdrawn], durable=False) as store:
         store.append(STREAMS[0], [Deposited(3)])
         seen = set()
         for stage in range(1, 13):

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.places import tables_of
 from tests.read_elsewhere import bytes_of
 
 from everwhen import (
@@ -42,7 +43,8 @@ from everwhen.audit import (
 )
 from everwhen.audit.aio import AuditLog, AuditRecovery, audited, audited_queries
 from everwhen.backends._async.concurrency import INTERRUPTS
-from everwhen.backends.sqlite.engine import SqliteEngine
+from everwhen.backends._async.embedded import EmbeddedBackend
+from everwhen.backends.engine import Engine
 from everwhen.commands.aio import authorised
 from everwhen.errors import (
     AuditError,
@@ -139,8 +141,8 @@ async def entries(audit: AuditLog, wanted: AuditFilter | None = None) -> list[Au
     return [record.entry async for record in audit.read(wanted or AuditFilter(), by="test")]
 
 
-async def test_an_entry_is_in_the_commit_of_its_events(tmp_path: Path) -> None:
-    async with await opened(tmp_path / "s.db") as store:
+async def test_an_entry_is_in_the_commit_of_its_events(location: str) -> None:
+    async with await opened(location) as store:
         audit = logged(store)
         with context(user_id="ann", correlation_id="talk"), origin(ip_address="2001:DB8::1"):
             entry = audit.entry(AuditAction.CREATE, "accounts/7", details={"amount": 5})
@@ -154,8 +156,8 @@ async def test_an_entry_is_in_the_commit_of_its_events(tmp_path: Path) -> None:
         assert (record.entry.correlation, record.entry.details) == ("talk", {"amount": 5})
 
 
-async def test_a_command_has_its_entry_in_its_own_commit(tmp_path: Path) -> None:
-    async with await opened(tmp_path / "s.db") as store:
+async def test_a_command_has_its_entry_in_its_own_commit(location: str) -> None:
+    async with await opened(location) as store:
         audit = logged(store)
         bus = CommandBus(store, decisions, middleware=[audited(audit, rules)])
         with context(user_id="ann"), origin(ip_address="192.0.2.7", session="s1"):
@@ -179,9 +181,11 @@ async def test_a_command_has_its_entry_in_its_own_commit(tmp_path: Path) -> None
         assert len(await entries(audit)) == 1
 
 
-async def test_a_command_without_a_rule_is_audited_where_details_are_sealed(tmp_path: Path) -> None:
+async def test_a_command_without_a_rule_is_audited_where_details_are_sealed(
+    location: str, tmp_path: Path
+) -> None:
     with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "keys")) as vault:
-        async with await opened(tmp_path / "s.db", vault=vault) as store:
+        async with await opened(location, vault=vault) as store:
             audit = logged(store)
             bus = CommandBus(store, decisions, middleware=[audited(audit)])
             with context(user_id="Deposit"):
@@ -272,11 +276,13 @@ ODD: dict[Any, str] = {
 )
 @pytest.mark.parametrize("user", ODD, ids=ascii)
 @pytest.mark.parametrize("sealed", [False, True])
-async def test_nobody_goes_unseen_for_an_odd_name(user: Any, sealed: bool, tmp_path: Path) -> None:
+async def test_nobody_goes_unseen_for_an_odd_name(
+    user: Any, sealed: bool, location: str, tmp_path: Path
+) -> None:
     vault: Any = PLAINTEXT
     if sealed:
         vault = Vault(tmp_path / "vault", KeyFile.create(tmp_path / "keys"))
-    async with await opened(tmp_path / "s.db", vault=vault) as store:
+    async with await opened(location, vault=vault) as store:
         audit = AuditLog(store, policy=lambda user: [AuditFilter()] if user == "test" else [])
         bus = CommandBus(store, decisions, middleware=[audited(audit, rules)])
         asked = QueryBus(store, queries, middleware=[audited_queries(audit, rules)])
@@ -434,7 +440,7 @@ async def test_an_interrupted_command_or_question_is_recorded(
         assert [entry.details.get("outcome") for entry in found] == ["open", None, "open"]
 
 
-async def test_an_interrupt_goes_on_where_its_entry_can_be_kept_nowhere(tmp_path: Path) -> None:
+async def test_an_interrupt_goes_on_where_its_entry_can_be_kept_nowhere(location: str) -> None:
     faults = Faults()
     stopping = Decisions()
 
@@ -445,7 +451,7 @@ async def test_an_interrupt_goes_on_where_its_entry_can_be_kept_nowhere(tmp_path
     def _stop(command: Stopped) -> list[Event]:
         raise SystemExit(3)
 
-    async with faulty(await opened(tmp_path / "s.db"), faults) as store:
+    async with faulty(await opened(location), faults) as store:
         audit = logged(store, attempts=1)
         bus = CommandBus(store, stopping, middleware=[audited(audit)])
         faults.fail("append", 1)
@@ -456,10 +462,10 @@ async def test_an_interrupt_goes_on_where_its_entry_can_be_kept_nowhere(tmp_path
 
 @pytest.mark.parametrize("interrupt", INTERRUPTS)
 async def test_an_interrupt_while_an_entry_is_written_puts_it_into_the_fallback(
-    interrupt: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    interrupt: type[BaseException], location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fallback = AuditFallback(tmp_path / "fallback", KEY)
-    async with await opened(tmp_path / "s.db") as store:
+    async with await opened(location) as store:
         audit = logged(store, fallback=fallback)
 
         async def stop(commits: Any, connection: object) -> Any:
@@ -495,8 +501,8 @@ async def test_questions_are_audited_with_what_came_out() -> None:
         assert three.resource == "accounts/1/deposits"
 
 
-async def test_no_action_is_without_its_entry_under_concurrency(tmp_path: Path) -> None:
-    async with await opened(tmp_path / "s.db") as store:
+async def test_no_action_is_without_its_entry_under_concurrency(location: str) -> None:
+    async with await opened(location) as store:
         audit = logged(store)
         bus = CommandBus(store, decisions, middleware=[audited(audit, rules)])
         other = CommandBus(store, decisions, middleware=[audited(audit, rules)])
@@ -518,9 +524,9 @@ async def test_no_action_is_without_its_entry_under_concurrency(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("what", ["append", "acknowledge"])
-async def test_a_failing_store_is_tried_again(what: Any, tmp_path: Path) -> None:
+async def test_a_failing_store_is_tried_again(what: Any, location: str) -> None:
     faults = Faults()
-    async with faulty(await opened(tmp_path / "s.db"), faults) as store:
+    async with faulty(await opened(location), faults) as store:
         audit = logged(store, attempts=4)
         faults.fail(what, 3)
         receipt = await audit.record(audit.entry(AuditAction.LOGIN, "web", user="ann"))
@@ -529,10 +535,12 @@ async def test_a_failing_store_is_tried_again(what: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("what", ["append", "acknowledge"])
-async def test_what_the_store_never_takes_goes_to_the_fallback(what: Any, tmp_path: Path) -> None:
+async def test_what_the_store_never_takes_goes_to_the_fallback(
+    what: Any, location: str, tmp_path: Path
+) -> None:
     faults = Faults()
     fallback = AuditFallback(tmp_path / "fallback", KEY)
-    async with faulty(await opened(tmp_path / "s.db"), faults) as store:
+    async with faulty(await opened(location), faults) as store:
         audit = logged(store, attempts=3, fallback=fallback)
         assert await audit.recover() is None
         faults.fail(what, 5)
@@ -559,9 +567,9 @@ async def test_what_the_store_never_takes_goes_to_the_fallback(what: Any, tmp_pa
         assert await audit.recover() is None
 
 
-async def test_without_any_place_the_deed_is_stopped(tmp_path: Path) -> None:
+async def test_without_any_place_the_deed_is_stopped(location: str, tmp_path: Path) -> None:
     faults = Faults()
-    async with faulty(await opened(tmp_path / "s.db"), faults) as store:
+    async with faulty(await opened(location), faults) as store:
         audit = logged(store, attempts=2)
         faults.fail("append", 2)
         with pytest.raises(AuditError, match="no fallback"):
@@ -577,10 +585,12 @@ async def test_without_any_place_the_deed_is_stopped(tmp_path: Path) -> None:
             await bus.ask(BalanceOf(7))
 
 
-async def test_a_command_whose_store_fails_leaves_an_entry_that_says_so(tmp_path: Path) -> None:
+async def test_a_command_whose_store_fails_leaves_an_entry_that_says_so(
+    location: str, tmp_path: Path
+) -> None:
     faults = Faults()
     fallback = AuditFallback(tmp_path / "fallback", KEY)
-    async with faulty(await opened(tmp_path / "s.db"), faults) as store:
+    async with faulty(await opened(location), faults) as store:
         audit = logged(store, attempts=2, fallback=fallback)
         bus = CommandBus(store, decisions, middleware=[audited(audit, rules)])
         for what in ("append", "acknowledge", "read"):
@@ -595,10 +605,12 @@ async def test_a_command_whose_store_fails_leaves_an_entry_that_says_so(tmp_path
             assert sorted(map(str, outcomes)) == ["None", "open"]
 
 
-async def test_a_recovery_fails_with_the_store_and_goes_on_later(tmp_path: Path) -> None:
+async def test_a_recovery_fails_with_the_store_and_goes_on_later(
+    location: str, tmp_path: Path
+) -> None:
     faults = Faults()
     fallback = AuditFallback(tmp_path / "fallback", KEY)
-    async with faulty(await opened(tmp_path / "s.db"), faults) as store:
+    async with faulty(await opened(location), faults) as store:
         audit = logged(store, attempts=1, fallback=fallback)
         faults.fail("append", 250)
         for number in range(250):
@@ -625,11 +637,13 @@ async def test_a_recovery_fails_with_the_store_and_goes_on_later(tmp_path: Path)
         assert [details["recovered"] for details in counts] == [250, 4]
 
 
-async def test_a_recovery_gets_past_rotated_keys_and_forgotten_users(tmp_path: Path) -> None:
+async def test_a_recovery_gets_past_rotated_keys_and_forgotten_users(
+    location: str, tmp_path: Path
+) -> None:
     faults = Faults()
     fallback = AuditFallback(tmp_path / "fallback", KEY)
     with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "key")) as vault:
-        inner = await open_store(tmp_path / "s.db", events=[AuditEntry], vault=vault)
+        inner = await open_store(location, events=[AuditEntry], vault=vault)
         async with faulty(inner, faults) as store:
             audit = logged(store, attempts=1, fallback=fallback)
             entry = audit.entry(AuditAction.LOGIN, "web", user="ann", session="s1")
@@ -651,12 +665,12 @@ async def test_a_recovery_gets_past_rotated_keys_and_forgotten_users(tmp_path: P
 
 @pytest.mark.parametrize("forgotten_first", [False, True])
 async def test_an_entry_told_twice_around_an_erasure_is_kept_once(
-    tmp_path: Path, forgotten_first: bool
+    location: str, tmp_path: Path, forgotten_first: bool
 ) -> None:
     faults = Faults()
     fallback = AuditFallback(tmp_path / "fallback", KEY)
     with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "key")) as vault:
-        async with faulty(await opened(tmp_path / "s.db", vault=vault), faults) as store:
+        async with faulty(await opened(location, vault=vault), faults) as store:
             audit = logged(store, attempts=1, fallback=fallback)
             entry = audit.entry(AuditAction.LOGIN, "web", user="ann", session="s1")
             commit_id = uuid4()
@@ -681,11 +695,13 @@ async def test_an_entry_told_twice_around_an_erasure_is_kept_once(
             assert fallback.is_empty
 
 
-async def test_an_entry_whose_id_means_something_else_is_not_lost(tmp_path: Path) -> None:
+async def test_an_entry_whose_id_means_something_else_is_not_lost(
+    location: str, tmp_path: Path
+) -> None:
     faults, path = Faults(), tmp_path / "fallback"
     fallback = AuditFallback(path, KEY)
     with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "key")) as vault:
-        async with faulty(await opened(tmp_path / "s.db", vault=vault), faults) as store:
+        async with faulty(await opened(location, vault=vault), faults) as store:
             audit = logged(store, attempts=1, fallback=fallback)
             taken = (uuid4(), uuid4())
             await audit.record(audit.entry(AuditAction.READ, "a", user="ann"), commit_id=taken[0])
@@ -719,10 +735,12 @@ async def test_an_entry_whose_id_means_something_else_is_not_lost(tmp_path: Path
                 assert (await store.head()).position == head, "nothing is written twice"
 
 
-async def test_a_torn_end_is_left_out_and_an_edited_file_is_refused(tmp_path: Path) -> None:
+async def test_a_torn_end_is_left_out_and_an_edited_file_is_refused(
+    location: str, tmp_path: Path
+) -> None:
     faults = Faults()
     path = tmp_path / "fallback"
-    async with faulty(await opened(tmp_path / "s.db"), faults) as store:
+    async with faulty(await opened(location), faults) as store:
         audit = logged(store, attempts=1, fallback=AuditFallback(path, KEY))
         faults.fail("append", 4)
         for number in range(4):
@@ -783,8 +801,8 @@ async def test_looks_into_the_log_are_entries_where_that_is_wanted() -> None:
         assert [r.entry.details["asked"] for r in page.records] == [[], ["user=ann"]]
 
 
-async def test_pages_join_without_gap_or_overlap(tmp_path: Path) -> None:
-    async with await opened(tmp_path / "s.db") as store:
+async def test_pages_join_without_gap_or_overlap(location: str) -> None:
+    async with await opened(location) as store:
         audit = logged(store)
         for number in range(25):
             await audit.record(audit.entry(AuditAction.READ, f"files/{number}"))
@@ -806,9 +824,9 @@ async def test_pages_join_without_gap_or_overlap(tmp_path: Path) -> None:
             await audit.query(by="a", limit=0)
 
 
-async def test_what_is_older_than_the_retention_is_not_shown(tmp_path: Path) -> None:
+async def test_what_is_older_than_the_retention_is_not_shown(location: str) -> None:
     clock = ManualClock(NOON)
-    async with await opened(tmp_path / "s.db", clock=clock) as store:
+    async with await opened(location, clock=clock) as store:
         audit = logged(store, retention=timedelta(days=90))
         await audit.record(audit.entry(AuditAction.LOGIN, "old"))
         clock.advance(60 * DAY)
@@ -856,15 +874,16 @@ async def test_an_export_is_lines() -> None:
         assert json.loads(line)["class_uid"] == 3002
 
 
-def _holding(folder: Path, secret: bytes) -> list[str]:
-    return [path.name for path in folder.iterdir() if secret in bytes_of(path)]
+def _holding(folder: Path, location: str, secret: str) -> list[str]:
+    found = [path.name for path in folder.iterdir() if secret.encode() in bytes_of(path)]
+    return found + [table[:200] for table in tables_of(location) if secret in table]
 
 
-async def test_a_forgotten_user_is_nowhere_in_the_clear(tmp_path: Path) -> None:
+async def test_a_forgotten_user_is_nowhere_in_the_clear(location: str, tmp_path: Path) -> None:
     faults, secret = Faults(), "203.0.113.77"
     fallback = AuditFallback(tmp_path / "fallback", KEY)
     with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "keys")) as vault:
-        async with faulty(await opened(tmp_path / "s.db", vault=vault), faults) as store:
+        async with faulty(await opened(location, vault=vault), faults) as store:
             audit = logged(store, attempts=1, fallback=fallback)
 
             def entry(user: str, number: int) -> AuditEntry:
@@ -882,8 +901,8 @@ async def test_a_forgotten_user_is_nowhere_in_the_clear(tmp_path: Path) -> None:
             await audit.record(entry("bob", 2))
             faults.fail("append", 1)
             await audit.record(entry("ann", 3))
-            assert _holding(tmp_path, secret.encode()) == []
-            assert _holding(tmp_path, b"hunter2") == []
+            assert _holding(tmp_path, location, secret) == []
+            assert _holding(tmp_path, location, "hunter2") == []
             assert len(await entries(audit, AuditFilter(text="HUNTER2"))) == 2
             await store.forget("ann")
             report = await audit.recover()
@@ -905,10 +924,16 @@ async def test_a_forgotten_user_is_nowhere_in_the_clear(tmp_path: Path) -> None:
             assert last.details == {"user": "forgotten"}
 
 
-async def test_retired_entries_lose_their_keys(tmp_path: Path) -> None:
+def _engine_of(store: Store) -> type[Engine]:
+    backend = store.kernel.backend
+    assert isinstance(backend, EmbeddedBackend)
+    return type(backend.engine)
+
+
+async def test_retired_entries_lose_their_keys(location: str, tmp_path: Path) -> None:
     clock = ManualClock(NOON)
     with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "keys")) as vault:
-        async with await opened(tmp_path / "s.db", vault=vault, clock=clock) as store:
+        async with await opened(location, vault=vault, clock=clock) as store:
             audit = logged(store, retention=timedelta(days=30))
             for user in ("ann", "bob"):
                 await audit.record(audit.entry(AuditAction.LOGIN, "old", user=user, session="s"))
@@ -916,13 +941,14 @@ async def test_retired_entries_lose_their_keys(tmp_path: Path) -> None:
             clock.advance(35 * DAY)
             await audit.record(audit.entry(AuditAction.LOGIN, "young", user="ann", session="t"))
             with pytest.MonkeyPatch.context() as patch:
-                purges, purge = [], SqliteEngine.purge
+                purges, kind = [], _engine_of(store)
+                purge = kind.purge
 
-                def counted(engine: SqliteEngine) -> None:
+                def counted(engine: Engine) -> None:
                     purges.append(engine)
                     purge(engine)
 
-                patch.setattr(SqliteEngine, "purge", counted)
+                patch.setattr(kind, "purge", counted)
                 assert await audit.retire() == ("ann/audit/2026-11", "bob/audit/2026-11")
                 assert await audit.retire() == ()
             assert len(purges) == 1
@@ -991,10 +1017,10 @@ def run(call: Any) -> None:
         asyncio.run(going)
 
 
-async def test_entries_survive_chance_failures_once_each(tmp_path: Path) -> None:
+async def test_entries_survive_chance_failures_once_each(location: str, tmp_path: Path) -> None:
     faults, chance = Faults(), random.Random(7)
     fallback = AuditFallback(tmp_path / "fallback", KEY)
-    async with faulty(await opened(tmp_path / "s.db"), faults) as store:
+    async with faulty(await opened(location), faults) as store:
         audit = logged(store, attempts=2, fallback=fallback)
         for number in range(120):
             for _ in range(chance.randrange(4)):

@@ -17,6 +17,7 @@ from uuid import uuid4
 import apsw
 import msgspec
 import pytest
+from tests.places import everywhere, tables_of
 from tests.read_elsewhere import bytes_of
 from tests.small_disks import fill, small_disk
 
@@ -80,6 +81,7 @@ from everwhen.testing.aio import ContractTest, contract_tests
 from everwhen.tiers._async.retiring import retired, surveyed
 from everwhen.travel import HEAD
 from everwhen.travel._async.time_machine import TimeMachine
+from everwhen.vocabulary import Snapshot
 from everwhen.vocabulary.clock import Clock
 from everwhen.vocabulary.contract import Seal
 
@@ -171,6 +173,11 @@ def _traces(folder: Path, *more: str) -> list[str]:
     ]
 
 
+def _left(folder: Path, location: str, *more: str) -> list[str]:
+    """The same, and in the tables of a store that keeps none of its files in the folder."""
+    return _traces(folder, *more, *tables_of(location))
+
+
 async def _all(store: Store, query: Query | str | None = None) -> list[Any]:
     return [e.event async for e in store.read(Query() if query is None else query)]
 
@@ -182,11 +189,11 @@ async def _first(store: Store) -> RecordedEvent[Any]:
 
 
 async def test_whoever_is_forgotten_is_in_no_byte_of_any_file(
-    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+    location: str, tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     said: list[str] = []
-    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         bus = CommandBus(store, decisions)
         await bus.send(Join("ada", NAME))
         await store.append("player-ada", [Joined("ada", NAME, EMAIL), Scored("ada", 3)])
@@ -208,7 +215,9 @@ async def test_whoever_is_forgotten_is_in_no_byte_of_any_file(
             assert (NAME,) in rows
             await export_events(store, tmp_path / "before.jsonl")
             assert not _traces(tmp_path / "keys")
-            assert _traces(tmp_path)  # in the table: a read model is what its owner makes of it
+            assert _left(
+                tmp_path, location
+            )  # in the table: a read model is what its owner makes of it
             erasure = await store.forget("ada")
             assert erasure.projections == ("people",)
             assert erasure.subjects == ("ada",)
@@ -220,7 +229,7 @@ async def test_whoever_is_forgotten_is_in_no_byte_of_any_file(
             assert ("bob", "Bob") in rows
             assert ("ada", None) in rows
             assert (NAME,) not in [(row[1],) for row in rows]
-        assert not _traces(tmp_path, caplog.text)
+        assert not _left(tmp_path, location, caplog.text)
         assert (await machine.travel_to(2)).state == {"ada": Erased("ada")}
         assert (await repository.load("player-ada")).state == {"ada": Erased("ada")}
         with pytest.raises(ErasedSubjectError) as refused:
@@ -230,8 +239,8 @@ async def test_whoever_is_forgotten_is_in_no_byte_of_any_file(
             await bus.send(Join("ada/again", NAME), command_id=uuid4())
         said.append(str(refused.value))
         await _nothing_left_elsewhere(store, tmp_path)
-        assert not _traces(tmp_path, caplog.text, *said)
-    assert not _traces(tmp_path, caplog.text, *said)
+        assert not _left(tmp_path, location, caplog.text, *said)
+    assert not _left(tmp_path, location, caplog.text, *said)
 
 
 async def _nothing_left_elsewhere(store: Store, tmp_path: Path) -> None:
@@ -268,9 +277,11 @@ async def test_a_restored_store_does_not_bring_anybody_back(tmp_path: Path, vaul
     answer="the store's records of erasures name who would come back",
     needs="the records in the store",
 )
-async def test_an_older_vault_brings_nobody_back(tmp_path: Path, vault: Vault) -> None:
-    file, old = tmp_path / "s.db", tmp_path / "old.vault"
-    async with await open_store(file, events=TYPES, vault=vault) as store:
+async def test_an_older_vault_brings_nobody_back(
+    location: str, tmp_path: Path, vault: Vault
+) -> None:
+    old = tmp_path / "old.vault"
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         for player in ("ada", "bob", "eve"):
             await store.append(f"player-{player}", [Joined(player, NAME)])
         await store.forget("eve")
@@ -279,32 +290,32 @@ async def test_an_older_vault_brings_nobody_back(tmp_path: Path, vault: Vault) -
     with Vault(old, vault.keys) as older:
         for read_only in (True, False):
             with pytest.raises(OutdatedVaultError, match="newest vault") as caught:
-                await open_store(file, events=TYPES, vault=older, read_only=read_only)
+                await open_store(location, events=TYPES, vault=older, read_only=read_only)
             assert caught.value.subjects == ("ada", "bob")
         assert older.subjects() == ["ada", "bob"], "nothing is destroyed unasked"
         older.forget("bob")
         older.forget("zoe")  # its count is that of the store again
         with pytest.raises(OutdatedVaultError) as caught:
-            await open_store(file, events=TYPES, vault=older)
+            await open_store(location, events=TYPES, vault=older)
         assert caught.value.subjects == ("ada",)
         older.forget_all(caught.value.subjects)
-        async with await open_store(file, events=TYPES, vault=older) as store:
+        async with await open_store(location, events=TYPES, vault=older) as store:
             assert {event.name for event in await _all(store, Query().types(Joined))} == {
                 Erased("ada"),
                 Erased("bob"),
                 Erased("eve"),
             }
             assert await store.check() == []
-    async with await open_store(file, events=TYPES, vault=vault) as store:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         assert await store.check() == []
 
 
 @pytest.mark.parametrize("checkpoint", ["is behind", "is gone"])
 async def test_a_record_counts_though_the_store_had_not_come_to_purge(
-    tmp_path: Path, vault: Vault, checkpoint: str
+    location: str, tmp_path: Path, vault: Vault, checkpoint: str
 ) -> None:
-    file, old = tmp_path / "s.db", tmp_path / "old.vault"
-    async with await open_store(file, events=TYPES, vault=vault) as store:
+    old = tmp_path / "old.vault"
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         for player in ("ada", "bob"):
             await store.append(f"player-{player}", [Joined(player, NAME)])
         await store.forget("bob")
@@ -319,15 +330,15 @@ async def test_a_record_counts_though_the_store_had_not_come_to_purge(
                 await transaction.delete_checkpoint("everwhen-erasures")
     with Vault(old, vault.keys) as older:
         with pytest.raises(OutdatedVaultError) as caught:
-            await open_store(file, events=TYPES, vault=older)
+            await open_store(location, events=TYPES, vault=older)
         assert caught.value.subjects == ("ada",)
 
 
 async def test_an_older_vault_is_noticed_after_the_records_were_retired(
-    tmp_path: Path, vault: Vault
+    location: str, tmp_path: Path, vault: Vault
 ) -> None:
-    file, old = tmp_path / "s.db", tmp_path / "old.vault"
-    async with await open_store(file, events=TYPES, vault=vault) as store:
+    old = tmp_path / "old.vault"
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         for player in ("ada", "bob"):
             await store.append(f"player-{player}", [Joined(player, NAME)])
         vault.backup(old)
@@ -341,14 +352,14 @@ async def test_an_older_vault_is_noticed_after_the_records_were_retired(
         assert await store.check() == []
     with Vault(old, vault.keys) as older:
         with pytest.raises(OutdatedVaultError, match="newest vault") as caught:
-            await open_store(file, events=TYPES, vault=older)
+            await open_store(location, events=TYPES, vault=older)
         assert caught.value.subjects == ("ada", "bob")
 
 
 async def test_only_what_everwhen_recorded_itself_counts_as_a_record(
-    tmp_path: Path, vault: Vault
+    location: str, vault: Vault
 ) -> None:
-    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         await store.append("player-ada", [Joined("ada", NAME)])
         said = {"subject": "ada", "number": 1}
         for event in (
@@ -357,22 +368,24 @@ async def test_only_what_everwhen_recorded_itself_counts_as_a_record(
             UnknownEvent("Other", {}),
         ):
             await store.append("everwhen-erasures", [event])
-    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         assert (await _first(store)).event.name == NAME
         assert await store.check() == []
 
 
-async def test_records_come_along_with_an_export(tmp_path: Path, vault: Vault) -> None:
-    old, file = tmp_path / "old.vault", tmp_path / "two.db"
+async def test_records_come_along_with_an_export(
+    location: str, tmp_path: Path, vault: Vault
+) -> None:
+    old = tmp_path / "old.vault"
     async with await open_store(tmp_path / "one.db", events=TYPES, vault=vault) as store:
         await store.append("player-ada", [Joined("ada", NAME)])
         vault.backup(old)
         await store.forget("ada")
         await export_events(store, tmp_path / "one.jsonl")
-    async with await open_store(file, events=TYPES, vault=vault) as store:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         await import_events(store, tmp_path / "one.jsonl")
     with Vault(old, vault.keys) as older, pytest.raises(OutdatedVaultError):
-        await open_store(file, events=TYPES, vault=older)
+        await open_store(location, events=TYPES, vault=older)
 
 
 @pytest.mark.attack(
@@ -381,11 +394,10 @@ async def test_records_come_along_with_an_export(tmp_path: Path, vault: Vault) -
     answer="its tombstone: it is never used, and is reported",
 )
 async def test_keys_put_back_past_everwhen_are_reported_and_destroyed(
-    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+    location: str, vault: Vault, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = tmp_path / "s.db"
     rows: list[Any] = []
-    async with await open_store(file, events=TYPES, vault=vault) as store:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         for player in ("ada", "bob"):
             await store.append(f"player-{player}", [Joined(player, NAME)])
         rows = vault._file.run("SELECT * FROM keys WHERE subject = 'ada'")
@@ -393,7 +405,7 @@ async def test_keys_put_back_past_everwhen_are_reported_and_destroyed(
         await store.forget("bob")
     with contextlib.closing(apsw.Connection(str(vault.path))) as connection:
         connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?)", rows[0])
-    async with await open_store(file, events=TYPES, vault=vault) as store:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         assert "has keys of 'ada', who has been forgotten" in caplog.text
         assert (await _first(store)).event.name == Erased("ada")
         (problem,) = await store.check()
@@ -411,21 +423,21 @@ async def test_keys_put_back_past_everwhen_are_reported_and_destroyed(
 
 
 async def test_what_was_made_while_keys_stood_beside_a_tombstone_is_made_anew(
-    tmp_path: Path, vault: Vault
+    location: str, vault: Vault
 ) -> None:
-    file = tmp_path / "tables.db"
     vault.forget("zoe")
-    await _with_a_table(file, vault)
+    await _with_a_table(location, vault)
     with contextlib.closing(apsw.Connection(str(vault.path))) as connection:
         connection.execute("INSERT INTO stones VALUES ('ada', 0, 1)")
-    async with await open_store(file, events=TYPES, vault=vault) as store:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         erasure = await store.forget("ada")
         assert (erasure.subjects, erasure.repeated) == (("ada",), False)
         assert erasure.projections == ("people",)
 
 
-async def test_forgetting_is_recorded_once_and_safe_to_repeat(vault: Vault) -> None:
-    async with await open_store("memory:", events=TYPES, vault=vault) as store:
+@everywhere
+async def test_forgetting_is_recorded_once_and_safe_to_repeat(location: str, vault: Vault) -> None:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         await store.append("player-ada", [Joined("ada", NAME)])
         first, second = await store.forget("ada"), await store.forget("ada")
         assert (first.position, second.position) == (2, 2)
@@ -548,10 +560,10 @@ GONE = "ValueError at test_erasure.py.quotes (the message went when somebody was
 
 
 async def test_what_was_said_of_failures_is_nowhere_either(
-    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+    location: str, tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         await store.append("player-ada", [Joined("ada", NAME, EMAIL)])
         async with await store.create_branch("what-if") as branch:
             await branch.append("player-bob", [Scored("bob", 1)])
@@ -561,28 +573,28 @@ async def test_what_was_said_of_failures_is_nowhere_either(
                 with pytest.raises(ProjectionError) as halted:
                     await runner.catch_up()
                 assert isinstance(halted.value.__cause__, ValueError)
-                assert not _traces(tmp_path, str(halted.value), repr(halted.value))
+                assert not _left(tmp_path, location, str(halted.value), repr(halted.value))
                 assert await runner.retry_parked(parking) == 1
                 assert _told((await runner.parked(parking))[0].error) == QUOTED
                 status = {s.name: s for s in await runner.status()}
                 assert _told(status["halting"].error) == QUOTED
                 await runner.close()
             assert _told((await parked_events(store, "parking"))[0].error) == QUOTED
-            assert not _traces(tmp_path, caplog.text)
+            assert not _left(tmp_path, location, caplog.text)
             assert "ValueError at test_erasure.py" in caplog.text
             await store.forget("ada")
             for one in (store, branch):
                 assert _told((await parked_events(one, "parking"))[0].error) == GONE
                 (status_now,) = [s for s in await projection_statuses(one) if s.name == "halting"]
                 assert (status_now.state, _told(status_now.error)) == ("halted", GONE)
-        async with await open_store(tmp_path / "s.db", vault=PLAINTEXT) as bare:
+        async with await open_store(location, vault=PLAINTEXT) as bare:
             told = (await parked_events(bare, "parking"))[0].error
             assert _told(told) == "ValueError at test_erasure.py.quotes"
-    assert not _traces(tmp_path, caplog.text)
+    assert not _left(tmp_path, location, caplog.text)
 
 
 async def test_reactions_and_inline_projections_say_nothing_either(
-    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+    location: str, tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     reaction = Reaction("greet", on_error=_once("park"))
@@ -591,7 +603,7 @@ async def test_reactions_and_inline_projections_say_nothing_either(
     def quotes(joined: RecordedEvent[Joined]) -> list[Any]:
         raise ValueError(f"{joined.event.name} <{joined.event.email}> doesn't fit")
 
-    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         halting, parking = _quoting("halting", "halt"), _quoting("parking", "park")
         async with ProjectionRunner(store, [], inline=[halting, parking]) as runner:
             await runner.catch_up()
@@ -607,11 +619,11 @@ async def test_reactions_and_inline_projections_say_nothing_either(
         assert _told((await reactions.parked(reaction))[0].error).endswith(QUOTED[-20:])
         assert await reactions.retry_parked(reaction) == 1
         await reactions.close()
-        assert not _traces(tmp_path, caplog.text, str(refused.value))
+        assert not _left(tmp_path, location, caplog.text, str(refused.value))
         await store.forget("ada")
         assert _told((await parked_events(store, "parking"))[0].error) == GONE
         assert _told((await parked_events(store, "greet"))[0].error).endswith(GONE[-20:])
-    assert not _traces(tmp_path, caplog.text)
+    assert not _left(tmp_path, location, caplog.text)
 
 
 async def test_states_in_memory_say_nothing_either(
@@ -674,11 +686,10 @@ def test_a_message_that_came_too_late_is_not_kept(vault: Vault) -> None:
     assert shown_failure(KeyError(NAME), vault) == "KeyError"
 
 
-@pytest.mark.parametrize("where", ["s.db", "memory:"])
+@everywhere
 async def test_no_key_is_destroyed_where_nothing_can_be_written(
-    tmp_path: Path, vault: Vault, where: str
+    location: str, vault: Vault
 ) -> None:
-    location = str(tmp_path / where) if where != "memory:" else where
     async with await open_store(location, events=TYPES, vault=vault) as store:
         await store.append("player-ada", [Joined("ada", NAME)])
         async with store.transaction():
@@ -690,13 +701,12 @@ async def test_no_key_is_destroyed_where_nothing_can_be_written(
     assert vault.tombstones() == []
 
 
-async def test_a_store_that_is_read_only_destroys_no_key(tmp_path: Path, vault: Vault) -> None:
-    file = tmp_path / "s.db"
-    async with await open_store(file, events=TYPES, vault=vault) as store:
+async def test_a_store_that_is_read_only_destroys_no_key(location: str, vault: Vault) -> None:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         await store.append("player-ada", [Joined("ada", NAME)])
         async with await store.create_branch("what-if") as branch:
             await branch.append("player-ada", [Joined("ada", EMAIL)])
-    async with await open_store(file, events=TYPES, vault=vault, read_only=True) as store:
+    async with await open_store(location, events=TYPES, vault=vault, read_only=True) as store:
         async with await store.branch("what-if") as branch:
             for one in (store, branch):
                 with pytest.raises(ReadOnlyError):
@@ -707,20 +717,20 @@ async def test_a_store_that_is_read_only_destroys_no_key(tmp_path: Path, vault: 
     assert vault.subjects() == ["ada"]
 
 
-async def test_a_store_that_others_write_to_destroys_no_key(tmp_path: Path, vault: Vault) -> None:
-    file = tmp_path / "s.db"
+async def test_a_store_that_others_write_to_destroys_no_key(location: str, vault: Vault) -> None:
     options: Any = {"events": TYPES, "vault": vault, "busy_timeout": 0.01}
-    async with await open_store(file, **options) as store, await open_store(file) as other:
+    async with await open_store(location, **options) as store, await open_store(location) as other:
         await store.append("player-ada", [Joined("ada", NAME)])
-        async with other.transaction():
+        async with other.transaction() as transaction:
+            await transaction.save_snapshot(Snapshot("s", 1, "fold", 1, b"state"))
             with pytest.raises(StorageError):
                 await store.forget("ada")
         assert vault.subjects() == ["ada"]
         assert (await store.forget("ada")).subjects == ("ada",)
 
 
-async def test_many_are_forgotten_in_one_go(tmp_path: Path, vault: Vault) -> None:
-    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+async def test_many_are_forgotten_in_one_go(location: str, tmp_path: Path, vault: Vault) -> None:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         await store.append("s", [Joined("ada", NAME), Joined("bob", "Bob"), Joined("eve", "Eve")])
         await store.append("s", [Joined("ada/2", NAME)])
         await store.forget("bob")
@@ -737,12 +747,12 @@ async def test_many_are_forgotten_in_one_go(tmp_path: Path, vault: Vault) -> Non
         said = [event.data["subject"] for event in await _all(store, "everwhen-erasures")]
         assert said == ["bob", "ada", "eve"]
         assert await store.forget_all([]) == []
-        assert not _traces(tmp_path)
+        assert not _left(tmp_path, location)
 
 
-async def _with_a_table(file: Path, vault: Vault) -> None:
+async def _with_a_table(location: str, vault: Vault) -> None:
     """A store that has Ada in a table, in a snapshot and on a branch."""
-    async with await open_store(file, events=TYPES, vault=vault) as store:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         await store.append("player-ada", [Joined("ada", NAME, EMAIL)])
         repository = Repository(store, names)
         await repository.snapshot(await repository.load(Query()))
@@ -755,19 +765,18 @@ async def _with_a_table(file: Path, vault: Vault) -> None:
 
 
 async def test_other_stores_with_the_vault_carry_out_what_was_forgotten(
-    tmp_path: Path, vault: Vault
+    location: str, tmp_path: Path, vault: Vault
 ) -> None:
-    file = tmp_path / "other.db"
-    await _with_a_table(file, vault)
+    await _with_a_table(location, vault)
     async with await open_store(tmp_path / "one.db", events=TYPES, vault=vault) as store:
         await store.append("player-ada", [Joined("ada", NAME)])
         await store.forget("ada")
         await store.forget("bob")
-    assert _traces(tmp_path)
-    async with await open_store(file, events=TYPES, vault=vault, read_only=True) as other:
+    assert _left(tmp_path, location)
+    async with await open_store(location, events=TYPES, vault=vault, read_only=True) as other:
         assert await _all(other, "everwhen-erasures") == []
     for _ in range(2):
-        async with await open_store(file, events=TYPES, vault=vault) as other:
+        async with await open_store(location, events=TYPES, vault=vault) as other:
             said = [event.data for event in await _all(other, "everwhen-erasures")]
             assert said == [{"subject": "ada", "number": 1}, {"subject": "bob", "number": 2}]
             assert (await other.head()).position == 3
@@ -778,16 +787,16 @@ async def test_other_stores_with_the_vault_carry_out_what_was_forgotten(
             async with await other.branch("what-if") as branch:
                 async with ProjectionRunner(branch, [_table()]) as runner:
                     await runner.catch_up()
-    assert not _traces(tmp_path)
+    assert not _left(tmp_path, location)
 
 
 async def test_a_store_that_stays_open_carries_out_what_was_forgotten(
-    tmp_path: Path, vault: Vault
+    location: str, tmp_path: Path, vault: Vault
 ) -> None:
-    await _with_a_table(tmp_path / "tables.db", vault)
+    await _with_a_table(location, vault)
     async with (
         await open_store(tmp_path / "one.db", events=TYPES, vault=vault) as one,
-        await open_store(tmp_path / "tables.db", events=TYPES, vault=vault) as with_table,
+        await open_store(location, events=TYPES, vault=vault) as with_table,
         await open_store(tmp_path / "without.db", events=TYPES, vault=vault) as without,
     ):
         await without.append("player-ada", [Joined("ada", NAME)])
@@ -801,14 +810,14 @@ async def test_a_store_that_stays_open_carries_out_what_was_forgotten(
         async with await with_table.branch("what-if") as branch:
             async with ProjectionRunner(branch, [_table()]) as runner:
                 await runner.catch_up()
-        assert not _traces(tmp_path)
+        assert not _left(tmp_path, location)
 
 
 async def test_an_erasure_that_others_stand_in_the_way_of_is_carried_out_later(
     tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "s.db"
-    await _with_a_table(file, vault)
+    await _with_a_table(str(file), vault)
     vault.forget("ada")
     reader = apsw.Connection(str(file))
     reader.execute("BEGIN; SELECT * FROM slices").fetchall()
@@ -832,21 +841,22 @@ async def test_a_new_store_has_nothing_to_erase(vault: Vault) -> None:
         assert await store.carry_out_erasures() == ["bob"]
 
 
-async def test_another_vault_has_erasures_of_its_own(tmp_path: Path, vault: Vault) -> None:
-    file = tmp_path / "s.db"
-    async with await open_store(file, events=TYPES, vault=vault) as store:
+async def test_another_vault_has_erasures_of_its_own(
+    location: str, tmp_path: Path, vault: Vault
+) -> None:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         await store.append("player-ada", [Joined("ada", NAME)])
         await store.forget_all(["ada", "bob"])
     with Vault(tmp_path / "second.vault", vault.keys) as second:
         second.forget("eve")
-        async with await open_store(file, events=TYPES, vault=second) as store:
+        async with await open_store(location, events=TYPES, vault=second) as store:
             said = [event.data["subject"] for event in await _all(store, "everwhen-erasures")]
             assert said == ["ada", "bob", "eve"]
             assert await store.carry_out_erasures() == []
 
 
 async def test_a_store_without_a_vault_never_stores_personal_fields_by_accident(
-    tmp_path: Path, vault: Vault
+    location: str, vault: Vault
 ) -> None:
     with pytest.raises(DeclarationError, match="PLAINTEXT"):
         await open_store("memory:", events=TYPES)
@@ -858,9 +868,9 @@ async def test_a_store_without_a_vault_never_stores_personal_fields_by_accident(
     async with await open_store("memory:") as store:
         with pytest.raises(DeclarationError, match="command Join"):
             CommandBus(store, decisions)
-    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         await store.append("s", [Joined("ada", NAME), Scored("ada", 1)])
-    async with await open_store(tmp_path / "s.db", events=TYPES, vault=PLAINTEXT) as store:
+    async with await open_store(location, events=TYPES, vault=PLAINTEXT) as store:
         events = [event async for event in store.read()]
         with pytest.raises(SealedError, match="without its vault"):
             _ = events[0].event
@@ -893,8 +903,10 @@ async def test_a_repeat_is_one_also_after_a_rotation(vault: Vault) -> None:
             await store.commit(other)
 
 
-async def test_commands_are_encrypted_and_work_as_ever(tmp_path: Path, vault: Vault) -> None:
-    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+async def test_commands_are_encrypted_and_work_as_ever(
+    location: str, tmp_path: Path, vault: Vault
+) -> None:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         bus, command_id = CommandBus(store, decisions), uuid4()
         await bus.send(Join("ada", NAME), command_id=command_id)
         assert (await bus.send(Join("ada", NAME), command_id=command_id)).repeated
@@ -904,7 +916,7 @@ async def test_commands_are_encrypted_and_work_as_ever(tmp_path: Path, vault: Va
         recorded = command_of(await _first(store))
         assert recorded is not None
         assert decisions.restored(recorded) == Join("ada", NAME)
-        assert not _traces(tmp_path)
+        assert not _left(tmp_path, location)
         await store.forget("ada")
         recorded = command_of(await _first(store))
         assert recorded is not None
@@ -913,8 +925,10 @@ async def test_commands_are_encrypted_and_work_as_ever(tmp_path: Path, vault: Va
             await bus.send(Join("ada/again", NAME))
 
 
-async def test_branches_merge_and_rebase_with_their_commands(tmp_path: Path, vault: Vault) -> None:
-    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+async def test_branches_merge_and_rebase_with_their_commands(
+    location: str, tmp_path: Path, vault: Vault
+) -> None:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         async with await store.create_branch("b") as branch:
             await CommandBus(branch, decisions).send(Join("ada", NAME))
             await store.append("player-bob", [Joined("bob", "Bob")])
@@ -929,7 +943,7 @@ async def test_branches_merge_and_rebase_with_their_commands(tmp_path: Path, vau
                 recorded = command_of(events[0])
                 assert recorded is not None
                 assert decisions.restored(recorded) == Join("eve", "Eve")
-    assert not _traces(tmp_path)
+    assert not _left(tmp_path, location)
 
 
 async def test_old_versions_with_personal_fields_are_upcast(
@@ -972,10 +986,12 @@ def _memory() -> Any:
     return MemoryEngine()
 
 
-async def test_an_export_is_encrypted_unless_wished_otherwise(tmp_path: Path, vault: Vault) -> None:
+async def test_an_export_is_encrypted_unless_wished_otherwise(
+    location: str, tmp_path: Path, vault: Vault
+) -> None:
     files = tmp_path / "files"
     files.mkdir()
-    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         await store.append("s", [Joined("ada", NAME, EMAIL), Scored("ada", 1)])
         await export_events(store, files / "sealed.jsonl")
         await export_events(store, files / "sealed.csv")
@@ -994,12 +1010,14 @@ async def test_an_export_is_encrypted_unless_wished_otherwise(tmp_path: Path, va
                 await copy.forget("ada")
                 assert (await _all(copy, "s"))[0].name == Erased("ada")
         shutil.rmtree(files)
-    assert not _traces(tmp_path)
+    assert not _left(tmp_path, location)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain.jsonl", "others.csv"])
-async def test_an_import_goes_on_after_a_rotation(tmp_path: Path, vault: Vault, name: str) -> None:
+async def test_an_import_goes_on_after_a_rotation(
+    location: str, tmp_path: Path, vault: Vault, name: str
+) -> None:
     """What it wrote before it was cut off is encrypted with the key of that time."""
     source = tmp_path / name
     if name == "plain.jsonl":
@@ -1018,7 +1036,7 @@ async def test_an_import_goes_on_after_a_rotation(tmp_path: Path, vault: Vault, 
         if progress.stage == "writing":
             raise SystemExit
 
-    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         with pytest.raises(SystemExit):
             await import_events(store, source, chosen, progress=cut_off)
         written = (await store.head()).position
@@ -1030,11 +1048,13 @@ async def test_an_import_goes_on_after_a_rotation(tmp_path: Path, vault: Vault, 
         assert found == [f"{NAME} {number}" for number in range(1_100)]
 
 
-async def test_commands_are_exported_as_events_are(tmp_path: Path, vault: Vault) -> None:
+async def test_commands_are_exported_as_events_are(
+    location: str, tmp_path: Path, vault: Vault
+) -> None:
     files = tmp_path / "files"
     files.mkdir()
     second = Vault(tmp_path / "second.vault", vault.keys)
-    async with await open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    async with await open_store(location, events=TYPES, vault=vault) as store:
         bus = CommandBus(store, decisions)
         await bus.send(Join("eve", "Eve"))
         await store.forget("eve")
@@ -1078,7 +1098,7 @@ async def test_commands_are_exported_as_events_are(tmp_path: Path, vault: Vault)
             assert decisions.restored(recorded) == Join("ada", Erased("ada"))
         second.close()
         shutil.rmtree(files)
-    assert not _traces(tmp_path)
+    assert not _left(tmp_path, location)
 
 
 def _personal(value: str) -> dict[str, str]:

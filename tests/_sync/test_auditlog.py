@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.places import tables_of
 from tests.read_elsewhere import bytes_of
 
 from everwhen import (
@@ -48,7 +49,8 @@ from everwhen.audit import (
     origin,
 )
 from everwhen.backends._sync.concurrency import INTERRUPTS
-from everwhen.backends.sqlite.engine import SqliteEngine
+from everwhen.backends._sync.embedded import EmbeddedBackend
+from everwhen.backends.engine import Engine
 from everwhen.commands import authorised
 from everwhen.errors import (
     AuditError,
@@ -143,8 +145,8 @@ def entries(audit: AuditLog, wanted: AuditFilter | None = None) -> list[AuditEnt
     return [record.entry for record in audit.read(wanted or AuditFilter(), by="test")]
 
 
-def test_an_entry_is_in_the_commit_of_its_events(tmp_path: Path) -> None:
-    with opened(tmp_path / "s.db") as store:
+def test_an_entry_is_in_the_commit_of_its_events(location: str) -> None:
+    with opened(location) as store:
         audit = logged(store)
         with context(user_id="ann", correlation_id="talk"), origin(ip_address="2001:DB8::1"):
             entry = audit.entry(AuditAction.CREATE, "accounts/7", details={"amount": 5})
@@ -158,8 +160,8 @@ def test_an_entry_is_in_the_commit_of_its_events(tmp_path: Path) -> None:
         assert (record.entry.correlation, record.entry.details) == ("talk", {"amount": 5})
 
 
-def test_a_command_has_its_entry_in_its_own_commit(tmp_path: Path) -> None:
-    with opened(tmp_path / "s.db") as store:
+def test_a_command_has_its_entry_in_its_own_commit(location: str) -> None:
+    with opened(location) as store:
         audit = logged(store)
         bus = CommandBus(store, decisions, middleware=[audited(audit, rules)])
         with context(user_id="ann"), origin(ip_address="192.0.2.7", session="s1"):
@@ -183,9 +185,11 @@ def test_a_command_has_its_entry_in_its_own_commit(tmp_path: Path) -> None:
         assert len(entries(audit)) == 1
 
 
-def test_a_command_without_a_rule_is_audited_where_details_are_sealed(tmp_path: Path) -> None:
+def test_a_command_without_a_rule_is_audited_where_details_are_sealed(
+    location: str, tmp_path: Path
+) -> None:
     with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "keys")) as vault:
-        with opened(tmp_path / "s.db", vault=vault) as store:
+        with opened(location, vault=vault) as store:
             audit = logged(store)
             bus = CommandBus(store, decisions, middleware=[audited(audit)])
             with context(user_id="Deposit"):
@@ -276,11 +280,13 @@ ODD: dict[Any, str] = {
 )
 @pytest.mark.parametrize("user", ODD, ids=ascii)
 @pytest.mark.parametrize("sealed", [False, True])
-def test_nobody_goes_unseen_for_an_odd_name(user: Any, sealed: bool, tmp_path: Path) -> None:
+def test_nobody_goes_unseen_for_an_odd_name(
+    user: Any, sealed: bool, location: str, tmp_path: Path
+) -> None:
     vault: Any = PLAINTEXT
     if sealed:
         vault = Vault(tmp_path / "vault", KeyFile.create(tmp_path / "keys"))
-    with opened(tmp_path / "s.db", vault=vault) as store:
+    with opened(location, vault=vault) as store:
         audit = AuditLog(store, policy=lambda user: [AuditFilter()] if user == "test" else [])
         bus = CommandBus(store, decisions, middleware=[audited(audit, rules)])
         asked = QueryBus(store, queries, middleware=[audited_queries(audit, rules)])
@@ -436,7 +442,7 @@ def test_an_interrupted_command_or_question_is_recorded(
         assert [entry.details.get("outcome") for entry in found] == ["open", None, "open"]
 
 
-def test_an_interrupt_goes_on_where_its_entry_can_be_kept_nowhere(tmp_path: Path) -> None:
+def test_an_interrupt_goes_on_where_its_entry_can_be_kept_nowhere(location: str) -> None:
     faults = Faults()
     stopping = Decisions()
 
@@ -447,7 +453,7 @@ def test_an_interrupt_goes_on_where_its_entry_can_be_kept_nowhere(tmp_path: Path
     def _stop(command: Stopped) -> list[Event]:
         raise SystemExit(3)
 
-    with faulty(opened(tmp_path / "s.db"), faults) as store:
+    with faulty(opened(location), faults) as store:
         audit = logged(store, attempts=1)
         bus = CommandBus(store, stopping, middleware=[audited(audit)])
         faults.fail("append", 1)
@@ -458,10 +464,10 @@ def test_an_interrupt_goes_on_where_its_entry_can_be_kept_nowhere(tmp_path: Path
 
 @pytest.mark.parametrize("interrupt", INTERRUPTS)
 def test_an_interrupt_while_an_entry_is_written_puts_it_into_the_fallback(
-    interrupt: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    interrupt: type[BaseException], location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fallback = AuditFallback(tmp_path / "fallback", KEY)
-    with opened(tmp_path / "s.db") as store:
+    with opened(location) as store:
         audit = logged(store, fallback=fallback)
 
         def stop(commits: Any, connection: object) -> Any:
@@ -497,8 +503,8 @@ def test_questions_are_audited_with_what_came_out() -> None:
         assert three.resource == "accounts/1/deposits"
 
 
-def test_no_action_is_without_its_entry_under_concurrency(tmp_path: Path) -> None:
-    with opened(tmp_path / "s.db") as store:
+def test_no_action_is_without_its_entry_under_concurrency(location: str) -> None:
+    with opened(location) as store:
         audit = logged(store)
         bus = CommandBus(store, decisions, middleware=[audited(audit, rules)])
         other = CommandBus(store, decisions, middleware=[audited(audit, rules)])
@@ -520,9 +526,9 @@ def test_no_action_is_without_its_entry_under_concurrency(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("what", ["append", "acknowledge"])
-def test_a_failing_store_is_tried_again(what: Any, tmp_path: Path) -> None:
+def test_a_failing_store_is_tried_again(what: Any, location: str) -> None:
     faults = Faults()
-    with faulty(opened(tmp_path / "s.db"), faults) as store:
+    with faulty(opened(location), faults) as store:
         audit = logged(store, attempts=4)
         faults.fail(what, 3)
         receipt = audit.record(audit.entry(AuditAction.LOGIN, "web", user="ann"))
@@ -531,10 +537,12 @@ def test_a_failing_store_is_tried_again(what: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["append", "acknowledge"])
-def test_what_the_store_never_takes_goes_to_the_fallback(what: Any, tmp_path: Path) -> None:
+def test_what_the_store_never_takes_goes_to_the_fallback(
+    what: Any, location: str, tmp_path: Path
+) -> None:
     faults = Faults()
     fallback = AuditFallback(tmp_path / "fallback", KEY)
-    with faulty(opened(tmp_path / "s.db"), faults) as store:
+    with faulty(opened(location), faults) as store:
         audit = logged(store, attempts=3, fallback=fallback)
         assert audit.recover() is None
         faults.fail(what, 5)
@@ -561,9 +569,9 @@ def test_what_the_store_never_takes_goes_to_the_fallback(what: Any, tmp_path: Pa
         assert audit.recover() is None
 
 
-def test_without_any_place_the_deed_is_stopped(tmp_path: Path) -> None:
+def test_without_any_place_the_deed_is_stopped(location: str, tmp_path: Path) -> None:
     faults = Faults()
-    with faulty(opened(tmp_path / "s.db"), faults) as store:
+    with faulty(opened(location), faults) as store:
         audit = logged(store, attempts=2)
         faults.fail("append", 2)
         with pytest.raises(AuditError, match="no fallback"):
@@ -579,10 +587,12 @@ def test_without_any_place_the_deed_is_stopped(tmp_path: Path) -> None:
             bus.ask(BalanceOf(7))
 
 
-def test_a_command_whose_store_fails_leaves_an_entry_that_says_so(tmp_path: Path) -> None:
+def test_a_command_whose_store_fails_leaves_an_entry_that_says_so(
+    location: str, tmp_path: Path
+) -> None:
     faults = Faults()
     fallback = AuditFallback(tmp_path / "fallback", KEY)
-    with faulty(opened(tmp_path / "s.db"), faults) as store:
+    with faulty(opened(location), faults) as store:
         audit = logged(store, attempts=2, fallback=fallback)
         bus = CommandBus(store, decisions, middleware=[audited(audit, rules)])
         for what in ("append", "acknowledge", "read"):
@@ -597,10 +607,10 @@ def test_a_command_whose_store_fails_leaves_an_entry_that_says_so(tmp_path: Path
             assert sorted(map(str, outcomes)) == ["None", "open"]
 
 
-def test_a_recovery_fails_with_the_store_and_goes_on_later(tmp_path: Path) -> None:
+def test_a_recovery_fails_with_the_store_and_goes_on_later(location: str, tmp_path: Path) -> None:
     faults = Faults()
     fallback = AuditFallback(tmp_path / "fallback", KEY)
-    with faulty(opened(tmp_path / "s.db"), faults) as store:
+    with faulty(opened(location), faults) as store:
         audit = logged(store, attempts=1, fallback=fallback)
         faults.fail("append", 250)
         for number in range(250):
@@ -627,11 +637,13 @@ def test_a_recovery_fails_with_the_store_and_goes_on_later(tmp_path: Path) -> No
         assert [details["recovered"] for details in counts] == [250, 4]
 
 
-def test_a_recovery_gets_past_rotated_keys_and_forgotten_users(tmp_path: Path) -> None:
+def test_a_recovery_gets_past_rotated_keys_and_forgotten_users(
+    location: str, tmp_path: Path
+) -> None:
     faults = Faults()
     fallback = AuditFallback(tmp_path / "fallback", KEY)
     with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "key")) as vault:
-        inner = open_store(tmp_path / "s.db", events=[AuditEntry], vault=vault)
+        inner = open_store(location, events=[AuditEntry], vault=vault)
         with faulty(inner, faults) as store:
             audit = logged(store, attempts=1, fallback=fallback)
             entry = audit.entry(AuditAction.LOGIN, "web", user="ann", session="s1")
@@ -653,12 +665,12 @@ def test_a_recovery_gets_past_rotated_keys_and_forgotten_users(tmp_path: Path) -
 
 @pytest.mark.parametrize("forgotten_first", [False, True])
 def test_an_entry_told_twice_around_an_erasure_is_kept_once(
-    tmp_path: Path, forgotten_first: bool
+    location: str, tmp_path: Path, forgotten_first: bool
 ) -> None:
     faults = Faults()
     fallback = AuditFallback(tmp_path / "fallback", KEY)
     with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "key")) as vault:
-        with faulty(opened(tmp_path / "s.db", vault=vault), faults) as store:
+        with faulty(opened(location, vault=vault), faults) as store:
             audit = logged(store, attempts=1, fallback=fallback)
             entry = audit.entry(AuditAction.LOGIN, "web", user="ann", session="s1")
             commit_id = uuid4()
@@ -683,11 +695,11 @@ def test_an_entry_told_twice_around_an_erasure_is_kept_once(
             assert fallback.is_empty
 
 
-def test_an_entry_whose_id_means_something_else_is_not_lost(tmp_path: Path) -> None:
+def test_an_entry_whose_id_means_something_else_is_not_lost(location: str, tmp_path: Path) -> None:
     faults, path = Faults(), tmp_path / "fallback"
     fallback = AuditFallback(path, KEY)
     with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "key")) as vault:
-        with faulty(opened(tmp_path / "s.db", vault=vault), faults) as store:
+        with faulty(opened(location, vault=vault), faults) as store:
             audit = logged(store, attempts=1, fallback=fallback)
             taken = (uuid4(), uuid4())
             audit.record(audit.entry(AuditAction.READ, "a", user="ann"), commit_id=taken[0])
@@ -721,10 +733,12 @@ def test_an_entry_whose_id_means_something_else_is_not_lost(tmp_path: Path) -> N
                 assert (store.head()).position == head, "nothing is written twice"
 
 
-def test_a_torn_end_is_left_out_and_an_edited_file_is_refused(tmp_path: Path) -> None:
+def test_a_torn_end_is_left_out_and_an_edited_file_is_refused(
+    location: str, tmp_path: Path
+) -> None:
     faults = Faults()
     path = tmp_path / "fallback"
-    with faulty(opened(tmp_path / "s.db"), faults) as store:
+    with faulty(opened(location), faults) as store:
         audit = logged(store, attempts=1, fallback=AuditFallback(path, KEY))
         faults.fail("append", 4)
         for number in range(4):
@@ -785,8 +799,8 @@ def test_looks_into_the_log_are_entries_where_that_is_wanted() -> None:
         assert [r.entry.details["asked"] for r in page.records] == [[], ["user=ann"]]
 
 
-def test_pages_join_without_gap_or_overlap(tmp_path: Path) -> None:
-    with opened(tmp_path / "s.db") as store:
+def test_pages_join_without_gap_or_overlap(location: str) -> None:
+    with opened(location) as store:
         audit = logged(store)
         for number in range(25):
             audit.record(audit.entry(AuditAction.READ, f"files/{number}"))
@@ -808,9 +822,9 @@ def test_pages_join_without_gap_or_overlap(tmp_path: Path) -> None:
             audit.query(by="a", limit=0)
 
 
-def test_what_is_older_than_the_retention_is_not_shown(tmp_path: Path) -> None:
+def test_what_is_older_than_the_retention_is_not_shown(location: str) -> None:
     clock = ManualClock(NOON)
-    with opened(tmp_path / "s.db", clock=clock) as store:
+    with opened(location, clock=clock) as store:
         audit = logged(store, retention=timedelta(days=90))
         audit.record(audit.entry(AuditAction.LOGIN, "old"))
         clock.advance(60 * DAY)
@@ -858,15 +872,16 @@ def test_an_export_is_lines() -> None:
         assert json.loads(line)["class_uid"] == 3002
 
 
-def _holding(folder: Path, secret: bytes) -> list[str]:
-    return [path.name for path in folder.iterdir() if secret in bytes_of(path)]
+def _holding(folder: Path, location: str, secret: str) -> list[str]:
+    found = [path.name for path in folder.iterdir() if secret.encode() in bytes_of(path)]
+    return found + [table[:200] for table in tables_of(location) if secret in table]
 
 
-def test_a_forgotten_user_is_nowhere_in_the_clear(tmp_path: Path) -> None:
+def test_a_forgotten_user_is_nowhere_in_the_clear(location: str, tmp_path: Path) -> None:
     faults, secret = Faults(), "203.0.113.77"
     fallback = AuditFallback(tmp_path / "fallback", KEY)
     with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "keys")) as vault:
-        with faulty(opened(tmp_path / "s.db", vault=vault), faults) as store:
+        with faulty(opened(location, vault=vault), faults) as store:
             audit = logged(store, attempts=1, fallback=fallback)
 
             def entry(user: str, number: int) -> AuditEntry:
@@ -884,8 +899,8 @@ def test_a_forgotten_user_is_nowhere_in_the_clear(tmp_path: Path) -> None:
             audit.record(entry("bob", 2))
             faults.fail("append", 1)
             audit.record(entry("ann", 3))
-            assert _holding(tmp_path, secret.encode()) == []
-            assert _holding(tmp_path, b"hunter2") == []
+            assert _holding(tmp_path, location, secret) == []
+            assert _holding(tmp_path, location, "hunter2") == []
             assert len(entries(audit, AuditFilter(text="HUNTER2"))) == 2
             store.forget("ann")
             report = audit.recover()
@@ -907,10 +922,16 @@ def test_a_forgotten_user_is_nowhere_in_the_clear(tmp_path: Path) -> None:
             assert last.details == {"user": "forgotten"}
 
 
-def test_retired_entries_lose_their_keys(tmp_path: Path) -> None:
+def _engine_of(store: Store) -> type[Engine]:
+    backend = store.kernel.backend
+    assert isinstance(backend, EmbeddedBackend)
+    return type(backend.engine)
+
+
+def test_retired_entries_lose_their_keys(location: str, tmp_path: Path) -> None:
     clock = ManualClock(NOON)
     with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "keys")) as vault:
-        with opened(tmp_path / "s.db", vault=vault, clock=clock) as store:
+        with opened(location, vault=vault, clock=clock) as store:
             audit = logged(store, retention=timedelta(days=30))
             for user in ("ann", "bob"):
                 audit.record(audit.entry(AuditAction.LOGIN, "old", user=user, session="s"))
@@ -918,13 +939,14 @@ def test_retired_entries_lose_their_keys(tmp_path: Path) -> None:
             clock.advance(35 * DAY)
             audit.record(audit.entry(AuditAction.LOGIN, "young", user="ann", session="t"))
             with pytest.MonkeyPatch.context() as patch:
-                purges, purge = [], SqliteEngine.purge
+                purges, kind = [], _engine_of(store)
+                purge = kind.purge
 
-                def counted(engine: SqliteEngine) -> None:
+                def counted(engine: Engine) -> None:
                     purges.append(engine)
                     purge(engine)
 
-                patch.setattr(SqliteEngine, "purge", counted)
+                patch.setattr(kind, "purge", counted)
                 assert audit.retire() == ("ann/audit/2026-11", "bob/audit/2026-11")
                 assert audit.retire() == ()
             assert len(purges) == 1
@@ -993,10 +1015,10 @@ def run(call: Any) -> None:
         asyncio.run(going)
 
 
-def test_entries_survive_chance_failures_once_each(tmp_path: Path) -> None:
+def test_entries_survive_chance_failures_once_each(location: str, tmp_path: Path) -> None:
     faults, chance = Faults(), random.Random(7)
     fallback = AuditFallback(tmp_path / "fallback", KEY)
-    with faulty(opened(tmp_path / "s.db"), faults) as store:
+    with faulty(opened(location), faults) as store:
         audit = logged(store, attempts=2, fallback=fallback)
         for number in range(120):
             for _ in range(chance.randrange(4)):

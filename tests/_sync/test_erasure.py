@@ -18,6 +18,7 @@ from uuid import uuid4
 import apsw
 import msgspec
 import pytest
+from tests.places import everywhere, tables_of
 from tests.read_elsewhere import bytes_of
 from tests.small_disks import fill, small_disk
 
@@ -80,6 +81,7 @@ from everwhen.testing import ContractTest, contract_tests
 from everwhen.tiers._sync.retiring import retired, surveyed
 from everwhen.travel import HEAD
 from everwhen.travel._sync.time_machine import TimeMachine
+from everwhen.vocabulary import Snapshot
 from everwhen.vocabulary.clock import Clock
 from everwhen.vocabulary.contract import Seal
 
@@ -171,6 +173,11 @@ def _traces(folder: Path, *more: str) -> list[str]:
     ]
 
 
+def _left(folder: Path, location: str, *more: str) -> list[str]:
+    """The same, and in the tables of a store that keeps none of its files in the folder."""
+    return _traces(folder, *more, *tables_of(location))
+
+
 def _all(store: Store, query: Query | str | None = None) -> list[Any]:
     return [e.event for e in store.read(Query() if query is None else query)]
 
@@ -182,11 +189,11 @@ def _first(store: Store) -> RecordedEvent[Any]:
 
 
 def test_whoever_is_forgotten_is_in_no_byte_of_any_file(
-    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+    location: str, tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     said: list[str] = []
-    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    with open_store(location, events=TYPES, vault=vault) as store:
         bus = CommandBus(store, decisions)
         bus.send(Join("ada", NAME))
         store.append("player-ada", [Joined("ada", NAME, EMAIL), Scored("ada", 3)])
@@ -208,7 +215,9 @@ def test_whoever_is_forgotten_is_in_no_byte_of_any_file(
             assert (NAME,) in rows
             export_events(store, tmp_path / "before.jsonl")
             assert not _traces(tmp_path / "keys")
-            assert _traces(tmp_path)  # in the table: a read model is what its owner makes of it
+            assert _left(
+                tmp_path, location
+            )  # in the table: a read model is what its owner makes of it
             erasure = store.forget("ada")
             assert erasure.projections == ("people",)
             assert erasure.subjects == ("ada",)
@@ -220,7 +229,7 @@ def test_whoever_is_forgotten_is_in_no_byte_of_any_file(
             assert ("bob", "Bob") in rows
             assert ("ada", None) in rows
             assert (NAME,) not in [(row[1],) for row in rows]
-        assert not _traces(tmp_path, caplog.text)
+        assert not _left(tmp_path, location, caplog.text)
         assert (machine.travel_to(2)).state == {"ada": Erased("ada")}
         assert (repository.load("player-ada")).state == {"ada": Erased("ada")}
         with pytest.raises(ErasedSubjectError) as refused:
@@ -230,8 +239,8 @@ def test_whoever_is_forgotten_is_in_no_byte_of_any_file(
             bus.send(Join("ada/again", NAME), command_id=uuid4())
         said.append(str(refused.value))
         _nothing_left_elsewhere(store, tmp_path)
-        assert not _traces(tmp_path, caplog.text, *said)
-    assert not _traces(tmp_path, caplog.text, *said)
+        assert not _left(tmp_path, location, caplog.text, *said)
+    assert not _left(tmp_path, location, caplog.text, *said)
 
 
 def _nothing_left_elsewhere(store: Store, tmp_path: Path) -> None:
@@ -268,9 +277,9 @@ def test_a_restored_store_does_not_bring_anybody_back(tmp_path: Path, vault: Vau
     answer="the store's records of erasures name who would come back",
     needs="the records in the store",
 )
-def test_an_older_vault_brings_nobody_back(tmp_path: Path, vault: Vault) -> None:
-    file, old = tmp_path / "s.db", tmp_path / "old.vault"
-    with open_store(file, events=TYPES, vault=vault) as store:
+def test_an_older_vault_brings_nobody_back(location: str, tmp_path: Path, vault: Vault) -> None:
+    old = tmp_path / "old.vault"
+    with open_store(location, events=TYPES, vault=vault) as store:
         for player in ("ada", "bob", "eve"):
             store.append(f"player-{player}", [Joined(player, NAME)])
         store.forget("eve")
@@ -279,32 +288,32 @@ def test_an_older_vault_brings_nobody_back(tmp_path: Path, vault: Vault) -> None
     with Vault(old, vault.keys) as older:
         for read_only in (True, False):
             with pytest.raises(OutdatedVaultError, match="newest vault") as caught:
-                open_store(file, events=TYPES, vault=older, read_only=read_only)
+                open_store(location, events=TYPES, vault=older, read_only=read_only)
             assert caught.value.subjects == ("ada", "bob")
         assert older.subjects() == ["ada", "bob"], "nothing is destroyed unasked"
         older.forget("bob")
         older.forget("zoe")  # its count is that of the store again
         with pytest.raises(OutdatedVaultError) as caught:
-            open_store(file, events=TYPES, vault=older)
+            open_store(location, events=TYPES, vault=older)
         assert caught.value.subjects == ("ada",)
         older.forget_all(caught.value.subjects)
-        with open_store(file, events=TYPES, vault=older) as store:
+        with open_store(location, events=TYPES, vault=older) as store:
             assert {event.name for event in _all(store, Query().types(Joined))} == {
                 Erased("ada"),
                 Erased("bob"),
                 Erased("eve"),
             }
             assert store.check() == []
-    with open_store(file, events=TYPES, vault=vault) as store:
+    with open_store(location, events=TYPES, vault=vault) as store:
         assert store.check() == []
 
 
 @pytest.mark.parametrize("checkpoint", ["is behind", "is gone"])
 def test_a_record_counts_though_the_store_had_not_come_to_purge(
-    tmp_path: Path, vault: Vault, checkpoint: str
+    location: str, tmp_path: Path, vault: Vault, checkpoint: str
 ) -> None:
-    file, old = tmp_path / "s.db", tmp_path / "old.vault"
-    with open_store(file, events=TYPES, vault=vault) as store:
+    old = tmp_path / "old.vault"
+    with open_store(location, events=TYPES, vault=vault) as store:
         for player in ("ada", "bob"):
             store.append(f"player-{player}", [Joined(player, NAME)])
         store.forget("bob")
@@ -319,15 +328,15 @@ def test_a_record_counts_though_the_store_had_not_come_to_purge(
                 transaction.delete_checkpoint("everwhen-erasures")
     with Vault(old, vault.keys) as older:
         with pytest.raises(OutdatedVaultError) as caught:
-            open_store(file, events=TYPES, vault=older)
+            open_store(location, events=TYPES, vault=older)
         assert caught.value.subjects == ("ada",)
 
 
 def test_an_older_vault_is_noticed_after_the_records_were_retired(
-    tmp_path: Path, vault: Vault
+    location: str, tmp_path: Path, vault: Vault
 ) -> None:
-    file, old = tmp_path / "s.db", tmp_path / "old.vault"
-    with open_store(file, events=TYPES, vault=vault) as store:
+    old = tmp_path / "old.vault"
+    with open_store(location, events=TYPES, vault=vault) as store:
         for player in ("ada", "bob"):
             store.append(f"player-{player}", [Joined(player, NAME)])
         vault.backup(old)
@@ -341,14 +350,12 @@ def test_an_older_vault_is_noticed_after_the_records_were_retired(
         assert store.check() == []
     with Vault(old, vault.keys) as older:
         with pytest.raises(OutdatedVaultError, match="newest vault") as caught:
-            open_store(file, events=TYPES, vault=older)
+            open_store(location, events=TYPES, vault=older)
         assert caught.value.subjects == ("ada", "bob")
 
 
-def test_only_what_everwhen_recorded_itself_counts_as_a_record(
-    tmp_path: Path, vault: Vault
-) -> None:
-    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+def test_only_what_everwhen_recorded_itself_counts_as_a_record(location: str, vault: Vault) -> None:
+    with open_store(location, events=TYPES, vault=vault) as store:
         store.append("player-ada", [Joined("ada", NAME)])
         said = {"subject": "ada", "number": 1}
         for event in (
@@ -357,22 +364,22 @@ def test_only_what_everwhen_recorded_itself_counts_as_a_record(
             UnknownEvent("Other", {}),
         ):
             store.append("everwhen-erasures", [event])
-    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    with open_store(location, events=TYPES, vault=vault) as store:
         assert (_first(store)).event.name == NAME
         assert store.check() == []
 
 
-def test_records_come_along_with_an_export(tmp_path: Path, vault: Vault) -> None:
-    old, file = tmp_path / "old.vault", tmp_path / "two.db"
+def test_records_come_along_with_an_export(location: str, tmp_path: Path, vault: Vault) -> None:
+    old = tmp_path / "old.vault"
     with open_store(tmp_path / "one.db", events=TYPES, vault=vault) as store:
         store.append("player-ada", [Joined("ada", NAME)])
         vault.backup(old)
         store.forget("ada")
         export_events(store, tmp_path / "one.jsonl")
-    with open_store(file, events=TYPES, vault=vault) as store:
+    with open_store(location, events=TYPES, vault=vault) as store:
         import_events(store, tmp_path / "one.jsonl")
     with Vault(old, vault.keys) as older, pytest.raises(OutdatedVaultError):
-        open_store(file, events=TYPES, vault=older)
+        open_store(location, events=TYPES, vault=older)
 
 
 @pytest.mark.attack(
@@ -381,11 +388,10 @@ def test_records_come_along_with_an_export(tmp_path: Path, vault: Vault) -> None
     answer="its tombstone: it is never used, and is reported",
 )
 def test_keys_put_back_past_everwhen_are_reported_and_destroyed(
-    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+    location: str, vault: Vault, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = tmp_path / "s.db"
     rows: list[Any] = []
-    with open_store(file, events=TYPES, vault=vault) as store:
+    with open_store(location, events=TYPES, vault=vault) as store:
         for player in ("ada", "bob"):
             store.append(f"player-{player}", [Joined(player, NAME)])
         rows = vault._file.run("SELECT * FROM keys WHERE subject = 'ada'")
@@ -393,7 +399,7 @@ def test_keys_put_back_past_everwhen_are_reported_and_destroyed(
         store.forget("bob")
     with contextlib.closing(apsw.Connection(str(vault.path))) as connection:
         connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?)", rows[0])
-    with open_store(file, events=TYPES, vault=vault) as store:
+    with open_store(location, events=TYPES, vault=vault) as store:
         assert "has keys of 'ada', who has been forgotten" in caplog.text
         assert (_first(store)).event.name == Erased("ada")
         (problem,) = store.check()
@@ -411,21 +417,21 @@ def test_keys_put_back_past_everwhen_are_reported_and_destroyed(
 
 
 def test_what_was_made_while_keys_stood_beside_a_tombstone_is_made_anew(
-    tmp_path: Path, vault: Vault
+    location: str, vault: Vault
 ) -> None:
-    file = tmp_path / "tables.db"
     vault.forget("zoe")
-    _with_a_table(file, vault)
+    _with_a_table(location, vault)
     with contextlib.closing(apsw.Connection(str(vault.path))) as connection:
         connection.execute("INSERT INTO stones VALUES ('ada', 0, 1)")
-    with open_store(file, events=TYPES, vault=vault) as store:
+    with open_store(location, events=TYPES, vault=vault) as store:
         erasure = store.forget("ada")
         assert (erasure.subjects, erasure.repeated) == (("ada",), False)
         assert erasure.projections == ("people",)
 
 
-def test_forgetting_is_recorded_once_and_safe_to_repeat(vault: Vault) -> None:
-    with open_store("memory:", events=TYPES, vault=vault) as store:
+@everywhere
+def test_forgetting_is_recorded_once_and_safe_to_repeat(location: str, vault: Vault) -> None:
+    with open_store(location, events=TYPES, vault=vault) as store:
         store.append("player-ada", [Joined("ada", NAME)])
         first, second = store.forget("ada"), store.forget("ada")
         assert (first.position, second.position) == (2, 2)
@@ -546,10 +552,10 @@ GONE = "ValueError at test_erasure.py.quotes (the message went when somebody was
 
 
 def test_what_was_said_of_failures_is_nowhere_either(
-    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+    location: str, tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    with open_store(location, events=TYPES, vault=vault) as store:
         store.append("player-ada", [Joined("ada", NAME, EMAIL)])
         with store.create_branch("what-if") as branch:
             branch.append("player-bob", [Scored("bob", 1)])
@@ -559,28 +565,28 @@ def test_what_was_said_of_failures_is_nowhere_either(
                 with pytest.raises(ProjectionError) as halted:
                     runner.catch_up()
                 assert isinstance(halted.value.__cause__, ValueError)
-                assert not _traces(tmp_path, str(halted.value), repr(halted.value))
+                assert not _left(tmp_path, location, str(halted.value), repr(halted.value))
                 assert runner.retry_parked(parking) == 1
                 assert _told((runner.parked(parking))[0].error) == QUOTED
                 status = {s.name: s for s in runner.status()}
                 assert _told(status["halting"].error) == QUOTED
                 runner.close()
             assert _told((parked_events(store, "parking"))[0].error) == QUOTED
-            assert not _traces(tmp_path, caplog.text)
+            assert not _left(tmp_path, location, caplog.text)
             assert "ValueError at test_erasure.py" in caplog.text
             store.forget("ada")
             for one in (store, branch):
                 assert _told((parked_events(one, "parking"))[0].error) == GONE
                 (status_now,) = [s for s in projection_statuses(one) if s.name == "halting"]
                 assert (status_now.state, _told(status_now.error)) == ("halted", GONE)
-        with open_store(tmp_path / "s.db", vault=PLAINTEXT) as bare:
+        with open_store(location, vault=PLAINTEXT) as bare:
             told = (parked_events(bare, "parking"))[0].error
             assert _told(told) == "ValueError at test_erasure.py.quotes"
-    assert not _traces(tmp_path, caplog.text)
+    assert not _left(tmp_path, location, caplog.text)
 
 
 def test_reactions_and_inline_projections_say_nothing_either(
-    tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
+    location: str, tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     reaction = Reaction("greet", on_error=_once("park"))
@@ -589,7 +595,7 @@ def test_reactions_and_inline_projections_say_nothing_either(
     def quotes(joined: RecordedEvent[Joined]) -> list[Any]:
         raise ValueError(f"{joined.event.name} <{joined.event.email}> doesn't fit")
 
-    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    with open_store(location, events=TYPES, vault=vault) as store:
         halting, parking = _quoting("halting", "halt"), _quoting("parking", "park")
         with ProjectionRunner(store, [], inline=[halting, parking]) as runner:
             runner.catch_up()
@@ -605,11 +611,11 @@ def test_reactions_and_inline_projections_say_nothing_either(
         assert _told((reactions.parked(reaction))[0].error).endswith(QUOTED[-20:])
         assert reactions.retry_parked(reaction) == 1
         reactions.close()
-        assert not _traces(tmp_path, caplog.text, str(refused.value))
+        assert not _left(tmp_path, location, caplog.text, str(refused.value))
         store.forget("ada")
         assert _told((parked_events(store, "parking"))[0].error) == GONE
         assert _told((parked_events(store, "greet"))[0].error).endswith(GONE[-20:])
-    assert not _traces(tmp_path, caplog.text)
+    assert not _left(tmp_path, location, caplog.text)
 
 
 def test_states_in_memory_say_nothing_either(
@@ -672,11 +678,8 @@ def test_a_message_that_came_too_late_is_not_kept(vault: Vault) -> None:
     assert shown_failure(KeyError(NAME), vault) == "KeyError"
 
 
-@pytest.mark.parametrize("where", ["s.db", "memory:"])
-def test_no_key_is_destroyed_where_nothing_can_be_written(
-    tmp_path: Path, vault: Vault, where: str
-) -> None:
-    location = str(tmp_path / where) if where != "memory:" else where
+@everywhere
+def test_no_key_is_destroyed_where_nothing_can_be_written(location: str, vault: Vault) -> None:
     with open_store(location, events=TYPES, vault=vault) as store:
         store.append("player-ada", [Joined("ada", NAME)])
         with store.transaction():
@@ -688,13 +691,12 @@ def test_no_key_is_destroyed_where_nothing_can_be_written(
     assert vault.tombstones() == []
 
 
-def test_a_store_that_is_read_only_destroys_no_key(tmp_path: Path, vault: Vault) -> None:
-    file = tmp_path / "s.db"
-    with open_store(file, events=TYPES, vault=vault) as store:
+def test_a_store_that_is_read_only_destroys_no_key(location: str, vault: Vault) -> None:
+    with open_store(location, events=TYPES, vault=vault) as store:
         store.append("player-ada", [Joined("ada", NAME)])
         with store.create_branch("what-if") as branch:
             branch.append("player-ada", [Joined("ada", EMAIL)])
-    with open_store(file, events=TYPES, vault=vault, read_only=True) as store:
+    with open_store(location, events=TYPES, vault=vault, read_only=True) as store:
         with store.branch("what-if") as branch:
             for one in (store, branch):
                 with pytest.raises(ReadOnlyError):
@@ -705,20 +707,20 @@ def test_a_store_that_is_read_only_destroys_no_key(tmp_path: Path, vault: Vault)
     assert vault.subjects() == ["ada"]
 
 
-def test_a_store_that_others_write_to_destroys_no_key(tmp_path: Path, vault: Vault) -> None:
-    file = tmp_path / "s.db"
+def test_a_store_that_others_write_to_destroys_no_key(location: str, vault: Vault) -> None:
     options: Any = {"events": TYPES, "vault": vault, "busy_timeout": 0.01}
-    with open_store(file, **options) as store, open_store(file) as other:
+    with open_store(location, **options) as store, open_store(location) as other:
         store.append("player-ada", [Joined("ada", NAME)])
-        with other.transaction():
+        with other.transaction() as transaction:
+            transaction.save_snapshot(Snapshot("s", 1, "fold", 1, b"state"))
             with pytest.raises(StorageError):
                 store.forget("ada")
         assert vault.subjects() == ["ada"]
         assert (store.forget("ada")).subjects == ("ada",)
 
 
-def test_many_are_forgotten_in_one_go(tmp_path: Path, vault: Vault) -> None:
-    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+def test_many_are_forgotten_in_one_go(location: str, tmp_path: Path, vault: Vault) -> None:
+    with open_store(location, events=TYPES, vault=vault) as store:
         store.append("s", [Joined("ada", NAME), Joined("bob", "Bob"), Joined("eve", "Eve")])
         store.append("s", [Joined("ada/2", NAME)])
         store.forget("bob")
@@ -735,12 +737,12 @@ def test_many_are_forgotten_in_one_go(tmp_path: Path, vault: Vault) -> None:
         said = [event.data["subject"] for event in _all(store, "everwhen-erasures")]
         assert said == ["bob", "ada", "eve"]
         assert store.forget_all([]) == []
-        assert not _traces(tmp_path)
+        assert not _left(tmp_path, location)
 
 
-def _with_a_table(file: Path, vault: Vault) -> None:
+def _with_a_table(location: str, vault: Vault) -> None:
     """A store that has Ada in a table, in a snapshot and on a branch."""
-    with open_store(file, events=TYPES, vault=vault) as store:
+    with open_store(location, events=TYPES, vault=vault) as store:
         store.append("player-ada", [Joined("ada", NAME, EMAIL)])
         repository = Repository(store, names)
         repository.snapshot(repository.load(Query()))
@@ -753,19 +755,18 @@ def _with_a_table(file: Path, vault: Vault) -> None:
 
 
 def test_other_stores_with_the_vault_carry_out_what_was_forgotten(
-    tmp_path: Path, vault: Vault
+    location: str, tmp_path: Path, vault: Vault
 ) -> None:
-    file = tmp_path / "other.db"
-    _with_a_table(file, vault)
+    _with_a_table(location, vault)
     with open_store(tmp_path / "one.db", events=TYPES, vault=vault) as store:
         store.append("player-ada", [Joined("ada", NAME)])
         store.forget("ada")
         store.forget("bob")
-    assert _traces(tmp_path)
-    with open_store(file, events=TYPES, vault=vault, read_only=True) as other:
+    assert _left(tmp_path, location)
+    with open_store(location, events=TYPES, vault=vault, read_only=True) as other:
         assert _all(other, "everwhen-erasures") == []
     for _ in range(2):
-        with open_store(file, events=TYPES, vault=vault) as other:
+        with open_store(location, events=TYPES, vault=vault) as other:
             said = [event.data for event in _all(other, "everwhen-erasures")]
             assert said == [{"subject": "ada", "number": 1}, {"subject": "bob", "number": 2}]
             assert (other.head()).position == 3
@@ -776,16 +777,16 @@ def test_other_stores_with_the_vault_carry_out_what_was_forgotten(
             with other.branch("what-if") as branch:
                 with ProjectionRunner(branch, [_table()]) as runner:
                     runner.catch_up()
-    assert not _traces(tmp_path)
+    assert not _left(tmp_path, location)
 
 
 def test_a_store_that_stays_open_carries_out_what_was_forgotten(
-    tmp_path: Path, vault: Vault
+    location: str, tmp_path: Path, vault: Vault
 ) -> None:
-    _with_a_table(tmp_path / "tables.db", vault)
+    _with_a_table(location, vault)
     with (
         open_store(tmp_path / "one.db", events=TYPES, vault=vault) as one,
-        open_store(tmp_path / "tables.db", events=TYPES, vault=vault) as with_table,
+        open_store(location, events=TYPES, vault=vault) as with_table,
         open_store(tmp_path / "without.db", events=TYPES, vault=vault) as without,
     ):
         without.append("player-ada", [Joined("ada", NAME)])
@@ -799,14 +800,14 @@ def test_a_store_that_stays_open_carries_out_what_was_forgotten(
         with with_table.branch("what-if") as branch:
             with ProjectionRunner(branch, [_table()]) as runner:
                 runner.catch_up()
-        assert not _traces(tmp_path)
+        assert not _left(tmp_path, location)
 
 
 def test_an_erasure_that_others_stand_in_the_way_of_is_carried_out_later(
     tmp_path: Path, vault: Vault, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "s.db"
-    _with_a_table(file, vault)
+    _with_a_table(str(file), vault)
     vault.forget("ada")
     reader = apsw.Connection(str(file))
     reader.execute("BEGIN; SELECT * FROM slices").fetchall()
@@ -830,21 +831,20 @@ def test_a_new_store_has_nothing_to_erase(vault: Vault) -> None:
         assert store.carry_out_erasures() == ["bob"]
 
 
-def test_another_vault_has_erasures_of_its_own(tmp_path: Path, vault: Vault) -> None:
-    file = tmp_path / "s.db"
-    with open_store(file, events=TYPES, vault=vault) as store:
+def test_another_vault_has_erasures_of_its_own(location: str, tmp_path: Path, vault: Vault) -> None:
+    with open_store(location, events=TYPES, vault=vault) as store:
         store.append("player-ada", [Joined("ada", NAME)])
         store.forget_all(["ada", "bob"])
     with Vault(tmp_path / "second.vault", vault.keys) as second:
         second.forget("eve")
-        with open_store(file, events=TYPES, vault=second) as store:
+        with open_store(location, events=TYPES, vault=second) as store:
             said = [event.data["subject"] for event in _all(store, "everwhen-erasures")]
             assert said == ["ada", "bob", "eve"]
             assert store.carry_out_erasures() == []
 
 
 def test_a_store_without_a_vault_never_stores_personal_fields_by_accident(
-    tmp_path: Path, vault: Vault
+    location: str, vault: Vault
 ) -> None:
     with pytest.raises(DeclarationError, match="PLAINTEXT"):
         open_store("memory:", events=TYPES)
@@ -856,9 +856,9 @@ def test_a_store_without_a_vault_never_stores_personal_fields_by_accident(
     with open_store("memory:") as store:
         with pytest.raises(DeclarationError, match="command Join"):
             CommandBus(store, decisions)
-    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    with open_store(location, events=TYPES, vault=vault) as store:
         store.append("s", [Joined("ada", NAME), Scored("ada", 1)])
-    with open_store(tmp_path / "s.db", events=TYPES, vault=PLAINTEXT) as store:
+    with open_store(location, events=TYPES, vault=PLAINTEXT) as store:
         events = [event for event in store.read()]
         with pytest.raises(SealedError, match="without its vault"):
             _ = events[0].event
@@ -891,8 +891,10 @@ def test_a_repeat_is_one_also_after_a_rotation(vault: Vault) -> None:
             store.commit(other)
 
 
-def test_commands_are_encrypted_and_work_as_ever(tmp_path: Path, vault: Vault) -> None:
-    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+def test_commands_are_encrypted_and_work_as_ever(
+    location: str, tmp_path: Path, vault: Vault
+) -> None:
+    with open_store(location, events=TYPES, vault=vault) as store:
         bus, command_id = CommandBus(store, decisions), uuid4()
         bus.send(Join("ada", NAME), command_id=command_id)
         assert (bus.send(Join("ada", NAME), command_id=command_id)).repeated
@@ -902,7 +904,7 @@ def test_commands_are_encrypted_and_work_as_ever(tmp_path: Path, vault: Vault) -
         recorded = command_of(_first(store))
         assert recorded is not None
         assert decisions.restored(recorded) == Join("ada", NAME)
-        assert not _traces(tmp_path)
+        assert not _left(tmp_path, location)
         store.forget("ada")
         recorded = command_of(_first(store))
         assert recorded is not None
@@ -911,8 +913,10 @@ def test_commands_are_encrypted_and_work_as_ever(tmp_path: Path, vault: Vault) -
             bus.send(Join("ada/again", NAME))
 
 
-def test_branches_merge_and_rebase_with_their_commands(tmp_path: Path, vault: Vault) -> None:
-    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+def test_branches_merge_and_rebase_with_their_commands(
+    location: str, tmp_path: Path, vault: Vault
+) -> None:
+    with open_store(location, events=TYPES, vault=vault) as store:
         with store.create_branch("b") as branch:
             CommandBus(branch, decisions).send(Join("ada", NAME))
             store.append("player-bob", [Joined("bob", "Bob")])
@@ -927,7 +931,7 @@ def test_branches_merge_and_rebase_with_their_commands(tmp_path: Path, vault: Va
                 recorded = command_of(events[0])
                 assert recorded is not None
                 assert decisions.restored(recorded) == Join("eve", "Eve")
-    assert not _traces(tmp_path)
+    assert not _left(tmp_path, location)
 
 
 def test_old_versions_with_personal_fields_are_upcast(
@@ -970,10 +974,12 @@ def _memory() -> Any:
     return MemoryEngine()
 
 
-def test_an_export_is_encrypted_unless_wished_otherwise(tmp_path: Path, vault: Vault) -> None:
+def test_an_export_is_encrypted_unless_wished_otherwise(
+    location: str, tmp_path: Path, vault: Vault
+) -> None:
     files = tmp_path / "files"
     files.mkdir()
-    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    with open_store(location, events=TYPES, vault=vault) as store:
         store.append("s", [Joined("ada", NAME, EMAIL), Scored("ada", 1)])
         export_events(store, files / "sealed.jsonl")
         export_events(store, files / "sealed.csv")
@@ -992,12 +998,14 @@ def test_an_export_is_encrypted_unless_wished_otherwise(tmp_path: Path, vault: V
                 copy.forget("ada")
                 assert (_all(copy, "s"))[0].name == Erased("ada")
         shutil.rmtree(files)
-    assert not _traces(tmp_path)
+    assert not _left(tmp_path, location)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain.jsonl", "others.csv"])
-def test_an_import_goes_on_after_a_rotation(tmp_path: Path, vault: Vault, name: str) -> None:
+def test_an_import_goes_on_after_a_rotation(
+    location: str, tmp_path: Path, vault: Vault, name: str
+) -> None:
     """What it wrote before it was cut off is encrypted with the key of that time."""
     source = tmp_path / name
     if name == "plain.jsonl":
@@ -1016,7 +1024,7 @@ def test_an_import_goes_on_after_a_rotation(tmp_path: Path, vault: Vault, name: 
         if progress.stage == "writing":
             raise SystemExit
 
-    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    with open_store(location, events=TYPES, vault=vault) as store:
         with pytest.raises(SystemExit):
             import_events(store, source, chosen, progress=cut_off)
         written = (store.head()).position
@@ -1028,11 +1036,11 @@ def test_an_import_goes_on_after_a_rotation(tmp_path: Path, vault: Vault, name: 
         assert found == [f"{NAME} {number}" for number in range(1_100)]
 
 
-def test_commands_are_exported_as_events_are(tmp_path: Path, vault: Vault) -> None:
+def test_commands_are_exported_as_events_are(location: str, tmp_path: Path, vault: Vault) -> None:
     files = tmp_path / "files"
     files.mkdir()
     second = Vault(tmp_path / "second.vault", vault.keys)
-    with open_store(tmp_path / "s.db", events=TYPES, vault=vault) as store:
+    with open_store(location, events=TYPES, vault=vault) as store:
         bus = CommandBus(store, decisions)
         bus.send(Join("eve", "Eve"))
         store.forget("eve")
@@ -1076,7 +1084,7 @@ def test_commands_are_exported_as_events_are(tmp_path: Path, vault: Vault) -> No
             assert decisions.restored(recorded) == Join("ada", Erased("ada"))
         second.close()
         shutil.rmtree(files)
-    assert not _traces(tmp_path)
+    assert not _left(tmp_path, location)
 
 
 def _personal(value: str) -> dict[str, str]:

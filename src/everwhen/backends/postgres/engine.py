@@ -357,14 +357,17 @@ class PostgresEngine:
         self._refuse(f"no file {task.path} is made of it; use pg_dump, or copy the cluster")
 
     def probe_purge(self) -> None:
+        """Takes the locks that an erasure takes, too: whoever holds one is met now."""
         sql = statements("writing", self._schema)
         with self._changing() as session:
             ((may_purge,),) = session.execute(sql["may_purge"]).fetchall()
-        if not may_purge:
-            raise ReadOnlyError(
-                f"{self.place}: this role may not empty the table of snapshots; "
-                f"GRANT TRUNCATE on it, or let its owner do this"
-            )
+            if not may_purge:
+                raise ReadOnlyError(
+                    f"{self.place}: this role may not empty the table of snapshots; "
+                    f"GRANT TRUNCATE on it, or let its owner do this"
+                )
+            session.execute(sql["lock"])
+            session.execute(sql["lock_snapshots"])
 
     def purge(self) -> None:
         """A new file at once: what was in the old one is gone, whoever still looks at it."""

@@ -28,6 +28,8 @@ _PATIENCE: Final = {"connect_timeout": "10", "tcp_user_timeout": "30000"}
 _NOT_DURABLE: Final = {("off",), ("local",)}
 _READERS: Final = 16
 """How many read at once; more wait for their turn."""
+_LEAST_TURN_SECONDS: Final = 10.0
+"""How long one waits for a turn at least: to connect takes time, though nobody is in the way."""
 
 
 def _identity(session: PostgresSession, schema: str) -> tuple[object, ...]:
@@ -67,7 +69,7 @@ class Sessions:
             kwargs=_OPTIONS,
             min_size=0,
             max_size=_READERS,
-            timeout=busy_timeout,
+            timeout=max(busy_timeout, _LEAST_TURN_SECONDS),
             configure=self._configure_to_read,
             num_workers=1,
             name="everwhen",

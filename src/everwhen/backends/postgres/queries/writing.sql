@@ -42,5 +42,8 @@ TRUNCATE log.snapshots
 -- name: may_purge
 SELECT has_table_privilege('log.snapshots', 'TRUNCATE')
 
+-- name: lock_snapshots
+LOCK TABLE log.snapshots IN ACCESS EXCLUSIVE MODE
+
 -- name: lock_registry
 SELECT pg_advisory_xact_lock('log.checkpoints'::regclass::oid::bigint)
