@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,3 +75,35 @@ def tables_of(location: str) -> list[str]:
             with session.cursor().copy(statement) as copy:
                 found.append(b"".join(map(bytes, copy)).decode())
         return found
+
+
+def save_copy(location: str, path: Path) -> Path:
+    """A backup of a store that is open, with its branches: a file's, or a dump of its schemas."""
+    if not location.startswith("postgresql:"):
+        from everwhen import open_store
+
+        with open_store(location, read_only=True) as store:
+            store.backup(path)
+        return path
+    url, _, schema = location.partition("?schema=")
+    _run("pg_dump", "-Fc", "-n", schema, "-n", f'"{schema}."*', "-f", path, "-d", url)
+    return path
+
+
+def restore(copy: Path, location: str) -> None:
+    """Put the backup in the place of the store, which nobody has open."""
+    if not location.startswith("postgresql:"):
+        from everwhen.store import restore_store
+
+        restore_store(copy, location, overwrite=True)
+        return
+    url, _, _ = location.partition("?schema=")
+    _run("pg_restore", "--clean", "--if-exists", "--exit-on-error", "-d", url, copy)
+
+
+def _run(program: str, *words: object) -> None:
+    from tests.postgres_server import installed_programs
+
+    command = [str(installed_programs() / program), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

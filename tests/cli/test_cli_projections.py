@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.cli.everwhen_shell import Shell
 
@@ -93,6 +94,28 @@ def test_what_is_parked(shell: Shell, sold: Path) -> None:
     unknown = shell("projections", sold, "--parked", "nothing")
     assert unknown.code == 1
     assert "there is no projection 'nothing'" in unknown.err
+
+
+def test_beyond_the_end_is_not_up_to_date(shell: Shell, sold: Path) -> None:
+    """As after the loss of the newest events: nothing that follows may look as if all were well."""
+    with open_store(sold, events=[Sold]) as store:
+        (known,) = [one for one in store.checkpoints() if "sales_skip@" in one.name]
+        with store.transaction() as transaction:
+            moved = msgspec.structs.replace(known, position=9)
+            transaction.save_checkpoint(moved, local=True)
+            transaction.delete_checkpoint("projection/sales_halt@1.1", local=True)
+    listed = shell("projections", sold)
+    assert listed.code == 1, listed.err
+    rows = {row[0]: row[1:] for row in (line.split("\t") for line in listed.out.splitlines())}
+    assert rows["sales_skip"][3:6] == ["beyond", "9", ""]
+    assert "position 9 is after the end of the log, 4" in rows["sales_skip"][10]
+    found = [json.loads(line) for line in shell("projections", sold, "--json").out.splitlines()]
+    assert ("sales_skip", "beyond", None) in {(o["name"], o["state"], o["lag"]) for o in found}
+    shown = shell("projections", sold, FORCE_COLOR="1", COLUMNS="200").out
+    assert "beyond the end" in shown
+    tail = shell("tail", sold, "--after", 9)
+    assert tail.code == 1
+    assert "position 9 is after the end of the log, 4" in tail.err
 
 
 def test_for_people(shell: Shell, sold: Path, tmp_path: Path) -> None:

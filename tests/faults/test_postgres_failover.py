@@ -18,7 +18,7 @@ from tests.faults.faults_ledger import Entry, entries
 from tests.patience import PATIENCE_SECONDS
 from tests.postgres_server import PostgresServer, postgres_server, url_of_all
 
-from everwhen import Commit, Query, Store, Write, open_store
+from everwhen import Commit, Query, Store, UnknownEvent, Write, open_store
 from everwhen.errors import ReadOnlyError, StorageError
 from everwhen.vocabulary import Checkpoint
 
@@ -231,6 +231,29 @@ def test_a_standby_is_read_and_followed(servers: tuple[PostgresServer, PostgresS
         )
         assert looked == [(True, 3)]
         assert reading.check() == []
+
+
+def test_who_is_further_than_a_standby_waits_for_it(
+    servers: tuple[PostgresServer, PostgresServer],
+) -> None:
+    """It may be behind the primary that the position was read from, and come to it yet."""
+    primary, standby = servers
+    with ExitStack() as stack:
+        store = stack.enter_context(open_store(primary.url("postgres", schema="ahead")))
+        store.append("a", [UnknownEvent("T", {})] * 2)
+        branch = stack.enter_context(store.create_branch("b"))
+        primary.reach(standby)
+        url = standby.url("postgres", schema="ahead")
+        reading = stack.enter_context(open_store(url, read_only=True))
+        on_branch = stack.enter_context(reading.branch("b"))
+        for one in (reading, on_branch):
+            assert one.kernel.backend.wait(4, 0.6) is False
+        pool = stack.enter_context(ThreadPoolExecutor())
+        after = Query().after(4)
+        waiting = [pool.submit(next, one.subscribe(after)) for one in (reading, on_branch)]
+        for one in (store, branch):
+            one.append("a", [UnknownEvent("T", {})] * 3)
+        assert [one.result(PATIENCE_SECONDS).position for one in waiting] == [5, 5]
 
 
 def test_a_standby_is_not_written_to(servers: tuple[PostgresServer, PostgresServer]) -> None:

@@ -23,6 +23,7 @@ from everwhen.merkle.aio import MerkleLog
 from everwhen.privacy import PLAINTEXT
 from everwhen.projections import Projection
 from everwhen.projections.aio import ProjectionRunner
+from everwhen.vocabulary import Checkpoint
 from everwhen.web.governance import Governance
 from everwhen_verify.notes import Signer
 from everwhen_verify.policy import Policy
@@ -64,6 +65,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for text in HOSTILE[:3]:
             audit.record(audit.entry(AuditAction.CREATE, f"accounts/{text}", user="eve"))
             store.append(f"account-{text}", [Deposited(1)])
+        with store.transaction() as transaction:  # as if what it has read had been lost since
+            record = Checkpoint("projection/aged@1.1", 90_000, b'{"tables":[],"is_live":true}')
+            transaction.save_checkpoint(record, local=True)
     faulty["is"] = True
     with served(lazily(bank(path))) as found:
         yield found
@@ -87,6 +91,7 @@ def reader(browser: Any, url: str) -> Iterator[Watched]:
 
 SCREENS: Final = {
     "projections?projection=balances": ".parked li",
+    "projections?projection=aged": ".detail .problem",
     "query?q=SELECT+position,+stream,+data+FROM+events": ".rows td",
     "query?view=cel&q=state&fold=account&stream=account-4": ".tree [role=treeitem]",
     "audit?action=Create": ".grid tr.on",
@@ -124,6 +129,14 @@ def test_parked_events_are_shown_and_retried_by_the_keyboard(watched: Watched) -
     page.keyboard.press("j")
     page.wait_for_url(re.compile("projection=account"))
     assert "in memory" in page.locator(".reasons").inner_text()
+
+
+def test_what_is_beyond_the_end_is_not_shown_as_up_to_date(watched: Watched) -> None:
+    page = watched.open("/s/main/projections?projection=aged")
+    page.wait_for_selector(".detail .problem")
+    assert "after the end of the log" in page.locator(".detail .problem").inner_text()
+    assert "beyond the end" in page.locator(".detail .facts").inner_text()
+    assert "beyond" in page.locator(".detail .standing").inner_text()
 
 
 def test_a_question_is_asked_by_the_keyboard_and_stays_in_the_address(watched: Watched) -> None:

@@ -34,7 +34,7 @@ from everwhen.vocabulary.contract import (
     StreamInfo,
     TableSize,
 )
-from everwhen.vocabulary.errors import BusyError
+from everwhen.vocabulary.errors import BeyondEndError, BusyError
 from everwhen.vocabulary.query import Query
 
 T = TypeVar("T")
@@ -72,6 +72,12 @@ class NotFetchedError(Exception):
     def __init__(self, fetch: Callable[[], None]) -> None:
         super().__init__("it is in an object that wasn't fetched yet")
         self.fetch = fetch
+
+
+def check_reached(place: str, end: int, after: int) -> None:
+    """Raises `BeyondEndError` where a log ends before the position ``after``."""
+    if end < after:
+        raise BeyondEndError(place or "memory:", after, end)
 
 
 class EngineView(SqlView, Protocol):
@@ -160,6 +166,14 @@ class EngineLog(Protocol):
 
     def head(self) -> Head:
         """The newest event's place."""
+        ...
+
+    def check_end(self, after: int) -> None:
+        """Raises `BeyondEndError` where the log ends before the position ``after``.
+
+        One that follows another log, as a standby does, may come to that position yet: it says
+        nothing.
+        """
         ...
 
     def position_at(self, recorded_at: int) -> int:

@@ -27,6 +27,7 @@ from everwhen.backends.engine import (
     EngineTransaction,
     Inline,
     Scratch,
+    check_reached,
 )
 from everwhen.backends.notifier import News
 from everwhen.backends.query_matching import Matcher
@@ -227,6 +228,9 @@ class MemoryEngine:
             return Head(0, None)
         last = self._slices[-1]
         return Head(last.position, from_micros(last.recorded_at))
+
+    def check_end(self, after: int) -> None:
+        check_reached(self.place, self.head().position, after)
 
     def position_at(self, recorded_at: int) -> int:
         self._check_open()

@@ -42,6 +42,7 @@ _FIELDS: Final[Mapping[type[EverwhenError], Any]] = {
     errors.UnknownBranchError: tuple[str, list[str]],
     errors.BranchError: tuple[str, str],
     errors.InvalidQueryError: _WORDS,
+    errors.BeyondEndError: tuple[str, int, int],
     errors.TooDeepError: tuple[str, int],
     errors.SnapshotError: _WORDS,
     errors.RetiredError: tuple[int, datetime],

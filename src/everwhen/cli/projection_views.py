@@ -13,11 +13,24 @@ from everwhen.projections import ParkedEvent, ProjectionStatus
 if TYPE_CHECKING:
     from rich.text import Text
 
-_COLOURS: Final = {"live": "bold green", "building": "yellow", "halted": "bold red"}
+_COLOURS: Final = {
+    "live": "bold green",
+    "building": "yellow",
+    "halted": "bold red",
+    "beyond": "bold red",
+}
 
 
 def _heard(status: ProjectionStatus) -> str:
     return utc_text(status.updated_at) if status.updated_at is not None else ""
+
+
+def _lag_look(lag: int | None) -> Text:
+    from rich.text import Text
+
+    if lag is None:
+        return Text("beyond the end", "bold red")
+    return Text(f"{lag:,}", "yellow" if lag else "green")
 
 
 def _notice(status: ProjectionStatus) -> str:
@@ -56,7 +69,7 @@ class StatusView:
             str(status.build),
             status.state,
             str(status.position),
-            str(status.lag),
+            "" if status.lag is None else str(status.lag),
             f"{status.rate:.1f}",
             str(status.parked),
             str(status.skipped),
@@ -79,7 +92,7 @@ class StatusView:
             Text(f"{status.version}.{status.build}"),
             Text(status.state, _COLOURS.get(status.state, "")),
             formatting.number_look(status.position),
-            Text(f"{status.lag:,}", "yellow" if status.lag else "green"),
+            _lag_look(status.lag),
             Text(f"{status.rate:,.0f}/s", "dim"),
             alarming(status.parked),
             alarming(status.skipped),

@@ -14,7 +14,7 @@ from everwhen.privacy.erasure_marks import ErasureMark
 from everwhen.privacy.failure_texts import read_back
 from everwhen.privacy.vault import Vault
 from everwhen.vocabulary.contract import Checkpoint
-from everwhen.vocabulary.errors import StatementError, StorageError
+from everwhen.vocabulary.errors import BeyondEndError, StatementError, StorageError
 from everwhen.vocabulary.microseconds import from_micros
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _NOT_ALLOWED: Final = re.compile(
 )
 _COMMENT: Final = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 BuildKind: TypeAlias = Literal["projection", "reaction"]
+ProjectionState: TypeAlias = Literal["live", "building", "halted", "memory", "beyond"]
 
 
 class Build(msgspec.Struct, frozen=True):
@@ -172,17 +173,19 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
     """Where a projection stands. ``lag`` is how many positions it is behind the newest event.
 
     ``state`` is ``live`` (what readers see), ``building`` (beside it, or for the first time),
-    ``halted`` (by ``error``) or ``memory``. ``parked`` and ``skipped`` count the events that were
-    left out. ``updated_at`` is when its runner was last heard of. It ``is_mixed`` where its
-    functions have changed under this version, so that its rows may be of two kinds.
+    ``halted`` (by ``error``), ``memory``, or ``beyond``: it stands after the newest event, so the
+    store is of an earlier moment than it. Then ``lag`` is None. ``parked`` and ``skipped`` count
+    the events that were left out. ``updated_at`` is when its runner was last heard of. It
+    ``is_mixed`` where its functions have changed under this version, so that its rows may be of two
+    kinds.
     """
 
     name: str
     version: int
     build: int
-    state: Literal["live", "building", "halted", "memory"]
+    state: ProjectionState
     position: int
-    lag: int
+    lag: int | None
     rate: float
     parked: int
     skipped: int
@@ -195,7 +198,7 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
     def _html_row_(self) -> TableRow:
         from everwhen.vocabulary.notebook_html import BAD, GOOD, WARNING, TableRow, element, looking
 
-        looks = {"live": GOOD, "building": WARNING, "halted": BAD}
+        looks = {"live": GOOD, "building": WARNING, "halted": BAD, "beyond": BAD}
         mixed = "its functions have changed, but not its version" if self.is_mixed else ""
         cells = (
             element("bdi", self.name),
@@ -203,7 +206,7 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
             f"{self.version}.{self.build}",
             looking(looks.get(self.state, ""), self.state),
             self.position,
-            self.lag,
+            "beyond the end" if self.lag is None else self.lag,
             self.parked,
             self.skipped,
             self.updated_at,
@@ -327,20 +330,27 @@ def kept(build: Build, position: int, record: BuildRecord) -> Checkpoint:
 def status_of(
     build: Build, known: Checkpoint, checkpoints: Sequence[Checkpoint], head: int
 ) -> ProjectionStatus:
-    """Where a build stands, out of all checkpoints."""
+    """Where a build stands, out of all checkpoints; ``head`` was looked at after them."""
     record = record_of(known)
-    state: Literal["live", "building"] = "live" if record.is_live else "building"
+    state: ProjectionState = "live" if record.is_live else "building"
+    lag: int | None = head - known.position
+    error = record.error
+    if error is not None:
+        state = "halted"
+    if known.position > head:
+        state, lag = "beyond", None
+        error = error or str(BeyondEndError("the store", known.position, head))
     return ProjectionStatus(
         build.projection,
         build.version,
         build.number,
-        "halted" if record.error else state,
+        state,
         known.position,
-        max(0, head - known.position),
+        lag,
         record.rate,
         sum(other.name.startswith(build.parked) for other in checkpoints),
         record.skipped,
-        record.error,
+        error,
         record.owner,
         from_micros(record.at),
         build.kind,

@@ -19,6 +19,7 @@
     │   ├── UnknownBranchError      there is no branch of that name
     │   └── MergeError              a merge that has to be settled by a person
     ├── InvalidQueryError           a query that contradicts itself
+    ├── BeyondEndError              a follower stands after the end of the log
     ├── InvalidPathError            a path into a state that can't be read
     ├── TooDeepError                a value nested too deep (also a ValueError)
     ├── ExpressionError             an expression that can't be read, or has no value
@@ -246,6 +247,27 @@ class UnknownBranchError(BranchError):
 
 class InvalidQueryError(EverwhenError):
     """A query that contradicts itself, or that can't be used in this place."""
+
+
+class BeyondEndError(EverwhenError):
+    """What follows a log stands at ``position``, and the log ends before that, at ``end``.
+
+    ``place`` is where the log is. It was restored to an earlier moment, say, or lost its newest
+    commits. What was appended since, or will be, takes positions that meant other events.
+    """
+
+    def __init__(self, place: str, position: int, end: int) -> None:
+        self.place = place
+        self.position = position
+        self.end = end
+        super().__init__(
+            f"{place}: position {position} is after the end of the log, {end}; if events up to "
+            f"there were read, the log was restored to an earlier moment since, or lost its newest "
+            f"commits: rebuild what was derived from it, or follow it from position {end}"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.place, self.position, self.end)
 
 
 class InvalidPathError(EverwhenError):

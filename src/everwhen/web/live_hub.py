@@ -18,7 +18,7 @@ import msgspec
 from everwhen.aio import Store
 from everwhen.codec.json_encoding import encode_json
 from everwhen.codec.recorded_events import RecordedEvent
-from everwhen.errors import EverwhenError, StoreClosedError
+from everwhen.errors import BeyondEndError, EverwhenError, StoreClosedError
 from everwhen.exchange.json_forms import utc_text
 from everwhen.store.page_decoding import events_of_page
 from everwhen.system.limits import NEWS_SECONDS
@@ -170,6 +170,12 @@ class LiveHub:
                         pass
         except StoreClosedError:
             self.close()
+        except BeyondEndError as error:  # to ask again would lead here again
+            _LOG.error("live answers end: %s", error)
+            block, now = problem_block(error), asyncio.get_running_loop().time()
+            for follower in self._all():
+                follower.give(block, now)
+            self.close()
         except EverwhenError as error:
             _LOG.warning("live answers end, to be asked for again: %s", error)
             self.close()
@@ -223,6 +229,11 @@ def named_block(name: str, data: dict[str, Any], position: int) -> bytes:
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (position, name.encode(), encode_json(data))
 
 
+def problem_block(error: EverwhenError) -> bytes:
+    """A server-sent event that tells of an error; nothing comes after it."""
+    return b"event: problem\ndata: %b\n\n" % encode_json(problem_content(problem_of(error)))
+
+
 def live_blocks(
     events: Sequence[RecordedEvent[Any]], known: dict[int, bytes] | None = None
 ) -> tuple[list[bytes], bytes]:
@@ -237,8 +248,7 @@ def live_blocks(
         try:
             text = texts.get(id(event)) or texts.setdefault(id(event), event_text(event))
         except EverwhenError as error:
-            content = encode_json(problem_content(problem_of(error)))
-            return blocks, b"event: problem\ndata: %b\n\n" % content
+            return blocks, problem_block(error)
         is_last = at + 1 == len(events) or events[at + 1].position != event.position
         name = b"id: %d\n" % event.position if is_last else b""
         blocks.append(b"%bdata: %b\n\n" % (name, text))

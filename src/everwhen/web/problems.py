@@ -60,6 +60,7 @@ UNSUPPORTED_MEDIA: Final = ProblemKind(415, "unsupported-media-type", "Not that 
 INVALID: Final = ProblemKind(422, "invalid", "The content is not valid")
 TOO_MANY: Final = ProblemKind(429, "too-many", "Too many at once")
 EXPRESSION: Final = ProblemKind(400, "expression", "The expression can't be evaluated")
+BEYOND_END: Final = ProblemKind(409, "beyond-end", "The log ends before that position")
 RETIRED: Final = ProblemKind(410, "retired", "That history is no longer kept")
 SEALED: Final = ProblemKind(403, "sealed", "Personal data that can't be opened here")
 PLAN_CHANGED: Final = ProblemKind(409, "plan-changed", "It would come out otherwise by now")
@@ -98,6 +99,7 @@ OF_ERRORS: Final[tuple[tuple[type[BaseException], ProblemKind], ...]] = (
     (MergeError, MERGE_CONFLICT),
     (errors.BranchError, BRANCH_REFUSED),
     (errors.InvalidQueryError, BAD_REQUEST),
+    (errors.BeyondEndError, BEYOND_END),
     (errors.InvalidPathError, BAD_REQUEST),
     (errors.TooDeepError, INVALID),
     (errors.ExpressionError, EXPRESSION),

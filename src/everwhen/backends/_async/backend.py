@@ -131,7 +131,8 @@ class Log(Protocol):
         """Return soon after something is written after the position, or after the seconds.
 
         A hint: it may return early or late. False says that nothing was written; else the caller
-        reads to know.
+        reads to know. Raises `BeyondEndError` where the log ends before the position: what was
+        read up to there is gone. Only one that follows another log is waited for.
         """
         ...
 

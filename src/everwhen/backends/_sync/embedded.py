@@ -153,12 +153,16 @@ class EmbeddedBackend(Backend):
         """
         deadline = time.monotonic() + seconds
         news = self._engine.news
+        checked: object = None
         while not self._closed:
             since = (news.count, self._engine.watch())
             if self._head_since[0] != since:
                 self._head_since = since, (self.head()).position
             if self._head_since[1] > after:
                 return True
+            if self._head_since[1] < after and checked != since:
+                checked = since  # it may be of before what the caller has read: the engine looks
+                self._calls.run(self._engine.check_end, after)
             left = deadline - time.monotonic()
             if left <= 0:
                 return False

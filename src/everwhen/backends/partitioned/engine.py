@@ -25,6 +25,7 @@ from everwhen.backends.engine import (
     EngineView,
     Inline,
     Scratch,
+    check_reached,
 )
 from everwhen.backends.notifier import News
 from everwhen.backends.partitioned.checking import joint_problems, partition_problems
@@ -394,6 +395,9 @@ class PartitionedEngine:
                 if stored.position <= settled:
                     return stored
         return None
+
+    def check_end(self, after: int) -> None:
+        check_reached(self.place, self._settled(), after)  # a hole may be at the end, and was read
 
     def position_at(self, recorded_at: int) -> int:
         self.check_open()

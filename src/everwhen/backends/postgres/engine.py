@@ -21,6 +21,7 @@ from everwhen.backends.engine import (
     Inline,
     NotFetchedError,
     Scratch,
+    check_reached,
 )
 from everwhen.backends.history_moves import Moving
 from everwhen.backends.notifier import News
@@ -270,6 +271,11 @@ class PostgresEngine:
 
     def head(self) -> Head:
         return self._sessions.read(lookups.head)
+
+    def check_end(self, after: int) -> None:
+        end, is_standby = self._sessions.read(lookups.end)
+        if not is_standby:
+            check_reached(self.place, end, after)
 
     def position_at(self, recorded_at: int) -> int:
         return self._sessions.read(lookups.position_at, recorded_at)

@@ -48,6 +48,13 @@ def head(session: PostgresSession, schema: str) -> Head:
     return Head(0, None) if found is None else Head(found[0], from_micros(found[1]))
 
 
+def end(session: PostgresSession, schema: str) -> tuple[int, bool]:
+    """The newest event's position, and whether the server is a standby, which may get more."""
+    sql = statements("reading", schema)["end"]
+    ((position, is_standby),) = session.execute(sql).fetchall()
+    return position, is_standby
+
+
 @again_where_moved
 def stored_commit(
     session: PostgresSession, schema: str, commit_id: bytes, bodies: SealedBodies

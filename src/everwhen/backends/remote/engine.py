@@ -81,6 +81,7 @@ from everwhen.vocabulary.contract import (
     TableSize,
 )
 from everwhen.vocabulary.errors import (
+    BeyondEndError,
     BusyError,
     ConflictError,
     EverwhenError,
@@ -314,6 +315,12 @@ class HttpEngine:
         ):
             raise strange(f"a head at {head.position}")
         return head
+
+    def check_end(self, after: int) -> None:
+        try:
+            self._ask(AskHead(min(after, MAX_POSITION), 0))
+        except BeyondEndError as error:
+            raise BeyondEndError(self.place, after, error.end) from None
 
     def position_at(self, recorded_at: int) -> int:
         position: int = self._ask(AskPosition(_int64(recorded_at)))

@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 import apsw
 import msgspec
 
-from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch
+from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch, check_reached
 from everwhen.backends.history_moves import Moving
 from everwhen.backends.notifier import News
 from everwhen.backends.sql_connection import SqlConnection
@@ -325,6 +325,9 @@ class SqliteEngine:
 
     def head(self) -> Head:
         return self._reader.run(lookups.head)
+
+    def check_end(self, after: int) -> None:
+        check_reached(self.place, self.head().position, after)
 
     def position_at(self, recorded_at: int) -> int:
         return self._reader.run(lookups.position_at, recorded_at, self._segments.deferring)

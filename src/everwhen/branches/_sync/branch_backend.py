@@ -44,10 +44,11 @@ from everwhen.vocabulary.contract import (
     StreamInfo,
     TableSize,
 )
-from everwhen.vocabulary.errors import UnsupportedError
+from everwhen.vocabulary.errors import BeyondEndError, UnsupportedError
 from everwhen.vocabulary.microseconds import from_micros
 from everwhen.vocabulary.paging import ReadPage
 from everwhen.vocabulary.query import Query
+from everwhen.vocabulary.streams import MAX_POSITION
 
 T = TypeVar("T")
 
@@ -144,13 +145,20 @@ class BranchBackend(Backend):
         while True:
             seen = self._own.news.count
             own = self._own.existing()
-            left = deadline - time.monotonic()
+            left = max(0.0, deadline - time.monotonic())
             if after < position:
                 return True
-            if left <= 0:
+            try:
+                if self._own.is_written:
+                    return own.wait(after - position, left)
+                if after > position:
+                    self._parent.wait(MAX_POSITION, 0)  # raises, unless it follows another
+            except BeyondEndError as error:
+                end = position + error.end if self._own.is_written else position
+                place = f"{error.place}, branch {self._own.name!r}"
+                raise BeyondEndError(place, after, end) from None
+            if not left:
                 return False
-            if self._own.is_written:
-                return own.wait(after - position, left)
             wait_for_news(self._own.news, seen, min(left, _BETWEEN_LOOKS_SECONDS))
 
     # Checkpoints, snapshots and read models: the branch's own

@@ -36,11 +36,12 @@ def projections(
 
     LAG is how many positions are not processed yet; RATE is in events per second, when it last
     worked; HEARD is when its runner last gave a sign of life. A new build that readers don't see
-    yet is 'building'.
+    yet is 'building'. One that is 'beyond' stands after the newest event, so the store was restored
+    to an earlier moment than it: it has no lag, and has to be rebuilt.
 
     Columns in a pipe: name, kind, version, build, state, position, lag, rate, parked, skipped,
     heard, error or notice; with --parked: position, stream, type, parked at, error. Exit code 1
-    means that one has halted, or that none has that name.
+    means that one has halted or is beyond the end, or that none has that name.
     """
     out = Output(json=json)
     with existing(store, branch=branch) as opened:
@@ -55,5 +56,5 @@ def projections(
         out.console.print("There are no projections or reactions in this store.")
         return
     out.list(found, StatusView())
-    if any(status.state == "halted" for status in found):
+    if any(status.state in ("halted", "beyond") for status in found):
         raise typer.Exit(NO)

@@ -19,20 +19,24 @@ from everwhen.store.projection_records import (
     Build,
     BuildRecord,
     ParkedEvent,
-    ProjectionStatus,
     kept,
     parked_checkpoint,
     parked_of,
     read_back_in,
     record_of,
-    status_of,
 )
 from everwhen.vocabulary.contract import Page
-from everwhen.vocabulary.errors import ProjectionError, StorageError
+from everwhen.vocabulary.errors import (
+    BeyondEndError,
+    EverwhenError,
+    ProjectionError,
+    StorageError,
+)
 from everwhen.vocabulary.microseconds import from_micros
 from everwhen.vocabulary.query import Query
 
 _LOG: Final = logging.getLogger("everwhen")
+_NEWEST: Final = Query().backwards().skipping_retired()
 _UNKEPT_SECONDS: Final = 0.2  # what a crash repeats; less would be a sync at each look
 
 
@@ -43,7 +47,7 @@ class Follower(Protocol):
     of: Query
     position: int
     is_active: bool
-    error: ProjectionError | None
+    error: EverwhenError | None
 
     async def start(self) -> bool:
         """Try to become active; False where another runner is."""
@@ -57,17 +61,23 @@ class Follower(Protocol):
         """Remain active, though nothing happens."""
         ...
 
-    async def stop(self) -> None:
-        """Give way to others."""
+    async def halt_beyond(self, beyond: BeyondEndError) -> None:
+        """Stop: it stands after the end of the log."""
         ...
 
-    async def status(self, head: int) -> ProjectionStatus:
-        """Where it stands."""
+    async def stop(self) -> None:
+        """Give way to others."""
         ...
 
 
 def now_micros() -> int:
     return time.time_ns() // 1_000
+
+
+def newest_position(view: EngineView) -> int:
+    """The newest event's position, as the view has it; 0 where there is none."""
+    slices = view.read(_NEWEST, 1).slices
+    return slices[0].position if slices else 0
 
 
 class Pace:
@@ -106,7 +116,7 @@ class LeasedFollower:
         self.on_error = on_error
         self.position = 0
         self.is_active = False
-        self.error: ProjectionError | None = None
+        self.error: EverwhenError | None = None
         self.owner = uuid4().hex
         self._store = store
         self._backend = store.kernel.backend
@@ -172,17 +182,27 @@ class LeasedFollower:
 
     async def _halt(self, position: int, failure: BaseException | None, what: str = "") -> None:
         """Stop here, and say why, until it is started again."""
-        why = what + self._stored(failure)
-        self.error = ProjectionError(self.name, position, what + self._shown(failure))
-        self.error.__cause__ = failure
-        _LOG.error("%s", self.error)
+        error = ProjectionError(self.name, position, what + self._shown(failure))
+        error.__cause__ = failure
+        _LOG.error("%s", error)
+        await self._halt_with(error, what + self._stored(failure))
 
+    async def _halt_with(self, error: EverwhenError, why: str) -> None:
         def halt(transaction: EngineTransaction) -> None:
             self._check_lease(transaction)
             self._keep(transaction, error=why)
 
         await self._backend.transact(halt)
+        self.error = error
         self.is_active = False
+
+    async def halt_beyond(self, beyond: BeyondEndError) -> None:
+        """Stop; or, where the kept position was restored with the log, go on from there."""
+        try:
+            await self._halt_with(beyond, str(beyond))
+            _LOG.error("%s: %s", self.name, beyond)
+        except Moved:
+            self.give_way()
 
     async def _leave_out(self, event: RecordedEvent[Any], failure: BaseException | None) -> None:
         """Skip or park the event that could not be taken."""
@@ -285,12 +305,6 @@ class LeasedFollower:
         )
         own = kept(self._build, self.position, record)
         transaction.save_checkpoint(own, local=self._build.is_local)
-
-    async def status(self, head: int) -> ProjectionStatus:
-        checkpoints = await self._store.checkpoints()
-        known = next((c for c in checkpoints if c.name == self._build.record), None)
-        known = known or kept(self._build, self.position, self._record)
-        return read_back_in(status_of(self._build, known, checkpoints, head), self._store.vault)
 
     def _shown(self, failure: BaseException | None) -> str:
         """What may be logged of a failure."""

@@ -15,6 +15,7 @@ from everwhen.store._async.store import Store, check_store
 from everwhen.system.limits import LOOK_SECONDS, NEWS_SECONDS
 from everwhen.vocabulary.contract import Page
 from everwhen.vocabulary.errors import (
+    BeyondEndError,
     CorruptStoreError,
     DeclarationError,
     EverwhenError,
@@ -121,6 +122,8 @@ class Following:
             async with self._lock:
                 moved = await self._step()
             lags = await self._lag_behind(goal)
+            if not lags and any(f.is_active and f.position > goal for f in self._everyone()):
+                await self._wait_for_news(0)
             for follower in self._everyone():
                 if follower.error is not None:
                     raise follower.error
@@ -147,7 +150,7 @@ class Following:
         page = await self._page(behind, low, ahead)
         for follower in behind:
             await follower.take(page)
-        at_end = page.end and ahead is None
+        at_end = page.end and (ahead is None or page.cursor < ahead)
         for follower in active:
             if follower.is_active:
                 await follower.stay(at_end=at_end)
@@ -183,11 +186,22 @@ class Following:
                 await follower.start()
 
     async def _wait(self) -> None:
-        positions = [f.position for f in self._everyone() if f.is_active]
-        if positions:
-            await self.store.kernel.backend.wait(max(positions), min(NEWS_SECONDS, self._lease / 4))
+        seconds = min(NEWS_SECONDS, self._lease / 4)
+        if any(follower.is_active for follower in self._everyone()):
+            await self._wait_for_news(seconds)
         else:
-            await sleep(min(NEWS_SECONDS, self._lease / 4))
+            await sleep(seconds)
+
+    async def _wait_for_news(self, seconds: float) -> None:
+        """For so long at most. Halts whoever stands after the end of the log."""
+        standing = [(one, one.position) for one in self._everyone() if one.is_active]
+        try:
+            await self.store.kernel.backend.wait(max(place for _, place in standing), seconds)
+        except BeyondEndError as error:
+            async with self._lock:
+                for one, place in standing:
+                    if one.is_active and place == one.position and place > error.end:
+                        await one.halt_beyond(BeyondEndError(error.place, place, error.end))
 
     async def close(self) -> None:
         """Stop following, and give way to others."""

@@ -272,10 +272,10 @@ class ProjectionRunner(Following):
 
     async def status(self) -> list[ProjectionStatus]:
         """Where each projection of this runner stands, and each build of theirs."""
-        head = (await self.store.head()).position
         tables = [s for s in await projection_statuses(self.store) if s.kind == "projection"]
         found = [status for status in tables if status.name in self._followers]
         states = [f for f in self._followers.values() if isinstance(f, StateFollower)]
+        head = (await self.store.head()).position
         return found + [await follower.status(head) for follower in states]
 
     async def _stop(self) -> None:

@@ -16,6 +16,7 @@ from everwhen.store._sync.store import Store, check_store
 from everwhen.system.limits import LOOK_SECONDS, NEWS_SECONDS
 from everwhen.vocabulary.contract import Page
 from everwhen.vocabulary.errors import (
+    BeyondEndError,
     CorruptStoreError,
     DeclarationError,
     EverwhenError,
@@ -122,6 +123,8 @@ class Following:
             with self._lock:
                 moved = self._step()
             lags = self._lag_behind(goal)
+            if not lags and any(f.is_active and f.position > goal for f in self._everyone()):
+                self._wait_for_news(0)
             for follower in self._everyone():
                 if follower.error is not None:
                     raise follower.error
@@ -148,7 +151,7 @@ class Following:
         page = self._page(behind, low, ahead)
         for follower in behind:
             follower.take(page)
-        at_end = page.end and ahead is None
+        at_end = page.end and (ahead is None or page.cursor < ahead)
         for follower in active:
             if follower.is_active:
                 follower.stay(at_end=at_end)
@@ -184,11 +187,22 @@ class Following:
                 follower.start()
 
     def _wait(self) -> None:
-        positions = [f.position for f in self._everyone() if f.is_active]
-        if positions:
-            self.store.kernel.backend.wait(max(positions), min(NEWS_SECONDS, self._lease / 4))
+        seconds = min(NEWS_SECONDS, self._lease / 4)
+        if any(follower.is_active for follower in self._everyone()):
+            self._wait_for_news(seconds)
         else:
-            sleep(min(NEWS_SECONDS, self._lease / 4))
+            sleep(seconds)
+
+    def _wait_for_news(self, seconds: float) -> None:
+        """For so long at most. Halts whoever stands after the end of the log."""
+        standing = [(one, one.position) for one in self._everyone() if one.is_active]
+        try:
+            self.store.kernel.backend.wait(max(place for _, place in standing), seconds)
+        except BeyondEndError as error:
+            with self._lock:
+                for one, place in standing:
+                    if one.is_active and place == one.position and place > error.end:
+                        one.halt_beyond(BeyondEndError(error.place, place, error.end))
 
     def close(self) -> None:
         """Stop following, and give way to others."""

@@ -25,7 +25,14 @@ from everwhen.store.page_decoding import by_position, events_of_page, last_match
 from everwhen.store.projection_records import ParkedEvent, ProjectionStatus, read_back_in
 from everwhen.system.interrupts import is_interrupt
 from everwhen.vocabulary.contract import Page
-from everwhen.vocabulary.errors import DeclarationError, ProjectionError, StaleError, StorageError
+from everwhen.vocabulary.errors import (
+    BeyondEndError,
+    DeclarationError,
+    EverwhenError,
+    ProjectionError,
+    StaleError,
+    StorageError,
+)
 from everwhen.vocabulary.microseconds import from_micros
 from everwhen.vocabulary.query import Query
 
@@ -44,7 +51,7 @@ class StateFollower(Generic[S]):
         self.of = projection.of
         self.position = 0
         self.is_active = False
-        self.error: ProjectionError | None = None
+        self.error: EverwhenError | None = None
         self._store = store
         self._repository = Repository(
             store,
@@ -101,6 +108,8 @@ class StateFollower(Generic[S]):
 
     @property
     def _started(self) -> Loaded[S]:
+        if isinstance(self.error, BeyondEndError):
+            raise self.error
         if self._loaded is None:
             raise StaleError(self.name, 0, "its state, which is not loaded yet")
         return self._loaded
@@ -239,18 +248,26 @@ class StateFollower(Generic[S]):
     def stay(self, *, at_end: bool) -> None:
         """Nobody else wants its place."""
 
+    def halt_beyond(self, beyond: BeyondEndError) -> None:
+        """Stop, and answer nothing: the state is of events that are gone."""
+        _LOG.error("projection %s: %s", self.name, beyond)
+        with self._lock:
+            self.error = beyond
+            self.is_active, self._loaded = False, None
+
     def stop(self) -> None:
         self.is_active = False
 
     def status(self, head: int) -> ProjectionStatus:
         parked = len(self.parked())
+        is_beyond = isinstance(self.error, BeyondEndError)
         return ProjectionStatus(
             self.name,
             self.projection.version,
             0,
-            "halted" if self.error else "memory",
+            "beyond" if is_beyond else "halted" if self.error else "memory",
             self.position,
-            max(0, head - self.position),
+            None if is_beyond else max(0, head - self.position),
             self._pace.rate,
             parked,
             len(self._left_out) - parked,

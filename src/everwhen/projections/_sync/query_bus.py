@@ -88,7 +88,8 @@ class QueryBus:
         tables know only the present.
 
         Raises `InvalidQueryError` for a query that nothing answers, or not about the past, and for
-        bounds that make no sense, before anything is asked.
+        bounds that make no sense, before anything is asked; `BeyondEndError` where the model is of
+        events that the store has no more, since it was restored to an earlier moment.
         """
         return self._proceed(Question(query, at_least, max_staleness, as_at, timeout))
 
@@ -105,6 +106,8 @@ class QueryBus:
                 lacking = stale
             else:
                 head = self.store.head()
+                if position > head.position:
+                    self.store.kernel.backend.wait(position, 0)
                 result = self._result(data, position, head)
                 wanted = self._lacks(question, result)
                 if wanted is None:

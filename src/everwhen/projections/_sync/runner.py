@@ -273,10 +273,10 @@ class ProjectionRunner(Following):
 
     def status(self) -> list[ProjectionStatus]:
         """Where each projection of this runner stands, and each build of theirs."""
-        head = (self.store.head()).position
         tables = [s for s in projection_statuses(self.store) if s.kind == "projection"]
         found = [status for status in tables if status.name in self._followers]
         states = [f for f in self._followers.values() if isinstance(f, StateFollower)]
+        head = (self.store.head()).position
         return found + [follower.status(head) for follower in states]
 
     def _stop(self) -> None:

@@ -17,8 +17,9 @@ from everwhen.vocabulary.query import name_of
 
 def projection_statuses(store: Store) -> list[ProjectionStatus]:
     """Where each projection and reaction stands that keeps its position in the store."""
-    head = (check_store(store).head()).position
-    found = statuses_of(store.checkpoints(), head)
+    checkpoints = check_store(store).checkpoints()
+    head = (store.head()).position  # after them, or one may have gone on beyond it
+    found = statuses_of(checkpoints, head)
     return [read_back_in(status, store.vault) for status in found]
 
 

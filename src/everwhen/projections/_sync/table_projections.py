@@ -15,7 +15,12 @@ from everwhen.backends.engine import EngineTransaction, EngineView
 from everwhen.codec.commits import stored_query
 from everwhen.codec.recorded_events import RecordedEvent
 from everwhen.privacy.erasure_marks import ErasureMark
-from everwhen.projections._sync.followers import LeasedFollower, Moved, now_micros
+from everwhen.projections._sync.followers import (
+    LeasedFollower,
+    Moved,
+    newest_position,
+    now_micros,
+)
 from everwhen.projections.code_fingerprints import has_changed
 from everwhen.projections.projections import (
     TableProjection,
@@ -41,7 +46,7 @@ from everwhen.store.projection_records import (
     record_of,
 )
 from everwhen.vocabulary.contract import Checkpoint, Page
-from everwhen.vocabulary.errors import InlineError
+from everwhen.vocabulary.errors import BeyondEndError, InlineError
 from everwhen.vocabulary.microseconds import from_micros
 from everwhen.vocabulary.paging import PAGE_EVENTS
 
@@ -299,9 +304,9 @@ class TableFollower(LeasedFollower):
             for build, known in builds_of(transaction.checkpoints(RECORDS), self.name).items()
             if build != self._build and build.version <= self._build.version
         }
-        for known in older.values():
-            if record_of(known).is_live and known.position > self.position:
-                return False
+        further = [known.position for known in older.values() if record_of(known).is_live]
+        if self.position < max(further, default=0) <= newest_position(transaction):
+            return False
         switch(transaction, self._build, self.projection.tables)
         for build, known in older.items():
             retire(transaction, build, record_of(known), self.projection.tables)
@@ -326,6 +331,8 @@ class TableFollower(LeasedFollower):
             wanted = self.of.after(position)
             asked = stored_query(wanted, self._store.kernel.codec)
             page = transaction.read(asked, PAGE_EVENTS)
+            if page.end and page.cursor == position:
+                self._check_end_inline(transaction, position)
             events = events_of_page(page, asked, wanted, self._store.kernel.codec, typed=True)
             for these in by_position(events):
                 if not self._take_inline(transaction, these):
@@ -334,6 +341,13 @@ class TableFollower(LeasedFollower):
             if page.end:
                 break
         transaction.save_checkpoint(kept(self._build, position, record), local=True)
+
+    def _check_end_inline(self, transaction: EngineTransaction, position: int) -> None:
+        """Raises `InlineError` where it stands after the newest event: it would miss what comes."""
+        end = newest_position(transaction)
+        if end < position:
+            beyond = BeyondEndError(f"projection {self.name}", position, end)
+            raise InlineError(self.name, end, str(beyond)) from beyond
 
     def adopt(self) -> bool:
         """Find the build that readers see, whoever works on it; False where there is none yet."""

@@ -26,6 +26,8 @@ class Subscription:
     ``position`` is how far it has come: every event at or before it that matches was delivered.
     ``from_now`` begins after the newest event that there is when it is made.
     Iteration ends when it or the store is closed; leave it with ``close`` or as a context manager.
+    It raises `BeyondEndError` where the store ends before the position that it has come to, or was
+    told to begin after: the store was restored to an earlier moment, say.
     """
 
     def __init__(

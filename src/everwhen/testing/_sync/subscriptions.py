@@ -12,7 +12,7 @@ from everwhen.testing._sync.concurrency import Beside, pause, within
 from everwhen.testing.checks import equal, raises, true
 from everwhen.testing.promises import Guarantee, promise
 from everwhen.testing.specimens import Deposited, notes
-from everwhen.vocabulary.errors import InvalidQueryError
+from everwhen.vocabulary.errors import BeyondEndError, InvalidQueryError
 from everwhen.vocabulary.query import Query
 
 
@@ -78,11 +78,29 @@ def it_begins_where_it_is_told(bench: Bench) -> None:
         equal(subscription.position, all_of_it[2], "it stands where it was told to begin")
         equal(_take(subscription, 2), all_of_it[3:], "in the middle of a slice")
         equal(subscription.position, all_of_it[-1], "and knows how far it has come")
-    far = all_of_it[-1] + 2
-    with store.subscribe(Query().after(far)) as subscription:
-        store.append("a", notes(5))
-        wanted = [p for p in _positions(store, Query()) if p > far]
-        equal(_take(subscription, len(wanted)), wanted, "also in the future")
+
+
+@promise(Guarantee.SUBSCRIPTIONS)
+def it_does_not_wait_beyond_the_end(bench: Bench) -> None:
+    store = bench.store()
+    store.append("a", notes(5))
+    end = (store.head()).position
+    with store.subscribe(Query().after(end + 2)) as subscription:
+        with raises(BeyondEndError, "a position that the log lacks is of another one") as beyond:
+            _take(subscription, 1)
+        equal((beyond.error.position, beyond.error.end), (end + 2, end), "it says where it ends")
+    with store.create_branch("other") as branch:
+        for own in range(2):
+            end = (branch.head()).position
+            with branch.subscribe(Query().after(end + 1)) as subscription:
+                with raises(BeyondEndError, f"on a branch with {own} events of its own") as beyond:
+                    _take(subscription, 1)
+                equal((beyond.error.position, beyond.error.end), (end + 1, end), "its own end")
+            branch.append("a", notes(1))
+    equal(_positions(store, Query().after(end + 9)), [], "a read from there is empty")
+    backend, head = store.kernel.backend, (store.head()).position
+    news = [backend.wait(head - 1, 0), backend.wait(head, 0)]
+    equal(news, [True, False], "up to the end is waited for")
 
 
 @promise(Guarantee.SUBSCRIPTIONS)
@@ -96,7 +114,6 @@ def from_now_begins_where_it_was_made(bench: Bench) -> None:
         store.subscribe(Query().stream("b"), from_now=True),
         store.subscribe(Query().after(old.position - 2), from_now=True),
     ]
-    late = store.subscribe(Query().after(old.position + 2), from_now=True)
     equal([s.position for s in subscriptions], [old.position] * 3, "it knows at once where it is")
     new = store.append("b", notes(2))
     between = (_positions(store, Query().stream("b")))[0]
@@ -105,10 +122,6 @@ def from_now_begins_where_it_was_made(bench: Bench) -> None:
             wanted = [between, new.position]
             equal(_take(subscription, 2), wanted, "what came after the call, and only that")
     equal(len(_take(empty, 7)), 7, "everything, where nothing was there")
-    newest = store.append("b", notes(3))
-    wanted = [p for p in _positions(store, Query()) if p > old.position + 2]
-    equal(_take(late, len(wanted)), wanted, "a later position that was asked for counts")
-    equal(late.position, newest.position, "to the end")
 
 
 @promise(Guarantee.SUBSCRIPTIONS)

@@ -22,7 +22,7 @@ from everwhen.web.live_hub import (
     live_blocks,
     named_block,
 )
-from everwhen.web.problems import EXPRESSION, TOO_MANY
+from everwhen.web.problems import BEYOND_END, EXPRESSION, TOO_MANY
 
 _PAGE_EVENTS: Final = 500
 _NO_EVENT: Final = LiveFilter(Query(), "false", lambda _: False)
@@ -46,7 +46,7 @@ async def follow_events(call: ApiCall[LiveAsked]) -> Response:
     comes. ``head`` tells where the store stands, at most once a second. The ``id`` of each is a
     position, after which ``Last-Event-ID`` goes on: nothing is left out, and nothing comes twice.
     Whoever reads too slowly is sent away, and resumes. ``problem`` is the last one: an event that
-    can't be shown.
+    can't be shown, or a store that now ends before what was sent.
     """
     given = call.request.headers.get("last-event-id")
     after = call.asked.after
@@ -58,6 +58,8 @@ async def follow_events(call: ApiCall[LiveAsked]) -> Response:
     wanted = LiveFilter(query, call.asked.where, call.asked.condition())
     if call.asked.heads:
         wanted, after = _NO_EVENT, None
+    if after is not None:
+        await call.on.store.kernel.backend.wait(after, 0)
     if call.request.method == "HEAD":
         return Response(None, headers=_HEADERS, media_type=EVENT_STREAM)
     if after is None:
@@ -103,6 +105,6 @@ ENDPOINTS: Final = (
         parameters=LiveAsked,
         headers={"Last-Event-ID": "The position after which to go on."},
         answers={200: EVENT_STREAM},
-        problems=(EXPRESSION, TOO_MANY),
+        problems=(BEYOND_END, EXPRESSION, TOO_MANY),
     ),
 )

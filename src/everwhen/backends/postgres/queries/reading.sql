@@ -7,6 +7,10 @@ SELECT position, recorded_at FROM log.slices ORDER BY position DESC LIMIT 1
 SELECT position, recorded_at, (SELECT coalesce(max(last), 0) FROM log.retired)
 FROM log.slices ORDER BY position DESC LIMIT 1
 
+-- name: end
+SELECT coalesce((SELECT position FROM log.slices ORDER BY position DESC LIMIT 1), 0),
+    pg_is_in_recovery()
+
 -- name: timeline
 SELECT CASE WHEN pg_is_in_recovery() THEN '' ELSE
     substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)

@@ -16,7 +16,7 @@ export const hasStrip = false;
 const LOOK_MS = 2000;
 const AT_ONCE = 100;
 const focused = (element) => element?.focus();
-const SIGNS = { live: ["●", "good"], building: ["◐", "warns"], halted: ["✕", "bad"], memory: ["○", "dim"] };
+const SIGNS = { live: ["●", "good"], building: ["◐", "warns"], halted: ["✕", "bad"], beyond: ["✕", "bad"], memory: ["○", "dim"] };
 const AS_SMALL = { year: "y", month: "mo", day: "d", hour: "h", minute: "min", second: "s" };
 const small = (seconds) => durationText(seconds).replace(/([a-z]+?)s?$/, (_, unit) => AS_SMALL[unit]);
 const POLICIES = { halt: "stops there", skip: "leaves the event out", park: "parks the event, and what follows in its stream" };
@@ -39,6 +39,7 @@ const State = ({ one }) => html`<span class=${`standing ${SIGNS[one.state][1]}`}
 
 function Lag({ one, words }) {
   const seconds = useSecondsBehind(one);
+  if (one.lag === null) return html`<span class="bad">beyond the end</span>`;
   if (one.lag === 0) return html`<span class="dim">${words ? "none" : "0"}</span>`;
   if (words) return html`${plural(one.lag, "event")}${seconds !== null && `, ${durationText(seconds)} of history`}`;
   return html`${count(one.lag)}${seconds !== null && html` <small>${small(seconds)}</small>`}`;
@@ -121,14 +122,14 @@ function Detail({ one, again }) {
   ), []);
   return html`<article class="detail" aria-label=${shown(one.name)}>
     <header><h2><bdi>${shown(one.name)}</bdi></h2><${State} one=${one} /></header>
-    ${one.error && html`<div class="problem" role="group" aria-label="Error"><strong>It failed after position ${count(one.position)}</strong><p>${shown(one.error)}</p><button onClick=${() => go({ screen: "timeline", at: one.position + 1, view: null })}>To what follows</button></div>`}
+    ${one.error && html`<div class="problem" role="group" aria-label="Error"><strong>${one.lag === null ? `It stands after the newest event, at ${count(one.position)}` : `It failed after position ${count(one.position)}`}</strong><p>${shown(one.error)}</p>${one.lag !== null && html`<button onClick=${() => go({ screen: "timeline", at: one.position + 1, view: null })}>To what follows</button>`}</div>`}
     <div class="tools">
       <${Act} reason=${reasons.retry} onClick=${() => ask("retries")}>Retry parked<//>
       <${Act} reason=${reasons.rebuild} onClick=${() => ask("rebuilds")}>Rebuild<//></div>
     ${asked === "rebuilds" && html`<p class="asked" role="alertdialog" aria-label="Rebuild it?">It is built anew beside what readers see, and takes its place when it has caught up. <button class="act" ref=${focused} onClick=${() => act("rebuilds")}>Rebuild</button> <button class="quiet" onClick=${() => setAsked(null)}>Leave it</button></p>`}
     <${Reasons} reasons=${[reasons.retry, reasons.rebuild]} />
     <dl class="facts">
-      <${Fact} name="position"><button class="bare" onClick=${() => move(String(one.position))}>${count(one.position)}</button> of ${count(one.position + one.lag)}<//>
+      <${Fact} name="position"><button class="bare" onClick=${() => move(String(one.position))}>${count(one.position)}</button> of ${count(one.lag === null ? head.value.position : one.position + one.lag)}<//>
       <${Fact} name="lag"><${Lag} one=${one} words /><//>
       <${Fact} name="version">${one.version}, build ${one.build}${one.is_mixed && html` · <span class="warns">its functions have changed, but not its version</span>`}<//>
       <${Fact} name="on error">${one.on_error ? `${one.on_error.then}: ${POLICIES[one.on_error.then]}${one.on_error.retries ? `, after ${plural(one.on_error.retries, "retry", "retries")}` : ""}` : html`<span class="dim">known where it is run</span>`}<//>
