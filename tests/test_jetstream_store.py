@@ -19,6 +19,7 @@ from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.engine import JetStreamEngine
 from everwhen.backends.locations import shown
 from everwhen.errors import (
+    BeyondEndError,
     ConflictError,
     CorruptStoreError,
     DeclarationError,
@@ -257,6 +258,19 @@ def test_a_function_that_is_overtaken_runs_again(nodes: Nodes) -> None:
     count(two, one)
     assert seen == [0, 0, 1]
     assert two.checkpoint("count") == Checkpoint("count", 2)
+
+
+def test_who_is_further_than_a_replica_waits_for_it(nodes: Nodes) -> None:
+    one, two = nodes.open("one"), nodes.open("two")
+    backend = two.kernel.backend
+    with two.transaction() as transaction:  # which keeps the replica from taking anything in
+        transaction.checkpoint("c")
+        position = one.append("a", [_event(1)]).position
+        assert backend.wait(position, 0) is False
+    until(two, position)
+    assert backend.wait(position, 0) is False
+    with pytest.raises(BeyondEndError):
+        backend.wait(position + 1, 0)
 
 
 def test_a_branch_is_one_on_all_nodes(nodes: Nodes) -> None:

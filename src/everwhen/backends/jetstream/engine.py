@@ -491,6 +491,15 @@ class JetStreamEngine(SqliteEngine):
         self._reach()
         return super().head()
 
+    def check_end(self, after: int) -> None:
+        """Says nothing while this replica lacks what the cluster has, or can't know what it has."""
+        try:
+            newest = self._log.last()
+        except StorageError:
+            return
+        if self._seen() >= newest:
+            super().check_end(after)
+
     def position_at(self, recorded_at: int) -> int:
         self._reach()
         return super().position_at(recorded_at)
