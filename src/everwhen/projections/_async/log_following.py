@@ -195,8 +195,9 @@ class Following:
     async def _wait_for_news(self, seconds: float) -> None:
         """For so long at most. Halts whoever stands after the end of the log."""
         standing = [(one, one.position) for one in self._everyone() if one.is_active]
+        furthest = max([place for _, place in standing], default=0)
         try:
-            await self.store.kernel.backend.wait(max(place for _, place in standing), seconds)
+            await self.store.kernel.backend.wait(furthest, seconds)
         except BeyondEndError as error:
             async with self._lock:
                 for one, place in standing:

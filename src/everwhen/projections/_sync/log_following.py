@@ -196,8 +196,9 @@ class Following:
     def _wait_for_news(self, seconds: float) -> None:
         """For so long at most. Halts whoever stands after the end of the log."""
         standing = [(one, one.position) for one in self._everyone() if one.is_active]
+        furthest = max([place for _, place in standing], default=0)
         try:
-            self.store.kernel.backend.wait(max(place for _, place in standing), seconds)
+            self.store.kernel.backend.wait(furthest, seconds)
         except BeyondEndError as error:
             with self._lock:
                 for one, place in standing:
