@@ -64,6 +64,7 @@ async def put_beyond(store: Store, name: str, position: int) -> Checkpoint:
     return moved
 
 
+@pytest.mark.parametrize("location", ["sqlite", "postgresql"], indirect=True)
 async def test_a_position_from_before_a_restore_is_told(location: str, tmp_path: Path) -> None:
     async with opened(location) as store:
         await store.append("a", [Sold(1)] * 3)

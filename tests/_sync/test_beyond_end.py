@@ -66,6 +66,7 @@ def put_beyond(store: Store, name: str, position: int) -> Checkpoint:
     return moved
 
 
+@pytest.mark.parametrize("location", ["sqlite", "postgresql"], indirect=True)
 def test_a_position_from_before_a_restore_is_told(location: str, tmp_path: Path) -> None:
     with opened(location) as store:
         store.append("a", [Sold(1)] * 3)
