@@ -267,7 +267,7 @@ def test_who_is_further_than_a_replica_waits_for_it(nodes: Nodes) -> None:
         transaction.checkpoint("c")
         position = one.append("a", [_event(1)]).position
         assert backend.wait(position, 0) is False
-    until(two, position)
+    two.wait_for(position, timeout=PATIENCE_SECONDS)
     assert backend.wait(position, 0) is False
     with pytest.raises(BeyondEndError):
         backend.wait(position + 1, 0)
