@@ -19,7 +19,7 @@ import platform
 import secrets
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def lines(*, quick: bool) -> list[tuple[str, Line, list[type[OnServer]]]]:
     ]
 
 
-def measure(line: Line, contenders: list[type[OnServer]], rounds: int) -> Results:
+def measure(line: Line, contenders: Sequence[type[Contender]], rounds: int) -> Results:
     """Of each contender, the medians over the rounds: events per second, and CPU in µs."""
     rates: dict[str, list[float]] = {}
     costs: dict[str, list[float]] = {}

@@ -90,6 +90,12 @@ class NatsNode:
         finally:
             asking.close()
 
+    @property
+    def process_id(self) -> int:
+        """That of the running server."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """End it as a power loss would, but for what its system still holds in memory."""
         self._end(signal.SIGKILL)
@@ -159,10 +165,14 @@ class NatsCluster:
 
 
 @contextmanager
-def nats_cluster(size: int, *, sync: str = "always", room: str = "8GB") -> Iterator[NatsCluster]:
+def nats_cluster(
+    size: int, *, sync: str = "always", room: str = "8GB", folder: Path | None = None
+) -> Iterator[NatsCluster]:
     """Running servers; skips the test where there are none for this machine."""
     _program()
-    with tempfile.TemporaryDirectory(prefix="everwhen-nats-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(
+        prefix="everwhen-nats-", dir=folder, ignore_cleanup_errors=True
+    ) as name:
         cluster = NatsCluster(Path(name), size, sync=sync, room=room)
         try:
             cluster.start()

@@ -22,7 +22,7 @@ from everwhen.backends.engine import EngineTransaction
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection
 from everwhen.backends.jetstream.follower import ReplicaFollower
-from everwhen.backends.jetstream.forwarding import NOBODY, AppendForwarding
+from everwhen.backends.jetstream.forwarding import AppendForwarding
 from everwhen.backends.jetstream.large_messages import LargeMessages
 from everwhen.backends.jetstream.messages import (
     GroupMessage,
@@ -159,9 +159,7 @@ class JetStreamEngine(SqliteEngine):
                 self._catch_up_to_newest()
             self._forwarding = AppendForwarding(self, self._cluster, address.subject)
             undone.callback(self._forwarding.stop)
-            self._follower = ReplicaFollower(
-                self, self._cluster, address.subject, self._forwarding.heard
-            )
+            self._follower = ReplicaFollower(self, self._cluster, address.subject, self._forwarding)
             undone.pop_all()
 
     def _begin(self, stream: LogStream) -> None:
@@ -404,7 +402,7 @@ class JetStreamEngine(SqliteEngine):
             self._large.put(name, data)
             data = new_reference(message_id, name, data)
         seq = self._log.append(message_id, data, state.seq)
-        self._follower.tell(seq, NOBODY if self.inline else self._forwarding.node)
+        self._follower.tell(seq, writes_for_others=not self.inline)
         save_state(self._transactions.connection, ReplicaState(seq, digest_of(data), state.stream))
 
     def _transaction_on(self, connection: apsw.Connection) -> ReplicaTransaction:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import threading
 import weakref
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from everwhen.backends.jetstream.connection import Connection
+from everwhen.backends.jetstream.forwarding import NOBODY, AppendForwarding
 from everwhen.system.threads import join
 from everwhen.vocabulary.errors import EverwhenError
 
-_HINT: Final = re.compile(rb"(\d{1,19}) ([0-9a-f]{16})")
+_HINT: Final = re.compile(rb"(\d{1,19}) ([0-9a-f]{16}) ([0-9a-f]{16})")
 _POLL_SECONDS: Final = 0.5
 """How long a message may go unnoticed whose hint was lost."""
 
@@ -33,7 +33,7 @@ class ReplicaFollower:
         engine: KeptReplica,
         connection: Connection,
         subject: str,
-        heard: Callable[[str], None],
+        forwarding: AppendForwarding,
     ) -> None:
         self._engine = weakref.ref(engine)
         self._woken = threading.Event()
@@ -41,21 +41,26 @@ class ReplicaFollower:
         self._stopped = False
         self._connection = connection
         self._subject = f"{subject}.news"
-        self._heard = heard
+        self._forwarding = forwarding
         self._unlisten = connection.listen(self._subject, lambda hint: self._hear(hint.data))
         self._thread = threading.Thread(target=self._work, name="everwhen-follow", daemon=True)
         self._thread.start()
 
-    def tell(self, seq: int, node: str) -> None:
-        """Tell all nodes what this one has written."""
-        self._connection.say(self._subject, f"{seq} {node}".encode())
+    def tell(self, seq: int, *, writes_for_others: bool) -> None:
+        """Tell all nodes of a message that this one has written."""
+        node = self._forwarding.node if writes_for_others else NOBODY
+        self._forwarding.heard(seq, node)
+        self._connection.say(self._subject, f"{seq} {node} {self._forwarding.node}".encode())
 
     def _hear(self, hint: bytes) -> None:
         match = _HINT.fullmatch(hint)
-        if match is not None:
-            self._hinted = max(self._hinted, int(match[1]))
-            self._heard(match[2].decode())
-        self._woken.set()
+        if match is None:
+            return
+        seq, writer, sender = int(match[1]), match[2].decode(), match[3].decode()
+        if sender != self._forwarding.node:
+            self._forwarding.heard(seq, writer)
+            self._hinted = max(self._hinted, seq)
+            self._woken.set()
 
     def _work(self) -> None:
         while not self._stopped:

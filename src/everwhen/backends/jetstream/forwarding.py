@@ -104,6 +104,7 @@ class AppendForwarding:
         self._connection = connection
         self._subject = subject
         self._compressor = Compressor()
+        self._seq = 0
         self._writer = self.node
         self._heard_at = 0.0
         self._asked: queue.SimpleQueue[Msg | None] = queue.SimpleQueue()
@@ -111,10 +112,14 @@ class AppendForwarding:
         self._thread = threading.Thread(target=self._work, name="everwhen-forwarded", daemon=True)
         self._thread.start()
 
-    def heard(self, node: str) -> None:
-        """A node wrote just now, or one that is `NOBODY` to others."""
-        self._writer = node
-        self._heard_at = time.monotonic()
+    def heard(self, seq: int, node: str) -> None:
+        """A node has written a message: this one, another one, or one that is `NOBODY` to others.
+
+        What is heard late of an older message says nothing: so two nodes never hand their commits
+        over to each other for long.
+        """
+        if seq > self._seq:
+            self._seq, self._writer, self._heard_at = seq, node, time.monotonic()
 
     def other_writer(self) -> str | None:
         """The node that commits are to be handed over to; None where this one is to write."""
