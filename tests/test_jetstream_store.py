@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -287,6 +290,34 @@ def test_a_branch_is_one_on_all_nodes(nodes: Nodes) -> None:
     two.delete_branch("what-if")
     assert one.append("game-1", [_event(6)]).position == 3
     nodes.close()
+
+
+_FORGETFUL = """
+import sys
+from everwhen import UnknownEvent, open_store
+store = open_store(sys.argv[1])
+print(store.append("game-1", [UnknownEvent("Counted", {})]).position)
+"""
+
+
+def test_a_program_that_closes_nothing_ends(nodes: Nodes) -> None:
+    command = [sys.executable, "-c", _FORGETFUL, nodes.url("one")]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("1\n", "", 0)
+
+
+def test_a_store_that_nobody_uses_any_more_leaves_no_thread_behind(nodes: Nodes) -> None:
+    before = threading.active_count()
+    store = open_store(nodes.url("one"))
+    assert threading.active_count() > before
+    del store
+    end = time.monotonic() + PATIENCE_SECONDS
+    while threading.active_count() > before:
+        gc.collect()
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_replica_is_written_by_its_log_alone(nodes: Nodes, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
@@ -115,6 +116,9 @@ class Connection:
         return stop
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        if sys.is_finalizing() or threading.current_thread() is self._thread:
+            work.close()
+            raise StoreClosedError  # nobody would do it
         try:
             running = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError as error:
@@ -136,7 +140,7 @@ class Connection:
             self._users -= 1
             if self._users:
                 return
-        with contextlib.suppress(StorageError):
+        with contextlib.suppress(StorageError, StoreClosedError):
             self._call(self._closed())
         self._end()
 
@@ -146,9 +150,12 @@ class Connection:
                 await self._client.close()
 
     def _end(self) -> None:
+        if sys.is_finalizing():
+            return  # its thread is gone
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+            self._loop.close()
 
 
 async def _connected(address: ClusterAddress, patience: float) -> Client:

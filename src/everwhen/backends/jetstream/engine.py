@@ -9,6 +9,7 @@ and every question is answered from it.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -549,8 +550,9 @@ class JetStreamEngine(SqliteEngine):
     def close(self) -> None:
         if self._lifetime.is_foreign or self._lifetime.is_closed:
             return super().close()
-        self._follower.stop()
-        self._forwarding.stop()
+        if not sys.is_finalizing():  # else their threads are gone
+            self._follower.stop()
+            self._forwarding.stop()
         try:
             return super().close()
         finally:
