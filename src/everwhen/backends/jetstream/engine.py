@@ -19,11 +19,11 @@ import apsw
 import msgspec
 
 from everwhen.backends.commit_checks import written_one_by_one
-from everwhen.backends.engine import EngineTransaction
+from everwhen.backends.engine import EngineTransaction, NotFetchedError
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection
 from everwhen.backends.jetstream.follower import ReplicaFollower
-from everwhen.backends.jetstream.forwarding import AppendForwarding
+from everwhen.backends.jetstream.forwarding import AppendForwarding, HandedOver
 from everwhen.backends.jetstream.large_messages import LargeMessages
 from everwhen.backends.jetstream.messages import (
     GroupMessage,
@@ -156,11 +156,13 @@ class JetStreamEngine(SqliteEngine):
             self.title = address.place
             self.capabilities = msgspec.structs.replace(_CAPABILITIES, durable=durable)
             self._begin(stream)
-            with self.lock.turn(), self.lock.mutex:
-                self._catch_up_to_newest()
             self._forwarding = AppendForwarding(self, self._cluster, address.subject)
             undone.callback(self._forwarding.stop)
             self._follower = ReplicaFollower(self, self._cluster, address.subject, self._forwarding)
+            undone.callback(self._follower.stop)
+            with self.lock.turn(), self.lock.mutex:
+                self._catch_up_to_newest()
+            self._follower.start()
             undone.pop_all()
 
     def _begin(self, stream: LogStream) -> None:
@@ -198,11 +200,17 @@ class JetStreamEngine(SqliteEngine):
                 raise
 
     def _seen(self) -> int:
-        found = self._reader.run(state_of)
-        return 0 if found is None else found.seq
+        return self._kept().seq
+
+    def _kept(self) -> ReplicaState:
+        """How far the replica has come, as readers see it."""
+        return self._judged(self._reader.run(state_of))
 
     def _state(self) -> ReplicaState:
-        found = state_of(self._transactions.connection)
+        """The same, in the transaction."""
+        return self._judged(state_of(self._transactions.connection))
+
+    def _judged(self, found: ReplicaState | None) -> ReplicaState:
         if found is None:
             raise CorruptStoreError(
                 f"{self.path}: doesn't say any more how far it has come; delete it, and it is made "
@@ -219,19 +227,27 @@ class JetStreamEngine(SqliteEngine):
         self._catch_up(newest)
 
     def _catch_up(self, up_to: int) -> None:
-        """Take in what is there, and all up to a message that there is. Hold ``lock``."""
+        """Take in all up to a message that there is, or, given 0, what any server has.
+
+        Hold ``lock``.
+        """
         while True:
-            seen = self._seen()
-            page = self._log.page(seen, _PAGE)
-            if not page and seen < up_to:  # whoever was asked is behind
-                found = self._log.next(seen)
+            state = self._kept()
+            if up_to and state.seq >= up_to:
+                return
+            page = self._told(state) or self._log.page(state.seq, _PAGE)
+            if not page and up_to:  # whoever was asked is behind
+                found = self._log.next(state.seq)
                 page = [] if found is None else [found]
             if page:
                 self._take_in(page)
-            elif seen >= up_to:
-                return
-            else:
+            elif up_to:
                 self._log.check_length(up_to)
+            else:
+                return
+
+    def _told(self, state: ReplicaState) -> list[LogMessage]:
+        return self._follower.told_after(state.seq, state.digest)
 
     def _take_in(self, page: Sequence[LogMessage]) -> None:
         read = [(message, self._read(message)) for message in page]
@@ -307,16 +323,28 @@ class JetStreamEngine(SqliteEngine):
             commits = [msgspec.structs.replace(commit, is_fresh=False) for commit in commits]
         return self._write_here(commits, waits=waits)
 
-    def write_for_others(self, commits: Sequence[EncodedCommit]) -> tuple[int, list[Outcome]]:
-        """Write what another node has handed over; the newest message, and the outcomes."""
+    def write_for_others(self) -> None:
         with self.lock.turn(), self.lock.mutex:
             self.check_open()
             self._check_writable()
-            # what is inline here is none of others' concern
-            outcomes = [] if self.inline else self._write_here(commits, waits=True)
-            return self._seen(), outcomes
+            if self.inline:  # which is no concern of others
+                self._forwarding.answer(self._forwarding.taken(), 0, ())
+            else:
+                self._write_here((), waits=True)
 
     def _write_here(self, commits: Sequence[EncodedCommit], *, waits: bool) -> list[Outcome]:
+        """Write the commits and, along with them, what was handed over meanwhile."""
+        handed = HandedOver([], []) if self.inline else self._forwarding.taken()
+        try:
+            outcomes = self._write_all([*commits, *handed.commits], waits=waits)
+        except NotFetchedError:
+            self._forwarding.give_back(handed)
+            raise
+        if handed.asked:
+            self._forwarding.answer(handed, self._seen(), outcomes[len(commits) :])
+        return outcomes[: len(commits)]
+
+    def _write_all(self, commits: Sequence[EncodedCommit], *, waits: bool) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for group in _groups(commits, min(_GROUP_BYTES, self._room)):
             try:
@@ -336,6 +364,8 @@ class JetStreamEngine(SqliteEngine):
 
     def _write_group(self, commits: Sequence[EncodedCommit], *, waits: bool) -> list[Outcome]:
         is_newest = False
+        while self._follower.is_told and (told := self._told(self._kept())):
+            self._take_in(told)
         while True:
             try:
                 return self._tried(commits, waits=waits, is_newest=is_newest)
@@ -403,7 +433,7 @@ class JetStreamEngine(SqliteEngine):
             self._large.put(name, data)
             data = new_reference(message_id, name, data)
         seq = self._log.append(message_id, data, state.seq)
-        self._follower.tell(seq, writes_for_others=not self.inline)
+        self._follower.tell(seq, state.digest, data, writes_for_others=not self.inline)
         save_state(self._transactions.connection, ReplicaState(seq, digest_of(data), state.stream))
 
     def _transaction_on(self, connection: apsw.Connection) -> ReplicaTransaction:
@@ -439,7 +469,7 @@ class JetStreamEngine(SqliteEngine):
                 self._publish(message_id, data, state)
             except OvertakenError as overtaken:
                 while state.seq < overtaken.seq:
-                    page = self._log.page(state.seq, _PAGE)
+                    page = self._told(state) or self._log.page(state.seq, _PAGE)
                     if not page and (found := self._log.next(state.seq)) is not None:
                         page = [found]
                     read = [(message, self._read(message)) for message in page]

@@ -7,11 +7,11 @@ that has to be right. A node that doesn't answer is left out, and the sender wri
 
 from __future__ import annotations
 
-import queue
 import secrets
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -87,11 +87,18 @@ _decode_commits: Final = msgspec.msgpack.Decoder(list[ForwardedCommit]).decode
 _decode_outcomes: Final = msgspec.msgpack.Decoder(ForwardedOutcomes).decode
 
 
+class HandedOver(msgspec.Struct, frozen=True):
+    """What others asked for: each request with its number of commits, and all of these."""
+
+    asked: list[tuple[Msg, int]]
+    commits: list[EncodedCommit]
+
+
 class WritingHere(Protocol):
     """What writes others' commits."""
 
-    def write_for_others(self, commits: Sequence[EncodedCommit]) -> tuple[int, list[Outcome]]:
-        """Write them by this node itself; the newest message, and the outcomes."""
+    def write_for_others(self) -> None:
+        """Write what was handed over, by this node itself, and answer it."""
         ...
 
 
@@ -107,8 +114,10 @@ class AppendForwarding:
         self._seq = 0
         self._writer = self.node
         self._heard_at = 0.0
-        self._asked: queue.SimpleQueue[Msg | None] = queue.SimpleQueue()
-        self._unlisten = connection.listen(f"{subject}.append.{self.node}", self._asked.put)
+        self._asked: deque[Msg] = deque()
+        self._woken = threading.Event()
+        self._stopped = False
+        self._unlisten = connection.listen(f"{subject}.append.{self.node}", self._hear)
         self._thread = threading.Thread(target=self._work, name="everwhen-forwarded", daemon=True)
         self._thread.start()
 
@@ -143,43 +152,48 @@ class AppendForwarding:
                 self._writer = self.node
         return None
 
+    def _hear(self, message: Msg) -> None:
+        self._asked.append(message)
+        self._woken.set()
+
     def _work(self) -> None:
-        while (first := self._asked.get()) is not None:
-            asked, commits = self._drained(first)
+        while True:
+            self._woken.wait()
+            self._woken.clear()
             engine = self._engine()
-            if engine is None:
+            if self._stopped or engine is None:
                 return
             try:
-                seq, outcomes = engine.write_for_others(commits)
+                if self._asked:
+                    engine.write_for_others()
             except EverwhenError:  # no answer: the senders find out for themselves
                 continue
             finally:
                 del engine
-            start = 0
-            for message, count in asked:
-                told = [outcome_message(one) for one in outcomes[start : start + count]]
-                start += count
-                self._connection.say(message.reply, _encode(ForwardedOutcomes(seq, told)))
 
-    def _drained(self, message: Msg) -> tuple[list[tuple[Msg, int]], list[EncodedCommit]]:
-        """What was asked for meanwhile, too: each message with its number of commits, and all."""
-        asked: list[tuple[Msg, int]] = []
-        commits: list[EncodedCommit] = []
-        while True:
-            received = self._received(message)
-            if received:
-                asked.append((message, len(received)))
-                commits += received
-            if len(commits) >= _MOST_COMMITS:
-                return asked, commits
-            try:
-                following = self._asked.get_nowait()
-            except queue.Empty:
-                return asked, commits
-            if following is None:
-                self._asked.put(None)
-                return asked, commits
-            message = following
+    def taken(self) -> HandedOver:
+        """What was handed over and nobody has taken yet; to be answered, or given back."""
+        handed = HandedOver([], [])
+        while self._asked and len(handed.commits) < _MOST_COMMITS:
+            message = self._asked.popleft()
+            commits = self._received(message)
+            if commits:
+                handed.asked.append((message, len(commits)))
+                handed.commits.extend(commits)
+        return handed
+
+    def give_back(self, handed: HandedOver) -> None:
+        """Leave it to the next who takes it."""
+        self._asked.extendleft(message for message, _ in reversed(handed.asked))
+        self._woken.set()
+
+    def answer(self, handed: HandedOver, seq: int, outcomes: Sequence[Outcome]) -> None:
+        """Say what became of the commits; nothing of them, where none was written or judged."""
+        start = 0
+        for message, count in handed.asked:
+            told = [outcome_message(one) for one in outcomes[start : start + count]]
+            start += count
+            self._connection.say(message.reply, _encode(ForwardedOutcomes(seq, told)))
 
     def _received(self, message: Msg) -> list[EncodedCommit]:
         """The commits of a request; none of one that can't be read."""
@@ -191,8 +205,9 @@ class AppendForwarding:
 
     def stop(self) -> None:
         """End it; nothing is written for others any more when this returns."""
+        self._stopped = True
         self._unlisten()
-        self._asked.put(None)
+        self._woken.set()
         if self._thread is not threading.current_thread():
             join(self._thread)
 
