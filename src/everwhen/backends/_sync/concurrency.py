@@ -13,6 +13,7 @@ from everwhen.backends.engine import Blocking, Engine, NotFetchedError
 from everwhen.backends.notifier import News
 from everwhen.system.fair_lock import FairLock
 from everwhen.system.forks import register
+from everwhen.system.gathering import Gathering
 from everwhen.vocabulary.contract import EncodedCommit, Outcome
 from everwhen.vocabulary.errors import StorageError
 
@@ -29,10 +30,6 @@ Lock = threading.Lock
 sleep = time.sleep
 
 _GROUP: Final = 2_048
-_GATHERING_SECONDS: Final = 0.005
-"""For how long a write waits at most for those who are about to come."""
-_COMING_SECONDS: Final = 0.000_05
-"""How often it looks whether they have come."""
 _MAIN: Final = threading.main_thread().ident
 
 
@@ -134,9 +131,7 @@ class Appender:
         self._queue = threading.Lock()
         self._waiting: deque[_Ticket] = deque()
         self._has_leader = False
-        self._company = 0
-        """How many wrote, or waited to, when the last write ended."""
-        self._took = 0.0
+        self._gathering = Gathering()
         register(self)
 
     def append(self, commits: Sequence[EncodedCommit]) -> list[Outcome]:
@@ -145,12 +140,12 @@ class Appender:
         mutex = lock.mutex
         if threading.get_ident() == _MAIN:
             return self._append_interruptibly(commits)
-        is_alone = self._company < 2 and not self._waiting and not lock.wanted
+        is_alone = self._gathering.company < 2 and not self._waiting and not lock.wanted
         if is_alone and mutex.acquire(blocking=False):
             try:
                 return self._engine.write(commits)
             finally:
-                self._company = 1 + len(self._waiting)
+                self._gathering.company = 1 + len(self._waiting)
                 mutex.release()
         return self._append_together(commits)
 
@@ -198,29 +193,15 @@ class Appender:
         try:
             with lock.turn(), lock.mutex:
                 leads = True
-                self._gather()
+                self._gathering.wait(self._waiting.__len__)
                 group = self._group()
-                began = time.perf_counter()
                 self._write(group, mine)
-                self._took = time.perf_counter() - began
-                self._company = len(group) + len(self._waiting)
+                self._gathering.ended(len(group) + len(self._waiting))
         finally:
             if not leads:
                 with self._queue:
                     self._waiting.remove(mine)
                     self._choose_leader()
-
-    def _gather(self) -> None:
-        """Wait a moment for those whom the last write let go: most come again at once.
-
-        Else two halves would take turns, each waiting for the other's write. It is worth it where
-        a write takes long, and ends as soon as all have come.
-        """
-        patience = min(self._took / 4, _GATHERING_SECONDS)
-        if patience > _COMING_SECONDS:
-            until = time.perf_counter() + patience
-            while len(self._waiting) < self._company and time.perf_counter() < until:
-                time.sleep(_COMING_SECONDS)
 
     def _group(self) -> list[_Ticket]:
         """Those who are written now. One of those who are left leads the next."""

@@ -96,6 +96,10 @@ class _OldError(Exception):
     """A commit was refused by what may be old: it is to be judged by the newest."""
 
 
+class _OutrunError(Exception):
+    """Another node writes, and is faster: nothing was written."""
+
+
 class _NothingWrittenError(Exception):
     def __init__(self, outcomes: list[Outcome]) -> None:
         super().__init__()
@@ -312,16 +316,24 @@ class JetStreamEngine(SqliteEngine):
     def write(self, commits: Sequence[EncodedCommit], *, waits: bool = False) -> list[Outcome]:
         self.check_open()
         self._check_writable()
+        return self._by_another(commits) or self._write_here(commits, waits=waits)
+
+    def _by_another(self, commits: Sequence[EncodedCommit]) -> list[Outcome] | None:
+        """What the node that writes makes of the commits.
+
+        None where that is this one. Where another one gave no answer, they may be written all the
+        same: then what became of them is found out here.
+        """
         other = None if self.inline else self._forwarding.other_writer()
-        if other is not None:
-            found = self._forwarding.ask(other, commits)
-            if found is not None:
-                seq, outcomes = found
-                self._catch_up(seq)
-                return outcomes
-            # they may have been written, though nobody has said so
-            commits = [msgspec.structs.replace(commit, is_fresh=False) for commit in commits]
-        return self._write_here(commits, waits=waits)
+        if other is None:
+            return None
+        found = self._forwarding.ask(other, commits)
+        if found is None:
+            doubted = [msgspec.structs.replace(commit, is_fresh=False) for commit in commits]
+            return self._write_all(doubted, waits=True)
+        seq, outcomes = found
+        self._catch_up(seq)
+        return outcomes
 
     def write_for_others(self) -> None:
         with self.lock.turn(), self.lock.mutex:
@@ -333,22 +345,37 @@ class JetStreamEngine(SqliteEngine):
                 self._write_here((), waits=True)
 
     def _write_here(self, commits: Sequence[EncodedCommit], *, waits: bool) -> list[Outcome]:
-        """Write the commits and, along with them, what was handed over meanwhile."""
+        """Write the commits and, along with them, what was handed over meanwhile.
+
+        If that is nothing, and another node is faster, it is theirs to write.
+        """
         handed = HandedOver([], []) if self.inline else self._forwarding.taken()
+        if not handed.asked:
+            try:
+                return self._write_all(commits, waits=waits, yields=True)
+            except _OutrunError:
+                return self._by_another(commits) or self._write_all(commits, waits=waits)
         try:
             outcomes = self._write_all([*commits, *handed.commits], waits=waits)
         except NotFetchedError:
             self._forwarding.give_back(handed)
             raise
-        if handed.asked:
-            self._forwarding.answer(handed, self._seen(), outcomes[len(commits) :])
+        self._forwarding.answer(handed, self._seen(), outcomes[len(commits) :])
         return outcomes[: len(commits)]
 
-    def _write_all(self, commits: Sequence[EncodedCommit], *, waits: bool) -> list[Outcome]:
+    def _write_all(
+        self, commits: Sequence[EncodedCommit], *, waits: bool, yields: bool = False
+    ) -> list[Outcome]:
+        """Their outcomes. Where it ``yields``, `_OutrunError` says that another node is to write.
+
+        Then nothing was written.
+        """
         outcomes: list[Outcome] = []
         for group in _groups(commits, min(_GROUP_BYTES, self._room)):
             try:
-                outcomes += self._write_group(group, waits=waits)
+                outcomes += self._write_group(
+                    group, waits=waits, yields=yields and len(group) == len(commits)
+                )
             except StorageError as error:
                 if not outcomes:
                     raise
@@ -362,10 +389,33 @@ class JetStreamEngine(SqliteEngine):
         """How many bytes of data the servers take in one message."""
         return self._cluster.max_payload - _HEADERS_BYTES
 
-    def _write_group(self, commits: Sequence[EncodedCommit], *, waits: bool) -> list[Outcome]:
-        is_newest = False
+    def _write_group(
+        self, commits: Sequence[EncodedCommit], *, waits: bool, yields: bool = False
+    ) -> list[Outcome]:
         while self._follower.is_told and (told := self._told(self._kept())):
             self._take_in(told)
+        try:
+            return self._raced(commits, waits=waits, yields=yields)
+        except InlineError as error:
+            if len(commits) == 1:
+                return [error]
+        except _OutrunError:
+            raise
+        except Exception as error:
+            if len(commits) == 1 or self._transactions.is_decided or is_not_its_own(error):
+                raise
+        return written_one_by_one(
+            commits,
+            lambda commit: self._write_group((commit,), waits=True),
+            self._writer.explained,
+            is_of_the_medium,
+        )
+
+    def _raced(
+        self, commits: Sequence[EncodedCommit], *, waits: bool, yields: bool
+    ) -> list[Outcome]:
+        """Judge and write them again and again, until nobody was faster."""
+        is_newest = False
         while True:
             try:
                 return self._tried(commits, waits=waits, is_newest=is_newest)
@@ -374,23 +424,11 @@ class JetStreamEngine(SqliteEngine):
             except OvertakenError as overtaken:
                 is_newest = False
                 self._catch_up(overtaken.seq)
+                if yields and self._forwarding.other_writer() is not None:
+                    raise _OutrunError from None
             except _OldError:
                 is_newest = True
                 self._catch_up_to_newest()
-            except InlineError as error:
-                if len(commits) == 1:
-                    return [error]
-                break
-            except Exception as error:
-                if len(commits) == 1 or self._transactions.is_decided or is_not_its_own(error):
-                    raise
-                break
-        return written_one_by_one(
-            commits,
-            lambda commit: self._write_group((commit,), waits=True),
-            self._writer.explained,
-            is_of_the_medium,
-        )
 
     def _tried(
         self, commits: Sequence[EncodedCommit], *, waits: bool, is_newest: bool

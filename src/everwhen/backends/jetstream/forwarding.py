@@ -22,6 +22,7 @@ from everwhen.backends.jetstream.connection import Connection, UnansweredError
 from everwhen.backends.jetstream.messages import LoggedSlice
 from everwhen.backends.outcome_messages import OutcomeMessage, error_of, outcome_message
 from everwhen.system.compression import Compressor, DecompressionError
+from everwhen.system.gathering import Gathering
 from everwhen.system.threads import join
 from everwhen.vocabulary.contract import (
     MAX_STORED_BYTES,
@@ -115,6 +116,7 @@ class AppendForwarding:
         self._writer = self.node
         self._heard_at = 0.0
         self._asked: deque[Msg] = deque()
+        self._gathering = Gathering()
         self._woken = threading.Event()
         self._stopped = False
         self._unlisten = connection.listen(f"{subject}.append.{self.node}", self._hear)
@@ -173,6 +175,7 @@ class AppendForwarding:
 
     def taken(self) -> HandedOver:
         """What was handed over and nobody has taken yet; to be answered, or given back."""
+        self._gathering.wait(self._asked.__len__)
         handed = HandedOver([], [])
         while self._asked and len(handed.commits) < _MOST_COMMITS:
             message = self._asked.popleft()
@@ -189,6 +192,7 @@ class AppendForwarding:
 
     def answer(self, handed: HandedOver, seq: int, outcomes: Sequence[Outcome]) -> None:
         """Say what became of the commits; nothing of them, where none was written or judged."""
+        self._gathering.ended(len(handed.asked) + len(self._asked))
         start = 0
         for message, count in handed.asked:
             told = [outcome_message(one) for one in outcomes[start : start + count]]
