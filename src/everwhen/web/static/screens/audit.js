@@ -10,11 +10,6 @@ import { complain, here } from "../store.js";
 import { brief, count, isErased, isSealed, listTime, shown, timeText } from "../text.js";
 import { go, param } from "../url.js";
 
-export const name = "audit";
-export const title = "Audit";
-export const key = "9";
-export const hasStrip = false;
-
 const FIELDS = ["user", "action", "resource", "result", "text"];
 const ACTIONS = ["Create", "Read", "Update", "Delete", "Login", "Logout", "PermissionGrant", "PermissionRevoke", "ConfigChange", "SecurityEvent"];
 const RESULTS = { Success: ["✓", "good"], Failure: ["✕", "bad"], PartialSuccess: ["◐", "warns"] };

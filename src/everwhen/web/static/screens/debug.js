@@ -10,11 +10,6 @@ import { here, toast } from "../store.js";
 import { count, plural, shown, timeText } from "../text.js";
 import { branch, go, move, param, params } from "../url.js";
 
-export const name = "debug";
-export const title = "Debugger";
-export const key = "0";
-export const hasStrip = true;
-
 const KINDS = [["event", "event"], ["when", "condition"], ["path", "change of"]];
 const HINTS = { event: "BetPlaced on game-1 if event.amount > 5", when: "balance < 0", path: "players.hedy.balance" };
 const MOVES = [

@@ -16,11 +16,6 @@ import { head, here, reload, toast } from "../store.js";
 import { count, plural, shown } from "../text.js";
 import { branch, go, param } from "../url.js";
 
-export const name = "whatif";
-export const title = "What if";
-export const key = "6";
-export const hasStrip = true;
-
 const MOST = 500; // events left out: the address has to hold them
 
 /** What the address says is different: a set of positions left out, and other events by position. */
